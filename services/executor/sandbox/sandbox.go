@@ -1,0 +1,138 @@
+// Package sandbox is where a workspace runs: the verbs on files and commands that every kind of sandbox offers.
+//
+// local runs on this host; remote providers implement the same interface. sandboxtest is the conformance suite that all
+// of them pass. A command is identified by its call id and never belongs to the daemon that started it:
+//
+//	Start ──▶ running ──exit, timeout, Kill──▶ finished ──Forget──▶ gone
+//	             ▲ Attach (after the daemon was restarted)
+//
+// Invariants: Start of an id that was started before attaches to it and never runs it again; when a command is finished
+// no process of it is left, or its Exit says that this could not be confirmed; output and exit status stay until Forget.
+package sandbox
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Typed failures of the verbs. Their reasons travel to the model and to clients.
+var (
+	ErrNotFound    = errs.New(errs.NotFound, "NOT_FOUND", "no such file or directory")
+	ErrNotDir      = errs.New(errs.FailedPrecondition, "NOT_DIR", "not a directory")
+	ErrIsDir       = errs.New(errs.FailedPrecondition, "IS_DIR", "is a directory")
+	ErrExists      = errs.New(errs.AlreadyExists, "EXISTS", "already exists")
+	ErrNotEmpty    = errs.New(errs.FailedPrecondition, "NOT_EMPTY", "directory is not empty")
+	ErrPermission  = errs.New(errs.PermissionDenied, "PERMISSION", "permission denied")
+	ErrNoSpace     = errs.New(errs.ResourceExhausted, "NO_SPACE", "no space left on device")
+	ErrTooLarge    = errs.New(errs.ResourceExhausted, "TOO_LARGE", "too large")
+	ErrInvalidArg  = errs.New(errs.InvalidArgument, "INVALID_ARG", "invalid argument")
+	ErrGone        = errs.New(errs.Unavailable, "SANDBOX_GONE", "the sandbox is gone")
+	ErrUnavailable = errs.New(errs.Unavailable, "UNAVAILABLE", "the sandbox is unavailable")
+	ErrTimeout     = errs.New(errs.DeadlineExceeded, "TIMEOUT", "timed out")
+	ErrCancelled   = errs.New(errs.Canceled, "CANCELLED", "cancelled")
+	// ErrUnknownExec answers Attach and Forget for an id that this sandbox never started, and says so with certainty.
+	ErrUnknownExec = errs.New(errs.NotFound, "UNKNOWN_EXEC", "no such command")
+	// ErrInterrupted answers Attach for a command that was started and whose end nobody saw: its outcome is unknown.
+	ErrInterrupted = errs.New(errs.Aborted, "INTERRUPTED", "the command was interrupted, its outcome is unknown")
+)
+
+// Info describes a path. The last link of a path is not followed.
+type Info struct {
+	Size       int64
+	Mode       fs.FileMode
+	ModTime    time.Time
+	IsFile     bool
+	IsDir      bool
+	IsSymlink  bool
+	LinkTarget string
+}
+
+// Sandbox is the verbs. Paths are the sandbox's own; relative ones resolve against Root. All methods may be called
+// concurrently, end when ctx ends, and return the typed errors above.
+type Sandbox interface {
+	// Root is the absolute working directory; it exists.
+	Root() string
+	// Open reads a file as a stream. ErrIsDir for a directory.
+	Open(ctx context.Context, path string) (io.ReadSeekCloser, Info, error)
+	// Create begins an atomic replacement of a file; missing parents are made. Nothing changes until Commit.
+	Create(ctx context.Context, path string) (FileWriter, error)
+	// Stat does not follow the last link; ErrNotFound when nothing is there.
+	Stat(ctx context.Context, path string) (Info, error)
+	// ReadDir returns the names in a directory, sorted, dotfiles included.
+	ReadDir(ctx context.Context, path string) ([]string, error)
+	// Exists never fails for a path that is not there, nor below a file.
+	Exists(ctx context.Context, path string) (bool, error)
+	// MakeDir makes a directory; recursive makes parents and tolerates an existing one.
+	MakeDir(ctx context.Context, path string, recursive bool) error
+	// Remove deletes; recursive takes directories with their content, force tolerates a missing path.
+	Remove(ctx context.Context, path string, recursive, force bool) error
+
+	// Start runs a command under id (unique, [A-Za-z0-9_-]{1,64}) and returns once it runs. A failure to start (missing cwd,
+	// no shell) is returned here, and then nothing ran.
+	Start(ctx context.Context, id string, cmd Command) (Exec, error)
+	// Attach finds a command again: running, finished, ErrInterrupted or ErrUnknownExec.
+	Attach(ctx context.Context, id string) (Exec, error)
+	// Forget drops output and status of a finished command. Unknown ids are fine.
+	Forget(ctx context.Context, id string) error
+}
+
+// FileWriter is one file being written. Exactly one of Commit and Abort ends it; Abort after Commit does nothing.
+type FileWriter interface {
+	io.Writer
+	// Commit makes the content visible at once, durably.
+	Commit() error
+	Abort()
+}
+
+// Command is what Start runs: a shell command line with /dev/null as stdin.
+type Command struct {
+	Line    string             // given to `bash -c`, or `sh -c` where there is no bash
+	Cwd     string             // "" is Root; relative resolves against Root; must exist
+	Env     map[string]*string // over the sandbox's environment; nil removes a name
+	Timeout time.Duration      // 0 is none; enforced by the owner of the command even when no daemon is there
+	Keep    bool               // keep background children that outlive a normal exit
+}
+
+// Stream names one of a command's outputs.
+type Stream uint8
+
+// The two outputs.
+const (
+	Stdout Stream = 1
+	Stderr Stream = 2
+)
+
+// Exec is a command that was started. Its methods may be called concurrently.
+type Exec interface {
+	// ReadOutput copies captured bytes of a stream from offset off on, as written by the command so far: n may be 0 while it
+	// runs. io.EOF once the command is finished and off is at the end. Past the cap the middle is cut: Cut tells which bytes.
+	ReadOutput(s Stream, p []byte, off int64) (n int, err error)
+	// Changed returns a channel that is closed when output grows or the command finishes after this call.
+	Changed() <-chan struct{}
+	// Done is closed when the command is finished.
+	Done() <-chan struct{}
+	// Exit is the end of the command; only after Done.
+	Exit() Exit
+	// Kill ends the command and every descendant: TERM, grace, KILL. It returns when the command is finished or ctx ends.
+	Kill(ctx context.Context, grace time.Duration) error
+}
+
+// Exit tells how a command ended.
+type Exit struct {
+	Code        int  // as a shell gives it: 128+n after signal n, 124 after Timeout
+	Signal      int  // 0 unless a signal ended it
+	TimedOut    bool // Timeout ended it; stderr then ends with a line that says so
+	Killed      bool // Kill ended it
+	Confirmed   bool // no process of it is left
+	StdoutBytes int64
+	StderrBytes int64
+	// StdoutCut and StderrCut count bytes that the cap removed between head and tail. The captured stream holds a marker there.
+	StdoutCut int64
+	StderrCut int64
+	Started   time.Time
+	Ended     time.Time
+}
