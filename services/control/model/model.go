@@ -1,0 +1,183 @@
+// Package model calls language models.
+//
+// A Model is one streaming call: a Request in, Parts out. Providers sit behind it; the rest of control never sees one.
+//
+//	Request ──▶ Stream ──▶ Text* Thinking* ToolCall* … Usage Finish
+//
+// Invariants: a stream that ends without Finish ended in an error; every error says whether trying again can help (Retryable);
+// a provider's key never appears in a part or an error.
+package model
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+)
+
+// Role says who speaks.
+type Role string
+
+// Roles of a message.
+const (
+	User      Role = "user"
+	Assistant Role = "assistant"
+	ToolRole  Role = "tool"
+)
+
+// Message is one item of a conversation, in the form that is journaled.
+type Message struct {
+	Role    Role    `json:"role"`
+	Content []Block `json:"content"`
+	// Model, Usage and Stop describe the call that made an assistant message.
+	Model *Ref   `json:"model,omitempty"`
+	Usage *Usage `json:"usage,omitempty"`
+	Stop  Stop   `json:"stop,omitempty"`
+}
+
+// BlockType tells which fields of a Block are used.
+type BlockType string
+
+// Types of block.
+const (
+	TextBlock       BlockType = "text"        // Text
+	ThinkingBlock   BlockType = "thinking"    // Text, Opaque (signatures)
+	ToolCallBlock   BlockType = "tool_call"   // CallID, Tool, Args
+	ToolResultBlock BlockType = "tool_result" // CallID, Tool, Text, Image, IsError, Details
+	ImageBlock      BlockType = "image"       // Image
+)
+
+// Block is one piece of a message.
+type Block struct {
+	Type    BlockType       `json:"type"`
+	Text    string          `json:"text,omitempty"`
+	CallID  string          `json:"call_id,omitempty"` // the provider's id of a tool call, echoed by its result
+	Tool    string          `json:"tool,omitempty"`
+	Args    json.RawMessage `json:"args,omitempty"`
+	IsError bool            `json:"is_error,omitempty"`
+	Details json.RawMessage `json:"details,omitempty"` // for clients, never sent to the model
+	Image   *Image          `json:"image,omitempty"`
+	// Opaque is provider metadata (signatures and the like), handed back unchanged to the same provider only.
+	Opaque json.RawMessage `json:"opaque,omitempty"`
+}
+
+// Image is an image given to a model.
+type Image struct {
+	MediaType string `json:"media_type"`
+	Data      []byte `json:"data"`
+}
+
+// Ref names a model as "provider/id".
+type Ref struct {
+	Provider string `json:"provider"`
+	ID       string `json:"id"`
+}
+
+// String is "provider/id".
+func (r Ref) String() string { return r.Provider + "/" + r.ID }
+
+// Thinking is how much a model should think before it answers.
+type Thinking string
+
+// Levels of thinking; "" is the model's own default.
+const (
+	ThinkingOff     Thinking = "off"
+	ThinkingMinimal Thinking = "minimal"
+	ThinkingLow     Thinking = "low"
+	ThinkingMedium  Thinking = "medium"
+	ThinkingHigh    Thinking = "high"
+	ThinkingXHigh   Thinking = "xhigh"
+)
+
+// Tool is a tool that the model may call.
+type Tool struct {
+	Name        string
+	Description string
+	Schema      json.RawMessage // JSON Schema of the arguments, type object
+}
+
+// Request is one call of a model.
+type Request struct {
+	System    string
+	Messages  []Message // ends with a user or tool message
+	Tools     []Tool
+	Thinking  Thinking
+	MaxOutput int    // tokens; 0 is the model's own limit
+	CacheKey  string // stable per session, for providers that route their prompt cache by it
+}
+
+// Usage counts tokens. CacheRead and CacheWrite are not part of Input.
+type Usage struct {
+	Input      int64 `json:"input"`
+	Output     int64 `json:"output"`
+	CacheRead  int64 `json:"cache_read"`
+	CacheWrite int64 `json:"cache_write"`
+	Cost       Cost  `json:"cost"`
+}
+
+// Total is all tokens of the call.
+func (u Usage) Total() int64 { return u.Input + u.Output + u.CacheRead + u.CacheWrite }
+
+// Add sums two usages.
+func (u Usage) Add(v Usage) Usage {
+	return Usage{
+		Input: u.Input + v.Input, Output: u.Output + v.Output,
+		CacheRead: u.CacheRead + v.CacheRead, CacheWrite: u.CacheWrite + v.CacheWrite,
+		Cost: Cost{
+			Input: u.Cost.Input + v.Cost.Input, Output: u.Cost.Output + v.Cost.Output,
+			CacheRead: u.Cost.CacheRead + v.Cost.CacheRead, CacheWrite: u.Cost.CacheWrite + v.Cost.CacheWrite,
+		},
+	}
+}
+
+// Cost is an estimate in US dollars, from catalogue prices; 0 where the price is unknown.
+type Cost struct {
+	Input      float64 `json:"input"`
+	Output     float64 `json:"output"`
+	CacheRead  float64 `json:"cache_read"`
+	CacheWrite float64 `json:"cache_write"`
+}
+
+// Total is the whole estimate.
+func (c Cost) Total() float64 { return c.Input + c.Output + c.CacheRead + c.CacheWrite }
+
+// Stop is why a model stopped.
+type Stop string
+
+// Reasons to stop. StopLength counts as success.
+const (
+	StopEnd    Stop = "stop"
+	StopLength Stop = "length"
+	StopTools  Stop = "tool_use"
+)
+
+// PartType tells which fields of a Part are used.
+type PartType uint8
+
+// Types of part.
+const (
+	PartText     PartType = iota + 1 // Text: a delta
+	PartThinking                     // Text: a delta
+	PartBlock                        // Block: a text, thinking or tool call block is complete; deltas before it belong to it
+	PartFinish                       // Usage, Stop: the last part
+)
+
+// Part is one event of a stream. For every text and thinking block the deltas come first and then the PartBlock with the whole
+// block; tool calls come as PartBlock only, in the order in which the model asked.
+type Part struct {
+	Type  PartType
+	Text  string
+	Block Block
+	Usage Usage
+	Stop  Stop
+}
+
+// Model is one language model.
+type Model interface {
+	// Ref names the model.
+	Ref() Ref
+	// Window is the context window in tokens, 0 when unknown.
+	Window() int64
+	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop or ending
+	// ctx ends the call. It does not retry: see Retrying.
+	Stream(ctx context.Context, req Request) iter.Seq2[Part, error]
+}
