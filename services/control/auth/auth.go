@@ -1,0 +1,60 @@
+// Package auth decides who may do what: tokens, principals and the one authorization check.
+//
+//	token ──Authenticate──▶ Principal ──Authorize(verb, resource)──▶ nil or an error
+//
+// Invariants: secrets are stored as hashes and compared in constant time; there is no path on which no token means open; a foreign
+// resource is not found rather than forbidden.
+package auth
+
+import (
+	"context"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Failures of authentication and authorization.
+var (
+	ErrUnauthenticated = errs.New(errs.Unauthenticated, "UNAUTHENTICATED", "a valid token is needed: send it as `authorization: Bearer TOKEN`")
+	ErrForbidden       = errs.New(errs.PermissionDenied, "FORBIDDEN", "this token does not allow that")
+	ErrTokenNotFound   = errs.New(errs.NotFound, "TOKEN_NOT_FOUND", "no such token")
+)
+
+// Kind of a principal.
+type Kind string
+
+// Kinds of principal.
+const (
+	Operator Kind = "operator" // everything
+	Client   Kind = "client"   // prompting and reading, possibly of some agents only
+	Executor Kind = "executor" // one executor's connection
+	Peer     Kind = "peer"     // another replica
+)
+
+// Token is a credential as stored.
+type Token struct {
+	ID        string // UUIDv7
+	Tenant    string
+	Name      string
+	Kind      Kind
+	Agents    []string // of a client; nil is all
+	Executor  string   // of an executor
+	Hash      []byte   // sha256 of the secret
+	CreatedAt time.Time
+	ExpiresAt time.Time // zero is never
+	RevokedAt time.Time // zero is not revoked
+}
+
+// Store keeps tokens.
+type Store interface {
+	// CreateToken stores a token.
+	CreateToken(ctx context.Context, t Token) error
+	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.
+	FindToken(ctx context.Context, hash []byte) (Token, error)
+	// ListTokens returns the tenant's tokens, newest first.
+	ListTokens(ctx context.Context, tenant string) ([]Token, error)
+	// RevokeToken marks a token revoked, or ErrTokenNotFound.
+	RevokeToken(ctx context.Context, tenant, id string) error
+	// ClusterSecret returns the secret that the replicas of this database share, made on first use from candidate.
+	ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error)
+}

@@ -1,0 +1,98 @@
+// Package call is the durable record of a tool call.
+//
+//	pending ──dispatch──▶ dispatched ──result──▶ done
+//	   │                      ├──cancel, confirmed or not──▶ cancelled
+//	   └──────────────────────┴──nobody can know──▶ lost ──late result──▶ lost (kept beside it)
+//
+// Invariants: a call is durable before it is sent (C1); the first terminal state wins; a result that comes after lost is kept as
+// late and never changes the transcript; whoever receives a result may record it, owner of the session or not.
+package call
+
+import (
+	"context"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// ErrNotFound says that there is no such call.
+var ErrNotFound = errs.New(errs.NotFound, "CALL_NOT_FOUND", "no such tool call")
+
+// State of a call.
+type State uint8
+
+// States, as numbered in the database.
+const (
+	Pending State = iota
+	Dispatched
+	Done
+	Lost
+	Cancelled
+)
+
+// Terminal reports whether the state is final.
+func (s State) Terminal() bool { return s >= Done }
+
+// String names the state as events and the API do.
+func (s State) String() string {
+	return [...]string{"pending", "dispatched", "done", "lost", "cancelled"}[s]
+}
+
+// Safety decides what may be done with a call whose outcome is unknown.
+type Safety uint8
+
+// Safeties, as numbered in the database.
+const (
+	AtMostOnce Safety = iota
+	Idempotent
+	Pure
+)
+
+// Call is one record.
+type Call struct {
+	ID            string
+	SessionID     string
+	SubmissionSeq int64
+	Turn          int
+	Index         int   // position in the assistant message's calls
+	EntrySeq      int64 // the assistant entry that asked for it, which holds the arguments
+	ProviderID    string
+	Tool          string
+	Safety        Safety
+	ArgsHash      []byte // sha256 of what is sent to the executor
+	Executor      string // "" while pending
+	Dispatch      int    // grows with every dispatch, from 1
+	State         State
+	Reply         []byte // JSON of the reply, nil once the result entry is committed
+	LateReply     []byte
+	CreatedAt     time.Time
+	DispatchedAt  time.Time // of the current dispatch
+	DoneAt        time.Time
+}
+
+// Outcome ends a call.
+type Outcome struct {
+	CallID string
+	State  State  // Done, Lost or Cancelled
+	Reply  []byte // JSON; nil when the same commit appends the entry that holds it
+}
+
+// Dispatch sends a call to an executor (again).
+type Dispatch struct {
+	CallID   string
+	Executor string
+	Dispatch int // the new number; the record must have a lower one
+}
+
+// Store reads and completes calls. Calls are made and dispatched by the session's owner, see submission.Commit.
+type Store interface {
+	// TurnCalls returns the calls of one turn, in order of Index, in any state.
+	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]Call, error)
+	// GetCall returns a call or ErrNotFound.
+	GetCall(ctx context.Context, id string) (Call, error)
+	// CompleteCall records an outcome if the call is pending or dispatched and returns the call as it is then: done or cancelled
+	// before means that the outcome is a duplicate; lost before means that the reply was kept as late. ErrNotFound.
+	CompleteCall(ctx context.Context, o Outcome) (Call, error)
+	// DispatchedCalls returns all calls that are dispatched to an executor.
+	DispatchedCalls(ctx context.Context, executor string) ([]Call, error)
+}

@@ -1,0 +1,84 @@
+// Package session holds conversations: append-only lists of entries that submissions add to.
+//
+//	input ─▶ (assistant ─▶ tool_result*)* ─▶ assistant      one submission; the next one begins with its own input
+//
+// Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends.
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// DefaultTenant owns every row until tenants arrive.
+const DefaultTenant = "default"
+
+// DefaultName is the session that a prompt without a name goes to.
+const DefaultName = "default"
+
+// ErrNotFound says that there is no such session for this caller.
+var ErrNotFound = errs.New(errs.NotFound, "SESSION_NOT_FOUND", "no such session")
+
+// Key identifies a session to callers.
+type Key struct {
+	Tenant   string
+	Agent    string
+	Instance string
+	Name     string
+}
+
+// Session is one conversation.
+type Session struct {
+	ID        string // UUIDv7, new when a session is deleted and made again
+	Key       Key
+	CreatedAt time.Time
+	EntryHead int64 // seq of the last entry, 0 for none
+	EventHead int64 // seq of the last event, 0 for none
+	Pending   int   // submissions that have not settled
+	Executor  string
+}
+
+// Kind of an entry.
+type Kind string
+
+// Kinds of entry.
+const (
+	Input      Kind = "input"
+	Assistant  Kind = "assistant"
+	ToolResult Kind = "tool_result"
+	Summary    Kind = "summary"
+	Marker     Kind = "marker" // a note for the model, e.g. that its answer was interrupted
+)
+
+// Entry is one durable item of a session.
+type Entry struct {
+	Seq          int64         `json:"seq"`
+	SubmissionID string        `json:"submission_id"`
+	Kind         Kind          `json:"kind"`
+	Message      model.Message `json:"message"`
+	CreatedAt    time.Time     `json:"created_at"`
+}
+
+// Filter selects sessions for List.
+type Filter struct {
+	Tenant   string
+	Agent    string // "" is any
+	Instance string // "" is any
+	Limit    int
+	BeforeID string // sessions that were made before this one; "" starts with the newest
+}
+
+// Store reads sessions. They are made by admission and extended by commits, see package submission.
+type Store interface {
+	// FindSession returns the session with the key, or ErrNotFound.
+	FindSession(ctx context.Context, key Key) (Session, error)
+	// GetSession returns the tenant's session with the id, or ErrNotFound.
+	GetSession(ctx context.Context, tenant, id string) (Session, error)
+	// ListSessions returns at most f.Limit sessions, newest first by id.
+	ListSessions(ctx context.Context, f Filter) ([]Session, error)
+	// Entries returns at most limit entries with seq > after, in order.
+	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]Entry, error)
+}

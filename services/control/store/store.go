@@ -1,0 +1,52 @@
+// Package store names what a database does for control: the sum of what the domain packages ask for.
+//
+// postgres and sqlite implement it natively; storetest is the contract that both pass. Rows never leave them.
+package store
+
+import (
+	"context"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// Store is a database. All methods may be called concurrently.
+type Store interface {
+	session.Store
+	submission.Store
+	call.Store
+	event.Store
+	fleet.Store
+	replica.Store
+	auth.Store
+	Definitions
+	Notifier
+	// Close ends all work and waits for it.
+	Close() error
+}
+
+// Definitions keeps the agent definitions that submissions are pinned to, by digest.
+type Definitions interface {
+	// PutDefinition stores a definition; storing it again is fine.
+	PutDefinition(ctx context.Context, digest, name string, body []byte) error
+	// GetDefinition returns a definition's body, or ErrDefinitionNotFound.
+	GetDefinition(ctx context.Context, digest string) ([]byte, error)
+}
+
+// Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits polls too.
+type Notifier interface {
+	// Notify queues hints and returns at once.
+	Notify(sessionIDs ...string)
+	// Listen calls f with the sessions that other replicas notified, and with nil when hints may have been lost (after a
+	// reconnect). It returns when ctx ends. A database of one process has nobody to hear and just waits.
+	Listen(ctx context.Context, f func(sessionIDs []string)) error
+}
+
+// ErrDefinitionNotFound says that no definition with the digest is stored.
+var ErrDefinitionNotFound = errs.New(errs.NotFound, "DEFINITION_NOT_FOUND", "no such agent definition")

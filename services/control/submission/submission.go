@@ -1,0 +1,202 @@
+// Package submission is accepted input: admission, lanes, ownership, settlement.
+//
+//	             ┌────────────── release (drain) ─────────────┐
+//	Admit ──▶ queued ──claim──▶ running ──Commit{Settle}──▶ settled{completed, failed, aborted, interrupted, expired}
+//	             │                  └── owner dies ──take over──▶ running, epoch+1
+//	             └── abort ──▶ settled{aborted}
+//
+// A lane is the queue of one session: idle ─admit▶ ready ─claim▶ running ─settle▶ ready or idle.
+//
+// Invariants: at most one submission of a session runs; they run in order of admission; every write of an owner carries the
+// lane's epoch and is refused when the lane has another (ErrFenced), so a stale owner can change nothing; the facts of a step
+// commit together; a submission settles exactly once.
+package submission
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// Failures of this package's operations.
+var (
+	ErrNotFound = errs.New(errs.NotFound, "SUBMISSION_NOT_FOUND", "no such submission")
+	// ErrIdempotencyConflict: the idempotency key was used for another input.
+	ErrIdempotencyConflict = errs.New(errs.AlreadyExists, "IDEMPOTENCY_CONFLICT", "this idempotency key was used with another message; use a new key")
+	// ErrFenced: the writer owns the lane no more. It must stop and forget what it knows of the session.
+	ErrFenced = errs.New(errs.Aborted, "FENCED", "the session has another owner")
+)
+
+// Status of a submission.
+type Status uint8
+
+// Statuses, as numbered in the database.
+const (
+	Queued Status = iota
+	Running
+	SettledStatus
+)
+
+// Outcome is how a submission settled.
+type Outcome string
+
+// Outcomes.
+const (
+	Completed   Outcome = "completed"
+	Failed      Outcome = "failed"
+	Aborted     Outcome = "aborted"
+	Interrupted Outcome = "interrupted"
+	Expired     Outcome = "expired"
+)
+
+// Phase is what a running submission is at.
+type Phase uint8
+
+// Phases, as numbered in the database.
+const (
+	PhaseAccepted Phase = iota // the input entry is not there yet
+	PhaseModel                 // the model is asked for turn Turn
+	PhaseTools                 // the calls of turn Turn run
+)
+
+// Submission is one accepted input.
+type Submission struct {
+	ID             string // UUIDv7
+	SessionID      string
+	Key            session.Key
+	Seq            int64 // order within the session, from 1
+	IdempotencyKey string
+	AgentDigest    string
+	Input          json.RawMessage // a model.Message; nil once the input entry is committed
+	Status         Status
+	Outcome        Outcome // when settled
+	Reason         string  // why not completed
+	Message        string
+	Phase          Phase
+	Turn           int // model calls begun, from 1 once PhaseModel is reached
+	InputEntry     int64
+	ResultEntry    int64 // the assistant entry that holds the answer
+	Model          string
+	Usage          model.Usage
+	Attempts       int // ownership changes caused by death
+	Stalls         int // consecutive ones without a new entry
+	Timeout        time.Duration
+	Deadline       time.Time // started + Timeout; zero is none
+	AbortRequested bool
+	AcceptedAt     time.Time
+	StartedAt      time.Time
+	SettledAt      time.Time
+}
+
+// Admission is an input to accept.
+type Admission struct {
+	ID             string // chosen by the caller: UUIDv7
+	Key            session.Key
+	Input          json.RawMessage // a model.Message
+	InputHash      []byte          // sha256 of what the client sent, compared on replay
+	IdempotencyKey string          // "" is none
+	AgentDigest    string
+	Timeout        time.Duration
+	// Owner, when set, takes an idle lane in the same transaction: the submission is then admitted, claimed and started (input
+	// entry and started event committed, PhaseModel, turn 1) at once.
+	Owner string
+}
+
+// Admitted answers an admission.
+type Admitted struct {
+	Submission Submission
+	Replayed   bool   // an earlier admission with the same idempotency key; nothing was written
+	Lease      *Lease // set when Owner got the lane
+}
+
+// Fence proves the ownership of a lane.
+type Fence struct {
+	SessionID string
+	Epoch     int64
+}
+
+// Lease is a lane that a replica owns and the submission at its head.
+type Lease struct {
+	Fence      Fence
+	Submission Submission
+	EntryHead  int64
+	EventHead  int64
+	Executor   string // where the session's workspace is bound, "" for nowhere
+}
+
+// Commit is the facts of one step of the submission at the head of an owned lane. They are written in one transaction or not at
+// all. EntryHead and EventHead are the heads before it: a retry after a lost answer is recognised by them and succeeds.
+type Commit struct {
+	Fence         Fence
+	SubmissionSeq int64
+	EntryHead     int64
+	EventHead     int64
+	Entries       []session.Entry // Seq = EntryHead+1, …; a new entry clears Stalls
+	Events        []event.Event   // at least one; Seq = EventHead+1, …
+	Calls         []call.Call     // new ones
+	Dispatches    []call.Dispatch
+	Outcomes      []call.Outcome // as CompleteCall, ignored where the call is terminal
+	ForgetReplies bool           // the entries of this commit hold the replies of the turn's calls
+	Progress      *Progress
+	Executor      string // binds the session's workspace when set
+	Settle        *Settlement
+}
+
+// Progress moves a running submission on.
+type Progress struct {
+	Phase      Phase
+	Turn       int
+	InputEntry int64 // set once; clears the submission's Input
+	Usage      model.Usage
+}
+
+// Settlement ends the submission and hands the lane on.
+type Settlement struct {
+	Outcome     Outcome
+	Reason      string
+	Message     string
+	Model       string
+	Usage       model.Usage
+	ResultEntry int64
+	// Continue keeps the lane when another submission waits: Committed.Next is then the lease for it, same epoch.
+	Continue bool
+}
+
+// Committed answers a commit.
+type Committed struct {
+	Next *Lease // see Settlement.Continue
+	// Ready says that the lane was handed back with submissions waiting.
+	Ready bool
+	// AbortRequested is the submission's flag at the time of the commit.
+	AbortRequested bool
+}
+
+// Store keeps submissions and lanes. Independent calls may be grouped into one transaction by the implementation; each gets
+// its own answer. Clocks are the database's.
+type Store interface {
+	// Admit accepts an input. The session is made when missing. ErrIdempotencyConflict.
+	Admit(ctx context.Context, a Admission) (Admitted, error)
+	// Claim takes at most limit ready lanes for owner, oldest first. Half-done submissions come before later ones.
+	Claim(ctx context.Context, owner string, limit int) ([]Lease, error)
+	// TakeOver takes at most limit running lanes of replicas whose lease has expired or that are named in dead, with epoch+1 and
+	// attempts+1, stalls+1 on the running submission.
+	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]Lease, error)
+	// Commit writes one step. ErrFenced when the lane has another owner or epoch; nothing is written then.
+	Commit(ctx context.Context, c Commit) (Committed, error)
+	// Release hands an owned lane back with its half-done submission, no attempt charged. ErrFenced.
+	Release(ctx context.Context, f Fence) error
+	// GetSubmission returns the tenant's submission or ErrNotFound.
+	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
+	// ListSubmissions returns at most limit submissions of a session with seq < before (0: all), newest first.
+	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
+	// RequestAbort settles a queued submission as aborted, marks a running one, leaves a settled one, and returns it. ErrNotFound.
+	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
+	// AbortRequests returns which of the sessions that owner runs have an abort requested for the running submission.
+	AbortRequests(ctx context.Context, owner string) ([]string, error)
+}
