@@ -1,0 +1,80 @@
+// Package agent holds the definitions of agents: it parses them from Markdown with YAML front matter, checks every key, and
+// keeps a catalogue of them.
+//
+//	agents/<name>.md, agents/<name>/agent.md ──Parse──▶ Definition ──▶ Catalogue ──Get, ByDigest──▶ submissions
+//
+// A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under way.
+//
+// Invariants: a Definition in a Catalogue is valid and complete, defaults filled in; equal digests mean equal behaviour;
+// values of the control plane's environment are in no Definition, no digest and no error: a definition holds ${NAME}
+// references, which Env.Expand resolves at use.
+package agent
+
+import (
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Failures of this package.
+var (
+	// ErrNotFound answers for a name or a digest that the catalogue does not have.
+	ErrNotFound = errs.New(errs.NotFound, "AGENT_NOT_FOUND", "no such agent")
+	// ErrInvalid is a definition that breaks a rule; the text names file, line and key.
+	ErrInvalid = errs.New(errs.InvalidArgument, "AGENT_INVALID", "the agent's definition is invalid")
+	// ErrVariable is a ${NAME} in env whose variable is not set.
+	ErrVariable = errs.New(errs.FailedPrecondition, "AGENT_VARIABLE", "a variable that the agent's env refers to is not set")
+)
+
+// Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.
+type Definition struct {
+	Name         string         `json:"name"`
+	Description  string         `json:"description,omitempty"`
+	Model        model.Ref      `json:"model"`
+	Thinking     model.Thinking `json:"thinking,omitempty"` // "" is the model's own default
+	Sandbox      Sandbox        `json:"sandbox"`
+	Cwd          string         `json:"cwd"` // relative to the executor's root unless absolute
+	Env          Env            `json:"env,omitempty"`
+	Tools        []string       `json:"tools"` // may name task, which is not offered yet
+	Limits       Limits         `json:"limits"`
+	Expose       []Surface      `json:"expose"`
+	Instructions string         `json:"instructions,omitempty"`
+}
+
+// SandboxKind says where an agent's calls run.
+type SandboxKind string
+
+// Kinds of sandbox.
+const (
+	SandboxLocal    SandboxKind = "local"    // the built-in executor
+	SandboxNone     SandboxKind = "none"     // nowhere: the agent has no tools that need one
+	SandboxExecutor SandboxKind = "executor" // an executor that has Labels
+)
+
+// Sandbox is where an agent's calls run.
+type Sandbox struct {
+	Kind   SandboxKind       `json:"kind"`
+	Labels map[string]string `json:"labels,omitempty"` // of SandboxExecutor, never empty there
+}
+
+// Surface is a way in from outside.
+type Surface string
+
+// Surfaces.
+const (
+	HTTP      Surface = "http"
+	WebSocket Surface = "websocket"
+)
+
+// Limits bound one submission. Zero is no limit, for Tokens and CostUSD only.
+type Limits struct {
+	Turns    int           `json:"turns"`
+	Tokens   int64         `json:"tokens,omitempty"`
+	CostUSD  float64       `json:"cost_usd,omitempty"`
+	Timeout  time.Duration `json:"timeout"` // nanoseconds in JSON
+	Attempts int           `json:"attempts"`
+}
+
+// DefaultLimits are the limits of an agent that names none.
+func DefaultLimits() Limits { return Limits{Turns: 100, Timeout: time.Hour, Attempts: 10} }
