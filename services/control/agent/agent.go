@@ -11,6 +11,9 @@
 package agent
 
 import (
+	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -78,3 +81,21 @@ type Limits struct {
 
 // DefaultLimits are the limits of an agent that names none.
 func DefaultLimits() Limits { return Limits{Turns: 100, Timeout: time.Hour, Attempts: 10} }
+
+// String names the definition without its content.
+func (d Definition) String() string { return "agent " + d.Name + "@" + d.Digest()[:12] }
+
+// LogValue keeps the content, env above all, out of logs.
+func (d Definition) LogValue() slog.Value { return slog.StringValue(d.String()) }
+
+// Exposes tells whether the agent can be prompted on a surface.
+func (d Definition) Exposes(s Surface) bool { return slices.Contains(d.Expose, s) }
+
+// clone shares nothing with d that a caller could change.
+func (d Definition) clone() Definition {
+	d.Env = maps.Clone(d.Env)
+	d.Sandbox.Labels = maps.Clone(d.Sandbox.Labels)
+	d.Tools = slices.Clone(d.Tools)
+	d.Expose = slices.Clone(d.Expose)
+	return d
+}

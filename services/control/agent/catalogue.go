@@ -1,20 +1,83 @@
 package agent
 
-// Catalogue is the agents that a control plane has. Its methods may be called concurrently.
-type Catalogue struct{}
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+)
 
-// Load reads the definitions in dir, which may be absent, and adds the built-in ones. Every file with a problem is reported,
-// one line per problem, and then there is no catalogue.
-func Load(dir string, lookup Lookup, builtin ...Definition) (*Catalogue, error) { return nil, nil }
+// Catalogue is the agents that a control plane has. Its methods may be called concurrently; what they return is the caller's.
+type Catalogue struct {
+	dir     string
+	lookup  Lookup
+	builtin []Definition
 
-// Reload reads the directory again and swaps the definitions at once. On error nothing changes.
-func (c *Catalogue) Reload() error { return nil }
+	reload sync.Mutex // one Reload at a time, so that the last one to begin is the one that stays
+
+	mu       sync.RWMutex
+	byName   map[string]Definition
+	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
+}
+
+// Load reads the definitions in dir, which may be absent, and adds the built-in ones. lookup resolves the variables that env
+// refers to; they must be set. Every problem of every file is reported, one line each, and then there is no catalogue.
+func Load(dir string, lookup Lookup, builtin ...Definition) (*Catalogue, error) {
+	c := &Catalogue{dir: dir, lookup: lookup, builtin: builtin, byDigest: map[string]Definition{}}
+	if err := c.Reload(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Reload reads the directory again and swaps all definitions at once. On error nothing changes. Definitions that are replaced or
+// gone can still be had by their digest.
+func (c *Catalogue) Reload() error {
+	c.reload.Lock()
+	defer c.reload.Unlock()
+	byName, err := readAll(c.dir, c.lookup, c.builtin)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byName = byName
+	for _, d := range byName {
+		c.byDigest[d.Digest()] = d
+	}
+	return nil
+}
 
 // Get finds the present definition of a name; ErrNotFound.
-func (c *Catalogue) Get(name string) (Definition, error) { return Definition{}, nil }
+func (c *Catalogue) Get(name string) (Definition, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	d, ok := c.byName[name]
+	if !ok {
+		return Definition{}, ErrNotFound.With("agent %q is not defined", printable(name))
+	}
+	return d.clone(), nil
+}
 
-// ByDigest finds a definition that is or was in the catalogue since Load; ErrNotFound, also for those of an earlier process.
-func (c *Catalogue) ByDigest(digest string) (Definition, error) { return Definition{}, nil }
+// ByDigest finds a definition that is or was in this catalogue; ErrNotFound for any other, those of an earlier process included.
+func (c *Catalogue) ByDigest(digest string) (Definition, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	d, ok := c.byDigest[digest]
+	if !ok {
+		return Definition{}, ErrNotFound.With("no agent with digest %q is known", printable(digest))
+	}
+	return d.clone(), nil
+}
 
 // List is the present definitions, by name.
-func (c *Catalogue) List() []Definition { return nil }
+func (c *Catalogue) List() []Definition {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := make([]Definition, 0, len(c.byName))
+	for d := range maps.Values(c.byName) {
+		list = append(list, d.clone())
+	}
+	slices.SortFunc(list, func(a, b Definition) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}

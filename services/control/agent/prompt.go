@@ -1,5 +1,11 @@
 package agent
 
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
 // Surroundings is what a system prompt tells of where the agent runs. It must not change within a session: the prompt is the
 // prefix that providers cache.
 type Surroundings struct {
@@ -7,5 +13,36 @@ type Surroundings struct {
 	Date string // as it is to be shown; "" leaves it out
 }
 
-// SystemPrompt assembles the system prompt: how to work without a human, the instructions, the surroundings.
-func SystemPrompt(d Definition, s Surroundings) string { return "" }
+// headless tells the model that nobody is there to answer.
+const headless = "You work on your own, inside an automated system. No human follows along, and nobody can answer you while you work: " +
+	"never ask a question, and never wait for an approval, a choice or more input. Where the task leaves something open, take the " +
+	"most sensible reading, go on, and name your assumption at the end. When you cannot go on, say what is in the way and what is " +
+	"done so far. Your last message is what gets read: it must make sense on its own."
+
+// SystemPrompt assembles the system prompt: how to work without a human, the instructions, the surroundings. Equal arguments give
+// equal prompts.
+func SystemPrompt(d Definition, s Surroundings) string {
+	parts := []string{headless}
+	if d.Instructions != "" {
+		parts = append(parts, d.Instructions)
+	}
+	var facts []string
+	if s.Cwd != "" {
+		facts = append(facts, "Working directory: "+oneLine(s.Cwd))
+	}
+	if s.Date != "" {
+		facts = append(facts, "Date: "+oneLine(s.Date))
+	}
+	if len(facts) > 0 {
+		parts = append(parts, strings.Join(facts, "\n"))
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// oneLine keeps a path from adding lines, and with them instructions, to the prompt.
+func oneLine(s string) string {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return strconv.Quote(s)
+	}
+	return s
+}

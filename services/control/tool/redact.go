@@ -1,13 +1,219 @@
 package tool
 
-import "encoding/json"
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
 
-// Redact replaces every secret of at least MinSecret characters in text. Shorter ones would hit ordinary text.
-func Redact(text string, secrets []string) string { return text }
+// MinSecret is the shortest secret that is redacted, in characters: a shorter one would hit ordinary text.
+const MinSecret = 6
 
-// RedactJSON does the same within the strings of a JSON document, however they are escaped.
-func RedactJSON(raw json.RawMessage, secrets []string) json.RawMessage { return raw }
+// Redacted stands where a secret was.
+const Redacted = "[redacted]"
 
-// RedactReply does the same in everything textual that an executor sent. Apply it before Render, which cuts text and may cut
-// a secret in two.
-func RedactReply(reply Reply, secrets []string) Reply { return reply }
+// Redact replaces every secret in text, overlapping ones too. Of a secret with several lines each line counts as one, since
+// text is often shown line by line. Secrets shorter than MinSecret are left.
+func Redact(text string, secrets []string) string {
+	return cover(text, spans(text, needles(secrets)))
+}
+
+// RedactJSON does the same within the strings and keys of a JSON document, however they are escaped. What is not JSON is
+// treated as text.
+func RedactJSON(raw json.RawMessage, secrets []string) json.RawMessage {
+	needles := needles(secrets)
+	if len(raw) == 0 || len(needles) == 0 {
+		return raw
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil || dec.More() {
+		return json.RawMessage(Redact(string(raw), secrets))
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(redactValue(v, needles)); err != nil {
+		return json.RawMessage(`"` + Redacted + `"`)
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
+func redactValue(v any, needles []string) any {
+	switch v := v.(type) {
+	case string:
+		return cover(v, spans(v, needles))
+	case json.Number:
+		if s := v.String(); len(spans(s, needles)) > 0 {
+			return Redacted
+		}
+	case []any:
+		for i := range v {
+			v[i] = redactValue(v[i], needles)
+		}
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, value := range v {
+			out[cover(key, spans(key, needles))] = redactValue(value, needles)
+		}
+		return out
+	}
+	return v
+}
+
+// RedactReply does the same in all text that an executor sent, also where an executor's cut left only a part of a secret.
+// Apply it before Render, which makes further cuts.
+func RedactReply(reply Reply, secrets []string) Reply {
+	needles := needles(secrets)
+	if len(needles) == 0 {
+		return reply
+	}
+	whole := func(s string) string { return cover(s, spans(s, needles)) }
+	switch r := reply.(type) {
+	case TextReply:
+		content := string(r.Content)
+		found := spans(content, needles)
+		if r.LineCut {
+			found = append(found, openEnd(content, needles)...)
+		}
+		r.Content = []byte(cover(content, found))
+		r.Entries = mapped(r.Entries, whole)
+		return r
+	case EditReply:
+		r.Diff = whole(r.Diff)
+		return r
+	case ExecReply:
+		r.Stdout, r.Stderr = redactCaptured(r.Stdout, needles), redactCaptured(r.Stderr, needles)
+		return r
+	case GrepReply:
+		r.Matches = slices.Clone(r.Matches)
+		for i, m := range r.Matches {
+			text := strings.TrimSuffix(m.Text, "...")
+			found := append(spans(text, needles), openEnd(text, needles)...)
+			r.Matches[i].Path = whole(m.Path)
+			r.Matches[i].Text = cover(text, found) + m.Text[len(text):]
+		}
+		return r
+	case GlobReply:
+		r.Paths = mapped(r.Paths, whole)
+		return r
+	case Failure:
+		r.Message = whole(r.Message)
+		return r
+	}
+	return reply
+}
+
+func redactCaptured(c Captured, needles []string) Captured {
+	if c.Cut <= 0 {
+		text := string(c.Head) + string(c.Tail)
+		return Captured{Head: []byte(cover(text, spans(text, needles)))}
+	}
+	head, tail := string(c.Head), string(c.Tail)
+	c.Head = []byte(cover(head, append(spans(head, needles), openEnd(head, needles)...)))
+	c.Tail = []byte(cover(tail, append(spans(tail, needles), openStart(tail, needles)...)))
+	return c
+}
+
+func mapped(in []string, f func(string) string) []string {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i] = f(out[i])
+	}
+	return out
+}
+
+// needles are the strings to look for.
+func needles(secrets []string) []string {
+	var out []string
+	for _, s := range secrets {
+		for _, part := range append([]string{s}, strings.Split(s, "\n")...) {
+			if part = strings.TrimSpace(part); utf8.RuneCountInString(part) >= MinSecret {
+				out = append(out, part)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// span is a piece of text to be covered.
+type span struct{ from, to int }
+
+// spans finds every occurrence of every needle, those that overlap included.
+func spans(text string, needles []string) []span {
+	var out []span
+	for _, n := range needles {
+		for at := 0; ; {
+			i := strings.Index(text[at:], n)
+			if i < 0 {
+				break
+			}
+			from := at + i
+			if last := len(out) - 1; last >= 0 && out[last].from <= from && from <= out[last].to {
+				out[last].to = max(out[last].to, from+len(n))
+			} else {
+				out = append(out, span{from, from + len(n)})
+			}
+			at = from + 1
+		}
+	}
+	return out
+}
+
+// openEnd finds the beginning of a needle at the end of text that was cut there.
+func openEnd(text string, needles []string) []span {
+	best := 0
+	for _, n := range needles {
+		for k := min(len(n)-1, len(text)); k >= MinSecret && k > best; k-- {
+			if strings.HasSuffix(text, n[:k]) {
+				best = k
+			}
+		}
+	}
+	if best == 0 {
+		return nil
+	}
+	return []span{{len(text) - best, len(text)}}
+}
+
+// openStart finds the end of a needle at the start of text that was cut there.
+func openStart(text string, needles []string) []span {
+	best := 0
+	for _, n := range needles {
+		for k := min(len(n)-1, len(text)); k >= MinSecret && k > best; k-- {
+			if strings.HasPrefix(text, n[len(n)-k:]) {
+				best = k
+			}
+		}
+	}
+	if best == 0 {
+		return nil
+	}
+	return []span{{0, best}}
+}
+
+// cover replaces the spans, each run of touching ones by one Redacted.
+func cover(text string, found []span) string {
+	if len(found) == 0 {
+		return text
+	}
+	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var b strings.Builder
+	pos := 0
+	for i := 0; i < len(found); {
+		from, to := found[i].from, found[i].to
+		for i++; i < len(found) && found[i].from <= to; i++ {
+			to = max(to, found[i].to)
+		}
+		b.WriteString(text[pos:from])
+		b.WriteString(Redacted)
+		pos = to
+	}
+	b.WriteString(text[pos:])
+	return b.String()
+}

@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// source is a file that defines an agent.
+type source struct {
+	name string
+	file string
+}
+
+// readAll reads the definitions in dir and adds the built-in ones.
+func readAll(dir string, lookup Lookup, builtin []Definition) (map[string]Definition, error) {
+	sources, err := list(dir)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]Definition, len(sources)+len(builtin))
+	for _, d := range builtin {
+		out[d.Name] = d
+	}
+	var problems []error
+	defined := map[string]string{}
+	for _, s := range sources {
+		if other, ok := defined[s.name]; ok {
+			problems = append(problems, ErrInvalid.With("%s: agent %s is defined in %s too", s.file, s.name, other))
+			continue
+		}
+		defined[s.name] = s.file
+		if _, ok := out[s.name]; ok {
+			problems = append(problems, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name))
+			continue
+		}
+		d, err := readFile(s, lookup)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		out[s.name] = d
+	}
+	return out, errors.Join(problems...)
+}
+
+// list finds <name>.md and <name>/agent.md in dir, by name. Hidden names and everything else are left out.
+func list(dir string) ([]source, error) {
+	entries, err := os.ReadDir(dir)
+	if dir == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, ErrInvalid.With("%s: cannot be read: %v", dir, cause(err))
+	}
+	var out []source
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() { // links are followed: configuration is often mounted as such
+			inner := filepath.Join(path, "agent.md")
+			if _, err := os.Lstat(inner); err == nil {
+				out = append(out, source{name: e.Name(), file: inner})
+			}
+			continue
+		}
+		if name, ok := strings.CutSuffix(e.Name(), ".md"); ok {
+			out = append(out, source{name: name, file: path})
+		}
+	}
+	slices.SortFunc(out, func(a, b source) int { return strings.Compare(a.file, b.file) })
+	return out, nil
+}
+
+func readFile(s source, lookup Lookup) (Definition, error) {
+	info, err := os.Stat(s.file)
+	if err == nil && !info.Mode().IsRegular() { // a pipe would block
+		return Definition{}, ErrInvalid.With("%s: is not a regular file", s.file)
+	}
+	if err != nil {
+		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
+	}
+	f, err := os.Open(s.file)
+	if err != nil {
+		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
+	}
+	defer f.Close()
+	src, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
+	}
+	return Parse(s.name, s.file, src, lookup)
+}
+
+// cause is the error of the system, without the path that the message names already.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package tool
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// timeoutCode is the exit code of a command that its timeout ended.
+const timeoutCode = 124
+
+func renderExec(req Exec, r ExecReply) Result {
+	code := r.ExitCode
+	if r.TimedOut {
+		code = timeoutCode
+	}
+	text := renderOutput(r.Stdout, r.Stderr)
+	if notes := exitNotes(req, r, code); len(notes) > 0 {
+		text += "\n\n" + strings.Join(notes, "\n")
+	}
+	details := fields{"command": sanitize(req.Command), "exitCode": code}
+	if r.TimedOut {
+		details["timedOut"] = true
+	}
+	if r.Cancelled {
+		details["cancelled"] = true
+	}
+	if r.TimedOut || r.Cancelled {
+		details["confirmed"] = r.Confirmed
+	}
+	return Result{Text: text, IsError: r.Cancelled, Details: details.encode()}
+}
+
+// exitNotes tell how the command ended, unless it simply succeeded.
+func exitNotes(req Exec, r ExecReply, code int) []string {
+	var notes []string
+	switch {
+	case r.Cancelled:
+		notes = append(notes, "Command was cancelled before it finished.")
+	case r.TimedOut && req.TimeoutSeconds > 0:
+		notes = append(notes, "Command timed out after "+seconds(req.TimeoutSeconds)+".")
+	case r.TimedOut:
+		notes = append(notes, "Command timed out.")
+	}
+	switch {
+	case (r.Cancelled || r.TimedOut) && !r.Confirmed:
+		notes = append(notes, "It could not be confirmed that all of its processes have ended: check before you start it again.")
+	case r.Cancelled:
+		notes = append(notes, "All of its processes have ended.")
+	}
+	if code != 0 {
+		notes = append(notes, fmt.Sprintf("Command exited with code %d", code))
+	}
+	return notes
+}
+
+func seconds(s float64) string {
+	if s == 1 {
+		return "1 second"
+	}
+	return strconv.FormatFloat(s, 'f', -1, 64) + " seconds"
+}
+
+// renderOutput is standard output, then standard error, within the bounds.
+func renderOutput(stdout, stderr Captured) string {
+	var o output
+	o.add(stdout)
+	if err := stderr; len(err.Head)+len(err.Tail) > 0 || err.Cut > 0 {
+		if o.text != "" && !strings.HasSuffix(o.text, "\n") {
+			o.text += "\n"
+		}
+		o.add(err)
+	}
+	o.trim()
+	if o.text == "" && len(o.gaps) == 0 {
+		return "(no output)"
+	}
+	return o.bound()
+}
+
+// output is text with gaps where bytes were cut before they came here.
+type output struct {
+	text string
+	gaps []gap
+}
+
+type gap struct {
+	at    int // position in the text
+	bytes int64
+}
+
+func (o *output) add(c Captured) {
+	if c.Cut <= 0 {
+		o.text += sanitize(string(c.Head) + string(c.Tail)) // one piece: a character may lie across
+		return
+	}
+	o.text += sanitize(string(c.Head))
+	o.gaps = append(o.gaps, gap{at: len(o.text), bytes: c.Cut})
+	o.text += sanitize(string(c.Tail))
+}
+
+// trim takes white space off the end and empty lines off the beginning; indentation stays.
+func (o *output) trim() {
+	o.text = strings.TrimRight(o.text, " \t\r\n")
+	before := len(o.text)
+	o.text = strings.TrimLeft(o.text, "\r\n")
+	for i := range o.gaps {
+		o.gaps[i].at = min(max(o.gaps[i].at-(before-len(o.text)), 0), len(o.text))
+	}
+}
+
+// Of output that is too long the head keeps two fifths and the tail the rest, less room for the marker: errors come last.
+const (
+	outputHeadBytes = MaxText * 2 / 5
+	outputHeadLines = MaxLines * 2 / 5
+	outputTailBytes = MaxText - outputHeadBytes - 512
+	outputTailLines = MaxLines - outputHeadLines - 8
+)
+
+// bound keeps head and tail and puts a marker wherever something is missing.
+func (o *output) bound() string {
+	head, tail := len(o.text), len(o.text)
+	if len(o.text) > MaxText || countLines(o.text) > MaxLines {
+		head, tail = outputHead(o.text), outputTail(o.text)
+	}
+	var b strings.Builder
+	pos := 0
+	middle, inside := int64(tail-head), false
+	for _, g := range o.gaps {
+		if head < tail && head <= g.at && g.at <= tail {
+			middle, inside = middle+g.bytes, true
+			continue
+		}
+		if g.at > tail && pos < tail {
+			writeCut(&b, o.text, &pos, head, tail, cutMarker(o.text[head:tail], middle, inside))
+		}
+		writeCut(&b, o.text, &pos, g.at, g.at, cutMarker("", g.bytes, true))
+	}
+	if head < tail && pos < tail {
+		writeCut(&b, o.text, &pos, head, tail, cutMarker(o.text[head:tail], middle, inside))
+	}
+	b.WriteString(o.text[pos:])
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// writeCut writes the text up to from, the marker on a line of its own, and goes on at to.
+func writeCut(b *strings.Builder, text string, pos *int, from, to int, marker string) {
+	b.WriteString(text[*pos:from])
+	if from > 0 && text[from-1] != '\n' {
+		b.WriteByte('\n')
+	}
+	b.WriteString(marker + "\n")
+	*pos = to
+}
+
+// cutMarker tells what is missing; lines are counted only where every missing byte was seen.
+func cutMarker(cut string, bytes int64, unseen bool) string {
+	if unseen {
+		return fmt.Sprintf("[... %d bytes cut ...]", bytes)
+	}
+	return fmt.Sprintf("[... %d lines, %d bytes cut ...]", countLines(cut), bytes)
+}
+
+// outputHead is where the kept beginning ends: after a whole line, or within one that would take most of the room.
+func outputHead(text string) int {
+	end, lines := headLines(text, outputHeadLines, outputHeadBytes)
+	if lines < outputHeadLines && end < outputHeadBytes/2 {
+		return floor(text, outputHeadBytes)
+	}
+	return end
+}
+
+// outputTail is where the kept end begins.
+func outputTail(text string) int {
+	start, lines := tailLines(text, outputTailLines, outputTailBytes)
+	if lines < outputTailLines && len(text)-start < outputTailBytes/2 {
+		return ceil(text, max(len(text)-outputTailBytes, 0))
+	}
+	return start
+}
