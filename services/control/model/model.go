@@ -4,14 +4,22 @@
 //
 //	Request ──▶ Stream ──▶ Text* Thinking* ToolCall* … Usage Finish
 //
-// Invariants: a stream that ends without Finish ended in an error; every error says whether trying again can help (Retryable);
-// a provider's key never appears in a part or an error.
+// Invariants: a stream that ends without Finish ended in an error; every error is an *Error, which says whether trying again can
+// help, or the context's; a provider's key never appears in a part or an error.
+//
+// What every provider needs is said once, by decorators. A Registry stacks them for each model that it opens:
+//
+//	Retrying ( Limited ( Timeouts ( provider ) ) )
+//
+// Tool calls may be acted on only after PartFinish: until then a PartRestart may void them.
 package model
 
 import (
 	"context"
 	"encoding/json"
 	"iter"
+	"strings"
+	"time"
 )
 
 // Role says who speaks.
@@ -159,6 +167,8 @@ const (
 	PartThinking                     // Text: a delta
 	PartBlock                        // Block: a text, thinking or tool call block is complete; deltas before it belong to it
 	PartFinish                       // Usage, Stop: the last part
+	PartRestart                      // Restart: the call is made again; every part before this one is void
+	PartProgress                     // nothing but a sign of life, as while a long tool call is written; Timeouts keeps it to itself
 )
 
 // Part is one event of a stream. For every text and thinking block the deltas come first and then the PartBlock with the whole
@@ -169,6 +179,15 @@ type Part struct {
 	Block Block
 	Usage Usage
 	Stop  Stop
+	// Restart is set in a PartRestart.
+	Restart *Restart
+}
+
+// Restart tells why a call is made again.
+type Restart struct {
+	Attempt int           // the attempt that will be made, 2 for the first retry
+	Delay   time.Duration // how long it waits before
+	Err     *Error        // what ended the attempt before
 }
 
 // Model is one language model.
@@ -180,4 +199,15 @@ type Model interface {
 	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop or ending
 	// ctx ends the call. It does not retry: see Retrying.
 	Stream(ctx context.Context, req Request) iter.Seq2[Part, error]
+}
+
+// Text is the message's text blocks, joined by newlines.
+func (m Message) Text() string {
+	var texts []string
+	for _, b := range m.Content {
+		if b.Type == TextBlock {
+			texts = append(texts, b.Text)
+		}
+	}
+	return strings.Join(texts, "\n")
 }

@@ -81,7 +81,8 @@ type Submission struct {
 	Phase          Phase
 	Turn           int // model calls begun, from 1 once PhaseModel is reached
 	InputEntry     int64
-	ResultEntry    int64 // the assistant entry that holds the answer
+	ResultEntry    int64  // the assistant entry that holds the answer
+	Text           string // of the answer; filled in by Service, never by the store
 	Model          string
 	Usage          model.Usage
 	Attempts       int // ownership changes caused by death
@@ -112,6 +113,7 @@ type Admission struct {
 type Admitted struct {
 	Submission Submission
 	Replayed   bool   // an earlier admission with the same idempotency key; nothing was written
+	EventHead  int64  // of the session's stream before this admission: all events of the submission come after it
 	Lease      *Lease // set when Owner got the lane
 }
 

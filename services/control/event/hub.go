@@ -1,0 +1,170 @@
+package event
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// maxBuffered bounds what a watcher may lag behind before it is sent back to the log.
+const maxBuffered = 4096
+
+// hub hands committed events to the watchers in this process.
+type hub struct {
+	mu     sync.Mutex
+	topics map[session.Key]map[*Subscription]struct{}
+}
+
+// Subscription is one watcher's place in a session's live events. Close it.
+type Subscription struct {
+	hub *hub
+	key session.Key
+	// ready holds a token when buf, lost or poked may have changed.
+	ready chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	buf   []Event
+	lost  bool // events were dropped: read the log
+	poked bool // the log may have grown elsewhere
+	// session and seen are what is followed and how far, "" before Follow.
+	session string
+	seen    int64
+}
+
+// position is where a subscription stands.
+type position struct {
+	*Subscription
+	session string
+	seen    int64
+}
+
+func newHub() *hub { return &hub{topics: map[session.Key]map[*Subscription]struct{}{}} }
+
+func (h *hub) subscribe(key session.Key) *Subscription {
+	s := &Subscription{hub: h, key: key, ready: make(chan struct{}, 1)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.topics[key] == nil {
+		h.topics[key] = map[*Subscription]struct{}{}
+	}
+	h.topics[key][s] = struct{}{}
+	return s
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	delete(s.hub.topics[s.key], s)
+	if len(s.hub.topics[s.key]) == 0 {
+		delete(s.hub.topics, s.key)
+	}
+}
+
+func (h *hub) watched(key session.Key) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.topics[key]) > 0
+}
+
+func (h *hub) keys() []session.Key {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keys := make([]session.Key, 0, len(h.topics))
+	for k := range h.topics {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// following returns the position of every subscription that is being followed.
+func (h *hub) following() []position {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []position
+	for _, subs := range h.topics {
+		for s := range subs {
+			s.mu.Lock()
+			if s.session != "" {
+				all = append(all, position{s, s.session, s.seen})
+			}
+			s.mu.Unlock()
+		}
+	}
+	return all
+}
+
+func (s *Subscription) at(session string, seen int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session, s.seen = session, seen
+}
+
+func (h *hub) each(key session.Key, f func(*Subscription)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.topics[key] {
+		f(s)
+	}
+}
+
+func (s *Subscription) offer(events []Event) {
+	s.mu.Lock()
+	if s.lost || len(s.buf)+len(events) > maxBuffered {
+		s.buf, s.lost = nil, true
+	} else {
+		s.buf = append(s.buf, events...)
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Subscription) poke() {
+	s.mu.Lock()
+	s.poked = true
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Subscription) signal() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what came since the last take; stale says that the log has to be read.
+func (s *Subscription) take() (events []Event, stale bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	events, stale = s.buf, s.lost || s.poked
+	s.buf, s.lost, s.poked = nil, false, false
+	return events, stale
+}
+
+// Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so
+// it is not for a subscription that is followed. Fails with ctx's error.
+func (s *Subscription) Await(ctx context.Context, submissionID string, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case <-s.ready:
+		}
+		events, stale := s.take()
+		if stale {
+			return nil
+		}
+		for _, e := range events {
+			if e.Type == Settled && e.SubmissionID == submissionID {
+				return nil
+			}
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	pageSize = 256
+	// tailEvery is how often the heads of watched streams are compared with the log, for what no hint told of.
+	tailEvery    = 500 * time.Millisecond
+	recheckTicks = 10
+)
+
+// Log is what a Service reads.
+type Log interface {
+	Store
+	FindSession(ctx context.Context, key session.Key) (session.Session, error)
+	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
+}
+
+// Service lets clients watch streams from any position, at any replica.
+type Service struct {
+	log Log
+	hub *hub
+}
+
+// NewService makes a Service on a log. Run must run for streams that grow elsewhere to be seen.
+func NewService(log Log) *Service { return &Service{log: log, hub: newHub()} }
+
+// Publish hands events to the watchers in this process, after their commit. Calls for one session are in order of seq.
+func (s *Service) Publish(key session.Key, events []Event) {
+	s.hub.each(key, func(sub *Subscription) { sub.offer(events) })
+}
+
+// Watched reports whether anybody here watches the session.
+func (s *Service) Watched(key session.Key) bool { return s.hub.watched(key) }
+
+// Run looks for growth of the watched streams that was committed by other replicas, with one query for all of them. It
+// returns when ctx ends; a failed query is tried again at the next tick.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(tailEvery)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n%recheckTicks == 0 {
+			s.Poke(nil) // some wait for what leaves no event
+		} else {
+			s.tail(ctx)
+		}
+	}
+}
+
+func (s *Service) tail(ctx context.Context) {
+	subs := s.hub.following()
+	ids := make([]string, 0, len(subs))
+	for _, sub := range subs {
+		ids = append(ids, sub.session)
+	}
+	if len(ids) == 0 {
+		return
+	}
+	heads, err := s.log.EventHeads(ctx, ids)
+	if err != nil {
+		slog.WarnContext(ctx, "comparing stream heads failed", "error", err)
+	}
+	for _, sub := range subs {
+		if heads[sub.session] > sub.seen {
+			sub.poke()
+		}
+	}
+}
+
+// Poke says that streams may have grown: those of the given sessions, or all when keys is nil.
+func (s *Service) Poke(keys []session.Key) {
+	if keys == nil {
+		keys = s.hub.keys()
+	}
+	for _, key := range keys {
+		s.hub.each(key, (*Subscription).poke)
+	}
+}
+
+// Subscribe takes a place in a session's live events, before or after it exists. Events published from now on reach it.
+func (s *Service) Subscribe(key session.Key) *Subscription { return s.hub.subscribe(key) }
+
+// Read returns one page of events with seq > after, entries and texts filled in; empty at the head.
+func (s *Service) Read(ctx context.Context, sessionID string, after int64) ([]Event, error) {
+	events, err := s.log.Events(ctx, sessionID, after, pageSize)
+	if err != nil {
+		return nil, fmt.Errorf("reading events after %d: %w", after, err)
+	}
+	return events, s.fill(ctx, sessionID, events)
+}
+
+// fill reads the entries that events refer to.
+func (s *Service) fill(ctx context.Context, sessionID string, events []Event) error {
+	need := map[int64]*session.Entry{}
+	lo, hi := int64(0), int64(0)
+	for _, e := range events {
+		if seq := entryOf(e); seq > 0 {
+			need[seq] = nil
+			if lo == 0 || seq < lo {
+				lo = seq
+			}
+			hi = max(hi, seq)
+		}
+	}
+	for after := lo - 1; len(need) > 0 && after < hi; {
+		entries, err := s.log.Entries(ctx, sessionID, after, pageSize)
+		if err != nil {
+			return fmt.Errorf("reading the entries of events: %w", err)
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for i := range entries {
+			if _, ok := need[entries[i].Seq]; ok {
+				need[entries[i].Seq] = &entries[i]
+			}
+		}
+		after = entries[len(entries)-1].Seq
+	}
+	for i := range events {
+		entry := need[entryOf(events[i])]
+		if entry == nil {
+			continue
+		}
+		if events[i].Settlement != nil {
+			events[i].Settlement.Text = entry.Message.Text()
+		} else {
+			events[i].Entry = entry
+		}
+	}
+	return nil
+}
+
+func entryOf(e Event) int64 {
+	if e.Settlement != nil {
+		return e.Settlement.EntrySeq
+	}
+	return e.EntrySeq
+}
+
+// Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and without a gap.
+// An empty batch says that the log was read and had nothing new. It ends when ctx ends (without an error) or with the error of a read. sub must have been taken before after was known to be
+// the head, or fresh must be false: then the log is read first.
+func (s *Service) Follow(ctx context.Context, sub *Subscription, sessionID string, after int64, fresh bool) iter.Seq2[[]Event, error] {
+	return func(yield func([]Event, error) bool) {
+		stale := !fresh
+		for {
+			sub.at(sessionID, after)
+			for stale {
+				page, err := s.Read(ctx, sessionID, after)
+				if err != nil {
+					if ctx.Err() == nil {
+						yield(nil, err)
+					}
+					return
+				}
+				if len(page) == 0 {
+					stale = false
+					if !yield(nil, nil) {
+						return
+					}
+					break
+				}
+				after = page[len(page)-1].Seq
+				if !yield(page, nil) {
+					return
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-sub.ready:
+			}
+			live, again := sub.take()
+			stale = again
+			for len(live) > 0 && live[0].Seq <= after {
+				live = live[1:]
+			}
+			if len(live) == 0 {
+				continue
+			}
+			if live[0].Seq != after+1 || live[len(live)-1].Seq != after+int64(len(live)) {
+				stale = true
+				continue
+			}
+			after += int64(len(live))
+			if !yield(live, nil) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,300 @@
+package submission
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// MaxMessage is the longest input in bytes.
+const MaxMessage = 16 << 20
+
+// recheck is how often a waiter reads the row of a submission that left no event.
+const recheck = time.Second
+
+// ErrMessageTooLarge refuses an input.
+var ErrMessageTooLarge = errs.New(errs.InvalidArgument, "MESSAGE_TOO_LARGE", "the message is longer than 16 MiB")
+
+// Pin is the agent definition that a submission is admitted with.
+type Pin struct {
+	Digest  string
+	Timeout time.Duration
+}
+
+// Agents pins definitions.
+type Agents interface {
+	// PinAgent stores the agent's present definition and returns its pin. Fails with the agent package's ErrNotFound.
+	PinAgent(ctx context.Context, name string) (Pin, error)
+}
+
+// Worker runs leases in this process.
+type Worker interface {
+	// Reserve takes a slot for a lease that an admission may get. ok is false when there is none; else exactly one of Start and
+	// Unreserve must follow.
+	Reserve() (owner string, ok bool)
+	Unreserve()
+	// Start runs a lease in the reserved slot.
+	Start(Lease)
+	// Wake says that ready lanes may exist.
+	Wake()
+	// Interrupt says that an abort was requested for the session's running submission.
+	Interrupt(sessionID string)
+}
+
+// Hints tells other replicas that a session's rows changed.
+type Hints interface{ Notify(sessionIDs ...string) }
+
+// Reader is the reads that a Service needs beside Store.
+type Reader interface {
+	Store
+	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
+}
+
+// Service admits input and follows it to its end.
+type Service struct {
+	store  Reader
+	agents Agents
+	events *event.Service
+	worker Worker
+	hints  Hints
+}
+
+// NewService makes a Service.
+func NewService(store Reader, agents Agents, events *event.Service, worker Worker, hints Hints) *Service {
+	return &Service{store: store, agents: agents, events: events, worker: worker, hints: hints}
+}
+
+// Input is what a client asks for.
+type Input struct {
+	Key            session.Key // Name "" is the default session
+	Message        string
+	IdempotencyKey string
+}
+
+// Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME
+// and ErrMessageTooLarge.
+func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
+	adm, err := s.admission(ctx, &in)
+	if err != nil {
+		return Admitted{}, err
+	}
+	return s.admit(ctx, adm)
+}
+
+func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
+	if in.Key.Tenant == "" {
+		in.Key.Tenant = session.DefaultTenant
+	}
+	if in.Key.Name == "" {
+		in.Key.Name = session.DefaultName
+	}
+	if err := checkKey(in.Key, in.IdempotencyKey); err != nil {
+		return Admission{}, err
+	}
+	if len(in.Message) > MaxMessage {
+		return Admission{}, ErrMessageTooLarge
+	}
+	pin, err := s.agents.PinAgent(ctx, in.Key.Agent)
+	if err != nil {
+		return Admission{}, err
+	}
+	body, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: in.Message}}})
+	if err != nil {
+		return Admission{}, fmt.Errorf("encoding the input: %w", err)
+	}
+	hash := sha256.Sum256([]byte(in.Message))
+	return Admission{
+		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash[:], IdempotencyKey: in.IdempotencyKey,
+		AgentDigest: pin.Digest, Timeout: pin.Timeout,
+	}, nil
+}
+
+func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
+	// An accepted input must not depend on a client that leaves between commit and start.
+	ctx = context.WithoutCancel(ctx)
+	owner, reserved := s.worker.Reserve()
+	adm.Owner = owner
+	got, err := s.store.Admit(ctx, adm)
+	if reserved && (err != nil || got.Lease == nil) {
+		s.worker.Unreserve()
+	}
+	if err != nil {
+		return Admitted{}, fmt.Errorf("admitting: %w", err)
+	}
+	switch {
+	case got.Lease != nil:
+		s.worker.Start(*got.Lease)
+	case !got.Replayed:
+		s.worker.Wake()
+		s.hints.Notify(got.Submission.SessionID)
+	}
+	return got, nil
+}
+
+// Prompt is Submit and the submission's events in one: nothing of it is missed and, in the common case, nothing is read back
+// from the database. Close it. The events end after the one that settles the submission.
+func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
+	adm, err := s.admission(ctx, &in)
+	if err != nil {
+		return nil, err
+	}
+	sub := s.events.Subscribe(adm.Key)
+	got, err := s.admit(ctx, adm)
+	if err != nil {
+		sub.Close()
+		return nil, err
+	}
+	after := got.EventHead
+	if got.Replayed {
+		after = 0
+	}
+	return &Following{Submission: got.Submission, Replayed: got.Replayed, service: s, sub: sub, after: after, fresh: got.Lease != nil}, nil
+}
+
+// Following is a submission being followed by one reader.
+type Following struct {
+	Submission Submission // as admitted, and settled once Events has ended
+	Replayed   bool
+	service    *Service
+	sub        *event.Subscription
+	after      int64
+	fresh      bool
+}
+
+// Close ends the following. The submission goes on.
+func (f *Following) Close() { f.sub.Close() }
+
+// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it early.
+func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
+	return func(yield func([]event.Event, error) bool) {
+		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
+			return
+		}
+		for batch, err := range f.service.events.Follow(ctx, f.sub, f.Submission.SessionID, f.after, f.fresh) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			mine := ofSubmission(batch, f.Submission.ID)
+			if len(mine) > 0 && !yield(mine, nil) {
+				return
+			}
+			if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
+				f.Submission = settled(f.Submission, mine[n-1])
+				return
+			}
+			if len(batch) == 0 && f.left(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// left reports whether the submission settled without an event, as an aborted one does that never ran.
+func (f *Following) left(ctx context.Context) bool {
+	now, err := f.service.store.GetSubmission(ctx, f.Submission.Key.Tenant, f.Submission.ID)
+	if err != nil || now.Status != SettledStatus || !now.StartedAt.IsZero() {
+		return false
+	}
+	f.Submission = now
+	return true
+}
+
+func ofSubmission(batch []event.Event, id string) []event.Event {
+	for len(batch) > 0 && batch[0].SubmissionID != id {
+		batch = batch[1:]
+	}
+	n := len(batch)
+	for n > 0 && batch[n-1].SubmissionID != id {
+		n--
+	}
+	return batch[:n]
+}
+
+// settled is the submission after the event that settles it.
+func settled(s Submission, e event.Event) Submission {
+	z := e.Settlement
+	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, Outcome(z.Outcome), z.Reason, z.Message
+	s.Model, s.Usage, s.ResultEntry, s.Text, s.Turn, s.SettledAt = z.Model, z.Usage, z.EntrySeq, z.Text, z.Turn, e.Time
+	return s
+}
+
+// Get reads a submission with the text of its answer.
+func (s *Service) Get(ctx context.Context, tenant, id string) (Submission, error) {
+	sub, err := s.store.GetSubmission(ctx, tenant, id)
+	if err != nil {
+		return Submission{}, err
+	}
+	return s.withText(ctx, sub)
+}
+
+func (s *Service) withText(ctx context.Context, sub Submission) (Submission, error) {
+	if sub.ResultEntry == 0 {
+		return sub, nil
+	}
+	entries, err := s.store.Entries(ctx, sub.SessionID, sub.ResultEntry-1, 1)
+	if err != nil {
+		return sub, fmt.Errorf("reading the answer: %w", err)
+	}
+	if len(entries) == 1 {
+		sub.Text = entries[0].Message.Text()
+	}
+	return sub, nil
+}
+
+// Wait returns the submission once it has settled, or as it is when ctx ends, with ctx's error. It holds no state: any replica can
+// wait for any submission.
+func (s *Service) Wait(ctx context.Context, tenant, id string) (Submission, error) {
+	sub, err := s.Get(ctx, tenant, id)
+	if err != nil || sub.Status == SettledStatus {
+		return sub, err
+	}
+	watch := s.events.Subscribe(sub.Key)
+	defer watch.Close()
+	for {
+		if sub, err = s.Get(ctx, tenant, id); err != nil || sub.Status == SettledStatus {
+			return sub, err
+		}
+		if err := watch.Await(ctx, id, recheck); err != nil {
+			return sub, err
+		}
+	}
+}
+
+// Abort asks that a submission end and returns it as it is now. A queued one is settled at once; a running one settles through its
+// owner, wherever that is.
+func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, error) {
+	sub, err := s.store.RequestAbort(ctx, tenant, id)
+	if err != nil {
+		return Submission{}, err
+	}
+	s.worker.Interrupt(sub.SessionID)
+	s.hints.Notify(sub.SessionID)
+	s.events.Poke([]session.Key{sub.Key})
+	return s.withText(ctx, sub)
+}
+
+func checkKey(k session.Key, idem string) error {
+	if err := ident.CheckAgent(k.Agent); err != nil {
+		return err
+	}
+	if err := ident.CheckInstance(k.Instance); err != nil {
+		return err
+	}
+	if err := ident.CheckSession(k.Name); err != nil {
+		return err
+	}
+	if idem == "" {
+		return nil
+	}
+	return ident.CheckIdempotencyKey(idem)
+}
