@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // ErrNotFound says that there is no such call.
@@ -38,16 +39,6 @@ func (s State) String() string {
 	return [...]string{"pending", "dispatched", "done", "lost", "cancelled"}[s]
 }
 
-// Safety decides what may be done with a call whose outcome is unknown.
-type Safety uint8
-
-// Safeties, as numbered in the database.
-const (
-	AtMostOnce Safety = iota
-	Idempotent
-	Pure
-)
-
 // Call is one record.
 type Call struct {
 	ID            string
@@ -58,7 +49,7 @@ type Call struct {
 	EntrySeq      int64 // the assistant entry that asked for it, which holds the arguments
 	ProviderID    string
 	Tool          string
-	Safety        Safety
+	Safety        tool.Safety
 	ArgsHash      []byte // sha256 of what is sent to the executor
 	Executor      string // "" while pending
 	Dispatch      int    // grows with every dispatch, from 1

@@ -1,0 +1,198 @@
+package call
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// Message is what control says to an executor about a call: *Order, *Cancel, *Attach, *ResultAck or *OutputAck.
+type Message interface{ message() }
+
+// Order asks for a call.
+type Order struct {
+	Call    Call // ID, SessionID, Dispatch, Safety, ArgsHash
+	Epoch   int64
+	Request tool.Request
+	Cwd     string
+	Env     map[string]string
+	Timeout time.Duration // 0 is none
+}
+
+// Cancel ends a call and all its processes.
+type Cancel struct {
+	CallID    string
+	SessionID string
+	Epoch     int64
+	Grace     time.Duration
+}
+
+// Attach asks for a call's state, its output from the offsets on, and its result.
+type Attach struct {
+	CallID     string
+	SessionID  string
+	Epoch      int64
+	Dispatch   int
+	StdoutFrom int64
+	StderrFrom int64
+}
+
+// ResultAck says that a result is durable.
+type ResultAck struct{ CallID string }
+
+// OutputAck says that output below Upto is durable.
+type OutputAck struct {
+	CallID string
+	Stderr bool
+	Upto   int64
+}
+
+func (*Order) message()     {}
+func (*Cancel) message()    {}
+func (*Attach) message()    {}
+func (*ResultAck) message() {}
+func (*OutputAck) message() {}
+
+// Report is what an executor says about a call.
+type Report struct {
+	Executor  string
+	CallID    string
+	SessionID string
+	Body      ReportBody
+}
+
+// ReportBody is Accepted, Rejected, Output, Ended or Found.
+type ReportBody interface{ report() }
+
+// Accepted says that the call is recorded and started.
+type Accepted struct{}
+
+// Rejected says that the order was not obeyed.
+type Rejected struct {
+	Reason  string // STALE_EPOCH, CONFLICT, CAPACITY, DRAINING, REVOKED, UNSUPPORTED, NO_SPACE
+	Message string
+}
+
+// Output is bytes of output, in order per stream.
+type Output struct {
+	Stderr bool
+	Offset int64
+	Data   []byte
+}
+
+// Ended is the end of a call. It is repeated until ResultAck.
+type Ended struct{ Reply tool.Reply }
+
+// Found answers Attach.
+type Found struct {
+	State    FoundState
+	Dispatch int
+	// JournalSince is since when the executor's journal is without a gap: Unknown proves that a call that was dispatched later
+	// never ran and, revoked by the answer, never will.
+	JournalSince time.Time
+}
+
+// FoundState is what an executor knows of a call.
+type FoundState uint8
+
+// What an executor can know.
+const (
+	Unknown FoundState = iota
+	RunningThere
+	FinishedThere
+	InterruptedThere
+	TombstoneThere
+)
+
+func (Accepted) report() {}
+func (Rejected) report() {}
+func (Output) report()   {}
+func (Ended) report()    {}
+func (Found) report()    {}
+
+// StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome: the owner
+// decides by the call's safety whether to run it again.
+func StateOf(r tool.Reply) State {
+	switch r := r.(type) {
+	case tool.ExecReply:
+		if r.Cancelled {
+			return Cancelled
+		}
+	case tool.Failure:
+		switch r.Reason {
+		case tool.ReasonCancelled:
+			return Cancelled
+		case tool.ReasonInterrupted:
+			return Lost
+		}
+	}
+	return Done
+}
+
+// envelope is the stored form of a reply.
+type envelope struct {
+	Kind string          `json:"kind"`
+	Body json.RawMessage `json:"body"`
+}
+
+// EncodeReply is the stored form of a reply.
+func EncodeReply(r tool.Reply) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a reply: %w", err)
+	}
+	return json.Marshal(envelope{Kind: kindOf(r), Body: body})
+}
+
+// DecodeReply reads the stored form.
+func DecodeReply(b []byte) (tool.Reply, error) {
+	var e envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		return nil, fmt.Errorf("decoding a reply: %w", err)
+	}
+	switch e.Kind {
+	case "text":
+		return decode[tool.TextReply](e.Body)
+	case "write":
+		return decode[tool.WriteReply](e.Body)
+	case "edit":
+		return decode[tool.EditReply](e.Body)
+	case "exec":
+		return decode[tool.ExecReply](e.Body)
+	case "grep":
+		return decode[tool.GrepReply](e.Body)
+	case "glob":
+		return decode[tool.GlobReply](e.Body)
+	case "failure":
+		return decode[tool.Failure](e.Body)
+	}
+	return nil, fmt.Errorf("decoding a reply: unknown kind %q", e.Kind)
+}
+
+func decode[R tool.Reply](b []byte) (tool.Reply, error) {
+	var r R
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("decoding a reply: %w", err)
+	}
+	return r, nil
+}
+
+func kindOf(r tool.Reply) string {
+	switch r.(type) {
+	case tool.TextReply:
+		return "text"
+	case tool.WriteReply:
+		return "write"
+	case tool.EditReply:
+		return "edit"
+	case tool.ExecReply:
+		return "exec"
+	case tool.GrepReply:
+		return "grep"
+	case tool.GlobReply:
+		return "glob"
+	}
+	return "failure"
+}

@@ -1,0 +1,110 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// Service places workspaces and knows which executors are connected here.
+type Service struct {
+	store Store
+
+	mu    sync.Mutex // guards local
+	local map[string]Executor
+}
+
+// NewService makes a Service.
+func NewService(store Store) *Service { return &Service{store: store, local: map[string]Executor{}} }
+
+// Wanted is what a workspace needs of an executor.
+type Wanted struct {
+	Executor string            // where it is bound already; "" is nowhere
+	Labels   map[string]string // all must match
+	Builtin  string            // preferred when no labels are wanted: the executor inside this process
+}
+
+// Attached records that an executor is connected to this replica.
+func (s *Service) Attached(e Executor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.local[e.ID] = e
+}
+
+// Detached records the end of a connection, unless a newer one was attached.
+func (s *Service) Detached(id string, epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.local[id].ConnectionEpoch == epoch {
+		delete(s.local, id)
+	}
+}
+
+// Local returns the executor if it is connected to this replica.
+func (s *Service) Local(id string) (Executor, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.local[id]
+	return e, ok
+}
+
+// Find returns an executor, wherever it is connected, or ErrNotFound.
+func (s *Service) Find(ctx context.Context, id string) (Executor, error) {
+	if e, ok := s.Local(id); ok {
+		return e, nil
+	}
+	return s.store.GetExecutor(ctx, id)
+}
+
+// Place chooses where a workspace's calls go: where it is bound; else, among the connected executors that have all wanted labels and
+// take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when there is none now.
+func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
+	if w.Executor != "" {
+		e, err = s.Find(ctx, w.Executor)
+		return e, err == nil && e.Connected(), err
+	}
+	if len(w.Labels) == 0 {
+		if e, ok := s.Local(w.Builtin); ok && !e.Draining {
+			return e, true, nil
+		}
+	}
+	all, err := s.store.ListExecutors(ctx)
+	if err != nil {
+		return Executor{}, false, err
+	}
+	e, ok = choose(all, w.Labels, func(e Executor) bool { _, here := s.Local(e.ID); return here })
+	return e, ok, nil
+}
+
+// choose is the pure part of Place.
+func choose(all []Executor, labels map[string]string, here func(Executor) bool) (Executor, bool) {
+	fit := slices.DeleteFunc(slices.Clone(all), func(e Executor) bool {
+		return !e.Connected() || e.Draining || !matches(e.Labels, labels)
+	})
+	if len(fit) == 0 {
+		return Executor{}, false
+	}
+	return slices.MinFunc(fit, func(a, b Executor) int {
+		if ah, bh := here(a), here(b); ah != bh {
+			if ah {
+				return -1
+			}
+			return 1
+		}
+		// Compare a.Running/a.Slots with b.Running/b.Slots without division; an executor without slots counts as full.
+		la, lb := a.Running*max(b.Slots, 1), b.Running*max(a.Slots, 1)
+		if la != lb {
+			return la - lb
+		}
+		return b.Slots - a.Slots
+	}), true
+}
+
+func matches(have, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := have[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
