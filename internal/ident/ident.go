@@ -1,0 +1,80 @@
+// Package ident makes ids and checks the names that callers choose. Edges call it, so that everything behind them can trust names.
+package ident
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// ErrInvalid refuses a name; its text says the rule.
+var ErrInvalid = errs.New(errs.InvalidArgument, "INVALID_NAME", "the name is not allowed")
+
+// New returns a UUIDv7: unique, and in order of time.
+func New() string { return uuid.Must(uuid.NewV7()).String() }
+
+// IsUUID reports whether s is a UUID in its canonical form.
+func IsUUID(s string) bool {
+	return len(s) == 36 && uuid.Validate(s) == nil
+}
+
+var (
+	agentName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+	executorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	labelKey     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
+)
+
+// CheckAgent checks the name of an agent.
+func CheckAgent(s string) error {
+	if !agentName.MatchString(s) {
+		return ErrInvalid.With("an agent's name begins with a letter and has at most 64 letters, digits, - and _")
+	}
+	return nil
+}
+
+// CheckInstance checks the id of an instance.
+func CheckInstance(s string) error { return checkText("an instance id", s, 512) }
+
+// CheckSession checks the name of a session.
+func CheckSession(s string) error {
+	if strings.HasPrefix(s, "task:") {
+		return ErrInvalid.With("session names beginning with task: are reserved for delegated tasks")
+	}
+	return checkText("a session name", s, 256)
+}
+
+// CheckExecutor checks the id of an executor.
+func CheckExecutor(s string) error {
+	if !executorName.MatchString(s) {
+		return ErrInvalid.With("an executor's id begins with a letter or digit and has at most 64 letters, digits, . - and _")
+	}
+	return nil
+}
+
+// CheckLabel checks a label of an executor.
+func CheckLabel(key, value string) error {
+	if !labelKey.MatchString(key) {
+		return ErrInvalid.With("a label's key begins with a letter or digit and has at most 63 letters, digits, . _ / and -")
+	}
+	return checkText("the value of label "+key, value, 256)
+}
+
+// CheckIdempotencyKey checks an idempotency key.
+func CheckIdempotencyKey(s string) error { return checkText("an idempotency key", s, 255) }
+
+func checkText(what, s string, most int) error {
+	switch {
+	case strings.TrimSpace(s) == "":
+		return ErrInvalid.With("%s must not be blank", what)
+	case len(s) > most:
+		return ErrInvalid.With("%s has at most %d bytes", what, most)
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return ErrInvalid.With("%s must be UTF-8 text without control characters", what)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// drainGrace is how long an answer may go on streaming when the process wants to end.
+const drainGrace = 500 * time.Millisecond
+
+// answer is what a model's stream has come to.
+type answer struct {
+	message model.Message
+	done    bool
+}
+
+// item is one pair of a model's stream.
+type item struct {
+	part model.Part
+	err  error
+}
+
+// ask calls the model and commits its answer: T2 when it asks for tools, T4 when it is done.
+func (r *run) ask(ctx context.Context) error {
+	m, err := r.deps.Models.Model(r.def.Model)
+	if err != nil {
+		return r.settle(ctx, modelStop(err))
+	}
+	req, err := r.request(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := r.stream(ctx, m, req)
+	switch {
+	case err == nil && a.done:
+		return r.answered(ctx, a.message)
+	case err == nil, errors.Is(err, errHandedOver), errors.Is(err, submission.ErrFenced), ctx.Err() != nil:
+		return err // without an error: stopped, Next decides
+	}
+	var failed *modelFailure
+	if errors.As(err, &failed) {
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+		return r.settle(ctx, modelStop(failed.error))
+	}
+	return err
+}
+
+// modelFailure is an error of the model, as opposed to one of ours.
+type modelFailure struct{ error }
+
+func modelStop(err error) Stop {
+	if e, ok := errs.Public(err); ok {
+		return Stop{submission.Failed, e.Reason(), e.Error()}
+	}
+	// The text of a model's error was made safe for callers by package model.
+	return Stop{submission.Failed, "MODEL_FAILED", err.Error()}
+}
+
+func (r *run) request(ctx context.Context) (model.Request, error) {
+	cwd := ""
+	if len(r.offered) > 0 {
+		e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
+		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
+		}
+		if ok {
+			cwd = joinCwd(e.Root, r.def.Cwd)
+		}
+	}
+	return model.Request{
+		System:   agent.SystemPrompt(r.def, agent.Surroundings{Cwd: cwd, Date: r.talk.began.UTC().Format("Monday, 2 January 2006")}),
+		Messages: r.talk.messages,
+		Tools:    tool.Offer(r.def.Tools),
+		Thinking: r.def.Thinking,
+		CacheKey: r.id(),
+	}, nil
+}
+
+// stream consumes one answer. It returns early, with done unset, when the submission is stopped.
+func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
+	call, cancel := context.WithCancel(ctx)
+	parts := make(chan item, 256)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(parts)
+		for p, err := range m.Stream(call, req) {
+			select {
+			case parts <- item{p, err}:
+			case <-call.Done():
+				return
+			}
+		}
+	}()
+	defer func() { cancel(); <-ended }()
+
+	a := answer{message: model.Message{Role: model.Assistant}}
+	flush := time.NewTimer(time.Hour)
+	defer flush.Stop()
+	drain := r.drain
+	var giveUp <-chan time.Time
+	for {
+		if due, ok := r.flushDue(); ok {
+			flush.Reset(due)
+		} else {
+			flush.Reset(time.Hour)
+		}
+		select {
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case i, open := <-parts:
+			if done, err := r.part(&a, i, open); done || err != nil {
+				return a, err
+			}
+		case <-flush.C:
+			if err := r.flush(ctx); err != nil {
+				return a, err
+			}
+		case <-r.inbox.ready:
+			r.inbox.take() // reports of earlier turns are stale: their calls are settled
+		case <-r.expired():
+		case <-drain:
+			drain, giveUp = nil, time.After(drainGrace)
+		case <-giveUp:
+			return a, r.handBack(ctx)
+		}
+		if r.checkStop(); r.stop != nil {
+			return a, r.flush(ctx)
+		}
+	}
+}
+
+// part adds one part to the answer; done when it is complete.
+func (r *run) part(a *answer, i item, open bool) (done bool, err error) {
+	switch {
+	case !open:
+		return false, &modelFailure{errors.New("the model's stream ended without a finish")}
+	case i.err != nil:
+		return false, &modelFailure{i.err}
+	}
+	switch p := i.part; p.Type {
+	case model.PartText:
+		r.delta(event.Text, p.Text)
+	case model.PartThinking:
+		r.delta(event.Thinking, p.Text)
+	case model.PartBlock:
+		a.message.Content = append(a.message.Content, p.Block)
+	case model.PartRestart:
+		a.message.Content = nil
+		r.dropText()
+		r.push(r.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: restartText(p)}))
+	case model.PartFinish:
+		ref := r.def.Model
+		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &p.Usage, p.Stop, true
+		return true, nil
+	}
+	return false, nil
+}
+
+// answered commits an answer.
+func (r *run) answered(ctx context.Context, m model.Message) error {
+	r.dropText()
+	progress := submission.Progress{Phase: submission.PhaseTools, Turn: r.sub.Turn, Usage: r.sub.Usage.Add(*m.Usage)}
+	c := submission.Commit{Progress: &progress}
+	e := r.entry(&c, session.Assistant, m)
+	if len(toolBlocks(m)) > 0 {
+		return r.callTools(ctx, c, e)
+	}
+	return r.end(ctx, c, Stop{Outcome: submission.Completed}, e.Seq)
+}
+
+func toolBlocks(m model.Message) []model.Block {
+	var blocks []model.Block
+	for _, b := range m.Content {
+		if b.Type == model.ToolCallBlock {
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks
+}
+
+func restartText(p model.Part) string {
+	if p.Restart == nil || p.Restart.Err == nil {
+		return "the model is asked again"
+	}
+	return fmt.Sprintf("attempt %d after %s: %v", p.Restart.Attempt, p.Restart.Delay.Round(time.Millisecond), p.Restart.Err)
+}

@@ -1,0 +1,353 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+const (
+	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
+	cancelGrace = 2 * time.Second  // between TERM and KILL
+	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
+)
+
+// liveCall is what this run knows of an open call beside its record.
+type liveCall struct {
+	connection int64 // connection epoch at which it was last ordered or attached, 0 for never
+	seen       [2]int64
+	away       time.Time // since when its executor is gone, zero when it is not
+	cancelled  time.Time // when Cancel was sent
+	retry      time.Time // not to be ordered again before
+	redact     [2]redactor
+}
+
+func (r *run) liveOf(id string) *liveCall {
+	l := r.live[id]
+	if l == nil {
+		l = &liveCall{}
+		secrets := r.values.Secrets()
+		l.redact = [2]redactor{newRedactor(secrets), newRedactor(secrets)}
+		r.live[id] = l
+	}
+	return l
+}
+
+// await handles what executors say of the turn's calls, until all have ended or the submission is stopped or handed over.
+func (r *run) await(ctx context.Context, cancel bool) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	sweep := time.Now()
+	for {
+		if now := time.Now(); !now.Before(sweep) {
+			if err := r.sweep(ctx, cancel); err != nil {
+				return err
+			}
+			sweep = now.Add(sweepEvery)
+			if cancel {
+				sweep = now.Add(time.Second)
+			}
+		}
+		if r.open() == 0 {
+			return nil
+		}
+		wait := time.Until(sweep)
+		if due, ok := r.flushDue(); ok {
+			wait = min(wait, due)
+		}
+		timer.Reset(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.drain:
+			return nil
+		case <-r.expired():
+		case <-timer.C:
+			if due, ok := r.flushDue(); ok && due <= 0 {
+				if err := r.flush(ctx); err != nil {
+					return err
+				}
+			}
+		case <-r.inbox.ready:
+			nudged, err := r.readInbox(ctx)
+			if err != nil {
+				return err
+			}
+			if nudged {
+				sweep = time.Now()
+			}
+		}
+		if before := r.stop; before == nil {
+			if r.checkStop(); r.stop != nil {
+				return nil
+			}
+		}
+	}
+}
+
+func (r *run) open() (n int) {
+	for _, c := range r.calls {
+		if !c.State.Terminal() {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *run) callByID(id string) *call.Call {
+	for i := range r.calls {
+		if r.calls[i].ID == id {
+			return &r.calls[i]
+		}
+	}
+	return nil
+}
+
+func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
+	reports, nudged := r.inbox.take()
+	for _, rep := range reports {
+		c := r.callByID(rep.CallID)
+		if c == nil || c.State.Terminal() || c.Executor != rep.Executor {
+			continue
+		}
+		if err := r.report(ctx, c, rep); err != nil {
+			return nudged, err
+		}
+	}
+	return nudged, nil
+}
+
+func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
+	switch b := rep.Body.(type) {
+	case call.Output:
+		r.tookOutput(c, b)
+	case call.Ended:
+		return r.ended(ctx, c, b.Reply)
+	case call.Found:
+		return r.found(ctx, c, b)
+	case call.Rejected:
+		return r.rejected(ctx, c, b)
+	}
+	return nil
+}
+
+// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped.
+func (r *run) tookOutput(c *call.Call, o call.Output) {
+	l, i := r.liveOf(c.ID), 0
+	if o.Stderr {
+		i = 1
+	}
+	end := o.Offset + int64(len(o.Data))
+	if end <= l.seen[i] {
+		return
+	}
+	if o.Offset < l.seen[i] {
+		o.Data, o.Offset = o.Data[l.seen[i]-o.Offset:], l.seen[i]
+	}
+	l.seen[i] = end
+	if offset, data := l.redact[i].pass(o.Offset, o.Data); len(data) > 0 {
+		r.pushOutput(c.ID, o.Stderr, offset, data)
+	}
+	if r.output == nil {
+		r.output = map[outputKey]ack{}
+	}
+	r.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}}
+}
+
+func (r *run) pushOutput(callID string, stderr bool, offset int64, data []byte) {
+	r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &event.Output{Stderr: stderr, Offset: offset, Data: data}}))
+	r.bytes += len(data)
+}
+
+// ended records what a call came to. The last one of a turn is left to the commit that appends the results.
+func (r *run) ended(ctx context.Context, c *call.Call, reply tool.Reply) error {
+	state := call.StateOf(reply)
+	if state == call.Lost && c.Safety != tool.AtMostOnce && r.stop == nil {
+		return r.dispatchAgain(ctx, c)
+	}
+	r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})
+	return r.outcome(ctx, c, state, reply)
+}
+
+func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply tool.Reply) error {
+	body, err := call.EncodeReply(tool.RedactReply(reply, r.values.Secrets()))
+	if err != nil {
+		return err
+	}
+	for i, stderr := range []bool{false, true} {
+		l := r.liveOf(c.ID)
+		if offset, data := l.redact[i].rest(); len(data) > 0 {
+			r.pushOutput(c.ID, stderr, offset, data)
+		}
+	}
+	c.State, c.Reply, c.DoneAt = state, body, time.Now()
+	if r.open() == 0 {
+		r.outcomes = append(r.outcomes, call.Outcome{CallID: c.ID, State: state})
+		return nil
+	}
+	isError := false
+	if req, err := r.requestOf(*c); err == nil {
+		isError = tool.Render(req, reply).IsError
+	}
+	return r.commit(ctx, submission.Commit{
+		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body}},
+		Events:   []event.Event{r.event(event.Event{Type: event.ToolFinished, Call: finished(*c, isError, c.DoneAt.Sub(c.CreatedAt))})},
+	})
+}
+
+// found decides by what the executor knows of a call that this run did not order over the present connection.
+func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
+	switch f.State {
+	case call.RunningThere, call.FinishedThere, call.InterruptedThere:
+		return nil // a result follows
+	case call.Unknown:
+		if f.Dispatch != 0 && f.Dispatch != c.Dispatch {
+			return nil // an answer to an older question
+		}
+		// C5: a journal without a gap since before the dispatch proves that the call never ran, and the answer revoked it.
+		if f.JournalSince.Before(c.DispatchedAt) || c.Safety != tool.AtMostOnce {
+			return r.dispatchAgain(ctx, c)
+		}
+	}
+	return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor's journal was replaced while the call was under way"})
+}
+
+func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) error {
+	l := r.liveOf(c.ID)
+	switch rej.Reason {
+	case "STALE_EPOCH":
+		return submission.ErrFenced
+	case "REVOKED":
+		return r.dispatchAgain(ctx, c)
+	case "CAPACITY", "DRAINING":
+		l.connection, l.retry = 0, time.Now().Add(time.Second)
+		return nil
+	}
+	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: rej.Message})
+}
+
+// dispatchAgain sends a call that is known not to run, or that may run again.
+func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
+	if r.stop != nil {
+		return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
+	}
+	e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
+	if errors.Is(err, fleet.ErrNotFound) || err == nil && !ok {
+		return nil // the sweep tries again
+	}
+	if err != nil {
+		return fmt.Errorf("placing a call: %w", err)
+	}
+	next := *c
+	next.State, next.Executor, next.Dispatch, next.DispatchedAt = call.Dispatched, e.ID, c.Dispatch+1, time.Now()
+	err = r.commit(ctx, submission.Commit{
+		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch}}, Executor: e.ID,
+		Events: []event.Event{r.event(event.Event{Type: event.ToolStarted, Call: started(next)})},
+	})
+	if err != nil {
+		return err
+	}
+	*c = next
+	r.order(ctx, c)
+	return nil
+}
+
+// sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it waits for one.
+func (r *run) sweep(ctx context.Context, cancel bool) error {
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
+	for i := range r.calls {
+		c := &r.calls[i]
+		if c.State.Terminal() {
+			continue
+		}
+		if err := r.tend(ctx, c, cancel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reload takes over outcomes that another replica recorded.
+func (r *run) reload(ctx context.Context) error {
+	remote := false
+	for _, c := range r.calls {
+		remote = remote || !c.State.Terminal() && c.Executor != r.deps.Builtin
+	}
+	if !remote {
+		return nil
+	}
+	rows, err := r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn)
+	if err != nil {
+		r.deps.Log.Warn("reading calls failed, trying again", "session_id", r.id(), "error", err)
+		return nil
+	}
+	for _, row := range rows {
+		c := r.callByID(row.ID)
+		if c == nil || c.State.Terminal() || !row.State.Terminal() {
+			continue
+		}
+		*c = row
+		err := r.commit(ctx, submission.Commit{Events: []event.Event{
+			r.event(event.Event{Type: event.ToolFinished, Call: finished(row, false, row.DoneAt.Sub(row.CreatedAt))}),
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tend is one open call's turn in a sweep.
+func (r *run) tend(ctx context.Context, c *call.Call, cancel bool) error {
+	now, l := time.Now(), r.liveOf(c.ID)
+	if c.State == call.Pending {
+		if cancel {
+			return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
+		}
+		if now.Sub(c.CreatedAt) > r.deps.DisconnectGrace {
+			return r.outcome(ctx, c, call.Done, tool.Failure{Reason: "UNAVAILABLE", Message: fmt.Sprintf(
+				"no executor for this agent was available for %s; the call was never started", r.deps.DisconnectGrace)})
+		}
+		return r.dispatchAgain(ctx, c)
+	}
+	e, err := r.deps.Fleet.Find(ctx, c.Executor)
+	switch {
+	case err != nil && !errors.Is(err, fleet.ErrNotFound):
+		r.deps.Log.Warn("looking for an executor failed, trying again", "executor_id", c.Executor, "error", err)
+		return nil
+	case err != nil || !e.Connected():
+		if l.away.IsZero() {
+			l.away = now
+		}
+	default:
+		l.away = time.Time{}
+		if l.connection != e.ConnectionEpoch && !now.Before(l.retry) {
+			if r.send(ctx, c.Executor, &call.Attach{
+				CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Dispatch: c.Dispatch, StdoutFrom: l.seen[0], StderrFrom: l.seen[1],
+			}) {
+				l.connection = e.ConnectionEpoch
+				l.cancelled = time.Time{}
+			}
+		}
+	}
+	switch {
+	case cancel && l.cancelled.IsZero() && l.away.IsZero():
+		l.cancelled = now
+		r.send(ctx, c.Executor, &call.Cancel{CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Grace: cancelGrace})
+	case cancel && (!l.away.IsZero() && now.Sub(l.away) > cancelWait || !l.cancelled.IsZero() && now.Sub(l.cancelled) > cancelGrace+cancelWait):
+		return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that the call has ended"})
+	case !l.away.IsZero() && now.Sub(l.away) > r.deps.DisconnectGrace:
+		return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: fmt.Sprintf(
+			"executor %s has been away for %s", c.Executor, r.deps.DisconnectGrace)})
+	}
+	return nil
+}

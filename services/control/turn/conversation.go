@@ -1,0 +1,111 @@
+package turn
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	entriesPage = 500
+	// cacheBytes bounds what sessions at rest may keep in memory.
+	cacheBytes = 8 << 20
+)
+
+// conversation is a session's history in memory, up to entry head.
+type conversation struct {
+	head     int64
+	began    time.Time // of the first entry
+	messages []model.Message
+	last     session.Entry // entry head
+	bytes    int
+}
+
+func (c *conversation) add(e session.Entry) {
+	if c.head == 0 {
+		c.began = e.CreatedAt
+	}
+	c.head, c.last = e.Seq, e
+	c.messages = append(c.messages, e.Message)
+	c.bytes += size(e.Message)
+}
+
+func size(m model.Message) int {
+	n := 200
+	for _, b := range m.Content {
+		n += 100 + len(b.Text) + len(b.Args) + len(b.Details) + len(b.Opaque)
+		if b.Image != nil {
+			n += len(b.Image.Data)
+		}
+	}
+	return n
+}
+
+// catchUp reads what is missing up to head.
+func (c *conversation) catchUp(ctx context.Context, store Store, sessionID string, head int64) error {
+	for c.head < head {
+		page, err := store.Entries(ctx, sessionID, c.head, entriesPage)
+		if err != nil {
+			return fmt.Errorf("reading the conversation: %w", err)
+		}
+		if len(page) == 0 {
+			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
+		}
+		for _, e := range page {
+			c.add(e)
+		}
+	}
+	return nil
+}
+
+// cache keeps the conversations of sessions at rest, so that the cost of a prompt does not grow with the session's history.
+// Entries never change, so a cached conversation is a true prefix whoever wrote since.
+type cache struct {
+	mu    sync.Mutex // guards what follows
+	bytes int
+	order *list.List // of *cached, latest first
+	byID  map[string]*list.Element
+}
+
+type cached struct {
+	sessionID string
+	talk      *conversation
+}
+
+func newCache() *cache { return &cache{order: list.New(), byID: map[string]*list.Element{}} }
+
+// take removes and returns the session's conversation; the lane's owner alone uses it then.
+func (c *cache) take(sessionID string) *conversation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el, ok := c.byID[sessionID]
+	if !ok {
+		return &conversation{}
+	}
+	c.remove(el)
+	return el.Value.(*cached).talk
+}
+
+func (c *cache) put(sessionID string, talk *conversation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.byID[sessionID]; ok {
+		c.remove(el)
+	}
+	c.byID[sessionID] = c.order.PushFront(&cached{sessionID, talk})
+	c.bytes += talk.bytes
+	for c.bytes > cacheBytes {
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *cache) remove(el *list.Element) {
+	e := c.order.Remove(el).(*cached)
+	delete(c.byID, e.sessionID)
+	c.bytes -= e.talk.bytes
+}

@@ -1,0 +1,48 @@
+package turn
+
+import (
+	"sync"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+)
+
+// mailbox is what others tell a run. Posting never blocks: what an executor may send is bounded by its output windows, so that a run
+// that is busy committing never delays a connection.
+type mailbox struct {
+	ready chan struct{} // holds a token when there may be something
+
+	mu      sync.Mutex // guards what follows
+	reports []call.Report
+	nudged  bool // the fleet or the session's rows changed: look
+}
+
+func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
+
+func (m *mailbox) post(r call.Report) {
+	m.mu.Lock()
+	m.reports = append(m.reports, r)
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *mailbox) nudge() {
+	m.mu.Lock()
+	m.nudged = true
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *mailbox) signal() {
+	select {
+	case m.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() (reports []call.Report, nudged bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	reports, nudged = m.reports, m.nudged
+	m.reports, m.nudged = nil, false
+	return reports, nudged
+}

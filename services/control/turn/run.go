@@ -1,0 +1,214 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// fairShare is how many submissions of one session a run takes before others get its slot.
+const fairShare = 16
+
+// errHandedOver ends a run whose lane was handed back.
+var errHandedOver = errors.New("the lane was handed back")
+
+// run is one leased lane. Only its own goroutine touches it, but for inbox and aborted.
+type run struct {
+	deps    *Deps
+	worker  *Worker
+	inbox   *mailbox
+	aborted atomic.Bool
+	fence   submission.Fence
+	key     session.Key
+
+	sub       submission.Submission
+	def       agent.Definition
+	values    agent.Values
+	offered   map[string]bool
+	talk      *conversation
+	eventHead int64
+	executor  string // that the workspace is bound to
+	calls     []call.Call
+	live      map[string]*liveCall
+	stop      *Stop
+	next      *submission.Lease
+	settled   bool
+	leaseHead int64 // entry head that the lease came with
+	fresh     bool  // admission started the submission in the same transaction; nobody was told yet
+	share     int   // submissions taken in a row
+	drain     <-chan struct{}
+	deadline  *time.Timer
+
+	outbox
+}
+
+func newRun(w *Worker, l submission.Lease, fresh bool) *run {
+	r := &run{deps: &w.deps, worker: w, inbox: newMailbox(), key: l.Submission.Key, fresh: fresh}
+	r.take(l)
+	return r
+}
+
+// take makes a lease the run's work.
+func (r *run) take(l submission.Lease) {
+	r.fence, r.sub, r.leaseHead, r.eventHead, r.executor = l.Fence, l.Submission, l.EntryHead, l.EventHead, l.Executor
+	r.calls, r.live, r.stop, r.next, r.settled = nil, map[string]*liveCall{}, nil, nil, false
+	r.outbox = outbox{}
+	r.aborted.Store(l.Submission.AbortRequested)
+	if r.talk == nil {
+		r.talk = r.worker.cache.take(l.Fence.SessionID)
+	}
+}
+
+func (r *run) id() string { return r.fence.SessionID }
+
+// drive runs the lane's submissions until it is idle, handed back or lost.
+func (r *run) drive(ctx context.Context, drain <-chan struct{}) error {
+	r.drain = drain
+	for {
+		r.share++
+		if err := r.submission(ctx); err != nil {
+			if errors.Is(err, errHandedOver) {
+				return nil
+			}
+			return err
+		}
+		if r.next == nil {
+			r.worker.cache.put(r.id(), r.talk)
+			return nil
+		}
+		r.take(*r.next)
+	}
+}
+
+// submission runs one submission to its settlement.
+func (r *run) submission(ctx context.Context) error {
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
+	if r.deadline != nil {
+		defer r.deadline.Stop()
+	}
+	for !r.settled {
+		if r.draining() {
+			return r.handBack(ctx)
+		}
+		r.checkStop()
+		var err error
+		switch e := Next(State{Submission: r.sub, Limits: r.def.Limits, Calls: r.calls, Stop: r.stop}).(type) {
+		case Begin:
+			err = r.begin(ctx)
+		case AskModel:
+			err = r.ask(ctx)
+		case AwaitCalls:
+			err = r.await(ctx, e.Cancel)
+		case AppendResults:
+			err = r.appendResults(ctx, e.Settle)
+		case Settle:
+			err = r.settle(ctx, e.Stop)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare gathers what the submission runs with: its definition, the conversation, the calls of a turn under way.
+func (r *run) prepare(ctx context.Context) error {
+	def, err := r.deps.Definitions.Definition(ctx, r.sub.AgentDigest)
+	if err != nil {
+		r.stop = stopFor(err, "AGENT_UNKNOWN")
+	}
+	r.def = def
+	if r.values, err = def.Env.Expand(r.deps.Lookup); err != nil {
+		r.stop = stopFor(err, "AGENT_VARIABLE")
+	}
+	r.offered = map[string]bool{}
+	for _, t := range tool.Offer(def.Tools) {
+		r.offered[t.Name] = true
+	}
+	if err := r.talk.catchUp(ctx, r.deps.Store, r.id(), r.leaseHead); err != nil {
+		return err
+	}
+	r.deadline = nil
+	if !r.sub.Deadline.IsZero() {
+		r.deadline = time.NewTimer(time.Until(r.sub.Deadline))
+	}
+	switch {
+	case r.sub.Phase == submission.PhaseTools:
+		if r.calls, err = r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn); err != nil {
+			return fmt.Errorf("reading the calls of turn %d: %w", r.sub.Turn, err)
+		}
+	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0:
+		r.pending = append(r.pending, r.event(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"}))
+	case r.fresh:
+		r.fresh = false
+		r.publishStart()
+	}
+	return nil
+}
+
+func stopFor(err error, reason string) *Stop {
+	if e, ok := errs.Public(err); ok {
+		return &Stop{submission.Failed, e.Reason(), e.Error()}
+	}
+	return &Stop{submission.Failed, reason, "the submission cannot run: see the control plane's log"}
+}
+
+// checkStop turns an abort request or a passed deadline into a stop.
+func (r *run) checkStop() {
+	switch {
+	case r.stop != nil:
+	case r.aborted.Load():
+		r.stop = abortStop()
+	case !r.sub.Deadline.IsZero() && !time.Now().Before(r.sub.Deadline):
+		r.stop = deadlineStop(r.sub.Timeout)
+	}
+}
+
+// expired is the channel of the deadline's timer; nil blocks for ever.
+func (r *run) expired() <-chan time.Time {
+	if r.deadline == nil || r.stop != nil {
+		return nil
+	}
+	return r.deadline.C
+}
+
+func (r *run) draining() bool {
+	select {
+	case <-r.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// handBack releases the lane with the submission as far as it is; nothing is charged.
+func (r *run) handBack(ctx context.Context) error {
+	if err := r.flush(ctx); err != nil {
+		return err
+	}
+	r.release(ctx)
+	return errHandedOver
+}
+
+// release gives the lane back. Failing to is no loss: the lease runs out.
+func (r *run) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := r.deps.Store.Release(ctx, r.fence); err != nil && !errors.Is(err, submission.ErrFenced) {
+		r.deps.Log.Warn("handing a lane back failed", "session_id", r.id(), "error", err)
+		return
+	}
+	r.deps.Hints.Notify(r.id())
+}

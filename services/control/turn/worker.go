@@ -1,0 +1,257 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+const (
+	pollEvery   = time.Second     // for ready lanes that no hint told of
+	reapEvery   = 5 * time.Second // for lanes of dead replicas
+	claimAtOnce = 64
+)
+
+// Worker owns this process's runs. One incarnation of the replica after the other calls Run.
+type Worker struct {
+	deps  Deps
+	cache *cache
+	wake  chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	owner string     // the incarnation, "" when there is none or it drains
+	ctx   context.Context
+	drain chan struct{} // closed when the incarnation drains
+	used  int           // slots
+	runs  map[string]*run
+	group *sync.WaitGroup
+}
+
+// NewWorker makes a Worker.
+func NewWorker(deps Deps) *Worker {
+	return &Worker{deps: deps.withDefaults(), cache: newCache(), wake: make(chan struct{}, 1), runs: map[string]*run{}}
+}
+
+// Run is one incarnation: it claims ready lanes, takes over those of dead replicas (those of predecessors at once) and runs them,
+// until ctx ends, when nothing more is written, or drain is closed, when lanes are handed back at their next safe point. It
+// returns when no run is left.
+func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, drain <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group := &sync.WaitGroup{}
+	stop := make(chan struct{})
+	w.mu.Lock()
+	w.owner, w.ctx, w.drain, w.group = owner, ctx, stop, group
+	w.mu.Unlock()
+
+	w.takeOver(ctx, predecessors)
+	w.loop(ctx, drain)
+
+	w.mu.Lock()
+	w.owner = ""
+	w.mu.Unlock()
+	close(stop)
+	group.Wait()
+	return nil
+}
+
+func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
+	poll, reap := time.NewTicker(jitter(pollEvery)), time.NewTicker(jitter(reapEvery))
+	defer poll.Stop()
+	defer reap.Stop()
+	w.claim(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-drain:
+			return
+		case <-w.wake:
+		case <-poll.C:
+			w.checkAborts(ctx)
+		case <-reap.C:
+			w.takeOver(ctx, nil)
+		}
+		w.claim(ctx)
+	}
+}
+
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/5) }
+
+func (w *Worker) claim(ctx context.Context) {
+	w.lease(ctx, "claiming lanes failed", func(owner string, n int) ([]submission.Lease, error) {
+		return w.deps.Store.Claim(ctx, owner, n)
+	})
+}
+
+func (w *Worker) takeOver(ctx context.Context, dead []string) {
+	w.lease(ctx, "taking over lanes failed", func(owner string, n int) ([]submission.Lease, error) {
+		return w.deps.Store.TakeOver(ctx, owner, dead, n)
+	})
+}
+
+// lease gets leases while there are both lanes and free slots.
+func (w *Worker) lease(ctx context.Context, failed string, get func(owner string, n int) ([]submission.Lease, error)) {
+	for ctx.Err() == nil {
+		owner, n := w.reserve(claimAtOnce)
+		if n == 0 {
+			return
+		}
+		leases, err := get(owner, n)
+		if err != nil && ctx.Err() == nil {
+			w.deps.Log.Error(failed, "error", err)
+		}
+		w.unreserve(n - len(leases))
+		for _, l := range leases {
+			w.start(l, false)
+		}
+		if len(leases) < n {
+			return
+		}
+	}
+}
+
+func (w *Worker) reserve(most int) (owner string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.owner == "" {
+		return "", 0
+	}
+	n = min(most, w.deps.Slots-w.used)
+	w.used += n
+	return w.owner, n
+}
+
+func (w *Worker) unreserve(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.used -= n
+}
+
+// Reserve takes a slot for a lease that an admission may get; Start or Unreserve must follow.
+func (w *Worker) Reserve() (owner string, ok bool) {
+	owner, n := w.reserve(1)
+	return owner, n == 1
+}
+
+// Unreserve gives a slot back.
+func (w *Worker) Unreserve() {
+	w.unreserve(1)
+	w.Wake()
+}
+
+// Start runs the lease that an admission got, in its reserved slot.
+func (w *Worker) Start(l submission.Lease) { w.start(l, true) }
+
+// start runs a lease. One of an incarnation that has ended is left to its successor.
+func (w *Worker) start(l submission.Lease, fresh bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx == nil || w.ctx.Err() != nil {
+		w.used--
+		return
+	}
+	r := newRun(w, l, fresh)
+	w.runs[l.Fence.SessionID] = r
+	w.group.Add(1)
+	go func(ctx context.Context, drain <-chan struct{}, group *sync.WaitGroup) {
+		defer group.Done()
+		defer w.ended(r)
+		err := r.drive(ctx, drain)
+		switch {
+		case err == nil, ctx.Err() != nil:
+		case errors.Is(err, submission.ErrFenced):
+			w.deps.Log.Warn("lost a session to another owner", "session_id", r.id(), "epoch", r.fence.Epoch)
+		default:
+			// The lane stays ours in the database: hand it back so that it is tried again.
+			w.deps.Log.Error("running a submission failed", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
+			r.release(ctx)
+		}
+	}(w.ctx, w.drain, w.group)
+}
+
+func (w *Worker) ended(r *run) {
+	w.mu.Lock()
+	w.used--
+	if w.runs[r.id()] == r {
+		delete(w.runs, r.id())
+	}
+	w.mu.Unlock()
+	w.Wake()
+}
+
+// Wake says that ready lanes may exist.
+func (w *Worker) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Worker) find(sessionID string) *run {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.runs[sessionID]
+}
+
+// Deliver hands an executor's report to the run that owns its session; false when none here does.
+func (w *Worker) Deliver(r call.Report) bool {
+	run := w.find(r.SessionID)
+	if run == nil {
+		return false
+	}
+	run.inbox.post(r)
+	return true
+}
+
+// Interrupt says that an abort was requested for the session's running submission.
+func (w *Worker) Interrupt(sessionID string) {
+	if r := w.find(sessionID); r != nil {
+		r.aborted.Store(true)
+		r.inbox.nudge()
+	}
+}
+
+// Changed says that rows of the sessions changed elsewhere, of all when sessionIDs is nil.
+func (w *Worker) Changed(sessionIDs []string) {
+	if sessionIDs == nil {
+		w.FleetChanged()
+	}
+	for _, id := range sessionIDs {
+		if r := w.find(id); r != nil {
+			r.inbox.nudge()
+		}
+	}
+	w.Wake()
+}
+
+// FleetChanged says that an executor came or went.
+func (w *Worker) FleetChanged() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.runs {
+		r.inbox.nudge()
+	}
+}
+
+// checkAborts finds aborts that were requested at other replicas.
+func (w *Worker) checkAborts(ctx context.Context) {
+	w.mu.Lock()
+	owner, n := w.owner, len(w.runs)
+	w.mu.Unlock()
+	if owner == "" || n == 0 {
+		return
+	}
+	ids, err := w.deps.Store.AbortRequests(ctx, owner)
+	if err != nil && ctx.Err() == nil {
+		w.deps.Log.Error("looking for aborts failed", "error", err)
+	}
+	for _, id := range ids {
+		w.Interrupt(id)
+	}
+}
