@@ -42,9 +42,10 @@ func (r *run) liveOf(id string) *liveCall {
 
 // await handles what executors say of the turn's calls, until all have ended or the submission is stopped or handed over.
 func (r *run) await(ctx context.Context, cancel bool) error {
+	r.inbox.expect(r.calls)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	sweep := time.Now()
+	sweep := time.Now() // at once: what this run has not ordered itself is attached to
 	for {
 		if now := time.Now(); !now.Before(sweep) {
 			if err := r.sweep(ctx, cancel); err != nil {

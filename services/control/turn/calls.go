@@ -82,6 +82,7 @@ func (r *run) callTools(ctx context.Context, c submission.Commit, answer session
 		return err
 	}
 	r.calls, r.live = calls, map[string]*liveCall{}
+	r.inbox.expect(calls)
 	for i := range r.calls {
 		if r.calls[i].State == call.Dispatched {
 			r.order(ctx, &r.calls[i])

@@ -13,16 +13,38 @@ type mailbox struct {
 
 	mu      sync.Mutex // guards what follows
 	reports []call.Report
-	nudged  bool // the fleet or the session's rows changed: look
+	nudged  bool            // the fleet or the session's rows changed: look
+	open    map[string]bool // calls that the run waits for
 }
 
-func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1)} }
+func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1), open: map[string]bool{}} }
 
-func (m *mailbox) post(r call.Report) {
+// expect says which calls the run waits for.
+func (m *mailbox) expect(calls []call.Call) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.open)
+	for _, c := range calls {
+		if !c.State.Terminal() {
+			m.open[c.ID] = true
+		}
+	}
+}
+
+// post takes a report; false when the run does not wait for the call.
+func (m *mailbox) post(r call.Report) bool {
+	m.mu.Lock()
+	if !m.open[r.CallID] {
+		m.mu.Unlock()
+		return false
+	}
+	if _, ended := r.Body.(call.Ended); ended {
+		delete(m.open, r.CallID) // a repetition is answered from the record
+	}
 	m.reports = append(m.reports, r)
 	m.mu.Unlock()
 	m.signal()
+	return true
 }
 
 func (m *mailbox) nudge() {

@@ -199,14 +199,10 @@ func (w *Worker) find(sessionID string) *run {
 	return w.runs[sessionID]
 }
 
-// Deliver hands an executor's report to the run that owns its session; false when none here does.
+// Deliver hands an executor's report to the run that owns its session; false when none here does, or it does not wait for the call.
 func (w *Worker) Deliver(r call.Report) bool {
 	run := w.find(r.SessionID)
-	if run == nil {
-		return false
-	}
-	run.inbox.post(r)
-	return true
+	return run != nil && run.inbox.post(r)
 }
 
 // Interrupt says that an abort was requested for the session's running submission.

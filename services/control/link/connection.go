@@ -1,0 +1,299 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+)
+
+// connection is one executor's link to this replica.
+type connection struct {
+	server   *Server
+	stream   grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
+	executor fleet.Executor
+	cancel   context.CancelCauseFunc
+	heard    atomic.Int64 // unix nanoseconds of the last frame
+
+	mu       sync.Mutex // guards what follows
+	queue    []*pawlv1.ConnectResponse
+	ready    chan struct{}
+	lastCall string            // that was put into the queue
+	sessions map[string]string // of the calls that were asked for over this connection, until their results are acknowledged
+	pinged   map[uint64]string
+	nonce    uint64
+	over     bool
+}
+
+func newConnection(s *Server, stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse], e fleet.Executor, cancel context.CancelCauseFunc) *connection {
+	c := &connection{server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{}}
+	c.heard.Store(time.Now().UnixNano())
+	return c
+}
+
+// end closes the connection with a cause that the executor is told.
+func (c *connection) end(cause error) {
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	c.cancel(cause)
+}
+
+// enqueue hands a frame to the sender; false when the connection has ended. It never blocks: an executor that does not read is
+// found by the ttl, and the length of the queue is bounded by then.
+func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return false
+	}
+	if len(c.queue) >= queueLimit*16 {
+		c.mu.Unlock()
+		c.end(ErrSilent)
+		return false
+	}
+	switch f := f.GetFrame().(type) {
+	case *pawlv1.ConnectResponse_Execute:
+		c.lastCall = f.Execute.GetCallId()
+		c.sessions[f.Execute.GetCallId()] = f.Execute.GetSessionId()
+	case *pawlv1.ConnectResponse_Attach:
+		c.sessions[f.Attach.GetCallId()] = f.Attach.GetSessionId()
+	case *pawlv1.ConnectResponse_ResultAck:
+		delete(c.sessions, f.ResultAck.GetCallId())
+	}
+	c.queue = append(c.queue, f)
+	c.mu.Unlock()
+	select {
+	case c.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// run serves the connection.
+func (c *connection) run(ctx context.Context, hello *pawlv1.Hello) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.send(ctx) })
+	g.Go(func() error { return c.watch(ctx) })
+	received := make(chan error, 1)
+	go func() { // ends when the stream does: at the latest when Connect returns
+		received <- c.receive(ctx)
+	}()
+	g.Go(func() error {
+		select {
+		case err := <-received:
+			if err == nil {
+				return io.EOF
+			}
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err := c.reconcile(ctx, hello); err != nil {
+		c.end(err)
+	} else {
+		c.server.deps.Local.Attached(c.executor)
+		c.server.deps.Owner.FleetChanged()
+	}
+	err := g.Wait()
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (c *connection) send(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.ready:
+		}
+		c.mu.Lock()
+		batch := c.queue
+		c.queue = nil
+		c.mu.Unlock()
+		for _, f := range batch {
+			if err := c.stream.Send(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// watch pings, and ends a connection that has fallen silent.
+func (c *connection) watch(ctx context.Context) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if time.Since(time.Unix(0, c.heard.Load())) > ttl {
+			c.end(ErrSilent)
+			return ErrSilent
+		}
+		c.ping()
+	}
+}
+
+func (c *connection) ping() {
+	c.mu.Lock()
+	c.nonce++
+	nonce, last := c.nonce, c.lastCall
+	c.pinged[nonce] = last
+	c.mu.Unlock()
+	c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: nonce, LastCallId: last}}})
+}
+
+func (c *connection) receive(ctx context.Context) error {
+	for {
+		req, err := c.stream.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		c.heard.Store(time.Now().UnixNano())
+		if err := c.handle(ctx, req); err != nil {
+			return err
+		}
+	}
+}
+
+// handle takes one frame.
+func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) error {
+	switch f := req.GetFrame().(type) {
+	case *pawlv1.ConnectRequest_Heartbeat:
+		return c.heartbeat(f.Heartbeat)
+	case *pawlv1.ConnectRequest_Draining:
+		c.executor.Draining = true
+		c.server.deps.Local.Attached(c.executor)
+		return c.server.deps.Fleet.SetDraining(ctx, c.executor.ID, c.executor.ConnectionEpoch)
+	case *pawlv1.ConnectRequest_Result:
+		return c.result(ctx, f.Result)
+	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Accepted, *pawlv1.ConnectRequest_Rejected, *pawlv1.ConnectRequest_Status:
+		return c.pass(req)
+	}
+	return ErrHello.With("an unexpected frame %T came", req.GetFrame())
+}
+
+// heartbeat checks that the executor has received what was sent before the ping.
+func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
+	c.mu.Lock()
+	want, asked := c.pinged[h.GetNonce()]
+	delete(c.pinged, h.GetNonce())
+	c.mu.Unlock()
+	if asked && want != h.GetLastCallId() {
+		return ErrSilent.With("call %s was sent and did not arrive", want)
+	}
+	return nil
+}
+
+// pass hands a frame to the run that it concerns, here or at the replica that owns the session. Losing one is harmless.
+func (c *connection) pass(req *pawlv1.ConnectRequest) error {
+	rep, ok := report(c.executor, req)
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	rep.SessionID = c.sessions[rep.CallID]
+	c.mu.Unlock()
+	if rep.SessionID == "" {
+		return nil // nobody asked over this connection; whoever waits attaches and asks
+	}
+	if !c.server.deps.Owner.Deliver(rep) {
+		c.server.deps.Peers.deliver(c.executor.ID, rep.SessionID, req)
+	}
+	return nil
+}
+
+// result hands a result to the session's run, which records and acknowledges it. When no run here owns the session it is recorded
+// right here: any replica may (C3), and its owner, wherever it is, finds the row.
+func (c *connection) result(ctx context.Context, res *pawlv1.Result) error {
+	rep := call.Report{Executor: c.executor.ID, CallID: res.GetCallId(), SessionID: res.GetSessionId(), Body: call.Ended{Reply: decodeReply(res)}}
+	if c.server.deps.Owner.Deliver(rep) {
+		return nil
+	}
+	known, err := c.assigned(ctx, rep.CallID)
+	if err != nil {
+		return err
+	}
+	return c.record(ctx, known, rep)
+}
+
+// assigned is the record of a call of this executor; without a session when there is none, or it is another executor's.
+func (c *connection) assigned(ctx context.Context, id string) (call.Call, error) {
+	known, err := c.server.deps.Calls.GetCall(ctx, id)
+	if errors.Is(err, call.ErrNotFound) {
+		return call.Call{}, nil
+	}
+	if err == nil && known.Executor != c.executor.ID {
+		return call.Call{}, nil
+	}
+	return known, err
+}
+
+func (c *connection) record(ctx context.Context, known call.Call, rep call.Report) error {
+	ended := rep.Body.(call.Ended)
+	state := call.StateOf(ended.Reply)
+	if known.SessionID != "" && state == call.Lost && !known.State.Terminal() {
+		// Whether an interrupted call runs again is its owner's decision; the executor keeps the news until then.
+		c.server.deps.Hints.Notify(known.SessionID)
+		return nil
+	}
+	if known.SessionID != "" {
+		body, err := call.EncodeReply(ended.Reply)
+		if err != nil {
+			return err
+		}
+		if _, err := c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: state, Reply: body}); err != nil {
+			return err
+		}
+		c.server.deps.Hints.Notify(known.SessionID)
+	}
+	c.enqueue(encode(&call.ResultAck{CallID: rep.CallID}))
+	return nil
+}
+
+// reconcile is C4: what the executor holds and nobody waits for is ended and acknowledged; what is dispatched to it is left to the
+// owners of the sessions, who are told that it is here and attach.
+func (c *connection) reconcile(ctx context.Context, hello *pawlv1.Hello) error {
+	for _, in := range hello.GetInflight() {
+		known, err := c.assigned(ctx, in.GetCallId())
+		if err != nil {
+			return err
+		}
+		if known.SessionID != "" && !known.State.Terminal() {
+			continue
+		}
+		if in.GetState() == pawlv1.State_STATE_RUNNING {
+			c.enqueue(encode(&call.Cancel{CallID: in.GetCallId(), SessionID: in.GetSessionId(), Epoch: in.GetEpoch(), Grace: time.Second}))
+		}
+	}
+	open, err := c.server.deps.Calls.DispatchedCalls(ctx, c.executor.ID)
+	if err != nil {
+		return err
+	}
+	sessions := map[string]bool{}
+	for _, o := range open {
+		if !sessions[o.SessionID] {
+			sessions[o.SessionID] = true
+			c.server.deps.Hints.Notify(o.SessionID)
+		}
+	}
+	return nil
+}

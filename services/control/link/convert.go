@@ -1,0 +1,156 @@
+package link
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// encode is the frame of a message.
+func encode(m call.Message) *pawlv1.ConnectResponse {
+	switch m := m.(type) {
+	case *call.Order:
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Execute{Execute: encodeOrder(m)}}
+	case *call.Attach:
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Attach{Attach: &pawlv1.Attach{
+			CallId: m.CallID, SessionId: m.SessionID, Epoch: m.Epoch, Dispatch: uint32(m.Dispatch), StdoutFrom: m.StdoutFrom, StderrFrom: m.StderrFrom,
+		}}}
+	case *call.Cancel:
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{
+			CallId: m.CallID, SessionId: m.SessionID, Epoch: m.Epoch, Grace: durationpb.New(m.Grace),
+		}}}
+	case *call.ResultAck:
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: m.CallID}}}
+	case *call.OutputAck:
+		s := pawlv1.Stream_STREAM_STDOUT
+		if m.Stderr {
+			s = pawlv1.Stream_STREAM_STDERR
+		}
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{CallId: m.CallID, Stream: s, Upto: m.Upto}}}
+	}
+	panic("link: a message without a frame")
+}
+
+func encodeOrder(o *call.Order) *pawlv1.Execute {
+	x := &pawlv1.Execute{
+		CallId: o.Call.ID, SessionId: o.Call.SessionID, Epoch: o.Epoch, Dispatch: uint32(o.Call.Dispatch),
+		Safety: encodeSafety(o.Call.Safety), ArgsSha256: o.Call.ArgsHash, Cwd: o.Cwd, Env: o.Env,
+	}
+	if o.Timeout > 0 {
+		x.Timeout = durationpb.New(o.Timeout)
+	}
+	switch q := o.Request.(type) {
+	case tool.ReadText:
+		x.Verb = &pawlv1.Execute_ReadText{ReadText: &pawlv1.ReadText{Path: q.Path, Offset: q.Offset, Limit: q.Limit}}
+	case tool.WriteFile:
+		x.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: q.Path, Content: q.Content}}
+	case tool.EditFile:
+		x.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{Path: q.Path, OldText: q.Old, NewText: q.New, ReplaceAll: q.ReplaceAll}}
+	case tool.Exec:
+		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd, Env: q.Env}
+		if q.TimeoutSeconds > 0 {
+			e.Timeout = durationpb.New(time.Duration(q.TimeoutSeconds * float64(time.Second)))
+		}
+		x.Verb = &pawlv1.Execute_Exec{Exec: e}
+	case tool.Grep:
+		x.Verb = &pawlv1.Execute_Grep{Grep: &pawlv1.Grep{Pattern: q.Pattern, Path: q.Path, Include: q.Include, Literal: q.Literal, IgnoreCase: q.IgnoreCase}}
+	case tool.Glob:
+		x.Verb = &pawlv1.Execute_Glob{Glob: &pawlv1.Glob{Pattern: q.Pattern, Path: q.Path}}
+	}
+	return x
+}
+
+func encodeSafety(s tool.Safety) pawlv1.Safety {
+	switch s {
+	case tool.Pure:
+		return pawlv1.Safety_SAFETY_PURE
+	case tool.Idempotent:
+		return pawlv1.Safety_SAFETY_IDEMPOTENT
+	}
+	return pawlv1.Safety_SAFETY_AT_MOST_ONCE
+}
+
+// report is what a frame says of a call; ok is false for frames about the connection.
+func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok bool) {
+	r.Executor = e.ID
+	switch f := req.GetFrame().(type) {
+	case *pawlv1.ConnectRequest_Accepted:
+		r.CallID, r.Body = f.Accepted.GetCallId(), call.Accepted{}
+	case *pawlv1.ConnectRequest_Rejected:
+		r.CallID, r.Body = f.Rejected.GetCallId(), call.Rejected{Reason: rejection(f.Rejected.GetReason()), Message: f.Rejected.GetMessage()}
+	case *pawlv1.ConnectRequest_Output:
+		if f.Output.GetStream() == pawlv1.Stream_STREAM_FILE {
+			return r, false
+		}
+		r.CallID = f.Output.GetCallId()
+		r.Body = call.Output{Stderr: f.Output.GetStream() == pawlv1.Stream_STREAM_STDERR, Offset: f.Output.GetOffset(), Data: f.Output.GetData()}
+	case *pawlv1.ConnectRequest_Status:
+		s := f.Status
+		r.CallID, r.SessionID = s.GetCall().GetCallId(), s.GetCall().GetSessionId()
+		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), JournalSince: e.JournalSince}
+	default:
+		return r, false
+	}
+	return r, true
+}
+
+func rejection(r pawlv1.Rejected_Reason) string {
+	const prefix = "REASON_"
+	return r.String()[len(prefix):]
+}
+
+func found(s pawlv1.State) call.FoundState {
+	switch s {
+	case pawlv1.State_STATE_RUNNING:
+		return call.RunningThere
+	case pawlv1.State_STATE_FINISHED:
+		return call.FinishedThere
+	case pawlv1.State_STATE_INTERRUPTED:
+		return call.InterruptedThere
+	case pawlv1.State_STATE_TOMBSTONE:
+		return call.TombstoneThere
+	}
+	return call.Unknown
+}
+
+// decodeReply is what a result says.
+func decodeReply(res *pawlv1.Result) tool.Reply {
+	switch o := res.GetOutcome().(type) {
+	case *pawlv1.Result_File:
+		return tool.WriteReply{Size: o.File.GetSize()}
+	case *pawlv1.Result_Exec:
+		x := o.Exec
+		return tool.ExecReply{
+			ExitCode: int(x.GetExitCode()), Stdout: captured(x.GetStdout()), Stderr: captured(x.GetStderr()),
+			TimedOut: x.GetTimedOut(), Cancelled: x.GetCancelled(), Confirmed: x.GetConfirmed(),
+		}
+	case *pawlv1.Result_Text:
+		t := o.Text
+		return tool.TextReply{
+			Content: t.GetContent(), FirstLine: t.GetFirstLine(), TotalLines: t.GetTotalLines(), LineCut: t.GetLineCut(),
+			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(), Entries: t.GetEntries(), Size: t.GetSize(),
+		}
+	case *pawlv1.Result_Edit:
+		return tool.EditReply{Replacements: int(o.Edit.GetReplacements()), Diff: o.Edit.GetDiff()}
+	case *pawlv1.Result_Grep:
+		r := tool.GrepReply{Total: o.Grep.GetTotal()}
+		for _, m := range o.Grep.GetMatches() {
+			r.Matches = append(r.Matches, tool.Match{Path: m.GetPath(), Line: m.GetLine(), Text: m.GetText()})
+		}
+		return r
+	case *pawlv1.Result_Glob:
+		return tool.GlobReply{Paths: o.Glob.GetPaths(), Truncated: o.Glob.GetTruncated()}
+	case *pawlv1.Result_Failure:
+		return tool.Failure{Reason: o.Failure.GetReason(), Message: o.Failure.GetMessage()}
+	}
+	return tool.Failure{Reason: "INTERNAL", Message: "the executor sent a result of an unexpected kind"}
+}
+
+func captured(c *pawlv1.Captured) tool.Captured {
+	return tool.Captured{Head: c.GetHead(), Tail: c.GetTail(), Cut: c.GetCut()}
+}

@@ -1,0 +1,140 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+)
+
+const (
+	// TTL is how long a lease lasts without renewal.
+	TTL        = 15 * time.Second
+	renewEvery = 4 * time.Second
+	margin     = 3 * time.Second
+)
+
+// errLapsed ends an incarnation whose lease can no longer be proven.
+var errLapsed = errors.New("the replica's lease has lapsed")
+
+// Service keeps this process a live replica, one incarnation after another.
+type Service struct {
+	store Store
+	self  Replica // ID is left to Run
+	log   *slog.Logger
+
+	mu sync.Mutex // guards id
+	id string
+}
+
+// NewService makes a Service for a process that describes itself as self.
+func NewService(store Store, self Replica, log *slog.Logger) *Service {
+	return &Service{store: store, self: self, log: log}
+}
+
+// ID is the present incarnation, "" while there is none.
+func (s *Service) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
+
+func (s *Service) setID(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
+}
+
+// Incarnation is one life as a replica. ctx ends when its lease can no longer be proven. predecessors are dead for sure.
+type Incarnation func(ctx context.Context, id string, predecessors []string) error
+
+// Run registers and calls live, again with a new identity whenever a lease is lost, until live returns while the lease holds, or
+// ctx ends. The first registration must succeed; later ones are tried until they do.
+func (s *Service) Run(ctx context.Context, live Incarnation) error {
+	for first := true; ; first = false {
+		err := s.incarnation(ctx, live)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			return nil
+		case first && !errors.Is(err, errLapsed):
+			return err
+		}
+		s.log.Error("this replica's lease was lost, starting over", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (s *Service) incarnation(ctx context.Context, live Incarnation) error {
+	self := s.self
+	self.ID = ident.New()
+	trusted := time.Now().Add(TTL - margin)
+	predecessors, err := s.store.RegisterReplica(ctx, self, TTL)
+	if err != nil {
+		return fmt.Errorf("registering as a replica: %w", err)
+	}
+	s.setID(self.ID)
+	defer s.setID("")
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.renew(ctx, cancel, self.ID, trusted) }()
+	err = live(ctx, self.ID, predecessors)
+	lapsed := context.Cause(ctx)
+	cancel(nil)
+	<-done
+	if errors.Is(lapsed, errLapsed) {
+		return lapsed
+	}
+	s.remove(ctx, self.ID)
+	return err
+}
+
+// remove ends the lease, so that others need not wait for it to expire.
+func (s *Service) remove(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := s.store.RemoveReplica(ctx, id); err != nil {
+		s.log.Warn("ending the replica's lease failed, it will expire", "error", err)
+	}
+}
+
+// renew renews the lease and ends the incarnation when it cannot be proven any more.
+func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id string, trusted time.Time) error {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	trust := time.NewTimer(time.Until(trusted))
+	defer trust.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-trust.C:
+			lapse(errLapsed)
+			return nil
+		case <-tick.C:
+		}
+		asked := time.Now()
+		attempt, cancel := context.WithDeadline(ctx, trusted)
+		ok, err := s.store.RenewReplica(attempt, id, TTL)
+		cancel()
+		switch {
+		case err != nil:
+			s.log.Warn("renewing the replica's lease failed, trying again", "error", err)
+		case !ok:
+			lapse(errLapsed)
+			return nil
+		default:
+			trusted = asked.Add(TTL - margin)
+			trust.Reset(time.Until(trusted))
+		}
+	}
+}
