@@ -1,0 +1,106 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Hooks are what a server's interceptors ask.
+type Hooks struct {
+	// Admit decides on a call before its handler runs and returns the context for it. done is called when the call has ended. The
+	// bearer token is in secret, "" for none. Nil refuses everything.
+	Admit func(ctx context.Context, call Call, secret string) (admitted context.Context, done func(), err error)
+	// Log is nil for the default logger.
+	Log *slog.Logger
+}
+
+// Call is a call that has arrived.
+type Call struct {
+	Method string // full: /package.Service/Method
+	Stream bool
+}
+
+func (h Hooks) logger() *slog.Logger {
+	if h.Log != nil {
+		return h.Log
+	}
+	return slog.Default()
+}
+
+func (h Hooks) admit(ctx context.Context, call Call) (context.Context, func(), error) {
+	if h.Admit == nil {
+		return nil, nil, fmt.Errorf("%s: the server admits nobody", call.Method)
+	}
+	return h.Admit(ctx, call, secret(ctx))
+}
+
+func (h Hooks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	err = h.run(ctx, Call{Method: info.FullMethod}, func(ctx context.Context) error {
+		resp, err = handler(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
+		return handler(srv, &serverStream{ss, ctx})
+	})
+}
+
+// serverStream is a stream with the context of an admitted call.
+type serverStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+// run admits a call, runs its handler, turns panics into errors, and errors into statuses.
+func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) error) error {
+	begun := time.Now()
+	err := func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		ctx, done, err := h.admit(ctx, call)
+		if err != nil {
+			return err
+		}
+		if done != nil {
+			defer done()
+		}
+		return handle(ctx)
+	}()
+	st, ok := ToStatus(err)
+	if !ok && ctx.Err() != nil {
+		// Nobody is there to answer, and what failed did most likely because of that.
+		h.logger().DebugContext(ctx, "rpc abandoned", "method", call.Method, "error", err)
+		st, ok = ToStatus(ctx.Err())
+	}
+	if !ok {
+		h.logger().ErrorContext(ctx, "rpc failed", "method", call.Method, "error", err)
+	}
+	h.logger().DebugContext(ctx, "rpc", "method", call.Method, "code", status.Code(st).String(), "duration", time.Since(begun))
+	return st
+}
+
+func secret(ctx context.Context) string {
+	// More than one is nobody's intention.
+	if v := metadata.ValueFromIncomingContext(ctx, "authorization"); len(v) == 1 {
+		return Bearer(v[0])
+	}
+	return ""
+}

@@ -1,0 +1,43 @@
+// Package rpc is how pawl's programs speak gRPC: errors with reasons, interceptors, limits, credentials. It knows no service.
+//
+//	errs.Error ──ToStatus──▶ status + ErrorInfo{reason, domain "pawl.dev"} ──FromStatus──▶ errs.Error
+//
+// Invariant: what carries no reason crosses the wire as INTERNAL with a fixed text; the log of the callee has the rest.
+package rpc
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// MaxMessage bounds a message in either direction.
+const MaxMessage = 32 << 20
+
+const (
+	// pingEvery and pingTimeout find peers that vanished without a word.
+	pingEvery   = 30 * time.Second
+	pingTimeout = 20 * time.Second
+	minPing     = 10 * time.Second
+)
+
+// ServerOptions are the options that every server has, h's interceptors among them.
+func ServerOptions(h Hooks) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(MaxMessage),
+		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.ChainUnaryInterceptor(h.unary),
+		grpc.ChainStreamInterceptor(h.stream),
+	}
+}
+
+// DialOptions are the options that every client has beside its credentials.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
+	}
+}

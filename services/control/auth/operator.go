@@ -1,0 +1,112 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// operatorName is the name of the token that a data directory's file holds.
+const operatorName = "operator of the data directory"
+
+// EnsureOperator makes sure that the file at path, readable by its owner only, holds an operator's token that this database knows. A
+// token of another database is made known to this one; one that was revoked or has expired is replaced.
+func (s *Service) EnsureOperator(ctx context.Context, path string) error {
+	secret, err := readSecret(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.newOperator(ctx, path)
+	}
+	if err != nil {
+		return err
+	}
+	hash := sha256.Sum256([]byte(secret))
+	t, err := s.store.FindToken(ctx, hash[:])
+	switch {
+	case errors.Is(err, ErrTokenNotFound):
+		return s.storeOperator(ctx, secret)
+	case err != nil:
+		return fmt.Errorf("looking up the operator's token: %w", err)
+	case !t.RevokedAt.IsZero(), !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt):
+		slog.WarnContext(ctx, "operator token has ended, making a new one", "path", path)
+		return s.newOperator(ctx, path)
+	case t.Kind != Operator:
+		return fmt.Errorf("%s holds the token of another kind (%s): remove it to have a new operator token made", path, t.Kind)
+	}
+	return nil
+}
+
+// newOperator writes the file first: whatever happens then, the next start makes its token known.
+func (s *Service) newOperator(ctx context.Context, path string) error {
+	secret := newSecret(Operator)
+	if err := writeSecret(path, secret); err != nil {
+		return err
+	}
+	return s.storeOperator(ctx, secret)
+}
+
+func (s *Service) storeOperator(ctx context.Context, secret string) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("making a token's id: %w", err)
+	}
+	hash := sha256.Sum256([]byte(secret))
+	err = s.store.CreateToken(ctx, Token{
+		ID: id.String(), Tenant: session.DefaultTenant, Name: operatorName, Kind: Operator, Hash: hash[:],
+		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+	})
+	if err != nil {
+		return fmt.Errorf("storing the operator's token: %w", err)
+	}
+	return nil
+}
+
+func readSecret(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the operator's token: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		if err := os.Chmod(path, 0o600); err != nil {
+			return "", fmt.Errorf("%s can be read by others and cannot be tightened: %w", path, err)
+		}
+		slog.Warn("operator token could be read by others, tightened", "path", path, "mode", mode.String())
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the operator's token: %w", err)
+	}
+	secret := strings.TrimSpace(string(b))
+	// 32 random bytes are 43 characters: a file that somebody made up must not become a password.
+	if rest, ok := strings.CutPrefix(secret, "pawl_"+string(Operator)+"_"); !ok || len(rest) < 43 || len(secret) > maxSecret || strings.ContainsAny(secret, " \t\r\n") {
+		return "", fmt.Errorf("%s does not hold an operator token: remove it to have a new one made", path)
+	}
+	return secret, nil
+}
+
+// writeSecret replaces the file at once, so that a reader sees a whole token or none.
+func writeSecret(path, secret string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // 0600
+	if err != nil {
+		return fmt.Errorf("writing the operator's token: %w", err)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
+	_, err = f.WriteString(secret + "\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the operator's token: %w", err)
+	}
+	return nil
+}

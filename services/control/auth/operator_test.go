@@ -1,0 +1,106 @@
+package auth
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func token(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func TestOperatorTokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	store := &memory{}
+	s := NewService(store)
+	for range 2 { // the second time nothing is to do
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(store.tokens) != 1 {
+		t.Errorf("%d tokens", len(store.tokens))
+	}
+	secret := token(t, path)
+	if p, err := s.Authenticate(t.Context(), secret); err != nil || p.Kind != Operator {
+		t.Errorf("%+v, %v", p, err)
+	}
+
+	// Another database learns of the same token.
+	other := NewService(&memory{})
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.EnsureOperator(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if got := token(t, path); got != secret {
+		t.Error("the token changed")
+	}
+	if _, err := other.Authenticate(t.Context(), secret); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEndedOperatorTokenIsReplaced(t *testing.T) {
+	for name, end := range map[string]func(*Token){
+		"revoked": func(t *Token) { t.RevokedAt = time.Now() },
+		"expired": func(t *Token) { t.ExpiresAt = time.Now().Add(-time.Second) },
+	} {
+		path := filepath.Join(t.TempDir(), "token")
+		store := &memory{}
+		s := NewService(store)
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		old := token(t, path)
+		end(&store.tokens[0])
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		now := token(t, path)
+		if _, err := s.Authenticate(t.Context(), now); err != nil || now == old {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := s.Authenticate(t.Context(), old); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("%s: the old one: %v", name, err)
+		}
+	}
+}
+
+func TestOperatorTokenFileWithSomethingElse(t *testing.T) {
+	for _, content := range []string{"", "secret", "pawl_operator_short", newSecret(Client), newSecret(Operator) + "\nx", strings.Repeat("x", 1<<16)} {
+		path := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		store := &memory{}
+		err := NewService(store).EnsureOperator(t.Context(), path)
+		if err == nil || !strings.Contains(err.Error(), "remove it") || len(store.tokens) > 0 {
+			t.Errorf("%.30q: %v", content, err)
+		}
+		if content != "" && err != nil && strings.Contains(err.Error(), content) {
+			t.Error("the error tells the content")
+		}
+		if b, _ := os.ReadFile(path); !bytes.Equal(b, []byte(content)) {
+			t.Error("the file changed")
+		}
+	}
+}

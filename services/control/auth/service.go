@@ -1,0 +1,267 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	// fresh is how long an answer of the store is believed; a token revoked at another replica works at most this much longer.
+	fresh = 5 * time.Second
+	// maxCached bounds the cache; only tokens that exist are in it.
+	maxCached = 1024
+	maxSecret = 256
+)
+
+// ErrTokenInvalid refuses to make a token.
+var ErrTokenInvalid = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "the token wanted is not valid")
+
+// executorID is the grammar of executor ids: they become labels, paths and log fields.
+var executorID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// Service makes and checks tokens.
+type Service struct {
+	store Store
+
+	mu    sync.Mutex // guards what follows
+	cache map[[sha256.Size]byte]cached
+	local map[[sha256.Size]byte]Principal
+	peer  string
+}
+
+type cached struct {
+	token Token
+	until time.Time
+}
+
+// NewService makes a Service on a store.
+func NewService(store Store) *Service {
+	return &Service{store: store, cache: map[[sha256.Size]byte]cached{}, local: map[[sha256.Size]byte]Principal{}}
+}
+
+// Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in; expiresIn 0 is
+// never. Fails with ErrTokenInvalid.
+func (s *Service) Mint(ctx context.Context, t Token, expiresIn time.Duration) (secret string, made Token, err error) {
+	if err := check(&t, expiresIn); err != nil {
+		return "", Token{}, err
+	}
+	secret = newSecret(t.Kind)
+	hash := sha256.Sum256([]byte(secret))
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", Token{}, fmt.Errorf("making a token's id: %w", err)
+	}
+	// The store keeps microseconds; the answer should not claim more.
+	t.ID, t.Hash, t.CreatedAt = id.String(), hash[:], time.Now().UTC().Truncate(time.Microsecond)
+	if expiresIn > 0 {
+		t.ExpiresAt = t.CreatedAt.Add(expiresIn)
+	}
+	if err := s.store.CreateToken(ctx, t); err != nil {
+		return "", Token{}, fmt.Errorf("storing the token: %w", err)
+	}
+	return secret, t, nil
+}
+
+func check(t *Token, expiresIn time.Duration) error {
+	if t.Tenant == "" {
+		t.Tenant = session.DefaultTenant
+	}
+	if len(t.Name) > 255 {
+		return ErrTokenInvalid.With("a token's name has at most 255 bytes")
+	}
+	if expiresIn < 0 {
+		return ErrTokenInvalid.With("a token cannot expire in the past")
+	}
+	switch t.Kind {
+	case Operator, Client:
+		t.Executor = ""
+	case Executor:
+		if !executorID.MatchString(t.Executor) {
+			return ErrTokenInvalid.With("an executor's id begins with a letter or digit and has at most 63 letters, digits and . _ -, got %q", t.Executor)
+		}
+	default:
+		return ErrTokenInvalid.With("a token is for an operator, a client or an executor")
+	}
+	if t.Kind != Client {
+		t.Agents = nil
+	}
+	return nil
+}
+
+func newSecret(kind Kind) string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "pawl_" + string(kind) + "_" + base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// Local makes a secret that stands for p in this process only and is stored nowhere: for what runs inside it.
+func (s *Service) Local(p Principal) string {
+	if p.Tenant == "" {
+		p.Tenant = session.DefaultTenant
+	}
+	secret := newSecret(p.Kind)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.local[sha256.Sum256([]byte(secret))] = p
+	return secret
+}
+
+// Peer returns the secret with which replicas of this database speak to each other.
+func (s *Service) Peer(ctx context.Context) (string, error) {
+	s.mu.Lock()
+	peer := s.peer
+	s.mu.Unlock()
+	if peer != "" {
+		return peer, nil
+	}
+	got, err := s.store.ClusterSecret(ctx, []byte(newSecret(Peer)))
+	if err != nil {
+		return "", fmt.Errorf("reading the cluster's secret: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peer = string(got)
+	return s.peer, nil
+}
+
+// Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, or the error of the store when it cannot tell.
+func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, error) {
+	if secret == "" || len(secret) > maxSecret {
+		return Principal{}, ErrUnauthenticated
+	}
+	if strings.HasPrefix(secret, "pawl_"+string(Peer)+"_") {
+		return s.authenticatePeer(ctx, secret)
+	}
+	hash := sha256.Sum256([]byte(secret))
+	s.mu.Lock()
+	p, ok := s.local[hash]
+	hit := s.cache[hash]
+	s.mu.Unlock()
+	if ok {
+		return p, nil
+	}
+	t := hit.token
+	if time.Now().After(hit.until) {
+		var err error
+		if t, err = s.lookup(ctx, hash); err != nil {
+			return Principal{}, err
+		}
+	}
+	switch {
+	case !t.RevokedAt.IsZero():
+		return Principal{}, ErrUnauthenticated.With("this token was revoked")
+	case !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt):
+		return Principal{}, ErrUnauthenticated.With("this token has expired")
+	}
+	return t.principal(), nil
+}
+
+func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principal, error) {
+	want, err := s.Peer(ctx)
+	if err != nil {
+		return Principal{}, err
+	}
+	if subtle.ConstantTimeCompare([]byte(want), []byte(secret)) != 1 {
+		return Principal{}, ErrUnauthenticated
+	}
+	return Principal{Kind: Peer, Tenant: session.DefaultTenant, Name: "peer"}, nil
+}
+
+func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, error) {
+	t, err := s.store.FindToken(ctx, hash[:])
+	if errors.Is(err, ErrTokenNotFound) {
+		return Token{}, ErrUnauthenticated
+	}
+	if err != nil {
+		return Token{}, fmt.Errorf("looking up a token: %w", err)
+	}
+	// An index may compare as it likes; this comparison decides.
+	if subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
+		return Token{}, ErrUnauthenticated
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.cache) >= maxCached {
+		clear(s.cache)
+	}
+	s.cache[hash] = cached{token: t, until: time.Now().Add(fresh)}
+	return t, nil
+}
+
+// List returns the tenant's tokens, newest first.
+func (s *Service) List(ctx context.Context, tenant string) ([]Token, error) {
+	return s.store.ListTokens(ctx, tenant)
+}
+
+// Revoke ends a token: here at once, at other replicas within seconds. Fails with ErrTokenNotFound.
+func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
+	if uuid.Validate(id) != nil {
+		return ErrTokenNotFound
+	}
+	if err := s.store.RevokeToken(ctx, tenant, id); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for hash, c := range s.cache {
+		if c.token.ID == id {
+			delete(s.cache, hash)
+		}
+	}
+	return nil
+}
+
+// Watch returns a context that ends with ErrUnauthenticated as its cause within seconds of the secret's end, for what outlives one
+// request. stop ends the watch and waits for it.
+func Watch(ctx context.Context, a Authenticator, secret string) (watched context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(fresh)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			// A store that cannot be asked ends nothing.
+			if _, err := a.Authenticate(ctx, secret); errors.Is(err, ErrUnauthenticated) {
+				cancel(err)
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		<-done
+	}
+}
+
+// Authenticator finds who a secret stands for.
+type Authenticator interface {
+	Authenticate(ctx context.Context, secret string) (Principal, error)
+}
+
+// Open takes everybody for an operator: for listeners that only this host's users reach, when they asked for it.
+type Open struct{}
+
+// Authenticate implements Authenticator.
+func (Open) Authenticate(context.Context, string) (Principal, error) {
+	return Principal{Kind: Operator, Tenant: session.DefaultTenant, Name: "anonymous"}, nil
+}

@@ -1,0 +1,180 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMintedTokenAuthenticates(t *testing.T) {
+	store := &memory{}
+	s := NewService(store)
+	secret, made, err := s.Mint(t.Context(), Token{Name: "ci", Kind: Client, Agents: []string{"a"}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(secret, "pawl_client_") || len(secret) < len("pawl_client_")+43 {
+		t.Errorf("secret %q has not the form pawl_client_ and 32 random bytes", secret)
+	}
+	if bytes.Contains(store.tokens[0].Hash, []byte(secret)) || len(store.tokens[0].Hash) != 32 {
+		t.Error("the store holds something else than a hash")
+	}
+	p, err := s.Authenticate(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Kind != Client || p.TokenID != made.ID || p.Tenant != "default" || len(p.Agents) != 1 {
+		t.Errorf("principal %+v", p)
+	}
+}
+
+func TestAuthenticateRefuses(t *testing.T) {
+	s := NewService(&memory{})
+	secret, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := s.Peer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string]string{
+		"empty": "", "unknown": newSecret(Operator), "cut": secret[:len(secret)-1], "longer": secret + "x",
+		"huge": strings.Repeat("x", 1<<20), "other peer": newSecret(Peer), "cut peer": peer[:len(peer)-1], "space": " ",
+	} {
+		if p, err := s.Authenticate(t.Context(), bad); !errors.Is(err, ErrUnauthenticated) || p.Kind != "" {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+}
+
+func TestTokenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		here, there := NewService(store), NewService(store)
+		secret, _, err := here.Mint(t.Context(), Token{Kind: Operator}, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoked, made, err := here.Mint(t.Context(), Token{Kind: Executor, Executor: "gpu1"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*Service{here, there} {
+			if _, err := s.Authenticate(t.Context(), revoked); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := here.Revoke(t.Context(), "default", made.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := here.Authenticate(t.Context(), revoked); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("revoked here: %v", err)
+		}
+		time.Sleep(fresh + time.Nanosecond)
+		if _, err := there.Authenticate(t.Context(), revoked); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("revoked elsewhere: %v", err)
+		}
+		time.Sleep(time.Minute - 2*fresh)
+		if _, err := here.Authenticate(t.Context(), secret); err != nil {
+			t.Errorf("before its end: %v", err)
+		}
+		time.Sleep(fresh) // the cache still has it
+		if _, err := here.Authenticate(t.Context(), secret); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("after its end: %v", err)
+		}
+	})
+}
+
+func TestAnswersAreCached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		s := NewService(store)
+		secret, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if _, err := s.Authenticate(t.Context(), secret); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if store.lookups != 1 {
+			t.Errorf("%d lookups", store.lookups)
+		}
+		store.fail = errors.New("database is away")
+		time.Sleep(fresh + 1)
+		if _, err := s.Authenticate(t.Context(), secret); err == nil || errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("a store that fails says nothing of the token, got %v", err)
+		}
+	})
+}
+
+func TestWatchEndsWithItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewService(&memory{})
+		secret, made, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := Watch(t.Context(), s, secret)
+		defer stop()
+		time.Sleep(time.Hour)
+		if ctx.Err() != nil {
+			t.Fatal("ended early")
+		}
+		if err := s.Revoke(t.Context(), "default", made.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(fresh)
+		synctest.Wait()
+		if !errors.Is(context.Cause(ctx), ErrUnauthenticated) {
+			t.Errorf("cause %v", context.Cause(ctx))
+		}
+	})
+}
+
+func TestMintRefuses(t *testing.T) {
+	s := NewService(&memory{})
+	for name, tok := range map[string]Token{
+		"no kind": {}, "peer": {Kind: Peer}, "executor without id": {Kind: Executor},
+		"executor with a path": {Kind: Executor, Executor: "../x"}, "long name": {Kind: Operator, Name: strings.Repeat("x", 256)},
+	} {
+		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := s.Mint(t.Context(), Token{Kind: Operator}, -1); !errors.Is(err, ErrTokenInvalid) {
+		t.Errorf("past: %v", err)
+	}
+}
+
+func TestLocalSecretIsStoredNowhere(t *testing.T) {
+	store := &memory{}
+	s := NewService(store)
+	secret := s.Local(Principal{Kind: Executor, Executor: "builtin"})
+	p, err := s.Authenticate(t.Context(), secret)
+	if err != nil || p.Executor != "builtin" || len(store.tokens) != 0 {
+		t.Errorf("%+v, %v, %d stored", p, err, len(store.tokens))
+	}
+	if _, err := NewService(store).Authenticate(t.Context(), secret); !errors.Is(err, ErrUnauthenticated) {
+		t.Errorf("another process: %v", err)
+	}
+}
+
+func TestPeersShareASecret(t *testing.T) {
+	store := &memory{}
+	a, b := NewService(store), NewService(store)
+	secret, err := a.Peer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Authenticate(t.Context(), secret)
+	if err != nil || p.Kind != Peer {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
