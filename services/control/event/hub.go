@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -67,16 +68,6 @@ func (h *hub) watched(key session.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.topics[key]) > 0
-}
-
-func (h *hub) keys() []session.Key {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	keys := make([]session.Key, 0, len(h.topics))
-	for k := range h.topics {
-		keys = append(keys, k)
-	}
-	return keys
 }
 
 // following returns the position of every subscription that is being followed.
@@ -146,7 +137,8 @@ func (s *Subscription) take() (events []Event, stale bool) {
 
 // Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so
 // it is not for a subscription that is followed. Fails with ctx's error.
-func (s *Subscription) Await(ctx context.Context, submissionID string, limit time.Duration) error {
+func (s *Subscription) Await(ctx context.Context, sessionID, submissionID string, limit time.Duration) error {
+	s.at(sessionID, math.MaxInt64)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -80,13 +81,12 @@ func (s *Service) tail(ctx context.Context) {
 	}
 }
 
-// Poke says that streams may have grown: those of the given sessions, or all when keys is nil.
-func (s *Service) Poke(keys []session.Key) {
-	if keys == nil {
-		keys = s.hub.keys()
-	}
-	for _, key := range keys {
-		s.hub.each(key, (*Subscription).poke)
+// Poke says that streams may have grown, or that something about the sessions changed that left no event; nil is all sessions.
+func (s *Service) Poke(sessionIDs []string) {
+	for _, p := range s.hub.following() {
+		if sessionIDs == nil || slices.Contains(sessionIDs, p.session) {
+			p.poke()
+		}
 	}
 }
 

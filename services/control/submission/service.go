@@ -264,7 +264,7 @@ func (s *Service) Wait(ctx context.Context, tenant, id string) (Submission, erro
 		if sub, err = s.Get(ctx, tenant, id); err != nil || sub.Status == SettledStatus {
 			return sub, err
 		}
-		if err := watch.Await(ctx, id, recheck); err != nil {
+		if err := watch.Await(ctx, sub.SessionID, id, recheck); err != nil {
 			return sub, err
 		}
 	}
@@ -279,7 +279,7 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	}
 	s.worker.Interrupt(sub.SessionID)
 	s.hints.Notify(sub.SessionID)
-	s.events.Poke([]session.Key{sub.Key})
+	s.events.Poke([]string{sub.SessionID})
 	return s.withText(ctx, sub)
 }
 
