@@ -1,0 +1,285 @@
+package model_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
+)
+
+func overloaded() *model.Error {
+	return &model.Error{Kind: model.KindOverloaded, Status: 529, Retryable: true, Text: "overloaded"}
+}
+
+func rateLimited(after time.Duration) *model.Error {
+	return &model.Error{Kind: model.KindRateLimited, Status: 429, Retryable: true, RetryAfter: after, Text: "slow down"}
+}
+
+func mustRead(t *testing.T, m model.Model) (modeltest.Transcript, error) {
+	t.Helper()
+	tr, err, broken := modeltest.Read(m.Stream(t.Context(), model.Request{}))
+	if broken != nil {
+		t.Fatal(broken)
+	}
+	return tr, err
+}
+
+func TestRetryVoidsWhatWasStreamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := modeltest.New(
+			modeltest.Reply{modeltest.Delta("lost"), {Err: overloaded()}},
+			modeltest.Say("he", "llo"))
+		start := time.Now()
+		tr, err := mustRead(t, model.Retrying(m, model.RetryPolicy{}))
+		if err != nil || tr.Text != "hello" || len(tr.Message.Content) != 1 {
+			t.Fatalf("%+v, %v", tr, err)
+		}
+		if len(tr.Restarts) != 1 || tr.Restarts[0].Attempt != 2 || tr.Restarts[0].Err.Kind != model.KindOverloaded {
+			t.Errorf("restarts %+v", tr.Restarts)
+		}
+		if waited := time.Since(start); waited != tr.Restarts[0].Delay {
+			t.Errorf("waited %s, said %s", waited, tr.Restarts[0].Delay)
+		}
+	})
+}
+
+func TestRetryGivesUp(t *testing.T) {
+	final := &model.Error{Kind: model.KindAuth, Status: 401, Text: "no"}
+	tests := []struct {
+		name    string
+		policy  model.RetryPolicy
+		replies []modeltest.Reply
+		calls   int
+	}{
+		{"after five attempts", model.RetryPolicy{}, slices.Repeat([]modeltest.Reply{modeltest.Fail(overloaded())}, 9), 5},
+		{"after as many as it is told", model.RetryPolicy{Attempts: 2}, slices.Repeat([]modeltest.Reply{modeltest.Fail(overloaded())}, 9), 2},
+		{"at once if it cannot help", model.RetryPolicy{}, []modeltest.Reply{modeltest.Fail(final), modeltest.Say("x")}, 1},
+		{"at once if the error is unknown", model.RetryPolicy{}, []modeltest.Reply{modeltest.Fail(errors.New("x")), modeltest.Say("x")}, 1},
+		{"if the wait would be too long", model.RetryPolicy{}, []modeltest.Reply{modeltest.Fail(rateLimited(time.Hour)), modeltest.Say("x")}, 1},
+		{"if time is up", model.RetryPolicy{Attempts: 99, Total: 10 * time.Second}, slices.Repeat([]modeltest.Reply{modeltest.Fail(rateLimited(4 * time.Second))}, 9), 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := modeltest.New(tt.replies...)
+				_, err := mustRead(t, model.Retrying(m, tt.policy))
+				if err == nil {
+					t.Fatal("no error")
+				}
+				if n := len(m.Requests()); n > tt.calls || tt.name != "if time is up" && n != tt.calls {
+					t.Errorf("%d calls, want %d", n, tt.calls)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryHonoursRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := modeltest.New(modeltest.Fail(rateLimited(30*time.Second)), modeltest.Say("x"))
+		start := time.Now()
+		if _, err := mustRead(t, model.Retrying(m, model.RetryPolicy{First: time.Second})); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d < 30*time.Second || d > 31*time.Second {
+			t.Errorf("waited %s", d)
+		}
+	})
+}
+
+func TestRetryHasFullJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delays []time.Duration
+		for range 200 {
+			m := modeltest.New(modeltest.Fail(overloaded()), modeltest.Say("x"))
+			tr, err := mustRead(t, model.Retrying(m, model.RetryPolicy{First: time.Second}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			delays = append(delays, tr.Restarts[0].Delay)
+		}
+		if low, high := slices.Min(delays), slices.Max(delays); low > 200*time.Millisecond || high < 800*time.Millisecond || high > time.Second {
+			t.Errorf("delays from %s to %s, want them spread over 1 s", low, high)
+		}
+	})
+}
+
+func TestRetryStopsWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		m := model.Retrying(modeltest.New(modeltest.Fail(rateLimited(time.Minute)), modeltest.Say("x")), model.RetryPolicy{})
+		start := time.Now()
+		_, err, broken := modeltest.Read(m.Stream(ctx, model.Request{}))
+		if broken != nil || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+			t.Errorf("%v, %v after %s", broken, err, time.Since(start))
+		}
+	})
+}
+
+func TestAStreamWithoutAnEndIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr, err := mustRead(t, model.Retrying(modeltest.New(modeltest.Reply{modeltest.Delta("x")}, modeltest.Say("y")), model.RetryPolicy{}))
+		if err != nil || len(tr.Restarts) != 1 || tr.Restarts[0].Err.Kind != model.KindCut {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
+}
+
+func TestSilenceIsAStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := model.Timeouts(modeltest.New(modeltest.Reply{modeltest.Delta("x"), modeltest.Hang()}), model.TimeoutPolicy{})
+		start := time.Now()
+		_, err := mustRead(t, m)
+		e, ok := model.AsError(err)
+		if !ok || e.Kind != model.KindStalled || !e.Retryable || time.Since(start) != time.Minute {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
+}
+
+func TestSignsOfLifeKeepACallAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r modeltest.Reply
+		for range 20 {
+			r = append(r, modeltest.Step{Wait: 50 * time.Second, Part: model.Part{Type: model.PartProgress}})
+		}
+		tr, err := mustRead(t, model.Timeouts(modeltest.New(append(r, modeltest.Say("x")...)), model.TimeoutPolicy{}))
+		if err != nil || tr.Text != "x" {
+			t.Fatal(tr, err)
+		}
+		if tr.Parts != 3 {
+			t.Errorf("%d parts: signs of life came through", tr.Parts)
+		}
+	})
+}
+
+func TestASlowConsumerIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, err := range model.Timeouts(modeltest.New(modeltest.Say("x", "y")), model.TimeoutPolicy{}).Stream(t.Context(), model.Request{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Minute)
+		}
+	})
+}
+
+func TestACallHasADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := slices.Repeat(modeltest.Reply{{Wait: 30 * time.Second, Part: model.Part{Type: model.PartText, Text: "x"}}}, 100)
+		start := time.Now()
+		_, err := mustRead(t, model.Timeouts(modeltest.New(r), model.TimeoutPolicy{Call: 10 * time.Minute}))
+		e, ok := model.AsError(err)
+		if !ok || e.Kind != model.KindDeadline || e.Retryable || time.Since(start) != 10*time.Minute {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+		if errs.ReasonOf(err) != "MODEL_DEADLINE" {
+			t.Errorf("reason %q", errs.ReasonOf(err))
+		}
+	})
+}
+
+func TestTheCallersContextIsNoTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		m := model.Timeouts(modeltest.New(modeltest.Reply{modeltest.Hang()}), model.TimeoutPolicy{})
+		if _, err, _ := modeltest.Read(m.Stream(ctx, model.Request{})); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestARateLimitSlowsEveryone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l model.Limiter
+		limited := model.Limited(modeltest.New(modeltest.Fail(rateLimited(20*time.Second))), &l)
+		if _, err := mustRead(t, limited); err == nil {
+			t.Fatal("no error")
+		}
+		start := time.Now()
+		var mu sync.Mutex
+		var began []time.Duration
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if _, err, _ := modeltest.Read(model.Limited(modeltest.New(modeltest.Say("x")), &l).Stream(t.Context(), model.Request{})); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				began = append(began, time.Since(start))
+				mu.Unlock()
+			})
+		}
+		all.Wait()
+		if low, high := slices.Min(began), slices.Max(began); low < 20*time.Second || high > 25*time.Second || high-low < time.Second {
+			t.Errorf("calls began %s to %s after the limit, want them spread behind 20 s", low, high)
+		}
+	})
+}
+
+func TestALongerPauseIsHeededByWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l model.Limiter
+		l.Pause(10 * time.Second)
+		start := time.Now()
+		go func() {
+			time.Sleep(5 * time.Second)
+			l.Pause(20 * time.Second)
+			l.Pause(time.Second) // a shorter one changes nothing
+		}()
+		if err := l.Wait(t.Context()); err != nil || time.Since(start) < 25*time.Second {
+			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
+}
+
+func TestAnUnnamedPauseGrowsUntilACallSucceeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l model.Limiter
+		m := modeltest.New(modeltest.Fail(rateLimited(0)), modeltest.Fail(rateLimited(0)), modeltest.Say("x"), modeltest.Fail(rateLimited(0)), modeltest.Say("x"))
+		var waits []time.Duration
+		for range 5 {
+			start := time.Now()
+			_, _ = mustRead(t, model.Limited(m, &l))
+			waits = append(waits, time.Since(start).Truncate(time.Second))
+		}
+		if want := []time.Duration{0, time.Second, 2 * time.Second, 0, time.Second}; !slices.Equal(waits, want) {
+			t.Errorf("waits %v, want %v", waits, want)
+		}
+	})
+}
+
+func TestWaitingForTheLimitIsNoStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l model.Limiter
+		l.Pause(4 * time.Minute)
+		m := model.Limited(model.Timeouts(modeltest.New(modeltest.Say("x")), model.TimeoutPolicy{}), &l)
+		if _, err := mustRead(t, m); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCollect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := model.Retrying(modeltest.New(
+			modeltest.Reply{{Part: model.Part{Type: model.PartBlock, Block: model.Block{Type: model.TextBlock, Text: "void"}}}, {Err: overloaded()}},
+			modeltest.Say("a", "b")), model.RetryPolicy{})
+		msg, err := model.Collect(m.Stream(t.Context(), model.Request{}))
+		if err != nil || msg.Text() != "ab" || msg.Usage.Output != 5 || msg.Stop != model.StopEnd || msg.Role != model.Assistant {
+			t.Errorf("%+v, %v", msg, err)
+		}
+		if _, err := model.Collect(modeltest.New(modeltest.Reply{modeltest.Delta("x")}).Stream(t.Context(), model.Request{})); err == nil {
+			t.Error("a stream without an end was collected")
+		}
+	})
+}

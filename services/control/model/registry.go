@@ -1,0 +1,186 @@
+package model
+
+import (
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Errors of resolving a model.
+var (
+	ErrUnknownProvider = errs.New(errs.NotFound, "MODEL_PROVIDER_UNKNOWN", "no such model provider is configured")
+	ErrKeyMissing      = errs.New(errs.FailedPrecondition, "MODEL_KEY_MISSING", "the model provider's key is not set")
+)
+
+// Config is the models section of control's configuration.
+type Config struct {
+	Providers map[string]Provider `json:"providers,omitempty"`
+	Retry     RetryPolicy         `json:"retry,omitzero"`
+	Timeouts  TimeoutPolicy       `json:"timeouts,omitzero"`
+}
+
+// Endpoint is what an Open needs to know: a Provider with its key.
+type Endpoint struct {
+	Name    string // of the provider
+	API     API
+	BaseURL string // "" is the API's own
+	Key     Secret // "" sends none
+	Headers map[string]string
+	Models  map[string]Info
+}
+
+// Open makes the model with this id. It does not call the provider.
+type Open func(e Endpoint, id string) (Model, error)
+
+// Deps are what a Registry is given, so that this package links no provider's library.
+type Deps struct {
+	// APIs are the protocols that can be spoken.
+	APIs map[API]Open
+	// Known is the catalogue of providers that need no configuration; nil knows none.
+	Known func(name string) (Provider, bool)
+	// Getenv reads the environment that keys come from.
+	Getenv func(string) string
+}
+
+// Registry resolves models by name. Safe for concurrent use.
+type Registry struct {
+	config Config
+	deps   Deps
+
+	mu       sync.Mutex
+	models   map[Ref]opened
+	limiters map[[sha256.Size]byte]*Limiter
+}
+
+// opened is a model with the key that it was made with, so that a changed key makes a new one.
+type opened struct {
+	model Model
+	key   Secret
+}
+
+// maxModels bounds the cache against names that clients invent.
+const maxModels = 1024
+
+// NewRegistry checks the configuration. Keys are read when a model is resolved: one that is missing is no error until it is needed.
+func NewRegistry(c Config, d Deps) (*Registry, error) {
+	for name, p := range c.Providers {
+		if err := p.validate(name); err != nil {
+			return nil, err
+		}
+		if _, ok := d.APIs[p.API]; !ok && p.API != "" {
+			return nil, ErrInvalidConfig.With("providers.%s.api: %q is not known; use one of %s", name, cut(string(p.API), 64), apis(d))
+		}
+	}
+	return &Registry{config: c, deps: d, models: map[Ref]opened{}, limiters: map[[sha256.Size]byte]*Limiter{}}, nil
+}
+
+// Model resolves ref. The result retries, is limited together with all models of the same provider and key, and times out.
+func (r *Registry) Model(ref Ref) (Model, error) {
+	e, err := r.endpoint(ref)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.models[ref]; ok && o.key == e.Key {
+		return o.model, nil
+	}
+	m, err := r.deps.APIs[e.API](e, ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	if e.API != APIOffline {
+		m = Retrying(Limited(Timeouts(m, r.config.Timeouts), r.limiter(e)), r.config.Retry)
+	}
+	if len(r.models) < maxModels {
+		r.models[ref] = opened{model: m, key: e.Key}
+	}
+	return m, nil
+}
+
+// Check reports whether ref can be resolved, without opening it: for configuration that names models.
+func (r *Registry) Check(ref Ref) error {
+	_, err := r.endpoint(ref)
+	return err
+}
+
+// endpoint finds the provider of ref and its key.
+func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
+	p, configured := r.config.Providers[ref.Provider]
+	known, isKnown := r.known(ref.Provider)
+	if !configured && !isKnown {
+		return Endpoint{}, ErrUnknownProvider.With(
+			"model %s: there is no provider %q; configure providers.%s with api and base_url, or use one of %s",
+			ref, ref.Provider, ref.Provider, r.names())
+	}
+	p = p.or(known)
+	if _, ok := r.deps.APIs[p.API]; !ok {
+		return Endpoint{}, ErrInvalidConfig.With("model %s: set providers.%s.api to one of %s", ref, ref.Provider, apis(r.deps))
+	}
+	e := Endpoint{Name: ref.Provider, API: p.API, BaseURL: p.BaseURL, Headers: p.Headers, Models: p.Models}
+	if p.KeyEnv == "" {
+		return e, nil
+	}
+	if e.Key = Secret(strings.TrimSpace(r.deps.Getenv(p.KeyEnv))); e.Key == "" {
+		return Endpoint{}, ErrKeyMissing.With(
+			"model %s needs a key: set %s in the environment of control and start it again, or use offline/shell, which needs none",
+			ref, p.KeyEnv)
+	}
+	return e, nil
+}
+
+// known is the offline provider and what the catalogue knows.
+func (r *Registry) known(name string) (Provider, bool) {
+	if _, ok := r.deps.APIs[APIOffline]; ok && name == string(APIOffline) {
+		return Provider{API: APIOffline}, true
+	}
+	if r.deps.Known == nil {
+		return Provider{}, false
+	}
+	return r.deps.Known(name)
+}
+
+// limiter is the one of the endpoint's provider and key. The caller holds mu.
+func (r *Registry) limiter(e Endpoint) *Limiter {
+	id := sha256.Sum256([]byte(string(e.API) + "\x00" + e.BaseURL + "\x00" + e.Key.Reveal()))
+	l, ok := r.limiters[id]
+	if !ok {
+		l = &Limiter{}
+		r.limiters[id] = l
+	}
+	return l
+}
+
+// names lists providers for an error: what is configured and the two that everyone has.
+func (r *Registry) names() string {
+	names := map[string]bool{}
+	for _, n := range []string{"offline", "anthropic", "openai"} {
+		if _, ok := r.known(n); ok {
+			names[n] = true
+		}
+	}
+	for n := range r.config.Providers {
+		names[n] = true
+	}
+	return list(names)
+}
+
+func apis(d Deps) string {
+	names := map[string]bool{}
+	for a := range d.APIs {
+		names[string(a)] = true
+	}
+	return list(names)
+}
+
+func list(names map[string]bool) string {
+	var all []string
+	for n := range names {
+		all = append(all, n)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,178 @@
+package model_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
+)
+
+// registry opens models that record the endpoint.
+func registry(t *testing.T, c model.Config, env map[string]string) (*model.Registry, *[]model.Endpoint) {
+	t.Helper()
+	var opened []model.Endpoint
+	open := func(e model.Endpoint, _ string) (model.Model, error) {
+		opened = append(opened, e)
+		return modeltest.New(modeltest.Say("x")), nil
+	}
+	r, err := model.NewRegistry(c, model.Deps{
+		APIs: map[model.API]model.Open{model.APIOffline: offline.Open, model.APIAnthropic: open, model.APIOpenAI: open},
+		Known: func(name string) (model.Provider, bool) {
+			if name != "anthropic" {
+				return model.Provider{}, false
+			}
+			return model.Provider{API: model.APIAnthropic, KeyEnv: "ANTHROPIC_API_KEY"}, true
+		},
+		Getenv: func(k string) string { return env[k] },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, &opened
+}
+
+func ref(t *testing.T, s string) model.Ref {
+	t.Helper()
+	r, err := model.ParseRef(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestParseRef(t *testing.T) {
+	for _, good := range []string{"a/b", "openrouter/meta/llama:free", "offline/shell", "my.host-1/x_y"} {
+		if r := ref(t, good); r.String() != good {
+			t.Errorf("%q became %q", good, r)
+		}
+	}
+	for _, bad := range []string{"", "a", "/", "a/", "/b", "A/b", "a b/c", "a/b c", "a/b\n", "../a/b", "a/" + strings.Repeat("x", 300)} {
+		if r, err := model.ParseRef(bad); !errors.Is(err, model.ErrInvalidRef) {
+			t.Errorf("%q became %v, %v", bad, r, err)
+		}
+	}
+}
+
+func FuzzParseRef(f *testing.F) {
+	f.Add("a/b")
+	f.Fuzz(func(t *testing.T, s string) {
+		if r, err := model.ParseRef(s); err == nil && r.String() != s {
+			t.Errorf("%q became %q", s, r)
+		}
+	})
+}
+
+func TestTheOfflineModelNeedsNothing(t *testing.T) {
+	r, _ := registry(t, model.Config{}, nil)
+	m, err := r.Model(offline.Shell)
+	if err != nil || m.Ref() != offline.Shell {
+		t.Fatal(m, err)
+	}
+}
+
+func TestAMissingKeySaysWhatToDo(t *testing.T) {
+	r, _ := registry(t, model.Config{}, nil)
+	_, err := r.Model(ref(t, "anthropic/claude-x"))
+	if !errors.Is(err, model.ErrKeyMissing) || !strings.Contains(err.Error(), "set ANTHROPIC_API_KEY") || errs.ReasonOf(err) != "MODEL_KEY_MISSING" {
+		t.Errorf("%v", err)
+	}
+	if check := r.Check(ref(t, "anthropic/claude-x")); !errors.Is(check, model.ErrKeyMissing) {
+		t.Errorf("check: %v", check)
+	}
+}
+
+func TestAnUnknownProviderSaysWhatToDo(t *testing.T) {
+	r, _ := registry(t, model.Config{Providers: map[string]model.Provider{"mine": {API: model.APIOpenAI, BaseURL: "http://h/v1"}}}, nil)
+	_, err := r.Model(ref(t, "nope/x"))
+	if !errors.Is(err, model.ErrUnknownProvider) || !strings.Contains(err.Error(), "configure providers.nope") ||
+		!strings.Contains(err.Error(), "anthropic, mine, offline") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestConfigurationIsLaidOverTheCatalogue(t *testing.T) {
+	c := model.Config{Providers: map[string]model.Provider{
+		"anthropic": {Headers: map[string]string{"X-A": "1"}},
+		"local":     {API: model.APIOpenAI, BaseURL: "http://localhost:1/v1"},
+	}}
+	r, opened := registry(t, c, map[string]string{"ANTHROPIC_API_KEY": " secret\n"})
+	for _, name := range []string{"anthropic/a", "local/b"} {
+		if _, err := r.Model(ref(t, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, l := (*opened)[0], (*opened)[1]
+	if a.API != model.APIAnthropic || a.Key.Reveal() != "secret" || a.Headers["X-A"] != "1" {
+		t.Errorf("anthropic: %+v", a)
+	}
+	if l.Key != "" || l.BaseURL != "http://localhost:1/v1" {
+		t.Errorf("local: %+v", l)
+	}
+}
+
+func TestAKeyGoesToItsOwnEndpointOnly(t *testing.T) {
+	c := model.Config{Providers: map[string]model.Provider{"anthropic": {BaseURL: "http://proxy"}}}
+	r, opened := registry(t, c, map[string]string{"ANTHROPIC_API_KEY": "secret"})
+	if _, err := r.Model(ref(t, "anthropic/a")); err != nil {
+		t.Fatal(err)
+	}
+	if e := (*opened)[0]; e.Key != "" {
+		t.Error("the catalogue's key was given to another endpoint")
+	}
+}
+
+func TestModelsAreOpenedOnceForEachKey(t *testing.T) {
+	env := map[string]string{"ANTHROPIC_API_KEY": "one"}
+	r, opened := registry(t, model.Config{}, env)
+	for range 3 {
+		if _, err := r.Model(ref(t, "anthropic/a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env["ANTHROPIC_API_KEY"] = "two"
+	if _, err := r.Model(ref(t, "anthropic/a")); err != nil {
+		t.Fatal(err)
+	}
+	if len(*opened) != 2 {
+		t.Errorf("opened %d times, want 2", len(*opened))
+	}
+}
+
+func TestConfigurationIsChecked(t *testing.T) {
+	tests := map[string]struct {
+		name string
+		p    model.Provider
+		want string
+	}{
+		"api":        {"a", model.Provider{API: "soap"}, "anthropic, offline, openai"},
+		"name":       {"A b", model.Provider{}, "lower-case"},
+		"url":        {"a", model.Provider{BaseURL: "localhost:1"}, "base_url"},
+		"key in url": {"a", model.Provider{BaseURL: "https://u:p@h/"}, "key_env"},
+		"key":        {"a", model.Provider{KeyEnv: "$KEY"}, "name of an environment variable"},
+		"header":     {"a", model.Provider{Headers: map[string]string{"Host": "x"}}, "headers"},
+		"injection":  {"a", model.Provider{Headers: map[string]string{"X": "a\r\nb"}}, "headers"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := model.Deps{APIs: map[model.API]model.Open{model.APIOffline: offline.Open, model.APIAnthropic: nil, model.APIOpenAI: nil}}
+			_, err := model.NewRegistry(model.Config{Providers: map[string]model.Provider{tt.name: tt.p}}, d)
+			if !errors.Is(err, model.ErrInvalidConfig) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestASecretDoesNotPrintItself(t *testing.T) {
+	e := model.Endpoint{Key: "sk-secret"}
+	for _, s := range []string{fmt.Sprint(e), fmt.Sprintf("%+v", e), fmt.Sprintf("%#v", e), fmt.Sprintf("%q", e.Key)} {
+		if strings.Contains(s, "sk-secret") {
+			t.Errorf("printed as %s", s)
+		}
+	}
+}

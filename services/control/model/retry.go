@@ -1,0 +1,110 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// RetryPolicy says how often a failed call is made again. Zero fields have defaults.
+type RetryPolicy struct {
+	Attempts int           `json:"attempts,omitempty"` // calls in all, default 5
+	First    time.Duration `json:"first,omitempty"`    // the first delay is random below it, default 2 s; it doubles each time
+	Max      time.Duration `json:"max,omitempty"`      // no delay is longer, unless the provider asks for it; default 60 s
+	Total    time.Duration `json:"total,omitempty"`    // no attempt starts later than this after the first, default 10 min
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	if p.Attempts <= 0 {
+		p.Attempts = 5
+	}
+	if p.First <= 0 {
+		p.First = 2 * time.Second
+	}
+	if p.Max <= 0 {
+		p.Max = time.Minute
+	}
+	if p.Total <= 0 {
+		p.Total = 10 * time.Minute
+	}
+	return p
+}
+
+// Retrying makes a failed call of m again if the error is retryable. Deltas may have been streamed by then: a PartRestart, sent before
+// the delay, tells the consumer to forget them. A delay has full jitter, and comes on top of what the provider asked for.
+func Retrying(m Model, p RetryPolicy) Model {
+	return &retrying{Model: m, policy: p.withDefaults()}
+}
+
+type retrying struct {
+	Model
+	policy RetryPolicy
+}
+
+// Stream implements Model.
+func (r *retrying) Stream(ctx context.Context, req Request) iter.Seq2[Part, error] {
+	return func(yield func(Part, error) bool) {
+		start, delays := time.Now(), r.policy.delays()
+		for attempt := 1; ; attempt++ {
+			err := attemptOnce(r.Model.Stream(ctx, req), yield)
+			if err == nil {
+				return
+			}
+			e, again := AsError(err)
+			if ctx.Err() != nil || !again || !e.Retryable || attempt >= r.policy.Attempts {
+				yield(Part{}, err)
+				return
+			}
+			delay := e.RetryAfter + delays.NextBackOff()
+			if time.Since(start)+delay > r.policy.Total {
+				yield(Part{}, err)
+				return
+			}
+			if !yield(Part{Type: PartRestart, Restart: &Restart{Attempt: attempt + 1, Delay: delay, Err: e}}, nil) {
+				return
+			}
+			if err := sleep(ctx, delay); err != nil {
+				yield(Part{}, err)
+				return
+			}
+		}
+	}
+}
+
+// delays is the full jitter: uniform between 0 and twice the interval, which doubles.
+func (p RetryPolicy) delays() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval:     p.First / 2,
+		RandomizationFactor: 1,
+		Multiplier:          2,
+		MaxInterval:         p.Max / 2,
+	}
+}
+
+// attemptOnce passes one attempt on. It returns nil when the call is over, by a finish or because the consumer has left.
+func attemptOnce(stream iter.Seq2[Part, error], yield func(Part, error) bool) error {
+	for p, err := range stream {
+		if err != nil {
+			return err
+		}
+		if !yield(p, nil) || p.Type == PartFinish {
+			return nil
+		}
+	}
+	return errCut()
+}
+
+// sleep waits for d or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to call the model: %w", ctx.Err())
+	}
+}
