@@ -18,9 +18,10 @@ var ErrInvalid = errs.New(errs.InvalidArgument, "INVALID_NAME", "the name is not
 // New returns a UUIDv7: unique, and in order of time.
 func New() string { return uuid.Must(uuid.NewV7()).String() }
 
-// IsUUID reports whether s is a UUID in its canonical form.
+// IsUUID reports whether s is a UUID in its canonical form: lowercase, with hyphens, so that equal ids are equal strings.
 func IsUUID(s string) bool {
-	return len(s) == 36 && uuid.Validate(s) == nil
+	id, err := uuid.Parse(s)
+	return err == nil && id.String() == s
 }
 
 var (
