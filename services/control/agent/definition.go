@@ -28,7 +28,6 @@ var (
 
 // definition reads the root mapping into d, which holds the defaults.
 func (p *parser) definition(d *Definition, root *yaml.Node) {
-	toolsGiven := false
 	if root != nil {
 		p.mapping(root, "",
 			reader{"model", func(key string, n *yaml.Node) { p.model(d, key, n) }},
@@ -37,7 +36,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			reader{"sandbox", func(key string, n *yaml.Node) { p.sandbox(d, key, n) }},
 			reader{"cwd", func(key string, n *yaml.Node) { p.cwd(d, key, n) }},
 			reader{"env", func(key string, n *yaml.Node) { p.env(d, key, n) }},
-			reader{"tools", func(key string, n *yaml.Node) { toolsGiven = true; p.tools(d, key, n) }},
+			reader{"tools", func(key string, n *yaml.Node) { p.tools(d, key, n) }},
 			reader{"skills", p.notYet},
 			reader{"subagents", p.notYet},
 			reader{"compaction", p.notYet},
@@ -45,14 +44,17 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			reader{"expose", func(key string, n *yaml.Node) { p.expose(d, key, n) }},
 		)
 	}
-	if d.Model == (model.Ref{}) && len(p.problems) == 0 {
+	if k, _ := find(root, "model"); k == nil {
 		p.report(1, "model", "is required: the model as provider/id")
 	}
-	if d.Sandbox.Kind == SandboxNone && !toolsGiven {
-		d.Tools = []string{}
+	if d.Sandbox.Kind != SandboxNone {
+		return
 	}
-	if d.Sandbox.Kind == SandboxNone && needsSandbox(d.Tools) {
-		p.report(line(root, "tools"), "tools", "need a sandbox, and sandbox is none")
+	switch k, _ := find(root, "tools"); {
+	case k == nil:
+		d.Tools = []string{}
+	case needsSandbox(d.Tools):
+		p.report(k.Line, "tools", "need a sandbox, and sandbox is none")
 	}
 }
 
@@ -67,14 +69,14 @@ func needsSandbox(tools []string) bool {
 	return false
 }
 
-// line finds the line of a key of the root mapping.
-func line(root *yaml.Node, key string) int {
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		if root.Content[i].Value == key {
-			return root.Content[i].Line
+// find is a key of a mapping and its value; nil when it is not there.
+func find(n *yaml.Node, key string) (k, v *yaml.Node) {
+	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i], n.Content[i+1]
 		}
 	}
-	return root.Line
+	return nil, nil
 }
 
 func (p *parser) model(d *Definition, key string, n *yaml.Node) {
@@ -103,21 +105,19 @@ func (p *parser) sandbox(d *Definition, key string, n *yaml.Node) {
 		}
 		return
 	}
-	if len(n.Content) == 0 {
-		p.report(n.Line, key, "must be local, none or {executor: {labels: {…}}}")
+	if k, _ := find(n, "provider"); k != nil {
+		p.report(k.Line, key+".provider", "not yet supported")
+		return
 	}
-	for i := 0; i < len(n.Content); i += 2 {
-		if n.Content[i].Value == "provider" {
-			p.report(n.Content[i].Line, key+".provider", "not yet supported")
-			return
-		}
+	if k, _ := find(n, "executor"); k == nil {
+		p.report(n.Line, key, "must be local, none or {executor: {labels: {…}}}")
 	}
 	p.mapping(n, key, reader{"executor", func(key string, n *yaml.Node) {
 		d.Sandbox = Sandbox{Kind: SandboxExecutor, Labels: map[string]string{}}
-		p.mapping(n, key, reader{"labels", func(key string, n *yaml.Node) { p.labels(d.Sandbox.Labels, key, n) }})
-		if len(d.Sandbox.Labels) == 0 && len(p.problems) == 0 {
+		if _, labels := find(n, "labels"); labels == nil || len(labels.Content) == 0 {
 			p.report(n.Line, key, "must have labels that say which executors will do")
 		}
+		p.mapping(n, key, reader{"labels", func(key string, n *yaml.Node) { p.labels(d.Sandbox.Labels, key, n) }})
 	}})
 }
 
@@ -148,7 +148,6 @@ func (p *parser) cwd(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) env(d *Definition, key string, n *yaml.Node) {
-	d.Env = Env{}
 	p.pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		value, ok := p.text(key, v, maxValue)
 		if !variable.MatchString(name) {
@@ -157,6 +156,9 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 		}
 		if !ok {
 			return
+		}
+		if d.Env == nil {
+			d.Env = Env{}
 		}
 		d.Env[name] = value
 		parts, err := template(value)

@@ -123,11 +123,13 @@ func (p *parser) document(front string) *yaml.Node {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	if err == nil && !errors.Is(dec.Decode(&more), io.EOF) {
-		p.report(max(more.Line, 1), "", "front matter must be a single YAML document")
-		return nil
+	if err == nil {
+		if err = dec.Decode(&more); err == nil {
+			p.report(more.Line, "", "front matter must be a single YAML document")
+			return nil
+		}
 	}
-	if err != nil {
+	if !errors.Is(err, io.EOF) {
 		line, text := yamlError(err)
 		p.report(line, "", "%s", text)
 		return nil
@@ -139,12 +141,19 @@ func (p *parser) document(front string) *yaml.Node {
 	return doc.Content[0]
 }
 
-var yamlLine = regexp.MustCompile(`^(?:line (\d+): )?((?s).*)$`)
+var (
+	yamlLine = regexp.MustCompile(`^(?:line (\d+): )?((?s).*)$`)
+	// yamlParser are the errors of the library's parser, whose line numbers, unlike its scanner's, begin at 0.
+	yamlParser = regexp.MustCompile(`^did not find expected (<|node content|'-' indicator|key|',')|^found (undefined tag|duplicate %|incompatible)`)
+)
 
-// yamlError takes the line number out of the library's error.
+// yamlError takes the line number out of the library's error: where the construct begins that is wrong.
 func yamlError(err error) (line int, text string) {
 	m := yamlLine.FindStringSubmatch(strings.TrimPrefix(err.Error(), "yaml: "))
 	line, _ = strconv.Atoi(m[1])
+	if yamlParser.MatchString(m[2]) {
+		line++
+	}
 	return max(line, 1), "not valid YAML: " + m[2]
 }
 

@@ -1,0 +1,235 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+const minimal = "---\nmodel: a/b\n---\n"
+
+// tree writes files below a new directory; a name that ends in / is a directory.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		put(t, filepath.Join(dir, name), content)
+	}
+	return dir
+}
+
+func put(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func names(c *Catalogue) []string {
+	var out []string
+	for _, d := range c.List() {
+		out = append(out, d.Name)
+	}
+	return out
+}
+
+func TestLoadFindsBothForms(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"zeta.md":               minimal + "Z",
+		"beta/agent.md":         minimal + "B",
+		"beta/notes.md":         "not an agent",
+		"beta/inner/agent.md":   "not an agent",
+		"assets/logo.txt":       "not an agent",
+		"README":                "not an agent",
+		".hidden.md":            "not an agent",
+		".git/agent.md":         "not an agent",
+		"beta/deep/er/agent.md": "not an agent",
+	})
+	c, err := Load(dir, lookupIn(nil), Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(c); !reflect.DeepEqual(got, []string{"beta", "shell", "zeta"}) {
+		t.Errorf("got %v", got)
+	}
+	d, err := c.Get("beta")
+	if err != nil || d.Instructions != "B" || d.Name != "beta" {
+		t.Errorf("got %#v, %v", d, err)
+	}
+	if _, err := c.Get("nobody"); !errors.Is(err, ErrNotFound) || err.Error() != `agent "nobody" is not defined` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadWithoutDirectory(t *testing.T) {
+	for _, dir := range []string{"", filepath.Join(t.TempDir(), "agents")} {
+		c, err := Load(dir, lookupIn(nil), Shell())
+		if err != nil || !reflect.DeepEqual(names(c), []string{"shell"}) {
+			t.Errorf("%q: got %v", dir, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	put(t, file, "")
+	if _, err := Load(file, lookupIn(nil)); !errors.Is(err, ErrInvalid) || err.Error() != file+": cannot be read: not a directory" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadFollowsLinks(t *testing.T) {
+	dir := tree(t, map[string]string{"..data/one.md": minimal, "..data/two/agent.md": minimal})
+	for _, name := range []string{"one.md", "two"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Load(dir, lookupIn(nil))
+	if err != nil || !reflect.DeepEqual(names(c), []string{"one", "two"}) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLoadReportsEveryProblem(t *testing.T) {
+	dir := tree(t, map[string]string{
+		"a.md":       "---\nmodel: a/b\nthink: x\ncwd: 5\n---\n",
+		"b.md":       minimal,
+		"b/agent.md": minimal,
+		"c.md":       "---\nmodel: a/b\nenv: {T: \"${UNSET}\"}\n---\n",
+		"shell.md":   minimal,
+		"x y.md":     minimal,
+		"ok.md":      minimal,
+		"big.md":     minimal + strings.Repeat("x", MaxFile),
+	})
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling.md")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.md"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(dir, lookupIn(nil), Shell())
+	if c != nil || err == nil {
+		t.Fatalf("got %v, %v", c, err)
+	}
+	want := []string{
+		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose",
+		"a.md:4: cwd: must be text, got a number; put it in quotes",
+		"b/agent.md: agent b is defined in " + dir + "/b.md too",
+		"big.md: is larger than 1 MiB",
+		"c.md:3: env.T: variable UNSET is not set in the environment of control",
+		"dangling.md: cannot be read: no such file or directory",
+		"pipe.md: is not a regular file",
+		"shell.md: agent shell is built in; give yours another name",
+		`x y.md: "x y" cannot be an agent's name: it must begin with a letter and have at most 64 letters, digits, _ and -`,
+	}
+	got := strings.Split(strings.ReplaceAll(err.Error(), dir+"/", ""), "\n")
+	want[2] = strings.ReplaceAll(want[2], dir+"/", "")
+	// b.md sorts before b/agent.md by bytes; both orders are one problem.
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if !errors.Is(err, ErrInvalid) {
+		t.Error("not ErrInvalid")
+	}
+}
+
+func TestReloadKeepsWhatIsPinned(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": minimal + "one", "gone.md": minimal})
+	c, err := Load(dir, lookupIn(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, _ := c.Get("a")
+	gone, _ := c.Get("gone")
+	put(t, filepath.Join(dir, "a.md"), minimal+"two")
+	if err := os.Remove(filepath.Join(dir, "gone.md")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	two, err := c.Get("a")
+	if err != nil || two.Instructions != "two" {
+		t.Errorf("got %v, %v", two.Instructions, err)
+	}
+	if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	for _, d := range []Definition{one, two, gone} {
+		got, err := c.ByDigest(d.Digest())
+		if err != nil || !reflect.DeepEqual(got, d) {
+			t.Errorf("%s: got %v, %v", d.Name, got, err)
+		}
+	}
+	if _, err := c.ByDigest("feed"); !errors.Is(err, ErrNotFound) || err.Error() != `no agent with digest "feed" is known` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReloadChangesNothingOnError(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": minimal + "one"})
+	c, err := Load(dir, lookupIn(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "a.md"), minimal+"two")
+	put(t, filepath.Join(dir, "b.md"), "broken")
+	if err := c.Reload(); !errors.Is(err, ErrInvalid) {
+		t.Fatalf("got %v", err)
+	}
+	if d, err := c.Get("a"); err != nil || d.Instructions != "one" {
+		t.Errorf("got %q, %v", d.Instructions, err)
+	}
+}
+
+func TestCatalogueGivesCopies(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": full})
+	c, err := Load(dir, lookupIn(map[string]string{"GITHUB_TOKEN": "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := c.Get("a")
+	digest := d.Digest()
+	pinned, _ := c.ByDigest(digest)
+	for _, d := range append(c.List(), d, pinned) {
+		d.Env["CI"] = "changed"
+		d.Sandbox.Labels["gpu"] = "changed"
+		d.Tools[0] = "changed"
+		d.Expose[0] = "changed"
+	}
+	if again, _ := c.Get("a"); again.Digest() != digest {
+		t.Error("a caller's change came through")
+	}
+}
+
+func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": minimal})
+	c, err := Load(dir, lookupIn(nil), Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				if err := c.Reload(); err != nil {
+					t.Error(err)
+				}
+				d, err := c.Get("a")
+				if err != nil {
+					t.Error(err)
+				}
+				if _, err := c.ByDigest(d.Digest()); err != nil || len(c.List()) != 2 {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// A digest that changes between versions of Pawl orphans nothing, but makes every agent look edited.
+func TestDigestIsStable(t *testing.T) {
+	d, err := parse(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		d    Definition
+		want string
+	}{
+		{Shell(), "bb0418c636ae962851cb28cd4dc66d5056673993320c47561ef42650b8f4fee4"},
+		{d, "d3c9eb188bc88eec4f4a81b6a7f21b5224cde9da1f99021b702a577beda239b5"},
+	} {
+		if got := c.d.Digest(); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.d.Name, got, c.want)
+		}
+	}
+}
+
+func TestDigestCoversEverythingSaid(t *testing.T) {
+	seen := map[string]string{Shell().Digest(): "unchanged"}
+	for name, change := range map[string]func(*Definition){
+		"name":         func(d *Definition) { d.Name = "x" },
+		"description":  func(d *Definition) { d.Description = "x" },
+		"provider":     func(d *Definition) { d.Model.Provider = "x" },
+		"model":        func(d *Definition) { d.Model.ID = "x" },
+		"thinking":     func(d *Definition) { d.Thinking = model.ThinkingLow },
+		"sandbox":      func(d *Definition) { d.Sandbox.Kind = SandboxNone },
+		"labels":       func(d *Definition) { d.Sandbox.Labels = map[string]string{"a": "b"} },
+		"cwd":          func(d *Definition) { d.Cwd = "x" },
+		"env":          func(d *Definition) { d.Env = Env{"A": "b"} },
+		"tools":        func(d *Definition) { d.Tools = d.Tools[1:] },
+		"turns":        func(d *Definition) { d.Limits.Turns++ },
+		"tokens":       func(d *Definition) { d.Limits.Tokens++ },
+		"cost":         func(d *Definition) { d.Limits.CostUSD++ },
+		"timeout":      func(d *Definition) { d.Limits.Timeout += time.Second },
+		"attempts":     func(d *Definition) { d.Limits.Attempts++ },
+		"expose":       func(d *Definition) { d.Expose = nil },
+		"instructions": func(d *Definition) { d.Instructions += "x" },
+	} {
+		d := Shell()
+		change(&d)
+		digest := d.Digest()
+		if other, ok := seen[digest]; ok {
+			t.Errorf("%s has the digest of %s", name, other)
+		}
+		seen[digest] = name
+	}
+}
+
+func TestDigestIgnoresHowItIsWritten(t *testing.T) {
+	a, err := parse("---\nmodel: a/b\ncwd: c\ntools: [bash, read]\nexpose: [websocket, http]\n---\nBody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parse("---\n# comment\ntools:\n- read\n- bash\ncwd: \"c\"\nmodel: a/b\nexpose: [http, websocket]\nlimits: {turns: 100}\n---\n\nBody\n\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Digest() != b.Digest() {
+		t.Error("digests differ")
+	}
+}
+
+func TestDigestTakesNilForEmpty(t *testing.T) {
+	a, b := Shell(), Shell()
+	a.Tools, b.Tools = nil, []string{}
+	a.Expose, b.Expose = nil, []Surface{}
+	if a.Digest() != b.Digest() {
+		t.Error("digests differ")
+	}
+	if len(a.Digest()) != 64 || strings.ToLower(a.Digest()) != a.Digest() {
+		t.Errorf("not hex: %s", a.Digest())
+	}
+}
