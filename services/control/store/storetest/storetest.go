@@ -1,0 +1,45 @@
+// Package storetest is the contract that every store passes.
+//
+// Each test opens a database of its own. Ids of replicas, sessions, submissions and tokens are UUIDs. Nothing here sleeps: time
+// passes when a test calls DB.Advance.
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/store"
+)
+
+// DB is a database under test.
+type DB struct {
+	Store store.Store
+	// Second is another replica's handle on the same database. A database of one process gives the same one again.
+	Second store.Store
+	// Advance moves the database's clock.
+	Advance func(d time.Duration)
+}
+
+// Run runs the contract against the databases that open makes: an empty one for every call, gone when the test ends.
+func Run(t *testing.T, open func(t *testing.T) DB) {
+	for _, suite := range suites {
+		t.Run(suite.name, func(t *testing.T) {
+			for _, c := range suite.cases {
+				t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
+			}
+		})
+	}
+}
+
+type suite struct {
+	name  string
+	cases []testCase
+}
+
+type testCase struct {
+	name string
+	run  func(t *testing.T, db DB)
+}
+
+// suites in the order in which a new store would want to pass them.
+var suites = []suite{}
