@@ -103,16 +103,23 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		label := func(s string) error { return ident.CheckLabel(s, s) }
-		for most, check := range map[int]func(string) error{
-			64: ident.CheckAgent, 512: ident.CheckInstance, 256: ident.CheckSession, 65: ident.CheckExecutor,
-			63: label, 255: ident.CheckIdempotencyKey,
+		for _, name := range []struct {
+			most  int
+			check func(string) error
+		}{
+			{64, ident.CheckAgent},
+			{512, ident.CheckInstance},
+			{256, ident.CheckSession},
+			{64, ident.CheckExecutor},
+			{63, label},
+			{255, ident.CheckIdempotencyKey},
 		} {
-			err := check(s)
+			err := name.check(s)
 			if err != nil && !errors.Is(err, ident.ErrInvalid) {
 				t.Errorf("%q: %v carries no reason", s, err)
 			}
-			if err == nil && (len(s) > most || strings.TrimSpace(s) == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)) {
-				t.Errorf("%q was accepted with a limit of %d bytes", s, most)
+			if err == nil && (len(s) > name.most || strings.TrimSpace(s) == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)) {
+				t.Errorf("%q was accepted with a limit of %d bytes", s, name.most)
 			}
 			if err != nil && !utf8.ValidString(err.Error()) {
 				t.Errorf("%q: the error is no text for the wire", s)

@@ -1,0 +1,321 @@
+package pawl_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pawl-dev/pawl"
+
+// under reports whether p is one of the folders or inside one.
+func under(p string, folders ...string) bool {
+	return slices.ContainsFunc(folders, func(f string) bool { return p == f || strings.HasPrefix(p, f+"/") })
+}
+
+// layer orders the packages: imports point down, or stay within a layer. New packages need no entry here.
+func layer(p string) int {
+	switch {
+	case whole(p):
+		return 6
+	case under(p, "cmd"):
+		return 5
+	case p == "services/control" || p == "services/executor":
+		return 4
+	case under(p, "services/control/api", "services/control/gateway", "services/control/link", "services/control/store", "services/executor/link"):
+		return 3
+	case under(p, "services"):
+		return 2 // the domain
+	case under(p, "internal"):
+		return 1
+	default:
+		return 0 // gen
+	}
+}
+
+// whole are the packages that put the entire platform together, to test and to measure it.
+func whole(p string) bool { return under(p, "internal/platformtest", "internal/bench") }
+
+// domain packages hold control's types, states and rules.
+func domain(p string) bool { return under(p, "services/control") && layer(p) == 2 }
+
+func local(p string) bool { return p == "" || under(p, "cmd", "services", "internal", "gen") }
+
+// A rule forbids imports. Packages of this module are named by their folder.
+type rule struct {
+	name, why string
+	tests     bool // whether it binds test files too
+	breach    func(pkg, imp string) bool
+	example   [2]string // a breach, to show that the rule can fail
+}
+
+var rules = []rule{
+	{
+		name:    "imports point down",
+		why:     "a package that knows what stands above it can neither be tested nor replaced alone",
+		breach:  func(pkg, imp string) bool { return local(imp) && layer(imp) > layer(pkg) },
+		example: [2]string{"services/control/turn", "services/control/api"},
+	},
+	{
+		name:  "control and executor do not know each other",
+		why:   "they meet in proto/, run on different machines and are upgraded at different times",
+		tests: true,
+		breach: func(pkg, imp string) bool {
+			return under(pkg, "services/control") && under(imp, "services/executor") ||
+				under(pkg, "services/executor") && under(imp, "services/control")
+		},
+		example: [2]string{"services/control/fleet", "services/executor/journal"},
+	},
+	{
+		name: "the domain knows no transport",
+		why:  "rules that depend on generated types change whenever the API does",
+		breach: func(pkg, imp string) bool {
+			return domain(pkg) && under(imp, "gen", "google.golang.org/grpc", "google.golang.org/protobuf")
+		},
+		example: [2]string{"services/control/submission", "gen/pawl/v1"},
+	},
+	{
+		name: "the domain knows no database",
+		why:  "SQLite and Postgres are equals behind the interfaces that the domain declares; rows never leave a store",
+		breach: func(pkg, imp string) bool {
+			return domain(pkg) && under(imp, "database/sql", "github.com/jackc/pgx", "modernc.org/sqlite", "github.com/pressly/goose", "services/control/store")
+		},
+		example: [2]string{"services/control/session", "database/sql"},
+	},
+	{
+		name: "only control's root picks a store",
+		why:  "whoever else names a store bypasses the interface, and with it the contract suite",
+		breach: func(pkg, imp string) bool {
+			return under(imp, "services/control/store") && !under(pkg, "services/control/store") && pkg != "services/control" && !whole(pkg)
+		},
+		example: [2]string{"services/control/link", "services/control/store/sqlite"},
+	},
+	{
+		name: "internal knows no service",
+		why:  "what both services share cannot depend on one of them",
+		// The tests of a shared package must not either, except pgtest's, which may show a service's store at work.
+		tests: true,
+		breach: func(pkg, imp string) bool {
+			return under(pkg, "internal") && !whole(pkg) && !under(pkg, "internal/pgtest") && under(imp, "services", "cmd")
+		},
+		example: [2]string{"internal/rpc", "services/control/auth"},
+	},
+	{
+		name:  "the model library stays in one package",
+		why:   "it is large, young and pins its SDKs; everything else uses control's own port",
+		tests: true,
+		breach: func(pkg, imp string) bool {
+			return !under(pkg, "services/control/model/provider") &&
+				under(imp, "charm.land/fantasy", "github.com/openai/openai-go", "github.com/anthropics/anthropic-sdk-go", "google.golang.org/genai")
+		},
+		example: [2]string{"services/control/turn", "charm.land/fantasy"},
+	},
+	{
+		name:  "tests use the standard library",
+		why:   "assertion and mock libraries are a second language; fakes are written by hand and contracts are suites",
+		tests: true,
+		breach: func(_, imp string) bool {
+			return under(imp, "github.com/stretchr/testify", "github.com/golang/mock", "go.uber.org/mock", "github.com/vektra/mockery",
+				"github.com/DATA-DOG/go-sqlmock", "github.com/pashagolub/pgxmock", "github.com/onsi", "gotest.tools", "github.com/matryer/is")
+		},
+		example: [2]string{"internal/ident", "github.com/stretchr/testify/require"},
+	},
+}
+
+func TestImports(t *testing.T) {
+	packages := load(t)
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			if !r.breach(r.example[0], r.example[1]) {
+				t.Errorf("the rule allows its example: %s imports %s", r.example[0], r.example[1])
+			}
+			for _, p := range packages {
+				for _, f := range p.files {
+					for _, imp := range f.imports() {
+						if (r.tests || !f.test()) && r.breach(p.folder, imp) {
+							t.Errorf("%s imports %s: %s", f.name, imp, r.why)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// The executor is installed on machines that never speak to a model; 36 MB and a hundred modules less.
+func TestExecutorLinksNoModelLibrary(t *testing.T) {
+	packages := load(t)
+	if !slices.Contains(closure(packages, "internal/pgtest/start"), "github.com/jackc/pgx/v5") {
+		t.Error("the closure misses what is known to be linked")
+	}
+	for _, p := range closure(packages, "cmd/executor") {
+		if under(p, "services/control", "charm.land/fantasy") {
+			t.Errorf("cmd/executor links %s", p)
+		}
+	}
+}
+
+// The package comment is where a reader begins: none leaves them lost, two leave them guessing which is true.
+func TestEveryPackageHasOneComment(t *testing.T) {
+	for _, p := range load(t) {
+		var with []string
+		code := false
+		for _, f := range p.files {
+			if f.test() {
+				continue
+			}
+			code = true
+			if f.syntax.Doc != nil && f.syntax.Doc.Text() != "" { // directives alone have no text
+				with = append(with, f.name)
+			}
+		}
+		if code && !under(p.folder, "gen") && len(with) != 1 {
+			t.Errorf("%s has package comments in %d files %v, want one", path.Join(module, p.folder), len(with), with)
+		}
+	}
+}
+
+// A sleeping test is slow where the machine is fast and wrong where it is slow, except on the fake clock of synctest.
+// A skipped test is a promise that nobody keeps.
+func TestTestsNeitherSleepNorSkip(t *testing.T) {
+	for _, p := range load(t) {
+		for _, f := range p.files {
+			if !f.test() {
+				continue
+			}
+			fake := slices.Contains(f.imports(), "testing/synctest")
+			for call, pos := range f.calls(t) {
+				switch _, method, _ := strings.Cut(call, "."); {
+				case call == "time.Sleep" && !fake:
+					t.Errorf("%s: time.Sleep without synctest: wait for what the test waits for", pos)
+				case slices.Contains([]string{"t.Skip", "b.Skip", "f.Skip", "tb.Skip"}, call), method == "Skipf", method == "SkipNow":
+					t.Errorf("%s: %s: a test runs or is not there", pos, call)
+				}
+			}
+		}
+	}
+}
+
+type goPackage struct {
+	folder string
+	files  []goFile
+}
+
+type goFile struct {
+	name   string
+	syntax *ast.File // imports and the package comment only
+}
+
+func (f goFile) test() bool { return strings.HasSuffix(f.name, "_test.go") }
+
+// imports of this module are given by folder.
+func (f goFile) imports() []string {
+	var paths []string
+	for _, spec := range f.syntax.Imports {
+		imp, _ := strconv.Unquote(spec.Path.Value) // the parser has checked it
+		if imp == module {
+			imp = ""
+		}
+		paths = append(paths, strings.TrimPrefix(imp, module+"/"))
+	}
+	return paths
+}
+
+// calls are the calls of the form x.f, with a position each.
+func (f goFile) calls(t *testing.T) map[string]string {
+	t.Helper()
+	files := token.NewFileSet()
+	full, err := parser.ParseFile(files, f.name, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	ast.Inspect(full, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if selector, ok := call.Fun.(*ast.SelectorExpr); ok {
+				if x, ok := selector.X.(*ast.Ident); ok {
+					found[x.Name+"."+selector.Sel.Name] = files.Position(call.Pos()).String()
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// load parses the heads of all Go files, whatever system they are for: go list would hide those of another.
+func load(t *testing.T) []goPackage {
+	t.Helper()
+	packages := map[string]*goPackage{}
+	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := entry.Name()
+		if entry.IsDir() {
+			_, notOurs := os.Stat(filepath.Join(name, "go.mod"))
+			if name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || notOurs == nil) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(base, ".go") {
+			return nil
+		}
+		syntax, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		folder := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(name)), ".")
+		if packages[folder] == nil {
+			packages[folder] = &goPackage{folder: folder}
+		}
+		packages[folder].files = append(packages[folder].files, goFile{name: name, syntax: syntax})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(packages) < 10 {
+		t.Fatalf("found %d packages: the test does not run at the module's root", len(packages))
+	}
+	var all []goPackage
+	for _, folder := range slices.Sorted(maps.Keys(packages)) {
+		all = append(all, *packages[folder])
+	}
+	return all
+}
+
+// closure is what a package links: the folders of this module, and the paths that these import from elsewhere.
+func closure(packages []goPackage, root string) []string {
+	byFolder := map[string]goPackage{}
+	for _, p := range packages {
+		byFolder[p.folder] = p
+	}
+	seen := map[string]bool{}
+	var visit func(p string)
+	visit = func(p string) {
+		if seen[p] {
+			return
+		}
+		seen[p] = true
+		for _, f := range byFolder[p].files {
+			if !f.test() {
+				for _, imp := range f.imports() {
+					visit(imp)
+				}
+			}
+		}
+	}
+	visit(root)
+	return slices.Sorted(maps.Keys(seen))
+}
