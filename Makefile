@@ -1,0 +1,55 @@
+# Everything a developer or CI runs. Only Go and make are needed; what else a target needs, it builds or says.
+.DEFAULT_GOAL := help
+.PHONY: help build test verify check bench generate fmt breaking
+
+# Cold builds of these take minutes on two cores; they are outside go.mod because their dependencies clash with ours.
+BUF         := go tool -modfile=tools/buf.mod buf
+STATICCHECK := go tool -modfile=tools/lint.mod staticcheck
+
+# make test PKG=./internal/... TESTFLAGS='-run Names -v'
+PKG       ?= ./...
+TESTFLAGS ?=
+AGAINST   ?= .git\#ref=HEAD
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## the programs, into bin/
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./cmd/...
+
+# vet sees the race build too, so that both share one compilation of the dependencies. Results are never taken from the
+# cache: tests run binaries and servers that the cache does not know of.
+test: ## vet, then every test with the race detector and a real Postgres
+	go vet -race $(PKG)
+	@mkdir -p bin
+	@go build -race -o bin/pgtest ./internal/pgtest/start
+	@bin/pgtest -fsync=false go test -race -count=1 -timeout=20m $(TESTFLAGS) $(PKG)
+
+check: ## the cheap part of verify: format, tidy modules, licences
+	@unformatted="$$(go tool gofumpt -l .)" && test -z "$$unformatted" || { \
+		echo "not formatted; run make fmt:" $$unformatted >&2; exit 1; }
+	go mod tidy -diff
+	go run ./internal/licenses
+
+verify: generate check ## all that must hold before a push, apart from the tests
+	$(BUF) lint
+	go vet ./...
+	$(STATICCHECK) ./...
+	go test -count=1 .
+	@test -z "$$(git status --porcelain)" || { \
+		echo "the work tree differs from HEAD; commit what is meant, or what generate changed:" >&2; \
+		git status --short >&2; exit 1; }
+
+bench: ## measure SQLite and Postgres; prints medians and p99
+	go run ./internal/bench
+
+generate: ## gen/ from proto/
+	$(BUF) generate
+
+breaking: ## what proto/ breaks for users of AGAINST (default: the last commit)
+	$(BUF) breaking --against '$(AGAINST)'
+
+fmt: ## format Go and protobuf
+	@go tool gofumpt -w .
+	$(BUF) format -w
