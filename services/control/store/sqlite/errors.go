@@ -1,0 +1,44 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+
+	modernc "modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Failures of the database itself.
+var (
+	// ErrInUse says that another process, or another Store of this one, has the file open.
+	ErrInUse = errs.New(errs.FailedPrecondition, "DATABASE_IN_USE", "the database is in use by another process")
+	// ErrNewerFormat says that a newer version of this program has migrated the file.
+	ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER", "the database was written by a newer version")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("the database is closed")
+)
+
+// hints tell what an operator can do about the driver's primary result codes.
+var hints = map[int]string{
+	lib.SQLITE_BUSY:     "another program holds a lock on the database file; stop it",
+	lib.SQLITE_LOCKED:   "another connection holds a lock on a table",
+	lib.SQLITE_FULL:     "the disk is full",
+	lib.SQLITE_IOERR:    "reading or writing the database file failed; check the disk",
+	lib.SQLITE_READONLY: "the database file cannot be written; check its owner and mode",
+	lib.SQLITE_CANTOPEN: "the database file cannot be opened; check the directory's owner and mode",
+	lib.SQLITE_CORRUPT:  "the database file is damaged; restore a backup",
+	lib.SQLITE_NOTADB:   "the file is not a SQLite database",
+}
+
+// explain adds to an error of the driver what it means here.
+func explain(err error) error {
+	var e *modernc.Error
+	if errors.As(err, &e) {
+		if hint, ok := hints[e.Code()&0xff]; ok {
+			return fmt.Errorf("%s: %w", hint, err)
+		}
+	}
+	return err
+}

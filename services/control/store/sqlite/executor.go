@@ -1,0 +1,107 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/pawl-dev/pawl/services/control/fleet"
+)
+
+// The connection of a dead replica is none, whatever its row says.
+const executorColumns = `SELECT e.executor_id, e.boot_id, e.journal_id, e.journal_since, e.labels, e.slots, e.version, e.root, e.isolation,
+	e.draining, e.connection_epoch, r.replica_id, r.addr, e.last_seen,
+	(SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1)
+	FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > ?1 `
+
+var (
+	connectExecutor = sql(`INSERT INTO executors (executor_id, boot_id, journal_id, journal_since, labels, slots, version, root, isolation, draining,
+		connection_epoch, replica, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
+		ON CONFLICT (executor_id) DO UPDATE SET boot_id = excluded.boot_id, journal_id = excluded.journal_id, journal_since = excluded.journal_since,
+		labels = excluded.labels, slots = excluded.slots, version = excluded.version, root = excluded.root, isolation = excluded.isolation,
+		draining = excluded.draining, connection_epoch = connection_epoch + 1, replica = excluded.replica, last_seen = excluded.last_seen
+		RETURNING connection_epoch`)
+	disconnectExecutor = sql(`UPDATE executors SET replica = NULL, last_seen = ? WHERE executor_id = ? AND connection_epoch = ?`)
+	drainExecutor      = sql(`UPDATE executors SET draining = 1 WHERE executor_id = ? AND connection_epoch = ?`)
+	selectExecutor     = sql(executorColumns + `WHERE e.executor_id = ?2`)
+	selectExecutors    = sql(executorColumns + `ORDER BY e.executor_id`)
+)
+
+func (r row) executor() (e fleet.Executor, err error) {
+	e = fleet.Executor{
+		ID: r.text(0), BootID: r.text(1), JournalID: r.text(2), JournalSince: r.time(3), Slots: int(r.int(5)), Version: r.text(6), Root: r.text(7),
+		Isolation: r.text(8), Draining: r.bool(9), ConnectionEpoch: r.int(10), Replica: r.text(11), ReplicaAddr: r.text(12),
+		LastSeen: r.time(13), Running: int(r.int(14)),
+	}
+	if labels := r.text(4); labels != "" {
+		if err := json.Unmarshal([]byte(labels), &e.Labels); err != nil {
+			return e, fmt.Errorf("decoding the labels of executor %s: %w", e.ID, err)
+		}
+	}
+	return e, nil
+}
+
+// Connect implements fleet.Store.
+func (s *Store) Connect(ctx context.Context, e fleet.Executor) (epoch int64, err error) {
+	var labels any
+	if len(e.Labels) > 0 {
+		b, err := json.Marshal(e.Labels)
+		if err != nil {
+			return 0, fmt.Errorf("encoding the labels of executor %s: %w", e.ID, err)
+		}
+		labels = string(b)
+	}
+	err = s.write(ctx, func(t tx) error {
+		r, err := t.returning(connectExecutor, e.ID, e.BootID, e.JournalID, micros(e.JournalSince), labels, e.Slots, e.Version, e.Root, e.Isolation,
+			e.Draining, orNull(e.Replica), t.micros())
+		if err == nil {
+			epoch = r.int(0)
+		}
+		return err
+	})
+	return epoch, err
+}
+
+// Disconnect implements fleet.Store.
+func (s *Store) Disconnect(ctx context.Context, id string, epoch int64) error {
+	return s.write(ctx, func(t tx) error {
+		_, err := t.exec(disconnectExecutor, t.micros(), id, epoch)
+		return err
+	})
+}
+
+// SetDraining implements fleet.Store. An older connection's word counts no more.
+func (s *Store) SetDraining(ctx context.Context, id string, epoch int64) error {
+	return s.write(ctx, func(t tx) error {
+		_, err := t.exec(drainExecutor, id, epoch)
+		return err
+	})
+}
+
+// GetExecutor implements fleet.Store.
+func (s *Store) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
+	found, err := s.executors(ctx, selectExecutor, s.now().UnixMicro(), id)
+	if err != nil {
+		return fleet.Executor{}, err
+	}
+	if len(found) == 0 {
+		return fleet.Executor{}, fleet.ErrNotFound
+	}
+	return found[0], nil
+}
+
+// ListExecutors implements fleet.Store.
+func (s *Store) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
+	return s.executors(ctx, selectExecutors, s.now().UnixMicro())
+}
+
+func (s *Store) executors(ctx context.Context, q statement, args ...any) (found []fleet.Executor, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		return c.rows(q, func(r row) (bool, error) {
+			e, err := r.executor()
+			found = append(found, e)
+			return true, err
+		}, args...)
+	})
+	return found, err
+}

@@ -1,0 +1,69 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const sessionColumns = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, l.entry_head, l.event_head, l.pending, k.executor
+	FROM sessions k JOIN lanes l ON l.session_id = k.session_id `
+
+var (
+	findSession      = sql(sessionColumns + `WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
+	getSession       = sql(sessionColumns + `WHERE k.session_id = ? AND k.tenant = ?`)
+	listSessions     = sql(sessionColumns + `WHERE k.tenant = ?1 AND k.session_id < ?2 AND (?3 = '' OR k.instance = ?3) ORDER BY k.session_id DESC LIMIT ?4`)
+	listAgentSession = sql(sessionColumns + `WHERE k.tenant = ?1 AND k.agent = ?5 AND k.session_id < ?2 AND (?3 = '' OR k.instance = ?3)
+		ORDER BY k.session_id DESC LIMIT ?4`)
+)
+
+func (r row) session() session.Session {
+	return session.Session{
+		ID: r.text(0), Key: session.Key{Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3), Name: r.text(4)}, CreatedAt: r.time(5),
+		EntryHead: r.int(6), EventHead: r.int(7), Pending: int(r.int(8)), Executor: r.text(9),
+	}
+}
+
+// FindSession implements session.Store.
+func (s *Store) FindSession(ctx context.Context, k session.Key) (session.Session, error) {
+	return s.oneSession(ctx, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
+}
+
+// GetSession implements session.Store.
+func (s *Store) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
+	return s.oneSession(ctx, getSession, id, tenant)
+}
+
+func (s *Store) oneSession(ctx context.Context, q statement, args ...any) (found session.Session, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		r, err := c.row(q, args...)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return session.ErrNotFound
+		}
+		found = r.session()
+		return nil
+	})
+	return found, err
+}
+
+// ListSessions implements session.Store.
+func (s *Store) ListSessions(ctx context.Context, f session.Filter) (found []session.Session, err error) {
+	before := f.BeforeID
+	if before == "" {
+		before = "~" // after every id
+	}
+	q, args := listSessions, []any{f.Tenant, before, f.Instance, max(f.Limit, 0)}
+	if f.Agent != "" {
+		q, args = listAgentSession, append(args, f.Agent)
+	}
+	err = s.read(ctx, func(c *conn) error {
+		return c.rows(q, func(r row) (bool, error) {
+			found = append(found, r.session())
+			return true, nil
+		}, args...)
+	})
+	return found, err
+}

@@ -1,0 +1,122 @@
+// Package sqlite keeps control's data in one SQLite file, or in memory, for one process.
+//
+//	writes ──▶ queue ──▶ writer: BEGIN, operation*, COMMIT (one fsync) ──▶ answers
+//	reads  ──▶ pool of connections, each a snapshot of what is committed
+//
+// Invariants: an answer is given after the commit that it reports; an operation is in its transaction wholly or not at all; no
+// other process has the file open; a lane's row holds its fence and both heads, so that one UPDATE checks and moves them.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/store"
+)
+
+// Memory is the path of a database that is gone when it is closed.
+const Memory = "memory"
+
+// defaultReaders keeps a slow read from blocking others, at little memory each.
+const defaultReaders = 4
+
+var _ store.Store = (*Store)(nil)
+
+// Options are optional: the zero value is what a server wants.
+type Options struct {
+	Readers int              // connections for reading, 4 when 0
+	Now     func() time.Time // the database's clock, time.Now when nil
+}
+
+// Store is a database. It implements store.Store.
+type Store struct {
+	writer  *writer
+	writes  *pool
+	readers *pool
+	now     func() time.Time
+	unlock  func() error
+}
+
+// Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a newer
+// version wrote it.
+func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Readers == 0 {
+		opts.Readers = defaultReaders
+	}
+	if path == Memory {
+		return open(ctx, ":memory:", opts, nil)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	unlock, err := lockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(ctx, path, opts, unlock)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return s, nil
+}
+
+func open(ctx context.Context, path string, opts Options, unlock func() error) (*Store, error) {
+	dsn := path + pragmas
+	if unlock != nil {
+		if err := private(path); err != nil {
+			return nil, err
+		}
+		dsn = (&url.URL{Scheme: "file", Path: path}).String() + pragmas
+	}
+	c, err := connect(dsn)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, c); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	s := &Store{now: opts.Now, unlock: unlock, writes: newPool(1, nil, c)}
+	s.readers = s.writes
+	if unlock != nil {
+		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })
+	}
+	s.writer = startWriter(s.writes, s.now)
+	return s, nil
+}
+
+// private makes the file before SQLite does, which would let others read it. Conversations are nobody else's.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the database: %w", err)
+	}
+	return f.Close()
+}
+
+// Close finishes the writes that are queued, closes the database and lets others open it.
+func (s *Store) Close() error {
+	s.writer.close()
+	err := errors.Join(s.readers.close(), s.writes.close())
+	if s.unlock != nil {
+		err = errors.Join(err, s.unlock())
+	}
+	return err
+}
+
+// read runs f on a snapshot.
+func (s *Store) read(ctx context.Context, f func(*conn) error) error { return s.readers.read(ctx, f) }
+
+// write runs f in a transaction; see writer.write.
+func (s *Store) write(ctx context.Context, f func(tx) error) error { return s.writer.write(ctx, f) }
