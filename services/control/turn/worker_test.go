@@ -1,0 +1,408 @@
+package turn_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/turn"
+)
+
+// executor is an executor that the test plays.
+type executor struct {
+	mu      sync.Mutex // guards what follows
+	deliver func(call.Report) bool
+	epoch   int64
+	away    bool
+	ran     []string
+	acked   map[string]bool
+	cancels []string
+	// on says what an order comes to; nil leaves it running.
+	on func(o *call.Order) tool.Reply
+	// known is what Attach finds.
+	known map[string]call.FoundState
+}
+
+var errAway = errors.New("away")
+
+func (e *executor) info() fleet.Executor {
+	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r"}
+	if e.away {
+		x.Replica = ""
+	}
+	return x
+}
+
+func (e *executor) Place(context.Context, fleet.Wanted) (fleet.Executor, bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info(), !e.away, nil
+}
+
+func (e *executor) Find(context.Context, string) (fleet.Executor, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info(), nil
+}
+
+func (e *executor) Send(_ context.Context, id string, m call.Message) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.away {
+		return errAway
+	}
+	switch m := m.(type) {
+	case *call.Order:
+		e.ran = append(e.ran, m.Request.(tool.Exec).Command)
+		e.known[m.Call.ID] = call.RunningThere
+		if reply := e.on(m); reply != nil {
+			e.known[m.Call.ID] = call.FinishedThere
+			go e.deliver(call.Report{Executor: id, CallID: m.Call.ID, SessionID: m.Call.SessionID, Body: call.Ended{Reply: reply}})
+		}
+	case *call.Attach:
+		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Found{
+			State: e.known[m.CallID], Dispatch: m.Dispatch, JournalSince: time.Unix(0, 0),
+		}})
+	case *call.Cancel:
+		e.cancels = append(e.cancels, m.CallID)
+		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Ended{
+			Reply: tool.ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true},
+		}})
+	case *call.ResultAck:
+		e.acked[m.CallID] = true
+	}
+	return nil
+}
+
+// echo answers a command with itself.
+func echo(o *call.Order) tool.Reply {
+	return tool.ExecReply{Stdout: tool.Captured{Head: []byte(strings.TrimPrefix(o.Request.(tool.Exec).Command, "echo ") + "\n")}, Confirmed: true}
+}
+
+type agents struct{ def agent.Definition }
+
+func (a agents) PinAgent(context.Context, string) (submission.Pin, error) {
+	return submission.Pin{Digest: a.def.Digest(), Timeout: a.def.Limits.Timeout}, nil
+}
+func (a agents) Definition(context.Context, string) (agent.Definition, error) { return a.def, nil }
+
+type models struct{ m model.Model }
+
+func (m models) Model(model.Ref) (model.Model, error) { return m.m, nil }
+
+// bench is one replica with one executor.
+type bench struct {
+	*testing.T
+	store    *sqlite.Store
+	events   *event.Service
+	executor *executor
+	worker   *turn.Worker
+	service  *submission.Service
+	drain    chan struct{}
+	kill     context.CancelFunc
+	done     chan error
+}
+
+func newBench(t *testing.T, def agent.Definition) *bench {
+	store, err := sqlite.Open(t.Context(), sqlite.Memory, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b := &bench{T: t, store: store, executor: &executor{epoch: 1, on: echo, known: map[string]call.FoundState{}, acked: map[string]bool{}}}
+	b.start(def)
+	t.Cleanup(func() { b.kill(); <-b.done })
+	return b
+}
+
+// start begins a replica, the first or the successor of a dead one.
+func (b *bench) start(def agent.Definition) {
+	b.events = event.NewService(b.store)
+	b.worker = turn.NewWorker(turn.Deps{
+		Store: b.store, Events: b.events, Models: models{offline.New()}, Definitions: agents{def}, Fleet: b.executor, Executors: b.executor,
+		Hints: b.store, Lookup: func(string) (string, bool) { return "", false }, Log: slog.New(slog.DiscardHandler),
+	})
+	b.executor.deliver = b.worker.Deliver
+	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.store)
+	id := ident.New()
+	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: "h", Lock: "l"}, time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, kill := context.WithCancel(context.WithoutCancel(b.Context()))
+	b.kill, b.drain, b.done = kill, make(chan struct{}), make(chan error, 1)
+	drain, done, worker := b.drain, b.done, b.worker
+	go func() { done <- worker.Run(ctx, id, dead, drain) }()
+	synctest.Wait()
+}
+
+// die ends the replica without a word, as SIGKILL does.
+func (b *bench) die() { b.kill(); <-b.done; b.done <- nil }
+
+func key(name string) session.Key {
+	return session.Key{Tenant: session.DefaultTenant, Agent: "shell", Instance: "i", Name: name}
+}
+
+func (b *bench) submit(name, message string) submission.Submission {
+	b.Helper()
+	got, err := b.service.Submit(b.Context(), submission.Input{Key: key(name), Message: message})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return got.Submission
+}
+
+func (b *bench) wait(id string) submission.Submission {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
+	defer cancel()
+	sub, err := b.service.Wait(ctx, session.DefaultTenant, id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sub
+}
+
+func (b *bench) expect(sub submission.Submission, outcome submission.Outcome, text string) {
+	b.Helper()
+	if sub.Outcome != outcome || sub.Text != text {
+		b.Fatalf("the submission settled %s %q (%s: %s), want %s %q", sub.Outcome, sub.Text, sub.Reason, sub.Message, outcome, text)
+	}
+}
+
+func TestPromptWithToolCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.expect(b.wait(b.submit("s", "echo one\necho two").ID), submission.Completed, "one\ntwo")
+		if len(b.executor.ran) != 2 || len(b.executor.acked) != 2 {
+			t.Errorf("ran %q, acknowledged %d results", b.executor.ran, len(b.executor.acked))
+		}
+		b.expect(b.wait(b.submit("s", "say: hello there").ID), submission.Completed, "hello there")
+	})
+}
+
+func TestPromptsOfOneSessionRunInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var subs []submission.Submission
+		for _, m := range []string{"echo 1", "echo 2", "echo 3", "echo 4"} {
+			subs = append(subs, b.submit("s", m))
+		}
+		for _, s := range subs {
+			b.wait(s.ID)
+		}
+		if got := strings.Join(b.executor.ran, ","); got != "echo 1,echo 2,echo 3,echo 4" {
+			t.Errorf("ran in the order %s", got)
+		}
+	})
+}
+
+func TestFollowingSeesEveryEventOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		f, err := b.service.Prompt(t.Context(), submission.Input{Key: key("s"), Message: "echo hi"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		var types []string
+		last := int64(0)
+		for batch, err := range f.Events(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range batch {
+				if last++; e.Seq != last {
+					t.Errorf("event %d came after %d", e.Seq, last-1)
+				}
+				types = append(types, string(e.Type))
+			}
+		}
+		want := "started entry tool_started tool_finished entry entry settled"
+		if got := strings.Join(types, " "); got != want {
+			t.Errorf("events were %s, want %s", got, want)
+		}
+		if f.Submission.Text != "hi" {
+			t.Errorf("the answer was %q", f.Submission.Text)
+		}
+		logged, err := b.events.Read(t.Context(), f.Submission.SessionID, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(logged) != len(types) || logged[0].Entry == nil || logged[len(logged)-1].Settlement.Text != "hi" {
+			t.Errorf("the log has %d events: %+v", len(logged), logged)
+		}
+	})
+}
+
+func TestAbortCancelsTheCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		sub, queued := b.submit("s", "sleep 1000"), b.submit("s", "echo never")
+		synctest.Wait()
+		if got, err := b.service.Abort(t.Context(), session.DefaultTenant, queued.ID); err != nil || got.Outcome != submission.Aborted {
+			t.Errorf("aborting a queued submission: %+v, %v", got, err)
+		}
+		if _, err := b.service.Abort(t.Context(), session.DefaultTenant, sub.ID); err != nil {
+			t.Fatal(err)
+		}
+		got := b.wait(sub.ID)
+		b.expect(got, submission.Aborted, "")
+		if !strings.Contains(got.Message, "; confirmed:") || len(b.executor.cancels) != 1 {
+			t.Errorf("message %q, %d cancels", got.Message, len(b.executor.cancels))
+		}
+		b.executor.on = echo
+		b.expect(b.wait(b.submit("s", "echo next").ID), submission.Completed, "next")
+	})
+}
+
+func TestDeadlineExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := agent.Shell()
+		def.Limits.Timeout = time.Minute
+		b := newBench(t, def)
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		began := time.Now()
+		b.expect(b.wait(b.submit("s", "sleep 1000").ID), submission.Expired, "")
+		if took := time.Since(began); took < time.Minute || took > 2*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestSuccessorAttachesToTheRunningCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo precious")
+		synctest.Wait()
+		b.die()
+		b.start(agent.Shell())
+		synctest.Wait()
+		if !b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(running)}}) {
+			t.Fatal("the successor does not wait for the call")
+		}
+		got := b.wait(sub.ID)
+		b.expect(got, submission.Completed, "precious")
+		if len(b.executor.ran) != 1 || got.Attempts != 1 || !b.executor.acked[running.Call.ID] {
+			t.Errorf("ran %q, attempts %d, acked %v", b.executor.ran, got.Attempts, b.executor.acked)
+		}
+	})
+}
+
+func TestCallThatNeverArrivedIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		lost := 0
+		b.executor.on = func(o *call.Order) tool.Reply {
+			if lost++; lost == 1 {
+				delete(b.executor.known, o.Call.ID)
+				b.executor.known[o.Call.ID] = call.Unknown
+				b.executor.ran = nil
+				return nil
+			}
+			return echo(o)
+		}
+		sub := b.submit("s", "echo again")
+		synctest.Wait()
+		b.executor.mu.Lock()
+		b.executor.epoch++ // a new connection
+		b.executor.mu.Unlock()
+		b.worker.FleetChanged()
+		b.expect(b.wait(sub.ID), submission.Completed, "again")
+		if len(b.executor.ran) != 1 {
+			t.Errorf("ran %q", b.executor.ran)
+		}
+	})
+}
+
+func TestExecutorThatStaysAwayLeavesTheOutcomeUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		sub := b.submit("s", "rm -rf build")
+		synctest.Wait()
+		b.executor.mu.Lock()
+		b.executor.away = true
+		b.executor.mu.Unlock()
+		b.worker.FleetChanged()
+		got := b.wait(sub.ID)
+		if got.Outcome != submission.Completed || !strings.Contains(got.Text, "unknown") {
+			t.Errorf("settled %s: %q", got.Outcome, got.Text)
+		}
+	})
+}
+
+func TestDrainHandsOverWithoutCharge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo handed over")
+		synctest.Wait()
+		close(b.drain)
+		if err := <-b.done; err != nil {
+			t.Fatal(err)
+		}
+		b.done <- nil
+		b.start(agent.Shell())
+		synctest.Wait()
+		b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(running)}})
+		got := b.wait(sub.ID)
+		b.expect(got, submission.Completed, "handed over")
+		if got.Attempts != 0 || len(b.executor.ran) != 1 {
+			t.Errorf("attempts %d, ran %q", got.Attempts, b.executor.ran)
+		}
+	})
+}
+
+func TestFailingModelSettles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		got := b.wait(b.submit("s", "fail: no such luck").ID)
+		if got.Outcome != submission.Failed || !strings.Contains(got.Message, "no such luck") {
+			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
+		}
+		b.expect(b.wait(b.submit("s", "say: still usable").ID), submission.Completed, "still usable")
+	})
+}
+
+func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		sub := b.submit("s", "echo poison")
+		for range 3 {
+			synctest.Wait()
+			b.die()
+			b.start(agent.Shell())
+		}
+		got := b.wait(sub.ID)
+		if got.Outcome != submission.Interrupted || got.Reason != "STALLED" {
+			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
+		}
+	})
+}
