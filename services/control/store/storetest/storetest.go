@@ -42,4 +42,19 @@ type testCase struct {
 }
 
 // suites in the order in which a new store would want to pass them.
-var suites = []suite{}
+var suites = []suite{
+	{"admit", admitCases},
+	{"claim", claimCases},
+	{"commit", commitCases},
+	{"settle", settleCases},
+	{"fence", fenceCases()},
+	{"abort", abortCases},
+	{"take over", takeOverCases},
+	{"replicas", replicaCases},
+	{"calls", callCases},
+	{"events", eventCases},
+	{"sessions", sessionCases},
+	{"executors", executorCases},
+	{"tokens", tokenCases},
+	{"definitions", definitionCases},
+}

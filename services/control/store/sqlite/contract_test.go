@@ -1,0 +1,38 @@
+package sqlite_test
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
+	"github.com/pawl-dev/pawl/services/control/store/storetest"
+)
+
+// opener opens databases at path(t) on a clock that tests move.
+func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
+	return func(t *testing.T) storetest.DB {
+		var skipped atomic.Int64
+		s, err := sqlite.Open(t.Context(), path(t), sqlite.Options{
+			Now: func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return storetest.DB{Store: s, Second: s, Advance: func(d time.Duration) { skipped.Add(int64(d)) }}
+	}
+}
+
+func TestContractOnFile(t *testing.T) {
+	storetest.Run(t, opener(func(t *testing.T) string { return filepath.Join(t.TempDir(), "pawl.db") }))
+}
+
+func TestContractInMemory(t *testing.T) {
+	storetest.Run(t, opener(func(*testing.T) string { return sqlite.Memory }))
+}

@@ -1,0 +1,229 @@
+package storetest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+func getCall(t tester, s store.Store, id string) call.Call {
+	t.Helper()
+	c, err := s.GetCall(ctx(t), id)
+	ok(t, err)
+	return c
+}
+
+func complete(t tester, s store.Store, id string, state call.State, reply string) call.Call {
+	t.Helper()
+	o := call.Outcome{CallID: id, State: state}
+	if reply != "" {
+		o.Reply = []byte(reply)
+	}
+	c, err := s.CompleteCall(ctx(t), o)
+	ok(t, err)
+	return c
+}
+
+// oneCall starts a session whose first turn has one call, in the given state.
+func oneCall(t tester, db DB, state call.State) (*holder, call.Call) {
+	t.Helper()
+	h := start(t, db.Store, ident.New(), live(t, db.Store))
+	k := newCall(h, 1, 0)
+	if state != call.Pending {
+		k.State, k.Executor, k.Dispatch = call.Dispatched, "executor", 1
+	}
+	c := h.step(1)
+	c.Calls = []call.Call{k}
+	c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
+	h.commit(t, c)
+	if state.Terminal() {
+		complete(t, db.Store, k.ID, state, `"first"`)
+	}
+	return h, getCall(t, db.Second, k.ID)
+}
+
+var callCases = []testCase{
+	{"come back as they were committed, in order", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		a, b, other := newCall(h, 1, 1), newCall(h, 1, 0), newCall(h, 2, 0)
+		a.Safety, a.State, a.Executor, a.Dispatch, a.DispatchedAt = tool.Pure, call.Dispatched, "executor", 1, someTime
+		c := h.step(1)
+		c.Calls = []call.Call{a, b, other}
+		h.commit(t, c)
+		got, err := db.Second.TurnCalls(ctx(t), h.session(), 1, 1)
+		ok(t, err)
+		equal(t, "the calls", got, []call.Call{b, a})
+		equal(t, "the call", getCall(t, db.Second, other.ID), other)
+		_, err = db.Second.GetCall(ctx(t), ident.New())
+		refused(t, err, call.ErrNotFound)
+		if got, err = db.Second.TurnCalls(ctx(t), h.session(), 2, 1); err != nil || len(got) != 0 {
+			t.Errorf("another submission's turn: %+v, %v", got, err)
+		}
+	}},
+	{"are one per place in a turn", func(t *testing.T, db DB) {
+		h, k := oneCall(t, db, call.Pending)
+		c := h.step(1)
+		c.Calls = []call.Call{newCall(h, 1, 0)}
+		before := read(t, db.Store, h.session())
+		if _, err := db.Store.Commit(ctx(t), c); err == nil {
+			t.Errorf("two calls at the place of %s", k.ID)
+		}
+		equal(t, "the session", read(t, db.Store, h.session()), before)
+	}},
+	{"are dispatched, and again with a higher number", func(t *testing.T, db DB) {
+		h, k := oneCall(t, db, call.Pending)
+		for n, executor := range []string{"one", "two"} {
+			db.Advance(time.Minute)
+			c := h.step(0)
+			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1}}
+			h.commit(t, c)
+			got := getCall(t, db.Second, k.ID)
+			want := k
+			want.State, want.Executor, want.Dispatch, want.DispatchedAt = call.Dispatched, executor, n+1, got.DispatchedAt
+			equal(t, "the call", got, want)
+			if !got.DispatchedAt.After(k.DispatchedAt) {
+				t.Errorf("dispatched at %v, before at %v", got.DispatchedAt, k.DispatchedAt)
+			}
+			k = got
+			dispatched, err := db.Second.DispatchedCalls(ctx(t), executor)
+			ok(t, err)
+			equal(t, "the executor's calls", dispatched, []call.Call{k})
+		}
+		if got, err := db.Second.DispatchedCalls(ctx(t), "one"); err != nil || len(got) != 0 {
+			t.Errorf("the first executor still has %+v, %v", got, err)
+		}
+		for _, n := range []int{1, 2} {
+			c := h.step(1)
+			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: "late", Dispatch: n}}
+			if _, err := db.Store.Commit(ctx(t), c); err == nil {
+				t.Errorf("dispatch %d was accepted after 2", n)
+			}
+			equal(t, "the call", getCall(t, db.Second, k.ID), k)
+		}
+		complete(t, db.Store, k.ID, call.Done, `"r"`)
+		k = getCall(t, db.Store, k.ID)
+		c := h.step(1)
+		c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: "late", Dispatch: 3}}
+		h.commit(t, c) // it ended meanwhile, which is nobody's fault
+		equal(t, "the call", getCall(t, db.Second, k.ID), k)
+		if got, err := db.Second.DispatchedCalls(ctx(t), "two"); err != nil || len(got) != 0 {
+			t.Errorf("a finished call counts as dispatched: %+v, %v", got, err)
+		}
+	}},
+	{"of another session are not dispatched", func(t *testing.T, db DB) {
+		h, _ := oneCall(t, db, call.Pending)
+		_, foreign := oneCall(t, db, call.Pending)
+		for _, id := range []string{foreign.ID, ident.New()} {
+			c := h.step(1)
+			c.Dispatches = []call.Dispatch{{CallID: id, Executor: "e", Dispatch: 1}}
+			_, err := db.Store.Commit(ctx(t), c)
+			refused(t, err, call.ErrNotFound)
+		}
+		equal(t, "the call", getCall(t, db.Store, foreign.ID), foreign)
+		consistent(t, db.Store, h.session())
+	}},
+	{"end once, by anybody, and keep a late reply beside lost", func(t *testing.T, db DB) {
+		for _, state := range []call.State{call.Pending, call.Dispatched, call.Done, call.Lost, call.Cancelled} {
+			for _, then := range []call.State{call.Done, call.Lost, call.Cancelled} {
+				for _, how := range []string{"directly", "by a commit"} {
+					h, want := oneCall(t, db, state)
+					db.Advance(time.Second)
+					var got call.Call
+					if how == "directly" {
+						got = complete(t, db.Second, want.ID, then, `"second"`)
+					} else {
+						c := h.step(1)
+						c.Outcomes = []call.Outcome{{CallID: want.ID, State: then, Reply: []byte(`"second"`)}}
+						h.commit(t, c)
+						got = getCall(t, db.Second, want.ID)
+					}
+					switch {
+					case !state.Terminal():
+						want.State, want.Reply, want.DoneAt = then, []byte(`"second"`), got.DoneAt
+						if !got.DoneAt.After(h.lease.Submission.StartedAt) {
+							t.Errorf("done at %v, started at %v", got.DoneAt, h.lease.Submission.StartedAt)
+						}
+					case state == call.Lost && then != call.Lost:
+						want.LateReply = []byte(`"second"`)
+					}
+					what := fmt.Sprintf("a %v call that ends as %v %s", state, then, how)
+					equal(t, what, got, want)
+					equal(t, what+", read back", getCall(t, db.Store, want.ID), want)
+				}
+			}
+		}
+	}},
+	{"keep the first late reply", func(t *testing.T, db DB) {
+		_, k := oneCall(t, db, call.Lost)
+		complete(t, db.Store, k.ID, call.Done, `"late"`)
+		if got := complete(t, db.Second, k.ID, call.Done, `"later"`); string(got.LateReply) != `"late"` {
+			t.Errorf("the late reply is %s", got.LateReply)
+		}
+	}},
+	{"that nobody knows cannot end", func(t *testing.T, db DB) {
+		_, err := db.Store.CompleteCall(ctx(t), call.Outcome{CallID: ident.New(), State: call.Done})
+		refused(t, err, call.ErrNotFound)
+		_, k := oneCall(t, db, call.Dispatched)
+		if _, err := db.Store.CompleteCall(ctx(t), call.Outcome{CallID: k.ID, State: call.Dispatched}); err == nil {
+			t.Errorf("dispatched is no outcome")
+		}
+	}},
+	{"end as one of many say", func(t *testing.T, db DB) {
+		_, k := oneCall(t, db, call.Dispatched)
+		const n = 8
+		var won atomic.Int32
+		together(t, n, func(i int) error {
+			reply := fmt.Sprintf(`"%d"`, i)
+			got, err := either(db, i).CompleteCall(ctx(t), call.Outcome{CallID: k.ID, State: call.Done, Reply: []byte(reply)})
+			if string(got.Reply) == reply {
+				won.Add(1)
+			}
+			return err
+		})
+		if won.Load() != 1 {
+			t.Errorf("%d of %d outcomes won", won.Load(), n)
+		}
+	}},
+	{"forget the replies of the turn once entries hold them", func(t *testing.T, db DB) {
+		h, first := oneCall(t, db, call.Done)
+		second, third := newCall(h, 2, 0), newCall(h, 2, 1)
+		c := h.step(1)
+		c.Calls = []call.Call{second, third}
+		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 2}
+		h.commit(t, c)
+		complete(t, db.Store, second.ID, call.Done, `"second"`)
+		c = h.step(2)
+		c.Outcomes = []call.Outcome{{CallID: third.ID, State: call.Lost, Reply: []byte(`"third"`)}}
+		c.ForgetReplies = true
+		c.Progress = &submission.Progress{Phase: submission.PhaseModel, Turn: 3}
+		h.commit(t, c)
+		for _, id := range []string{second.ID, third.ID} {
+			if got := getCall(t, db.Second, id); got.Reply != nil || !got.State.Terminal() || got.DoneAt.IsZero() {
+				t.Errorf("after the results are entries: %+v", got)
+			}
+		}
+		if got := complete(t, db.Store, second.ID, call.Done, `"again"`); got.Reply != nil || got.State != call.Done {
+			t.Errorf("a duplicate brought the reply back: %+v", got)
+		}
+		if got := getCall(t, db.Second, first.ID); string(got.Reply) != `"first"` {
+			t.Errorf("another turn's reply is %q", got.Reply)
+		}
+	}},
+	{"outlive their owner", func(t *testing.T, db DB) {
+		h, k := oneCall(t, db, call.Dispatched)
+		heir := hold(db.Second, takeOver(t, db.Second, live(t, db.Second), h.owner(t))[0])
+		complete(t, db.Store, k.ID, call.Done, `"r"`) // received by the old owner
+		got, err := db.Second.TurnCalls(ctx(t), heir.session(), heir.lease.Submission.Seq, heir.lease.Submission.Turn)
+		ok(t, err)
+		if len(got) != 1 || string(got[0].Reply) != `"r"` {
+			t.Errorf("the new owner finds %+v", got)
+		}
+	}},
+}

@@ -1,0 +1,208 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+var someUsage = model.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Cost: model.Cost{Input: .5, Output: .25, CacheRead: 1, CacheWrite: 2}}
+
+var commitCases = []testCase{
+	{"writes entries and events as they are", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.step(2)
+		c.Entries[0].Message = model.Message{
+			Role: model.Assistant, Model: &model.Ref{Provider: "p", ID: "m"}, Usage: &someUsage, Stop: model.StopTools,
+			Content: []model.Block{
+				{Type: model.ToolCallBlock, CallID: "c", Tool: "bash", Args: []byte(`{"a":"\u0000"}`), Opaque: []byte(`{"signature":"x"}`)},
+				{Type: model.ImageBlock, Image: &model.Image{MediaType: "image/png", Data: []byte{0, 1, 255}}},
+			},
+		}
+		c.Entries[1].Kind, c.Entries[1].SubmissionID = session.Summary, ""
+		c.Events = everyEvent(h.lease.EventHead, h.lease.Submission.ID)
+		h.commit(t, c)
+		got := consistent(t, db.Second, h.session())
+		equal(t, "entries", got.Entries[1:], c.Entries)
+		equal(t, "events", got.Events[1:], c.Events)
+	}},
+	{"dates what comes without a date", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.step(1)
+		c.Entries[0].CreatedAt = time.Time{}
+		h.commit(t, c)
+		if got := read(t, db.Store, h.session()).Entries[1].CreatedAt; got.Before(h.lease.Submission.StartedAt) {
+			t.Errorf("an entry without a date got %v", got)
+		}
+	}},
+	{"moves the submission on and drops the input once it is an entry", func(t *testing.T, db DB) {
+		queue(t, db.Store, "a")
+		h := claimOne(t, db.Store, live(t, db.Store))
+		want := h.lease.Submission
+		for _, p := range []submission.Progress{
+			{Phase: submission.PhaseModel, Turn: 1, InputEntry: 1},
+			{Phase: submission.PhaseTools, Turn: 1, Usage: someUsage},
+			{Phase: submission.PhaseModel, Turn: 2, InputEntry: 7, Usage: someUsage.Add(someUsage)}, // it was set before
+		} {
+			c := h.step(1)
+			c.Progress = &p
+			h.commit(t, c)
+			want.Phase, want.Turn, want.Usage, want.InputEntry, want.Input = p.Phase, p.Turn, p.Usage, 1, nil
+			equal(t, "the submission", get(t, db.Second, want.ID), want)
+		}
+	}},
+	{"keeps the input until it is an entry", func(t *testing.T, db DB) {
+		queue(t, db.Store, "a")
+		h := claimOne(t, db.Store, live(t, db.Store))
+		c := h.step(0)
+		c.Progress = &submission.Progress{}
+		h.commit(t, c)
+		if got := get(t, db.Store, h.lease.Submission.ID); got.Input == nil || got.InputEntry != 0 {
+			t.Errorf("the input is gone: %+v", got)
+		}
+	}},
+	{"binds the workspace", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.step(0)
+		c.Executor = "executor"
+		h.commit(t, c)
+		h.commit(t, h.end(false)) // names none, which unbinds nothing
+		if got := find(t, db.Second, "a").Executor; got != "executor" {
+			t.Errorf("the session is bound to %q", got)
+		}
+		a := admission("a")
+		a.Owner = ident.New()
+		if got := admit(t, db.Second, a).Lease; got == nil || got.Executor != "executor" {
+			t.Errorf("the lease does not tell the executor: %+v", got)
+		}
+	}},
+	{"succeeds again when its answer was lost", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		for name, settle := range map[string]*submission.Settlement{
+			"plain": nil, "settled": {Outcome: submission.Completed}, "continued": {Outcome: submission.Failed, Continue: true},
+		} {
+			for _, waiting := range []int{0, 1} {
+				h := start(t, db.Store, name+string(rune('0'+waiting)), owner)
+				for range waiting {
+					queue(t, db.Store, h.lease.Submission.Key.Name)
+				}
+				c := h.step(2)
+				c.Settle = settle
+				c.Calls = append(c.Calls, newCall(h, 1, 0))
+				first := h.commit(t, c)
+				before := read(t, db.Store, h.session())
+				again, err := db.Second.Commit(ctx(t), c)
+				ok(t, err)
+				equal(t, name+": the answer", again, first)
+				equal(t, name+": the session", read(t, db.Store, h.session()), before)
+			}
+		}
+	}},
+	{"takes another commit on the same heads for no retry", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for name, change := range map[string]func(*submission.Commit){
+			"other events": func(c *submission.Commit) { c.Events[0].Text = "other" },
+			"more events": func(c *submission.Commit) {
+				c.Events = append(c.Events, event.Event{Seq: c.Events[0].Seq + 1, Type: event.Text})
+			},
+			"fewer entries": func(c *submission.Commit) { c.Entries = nil },
+			"settles":       func(c *submission.Commit) { c.Settle = &submission.Settlement{Outcome: submission.Completed} },
+		} {
+			c, other := h.step(1), h.step(1)
+			change(&other)
+			h.commit(t, c)
+			before := read(t, db.Store, h.session())
+			if _, err := db.Store.Commit(ctx(t), other); err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+			equal(t, name+": the session", read(t, db.Store, h.session()), before)
+		}
+	}},
+	{"takes an old commit for no retry", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		old := h.step(1)
+		h.commit(t, old)
+		h.commit(t, h.step(1))
+		_, err := db.Store.Commit(ctx(t), old)
+		refused(t, err, submission.ErrFenced)
+	}},
+	{"refuses what is not dense", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		before := read(t, db.Store, h.session())
+		for name, change := range map[string]func(*submission.Commit){
+			"no event":        func(c *submission.Commit) { c.Events = nil },
+			"event too far":   func(c *submission.Commit) { c.Events[1].Seq++ },
+			"entry too far":   func(c *submission.Commit) { c.Entries[1].Seq++ },
+			"entry too early": func(c *submission.Commit) { c.Entries[0].Seq-- },
+			"heads too early": func(c *submission.Commit) { c.EntryHead, c.Entries[0].Seq, c.Entries = 0, 1, c.Entries[:1] },
+			"other submission": func(c *submission.Commit) {
+				c.SubmissionSeq++
+				c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 9}
+			},
+		} {
+			c := h.step(2)
+			change(&c)
+			if _, err := db.Store.Commit(ctx(t), c); err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+			equal(t, name+": the session", read(t, db.Store, h.session()), before)
+		}
+	}},
+	{"writes everything or nothing, beside others", func(t *testing.T, db DB) {
+		const n = 12
+		owner := live(t, db.Store)
+		holders := make([]*holder, n)
+		for i := range holders {
+			holders[i] = start(t, db.Store, string(rune('a'+i)), owner)
+		}
+		taken := newCall(holders[0], 1, 0)
+		c := holders[0].step(1)
+		c.Calls = append(c.Calls, taken)
+		holders[0].commit(t, c)
+		errs := make([]error, n)
+		together(t, n, func(i int) error {
+			c := holders[i].end(false)
+			if i%3 == 1 {
+				c.Calls = append(c.Calls, taken) // the id is there
+			}
+			_, errs[i] = db.Store.Commit(ctx(t), c)
+			return nil
+		})
+		for i, h := range holders {
+			want := 0
+			if i%3 == 1 {
+				want = 1
+			}
+			got := consistent(t, db.Second, h.session())
+			if (errs[i] != nil) != (want == 1) || got.Session.Pending != want {
+				t.Errorf("commit %d: %v, %d pending", i, errs[i], got.Session.Pending)
+			}
+			if want == 1 && len(got.Entries) != 1 {
+				t.Errorf("commit %d failed and left an entry", i)
+			}
+		}
+	}},
+}
+
+// everyEvent is one event of every type, with every field that it uses.
+func everyEvent(head int64, sub string) []event.Event {
+	events := []event.Event{
+		{Type: event.Started, EntrySeq: 1}, {Type: event.EntryAdded, EntrySeq: 2}, {Type: event.Text, Text: "a\x00\u2028<b>"},
+		{Type: event.Thinking, Text: "hm"}, {Type: event.Restarted, Reason: "WHY", Text: "because"},
+		{Type: event.ToolStarted, Call: &event.Call{ID: "c", ProviderID: "p", Tool: "bash", Executor: "e", State: "dispatched"}},
+		{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0, 255}}},
+		{Type: event.ToolFinished, Call: &event.Call{ID: "c", State: "done", IsError: true, Duration: time.Second}},
+		{Type: event.Settled, Settlement: &event.Settlement{
+			Outcome: "failed", Reason: "R", Message: "m", Model: "p/m", Usage: someUsage, EntrySeq: 3, Turn: 2,
+		}},
+	}
+	for i := range events {
+		events[i].Seq, events[i].Time, events[i].SubmissionID, events[i].Turn = head+int64(i)+1, someTime, sub, i
+	}
+	return events
+}

@@ -1,0 +1,123 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/store"
+)
+
+func executor(t tester, s store.Store, id string) fleet.Executor {
+	t.Helper()
+	e, err := s.GetExecutor(ctx(t), id)
+	ok(t, err)
+	return e
+}
+
+func connect(t tester, s store.Store, e fleet.Executor) int64 {
+	t.Helper()
+	epoch, err := s.Connect(ctx(t), e)
+	ok(t, err)
+	return epoch
+}
+
+var executorCases = []testCase{
+	{"are known by what they said last", func(t *testing.T, db DB) {
+		r := replica.Replica{ID: live(t, db.Store), Addr: "addr:1"}
+		_, err := db.Store.RegisterReplica(ctx(t), r, leaseTTL)
+		ok(t, err)
+		e := fleet.Executor{
+			ID: "b", BootID: "boot", JournalID: "journal", JournalSince: someTime, Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
+			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
+		}
+		if epoch := connect(t, db.Store, e); epoch != 1 {
+			t.Errorf("the first epoch is %d", epoch)
+		}
+		check := func() {
+			t.Helper()
+			got := executor(t, db.Second, "b")
+			if got.LastSeen.IsZero() {
+				t.Error("it was never seen")
+			}
+			e.ReplicaAddr, e.LastSeen = r.Addr, got.LastSeen
+			equal(t, "the executor", got, e)
+		}
+		e.ConnectionEpoch = 1
+		check()
+		e = fleet.Executor{ID: "b", BootID: "boot2", JournalID: "journal2", JournalSince: someTime.Add(time.Hour), Replica: r.ID}
+		if epoch := connect(t, db.Second, e); epoch != 2 {
+			t.Errorf("the second epoch is %d", epoch)
+		}
+		e.ConnectionEpoch = 2
+		check()
+		connect(t, db.Store, fleet.Executor{ID: "a", Replica: r.ID})
+		all, err := db.Second.ListExecutors(ctx(t))
+		ok(t, err)
+		if len(all) != 2 || all[0].ID != "a" || all[1].ID != "b" {
+			t.Errorf("listed %+v", all)
+		}
+		_, err = db.Store.GetExecutor(ctx(t), "c")
+		refused(t, err, fleet.ErrNotFound)
+	}},
+	{"are away when their connection or its replica ends", func(t *testing.T, db DB) {
+		r := live(t, db.Store)
+		old := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
+		now := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
+		ok(t, db.Second.Disconnect(ctx(t), "e", old))
+		ok(t, db.Second.SetDraining(ctx(t), "e", old))
+		if e := executor(t, db.Store, "e"); !e.Connected() || e.Draining {
+			t.Errorf("an older connection changed %+v", e)
+		}
+		ok(t, db.Second.SetDraining(ctx(t), "e", now))
+		if e := executor(t, db.Store, "e"); !e.Connected() || !e.Draining {
+			t.Errorf("draining: %+v", e)
+		}
+		ok(t, db.Second.Disconnect(ctx(t), "e", now))
+		if e := executor(t, db.Store, "e"); e.Connected() || e.ConnectionEpoch != now {
+			t.Errorf("disconnected: %+v", e)
+		}
+		connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
+		db.Advance(leaseTTL)
+		if e := executor(t, db.Store, "e"); e.Connected() || e.ReplicaAddr != "" {
+			t.Errorf("its replica is dead: %+v", e)
+		}
+		all, err := db.Store.ListExecutors(ctx(t))
+		ok(t, err)
+		if len(all) != 1 || all[0].Connected() {
+			t.Errorf("listed %+v", all)
+		}
+	}},
+	{"count the calls that are dispatched to them", func(t *testing.T, db DB) {
+		connect(t, db.Store, fleet.Executor{ID: "executor", Replica: live(t, db.Store)})
+		connect(t, db.Store, fleet.Executor{ID: "other", Replica: live(t, db.Store)})
+		oneCall(t, db, call.Pending)
+		_, k := oneCall(t, db, call.Dispatched)
+		oneCall(t, db, call.Dispatched)
+		complete(t, db.Store, k.ID, call.Done, "")
+		if got := executor(t, db.Second, "executor").Running; got != 1 {
+			t.Errorf("%d run, want 1", got)
+		}
+		if got := executor(t, db.Second, "other").Running; got != 0 {
+			t.Errorf("%d run at the other, want 0", got)
+		}
+	}},
+	{"get an epoch each time, whoever connects at once", func(t *testing.T, db DB) {
+		const n = 8
+		epochs := make([]int64, n)
+		r := live(t, db.Store)
+		together(t, n, func(i int) (err error) {
+			epochs[i], err = either(db, i).Connect(ctx(t), fleet.Executor{ID: "e", Replica: r})
+			return err
+		})
+		seen := map[int64]bool{}
+		for _, e := range epochs {
+			seen[e] = true
+		}
+		if len(seen) != n || executor(t, db.Store, "e").ConnectionEpoch != n {
+			t.Errorf("the epochs are %v", epochs)
+		}
+	}},
+}

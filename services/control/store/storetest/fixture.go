@@ -1,0 +1,284 @@
+package storetest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// tester is what helpers need of a test, so that they serve rapid's tests too.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func ok(t tester, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("unexpected error: %v", err)
+	}
+}
+
+func refused(t tester, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error = %v, want %v", err, want)
+	}
+}
+
+func equal(t tester, what string, got, want any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", what, diff)
+	}
+}
+
+func key(name string) session.Key {
+	return session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "instance", Name: name}
+}
+
+func message(role model.Role, text string) model.Message {
+	return model.Message{Role: role, Content: []model.Block{{Type: model.TextBlock, Text: text}}}
+}
+
+func input(text string) json.RawMessage {
+	b, err := json.Marshal(message(model.User, text))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func admission(name string) submission.Admission {
+	return submission.Admission{ID: ident.New(), Key: key(name), Input: input("hi"), InputHash: []byte("hash"), AgentDigest: "digest"}
+}
+
+func admit(t tester, s store.Store, a submission.Admission) submission.Admitted {
+	t.Helper()
+	out, err := s.Admit(ctx(t), a)
+	ok(t, err)
+	return out
+}
+
+// queue admits to the named session without an owner.
+func queue(t tester, s store.Store, name string) submission.Submission {
+	t.Helper()
+	return admit(t, s, admission(name)).Submission
+}
+
+// start admits to the idle named session and takes its lane.
+func start(t tester, s store.Store, name, owner string) *holder {
+	t.Helper()
+	a := admission(name)
+	a.Owner = owner
+	out := admit(t, s, a)
+	if out.Lease == nil {
+		t.Fatalf("the admission did not take the lane")
+	}
+	return hold(s, *out.Lease)
+}
+
+func claim(t tester, s store.Store, owner string, limit int) []submission.Lease {
+	t.Helper()
+	leases, err := s.Claim(ctx(t), owner, limit)
+	ok(t, err)
+	return leases
+}
+
+// claimOne claims the only ready lane.
+func claimOne(t tester, s store.Store, owner string) *holder {
+	t.Helper()
+	leases := claim(t, s, owner, 10)
+	if len(leases) != 1 {
+		t.Fatalf("claimed %d lanes, want 1", len(leases))
+	}
+	return hold(s, leases[0])
+}
+
+func takeOver(t tester, s store.Store, owner string, dead ...string) []submission.Lease {
+	t.Helper()
+	leases, err := s.TakeOver(ctx(t), owner, dead, 100)
+	ok(t, err)
+	return leases
+}
+
+func get(t tester, s store.Store, id string) submission.Submission {
+	t.Helper()
+	sub, err := s.GetSubmission(ctx(t), session.DefaultTenant, id)
+	ok(t, err)
+	return sub
+}
+
+func find(t tester, s store.Store, name string) session.Session {
+	t.Helper()
+	found, err := s.FindSession(ctx(t), key(name))
+	ok(t, err)
+	return found
+}
+
+const leaseTTL = 15 * time.Second
+
+// live registers a replica.
+func live(t tester, s store.Store) string {
+	t.Helper()
+	id := ident.New()
+	_, err := s.RegisterReplica(ctx(t), replica.Replica{ID: id}, leaseTTL)
+	ok(t, err)
+	return id
+}
+
+// holder is an owner's view of the lane that it holds.
+type holder struct {
+	s     store.Store
+	lease submission.Lease
+}
+
+func hold(s store.Store, l submission.Lease) *holder { return &holder{s: s, lease: l} }
+
+func (h *holder) session() string { return h.lease.Fence.SessionID }
+
+// step is a commit of n entries and as many events, at least one, on top of the heads that the holder knows.
+func (h *holder) step(n int) submission.Commit {
+	c := submission.Commit{
+		Fence: h.lease.Fence, SubmissionSeq: h.lease.Submission.Seq, EntryHead: h.lease.EntryHead, EventHead: h.lease.EventHead,
+	}
+	for i := range n {
+		seq := h.lease.EntryHead + int64(i) + 1
+		c.Entries = append(c.Entries, session.Entry{
+			Seq: seq, SubmissionID: h.lease.Submission.ID, Kind: session.Assistant, Message: message(model.Assistant, fmt.Sprint("entry ", seq)),
+			CreatedAt: someTime,
+		})
+	}
+	for i := range max(n, 1) {
+		c.Events = append(c.Events, event.Event{
+			Seq: h.lease.EventHead + int64(i) + 1, Time: someTime, SubmissionID: h.lease.Submission.ID, Turn: 1, Type: event.Text,
+			Text: fmt.Sprint("epoch ", h.lease.Fence.Epoch),
+		})
+	}
+	return c
+}
+
+// someTime is a time that every database keeps as it is.
+var someTime = time.Date(2026, 2, 3, 4, 5, 6, 789000, time.UTC)
+
+// end is a step that settles.
+func (h *holder) end(continues bool) submission.Commit {
+	c := h.step(1)
+	c.Settle = &submission.Settlement{Outcome: submission.Completed, ResultEntry: c.Entries[0].Seq, Continue: continues}
+	return c
+}
+
+// commit commits and moves the holder's heads.
+func (h *holder) commit(t tester, c submission.Commit) submission.Committed {
+	t.Helper()
+	out, err := h.s.Commit(ctx(t), c)
+	ok(t, err)
+	h.lease.EntryHead += int64(len(c.Entries))
+	h.lease.EventHead += int64(len(c.Events))
+	return out
+}
+
+// contents is all that a store tells of a session.
+type contents struct {
+	Session     session.Session
+	Submissions []submission.Submission
+	Entries     []session.Entry
+	Events      []event.Event
+	Calls       []call.Call
+	Owner       string
+}
+
+func read(t tester, s store.Store, id string) (c contents) {
+	t.Helper()
+	var err error
+	c.Session, err = s.GetSession(ctx(t), session.DefaultTenant, id)
+	ok(t, err)
+	c.Submissions, err = s.ListSubmissions(ctx(t), id, 0, 1000)
+	ok(t, err)
+	c.Entries, err = s.Entries(ctx(t), id, 0, 1000)
+	ok(t, err)
+	c.Events, err = s.Events(ctx(t), id, 0, 1000)
+	ok(t, err)
+	for _, sub := range c.Submissions {
+		for turn := range 4 {
+			calls, err := s.TurnCalls(ctx(t), id, sub.Seq, turn)
+			ok(t, err)
+			c.Calls = append(c.Calls, calls...)
+		}
+	}
+	owner, _, err := s.OwnerOf(ctx(t), id)
+	ok(t, err)
+	c.Owner = owner.ID
+	return c
+}
+
+// consistent checks what must hold of every session at every time.
+func consistent(t tester, s store.Store, id string) contents {
+	t.Helper()
+	c := read(t, s, id)
+	pending, running := 0, 0
+	for i, sub := range c.Submissions { // newest first
+		if want := int64(len(c.Submissions) - i); sub.Seq != want {
+			t.Errorf("submission %d has seq %d", want, sub.Seq)
+		}
+		if sub.Status != submission.SettledStatus {
+			pending++
+		}
+		if sub.Status == submission.Running {
+			running++
+			for _, older := range c.Submissions[i+1:] {
+				if older.Status != submission.SettledStatus {
+					t.Errorf("submission %d runs before %d has settled", sub.Seq, older.Seq)
+				}
+			}
+		}
+	}
+	if c.Session.Pending != pending {
+		t.Errorf("the session counts %d pending submissions and has %d", c.Session.Pending, pending)
+	}
+	if running > 1 {
+		t.Errorf("%d submissions run at once", running)
+	}
+	for i, e := range c.Entries {
+		if e.Seq != int64(i)+1 {
+			t.Errorf("entry %d has seq %d", i+1, e.Seq)
+		}
+	}
+	for i, e := range c.Events {
+		if e.Seq != int64(i)+1 {
+			t.Errorf("event %d has seq %d", i+1, e.Seq)
+		}
+	}
+	if c.Session.EntryHead != int64(len(c.Entries)) || c.Session.EventHead != int64(len(c.Events)) {
+		t.Errorf("heads are %d and %d, of %d entries and %d events", c.Session.EntryHead, c.Session.EventHead, len(c.Entries), len(c.Events))
+	}
+	return c
+}
+
+func newCall(h *holder, turn, index int) call.Call {
+	return call.Call{
+		ID: ident.New(), SessionID: h.session(), SubmissionSeq: h.lease.Submission.Seq, Turn: turn, Index: index, EntrySeq: h.lease.EntryHead + 1,
+		ProviderID: "provider", Tool: "bash", ArgsHash: []byte("args"), CreatedAt: someTime,
+	}
+}
+
+// twice runs f with both handles of the database.
+func twice(t *testing.T, db DB, f func(t *testing.T, s store.Store)) {
+	for name, s := range map[string]store.Store{"first": db.Store, "second": db.Second} {
+		t.Run(name, func(t *testing.T) { f(t, s) })
+	}
+}
