@@ -1,0 +1,148 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// Claiming is two statements in one pipelined transaction, never one: the first re-checks a lane on its newest version when it
+// had to follow it there, while a sub-select in the same statement would still look at submissions as they were before. The
+// second statement has a snapshot of its own, taken when the lanes are already locked.
+
+const claimLanesSQL = `
+WITH c AS (SELECT session_id FROM lanes WHERE state = 1 AND ready_at <= clock_timestamp() + $4::bigint * interval '1 microsecond'
+  ORDER BY ready_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
+
+// takeLanesSQL finds the dead by their expired rows, which stay until they own nothing: no scan of all running lanes.
+const takeLanesSQL = `
+WITH d AS (SELECT replica_id FROM replicas WHERE expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'
+    UNION SELECT unnest($4::uuid[])),
+c AS (SELECT l.session_id FROM lanes l WHERE l.state = 2 AND l.owner IN (SELECT replica_id FROM d) AND l.owner <> $1::uuid
+  LIMIT $3 FOR UPDATE OF l SKIP LOCKED)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
+
+// headsSQL starts, or goes on with, the submission at the head of lanes l: the half-done one, else the oldest. Both are looked
+// up in indexes that hold unsettled submissions only, whatever the length of the history.
+const headsSQL = `
+UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
+  started_at = COALESCE(s.started_at, c.now),
+  deadline = CASE WHEN s.started_at IS NULL AND s.timeout_us > 0 THEN c.now + s.timeout_us * interval '1 microsecond' ELSE s.deadline END
+FROM (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now) c,
+  lanes l JOIN sessions k ON k.session_id = l.session_id {join}
+WHERE s.session_id = l.session_id AND l.state = 2 AND {lanes}
+  AND s.seq = COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = l.session_id AND q.status = 1),
+    (SELECT min(q.seq) FROM submissions q WHERE q.session_id = l.session_id AND q.status = 0))
+RETURNING ` + submissionColumns + `, l.ready_at, l.epoch, l.entry_head, l.event_head, k.executor`
+
+// headsOf is headsSQL for the lanes of a condition, whose parameters start at $3.
+func headsOf(lanes, join string) string {
+	return strings.NewReplacer("{lanes}", lanes, "{join}", join).Replace(headsSQL)
+}
+
+// Claim implements submission.Store.
+func (s *Store) Claim(ctx context.Context, owner string, limit int) ([]submission.Lease, error) {
+	claimID := uuid.NewString()
+	leases, err := s.take(ctx, 0, owner, claimID, claimLanesSQL, owner, claimID, limit, s.offset())
+	return leases, wrap("claim", err)
+}
+
+// TakeOver implements submission.Store.
+func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]submission.Lease, error) {
+	claimID := uuid.NewString()
+	dead = validIDs(dead)
+	leases, err := s.take(ctx, 1, owner, claimID, takeLanesSQL, owner, claimID, limit, dead, s.offset())
+	return leases, wrap("take over", err)
+}
+
+var claimHeadsSQL = headsOf("l.owner = $3::uuid AND l.claim_id = $4::uuid", "")
+
+// take runs the statement that takes lanes under claimID and reads what it got; charge is what that costs each submission.
+func (s *Store) take(
+	ctx context.Context, charge int, owner, claimID, lanes string, args ...any,
+) (leases []submission.Lease, err error) {
+	err = s.retry(ctx, func(ctx context.Context, again bool) error {
+		charge := charge
+		batch := &pgx.Batch{}
+		if again {
+			// If the lanes were taken although the answer was lost, that was with their submissions charged.
+			var done bool
+			if err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2)`,
+				owner, claimID).Scan(&done); err != nil {
+				return err
+			}
+			if done {
+				charge = 0
+			} else {
+				batch.Queue(lanes, args...)
+			}
+		} else {
+			batch.Queue(lanes, args...)
+		}
+		leases = nil
+		batch.Queue(claimHeadsSQL, charge, s.offset(), owner, claimID).Query(collectLeases(&leases))
+		return s.pool.SendBatch(ctx, batch).Close()
+	})
+	return leases, err
+}
+
+// collectLeases scans what headsSQL returns, lanes that waited longest first.
+func collectLeases(leases *[]submission.Lease) func(pgx.Rows) error {
+	type waiting struct {
+		submission.Lease
+		since time.Time
+	}
+	return func(rows pgx.Rows) error {
+		var all []waiting
+		for rows.Next() {
+			var row submissionRow
+			var w waiting
+			err := rows.Scan(row.targets(&w.since, &w.Fence.Epoch, &w.EntryHead, &w.EventHead, &w.Executor)...)
+			if err == nil {
+				w.Submission, err = row.submission()
+			}
+			if err != nil {
+				return err
+			}
+			w.Fence.SessionID = w.Submission.SessionID
+			all = append(all, w)
+		}
+		slices.SortFunc(all, func(a, b waiting) int { return a.since.Compare(b.since) })
+		for _, w := range all {
+			*leases = append(*leases, w.Lease)
+		}
+		return rows.Err()
+	}
+}
+
+// Release implements submission.Store. The lane keeps its ready_at, so that work which had begun is the first to be claimed.
+func (s *Store) Release(ctx context.Context, f submission.Fence) error {
+	if !isID(f.SessionID) {
+		return submission.ErrFenced
+	}
+	err := s.retry(ctx, func(ctx context.Context, again bool) error {
+		tag, err := s.pool.Exec(ctx, `UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL
+			WHERE session_id = $1 AND epoch = $2 AND state = 2`, f.SessionID, f.Epoch)
+		if err != nil || tag.RowsAffected() > 0 {
+			return err
+		}
+		if again {
+			// Nobody but the owner of this epoch can have handed the lane back.
+			var done bool
+			err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM lanes WHERE session_id = $1 AND epoch = $2 AND state = 1)`,
+				f.SessionID, f.Epoch).Scan(&done)
+			if err != nil || done {
+				return err
+			}
+		}
+		return submission.ErrFenced
+	})
+	return wrap("release", err)
+}

@@ -1,0 +1,199 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// commitColumns collects commits as the arrays that the statement's parts unnest.
+type commitColumns struct {
+	lanes   laneColumns
+	entries entryColumns
+	calls   callColumns
+	changes changeColumns
+	forget  bool
+	bind    bool
+}
+
+type laneColumns struct {
+	ords                                 []int32
+	sessions                             []string
+	epochs, seqs, entryHeads, eventHeads []int64
+	entries, events                      []int32
+	segments                             [][]byte
+	executors                            []string
+	forgets, progresses                  []bool
+	phases, turns                        []int32
+	inputEntries                         []int64
+	usages                               []*string
+	settles, continues                   []bool
+	outcomes, reasons, messages, models  []string
+	resultEntries                        []int64
+	digests                              [][]byte
+}
+
+type entryColumns struct {
+	ords, ns    []int32
+	submissions []*string
+	kinds       []string
+	bodies      [][]byte
+	createdAt   []*time.Time
+}
+
+type callColumns struct {
+	ords                            []int32
+	ids                             []string
+	seqs                            []int64
+	turns, indexes                  []int32
+	entrySeqs                       []int64
+	providerIDs, tools              []string
+	safeties                        []int16
+	hashes                          [][]byte
+	executors                       []string
+	dispatches                      []int32
+	states                          []int16
+	replies                         [][]byte
+	createdAt, dispatchedAt, doneAt []*time.Time
+}
+
+type changeColumns struct {
+	ords       []int32
+	ids        []string
+	executors  []string
+	dispatches []int32
+	states     []*int16
+	replies    [][]byte
+}
+
+// add appends the commit with the ordinal i.
+func (cols *commitColumns) add(i int, c *commit) {
+	ord := int32(i)
+	cols.lanes.add(ord, c)
+	for n, e := range c.Entries {
+		t := &cols.entries
+		t.ords, t.ns, t.submissions = append(t.ords, ord), append(t.ns, int32(n+1)), append(t.submissions, optional(e.SubmissionID))
+		t.kinds, t.bodies = append(t.kinds, string(e.Kind)), append(t.bodies, c.bodies[n])
+		t.createdAt = append(t.createdAt, moment(e.CreatedAt))
+	}
+	for n := range c.Calls {
+		cols.calls.add(ord, c.SubmissionSeq, &c.Calls[n])
+	}
+	for _, d := range c.changes {
+		t := &cols.changes
+		t.ords, t.ids = append(t.ords, ord), append(t.ids, d.callID)
+		t.executors, t.dispatches = append(t.executors, d.executor), append(t.dispatches, int32(d.dispatch))
+		t.states, t.replies = append(t.states, d.state), append(t.replies, d.reply)
+	}
+	cols.forget = cols.forget || c.ForgetReplies
+	cols.bind = cols.bind || c.Executor != ""
+}
+
+func (t *laneColumns) add(ord int32, c *commit) {
+	progress, settle := value(c.Progress), value(c.Settle)
+	t.ords, t.sessions = append(t.ords, ord), append(t.sessions, c.Fence.SessionID)
+	t.epochs, t.seqs = append(t.epochs, c.Fence.Epoch), append(t.seqs, c.SubmissionSeq)
+	t.entryHeads, t.eventHeads = append(t.entryHeads, c.EntryHead), append(t.eventHeads, c.EventHead)
+	t.entries, t.events = append(t.entries, int32(len(c.Entries))), append(t.events, int32(len(c.Events)))
+	t.segments, t.executors = append(t.segments, c.segment), append(t.executors, c.Executor)
+	t.forgets, t.progresses = append(t.forgets, c.ForgetReplies), append(t.progresses, c.Progress != nil)
+	t.phases, t.turns = append(t.phases, int32(progress.Phase)), append(t.turns, int32(progress.Turn))
+	t.inputEntries, t.usages = append(t.inputEntries, progress.InputEntry), append(t.usages, c.usage)
+	t.settles, t.continues = append(t.settles, c.Settle != nil), append(t.continues, settle.Continue)
+	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, settle.Reason)
+	t.messages, t.models = append(t.messages, settle.Message), append(t.models, settle.Model)
+	t.resultEntries, t.digests = append(t.resultEntries, settle.ResultEntry), append(t.digests, c.digest)
+}
+
+func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
+	if c.SubmissionSeq != 0 {
+		seq = c.SubmissionSeq
+	}
+	t.ords, t.ids, t.seqs = append(t.ords, ord), append(t.ids, c.ID), append(t.seqs, seq)
+	t.turns, t.indexes = append(t.turns, int32(c.Turn)), append(t.indexes, int32(c.Index))
+	t.entrySeqs, t.providerIDs = append(t.entrySeqs, c.EntrySeq), append(t.providerIDs, c.ProviderID)
+	t.tools, t.safeties, t.hashes = append(t.tools, c.Tool), append(t.safeties, int16(c.Safety)), append(t.hashes, c.ArgsHash)
+	t.executors, t.dispatches = append(t.executors, c.Executor), append(t.dispatches, int32(c.Dispatch))
+	t.states, t.replies = append(t.states, int16(c.State)), append(t.replies, c.Reply)
+	t.createdAt, t.dispatchedAt = append(t.createdAt, moment(c.CreatedAt)), append(t.dispatchedAt, moment(c.DispatchedAt))
+	t.doneAt = append(t.doneAt, moment(c.DoneAt))
+}
+
+func (cols *commitColumns) parts() parts {
+	return parts{
+		entries: len(cols.entries.ords) > 0, calls: len(cols.calls.ords) > 0, changes: len(cols.changes.ords) > 0,
+		forget: cols.forget, bind: cols.bind,
+	}
+}
+
+// args are the arguments of the statement for parts, with the offset of the clock.
+func (cols *commitColumns) args(offset int64) []any {
+	l, e, c, d, p := &cols.lanes, &cols.entries, &cols.calls, &cols.changes, cols.parts()
+	args := []any{
+		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
+		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
+		l.resultEntries, l.digests, offset,
+	}
+	if p.entries {
+		args = append(args, e.ords, e.ns, e.submissions, e.kinds, e.bodies, e.createdAt)
+	}
+	if p.calls {
+		args = append(args, c.ords, c.ids, c.seqs, c.turns, c.indexes, c.entrySeqs, c.providerIDs, c.tools, c.safeties, c.hashes,
+			c.executors, c.dispatches, c.states, c.replies, c.createdAt, c.dispatchedAt, c.doneAt)
+	}
+	if p.changes {
+		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies)
+	}
+	return args
+}
+
+// change is what a commit does to a call that exists: a dispatch, an outcome or both.
+type change struct {
+	callID   string
+	executor string
+	dispatch int
+	state    *int16 // nil: not an outcome
+	reply    []byte
+}
+
+// mergeCalls leaves one item per call, since a statement can change a row only once: what happens to a new call in the same
+// commit becomes part of its record. The first outcome of a call counts.
+func mergeCalls(c submission.Commit) (calls []call.Call, changes []change) {
+	calls = append(calls, c.Calls...)
+	created, changed := make(map[string]*call.Call, len(calls)), map[string]int{}
+	for i := range calls {
+		created[calls[i].ID] = &calls[i]
+	}
+	existing := func(id string) *change {
+		at, ok := changed[id]
+		if !ok {
+			at = len(changes)
+			changed[id], changes = at, append(changes, change{callID: id})
+		}
+		return &changes[at]
+	}
+	for _, d := range c.Dispatches {
+		if n := created[d.CallID]; n != nil {
+			if n.State == call.Pending || (n.State == call.Dispatched && n.Dispatch < d.Dispatch) {
+				n.State, n.Executor, n.Dispatch = call.Dispatched, d.Executor, d.Dispatch
+			}
+		} else if e := existing(d.CallID); e.dispatch < d.Dispatch {
+			e.executor, e.dispatch = d.Executor, d.Dispatch
+		}
+	}
+	for _, o := range c.Outcomes {
+		if c.ForgetReplies {
+			o.Reply = nil
+		}
+		if n := created[o.CallID]; n != nil {
+			if !n.State.Terminal() {
+				n.State, n.Reply = o.State, o.Reply
+			}
+		} else if e := existing(o.CallID); e.state == nil {
+			state := int16(o.State)
+			e.state, e.reply = &state, o.Reply
+		}
+	}
+	return calls, changes
+}

@@ -1,0 +1,67 @@
+package postgres_test
+
+import (
+	"context"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/services/control/store/postgres"
+	"github.com/pawl-dev/pawl/services/control/store/storetest"
+)
+
+// migrated is a database that has this version's tables.
+var migrated = pgtest.Template{Key: "control store " + postgres.Format, Prepare: func(ctx context.Context, url string) error {
+	s, err := postgres.Open(ctx, url, postgres.Options{})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}}
+
+// with is the url with one more option.
+func with(t testing.TB, address, name, value string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set(name, value)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func open(t testing.TB, address string, opts postgres.Options) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), address, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// opener gives each test a database of its own with two stores, as two replicas have them, on a clock that tests move.
+func opener(mode string) func(t *testing.T) storetest.DB {
+	return func(t *testing.T) storetest.DB {
+		address := with(t, migrated.URL(t), "default_query_exec_mode", mode)
+		var skipped atomic.Int64
+		opts := postgres.Options{ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) }}
+		return storetest.DB{
+			Store: open(t, address, opts), Second: open(t, address, opts),
+			Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+		}
+	}
+}
+
+func TestContract(t *testing.T) { storetest.Run(t, opener("cache_statement")) }
+
+// TestContractOnSimpleProtocol is how poolers without prepared statements are used.
+func TestContractOnSimpleProtocol(t *testing.T) { storetest.Run(t, opener("simple_protocol")) }

@@ -1,0 +1,31 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/store"
+)
+
+// PutDefinition implements store.Definitions.
+func (s *Store) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
+	return wrap("put definition", s.retry(ctx, func(ctx context.Context, _ bool) error {
+		_, err := s.pool.Exec(ctx, `INSERT INTO definitions (digest, name, body) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING`,
+			digest, name, body)
+		return err
+	}))
+}
+
+// GetDefinition implements store.Definitions.
+func (s *Store) GetDefinition(ctx context.Context, digest string) (body []byte, err error) {
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		err := s.pool.QueryRow(ctx, `SELECT body FROM definitions WHERE digest = $1`, digest).Scan(&body)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return store.ErrDefinitionNotFound
+		}
+		return err
+	})
+	return body, wrap("get definition", err)
+}

@@ -1,0 +1,78 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/event"
+)
+
+// encodeEvents packs events to a segment's body.
+func encodeEvents(events []event.Event) []byte {
+	b, err := json.Marshal(events)
+	if err != nil {
+		// An event is plain data; only a time beyond the year 9999 could do this.
+		panic(fmt.Sprintf("an event cannot be marshalled: %v", err))
+	}
+	return b
+}
+
+// eventsSQL starts with the segment that holds the seq after the cursor, and ends where limit must be reached, seqs being dense.
+const eventsSQL = `
+SELECT first_seq, body FROM segments WHERE session_id = $1 AND last_seq > $2 AND first_seq <= $3
+  AND first_seq >= COALESCE((SELECT max(first_seq) FROM segments WHERE session_id = $1 AND first_seq <= $2 + 1), 0)
+ORDER BY first_seq`
+
+// Events implements event.Store.
+func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit int) (events []event.Event, err error) {
+	if !isID(sessionID) || limit <= 0 {
+		return nil, nil
+	}
+	after = max(after, 0)
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		events = make([]event.Event, 0, min(limit, 256))
+		rows, err := s.pool.Query(ctx, eventsSQL, sessionID, after, after+int64(limit))
+		if err != nil {
+			return err
+		}
+		var first int64
+		var body []byte
+		_, err = pgx.ForEachRow(rows, []any{&first, &body}, func() error {
+			var segment []event.Event
+			if err := json.Unmarshal(body, &segment); err != nil {
+				return fmt.Errorf("segment %d: %w", first, err)
+			}
+			for i, e := range segment {
+				if e.Seq = first + int64(i); e.Seq > after && len(events) < limit {
+					events = append(events, e)
+				}
+			}
+			return nil
+		})
+		return err
+	})
+	return events, wrap("read events", err)
+}
+
+// EventHeads implements event.Store.
+func (s *Store) EventHeads(ctx context.Context, sessionIDs []string) (heads map[string]int64, err error) {
+	ids := validIDs(sessionIDs)
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		heads = make(map[string]int64, len(ids))
+		rows, err := s.pool.Query(ctx, `SELECT session_id, event_head FROM lanes WHERE session_id = ANY($1::uuid[])`, ids)
+		if err != nil {
+			return err
+		}
+		var id string
+		var head int64
+		_, err = pgx.ForEachRow(rows, []any{&id, &head}, func() error {
+			heads[id] = head
+			return nil
+		})
+		return err
+	})
+	return heads, wrap("read event heads", err)
+}

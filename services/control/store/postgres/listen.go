@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	// pingEvery finds a connection that died without a word.
+	pingEvery   = 5 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// Listen implements store.Notifier. It needs a connection to the server itself, not to a pooler that shares sessions.
+func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
+	pause := exponential()
+	for connected := false; ; {
+		err := s.listen(ctx, func() {
+			pause.Reset()
+			if connected {
+				f(nil) // what was sent meanwhile is lost
+			}
+			connected = true
+		}, f)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.opts.Log.Warn("listening for hints was interrupted", "error", oneLine(err, s.pool.Config().ConnConfig.Password))
+		if err := sleep(ctx, pause); err != nil {
+			return nil
+		}
+	}
+}
+
+// sleep waits for the next try.
+func sleep(ctx context.Context, b backoff.BackOff) error {
+	timer := time.NewTimer(b.NextBackOff())
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// listen hears hints on one connection until it breaks.
+func (s *Store) listen(ctx context.Context, connected func(), f func([]string)) error {
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+		return err
+	}
+	connected()
+	for {
+		if err := s.hear(ctx, conn, f); err != nil {
+			return err
+		}
+	}
+}
+
+// hear waits for one hint, or pings when none comes.
+func (s *Store) hear(ctx context.Context, conn *pgx.Conn, f func([]string)) error {
+	quiet, cancel := context.WithTimeout(ctx, pingEvery)
+	defer cancel()
+	note, err := conn.WaitForNotification(quiet)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		return conn.Ping(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if ids := strings.Fields(note.Payload); len(ids) > 1 && ids[0] != s.notes.sender {
+		f(ids[1:])
+	}
+	return nil
+}

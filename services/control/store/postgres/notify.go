@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// channel carries payloads of the form "sender id id id".
+	channel = "pawl"
+	// maxPayload keeps a payload below Postgres' limit of 8,000 bytes.
+	maxPayload = 7500
+	// coalesce is how long hints are collected. Sent with every transaction they would cost four fifths of the commits.
+	coalesce = 10 * time.Millisecond
+	// maxNotes bounds the hints that wait while the database is away.
+	maxNotes = 10_000
+)
+
+// notes are the hints that wait to be sent.
+type notes struct {
+	sender string
+	filled chan struct{} // has an item when there may be something to send
+
+	mu      sync.Mutex // guards pending
+	pending map[string]struct{}
+}
+
+func newNotes() *notes {
+	return &notes{sender: uuid.NewString(), filled: make(chan struct{}, 1), pending: map[string]struct{}{}}
+}
+
+// Notify implements store.Notifier.
+func (s *Store) Notify(sessionIDs ...string) {
+	n := s.notes
+	n.mu.Lock()
+	for _, id := range sessionIDs {
+		if len(n.pending) < maxNotes {
+			n.pending[id] = struct{}{}
+		}
+	}
+	n.mu.Unlock()
+	select {
+	case n.filled <- struct{}{}:
+	default:
+	}
+}
+
+// take removes all hints, packed.
+func (n *notes) take() []string {
+	n.mu.Lock()
+	pending := n.pending
+	n.pending = map[string]struct{}{}
+	n.mu.Unlock()
+	var payloads []string
+	var b strings.Builder
+	for id := range pending {
+		if b.Len() > 0 && b.Len()+1+len(id) > maxPayload {
+			payloads = append(payloads, b.String())
+			b.Reset()
+		}
+		if b.Len() == 0 {
+			b.WriteString(n.sender)
+		}
+		b.WriteString(" " + id)
+	}
+	if b.Len() > 0 {
+		payloads = append(payloads, b.String())
+	}
+	return payloads
+}
+
+// sendNotes sends hints off the path of those who give them, until ctx ends. Hints that cannot be sent are dropped: whoever
+// waits for one polls too.
+func (s *Store) sendNotes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.notes.filled:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(coalesce):
+		}
+		payloads := s.notes.take()
+		if len(payloads) == 0 {
+			continue
+		}
+		if _, err := s.pool.Exec(ctx, `SELECT pg_notify('`+channel+`', p) FROM unnest($1::text[]) AS p`, payloads); err != nil && ctx.Err() == nil {
+			s.opts.Log.Debug("hints to other replicas were lost", "error", err)
+		}
+	}
+}

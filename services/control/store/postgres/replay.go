@@ -1,0 +1,89 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// replay answers an admission that was accepted before: by an earlier call with the same idempotency key, or by this very call
+// when the answer was lost. false means that it is new.
+func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err error) {
+	a := &o.in
+	if o.again || a.tries > 0 {
+		sub, hash, err := s.submission(ctx, `s.submission_id = $1`, a.ID)
+		if err == nil && o.again && sub.hasKey(a) {
+			o.out, err = s.lostAnswer(ctx, a, sub)
+			return true, err
+		}
+		if err == nil {
+			o.out, o.err = replayed(a, sub, hash)
+			return true, nil
+		}
+		if !errors.Is(err, submission.ErrNotFound) {
+			return false, err
+		}
+	}
+	if a.IdempotencyKey == "" {
+		return false, nil
+	}
+	sub, hash, err := s.submission(ctx, `s.session_id = (SELECT session_id FROM sessions WHERE tenant = $1 AND agent = $2 AND instance = $3 AND name = $4)
+		AND s.idem_key = $5`, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name, a.IdempotencyKey)
+	if err == nil {
+		o.out, o.err = replayed(a, sub, hash)
+		return true, nil
+	}
+	if !errors.Is(err, submission.ErrNotFound) {
+		return false, err
+	}
+	return s.receipt(ctx, o)
+}
+
+// receipt answers from the receipt of a submission whose row is gone with its session. An expired one makes way.
+func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err error) {
+	a := &o.in
+	if _, err := s.pool.Exec(ctx, `DELETE FROM receipts WHERE scope = $1 AND idem_key = $2 AND expires <= clock_timestamp() + $3::bigint * interval '1 microsecond'`,
+		a.scope, a.IdempotencyKey, s.offset()); err != nil {
+		return false, err
+	}
+	sub := stored{Submission: submission.Submission{Key: a.Key, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus}}
+	var hash []byte
+	err = s.pool.QueryRow(ctx, `SELECT submission_id, hash FROM receipts WHERE scope = $1 AND idem_key = $2`, a.scope, a.IdempotencyKey).
+		Scan(&sub.ID, &hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	o.out, o.err = replayed(a, sub, hash)
+	return true, nil
+}
+
+// replayed is the answer to a repeated admission.
+func replayed(a *admission, sub stored, hash []byte) (submission.Admitted, error) {
+	if sub.Key != a.Key || !bytes.Equal(hash, a.InputHash) {
+		return submission.Admitted{}, submission.ErrIdempotencyConflict
+	}
+	return submission.Admitted{Submission: sub.Submission, Replayed: true, EventHead: sub.eventBase}, nil
+}
+
+// lostAnswer is the answer to an admission that was committed although the connection failed.
+func (s *Store) lostAnswer(ctx context.Context, a *admission, sub stored) (submission.Admitted, error) {
+	out := submission.Admitted{Submission: sub.Submission, EventHead: sub.eventBase}
+	lease := submission.Lease{Submission: sub.Submission, Fence: submission.Fence{SessionID: sub.SessionID}}
+	err := s.pool.QueryRow(ctx, `SELECT l.epoch, l.entry_head, l.event_head, k.executor FROM lanes l JOIN sessions k USING (session_id)
+		WHERE l.session_id = $1 AND l.state = 2 AND l.claim_id = $2`, sub.SessionID, a.claimID).
+		Scan(&lease.Fence.Epoch, &lease.EntryHead, &lease.EventHead, &lease.Executor)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return out, nil
+	}
+	if err == nil {
+		out.Lease = &lease
+	}
+	return out, err
+}

@@ -1,0 +1,91 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// ErrUnavailable says that the database did not answer for as long as operations are retried.
+var ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again later")
+
+// transientCodes are the SQLSTATEs after which the same operation may succeed.
+var transientCodes = map[string]bool{
+	"40001": true, // serialization failure
+	"40P01": true, // deadlock
+	"25006": true, // read only: a standby that is about to be promoted, or a primary that was replaced
+	"53300": true, // too many connections
+	"57P01": true, // terminated by an administrator
+	"57P02": true, // crash of another backend
+	"57P03": true, // starting up or shutting down
+	"26000": true, // the prepared statement is gone; pgx prepares it anew
+	"0A000": true, // the cached plan's result has changed with a migration; pgx prepares it anew
+}
+
+// transient reports whether err is a matter of the connection or of concurrency, not of what was asked.
+func transient(err error) bool {
+	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
+		return transientCodes[pg.Code] || strings.HasPrefix(pg.Code, "08")
+	}
+	if errors.Is(err, context.Canceled) {
+		return false
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &connect) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// uncertain reports whether the statement that failed with err may have been committed nevertheless.
+func uncertain(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	connect := (*pgconn.ConnectError)(nil)
+	if errors.As(err, &connect) || pgconn.SafeToRetry(err) {
+		return false
+	}
+	// An error that the server reports means that it has not committed, unless it ended while it did.
+	return !errors.As(err, &pg) || pg.Code[:3] == "57P" || pg.Code[:2] == "08"
+}
+
+// isViolation reports whether a unique constraint refused the statement.
+func isViolation(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
+func exponential() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 10 * time.Millisecond
+	b.MaxInterval = 500 * time.Millisecond
+	return b
+}
+
+// retry calls f until it succeeds, fails for good or Options.RetryFor has passed. f is told whether an earlier call may have
+// been committed; it must be harmless to repeat.
+func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again bool) error) error {
+	again := false
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := f(ctx, again)
+		if err == nil || ctx.Err() != nil || !transient(err) {
+			if err != nil {
+				err = backoff.Permanent(err)
+			}
+			return struct{}{}, err
+		}
+		again = again || uncertain(err)
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(s.opts.RetryFor), backoff.WithBackOff(exponential()))
+	if ctx.Err() == nil && err != nil && transient(err) {
+		return fmt.Errorf("%w (%s)", ErrUnavailable, oneLine(err, s.pool.Config().ConnConfig.Password))
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+// Package postgres keeps control's state in PostgreSQL, for any number of replicas.
+//
+//	Admit, Commit ──▶ group ──▶ one statement for many operations ──▶ an answer for each
+//	Claim, TakeOver, RequestAbort ──▶ two pipelined statements: lock the lane, then look on a new snapshot
+//
+// Every write about a session is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and lock at
+// once: who does not get the row back writes nothing. Sessions' lanes are the only rows that statements wait for.
+//
+// Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer, and is;
+// the database's clock decides leases; a notification is never part of a transaction that writes.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pawl-dev/pawl/services/control/store"
+)
+
+// Options of a Store. The zero value is right.
+type Options struct {
+	// Log hears of lost connections; nil is slog's default.
+	Log *slog.Logger
+	// ConnectTimeout bounds Open's wait for the database; 0 is 10 s.
+	ConnectTimeout time.Duration
+	// RetryFor bounds how long an operation is tried again while the database is away; 0 is 10 s.
+	RetryFor time.Duration
+	// ClockOffset is added to the database's clock where leases are decided. For tests.
+	ClockOffset func() time.Duration
+}
+
+func (o *Options) defaults() {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = 10 * time.Second
+	}
+	if o.RetryFor == 0 {
+		o.RetryFor = 10 * time.Second
+	}
+	if o.ClockOffset == nil {
+		o.ClockOffset = func() time.Duration { return 0 }
+	}
+}
+
+// Store is a PostgreSQL database.
+type Store struct {
+	pool    *pgxpool.Pool
+	opts    Options
+	admits  *group[admission, admitted]
+	commits *group[commit, committed]
+	notes   *notes
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to the database at url (postgres://user:password@host:port/database?options), brings its tables to this
+// version's format and starts the store's own work. It fails within Options.ConnectTimeout when the database does not answer,
+// and at once when it has a newer format. The url may set pool_max_conns, and default_query_exec_mode=simple_protocol or exec
+// for poolers that cannot prepare statements.
+func Open(ctx context.Context, url string, opts Options) (*Store, error) {
+	opts.defaults()
+	pool, err := connect(ctx, url, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, pool); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("database format: %w", err)
+	}
+	background, cancel := context.WithCancel(context.Background())
+	s := &Store{pool: pool, opts: opts, cancel: cancel, notes: newNotes()}
+	s.admits = newGroup(s.flushAdmissions)
+	s.commits = newGroup(s.flushCommits)
+	s.wg.Go(func() { s.admits.run(background, s.retry) })
+	s.wg.Go(func() { s.commits.run(background, s.retry) })
+	s.wg.Go(func() { s.sendNotes(background) })
+	return s, nil
+}
+
+// Close ends all work and waits for it. Operations that wait fail; those under way are finished.
+func (s *Store) Close() error {
+	s.admits.close()
+	s.commits.close()
+	s.cancel()
+	s.wg.Wait()
+	s.pool.Close()
+	return nil
+}
+
+var errClosed = errors.New("the store is closed")

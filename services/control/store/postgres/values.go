@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// newID is a UUIDv7.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// isID reports whether s can be an id at all; what cannot is not found, not an error of the database.
+func isID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
+
+// optional is s for a column that has NULL instead of "".
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// moment is t for a column that has NULL instead of the zero time.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// value is *p, zero for NULL.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+func texts(n int) []string { return make([]string, n) }
+
+// offset is what is added to the database's clock, in microseconds: 0, but for tests.
+func (s *Store) offset() int64 { return micros(s.opts.ClockOffset()) }
+
+func micros(d time.Duration) int64 { return d.Microseconds() }
+
+// validIDs is those of ids that can be ids.
+func validIDs(ids []string) []string {
+	valid := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if isID(id) {
+			valid = append(valid, id)
+		}
+	}
+	return valid
+}
