@@ -1,6 +1,10 @@
 package tool
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // maxMessage bounds the text of a failure.
 const maxMessage = 4096
@@ -35,10 +39,27 @@ func failureText(req Request, f Failure) string {
 	if text == "" {
 		text = "the tool failed"
 	}
-	if path := subject(req); path != "" && !strings.Contains(text, path) {
+	if path := subject(req); path != "" && !mentions(text, path) {
 		text = display(path) + ": " + text
 	}
 	return shorten(text, maxMessage)
+}
+
+// mentions tells whether text holds path other than as a part of a word.
+func mentions(text, path string) bool {
+	inWord := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	for at := 0; ; at++ {
+		i := strings.Index(text[at:], path)
+		if i < 0 {
+			return false
+		}
+		at += i
+		before, _ := utf8.DecodeLastRuneInString(text[:at])
+		after, _ := utf8.DecodeRuneInString(text[at+len(path):])
+		if !inWord(before) && !inWord(after) {
+			return true
+		}
+	}
 }
 
 // unknownOutcome never lets a call pass for done or for undone when it may be either.

@@ -12,10 +12,10 @@ func sanitize(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// display is a path on one line: quoted when it holds control characters, line breaks among them.
+// display is a path on one line: quoted when it is empty or holds control characters, line breaks among them.
 func display(path string) string {
 	path = shorten(sanitize(path), maxPath)
-	if strings.ContainsFunc(path, unicode.IsControl) {
+	if path == "" || strings.ContainsFunc(path, unicode.IsControl) {
 		return strconv.Quote(path)
 	}
 	return path

@@ -1,0 +1,169 @@
+package tool
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestRedact(t *testing.T) {
+	for name, c := range map[string]struct {
+		text    string
+		secrets []string
+		want    string
+	}{
+		"none":         {"nothing here", nil, "nothing here"},
+		"every one":    {"a hunter2 b hunter2", []string{"hunter2"}, "a [redacted] b [redacted]"},
+		"six":          {"abcdef", []string{"abcdef"}, "[redacted]"},
+		"five":         {"abcde", []string{"abcde"}, "abcde"},
+		"characters":   {"äöüäö", []string{"äöüäö"}, "äöüäö"},
+		"six of them":  {"äöüäöü", []string{"äöüäöü"}, "[redacted]"},
+		"longer first": {"xx secret-key yy", []string{"secret", "secret-key"}, "xx [redacted] yy"},
+		"overlap":      {"abcdefghij!", []string{"abcdef", "cdefghij"}, "[redacted]!"},
+		"with itself":  {"aaaaaaaa.", []string{"aaaaaa"}, "[redacted]."},
+		"touching":     {"secretsecret", []string{"secret"}, "[redacted]"},
+		"lines":        {"12: first-line\n13: second-line", []string{"first-line\nsecond-line\n"}, "12: [redacted]\n13: [redacted]"},
+		"trimmed":      {"a secret b", []string{" secret\n"}, "a [redacted] b"},
+		"empty":        {"abc", []string{""}, "abc"},
+	} {
+		if got := Redact(c.text, c.secrets); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestRedactJSON(t *testing.T) {
+	secrets := []string{"pa\"ss\\word", "1234567"}
+	for in, want := range map[string]string{
+		`{"command":"login pa\"ss\\word","n":[1.50,true,null,"x"]}`: `{"command":"login [redacted]","n":[1.50,true,null,"x"]}`,
+		`{"a":"p\u0061\"ss\\word"}`:                                 `{"a":"[redacted]"}`,
+		`{"pa\"ss\\word":"<&>"}`:                                    `{"[redacted]":"<&>"}`,
+		`["1234567",1234567,[{"a":"x1234567"}]]`:                    `["[redacted]","[redacted]",[{"a":"x[redacted]"}]]`,
+		`not JSON 1234567`:                                          `not JSON [redacted]`,
+		`{"a":1} 1234567`:                                           `{"a":1} [redacted]`,
+		``:                                                          ``,
+		`{"a": 9007199254740993}`:                                   `{"a":9007199254740993}`,
+	} {
+		if got := string(RedactJSON(json.RawMessage(in), secrets)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := string(RedactJSON(json.RawMessage(`{ "a": 1 }`), []string{"short"})); got != `{ "a": 1 }` {
+		t.Errorf("without secrets nothing changes, got %s", got)
+	}
+}
+
+func TestRedactReply(t *testing.T) {
+	secrets := []string{"topsecret"}
+	b := func(s string) []byte { return []byte(s) }
+	for name, c := range map[string]struct{ in, want Reply }{
+		"read":      {TextReply{Content: b("a topsecret b topsec"), TotalLines: 1}, TextReply{Content: b("a [redacted] b topsec"), TotalLines: 1}},
+		"line cut":  {TextReply{Content: b("a topsec"), LineCut: true}, TextReply{Content: b("a [redacted]"), LineCut: true}},
+		"directory": {TextReply{IsDir: true, Entries: []string{"a", "topsecret.txt"}}, TextReply{IsDir: true, Content: b(""), Entries: []string{"a", "[redacted].txt"}}},
+		"edit":      {EditReply{Replacements: 1, Diff: "+topsecret"}, EditReply{Replacements: 1, Diff: "+[redacted]"}},
+		"exec": {
+			ExecReply{ExitCode: 1, Stdout: Captured{Head: b("x tops"), Tail: b("ecret y")}, Stderr: Captured{Tail: b("topsecret")}},
+			ExecReply{ExitCode: 1, Stdout: Captured{Head: b("x [redacted] y")}, Stderr: Captured{Head: b("[redacted]")}},
+		},
+		"exec, cut": {
+			ExecReply{Stdout: Captured{Head: b("topsecret x topsecr"), Tail: b("psecret y topsecret"), Cut: 5}},
+			ExecReply{Stdout: Captured{Head: b("[redacted] x [redacted]"), Tail: b("[redacted] y [redacted]"), Cut: 5}, Stderr: Captured{Head: b("")}},
+		},
+		"exec, cut elsewhere": {
+			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}},
+			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}, Stderr: Captured{Head: b("")}},
+		},
+		"grep":     {GrepReply{Total: 3, Matches: []Match{{"topsecret", 1, "topsecret"}, {"p", 2, "a topsecr..."}, {"p", 3, "a topsecr"}}}, GrepReply{Total: 3, Matches: []Match{{"[redacted]", 1, "[redacted]"}, {"p", 2, "a [redacted]..."}, {"p", 3, "a [redacted]"}}}},
+		"glob":     {GlobReply{Paths: []string{"d/topsecret"}}, GlobReply{Paths: []string{"d/[redacted]"}}},
+		"failure":  {Failure{Reason: "X", Message: "no topsecret"}, Failure{Reason: "X", Message: "no [redacted]"}},
+		"write":    {WriteReply{Size: 1}, WriteReply{Size: 1}},
+		"no reply": {nil, nil},
+	} {
+		if got := RedactReply(c.in, secrets); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+	in := GrepReply{Matches: []Match{{"p", 1, "topsecret"}}}
+	RedactReply(in, secrets)
+	if in.Matches[0].Text != "topsecret" {
+		t.Error("the reply that was given changed")
+	}
+	dir := TextReply{Entries: []string{"topsecret"}}
+	RedactReply(dir, secrets)
+	if dir.Entries[0] != "topsecret" {
+		t.Error("the reply that was given changed")
+	}
+	same := TextReply{Content: b("topsecret")}
+	if got := RedactReply(same, nil); !reflect.DeepEqual(got, same) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestStreamRedactsAcrossPieces(t *testing.T) {
+	for name, c := range map[string]struct {
+		pieces []string
+		want   []string // one per piece, then the rest
+	}{
+		"whole":         {[]string{"a topsecret b"}, []string{"a [redacted] b", ""}},
+		"in two":        {[]string{"a tops", "ecret b"}, []string{"a ", "[redacted] b", ""}},
+		"a false start": {[]string{"a top", "ology"}, []string{"a ", "topology", ""}},
+		"at the end":    {[]string{"a topsecre"}, []string{"a ", "topsecre"}},
+		"single bytes":  {strings.Split("xtopsecrety", ""), []string{"x", "", "", "", "", "", "", "", "", "", "[redacted]y", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewStream([]string{"topsecret"})
+			var got []string
+			for _, p := range c.pieces {
+				got = append(got, string(s.Next([]byte(p))))
+			}
+			got = append(got, string(s.Close()))
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if rest := s.Close(); len(rest) != 0 {
+				t.Errorf("closed twice: %q", rest)
+			}
+		})
+	}
+}
+
+// Whatever the text, the secrets and the cuts: no secret survives, and text without secrets passes unchanged.
+func TestRedactionProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		letters := rapid.StringMatching(`[ab]{0,20}`)
+		secrets := rapid.SliceOfN(rapid.StringMatching(`[ab]{6,8}`), 0, 3).Draw(t, "secrets")
+		pieces := rapid.SliceOfN(letters, 0, 6).Draw(t, "pieces")
+		text := strings.Join(pieces, "")
+		s := NewStream(secrets)
+		streamed := ""
+		for _, p := range pieces {
+			streamed += string(s.Next([]byte(p)))
+		}
+		streamed += string(s.Close())
+		whole := Redact(text, secrets)
+		clean := true
+		for _, secret := range secrets {
+			clean = clean && !strings.Contains(text, secret)
+			if strings.Contains(whole, secret) || strings.Contains(streamed, secret) {
+				t.Fatalf("%q survives in %q or %q", secret, whole, streamed)
+			}
+		}
+		if clean && (whole != text || streamed != text) {
+			t.Fatalf("%q became %q and %q", text, whole, streamed)
+		}
+		if collapse(whole) != collapse(streamed) {
+			t.Fatalf("whole %q, in pieces %q", whole, streamed)
+		}
+	})
+}
+
+// collapse makes neighbouring marks one: where pieces meet there may be two.
+func collapse(s string) string {
+	for strings.Contains(s, Redacted+Redacted) {
+		s = strings.ReplaceAll(s, Redacted+Redacted, Redacted)
+	}
+	return s
+}
