@@ -1,0 +1,132 @@
+// Package api is the gRPC surface: handlers that translate and delegate. It holds no rules.
+//
+//	proto ──translate──▶ domain service ──translate──▶ proto
+//
+// Invariants: every RPC asks auth.Authorize before it touches anything; what a caller may not see is not found.
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// Agents is the catalogue.
+type Agents interface {
+	Get(name string) (agent.Definition, error)
+	List() []agent.Definition
+}
+
+// Submissions lists what a session accepted.
+type Submissions interface {
+	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]submission.Submission, error)
+}
+
+// Fleet reads executors.
+type Fleet interface {
+	GetExecutor(ctx context.Context, id string) (fleet.Executor, error)
+	ListExecutors(ctx context.Context) ([]fleet.Executor, error)
+}
+
+// Connector serves an executor's connection.
+type Connector interface {
+	Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) error
+}
+
+// Deps are what the handlers delegate to.
+type Deps struct {
+	Agents      Agents
+	Sessions    session.Store
+	Submissions Submissions
+	Service     *submission.Service
+	Events      *event.Service
+	Fleet       Fleet
+	Connector   Connector
+	Tokens      *auth.Service
+}
+
+// Register adds all services, health and reflection to a server.
+func Register(s *grpc.Server, d Deps) {
+	pawlv1.RegisterAgentServiceServer(s, &agents{deps: d})
+	pawlv1.RegisterSessionServiceServer(s, &sessions{deps: d})
+	pawlv1.RegisterSubmissionServiceServer(s, &submissions{deps: d})
+	pawlv1.RegisterExecutorServiceServer(s, &executors{deps: d})
+	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
+	h := health.NewServer()
+	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
+	healthv1.RegisterHealthServer(s, h)
+	reflection.Register(s)
+}
+
+// Admit authenticates the caller of every RPC but health checks, and keeps reflection to operators and the replicas' own service to
+// replicas.
+func Admit(a auth.Authenticator) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
+	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
+		switch service(call.Method) {
+		case healthv1.Health_ServiceDesc.ServiceName:
+			return ctx, nil, nil
+		case "pawl.peer.v1.PeerService":
+			return admit(ctx, a, call, secret, auth.Forward)
+		case "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
+			return admit(ctx, a, call, secret, auth.Inspect)
+		}
+		return admit(ctx, a, call, secret, "")
+	}
+}
+
+func service(method string) string {
+	for i := len(method) - 1; i > 0; i-- {
+		if method[i] == '/' {
+			return method[1:i]
+		}
+	}
+	return ""
+}
+
+func admit(ctx context.Context, a auth.Authenticator, call rpc.Call, secret string, verb auth.Verb) (context.Context, func(), error) {
+	p, err := a.Authenticate(ctx, secret)
+	if err != nil {
+		return nil, nil, err
+	}
+	if verb != "" {
+		if err := auth.Authorize(p, verb, auth.Resource{}); err != nil {
+			return nil, nil, err
+		}
+	}
+	ctx = auth.NewContext(ctx, p)
+	if !call.Stream {
+		return ctx, nil, nil
+	}
+	ctx, stop := auth.Watch(ctx, a, secret)
+	return ctx, stop, nil
+}
+
+// may is the authorization check of a handler.
+func may(ctx context.Context, v auth.Verb, r auth.Resource) error {
+	return auth.Authorize(auth.FromContext(ctx), v, r)
+}
+
+func tenant(ctx context.Context) string { return auth.FromContext(ctx).Tenant }
+
+// pageSize is a page's size as asked for, within bounds.
+func pageSize(n int32) int {
+	switch {
+	case n <= 0:
+		return 100
+	case n > 1000:
+		return 1000
+	}
+	return int(n)
+}

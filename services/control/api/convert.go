@@ -1,0 +1,187 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// stamp is a time on the wire; none for the zero time.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func decodeKey(ctx context.Context, k *pawlv1.SessionKey) session.Key {
+	name := k.GetSession()
+	if name == "" {
+		name = session.DefaultName
+	}
+	return session.Key{Tenant: tenant(ctx), Agent: k.GetAgent(), Instance: k.GetInstance(), Name: name}
+}
+
+func encodeKey(k session.Key) *pawlv1.SessionKey {
+	return &pawlv1.SessionKey{Agent: k.Agent, Instance: k.Instance, Session: k.Name}
+}
+
+func encodeSession(s session.Session) *pawlv1.Session {
+	return &pawlv1.Session{
+		SessionId: s.ID, Key: encodeKey(s.Key), CreatedAt: stamp(s.CreatedAt), EntryHead: s.EntryHead, EventHead: s.EventHead,
+		Pending: int32(s.Pending), ExecutorId: s.Executor,
+	}
+}
+
+func encodeEntry(e *session.Entry) *pawlv1.Entry {
+	if e == nil {
+		return nil
+	}
+	return &pawlv1.Entry{Seq: e.Seq, SubmissionId: e.SubmissionID, Kind: string(e.Kind), Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt)}
+}
+
+func encodeMessage(m model.Message) *pawlv1.Message {
+	out := &pawlv1.Message{Role: string(m.Role), Stop: string(m.Stop)}
+	if m.Model != nil {
+		out.Model = m.Model.String()
+	}
+	if m.Usage != nil {
+		out.Usage = encodeUsage(*m.Usage)
+	}
+	for _, b := range m.Content {
+		out.Content = append(out.Content, encodeBlock(b))
+	}
+	return out
+}
+
+func encodeBlock(b model.Block) *pawlv1.Block {
+	switch b.Type {
+	case model.ThinkingBlock:
+		return &pawlv1.Block{Block: &pawlv1.Block_Thinking{Thinking: &pawlv1.Thinking{Text: b.Text}}}
+	case model.ToolCallBlock:
+		return &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: b.CallID, Name: b.Tool, Args: encodeStruct(b.Args)}}}
+	case model.ToolResultBlock:
+		return &pawlv1.Block{Block: &pawlv1.Block_ToolResult{ToolResult: &pawlv1.ToolResult{
+			Id: b.CallID, Name: b.Tool, Text: b.Text, IsError: b.IsError, Image: encodeImage(b.Image), Details: encodeStruct(b.Details),
+		}}}
+	case model.ImageBlock:
+		return &pawlv1.Block{Block: &pawlv1.Block_Image{Image: encodeImage(b.Image)}}
+	}
+	return &pawlv1.Block{Block: &pawlv1.Block_Text{Text: b.Text}}
+}
+
+func encodeImage(i *model.Image) *pawlv1.Image {
+	if i == nil {
+		return nil
+	}
+	return &pawlv1.Image{MediaType: i.MediaType, Data: i.Data}
+}
+
+// encodeStruct is a JSON object on the wire. A model may write arguments that are no object: they are left out here and refused by
+// the tool, whose result says so.
+func encodeStruct(raw json.RawMessage) *structpb.Struct {
+	var fields map[string]any
+	if len(raw) == 0 || json.Unmarshal(raw, &fields) != nil {
+		return nil
+	}
+	s, err := structpb.NewStruct(fields)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+func encodeUsage(u model.Usage) *pawlv1.Usage {
+	return &pawlv1.Usage{
+		Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite,
+		CostInput: u.Cost.Input, CostOutput: u.Cost.Output, CostCacheRead: u.Cost.CacheRead, CostCacheWrite: u.Cost.CacheWrite,
+	}
+}
+
+func encodeSubmission(s submission.Submission) *pawlv1.Submission {
+	out := &pawlv1.Submission{
+		SubmissionId: s.ID, SessionId: s.SessionID, Key: encodeKey(s.Key), Seq: s.Seq, Status: pawlv1.Submission_Status(s.Status + 1),
+		Outcome: encodeOutcome(s.Outcome), AcceptedAt: stamp(s.AcceptedAt), StartedAt: stamp(s.StartedAt), SettledAt: stamp(s.SettledAt),
+		AbortRequested: s.AbortRequested, AgentDigest: s.AgentDigest, Turn: int32(s.Turn), Attempts: int32(s.Attempts),
+	}
+	if s.Status != submission.SettledStatus {
+		return out
+	}
+	if s.Outcome != submission.Completed {
+		out.Error = &pawlv1.Error{Reason: s.Reason, Message: s.Message}
+	}
+	out.Result = &pawlv1.PromptResult{Text: s.Text, Usage: encodeUsage(s.Usage), Model: s.Model}
+	return out
+}
+
+func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
+	switch o {
+	case submission.Completed:
+		return pawlv1.Outcome_OUTCOME_COMPLETED
+	case submission.Failed:
+		return pawlv1.Outcome_OUTCOME_FAILED
+	case submission.Aborted:
+		return pawlv1.Outcome_OUTCOME_ABORTED
+	case submission.Interrupted:
+		return pawlv1.Outcome_OUTCOME_INTERRUPTED
+	case submission.Expired:
+		return pawlv1.Outcome_OUTCOME_EXPIRED
+	}
+	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
+}
+
+func encodeEvents(events []event.Event, of session.Session) []*pawlv1.Event {
+	out := make([]*pawlv1.Event, len(events))
+	for i := range events {
+		out[i] = encodeEvent(&events[i], of)
+	}
+	return out
+}
+
+func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
+	out := &pawlv1.Event{Seq: e.Seq, Time: stamp(e.Time), SubmissionId: e.SubmissionID, Turn: int32(e.Turn)}
+	switch e.Type {
+	case event.Started:
+		out.Event = &pawlv1.Event_Started{Started: &pawlv1.SubmissionStarted{Entry: encodeEntry(e.Entry)}}
+	case event.EntryAdded:
+		out.Event = &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: encodeEntry(e.Entry)}}
+	case event.Text:
+		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: e.Text}}
+	case event.Thinking:
+		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: e.Text}}
+	case event.Restarted:
+		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{Reason: e.Reason, Message: e.Text}}
+	case event.ToolStarted:
+		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
+			CallId: e.Call.ID, ToolCallId: e.Call.ProviderID, Name: e.Call.Tool, ExecutorId: e.Call.Executor,
+		}}
+	case event.ToolOutput:
+		stream := "stdout"
+		if e.Output.Stderr {
+			stream = "stderr"
+		}
+		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data}}
+	case event.ToolFinished:
+		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
+			CallId: e.Call.ID, ToolCallId: e.Call.ProviderID, Name: e.Call.Tool, State: e.Call.State, IsError: e.Call.IsError,
+			Duration: durationpb.New(e.Call.Duration),
+		}}
+	case event.Settled:
+		z := e.Settlement
+		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(submission.Submission{
+			ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Status: submission.SettledStatus, Outcome: submission.Outcome(z.Outcome),
+			Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model, Usage: z.Usage, Turn: z.Turn, SettledAt: e.Time,
+		})}}
+	}
+	return out
+}

@@ -1,0 +1,133 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+type submissions struct {
+	pawlv1.UnimplementedSubmissionServiceServer
+	deps Deps
+}
+
+// input is a prompt that the caller may make.
+func input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
+	in := submission.Input{Key: decodeKey(ctx, k), Message: message, IdempotencyKey: idem}
+	return in, may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.ErrNotFound})
+}
+
+// Submit implements SubmissionService.
+func (s *submissions) Submit(ctx context.Context, req *pawlv1.SubmitRequest) (*pawlv1.SubmitResponse, error) {
+	in, err := input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	if err != nil {
+		return nil, err
+	}
+	got, err := s.deps.Service.Submit(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.SubmitResponse{Submission: encodeSubmission(got.Submission), Replayed: got.Replayed}, nil
+}
+
+// Prompt implements SubmissionService.
+func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
+	ctx := stream.Context()
+	in, err := input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	if err != nil {
+		return err
+	}
+	f, err := s.deps.Service.Prompt(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := stream.Send(&pawlv1.PromptResponse{Submission: encodeSubmission(f.Submission)}); err != nil {
+		return err
+	}
+	of := session.Session{ID: f.Submission.SessionID, Key: f.Submission.Key}
+	for batch, err := range f.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&pawlv1.PromptResponse{Events: encodeEvents(batch, of)}); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// WaitSubmission implements SubmissionService.
+func (s *submissions) WaitSubmission(ctx context.Context, req *pawlv1.WaitSubmissionRequest) (*pawlv1.WaitSubmissionResponse, error) {
+	if _, err := s.find(ctx, req.GetSubmissionId(), auth.ReadSessions); err != nil {
+		return nil, err
+	}
+	wait := ctx
+	if req.GetTimeout() != nil {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, req.GetTimeout().AsDuration())
+		defer cancel()
+	}
+	got, err := s.deps.Service.Wait(wait, tenant(ctx), req.GetSubmissionId())
+	if err != nil && (!errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil) {
+		return nil, err
+	}
+	return &pawlv1.WaitSubmissionResponse{Submission: encodeSubmission(got)}, nil
+}
+
+// find is a submission that the caller may see.
+func (s *submissions) find(ctx context.Context, id string, v auth.Verb) (submission.Submission, error) {
+	if err := may(ctx, v, auth.Resource{}); err != nil {
+		return submission.Submission{}, err
+	}
+	got, err := s.deps.Service.Get(ctx, tenant(ctx), id)
+	if err != nil {
+		return submission.Submission{}, err
+	}
+	return got, may(ctx, v, auth.Resource{Agent: got.Key.Agent, Missing: submission.ErrNotFound})
+}
+
+// GetSubmission implements SubmissionService.
+func (s *submissions) GetSubmission(ctx context.Context, req *pawlv1.GetSubmissionRequest) (*pawlv1.GetSubmissionResponse, error) {
+	got, err := s.find(ctx, req.GetSubmissionId(), auth.ReadSessions)
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.GetSubmissionResponse{Submission: encodeSubmission(got)}, nil
+}
+
+// ListSubmissions implements SubmissionService.
+func (s *submissions) ListSubmissions(ctx context.Context, req *pawlv1.ListSubmissionsRequest) (*pawlv1.ListSubmissionsResponse, error) {
+	one, err := s.deps.find(ctx, req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, req.GetBefore(), pageSize(req.GetPageSize()))
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.ListSubmissionsResponse{}
+	for _, sub := range page {
+		out.Submissions = append(out.Submissions, encodeSubmission(sub))
+	}
+	return out, nil
+}
+
+// AbortSubmission implements SubmissionService.
+func (s *submissions) AbortSubmission(ctx context.Context, req *pawlv1.AbortSubmissionRequest) (*pawlv1.AbortSubmissionResponse, error) {
+	if _, err := s.find(ctx, req.GetSubmissionId(), auth.Prompt); err != nil {
+		return nil, err
+	}
+	got, err := s.deps.Service.Abort(ctx, tenant(ctx), req.GetSubmissionId())
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.AbortSubmissionResponse{Submission: encodeSubmission(got)}, nil
+}

@@ -1,0 +1,76 @@
+package api
+
+import (
+	"context"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/auth"
+)
+
+type tokens struct {
+	pawlv1.UnimplementedTokenServiceServer
+	deps Deps
+}
+
+// CreateToken implements TokenService.
+func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
+	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	want := auth.Token{Tenant: tenant(ctx), Name: req.GetName()}
+	switch p := req.GetPrincipal().(type) {
+	case *pawlv1.CreateTokenRequest_Operator:
+		want.Kind = auth.Operator
+	case *pawlv1.CreateTokenRequest_Client:
+		want.Kind, want.Agents = auth.Client, p.Client.GetAgents()
+	case *pawlv1.CreateTokenRequest_Executor:
+		want.Kind, want.Executor = auth.Executor, p.Executor.GetExecutorId()
+	}
+	secret, made, err := t.deps.Tokens.Mint(ctx, want, req.GetExpiresIn().AsDuration())
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.CreateTokenResponse{Token: encodeToken(made), Secret: secret}, nil
+}
+
+// ListTokens implements TokenService.
+func (t *tokens) ListTokens(ctx context.Context, _ *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
+	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	all, err := t.deps.Tokens.List(ctx, tenant(ctx))
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.ListTokensResponse{}
+	for _, one := range all {
+		out.Tokens = append(out.Tokens, encodeToken(one))
+	}
+	return out, nil
+}
+
+// RevokeToken implements TokenService.
+func (t *tokens) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest) (*pawlv1.RevokeTokenResponse, error) {
+	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	if err := t.deps.Tokens.Revoke(ctx, tenant(ctx), req.GetTokenId()); err != nil {
+		return nil, err
+	}
+	return &pawlv1.RevokeTokenResponse{}, nil
+}
+
+func encodeToken(t auth.Token) *pawlv1.Token {
+	out := &pawlv1.Token{
+		TokenId: t.ID, Name: t.Name, CreatedAt: stamp(t.CreatedAt), ExpiresAt: stamp(t.ExpiresAt), Revoked: !t.RevokedAt.IsZero(),
+	}
+	switch t.Kind {
+	case auth.Operator:
+		out.Principal = &pawlv1.Token_Operator{Operator: &pawlv1.Operator{}}
+	case auth.Client:
+		out.Principal = &pawlv1.Token_Client{Client: &pawlv1.Client{Agents: t.Agents}}
+	case auth.Executor:
+		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: t.Executor}}
+	}
+	return out
+}

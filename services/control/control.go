@@ -1,0 +1,287 @@
+// Package control is the control plane: it owns sessions, queues and tool calls in a database, runs the model loop, and sends calls
+// to executors.
+//
+//	api, gateway ─▶ submission ─▶ turn ─▶ model
+//	                    │           └──▶ link ─▶ executors
+//	                    └──▶ store ◀────┘
+//
+// Config and Run are all that programs need. This file is the one that knows every package below.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/turn"
+)
+
+// stopGrace is how long clients may take to notice that this replica ends.
+const stopGrace = 500 * time.Millisecond
+
+// Config is a control plane's parts. The zero value of every optional field works.
+type Config struct {
+	Store  store.Store
+	HTTP   net.Listener // closed by Run; nil serves none
+	GRPC   net.Listener // closed by Run
+	Agents *agent.Catalogue
+	Models turn.Models
+	Lookup agent.Lookup // of variables that agents' env refers to
+	// TokenFile is where the operator's token is kept; "" mints none.
+	TokenFile string
+	// Open lets everyone be an operator. For loopback listeners only.
+	Open bool
+	// Hosts are names beside loopback ones that HTTP requests may be addressed to, Origins the browser origins allowed.
+	Hosts   []string
+	Origins []string
+	// Advertise is where other replicas dial this one's gRPC listener; "" keeps it out of their reach.
+	Advertise string
+	// DialPeer connects to a replica. nil dials in plain text.
+	DialPeer func(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
+	// Host and Lock name the data directory's lock, see replica.Replica.
+	Host    string
+	Lock    string
+	Version string
+	// Builtin runs the built-in executor, whose id is BuiltinID, until its ctx ends. dial reaches this control plane in memory.
+	Builtin   func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error
+	BuiltinID string
+	// Ready, if set, is called once everything serves.
+	Ready           func()
+	DisconnectGrace time.Duration
+	Slots           int
+	Log             *slog.Logger
+}
+
+// plane is the parts put together.
+type plane struct {
+	Config
+	auth        *auth.Service
+	events      *event.Service
+	replicas    *replica.Service
+	worker      *turn.Worker
+	links       *link.Server
+	peers       *link.Peers
+	submissions *submission.Service
+	grpc        *grpc.Server
+	http        *http.Server
+	memory      *bufconn.Listener // for the built-in executor
+}
+
+// Run serves until ctx ends, then hands over what it runs and returns. It returns an error when it cannot start or cannot go on.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	p := &plane{Config: cfg}
+	if err := p.assemble(ctx); err != nil {
+		return errors.Join(err, p.closeListeners())
+	}
+	return p.run(ctx)
+}
+
+func (p *plane) closeListeners() error {
+	var all []error
+	for _, l := range []net.Listener{p.HTTP, p.GRPC} {
+		if l != nil {
+			all = append(all, l.Close())
+		}
+	}
+	return errors.Join(all...)
+}
+
+// assemble makes the parts, from the bottom up.
+func (p *plane) assemble(ctx context.Context) error {
+	p.auth = auth.NewService(p.Store)
+	if p.TokenFile != "" {
+		if err := p.auth.EnsureOperator(ctx, p.TokenFile); err != nil {
+			return err
+		}
+	}
+	p.events = event.NewService(p.Store)
+	p.replicas = replica.NewService(p.Store, replica.Replica{Addr: p.Advertise, Version: p.Version, Host: p.Host, Lock: p.Lock}, p.Log)
+	local := fleet.NewService(p.Store)
+	pinned := newPins(p.Agents, p.Store)
+	out := &sender{}
+	p.worker = turn.NewWorker(turn.Deps{
+		Store: p.Store, Events: p.events, Models: p.Models, Definitions: pinned, Fleet: local, Executors: out, Hints: p.Store,
+		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Slots: p.Slots,
+	})
+	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
+	p.links = link.NewServer(link.Deps{
+		Calls: p.Store, Fleet: p.Store, Local: local, Owner: p.worker, Peers: p.peers, Hints: hints{p.Store, p.worker}, Replica: p.replicas.ID,
+		Identity: executorIdentity, Log: p.Log,
+	})
+	out.Server = p.links
+	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.Store)
+	p.serveGRPC()
+	p.serveHTTP()
+	return nil
+}
+
+// sender breaks the circle between runs, which send to executors, and links, which deliver to runs.
+type sender struct{ *link.Server }
+
+// hints tells this process and the others.
+type hints struct {
+	store  store.Notifier
+	worker *turn.Worker
+}
+
+// Notify implements link's hints.
+func (h hints) Notify(sessionIDs ...string) {
+	h.worker.Changed(sessionIDs)
+	h.store.Notify(sessionIDs...)
+}
+
+// executorIdentity is the executor that the caller's token names.
+func executorIdentity(ctx context.Context) (string, error) {
+	p := auth.FromContext(ctx)
+	if p.Kind != auth.Executor {
+		return "", auth.ErrForbidden.With("only an executor's token can connect: make one with `control token create --executor NAME`")
+	}
+	return p.Executor, nil
+}
+
+func (p *plane) authenticator() auth.Authenticator {
+	if p.Open {
+		return auth.Open{}
+	}
+	return p.auth
+}
+
+func (p *plane) dialPeer(addr string) (*grpc.ClientConn, error) {
+	opts := append(rpc.DialOptions(), grpc.WithPerRPCCredentials(rpc.Token{Secret: p.auth.Peer, Plaintext: true}))
+	if p.DialPeer != nil {
+		return p.DialPeer(addr, opts...)
+	}
+	return grpc.NewClient(addr, append(opts, rpc.Security(nil))...)
+}
+
+// run serves, lives as a replica, and ends everything in order: first what uses, then what is used.
+func (p *plane) run(ctx context.Context) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, life := errgroup.WithContext(life)
+	stop, stopped := context.WithCancel(ctx)
+	defer stopped()
+	serve := func(name string, f func(context.Context) error) {
+		g.Go(func() error {
+			defer stopped() // a part that ends early ends the whole
+			if err := f(life); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	serve("event tail", p.events.Run)
+	serve("peers", p.peers.Run)
+	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
+	serve("grpc", func(context.Context) error { return p.grpc.Serve(p.GRPC) })
+	if p.memory != nil {
+		serve("built-in connection", func(context.Context) error { return p.grpc.Serve(p.memory) })
+		serve("built-in executor", func(ctx context.Context) error { return p.Builtin(ctx, p.dialMemory) })
+	}
+	if p.HTTP != nil {
+		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(p.HTTP)) })
+	}
+	err := p.replicas.Run(life, func(ctx context.Context, id string, predecessors []string) error {
+		p.Log.Info("replica registered", "replica_id", id, "predecessors", len(predecessors))
+		if p.Ready != nil {
+			p.Ready()
+			p.Ready = nil
+		}
+		err := p.worker.Run(ctx, id, predecessors, stop.Done())
+		// Executors are told to go elsewhere; what they hold is safe with them.
+		if stop.Err() != nil {
+			p.links.Close()
+		} else {
+			p.links.Drop(link.ErrDraining)
+		}
+		return err
+	})
+	stopped()
+	p.links.Close()
+	p.stopServing()
+	end()
+	return errors.Join(err, g.Wait())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// notified reacts to what other replicas did.
+func (p *plane) notified(sessionIDs []string) {
+	p.worker.Changed(sessionIDs)
+	p.events.Poke(sessionIDs)
+}
+
+// stopServing ends the listeners: politely for a moment, then not.
+func (p *plane) stopServing() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	if p.HTTP != nil && p.http.Shutdown(ctx) != nil {
+		if err := p.http.Close(); err != nil {
+			p.Log.Debug("closing http failed", "error", err)
+		}
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); p.grpc.GracefulStop() }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		p.grpc.Stop()
+		<-done
+	}
+}
+
+func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
+	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID})
+	return grpc.NewClient("passthrough:///builtin", append(rpc.DialOptions(), rpc.Security(nil),
+		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.memory.DialContext(ctx) }))...)
+}
+
+func (p *plane) serveGRPC() {
+	p.grpc = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(p.authenticator()), Log: p.Log})...)
+	api.Register(p.grpc, api.Deps{
+		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
+		Connector: p.links, Tokens: p.auth,
+	})
+	peerv1.RegisterPeerServiceServer(p.grpc, link.NewPeerServer(p.links))
+	if p.Builtin != nil {
+		p.memory = bufconn.Listen(1 << 20)
+	}
+}
+
+func (p *plane) serveHTTP() {
+	p.http = &http.Server{
+		Handler: gateway.New(gateway.Deps{
+			Agents: p.Agents, Service: p.submissions, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins, Log: p.Log,
+		}),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+}
