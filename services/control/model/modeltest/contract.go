@@ -15,15 +15,15 @@ type Scenario string
 
 // Scenarios.
 const (
-	Text     Scenario = "text"     // answers Answer, in more than one delta
+	Text     Scenario = "text"     // answers Greeting, in more than one delta
 	Thinking Scenario = "thinking" // thinks, then answers
 	Tools    Scenario = "tools"    // asks for two tool calls at once
 	Failure  Scenario = "failure"  // fails for good
 	Stall    Scenario = "stall"    // streams some text and then nothing, for ever
 )
 
-// Answer is the text of the scenarios Text and Thinking.
-const Answer = "hello  wide world"
+// Greeting is the text of the scenarios Text and Thinking.
+const Greeting = "hello  wide world"
 
 // Subject makes a model under test.
 type Subject struct {
@@ -69,8 +69,8 @@ func (s Subject) text(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tr.Text != Answer || tr.Message.Text() != Answer {
-		t.Errorf("deltas %q, message %q, want %q", tr.Text, tr.Message.Text(), Answer)
+	if tr.Text != Greeting || tr.Message.Text() != Greeting {
+		t.Errorf("deltas %q, message %q, want %q", tr.Text, tr.Message.Text(), Greeting)
 	}
 	if len(tr.Deltas) < 2 {
 		t.Errorf("%d deltas: the text was not streamed", len(tr.Deltas))
@@ -90,8 +90,8 @@ func (s Subject) thinking(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := tr.Message.Content
-	if len(c) != 2 || c[0].Type != model.ThinkingBlock || c[0].Text == "" || c[1].Text != Answer {
-		t.Errorf("content %+v, want a thought and %q", c, Answer)
+	if len(c) != 2 || c[0].Type != model.ThinkingBlock || c[0].Text == "" || c[1].Text != Greeting {
+		t.Errorf("content %+v, want a thought and %q", c, Greeting)
 	}
 }
 
@@ -173,7 +173,7 @@ func (s Subject) concurrent(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			tr, err, broken := Read(m.Stream(t.Context(), req))
-			if err != nil || broken != nil || tr.Text != Answer {
+			if err != nil || broken != nil || tr.Text != Greeting {
 				t.Errorf("%q, %v, %v", tr.Text, err, broken)
 			}
 		})

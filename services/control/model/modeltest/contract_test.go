@@ -15,7 +15,7 @@ func TestScriptedKeepsTheContract(t *testing.T) {
 	}
 	replies := map[modeltest.Scenario]modeltest.Reply{
 		modeltest.Text:     modeltest.Say("hello  ", "wide world"),
-		modeltest.Thinking: append(think, modeltest.Say(modeltest.Answer)...),
+		modeltest.Thinking: append(think, modeltest.Say(modeltest.Greeting)...),
 		modeltest.Tools:    modeltest.Ask(call("1"), call("2")),
 		modeltest.Failure:  modeltest.Fail(&model.Error{Kind: model.KindAuth, Text: "no"}),
 		modeltest.Stall:    {modeltest.Delta("x"), modeltest.Hang()},

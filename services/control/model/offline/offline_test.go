@@ -18,8 +18,8 @@ func user(text string) model.Message {
 
 func TestContract(t *testing.T) {
 	prompts := map[modeltest.Scenario]string{
-		modeltest.Text:     "say: " + modeltest.Answer,
-		modeltest.Thinking: "think: hm, well\nsay: " + modeltest.Answer,
+		modeltest.Text:     "say: " + modeltest.Greeting,
+		modeltest.Thinking: "think: hm, well\nsay: " + modeltest.Greeting,
 		modeltest.Tools:    "ls\n& pwd",
 		modeltest.Failure:  "fail: no",
 	}
