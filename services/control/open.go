@@ -1,0 +1,62 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/store/postgres"
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
+)
+
+// Failures of starting.
+var (
+	ErrDatabase = errs.New(errs.InvalidArgument, "DATABASE_UNKNOWN", "a database is memory, sqlite:PATH or postgres://…")
+	ErrDataDir  = errs.New(errs.FailedPrecondition, "DATA_DIR_IN_USE", "another control plane uses this data directory")
+)
+
+// OpenStore opens the database that a name stands for: memory, sqlite:PATH or postgres://….
+func OpenStore(ctx context.Context, database string, log *slog.Logger) (store.Store, error) {
+	switch {
+	case database == "memory":
+		return sqlite.Open(ctx, sqlite.Memory, sqlite.Options{})
+	case strings.HasPrefix(database, "sqlite:"):
+		return sqlite.Open(ctx, strings.TrimPrefix(database, "sqlite:"), sqlite.Options{})
+	case strings.HasPrefix(database, "postgres://"), strings.HasPrefix(database, "postgresql://"):
+		return postgres.Open(ctx, database, postgres.Options{Log: log})
+	}
+	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", database)
+}
+
+// NewModels resolves models with keys from an environment. So far there is the offline model only.
+func NewModels(getenv func(string) string) (*model.Registry, error) {
+	return model.NewRegistry(model.Config{}, model.Deps{APIs: map[model.API]model.Open{model.APIOffline: offline.Open}, Getenv: getenv})
+}
+
+// LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or release is called.
+// Whoever holds the lock knows that its predecessors are dead.
+func LockDataDir(dir string) (path string, release func() error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	if path, err = filepath.Abs(filepath.Join(dir, "lock")); err != nil {
+		return "", nil, fmt.Errorf("finding the data directory: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", nil, fmt.Errorf("locking the data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return "", nil, errors.Join(ErrDataDir.With("another control plane uses the data directory %s; give this one its own with --data", dir), f.Close())
+	}
+	return path, f.Close, nil
+}
