@@ -88,10 +88,12 @@ func TestReasonCrossesTheWire(t *testing.T) {
 
 func TestInternalsStayInside(t *testing.T) {
 	for name, answer := range map[string]func(context.Context) error{
-		"plain":   func(context.Context) error { return errors.New("password=hunter2") },
-		"marked":  func(context.Context) error { return errs.New(errs.Internal, "X", "password=hunter2") },
-		"foreign": func(context.Context) error { return fmt.Errorf("peer: %w", status.Error(codes.NotFound, "password=hunter2")) },
-		"panic":   func(context.Context) error { panic("password=hunter2") },
+		"plain":  func(context.Context) error { return errors.New("password=hunter2") },
+		"marked": func(context.Context) error { return errs.New(errs.Internal, "X", "password=hunter2") },
+		"foreign": func(context.Context) error {
+			return fmt.Errorf("peer: %w", status.Error(codes.NotFound, "password=hunter2"))
+		},
+		"panic": func(context.Context) error { panic("password=hunter2") },
 	} {
 		var log bytes.Buffer
 		c := serve(t, Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil))}, answer)

@@ -72,8 +72,10 @@ func TestProgram(t *testing.T) {
 		{"one line", "ls -l", `[bash {"command":"ls -l"}] | text(<ls -l>)`},
 		{"several lines", " a \n\n\r\nb\nc\n", `[bash {"command":"a"}] | [bash {"command":"b"}] | [bash {"command":"c"}] | text(<a>~<b>~<c>)`},
 		{"equal lines", "a\na", `[bash {"command":"a"}] | [bash {"command":"a"}] | text(<a>~<a>)`},
-		{"parallel", "a\n& b\n& call: read {\"path\": \"x\"}\nc",
-			`[bash {"command":"a"}][bash {"command":"b"}][read {"path":"x"}] | [bash {"command":"c"}] | text(<a>~<b>~{"path":"x"}~<c>)`},
+		{
+			"parallel", "a\n& b\n& call: read {\"path\": \"x\"}\nc",
+			`[bash {"command":"a"}][bash {"command":"b"}][read {"path":"x"}] | [bash {"command":"c"}] | text(<a>~<b>~{"path":"x"}~<c>)`,
+		},
 		{"nothing to join", "& a", `[bash {"command":"a"}] | text(<a>)`},
 		{"say", "say: one  two ", "text(one  two)"},
 		{"say twice", "say: one\nsay: two", "text(one~two)"},
