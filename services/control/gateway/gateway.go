@@ -153,8 +153,10 @@ func (h *handler) input(w http.ResponseWriter, r *http.Request, name, instance s
 	var in submission.Input
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
-		return in, &problem{http.StatusMethodNotAllowed, "method_not_allowed",
-			fmt.Sprintf("HTTP method %s is not allowed on this endpoint.", r.Method), `This endpoint accepts "POST" only.`, nil}
+		return in, &problem{
+			http.StatusMethodNotAllowed, "method_not_allowed",
+			fmt.Sprintf("HTTP method %s is not allowed on this endpoint.", r.Method), `This endpoint accepts "POST" only.`, nil,
+		}
 	}
 	if strings.TrimSpace(name) == "" || strings.TrimSpace(instance) == "" {
 		return in, malformed("Agent URLs must have the shape /agents/<name>/<id> with non-empty segments.")

@@ -34,8 +34,10 @@ func routeNotFound(r *http.Request) *problem {
 }
 
 func internal() *problem {
-	return &problem{http.StatusInternalServerError, "internal_error", "An internal error occurred.",
-		"The server encountered an unexpected error while handling this request.", nil}
+	return &problem{
+		http.StatusInternalServerError, "internal_error", "An internal error occurred.",
+		"The server encountered an unexpected error while handling this request.", nil,
+	}
 }
 
 // notCompleted tells of a submission that did not complete: what clients of the original expect, with the reason beside it.
@@ -131,6 +133,8 @@ func resultOf(s submission.Submission) result {
 }
 
 func usageOf(u model.Usage) usage {
-	return usage{u.Input, u.Output, u.CacheRead, u.CacheWrite, u.Total(),
-		cost{u.Cost.Input, u.Cost.Output, u.Cost.CacheRead, u.Cost.CacheWrite, u.Cost.Total()}}
+	return usage{
+		u.Input, u.Output, u.CacheRead, u.CacheWrite, u.Total(),
+		cost{u.Cost.Input, u.Cost.Output, u.Cost.CacheRead, u.Cost.CacheWrite, u.Cost.Total()},
+	}
 }

@@ -41,8 +41,10 @@ func responsesStream(t Turn) Play {
 			"summary": []any{object{"type": "summary_text", "text": strings.Join(t.Thinking, "")}},
 		}
 		item(object{"id": "rs_1", "type": "reasoning", "summary": []any{}}, end, func() {
-			emit("response.reasoning_summary_part.added", object{"item_id": "rs_1", "output_index": n, "summary_index": 0,
-				"part": object{"type": "summary_text", "text": ""}})
+			emit("response.reasoning_summary_part.added", object{
+				"item_id": "rs_1", "output_index": n, "summary_index": 0,
+				"part": object{"type": "summary_text", "text": ""},
+			})
 			for _, s := range t.Thinking {
 				emit("response.reasoning_summary_text.delta", object{"item_id": "rs_1", "output_index": n, "summary_index": 0, "delta": s})
 			}

@@ -2,6 +2,7 @@ package modeltest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -9,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"context"
 )
 
 // Server is an HTTP server of a provider that lives in memory: no socket, so that it works in a synctest bubble. Each request is

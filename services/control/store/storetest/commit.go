@@ -192,8 +192,11 @@ var commitCases = []testCase{
 // everyEvent is one event of every type, with every field that it uses.
 func everyEvent(head int64, sub string) []event.Event {
 	events := []event.Event{
-		{Type: event.Started, EntrySeq: 1}, {Type: event.EntryAdded, EntrySeq: 2}, {Type: event.Text, Text: "a\x00\u2028<b>"},
-		{Type: event.Thinking, Text: "hm"}, {Type: event.Restarted, Reason: "WHY", Text: "because"},
+		{Type: event.Started, EntrySeq: 1},
+		{Type: event.EntryAdded, EntrySeq: 2},
+		{Type: event.Text, Text: "a\x00\u2028<b>"},
+		{Type: event.Thinking, Text: "hm"},
+		{Type: event.Restarted, Reason: "WHY", Text: "because"},
 		{Type: event.ToolStarted, Call: &event.Call{ID: "c", ProviderID: "p", Tool: "bash", Executor: "e", State: "dispatched"}},
 		{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0, 255}}},
 		{Type: event.ToolFinished, Call: &event.Call{ID: "c", State: "done", IsError: true, Duration: time.Second}},

@@ -38,8 +38,11 @@ var sessionCases = []testCase{
 	{"are listed newest first, in pages", func(t *testing.T, db DB) {
 		var all []session.Session
 		for _, k := range []session.Key{
-			{Agent: "x", Instance: "1", Name: "a"}, {Agent: "y", Instance: "1", Name: "a"}, {Agent: "x", Instance: "2", Name: "a"},
-			{Agent: "x", Instance: "1", Name: "b"}, {Agent: "y", Instance: "2", Name: "a"},
+			{Agent: "x", Instance: "1", Name: "a"},
+			{Agent: "y", Instance: "1", Name: "a"},
+			{Agent: "x", Instance: "2", Name: "a"},
+			{Agent: "x", Instance: "1", Name: "b"},
+			{Agent: "y", Instance: "2", Name: "a"},
 		} {
 			k.Tenant = session.DefaultTenant
 			a := admission("")
