@@ -148,14 +148,15 @@ type span struct{ from, to int }
 func spans(text string, needles []string) []span {
 	var out []span
 	for _, n := range needles {
+		start := len(out)
 		for at := 0; ; {
 			i := strings.Index(text[at:], n)
 			if i < 0 {
 				break
 			}
 			from := at + i
-			if last := len(out) - 1; last >= 0 && out[last].from <= from && from <= out[last].to {
-				out[last].to = max(out[last].to, from+len(n))
+			if last := len(out) - 1; last >= start && from <= out[last].to {
+				out[last].to = from + len(n) // or a long run of one character makes as many spans
 			} else {
 				out = append(out, span{from, from + len(n)})
 			}
@@ -197,22 +198,31 @@ func openStart(text string, needles []string) []span {
 	return []span{{0, best}}
 }
 
-// cover replaces the spans, each run of touching ones by one Redacted.
+// merge sorts the spans and joins those that overlap or touch.
+func merge(found []span) []span {
+	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var out []span
+	for _, f := range found {
+		if last := len(out) - 1; last >= 0 && f.from <= out[last].to {
+			out[last].to = max(out[last].to, f.to)
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// cover replaces each run of spans by one Redacted.
 func cover(text string, found []span) string {
 	if len(found) == 0 {
 		return text
 	}
-	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	var b strings.Builder
 	pos := 0
-	for i := 0; i < len(found); {
-		from, to := found[i].from, found[i].to
-		for i++; i < len(found) && found[i].from <= to; i++ {
-			to = max(to, found[i].to)
-		}
-		b.WriteString(text[pos:from])
+	for _, f := range merge(found) {
+		b.WriteString(text[pos:f.from])
 		b.WriteString(Redacted)
-		pos = to
+		pos = f.to
 	}
 	b.WriteString(text[pos:])
 	return b.String()

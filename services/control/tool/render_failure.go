@@ -6,8 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// maxMessage bounds the text of a failure.
-const maxMessage = 4096
+// Bounds of the text of a failure.
+const (
+	maxMessage      = 4096
+	maxMessageLines = 50
+)
 
 // renderFailure tells why a call could not be done, or that nobody knows what became of it.
 func renderFailure(req Request, f Failure) Result {
@@ -33,6 +36,9 @@ func renderFailure(req Request, f Failure) Result {
 // failureText is the executor's message, with the path in front when it is not in there.
 func failureText(req Request, f Failure) string {
 	text := strings.TrimSpace(sanitize(f.Message))
+	if end, lines := headLines(text, maxMessageLines, len(text)); lines == maxMessageLines && end < len(text) {
+		text = text[:end] + "..."
+	}
 	if text == "" {
 		text = strings.ToLower(strings.ReplaceAll(sanitize(f.Reason), "_", " "))
 	}

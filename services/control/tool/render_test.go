@@ -50,15 +50,18 @@ func TestRenderGolden(t *testing.T) {
 		"read exactly 50 KB": {read, TextReply{Content: []byte(long + "\n"), FirstLine: 1, TotalLines: 1}, Result{Text: long + "\n", Details: []byte(`{"lines":1,"path":"a.txt"}`)}},
 		"read, total wrong":  {read, TextReply{Content: []byte("a\nb\n")}, Result{Text: "a\nb\n", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
 		"read long line": {
-			ReadText{Path: "a.txt", Offset: 7}, TextReply{Content: []byte(long), FirstLine: 7, TotalLines: 9, LineCut: true},
+			ReadText{Path: "a.txt", Offset: 7},
+			TextReply{Content: []byte(long), FirstLine: 7, TotalLines: 9, LineCut: true},
 			Result{Text: long + "\n\n[Line 7 of 9 is longer than 50 KB; only its beginning is shown. Use bash to see more of it, or offset=8 to continue after it.]", Details: []byte(`{"lineCut":true,"lines":9,"path":"a.txt"}`)},
 		},
 		"read long last line": {
-			read, TextReply{Content: []byte(long + "yy\nz")},
+			read,
+			TextReply{Content: []byte(long + "yy\nz")},
 			Result{Text: long + "\n\n[Line 1 of 1 is longer than 50 KB; only its beginning is shown. Use bash to see more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
 		},
 		"read long line of characters": {
-			read, TextReply{Content: []byte("x" + strings.Repeat("é", MaxText/2)), FirstLine: 1, TotalLines: 1},
+			read,
+			TextReply{Content: []byte("x" + strings.Repeat("é", MaxText/2)), FirstLine: 1, TotalLines: 1},
 			Result{Text: "x" + strings.Repeat("é", MaxText/2-1) + "\n\n[Line 1 of 1 is longer than 50 KB; only its beginning is shown. Use bash to see more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
 		},
 		"read beyond":         {ReadText{Path: "a.txt", Offset: 9999}, TextReply{TotalLines: 3000}, Result{Text: "Offset 9999 is beyond end of file (3000 lines total)", IsError: true, Details: []byte(`{"lines":3000,"path":"a.txt"}`)}},
@@ -87,23 +90,28 @@ func TestRenderGolden(t *testing.T) {
 		"bash across":    {bash, ExecReply{Stdout: Captured{Head: []byte("h\xc3"), Tail: []byte("\xa9!")}}, Result{Text: "hé!", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash times out": {bash, ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true, Stdout: out("partial")}, Result{Text: "partial\n\nCommand timed out after 1.5 seconds.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`)}},
 		"bash times out, code wrong": {
-			Exec{Command: "make", TimeoutSeconds: 1}, ExecReply{ExitCode: 1, TimedOut: true},
+			Exec{Command: "make", TimeoutSeconds: 1},
+			ExecReply{ExitCode: 1, TimedOut: true},
 			Result{Text: "(no output)\n\nCommand timed out after 1 second.\nIt could not be confirmed that all of its processes have ended: check before you start it again.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":false,"exitCode":124,"timedOut":true}`)},
 		},
 		"bash times out by the call": {
-			Exec{Command: "make"}, ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true},
+			Exec{Command: "make"},
+			ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true},
 			Result{Text: "(no output)\n\nCommand timed out.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`)},
 		},
 		"bash cancelled": {
-			bash, ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true, Stdout: out("partial")},
+			bash,
+			ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true, Stdout: out("partial")},
 			Result{Text: "partial\n\nCommand was cancelled before it finished.\nAll of its processes have ended.\nCommand exited with code 143", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":true,"exitCode":143}`)},
 		},
 		"bash cancelled, alive perhaps": {
-			bash, ExecReply{Cancelled: true},
+			bash,
+			ExecReply{Cancelled: true},
 			Result{Text: "(no output)\n\nCommand was cancelled before it finished.\nIt could not be confirmed that all of its processes have ended: check before you start it again.", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":false,"exitCode":0}`)},
 		},
 		"bash, executor cut": {
-			bash, ExecReply{Stdout: Captured{Head: []byte("head"), Tail: []byte("tail\n"), Cut: 12}, Stderr: Captured{Head: []byte("e1\n"), Tail: []byte("e2"), Cut: 34}},
+			bash,
+			ExecReply{Stdout: Captured{Head: []byte("head"), Tail: []byte("tail\n"), Cut: 12}, Stderr: Captured{Head: []byte("e1\n"), Tail: []byte("e2"), Cut: 34}},
 			Result{Text: "head\n[... 12 bytes cut ...]\ntail\ne1\n[... 34 bytes cut ...]\ne2", Details: []byte(`{"command":"make","exitCode":0}`)},
 		},
 		"bash, executor cut all": {
@@ -253,6 +261,8 @@ func TestRenderFailures(t *testing.T) {
 		"path, later":       {ReadText{Path: "a"}, Failure{Reason: "X", Message: "bad a"}, "bad a", `{"path":"a","reason":"X"}`},
 		"nothing":           {Exec{}, Failure{}, "the tool failed", `{"command":"","reason":""}`},
 		"unsafe":            {Exec{Command: "\x00"}, Failure{Reason: "X\xff", Message: "a\x00b"}, "a\uFFFDb", "{\"command\":\"\uFFFD\",\"reason\":\"X\uFFFD\"}"},
+		"many lines":        {Exec{}, Failure{Reason: "X", Message: numbered(1, 51)}, numbered(1, 50) + "...", `{"command":"","reason":"X"}`},
+		"lines enough":      {Exec{}, Failure{Reason: "X", Message: numbered(1, 50)}, strings.TrimSuffix(numbered(1, 50), "\n"), `{"command":"","reason":"X"}`},
 		"long":              {Exec{}, Failure{Reason: "X", Message: strings.Repeat("m", 5000)}, strings.Repeat("m", maxMessage) + "...", `{"command":"","reason":"X"}`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,9 +15,8 @@ func NewStream(secrets []string) *Stream { return &Stream{needles: needles(secre
 // Next takes a piece and returns what can be shown now, which may be nothing.
 func (s *Stream) Next(piece []byte) []byte {
 	text := s.held + string(piece)
-	found := spans(text, s.needles)
 	end := s.open(text)
-	for _, f := range found {
+	for _, f := range merge(spans(text, s.needles)) {
 		if f.from < end && end < f.to {
 			end = f.from // what follows may still be a part of this one
 		}
