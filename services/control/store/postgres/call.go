@@ -21,11 +21,14 @@ UPDATE tool_calls SET
   reply      = CASE WHEN state < 2 THEN $3 ELSE reply END,
   late_reply = CASE WHEN state = 3 THEN $3 ELSE late_reply END,
   done_at    = CASE WHEN state < 2 THEN clock_timestamp() + $4::bigint * interval '1 microsecond' ELSE done_at END
-WHERE call_id = $1 AND (state < 2 OR (state = 3 AND late_reply IS NULL AND $3::bytea IS NOT NULL))
+WHERE call_id = $1 AND (state < 2 OR (state = 3 AND $2 <> 3 AND late_reply IS NULL AND $3::bytea IS NOT NULL))
 RETURNING ` + callColumnsSQL
 
 // CompleteCall implements call.Store.
 func (s *Store) CompleteCall(ctx context.Context, o call.Outcome) (got call.Call, err error) {
+	if !isOutcome(o.State) {
+		return got, wrap("complete call", errNoOutcome)
+	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		calls, err := s.calls(ctx, completeSQL, o.CallID, int16(o.State), o.Reply, s.offset())
 		if err == nil && len(calls) == 0 {
@@ -66,7 +69,7 @@ func (s *Store) TurnCalls(ctx context.Context, sessionID string, submissionSeq i
 func (s *Store) DispatchedCalls(ctx context.Context, executor string) (calls []call.Call, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		calls, err = s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls
-			WHERE executor = $1 AND state = 1 ORDER BY call_id`, executor)
+			WHERE executor = $1 AND state = 1 ORDER BY dispatched_at, call_id`, executor)
 		return err
 	})
 	return calls, wrap("read dispatched calls", err)

@@ -55,7 +55,9 @@ func prepare(c submission.Commit) (commit, error) {
 		return commit{}, err
 	}
 	p := commit{Commit: c, segment: encodeEvents(c.Events)}
-	p.Calls, p.changes = mergeCalls(c)
+	if err := p.merge(); err != nil {
+		return commit{}, err
+	}
 	for _, e := range c.Entries {
 		body, err := json.Marshal(e.Message)
 		if err != nil {
@@ -196,10 +198,9 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	var epoch int64
 	var state int16
 	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.SessionID, c.SubmissionSeq, c.EventHead+1, c.EventHead+int64(len(c.Events)),
-		c.Fence.Epoch, c.digest).Scan(&epoch, &state, &o.out.AbortRequested)
+		c.Fence.Epoch, c.digest, c.EntryHead+int64(len(c.Entries))).Scan(&epoch, &state, &o.out.AbortRequested)
 	if errors.Is(err, pgx.ErrNoRows) {
-		o.err = submission.ErrFenced
-		return nil
+		return s.refuse(ctx, o)
 	}
 	if err == nil {
 		// The queue may have moved on since: what the lane is now is the better answer.
@@ -207,4 +208,26 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 		o.out.Next = next
 	}
 	return err
+}
+
+// refuse tells a commit by a stale owner from one that names calls which are not there.
+func (s *Store) refuse(ctx context.Context, o *commitOp) error {
+	c := &o.in
+	held := false
+	if len(c.changes) > 0 {
+		err := s.pool.QueryRow(ctx, heldSQL, c.Fence.SessionID, c.SubmissionSeq, c.Fence.Epoch, c.EntryHead, c.EventHead).Scan(&held)
+		if err != nil {
+			return err
+		}
+	}
+	if !held {
+		o.err = submission.ErrFenced
+		return nil
+	}
+	err := s.refusal(ctx, c)
+	if transient(err) {
+		return err
+	}
+	o.err = err
+	return nil
 }

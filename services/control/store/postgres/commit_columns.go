@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // commitColumns collects commits as the arrays that the statement's parts unnest.
@@ -133,8 +132,12 @@ func (cols *commitColumns) args(offset int64) []any {
 	args := []any{
 		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
 		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
-		l.resultEntries, l.digests, offset,
+		l.resultEntries, l.digests,
 	}
+	if p.changes {
+		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies)
+	}
+	args = append(args, offset)
 	if p.entries {
 		args = append(args, e.ords, e.ns, e.submissions, e.kinds, e.bodies, e.createdAt)
 	}
@@ -142,58 +145,5 @@ func (cols *commitColumns) args(offset int64) []any {
 		args = append(args, c.ords, c.ids, c.seqs, c.turns, c.indexes, c.entrySeqs, c.providerIDs, c.tools, c.safeties, c.hashes,
 			c.executors, c.dispatches, c.states, c.replies, c.createdAt, c.dispatchedAt, c.doneAt)
 	}
-	if p.changes {
-		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies)
-	}
 	return args
-}
-
-// change is what a commit does to a call that exists: a dispatch, an outcome or both.
-type change struct {
-	callID   string
-	executor string
-	dispatch int
-	state    *int16 // nil: not an outcome
-	reply    []byte
-}
-
-// mergeCalls leaves one item per call, since a statement can change a row only once: what happens to a new call in the same
-// commit becomes part of its record. The first outcome of a call counts.
-func mergeCalls(c submission.Commit) (calls []call.Call, changes []change) {
-	calls = append(calls, c.Calls...)
-	created, changed := make(map[string]*call.Call, len(calls)), map[string]int{}
-	for i := range calls {
-		created[calls[i].ID] = &calls[i]
-	}
-	existing := func(id string) *change {
-		at, ok := changed[id]
-		if !ok {
-			at = len(changes)
-			changed[id], changes = at, append(changes, change{callID: id})
-		}
-		return &changes[at]
-	}
-	for _, d := range c.Dispatches {
-		if n := created[d.CallID]; n != nil {
-			if n.State == call.Pending || (n.State == call.Dispatched && n.Dispatch < d.Dispatch) {
-				n.State, n.Executor, n.Dispatch = call.Dispatched, d.Executor, d.Dispatch
-			}
-		} else if e := existing(d.CallID); e.dispatch < d.Dispatch {
-			e.executor, e.dispatch = d.Executor, d.Dispatch
-		}
-	}
-	for _, o := range c.Outcomes {
-		if c.ForgetReplies {
-			o.Reply = nil
-		}
-		if n := created[o.CallID]; n != nil {
-			if !n.State.Terminal() {
-				n.State, n.Reply = o.State, o.Reply
-			}
-		} else if e := existing(o.CallID); e.state == nil {
-			state := int16(o.State)
-			e.state, e.reply = &state, o.Reply
-		}
-	}
-	return calls, changes
 }

@@ -1,19 +1,38 @@
 package postgres
 
+import "strings"
+
 // A commit is one statement, driven by the fenced UPDATE of the lanes: whatever else it writes is joined to the lanes that came
 // back, so that a stale owner writes nothing. Parts that few commits need are left out of the statement when no operation of the
 // batch needs them.
 
-// lanesPart checks that the lane is as the owner last left it and moves it on. That the submission runs needs no lock: as long
-// as the lane passes, only its owner can have settled it. What comes after a settlement is decided by the counter on the lane,
-// never by a look at the submissions, which could be older than the lock.
-var lanesPart = fragment{params: 25, sql: `
+// commitsPart is the commits of a batch.
+var commitsPart = fragment{params: 24, sql: `
 WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
     $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
     $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[])
   AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
     segment, executor, forgets, progresses, phase, turn, input_entry, usage,
-    settles, continues, outcome, reason, message, model, result_entry, digest)),
+    settles, continues, outcome, reason, message, model, result_entry, digest)),`}
+
+// changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
+// before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
+var changesPart = fragment{params: 6, sql: `
+n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[])
+  AS t(ord, call_id, executor, dispatch, state, reply)),
+bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = i.session_id
+  WHERE c.call_id IS NULL OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
+
+const noneBad = ` AND i.ord NOT IN (SELECT ord FROM bad)`
+
+// lanesPart checks that the lane is as the owner last left it and moves it on. That the submission runs needs no lock: as long
+// as the lane passes, only its owner can have settled it. What comes after a settlement is decided by the counter on the lane,
+// never by a look at the submissions, which could be older than the lock.
+func lanesPart(condition string) fragment {
+	return fragment{params: 1, sql: strings.ReplaceAll(lanesSQL, "{condition}", condition)}
+}
+
+const lanesSQL = `
 l AS (UPDATE lanes x SET
     entry_head = x.entry_head + i.entries,
     event_head = x.event_head + i.events,
@@ -21,12 +40,12 @@ l AS (UPDATE lanes x SET
     state      = CASE WHEN NOT i.settles THEN 2 WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END,
     owner      = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.owner END,
     claim_id   = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.claim_id END,
-    ready_at   = CASE WHEN NOT i.settles THEN x.ready_at ELSE clock_timestamp() + $25::bigint * interval '1 microsecond' END
+    ready_at   = CASE WHEN NOT i.settles THEN x.ready_at ELSE clock_timestamp() + $1::bigint * interval '1 microsecond' END
   FROM i JOIN submissions s ON s.session_id = i.session_id AND s.seq = i.seq AND s.status = 1
   WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state = 2
-    AND x.entry_head = i.entry_head AND x.event_head = i.event_head
+    AND x.entry_head = i.entry_head AND x.event_head = i.event_head{condition}
   RETURNING i.*, x.tenant, x.state, s.submission_id, s.turn AS turn_before, s.stalls, s.abort_requested, 
-    clock_timestamp() + $25::bigint * interval '1 microsecond' AS now),
+    clock_timestamp() + $1::bigint * interval '1 microsecond' AS now),
 g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, digest, body)
   SELECT session_id, event_head + 1, event_head + events, tenant, epoch, digest, segment FROM l),
 b AS (UPDATE submissions s SET
@@ -43,7 +62,7 @@ b AS (UPDATE submissions s SET
     model        = CASE WHEN l.settles THEN l.model ELSE s.model END,
     result_entry = CASE WHEN l.settles THEN l.result_entry ELSE s.result_entry END,
     settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END
-  FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR (l.entries > 0 AND l.stalls > 0)))`}
+  FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR (l.entries > 0 AND l.stalls > 0)))`
 
 // entriesPart appends to the conversation.
 var entriesPart = fragment{params: 6, sql: `,
@@ -58,27 +77,28 @@ c AS (INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn,
     executor, dispatch, state, reply, created_at, dispatched_at, done_at)
   SELECT t.call_id, l.tenant, l.session_id, t.submission_seq, t.turn, t.idx, t.entry_seq, t.provider_id, t.tool, t.safety, t.args_hash,
     t.executor, t.dispatch, t.state, t.reply, COALESCE(t.created_at, l.now),
-    COALESCE(t.dispatched_at, CASE WHEN t.dispatch > 0 THEN l.now END), COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN l.now END)
+    COALESCE(t.dispatched_at, CASE WHEN t.state = 1 THEN l.now END), COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN l.now END)
   FROM unnest($1::int[], $2::text[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::text[], $9::smallint[],
       $10::bytea[], $11::text[], $12::int[], $13::smallint[], $14::bytea[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[])
     AS t(ord, call_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety,
       args_hash, executor, dispatch, state, reply, created_at, dispatched_at, done_at) JOIN l ON l.ord = t.ord)`}
 
-// changesPart dispatches and completes calls that are not terminal. A dispatch needs a number that is higher than the last.
-var changesPart = fragment{params: 6, sql: `,
+// changePart dispatches and completes calls that have not ended. What comes after lost is kept beside it, as by CompleteCall.
+var changePart = fragment{sql: `,
 d AS (UPDATE tool_calls c SET
-    executor      = CASE WHEN t.dispatch > c.dispatch THEN t.executor ELSE c.executor END,
-    dispatch      = CASE WHEN t.dispatch > c.dispatch THEN t.dispatch ELSE c.dispatch END,
-    dispatched_at = CASE WHEN t.dispatch > c.dispatch THEN l.now ELSE c.dispatched_at END,
-    state         = COALESCE(t.state, 1),
-    reply         = t.reply,
-    done_at       = CASE WHEN t.state IS NOT NULL THEN l.now END
-  FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[])
-    AS t(ord, call_id, executor, dispatch, state, reply) JOIN l ON l.ord = t.ord
-  WHERE c.call_id = t.call_id AND c.session_id = l.session_id AND c.state < 2 AND (t.state IS NOT NULL OR t.dispatch > c.dispatch))`}
+    executor      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.executor ELSE c.executor END,
+    dispatch      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.dispatch ELSE c.dispatch END,
+    dispatched_at = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN l.now ELSE c.dispatched_at END,
+    state         = CASE WHEN c.state < 2 THEN COALESCE(n.state, 1) ELSE c.state END,
+    reply         = CASE WHEN c.state < 2 THEN n.reply ELSE c.reply END,
+    done_at       = CASE WHEN c.state < 2 AND n.state IS NOT NULL THEN l.now ELSE c.done_at END,
+    late_reply    = CASE WHEN c.state = 3 THEN n.reply ELSE c.late_reply END
+  FROM n JOIN l ON l.ord = n.ord
+  WHERE c.call_id = n.call_id AND c.session_id = l.session_id
+    AND (c.state < 2 OR (c.state = 3 AND n.state <> 3 AND n.reply IS NOT NULL AND c.late_reply IS NULL)))`}
 
-// forgetPart drops the replies that the entries of this commit hold. It cannot meet a row of changesPart: replies are on
-// terminal calls only.
+// forgetPart drops the replies that the entries of this commit hold. It cannot meet a row of changePart: replies are on
+// calls that have ended, and the outcomes of such a commit carry none.
 var forgetPart = fragment{sql: `,
 f AS (UPDATE tool_calls c SET reply = NULL FROM l
   WHERE l.forgets AND c.session_id = l.session_id AND c.submission_seq = l.seq AND c.turn = l.turn_before AND c.reply IS NOT NULL)`}
@@ -98,11 +118,16 @@ var statements = func() map[parts]string {
 	all := map[parts]string{}
 	for n := range 1 << 5 {
 		p := parts{entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0}
-		chosen := []fragment{lanesPart}
+		chosen := []fragment{commitsPart}
+		if p.changes {
+			chosen = append(chosen, changesPart, lanesPart(noneBad), changePart)
+		} else {
+			chosen = append(chosen, lanesPart(""))
+		}
 		for _, o := range []struct {
 			wanted bool
 			part   fragment
-		}{{p.entries, entriesPart}, {p.calls, callsPart}, {p.changes, changesPart}, {p.forget, forgetPart}, {p.bind, bindPart}} {
+		}{{p.entries, entriesPart}, {p.calls, callsPart}, {p.forget, forgetPart}, {p.bind, bindPart}} {
 			if o.wanted {
 				chosen = append(chosen, o.part)
 			}
@@ -117,8 +142,14 @@ var statements = func() map[parts]string {
 var nextSQL = headsOf("l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = i.event_head",
 	"JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS i(session_id, epoch, event_head) ON i.session_id = l.session_id")
 
-// recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written.
+// recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While the epoch is
+// the same, the heads must be as it left them: an owner that has gone on knew the answer.
 const recogniseSQL = `
 SELECT l.epoch, l.state, s.abort_requested FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2
 JOIN segments g ON g.session_id = l.session_id AND g.first_seq = $3 AND g.last_seq = $4 AND g.epoch = $5 AND g.digest = $6
-WHERE l.session_id = $1`
+WHERE l.session_id = $1 AND (l.epoch <> $5 OR (l.event_head = $4 AND l.entry_head = $7))`
+
+// heldSQL tells whether the lane is as a commit expects it, so that its refusal has another reason.
+const heldSQL = `
+SELECT EXISTS (SELECT 1 FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2 AND s.status = 1
+  WHERE l.session_id = $1 AND l.epoch = $3 AND l.state = 2 AND l.entry_head = $4 AND l.event_head = $5)`
