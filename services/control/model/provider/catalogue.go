@@ -1,0 +1,122 @@
+package provider
+
+import (
+	"regexp"
+	"strings"
+	"sync"
+
+	"charm.land/catwalk/pkg/catwalk"
+	"charm.land/catwalk/pkg/embedded"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// catalogue is the embedded one, by provider. It is parsed on first use: a control that runs offline never pays for it.
+var catalogue = sync.OnceValue(func() map[string]entry {
+	entries := map[string]entry{}
+	for _, p := range embedded.GetAll() {
+		e := entry{provider: provider(p), models: map[string]model.Info{}}
+		for _, m := range p.Models {
+			i := info(m)
+			e.models[m.ID] = i
+			if short := undated(m.ID); short != m.ID {
+				if _, taken := e.models[short]; !taken {
+					e.models[short] = i
+				}
+			}
+		}
+		entries[string(p.ID)] = e
+	}
+	return entries
+})
+
+type entry struct {
+	provider model.Provider
+	models   map[string]model.Info
+}
+
+// Known is the catalogue's configuration of a provider, for model.Deps.
+func Known(name string) (model.Provider, bool) {
+	switch name { // without parsing the catalogue
+	case "anthropic":
+		return model.Provider{API: model.APIAnthropic, KeyEnv: "ANTHROPIC_API_KEY"}, true
+	case "openai":
+		return model.Provider{API: model.APIOpenAI, KeyEnv: "OPENAI_API_KEY"}, true
+	}
+	e, ok := catalogue()[name]
+	return e.provider, ok && e.provider.API != ""
+}
+
+// provider translates the catalogue's entry. Its API is "" if it speaks none of ours, or has no fixed address.
+func provider(p catwalk.Provider) model.Provider {
+	api := map[catwalk.Type]model.API{
+		catwalk.TypeAnthropic:    model.APIAnthropic,
+		catwalk.TypeOpenAI:       model.APIChat,
+		catwalk.TypeOpenAICompat: model.APIChat,
+		catwalk.TypeOpenRouter:   model.APIChat,
+	}[p.Type]
+	key, ok := strings.CutPrefix(p.APIKey, "$")
+	if !ok || !strings.HasPrefix(p.APIEndpoint, "https://") {
+		return model.Provider{}
+	}
+	return model.Provider{API: api, BaseURL: p.APIEndpoint, KeyEnv: key}
+}
+
+// info translates a model. The catalogue's "in cached" is the price of writing the cache, "out cached" of reading it.
+func info(m catwalk.Model) model.Info {
+	return model.Info{
+		Window: m.ContextWindow, MaxOutput: m.DefaultMaxTokens,
+		Images: &m.SupportsImages, Thinks: &m.CanReason, Efforts: m.ReasoningLevels,
+		Price: model.Price{Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached, CacheRead: m.CostPer1MOutCached},
+	}
+}
+
+// lookup is what is known about a model: what is configured comes first, then the provider's catalogue, then that of the API's own
+// provider, because a proxy usually keeps the names.
+func lookup(e model.Endpoint, id string) model.Info {
+	names := []string{e.Name, "openai"}
+	if e.API == model.APIAnthropic {
+		names[1] = "anthropic"
+	}
+	var found model.Info
+	for _, name := range names {
+		models := catalogue()[name].models
+		i, ok := models[id]
+		if !ok {
+			i, ok = models[undated(id)]
+		}
+		if ok {
+			found = i
+			break
+		}
+	}
+	return merge(e.Models[id], found)
+}
+
+// merge fills what a leaves out from b.
+func merge(a, b model.Info) model.Info {
+	if a.Window == 0 {
+		a.Window = b.Window
+	}
+	if a.MaxOutput == 0 {
+		a.MaxOutput = b.MaxOutput
+	}
+	if a.Images == nil {
+		a.Images = b.Images
+	}
+	if a.Thinks == nil {
+		a.Thinks = b.Thinks
+	}
+	if a.Efforts == nil {
+		a.Efforts = b.Efforts
+	}
+	if a.Price == (model.Price{}) {
+		a.Price = b.Price
+	}
+	return a
+}
+
+var dated = regexp.MustCompile(`-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$`)
+
+// undated is the id without the date of its release.
+func undated(id string) string { return dated.ReplaceAllString(id, "") }
