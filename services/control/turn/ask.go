@@ -92,7 +92,7 @@ func (r *run) request(ctx context.Context) (model.Request, error) {
 // stream consumes one answer. It returns early, with done unset, when the submission is stopped.
 func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
 	call, cancel := context.WithCancel(ctx)
-	parts := make(chan item, 256)
+	parts := make(chan item, 16)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

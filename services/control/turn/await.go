@@ -26,7 +26,8 @@ type liveCall struct {
 	away       time.Time // since when its executor is gone, zero when it is not
 	cancelled  time.Time // when Cancel was sent
 	retry      time.Time // not to be ordered again before
-	redact     [2]redactor
+	redact     [2]*tool.Stream
+	shown      [2]int64 // bytes given to watchers, per stream
 }
 
 func (r *run) liveOf(id string) *liveCall {
@@ -34,7 +35,7 @@ func (r *run) liveOf(id string) *liveCall {
 	if l == nil {
 		l = &liveCall{}
 		secrets := r.values.Secrets()
-		l.redact = [2]redactor{newRedactor(secrets), newRedactor(secrets)}
+		l.redact = [2]*tool.Stream{tool.NewStream(secrets), tool.NewStream(secrets)}
 		r.live[id] = l
 	}
 	return l
@@ -153,8 +154,9 @@ func (r *run) tookOutput(c *call.Call, o call.Output) {
 		o.Data, o.Offset = o.Data[l.seen[i]-o.Offset:], l.seen[i]
 	}
 	l.seen[i] = end
-	if offset, data := l.redact[i].pass(o.Offset, o.Data); len(data) > 0 {
-		r.pushOutput(c.ID, o.Stderr, offset, data)
+	if data := l.redact[i].Next(o.Data); len(data) > 0 {
+		r.pushOutput(c.ID, o.Stderr, l.shown[i], data)
+		l.shown[i] += int64(len(data))
 	}
 	if r.output == nil {
 		r.output = map[outputKey]ack{}
@@ -184,8 +186,8 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	}
 	for i, stderr := range []bool{false, true} {
 		l := r.liveOf(c.ID)
-		if offset, data := l.redact[i].rest(); len(data) > 0 {
-			r.pushOutput(c.ID, stderr, offset, data)
+		if data := l.redact[i].Close(); len(data) > 0 {
+			r.pushOutput(c.ID, stderr, l.shown[i], data)
 		}
 	}
 	c.State, c.Reply, c.DoneAt = state, body, time.Now()
