@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/model/provider"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
@@ -37,9 +38,11 @@ func OpenStore(ctx context.Context, database string, log *slog.Logger) (store.St
 	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", database)
 }
 
-// NewModels resolves models with keys from an environment. So far there is the offline model only.
+// NewModels resolves the offline model and those of the providers that are known, with keys from an environment.
 func NewModels(getenv func(string) string) (*model.Registry, error) {
-	return model.NewRegistry(model.Config{}, model.Deps{APIs: map[model.API]model.Open{model.APIOffline: offline.Open}, Getenv: getenv})
+	apis := provider.APIs(nil)
+	apis[model.APIOffline] = offline.Open
+	return model.NewRegistry(model.Config{}, model.Deps{APIs: apis, Known: provider.Known, Getenv: getenv})
 }
 
 // LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or release is called.
