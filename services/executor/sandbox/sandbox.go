@@ -127,7 +127,9 @@ type Exit struct {
 	Signal      int  // 0 unless a signal ended it
 	TimedOut    bool // Timeout ended it; stderr then ends with a line that says so
 	Killed      bool // Kill ended it
+	Interrupted bool // nobody saw its end: Code is -1 and its outcome is unknown; Attach answers ErrInterrupted
 	Confirmed   bool // no process of it is left
+	// StdoutBytes and StderrBytes are the lengths of the captured streams, as ReadOutput gives them.
 	StdoutBytes int64
 	StderrBytes int64
 	// StdoutCut and StderrCut count bytes that the cap removed between head and tail. The captured stream holds a marker there.

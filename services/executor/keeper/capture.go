@@ -1,0 +1,189 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// capture is one output of a command on its way from a pipe to a file. The file only ever grows, so an offset into it
+// stays true: the head as it comes; then, when the command is finished, a marker for what was cut and the tail. Until
+// then the tail goes round in a file beside it.
+//
+// pump is its only writer until done is closed; finish comes after that.
+type capture struct {
+	path    string
+	head    int64
+	tail    int64
+	grew    func()
+	visible atomic.Int64 // length of the file
+	done    chan struct{}
+
+	r     *os.File
+	file  *os.File // made with the first byte: most commands write to one stream or none
+	ring  *os.File
+	total int64 // bytes that the command wrote
+	last  byte
+	err   error // the first failure to keep bytes; the command is not made to suffer from it
+}
+
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
+func newCapture(r *os.File, path string, limit int64, grew func()) *capture {
+	return &capture{path: path, head: limit / 2, tail: limit - limit/2, grew: grew, r: r, done: make(chan struct{})}
+}
+
+// pump reads until every holder of the pipe is gone, or until stop and the pipe is empty.
+func (c *capture) pump() {
+	defer close(c.done)
+	buf := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := c.r.Read(buf[:])
+		c.write(buf[:n])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.rest(buf[:])
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// stop ends the pump without waiting for those who still hold the pipe. What is in the pipe now is still taken.
+func (c *capture) stop() { c.r.SetReadDeadline(time.Unix(1, 0)) }
+
+// rest takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time.
+func (c *capture) rest(buf []byte) {
+	raw, err := c.r.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		for left := 1 << 20; left > 0; {
+			n, err := unix.Read(int(fd), buf)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n <= 0 {
+				return
+			}
+			c.write(buf[:n])
+			left -= n
+		}
+	})
+}
+
+// discard keeps the pipe flowing for background children that may outlive their command.
+func (c *capture) discard() {
+	c.r.SetReadDeadline(time.Time{})
+	io.Copy(io.Discard, c.r)
+	c.r.Close()
+}
+
+func (c *capture) write(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	c.last = p[len(p)-1]
+	if n := min(int64(len(p)), max(0, c.head-c.total)); n > 0 {
+		c.append(p[:n])
+		c.total += n
+		p = p[n:]
+		c.grew()
+	}
+	for len(p) > 0 {
+		at := (c.total - c.head) % c.tail
+		n := min(int64(len(p)), c.tail-at)
+		c.spill(p[:n], at)
+		c.total += n
+		p = p[n:]
+	}
+}
+
+func (c *capture) append(p []byte) {
+	if c.file == nil && c.err == nil {
+		c.file, c.err = create(c.path)
+	}
+	if c.err != nil {
+		return
+	}
+	n, err := c.file.WriteAt(p, c.visible.Load())
+	c.visible.Add(int64(n))
+	c.err = err
+}
+
+func (c *capture) spill(p []byte, at int64) {
+	if c.ring == nil && c.err == nil {
+		c.ring, c.err = create(c.path + ".tail")
+	}
+	if c.err == nil {
+		_, c.err = c.ring.WriteAt(p, at)
+	}
+}
+
+func create(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+}
+
+// finish puts marker, tail and trailer behind the head and everything on disk. size is the length of the file, cut what
+// the command wrote and the file does not hold.
+func (c *capture) finish(trailer string) (size, cut int64, err error) {
+	kept := min(c.total, c.head)
+	if spilled := c.total - c.head; spilled > 0 && c.err == nil {
+		c.unspill(spilled)
+		kept += min(spilled, c.tail)
+	}
+	if c.err != nil {
+		kept = c.visible.Load()
+	}
+	if trailer != "" {
+		if c.total > 0 && c.last != '\n' {
+			trailer = "\n" + trailer
+		}
+		c.append([]byte(trailer))
+	}
+	if c.ring != nil {
+		c.ring.Close()
+		os.Remove(c.path + ".tail")
+	}
+	err = c.err
+	if c.file != nil {
+		if c.visible.Load() > 0 {
+			err = errors.Join(err, fdatasync(c.file))
+		}
+		c.file.Close()
+	}
+	return c.visible.Load(), max(0, c.total-kept), err
+}
+
+func (c *capture) unspill(spilled int64) {
+	if spilled > c.tail {
+		c.append(fmt.Appendf(nil, "\n[... %d bytes cut ...]\n", spilled-c.tail))
+		at := spilled % c.tail
+		c.copyRing(at, c.tail-at)
+		c.copyRing(0, at)
+		return
+	}
+	c.copyRing(0, spilled)
+}
+
+func (c *capture) copyRing(at, n int64) {
+	if c.err != nil {
+		return
+	}
+	m, err := io.Copy(io.NewOffsetWriter(c.file, c.visible.Load()), io.NewSectionReader(c.ring, at, n))
+	c.visible.Add(m)
+	c.err = err
+}

@@ -1,0 +1,233 @@
+package keeper
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Kinds of records in keeper.log.
+const (
+	recKeeper = "keeper" // a keeper took over: boot id, key, since when nothing is missing
+	recStart  = "start"  // about to fork
+	recFail   = "fail"   // the fork did not happen; the id is free again
+	recEnd    = "end"
+	recForget = "forget"
+)
+
+// record is one line: the CRC-32C of the JSON in hex, a space, the JSON.
+type record struct {
+	Kind  string `json:"kind"`
+	ID    string `json:"id,omitempty"`
+	At    int64  `json:"at,omitempty"`
+	End   *end   `json:"end,omitempty"`
+	Boot  string `json:"boot,omitempty"`
+	Key   uint32 `json:"key,omitempty"`
+	Since int64  `json:"since,omitempty"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (r *record) encode() []byte {
+	body, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // plain fields only
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(body, castagnoli), body)
+}
+
+func decodeRecord(line []byte) (*record, bool) {
+	sum, body, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)) {
+		return nil, false
+	}
+	r := new(record)
+	if json.Unmarshal(body, r) != nil {
+		return nil, false
+	}
+	return r, true
+}
+
+// history is what a log tells: the ends that are known, and which commands were started and never ended.
+type history struct {
+	boot  string
+	key   uint32
+	since int64
+	ends  map[string]*end
+	open  map[string]int64 // id → started
+	// damaged says that a bad record was followed by others: something is missing from the middle.
+	damaged bool
+}
+
+func replay(r io.Reader) (*history, error) {
+	h := &history{ends: map[string]*end{}, open: map[string]int64{}}
+	br := bufio.NewReader(r)
+	for {
+		line, err := br.ReadBytes('\n')
+		if err == io.EOF {
+			return h, nil // what is left has no end of line: a torn last record
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the keeper's log: %w", err)
+		}
+		rec, ok := decodeRecord(line)
+		if !ok {
+			_, err := br.Peek(1)
+			h.damaged = h.damaged || err == nil
+			continue
+		}
+		switch rec.Kind {
+		case recKeeper:
+			h.boot, h.key, h.since = rec.Boot, rec.Key, rec.Since
+		case recStart:
+			h.open[rec.ID] = rec.At
+		case recEnd:
+			delete(h.open, rec.ID)
+			h.ends[rec.ID] = rec.End
+		case recFail, recForget:
+			delete(h.open, rec.ID)
+			delete(h.ends, rec.ID)
+		}
+	}
+}
+
+func (h *history) records() []*record {
+	out := []*record{{Kind: recKeeper, At: now(), Boot: h.boot, Key: h.key, Since: h.since}}
+	for id, e := range h.ends {
+		out = append(out, &record{Kind: recEnd, ID: id, End: e})
+	}
+	for id, started := range h.open {
+		out = append(out, &record{Kind: recStart, ID: id, At: started})
+	}
+	return out
+}
+
+// journal is keeper.log, open for appending. A failed append leaves no trace: the next one overwrites it.
+type journal struct {
+	path string
+
+	mu   sync.Mutex
+	f    *os.File
+	size int64
+	seq  uint64 // records appended
+
+	syncMu sync.Mutex // taken before mu
+	synced uint64     // records known to be on disk
+}
+
+// readHistory replays the log of dir; a missing one is an empty history.
+func readHistory(dir string) (*history, error) {
+	f, err := os.Open(filepath.Join(dir, "keeper.log"))
+	if errors.Is(err, os.ErrNotExist) {
+		return &history{ends: map[string]*end{}, open: map[string]int64{}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the keeper's log: %w", err)
+	}
+	defer f.Close()
+	return replay(f)
+}
+
+// rewrite replaces the log by what is left of a history, atomically, and appends after that from then on.
+func (j *journal) rewrite(h *history) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rewriteLocked(h)
+}
+
+// shrink drops what was forgotten.
+func (j *journal) shrink() error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	h, err := replay(io.NewSectionReader(j.f, 0, j.size))
+	if err != nil {
+		return err
+	}
+	return j.rewriteLocked(h)
+}
+
+func (j *journal) rewriteLocked(h *history) error {
+	f, err := os.OpenFile(j.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("rewriting the keeper's log: %w", err)
+	}
+	var all []byte
+	for _, r := range h.records() {
+		all = append(all, r.encode()...)
+	}
+	_, err = f.Write(all)
+	err = errors.Join(err, f.Sync())
+	if err == nil {
+		err = os.Rename(j.path+".new", j.path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(j.path))
+	}
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("rewriting the keeper's log: %w", err)
+	}
+	if j.f != nil {
+		j.f.Close()
+	}
+	j.f, j.size, j.synced = f, int64(len(all)), j.seq
+	return nil
+}
+
+// append adds a record; after a crash of this process it is there, after a crash of the host perhaps not.
+func (j *journal) append(r *record) (seq uint64, err error) {
+	line := r.encode()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, err := j.f.WriteAt(line, j.size); err != nil {
+		j.f.Truncate(j.size)
+		return 0, fmt.Errorf("appending to the keeper's log: %w", err)
+	}
+	j.size += int64(len(line))
+	j.seq++
+	return j.seq, nil
+}
+
+// sync returns when record seq is on disk. Callers that come together share one fdatasync.
+func (j *journal) sync(seq uint64) error {
+	j.syncMu.Lock()
+	defer j.syncMu.Unlock()
+	if j.synced >= seq {
+		return nil
+	}
+	j.mu.Lock()
+	f, upto := j.f, j.seq
+	j.mu.Unlock()
+	if err := fdatasync(f); err != nil {
+		return fmt.Errorf("syncing the keeper's log: %w", err)
+	}
+	j.synced = upto
+	return nil
+}
+
+func (j *journal) length() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.size
+}
+
+// bootID names this run of the host's kernel: a log from another one may lack records that were never synced.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+func now() int64 { return time.Now().UnixNano() }

@@ -1,0 +1,189 @@
+// Package local is the sandbox that is this host: its files as the executor's user sees them, and commands in the care of
+// a keeper.
+//
+//	file verbs ──▶ the file system        commands ──▶ keeper.Client ──▶ keeper ──▶ bash -c
+//
+// Invariants: a command sees 14 named variables of this process's environment as they were when the sandbox was made, what
+// the sandbox and the call were given, and nothing else of the host's; a file is replaced as a whole or not at all; no
+// verb waits on a pipe, a socket or a device.
+package local
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/executor/keeper"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// Options of New.
+type Options struct {
+	// Root is the working directory; "" is this process's. It must exist.
+	Root string
+	// Keeper owns the commands; sandboxes of one executor share it.
+	Keeper *keeper.Client
+	// DataDir is for a keeper of this sandbox's own, when Keeper is nil. KeeperOptions are its options.
+	DataDir       string
+	KeeperOptions keeper.Options
+	// Env is set for every command, over what the host's environment gives. nil removes a name.
+	Env map[string]*string
+}
+
+// Sandbox is this host.
+type Sandbox struct {
+	root   string
+	shell  string
+	env    map[string]string
+	keeper *keeper.Client
+	owned  bool
+}
+
+var _ sandbox.Sandbox = (*Sandbox)(nil)
+
+// inherited are the variables that commands get from the host. Nothing that is not here ever reaches one.
+var inherited = []string{
+	"PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP",
+}
+
+// New makes the sandbox. The keeper comes up in the background. The caller closes it.
+func New(o Options) (*Sandbox, error) {
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return nil, sandbox.ErrInvalidArg.With("working directory: %v", err)
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return nil, typed(o.Root, err)
+	}
+	if st, err := os.Stat(root); err != nil {
+		return nil, typed(root, err)
+	} else if !st.IsDir() {
+		return nil, sandbox.ErrNotDir.With("%s: not a directory", root)
+	}
+	s := &Sandbox{root: root, env: map[string]string{}, keeper: o.Keeper}
+	for _, name := range inherited {
+		if v, ok := os.LookupEnv(name); ok {
+			s.env[name] = v
+		}
+	}
+	if err := overlay(s.env, o.Env); err != nil {
+		return nil, err
+	}
+	if s.shell, err = findShell(); err != nil {
+		return nil, err
+	}
+	if s.keeper == nil {
+		if o.DataDir == "" {
+			return nil, sandbox.ErrInvalidArg.With("a local sandbox needs a keeper or a data directory for one")
+		}
+		if s.keeper, err = keeper.Open(o.DataDir, o.KeeperOptions); err != nil {
+			return nil, err
+		}
+		s.owned = true
+	}
+	return s, nil
+}
+
+// Close ends what New began. Commands go on.
+func (s *Sandbox) Close() error {
+	if s.owned {
+		return s.keeper.Close()
+	}
+	return nil
+}
+
+// Root implements sandbox.Sandbox.
+func (s *Sandbox) Root() string { return s.root }
+
+func findShell() (string, error) {
+	for _, name := range []string{"bash", "/bin/bash", "sh", "/bin/sh"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", sandbox.ErrUnavailable.With("this host has no shell: neither bash nor sh")
+}
+
+func overlay(env map[string]string, over map[string]*string) error {
+	for name, v := range over {
+		if name == "" || strings.ContainsAny(name, "=\x00") || v != nil && strings.Contains(*v, "\x00") {
+			return sandbox.ErrInvalidArg.With("environment variable %q: the name is empty or holds =, or there is a NUL", name)
+		}
+		if v == nil {
+			delete(env, name)
+		} else {
+			env[name] = *v
+		}
+	}
+	return nil
+}
+
+// Start implements sandbox.Sandbox.
+func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sandbox.Exec, error) {
+	if strings.Contains(cmd.Line, "\x00") {
+		return nil, sandbox.ErrInvalidArg.With("a command line cannot hold a NUL")
+	}
+	if cmd.Timeout < 0 {
+		return nil, sandbox.ErrInvalidArg.With("timeout %v is negative", cmd.Timeout)
+	}
+	cwd := s.root
+	if cmd.Cwd != "" {
+		var err error
+		if cwd, err = s.resolve(cmd.Cwd); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.checkCwd(cwd); err != nil {
+		return nil, err
+	}
+	env := make(map[string]string, len(s.env)+len(cmd.Env))
+	for k, v := range s.env {
+		env[k] = v
+	}
+	if err := overlay(env, cmd.Env); err != nil {
+		return nil, err
+	}
+	spec := keeper.Spec{
+		Argv: [][]byte{[]byte(s.shell), []byte("-c"), []byte(cmd.Line)}, Dir: []byte(cwd),
+		Timeout: cmd.Timeout, Keep: cmd.Keep,
+	}
+	for k, v := range env {
+		spec.Env = append(spec.Env, []byte(k+"="+v))
+	}
+	slices.SortFunc(spec.Env, func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
+	return execOrError(s.keeper.Start(ctx, id, spec))
+}
+
+// checkCwd tells a missing directory from a missing shell, which the kernel does not.
+func (s *Sandbox) checkCwd(cwd string) error {
+	st, err := os.Stat(cwd)
+	if err != nil {
+		if _, gone := os.Stat(s.root); os.IsNotExist(gone) {
+			return sandbox.ErrGone.With("the working directory %s is gone", s.root)
+		}
+		return typed(cwd, err)
+	}
+	if !st.IsDir() {
+		return sandbox.ErrNotDir.With("%s: not a directory", cwd)
+	}
+	return nil
+}
+
+// Attach implements sandbox.Sandbox.
+func (s *Sandbox) Attach(ctx context.Context, id string) (sandbox.Exec, error) {
+	return execOrError(s.keeper.Attach(ctx, id))
+}
+
+// execOrError keeps a nil *Cmd from becoming an Exec that is not nil.
+func execOrError(cmd *keeper.Cmd, err error) (sandbox.Exec, error) {
+	if err != nil {
+		return nil, err
+	}
+	return cmd, nil
+}
+
+// Forget implements sandbox.Sandbox.
+func (s *Sandbox) Forget(ctx context.Context, id string) error { return s.keeper.Forget(ctx, id) }
