@@ -117,8 +117,12 @@ func awaitOutput(t testing.TB, cmd *Cmd, want string) {
 // waitFor is for what tells nobody that it happened.
 func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	tick, deadline := time.NewTicker(2*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("waiting for %s", what)
 		}
 	}

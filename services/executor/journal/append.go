@@ -1,0 +1,209 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Begin records that a call is about to begin, which also raises its session's epoch. ErrNoSpace, and then nothing is
+// recorded, when the quota or the disk is full.
+func (j *Journal) Begin(b Begin) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.x.live > j.cfg.Quota {
+		j.evict()
+		if j.x.live > j.cfg.Quota {
+			return 0, ErrNoSpace.With("the executor's journal is full: its quota of %d bytes is taken by results that were not acknowledged", j.cfg.Quota)
+		}
+	}
+	return j.append(reserve, encode(recBegin).begin(&b, j.cfg.Now()))
+}
+
+// End records the outcome of a call. A call that was not begun is begun with b in the same write. The first end wins.
+func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.cfg.Now()
+	end := encode(recEnd).str(b.CallID).int(int64(state)).time(now).bytes(outcome)
+	if j.x.calls[b.CallID] != nil {
+		return j.append(0, end)
+	}
+	return j.append(0, encode(recBegin).begin(&b, now), end)
+}
+
+// Raise records the epoch of a session if it is higher than the one known.
+func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if epoch <= j.x.lanes[session].epoch {
+		return j.lsn, nil
+	}
+	return j.append(0, encode(recEpoch).str(session).int(epoch).time(j.cfg.Now()))
+}
+
+// Revoke records that dispatches of a call up to this one must never run.
+func (j *Journal) Revoke(callID string, dispatch uint32) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r, ok := j.x.revoked[callID]; ok && r.dispatch >= dispatch {
+		return j.lsn, nil
+	}
+	return j.append(0, encode(recRevoke).str(callID).int(int64(dispatch)).time(j.cfg.Now()))
+}
+
+// Ack records that the outcome of a call is durable elsewhere; a tombstone is left.
+func (j *Journal) Ack(callID string) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(0, encode(recAck).str(callID).time(j.cfg.Now()))
+}
+
+// Forgot records that the sandbox holds nothing of these calls anymore.
+func (j *Journal) Forgot(callIDs ...string) (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	recs := make([]*encoder, len(callIDs))
+	for i, id := range callIDs {
+		recs[i] = encode(recForgot).str(id)
+	}
+	return j.append(0, recs...)
+}
+
+// Drop forgets a call that never ran or may run again. It is not recorded: the reason for it is found again after a restart.
+func (j *Journal) Drop(callID string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.x.drop(callID)
+}
+
+// append writes records with one write and takes them into the index. keep is the allocated space to leave untouched.
+func (j *Journal) append(keep int64, recs ...*encoder) (LSN, error) {
+	if j.failed != nil {
+		return 0, j.failed
+	}
+	j.buf = j.buf[:0]
+	for _, r := range recs {
+		j.buf = frame(j.buf, r.b)
+	}
+	n := int64(len(j.buf))
+	if err := j.grow(n + keep); err != nil {
+		return 0, err
+	}
+	if err := writeFull(j.cfg.writeAt, j.f, j.buf, j.end); err != nil {
+		// Nothing behind end counts: it is overwritten by the next record, or cut off as torn.
+		return 0, diskError(err)
+	}
+	off := j.end
+	for _, r := range recs {
+		if err := j.x.apply(r.b, off+frameHead); err != nil {
+			return 0, fmt.Errorf("taking in an own record: %w", err)
+		}
+		off += int64(frameHead + len(r.b))
+	}
+	j.end = off
+	j.lsn += LSN(n)
+	if cap(j.buf) > 1<<20 {
+		j.buf = nil
+	}
+	return j.lsn, nil
+}
+
+// zeroes allocate: overwriting them needs no change to the file's own metadata, which makes fdatasync a third cheaper.
+var zeroes = make([]byte, chunk)
+
+// grow sees to n allocated bytes behind end.
+func (j *Journal) grow(n int64) error {
+	for j.alloc < j.end+n {
+		size := min(int64(chunk), max(j.end+n-j.alloc, chunk))
+		if err := writeFull(j.cfg.writeAt, j.f, zeroes[:size], j.alloc); err != nil {
+			return diskError(err)
+		}
+		j.alloc += size
+	}
+	return nil
+}
+
+func writeFull(write func(*os.File, []byte, int64) (int, error), f *os.File, b []byte, off int64) error {
+	_, err := write(f, b, off)
+	return err
+}
+
+func diskError(err error) error {
+	if isFull(err) {
+		return ErrNoSpace.With("the disk of the executor's journal is full")
+	}
+	return fmt.Errorf("writing the journal: %w", err)
+}
+
+// Wait returns when everything up to lsn is on the disk. Concurrent callers share one fdatasync.
+func (j *Journal) Wait(lsn LSN) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.synced < lsn {
+		switch {
+		case j.failed != nil:
+			return j.failed
+		case j.syncing:
+			j.changed.Wait()
+		default:
+			j.sync()
+		}
+	}
+	return nil
+}
+
+// Sync returns when everything written so far is on the disk.
+func (j *Journal) Sync() error {
+	j.mu.Lock()
+	lsn := j.lsn
+	j.mu.Unlock()
+	return j.Wait(lsn)
+}
+
+// sync runs one fdatasync without the lock.
+func (j *Journal) sync() {
+	j.syncing = true
+	upto, f := j.lsn, j.f
+	j.mu.Unlock()
+	var err error
+	if !j.cfg.NoSync {
+		err = fdatasync(f)
+	}
+	j.mu.Lock()
+	j.syncing = false
+	if err != nil {
+		// After a failed fsync nobody knows what is on the disk; going on would be a lie.
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+	} else {
+		j.synced = max(j.synced, upto)
+	}
+	j.changed.Broadcast()
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// damaged reports whether a whole frame follows somewhere in b, which starts where reading stopped: then that is a hole and not
+// a torn end.
+func damaged(b []byte) bool {
+	for i := 1; i < len(b); i++ {
+		if b[i] == 0 {
+			// Most of it is the allocated zeroes.
+			n := len(b[i:]) - len(bytes.TrimLeft(b[i:], "\x00"))
+			i += max(0, n-4)
+		}
+		if payload, _, ok := unframe(b[i:]); ok && payload[0] >= byte(recIdentity) && payload[0] <= byte(recCall) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,210 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Failures of a journal.
+var (
+	ErrLocked  = errs.New(errs.FailedPrecondition, "JOURNAL_LOCKED", "another executor uses this data directory")
+	ErrNoSpace = errs.New(errs.ResourceExhausted, "NO_SPACE", "the executor's journal has no space left for another call")
+	ErrUnknown = errs.New(errs.NotFound, "CALL_UNKNOWN", "the journal has no outcome of this call")
+	ErrFailed  = errs.New(errs.Unavailable, "JOURNAL_FAILED", "the executor's journal can no longer be written")
+)
+
+// Config of a journal. The zero value works.
+type Config struct {
+	Now          func() time.Time // default time.Now
+	Quota        int64            // bytes of live records; default 64 MiB
+	TombstoneTTL time.Duration    // default 7 days
+	ResultTTL    time.Duration    // how long an outcome that nobody acknowledges is kept; default 24 h
+	// NoSync leaves out fdatasync, for tests that count and not lose.
+	NoSync bool
+
+	writeAt func(f *os.File, b []byte, off int64) (int, error) // for tests: a disk that is full
+}
+
+func (c *Config) defaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Quota == 0 {
+		c.Quota = 64 << 20
+	}
+	if c.TombstoneTTL == 0 {
+		c.TombstoneTTL = 7 * 24 * time.Hour
+	}
+	if c.ResultTTL == 0 {
+		c.ResultTTL = 24 * time.Hour
+	}
+	if c.writeAt == nil {
+		c.writeAt = (*os.File).WriteAt
+	}
+}
+
+const (
+	chunk   = 1 << 20   // the file grows by this, ahead of what is written
+	reserve = 128 << 10 // of the allocated space, which Begin leaves to the others
+)
+
+// LSN is a position in the sequence of all records, for Wait.
+type LSN int64
+
+// Journal is open for one process. Its methods may be called concurrently.
+type Journal struct {
+	dir  string
+	cfg  Config
+	lock *os.File
+
+	mu      sync.Mutex
+	x       index
+	f       *os.File
+	end     int64 // of the records
+	alloc   int64 // of the zeroes behind them
+	lsn     LSN   // written
+	synced  LSN   // on disk
+	syncing bool
+	changed *sync.Cond // of synced, syncing, failed
+	failed  error      // a write or fsync that nobody can make undone
+	buf     []byte
+}
+
+// Open opens or makes the journal in dir. ErrLocked while another process has it.
+func Open(dir string, cfg Config) (*Journal, error) {
+	cfg.defaults()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the journal's directory: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(dir, "journal.lock"))
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, cfg: cfg, lock: lock}
+	j.changed = sync.NewCond(&j.mu)
+	if err := j.load(); err != nil {
+		if j.f != nil {
+			j.f.Close()
+		}
+		lock.Close()
+		return nil, fmt.Errorf("opening the journal in %s: %w", dir, err)
+	}
+	return j, nil
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the journal's lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrLocked.With("another executor uses the data directory %s", filepath.Dir(path))
+		}
+		return nil, fmt.Errorf("taking the journal's lock: %w", err)
+	}
+	return f, nil
+}
+
+// Close syncs and lets go of the lock.
+func (j *Journal) Close() error {
+	err := j.Sync()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.syncing {
+		j.changed.Wait()
+	}
+	if j.failed == nil {
+		j.failed = ErrFailed.With("the journal is closed")
+	}
+	return errors.Join(err, j.f.Close(), j.lock.Close())
+}
+
+// ID identifies the journal; a wiped or damaged one gets a new id.
+func (j *Journal) ID() string { return locked(j, func() string { return j.x.id }) }
+
+// Since is the time after which every call that began here is still known.
+func (j *Journal) Since() time.Time { return locked(j, func() time.Time { return j.x.since }) }
+
+// Epoch is the highest epoch seen of a session, 0 for none.
+func (j *Journal) Epoch(session string) int64 {
+	return locked(j, func() int64 { return j.x.lanes[session].epoch })
+}
+
+// Revoked is the highest dispatch of a call that must never run, 0 for none.
+func (j *Journal) Revoked(callID string) (dispatch uint32, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok := j.x.revoked[callID]
+	return r.dispatch, ok
+}
+
+// Lookup returns a copy of what is known of a call.
+func (j *Journal) Lookup(callID string) (Call, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c, ok := j.x.calls[callID]
+	if !ok {
+		return Call{}, false
+	}
+	return *c, true
+}
+
+// Calls returns copies of all calls that match, in no order.
+func (j *Journal) Calls(match func(*Call) bool) iter.Seq[Call] {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []Call
+	for _, c := range j.x.calls {
+		if match(c) {
+			found = append(found, *c)
+		}
+	}
+	return func(yield func(Call) bool) {
+		for _, c := range found {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// Outcome reads the outcome of a call that ended. ErrUnknown for a tombstone and for a call that is not here.
+func (j *Journal) Outcome(callID string) ([]byte, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	c := j.x.calls[callID]
+	if c == nil || c.State == Begun || c.State == Tombstone {
+		return nil, ErrUnknown
+	}
+	b := make([]byte, c.size)
+	if _, err := j.f.ReadAt(b, c.off); err != nil && !(errors.Is(err, io.EOF) && c.size == 0) {
+		return nil, fmt.Errorf("reading an outcome: %w", err)
+	}
+	return b, nil
+}
+
+func locked[T any](j *Journal, f func() T) T {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return f()
+}
+
+func newID() string { return uuid.NewString() }
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}

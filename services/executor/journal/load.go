@@ -1,0 +1,90 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func (j *Journal) path() string { return filepath.Join(j.dir, "journal") }
+
+// load reads the file, cuts a torn end, and makes a new file where there is none.
+func (j *Journal) load() error {
+	// Left by a compaction that was interrupted before its rename.
+	if err := os.Remove(j.path() + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	b, err := os.ReadFile(j.path())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	j.x = newIndex()
+	if len(b) < len(magic) {
+		return j.create()
+	}
+	if string(b[:len(magic)]) != magic {
+		return fmt.Errorf("%s is not a journal that this version reads", j.path())
+	}
+	end, err := j.replay(b)
+	if err != nil {
+		return err
+	}
+	if j.x.id == "" || damaged(b[end:]) {
+		// What could be read is kept; what an absence proves begins anew.
+		return j.create()
+	}
+	return j.reopen(end)
+}
+
+// replay takes in every whole record and returns where the last one ends.
+func (j *Journal) replay(b []byte) (end int64, err error) {
+	end = int64(len(magic))
+	for {
+		payload, n, ok := unframe(b[end:])
+		if !ok {
+			return end, nil
+		}
+		if err := j.x.apply(payload, end+frameHead); err != nil {
+			return 0, fmt.Errorf("%w at %d: this version does not read it", err, end)
+		}
+		end += int64(n)
+	}
+}
+
+// create gives the journal a new identity and writes what is in the index to a new file.
+func (j *Journal) create() error {
+	j.x.id, j.x.since = newID(), j.cfg.Now()
+	old, err := os.Open(j.path())
+	if err == nil {
+		defer old.Close()
+		j.f = old
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := j.rewrite()
+	if err != nil {
+		return err
+	}
+	j.f = f
+	return nil
+}
+
+// reopen goes on behind the last whole record. What is behind it is cut off, so that no old byte is ever read as a record.
+func (j *Journal) reopen(end int64) error {
+	f, err := os.OpenFile(j.path(), os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	j.f = f
+	if err := f.Truncate(end); err != nil {
+		return fmt.Errorf("cutting the torn end: %w", err)
+	}
+	j.end, j.alloc = end, end
+	// A full disk is no reason not to start: results are still to be delivered.
+	if err := j.grow(reserve); err != nil && !errors.Is(err, ErrNoSpace) {
+		return err
+	}
+	j.lsn++ // what was replayed may be in the page cache only
+	return nil
+}
