@@ -101,6 +101,17 @@ func TestAnErrorInTheMiddleOfAStream(t *testing.T) {
 	}
 }
 
+func TestAnErrorEndsAStreamThatStaysOpen(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		start := time.Now()
+		s := modeltest.NewServer(t, modeltest.Play{w.ErrorEvent("server_error", "oops"), {Act: modeltest.Stop}})
+		_, err := ask(t, open(t, w, s), model.Request{})
+		if e, ok := model.AsError(err); !ok || e.Kind != model.KindServer || time.Since(start) > 0 {
+			t.Errorf("%#v after %s", err, time.Since(start))
+		}
+	})
+}
+
 func TestAStreamThatBreaks(t *testing.T) {
 	for _, act := range []modeltest.Act{modeltest.Cut, modeltest.Close} {
 		each(t, func(t *testing.T, w modeltest.Wire) {

@@ -116,9 +116,31 @@ func (p *prompter) assistant(msg model.Message) {
 			says = true
 		}
 	}
+	if p.model.api == model.APIChat {
+		parts = oneText(parts)
+	}
 	if says {
 		p.add(fantasy.MessageRoleAssistant, parts...)
 	}
+}
+
+// oneText makes one text of all, in the place of the first: fantasy sends no more than one in a chat.
+func oneText(parts []fantasy.MessagePart) []fantasy.MessagePart {
+	var out []fantasy.MessagePart
+	at := -1
+	for _, part := range parts {
+		text, ok := part.(fantasy.TextPart)
+		switch {
+		case !ok:
+			out = append(out, part)
+		case at < 0:
+			at, out = len(out), append(out, text)
+		default:
+			first, _ := out[at].(fantasy.TextPart)
+			out[at] = fantasy.TextPart{Text: join(first.Text, text.Text)}
+		}
+	}
+	return out
 }
 
 // thinking is a thought as its own model gets it back. To other models it is a text.

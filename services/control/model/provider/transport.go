@@ -70,9 +70,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = res.Body.Close()
 		return nil, errNoStream
 	}
-	if x.marker != "" {
-		res.Body = &tap{ReadCloser: res.Body, exchange: x}
-	}
+	res.Body = &tap{ReadCloser: res.Body, exchange: x}
 	return res, nil
 }
 
