@@ -945,7 +945,7 @@ type Execute struct {
 	Safety   Safety `protobuf:"varint,5,opt,name=safety,proto3,enum=pawl.v1.Safety" json:"safety,omitempty"`
 	// Time left until the call's deadline, from receipt; unset is none. The executor ends the call by itself then.
 	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// sha256 of the serialised verb as sent here, computed by control; the identity of the arguments for E2.
+	// Identity of what is asked for, for E2: computed by control over the verb, its arguments, cwd and env, opaque to the executor.
 	ArgsSha256 []byte `protobuf:"bytes,7,opt,name=args_sha256,json=argsSha256,proto3" json:"args_sha256,omitempty"`
 	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root.
 	Cwd string `protobuf:"bytes,8,opt,name=cwd,proto3" json:"cwd,omitempty"`
