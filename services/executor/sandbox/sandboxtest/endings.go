@@ -1,0 +1,141 @@
+package sandboxtest
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// escape is a shell line that leaves five processes behind, in every way there is. Their argument tells whose they are.
+func escape(mark string) string {
+	return strings.ReplaceAll(`
+sleep MARK1 &
+nohup sleep MARK2 >/dev/null 2>&1 &
+(setsid sleep MARK3 >/dev/null 2>&1 &)
+setsid bash -c '(env -i /usr/bin/setsid sleep MARK4 </dev/null >/dev/null 2>&1 &) ; exit 0'
+env -i bash -c '(trap "" TERM HUP INT; setsid sleep MARK5 >/dev/null 2>&1 &) ; exit 0'
+until test $(pgrep -cf '^sleep MARK') = 5; do :; done
+echo ready
+`, "MARK", mark)
+}
+
+// alive counts processes of escape, from a command of its own.
+func (b *bench) alive(id, mark string) string {
+	b.Helper()
+	r := b.result(b.start(id, sandbox.Command{Line: "pgrep -cf '^sleep " + mark + "'"}))
+	return strings.TrimSpace(r.stdout)
+}
+
+var endingTests = []test{
+	{"timeout", func(b *bench) {
+		r := b.exec(sandbox.Command{Line: "echo partial; sleep 1000; echo never", Timeout: 250 * time.Millisecond})
+		check(b, "code", r.Code, 124)
+		check(b, "timed out", r.TimedOut, true)
+		check(b, "stdout", r.stdout, "partial\n")
+		check(b, "stderr", r.stderr, "[timed out after 0.25 s]\n")
+		check(b, "confirmed", r.Confirmed, true)
+		r = b.result(b.start("c2", sandbox.Command{Line: "printf half >&2; exec sleep 1000", Timeout: 250 * time.Millisecond}))
+		check(b, "stderr", r.stderr, "half\n[timed out after 0.25 s]\n")
+	}},
+	{"a timeout that is not reached", func(b *bench) {
+		r := b.exec(sandbox.Command{Line: "echo x", Timeout: time.Hour})
+		check(b, "code", r.Code, 0)
+		check(b, "timed out", r.TimedOut, false)
+	}},
+	{"cancel", func(b *bench) {
+		x := b.start("call", sandbox.Command{Line: "echo partial; sleep 1000"})
+		b.await(x, "partial\n")
+		b.ok(x.Kill(b.ctx, 5*time.Second))
+		r := b.result(x)
+		check(b, "killed", r.Killed, true)
+		check(b, "confirmed", r.Confirmed, true)
+		check(b, "code", r.Code, 128+15)
+		check(b, "stdout", r.stdout, "partial\n")
+		b.ok(x.Kill(b.ctx, time.Second)) // again
+	}},
+	{"cancel lets a command clean up", func(b *bench) {
+		x := b.start("call", sandbox.Command{Line: "trap 'echo bye; exit 5' TERM; echo on; while :; do sleep 0.01; done"})
+		b.await(x, "on\n")
+		b.ok(x.Kill(b.ctx, 10*time.Second))
+		r := b.result(x)
+		check(b, "code", r.Code, 5)
+		check(b, "stdout", r.stdout, "on\nbye\n")
+		check(b, "killed", r.Killed, true)
+	}},
+	{"cancel of a command that ignores TERM", func(b *bench) {
+		x := b.start("call", sandbox.Command{Line: "trap '' TERM; echo on; while :; do sleep 1; done"})
+		b.await(x, "on\n")
+		began := time.Now()
+		b.ok(x.Kill(b.ctx, 100*time.Millisecond))
+		r := b.result(x)
+		check(b, "code", r.Code, 128+9)
+		check(b, "confirmed", r.Confirmed, true)
+		check(b, "grace was given", time.Since(began) >= 100*time.Millisecond, true)
+	}},
+	{"a wait for the end ends with its context", func(b *bench) {
+		x := b.start("call", sandbox.Command{Line: "trap '' TERM; echo on; while :; do sleep 1; done"})
+		b.await(x, "on\n")
+		ctx, cancel := context.WithTimeout(b.ctx, 50*time.Millisecond)
+		defer cancel()
+		b.is(x.Kill(ctx, time.Hour), sandbox.ErrTimeout)
+		b.ok(x.Kill(b.ctx, 0)) // and a second one may be shorter
+		check(b, "confirmed", b.wait(x).Confirmed, true)
+	}},
+	{"no survivors of a normal end", func(b *bench) {
+		r := b.sh(escape("31415"))
+		check(b, "stdout", r.stdout, "ready\n")
+		check(b, "code", r.Code, 0)
+		check(b, "confirmed", r.Confirmed, true)
+		check(b, "alive", b.alive("look", "31415"), "0")
+	}},
+	{"no survivors of a cancel", func(b *bench) {
+		x := b.start("call", sandbox.Command{Line: escape("27182") + "wait; sleep 1000"})
+		b.await(x, "ready\n")
+		b.ok(x.Kill(b.ctx, 50*time.Millisecond))
+		check(b, "confirmed", x.Exit().Confirmed, true)
+		check(b, "alive", b.alive("look", "27182"), "0")
+	}},
+	{"no survivors of a timeout", func(b *bench) {
+		r := b.exec(sandbox.Command{Line: escape("16180") + "sleep 1000", Timeout: time.Second})
+		check(b, "code", r.Code, 124)
+		check(b, "confirmed", r.Confirmed, true)
+		check(b, "alive", b.alive("look", "16180"), "0")
+	}},
+	{"others live on", func(b *bench) {
+		other := b.start("other", sandbox.Command{Line: escape("14142") + "sleep 1000"})
+		b.await(other, "ready\n")
+		r := b.sh(escape("17320"))
+		check(b, "confirmed", r.Confirmed, true)
+		check(b, "alive", b.alive("look1", "17320"), "0")
+		check(b, "others alive", b.alive("look2", "14142"), "5")
+		b.ok(other.Kill(b.ctx, 50*time.Millisecond))
+		check(b, "confirmed", other.Exit().Confirmed, true)
+		check(b, "others alive", b.alive("look3", "14142"), "0")
+	}},
+	{"a background child that holds the pipe", func(b *bench) {
+		began := time.Now()
+		r := b.sh("sleep 1000 & echo x")
+		check(b, "code", r.Code, 0)
+		check(b, "stdout", r.stdout, "x\n")
+		check(b, "soon", time.Since(began) < 20*time.Second, true)
+	}},
+	{"background children that are kept", func(b *bench) {
+		x := b.start("call", sandbox.Command{
+			Line: "(until test -e go; do sleep 0.01; done; echo ignored; echo done > result; exec sleep 22360) & echo x", Keep: true,
+		})
+		r := b.result(x)
+		check(b, "code", r.Code, 0)
+		check(b, "stdout", r.stdout, "x\n")
+		check(b, "confirmed", r.Confirmed, false)
+		b.write("go", "")
+		look := b.start("look", sandbox.Command{Line: "until test -s result; do sleep 0.01; done", Timeout: patience})
+		check(b, "it lives on", b.wait(look).Code, 0)
+		b.ok(x.Kill(b.ctx, 50*time.Millisecond))
+		check(b, "alive", b.alive("look2", "22360"), "0")
+	}},
+	{"the far side of a substitution writes its last", func(b *bench) {
+		check(b, "stdout", b.sh("seq 1 3 > >(sed s/^/n/)").stdout, "n1\nn2\nn3\n")
+	}},
+}
