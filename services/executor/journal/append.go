@@ -39,7 +39,11 @@ func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if epoch <= j.x.lanes[session].epoch {
+	if l, known := j.x.lanes[session]; epoch <= l.epoch {
+		if known {
+			l.at = j.cfg.Now() // in use: not to be forgotten
+			j.x.lanes[session] = l
+		}
 		return j.lsn, nil
 	}
 	return j.append(0, encode(recEpoch).str(session).int(epoch).time(j.cfg.Now()))
@@ -94,7 +98,8 @@ func (j *Journal) append(keep int64, recs ...*encoder) (LSN, error) {
 		return 0, err
 	}
 	if err := writeFull(j.cfg.writeAt, j.f, j.buf, j.end); err != nil {
-		// Nothing behind end counts: it is overwritten by the next record, or cut off as torn.
+		// Nothing behind end counts, and no piece of it may pass for a record behind a later, shorter one.
+		j.erase(n)
 		return 0, diskError(err)
 	}
 	off := j.end
@@ -118,13 +123,19 @@ var zeroes = make([]byte, chunk)
 // grow sees to n allocated bytes behind end.
 func (j *Journal) grow(n int64) error {
 	for j.alloc < j.end+n {
-		size := min(int64(chunk), max(j.end+n-j.alloc, chunk))
-		if err := writeFull(j.cfg.writeAt, j.f, zeroes[:size], j.alloc); err != nil {
+		if err := writeFull(j.cfg.writeAt, j.f, zeroes, j.alloc); err != nil {
 			return diskError(err)
 		}
-		j.alloc += size
+		j.alloc += chunk
 	}
 	return nil
+}
+
+// erase overwrites what a failed write may have left, as far as it can.
+func (j *Journal) erase(n int64) {
+	for off := j.end; off < min(j.end+n, j.alloc); off += chunk {
+		_ = writeFull(j.cfg.writeAt, j.f, zeroes[:min(chunk, min(j.end+n, j.alloc)-off)], off)
+	}
 }
 
 func writeFull(write func(*os.File, []byte, int64) (int, error), f *os.File, b []byte, off int64) error {
@@ -169,10 +180,7 @@ func (j *Journal) sync() {
 	j.syncing = true
 	upto, f := j.lsn, j.f
 	j.mu.Unlock()
-	var err error
-	if !j.cfg.NoSync {
-		err = fdatasync(f)
-	}
+	err := j.cfg.fsync(f)
 	j.mu.Lock()
 	j.syncing = false
 	if err != nil {
@@ -192,18 +200,18 @@ func fdatasync(f *os.File) error {
 	}
 }
 
-// damaged reports whether a whole frame follows somewhere in b, which starts where reading stopped: then that is a hole and not
-// a torn end.
-func damaged(b []byte) bool {
+// next finds where a whole frame starts in b after its first byte, or returns -1. b starts where reading stopped: a frame behind
+// that means a hole and not a torn end.
+func next(b []byte) int {
 	for i := 1; i < len(b); i++ {
 		if b[i] == 0 {
-			// Most of it is the allocated zeroes.
+			// Most of it is the allocated zeroes. A length has three zero bytes in front at most.
 			n := len(b[i:]) - len(bytes.TrimLeft(b[i:], "\x00"))
 			i += max(0, n-4)
 		}
 		if payload, _, ok := unframe(b[i:]); ok && payload[0] >= byte(recIdentity) && payload[0] <= byte(recCall) {
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }

@@ -34,7 +34,9 @@ type Config struct {
 	// NoSync leaves out fdatasync, for tests that count and not lose.
 	NoSync bool
 
-	writeAt func(f *os.File, b []byte, off int64) (int, error) // for tests: a disk that is full
+	// For tests: a disk that is full, slow or broken.
+	writeAt func(f *os.File, b []byte, off int64) (int, error)
+	fsync   func(f *os.File) error
 }
 
 func (c *Config) defaults() {
@@ -53,11 +55,17 @@ func (c *Config) defaults() {
 	if c.writeAt == nil {
 		c.writeAt = (*os.File).WriteAt
 	}
+	if c.fsync == nil {
+		c.fsync = fdatasync
+	}
+	if c.NoSync {
+		c.fsync = func(*os.File) error { return nil }
+	}
 }
 
 const (
-	chunk   = 1 << 20   // the file grows by this, ahead of what is written
-	reserve = 128 << 10 // of the allocated space, which Begin leaves to the others
+	chunk   = 256 << 10 // the file grows by this, ahead of what is written
+	reserve = 64 << 10  // of the allocated space, which Begin leaves to the others
 )
 
 // LSN is a position in the sequence of all records, for Wait.

@@ -26,27 +26,33 @@ func (j *Journal) load() error {
 	if string(b[:len(magic)]) != magic {
 		return fmt.Errorf("%s is not a journal that this version reads", j.path())
 	}
-	end, err := j.replay(b)
+	end, hole, err := j.replay(b)
 	if err != nil {
 		return err
 	}
-	if j.x.id == "" || damaged(b[end:]) {
+	if j.x.id == "" || hole {
 		// What could be read is kept; what an absence proves begins anew.
 		return j.create()
 	}
 	return j.reopen(end)
 }
 
-// replay takes in every whole record and returns where the last one ends.
-func (j *Journal) replay(b []byte) (end int64, err error) {
+// replay takes in every whole record and returns where the last one ends, and whether some in between were not readable.
+func (j *Journal) replay(b []byte) (end int64, hole bool, err error) {
 	end = int64(len(magic))
 	for {
 		payload, n, ok := unframe(b[end:])
 		if !ok {
-			return end, nil
+			skip := next(b[end:])
+			if skip < 0 {
+				return end, hole, nil
+			}
+			hole = true
+			end += int64(skip)
+			continue
 		}
 		if err := j.x.apply(payload, end+frameHead); err != nil {
-			return 0, fmt.Errorf("%w at %d: this version does not read it", err, end)
+			return 0, hole, fmt.Errorf("%w at %d: this version does not read it", err, end)
 		}
 		end += int64(n)
 	}

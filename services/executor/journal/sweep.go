@@ -120,29 +120,32 @@ func (j *Journal) rewrite() (f *os.File, err error) {
 	}
 	alloc := w.off
 	// Allocation ahead is a convenience here and not worth a failure.
-	if werr := writeFull(j.cfg.writeAt, f, zeroes[:reserve*2], w.off); werr == nil {
+	if werr := writeFull(j.cfg.writeAt, f, zeroes, w.off); werr == nil {
 		alloc += reserve * 2
 	}
-	if err := errors.Join(f.Sync(), os.Rename(name, j.path()), syncDir(j.dir)); err != nil {
+	if err := j.publish(f, name); err != nil {
 		return nil, err
+	}
+	// From here on the new file is the journal, whatever becomes of the directory's sync.
+	if err := j.syncDir(); err != nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	for id, off := range w.offs {
 		j.x.calls[id].off = off
 	}
 	j.end, j.alloc = w.off, alloc
-	j.x.live = w.off
 	j.lsn++
 	j.synced = j.lsn
 	j.changed.Broadcast()
 	return f, nil
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func (j *Journal) syncDir() error {
+	d, err := os.Open(j.dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(j.cfg.fsync(d), d.Close())
 }
 
 // writer writes a compacted file.
@@ -208,4 +211,12 @@ func (w *writer) flush() error {
 	err := writeFull(w.j.cfg.writeAt, w.f, w.buf, w.off-int64(len(w.buf)))
 	w.buf = w.buf[:0]
 	return err
+}
+
+// publish renames only what is on the disk.
+func (j *Journal) publish(f *os.File, name string) error {
+	if err := j.cfg.fsync(f); err != nil {
+		return err
+	}
+	return os.Rename(name, j.path())
 }

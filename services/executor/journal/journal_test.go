@@ -1,0 +1,457 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+var t0 = time.Unix(1_800_000_000, 0)
+
+func open(t testing.TB, dir string, cfg Config) *Journal {
+	t.Helper()
+	j, err := Open(dir, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+// dump is everything that the journal answers, as text.
+func dump(j *Journal) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d\n", j.ID(), j.Since().UnixNano())
+	for _, s := range slices.Sorted(maps.Keys(j.x.lanes)) {
+		fmt.Fprintf(&b, "lane %s %d\n", s, j.Epoch(s))
+	}
+	for _, id := range slices.Sorted(maps.Keys(j.x.revoked)) {
+		d, _ := j.Revoked(id)
+		fmt.Fprintf(&b, "revoked %s %d\n", id, d)
+	}
+	for _, id := range slices.Sorted(maps.Keys(j.x.calls)) {
+		c, _ := j.Lookup(id)
+		out, err := j.Outcome(id)
+		c.off = 0
+		fmt.Fprintf(&b, "call %+v %q %v\n", c, out, err)
+	}
+	return b.String()
+}
+
+func begin(id string) Begin {
+	return Begin{CallID: id, SessionID: "s-" + id, Epoch: 3, Dispatch: 1, Args: []byte("hash"), Verb: 27, Exec: true, Deadline: t0.Add(time.Hour)}
+}
+
+func script(j *Journal) []func() (LSN, error) {
+	return []func() (LSN, error){
+		func() (LSN, error) { return j.Begin(begin("a")) },
+		func() (LSN, error) { return j.Raise("s-a", 9) },
+		func() (LSN, error) { return j.End(begin("a"), Finished, []byte("outcome of a")) },
+		func() (LSN, error) { return j.Revoke("x", 2) },
+		func() (LSN, error) { return j.Begin(begin("b")) },
+		func() (LSN, error) { return j.Ack("a") },
+		func() (LSN, error) { return j.End(begin("b"), Interrupted, []byte("b?")) },
+		func() (LSN, error) { return j.Forgot("a") },
+		func() (LSN, error) { return j.Begin(begin("c")) },
+	}
+}
+
+// A file cut at any byte is the journal as it was after the last record that is whole.
+func TestTruncatedAtEveryByte(t *testing.T) {
+	cfg := Config{Now: func() time.Time { return t0 }, NoSync: true}
+	dir := t.TempDir()
+	j := open(t, dir, cfg)
+	ends, dumps := []int64{j.end}, []string{dump(j)}
+	for _, step := range script(j) {
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+		ends, dumps = append(ends, j.end), append(dumps, dump(j))
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range j.end + 1 {
+		d := t.TempDir()
+		if err := os.WriteFile(filepath.Join(d, "journal"), data[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := open(t, d, cfg)
+		if cut < ends[0] {
+			if k.ID() == j.ID() || len(k.x.calls) > 0 {
+				t.Fatalf("cut at %d: the identity is gone but was kept", cut)
+			}
+			k.Close()
+			continue
+		}
+		i, _ := slices.BinarySearch(ends, cut+1)
+		if diff := cmp.Diff(dumps[i-1], dump(k)); diff != "" {
+			t.Fatalf("cut at %d: %s", cut, diff)
+		}
+		// And it goes on from there.
+		if _, err := k.Begin(begin("later")); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(k)
+		k.Close()
+		k = open(t, d, cfg)
+		if diff := cmp.Diff(want, dump(k)); diff != "" {
+			t.Fatalf("cut at %d, then reopened: %s", cut, diff)
+		}
+		k.Close()
+	}
+}
+
+// A damaged middle is a gap: the rest is kept under a new id, since now.
+func TestDamagedMiddle(t *testing.T) {
+	now := t0
+	cfg := Config{Now: func() time.Time { return now }, NoSync: true}
+	dir := t.TempDir()
+	j := open(t, dir, cfg)
+	first := j.end
+	for _, step := range script(j) {
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := j.ID()
+	j.Close()
+	path := filepath.Join(dir, "journal")
+	data, _ := os.ReadFile(path)
+	data[first+frameHead+3] ^= 1 // in the first Begin
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	k := open(t, dir, cfg)
+	if k.ID() == id || !k.Since().Equal(now) {
+		t.Errorf("id kept or since not moved: %s", dump(k))
+	}
+	if c, ok := k.Lookup("b"); !ok || c.State != Interrupted || k.Epoch("s-a") != 9 {
+		t.Errorf("what is readable was lost: %s", dump(k))
+	}
+	id = k.ID()
+	k.Close()
+	if l := open(t, dir, cfg); l.ID() != id {
+		t.Error("the new id does not stay")
+	}
+}
+
+// Any sequence of operations, with compactions and restarts in between, answers as one journal in memory does.
+func TestSameAfterReopenAndCompact(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "journal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		now := t0
+		cfg := Config{Now: func() time.Time { return now }, NoSync: true}
+		j, err := Open(dir, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { j.Close() }()
+		id := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+		check := func(_ LSN, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"begin": func(t *rapid.T) {
+				b := begin(id.Draw(t, "id"))
+				if _, known := j.Lookup(b.CallID); !known {
+					check(j.Begin(b))
+				}
+			},
+			"end": func(t *rapid.T) {
+				out := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "out")
+				check(j.End(begin(id.Draw(t, "id")), rapid.SampledFrom([]State{Finished, Interrupted}).Draw(t, "state"), out))
+			},
+			"raise":  func(t *rapid.T) { check(j.Raise(id.Draw(t, "s"), rapid.Int64Range(0, 9).Draw(t, "epoch"))) },
+			"revoke": func(t *rapid.T) { check(j.Revoke(id.Draw(t, "id"), rapid.Uint32Range(1, 4).Draw(t, "dispatch"))) },
+			"ack":    func(t *rapid.T) { check(j.Ack(id.Draw(t, "id"))) },
+			"forgot": func(t *rapid.T) { check(j.Forgot(id.Draw(t, "id"))) },
+			"tick":   func(*rapid.T) { now = now.Add(time.Second) },
+			"compact": func(t *rapid.T) {
+				want := dump(j)
+				if err := j.Compact(); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, dump(j)); diff != "" {
+					t.Fatal(diff)
+				}
+			},
+			"": func(t *rapid.T) {
+				want := dump(j)
+				j.Close()
+				if j, err = Open(dir, cfg); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, dump(j)); diff != "" {
+					t.Fatal(diff)
+				}
+			},
+		})
+	})
+}
+
+func TestOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Config{})
+	if _, err := Open(dir, Config{}); !errors.Is(err, ErrLocked) {
+		t.Fatalf("second Open: %v", err)
+	}
+	j.Close()
+	open(t, dir, Config{})
+}
+
+// A full disk refuses new calls and takes everything that concerns calls that are held.
+func TestFullDisk(t *testing.T) {
+	var limit atomic.Int64
+	limit.Store(1 << 40)
+	cfg := Config{writeAt: func(f *os.File, b []byte, off int64) (int, error) {
+		if off+int64(len(b)) > limit.Load() {
+			n, _ := f.WriteAt(b[:max(0, limit.Load()-off)], off)
+			return n, syscall.ENOSPC
+		}
+		return f.WriteAt(b, off)
+	}}
+	dir := t.TempDir()
+	j := open(t, dir, cfg)
+	var held []string
+	limit.Store(j.alloc)
+	for i := 0; ; i++ {
+		id := fmt.Sprint("call-", i)
+		_, err := j.Begin(begin(id))
+		if errors.Is(err, ErrNoSpace) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, id)
+	}
+	if len(held) < 10 {
+		t.Fatalf("only %d calls fit", len(held))
+	}
+	for _, id := range held[:100] {
+		if _, err := j.End(begin(id), Finished, []byte("out of "+id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Revoke("never", 1); err != nil {
+		t.Fatal(err)
+	}
+	lsn, err := j.Ack(held[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Wait(lsn); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Compact(); err == nil {
+		t.Log("the compaction fitted")
+	}
+	want := dump(j)
+	j.Close()
+	limit.Store(1 << 40)
+	if diff := cmp.Diff(want, dump(open(t, dir, cfg))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The quota takes the oldest acknowledged calls first, never one that is held, and moves since behind them.
+func TestQuota(t *testing.T) {
+	now := t0
+	cfg := Config{Now: func() time.Time { return now }, NoSync: true, Quota: 4000}
+	j := open(t, t.TempDir(), cfg)
+	if _, err := j.End(begin("held"), Finished, []byte("precious")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		now = now.Add(time.Second)
+		id := fmt.Sprintf("done-%02d", i)
+		if _, err := j.Begin(begin(id)); err != nil {
+			t.Fatal(err)
+		}
+		j.End(begin(id), Finished, []byte("x"))
+		j.Ack(id)
+	}
+	if _, ok := j.Lookup("done-00"); ok {
+		t.Error("the oldest tombstone is still here")
+	}
+	if _, ok := j.Lookup("done-29"); !ok {
+		t.Error("the newest tombstone is gone")
+	}
+	if !j.Since().After(t0) {
+		t.Error("since did not move behind forgotten calls")
+	}
+	if out, err := j.Outcome("held"); err != nil || string(out) != "precious" {
+		t.Errorf("held result: %q, %v", out, err)
+	}
+	j.End(begin("big"), Finished, make([]byte, 5000))
+	if _, err := j.Begin(begin("no")); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("Begin over the quota: %v", err)
+	}
+	if _, err := j.Outcome("big"); err != nil {
+		t.Errorf("a held result was lost: %v", err)
+	}
+}
+
+func TestTimesToLive(t *testing.T) {
+	now := t0
+	dir := t.TempDir()
+	cfg := Config{Now: func() time.Time { return now }, NoSync: true}
+	j := open(t, dir, cfg)
+	j.End(begin("unacked"), Finished, []byte("x"))
+	j.End(begin("acked"), Finished, []byte("x"))
+	j.Ack("acked")
+	j.Revoke("r", 1)
+	now = now.Add(23 * time.Hour)
+	j.Sweep()
+	if c, _ := j.Lookup("unacked"); c.State != Finished {
+		t.Error("an unacknowledged result was dropped before 24 hours")
+	}
+	now = now.Add(2 * time.Hour)
+	j.Sweep()
+	if c, _ := j.Lookup("unacked"); c.State != Tombstone {
+		t.Error("an unacknowledged result is kept beyond 24 hours")
+	}
+	now = t0.Add(7*24*time.Hour - time.Minute)
+	j.Sweep()
+	if _, ok := j.Lookup("acked"); !ok {
+		t.Error("a tombstone went before 7 days")
+	}
+	now = now.Add(2 * time.Minute)
+	j.Sweep()
+	if _, ok := j.Lookup("acked"); ok {
+		t.Error("a tombstone stays beyond 7 days")
+	}
+	if _, ok := j.Revoked("r"); ok {
+		t.Error("a revocation stays beyond 7 days")
+	}
+	if !j.Since().After(t0) {
+		t.Error("since did not move")
+	}
+}
+
+func TestCompactsWhenMostlyDead(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, Config{NoSync: true})
+	id := j.ID()
+	j.End(begin("held"), Finished, []byte("precious"))
+	for i := range 30 {
+		b := begin(fmt.Sprint(i))
+		j.End(b, Finished, make([]byte, 64<<10))
+		j.Ack(b.CallID)
+	}
+	if err := j.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if j.end > 1<<16 {
+		t.Errorf("%d bytes are left", j.end)
+	}
+	j.Close()
+	j = open(t, dir, Config{})
+	if out, err := j.Outcome("held"); err != nil || string(out) != "precious" || j.ID() != id {
+		t.Errorf("%q, %v, %s", out, err, j.ID())
+	}
+}
+
+// Callers that wait while an fdatasync runs share the next one.
+func TestGroupSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var syncs atomic.Int32
+		var started atomic.Bool
+		gate := make(chan struct{})
+		j := open(t, t.TempDir(), Config{fsync: func(*os.File) error {
+			syncs.Add(1)
+			if started.Load() {
+				<-gate
+			}
+			return nil
+		}})
+		started.Store(true)
+		syncs.Store(0)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				lsn, err := j.Begin(begin(fmt.Sprint(i)))
+				if err == nil {
+					err = j.Wait(lsn)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(gate)
+		wg.Wait()
+		if n := syncs.Load(); n != 2 {
+			t.Errorf("%d syncs for 20 callers", n)
+		}
+	})
+}
+
+// After a failed fsync nothing is promised anymore.
+func TestFailedSync(t *testing.T) {
+	broken := false
+	j := open(t, t.TempDir(), Config{fsync: func(*os.File) error {
+		if broken {
+			return syscall.EIO
+		}
+		return nil
+	}})
+	broken = true
+	lsn, err := j.Begin(begin("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Wait(lsn); !errors.Is(err, ErrFailed) {
+		t.Errorf("Wait: %v", err)
+	}
+	if _, err := j.Begin(begin("b")); !errors.Is(err, ErrFailed) {
+		t.Errorf("Begin: %v", err)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		os.WriteFile(filepath.Join(dir, "journal"), append([]byte(magic), b...), 0o600)
+		if j, err := Open(dir, Config{NoSync: true}); err == nil {
+			j.Close()
+		}
+	})
+}
+
+func BenchmarkBegin(b *testing.B) {
+	j := open(b, b.TempDir(), Config{})
+	for i := range b.N {
+		lsn, err := j.Begin(begin(fmt.Sprint(i)))
+		if err == nil {
+			err = j.Wait(lsn)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
