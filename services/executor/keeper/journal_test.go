@@ -17,9 +17,13 @@ func sampleLog() []byte {
 	var log []byte
 	for _, r := range []*record{
 		{Kind: recKeeper, Boot: bootID(), Key: 5, Since: 1},
-		{Kind: recStart, ID: "ended", At: 2}, {Kind: recEnd, ID: "ended", End: &end{Code: 3}},
-		{Kind: recStart, ID: "failed"}, {Kind: recFail, ID: "failed"},
-		{Kind: recStart, ID: "gone"}, {Kind: recEnd, ID: "gone", End: &end{}}, {Kind: recForget, ID: "gone"},
+		{Kind: recStart, ID: "ended", At: 2},
+		{Kind: recEnd, ID: "ended", End: &end{Code: 3}},
+		{Kind: recStart, ID: "failed"},
+		{Kind: recFail, ID: "failed"},
+		{Kind: recStart, ID: "gone"},
+		{Kind: recEnd, ID: "gone", End: &end{}},
+		{Kind: recForget, ID: "gone"},
 		{Kind: recStart, ID: "open", At: 4},
 	} {
 		log = append(log, r.encode()...)

@@ -41,7 +41,7 @@ func open(t *testing.T, o Options) *Sandbox {
 // keeperEnded waits until the keeper has let go of its directory, so that this can be removed.
 func keeperEnded(t *testing.T, dir string) {
 	sock := filepath.Join(dir, "keeper.sock")
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
 		if _, err := os.Lstat(sock); err != nil {
 			return
 		}
