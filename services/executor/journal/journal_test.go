@@ -102,6 +102,10 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 		if diff := cmp.Diff(dumps[i-1], dump(k)); diff != "" {
 			t.Fatalf("cut at %d: %s", cut, diff)
 		}
+		if cut%7 != 0 {
+			k.Close()
+			continue
+		}
 		// And it goes on from there.
 		if _, err := k.Begin(begin("later")); err != nil {
 			t.Fatal(err)
