@@ -1,0 +1,146 @@
+package local
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pawl-dev/pawl/services/executor/keeper"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// run gives the stdout of a command.
+func run(t *testing.T, s *Sandbox, cmd sandbox.Command) string {
+	t.Helper()
+	x, err := s.Start(t.Context(), "call", cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-x.Done()
+	buf := make([]byte, 1<<20)
+	n, err := x.ReadOutput(sandbox.Stdout, buf, 0)
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	if err := s.Forget(t.Context(), "call"); err != nil {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+func TestOnlyAllowedEnvironmentReachesCommands(t *testing.T) {
+	t.Setenv("ANTHROPIC_API_KEY", "secret")
+	t.Setenv("PAWL_TOKEN", "secret")
+	t.Setenv("TZ", "UTC")
+	t.Setenv("LC_CTYPE", "C.UTF-8")
+	set := "value"
+	s := open(t, Options{Env: map[string]*string{"MINE": &set, "TZ": nil}})
+	t.Setenv("LC_ALL", "C.UTF-8") // after the snapshot
+	allowed := append(slices.Clone(inherited), "MINE", "PAWL_CALL_ID", "PAWL_KEEPER", "PWD", "SHLVL", "_", "OLDPWD")
+	got := run(t, s, sandbox.Command{Line: "env"})
+	for line := range strings.Lines(got) {
+		if name, _, _ := strings.Cut(line, "="); !slices.Contains(allowed, name) {
+			t.Errorf("%s reached a command", name)
+		}
+	}
+	for text, want := range map[string]bool{"secret": false, "MINE=value": true, "TZ=": false, "LC_CTYPE=C.UTF-8": true, "LC_ALL=C.UTF-8": false} {
+		if strings.Contains(got, text) != want {
+			t.Errorf("%s: want %v in\n%s", text, want, got)
+		}
+	}
+	if len(inherited) != 14 {
+		t.Errorf("%d names are allowed", len(inherited))
+	}
+	// The keeper runs beside the command, as the same user: its environment is open to it.
+	if got := run(t, s, sandbox.Command{Line: `cat /proc/$PPID/environ`}); got != "" {
+		t.Errorf("the keeper's environment holds %q", got)
+	}
+}
+
+func TestReadOnlyFileIsNotReplaced(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everything")
+	}
+	s := open(t, Options{})
+	if err := os.WriteFile(filepath.Join(s.Root(), "f"), nil, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(t.Context(), "f"); !errors.Is(err, sandbox.ErrPermission) {
+		t.Error(err)
+	}
+}
+
+func TestRootGone(t *testing.T) {
+	s := open(t, Options{})
+	if err := os.Remove(s.Root()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Start(t.Context(), "call", sandbox.Command{Line: "true"}); !errors.Is(err, sandbox.ErrGone) {
+		t.Error(err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for root, want := range map[string]error{file: sandbox.ErrNotDir, file + "/x": sandbox.ErrNotDir, file + "x": sandbox.ErrNotFound} {
+		if _, err := New(Options{Root: root, DataDir: t.TempDir()}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", root, err)
+		}
+	}
+	if _, err := New(Options{Root: t.TempDir()}); !errors.Is(err, sandbox.ErrInvalidArg) {
+		t.Error(err)
+	}
+}
+
+func TestSandboxesShareAKeeper(t *testing.T) {
+	dir := t.TempDir()
+	k, err := keeper.Open(dir, keeper.Options{Idle: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		k.Close()
+		keeperEnded(t, dir)
+	}()
+	for range 2 {
+		s, err := New(Options{Root: t.TempDir(), Keeper: k})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, s, sandbox.Command{Line: "pwd"}); got != s.Root()+"\n" {
+			t.Errorf("pwd %q", got)
+		}
+		s.Close()
+	}
+}
+
+func TestLinkRelativeToWhereItIs(t *testing.T) {
+	s := open(t, Options{})
+	for _, d := range []string{"real/deep", "real/target"} {
+		if err := os.MkdirAll(filepath.Join(s.Root(), d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"short": "real/deep", "real/deep/link": "../target/file"} {
+		if err := os.Symlink(to, filepath.Join(s.Root(), link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, err := s.Create(t.Context(), "short/link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(s.Root(), "real/target/file")); err != nil {
+		t.Error(err)
+	}
+}
