@@ -15,10 +15,10 @@ const lockLaneSQL = `SELECT 1 FROM lanes WHERE session_id = $1 FOR NO KEY UPDATE
 // abortSQL settles a queued submission and takes it out of the lane's count, or marks a running one.
 const abortSQL = `
 WITH q AS (UPDATE submissions SET status = 2, outcome = 'aborted', abort_requested = true,
-    settled_at = clock_timestamp() + $2::bigint * interval '1 microsecond' WHERE submission_id = $1 AND status = 0 RETURNING session_id),
+    settled_at = clock_timestamp() + $2::bigint * interval '1 microsecond' WHERE submission_id = $1 AND status + 0 = 0 RETURNING session_id),
 l AS (UPDATE lanes x SET pending = x.pending - 1, state = CASE WHEN x.state = 1 AND x.pending = 1 THEN 0 ELSE x.state END
   FROM q WHERE x.session_id = q.session_id)
-UPDATE submissions SET abort_requested = true WHERE submission_id = $1 AND status = 1 AND NOT abort_requested`
+UPDATE submissions SET abort_requested = true WHERE submission_id = $1 AND status + 0 = 1 AND NOT abort_requested`
 
 // RequestAbort implements submission.Store.
 func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submission.Submission, err error) {
@@ -49,7 +49,7 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submis
 func (s *Store) AbortRequests(ctx context.Context, owner string) (sessions []string, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := s.pool.Query(ctx, `SELECT s.session_id FROM submissions s JOIN lanes l USING (session_id)
-			WHERE s.status = 1 AND s.abort_requested AND l.state = 2 AND l.owner = $1`, owner)
+			WHERE s.status = 1 AND s.abort_requested AND l.state + 0 = 2 AND l.owner = $1`, owner)
 		if err != nil {
 			return err
 		}

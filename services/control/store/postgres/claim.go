@@ -37,7 +37,7 @@ UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s
   deadline = CASE WHEN s.started_at IS NULL AND s.timeout_us > 0 THEN c.now + s.timeout_us * interval '1 microsecond' ELSE s.deadline END
 FROM (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now) c,
   lanes l JOIN sessions k ON k.session_id = l.session_id {join}
-WHERE s.session_id = l.session_id AND l.state = 2 AND {lanes}
+WHERE s.session_id = l.session_id AND {lanes}
   AND s.seq = COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = l.session_id AND q.status = 1),
     (SELECT min(q.seq) FROM submissions q WHERE q.session_id = l.session_id AND q.status = 0))
 RETURNING ` + submissionColumns + `, l.ready_at, l.epoch, l.entry_head, l.event_head, k.executor`
@@ -62,7 +62,7 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 	return leases, wrap("take over", err)
 }
 
-var claimHeadsSQL = headsOf("l.owner = $3::uuid AND l.claim_id = $4::uuid", "")
+var claimHeadsSQL = headsOf("l.state = 2 AND l.owner = $3::uuid AND l.claim_id = $4::uuid", "")
 
 // take runs the statement that takes lanes under claimID and reads what it got; charge is what that costs each submission.
 func (s *Store) take(
@@ -129,14 +129,14 @@ func (s *Store) Release(ctx context.Context, f submission.Fence) error {
 	}
 	err := s.retry(ctx, func(ctx context.Context, again bool) error {
 		tag, err := s.pool.Exec(ctx, `UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL
-			WHERE session_id = $1 AND epoch = $2 AND state = 2`, f.SessionID, f.Epoch)
+			WHERE session_id = $1 AND epoch = $2 AND state + 0 = 2`, f.SessionID, f.Epoch)
 		if err != nil || tag.RowsAffected() > 0 {
 			return err
 		}
 		if again {
 			// Nobody but the owner of this epoch can have handed the lane back.
 			var done bool
-			err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM lanes WHERE session_id = $1 AND epoch = $2 AND state = 1)`,
+			err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM lanes WHERE session_id = $1 AND epoch = $2 AND state + 0 = 1)`,
 				f.SessionID, f.Epoch).Scan(&done)
 			if err != nil || done {
 				return err

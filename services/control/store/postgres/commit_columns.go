@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // commitColumns collects commits as the arrays that the statement's parts unnest.
@@ -31,6 +32,7 @@ type laneColumns struct {
 	outcomes, reasons, messages, models  []string
 	resultEntries                        []int64
 	digests                              [][]byte
+	first                                entryColumns // entries; its ords and ns are not used
 }
 
 type entryColumns struct {
@@ -70,11 +72,9 @@ type changeColumns struct {
 func (cols *commitColumns) add(i int, c *commit) {
 	ord := int32(i)
 	cols.lanes.add(ord, c)
-	for n, e := range c.Entries {
-		t := &cols.entries
-		t.ords, t.ns, t.submissions = append(t.ords, ord), append(t.ns, int32(n+1)), append(t.submissions, optional(e.SubmissionID))
-		t.kinds, t.bodies = append(t.kinds, string(e.Kind)), append(t.bodies, c.bodies[n])
-		t.createdAt = append(t.createdAt, moment(e.CreatedAt))
+	for n := 1; n < len(c.Entries); n++ {
+		cols.entries.ords, cols.entries.ns = append(cols.entries.ords, ord), append(cols.entries.ns, int32(n+1))
+		cols.entries.add(c.Entries[n], c.bodies[n])
 	}
 	for n := range c.Calls {
 		cols.calls.add(ord, c.SubmissionSeq, &c.Calls[n])
@@ -103,6 +103,16 @@ func (t *laneColumns) add(ord int32, c *commit) {
 	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, settle.Reason)
 	t.messages, t.models = append(t.messages, settle.Message), append(t.models, settle.Model)
 	t.resultEntries, t.digests = append(t.resultEntries, settle.ResultEntry), append(t.digests, c.digest)
+	if len(c.Entries) > 0 {
+		t.first.add(c.Entries[0], c.bodies[0])
+	} else {
+		t.first.add(session.Entry{}, nil)
+	}
+}
+
+func (t *entryColumns) add(e session.Entry, body []byte) {
+	t.submissions, t.kinds = append(t.submissions, optional(e.SubmissionID)), append(t.kinds, string(e.Kind))
+	t.bodies, t.createdAt = append(t.bodies, body), append(t.createdAt, moment(e.CreatedAt))
 }
 
 func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
@@ -132,7 +142,7 @@ func (cols *commitColumns) args(offset int64) []any {
 	args := []any{
 		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
 		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
-		l.resultEntries, l.digests,
+		l.resultEntries, l.digests, l.first.submissions, l.first.kinds, l.first.bodies, l.first.createdAt,
 	}
 	if p.changes {
 		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies)

@@ -7,13 +7,14 @@ import "strings"
 // batch needs them.
 
 // commitsPart is the commits of a batch.
-var commitsPart = fragment{params: 24, sql: `
+var commitsPart = fragment{params: 28, sql: `
 WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
     $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[])
+    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[])
   AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
     segment, executor, forgets, progresses, phase, turn, input_entry, usage,
-    settles, continues, outcome, reason, message, model, result_entry, digest)),`}
+    settles, continues, outcome, reason, message, model, result_entry, digest,
+    entry_submission, entry_kind, entry_body, entry_at)),`}
 
 // changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
 // before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
@@ -41,11 +42,13 @@ l AS (UPDATE lanes x SET
     owner      = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.owner END,
     claim_id   = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.claim_id END,
     ready_at   = CASE WHEN NOT i.settles THEN x.ready_at ELSE clock_timestamp() + $1::bigint * interval '1 microsecond' END
-  FROM i JOIN submissions s ON s.session_id = i.session_id AND s.seq = i.seq AND s.status = 1
-  WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state = 2
+  FROM i JOIN submissions s ON s.session_id = i.session_id AND s.seq = i.seq AND s.status + 0 = 1
+  WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
     AND x.entry_head = i.entry_head AND x.event_head = i.event_head{condition}
   RETURNING i.*, x.tenant, x.state, s.submission_id, s.turn AS turn_before, s.stalls, s.abort_requested, 
     clock_timestamp() + $1::bigint * interval '1 microsecond' AS now),
+e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
+  SELECT session_id, entry_head + 1, tenant, entry_submission, entry_kind, entry_body, COALESCE(entry_at, now) FROM l WHERE entries > 0),
 g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, digest, body)
   SELECT session_id, event_head + 1, event_head + events, tenant, epoch, digest, segment FROM l),
 b AS (UPDATE submissions s SET
@@ -64,9 +67,9 @@ b AS (UPDATE submissions s SET
     settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END
   FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR (l.entries > 0 AND l.stalls > 0)))`
 
-// entriesPart appends to the conversation.
+// entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no join.
 var entriesPart = fragment{params: 6, sql: `,
-e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
+m AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT l.session_id, l.entry_head + t.n, l.tenant, t.submission_id, t.kind, t.body, COALESCE(t.created_at, l.now)
   FROM unnest($1::int[], $2::int[], $3::uuid[], $4::text[], $5::bytea[], $6::timestamptz[])
     AS t(ord, n, submission_id, kind, body, created_at) JOIN l ON l.ord = t.ord)`}
@@ -139,7 +142,7 @@ var statements = func() map[parts]string {
 
 // nextSQL is headsSQL for lanes that the commit before it in the same transaction has kept. It needs a snapshot of its own: a
 // submission that was admitted while the commit waited for its lane counts already, but the commit's own snapshot lacks it.
-var nextSQL = headsOf("l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = i.event_head",
+var nextSQL = headsOf("l.state + 0 = 2 AND l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = i.event_head",
 	"JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS i(session_id, epoch, event_head) ON i.session_id = l.session_id")
 
 // recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While the epoch is
@@ -151,5 +154,5 @@ WHERE l.session_id = $1 AND (l.epoch <> $5 OR (l.event_head = $4 AND l.entry_hea
 
 // heldSQL tells whether the lane is as a commit expects it, so that its refusal has another reason.
 const heldSQL = `
-SELECT EXISTS (SELECT 1 FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2 AND s.status = 1
-  WHERE l.session_id = $1 AND l.epoch = $3 AND l.state = 2 AND l.entry_head = $4 AND l.event_head = $5)`
+SELECT EXISTS (SELECT 1 FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2 AND s.status + 0 = 1
+  WHERE l.session_id = $1 AND l.epoch = $3 AND l.state + 0 = 2 AND l.entry_head = $4 AND l.event_head = $5)`

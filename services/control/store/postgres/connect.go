@@ -20,6 +20,17 @@ import (
 // dialTimeout bounds one attempt, so that a host that swallows packets does not use up the whole wait.
 const dialTimeout = 3 * time.Second
 
+// planning is for prepared statements: each is planned once, and well. Every statement here finds its rows by an index, from the
+// few rows that it is given. A plan that was made while the tables were empty must say so too, as it stays for a minute or more
+// while they grow; and lanes must be locked in the order in which they are given, which a hash join would not do. Where
+// statements cannot be prepared, plans are made from the tables as they are, and poolers refuse such parameters anyway.
+//
+// For the same reason statements compare "state + 0" where they mean to find a row by its key: a partial index that was empty
+// when the tables were analysed looks cheaper than any key, and is read from end to end when it no longer is.
+var planning = map[string]string{
+	"plan_cache_mode": "force_generic_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+}
+
 // connect makes the pool and proves that the database answers. A database that starts is waited for, a wrong password is not.
 func connect(ctx context.Context, address string, opts Options) (*pgxpool.Pool, error) {
 	config, err := configure(address)
@@ -72,10 +83,9 @@ func configure(address string) (*pgxpool.Config, error) {
 	}
 	setDefault(c.RuntimeParams, "application_name", "pawl")
 	if c.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		// Every statement here finds its rows by an index, whatever the arguments are and whatever the statistics say: plan once.
-		// Poolers that need another mode refuse such parameters too.
-		setDefault(c.RuntimeParams, "plan_cache_mode", "force_generic_plan")
-		setDefault(c.RuntimeParams, "jit", "off")
+		for name, setting := range planning {
+			setDefault(c.RuntimeParams, name, setting)
+		}
 	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{

@@ -77,7 +77,7 @@ func (s *Store) lostAnswer(ctx context.Context, a *admission, sub stored) (submi
 	out := submission.Admitted{Submission: sub.Submission, EventHead: sub.eventBase}
 	lease := submission.Lease{Submission: sub.Submission, Fence: submission.Fence{SessionID: sub.SessionID}}
 	err := s.pool.QueryRow(ctx, `SELECT l.epoch, l.entry_head, l.event_head, k.executor FROM lanes l JOIN sessions k USING (session_id)
-		WHERE l.session_id = $1 AND l.state = 2 AND l.claim_id = $2`, sub.SessionID, a.claimID).
+		WHERE l.session_id = $1 AND l.state + 0 = 2 AND l.claim_id = $2`, sub.SessionID, a.claimID).
 		Scan(&lease.Fence.Epoch, &lease.EntryHead, &lease.EventHead, &lease.Executor)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return out, nil

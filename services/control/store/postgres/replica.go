@@ -70,7 +70,7 @@ func (s *Store) OwnerOf(ctx context.Context, sessionID string) (r replica.Replic
 	if !isID(sessionID) {
 		return r, false, nil
 	}
-	list, err := s.replicas(ctx, selectReplicas+`JOIN lanes l ON l.owner = r.replica_id AND l.state = 2
+	list, err := s.replicas(ctx, selectReplicas+`JOIN lanes l ON l.owner = r.replica_id AND l.state + 0 = 2
 		WHERE l.session_id = $2 AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'`,
 		s.offset(), sessionID)
 	if err != nil || len(list) == 0 {
