@@ -1,0 +1,98 @@
+package work
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// verb is what a call does, as far as it makes a difference to the bookkeeping.
+type verb uint8
+
+const (
+	verbPlain verb = iota
+	verbExec
+	verbReadFile
+	verbWriteChunked
+)
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// understand checks what must hold of any Execute.
+func understand(e *pawlv1.Execute) (verb, error) {
+	if !idPattern.MatchString(e.GetCallId()) {
+		return 0, fmt.Errorf("call id %q: want 1 to 64 of A-Z a-z 0-9 _ -", e.GetCallId())
+	}
+	if e.GetTimeout() != nil && e.GetTimeout().AsDuration() < 0 {
+		return 0, fmt.Errorf("the timeout %v is negative", e.GetTimeout().AsDuration())
+	}
+	switch v := e.GetVerb().(type) {
+	case nil:
+		return 0, fmt.Errorf("this executor does not know the verb of the call")
+	case *pawlv1.Execute_Exec:
+		return verbExec, nil
+	case *pawlv1.Execute_ReadFile:
+		return verbReadFile, nil
+	case *pawlv1.Execute_WriteFile:
+		if v.WriteFile.GetChunked() {
+			return verbWriteChunked, nil
+		}
+	}
+	return verbPlain, nil
+}
+
+// call is a call from its start until its result was acknowledged. Fields below mu's line belong to Service.mu.
+type call struct {
+	begin journal.Begin
+	verb  verb
+	exec  *pawlv1.Execute // nil after a restart
+	ctx   context.Context // ends with cancel, the deadline or the service; not for commands
+	stop  context.CancelFunc
+	in    *intake // of a chunked write
+	ended chan struct{}
+
+	// mu
+	epoch     int64 // of the newest owner that asked for it
+	accepted  bool
+	cancelled bool
+	grace     time.Duration
+	ex        sandbox.Exec
+	state     journal.State
+	result    *pawlv1.Result // nil while running, and when only the journal has it
+	kept      bool           // the journal has the outcome
+	src       source
+	feed      feed
+}
+
+func (c *call) id() string { return c.begin.CallID }
+
+// running reports whether the call still takes a slot.
+func (c *call) running() bool { return c.state == journal.Begun }
+
+func (c *call) streams() []pawlv1.Stream {
+	switch c.verb {
+	case verbExec:
+		return execStreams
+	case verbReadFile:
+		return fileStreams
+	}
+	return nil
+}
+
+var (
+	execStreams = []pawlv1.Stream{pawlv1.Stream_STREAM_STDOUT, pawlv1.Stream_STREAM_STDERR}
+	fileStreams = []pawlv1.Stream{pawlv1.Stream_STREAM_FILE}
+)
+
+// head is the part of a Result that every call has.
+func (c *call) head() *pawlv1.Result {
+	return &pawlv1.Result{CallId: c.id(), SessionId: c.begin.SessionID, Epoch: c.begin.Epoch}
+}
+
+// adopt gives the call to a newer owner.
+func (c *call) adopt(epoch int64) { c.epoch = max(c.epoch, epoch) }

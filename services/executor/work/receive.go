@@ -1,0 +1,352 @@
+package work
+
+import (
+	"context"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// Receive takes a frame from control. It never waits for the disk or a command; a chunked write may hold it up while the disk
+// takes what came before.
+func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
+	s := c.s
+	if in := m.GetInput(); in != nil {
+		s.onInput(in)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c {
+		return
+	}
+	switch f := m.GetFrame().(type) {
+	case *pawlv1.ConnectResponse_Execute:
+		c.lastCall = f.Execute.GetCallId()
+		s.onExecute(f.Execute)
+	case *pawlv1.ConnectResponse_Attach:
+		s.onAttach(f.Attach)
+	case *pawlv1.ConnectResponse_Cancel:
+		s.onCancel(f.Cancel)
+	case *pawlv1.ConnectResponse_ResultAck:
+		s.onResultAck(f.ResultAck.GetCallId())
+	case *pawlv1.ConnectResponse_OutputAck:
+		s.onOutputAck(f.OutputAck)
+	case *pawlv1.ConnectResponse_Ping:
+		c.put(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{
+			Nonce: f.Ping.GetNonce(), LastCallId: c.lastCall, Running: uint32(s.running),
+		}}})
+	}
+}
+
+// facts gathers what is known about a call and its session.
+func (s *Service) facts(callID, session string) (facts, *call) {
+	f := facts{epoch: s.j.Epoch(session), running: s.running, slots: s.cfg.Slots, draining: s.draining}
+	f.revoked, f.isBarred = s.j.Revoked(callID)
+	c := s.live[callID]
+	if c != nil {
+		f.known, f.state, f.safety, f.args, f.dispatch = true, c.state, c.begin.Safety, c.begin.Args, c.begin.Dispatch
+	} else if r, ok := s.j.Lookup(callID); ok {
+		f.known, f.state, f.safety, f.args, f.dispatch = true, r.State, r.Safety, r.Args, r.Dispatch
+	}
+	return f, c
+}
+
+func (s *Service) onExecute(e *pawlv1.Execute) {
+	v, err := understand(e)
+	if err != nil {
+		s.rejected(e.GetCallId(), e.GetEpoch(), pawlv1.Rejected_REASON_UNSUPPORTED, err.Error())
+		return
+	}
+	f, c := s.facts(e.GetCallId(), e.GetSessionId())
+	what, reason := onExecute(f, e.GetEpoch(), e.GetDispatch(), e.GetArgsSha256())
+	if what != reject || reason != pawlv1.Rejected_REASON_STALE_EPOCH {
+		if _, err := s.j.Raise(e.GetSessionId(), e.GetEpoch()); err != nil {
+			what, reason = reject, pawlv1.Rejected_REASON_NO_SPACE
+		}
+	}
+	switch what {
+	case start:
+		s.start(e, v, c)
+	case present:
+		s.present(e.GetCallId(), e.GetEpoch(), c)
+	default:
+		s.rejected(e.GetCallId(), e.GetEpoch(), reason, reasonText(reason, f))
+	}
+}
+
+// start takes a call on. old is a call that may run again.
+func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
+	c := &call{verb: v, exec: e, epoch: e.GetEpoch(), ended: make(chan struct{}), begin: journal.Begin{
+		CallID: e.GetCallId(), SessionID: e.GetSessionId(), Epoch: e.GetEpoch(), Dispatch: e.GetDispatch(),
+		Args: e.GetArgsSha256(), Safety: safetyOf(e.GetSafety()), Exec: v == verbExec,
+	}}
+	if e.GetTimeout() != nil {
+		c.begin.Deadline = time.Now().Add(e.GetTimeout().AsDuration())
+		c.ctx, c.stop = context.WithDeadline(s.ctx, c.begin.Deadline)
+	} else {
+		c.ctx, c.stop = context.WithCancel(s.ctx)
+	}
+	if v == verbWriteChunked {
+		c.in = newIntake()
+	}
+	var lsn journal.LSN
+	need := needsOf(c.begin.Safety, v)
+	if need.begin {
+		var err error
+		if lsn, err = s.j.Begin(c.begin); err != nil {
+			c.stop()
+			s.rejected(c.id(), c.begin.Epoch, pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+			return
+		}
+	}
+	if old != nil {
+		old.release()
+	}
+	s.live[c.id()] = c
+	s.running++
+	c.feed.attach(0, 0)
+	s.goLocked(func() {
+		if need.sync {
+			if err := s.j.Wait(lsn); err != nil {
+				s.refuse(c, err)
+				return
+			}
+		}
+		s.run(c, old != nil)
+	})
+}
+
+// refuse takes back a start whose BEGIN did not reach the disk.
+func (s *Service) refuse(c *call, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.stop()
+	delete(s.live, c.id())
+	s.j.Drop(c.id())
+	s.running--
+	close(c.ended)
+	s.rejected(c.id(), c.begin.Epoch, pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+}
+
+// present answers an Execute of a call that is here already.
+func (s *Service) present(id string, epoch int64, c *call) {
+	if c == nil { // only the journal has it: a tombstone
+		s.status(id, 0)
+		return
+	}
+	c.adopt(epoch)
+	if !c.running() {
+		s.resend(c)
+		return
+	}
+	c.watch()
+	if c.accepted {
+		s.answer(acceptedFrame(c.id(), c.epoch))
+	}
+	s.push(c)
+}
+
+func (s *Service) accept(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.accepted = true
+	s.answer(acceptedFrame(c.id(), c.epoch))
+}
+
+func (s *Service) onAttach(a *pawlv1.Attach) {
+	before := s.j.Epoch(a.GetSessionId())
+	f, c := s.facts(a.GetCallId(), a.GetSessionId())
+	lsn, err := s.j.Raise(a.GetSessionId(), a.GetEpoch())
+	if err == nil && onAttach(f) == revoke {
+		lsn, err = s.j.Revoke(a.GetCallId(), a.GetDispatch())
+		c = nil
+	}
+	if err != nil {
+		// No answer is better than one that a crash makes untrue; control asks again.
+		s.log.Error("an attach could not be recorded", "call_id", a.GetCallId(), "err", err)
+		return
+	}
+	if f.known && a.GetEpoch() <= before {
+		s.attached(a, c)
+		return
+	}
+	conn := s.conn
+	s.goLocked(func() {
+		if err := s.j.Wait(lsn); err != nil {
+			s.log.Error("an attach could not be made durable", "call_id", a.GetCallId(), "err", err)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.conn != conn {
+			return
+		}
+		if !f.known {
+			s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
+				Dispatch: a.GetDispatch(),
+				Call: &pawlv1.CallState{
+					CallId: a.GetCallId(), SessionId: a.GetSessionId(), Epoch: s.j.Epoch(a.GetSessionId()), State: pawlv1.State_STATE_UNKNOWN,
+				},
+			}}})
+			return
+		}
+		s.attached(a, s.live[a.GetCallId()])
+	})
+}
+
+// attached answers with the state of a call and lets its output flow from where the watcher is.
+func (s *Service) attached(a *pawlv1.Attach, c *call) {
+	if c != nil {
+		c.adopt(a.GetEpoch())
+	}
+	s.status(a.GetCallId(), a.GetDispatch())
+	if c == nil {
+		return
+	}
+	c.feed.attach(a.GetStdoutFrom(), a.GetStderrFrom())
+	s.push(c)
+}
+
+// status tells the state of a call that is known.
+func (s *Service) status(id string, dispatch uint32) {
+	st := &pawlv1.Status{Dispatch: dispatch}
+	if c := s.live[id]; c != nil {
+		st.Call, st.Dispatch = c.callState(), c.begin.Dispatch
+	} else if r, ok := s.j.Lookup(id); ok {
+		st.Call = &pawlv1.CallState{CallId: id, SessionId: r.SessionID, Epoch: r.Epoch, State: stateOf(r.State)}
+		st.Dispatch = r.Dispatch
+	} else {
+		return
+	}
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: st}})
+}
+
+func (s *Service) onCancel(m *pawlv1.Cancel) {
+	if !idPattern.MatchString(m.GetCallId()) {
+		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_UNSUPPORTED, "the call id is not one")
+		return
+	}
+	f, c := s.facts(m.GetCallId(), m.GetSessionId())
+	what, reason := onCancel(f, m.GetEpoch())
+	if what == reject {
+		s.rejected(m.GetCallId(), m.GetEpoch(), reason, reasonText(reason, f))
+		return
+	}
+	if _, err := s.j.Raise(m.GetSessionId(), m.GetEpoch()); err != nil {
+		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+		return
+	}
+	if c != nil {
+		c.adopt(m.GetEpoch())
+	}
+	switch {
+	case what == revoke:
+		s.cancelUnseen(m)
+	case c == nil:
+		s.status(m.GetCallId(), 0) // a tombstone
+	case c.running():
+		s.cancelRunning(c, m)
+	default:
+		s.resend(c)
+	}
+}
+
+func (s *Service) cancelRunning(c *call, m *pawlv1.Cancel) {
+	c.cancelled, c.grace = true, defaultGrace
+	if m.GetGrace() != nil {
+		c.grace = max(0, m.GetGrace().AsDuration())
+	}
+	if c.ex != nil {
+		s.kill(c)
+		return
+	}
+	if c.verb != verbExec { // a command is killed once it is known to have started
+		c.stop()
+	}
+}
+
+// cancelUnseen makes sure that a call that never arrived never runs: it counts as one that was cancelled.
+func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
+	c := &call{ended: make(chan struct{}), stop: func() {}, cancelled: true, epoch: m.GetEpoch(), begin: journal.Begin{
+		CallID: m.GetCallId(), SessionID: m.GetSessionId(), Epoch: m.GetEpoch(),
+	}}
+	close(c.ended)
+	r := failure(c, sandbox.ErrCancelled.With("cancelled before it began"))
+	lsn, err := s.j.End(c.begin, journal.Finished, encode(r))
+	if err != nil {
+		s.rejected(c.id(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+		return
+	}
+	c.state, c.result, c.kept = journal.Finished, r, true
+	s.live[c.id()] = c
+	c.feed.hold = true
+	s.goLocked(func() {
+		if err := s.j.Wait(lsn); err != nil {
+			s.log.Error("a cancellation could not be made durable", "call_id", c.id(), "err", err)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.feed.hold = false
+		s.push(c)
+	})
+}
+
+func (s *Service) onResultAck(id string) {
+	c := s.live[id]
+	if c == nil || c.running() {
+		return
+	}
+	if !c.kept {
+		// Whose outcome was not recorded leaves a tombstone too.
+		if _, err := s.j.End(c.begin, c.state, nil); err != nil {
+			s.log.Warn("an end could not be recorded", "call_id", id, "err", err)
+		}
+	}
+	if _, err := s.j.Ack(id); err != nil {
+		// It stays as it is and is sent again on the next connection.
+		s.log.Warn("an acknowledgement could not be recorded", "call_id", id, "err", err)
+		return
+	}
+	delete(s.live, id)
+	c.release()
+	if c.verb == verbExec {
+		s.forget = append(s.forget, id)
+		s.wakeReaper()
+	}
+}
+
+func (s *Service) onOutputAck(a *pawlv1.OutputAck) {
+	if c := s.live[a.GetCallId()]; c != nil && c.feed.ack(a.GetStream(), a.GetUpto()) {
+		s.push(c)
+	}
+}
+
+func reasonText(r pawlv1.Rejected_Reason, f facts) string {
+	switch r {
+	case pawlv1.Rejected_REASON_STALE_EPOCH:
+		return "a higher epoch of the session is known here"
+	case pawlv1.Rejected_REASON_CONFLICT:
+		return "the call is known here with other arguments"
+	case pawlv1.Rejected_REASON_CAPACITY:
+		return "all slots are taken"
+	case pawlv1.Rejected_REASON_DRAINING:
+		return "the executor is draining"
+	case pawlv1.Rejected_REASON_REVOKED:
+		return "this dispatch was revoked"
+	}
+	return "the executor's journal cannot record the call"
+}
+
+func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason, text string) {
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{
+		CallId: id, Epoch: epoch, Reason: reason, Message: text,
+	}}})
+}
+
+func acceptedFrame(id string, epoch int64) *pawlv1.ConnectRequest {
+	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: id, Epoch: epoch}}}
+}

@@ -1,0 +1,173 @@
+package work
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// run takes a call from its start to its end. again says that the sandbox may hold an earlier, interrupted run of it.
+func (s *Service) run(c *call, again bool) {
+	defer c.stop()
+	if c.verb == verbExec {
+		s.runExec(c, again)
+		return
+	}
+	if c.verb != verbReadFile {
+		s.accept(c) // ReadFile accepts when the file is open: output must not come first
+	}
+	r, err := s.do(c)
+	if s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled)) {
+		close(c.ended)
+		return // cut short by Close: what became of it is for Recover to say
+	}
+	if err != nil {
+		r = s.failed(c, err)
+	}
+	s.finish(c, journal.Finished, r)
+}
+
+// do runs a verb that is not a command.
+func (s *Service) do(c *call) (*pawlv1.Result, error) {
+	ctx, r, e, sb := c.ctx, c.head(), c.exec, s.cfg.Sandbox
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var err error
+	switch v := e.GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile:
+		r.Outcome, err = s.readFile(c, v.ReadFile)
+	case *pawlv1.Execute_WriteFile:
+		r.Outcome, err = s.writeFile(c, v.WriteFile)
+	case *pawlv1.Execute_Stat:
+		r.Outcome, err = stat(ctx, sb, c.path(v.Stat.GetPath()))
+	case *pawlv1.Execute_ReadDir:
+		r.Outcome, err = readDir(ctx, sb, c.path(v.ReadDir.GetPath()))
+	case *pawlv1.Execute_Exists:
+		var there bool
+		there, err = sb.Exists(ctx, c.path(v.Exists.GetPath()))
+		r.Outcome = &pawlv1.Result_Exists{Exists: &pawlv1.ExistsResult{Exists: there}}
+	case *pawlv1.Execute_MakeDir:
+		err = sb.MakeDir(ctx, c.path(v.MakeDir.GetPath()), v.MakeDir.GetRecursive())
+		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
+	case *pawlv1.Execute_Remove:
+		err = sb.Remove(ctx, c.path(v.Remove.GetPath()), v.Remove.GetRecursive(), v.Remove.GetForce())
+		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
+	case *pawlv1.Execute_ReadText:
+		r.Outcome, err = readText(ctx, sb, c.path(v.ReadText.GetPath()), v.ReadText)
+	case *pawlv1.Execute_EditFile:
+		r.Outcome, err = s.editFile(c, v.EditFile)
+	case *pawlv1.Execute_Grep:
+		r.Outcome, err = s.grep(ctx, c, v.Grep)
+	case *pawlv1.Execute_Glob:
+		r.Outcome, err = s.glob(ctx, c, v.Glob)
+	default:
+		err = sandbox.ErrInvalidArg.With("this executor does not know the verb of the call")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// finish records the end of a call and lets its result go.
+func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
+	var outcome []byte
+	if c.verb != verbReadFile {
+		outcome = encode(r)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A file's bytes are not kept here, so a result that says that they were sent must not outlive this process.
+	if outcome != nil {
+		if _, err := s.j.End(c.begin, state, outcome); err != nil {
+			s.log.Error("an end could not be recorded", "call_id", c.id(), "err", err)
+		} else {
+			c.kept = true
+		}
+	}
+	c.state, c.result, c.exec, c.in = state, r, nil, nil
+	c.sized(r)
+	s.running--
+	close(c.ended)
+	s.push(c)
+}
+
+// sized takes over how much output there is in all.
+func (c *call) sized(r *pawlv1.Result) {
+	f := &c.feed
+	f.touch()
+	switch o := r.GetOutcome().(type) {
+	case *pawlv1.Result_Exec:
+		f.size[pawlv1.Stream_STREAM_STDOUT], f.size[pawlv1.Stream_STREAM_STDERR] = o.Exec.GetStdout().GetSize(), o.Exec.GetStderr().GetSize()
+	case *pawlv1.Result_Failure:
+		return // what was captured of an interrupted command is read until it ends
+	case *pawlv1.Result_File:
+		f.size[pawlv1.Stream_STREAM_FILE] = o.File.GetSize()
+	}
+	for _, s := range c.streams() {
+		f.ended[s] = true
+	}
+}
+
+// failed is the result of a verb that failed.
+func (s *Service) failed(c *call, err error) *pawlv1.Result {
+	s.mu.Lock()
+	cancelled := c.cancelled
+	s.mu.Unlock()
+	switch {
+	case cancelled && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled)):
+		err = sandbox.ErrCancelled
+	case errors.Is(err, context.DeadlineExceeded):
+		err = sandbox.ErrTimeout
+	case errors.Is(err, context.Canceled):
+		err = sandbox.ErrCancelled
+	}
+	if _, ok := errs.Public(err); !ok {
+		s.log.Error("a verb failed", "call_id", c.id(), "err", err)
+	}
+	return failure(c, err)
+}
+
+// failure is a result that tells an error; what carries no reason stays in the log.
+func failure(c *call, err error) *pawlv1.Result {
+	f := &pawlv1.Failure{Reason: "INTERNAL", Message: "the executor failed; its log tells why"}
+	if e, ok := errs.Public(err); ok {
+		f.Reason, f.Message = e.Reason(), valid(err.Error())
+	}
+	r := c.head()
+	r.Outcome = &pawlv1.Result_Failure{Failure: f}
+	return r
+}
+
+// valid makes text fit for a protocol string.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// path is a path of the call as the sandbox takes it: relative ones are below the call's working directory.
+func (c *call) path(p string) string { return under(c.exec.GetCwd(), p) }
+
+// under does not clean: `a/../b` is for the sandbox to resolve, which knows links.
+func under(dir, p string) string {
+	switch {
+	case strings.HasPrefix(p, "/") || dir == "":
+		return p
+	case p == "":
+		return dir
+	}
+	return strings.TrimSuffix(dir, "/") + "/" + p
+}
+
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

@@ -1,0 +1,234 @@
+package work
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+const (
+	// DefaultWindow is the credit of a stream when control names none.
+	DefaultWindow = 1 << 20
+	// maxChunk is the most bytes that an Output carries.
+	maxChunk = 256 << 10
+	// linger is how long a result waits for a watcher that gives no credit.
+	linger = 250 * time.Millisecond
+	// attachWait is how long the result of a call with output waits for an Attach on a new connection.
+	attachWait = time.Second
+	// sweepEvery is how often the journal is swept, reapDelay how long acknowledged commands gather before one fsync for all.
+	sweepEvery = time.Minute
+	reapDelay  = 100 * time.Millisecond
+	// askTimeout bounds one question to the sandbox, askPause is between two.
+	askTimeout = 30 * time.Second
+	askPause   = time.Second
+	// defaultGrace is from TERM to KILL when a Cancel names none.
+	defaultGrace = 2 * time.Second
+)
+
+// Search is Grep and Glob. Paths in the results are as a reader of dir would name them.
+type Search interface {
+	Grep(ctx context.Context, dir string, q *pawlv1.Grep) (*pawlv1.GrepResult, error)
+	Glob(ctx context.Context, dir string, q *pawlv1.Glob) (*pawlv1.GlobResult, error)
+}
+
+// Config of a Service. Sandbox and Journal are required.
+type Config struct {
+	Sandbox sandbox.Sandbox
+	Journal *journal.Journal
+	Search  Search
+	// Slots is how many calls run at once; default 64.
+	Slots int
+	Log   *slog.Logger
+	// KnowsSince is since when the sandbox's "never started" is certain; nil is for ever.
+	KnowsSince func() time.Time
+}
+
+// Service runs calls.
+type Service struct {
+	cfg   Config
+	log   *slog.Logger
+	j     *journal.Journal
+	paths keyed
+	ctx   context.Context
+	quit  context.CancelFunc
+	wg    sync.WaitGroup
+	reap  chan struct{}
+
+	mu       sync.Mutex
+	live     map[string]*call
+	running  int
+	draining bool
+	closed   bool
+	conn     *Conn
+	forget   []string // acknowledged commands that the sandbox still has
+}
+
+// New makes a service. Recover is to be called before Connect, and Close in the end.
+func New(cfg Config) *Service {
+	if cfg.Slots == 0 {
+		cfg.Slots = 64
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	ctx, quit := context.WithCancel(context.Background())
+	s := &Service{cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1), live: map[string]*call{}}
+	s.wg.Go(s.housekeeping)
+	return s
+}
+
+// Close ends everything that runs in this process and waits for it. Commands go on in the sandbox.
+func (s *Service) Close() {
+	s.mu.Lock()
+	s.closed = true
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
+		conn.Close()
+	}
+	s.quit()
+	s.wg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.live {
+		c.release()
+	}
+}
+
+// goLocked starts a goroutine unless the service is closed. The caller holds mu, so that none starts while Close waits.
+func (s *Service) goLocked(f func()) {
+	if !s.closed {
+		s.wg.Go(f)
+	}
+}
+
+// Running is how many calls run now.
+func (s *Service) Running() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
+// Slots is how many calls may run at once.
+func (s *Service) Slots() int { return s.cfg.Slots }
+
+// Drain takes nothing new from now on and tells control so.
+func (s *Service) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return
+	}
+	s.draining = true
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Draining{Draining: &pawlv1.Draining{}}})
+}
+
+// Draining reports whether Drain was called.
+func (s *Service) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// Settle waits until nothing but commands runs, because only commands survive this process, or until ctx ends.
+func (s *Service) Settle(ctx context.Context) {
+	for {
+		c := s.unsettled()
+		if c == nil {
+			return
+		}
+		select {
+		case <-c.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) unsettled() *call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.live {
+		if c.running() && c.verb == verbPlain {
+			return c
+		}
+	}
+	return nil
+}
+
+// housekeeping forgets what was acknowledged and sweeps the journal.
+func (s *Service) housekeeping() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.reap:
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(reapDelay):
+			}
+			s.forgetAcknowledged()
+		case <-tick.C:
+			s.forgetAcknowledged()
+			if err := s.j.Sweep(); err != nil {
+				s.log.Error("the journal could not be swept", "err", err)
+			}
+		}
+	}
+}
+
+// forgetAcknowledged drops commands from the sandbox. The acknowledgements are made durable first: a command that the sandbox
+// has forgotten and the journal believes to be begun would count as one that never ran.
+func (s *Service) forgetAcknowledged() {
+	s.mu.Lock()
+	ids := s.forget
+	s.forget = nil
+	s.mu.Unlock()
+	if len(ids) == 0 {
+		return
+	}
+	if err := s.j.Sync(); err != nil {
+		s.log.Error("acknowledgements could not be made durable", "err", err)
+		s.later(ids)
+		return
+	}
+	var done, again []string
+	for _, id := range ids {
+		ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
+		err := s.cfg.Sandbox.Forget(ctx, id)
+		cancel()
+		if err != nil && !errors.Is(err, sandbox.ErrUnknownExec) {
+			s.log.Warn("a finished command could not be forgotten", "call_id", id, "err", err)
+			again = append(again, id)
+			continue
+		}
+		done = append(done, id)
+	}
+	if _, err := s.j.Forgot(done...); err != nil {
+		s.log.Warn("forgotten commands could not be recorded", "err", err)
+	}
+	s.later(again)
+}
+
+// later leaves commands to the next sweep.
+func (s *Service) later(ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget = append(s.forget, ids...)
+}
+
+func (s *Service) wakeReaper() {
+	select {
+	case s.reap <- struct{}{}:
+	default:
+	}
+}
