@@ -1,9 +1,16 @@
 package postgres
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // Format stands for the tables that the migrations make.
@@ -16,3 +23,73 @@ var Format = func() string {
 	}
 	return hex.EncodeToString(digest.Sum(nil))
 }()
+
+// ClaimSlowly is Claim with 4 ms between the snapshot of its first statement and the moment when it looks for lanes.
+func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]submission.Lease, error) {
+	slow := strings.Replace(claimLanesSQL, "WITH c AS (SELECT session_id FROM lanes",
+		"WITH z AS MATERIALIZED (SELECT pg_sleep(0.004)), c AS (SELECT session_id FROM z, lanes", 1)
+	slow = strings.Replace(slow, "FOR UPDATE", "FOR UPDATE OF lanes", 1)
+	// Without this a lane that settled meanwhile would be skipped for its new ready_at, and the gap would not be tested.
+	slow = strings.Replace(slow, "AND ready_at <=", "AND '-infinity' <", 1)
+	claimID := uuid.NewString()
+	return s.take(ctx, 0, owner, claimID, slow, owner, claimID, limit, s.offset())
+}
+
+// CommitTogether commits as one batch.
+func (s *Store) CommitTogether(ctx context.Context, commits []submission.Commit) ([]submission.Committed, []error) {
+	ops := make([]*commitOp, len(commits))
+	for i, c := range commits {
+		prepared, err := prepare(c)
+		ops[i] = &commitOp{in: prepared, err: err}
+	}
+	err := s.flushCommits(ctx, append([]*commitOp(nil), ops...))
+	out, errs := make([]submission.Committed, len(ops)), make([]error, len(ops))
+	for i, o := range ops {
+		out[i], errs[i] = o.out, o.err
+		if err != nil {
+			errs[i] = err
+		}
+	}
+	return out, errs
+}
+
+// Hot is the statements that must be planned well, by name.
+func Hot() map[string]string {
+	return map[string]string{
+		"resolve":           resolveSQL,
+		"admit, fresh":      admissionSQL[true][true],
+		"admit, known":      admissionSQL[false][true],
+		"claim":             claimLanesSQL,
+		"claim, heads":      claimHeadsSQL,
+		"take over":         takeLanesSQL,
+		"next":              nextSQL,
+		"commit":            statements[parts{}],
+		"commit, all parts": statements[parts{entries: true, calls: true, changes: true, forget: true, bind: true}],
+		"abort":             abortSQL,
+		"complete":          completeSQL,
+		"events":            eventsSQL,
+	}
+}
+
+// Explain is the plan that the pool's connections use for a statement of n parameters.
+func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Release()
+	nulls := strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ")
+	if _, err := conn.Exec(ctx, "PREPARE hot AS "+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return "", err
+	}
+	rows, err := conn.Query(ctx, "EXPLAIN EXECUTE hot ("+nulls+")", pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return "", err
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "", err
+	}
+	_, err = conn.Exec(ctx, "DEALLOCATE hot", pgx.QueryExecModeSimpleProtocol)
+	return strings.Join(lines, "\n"), err
+}

@@ -1,0 +1,175 @@
+package postgres_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/store/postgres"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// TestClaimAcrossASnapshotGap settles lanes while others are about to claim them on an old snapshot: nothing may run twice,
+// out of order or never.
+func TestClaimAcrossASnapshotGap(t *testing.T) {
+	s := open(t, migrated.URL(t), postgres.Options{})
+	const lanes, each, claimers = 6, 30, 8
+	for n := range lanes * each {
+		if _, err := s.Admit(t.Context(), admission(fmt.Sprint(n%lanes), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mu sync.Mutex
+	next, left := map[string]int64{}, lanes*each
+	run := func(l *submission.Lease) error {
+		mu.Lock()
+		next[l.Fence.SessionID]++
+		want := next[l.Fence.SessionID]
+		mu.Unlock()
+		if l.Submission.Seq != want {
+			t.Errorf("submission %d runs where %d is next", l.Submission.Seq, want)
+		}
+		if _, err := commit(t.Context(), s, l, settling(l)); err != nil {
+			return err
+		}
+		mu.Lock()
+		left--
+		mu.Unlock()
+		return nil
+	}
+	var wg sync.WaitGroup
+	for range claimers {
+		owner := live(t, s)
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				done := left == 0
+				mu.Unlock()
+				if done || t.Failed() {
+					return
+				}
+				leases, err := s.ClaimSlowly(t.Context(), owner, 2)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, l := range leases {
+					if err := run(&l); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestTakeOverLeavesALaneThatIsBeingWritten holds a commit open half-way: it is the owner's until it ends.
+func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
+	address := migrated.URL(t)
+	s, other := open(t, address, postgres.Options{}), open(t, address, postgres.Options{})
+	owner, heir := live(t, s), live(t, s)
+	l := start(t, s, "a", owner)
+
+	// An entry that is not committed yet has the seq that the commit needs, so the commit waits after it has locked the lane.
+	blocker := raw(t, address)
+	tx, err := blocker.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `INSERT INTO entries (session_id, seq, kind, body, created_at) VALUES ($1, 2, 'x', '', now())`, l.Fence.SessionID); err != nil {
+		t.Fatal(err)
+	}
+	committed := make(chan error, 1)
+	go func() {
+		_, err := commit(t.Context(), s, l, step(l))
+		committed <- err
+	}()
+	watch := raw(t, address)
+	until(t, watch, someoneWaits)
+	taken, err := other.TakeOver(t.Context(), heir, []string{owner}, 10)
+	if err != nil || len(taken) != 0 {
+		t.Fatalf("took over %v while the owner writes, %v", taken, err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-committed; err != nil {
+		t.Fatal(err)
+	}
+	taken, err = other.TakeOver(t.Context(), heir, []string{owner}, 10)
+	if err != nil || len(taken) != 1 || taken[0].EntryHead != 2 || taken[0].Fence.Epoch != 2 {
+		t.Fatalf("took over %+v, %v", taken, err)
+	}
+	_, err = commit(t.Context(), s, l, step(l))
+	refused(t, err, submission.ErrFenced)
+	dense(t, s, l.Fence.SessionID, 2)
+}
+
+// TestCommitWaitsForATakeOver is the other order: what waited for the lane sees that it has gone.
+func TestCommitWaitsForATakeOver(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	l := start(t, s, "a", live(t, s))
+	tx, err := raw(t, address).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET epoch = epoch + 1, owner = gen_random_uuid() WHERE session_id = $1`, l.Fence.SessionID); err != nil {
+		t.Fatal(err)
+	}
+	committed := make(chan error, 1)
+	go func() {
+		_, err := commit(t.Context(), s, l, step(l))
+		committed <- err
+	}()
+	until(t, raw(t, address), someoneWaits)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, <-committed, submission.ErrFenced)
+	dense(t, s, l.Fence.SessionID, 1)
+}
+
+// TestContinueFindsWhatWasQueuedWhileItWaited admits between the commit's snapshot and its lock: the counter on the lane knows of
+// the submission, and so must the statement that goes on with it.
+func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	l := start(t, s, "a", live(t, s))
+	tx, err := raw(t, address).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET tenant = tenant WHERE session_id = $1`, l.Fence.SessionID); err != nil {
+		t.Fatal(err)
+	}
+	admitted := make(chan error, 1)
+	go func() {
+		_, err := s.Admit(t.Context(), admission("a", ""))
+		admitted <- err
+	}()
+	watch := raw(t, address)
+	until(t, watch, someoneWaits) // the admission is the first in the lane's queue
+	answer := make(chan submission.Committed, 1)
+	go func() {
+		c := settling(l)
+		c.Settle.Continue = true
+		out, err := commit(t.Context(), s, l, c)
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- out
+	}()
+	until(t, watch, `SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-admitted; err != nil {
+		t.Fatal(err)
+	}
+	if out := <-answer; out.Next == nil || out.Next.Submission.Seq != 2 || out.Next.Fence != l.Fence {
+		t.Errorf("answered %+v", out)
+	}
+}
