@@ -30,6 +30,7 @@ type Conn struct {
 	ring     []*call
 	released bool // attachWait is over
 	timer    *time.Timer
+	idlers   []chan struct{}
 	closed   bool
 }
 
@@ -69,6 +70,7 @@ func (c *Conn) close() {
 	}
 	c.closed = true
 	c.timer.Stop()
+	c.tellIdlers()
 	c.signal()
 	if c.s.conn != c {
 		return
@@ -140,11 +142,21 @@ func (c *Conn) Next(ctx context.Context) (*pawlv1.ConnectRequest, error) {
 	}
 }
 
-// Empty reports whether there is nothing to send at the moment.
-func (c *Conn) Empty() bool {
+// idle returns a channel that is closed when there is nothing to send.
+func (c *Conn) idle() <-chan struct{} {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
-	return len(c.frames) == 0 && len(c.ring) == 0
+	ch := make(chan struct{})
+	c.idlers = append(c.idlers, ch)
+	c.signal()
+	return ch
+}
+
+func (c *Conn) tellIdlers() {
+	for _, ch := range c.idlers {
+		close(ch)
+	}
+	c.idlers = nil
 }
 
 func (c *Conn) poll() (*pawlv1.ConnectRequest, error) {
@@ -160,6 +172,7 @@ func (c *Conn) poll() (*pawlv1.ConnectRequest, error) {
 			return m, nil
 		}
 		if len(c.ring) == 0 {
+			c.tellIdlers()
 			return nil, nil
 		}
 		call := c.ring[0]

@@ -10,7 +10,8 @@ import (
 )
 
 // Recover takes up what an earlier process left, see the diagram. It waits for the sandbox's answers.
-func (s *Service) Recover() error {
+func (s *Service) Recover(ctx context.Context) error {
+	defer context.AfterFunc(ctx, s.quit)()
 	held := s.j.Calls(func(c *journal.Call) bool { return c.State != journal.Tombstone })
 	for r := range held {
 		if err := s.recover(r); err != nil {

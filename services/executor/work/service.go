@@ -31,17 +31,11 @@ const (
 	defaultGrace = 2 * time.Second
 )
 
-// Search is Grep and Glob. Paths in the results are as a reader of dir would name them.
-type Search interface {
-	Grep(ctx context.Context, dir string, q *pawlv1.Grep) (*pawlv1.GrepResult, error)
-	Glob(ctx context.Context, dir string, q *pawlv1.Glob) (*pawlv1.GlobResult, error)
-}
-
 // Config of a Service. Sandbox and Journal are required.
 type Config struct {
 	Sandbox sandbox.Sandbox
 	Journal *journal.Journal
-	Search  Search
+	Search  Search // nil: Grep and Glob fail
 	// Slots is how many calls run at once; default 64.
 	Slots int
 	Log   *slog.Logger
@@ -148,6 +142,20 @@ func (s *Service) Settle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// Flush waits until what is ready to be sent was handed to the connection, if there is one, or until ctx ends.
+func (s *Service) Flush(ctx context.Context) {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	select {
+	case <-conn.idle():
+	case <-ctx.Done():
 	}
 }
 

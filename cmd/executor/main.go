@@ -1,0 +1,161 @@
+// Command executor is the executor's program: flags, environment, signals, and then executor.Run.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/executor"
+	"github.com/pawl-dev/pawl/services/executor/keeper"
+)
+
+const version = "0.1.0-dev"
+
+func main() {
+	if keeper.Invoked() {
+		os.Exit(keeper.Main())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	if err := command(os.Stderr).ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "executor:", oneLine(err))
+		os.Exit(1)
+	}
+}
+
+// oneLine is an error as one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// options are the flags.
+type options struct {
+	control, tokenFile, name, root, data, ca, logLevel string
+	labels                                             map[string]string
+	slots                                              int
+	tls                                                bool
+}
+
+func command(log io.Writer) *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use: "executor", Short: "Execute tool calls for a Pawl control plane", Version: version, Args: cobra.NoArgs,
+		Long: "Execute tool calls for a Pawl control plane on this host: it dials control and needs no open port.\n\n" +
+			"The token comes from --token-file or PAWL_TOKEN, never from a flag.",
+		SilenceUsage: true, SilenceErrors: true,
+		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags()) },
+		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), log) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.control, "control", "127.0.0.1:3001", "gRPC address of control")
+	f.StringVar(&o.tokenFile, "token-file", "", "file that holds this executor's token (or its value in PAWL_TOKEN)")
+	f.StringVar(&o.name, "name", "", "id of this executor, as its token names it (default: the host's name)")
+	f.StringToStringVar(&o.labels, "label", nil, "label that agents select executors by, key=value; may be repeated")
+	f.StringVar(&o.root, "root", "", "working directory of the calls (default: this one)")
+	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default ./.pawl/executor-NAME)")
+	f.IntVar(&o.slots, "slots", 64, "how many calls run at once")
+	f.BoolVar(&o.tls, "tls", false, "use TLS to control; needed unless control is on this host")
+	f.StringVar(&o.ca, "tls-ca", "", "PEM file of the authorities to trust instead of the system's; implies --tls")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + variable(f.Name) + "]" })
+	return c
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "PAWL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment sets flags that were not given from their variables.
+func fromEnvironment(f *pflag.FlagSet) (err error) {
+	f.VisitAll(func(one *pflag.Flag) {
+		if v, ok := os.LookupEnv(variable(one.Name)); ok && !one.Changed && err == nil {
+			if e := f.Set(one.Name, v); e != nil {
+				err = fmt.Errorf("%s: %w", variable(one.Name), e)
+			}
+		}
+	})
+	return err
+}
+
+func (o *options) run(ctx context.Context, logTo io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return fmt.Errorf("--log-level is debug, info, warn or error, not %q", o.logLevel)
+	}
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	cfg.Logger = slog.New(slog.NewTextHandler(logTo, &slog.HandlerOptions{Level: level}))
+	return executor.Run(ctx, cfg)
+}
+
+func (o *options) config() (executor.Config, error) {
+	secure, err := o.transport()
+	if err != nil {
+		return executor.Config{}, err
+	}
+	token, err := o.token()
+	if err != nil {
+		return executor.Config{}, err
+	}
+	name := o.name
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return executor.Config{}, fmt.Errorf("finding the host's name (give one with --name): %w", err)
+		}
+	}
+	data := o.data
+	if data == "" {
+		data = filepath.Join(".pawl", "executor-"+name)
+	}
+	if o.slots < 1 {
+		return executor.Config{}, fmt.Errorf("--slots must be at least 1, not %d", o.slots)
+	}
+	return executor.Config{
+		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: version,
+		Target: o.control, TLS: secure, Token: token,
+	}, nil
+}
+
+func (o *options) transport() (*tls.Config, error) {
+	if o.tls || o.ca != "" {
+		return rpc.ClientTLS(o.ca)
+	}
+	if !rpc.Loopback(o.control) && !strings.HasPrefix(o.control, "unix:") {
+		return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add --tls (and --tls-ca FILE for a private authority)", o.control)
+	}
+	return nil, nil
+}
+
+// token is read anew for every connection when it is a file, so that it can be rotated.
+func (o *options) token() (func(context.Context) (string, error), error) {
+	secret := os.Getenv("PAWL_TOKEN")
+	switch {
+	case o.tokenFile != "":
+		read := rpc.File(o.tokenFile)
+		v, err := read(context.Background())
+		if err == nil && v == "" {
+			err = fmt.Errorf("the token file %s is empty", o.tokenFile)
+		}
+		return read, err
+	case secret != "":
+		return rpc.Static(strings.TrimSpace(secret)), nil
+	}
+	return nil, errors.New("no token: give --token-file FILE, or set PAWL_TOKEN")
+}

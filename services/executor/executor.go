@@ -1,0 +1,189 @@
+// Package executor is the daemon that executes tool calls for a control plane: it dials control, takes calls, runs them in a
+// sandbox, and keeps what came of them until control has it.
+//
+//	link ── frames ──▶ work ── verbs ──▶ sandbox (local: this host, commands in the care of a keeper)
+//	                     └── facts ──▶ journal
+//
+// Run is all of it. It starts what is depended on first and ends it last: the journal, the sandbox, the work, the link. The same
+// Run is cmd/executor and the executor that is built into control.
+package executor
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/keeper"
+	"github.com/pawl-dev/pawl/services/executor/link"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+	"github.com/pawl-dev/pawl/services/executor/sandbox/local"
+	"github.com/pawl-dev/pawl/services/executor/work"
+)
+
+// Config of Run. ID, DataDir and one of Dial and Target are required; the zero value of everything else works.
+//
+// A program that leaves Sandbox unset must begin its main with `if keeper.Invoked() { os.Exit(keeper.Main()) }`.
+type Config struct {
+	// ID is the executor's name, which the token must name too.
+	ID string
+	// BootID is new for every start; "" makes one.
+	BootID string
+	Labels map[string]string
+	// Slots is how many calls run at once; 0 is 64.
+	Slots int
+	// Root is the working directory; "" is the process's.
+	Root string
+	// DataDir holds the journal and the keeper. One executor at a time uses it.
+	DataDir string
+	// Env is set for every command, over the allowlist; nil removes a name.
+	Env     map[string]*string
+	Version string
+
+	// Dial makes the connection of one attempt. It takes the place of Target, TLS and Token.
+	Dial func(ctx context.Context) (*grpc.ClientConn, error)
+	// Target is control's address, host:port or unix:PATH. Without TLS it must be on this host.
+	Target string
+	TLS    *tls.Config
+	Token  func(ctx context.Context) (string, error)
+
+	// Sandbox runs the calls; nil is this host. The caller closes the one that it gives.
+	Sandbox sandbox.Sandbox
+	// Search is for a Sandbox of the caller's; nil is none.
+	Search work.Search
+	// Journal is for tests.
+	Journal journal.Config
+
+	Logger *slog.Logger
+	// DrainGrace is how long calls that do not survive this process may take at the end; 0 is 2 s.
+	DrainGrace time.Duration
+	// Connected is called after every welcome by control.
+	Connected func()
+}
+
+func (c *Config) check() error {
+	if err := ident.CheckExecutor(c.ID); err != nil {
+		return err
+	}
+	if c.DataDir == "" {
+		return errors.New("an executor needs a data directory")
+	}
+	if c.Slots < 0 {
+		return fmt.Errorf("an executor cannot have %d slots", c.Slots)
+	}
+	if c.Dial != nil {
+		return nil
+	}
+	if c.Target == "" {
+		return errors.New("an executor needs the address of control")
+	}
+	if c.TLS == nil && !rpc.Loopback(c.Target) && !strings.HasPrefix(c.Target, "unix:") {
+		return fmt.Errorf("%s is not on this host and would get the token in the clear: use TLS", c.Target)
+	}
+	return nil
+}
+
+func (c *Config) dial(context.Context) (*grpc.ClientConn, error) {
+	opts := append(rpc.DialOptions(), rpc.Security(c.TLS))
+	if c.Token != nil {
+		opts = append(opts, grpc.WithPerRPCCredentials(rpc.Token{Secret: c.Token, Plaintext: c.TLS == nil}))
+	}
+	return grpc.NewClient(c.Target, opts...)
+}
+
+// Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and leaves
+// running commands to the keeper and the next Run. An error says why it could not start, or why control refuses it for good.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = cfg.dial
+	}
+	cfg.BootID = cmp.Or(cfg.BootID, ident.New())
+	cfg.DrainGrace = cmp.Or(cfg.DrainGrace, 2*time.Second)
+	j, err := journal.Open(cfg.DataDir, cfg.Journal)
+	if err != nil {
+		return err
+	}
+	err = withSandbox(&cfg, func(knows func() time.Time) error { return serve(ctx, &cfg, j, knows) })
+	return errors.Join(err, j.Close())
+}
+
+// withSandbox calls f while there is a sandbox. f gets since when the sandbox's knowledge is complete.
+func withSandbox(cfg *Config, f func(knows func() time.Time) error) error {
+	if cfg.Sandbox != nil {
+		return f(nil)
+	}
+	dir, err := filepath.Abs(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	k, err := keeper.Open(dir, keeper.Options{Version: cfg.Version, Log: cfg.Logger})
+	if err != nil {
+		return err
+	}
+	sb, err := local.New(local.Options{Root: cfg.Root, Keeper: k, Env: cfg.Env})
+	if err != nil {
+		return errors.Join(err, k.Close())
+	}
+	cfg.Sandbox, cfg.Search = sb, work.Files{Root: sb.Root()}
+	err = f(k.Since)
+	return errors.Join(err, sb.Close(), k.Close())
+}
+
+func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() time.Time) error {
+	w := work.New(work.Config{
+		Sandbox: cfg.Sandbox, Journal: j, Search: cfg.Search, Slots: cfg.Slots, Log: cfg.Logger, KnowsSince: knows,
+	})
+	defer w.Close()
+	if err := w.Recover(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("taking up earlier calls: %w", err)
+	}
+	linked, part := context.WithCancel(context.WithoutCancel(ctx))
+	defer part()
+	done := make(chan error, 1)
+	go func() {
+		done <- link.Run(linked, link.Config{Dial: cfg.Dial, Work: w, Log: cfg.Logger, Connected: cfg.Connected, Hello: func() *pawlv1.Hello {
+			return cfg.hello(j, w)
+		}})
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	cfg.Logger.Info("draining")
+	w.Drain()
+	grace, cancel := context.WithTimeout(linked, cfg.DrainGrace)
+	defer cancel()
+	w.Settle(grace)
+	w.Flush(grace)
+	part()
+	return <-done
+}
+
+func (c *Config) hello(j *journal.Journal, w *work.Service) *pawlv1.Hello {
+	return &pawlv1.Hello{
+		ExecutorId: c.ID, BootId: c.BootID, JournalId: j.ID(), JournalSince: timestamppb.New(j.Since()),
+		Labels: c.Labels, Slots: uint32(w.Slots()), Version: c.Version, Root: c.Sandbox.Root(), Isolation: "none",
+	}
+}

@@ -1,0 +1,109 @@
+// Package link is the executor's end of Connect: it dials control and keeps one connection alive for as long as the daemon runs.
+//
+//	dial ─▶ Hello ─▶ Welcome ─▶ frames both ways ─▶ any error, silence: gone ─▶ wait ─▶ dial
+//	            └─▶ refused for good (token, id, version): Run ends
+//
+// One connection is one failure domain: whatever fails ends all of it, and it is made anew on a new ClientConn. It has one
+// goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
+//
+// Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and begin anew
+// once a connection has been stable for a minute; the log has one line per change, not one per attempt.
+package link
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/work"
+)
+
+// Protocol is the version of Connect that this package speaks.
+const Protocol = 1
+
+const (
+	firstWait = 100 * time.Millisecond
+	longWait  = 10 * time.Second
+	stable    = time.Minute
+	// greet bounds the time from the dial to the Welcome.
+	greet = 20 * time.Second
+	// defaultTTL is for a control plane that names none.
+	defaultTTL = 15 * time.Second
+	// partTimeout is how long the last frames may take at an orderly end.
+	partTimeout = time.Second
+)
+
+// Config of Run. All but Connected is required.
+type Config struct {
+	// Dial makes a connection for one attempt; Run closes it.
+	Dial func(ctx context.Context) (*grpc.ClientConn, error)
+	Work *work.Service
+	// Hello makes the first frame, without protocol, inflight and draining.
+	Hello func() *pawlv1.Hello
+	Log   *slog.Logger
+	// Connected is called after every Welcome.
+	Connected func()
+}
+
+// Run keeps connected until ctx ends, and then returns nil once what is ready to be sent was sent. An error is one that no retry
+// mends.
+func Run(ctx context.Context, cfg Config) error {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval, wait.Multiplier = firstWait, longWait, 2
+	l := &linker{cfg: cfg}
+	for {
+		began := time.Now()
+		err := l.connect(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if final := refusal(err, l.welcomed); final != nil {
+			return final
+		}
+		l.lost(err)
+		if l.welcomed && time.Since(began) >= stable {
+			wait.Reset()
+		}
+		l.welcomed = false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait.NextBackOff()):
+		}
+	}
+}
+
+// linker is what Run knows of the present attempt.
+type linker struct {
+	cfg      Config
+	welcomed bool
+	away     bool // and the log says so
+}
+
+func (l *linker) met(w *pawlv1.Welcome) {
+	l.welcomed, l.away = true, false
+	l.cfg.Log.Info("connected to control", "replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
+	if l.cfg.Connected != nil {
+		l.cfg.Connected()
+	}
+}
+
+func (l *linker) lost(err error) {
+	switch {
+	case l.welcomed:
+		l.cfg.Log.Warn("the connection to control was lost, running calls go on", "err", plain(err))
+	case !l.away:
+		l.cfg.Log.Warn("control cannot be reached, retrying", "err", plain(err))
+	default:
+		l.cfg.Log.Debug("control still cannot be reached", "err", plain(err))
+	}
+	l.away = true
+}
+
+// errSilent ends a connection on which nothing comes, or nothing leaves.
+var errSilent = errors.New("control was silent for too long")
