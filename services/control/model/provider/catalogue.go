@@ -116,7 +116,7 @@ func merge(a, b model.Info) model.Info {
 	return a
 }
 
-var dated = regexp.MustCompile(`-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$`)
+var dated = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$`) })
 
 // undated is the id without the date of its release.
-func undated(id string) string { return dated.ReplaceAllString(id, "") }
+func undated(id string) string { return dated().ReplaceAllString(id, "") }
