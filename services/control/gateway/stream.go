@@ -1,93 +1,124 @@
 package gateway
 
 import (
-	"fmt"
+	"context"
 	"net/http"
-	"strconv"
+	"sync"
 	"time"
 
-	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// heartbeatEvery keeps idle streams open through proxies.
-const heartbeatEvery = 15 * time.Second
+const (
+	// heartbeatEvery keeps idle streams open through proxies.
+	heartbeatEvery = 15 * time.Second
+	// stalled is how long a reader may take nothing before it counts as gone. It slows nobody meanwhile: events wait in the log.
+	stalled = 2 * time.Minute
+)
 
 // stream answers with the submission's events as they are committed, until it has settled.
-func (h *handler) stream(w http.ResponseWriter, r *http.Request, f *submission.Following, instance string) {
-	out := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("Connection", "keep-alive")
+func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, f *submission.Following, def agent.Definition) {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-cache")
+	head.Set("Connection", "keep-alive")
 	w.WriteHeader(http.StatusOK)
-	if out.Flush() != nil {
+	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
+	defer unwatch()
+	out := newSink(w)
+	defer out.release()
+	if out.write(nil) != nil {
 		return
 	}
-	t := newTranslator(f.Submission, instance)
-	batches, done := make(chan batch), make(chan struct{})
-	defer func() { <-done }()
-	ctx := r.Context()
+	defer out.beat()()
+	if err := h.follow(ctx, out, f, def); err != nil {
+		p, ok := problemOf(err)
+		if !ok {
+			h.Log.ErrorContext(ctx, "streaming a submission failed", "submission_id", f.Submission.ID, "error", err)
+		}
+		_ = out.write(flue.AppendFrame(nil, p.Frame(to.instance)))
+	}
+}
+
+// follow writes the submission's events and returns why there are no more: nil when it completed or the reader has left.
+func (h *handler) follow(ctx context.Context, out *sink, f *submission.Following, def agent.Definition) error {
+	t := flue.NewTranslator(f.Submission, def.Model)
+	var frames []byte
+	for batch, err := range f.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		frames = frames[:0]
+		for _, e := range t.Translate(batch) {
+			frames = flue.AppendFrame(frames, e)
+		}
+		if len(frames) > 0 && out.write(frames) != nil {
+			return nil
+		}
+	}
+	switch s := f.Submission; {
+	case s.Status != submission.SettledStatus:
+		if cause := context.Cause(ctx); cause != ctx.Err() { //nolint:errorlint // a cause of ours, not that the reader left
+			return cause
+		}
+	case s.Outcome != submission.Completed:
+		h.notCompleted(ctx, s)
+		return flue.NotCompleted(s)
+	}
+	return nil
+}
+
+// sink writes whole blocks of a stream, each at once.
+type sink struct {
+	mu  sync.Mutex // guards what follows
+	w   http.ResponseWriter
+	ctl *http.ResponseController
+}
+
+func newSink(w http.ResponseWriter) *sink {
+	return &sink{w: w, ctl: http.NewResponseController(w)}
+}
+
+func (s *sink) write(blocks []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.ctl.SetWriteDeadline(time.Now().Add(stalled)) // some writers have none
+	if _, err := s.w.Write(blocks); err != nil {
+		return err
+	}
+	return s.ctl.Flush()
+}
+
+// release takes the deadline back: the connection may carry another request.
+func (s *sink) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.ctl.SetWriteDeadline(time.Time{})
+}
+
+// beat writes heartbeats until the returned function is called, which waits for the last one.
+func (s *sink) beat() (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		defer close(batches)
-		for events, err := range f.Events(ctx) {
+		tick := time.NewTicker(heartbeatEvery)
+		defer tick.Stop()
+		for {
 			select {
-			case batches <- batch{events, err}:
-			case <-ctx.Done():
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			if s.write([]byte(flue.Heartbeat)) != nil {
 				return
 			}
 		}
 	}()
-	beat := time.NewTicker(heartbeatEvery)
-	defer beat.Stop()
-	for {
-		var frames []byte
-		select {
-		case <-ctx.Done():
-			return
-		case <-beat.C:
-			frames = []byte(": heartbeat\n\n")
-		case b, open := <-batches:
-			if !open {
-				h.endStream(w, f, instance)
-				return
-			}
-			frames = t.frames(b)
-			if b.err != nil {
-				h.Log.Error("streaming a submission failed", "submission_id", f.Submission.ID, "error", b.err)
-				frames = errorFrame(instance, internal())
-			}
-		}
-		if _, err := w.Write(frames); err != nil {
-			return
-		}
-		if out.Flush() != nil {
-			return
-		}
+	return func() {
+		close(quit)
+		<-done
 	}
-}
-
-// batch is events of a submission, or the failure to read them.
-type batch struct {
-	events []event.Event
-	err    error
-}
-
-// endStream adds the error frame of a submission that did not complete.
-func (h *handler) endStream(w http.ResponseWriter, f *submission.Following, instance string) {
-	if s := f.Submission; s.Status == submission.SettledStatus && s.Outcome != submission.Completed {
-		_, _ = w.Write(errorFrame(instance, notCompleted(s)))
-	}
-}
-
-func errorFrame(instance string, p *problem) []byte {
-	body, err := encode(map[string]any{"type": "error", "instanceId": instance, "error": p})
-	if err != nil {
-		return nil // strings always encode
-	}
-	return frame("error", 0, body)
-}
-
-func frame(kind string, id int, body []byte) []byte {
-	return fmt.Appendf(nil, "event: %s\nid: %s\ndata: %s\n\n", kind, strconv.Itoa(id), body)
 }

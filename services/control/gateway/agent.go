@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// target is what a request is for, and the token that it came with.
+type target struct {
+	agent, instance string
+	secret          string
+}
+
+// agent answers POST /agents/{agent}/{instance}.
+func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodPost))
+		return
+	}
+	def, err := h.find(r, to)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	in, err := h.input(w, r, to)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.Stopping, func() { cancel(errStopping) })()
+	f, err := h.Service.Prompt(ctx, in)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	defer f.Close()
+	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		h.stream(ctx, w, to, f, def)
+		return
+	}
+	h.answer(ctx, w, r, f)
+}
+
+// find is the agent, if the caller may prompt it here.
+func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
+	if strings.TrimSpace(to.agent) == "" || strings.TrimSpace(to.instance) == "" {
+		return agent.Definition{}, flue.Malformed(flue.AgentPath)
+	}
+	missing := flue.AgentNotFound(to.agent)
+	if err := auth.Authorize(auth.FromContext(r.Context()), auth.Prompt, auth.Resource{Agent: to.agent, Missing: missing}); err != nil {
+		return agent.Definition{}, err
+	}
+	def, err := h.Agents.Get(to.agent)
+	if errors.Is(err, agent.ErrNotFound) || err == nil && !def.Exposes(agent.HTTP) {
+		return agent.Definition{}, missing
+	}
+	return def, err
+}
+
+// input is the prompt that a request holds.
+func (h *handler) input(w http.ResponseWriter, r *http.Request, to target) (submission.Input, error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		return submission.Input{}, err
+	}
+	if r.Header.Get("X-Webhook") == "true" {
+		return submission.Input{}, flue.Malformed(flue.NoWebhook)
+	}
+	message, name, err := parsePrompt(body)
+	return submission.Input{
+		Key:     session.Key{Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance, Name: name},
+		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"),
+	}, err
+}
+
+// answer waits for the submission and answers with its result.
+func (h *handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, f *submission.Following) {
+	sub, err := h.settled(ctx, f)
+	switch {
+	case r.Context().Err() != nil: // nobody is there to answer
+	case err != nil:
+		h.fail(w, r, err)
+	case sub.Outcome != submission.Completed:
+		h.notCompleted(ctx, sub)
+		h.fail(w, r, flue.NotCompleted(sub))
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{"result": flue.ResultOf(sub)})
+	}
+}
+
+func (h *handler) settled(ctx context.Context, f *submission.Following) (submission.Submission, error) {
+	if f.Replayed && f.Submission.Status == submission.SettledStatus {
+		return h.Service.Get(ctx, f.Submission.Key.Tenant, f.Submission.ID) // without its events
+	}
+	for _, err := range f.Events(ctx) {
+		if err != nil {
+			return submission.Submission{}, err
+		}
+	}
+	if f.Submission.Status != submission.SettledStatus {
+		return submission.Submission{}, context.Cause(ctx)
+	}
+	return f.Submission, nil
+}
+
+// notCompleted logs what the caller is told in meta only.
+func (h *handler) notCompleted(ctx context.Context, s submission.Submission) {
+	h.Log.WarnContext(ctx, "a prompt did not complete", "submission_id", s.ID, "outcome", s.Outcome, "reason", s.Reason, "message", s.Message)
+}

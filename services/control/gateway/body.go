@@ -1,0 +1,79 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+)
+
+// maxBody is the longest request body in bytes.
+const maxBody = 32 << 20
+
+// readBody returns the body, {} for none. The order of its rules is part of the protocol.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	kind, length := r.Header.Get("Content-Type"), r.Header.Get("Content-Length")
+	if length == "0" || length == "" && r.ContentLength <= 0 && kind == "" {
+		return []byte("{}"), nil
+	}
+	if !strings.Contains(strings.ToLower(kind), "application/json") {
+		return nil, flue.UnsupportedMediaType(kind)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, payloadTooLarge(fmt.Sprintf("A request body has at most %d bytes.", maxBody))
+	case err != nil:
+		return nil, flue.InvalidJSON("the body could not be read to its end")
+	}
+	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
+	if len(bytes.TrimSpace(body)) == 0 {
+		return []byte("{}"), nil
+	}
+	return body, nil
+}
+
+func payloadTooLarge(details string) *flue.Error {
+	return &flue.Error{Status: http.StatusRequestEntityTooLarge, Type: "payload_too_large", Message: "Request body is too large.", Details: details}
+}
+
+// parsePrompt reads {"message": string, "session"?: string}. Other keys are ignored, and of a key that is there twice the last counts.
+func parsePrompt(body []byte) (message, session string, err error) {
+	var fields map[string]json.RawMessage // unlike a struct's, a map's keys are case-sensitive
+	if err := json.Unmarshal(body, &fields); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return "", "", flue.InvalidJSON(syntax.Error())
+		}
+		return "", "", flue.Malformed(flue.PromptBody)
+	}
+	message, ok := text(fields["message"])
+	if !ok {
+		return "", "", flue.Malformed(flue.PromptBody)
+	}
+	raw, given := fields["session"]
+	if !given {
+		return message, "", nil
+	}
+	switch session, ok = text(raw); {
+	case !ok || strings.TrimSpace(session) == "":
+		return "", "", flue.Malformed(flue.SessionBlank)
+	case strings.HasPrefix(session, "task:"):
+		return "", "", flue.Malformed(flue.SessionTask)
+	}
+	return message, session, nil
+}
+
+// text is a JSON string; ok is false for anything else, null included.
+func text(raw json.RawMessage) (s string, ok bool) {
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", false
+	}
+	return s, json.Unmarshal(raw, &s) == nil
+}

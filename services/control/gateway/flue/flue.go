@@ -1,0 +1,201 @@
+// Package flue speaks Flue 0.10.2: it turns a submission's events into that protocol's, and failures into its error envelope. Its
+// public client then works unmodified.
+//
+//	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event
+//	                            Error ──▶ {"error": {type, message, details}}
+//
+// It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent (text_delta and
+// thinking_delta tell the same once), turn_request has no input, deltas carry neither operationId nor turnId, and tool_call comes with
+// the tool's result, when all calls of the turn have ended.
+package flue
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Event is one event in the original's form.
+type Event struct {
+	Type  string
+	Index int
+	JSON  []byte // without line breaks
+}
+
+// Heartbeat is a block that readers skip. It stands alone: the client drops every block that begins with a comment.
+const Heartbeat = ": heartbeat\n\n"
+
+// AppendFrame adds an event as a server-sent event.
+func AppendFrame(dst []byte, e Event) []byte {
+	dst = append(dst, "event: "...)
+	dst = append(dst, e.Type...)
+	dst = append(dst, "\nid: "...)
+	dst = strconv.AppendInt(dst, int64(e.Index), 10)
+	dst = append(dst, "\ndata: "...)
+	dst = append(dst, e.JSON...)
+	return append(dst, "\n\n"...)
+}
+
+// common is what every event of a session carries.
+type common struct {
+	Type        string `json:"type"`
+	InstanceID  string `json:"instanceId"`
+	Index       int    `json:"eventIndex"`
+	Timestamp   string `json:"timestamp"`
+	Session     string `json:"session"`
+	Harness     string `json:"harness"`
+	OperationID string `json:"operationId,omitempty"`
+	TurnID      string `json:"turnId,omitempty"`
+}
+
+func (c *common) base() *common { return c }
+
+// record is an event before it is encoded: a struct that begins with common.
+type record interface{ base() *common }
+
+// The events' own fields. An event without any is a common.
+type (
+	operationStart struct {
+		common
+		OperationKind string `json:"operationKind"`
+	}
+	operation struct {
+		common
+		OperationKind string   `json:"operationKind"`
+		DurationMs    int64    `json:"durationMs"`
+		IsError       bool     `json:"isError"`
+		Error         *failure `json:"error,omitempty"`
+		Result        *Result  `json:"result,omitempty"`
+		Usage         Usage    `json:"usage"`
+	}
+	turnStart struct {
+		common
+		Purpose string `json:"purpose"`
+	}
+	turnRequest struct {
+		common
+		Purpose string `json:"purpose"`
+		modelRef
+	}
+	turnEnd struct {
+		common
+		Purpose     string     `json:"purpose"`
+		Message     *message   `json:"message"`
+		ToolResults []*message `json:"toolResults"`
+	}
+	turn struct {
+		common
+		Purpose    string `json:"purpose"`
+		DurationMs int64  `json:"durationMs"`
+		modelRef
+		Output     *bareMessage `json:"output,omitempty"`
+		Usage      *Usage       `json:"usage,omitempty"`
+		StopReason string       `json:"stopReason,omitempty"`
+		IsError    bool         `json:"isError"`
+		Error      string       `json:"error,omitempty"`
+	}
+	messageEvent struct {
+		common
+		Message *message `json:"message"`
+	}
+	textDelta struct {
+		common
+		Text string `json:"text"`
+	}
+	thinkingDelta struct {
+		common
+		Delta string `json:"delta"`
+	}
+	thinkingEnd struct {
+		common
+		Content string `json:"content"`
+	}
+	toolStart struct {
+		common
+		ToolName   string          `json:"toolName"`
+		ToolCallID string          `json:"toolCallId"`
+		Args       json.RawMessage `json:"args,omitempty"`
+	}
+	toolCall struct {
+		common
+		ToolName   string      `json:"toolName"`
+		ToolCallID string      `json:"toolCallId"`
+		IsError    bool        `json:"isError"`
+		Result     *toolResult `json:"result,omitempty"`
+		DurationMs int64       `json:"durationMs"`
+	}
+	agentEnd struct {
+		common
+		Messages []*message `json:"messages"`
+	}
+	logLine struct {
+		common
+		Level      string         `json:"level"`
+		Message    string         `json:"message"`
+		Attributes map[string]any `json:"attributes,omitempty"`
+	}
+	failure struct {
+		Name    string `json:"name"`
+		Message string `json:"message"`
+	}
+	toolResult struct {
+		Content []block         `json:"content"`
+		Details json.RawMessage `json:"details,omitempty"`
+	}
+)
+
+// Result is what a prompt came to.
+type Result struct {
+	Text  string `json:"text"`
+	Usage Usage  `json:"usage"`
+	Model Model  `json:"model"`
+}
+
+// Model names a model.
+type Model struct {
+	Provider string `json:"provider"`
+	ID       string `json:"id"`
+}
+
+// Usage counts tokens and estimates cost.
+type Usage struct {
+	Input       int64 `json:"input"`
+	Output      int64 `json:"output"`
+	CacheRead   int64 `json:"cacheRead"`
+	CacheWrite  int64 `json:"cacheWrite"`
+	TotalTokens int64 `json:"totalTokens"`
+	Cost        Cost  `json:"cost"`
+}
+
+// Cost is in US dollars.
+type Cost struct {
+	Input      float64 `json:"input"`
+	Output     float64 `json:"output"`
+	CacheRead  float64 `json:"cacheRead"`
+	CacheWrite float64 `json:"cacheWrite"`
+	Total      float64 `json:"total"`
+}
+
+func usageOf(u model.Usage) Usage {
+	return Usage{
+		Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, TotalTokens: u.Total(),
+		Cost: Cost{Input: u.Cost.Input, Output: u.Cost.Output, CacheRead: u.Cost.CacheRead, CacheWrite: u.Cost.CacheWrite, Total: u.Cost.Total()},
+	}
+}
+
+// Encode is JSON as the original writes it: no escaping for HTML, no line break at the end.
+func Encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// stamp is a time as the original writes it.
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

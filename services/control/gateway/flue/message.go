@@ -1,0 +1,148 @@
+package flue
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// Stop reasons of the original.
+const (
+	stopToolUse = "toolUse"
+	stopError   = "error"
+	stopAborted = "aborted"
+)
+
+// modelRef says which model was asked, and over which interface.
+type modelRef struct {
+	API      string `json:"api,omitempty"`
+	Provider string `json:"provider,omitempty"`
+	Model    string `json:"model,omitempty"`
+}
+
+func refOf(r model.Ref) modelRef {
+	api := "openai-completions" // what most providers speak
+	switch r.Provider {
+	case "anthropic":
+		api = "anthropic-messages"
+	case "openai":
+		api = "openai-responses"
+	case "google":
+		api = "google-generative-ai"
+	case "offline":
+		api = "offline"
+	}
+	return modelRef{API: api, Provider: r.Provider, Model: r.ID}
+}
+
+// message is an assistant's or a tool's message.
+type message struct {
+	Role string `json:"role"`
+	*toolRef
+	Content []block `json:"content"`
+	modelRef
+	Usage        *Usage          `json:"usage,omitempty"`
+	StopReason   string          `json:"stopReason,omitempty"`
+	ErrorMessage string          `json:"errorMessage,omitempty"`
+	Details      json.RawMessage `json:"details,omitempty"`
+	Timestamp    int64           `json:"timestamp"`
+}
+
+// toolRef is what a tool's message has beside its content.
+type toolRef struct {
+	ToolCallID string `json:"toolCallId"`
+	ToolName   string `json:"toolName"`
+	IsError    bool   `json:"isError"`
+}
+
+// bareMessage is a message without bookkeeping.
+type bareMessage struct {
+	Role    string  `json:"role"`
+	Content []block `json:"content"`
+}
+
+// block is one piece of a message.
+type block struct {
+	Type      string          `json:"type"`
+	Text      *string         `json:"text,omitempty"`
+	Thinking  *string         `json:"thinking,omitempty"`
+	ID        string          `json:"id,omitempty"`
+	Name      string          `json:"name,omitempty"`
+	Arguments json.RawMessage `json:"arguments,omitempty"`
+	Data      []byte          `json:"data,omitempty"`
+	MimeType  string          `json:"mimeType,omitempty"`
+}
+
+// assistant is an assistant's message with the given content.
+func assistant(ref model.Ref, content []block, at time.Time) *message {
+	return &message{Role: "assistant", Content: content, modelRef: refOf(ref), Usage: &Usage{}, StopReason: string(model.StopEnd), Timestamp: at.UnixMilli()}
+}
+
+// assistantOf is an assistant's entry.
+func assistantOf(e *session.Entry, ref model.Ref) *message {
+	if e.Message.Model != nil {
+		ref = *e.Message.Model
+	}
+	m := assistant(ref, []block{}, e.CreatedAt)
+	for _, b := range e.Message.Content {
+		switch b.Type {
+		case model.TextBlock:
+			m.Content = append(m.Content, textBlock(b.Text))
+		case model.ThinkingBlock:
+			m.Content = append(m.Content, block{Type: "thinking", Thinking: &b.Text})
+		case model.ToolCallBlock:
+			m.Content = append(m.Content, block{Type: "toolCall", ID: b.CallID, Name: b.Tool, Arguments: arguments(b.Args)})
+		}
+	}
+	if e.Message.Usage != nil {
+		*m.Usage = usageOf(*e.Message.Usage)
+	}
+	switch e.Message.Stop {
+	case model.StopTools:
+		m.StopReason = stopToolUse
+	case "":
+	default:
+		m.StopReason = string(e.Message.Stop)
+	}
+	return m
+}
+
+func textBlock(text string) block { return block{Type: "text", Text: &text} }
+
+// arguments are a call's arguments. What a model wrote instead of JSON is passed on as a string, so that the event can be sent.
+func arguments(raw json.RawMessage) json.RawMessage {
+	switch {
+	case len(raw) == 0:
+		return json.RawMessage("{}")
+	case json.Valid(raw):
+		return raw
+	}
+	text, err := json.Marshal(string(raw))
+	if err != nil {
+		return json.RawMessage("{}")
+	}
+	return text
+}
+
+// resultOf is a tool result's entry; nil when it holds no result.
+func resultOf(e *session.Entry) *message {
+	for _, b := range e.Message.Content {
+		if b.Type != model.ToolResultBlock {
+			continue
+		}
+		m := &message{
+			Role: "toolResult", toolRef: &toolRef{ToolCallID: b.CallID, ToolName: b.Tool, IsError: b.IsError},
+			Content: []block{textBlock(b.Text)}, Timestamp: e.CreatedAt.UnixMilli(),
+		}
+		if b.Image != nil {
+			m.Content = append(m.Content, block{Type: "image", Data: b.Image.Data, MimeType: b.Image.MediaType})
+		}
+		if len(b.Details) > 0 && json.Valid(b.Details) {
+			m.Details = b.Details
+		}
+		return m
+	}
+	return nil
+}

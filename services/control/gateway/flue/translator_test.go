@@ -1,0 +1,352 @@
+package flue
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+const submissionID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+var (
+	noon   = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	opus   = model.Ref{Provider: "anthropic", ID: "claude-opus-4"}
+	tokens = model.Usage{Input: 10, Output: 3, CacheRead: 2, Cost: model.Cost{Input: 0.5, Output: 0.25}}
+)
+
+// script is a submission's events in batches, each event a millisecond after the one before.
+type script struct {
+	batches [][]event.Event
+	at      time.Time
+	turn    int
+}
+
+func (s *script) add(events ...event.Event) {
+	for i := range events {
+		s.at = s.at.Add(time.Millisecond)
+		events[i].Time, events[i].SubmissionID, events[i].Turn = s.at, submissionID, s.turn
+		if events[i].Entry != nil {
+			events[i].Entry.CreatedAt = s.at
+		}
+	}
+	s.batches = append(s.batches, events)
+}
+
+func begin() *script {
+	s := &script{at: noon, turn: 1}
+	s.add(event.Event{Type: event.Started, EntrySeq: 1})
+	return s
+}
+
+func (s *script) frames() string {
+	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"}}, opus)
+	var out []byte
+	for _, batch := range s.batches {
+		for _, e := range t.Translate(batch) {
+			out = AppendFrame(out, e)
+		}
+	}
+	return string(out)
+}
+
+func text(s string) event.Event    { return event.Event{Type: event.Text, Text: s} }
+func thought(s string) event.Event { return event.Event{Type: event.Thinking, Text: s} }
+
+func entry(kind session.Kind, m model.Message) event.Event {
+	return event.Event{Type: event.EntryAdded, Entry: &session.Entry{Kind: kind, Message: m}}
+}
+
+func answer(stop model.Stop, blocks ...model.Block) event.Event {
+	usage := tokens
+	return entry(session.Assistant, model.Message{Role: model.Assistant, Content: blocks, Model: &opus, Usage: &usage, Stop: stop})
+}
+
+func said(s string) model.Block { return model.Block{Type: model.TextBlock, Text: s} }
+func mused(s string) model.Block {
+	return model.Block{Type: model.ThinkingBlock, Text: s, Opaque: json.RawMessage(`{"signature":"secret"}`)}
+}
+
+func asks(id, tool, args string) model.Block {
+	return model.Block{Type: model.ToolCallBlock, CallID: id, Tool: tool, Args: json.RawMessage(args)}
+}
+
+func result(b model.Block) event.Event {
+	b.Type = model.ToolResultBlock
+	return entry(session.ToolResult, model.Message{Role: model.ToolRole, Content: []model.Block{b}})
+}
+
+func toolEvent(kind event.Type, id, tool string) event.Event {
+	return event.Event{Type: kind, Call: &event.Call{ID: "call-" + id, ProviderID: id, Tool: tool, State: "done", Duration: 7 * time.Millisecond}}
+}
+
+func settled(z event.Settlement) event.Event {
+	z.Model, z.Usage = opus.String(), tokens
+	return event.Event{Type: event.Settled, Settlement: &z}
+}
+
+func completed(s string) event.Event { return settled(event.Settlement{Outcome: "completed", Text: s}) }
+
+var scripts = map[string]func() *script{
+	"plain": func() *script {
+		s := begin()
+		s.add(text("Hello <b>"))
+		s.add(text("wor"), text("ld</b>"))
+		s.add(answer(model.StopEnd, said("Hello <b>world</b>\n& more")), completed("Hello <b>world</b>\n& more"))
+		return s
+	},
+	"no_deltas": func() *script {
+		s := begin()
+		s.add(answer(model.StopLength, mused("hm"), said("one"), mused("so"), said("two")), completed("one\ntwo"))
+		return s
+	},
+	"thinking": func() *script {
+		s := begin()
+		s.add(thought("let "), thought("me see"))
+		s.add(text("yes"))
+		s.add(answer(model.StopEnd, mused("let me see"), said("yes, it is")), completed("yes, it is"))
+		return s
+	},
+	"tools": func() *script {
+		s := begin()
+		s.add(text("look"))
+		s.add(
+			answer(model.StopTools, said("looking"), asks("t1", "bash", `{"command":"ls"}`), asks("t2", "read", `{"path":"x"}`), asks("t3", "read", `[1]`)),
+			toolEvent(event.ToolStarted, "t1", "bash"), toolEvent(event.ToolStarted, "t2", "read"),
+		)
+		s.add(toolEvent(event.ToolStarted, "t1", "bash"))
+		s.add(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: "call-t1"}, Output: &event.Output{Data: []byte("a\n")}})
+		s.add(toolEvent(event.ToolFinished, "t2", "read"))
+		s.add(
+			toolEvent(event.ToolFinished, "t1", "bash"),
+			result(model.Block{CallID: "t1", Tool: "bash", Text: "a\n", Details: json.RawMessage(`{"command":"ls","exitCode":0}`)}),
+			result(model.Block{CallID: "t2", Tool: "read", Text: "an image", Image: &model.Image{MediaType: "image/png", Data: []byte{0, 255}}}),
+			result(model.Block{CallID: "t3", Tool: "read", Text: "no such arguments", IsError: true}),
+		)
+		s.turn = 2
+		s.add(answer(model.StopEnd, said("done")), completed("done"))
+		return s
+	},
+	"restarted": func() *script {
+		s := begin()
+		s.add(thought("wait"), text("Hel"))
+		s.add(event.Event{Type: event.Restarted, Reason: "model_retry", Text: "429 overloaded"})
+		s.add(text("Hello"))
+		s.add(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"})
+		s.add(answer(model.StopEnd, said("Hello")), completed("Hello"))
+		return s
+	},
+	"model_failed": func() *script {
+		s := begin()
+		s.add(settled(event.Settlement{Outcome: "failed", Reason: "MODEL_FAILED", Message: "the provider refuses the key"}))
+		return s
+	},
+	"aborted_in_the_answer": func() *script {
+		s := begin()
+		s.add(text("Hel"))
+		s.add(settled(event.Settlement{Outcome: "aborted", Reason: "ABORTED"}))
+		return s
+	},
+	"aborted_in_the_tools": func() *script {
+		s := begin()
+		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"sleep 9"}`)), toolEvent(event.ToolStarted, "t1", "bash"))
+		s.add(
+			toolEvent(event.ToolFinished, "t1", "bash"), result(model.Block{CallID: "t1", Tool: "bash", Text: "cancelled", IsError: true}),
+			settled(event.Settlement{Outcome: "aborted", Reason: "ABORTED", Message: "the submission was aborted"}),
+		)
+		return s
+	},
+}
+
+func TestGolden(t *testing.T) {
+	for name, make := range scripts {
+		t.Run(name, func(t *testing.T) {
+			got, file := make().frames(), filepath.Join("testdata", name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// known are the types that the original's client accepts on an agent's stream.
+var known = strings.Fields("agent_start agent_end turn_start turn_request turn_end turn message_start message_end text_delta thinking_start " +
+	"thinking_delta thinking_end tool_start tool_call operation_start operation log idle")
+
+// What the original's client checks of every event, and what the order promises, holds for every script however it is cut.
+func TestEveryStreamIsWellFormed(t *testing.T) {
+	for name, make := range scripts {
+		whole := make()
+		single := &script{}
+		for _, b := range whole.batches {
+			for _, e := range b {
+				single.batches = append(single.batches, []event.Event{e})
+			}
+		}
+		for cut, s := range map[string]*script{"as it came": whole, "one by one": single} {
+			check(t, name+", "+cut, parse(t, s.frames()))
+		}
+	}
+}
+
+type wire struct {
+	Type, InstanceID, Timestamp, Session, Harness, OperationID, TurnID, Text, Delta string
+	EventIndex                                                                      *int
+	RunID                                                                           *string
+	Message                                                                         json.RawMessage // of a log line it is a string
+	IsError                                                                         bool
+}
+
+type wireMessage struct {
+	Role    string
+	Content []struct{ Type, Text, Thinking string }
+}
+
+func parse(t *testing.T, frames string) []wire {
+	t.Helper()
+	var all []wire
+	for block := range strings.SplitSeq(strings.TrimSuffix(frames, "\n\n"), "\n\n") {
+		lines := strings.Split(block, "\n")
+		if len(lines) != 3 {
+			t.Fatalf("block %q", block)
+		}
+		var w wire
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(lines[2], "data: ")), &w); err != nil {
+			t.Fatal(err)
+		}
+		if lines[0] != "event: "+w.Type {
+			t.Errorf("%s is called %s", w.Type, lines[0])
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+func check(t *testing.T, name string, events []wire) {
+	t.Helper()
+	depth := map[string]int{}
+	var texts, thoughts string
+	for i, e := range events {
+		if e.InstanceID != "i<1>/x" || e.RunID != nil || e.EventIndex == nil || *e.EventIndex != i || e.Session != "default" || e.Harness != "default" || e.Timestamp == "" {
+			t.Errorf("%s: event %d: %+v", name, i, e)
+		}
+		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+e.Type+" ") {
+			t.Errorf("%s: unknown type %s", name, e.Type)
+		}
+		if kind, ok := strings.CutSuffix(e.Type, "_start"); ok {
+			depth[kind]++
+			if kind == "message" {
+				texts, thoughts = "", ""
+			}
+		} else if kind, ok := strings.CutSuffix(e.Type, "_end"); ok {
+			depth[kind]--
+		}
+		for kind, n := range depth {
+			if kind != "tool" && kind != "operation" && (n < 0 || n > 1) {
+				t.Fatalf("%s: event %d: %d of %s are open", name, i, n, kind)
+			}
+		}
+		switch e.Type {
+		case "text_delta":
+			texts += e.Text
+		case "thinking_delta":
+			thoughts += e.Delta
+		case "message_end":
+			var m wireMessage
+			if err := json.Unmarshal(e.Message, &m); err != nil {
+				t.Fatal(err)
+			}
+			var wantTexts, wantThoughts string
+			for _, b := range m.Content {
+				wantTexts, wantThoughts = wantTexts+b.Text, wantThoughts+b.Thinking
+			}
+			if m.Role == "assistant" && len(m.Content) > 0 && (texts != wantTexts || thoughts != wantThoughts) {
+				t.Errorf("%s: deltas %q and %q, message %q and %q", name, texts, thoughts, wantTexts, wantThoughts)
+			}
+		}
+	}
+	for _, kind := range []string{"agent", "turn", "message", "thinking"} {
+		if depth[kind] != 0 {
+			t.Errorf("%s: %s is left open", name, kind)
+		}
+	}
+	if n := len(events); events[0].Type != "operation_start" || events[n-1].Type != "idle" || events[n-2].Type != "operation" {
+		t.Errorf("%s: begins with %s, ends with %s, %s", name, events[0].Type, events[n-2].Type, events[n-1].Type)
+	}
+}
+
+// A delta of 40 bytes takes little more on the wire than the protocol demands, and one batch's deltas share that.
+func TestDeltasAreSmall(t *testing.T) {
+	s := begin()
+	word := strings.Repeat("x", 40)
+	s.add(text(word))
+	one := len(s.frames())
+	s.add(text(word))
+	if size := len(s.frames()) - one; size > 240 {
+		t.Errorf("a delta alone takes %d bytes", size)
+	}
+	many := make([]event.Event, 1000)
+	for i := range many {
+		many[i] = text(word)
+	}
+	before := len(s.frames())
+	s.add(many...)
+	if size := (len(s.frames()) - before) / len(many); size > 50 {
+		t.Errorf("a delta of a batch takes %d bytes", size)
+	}
+}
+
+func TestULIDKeepsTheTime(t *testing.T) {
+	if got, want := ulid("01890a5d-ac96-774b-bcce-b302099a8057", 0), "01H455VB4PEX5VSKNK084SN02Q"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if ulid(submissionID, 1) == ulid(submissionID, 2) || len(ulid("", 0)) != 26 {
+		t.Error("ids are not told apart")
+	}
+}
+
+func TestErrorFrame(t *testing.T) {
+	e := NotCompleted(submission.Submission{ID: "s", Outcome: submission.Failed, Reason: "LIMIT_TURNS", Message: "100 turns"})
+	want := `event: error
+id: 0
+data: {"type":"error","instanceId":"i","error":{"type":"internal_error","message":"An internal error occurred.","details":"The server encountered an unexpected error while handling this request.","meta":{"message":"100 turns","outcome":"failed","reason":"LIMIT_TURNS","submissionId":"s"}}}
+
+`
+	if got := string(AppendFrame(nil, e.Frame("i"))); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func BenchmarkDeltas(b *testing.B) {
+	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Instance: "i", Name: "default"}}, opus)
+	batch := begin().batches[0]
+	t.Translate(batch)
+	one := []event.Event{{Type: event.Text, Text: strings.Repeat("x", 40), Time: noon}}
+	var out []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		out = out[:0]
+		for _, e := range t.Translate(one) {
+			out = AppendFrame(out, e)
+		}
+	}
+}
