@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,8 +88,8 @@ func TestTimeoutWhileNoDaemonIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := shell("echo partial; sleep 1000")
-	s.Timeout = 200 * time.Millisecond
-	startSpec(t, c, "call", s)
+	s.Timeout = 2 * time.Second
+	awaitOutput(t, startSpec(t, c, "call", s), "partial\n")
 	c.Close()
 	waitFor(t, "the keeper to end", func() bool { held, _ := locked(dir); return !held })
 	c = ensure(t, dir, Options{})
@@ -108,12 +109,13 @@ func TestOrphanGrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, c, "call", "sleep 1000")
-	kept := shell("sleep 23606 & true")
+	mark := mark()
+	kept := shell("sleep " + mark + " & true")
 	kept.Keep = true
 	wait(t, startSpec(t, c, "kept", kept))
 	c.Close()
 	waitFor(t, "the keeper to end", func() bool { held, _ := locked(dir); return !held })
-	if n := alive(t, "23606"); n != 0 {
+	if n := alive(t, mark); n != 0 {
 		t.Errorf("%d kept children are alive", n)
 	}
 	c = ensure(t, dir, Options{})
@@ -140,7 +142,8 @@ func TestKeeperKilled(t *testing.T) {
 	c := ensure(t, dir, Options{})
 	done := start(t, c, "done", "echo kept; exit 3")
 	wait(t, done)
-	cmd := start(t, c, "call", strings.ReplaceAll(escapees, "MARK", "26457")+"sleep 1000")
+	mark := mark()
+	cmd := start(t, c, "call", strings.ReplaceAll(escapees, "MARK", mark)+"sleep 1000")
 	awaitOutput(t, cmd, "ready\n")
 	killKeeper(t, c)
 	if e := wait(t, cmd); !e.Interrupted || e.Code != -1 || !e.Confirmed {
@@ -152,7 +155,7 @@ func TestKeeperKilled(t *testing.T) {
 	if _, err := c.Start(t.Context(), "call", shell("true")); !errors.Is(err, sandbox.ErrInterrupted) {
 		t.Errorf("start: %v", err)
 	}
-	if n := alive(t, "26457"); n != 0 {
+	if n := alive(t, mark); n != 0 {
 		t.Errorf("%d processes are alive", n)
 	}
 	again, err := c.Attach(t.Context(), "done")
@@ -301,6 +304,9 @@ func touch(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// mark is a number of seconds that no other test on this host sleeps.
+func mark() string { return strconv.Itoa(1e8 + rand.IntN(9e8)) }
 
 func alive(t *testing.T, mark string) int {
 	t.Helper()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -104,17 +105,19 @@ func TestUnattributableOrphan(t *testing.T) {
 	c := ensure(t, t.TempDir(), Options{})
 	other := start(t, c, "other", "echo on; sleep 1000")
 	awaitOutput(t, other, "on\n")
-	cmd := start(t, c, "call", `(ulimit -S -x unlimited; env -i setsid bash -c '(setsid sleep 24494 >/dev/null 2>&1 </dev/null &)'); until pgrep -f '^sleep 24494'; do :; done`)
+	mark := mark()
+	cmd := start(t, c, "call", strings.ReplaceAll(
+		`(ulimit -S -x unlimited; env -i setsid bash -c '(setsid sleep MARK >/dev/null 2>&1 </dev/null &)'); until pgrep -f '^sleep MARK'; do :; done`, "MARK", mark))
 	if e := wait(t, cmd); e.Confirmed {
 		t.Errorf("exit %+v: nobody can know that", e)
 	}
-	if n := alive(t, "24494"); n != 1 {
+	if n := alive(t, mark); n != 1 {
 		t.Errorf("%d alive: it may be the other command's", n)
 	}
 	if err := other.Kill(t.Context(), time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if n := alive(t, "24494"); n != 0 {
+	if n := alive(t, mark); n != 0 {
 		t.Errorf("%d alive after all that may own it", n)
 	}
 	if e := other.Exit(); !e.Confirmed {
@@ -134,6 +137,15 @@ func TestForgetRemovesOutput(t *testing.T) {
 	if _, err := os.Stat(c.dir + "/calls/call"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("output is still there: %v", err)
 	}
+}
+
+func TestCloseLeavesNoGoroutines(t *testing.T) {
+	before := runtime.NumGoroutine()
+	c := ensure(t, t.TempDir(), Options{})
+	start(t, c, "call", "sleep 1000")
+	killKeeper(t, c)
+	c.Close()
+	waitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 }
 
 func TestClosedClient(t *testing.T) {

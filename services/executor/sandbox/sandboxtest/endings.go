@@ -2,6 +2,8 @@ package sandboxtest
 
 import (
 	"context"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +23,9 @@ echo ready
 `, "MARK", mark)
 }
 
+// mark is a number of seconds that no other test on this host sleeps.
+func mark() string { return strconv.Itoa(1e8 + rand.IntN(9e8)) }
+
 // alive counts processes of escape, from a command of its own.
 func (b *bench) alive(id, mark string) string {
 	b.Helper()
@@ -30,14 +35,14 @@ func (b *bench) alive(id, mark string) string {
 
 var endingTests = []test{
 	{"timeout", func(b *bench) {
-		r := b.exec(sandbox.Command{Line: "echo partial; sleep 1000; echo never", Timeout: 250 * time.Millisecond})
+		r := b.exec(sandbox.Command{Line: "echo partial; sleep 1000; echo never", Timeout: 1500 * time.Millisecond})
 		check(b, "code", r.Code, 124)
 		check(b, "timed out", r.TimedOut, true)
 		check(b, "stdout", r.stdout, "partial\n")
-		check(b, "stderr", r.stderr, "[timed out after 0.25 s]\n")
+		check(b, "stderr", r.stderr, "[timed out after 1.5 s]\n")
 		check(b, "confirmed", r.Confirmed, true)
-		r = b.result(b.start("c2", sandbox.Command{Line: "printf half >&2; exec sleep 1000", Timeout: 250 * time.Millisecond}))
-		check(b, "stderr", r.stderr, "half\n[timed out after 0.25 s]\n")
+		r = b.result(b.start("c2", sandbox.Command{Line: "printf half >&2; exec sleep 1000", Timeout: 1500 * time.Millisecond}))
+		check(b, "stderr", r.stderr, "half\n[timed out after 1.5 s]\n")
 	}},
 	{"a timeout that is not reached", func(b *bench) {
 		r := b.exec(sandbox.Command{Line: "echo x", Timeout: time.Hour})
@@ -84,35 +89,39 @@ var endingTests = []test{
 		check(b, "confirmed", b.wait(x).Confirmed, true)
 	}},
 	{"no survivors of a normal end", func(b *bench) {
-		r := b.sh(escape("31415"))
+		mine := mark()
+		r := b.sh(escape(mine))
 		check(b, "stdout", r.stdout, "ready\n")
 		check(b, "code", r.Code, 0)
 		check(b, "confirmed", r.Confirmed, true)
-		check(b, "alive", b.alive("look", "31415"), "0")
+		check(b, "alive", b.alive("look", mine), "0")
 	}},
 	{"no survivors of a cancel", func(b *bench) {
-		x := b.start("call", sandbox.Command{Line: escape("27182") + "wait; sleep 1000"})
+		mine := mark()
+		x := b.start("call", sandbox.Command{Line: escape(mine) + "wait; sleep 1000"})
 		b.await(x, "ready\n")
 		b.ok(x.Kill(b.ctx, 50*time.Millisecond))
 		check(b, "confirmed", x.Exit().Confirmed, true)
-		check(b, "alive", b.alive("look", "27182"), "0")
+		check(b, "alive", b.alive("look", mine), "0")
 	}},
 	{"no survivors of a timeout", func(b *bench) {
-		r := b.exec(sandbox.Command{Line: escape("16180") + "sleep 1000", Timeout: time.Second})
+		mine := mark()
+		r := b.exec(sandbox.Command{Line: escape(mine) + "sleep 1000", Timeout: 3 * time.Second})
 		check(b, "code", r.Code, 124)
 		check(b, "confirmed", r.Confirmed, true)
-		check(b, "alive", b.alive("look", "16180"), "0")
+		check(b, "alive", b.alive("look", mine), "0")
 	}},
 	{"others live on", func(b *bench) {
-		other := b.start("other", sandbox.Command{Line: escape("14142") + "sleep 1000"})
+		mine, theirs := mark(), mark()
+		other := b.start("other", sandbox.Command{Line: escape(theirs) + "sleep 1000"})
 		b.await(other, "ready\n")
-		r := b.sh(escape("17320"))
+		r := b.sh(escape(mine))
 		check(b, "confirmed", r.Confirmed, true)
-		check(b, "alive", b.alive("look1", "17320"), "0")
-		check(b, "others alive", b.alive("look2", "14142"), "5")
+		check(b, "alive", b.alive("look1", mine), "0")
+		check(b, "others alive", b.alive("look2", theirs), "5")
 		b.ok(other.Kill(b.ctx, 50*time.Millisecond))
 		check(b, "confirmed", other.Exit().Confirmed, true)
-		check(b, "others alive", b.alive("look3", "14142"), "0")
+		check(b, "others alive", b.alive("look3", theirs), "0")
 	}},
 	{"a background child that holds the pipe", func(b *bench) {
 		began := time.Now()
@@ -122,8 +131,9 @@ var endingTests = []test{
 		check(b, "soon", time.Since(began) < 20*time.Second, true)
 	}},
 	{"background children that are kept", func(b *bench) {
+		mine := mark()
 		x := b.start("call", sandbox.Command{
-			Line: "(until test -e go; do sleep 0.01; done; echo ignored; echo done > result; exec sleep 22360) & echo x", Keep: true,
+			Line: "(until test -e go; do sleep 0.01; done; echo ignored; echo done > result; exec sleep " + mine + ") & echo x", Keep: true,
 		})
 		r := b.result(x)
 		check(b, "code", r.Code, 0)
@@ -133,7 +143,7 @@ var endingTests = []test{
 		look := b.start("look", sandbox.Command{Line: "until test -s result; do sleep 0.01; done", Timeout: patience})
 		check(b, "it lives on", b.wait(look).Code, 0)
 		b.ok(x.Kill(b.ctx, 50*time.Millisecond))
-		check(b, "alive", b.alive("look2", "22360"), "0")
+		check(b, "alive", b.alive("look2", mine), "0")
 	}},
 	{"the far side of a substitution writes its last", func(b *bench) {
 		check(b, "stdout", b.sh("seq 1 3 > >(sed s/^/n/)").stdout, "n1\nn2\nn3\n")
