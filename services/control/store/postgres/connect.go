@@ -52,7 +52,8 @@ func connect(ctx context.Context, address string, opts Options) (*pgxpool.Pool, 
 	}, backoff.WithMaxElapsedTime(0), backoff.WithBackOff(exponential()))
 	if err != nil {
 		if last == nil {
-			last = err
+			c := config.ConnConfig
+			last = fmt.Errorf("%s:%d as %s, database %s: no answer within %v", c.Host, c.Port, c.User, c.Database, opts.ConnectTimeout)
 		}
 		return nil, fmt.Errorf("%w: %s", ErrUnavailable, oneLine(last, config.ConnConfig.Password))
 	}

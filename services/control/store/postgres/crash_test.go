@@ -111,8 +111,10 @@ func TestCrashedServerLosesAndRepeatsNothing(t *testing.T) {
 	s := open(t, cluster.URL, postgres.Options{RetryFor: time.Minute})
 	underFire(t, s, 3, func() {
 		conn := connectAgain(t, cluster.URL)
+		const backends = `SELECT %s FROM pg_stat_activity WHERE application_name = 'pawl'`
+		until(t, conn, fmt.Sprintf(backends, "count(*) > 0")) // the store may still wait for the last recovery
 		var pid int
-		if err := conn.QueryRow(t.Context(), `SELECT pid FROM pg_stat_activity WHERE application_name = 'pawl' LIMIT 1`).Scan(&pid); err != nil {
+		if err := conn.QueryRow(t.Context(), fmt.Sprintf(backends, "min(pid)")).Scan(&pid); err != nil {
 			t.Error(err)
 			return
 		}

@@ -31,6 +31,9 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]sub
 	slow = strings.Replace(slow, "FOR UPDATE", "FOR UPDATE OF lanes", 1)
 	// Without this a lane that settled meanwhile would be skipped for its new ready_at, and the gap would not be tested.
 	slow = strings.Replace(slow, "AND ready_at <=", "AND '-infinity' <", 1)
+	if !strings.Contains(slow, "pg_sleep") || !strings.Contains(slow, "infinity") || !strings.Contains(slow, "OF lanes") {
+		panic("the statement has changed: " + slow)
+	}
 	claimID := uuid.NewString()
 	return s.take(ctx, 0, owner, claimID, slow, owner, claimID, limit, s.offset())
 }

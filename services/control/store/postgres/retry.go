@@ -53,7 +53,7 @@ func uncertain(err error) bool {
 		return false
 	}
 	// An error that the server reports means that it has not committed, unless it ended while it did.
-	return !errors.As(err, &pg) || pg.Code[:3] == "57P" || pg.Code[:2] == "08"
+	return !errors.As(err, &pg) || strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08")
 }
 
 // isViolation reports whether a unique constraint refused the statement.
@@ -74,7 +74,10 @@ func exponential() *backoff.ExponentialBackOff {
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again bool) error) error {
 	again := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := f(ctx, again)
+		// A connection that has died without a word must not hold up those who share it.
+		bounded, cancel := context.WithTimeout(ctx, s.opts.RetryFor)
+		defer cancel()
+		err := f(bounded, again)
 		if err == nil || ctx.Err() != nil || !transient(err) {
 			if err != nil {
 				err = backoff.Permanent(err)

@@ -29,7 +29,7 @@ type Options struct {
 	Log *slog.Logger
 	// ConnectTimeout bounds Open's wait for the database; 0 is 10 s.
 	ConnectTimeout time.Duration
-	// RetryFor bounds how long an operation is tried again while the database is away; 0 is 10 s.
+	// RetryFor bounds one try of an operation, and how long it is tried again while the database is away; 0 is 10 s.
 	RetryFor time.Duration
 	// ClockOffset is added to the database's clock where leases are decided. For tests.
 	ClockOffset func() time.Duration
@@ -58,8 +58,9 @@ type Store struct {
 	commits *group[commit, committed]
 	notes   *notes
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	flushes sync.WaitGroup
+	cancel  context.CancelFunc // ends the rest
+	rest    sync.WaitGroup
 }
 
 var _ store.Store = (*Store)(nil)
@@ -82,9 +83,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s := &Store{pool: pool, opts: opts, cancel: cancel, notes: newNotes()}
 	s.admits = newGroup(s.flushAdmissions)
 	s.commits = newGroup(s.flushCommits)
-	s.wg.Go(func() { s.admits.run(background, s.retry) })
-	s.wg.Go(func() { s.commits.run(background, s.retry) })
-	s.wg.Go(func() { s.sendNotes(background) })
+	s.flushes.Go(func() { s.admits.run(background, s.retry) })
+	s.flushes.Go(func() { s.commits.run(background, s.retry) })
+	s.rest.Go(func() { s.sendNotes(background) })
 	return s, nil
 }
 
@@ -92,8 +93,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.admits.close()
 	s.commits.close()
+	s.flushes.Wait()
 	s.cancel()
-	s.wg.Wait()
+	s.rest.Wait()
 	s.pool.Close()
 	return nil
 }

@@ -1,0 +1,97 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+)
+
+func once(ctx context.Context, f func(context.Context, bool) error) error { return f(ctx, false) }
+
+// TestGroupKeepsTheOrderOfASession and never has two operations of one in flight.
+func TestGroupKeepsTheOrderOfASession(t *testing.T) {
+	var mu sync.Mutex
+	last, flying, flushes := map[string]int{}, map[string]bool{}, 0
+	g := newGroup(func(_ context.Context, ops []*op[int, int]) error {
+		mu.Lock()
+		flushes++
+		for _, o := range ops {
+			if flying[o.session] {
+				t.Errorf("session %s is in two batches", o.session)
+			}
+			flying[o.session] = true
+		}
+		mu.Unlock()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, o := range ops {
+			if o.in <= last[o.session] {
+				t.Errorf("session %s: %d after %d", o.session, o.in, last[o.session])
+			}
+			last[o.session], flying[o.session], o.out = o.in, false, -o.in
+		}
+		return nil
+	})
+	var running, callers sync.WaitGroup
+	running.Go(func() { g.run(t.Context(), once) })
+	for s := range 40 {
+		callers.Go(func() {
+			for n := 1; n <= 50; n++ {
+				if out, err := g.do(t.Context(), fmt.Sprint(s), n); out != -n || err != nil {
+					t.Errorf("%d: %d, %v", n, out, err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	g.close()
+	running.Wait()
+	if flushes >= 40*50 {
+		t.Errorf("%d flushes: nothing was grouped", flushes)
+	}
+}
+
+// TestGroupFindsWhatSpoilsABatch and carries out the rest.
+func TestGroupFindsWhatSpoilsABatch(t *testing.T) {
+	poison := errors.New("poison")
+	g := newGroup(func(_ context.Context, ops []*op[int, int]) error {
+		for _, o := range ops {
+			if o.in == 13 || o.in == 77 {
+				return poison
+			}
+		}
+		return nil
+	})
+	var batch []*op[int, int]
+	for n := range maxFlush {
+		batch = append(batch, &op[int, int]{in: n, done: make(chan struct{})})
+	}
+	g.settle(t.Context(), batch, once)
+	for n, o := range batch {
+		<-o.done
+		if want := n == 13 || n == 77; errors.Is(o.err, poison) != want {
+			t.Errorf("operation %d: %v", n, o.err)
+		}
+	}
+}
+
+// TestGroupForgetsWhoIsGone does not carry out what nobody waits for, unless it is under way.
+func TestGroupForgetsWhoIsGone(t *testing.T) {
+	g := newGroup(func(context.Context, []*op[int, int]) error { return nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 {
+		if _, err := g.do(ctx, "a", 1); !errors.Is(err, context.Canceled) {
+			t.Errorf("error = %v", err)
+		}
+	}
+	if batch := g.take(); len(batch) != 0 {
+		t.Errorf("took %d operations", len(batch))
+	}
+	g.close()
+	if _, err := g.do(t.Context(), "a", 1); !errors.Is(err, errClosed) {
+		t.Errorf("error = %v", err)
+	}
+}
