@@ -146,9 +146,6 @@ func (c contract) explain(err error) []string {
 // problem words one failure for the model: which argument, and what it must be.
 func (c contract) problem(e *jsonschema.ValidationError) []string {
 	key := strings.Join(e.InstanceLocation, ".")
-	if key == "" {
-		key = "arguments"
-	}
 	var out []string
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:

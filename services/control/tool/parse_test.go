@@ -30,6 +30,7 @@ func TestParse(t *testing.T) {
 		"whole float":          {NameRead, `{"path":"a","offset":2.0,"limit":1e3}`, ReadText{Path: "a", Offset: 2, Limit: 1000}},
 		"boolean as string":    {NameGrep, `{"pattern":"a","literal":"true","ignoreCase":"false"}`, Grep{Pattern: "a", Literal: true}},
 		"number for string":    {NameGrep, `{"pattern":5}`, Grep{Pattern: "5"}},
+		"fraction for string":  {NameGrep, `{"pattern":1.5}`, Grep{Pattern: "1.5"}},
 		"large for string":     {NameGrep, `{"pattern":12345678901}`, Grep{Pattern: "12345678901"}},
 		"boolean for string":   {NameWrite, `{"path":"a","content":true}`, WriteFile{Path: "a", Content: []byte("true")}},
 		"null for optional":    {NameRead, `{"path":"a","offset":null,"limit":null}`, ReadText{Path: "a"}},
@@ -143,6 +144,27 @@ func TestParseUnknownTool(t *testing.T) {
 func TestBuildKnowsOnlyTheTools(t *testing.T) {
 	if req, err := build("nope", json.RawMessage(`{}`)); req != nil || err == nil {
 		t.Errorf("got %v, %v", req, err)
+	}
+}
+
+func TestCompileRefusesBadSchemas(t *testing.T) {
+	for _, schema := range []string{`{`, `{"type":"nothing"}`, `{"properties":{"a":{"type":["string","null"]}}}`} {
+		if _, err := compile(Tool{Name: "x", Schema: json.RawMessage(schema)}); err == nil {
+			t.Errorf("%s passes", schema)
+		}
+	}
+}
+
+func TestExplainHasAWordForEverything(t *testing.T) {
+	c, err := compile(Tool{Name: "x", Schema: json.RawMessage(`{"properties":{"a":{"type":"string","pattern":"^x$"}}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.explain(c.schema.Validate(map[string]any{"a": "y"})); !slices.Equal(got, []string{"a: breaks the schema's pattern"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := c.explain(errors.New("odd")); !slices.Equal(got, []string{"arguments: odd"}) {
+		t.Errorf("got %q", got)
 	}
 }
 
