@@ -180,7 +180,7 @@ func (j *Journal) sync() {
 	j.syncing = true
 	upto, f := j.lsn, j.f
 	j.mu.Unlock()
-	err := j.cfg.fsync(f)
+	err := j.cfg.Fsync(f)
 	j.mu.Lock()
 	j.syncing = false
 	if err != nil {

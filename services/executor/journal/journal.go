@@ -34,9 +34,10 @@ type Config struct {
 	// NoSync leaves out fdatasync, for tests that count and not lose.
 	NoSync bool
 
-	// For tests: a disk that is full, slow or broken.
+	// Fsync takes the place of fdatasync, for tests: a disk that is slow or broken.
+	Fsync func(f *os.File) error
+	// writeAt does the same for a disk that is full.
 	writeAt func(f *os.File, b []byte, off int64) (int, error)
-	fsync   func(f *os.File) error
 }
 
 func (c *Config) defaults() {
@@ -55,11 +56,11 @@ func (c *Config) defaults() {
 	if c.writeAt == nil {
 		c.writeAt = (*os.File).WriteAt
 	}
-	if c.fsync == nil {
-		c.fsync = fdatasync
+	if c.Fsync == nil {
+		c.Fsync = fdatasync
 	}
 	if c.NoSync {
-		c.fsync = func(*os.File) error { return nil }
+		c.Fsync = func(*os.File) error { return nil }
 	}
 }
 

@@ -384,7 +384,7 @@ func TestGroupSync(t *testing.T) {
 		var syncs atomic.Int32
 		var started atomic.Bool
 		gate := make(chan struct{})
-		j := open(t, t.TempDir(), Config{fsync: func(*os.File) error {
+		j := open(t, t.TempDir(), Config{Fsync: func(*os.File) error {
 			syncs.Add(1)
 			if started.Load() {
 				<-gate
@@ -417,7 +417,7 @@ func TestGroupSync(t *testing.T) {
 // After a failed fsync nothing is promised anymore.
 func TestFailedSync(t *testing.T) {
 	broken := false
-	j := open(t, t.TempDir(), Config{fsync: func(*os.File) error {
+	j := open(t, t.TempDir(), Config{Fsync: func(*os.File) error {
 		if broken {
 			return syscall.EIO
 		}

@@ -145,7 +145,7 @@ func (j *Journal) syncDir() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(j.cfg.fsync(d), d.Close())
+	return errors.Join(j.cfg.Fsync(d), d.Close())
 }
 
 // writer writes a compacted file.
@@ -215,7 +215,7 @@ func (w *writer) flush() error {
 
 // publish renames only what is on the disk.
 func (j *Journal) publish(f *os.File, name string) error {
-	if err := j.cfg.fsync(f); err != nil {
+	if err := j.cfg.Fsync(f); err != nil {
 		return err
 	}
 	return os.Rename(name, j.path())

@@ -37,6 +37,7 @@ func readText(ctx context.Context, sb sandbox.Sandbox, path string, q *pawlv1.Re
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	err = nil
 	switch media := imageType(head); {
 	case media != "" && info.Size <= maxImage:
 		r.MediaType = media

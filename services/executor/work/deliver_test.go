@@ -1,0 +1,351 @@
+package work
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/work/worktest"
+)
+
+// At most a window of bytes is on its way, acknowledged bytes make room, and a result does not wait for a watcher that is gone.
+func TestWindow(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", line("bytes 2500;sleep 1h")))
+		r.want("accepted a", "output a STDOUT 0+1000")
+		r.credit("a", out, 400)
+		r.want("output a STDOUT 1000+400")
+		r.credit("a", out, 300) // never back
+		r.want()
+		r.credit("a", out, 99999) // no more than was sent
+		r.want("output a STDOUT 1400+1000")
+		time.Sleep(2 * time.Hour)
+		got := r.take()
+		if brief(got) != "result a exit 0" {
+			t.Fatal(brief(got))
+		}
+		if size := got[0].GetResult().GetExec().GetStdout().GetSize(); size != 2500 {
+			t.Errorf("size %d", size)
+		}
+		// What was left out is there for who asks.
+		r.attach("a", 1, 1, 2400, 0)
+		r.want("status a FINISHED", "output a STDOUT 2400+100", "result a exit 0")
+	})
+}
+
+// A watcher that keeps taking gets everything before the result.
+func TestAllOutputBeforeResult(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", line("bytes 5000")))
+		r.want("accepted a", "output a STDOUT 0+1000")
+		for off := int64(1000); off < 5000; off += 1000 {
+			time.Sleep(linger / 2)
+			r.want()
+			r.credit("a", out, off)
+			if off < 4000 {
+				r.want(fmt.Sprintf("output a STDOUT %d+1000", off))
+			}
+		}
+		r.want("output a STDOUT 4000+1000", "result a exit 0")
+	})
+}
+
+func TestLinger(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", line("bytes 5000")))
+		r.want("accepted a", "output a STDOUT 0+1000")
+		time.Sleep(linger - time.Millisecond)
+		r.want()
+		time.Sleep(2 * time.Millisecond)
+		r.want("result a exit 0")
+		time.Sleep(time.Hour)
+		r.want()
+	})
+}
+
+// A slow watcher of one call does not delay another, and both streams of a call get their turn.
+func TestFair(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("slow", line("bytes 100000;sleep 1h")))
+		r.want("accepted slow", "output slow STDOUT 0+1000")
+		r.send(execute("quick", line("bytes 900;warn x;sleep 1h")))
+		got := brief(r.take())
+		for _, want := range []string{"output quick STDOUT 0+900", "output quick STDERR 0+2"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q is not in %q", want, got)
+			}
+		}
+	})
+}
+
+// Whatever is lost with connections and restarts, the bytes that a watcher puts together are the bytes of the command.
+func TestOutputOverReconnects(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", line("bytes 1500;sleep 1h;bytes 4000")))
+		var got []byte
+		done := false
+		take := func() {
+			for _, m := range r.take() {
+				if o := m.GetOutput(); o != nil {
+					if o.GetOffset() > int64(len(got)) {
+						t.Fatalf("a gap: %d after %d", o.GetOffset(), len(got))
+					}
+					got = append(got[:o.GetOffset()], o.GetData()...)
+				}
+				done = done || m.GetResult() != nil
+			}
+		}
+		take()
+		for i := range 30 {
+			switch i % 3 {
+			case 0:
+				r.credit("a", out, int64(len(got)))
+			case 1:
+				r.connect()
+			case 2:
+				r.restart()
+			}
+			if i > 10 {
+				time.Sleep(time.Hour / 5)
+			}
+			r.attach("a", 1, 1, int64(len(got)), 0)
+			take()
+		}
+		want := append(worktest.Pattern(1500), worktest.Pattern(4000)...)
+		if !bytes.Equal(got, want) {
+			t.Errorf("%d bytes that are not the %d of the command", len(got), len(want))
+		}
+		if !done {
+			t.Error("no result")
+		}
+		r.runs("a", 1)
+	})
+}
+
+// Captured is the head and the tail of a stream.
+func TestCaptured(t *testing.T) {
+	within(t, func(r *rig) {
+		for _, n := range []int{0, 1, maxHead, maxHead + 1, maxHead + maxTail, maxHead + maxTail + 1, 1 << 20} {
+			id := fmt.Sprint("n", n)
+			r.send(execute(id, line(fmt.Sprintf("bytes %d", n))))
+			time.Sleep(time.Minute)
+			got := r.take()
+			c, all := got[len(got)-1].GetResult().GetExec().GetStdout(), worktest.Pattern(n)
+			if c.GetSize() != int64(n) || c.GetCut() != int64(n-len(c.GetHead())-len(c.GetTail())) {
+				t.Errorf("%d: size %d, head %d, tail %d, cut %d", n, c.GetSize(), len(c.GetHead()), len(c.GetTail()), c.GetCut())
+			}
+			if n <= maxHead+maxTail && c.GetCut() != 0 {
+				t.Errorf("%d: %d cut", n, c.GetCut())
+			}
+			if !bytes.HasPrefix(all, c.GetHead()) || !bytes.HasSuffix(all, c.GetTail()) || len(c.GetHead()) > maxHead || len(c.GetTail()) > maxTail {
+				t.Errorf("%d: wrong head or tail", n)
+			}
+			r.ack(id)
+		}
+	})
+}
+
+// The sizes in Hello and Status are what there is.
+func TestSizes(t *testing.T) {
+	within(t, func(r *rig) {
+		for i, n := range []int{0, 1, 2, 3, 777, 5000} {
+			r.send(execute(fmt.Sprint(i), line(fmt.Sprintf("bytes %d;warn x;sleep 1h", n))))
+			r.take()
+			if got := r.s.Inflight()[i]; got.GetStdoutSize() != int64(n) || got.GetStderrSize() != 2 {
+				t.Errorf("%d: %v", n, got)
+			}
+		}
+	})
+}
+
+func readFileCall(id, path string) *pawlv1.Execute {
+	return execute(id, pure, func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: path}} })
+}
+
+// A file comes whole, as fast as it is taken, over connections; its result comes last and never without the bytes.
+func TestReadFile(t *testing.T) {
+	const file = pawlv1.Stream_STREAM_FILE
+	within(t, func(r *rig) {
+		content := string(worktest.Pattern(3300))
+		r.box.Put("f", content)
+		r.send(readFileCall("a", "f"))
+		r.want("accepted a", "output a FILE 0+1000")
+		r.box.Put("f", "replaced") // the open file stays
+		time.Sleep(time.Hour)
+		r.want()
+		r.credit("a", file, 1000)
+		r.want("output a FILE 1000+1000")
+		r.connect()
+		time.Sleep(time.Hour)
+		r.want()
+		r.attach("a", 1, 1, 1500, 0)
+		r.want("status a RUNNING", "output a FILE 1500+1000")
+		r.credit("a", file, 2500)
+		got := r.take()
+		if brief(got) != "output a FILE 2500+800, result a file 3300" {
+			t.Fatal(brief(got))
+		}
+		if sum := sha256.Sum256([]byte(content)); !bytes.Equal(sum[:], got[1].GetResult().GetFile().GetSha256()) {
+			t.Error("wrong hash")
+		}
+		r.attach("a", 1, 1, 3000, 0) // the last piece was lost
+		r.want("status a FINISHED", "output a FILE 3000+300", "result a file 3300")
+		r.box.Put("empty", "")
+		r.send(readFileCall("e", "empty"))
+		r.want("accepted e", "result e file 0")
+		r.send(readFileCall("none", "none"))
+		r.want("accepted none", "result none NOT_FOUND")
+		// The bytes do not outlive the process, so the result must not either.
+		r.restart()
+		r.attach("a", 1, 1, 0, 0)
+		got = r.take()
+		if !strings.Contains(brief(got), "status a UNKNOWN") || strings.Contains(brief(got), "result a") {
+			t.Error(brief(got))
+		}
+	})
+}
+
+func chunked(id, path string) *pawlv1.Execute {
+	return execute(id, func(e *pawlv1.Execute) {
+		e.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: path, Chunked: true}}
+	})
+}
+
+// A chunked write replaces the file when all of it is there and right, and not before.
+func TestChunkedWrite(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", "old")
+		same := func(want string) {
+			t.Helper()
+			if got, _ := r.box.Get("f"); got != want {
+				t.Errorf("the file holds %q, want %q", got, want)
+			}
+		}
+		r.send(chunked("a", "f"))
+		r.input("a", 0, "hello ", false, "")
+		r.want("accepted a")
+		r.connect() // control starts over
+		r.send(chunked("a", "f"))
+		r.want("accepted a")
+		r.input("a", 0, "HELLO ", false, "")
+		same("old")
+		r.input("a", 6, "world", true, "HELLO world")
+		r.want("result a file 11")
+		same("HELLO world")
+		r.input("a", 0, "late", true, "late")
+		r.input("nobody", 0, "x", true, "x")
+		r.send(chunked("hash", "f"))
+		r.input("hash", 0, "x", true, "y")
+		r.want("accepted hash", "result hash INVALID_ARG")
+		r.send(chunked("gap", "f"))
+		r.input("gap", 0, "x", false, "")
+		r.input("gap", 2, "x", true, "xx")
+		r.want("accepted gap", "result gap INVALID_ARG")
+		r.send(chunked("empty", "e"))
+		r.input("empty", 0, "", true, "")
+		r.want("accepted empty", "result empty file 0")
+		r.send(chunked("idle", "f"))
+		r.want("accepted idle")
+		time.Sleep(intakeIdle + time.Second)
+		r.want("result idle TIMEOUT")
+		// Cut short by a restart it did nothing, and says so.
+		r.send(chunked("cut", "f"))
+		r.input("cut", 0, "x", false, "")
+		r.want("accepted cut")
+		r.restart()
+		r.take()
+		r.attach("cut", 1, 1, 0, 0)
+		r.want("status cut UNKNOWN")
+		same("HELLO world")
+	})
+}
+
+func edit(id, path, old, now string, all bool) *pawlv1.Execute {
+	return execute(id, func(e *pawlv1.Execute) {
+		e.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{Path: path, OldText: old, NewText: now, ReplaceAll: all}}
+	})
+}
+
+// Edits of one file at the same time all survive, whatever it is called.
+func TestParallelEdits(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("d/f", "a b c d e f")
+		for i, name := range []string{"d/f", "d/./f", "/box/d/f", "d/../d/f", "d/f", "d//f"} {
+			old := string(rune('a' + i))
+			r.send(edit(old, name, old, strings.ToUpper(old)+"$&", false))
+		}
+		r.take()
+		if got, _ := r.box.Get("d/f"); got != "A$& B$& C$& D$& E$& F$&" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestEditErrors(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", "one two two\r\nx\r\n")
+		for i, c := range []struct {
+			old, now, want string
+			all            bool
+		}{
+			{"", "x", "empty", false},
+			{"nope", "x", "not found", false},
+			{"two", "x", "2 times", false},
+			{"two", "two", "same", true},
+			{"two\nx", "y", "CRLF", false},
+		} {
+			id := fmt.Sprint(i)
+			r.send(edit(id, "f", c.old, c.now, c.all))
+			got := r.take()
+			f := got[len(got)-1].GetResult().GetFailure()
+			if f.GetReason() != "INVALID_ARG" || !strings.Contains(f.GetMessage(), c.want) {
+				t.Errorf("%q: %v", c.old, f)
+			}
+		}
+		r.send(edit("all", "f", "two", "2", true))
+		r.want("accepted all", "result all edit 2")
+		if got, _ := r.box.Get("f"); got != "one 2 2\r\nx\r\n" {
+			t.Errorf("%q", got)
+		}
+		r.send(edit("none", "none", "a", "b", true))
+		r.want("accepted none", "result none NOT_FOUND")
+	})
+}
+
+// Relative paths are below the call's working directory; the environment of the call is over its own.
+func TestCwdAndEnv(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("sub/f", "content\n")
+		at := func(e *pawlv1.Execute) { e.Cwd = "sub"; e.Env = map[string]string{"A": "1", "B": "1"} }
+		r.send(execute("t", showText("f"), at))
+		r.want("accepted t", `result t text "content\n"`)
+		r.send(execute("x", at, func(e *pawlv1.Execute) {
+			e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: "env A;env B", Cwd: "deep", Env: map[string]string{"B": "2"}}}
+		}))
+		got := r.take()
+		if s := string(got[len(got)-1].GetResult().GetExec().GetStdout().GetHead()); s != "A=1 in sub/deep\nB=2 in sub/deep\n" {
+			t.Errorf("%q", s)
+		}
+	})
+}
+
+// Nothing is told twice on one connection, and a superseded one tells nothing.
+func TestSuperseded(t *testing.T) {
+	within(t, func(r *rig) {
+		old := r.conn
+		r.send(execute("a", line("sleep 1m")))
+		r.want("accepted a")
+		r.s.Connect(testWindow)
+		synctest.Wait()
+		old.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{CallId: "a", SessionId: "s", Epoch: 1}}})
+		r.want()
+		if r.s.Running() != 1 {
+			t.Error("a superseded connection cancelled a call")
+		}
+	})
+}

@@ -1,0 +1,230 @@
+package work
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	"pgregory.net/rapid"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/work/worktest"
+)
+
+func show(t tb, content string, offset, limit int64) *pawlv1.TextResult {
+	t.Helper()
+	box := worktest.New()
+	box.Put("f", content)
+	r, err := readText(context.Background(), box, "f", &pawlv1.ReadText{Offset: offset, Limit: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Text
+}
+
+func TestReadText(t *testing.T) {
+	long := strings.Repeat("x", maxText-1) + "é" + strings.Repeat("y", 1000)
+	lines := func(from, to int) string {
+		var b strings.Builder
+		for i := from; i <= to; i++ {
+			fmt.Fprintf(&b, "line %d\n", i)
+		}
+		return b.String()
+	}
+	wide := strings.Repeat(strings.Repeat("w", 999)+"\n", 100)
+	for _, c := range []struct {
+		name          string
+		content       string
+		offset, limit int64
+		want          *pawlv1.TextResult
+	}{
+		{"empty", "", 0, 0, &pawlv1.TextResult{FirstLine: 1}},
+		{"no end", "a\nb", 0, 0, &pawlv1.TextResult{Content: []byte("a\nb"), FirstLine: 1, Lines: 2, TotalLines: 2}},
+		{"end", "a\nb\n", 0, 0, &pawlv1.TextResult{Content: []byte("a\nb\n"), FirstLine: 1, Lines: 2, TotalLines: 2}},
+		{"window", lines(1, 10), 3, 2, &pawlv1.TextResult{Content: []byte("line 3\nline 4\n"), FirstLine: 3, Lines: 2, TotalLines: 10}},
+		{"beyond", "a\n", 5, 0, &pawlv1.TextResult{FirstLine: 5, TotalLines: 1}},
+		{"most lines", lines(1, 3000), 0, 0, &pawlv1.TextResult{Content: []byte(lines(1, 2000)), FirstLine: 1, Lines: 2000, TotalLines: 3000}},
+		{"limit over most", lines(1, 3000), 2, 2500, &pawlv1.TextResult{Content: []byte(lines(2, 2001)), FirstLine: 2, Lines: 2000, TotalLines: 3000}},
+		{"most bytes", wide, 0, 0, &pawlv1.TextResult{Content: []byte(wide[:51000]), FirstLine: 1, Lines: 51, TotalLines: 100}},
+		{"long line", long + "\nnext\n", 0, 0, &pawlv1.TextResult{Content: []byte(long[:maxText-1]), FirstLine: 1, Lines: 1, TotalLines: 2, LineCut: true}},
+		{"behind a long line", long + "\nnext\n", 2, 0, &pawlv1.TextResult{Content: []byte("next\n"), FirstLine: 2, Lines: 1, TotalLines: 2}},
+		{"before a long line", "a\n" + long, 0, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 2}},
+		{"binary", "a\x00b", 0, 0, &pawlv1.TextResult{Binary: true}},
+		{"image", "\x89PNG\x0d\x0a\x1a\x0a rest", 0, 0, &pawlv1.TextResult{MediaType: "image/png", Image: []byte("\x89PNG\x0d\x0a\x1a\x0a rest")}},
+		{"large image", "GIF89a" + strings.Repeat("x", maxImage), 0, 0, &pawlv1.TextResult{MediaType: "image/gif", Binary: true}},
+		{"latin 1", "caf\xe9\n", 0, 0, &pawlv1.TextResult{Content: []byte("caf\xe9\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.want.Size = int64(len(c.content))
+			if diff := cmp.Diff(c.want, show(t, c.content, c.offset, c.limit), protocmp.Transform()); diff != "" {
+				t.Error(diff[:min(len(diff), 2000)])
+			}
+		})
+	}
+}
+
+func TestReadTextDirectory(t *testing.T) {
+	box := worktest.New()
+	box.Put("d/b", "")
+	box.Put("d/.a", "")
+	box.Put("d/sub/x", "")
+	r, err := readText(context.Background(), box, "d", &pawlv1.ReadText{})
+	if err != nil || !r.Text.GetIsDir() || strings.Join(r.Text.GetEntries(), " ") != ".a b sub" {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+// The window is what splitting the whole text would give.
+func TestReadTextWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var b strings.Builder
+		for range rapid.IntRange(0, 60).Draw(t, "lines") {
+			b.WriteString(strings.Repeat(rapid.SampledFrom([]string{"x", "é", "\r"}).Draw(t, "c"), rapid.SampledFrom([]int{0, 1, 5, 3000, 30000}).Draw(t, "n")))
+			b.WriteString("\n")
+		}
+		text := b.String() + rapid.SampledFrom([]string{"", "tail"}).Draw(t, "tail")
+		offset, limit := rapid.Int64Range(0, 70).Draw(t, "offset"), rapid.Int64Range(0, 70).Draw(t, "limit")
+		r := show(t, text, offset, limit)
+		all := strings.SplitAfter(text, "\n")
+		if all[len(all)-1] == "" {
+			all = all[:len(all)-1]
+		}
+		from := min(len(all), int(max(1, offset))-1)
+		want, n := "", 0
+		for _, l := range all[from:] {
+			if limit > 0 && n == int(limit) || len(want)+len(l) > maxText {
+				break
+			}
+			want += l
+			n++
+		}
+		cut := n == 0 && from < len(all)
+		if cut {
+			n, want = 1, all[from][:maxText]
+			for !utf8.ValidString(want) {
+				want = want[:len(want)-1]
+			}
+		}
+		if string(r.GetContent()) != want || r.GetLines() != int64(n) || r.GetTotalLines() != int64(len(all)) || r.GetLineCut() != cut {
+			t.Fatalf("%d bytes in %d of %d lines, cut %v; want %d bytes in %d of %d, cut %v", len(r.GetContent()), r.GetLines(), r.GetTotalLines(), r.GetLineCut(), len(want), n, len(all), cut)
+		}
+	})
+}
+
+// Applying the diff of an edit to the old text gives the new one.
+func TestUnifiedApplies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		word := rapid.SampledFrom([]string{"a", "b", "ab", "\n", "\n", "\n\n", "c\n"})
+		old := strings.Join(rapid.SliceOfN(word, 1, 80).Draw(t, "old"), "")
+		find := strings.Join(rapid.SliceOfN(word, 1, 3).Draw(t, "find"), "")
+		now := strings.Join(rapid.SliceOfN(word, 0, 3).Draw(t, "new"), "")
+		var spots []int
+		for at := 0; ; {
+			i := strings.Index(old[at:], find)
+			if i < 0 {
+				break
+			}
+			spots = append(spots, at+i)
+			at += i + len(find)
+		}
+		if len(spots) == 0 {
+			t.Skip("nothing to replace")
+		}
+		want := strings.ReplaceAll(old, find, now)
+		diff := unified("f", []byte(old), []byte(now), len(find), spots)
+		got, err := patch(old, diff)
+		if err != nil || got != want {
+			t.Fatalf("%v\nold  %q\nwant %q\ngot  %q\n%s", err, old, want, got, diff)
+		}
+	})
+}
+
+// patch applies a unified diff and checks it against the old text on the way.
+func patch(old, diff string) (string, error) {
+	lines := strings.SplitAfter(old, "\n")
+	if lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
+	}
+	var out strings.Builder
+	at := 0
+	diffs := strings.SplitAfter(diff, "\n")
+	for i := 0; i < len(diffs); i++ {
+		l := diffs[i]
+		switch {
+		case l == "", strings.HasPrefix(l, "--- a/"), strings.HasPrefix(l, "+++ b/"):
+			continue
+		case strings.HasPrefix(l, "@@ -"):
+			var a, n, b, m int
+			head := strings.TrimSuffix(strings.TrimPrefix(l, "@@ "), " @@\n")
+			was, is, _ := strings.Cut(head, " ")
+			a, n = parseSpan(was[1:])
+			b, m = parseSpan(is[1:])
+			_ = m
+			if n > 0 {
+				a--
+			}
+			if a < at {
+				return "", fmt.Errorf("hunk at %d after %d", a, at)
+			}
+			out.WriteString(strings.Join(lines[at:a], ""))
+			at = a
+			if made := strings.Count(out.String(), "\n"); m > 0 && made != b-1 || m == 0 && made != b {
+				return "", fmt.Errorf("hunk goes to line %d of the new text, want %d", b, made)
+			}
+			continue
+		}
+		text := l[1:]
+		if i+1 < len(diffs) && strings.HasPrefix(diffs[i+1], "\\") {
+			text = strings.TrimSuffix(text, "\n")
+			i++
+		}
+		if l[0] == '+' {
+			out.WriteString(text)
+			continue
+		}
+		if at >= len(lines) || lines[at] != text {
+			return "", fmt.Errorf("line %d is not %q", at+1, text)
+		}
+		at++
+		if l[0] == ' ' {
+			out.WriteString(text)
+		}
+	}
+	out.WriteString(strings.Join(lines[at:], ""))
+	return out.String(), nil
+}
+
+func parseSpan(s string) (from, n int) {
+	n = 1
+	if strings.Contains(s, ",") {
+		fmt.Sscanf(s, "%d,%d", &from, &n)
+	} else {
+		fmt.Sscanf(s, "%d", &from)
+	}
+	return from, n
+}
+
+func TestUnifiedGolden(t *testing.T) {
+	old := "1\n2\n3\n4\n5\n6\n7\n8\n9\n"
+	got := unified("dir/f", []byte(old), []byte("five\n"), 2, []int{8})
+	want := "--- a/dir/f\n+++ b/dir/f\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n"
+	if got != want {
+		t.Errorf("%s", got)
+	}
+	if got := unified("f", []byte("a\x00b"), []byte("x"), 1, []int{0}); got != "Binary files differ\n" {
+		t.Errorf("%q", got)
+	}
+	big := bytes.Repeat([]byte("line\n"), 100_000)
+	var spots []int
+	for i := 0; i < len(big); i += 5 {
+		spots = append(spots, i)
+	}
+	if got := unified("f", big, []byte("LINE"), 4, spots); len(got) > maxDiff+100 {
+		t.Errorf("%d bytes", len(got))
+	}
+}
