@@ -15,7 +15,9 @@ import (
 // maxBody is the longest request body in bytes.
 const maxBody = 32 << 20
 
-// readBody returns the body, {} for none. The order of its rules is part of the protocol.
+var errBodyTooLarge = payloadTooLarge(fmt.Sprintf("A request body has at most %d bytes.", maxBody))
+
+// readBody returns the body, which is valid JSON; {} for none. The order of its rules is part of the protocol.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	kind, length := r.Header.Get("Content-Type"), r.Header.Get("Content-Length")
 	if length == "0" || length == "" && r.ContentLength <= 0 && kind == "" {
@@ -24,17 +26,24 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if !strings.Contains(strings.ToLower(kind), "application/json") {
 		return nil, flue.UnsupportedMediaType(kind)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if r.ContentLength > maxBody {
+		return nil, errBodyTooLarge // without reading it
+	}
 	var tooLarge *http.MaxBytesError
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	switch {
 	case errors.As(err, &tooLarge):
-		return nil, payloadTooLarge(fmt.Sprintf("A request body has at most %d bytes.", maxBody))
+		return nil, errBodyTooLarge
 	case err != nil:
 		return nil, flue.InvalidJSON("the body could not be read to its end")
 	}
 	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
 	if len(bytes.TrimSpace(body)) == 0 {
 		return []byte("{}"), nil
+	}
+	if !json.Valid(body) {
+		var none json.RawMessage
+		return nil, flue.InvalidJSON(fmt.Sprint(json.Unmarshal(body, &none)))
 	}
 	return body, nil
 }
@@ -46,15 +55,9 @@ func payloadTooLarge(details string) *flue.Error {
 // parsePrompt reads {"message": string, "session"?: string}. Other keys are ignored, and of a key that is there twice the last counts.
 func parsePrompt(body []byte) (message, session string, err error) {
 	var fields map[string]json.RawMessage // unlike a struct's, a map's keys are case-sensitive
-	if err := json.Unmarshal(body, &fields); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return "", "", flue.InvalidJSON(syntax.Error())
-		}
-		return "", "", flue.Malformed(flue.PromptBody)
-	}
+	err = json.Unmarshal(body, &fields)
 	message, ok := text(fields["message"])
-	if !ok {
+	if err != nil || !ok {
 		return "", "", flue.Malformed(flue.PromptBody)
 	}
 	raw, given := fields["session"]

@@ -1,0 +1,511 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/api/apitest"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// tokens knows a few secrets by heart.
+type tokens map[string]auth.Principal
+
+// Authenticate implements auth.Authenticator.
+func (t tokens) Authenticate(_ context.Context, secret string) (auth.Principal, error) {
+	if secret == "broken" {
+		return auth.Principal{}, errors.New("the database is on fire")
+	}
+	p, ok := t[secret]
+	if !ok {
+		return auth.Principal{}, auth.ErrUnauthenticated
+	}
+	p.Tenant = session.DefaultTenant
+	return p, nil
+}
+
+var known = tokens{
+	"op":       {Kind: auth.Operator},
+	"shell":    {Kind: auth.Client, Agents: []string{"shell"}},
+	"other":    {Kind: auth.Client, Agents: []string{"other"}},
+	"executor": {Kind: auth.Executor, Executor: "e"},
+}
+
+// hidden is an agent that HTTP does not offer.
+func hidden() agent.Definition {
+	d := agent.Shell()
+	d.Name, d.Expose = "hidden", []agent.Surface{agent.WebSocket}
+	return d
+}
+
+func deps(p *apitest.Plane) gateway.Deps {
+	return gateway.Deps{
+		Agents: p.Agents, Service: p.Submissions, Auth: known, Hosts: []string{"pawl.example:443"}, Origins: []string{"https://console.example"},
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func serve(t *testing.T, d gateway.Deps) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(gateway.New(d))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// raw sends a request as it is written and returns the response.
+func raw(t *testing.T, s *httptest.Server, request string) (status int, head http.Header, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // read to its end
+	if _, err := io.WriteString(conn, strings.ReplaceAll(request, "\n", "\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(request, " ")
+	res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header, string(b)
+}
+
+// with is a request with a JSON body.
+func with(headers, body string) string {
+	return fmt.Sprintf("%s\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nContent-Length: %d\n\n%s", headers, len(body), body)
+}
+
+const get = "Host: localhost\nAuthorization: Bearer op\n\n"
+
+// requests are told apart by the first rule that they break; rules are in the order in which they are checked.
+var requests = map[string]string{
+	"prompt":                      with("POST /agents/shell/i HTTP/1.1", `{"message":"hi"}`),
+	"prompt_extra_keys":           with("POST /agents/shell/i HTTP/1.1", `{"Message":1,"message":"","session":" pad ","x":null}`),
+	"prompt_query_is_ignored":     with("POST /agents/shell/i?wait=foo HTTP/1.1", `{"message":"hi"}`),
+	"prompt_encoded_slash":        with("POST /agents/shell/a%2Fb HTTP/1.1", `{"message":"hi"}`),
+	"prompt_bom":                  with("POST /agents/shell/i HTTP/1.1", "\uFEFF"+`{"message":"hi"}`),
+	"host_foreign":                "POST /agents/shell/i HTTP/1.1\nHost: evil.example\nAuthorization: Bearer op\n\n",
+	"host_foreign_healthz":        "GET /healthz HTTP/1.1\nHost: evil.example\n\n",
+	"host_allowed":                "GET /healthz HTTP/1.1\nHost: PAWL.example.:8080\n\n",
+	"host_is_an_address":          "GET /healthz HTTP/1.1\nHost: 10.1.2.3:3000\n\n",
+	"origin_foreign":              "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: https://evil.example\nAuthorization: Bearer op\n\n",
+	"origin_null":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: null\nAuthorization: Bearer op\n\n",
+	"origin_second_is_foreign":    "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\nOrigin: https://evil.example\n\n",
+	"origin_allowed":              "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\n\n",
+	"origin_same":                 "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3000\n\n",
+	"origin_other_port":           "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3001\n\n",
+	"healthz":                     "GET /healthz HTTP/1.1\nHost: localhost\n\n",
+	"healthz_post":                "POST /healthz HTTP/1.1\nHost: localhost\n\n",
+	"token_none":                  "POST /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
+	"token_none_get":              "GET /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
+	"token_none_elsewhere":        "GET /nowhere HTTP/1.1\nHost: localhost\n\n",
+	"token_wrong":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer nobody\n\n",
+	"token_basic":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Basic op\n\n",
+	"token_cannot_be_checked":     "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer broken\n\n",
+	"token_of_another_agent":      "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer other\n\n",
+	"token_of_an_executor":        "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer executor\n\n",
+	"method_get":                  "GET /agents/nope/i HTTP/1.1\n" + get,
+	"method_options":              "OPTIONS /agents/shell/i HTTP/1.1\n" + get,
+	"method_head":                 "HEAD /agents/shell/i HTTP/1.1\n" + get,
+	"path_blank_agent":            with("POST /agents/%20/i HTTP/1.1", `{`),
+	"path_blank_instance":         with("POST /agents/nope/%09 HTTP/1.1", `{`),
+	"path_no_instance":            with("POST /agents/shell HTTP/1.1", `{"message":"hi"}`),
+	"path_trailing_slash":         with("POST /agents/shell/i/ HTTP/1.1", `{"message":"hi"}`),
+	"path_empty_segment":          with("POST /agents//i HTTP/1.1", `{"message":"hi"}`),
+	"path_doubled_slash":          with("POST //agents/shell/i HTTP/1.1", `{"message":"hi"}`),
+	"path_dots":                   with("POST /agents/shell/../i HTTP/1.1", `{"message":"hi"}`),
+	"path_root":                   "GET / HTTP/1.1\n" + get,
+	"agent_unknown":               with("POST /agents/no%3Cpe%3E/i HTTP/1.1", `{`),
+	"agent_hidden":                with("POST /agents/hidden/i HTTP/1.1", `{`),
+	"body_none":                   "POST /agents/shell/i HTTP/1.1\n" + get,
+	"body_empty":                  "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\nContent-Length: 0\n\n",
+	"body_typed_but_not_there":    "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\n\n",
+	"body_chunked_without_type":   "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nTransfer-Encoding: chunked\n\n2\n{}\n0\n\n",
+	"body_form":                   "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\nContent-Length: 2\n\n{}",
+	"body_vendor_json":            "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/vnd.api+json\nContent-Length: 2\n\n{}",
+	"body_without_type":           "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Length: 2\n\n{}",
+	"body_type_in_capitals":       "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: Application/JSON; charset=utf-8\nContent-Length: 16\n\n{\"message\":\"hi\"}",
+	"body_blank":                  with("POST /agents/shell/i HTTP/1.1", " \t "),
+	"body_cut":                    with("POST /agents/shell/i HTTP/1.1", `{"message":`),
+	"body_two_values":             with("POST /agents/shell/i HTTP/1.1", `{} {}`),
+	"body_null":                   with("POST /agents/shell/i HTTP/1.1", `null`),
+	"body_array":                  with("POST /agents/shell/i HTTP/1.1", `[]`),
+	"body_message_missing":        with("POST /agents/shell/i HTTP/1.1", `{"MESSAGE":"hi"}`),
+	"body_message_null":           with("POST /agents/shell/i HTTP/1.1", `{"message":null}`),
+	"body_message_number":         with("POST /agents/shell/i HTTP/1.1", `{"message":"a","message":1}`),
+	"session_null":                with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":null}`),
+	"session_blank":               with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":" "}`),
+	"session_number":              with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":1}`),
+	"session_task":                with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"task:1"}`),
+	"session_too_long":            with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"`+strings.Repeat("x", 257)+`"}`),
+	"instance_with_a_line_break":  with("POST /agents/shell/a%0Ab HTTP/1.1", `{"message":"hi"}`),
+	"webhook":                     with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{}`),
+	"webhook_after_the_body":      with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{`),
+	"stream_with_a_malformed_one": with("POST /agents/shell/i HTTP/1.1\nAccept: text/event-stream", `{`),
+}
+
+func TestAnswers(t *testing.T) {
+	p := apitest.New(t, apitest.Answer("Hello <world>"), hidden())
+	s := serve(t, deps(p))
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(requests)) {
+		status, head, body := raw(t, s, requests[name])
+		fmt.Fprintf(&out, "%s: %d %s", name, status, head.Get("Content-Type"))
+		for _, h := range []string{"Allow", "Www-Authenticate"} {
+			if v := head.Get(h); v != "" {
+				fmt.Fprintf(&out, ", %s: %s", h, v)
+			}
+		}
+		fmt.Fprintf(&out, "\n  %s\n", strings.TrimSuffix(body, "\n"))
+	}
+	golden(t, "answers.txt", out.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	d := deps(apitest.New(t, nil))
+	s := serve(t, d)
+	status, _, body := raw(t, s, "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nContent-Length: 33554433\n\n")
+	if status != http.StatusRequestEntityTooLarge || !strings.Contains(body, `"payload_too_large"`) {
+		t.Errorf("body: %d %s", status, body)
+	}
+	d.Service = refusing{err: fmt.Errorf("admitting: %w", submission.ErrMessageTooLarge)}
+	status, body = prompt(t, serve(t, d), "hi")
+	if status != http.StatusRequestEntityTooLarge || !strings.Contains(body, "16 MiB") {
+		t.Errorf("message: %d %s", status, body)
+	}
+	d.Service = refusing{err: errors.New("password=hunter2")}
+	status, body = prompt(t, serve(t, d), "hi")
+	if status != http.StatusInternalServerError || strings.Contains(body, "hunter2") {
+		t.Errorf("internal: %d %s", status, body)
+	}
+}
+
+// refusing admits nothing.
+type refusing struct {
+	gateway.Prompter
+	err error
+}
+
+// Prompt implements gateway.Prompter.
+func (r refusing) Prompt(context.Context, submission.Input) (*submission.Following, error) {
+	return nil, r.err
+}
+
+// prompt sends a prompt and returns the response's status and body.
+func prompt(t *testing.T, s *httptest.Server, message string, headers ...string) (int, string) {
+	t.Helper()
+	status, _, body := raw(t, s, with(strings.Join(append([]string{"POST /agents/shell/i HTTP/1.1"}, headers...), "\n"), fmt.Sprintf(`{"message":%q}`, message)))
+	return status, body
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	n := 0
+	s := serve(t, deps(apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
+		n++
+		apitest.Answer(fmt.Sprint("answer ", n))(sub, publish)
+	})))
+	_, first := prompt(t, s, "hi", "Idempotency-Key: k")
+	status, again := prompt(t, s, "hi", "Idempotency-Key: k")
+	if status != 200 || again != first || !strings.Contains(first, "answer 1") {
+		t.Errorf("first %s, again %d %s", first, status, again)
+	}
+	_, streamed := prompt(t, s, "hi", "Idempotency-Key: k", "Accept: text/event-stream")
+	if !strings.Contains(streamed, `"result":{"text":"answer 1"`) {
+		t.Errorf("streamed %s", streamed)
+	}
+	status, conflict := prompt(t, s, "ho", "Idempotency-Key: k")
+	if status != 409 || !strings.Contains(conflict, `"type":"idempotency_conflict"`) {
+		t.Errorf("conflict %d %s", status, conflict)
+	}
+	status, long := prompt(t, s, "hi", "Idempotency-Key: "+strings.Repeat("x", 256))
+	if status != 400 || !strings.Contains(long, `"type":"invalid_request"`) {
+		t.Errorf("too long %d %s", status, long)
+	}
+}
+
+func TestFailureTellsWhyInMeta(t *testing.T) {
+	s := serve(t, deps(apitest.New(t, apitest.Fail("MODEL_FAILED", "the key is wrong"))))
+	status, body := prompt(t, s, "hi")
+	want := `{"error":{"type":"internal_error","message":"An internal error occurred.","details":"The server encountered an unexpected error while handling this request.","meta":{"message":"the key is wrong","outcome":"failed","reason":"MODEL_FAILED","submissionId":`
+	if status != 500 || !strings.HasPrefix(body, want) {
+		t.Errorf("%d %s", status, body)
+	}
+	status, streamed := prompt(t, s, "hi", "Accept: text/event-stream")
+	if status != 200 || !regexp.MustCompile(`(?s)\nevent: idle\n.*\n\nevent: error\nid: 0\ndata: \{"type":"error","instanceId":"i","error":\{"type":"internal_error".*"reason":"MODEL_FAILED".*\}\}\n\n$`).MatchString(streamed) {
+		t.Errorf("%d %s", status, streamed)
+	}
+}
+
+func TestStream(t *testing.T) {
+	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
+	status, head, body := raw(t, s, with("POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, text/event-stream;q=1", `{"message":"hi","session":"s"}`))
+	if status != 200 || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" {
+		t.Errorf("%d %v", status, head)
+	}
+	var types []string
+	for block := range strings.SplitSeq(strings.TrimSuffix(body, "\n\n"), "\n\n") {
+		types = append(types, strings.TrimPrefix(strings.SplitN(block, "\n", 2)[0], "event: "))
+		if !strings.Contains(block, `"instanceId":"a/b"`) || !strings.Contains(block, `"session":"s"`) {
+			t.Errorf("block %s", block)
+		}
+	}
+	want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end turn agent_end operation idle"
+	if got := strings.Join(types, " "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// recorder is a response that a test reads while it is written.
+type recorder struct {
+	header  http.Header
+	written chan string
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+func (r *recorder) WriteHeader(int)     {}
+func (r *recorder) Flush()              {}
+func (r *recorder) Write(b []byte) (int, error) {
+	r.written <- string(b)
+	return len(b), nil
+}
+
+// request is a streaming prompt.
+func request(ctx context.Context) *http.Request {
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/agents/shell/i", strings.NewReader(`{"message":"hi"}`))
+	r.Header.Set("Authorization", "Bearer op")
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Content-Length", "16")
+	r.Header.Set("Accept", "text/event-stream")
+	return r
+}
+
+func TestHeartbeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := apitest.New(t, nil) // nothing ever happens
+		p.Store.Queue = true
+		ctx, leave := context.WithCancel(t.Context())
+		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
+		done := make(chan struct{})
+		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(ctx)) }()
+		synctest.Wait()
+		if got := <-w.written; got != "" {
+			t.Errorf("headers come with %q", got)
+		}
+		time.Sleep(14 * time.Second)
+		synctest.Wait()
+		if len(w.written) != 0 {
+			t.Errorf("%q after 14 s", <-w.written)
+		}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		if len(w.written) != 3 {
+			t.Errorf("%d heartbeats in 45 s", len(w.written))
+		}
+		for range len(w.written) {
+			if got := <-w.written; got != ": heartbeat\n\n" {
+				t.Errorf("%q", got)
+			}
+		}
+		leave()
+		<-done
+	})
+}
+
+// A client that leaves ends its stream, not the work.
+func TestClientLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := make(chan struct{})
+		p := apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
+			<-gone
+			apitest.Answer("Hello")(sub, publish)
+		})
+		ctx, leave := context.WithCancel(t.Context())
+		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
+		done := make(chan struct{})
+		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(ctx)) }()
+		synctest.Wait()
+		leave()
+		<-done
+		close(gone)
+		synctest.Wait()
+		one, err := p.Store.FindSession(t.Context(), session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs, err := p.Store.ListSubmissions(t.Context(), one.ID, 0, 10)
+		if err != nil || len(subs) != 1 || subs[0].Outcome != submission.Completed {
+			t.Errorf("%+v, %v", subs, err)
+		}
+	})
+}
+
+// A reader that takes nothing slows nobody: the script ends while the first frame still waits.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		finished := make(chan struct{})
+		p := apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
+			for range 10_000 {
+				publish(event.Event{Type: event.Text, Text: "x"})
+			}
+			apitest.Answer(strings.Repeat("x", 10_000)+"!")(sub, publish)
+			close(finished)
+		})
+		w := &recorder{header: http.Header{}, written: make(chan string)}
+		done := make(chan struct{})
+		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
+		<-finished
+		texts := 0
+		for open := true; open; {
+			select {
+			case frames := <-w.written:
+				for _, m := range regexp.MustCompile(`"type":"text_delta".*"text":"(.*)"}`).FindAllStringSubmatch(frames, -1) {
+					texts += len(m[1])
+				}
+			case <-done:
+				open = false
+			}
+		}
+		if texts != 2*10_000+1 { // the script's answer streams the whole again
+			t.Errorf("%d bytes of text", texts)
+		}
+	})
+}
+
+func TestServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := apitest.New(t, nil)
+		p.Store.Queue = true
+		d := deps(p)
+		stopping, stop := context.WithCancel(t.Context())
+		d.Stopping = stopping
+		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
+		sync := httptest.NewRecorder()
+		done := make(chan struct{}, 2)
+		go func() { gateway.New(d).ServeHTTP(w, request(t.Context())); done <- struct{}{} }()
+		go func() {
+			r := request(t.Context())
+			r.Header.Del("Accept")
+			gateway.New(d).ServeHTTP(sync, r)
+			done <- struct{}{}
+		}()
+		synctest.Wait()
+		stop()
+		<-done
+		<-done
+		<-w.written
+		if got := <-w.written; !strings.HasPrefix(got, "event: error\nid: 0\n") || !strings.Contains(got, `"server_stopping"`) {
+			t.Errorf("stream: %q", got)
+		}
+		if sync.Code != 503 || !strings.Contains(sync.Body.String(), `"server_stopping"`) {
+			t.Errorf("%d %s", sync.Code, sync.Body)
+		}
+	})
+}
+
+type authenticator func(secret string) (auth.Principal, error)
+
+// Authenticate implements auth.Authenticator.
+func (a authenticator) Authenticate(_ context.Context, secret string) (auth.Principal, error) {
+	return a(secret)
+}
+
+// A stream ends soon after its token.
+func TestTokenIsRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := apitest.New(t, nil)
+		p.Store.Queue = true
+		d := deps(p)
+		var revoked atomic.Bool
+		d.Auth = authenticator(func(secret string) (auth.Principal, error) {
+			if revoked.Load() {
+				return auth.Principal{}, auth.ErrUnauthenticated
+			}
+			return known.Authenticate(t.Context(), secret)
+		})
+		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
+		done := make(chan struct{})
+		go func() { defer close(done); gateway.New(d).ServeHTTP(w, request(t.Context())) }()
+		synctest.Wait()
+		revoked.Store(true)
+		<-done
+		<-w.written
+		if got := <-w.written; !strings.Contains(got, `"unauthenticated"`) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Aborted before it ran, a submission leaves no event: the error frame is the only one.
+func TestAbortedInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := apitest.New(t, nil)
+		p.Store.Queue = true
+		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
+		done := make(chan struct{})
+		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
+		synctest.Wait()
+		one, err := p.Store.FindSession(t.Context(), session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		subs, err := p.Store.ListSubmissions(t.Context(), one.ID, 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Submissions.Abort(t.Context(), "default", subs[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		<-w.written
+		if got := <-w.written; !strings.HasPrefix(got, "event: error\n") || !strings.Contains(got, `"outcome":"aborted"`) {
+			t.Errorf("%q", got)
+		}
+	})
+}
