@@ -23,8 +23,8 @@ func (borrowed) Close() error                                   { return nil }
 func (b borrowed) Connect(context.Context) (driver.Conn, error) { return b, nil }
 func (b borrowed) Driver() driver.Driver                        { return nil }
 
-// migrate brings the tables to the newest format, and refuses one that is newer.
-func migrate(ctx context.Context, c *conn) (err error) {
+// migrator runs f with goose on the connection.
+func migrator(c *conn, f func(*goose.Provider) error) (err error) {
 	db := stdsql.OpenDB(borrowed{c.raw})
 	db.SetMaxOpenConns(1)
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -36,18 +36,25 @@ func migrate(ctx context.Context, c *conn) (err error) {
 	if err != nil {
 		return fmt.Errorf("reading the migrations: %w", err)
 	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the database's format: %w", explain(err))
-	}
-	if have > want {
-		return ErrNewerFormat.With("the database has format %d and this version knows %d: use a newer version", have, want)
-	}
-	if have == want {
+	return f(p)
+}
+
+// migrate brings the tables to the newest format, and refuses one that is newer.
+func migrate(ctx context.Context, c *conn) error {
+	return migrator(c, func(p *goose.Provider) error {
+		have, want, err := p.GetVersions(ctx)
+		if err != nil {
+			return fmt.Errorf("reading the database's format: %w", explain(err))
+		}
+		if have > want {
+			return ErrNewerFormat.With("the database has format %d and this version knows %d: use a newer version", have, want)
+		}
+		if have == want {
+			return nil
+		}
+		if _, err := p.Up(ctx); err != nil {
+			return fmt.Errorf("migrating the database: %w", explain(err))
+		}
 		return nil
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrating the database: %w", explain(err))
-	}
-	return nil
+	})
 }

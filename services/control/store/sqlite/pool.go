@@ -10,14 +10,14 @@ import (
 type pool struct {
 	open  func() (*conn, error)
 	slots chan struct{} // one per connection in use
+	done  chan struct{} // closed to end
 
-	mu     sync.Mutex
-	idle   []*conn
-	closed bool
+	mu   sync.Mutex
+	idle []*conn
 }
 
 func newPool(size int, open func() (*conn, error), idle ...*conn) *pool {
-	return &pool{open: open, slots: make(chan struct{}, size), idle: idle}
+	return &pool{open: open, slots: make(chan struct{}, size), done: make(chan struct{}), idle: idle}
 }
 
 // get waits for a connection and makes one when fewer than the pool's size exist.
@@ -27,32 +27,31 @@ func (p *pool) get(ctx context.Context) (*conn, error) {
 	}
 	select {
 	case p.slots <- struct{}{}:
+	case <-p.done:
+		return nil, ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	c, err := p.take()
-	if err == nil && c == nil {
-		c, err = p.open()
+	if c := p.take(); c != nil {
+		return c, nil
 	}
+	c, err := p.open()
 	if err != nil {
 		<-p.slots
 	}
 	return c, err
 }
 
-func (p *pool) take() (*conn, error) {
+func (p *pool) take() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		return nil, ErrClosed
-	}
 	n := len(p.idle)
 	if n == 0 {
-		return nil, nil
+		return nil
 	}
 	c := p.idle[n-1]
 	p.idle = p.idle[:n-1]
-	return c, nil
+	return c
 }
 
 func (p *pool) put(c *conn) {
@@ -73,15 +72,9 @@ func (p *pool) read(ctx context.Context, f func(*conn) error) error {
 	return f(c)
 }
 
-// close waits for the connections in use and closes all.
+// close waits for the connections in use and closes all. It is called once.
 func (p *pool) close() error {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
-		return nil
-	}
-	p.closed = true
-	p.mu.Unlock()
+	close(p.done)
 	for range cap(p.slots) {
 		p.slots <- struct{}{}
 	}

@@ -10,9 +10,10 @@ const sessionColumns = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.na
 	FROM sessions k JOIN lanes l ON l.session_id = k.session_id `
 
 var (
-	findSession      = sql(sessionColumns + `WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
-	getSession       = sql(sessionColumns + `WHERE k.session_id = ? AND k.tenant = ?`)
-	listSessions     = sql(sessionColumns + `WHERE k.tenant = ?1 AND k.session_id < ?2 AND (?3 = '' OR k.instance = ?3) ORDER BY k.session_id DESC LIMIT ?4`)
+	findSession = sql(sessionColumns + `WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
+	getSession  = sql(sessionColumns + `WHERE k.session_id = ? AND k.tenant = ?`)
+	// +k.tenant keeps it to the order of ids: nearly every session is of one tenant.
+	listSessions     = sql(sessionColumns + `WHERE +k.tenant = ?1 AND k.session_id < ?2 AND (?3 = '' OR k.instance = ?3) ORDER BY k.session_id DESC LIMIT ?4`)
 	listAgentSession = sql(sessionColumns + `WHERE k.tenant = ?1 AND k.agent = ?5 AND k.session_id < ?2 AND (?3 = '' OR k.instance = ?3)
 		ORDER BY k.session_id DESC LIMIT ?4`)
 )

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/store"
@@ -40,6 +41,8 @@ type Store struct {
 	readers *pool
 	now     func() time.Time
 	unlock  func() error
+	once    sync.Once
+	closing error // what Close answers
 }
 
 // Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a newer
@@ -108,11 +111,16 @@ func private(path string) error {
 // Close finishes the writes that are queued, closes the database and lets others open it.
 func (s *Store) Close() error {
 	s.writer.close()
-	err := errors.Join(s.readers.close(), s.writes.close())
-	if s.unlock != nil {
-		err = errors.Join(err, s.unlock())
-	}
-	return err
+	s.once.Do(func() {
+		s.closing = s.readers.close()
+		if s.writes != s.readers {
+			s.closing = errors.Join(s.closing, s.writes.close())
+		}
+		if s.unlock != nil {
+			s.closing = errors.Join(s.closing, s.unlock())
+		}
+	})
+	return s.closing
 }
 
 // read runs f on a snapshot.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,6 +47,7 @@ type writer struct {
 	conns *pool // of one connection; the readers' pool too when the database is in memory
 	now   func() time.Time
 	queue chan *operation
+	once  sync.Once
 	stop  chan struct{}
 	ended chan struct{}
 }
@@ -61,7 +63,7 @@ func startWriter(conns *pool, now func() time.Time) *writer {
 
 // close finishes what is queued and ends the goroutine.
 func (w *writer) close() {
-	close(w.stop)
+	w.once.Do(func() { close(w.stop) })
 	<-w.ended
 }
 

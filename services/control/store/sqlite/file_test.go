@@ -1,0 +1,307 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+func openAt(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func closeStore(t *testing.T, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func admission(name string) submission.Admission {
+	return submission.Admission{
+		ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "a", Instance: "i", Name: name}, Input: []byte(`{}`), AgentDigest: "d",
+	}
+}
+
+func TestFileKeepsWhatWasAnswered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a b?c#d%20", "pawl.db") // the directory is made; the name is no URL
+	s := openAt(t, path)
+	a := admission("x")
+	if _, err := s.Admit(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	s = openAt(t, path)
+	defer closeStore(t, s)
+	if _, err := s.GetSubmission(t.Context(), session.DefaultTenant, a.ID); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("others may read the database: %v", mode)
+	}
+}
+
+// TestFileSurvivesKill kills a process that admits as fast as it can and looks for what it was told is admitted.
+func TestFileSurvivesKill(t *testing.T) {
+	const dir = "PAWL_TEST_KILLED_DIR"
+	if path := os.Getenv(dir); path != "" {
+		s := openAt(t, path)
+		for {
+			a := admission("x")
+			if _, err := s.Admit(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println("admitted", a.ID)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestFileSurvivesKill$")
+	cmd.Env = append(os.Environ(), dir+"="+path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for len(ids) < 50 {
+		var id string
+		if _, err := fmt.Fscanln(out, new(string), &id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var id string
+		if _, err := fmt.Fscanln(out, new(string), &id); err != nil {
+			break
+		}
+		ids = append(ids, id)
+	}
+	cmd.Wait() //nolint:errcheck // it was killed
+	s := openAt(t, path)
+	defer closeStore(t, s)
+	for i, id := range ids {
+		sub, err := s.GetSubmission(t.Context(), session.DefaultTenant, id)
+		if err != nil || sub.Seq != int64(i)+1 {
+			t.Fatalf("submission %d of %d: seq %d, %v", i+1, len(ids), sub.Seq, err)
+		}
+	}
+}
+
+func TestFileHasOneUser(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	s := openAt(t, path)
+	_, err := Open(t.Context(), path, Options{})
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Errorf("opening it twice: %v", err)
+	}
+	closeStore(t, s)
+	closeStore(t, openAt(t, path))
+}
+
+func TestFileOfANewerFormatIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	s := openAt(t, path)
+	err := s.write(t.Context(), func(x tx) error {
+		x.wrote = true
+		return x.run(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	for range 2 { // refusing it leaves it unlocked
+		if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, ErrNewerFormat) {
+			t.Fatalf("opening it: %v", err)
+		}
+	}
+}
+
+func TestFileThatIsNoDatabaseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), "not a SQLite database") {
+		t.Errorf("opening it: %v", err)
+	}
+}
+
+func TestMigrationsGoDownAndUp(t *testing.T) {
+	s := openAt(t, Memory)
+	defer closeStore(t, s)
+	err := s.read(t.Context(), func(c *conn) error {
+		err := migrator(c, func(p *goose.Provider) error {
+			_, err := p.DownTo(t.Context(), 0)
+			return err
+		})
+		return errors.Join(err, migrate(t.Context(), c))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Admit(t.Context(), admission("x")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestClosedStoreRefuses(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "pawl.db"))
+	closeStore(t, s)
+	if _, err := s.Admit(t.Context(), admission("x")); !errors.Is(err, ErrClosed) {
+		t.Errorf("writing: %v", err)
+	}
+	if _, err := s.LiveReplicas(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("reading: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closing again: %v", err)
+	}
+}
+
+// TestWriteEndsDefinitely holds the writer and ends the contexts of what has begun and of what waits.
+func TestWriteEndsDefinitely(t *testing.T) {
+	for _, path := range []string{Memory, filepath.Join(t.TempDir(), "pawl.db")} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openAt(t, path)
+			ctx, cancel := context.WithCancel(t.Context())
+			inside, release := make(chan struct{}), make(chan struct{})
+			begun, waits := make(chan error, 1), make(chan error, 1)
+			go func() {
+				begun <- s.write(ctx, func(x tx) error {
+					close(inside)
+					<-release
+					_, err := x.admit(admission("begun"))
+					return err
+				})
+			}()
+			<-inside
+			go func() {
+				_, err := s.Admit(ctx, admission("waits"))
+				waits <- err
+			}()
+			synctest.Wait()
+			cancel()
+			if err := <-waits; !errors.Is(err, context.Canceled) {
+				t.Errorf("what waits: %v", err)
+			}
+			synctest.Wait()
+			select {
+			case err := <-begun:
+				t.Errorf("what has begun was answered before it ended: %v", err)
+			default:
+			}
+			close(release)
+			if err := <-begun; err != nil {
+				t.Errorf("what has begun: %v", err)
+			}
+			found, err := s.ListSessions(t.Context(), session.Filter{Tenant: session.DefaultTenant, Limit: 10})
+			if err != nil || len(found) != 1 || found[0].Key.Name != "begun" {
+				t.Errorf("written: %+v, %v", found, err)
+			}
+			closeStore(t, s)
+		})
+	}
+}
+
+// TestGroupIsAllOrEach fails one operation of a group after it has written: only that one is undone.
+func TestGroupIsAllOrEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openAt(t, Memory)
+		defer closeStore(t, s)
+		release := make(chan struct{})
+		first := make(chan error, 1)
+		go func() { first <- s.write(t.Context(), func(tx) error { <-release; return nil }) }()
+		synctest.Wait()
+		bad := errors.New("bad")
+		runs := 0
+		answers := make([]chan error, 4)
+		for i := range answers {
+			answers[i] = make(chan error, 1)
+			go func() {
+				answers[i] <- s.write(t.Context(), func(x tx) error {
+					runs++
+					if _, err := x.admit(admission(fmt.Sprint(i))); err != nil {
+						return err
+					}
+					if i == 2 {
+						return bad
+					}
+					return nil
+				})
+			}()
+		}
+		synctest.Wait()
+		close(release)
+		for i, answer := range answers {
+			if err := <-answer; (i == 2) != errors.Is(err, bad) {
+				t.Errorf("operation %d: %v", i, err)
+			}
+		}
+		found, err := s.ListSessions(t.Context(), session.Filter{Tenant: session.DefaultTenant, Limit: 10})
+		if err != nil || len(found) != 3 {
+			t.Errorf("%d operations left something, %v", len(found), err)
+		}
+		if runs <= 4 {
+			t.Errorf("the operations were not in one group: %d runs", runs)
+		}
+		<-first
+	})
+}
+
+// TestFakeTime shows that nothing here hides from a bubble: the lease ends by fake time, and every goroutine at Close.
+func TestFakeTime(t *testing.T) {
+	for _, path := range []string{Memory, filepath.Join(t.TempDir(), "pawl.db")} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openAt(t, path)
+			ctx, cancel := context.WithCancel(t.Context())
+			listened := make(chan error, 1)
+			go func() { listened <- s.Listen(ctx, nil) }()
+			a := admission("x")
+			a.Owner, a.Timeout = ident.New(), time.Hour
+			out, err := s.Admit(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := time.Now().Add(time.Hour); !out.Submission.Deadline.Equal(want) {
+				t.Errorf("the deadline is %v, want %v", out.Submission.Deadline, want)
+			}
+			time.Sleep(24 * time.Hour)
+			cancel()
+			if err := <-listened; err != nil {
+				t.Errorf("listening: %v", err)
+			}
+			if leases, err := s.TakeOver(t.Context(), ident.New(), nil, 1); err != nil || len(leases) != 1 {
+				t.Errorf("took over %d lanes, %v", len(leases), err)
+			}
+			closeStore(t, s)
+		})
+	}
+}

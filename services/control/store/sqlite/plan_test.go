@@ -1,0 +1,46 @@
+package sqlite
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestPlans keeps every statement from reading a whole table or sorting it, so that no cost grows with the number of rows.
+func TestPlans(t *testing.T) {
+	small := []statement{ // tables of a handful of rows
+		selectReplicas, deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
+		selectDispatched, // sorts the few that it returns
+	}
+	s, err := Open(t.Context(), Memory, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing was written
+	scans := map[statement]bool{}
+	for _, q := range small {
+		scans[q] = true
+	}
+	err = s.read(t.Context(), func(c *conn) error {
+		for q, text := range statements {
+			if scans[statement(q)] || q == int(begin) || q == int(commit) || q == int(rollback) {
+				continue
+			}
+			statements = append(statements, "EXPLAIN QUERY PLAN "+text)
+			c.prepared = append(c.prepared, nil)
+			err := c.rows(statement(len(statements)-1), func(r row) (bool, error) {
+				plan := r.text(3)
+				if strings.HasPrefix(plan, "SCAN") && !strings.Contains(plan, "INDEX") && plan != "SCAN CONSTANT ROW" || strings.Contains(plan, "TEMP B-TREE") {
+					t.Errorf("%s\n\t%s", text, plan)
+				}
+				return true, nil
+			}, make([]any, strings.Count(text, "?"))...)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
