@@ -52,7 +52,7 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 		for p, err := range t.Model.Stream(ctx, req) {
 			idle.Stop()
 			if err != nil {
-				yield(Part{}, t.translate(parent, ctx, err))
+				yield(Part{}, t.translate(ctx, err))
 				return
 			}
 			if p.Type != PartProgress && !yield(p, nil) {
@@ -64,8 +64,8 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 }
 
 // translate says which of our limits ended the call. An error that is not about the context is the provider's, and is the better one.
-func (t *timeouts) translate(parent, ctx context.Context, err error) error {
-	if parent.Err() != nil || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+func (t *timeouts) translate(ctx context.Context, err error) error {
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	switch context.Cause(ctx) {

@@ -193,6 +193,7 @@ func TestGarbage(t *testing.T) {
 		"a web page":              {modeltest.Answer(200, "<html>welcome</html>", "Content-Type", "text/html"), false},
 		"an answer at once":       {modeltest.Answer(200, `{"id":"x"}`), false},
 		"a redirect":              {modeltest.Answer(307, "", "Location", "http://evil.test/"), false},
+		"a redirect to a GET":     {modeltest.Answer(302, "", "Location", "http://evil.test/"), false},
 		"events that are no JSON": {modeltest.Play{{Name: "message_start", Data: "{nope"}, {Name: "message_start", Data: "}"}}, true},
 		"binary":                  {modeltest.Play{{Raw: "\x00\xff\xfe\n\n\n"}}, true},
 	}
@@ -295,6 +296,25 @@ func TestTheContextEndsACallThatWaits(t *testing.T) {
 		_, err := ask(t, m, model.Request{})
 		if e, ok := model.AsError(err); !ok || e.Kind != model.KindDeadline || time.Since(start) != 5*time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))
+		}
+	})
+}
+
+func TestLeavingEndsTheRequest(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		ended := false
+		p := w.Stream(modeltest.Turn{Text: []string{"one ", "two"}})
+		s := modeltest.NewServer(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			p.Until(p.Index("one ")+1, modeltest.Stop).ServeHTTP(rw, r)
+			ended = true
+		}))
+		for part := range open(t, w, s).Stream(t.Context(), model.Request{Messages: []model.Message{user("hi")}}) {
+			if part.Type == model.PartText {
+				break
+			}
+		}
+		if synctest.Wait(); !ended {
+			t.Error("the request goes on")
 		}
 	})
 }

@@ -72,6 +72,9 @@ func TestAConversationIsSentBackAsItCame(t *testing.T) {
 			t.Fatal(err)
 		}
 		answer := tr.Message
+		if answer.Content[0].Type != model.ThinkingBlock || answer.Content[0].Text != "hm" {
+			t.Errorf("the thought is %+v", answer.Content[0])
+		}
 		ref := m.Ref()
 		answer.Model = &ref
 		answer = journaled(t, answer)
