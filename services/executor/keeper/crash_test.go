@@ -248,6 +248,24 @@ func TestTwoClients(t *testing.T) {
 	}
 }
 
+func TestASecondKeeperGivesWay(t *testing.T) {
+	dir := t.TempDir()
+	first, err := Ensure(t.Context(), dir, Options{Idle: slowGrace, Version: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spawn(t.Context(), dir, Options{}.withDefaults()); err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	pid := first.link.PID
+	first.Close()
+	c := ensure(t, dir, Options{Version: "1"})
+	defer unix.Kill(c.link.PID, unix.SIGTERM)
+	if c.link.PID != pid {
+		t.Errorf("keeper %d serves, want %d", c.link.PID, pid)
+	}
+}
+
 func TestOtherVersionReplacesAnEmptyKeeper(t *testing.T) {
 	dir := t.TempDir()
 	old, err := Ensure(t.Context(), dir, Options{Version: "1", Idle: slowGrace})

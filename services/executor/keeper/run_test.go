@@ -95,6 +95,10 @@ func TestStartErrors(t *testing.T) {
 	if _, err := c.Attach(t.Context(), "a"); !errors.Is(err, sandbox.ErrUnknownExec) {
 		t.Errorf("after starts that failed: %v", err)
 	}
+	killKeeper(t, c)
+	if _, err := c.Attach(t.Context(), "a"); !errors.Is(err, sandbox.ErrUnknownExec) {
+		t.Errorf("after starts that failed, to the next keeper: %v", err)
+	}
 	if e := wait(t, start(t, c, "a", "exit 4")); e.Code != 4 {
 		t.Errorf("exit %+v", e)
 	}
