@@ -202,7 +202,21 @@ type contents struct {
 	Owner       string
 }
 
-func read(t tester, s store.Store, id string) (c contents) {
+func read(t tester, s store.Store, id string) contents {
+	t.Helper()
+	c := readLane(t, s, id)
+	for _, sub := range c.Submissions {
+		for turn := range 4 {
+			calls, err := s.TurnCalls(ctx(t), id, sub.Seq, turn)
+			ok(t, err)
+			c.Calls = append(c.Calls, calls...)
+		}
+	}
+	return c
+}
+
+// readLane is read without the calls.
+func readLane(t tester, s store.Store, id string) (c contents) {
 	t.Helper()
 	var err error
 	c.Session, err = s.GetSession(ctx(t), session.DefaultTenant, id)
@@ -213,13 +227,6 @@ func read(t tester, s store.Store, id string) (c contents) {
 	ok(t, err)
 	c.Events, err = s.Events(ctx(t), id, 0, 1000)
 	ok(t, err)
-	for _, sub := range c.Submissions {
-		for turn := range 4 {
-			calls, err := s.TurnCalls(ctx(t), id, sub.Seq, turn)
-			ok(t, err)
-			c.Calls = append(c.Calls, calls...)
-		}
-	}
 	owner, _, err := s.OwnerOf(ctx(t), id)
 	ok(t, err)
 	c.Owner = owner.ID
@@ -229,7 +236,7 @@ func read(t tester, s store.Store, id string) (c contents) {
 // consistent checks what must hold of every session at every time.
 func consistent(t tester, s store.Store, id string) contents {
 	t.Helper()
-	c := read(t, s, id)
+	c := readLane(t, s, id)
 	pending, running := 0, 0
 	for i, sub := range c.Submissions { // newest first
 		if want := int64(len(c.Submissions) - i); sub.Seq != want {

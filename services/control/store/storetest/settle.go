@@ -101,7 +101,7 @@ var settleCases = []testCase{
 	}},
 	{"leaves no pending work on an idle lane, whatever comes between", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
-		const rounds = 12
+		const rounds = 8
 		h := start(t, db.Store, "a", owner)
 		for i := range rounds {
 			together(t, 3, func(j int) error {

@@ -57,4 +57,6 @@ var suites = []suite{
 	{"executors", executorCases},
 	{"tokens", tokenCases},
 	{"definitions", definitionCases},
+	{"model", modelCases},
+	{"chaos", chaosCases},
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package storetest
+
+// raceEnabled tells that the detector runs, which slows SQLite down thirtyfold.
+const raceEnabled = true
