@@ -2,7 +2,8 @@
 //
 //	proto ──translate──▶ domain service ──translate──▶ proto
 //
-// Invariants: every RPC asks auth.Authorize before it touches anything; what a caller may not see is not found.
+// Invariants: every RPC asks auth.Authorize before it touches anything; what a caller may not see is not found; a message stays far
+// below what clients accept by default, unless one item alone is larger.
 package api
 
 import (
@@ -119,14 +120,3 @@ func may(ctx context.Context, v auth.Verb, r auth.Resource) error {
 }
 
 func tenant(ctx context.Context) string { return auth.FromContext(ctx).Tenant }
-
-// pageSize is a page's size as asked for, within bounds.
-func pageSize(n int32) int {
-	switch {
-	case n <= 0:
-		return 100
-	case n > 1000:
-		return 1000
-	}
-	return int(n)
-}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -15,6 +16,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
+
+// clean is a text on the wire, which refuses what is not UTF-8. Providers and commands are not so particular.
+func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // stamp is a time on the wire; none for the zero time.
 func stamp(t time.Time) *timestamppb.Timestamp {
@@ -67,17 +71,17 @@ func encodeMessage(m model.Message) *pawlv1.Message {
 func encodeBlock(b model.Block) *pawlv1.Block {
 	switch b.Type {
 	case model.ThinkingBlock:
-		return &pawlv1.Block{Block: &pawlv1.Block_Thinking{Thinking: &pawlv1.Thinking{Text: b.Text}}}
+		return &pawlv1.Block{Block: &pawlv1.Block_Thinking{Thinking: &pawlv1.Thinking{Text: clean(b.Text)}}}
 	case model.ToolCallBlock:
-		return &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: b.CallID, Name: b.Tool, Args: encodeStruct(b.Args)}}}
+		return &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: clean(b.CallID), Name: clean(b.Tool), Args: encodeStruct(b.Args)}}}
 	case model.ToolResultBlock:
 		return &pawlv1.Block{Block: &pawlv1.Block_ToolResult{ToolResult: &pawlv1.ToolResult{
-			Id: b.CallID, Name: b.Tool, Text: b.Text, IsError: b.IsError, Image: encodeImage(b.Image), Details: encodeStruct(b.Details),
+			Id: clean(b.CallID), Name: clean(b.Tool), Text: clean(b.Text), IsError: b.IsError, Image: encodeImage(b.Image), Details: encodeStruct(b.Details),
 		}}}
 	case model.ImageBlock:
 		return &pawlv1.Block{Block: &pawlv1.Block_Image{Image: encodeImage(b.Image)}}
 	}
-	return &pawlv1.Block{Block: &pawlv1.Block_Text{Text: b.Text}}
+	return &pawlv1.Block{Block: &pawlv1.Block_Text{Text: clean(b.Text)}}
 }
 
 func encodeImage(i *model.Image) *pawlv1.Image {
@@ -118,9 +122,9 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 		return out
 	}
 	if s.Outcome != submission.Completed {
-		out.Error = &pawlv1.Error{Reason: s.Reason, Message: s.Message}
+		out.Error = &pawlv1.Error{Reason: s.Reason, Message: clean(s.Message)}
 	}
-	out.Result = &pawlv1.PromptResult{Text: s.Text, Usage: encodeUsage(s.Usage), Model: s.Model}
+	out.Result = &pawlv1.PromptResult{Text: clean(s.Text), Usage: encodeUsage(s.Usage), Model: s.Model}
 	return out
 }
 
@@ -140,12 +144,20 @@ func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
 }
 
-func encodeEvents(events []event.Event, of session.Session) []*pawlv1.Event {
-	out := make([]*pawlv1.Event, len(events))
-	for i := range events {
-		out[i] = encodeEvent(&events[i], of)
+// sendEvents hands a batch on, in messages of bounded size.
+func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
+	for len(batch) > 0 {
+		n := cut(batch, weighEvent)
+		out := make([]*pawlv1.Event, n)
+		for i := range out {
+			out[i] = encodeEvent(&batch[i], of)
+		}
+		if err := send(out); err != nil {
+			return err
+		}
+		batch = batch[n:]
 	}
-	return out
+	return nil
 }
 
 func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
@@ -156,14 +168,14 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 	case event.EntryAdded:
 		out.Event = &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: encodeEntry(e.Entry)}}
 	case event.Text:
-		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: e.Text}}
+		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: clean(e.Text)}}
 	case event.Thinking:
-		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: e.Text}}
+		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: clean(e.Text)}}
 	case event.Restarted:
-		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{Reason: e.Reason, Message: e.Text}}
+		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{Reason: e.Reason, Message: clean(e.Text)}}
 	case event.ToolStarted:
 		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
-			CallId: e.Call.ID, ToolCallId: e.Call.ProviderID, Name: e.Call.Tool, ExecutorId: e.Call.Executor,
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), ExecutorId: e.Call.Executor,
 		}}
 	case event.ToolOutput:
 		stream := "stdout"
@@ -173,7 +185,7 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data}}
 	case event.ToolFinished:
 		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
-			CallId: e.Call.ID, ToolCallId: e.Call.ProviderID, Name: e.Call.Tool, State: e.Call.State, IsError: e.Call.IsError,
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State, IsError: e.Call.IsError,
 			Duration: durationpb.New(e.Call.Duration),
 		}}
 	case event.Settled:

@@ -2,10 +2,13 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -17,11 +20,17 @@ type sessions struct {
 
 // ListSessions implements SessionService.
 func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsRequest) (*pawlv1.ListSessionsResponse, error) {
-	if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: req.GetAgent(), Missing: session.ErrNotFound}); err != nil {
+	if err := may(ctx, auth.ReadSessions, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	limit := pageSize(req.GetPageSize())
-	page, err := s.deps.Sessions.ListSessions(ctx, session.Filter{
+	limit, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	if t := req.GetPageToken(); t != "" && !ident.IsUUID(t) {
+		return nil, errPageToken
+	}
+	page, err := s.list(ctx, session.Filter{
 		Tenant: tenant(ctx), Agent: req.GetAgent(), Instance: req.GetInstance(), Limit: limit, BeforeID: req.GetPageToken(),
 	})
 	if err != nil {
@@ -29,14 +38,34 @@ func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsReq
 	}
 	out := &pawlv1.ListSessionsResponse{}
 	for _, one := range page {
-		if may(ctx, auth.ReadSessions, auth.Resource{Agent: one.Key.Agent}) == nil {
-			out.Sessions = append(out.Sessions, encodeSession(one))
-		}
+		out.Sessions = append(out.Sessions, encodeSession(one))
 	}
 	if len(page) == limit {
 		out.NextPageToken = page[limit-1].ID
 	}
 	return out, nil
+}
+
+// list is a page of the sessions that the caller may read. A caller that is limited to several agents gets their pages merged.
+func (s *sessions) list(ctx context.Context, f session.Filter) ([]session.Session, error) {
+	agents := auth.FromContext(ctx).Limits()
+	switch {
+	case agents == nil:
+		return s.deps.Sessions.ListSessions(ctx, f)
+	case f.Agent != "":
+		agents = slices.DeleteFunc(agents, func(a string) bool { return a != f.Agent })
+	}
+	var all []session.Session
+	for _, a := range slices.Compact(slices.Sorted(slices.Values(agents))) {
+		f.Agent = a
+		page, err := s.deps.Sessions.ListSessions(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+	}
+	slices.SortFunc(all, func(a, b session.Session) int { return strings.Compare(b.ID, a.ID) }) // ids are in order of time
+	return all[:min(f.Limit, len(all))], nil
 }
 
 // GetSession implements SessionService.
@@ -47,12 +76,13 @@ func (s *sessions) GetSession(ctx context.Context, req *pawlv1.GetSessionRequest
 	var one session.Session
 	var err error
 	if k := req.GetKey(); k != nil {
-		one, err = s.deps.Sessions.FindSession(ctx, decodeKey(ctx, k))
+		key := decodeKey(ctx, k)
+		if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: key.Agent, Missing: session.ErrNotFound}); err != nil {
+			return nil, err
+		}
+		one, err = s.deps.Sessions.FindSession(ctx, key)
 	} else {
-		one, err = s.deps.Sessions.GetSession(ctx, tenant(ctx), req.GetSessionId())
-	}
-	if err == nil {
-		err = may(ctx, auth.ReadSessions, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound})
+		one, err = s.deps.find(ctx, req.GetSessionId())
 	}
 	if err != nil {
 		return nil, err
@@ -65,11 +95,17 @@ func (d Deps) find(ctx context.Context, id string) (session.Session, error) {
 	if err := may(ctx, auth.ReadSessions, auth.Resource{}); err != nil {
 		return session.Session{}, err
 	}
+	if err := checkID(id, session.ErrNotFound); err != nil {
+		return session.Session{}, err
+	}
 	one, err := d.Sessions.GetSession(ctx, tenant(ctx), id)
 	if err != nil {
 		return session.Session{}, err
 	}
-	return one, may(ctx, auth.ReadSessions, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound})
+	if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound}); err != nil {
+		return session.Session{}, err
+	}
+	return one, nil
 }
 
 // ListEntries implements SessionService.
@@ -78,12 +114,16 @@ func (s *sessions) ListEntries(ctx context.Context, req *pawlv1.ListEntriesReque
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Sessions.Entries(ctx, one.ID, req.GetAfter(), pageSize(req.GetPageSize()))
+	limit, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.deps.Sessions.Entries(ctx, one.ID, req.GetAfter(), limit)
 	if err != nil {
 		return nil, err
 	}
 	out := &pawlv1.ListEntriesResponse{}
-	for i := range page {
+	for i := range page[:cut(page, weighEntry)] {
 		out.Entries = append(out.Entries, encodeEntry(&page[i]))
 	}
 	return out, nil
@@ -105,10 +145,10 @@ func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.Ser
 		if err != nil {
 			return err
 		}
-		if len(batch) == 0 {
-			continue
-		}
-		if err := stream.Send(&pawlv1.WatchSessionResponse{Events: encodeEvents(batch, one)}); err != nil {
+		err := sendEvents(batch, one, func(events []*pawlv1.Event) error {
+			return stream.Send(&pawlv1.WatchSessionResponse{Events: events})
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -57,9 +57,19 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&pawlv1.PromptResponse{Events: encodeEvents(batch, of)}); err != nil {
+		err := sendEvents(batch, of, func(events []*pawlv1.Event) error { return stream.Send(&pawlv1.PromptResponse{Events: events}) })
+		if err != nil {
 			return err
 		}
+	}
+	if s := f.Submission; s.Status == submission.SettledStatus && s.StartedAt.IsZero() {
+		// It was aborted before it began and left no event: the caller is told the same way all the same, without a seq.
+		return stream.Send(&pawlv1.PromptResponse{Events: []*pawlv1.Event{{
+			SubmissionId: s.ID, Time: stamp(s.SettledAt), Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(s)}},
+		}}})
+	}
+	if f.Submission.Status == submission.SettledStatus {
+		return nil
 	}
 	return context.Cause(ctx)
 }
@@ -87,11 +97,17 @@ func (s *submissions) find(ctx context.Context, id string, v auth.Verb) (submiss
 	if err := may(ctx, v, auth.Resource{}); err != nil {
 		return submission.Submission{}, err
 	}
+	if err := checkID(id, submission.ErrNotFound); err != nil {
+		return submission.Submission{}, err
+	}
 	got, err := s.deps.Service.Get(ctx, tenant(ctx), id)
+	if err == nil {
+		err = may(ctx, v, auth.Resource{Agent: got.Key.Agent, Missing: submission.ErrNotFound})
+	}
 	if err != nil {
 		return submission.Submission{}, err
 	}
-	return got, may(ctx, v, auth.Resource{Agent: got.Key.Agent, Missing: submission.ErrNotFound})
+	return got, nil
 }
 
 // GetSubmission implements SubmissionService.
@@ -109,12 +125,29 @@ func (s *submissions) ListSubmissions(ctx context.Context, req *pawlv1.ListSubmi
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, req.GetBefore(), pageSize(req.GetPageSize()))
+	limit, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, req.GetBefore(), limit)
 	if err != nil {
 		return nil, err
 	}
 	out := &pawlv1.ListSubmissionsResponse{}
+	weight := 0
 	for _, sub := range page {
+		if sub.ResultEntry > 0 { // stores keep the answer in its entry only
+			entries, err := s.deps.Sessions.Entries(ctx, one.ID, sub.ResultEntry-1, 1)
+			if err != nil {
+				return nil, err
+			}
+			if len(entries) == 1 {
+				sub.Text = entries[0].Message.Text()
+			}
+		}
+		if weight += len(sub.Text); weight > maxWeight && len(out.Submissions) > 0 {
+			break
+		}
 		out.Submissions = append(out.Submissions, encodeSubmission(sub))
 	}
 	return out, nil

@@ -12,8 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -56,13 +55,9 @@ func (s *Service) newOperator(ctx context.Context, path string) error {
 }
 
 func (s *Service) storeOperator(ctx context.Context, secret string) error {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("making a token's id: %w", err)
-	}
 	hash := sha256.Sum256([]byte(secret))
-	err = s.store.CreateToken(ctx, Token{
-		ID: id.String(), Tenant: session.DefaultTenant, Name: operatorName, Kind: Operator, Hash: hash[:],
+	err := s.store.CreateToken(ctx, Token{
+		ID: ident.New(), Tenant: session.DefaultTenant, Name: operatorName, Kind: Operator, Hash: hash[:],
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	})
 	if err != nil {

@@ -8,14 +8,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -29,9 +27,6 @@ const (
 
 // ErrTokenInvalid refuses to make a token.
 var ErrTokenInvalid = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "the token wanted is not valid")
-
-// executorID is the grammar of executor ids: they become labels, paths and log fields.
-var executorID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // Service makes and checks tokens.
 type Service struct {
@@ -54,19 +49,15 @@ func NewService(store Store) *Service {
 }
 
 // Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in; expiresIn 0 is
-// never. Fails with ErrTokenInvalid.
+// never. Fails with ErrTokenInvalid or ident's ErrInvalid.
 func (s *Service) Mint(ctx context.Context, t Token, expiresIn time.Duration) (secret string, made Token, err error) {
 	if err := check(&t, expiresIn); err != nil {
 		return "", Token{}, err
 	}
 	secret = newSecret(t.Kind)
 	hash := sha256.Sum256([]byte(secret))
-	id, err := uuid.NewV7()
-	if err != nil {
-		return "", Token{}, fmt.Errorf("making a token's id: %w", err)
-	}
 	// The store keeps microseconds; the answer should not claim more.
-	t.ID, t.Hash, t.CreatedAt = id.String(), hash[:], time.Now().UTC().Truncate(time.Microsecond)
+	t.ID, t.Hash, t.CreatedAt = ident.New(), hash[:], time.Now().UTC().Truncate(time.Microsecond)
 	if expiresIn > 0 {
 		t.ExpiresAt = t.CreatedAt.Add(expiresIn)
 	}
@@ -90,14 +81,19 @@ func check(t *Token, expiresIn time.Duration) error {
 	case Operator, Client:
 		t.Executor = ""
 	case Executor:
-		if !executorID.MatchString(t.Executor) {
-			return ErrTokenInvalid.With("an executor's id begins with a letter or digit and has at most 63 letters, digits and . _ -, got %q", t.Executor)
+		if err := ident.CheckExecutor(t.Executor); err != nil {
+			return err
 		}
 	default:
 		return ErrTokenInvalid.With("a token is for an operator, a client or an executor")
 	}
 	if t.Kind != Client {
 		t.Agents = nil
+	}
+	for _, a := range t.Agents {
+		if err := ident.CheckAgent(a); err != nil { // "" would be a limit that limits nothing
+			return err
+		}
 	}
 	return nil
 }
@@ -209,7 +205,7 @@ func (s *Service) List(ctx context.Context, tenant string) ([]Token, error) {
 
 // Revoke ends a token: here at once, at other replicas within seconds. Fails with ErrTokenNotFound.
 func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
-	if uuid.Validate(id) != nil {
+	if !ident.IsUUID(id) {
 		return ErrTokenNotFound
 	}
 	if err := s.store.RevokeToken(ctx, tenant, id); err != nil {

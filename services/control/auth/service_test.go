@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
 )
 
 func TestMintedTokenAuthenticates(t *testing.T) {
@@ -143,8 +145,9 @@ func TestMintRefuses(t *testing.T) {
 	for name, tok := range map[string]Token{
 		"no kind": {}, "peer": {Kind: Peer}, "executor without id": {Kind: Executor},
 		"executor with a path": {Kind: Executor, Executor: "../x"}, "long name": {Kind: Operator, Name: strings.Repeat("x", 256)},
+		"nameless agent": {Kind: Client, Agents: []string{""}},
 	} {
-		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) {
+		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ident.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// maxWeight is how many bytes of content go into one message before another is begun: gRPC's clients take 4 MiB by default.
+const maxWeight = 1 << 20
+
+// Failures of requests for pages.
+var (
+	errPageSize  = errs.New(errs.InvalidArgument, "PAGE_SIZE", "a page size is 1 to 1000, or 0 for 100")
+	errPageToken = errs.New(errs.InvalidArgument, "PAGE_TOKEN", "the page token is not one that a page came with")
+)
+
+// pageSize is a page's size as asked for.
+func pageSize(n int32) (int, error) {
+	switch {
+	case n == 0:
+		return 100, nil
+	case n < 0 || n > 1000:
+		return 0, errPageSize
+	}
+	return int(n), nil
+}
+
+// checkID answers for ids that no row can have.
+func checkID(id string, missing error) error {
+	if !ident.IsUUID(id) {
+		return missing
+	}
+	return nil
+}
+
+// cut is how many of the items fit into one message: at least one.
+func cut[T any](items []T, weigh func(*T) int) int {
+	total := 0
+	for i := range items {
+		if total += weigh(&items[i]); total > maxWeight && i > 0 {
+			return i
+		}
+	}
+	return len(items)
+}
+
+func weighMessage(m *model.Message) int {
+	n := 0
+	for _, b := range m.Content {
+		n += len(b.Text) + len(b.Args) + len(b.Details)
+		if b.Image != nil {
+			n += len(b.Image.Data)
+		}
+	}
+	return n
+}
+
+func weighEntry(e *session.Entry) int { return weighMessage(&e.Message) }
+
+func weighEvent(e *event.Event) int {
+	n := len(e.Text)
+	if e.Entry != nil {
+		n += weighEntry(e.Entry)
+	}
+	if e.Output != nil {
+		n += len(e.Output.Data)
+	}
+	if e.Settlement != nil {
+		n += len(e.Settlement.Text)
+	}
+	return n
+}
