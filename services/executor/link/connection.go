@@ -90,7 +90,10 @@ func (c *connection) run(ctx, sctx context.Context) error {
 	c.heard.Store(time.Now().UnixNano())
 	g, gctx := errgroup.WithContext(sctx)
 	// The first that fails ends the stream, which wakes the others.
-	defer context.AfterFunc(gctx, func() { c.cancel(context.Cause(gctx)) })()
+	defer context.AfterFunc(gctx, func() {
+		c.cancel(context.Cause(gctx))
+		c.work.Close()
+	})()
 	g.Go(func() error { return c.send(ctx) })
 	g.Go(func() error {
 		defer close(c.over)

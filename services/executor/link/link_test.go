@@ -1,0 +1,447 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/work"
+	"github.com/pawl-dev/pawl/services/executor/work/worktest"
+)
+
+const ttl = 8 * time.Second
+
+// control is a control plane that does what a test says.
+type control struct {
+	pawlv1.UnimplementedExecutorServiceServer
+	conns  chan *serverConn
+	refuse func(*pawlv1.Hello) error
+	deaf   atomic.Bool // new connections are not read
+}
+
+type serverConn struct {
+	hello  *pawlv1.Hello
+	stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
+	end    chan error // what Connect returns
+	frames chan *pawlv1.ConnectRequest
+}
+
+func (c *control) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) error {
+	m, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if c.refuse != nil {
+		if err := c.refuse(m.GetHello()); err != nil {
+			return err
+		}
+	}
+	s := &serverConn{hello: m.GetHello(), stream: stream, end: make(chan error, 1), frames: make(chan *pawlv1.ConnectRequest, 1000)}
+	received := make(chan error, 1)
+	deaf := c.deaf.Load()
+	c.conns <- s
+	go func() {
+		if deaf {
+			<-stream.Context().Done()
+		}
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				close(s.frames)
+				received <- err
+				return
+			}
+			s.frames <- m
+		}
+	}()
+	select {
+	case err := <-s.end:
+		return err
+	case err := <-received:
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+}
+
+func (s *serverConn) welcome(t *testing.T) {
+	t.Helper()
+	s.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{Ttl: durationpb.New(ttl), Window: 1000, ReplicaId: "r"}}})
+}
+
+func (s *serverConn) send(t *testing.T, m *pawlv1.ConnectResponse) {
+	t.Helper()
+	if err := s.stream.Send(m); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *serverConn) ping(t *testing.T, n uint64) {
+	t.Helper()
+	s.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: n}}})
+}
+
+func (s *serverConn) execute(t *testing.T, id, line string) {
+	t.Helper()
+	s.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Execute{Execute: &pawlv1.Execute{
+		CallId: id, SessionId: "s", Epoch: 1, Dispatch: 1, ArgsSha256: []byte(line), Safety: pawlv1.Safety_SAFETY_AT_MOST_ONCE,
+		Verb: &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: line}},
+	}}})
+}
+
+// rig is an executor that is linked to a control over a connection in memory.
+type rig struct {
+	t       *testing.T
+	control *control
+	box     *worktest.Box
+	work    *work.Service
+	cancel  context.CancelFunc
+	done    chan error
+	log     logBuffer
+
+	mu     sync.Mutex
+	server *grpc.Server
+	listen *bufconn.Listener
+	dials  []time.Time
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
+}
+
+func linked(t *testing.T, f func(r *rig)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j, err := journal.Open(dir, journal.Config{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		r := &rig{t: t, box: worktest.New(), control: &control{conns: make(chan *serverConn, 10)}, done: make(chan error, 1)}
+		defer r.box.Close()
+		r.work = work.New(work.Config{Sandbox: r.box, Journal: j})
+		defer r.work.Close()
+		r.up()
+		defer r.down()
+		ctx, cancel := context.WithCancel(context.Background())
+		r.cancel = cancel
+		go func() {
+			r.done <- Run(ctx, Config{
+				Dial: r.dial, Work: r.work, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
+				Hello: func() *pawlv1.Hello { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"} },
+			})
+		}()
+		f(r)
+		cancel()
+		synctest.Wait()
+		<-r.done
+	})
+}
+
+func (r *rig) up() {
+	l := bufconn.Listen(1 << 20)
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(rpc.MaxMessage))
+	pawlv1.RegisterExecutorServiceServer(s, r.control)
+	r.mu.Lock()
+	r.server, r.listen = s, l
+	r.mu.Unlock()
+	go s.Serve(l) //nolint:errcheck // ends with Stop
+}
+
+func (r *rig) down() {
+	r.mu.Lock()
+	s := r.server
+	r.server, r.listen = nil, nil
+	r.mu.Unlock()
+	if s != nil {
+		s.Stop()
+	}
+}
+
+func (r *rig) dial(context.Context) (*grpc.ClientConn, error) {
+	r.mu.Lock()
+	r.dials = append(r.dials, time.Now())
+	r.mu.Unlock()
+	return grpc.NewClient("passthrough:///control", append(rpc.DialOptions(), rpc.Security(nil),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			r.mu.Lock()
+			l := r.listen
+			r.mu.Unlock()
+			if l == nil {
+				return nil, errors.New("connection refused")
+			}
+			return l.DialContext(ctx)
+		}))...)
+}
+
+// next is the next connection, welcomed.
+func (r *rig) next() *serverConn {
+	r.t.Helper()
+	select {
+	case c := <-r.control.conns:
+		c.welcome(r.t)
+		return c
+	case <-time.After(time.Minute):
+		r.t.Fatal("no connection came; the log: ", r.log.b.String())
+		return nil
+	}
+}
+
+func (r *rig) attempts() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.dials)
+}
+
+// result waits for the result of a call and acknowledges nothing.
+func (s *serverConn) result(t *testing.T, id string) *pawlv1.Result {
+	t.Helper()
+	for {
+		select {
+		case m, ok := <-s.frames:
+			if !ok {
+				t.Fatal("the connection ended")
+			}
+			if r := m.GetResult(); r.GetCallId() == id {
+				return r
+			}
+		case <-time.After(time.Hour):
+			t.Fatalf("no result of %s came", id)
+		}
+	}
+}
+
+func TestHelloAndCall(t *testing.T) {
+	linked(t, func(r *rig) {
+		c := r.next()
+		if c.hello.GetProtocol() != Protocol || c.hello.GetExecutorId() != "e" || c.hello.GetDraining() {
+			t.Errorf("hello: %v", c.hello)
+		}
+		c.execute(t, "a", "echo hi;exit 3")
+		if x := c.result(t, "a").GetExec(); x.GetExitCode() != 3 || string(x.GetStdout().GetHead()) != "hi\n" {
+			t.Errorf("%v", x)
+		}
+	})
+}
+
+// Pings keep a connection; silence ends it, and the next one lists what is in flight and repeats the result.
+func TestSilenceAndReconnect(t *testing.T) {
+	linked(t, func(r *rig) {
+		c := r.next()
+		c.execute(t, "a", "echo 1;sleep 1m;exit 5")
+		for i := range 10 {
+			time.Sleep(ttl * 3 / 4)
+			c.ping(t, uint64(i))
+		}
+		synctest.Wait()
+		if r.attempts() != 1 {
+			t.Fatal("a connection with pings was given up")
+		}
+		time.Sleep(2 * ttl)
+		d := r.next()
+		if in := d.hello.GetInflight(); len(in) != 1 || in[0].GetCallId() != "a" {
+			t.Errorf("in flight: %v", in)
+		}
+		if x := d.result(t, "a").GetExec(); x.GetExitCode() != 5 {
+			t.Errorf("%v", x)
+		}
+		if n := r.box.Runs("a"); n != 1 {
+			t.Errorf("ran %d times", n)
+		}
+	})
+}
+
+// A control plane that does not read is silent, too, even if it keeps pinging.
+func TestStuckSend(t *testing.T) {
+	linked(t, func(r *rig) {
+		r.next().end <- status.Error(codes.Unavailable, "again")
+		r.control.deaf.Store(true)
+		c := r.next()
+		r.control.deaf.Store(false)
+		for i := range 300 {
+			c.execute(t, fmt.Sprint("call-", i), "bytes 1000")
+			if i%50 == 0 {
+				synctest.Wait() // for slots
+			}
+		}
+		began := time.Now()
+		for c.stream.Context().Err() == nil && time.Since(began) < time.Minute {
+			c.ping(t, 1)
+			time.Sleep(ttl / 4)
+		}
+		if took := time.Since(began); took < ttl || took > 2*ttl {
+			t.Errorf("given up after %v", took)
+		}
+		r.next()
+	})
+}
+
+// The waits between attempts grow to a limit, and begin anew after a stable connection.
+func TestBackoff(t *testing.T) {
+	linked(t, func(r *rig) {
+		r.down()
+		time.Sleep(10 * time.Minute)
+		r.mu.Lock()
+		first, last, n := r.dials[0], r.dials[len(r.dials)-1], len(r.dials)
+		r.mu.Unlock()
+		if n < 40 || n > 200 {
+			t.Errorf("%d attempts in %v", n, last.Sub(first))
+		}
+		if lines := r.log.count("control cannot be reached"); lines != 1 {
+			t.Errorf("%d lines for one change", lines)
+		}
+		r.up()
+		c := r.next()
+		for i := range 20 {
+			time.Sleep(ttl / 2)
+			c.ping(t, uint64(i))
+		}
+		cut := time.Now()
+		c.end <- status.Error(codes.Unavailable, "bye")
+		r.next()
+		if d := time.Since(cut); d > 3*firstWait {
+			t.Errorf("the first attempt after a stable connection came after %v", d)
+		}
+	})
+}
+
+// Output goes on where the watcher is, after a reconnect in its middle.
+func TestReconnectInOutput(t *testing.T) {
+	linked(t, func(r *rig) {
+		var got []byte
+		c := r.next()
+		c.execute(t, "a", "bytes 3500;sleep 1m")
+		for i := 0; len(got) < 3500; i++ {
+			select {
+			case m, ok := <-c.frames:
+				if !ok {
+					t.Fatal("the connection ended")
+				}
+				o := m.GetOutput()
+				if o == nil {
+					continue
+				}
+				if o.GetOffset() != int64(len(got)) {
+					t.Fatalf("offset %d, want %d", o.GetOffset(), len(got))
+				}
+				got = append(got, o.GetData()...)
+			case <-time.After(30 * time.Second):
+				t.Fatal("no output came")
+			}
+			c.end <- status.Error(codes.Unavailable, "cut")
+			c = r.next()
+			c.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Attach{Attach: &pawlv1.Attach{
+				CallId: "a", SessionId: "s", Epoch: 1, Dispatch: 1, StdoutFrom: int64(len(got)),
+			}}})
+		}
+		if string(got) != string(worktest.Pattern(3500)) {
+			t.Error("other bytes than the command's")
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		code  codes.Code
+		final error
+	}{
+		{codes.Unauthenticated, ErrToken},
+		{codes.PermissionDenied, ErrIdentity},
+		{codes.FailedPrecondition, ErrVersion},
+		{codes.InvalidArgument, ErrVersion},
+		{codes.Unimplemented, ErrNotPawl},
+		{codes.Unavailable, nil},
+		{codes.Internal, nil},
+		{codes.Aborted, nil},
+		{codes.ResourceExhausted, nil},
+	} {
+		t.Run(c.code.String(), func(t *testing.T) {
+			linked(t, func(r *rig) {
+				r.control.refuse = func(*pawlv1.Hello) error { return status.Error(c.code, "speak 2") }
+				time.Sleep(time.Minute)
+				select {
+				case err := <-r.done:
+					r.done <- err
+					if c.final == nil || !errors.Is(err, c.final) || !strings.Contains(err.Error(), "speak 2") {
+						t.Errorf("Run ended with %v", err)
+					}
+				default:
+					if c.final != nil {
+						t.Error("goes on trying")
+					}
+				}
+			})
+		})
+	}
+}
+
+// A frame that is not Welcome, and none at all, are no connection.
+func TestNoWelcome(t *testing.T) {
+	linked(t, func(r *rig) {
+		c := <-r.control.conns
+		c.ping(t, 1)
+		d := <-r.control.conns // never answers
+		began := time.Now()
+		r.next()
+		if wait := time.Since(began); wait < greet || wait > 2*greet {
+			t.Errorf("waited %v for a Welcome", wait)
+		}
+		_ = d
+	})
+}
+
+// At the end what is ready is sent, and control sees an orderly end.
+func TestPart(t *testing.T) {
+	linked(t, func(r *rig) {
+		c := r.next()
+		c.execute(t, "a", "exit 0")
+		c.result(t, "a")
+		r.work.Drain()
+		r.work.Flush(context.Background())
+		r.cancel()
+		var last *pawlv1.ConnectRequest
+		for m := range c.frames {
+			last = m
+		}
+		if last.GetDraining() == nil {
+			t.Errorf("the last frame was %v", last)
+		}
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+		r.done <- nil
+	})
+}
