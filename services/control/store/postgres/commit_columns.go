@@ -100,8 +100,8 @@ func (t *laneColumns) add(ord int32, c *commit) {
 	t.phases, t.turns = append(t.phases, int32(progress.Phase)), append(t.turns, int32(progress.Turn))
 	t.inputEntries, t.usages = append(t.inputEntries, progress.InputEntry), append(t.usages, c.usage)
 	t.settles, t.continues = append(t.settles, c.Settle != nil), append(t.continues, settle.Continue)
-	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, settle.Reason)
-	t.messages, t.models = append(t.messages, settle.Message), append(t.models, settle.Model)
+	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, printable(settle.Reason))
+	t.messages, t.models = append(t.messages, printable(settle.Message)), append(t.models, printable(settle.Model))
 	t.resultEntries, t.digests = append(t.resultEntries, settle.ResultEntry), append(t.digests, c.digest)
 	if len(c.Entries) > 0 {
 		t.first.add(c.Entries[0], c.bodies[0])
@@ -121,8 +121,8 @@ func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
 	}
 	t.ords, t.ids, t.seqs = append(t.ords, ord), append(t.ids, c.ID), append(t.seqs, seq)
 	t.turns, t.indexes = append(t.turns, int32(c.Turn)), append(t.indexes, int32(c.Index))
-	t.entrySeqs, t.providerIDs = append(t.entrySeqs, c.EntrySeq), append(t.providerIDs, c.ProviderID)
-	t.tools, t.safeties, t.hashes = append(t.tools, c.Tool), append(t.safeties, int16(c.Safety)), append(t.hashes, c.ArgsHash)
+	t.entrySeqs, t.providerIDs = append(t.entrySeqs, c.EntrySeq), append(t.providerIDs, printable(c.ProviderID))
+	t.tools, t.safeties, t.hashes = append(t.tools, printable(c.Tool)), append(t.safeties, int16(c.Safety)), append(t.hashes, c.ArgsHash)
 	t.executors, t.dispatches = append(t.executors, c.Executor), append(t.dispatches, int32(c.Dispatch))
 	t.states, t.replies = append(t.states, int16(c.State)), append(t.replies, c.Reply)
 	t.createdAt, t.dispatchedAt = append(t.createdAt, moment(c.CreatedAt)), append(t.dispatchedAt, moment(c.DispatchedAt))

@@ -9,6 +9,21 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
+// TestAnyMessageCanSettle, also one that no text column takes.
+func TestAnyMessageCanSettle(t *testing.T) {
+	s := open(t, migrated.URL(t), postgres.Options{})
+	l := start(t, s, "a", live(t, s))
+	c := settling(l)
+	c.Settle.Outcome, c.Settle.Message = submission.Failed, "bad \x00 byte \xff"
+	if _, err := s.Commit(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.GetSubmission(t.Context(), l.Submission.Key.Tenant, l.Submission.ID)
+	if err != nil || got.Message != "bad \uFFFD byte \uFFFD" {
+		t.Errorf("message %q, %v", got.Message, err)
+	}
+}
+
 // TestBatchAnswersEachOperation commits one batch of which some are stale, some repeated and some new.
 func TestBatchAnswersEachOperation(t *testing.T) {
 	s := open(t, migrated.URL(t), postgres.Options{})

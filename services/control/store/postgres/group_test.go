@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -14,7 +15,9 @@ func once(ctx context.Context, f func(context.Context, bool) error) error { retu
 func TestGroupKeepsTheOrderOfASession(t *testing.T) {
 	var mu sync.Mutex
 	last, flying, flushes := map[string]int{}, map[string]bool{}, 0
+	all := make(chan struct{})
 	g := newGroup(func(_ context.Context, ops []*op[int, int]) error {
+		<-all
 		mu.Lock()
 		flushes++
 		for _, o := range ops {
@@ -45,6 +48,12 @@ func TestGroupKeepsTheOrderOfASession(t *testing.T) {
 			}
 		})
 	}
+	for queued := 0; queued < 40; runtime.Gosched() {
+		g.mu.Lock()
+		queued = len(g.queue) + len(g.busy)
+		g.mu.Unlock()
+	}
+	close(all)
 	callers.Wait()
 	g.close()
 	running.Wait()

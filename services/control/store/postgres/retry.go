@@ -28,13 +28,13 @@ var transientCodes = map[string]bool{
 	"57P02": true, // crash of another backend
 	"57P03": true, // starting up or shutting down
 	"26000": true, // the prepared statement is gone; pgx prepares it anew
-	"0A000": true, // the cached plan's result has changed with a migration; pgx prepares it anew
 }
 
 // transient reports whether err is a matter of the connection or of concurrency, not of what was asked.
 func transient(err error) bool {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
-		return transientCodes[pg.Code] || strings.HasPrefix(pg.Code, "08")
+		// A cached plan fails once when a migration has changed its result; pgx prepares it anew.
+		return transientCodes[pg.Code] || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Message, "cached plan must not change")
 	}
 	if errors.Is(err, context.Canceled) {
 		return false

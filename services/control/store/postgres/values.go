@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -18,6 +20,15 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// printable is s as a text column can hold it. What models and providers say may hold anything, and must not keep a commit from
+// being written.
+func printable(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // moment is t for a column that has NULL instead of the zero time.
