@@ -134,7 +134,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.Store)
 	p.serveGRPC()
-	p.serveHTTP()
+	p.serveHTTP(ctx)
 	return nil
 }
 
@@ -277,10 +277,11 @@ func (p *plane) serveGRPC() {
 	}
 }
 
-func (p *plane) serveHTTP() {
+// serveHTTP makes the HTTP server. Requests that are open when stopping ends are answered then.
+func (p *plane) serveHTTP(stopping context.Context) {
 	p.http = &http.Server{
 		Handler: gateway.New(gateway.Deps{
-			Agents: p.Agents, Service: p.submissions, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins, Log: p.Log,
+			Agents: p.Agents, Service: p.submissions, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins, Stopping: stopping, Log: p.Log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 	}

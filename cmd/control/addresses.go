@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control"
+)
+
+// addresses is where a control plane can be reached, kept in its data directory while it runs.
+type addresses struct {
+	HTTP string `json:"http"`           // URL
+	GRPC string `json:"grpc"`           // host:port
+	Cert string `json:"cert,omitempty"` // path of the certificate that it shows; "" is no TLS
+	PID  int    `json:"pid"`
+}
+
+func addressFile(data string) string { return filepath.Join(data, "control.json") }
+
+func (o *options) addresses(cfg control.Config) addresses {
+	a := addresses{HTTP: "http://" + cfg.HTTP.Addr().String(), GRPC: cfg.GRPC.Addr().String(), PID: os.Getpid()}
+	if o.cert != "" {
+		a.HTTP = "https://" + cfg.HTTP.Addr().String()
+		a.Cert = o.cert
+		if abs, err := filepath.Abs(o.cert); err == nil {
+			a.Cert = abs
+		}
+	}
+	return a
+}
+
+// write replaces the file at once, so that a reader sees a whole one.
+func (a addresses) write(data string) error {
+	body, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(data, ".control-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
+	_, err = f.Write(append(body, '\n'))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), addressFile(data))
+}
+
+// remove takes the file away. The data directory's lock is still held: it can be nobody else's.
+func (a addresses) remove(data string) {
+	if err := os.Remove(addressFile(data)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		slog.Warn("removing the addresses failed", "error", err)
+	}
+}
+
+// readAddresses finds the control plane of a data directory; ok is false when none says that it runs.
+func readAddresses(data string) (a addresses, ok bool, err error) {
+	body, err := os.ReadFile(addressFile(data))
+	if errors.Is(err, fs.ErrNotExist) {
+		return addresses{}, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &a)
+	}
+	if err != nil {
+		return addresses{}, false, fmt.Errorf("reading the addresses of the control plane: %w", err)
+	}
+	return a, true, nil
+}
+
+// announce tells how to use what runs.
+func (o *options) announce(w io.Writer, a addresses) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", version, a.HTTP, a.GRPC, o.databaseState(), o.tokenFile())
+	if o.executor == "builtin" {
+		fmt.Fprintf(&b, "  calls   run on this host in %s\n", o.root)
+	} else {
+		fmt.Fprintf(&b, "  calls   wait for an executor: control token create --executor NAME\n")
+	}
+	if o.auth == "none" {
+		b.WriteString("\n  --auth none: every user and every program of this host can prompt agents, run commands as you, and make tokens.\n")
+	}
+	fmt.Fprintf(&b, "\nTry it:\n  %s\n\n", o.curl(a))
+	_, _ = io.WriteString(w, b.String())
+}
+
+// databaseState is where the state is, without what a URL may keep secret.
+func (o *options) databaseState() string {
+	if o.shared() {
+		return "Postgres, and " + o.data
+	}
+	return o.databaseName()
+}
+
+// curl is a line that works when pasted.
+func (o *options) curl(a addresses) string {
+	line := "curl -s"
+	if a.Cert != "" {
+		line += " --cacert " + quote(a.Cert)
+	}
+	line += " " + a.HTTP + "/agents/shell/me"
+	if o.auth != "none" {
+		line += fmt.Sprintf(` -H "Authorization: Bearer $(cat %s)"`, quote(o.tokenFile()))
+	}
+	message := "say: hello"
+	if o.executor == "builtin" {
+		message = "echo hello from $(uname -s)"
+	}
+	return line + " \\\n    -H 'Content-Type: application/json' -d '{\"message\":\"" + message + "\"}'"
+}
+
+// quote makes a path one word of a shell's.
+func quote(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/-+=:@%", r)
+	}) || path == "" {
+		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	}
+	return path
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pawl-dev/pawl/internal/rpc"
+)
+
+// options are the flags.
+type options struct {
+	data, database                     string // of subcommands too
+	http, grpc, agents, root, executor string
+	advertise, cert, key, ca           string
+	auth, logFormat, logLevel          string
+	hosts, origins                     []string
+}
+
+func (o *options) flags(c *cobra.Command) {
+	p, f := c.PersistentFlags(), c.Flags()
+	p.StringVar(&o.data, "data", ".pawl", "data directory")
+	p.StringVar(&o.database, "database", "", "where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
+	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
+	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
+	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent")
+	f.StringVar(&o.root, "root", ".", "working directory of the built-in executor's calls")
+	f.StringVar(&o.executor, "executor", "builtin", "where calls run: builtin, which is this host, or none, which leaves them to other executors")
+	f.StringVar(&o.advertise, "advertise", "", "address at which other replicas reach the gRPC listener")
+	f.StringVar(&o.cert, "tls-cert", "", "certificate, a PEM file; both listeners then speak TLS")
+	f.StringVar(&o.key, "tls-key", "", "key of the certificate, a PEM file")
+	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust in other replicas, a PEM file (default: the system's)")
+	f.StringVar(&o.auth, "auth", "token", "how callers prove who they are: token, or none, which makes everybody on this host an operator")
+	f.StringSliceVar(&o.hosts, "host", nil, "host name, beside loopback ones, that HTTP requests may be addressed to")
+	f.StringSliceVar(&o.origins, "origin", nil, "origin, beside the server's own, whose pages may call")
+	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	for _, set := range []*pflag.FlagSet{p, f} {
+		set.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + variable(f.Name) + "]" })
+	}
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "PAWL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment sets flags that were not given from their variables. A subcommand's own flags have none: they say what to do once.
+func fromEnvironment(c *cobra.Command) (err error) {
+	f := c.Flags()
+	if c.HasParent() {
+		f = c.InheritedFlags()
+	}
+	if port := os.Getenv("PORT"); port != "" && !c.HasParent() && !f.Changed("http") && os.Getenv(variable("http")) == "" {
+		err = f.Set("http", net.JoinHostPort("127.0.0.1", port))
+	}
+	f.VisitAll(func(one *pflag.Flag) {
+		if v, ok := os.LookupEnv(variable(one.Name)); ok && !one.Changed && err == nil {
+			if e := f.Set(one.Name, v); e != nil {
+				err = fmt.Errorf("%s: %w", variable(one.Name), e)
+			}
+		}
+	})
+	return err
+}
+
+// databaseName is the database, by default a file in the data directory.
+func (o *options) databaseName() string {
+	return cmp.Or(o.database, "sqlite:"+filepath.Join(o.data, "pawl.db"))
+}
+
+// shared reports whether several replicas may use the database.
+func (o *options) shared() bool { return strings.HasPrefix(o.databaseName(), "postgres") }
+
+func (o *options) tokenFile() string { return filepath.Join(o.data, "token") }
+
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
+}
+
+// check refuses what is not allowed, and says what would be.
+func (o *options) check() error {
+	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"), oneOf("log-format", o.logFormat, "text", "json"))
+	if err != nil {
+		return err
+	}
+	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
+		if _, _, err := net.SplitHostPort(l.addr); err != nil {
+			return fmt.Errorf("%s is HOST:PORT, not %q", l.flag, l.addr)
+		}
+		if rpc.Loopback(l.addr) {
+			continue
+		}
+		if o.auth == "none" {
+			return fmt.Errorf("--auth none is for loopback listeners, and %s %s can be reached from other hosts: use --auth token", l.flag, l.addr)
+		}
+		if o.cert == "" {
+			return fmt.Errorf("%s %s can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
+		}
+	}
+	if info, err := os.Stat(o.root); o.executor == "builtin" && (err != nil || !info.IsDir()) {
+		return fmt.Errorf("--root %s is not a directory", o.root)
+	}
+	return nil
+}
+
+func (o *options) logger(w io.Writer) (*slog.Logger, error) {
+	h := &slog.HandlerOptions{}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", o.logLevel)
+	}
+	h.Level = level
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, h)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, h)), nil
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/pawl-dev/pawl/services/executor/keeper"
+)
+
+func TestMain(m *testing.M) {
+	if keeper.Invoked() {
+		os.Exit(keeper.Main())
+	}
+	os.Exit(m.Run())
+}
+
+// invoke runs the program to its end.
+func invoke(t *testing.T, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := command()
+	c.SetArgs(args)
+	c.SetOut(&out)
+	c.SetErr(&errs)
+	err = run(t.Context(), c)
+	return out.String(), errs.String(), err
+}
+
+// server is a control plane that runs.
+type server struct {
+	data, said string
+	here       addresses
+	stop       func() error
+}
+
+// start runs a control plane until it is stopped or the test ends.
+func start(t *testing.T, data string, args ...string) *server {
+	t.Helper()
+	c := command()
+	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir(), "--agents", filepath.Join(data, "agents")}, args...))
+	said := make(announcement, 1)
+	c.SetOut(said)
+	c.SetErr(io.Discard)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, c) }()
+	s := &server{data: data, stop: func() error { cancel(); err := <-done; done <- nil; return err }}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("control ended with %v", err)
+		}
+	})
+	select {
+	case s.said = <-said:
+	case err := <-done:
+		done <- nil
+		t.Fatalf("control did not start: %v", err)
+	}
+	var ok bool
+	var err error
+	if s.here, ok, err = readAddresses(data); !ok || err != nil {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	return s
+}
+
+// announcement takes what a control plane says once it is ready.
+type announcement chan string
+
+// Write implements io.Writer.
+func (a announcement) Write(b []byte) (int, error) {
+	a <- string(b)
+	return len(b), nil
+}
+
+func TestHelpNamesEveryFlagAndVariable(t *testing.T) {
+	out, _, err := invoke(t, "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := command()
+	for _, set := range []*pflag.FlagSet{c.Flags(), c.PersistentFlags()} {
+		set.VisitAll(func(f *pflag.Flag) {
+			if !strings.Contains(out, "--"+f.Name) || !strings.Contains(out, "["+variable(f.Name)+"]") {
+				t.Errorf("--%s or its variable is not in the help", f.Name)
+			}
+		})
+	}
+}
+
+func TestVariables(t *testing.T) {
+	for name, test := range map[string]struct {
+		env  map[string]string
+		args []string
+		http string
+		data string
+	}{
+		"defaults":              {nil, nil, "127.0.0.1:3000", ".pawl"},
+		"variable":              {map[string]string{"PAWL_HTTP": "127.0.0.1:1", "PAWL_DATA": "d"}, nil, "127.0.0.1:1", "d"},
+		"flag over variable":    {map[string]string{"PAWL_HTTP": "127.0.0.1:1"}, []string{"--http", "127.0.0.1:2"}, "127.0.0.1:2", ".pawl"},
+		"port":                  {map[string]string{"PORT": "7"}, nil, "127.0.0.1:7", ".pawl"},
+		"variable over port":    {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, nil, "127.0.0.1:1", ".pawl"},
+		"flag over everything":  {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, []string{"--http", "127.0.0.1:2"}, "127.0.0.1:2", ".pawl"},
+		"several in a variable": {map[string]string{"PAWL_HOST": "a,b"}, nil, "127.0.0.1:3000", ".pawl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for k, v := range test.env {
+				t.Setenv(k, v)
+			}
+			c := command()
+			if err := c.ParseFlags(test.args); err != nil {
+				t.Fatal(err)
+			}
+			if err := fromEnvironment(c); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Flag("http").Value.String(); got != test.http {
+				t.Errorf("http %s", got)
+			}
+			if got := c.Flag("data").Value.String(); got != test.data {
+				t.Errorf("data %s", got)
+			}
+		})
+	}
+	// What a subcommand does is not for the environment to say: PAWL_EXECUTOR is the server's.
+	t.Setenv("PAWL_EXECUTOR", "none")
+	if _, stderr, err := invoke(t, "--data", t.TempDir(), "token", "create"); err == nil || !strings.Contains(stderr, "required") {
+		t.Errorf("%s", stderr)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // of a test
+	dir := t.TempDir()
+	file, bad, data := filepath.Join(dir, "file"), filepath.Join(dir, "bad"), filepath.Join(dir, "data")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(bad, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bad, "a.md"), []byte("---\nmodel: offline/shell\nfoo: 1\nbar: 2\n---\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		`is taken: stop what listens there, or choose another address with --http`: {"--http", taken.Addr().String()},
+		`choose another address with --grpc`:                                       {"--grpc", taken.Addr().String()},
+		`a.md:3: foo: unknown key`:                                                 {"--agents", bad},
+		`--data: making the data directory`:                                        {"--data", filepath.Join(file, "x")},
+		`--database: the database cannot be reached`:                               {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
+		`"foo" is no database`:                                                     {"--database", "foo"},
+		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
+		`--grpc :1 can be reached from other hosts, and tokens`:           {"--grpc", ":1"},
+		`--http [::]:1 can be reached from other hosts: use --auth token`: {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
+		`--http is HOST:PORT`:                    {"--http", "3000"},
+		`--auth is token or none, not "x"`:       {"--auth", "x"},
+		`--executor is builtin or none`:          {"--executor", "x"},
+		`--log-level is debug, info`:             {"--log-level", "x"},
+		`--log-format is text or json`:           {"--log-format", "x"},
+		`is not a directory`:                     {"--root", file},
+		`TLS needs both a certificate and a key`: {"--tls-cert", file},
+		`reading the TLS certificate`:            {"--tls-cert", file, "--tls-key", file},
+		`unknown flag: --foo`:                    {"--foo"},
+		`unknown command "foo"`:                  {"foo"},
+		`control plane runs on`:                  {"prompt", "shell", "hi"},
+		`[executor client operator] is required`: {"token", "create"},
+		`none of the others can be`:              {"token", "create", "--operator", "--client"},
+		`--agent limits a client's token`:        {"token", "create", "--operator", "--agent", "a"},
+		`an executor's id begins with`:           {"token", "create", "--executor", "a b"},
+		`cannot expire in the past`:              {"token", "create", "--operator", "--expires", "-1h"},
+		`no such token`:                          {"token", "revoke", "x"},
+		`a database in memory keeps no tokens`:   {"token", "list", "--database", "memory"},
+		`accepts 1 arg(s)`:                       {"token", "revoke"},
+	} {
+		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--agents", dir + "/none"}, args...)
+		if args[8] == "token" || args[8] == "prompt" {
+			args = append(args[8:], "--data", data)
+		}
+		stdout, stderr, err := invoke(t, args...)
+		if err == nil || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "control: ") {
+			t.Errorf("%v: %v, %q, %q, want %q", args, err, stdout, stderr, want)
+		}
+		if strings.Contains(stderr, "hunter2") {
+			t.Errorf("%s tells a password", stderr)
+		}
+	}
+}
+
+func TestQuickstart(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "it's here")
+	s := start(t, data)
+	for _, want := range []string{s.here.HTTP, s.here.GRPC, filepath.Join(data, "token")} {
+		if !strings.Contains(s.said, want) {
+			t.Errorf("%s is not in %s", want, s.said)
+		}
+	}
+	if _, err := exec.LookPath("curl"); err == nil {
+		_, line, _ := strings.Cut(s.said, "Try it:\n")
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), `"text":"hello from `) {
+			t.Errorf("%s gave %v, %s", line, err, out)
+		}
+	}
+	out, trace, err := invoke(t, "prompt", "--data", data, "shell", "seq 3 && pwd >&2")
+	if err != nil || !strings.Contains(out, "1\n2\n3\n") || !strings.Contains(trace, "[bash: builtin]") {
+		t.Errorf("%v, %q, %q", err, out, trace)
+	}
+	if out, stderr, err := invoke(t, "prompt", "--data", data, "shell", "fail: no way"); err == nil || !strings.Contains(stderr, "no way") {
+		t.Errorf("%v, %q, %q", err, out, stderr)
+	}
+	if _, stderr, err := invoke(t, "--data", data, "--agents", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"); err == nil || !strings.Contains(stderr, "another control plane uses the data directory") {
+		t.Errorf("a second one: %v, %s", err, stderr)
+	}
+	checkTokens(t, data)
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if _, ok, err := readAddresses(data); ok || err != nil {
+		t.Errorf("the addresses are left: %v, %v", ok, err)
+	}
+	checkTokens(t, data) // now in the database
+}
+
+// checkTokens makes, lists and revokes a token.
+func checkTokens(t *testing.T, data string) {
+	t.Helper()
+	secret, told, err := invoke(t, "token", "create", "--data", data, "--client", "--agent", "shell", "--agent", "b", "--name", "ci", "--expires", "720h")
+	if err != nil || !regexp.MustCompile(`^pawl_client_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) {
+		t.Fatalf("%v, %q, %q", err, secret, told)
+	}
+	if strings.Contains(told, strings.TrimSpace(secret)) {
+		t.Error("the secret is told twice")
+	}
+	id := strings.Fields(told)[1]
+	list, _, err := invoke(t, "token", "list", "--data", data)
+	if err != nil || !regexp.MustCompile(id+` +client of shell, b +ci .*expires`).MatchString(list) || strings.Contains(list, strings.TrimSpace(secret)) {
+		t.Errorf("%v, %s", err, list)
+	}
+	if _, _, err := invoke(t, "token", "revoke", "--data", data, id); err != nil {
+		t.Error(err)
+	}
+	if list, _, err = invoke(t, "token", "list", "--data", data); err != nil || !regexp.MustCompile(id+`.*revoked`).MatchString(list) {
+		t.Errorf("%v, %s", err, list)
+	}
+}
+
+// What a killed control plane left behind leads nobody astray.
+func TestStaleAddresses(t *testing.T) {
+	data := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (addresses{GRPC: addr}).write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "token"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkTokens(t, data)
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t, dir)
+	s := start(t, filepath.Join(dir, "data"), "--http", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key, "--host", "pawl.example", "--executor", "none")
+	if !strings.HasPrefix(s.here.HTTP, "https://") || !strings.Contains(s.said, "--cacert") {
+		t.Errorf("%s", s.said)
+	}
+	checkTokens(t, s.data)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.here.HTTP, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	pemBytes, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots.AppendCertsFromPEM(pemBytes)
+	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", "127.0.0.1:"+port)
+		},
+	}}
+	res, err := client.Get(fmt.Sprintf("https://pawl.example:%s/healthz", port)) //nolint:noctx // of a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil || string(body) != "ok\n" || res.ProtoMajor != 2 {
+		t.Errorf("%v, %s, %s", err, res.Proto, body)
+	}
+	_ = res.Body.Close()
+	client.CloseIdleConnections()
+}
+
+// certificate makes one for pawl.example, signed by itself.
+func certificate(t *testing.T, dir string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pawl.example"}, DNSNames: []string{"pawl.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func TestWithoutTokens(t *testing.T) {
+	s := start(t, t.TempDir(), "--auth", "none", "--executor", "none", "--database", "memory")
+	if !strings.Contains(s.said, "--auth none: every user") || strings.Contains(s.said, "Bearer") {
+		t.Errorf("%s", s.said)
+	}
+	res, err := http.Post(s.here.HTTP+"/agents/shell/me", "application/json", strings.NewReader(`{"message":"say: hello"}`)) //nolint:noctx // of a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close() //nolint:errcheck // of a test
+	if body, err := io.ReadAll(res.Body); err != nil || !strings.Contains(string(body), `"text":"hello"`) {
+		t.Errorf("%v, %s", err, body)
+	}
+}

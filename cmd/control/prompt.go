@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+)
+
+func promptCommand(o *options) *cobra.Command {
+	key := &pawlv1.SessionKey{}
+	c := &cobra.Command{
+		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer while it comes", Args: cobra.ExactArgs(2),
+		Long: "Prompt an agent of the control plane that runs on the data directory. The answer goes to standard output, what the agent does to\n" +
+			"standard error. Interrupting this command does not stop the work.",
+		RunE: func(c *cobra.Command, args []string) error {
+			key.Agent = args[0]
+			return o.prompt(c, key, args[1])
+		},
+	}
+	c.Flags().StringVar(&key.Instance, "instance", "cli", "instance of the agent")
+	c.Flags().StringVar(&key.Session, "session", "", "session of the instance (default: default)")
+	return c
+}
+
+func (o *options) prompt(c *cobra.Command, key *pawlv1.SessionKey, message string) (err error) {
+	conn, err := o.dial(c.Context())
+	if err != nil {
+		return err
+	}
+	if conn == nil {
+		return errors.New("no control plane runs on " + o.data + ": start one with `control`, or name another with --data")
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(c.Context(), &pawlv1.PromptRequest{Key: key, Message: message})
+	if err != nil {
+		return rpc.FromStatus(err)
+	}
+	p := &printer{out: c.OutOrStdout(), err: c.ErrOrStderr()}
+	for {
+		m, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return p.failure
+		case err != nil && c.Context().Err() != nil && p.submission != "":
+			return errors.New("left; submission " + p.submission + " goes on")
+		case err != nil:
+			return rpc.FromStatus(err)
+		}
+		if id := m.GetSubmission().GetSubmissionId(); id != "" {
+			p.submission = id
+		}
+		for _, e := range m.GetEvents() {
+			p.event(e)
+		}
+	}
+}
+
+// printer writes an answer as it comes. Of an entry it writes what no delta brought.
+type printer struct {
+	out, err   io.Writer
+	submission string
+	sent       int // bytes of the text of the message at hand
+	failure    error
+}
+
+func (p *printer) event(e *pawlv1.Event) {
+	switch v := e.GetEvent().(type) {
+	case *pawlv1.Event_Text:
+		p.text(v.Text.GetText())
+	case *pawlv1.Event_Entry:
+		p.entry(v.Entry.GetEntry())
+	case *pawlv1.Event_Restarted:
+		fmt.Fprintf(p.err, "\n[the answer begins anew: %s]\n", v.Restarted.GetMessage())
+		p.sent = 0
+	case *pawlv1.Event_ToolStarted:
+		where := v.ToolStarted.GetExecutorId()
+		if where == "" {
+			where = "waits for an executor"
+		}
+		fmt.Fprintf(p.err, "[%s: %s]\n", v.ToolStarted.GetName(), where)
+	case *pawlv1.Event_ToolOutput:
+		_, _ = p.err.Write(v.ToolOutput.GetData())
+	case *pawlv1.Event_Settled:
+		if s := v.Settled.GetSubmission(); s.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED {
+			p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
+		}
+	}
+}
+
+func (p *printer) text(s string) {
+	p.sent += len(s)
+	_, _ = io.WriteString(p.out, s)
+}
+
+func (p *printer) entry(e *pawlv1.Entry) {
+	if e.GetKind() != "assistant" {
+		return
+	}
+	skip := p.sent
+	for _, b := range e.GetMessage().GetContent() {
+		text := b.GetText()
+		n := min(skip, len(text))
+		skip -= n
+		p.text(text[n:])
+	}
+	if p.sent > 0 {
+		_, _ = io.WriteString(p.out, "\n")
+	}
+	p.sent = 0
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"google.golang.org/grpc"
+
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/executor"
+)
+
+// serve runs a control plane until ctx ends.
+func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	log, err := o.logger(logTo)
+	if err != nil {
+		return err
+	}
+	slog.SetDefault(log)
+	cfg := control.Config{
+		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins, Advertise: o.advertise,
+		Version: version, Log: log,
+	}
+	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, agent.Shell()); err != nil {
+		return err
+	}
+	if cfg.Models, err = control.NewModels(os.Getenv); err != nil {
+		return err
+	}
+	lock, release, err := control.LockDataDir(o.data)
+	if err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	cfg.Lock = lock
+	if cfg.Host, err = os.Hostname(); err != nil {
+		return fmt.Errorf("finding the host's name: %w", err)
+	}
+	// Before the database, so that a second start on the same addresses is quick to say so.
+	if err := o.listen(&cfg); err != nil {
+		return err
+	}
+	if cfg.Store, err = control.OpenStore(ctx, o.databaseName(), log); err != nil {
+		return errors.Join(fmt.Errorf("--database: %w", err), cfg.HTTP.Close(), cfg.GRPC.Close())
+	}
+	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
+	if o.executor == "builtin" {
+		o.builtin(&cfg)
+	}
+	here := o.addresses(cfg)
+	cfg.Ready = func() {
+		if err := here.write(o.data); err != nil {
+			log.Warn("other commands will not find this control plane", "error", err)
+		}
+		o.announce(out, here)
+	}
+	defer here.remove(o.data)
+	return control.Run(ctx, cfg)
+}
+
+// listen opens the listeners, with TLS when there is a certificate.
+func (o *options) listen(cfg *control.Config) error {
+	secure, err := rpc.ServerTLS(o.cert, o.key)
+	if err != nil {
+		return err
+	}
+	if cfg.HTTP, err = listen("--http", o.http, secure, "h2", "http/1.1"); err != nil {
+		return err
+	}
+	if cfg.GRPC, err = listen("--grpc", o.grpc, secure, "h2"); err != nil {
+		return errors.Join(err, cfg.HTTP.Close())
+	}
+	if secure == nil {
+		return nil
+	}
+	peers, err := rpc.ClientTLS(o.ca)
+	if err != nil {
+		return errors.Join(err, cfg.HTTP.Close(), cfg.GRPC.Close())
+	}
+	cfg.DialPeer = func(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+		return grpc.NewClient(addr, append(opts, rpc.Security(peers))...)
+	}
+	return nil
+}
+
+func listen(flag, addr string, secure *tls.Config, protocols ...string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s %s is taken: stop what listens there, or choose another address with %s", flag, addr, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	if secure == nil {
+		return l, nil
+	}
+	secure = secure.Clone()
+	secure.NextProtos = protocols
+	return tls.NewListener(l, secure), nil
+}
+
+// builtin adds the executor that runs calls on this host.
+func (o *options) builtin(cfg *control.Config) {
+	cfg.BuiltinID = "builtin"
+	if o.shared() {
+		// Each replica has its own, and keeps it over restarts: what runs there is found again by its name.
+		cfg.BuiltinID = fmt.Sprintf("builtin-%x", sha256.Sum256([]byte(cfg.Host+"\n"+cfg.Lock)))[:16]
+	}
+	cfg.Builtin = func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error {
+		return executor.Run(ctx, executor.Config{
+			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data, "executor"), Dial: dial, Version: version, Logger: cfg.Log,
+		})
+	}
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// tokens manages tokens, at a control plane that runs or in its database.
+type tokens interface {
+	create(ctx context.Context, like auth.Token, expiresIn time.Duration) (secret string, made auth.Token, err error)
+	list(ctx context.Context) ([]auth.Token, error)
+	revoke(ctx context.Context, id string) error
+	io.Closer
+}
+
+func tokenCommand(o *options) *cobra.Command {
+	c := &cobra.Command{
+		Use: "token", Short: "Make, list and revoke tokens",
+		Long: "Make, list and revoke tokens: through the control plane that runs on the data directory, or else in its database.",
+		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(tokenCreate(o), tokenList(o), tokenRevoke(o))
+	return c
+}
+
+func tokenCreate(o *options) *cobra.Command {
+	var want auth.Token
+	var client, operator bool
+	var expires time.Duration
+	c := &cobra.Command{
+		Use: "create", Short: "Make a token and print its secret, once", Args: cobra.NoArgs,
+		Example: "control token create --executor gpu1 > gpu1.token\ncontrol token create --client --agent reviewer --expires 720h --name ci",
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case operator:
+				want.Kind = auth.Operator
+			case client:
+				want.Kind = auth.Client
+			default:
+				want.Kind = auth.Executor
+			}
+			if len(want.Agents) > 0 && !client {
+				return errors.New("--agent limits a client's token: add --client")
+			}
+			return o.withTokens(c, func(t tokens) error {
+				secret, made, err := t.create(c.Context(), want, expires)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.ID, allows(made), lasts(made))
+				_, err = fmt.Fprintln(c.OutOrStdout(), secret)
+				return err
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&want.Executor, "executor", "", "for the executor of this id")
+	f.BoolVar(&client, "client", false, "for a client: prompting and reading")
+	f.StringArrayVar(&want.Agents, "agent", nil, "the client's agents; may be repeated (default: all)")
+	f.BoolVar(&operator, "operator", false, "for an operator: everything")
+	f.StringVar(&want.Name, "name", "", "name, for people")
+	f.DurationVar(&expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
+	c.MarkFlagsMutuallyExclusive("executor", "client", "operator")
+	c.MarkFlagsOneRequired("executor", "client", "operator")
+	return c
+}
+
+func tokenList(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return o.withTokens(c, func(t tokens) error {
+				all, err := t.list(c.Context())
+				if err != nil {
+					return err
+				}
+				w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+				fmt.Fprintln(w, "ID\tFOR\tNAME\tCREATED\tSTATE")
+				for _, one := range all {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", one.ID, allows(one), one.Name, one.CreatedAt.Local().Format(time.DateTime), lasts(one))
+				}
+				return w.Flush()
+			})
+		},
+	}
+}
+
+func tokenRevoke(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.withTokens(c, func(t tokens) error { return t.revoke(c.Context(), args[0]) })
+		},
+	}
+}
+
+// allows is what a token is for.
+func allows(t auth.Token) string {
+	switch {
+	case t.Kind == auth.Executor:
+		return "executor " + t.Executor
+	case len(t.Agents) > 0:
+		return string(t.Kind) + " of " + strings.Join(t.Agents, ", ")
+	}
+	return string(t.Kind)
+}
+
+func lasts(t auth.Token) string {
+	switch {
+	case !t.RevokedAt.IsZero():
+		return "revoked"
+	case t.ExpiresAt.IsZero():
+		return "does not expire"
+	case t.ExpiresAt.Before(time.Now()):
+		return "expired " + t.ExpiresAt.Local().Format(time.DateTime)
+	}
+	return "expires " + t.ExpiresAt.Local().Format(time.DateTime)
+}
+
+// withTokens opens the tokens, at whichever end they can be had.
+func (o *options) withTokens(c *cobra.Command, f func(tokens) error) (err error) {
+	t, err := o.openTokens(c.Context())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	return rpc.FromStatus(f(t))
+}
+
+func (o *options) openTokens(ctx context.Context) (tokens, error) {
+	conn, err := o.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if conn != nil {
+		return remote{conn, pawlv1.NewTokenServiceClient(conn)}, nil
+	}
+	if o.databaseName() == "memory" {
+		return nil, errors.New("no control plane runs on " + o.data + ", and a database in memory keeps no tokens: start it first")
+	}
+	release := func() error { return nil }
+	if !o.shared() {
+		if _, release, err = control.LockDataDir(o.data); err != nil {
+			return nil, fmt.Errorf("no control plane answers, yet %w", err)
+		}
+	}
+	store, err := control.OpenStore(ctx, o.databaseName(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("--database: %w", err), release())
+	}
+	return direct{auth.NewService(store), func() error { return errors.Join(store.Close(), release()) }}, nil
+}
+
+// direct is the tokens in the database.
+type direct struct {
+	service *auth.Service
+	end     func() error
+}
+
+func (d direct) create(ctx context.Context, like auth.Token, expiresIn time.Duration) (string, auth.Token, error) {
+	return d.service.Mint(ctx, like, expiresIn)
+}
+
+func (d direct) list(ctx context.Context) ([]auth.Token, error) {
+	return d.service.List(ctx, session.DefaultTenant)
+}
+
+func (d direct) revoke(ctx context.Context, id string) error {
+	return d.service.Revoke(ctx, session.DefaultTenant, id)
+}
+
+func (d direct) Close() error { return d.end() }
+
+// remote is the tokens at a control plane that runs.
+type remote struct {
+	conn   *grpc.ClientConn
+	client pawlv1.TokenServiceClient
+}
+
+func (r remote) create(ctx context.Context, like auth.Token, expiresIn time.Duration) (string, auth.Token, error) {
+	req := &pawlv1.CreateTokenRequest{Name: like.Name}
+	switch like.Kind {
+	case auth.Operator:
+		req.Principal = &pawlv1.CreateTokenRequest_Operator{Operator: &pawlv1.Operator{}}
+	case auth.Client:
+		req.Principal = &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{Agents: like.Agents}}
+	default:
+		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: like.Executor}}
+	}
+	if expiresIn != 0 {
+		req.ExpiresIn = durationpb.New(expiresIn)
+	}
+	res, err := r.client.CreateToken(ctx, req)
+	if err != nil {
+		return "", auth.Token{}, err
+	}
+	return res.GetSecret(), decodeToken(res.GetToken()), nil
+}
+
+func (r remote) list(ctx context.Context) ([]auth.Token, error) {
+	res, err := r.client.ListTokens(ctx, &pawlv1.ListTokensRequest{})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]auth.Token, len(res.GetTokens()))
+	for i, t := range res.GetTokens() {
+		all[i] = decodeToken(t)
+	}
+	return all, nil
+}
+
+func (r remote) revoke(ctx context.Context, id string) error {
+	_, err := r.client.RevokeToken(ctx, &pawlv1.RevokeTokenRequest{TokenId: id})
+	return err
+}
+
+func (r remote) Close() error { return r.conn.Close() }
+
+func decodeToken(t *pawlv1.Token) auth.Token {
+	out := auth.Token{ID: t.GetTokenId(), Name: t.GetName(), Kind: auth.Operator, CreatedAt: t.GetCreatedAt().AsTime()}
+	switch {
+	case t.GetClient() != nil:
+		out.Kind, out.Agents = auth.Client, t.GetClient().GetAgents()
+	case t.GetExecutor() != nil:
+		out.Kind, out.Executor = auth.Executor, t.GetExecutor().GetExecutorId()
+	}
+	if t.GetExpiresAt() != nil {
+		out.ExpiresAt = t.GetExpiresAt().AsTime()
+	}
+	if t.GetRevoked() {
+		out.RevokedAt = time.Now() // when, the API does not tell
+	}
+	return out
+}
