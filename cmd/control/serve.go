@@ -54,6 +54,9 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := o.listen(&cfg); err != nil {
 		return err
 	}
+	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" {
+		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
+	}
 	if cfg.Store, err = control.OpenStore(ctx, o.databaseName(), log); err != nil {
 		return errors.Join(fmt.Errorf("--database: %w", err), cfg.HTTP.Close(), cfg.GRPC.Close())
 	}

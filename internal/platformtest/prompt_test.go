@@ -93,7 +93,7 @@ func TestPromptAsEventStream(t *testing.T) {
 				}
 			}
 		}
-		want := "operation_start agent_start turn_start message_start text_delta message_end turn_end turn agent_end operation idle"
+		want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end turn agent_end operation idle"
 		if got := strings.Join(kinds, " "); got != want || text != "hello world" {
 			t.Errorf("events %s\nwant   %s\ntext %q", got, want, text)
 		}

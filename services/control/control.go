@@ -164,7 +164,7 @@ func executorIdentity(ctx context.Context) (string, error) {
 
 func (p *plane) authenticator() auth.Authenticator {
 	if p.Open {
-		return auth.Open{}
+		return auth.Open{Known: p.auth}
 	}
 	return p.auth
 }

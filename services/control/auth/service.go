@@ -254,10 +254,18 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, secret string) (Principal, error)
 }
 
-// Open takes everybody for an operator: for listeners that only this host's users reach, when they asked for it.
-type Open struct{}
+// Open takes for an operator whoever is not known otherwise: for listeners that only this host's users reach, when they asked for it.
+// Executors and replicas still say who they are.
+type Open struct {
+	Known Authenticator // nil knows nobody
+}
 
 // Authenticate implements Authenticator.
-func (Open) Authenticate(context.Context, string) (Principal, error) {
+func (o Open) Authenticate(ctx context.Context, secret string) (Principal, error) {
+	if secret != "" && o.Known != nil {
+		if p, err := o.Known.Authenticate(ctx, secret); err == nil {
+			return p, nil
+		}
+	}
 	return Principal{Kind: Operator, Tenant: session.DefaultTenant, Name: "anonymous"}, nil
 }

@@ -181,3 +181,18 @@ func TestPeersShareASecret(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+func TestOpenKnowsWhoSaysWhoTheyAre(t *testing.T) {
+	s := NewService(&memory{})
+	secret := s.Local(Principal{Kind: Executor, Executor: "builtin"})
+	for a, want := range map[Open]Kind{{Known: s}: Executor, {}: Operator} {
+		if p, err := a.Authenticate(t.Context(), secret); err != nil || p.Kind != want {
+			t.Errorf("%+v, %v", p, err)
+		}
+		for _, unknown := range []string{"", "x"} {
+			if p, err := a.Authenticate(t.Context(), unknown); err != nil || p.Kind != Operator || p.Tenant != "default" {
+				t.Errorf("%+v, %v", p, err)
+			}
+		}
+	}
+}

@@ -32,6 +32,9 @@ type config struct {
 	StreamCap   int64         `json:"stream_cap"`
 }
 
+// firstWait is how long a new keeper waits at least for the daemon that started it, which may be slow to come.
+const firstWait = 5 * time.Second
+
 // Invoked reports whether this process was started as a keeper. A main function asks this before anything else:
 //
 //	if keeper.Invoked() {
@@ -190,9 +193,10 @@ func (k *keeper) run() {
 	go k.accept(conns)
 
 	alone := time.Now()
+	atLeast := firstWait
 	for !k.isClosing() {
 		held := k.held()
-		limit := k.Idle
+		limit := max(k.Idle, atLeast)
 		if held {
 			limit = k.OrphanGrace
 		}
@@ -200,7 +204,7 @@ func (k *keeper) run() {
 		select {
 		case nc := <-conns:
 			k.serve(nc)
-			alone = time.Now()
+			alone, atLeast = time.Now(), 0
 		case <-k.wake:
 			if held && !k.held() {
 				alone = time.Now()

@@ -131,11 +131,11 @@ func TestTruth(t *testing.T) {
 					m.check(t)
 					done := slices.Sorted(maps.Keys(m.results))
 					if len(done) == 0 {
-						t.Skip("no results")
+						return
 					}
 					id := rapid.SampledFrom(done).Draw(t, "done")
 					if c := m.s.live[id]; c == nil || c.running() {
-						t.Skip("runs again")
+						return // it runs again
 					}
 					m.ack(id)
 					m.acked[id] = true

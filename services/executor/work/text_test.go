@@ -133,7 +133,7 @@ func TestUnifiedApplies(t *testing.T) {
 			at += i + len(find)
 		}
 		if len(spots) == 0 {
-			t.Skip("nothing to replace")
+			return // nothing to replace
 		}
 		want := strings.ReplaceAll(old, find, now)
 		diff := unified("f", []byte(old), []byte(now), len(find), spots)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -66,6 +69,126 @@ func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
 		},
 	})
 	return err
+}
+
+// BenchmarkFloor is one write of a page that reaches the disk: two of them are the least that a prompt costs one client.
+func BenchmarkFloor(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // it is thrown away
+	page := make([]byte, 4096)
+	for b.Loop() {
+		if _, err := f.WriteAt(page, int64(b.N%1000)*4096); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.Sync(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// fill admits to n new sessions, at the speed of group commit.
+func fill(b *testing.B, s *sqlite.Store, n int) {
+	b.Helper()
+	var g errgroup.Group
+	g.SetLimit(256)
+	for i := range n {
+		g.Go(func() error {
+			_, err := s.Admit(b.Context(), submission.Admission{
+				ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "queue", Name: fmt.Sprint(i)},
+				Input: benchInput, AgentDigest: "digest",
+			})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkClaim claims and releases one lane before many that wait: the cost must not grow with them.
+func BenchmarkClaim(b *testing.B) {
+	for _, queued := range []int{100, 50_000} {
+		b.Run(fmt.Sprint("queued=", queued), func(b *testing.B) {
+			s, owner := benchStore(b), ident.New()
+			fill(b, s, queued)
+			for b.Loop() {
+				leases, err := s.Claim(b.Context(), owner, 1)
+				if err != nil || len(leases) != 1 {
+					b.Fatalf("%d leases, %v", len(leases), err)
+				}
+				if err := s.Release(b.Context(), leases[0].Fence); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkHistory prompts a session that has a history: the cost must not grow with it.
+func BenchmarkHistory(b *testing.B) {
+	for _, prompts := range []int{0, 5000} {
+		b.Run(fmt.Sprint("prompts=", prompts), func(b *testing.B) {
+			s, owner := benchStore(b), ident.New()
+			for range prompts {
+				if err := prompt(b.Context(), s, "one", owner); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				if err := prompt(b.Context(), s, "one", owner); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDeltas appends text in commits of 20 deltas each to 16 sessions at once.
+func BenchmarkDeltas(b *testing.B) {
+	s, owner := benchStore(b), ident.New()
+	b.SetParallelism(8)
+	b.RunParallel(func(pb *testing.PB) {
+		out, err := s.Admit(b.Context(), submission.Admission{
+			ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "deltas", Name: ident.New()},
+			Input: benchInput, AgentDigest: "digest", Owner: owner,
+		})
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		l := out.Lease
+		for pb.Next() {
+			c := submission.Commit{Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead}
+			for range 20 {
+				l.EventHead++
+				c.Events = append(c.Events, event.Event{
+					Seq: l.EventHead, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.Text, Text: "forty bytes of text that a model says..",
+				})
+			}
+			if _, err := s.Commit(b.Context(), c); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(20*float64(b.N)/b.Elapsed().Seconds(), "deltas/s")
+}
+
+// BenchmarkOpen opens a file that is there.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "pawl.db")
+	for b.Loop() {
+		s, err := sqlite.Open(b.Context(), path, sqlite.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkPrompt measures prompts by clients that each wait for the answer, on new sessions and on one per client.

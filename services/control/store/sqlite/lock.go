@@ -26,7 +26,8 @@ func lockFile(path string) (unlock func() error, err error) {
 		}
 		return nil, fmt.Errorf("locking the database: %w", err)
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {
