@@ -54,7 +54,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := o.listen(&cfg); err != nil {
 		return err
 	}
-	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" {
+	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
 		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
 	}
 	if cfg.Store, err = control.OpenStore(ctx, o.databaseName(), log); err != nil {
