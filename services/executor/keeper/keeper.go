@@ -48,6 +48,7 @@ func Main() int {
 	ready := os.NewFile(readyFD, "ready")
 	// Whatever this process was born with that is not closed on exec would reach commands, and hold pipes open.
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	listenAgain()
 	k, err := open(os.Args[2], os.Args[3], log)
 	if err != nil {
 		log.Error("keeper did not start", "err", err)

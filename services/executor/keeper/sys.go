@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -129,4 +130,16 @@ func outputPipe() (r *os.File, w int, err error) {
 		return nil, -1, fmt.Errorf("making a pipe: %w", err)
 	}
 	return os.NewFile(uintptr(p[0]), "pipe"), p[1], nil
+}
+
+// listenAgain undoes what the parent told this process to ignore and Go's runtime leaves alone: the signals that C libraries keep for
+// themselves, which a program started by make or posix_spawn may find ignored. Commands inherit what is ignored; every other signal
+// has a handler of Go's and is back at its default after exec.
+func listenAgain() {
+	const sizeOfMask = 8
+	var initial [4]uint64 // a struct sigaction: SIG_DFL, no flags, no mask
+	for _, s := range []uintptr{32, 34} {
+		// It can only fail for a signal that does not exist.
+		unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&initial)), 0, sizeOfMask, 0, 0)
+	}
 }

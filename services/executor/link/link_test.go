@@ -143,6 +143,12 @@ func (l *logBuffer) count(s string) int {
 
 func linked(t *testing.T, f func(r *rig)) {
 	t.Helper()
+	refused(t, nil, f)
+}
+
+// refused is linked with a control that answers every Hello with an error of refuse, if there is one.
+func refused(t *testing.T, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		j, err := journal.Open(dir, journal.Config{NoSync: true})
@@ -150,7 +156,7 @@ func linked(t *testing.T, f func(r *rig)) {
 			t.Fatal(err)
 		}
 		defer j.Close()
-		r := &rig{t: t, box: worktest.New(), control: &control{conns: make(chan *serverConn, 10)}, done: make(chan error, 1)}
+		r := &rig{t: t, box: worktest.New(), control: &control{conns: make(chan *serverConn, 10), refuse: refuse}, done: make(chan error, 1)}
 		defer r.box.Close()
 		r.work = work.New(work.Config{Sandbox: r.box, Journal: j})
 		defer r.work.Close()
@@ -389,8 +395,7 @@ func TestRefusals(t *testing.T) {
 		{codes.ResourceExhausted, nil},
 	} {
 		t.Run(c.code.String(), func(t *testing.T) {
-			linked(t, func(r *rig) {
-				r.control.refuse = func(*pawlv1.Hello) error { return status.Error(c.code, "speak 2") }
+			refused(t, func(*pawlv1.Hello) error { return status.Error(c.code, "speak 2") }, func(r *rig) {
 				time.Sleep(time.Minute)
 				select {
 				case err := <-r.done:

@@ -257,8 +257,8 @@ func TestGroupIsAllOrEach(t *testing.T) {
 					return nil
 				})
 			}()
+			synctest.Wait() // one after the other: the one that fails is the third of its group
 		}
-		synctest.Wait()
 		close(release)
 		for i, answer := range answers {
 			if err := <-answer; (i == 2) != errors.Is(err, bad) {
