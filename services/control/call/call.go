@@ -53,6 +53,7 @@ type Call struct {
 	ArgsHash      []byte // sha256 of what is sent to the executor
 	Executor      string // "" while pending
 	Dispatch      int    // grows with every dispatch, from 1
+	Journal       string // id of the executor's journal at the current dispatch
 	State         State
 	Reply         []byte // JSON of the reply, nil once the result entry is committed
 	LateReply     []byte
@@ -72,7 +73,8 @@ type Outcome struct {
 type Dispatch struct {
 	CallID   string
 	Executor string
-	Dispatch int // the new number; the record must have a lower one
+	Dispatch int    // the new number; the record must have a lower one
+	Journal  string // id of the executor's journal
 }
 
 // Store reads and completes calls. Calls are made and dispatched by the session's owner, see submission.Commit.

@@ -89,10 +89,13 @@ type Ended struct{ Reply tool.Reply }
 type Found struct {
 	State    FoundState
 	Dispatch int
-	// JournalSince is since when the executor's journal is without a gap: Unknown proves that a call that was dispatched later
-	// never ran and, revoked by the answer, never will.
-	JournalSince time.Time
+	// Journal is the id of the executor's journal now. Unknown by the journal that the executor had at the dispatch proves that the
+	// call never ran and, revoked by the answer, never will: see ForgetAfter.
+	Journal string
 }
+
+// ForgetAfter is how long an executor remembers a call that was not acknowledged, at least (E4).
+const ForgetAfter = 24 * time.Hour
 
 // FoundState is what an executor knows of a call.
 type FoundState uint8

@@ -92,7 +92,7 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	case *pawlv1.ConnectRequest_Status:
 		s := f.Status
 		r.CallID, r.SessionID = s.GetCall().GetCallId(), s.GetCall().GetSessionId()
-		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), JournalSince: e.JournalSince}
+		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), Journal: e.JournalID}
 	default:
 		return r, false
 	}

@@ -140,7 +140,8 @@ func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
 	return nil
 }
 
-// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped.
+// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes after a piece
+// that got lost on its way: it is asked for again from there.
 func (r *run) tookOutput(c *call.Call, o call.Output) {
 	l, i := r.liveOf(c.ID), 0
 	if o.Stderr {
@@ -150,8 +151,13 @@ func (r *run) tookOutput(c *call.Call, o call.Output) {
 	if end <= l.seen[i] {
 		return
 	}
+	if o.Offset > l.seen[i] {
+		l.connection = 0
+		r.inbox.nudge()
+		return
+	}
 	if o.Offset < l.seen[i] {
-		o.Data, o.Offset = o.Data[l.seen[i]-o.Offset:], l.seen[i]
+		o.Data = o.Data[l.seen[i]-o.Offset:]
 	}
 	l.seen[i] = end
 	if data := l.redact[i].Next(o.Data); len(data) > 0 {
@@ -195,14 +201,20 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 		r.outcomes = append(r.outcomes, call.Outcome{CallID: c.ID, State: state})
 		return nil
 	}
-	isError := false
-	if req, err := r.requestOf(*c); err == nil {
-		isError = tool.Render(req, reply).IsError
-	}
 	return r.commit(ctx, submission.Commit{
 		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body}},
-		Events:   []event.Event{r.event(event.Event{Type: event.ToolFinished, Call: finished(*c, isError, c.DoneAt.Sub(c.CreatedAt))})},
+		Events:   []event.Event{r.event(event.Event{Type: event.ToolFinished, Call: finished(*c, r.isError(*c), c.DoneAt.Sub(c.CreatedAt))})},
 	})
+}
+
+// isError reports whether an ended call is shown to the model as an error.
+func (r *run) isError(c call.Call) bool {
+	req, err := r.requestOf(c)
+	if err != nil {
+		return true
+	}
+	reply, err := call.DecodeReply(c.Reply)
+	return err != nil || tool.Render(req, reply).IsError
 }
 
 // found decides by what the executor knows of a call that this run did not order over the present connection.
@@ -214,12 +226,22 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		if f.Dispatch != 0 && f.Dispatch != c.Dispatch {
 			return nil // an answer to an older question
 		}
-		// C5: a journal without a gap since before the dispatch proves that the call never ran, and the answer revoked it.
-		if f.JournalSince.Before(c.DispatchedAt) || c.Safety != tool.AtMostOnce {
+		if c.Safety != tool.AtMostOnce || neverRan(*c, f) {
 			return r.dispatchAgain(ctx, c)
 		}
+	case call.TombstoneThere:
+		// It was acknowledged, which happens only after it was recorded.
+		if err := r.reload(ctx); err != nil || c.State.Terminal() {
+			return err
+		}
 	}
-	return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor's journal was replaced while the call was under way"})
+	return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor has no record of the call, and none that proves that it never ran"})
+}
+
+// neverRan is C5: an executor that does not know a call has never run it if its journal is the one that it had at the dispatch and has
+// forgotten nothing since. Ids are compared and no clocks of two machines.
+func neverRan(c call.Call, f call.Found) bool {
+	return f.Journal != "" && f.Journal == c.Journal && time.Since(c.DispatchedAt) < call.ForgetAfter
 }
 
 func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) error {
@@ -249,23 +271,27 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 		return fmt.Errorf("placing a call: %w", err)
 	}
 	next := *c
-	next.State, next.Executor, next.Dispatch, next.DispatchedAt = call.Dispatched, e.ID, c.Dispatch+1, time.Now()
+	next.State, next.Executor, next.Dispatch, next.DispatchedAt, next.Journal = call.Dispatched, e.ID, c.Dispatch+1, time.Now(), e.JournalID
 	err = r.commit(ctx, submission.Commit{
-		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch}}, Executor: e.ID,
+		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch, Journal: next.Journal}}, Executor: e.ID,
 		Events: []event.Event{r.event(event.Event{Type: event.ToolStarted, Call: started(next)})},
 	})
 	if err != nil {
 		return err
 	}
 	*c = next
+	r.inbox.expect(r.calls)
 	r.order(ctx, c)
 	return nil
 }
 
 // sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it waits for one.
 func (r *run) sweep(ctx context.Context, cancel bool) error {
-	if err := r.reload(ctx); err != nil {
-		return err
+	r.inbox.expect(r.calls)
+	if r.recordedElsewhere() {
+		if err := r.reload(ctx); err != nil {
+			return err
+		}
 	}
 	for i := range r.calls {
 		c := &r.calls[i]
@@ -279,15 +305,19 @@ func (r *run) sweep(ctx context.Context, cancel bool) error {
 	return nil
 }
 
-// reload takes over outcomes that another replica recorded.
-func (r *run) reload(ctx context.Context) error {
-	remote := false
+// recordedElsewhere reports whether an outcome may have been recorded by others than this run: by another replica, or by this one before
+// the run waited for the call.
+func (r *run) recordedElsewhere() bool {
 	for _, c := range r.calls {
-		remote = remote || !c.State.Terminal() && c.Executor != r.deps.Builtin
+		if !c.State.Terminal() && (c.Executor != r.deps.Builtin || r.liveOf(c.ID).connection == 0) {
+			return true
+		}
 	}
-	if !remote {
-		return nil
-	}
+	return false
+}
+
+// reload takes over outcomes that were recorded elsewhere.
+func (r *run) reload(ctx context.Context) error {
 	rows, err := r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn)
 	if err != nil {
 		r.deps.Log.Warn("reading calls failed, trying again", "session_id", r.id(), "error", err)
@@ -300,7 +330,7 @@ func (r *run) reload(ctx context.Context) error {
 		}
 		*c = row
 		err := r.commit(ctx, submission.Commit{Events: []event.Event{
-			r.event(event.Event{Type: event.ToolFinished, Call: finished(row, false, row.DoneAt.Sub(row.CreatedAt))}),
+			r.event(event.Event{Type: event.ToolFinished, Call: finished(row, r.isError(row), row.DoneAt.Sub(row.CreatedAt))}),
 		}})
 		if err != nil {
 			return err

@@ -72,7 +72,8 @@ func (r *run) callTools(ctx context.Context, c submission.Commit, answer session
 		}
 		for i := range calls {
 			if ok {
-				calls[i].State, calls[i].Executor, calls[i].Dispatch, calls[i].DispatchedAt = call.Dispatched, e.ID, 1, time.Now()
+				calls[i].State, calls[i].Executor, calls[i].Dispatch = call.Dispatched, e.ID, 1
+				calls[i].DispatchedAt, calls[i].Journal = time.Now(), e.JournalID
 			}
 			c.Events = append(c.Events, r.event(event.Event{Type: event.ToolStarted, Call: started(calls[i])}))
 		}

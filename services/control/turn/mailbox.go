@@ -13,11 +13,11 @@ type mailbox struct {
 
 	mu      sync.Mutex // guards what follows
 	reports []call.Report
-	nudged  bool            // the fleet or the session's rows changed: look
-	open    map[string]bool // calls that the run waits for
+	nudged  bool              // the fleet or the session's rows changed: look
+	open    map[string]string // calls that the run waits for, and of which executor
 }
 
-func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1), open: map[string]bool{}} }
+func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1), open: map[string]string{}} }
 
 // expect says which calls the run waits for.
 func (m *mailbox) expect(calls []call.Call) {
@@ -26,15 +26,15 @@ func (m *mailbox) expect(calls []call.Call) {
 	clear(m.open)
 	for _, c := range calls {
 		if !c.State.Terminal() {
-			m.open[c.ID] = true
+			m.open[c.ID] = c.Executor
 		}
 	}
 }
 
-// post takes a report; false when the run does not wait for the call.
+// post takes a report; false when the run does not wait for the call, or not for this executor to tell of it.
 func (m *mailbox) post(r call.Report) bool {
 	m.mu.Lock()
-	if !m.open[r.CallID] {
+	if executor, ok := m.open[r.CallID]; !ok || executor != r.Executor {
 		m.mu.Unlock()
 		return false
 	}

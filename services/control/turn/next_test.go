@@ -115,3 +115,24 @@ func TestNextAlwaysEnds(t *testing.T) {
 		}
 	})
 }
+
+// Within a day an executor has forgotten nothing that was not acknowledged; after that its silence proves nothing.
+func TestNeverRan(t *testing.T) {
+	at := func(age time.Duration, journal string) call.Call {
+		return call.Call{DispatchedAt: time.Now().Add(-age), Journal: journal}
+	}
+	for name, c := range map[string]struct {
+		call  call.Call
+		found string
+		want  bool
+	}{
+		"the journal of the dispatch": {at(time.Hour, "j1"), "j1", true},
+		"another journal":             {at(time.Hour, "j1"), "j2", false},
+		"no journal is no proof":      {at(time.Hour, ""), "", false},
+		"forgotten perhaps":           {at(25*time.Hour, "j1"), "j1", false},
+	} {
+		if got := neverRan(c.call, call.Found{State: call.Unknown, Journal: c.found}); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

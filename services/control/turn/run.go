@@ -126,13 +126,15 @@ func (r *run) submission(ctx context.Context) error {
 // prepare gathers what the submission runs with: its definition, the conversation, the calls of a turn under way.
 func (r *run) prepare(ctx context.Context) error {
 	def, err := r.deps.Definitions.Definition(ctx, r.sub.AgentDigest)
-	if err != nil {
-		r.stop = stopFor(err, "AGENT_UNKNOWN")
+	if err == nil {
+		r.values, err = def.Env.Expand(r.deps.Lookup)
+	}
+	if e, answered := errs.Public(err); answered {
+		r.stop = &Stop{submission.Failed, e.Reason(), e.Error()}
+	} else if err != nil {
+		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	r.def = def
-	if r.values, err = def.Env.Expand(r.deps.Lookup); err != nil {
-		r.stop = stopFor(err, "AGENT_VARIABLE")
-	}
 	r.offered = map[string]bool{}
 	for _, t := range tool.Offer(def.Tools) {
 		r.offered[t.Name] = true
@@ -156,13 +158,6 @@ func (r *run) prepare(ctx context.Context) error {
 		r.publishStart()
 	}
 	return nil
-}
-
-func stopFor(err error, reason string) *Stop {
-	if e, ok := errs.Public(err); ok {
-		return &Stop{submission.Failed, e.Reason(), e.Error()}
-	}
-	return &Stop{submission.Failed, reason, "the submission cannot run: see the control plane's log"}
 }
 
 // checkStop turns an abort request or a passed deadline into a stop.

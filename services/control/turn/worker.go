@@ -15,6 +15,7 @@ const (
 	pollEvery   = time.Second     // for ready lanes that no hint told of
 	reapEvery   = 5 * time.Second // for lanes of dead replicas
 	claimAtOnce = 64
+	retryAfter  = time.Second // before a lane is handed back whose run met an error that is not the submission's
 )
 
 // Worker owns this process's runs. One incarnation of the replica after the other calls Run.
@@ -127,10 +128,22 @@ func (w *Worker) reserve(most int) (owner string, n int) {
 	return w.owner, n
 }
 
+// unreserve gives slots back that no run used.
 func (w *Worker) unreserve(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.used -= n
+}
+
+// free gives back the slot of a run. If it was the last one, lanes may have been left waiting for it.
+func (w *Worker) free() {
+	w.mu.Lock()
+	full := w.used >= w.deps.Slots
+	w.used--
+	w.mu.Unlock()
+	if full {
+		w.Wake()
+	}
 }
 
 // Reserve takes a slot for a lease that an admission may get; Start or Unreserve must follow.
@@ -140,10 +153,7 @@ func (w *Worker) Reserve() (owner string, ok bool) {
 }
 
 // Unreserve gives a slot back.
-func (w *Worker) Unreserve() {
-	w.unreserve(1)
-	w.Wake()
-}
+func (w *Worker) Unreserve() { w.free() }
 
 // Start runs the lease that an admission got, in its reserved slot.
 func (w *Worker) Start(l submission.Lease) { w.start(l, true) }
@@ -168,8 +178,12 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 		case errors.Is(err, submission.ErrFenced):
 			w.deps.Log.Warn("lost a session to another owner", "session_id", r.id(), "epoch", r.fence.Epoch)
 		default:
-			// The lane stays ours in the database: hand it back so that it is tried again.
-			w.deps.Log.Error("running a submission failed", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
+			w.deps.Log.Error("running a submission failed, it is tried again", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
+			select {
+			case <-time.After(retryAfter):
+			case <-drain:
+			case <-ctx.Done():
+			}
 			r.release(ctx)
 		}
 	}(w.ctx, w.drain, w.group)
@@ -177,12 +191,11 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 
 func (w *Worker) ended(r *run) {
 	w.mu.Lock()
-	w.used--
 	if w.runs[r.id()] == r {
 		delete(w.runs, r.id())
 	}
 	w.mu.Unlock()
-	w.Wake()
+	w.free()
 }
 
 // Wake says that ready lanes may exist.

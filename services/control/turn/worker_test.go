@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,14 +37,16 @@ type executor struct {
 	cancels []string
 	// on says what an order comes to; nil leaves it running.
 	on func(o *call.Order) tool.Reply
-	// known is what Attach finds.
-	known map[string]call.FoundState
+	// known is what Attach finds, attached from which byte of stdout it was asked.
+	known    map[string]call.FoundState
+	attached map[string]int64
+	journal  string
 }
 
 var errAway = errors.New("away")
 
 func (e *executor) info() fleet.Executor {
-	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r"}
+	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r", JournalID: e.journal}
 	if e.away {
 		x.Replica = ""
 	}
@@ -77,8 +80,9 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 			go e.deliver(call.Report{Executor: id, CallID: m.Call.ID, SessionID: m.Call.SessionID, Body: call.Ended{Reply: reply}})
 		}
 	case *call.Attach:
+		e.attached[m.CallID] = m.StdoutFrom
 		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Found{
-			State: e.known[m.CallID], Dispatch: m.Dispatch, JournalSince: time.Unix(0, 0),
+			State: e.known[m.CallID], Dispatch: m.Dispatch, Journal: e.journal,
 		}})
 	case *call.Cancel:
 		e.cancels = append(e.cancels, m.CallID)
@@ -110,14 +114,18 @@ func (m models) Model(model.Ref) (model.Model, error) { return m.m, nil }
 // bench is one replica with one executor.
 type bench struct {
 	*testing.T
-	store    *sqlite.Store
-	events   *event.Service
-	executor *executor
-	worker   *turn.Worker
-	service  *submission.Service
-	drain    chan struct{}
-	kill     context.CancelFunc
-	done     chan error
+	store       *sqlite.Store
+	events      *event.Service
+	executor    *executor
+	worker      *turn.Worker
+	service     *submission.Service
+	builtin     string
+	slots       int
+	counted     *countingStore
+	definitions turn.Definitions // nil is the bench's own
+	drain       chan struct{}
+	kill        context.CancelFunc
+	done        chan error
 }
 
 func newBench(t *testing.T, def agent.Definition) *bench {
@@ -130,7 +138,7 @@ func newBench(t *testing.T, def agent.Definition) *bench {
 			t.Error(err)
 		}
 	})
-	b := &bench{T: t, store: store, executor: &executor{epoch: 1, on: echo, known: map[string]call.FoundState{}, acked: map[string]bool{}}}
+	b := &bench{T: t, store: store, executor: &executor{epoch: 1, on: echo, known: map[string]call.FoundState{}, attached: map[string]int64{}, acked: map[string]bool{}, journal: "j1"}}
 	b.start(def)
 	t.Cleanup(func() { b.kill(); <-b.done })
 	return b
@@ -139,8 +147,13 @@ func newBench(t *testing.T, def agent.Definition) *bench {
 // start begins a replica, the first or the successor of a dead one.
 func (b *bench) start(def agent.Definition) {
 	b.events = event.NewService(b.store)
+	definitions := b.definitions
+	if definitions == nil {
+		definitions = agents{def}
+	}
+	b.counted = &countingStore{Store: b.store}
 	b.worker = turn.NewWorker(turn.Deps{
-		Store: b.store, Events: b.events, Models: models{offline.New()}, Definitions: agents{def}, Fleet: b.executor, Executors: b.executor,
+		Store: b.counted, Slots: b.slots, Events: b.events, Models: models{offline.New()}, Definitions: definitions, Builtin: b.builtin, Fleet: b.executor, Executors: b.executor,
 		Hints: b.store, Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: slog.New(slog.DiscardHandler),
 	})
 	b.executor.deliver = b.worker.Deliver
@@ -316,11 +329,10 @@ func TestSuccessorAttachesToTheRunningCall(t *testing.T) {
 func TestCallThatNeverArrivedIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
-		lost := 0
+		sent := 0
 		b.executor.on = func(o *call.Order) tool.Reply {
-			if lost++; lost == 1 {
+			if sent++; sent < 3 { // lost on its way, twice
 				delete(b.executor.known, o.Call.ID)
-				b.executor.known[o.Call.ID] = call.Unknown
 				b.executor.ran = nil
 				return nil
 			}
@@ -328,10 +340,8 @@ func TestCallThatNeverArrivedIsSentAgain(t *testing.T) {
 		}
 		sub := b.submit("s", "echo again")
 		synctest.Wait()
-		b.executor.mu.Lock()
-		b.executor.epoch++ // a new connection
-		b.executor.mu.Unlock()
-		b.worker.FleetChanged()
+		b.reconnect()
+		b.reconnect()
 		b.expect(b.wait(sub.ID), submission.Completed, "again")
 		if len(b.executor.ran) != 1 {
 			t.Errorf("ran %q", b.executor.ran)
@@ -403,6 +413,58 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 		got := b.wait(sub.ID)
 		if got.Outcome != submission.Interrupted || got.Reason != "STALLED" {
 			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
+		}
+	})
+}
+
+// countingStore counts claims.
+type countingStore struct {
+	*sqlite.Store
+	claims atomic.Int32
+}
+
+func (c *countingStore) Claim(ctx context.Context, owner string, n int) ([]submission.Lease, error) {
+	c.claims.Add(1)
+	return c.Store.Claim(ctx, owner, n)
+}
+
+// Lanes that found no slot run as soon as one is free, and looking for them costs nothing while nobody waits.
+func TestFewSlotsServeAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.die()
+		b.slots = 2
+		b.start(agent.Shell())
+		before := b.counted.claims.Load()
+		time.Sleep(10 * time.Second)
+		if n := b.counted.claims.Load() - before; n > 12 {
+			t.Errorf("%d claims in ten idle seconds", n)
+		}
+		var held []*call.Order
+		b.executor.on = func(o *call.Order) tool.Reply {
+			if len(held) == 2 {
+				return echo(o)
+			}
+			held = append(held, o)
+			return nil
+		}
+		var subs []submission.Submission
+		for _, s := range []string{"a", "b", "c", "d", "e", "f"} {
+			subs = append(subs, b.submit(s, "echo "+s))
+			synctest.Wait()
+		}
+		if len(held) != 2 || len(b.executor.ran) != 2 {
+			t.Fatalf("%d of 2 slots are taken, %q ran", len(held), b.executor.ran)
+		}
+		for _, o := range held {
+			b.say(o.Call, "x1", call.Ended{Reply: echo(o)})
+		}
+		began := time.Now()
+		for _, s := range subs {
+			b.expect(b.wait(s.ID), submission.Completed, s.Key.Name)
+		}
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("it took %s: somebody waited for a poll", took)
 		}
 	})
 }

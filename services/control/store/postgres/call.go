@@ -12,7 +12,7 @@ import (
 )
 
 const callColumnsSQL = `call_id, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash, executor,
-  dispatch, state, reply, late_reply, created_at, dispatched_at, done_at`
+  dispatch, state, reply, late_reply, created_at, dispatched_at, done_at, journal_id`
 
 // completeSQL lets the first terminal state win. A reply that comes after lost is kept beside it, the first one.
 const completeSQL = `
@@ -103,7 +103,7 @@ func scanCall(row pgx.CollectableRow) (c call.Call, err error) {
 	var safety, state int16
 	var dispatched, done *time.Time
 	err = row.Scan(&c.ID, &c.SessionID, &c.SubmissionSeq, &c.Turn, &c.Index, &c.EntrySeq, &c.ProviderID, &c.Tool, &safety, &c.ArgsHash,
-		&c.Executor, &c.Dispatch, &state, &c.Reply, &c.LateReply, &c.CreatedAt, &dispatched, &done)
+		&c.Executor, &c.Dispatch, &state, &c.Reply, &c.LateReply, &c.CreatedAt, &dispatched, &done, &c.Journal)
 	c.Safety, c.State, c.DispatchedAt, c.DoneAt = tool.Safety(safety), call.State(state), value(dispatched), value(done)
 	return c, err
 }

@@ -20,6 +20,7 @@ type change struct {
 	callID   string
 	executor string
 	dispatch int    // 0: not a dispatch
+	journal  string
 	state    *int16 // nil: not an outcome
 	reply    []byte
 }
@@ -46,12 +47,12 @@ func (c *commit) merge() error {
 			if d.Dispatch <= e.dispatch {
 				return errDispatch(d.CallID, d.Dispatch)
 			}
-			e.executor, e.dispatch = d.Executor, d.Dispatch
+			e.executor, e.dispatch, e.journal = d.Executor, d.Dispatch, d.Journal
 		} else if !n.State.Terminal() {
 			if d.Dispatch <= n.Dispatch {
 				return errDispatch(d.CallID, d.Dispatch)
 			}
-			n.State, n.Executor, n.Dispatch = call.Dispatched, d.Executor, d.Dispatch
+			n.State, n.Executor, n.Dispatch, n.Journal = call.Dispatched, d.Executor, d.Dispatch, d.Journal
 		}
 	}
 	for _, o := range c.Outcomes {

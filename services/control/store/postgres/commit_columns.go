@@ -57,6 +57,7 @@ type callColumns struct {
 	states                          []int16
 	replies                         [][]byte
 	createdAt, dispatchedAt, doneAt []*time.Time
+	journals                        []string
 }
 
 type changeColumns struct {
@@ -66,6 +67,7 @@ type changeColumns struct {
 	dispatches []int32
 	states     []*int16
 	replies    [][]byte
+	journals   []string
 }
 
 // add appends the commit with the ordinal i.
@@ -83,7 +85,7 @@ func (cols *commitColumns) add(i int, c *commit) {
 		t := &cols.changes
 		t.ords, t.ids = append(t.ords, ord), append(t.ids, d.callID)
 		t.executors, t.dispatches = append(t.executors, d.executor), append(t.dispatches, int32(d.dispatch))
-		t.states, t.replies = append(t.states, d.state), append(t.replies, d.reply)
+		t.states, t.replies, t.journals = append(t.states, d.state), append(t.replies, d.reply), append(t.journals, d.journal)
 	}
 	cols.forget = cols.forget || c.ForgetReplies
 	cols.bind = cols.bind || c.Executor != ""
@@ -126,7 +128,7 @@ func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
 	t.executors, t.dispatches = append(t.executors, c.Executor), append(t.dispatches, int32(c.Dispatch))
 	t.states, t.replies = append(t.states, int16(c.State)), append(t.replies, c.Reply)
 	t.createdAt, t.dispatchedAt = append(t.createdAt, moment(c.CreatedAt)), append(t.dispatchedAt, moment(c.DispatchedAt))
-	t.doneAt = append(t.doneAt, moment(c.DoneAt))
+	t.doneAt, t.journals = append(t.doneAt, moment(c.DoneAt)), append(t.journals, printable(c.Journal))
 }
 
 func (cols *commitColumns) parts() parts {
@@ -145,7 +147,7 @@ func (cols *commitColumns) args(offset int64) []any {
 		l.resultEntries, l.digests, l.first.submissions, l.first.kinds, l.first.bodies, l.first.createdAt,
 	}
 	if p.changes {
-		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies)
+		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies, d.journals)
 	}
 	args = append(args, offset)
 	if p.entries {
@@ -153,7 +155,7 @@ func (cols *commitColumns) args(offset int64) []any {
 	}
 	if p.calls {
 		args = append(args, c.ords, c.ids, c.seqs, c.turns, c.indexes, c.entrySeqs, c.providerIDs, c.tools, c.safeties, c.hashes,
-			c.executors, c.dispatches, c.states, c.replies, c.createdAt, c.dispatchedAt, c.doneAt)
+			c.executors, c.dispatches, c.states, c.replies, c.createdAt, c.dispatchedAt, c.doneAt, c.journals)
 	}
 	return args
 }

@@ -18,9 +18,9 @@ WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[
 
 // changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
 // before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
-var changesPart = fragment{params: 6, sql: `
-n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[])
-  AS t(ord, call_id, executor, dispatch, state, reply)),
+var changesPart = fragment{params: 7, sql: `
+n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[], $7::text[])
+  AS t(ord, call_id, executor, dispatch, state, reply, journal_id)),
 bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = i.session_id
   WHERE c.call_id IS NULL OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
 
@@ -75,22 +75,23 @@ m AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, c
     AS t(ord, n, submission_id, kind, body, created_at) JOIN l ON l.ord = t.ord)`}
 
 // callsPart makes the durable records of calls.
-var callsPart = fragment{params: 17, sql: `,
+var callsPart = fragment{params: 18, sql: `,
 c AS (INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash,
-    executor, dispatch, state, reply, created_at, dispatched_at, done_at)
+    executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id)
   SELECT t.call_id, l.tenant, l.session_id, t.submission_seq, t.turn, t.idx, t.entry_seq, t.provider_id, t.tool, t.safety, t.args_hash,
     t.executor, t.dispatch, t.state, t.reply, COALESCE(t.created_at, l.now),
-    COALESCE(t.dispatched_at, CASE WHEN t.state = 1 THEN l.now END), COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN l.now END)
+    COALESCE(t.dispatched_at, CASE WHEN t.state = 1 THEN l.now END), COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN l.now END), t.journal_id
   FROM unnest($1::int[], $2::text[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::text[], $9::smallint[],
-      $10::bytea[], $11::text[], $12::int[], $13::smallint[], $14::bytea[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[])
+      $10::bytea[], $11::text[], $12::int[], $13::smallint[], $14::bytea[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[])
     AS t(ord, call_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety,
-      args_hash, executor, dispatch, state, reply, created_at, dispatched_at, done_at) JOIN l ON l.ord = t.ord)`}
+      args_hash, executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id) JOIN l ON l.ord = t.ord)`}
 
 // changePart dispatches and completes calls that have not ended. What comes after lost is kept beside it, as by CompleteCall.
 var changePart = fragment{sql: `,
 d AS (UPDATE tool_calls c SET
     executor      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.executor ELSE c.executor END,
     dispatch      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.dispatch ELSE c.dispatch END,
+    journal_id    = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.journal_id ELSE c.journal_id END,
     dispatched_at = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN l.now ELSE c.dispatched_at END,
     state         = CASE WHEN c.state < 2 THEN COALESCE(n.state, 1) ELSE c.state END,
     reply         = CASE WHEN c.state < 2 THEN n.reply ELSE c.reply END,

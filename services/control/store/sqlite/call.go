@@ -10,12 +10,13 @@ import (
 )
 
 const callColumns = `SELECT call_id, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash, executor, dispatch,
-	state, reply, late_reply, created_at, dispatched_at, done_at FROM tool_calls `
+	state, reply, late_reply, created_at, dispatched_at, done_at, journal_id FROM tool_calls `
 
 var (
 	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash,
-		executor, dispatch, state, reply, created_at, dispatched_at, done_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3
+		executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3, journal_id = ?6
 		WHERE call_id = ?4 AND session_id = ?5 AND state <= 1 AND dispatch < ?2`)
 	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
 	keepLate     = sql(`UPDATE tool_calls SET late_reply = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
@@ -32,7 +33,7 @@ func (r row) call() call.Call {
 		ID: r.text(0), SessionID: r.text(1), SubmissionSeq: r.int(2), Turn: int(r.int(3)), Index: int(r.int(4)), EntrySeq: r.int(5),
 		ProviderID: r.text(6), Tool: r.text(7), Safety: tool.Safety(r.int(8)), ArgsHash: r.blob(9), Executor: r.text(10),
 		Dispatch: int(r.int(11)), State: call.State(r.int(12)), Reply: r.blob(13), LateReply: r.blob(14), CreatedAt: r.time(15),
-		DispatchedAt: r.time(16), DoneAt: r.time(17),
+		DispatchedAt: r.time(16), DoneAt: r.time(17), Journal: r.text(18),
 	}
 }
 
@@ -69,13 +70,13 @@ func (t tx) addCall(st step, c call.Call) error {
 		done = or(done, t.now)
 	}
 	_, err := t.exec(insertCall, c.ID, st.tenant, st.Fence.SessionID, st.SubmissionSeq, c.Turn, c.Index, c.EntrySeq, c.ProviderID, c.Tool,
-		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(or(c.CreatedAt, t.now)), micros(dispatched), micros(done))
+		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(or(c.CreatedAt, t.now)), micros(dispatched), micros(done), c.Journal)
 	return err
 }
 
 // dispatch is ignored where the call has ended meanwhile, as anybody may end it.
 func (t tx) dispatch(sessionID string, d call.Dispatch) error {
-	n, err := t.exec(dispatchCall, d.Executor, d.Dispatch, t.micros(), d.CallID, sessionID)
+	n, err := t.exec(dispatchCall, d.Executor, d.Dispatch, t.micros(), d.CallID, sessionID, d.Journal)
 	if err != nil || n == 1 {
 		return err
 	}

@@ -53,7 +53,7 @@ var callCases = []testCase{
 	{"come back as they were committed, in order", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		a, b, other := newCall(h, 1, 1), newCall(h, 1, 0), newCall(h, 2, 0)
-		a.Safety, a.State, a.Executor, a.Dispatch, a.DispatchedAt = tool.Pure, call.Dispatched, "executor", 1, someTime
+		a.Safety, a.State, a.Executor, a.Dispatch, a.DispatchedAt, a.Journal = tool.Pure, call.Dispatched, "executor", 1, someTime, "journal"
 		c := h.step(1)
 		c.Calls = []call.Call{a, b, other}
 		h.commit(t, c)
@@ -82,11 +82,12 @@ var callCases = []testCase{
 		for n, executor := range []string{"one", "two"} {
 			db.Advance(time.Minute)
 			c := h.step(0)
-			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1}}
+			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1, Journal: "journal of " + executor}}
 			h.commit(t, c)
 			got := getCall(t, db.Second, k.ID)
 			want := k
 			want.State, want.Executor, want.Dispatch, want.DispatchedAt = call.Dispatched, executor, n+1, got.DispatchedAt
+			want.Journal = "journal of " + executor
 			equal(t, "the call", got, want)
 			if !got.DispatchedAt.After(k.DispatchedAt) {
 				t.Errorf("dispatched at %v, before at %v", got.DispatchedAt, k.DispatchedAt)

@@ -122,6 +122,7 @@ CREATE TABLE tool_calls (
     args_hash      bytea,
     executor       text NOT NULL DEFAULT '',
     dispatch       int NOT NULL DEFAULT 0,
+    journal_id     text NOT NULL DEFAULT '',
     state          smallint NOT NULL,
     reply          bytea,
     late_reply     bytea,

@@ -124,6 +124,7 @@ CREATE TABLE tool_calls (
     args_hash      BLOB,
     executor       TEXT NOT NULL DEFAULT '',
     dispatch       INTEGER NOT NULL DEFAULT 0,
+    journal_id     TEXT NOT NULL DEFAULT '',
     state          INTEGER NOT NULL,
     reply          BLOB,
     late_reply     BLOB,
