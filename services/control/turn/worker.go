@@ -117,13 +117,14 @@ func (w *Worker) lease(ctx context.Context, failed string, get func(owner string
 	}
 }
 
+// reserve takes at most most slots; without one there is no owner either, so that nobody takes a lane for nothing.
 func (w *Worker) reserve(most int) (owner string, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.owner == "" {
+	n = min(most, w.deps.Slots-w.used)
+	if w.owner == "" || n <= 0 {
 		return "", 0
 	}
-	n = min(most, w.deps.Slots-w.used)
 	w.used += n
 	return w.owner, n
 }
