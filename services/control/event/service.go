@@ -21,7 +21,6 @@ const (
 // Log is what a Service reads.
 type Log interface {
 	Store
-	FindSession(ctx context.Context, key session.Key) (session.Session, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 }
 
@@ -152,8 +151,8 @@ func entryOf(e Event) int64 {
 }
 
 // Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and without a gap.
-// An empty batch says that the log was read and had nothing new. It ends when ctx ends (without an error) or with the error of a read. sub must have been taken before after was known to be
-// the head, or fresh must be false: then the log is read first.
+// An empty batch says that the log was read and had nothing new. It ends when ctx ends (without an error) or with the error of a read.
+// With fresh, sub was taken before after was the head; else the log is read first.
 func (s *Service) Follow(ctx context.Context, sub *Subscription, sessionID string, after int64, fresh bool) iter.Seq2[[]Event, error] {
 	return func(yield func([]Event, error) bool) {
 		stale := !fresh

@@ -56,7 +56,7 @@ func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 		c.mu.Unlock()
 		return false
 	}
-	if len(c.queue) >= queueLimit*16 {
+	if len(c.queue) >= queueLimit {
 		c.mu.Unlock()
 		c.end(ErrSilent)
 		return false

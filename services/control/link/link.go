@@ -35,7 +35,7 @@ const (
 	pingEvery  = 5 * time.Second
 	helloLimit = 10 * time.Second
 	window     = 1 << 20
-	queueLimit = 1024
+	queueLimit = 1 << 14 // frames
 )
 
 // Failures of a connection.

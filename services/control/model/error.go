@@ -59,12 +59,6 @@ func AsError(err error) (e *Error, ok bool) {
 	return e, ok
 }
 
-// IsOverflow reports that err says that the conversation does not fit the model's window, which compaction can cure.
-func IsOverflow(err error) bool {
-	e, ok := AsError(err)
-	return ok && e.Kind == KindContextOverflow
-}
-
 // Reasons why a model call failed, as callers see them.
 var (
 	ErrFailed          = errs.New(errs.Unavailable, "MODEL_FAILED", "the model call failed")

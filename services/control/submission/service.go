@@ -153,11 +153,7 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 		sub.Close()
 		return nil, err
 	}
-	after := got.EventHead
-	if got.Replayed {
-		after = 0
-	}
-	return &Following{Submission: got.Submission, Replayed: got.Replayed, service: s, sub: sub, after: after, fresh: got.Lease != nil}, nil
+	return &Following{Submission: got.Submission, Replayed: got.Replayed, service: s, sub: sub, after: got.EventHead, fresh: got.Lease != nil}, nil
 }
 
 // Following is a submission being followed by one reader.

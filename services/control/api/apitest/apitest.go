@@ -119,6 +119,7 @@ type log struct {
 	entries     []session.Entry
 	events      []event.Event
 	submissions []submission.Submission
+	bases       []int64           // head of the stream when each submission was admitted
 	hashes      map[string][]byte // of inputs, by idempotency key
 }
 
@@ -138,7 +139,7 @@ func (s *Store) Admit(_ context.Context, a submission.Admission) (submission.Adm
 			return submission.Admitted{}, submission.ErrIdempotencyConflict
 		}
 		i := slices.IndexFunc(l.submissions, func(x submission.Submission) bool { return x.IdempotencyKey == a.IdempotencyKey })
-		return submission.Admitted{Submission: l.submissions[i], Replayed: true, EventHead: int64(len(l.events))}, nil
+		return submission.Admitted{Submission: l.submissions[i], Replayed: true, EventHead: l.bases[i]}, nil
 	}
 	l.hashes[a.IdempotencyKey] = a.InputHash
 	sub := submission.Submission{
@@ -154,7 +155,7 @@ func (s *Store) Admit(_ context.Context, a submission.Admission) (submission.Adm
 		l.entries = append(l.entries, session.Entry{Seq: int64(len(l.entries)) + 1, SubmissionID: sub.ID, Kind: session.Input, Message: m, CreatedAt: time.Now()})
 		got.Lease = &submission.Lease{Submission: sub, EntryHead: int64(len(l.entries)), EventHead: got.EventHead}
 	}
-	l.submissions = append(l.submissions, sub)
+	l.submissions, l.bases = append(l.submissions, sub), append(l.bases, got.EventHead)
 	got.Submission = sub
 	return got, nil
 }

@@ -58,13 +58,6 @@ func (s *Server) URL() string { return "http://model.test" }
 // Client is the only client that reaches the server.
 func (s *Server) Client() *http.Client { return s.client }
 
-// Add appends to the script.
-func (s *Server) Add(script ...http.Handler) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.script = append(s.script, script...)
-}
-
 // Always answers every request after the script with h.
 func (s *Server) Always(h http.Handler) {
 	s.mu.Lock()

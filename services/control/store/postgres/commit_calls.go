@@ -19,7 +19,7 @@ func errDispatch(id string, n int) error {
 type change struct {
 	callID   string
 	executor string
-	dispatch int    // 0: not a dispatch
+	dispatch int // 0: not a dispatch
 	journal  string
 	state    *int16 // nil: not an outcome
 	reply    []byte
