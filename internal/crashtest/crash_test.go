@@ -14,7 +14,7 @@ func TestControlIsKilled(t *testing.T) {
 			m := newMachine(t, p)
 			sub := p.submit(command)
 			m.awaitRunning()
-			p.process.kill()
+			p.kill()
 			if meanwhile {
 				m.letGo()
 				m.awaitEnd()
@@ -38,7 +38,7 @@ func TestExecutorIsKilled(t *testing.T) {
 			m := newMachine(t, p)
 			sub := p.submit(command)
 			m.awaitRunning()
-			m.process.kill()
+			m.kill()
 			if meanwhile {
 				m.letGo()
 				m.awaitEnd()
@@ -56,8 +56,8 @@ func TestBothAreKilled(t *testing.T) {
 	m := newMachine(t, p)
 	sub := p.submit(command)
 	m.awaitRunning()
-	p.process.kill()
-	m.process.kill()
+	p.kill()
+	m.kill()
 	m.letGo()
 	m.awaitEnd()
 	p.start()
@@ -77,7 +77,7 @@ func TestExecutorAtTheOtherReplica(t *testing.T) {
 	}
 	sub := one.submit(command)
 	m.awaitRunning()
-	one.process.kill()
+	one.kill()
 	m.letGo()
 	got := two.wait(sub.GetSubmissionId())
 	m.once(got)

@@ -1,15 +1,9 @@
 package crashtest_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,80 +12,49 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
-	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/internal/programs"
 )
 
 // patience bounds every wait. A dead replica's lease alone lasts 15 s.
 const patience = time.Minute
 
-// programs builds the two programs once. With the race detector, as the tests are built: that shares their build cache.
-var programs = sync.OnceValues(func() (string, error) {
+// built are the two programs, built once. With the race detector, as the tests are: that shares their build cache.
+var built = sync.OnceValues(func() (programs.Programs, error) {
 	dir, err := os.MkdirTemp("", "pawl-programs")
 	if err != nil {
-		return "", err
+		return programs.Programs{}, err
 	}
-	out, err := exec.Command("go", "build", "-race", "-o", dir, "github.com/pawl-dev/pawl/cmd/control", "github.com/pawl-dev/pawl/cmd/executor").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building the programs: %w\n%s", err, out)
-	}
-	return dir, nil
+	builtIn = dir
+	return programs.Build(context.Background(), dir, "-race")
 })
+
+var builtIn string
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
+	_ = os.RemoveAll(builtIn)
 	os.Exit(code)
 }
 
-// process is a program that runs.
-type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	log  *bytes.Buffer
-	done chan struct{}
-}
-
-func start(t *testing.T, program string, args ...string) *process {
+// watch ends a process with the test, and tells what it said if that failed.
+func watch(t *testing.T, p *programs.Process) {
 	t.Helper()
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t: t, cmd: exec.Command(filepath.Join(dir, program), args...), log: &bytes.Buffer{}, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = p.log, p.log, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.done)
-		_ = p.cmd.Wait() // how it ended is what the tests are about
-	}()
 	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM)
+		end(t, p, syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("%s %s said:\n%s", program, strings.Join(args, " "), p.log)
+			t.Logf("process %d said:\n%s", p.PID(), p.Said())
 		}
 	})
-	return p
 }
 
-// signal sends a signal and waits until the process has ended.
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(s) // it may have ended
-	select {
-	case <-p.done:
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		p.t.Errorf("%s does not end after %v", p.cmd.Path, s)
-		<-p.done
+func end(t *testing.T, p *programs.Process, s syscall.Signal) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.End(ctx, s); err != nil {
+		t.Error(err)
 	}
 }
-
-// kill ends the process as a power cut would.
-func (p *process) kill() { p.t.Helper(); p.signal(syscall.SIGKILL) }
 
 // eventually waits for what tells nobody that it happened.
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -107,50 +70,46 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // only its number was wanted
-	return l.Addr().String()
-}
-
 // plane is a control plane that can be started again at the same place.
 type plane struct {
-	t               *testing.T
-	http, grpc, dir string
-	database        string
-	process         *process
+	t *testing.T
+	*programs.Control
 }
 
 func newPlane(t *testing.T, database string) *plane {
-	p := &plane{t: t, http: freeAddr(t), grpc: freeAddr(t), dir: t.TempDir(), database: database}
-	if database == "" {
-		p.database = "sqlite:" + filepath.Join(p.dir, "pawl.db")
+	t.Helper()
+	all, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
+	c, err := all.NewControl(t.TempDir(), database, "--executor", "none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plane{t: t, Control: c}
 	p.start()
 	return p
 }
 
 func (p *plane) start() {
 	p.t.Helper()
-	p.process = start(p.t, "control", "--http", p.http, "--grpc", p.grpc, "--data", p.dir, "--agents", filepath.Join(p.dir, "agents"),
-		"--database", p.database, "--advertise", p.grpc, "--executor", "none")
-	eventually(p.t, "control to serve", func() bool {
-		res, err := http.Get("http://" + p.http + "/healthz")
-		if err != nil {
-			return false
-		}
-		return res.Body.Close() == nil && res.StatusCode == http.StatusOK
-	})
+	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
+	defer cancel()
+	err := p.Control.Start(ctx)
+	if p.Process != nil {
+		watch(p.t, p.Process)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 }
+
+// kill ends it as a power cut would.
+func (p *plane) kill() { p.t.Helper(); end(p.t, p.Process, syscall.SIGKILL) }
 
 func (p *plane) dial() *grpc.ClientConn {
 	p.t.Helper()
-	conn, err := grpc.NewClient(p.grpc, append(rpc.DialOptions(), rpc.Security(nil),
-		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.File(filepath.Join(p.dir, "token")), Plaintext: true}))...)
+	conn, err := p.Dial()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -188,45 +147,44 @@ func (p *plane) wait(id string) *pawlv1.Submission {
 
 // machine is a separate executor that can be started again.
 type machine struct {
-	t         *testing.T
-	control   string
-	token     string
-	root, dir string
-	process   *process
+	t *testing.T
+	*programs.Executor
 }
 
 func newMachine(t *testing.T, p *plane) *machine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	made, err := pawlv1.NewTokenServiceClient(p.dial()).CreateToken(ctx, &pawlv1.CreateTokenRequest{
-		Principal: &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: "m1"}},
-	})
+	e, err := p.NewExecutor(ctx, p.dial(), "m1", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, control: p.grpc, token: filepath.Join(t.TempDir(), "token"), root: t.TempDir(), dir: t.TempDir()}
-	if err := os.WriteFile(m.token, []byte(made.GetSecret()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m := &machine{t: t, Executor: e}
 	m.start()
-	fleet := pawlv1.NewExecutorServiceClient(p.dial())
-	eventually(t, "the executor to connect", func() bool {
-		got, err := fleet.GetExecutor(ctx, &pawlv1.GetExecutorRequest{ExecutorId: "m1"})
-		return err == nil && got.GetExecutor().GetConnected()
-	})
 	return m
 }
 
 func (m *machine) start() {
-	m.process = start(m.t, "executor", "--control", m.control, "--token-file", m.token, "--name", "m1", "--root", m.root, "--data", m.dir)
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	err := m.Executor.Start(ctx)
+	if m.Process != nil {
+		watch(m.t, m.Process)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
 }
+
+// kill ends the daemon as a power cut would.
+func (m *machine) kill() { m.t.Helper(); end(m.t, m.Process, syscall.SIGKILL) }
 
 // command says that it runs, waits for the test to let it go, and says what it is for.
 const command = `echo run >> runs; until [ -e go ]; do sleep 0.05; done; echo end >> runs; echo the true result`
 
 func (m *machine) read(name string) string {
-	b, err := os.ReadFile(filepath.Join(m.root, name))
+	b, err := os.ReadFile(filepath.Join(m.Root, name))
 	if err != nil {
 		return ""
 	}
@@ -242,7 +200,7 @@ func (m *machine) awaitRunning() {
 // letGo lets the command end.
 func (m *machine) letGo() {
 	m.t.Helper()
-	if err := os.WriteFile(filepath.Join(m.root, "go"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(m.Root, "go"), nil, 0o600); err != nil {
 		m.t.Fatal(err)
 	}
 }
