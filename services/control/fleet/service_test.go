@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"context"
+	"testing"
+)
+
+// store is a Store that lists what it is told.
+type store struct {
+	Store
+	all []Executor
+}
+
+func (s store) ListExecutors(context.Context) ([]Executor, error) { return s.all, nil }
+
+func (s store) GetExecutor(_ context.Context, id string) (Executor, error) {
+	for _, e := range s.all {
+		if e.ID == id {
+			return e, nil
+		}
+	}
+	return Executor{}, ErrNotFound
+}
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	connected := func(id string, slots, running int, labels ...string) Executor {
+		e := Executor{ID: id, Replica: "other", Slots: slots, Running: running, Labels: map[string]string{}}
+		for i := 0; i < len(labels); i += 2 {
+			e.Labels[labels[i]] = labels[i+1]
+		}
+		return e
+	}
+	away := connected("away", 8, 0)
+	away.Replica = ""
+	draining := connected("draining", 8, 0)
+	draining.Draining = true
+	for name, c := range map[string]struct {
+		all   []Executor
+		local []Executor
+		want  Wanted
+		id    string // "" is nowhere
+	}{
+		"nobody is there":                  {},
+		"one that is away or drains":       {all: []Executor{away, draining}},
+		"the least loaded":                 {all: []Executor{connected("a", 4, 3), connected("b", 8, 4), connected("c", 2, 2)}, id: "b"},
+		"more slots at the same load":      {all: []Executor{connected("a", 4, 2), connected("b", 8, 4)}, id: "b"},
+		"an executor without slots, full":  {all: []Executor{connected("a", 0, 1), connected("b", 2, 1)}, id: "b"},
+		"here before less loaded":          {all: []Executor{connected("a", 4, 0), connected("b", 4, 3)}, local: []Executor{connected("b", 4, 3)}, id: "b"},
+		"the built-in one before all":      {all: []Executor{connected("a", 4, 0)}, local: []Executor{connected("mine", 4, 4)}, want: Wanted{Builtin: "mine"}, id: "mine"},
+		"not the built-in one that drains": {all: []Executor{connected("a", 4, 0)}, local: []Executor{draining}, want: Wanted{Builtin: "draining"}, id: "a"},
+		"all labels": {
+			all:  []Executor{connected("a", 4, 0, "gpu", "a100"), connected("b", 4, 3, "gpu", "a100", "zone", "1"), connected("c", 4, 0, "gpu", "h100", "zone", "1")},
+			want: Wanted{Labels: map[string]string{"gpu": "a100", "zone": "1"}}, id: "b",
+		},
+		"labels before the built-in one": {
+			all: []Executor{connected("a", 4, 3, "gpu", "a100")}, local: []Executor{connected("mine", 4, 0)},
+			want: Wanted{Builtin: "mine", Labels: map[string]string{"gpu": "a100"}}, id: "a",
+		},
+		"labels that nobody has": {all: []Executor{connected("a", 4, 0)}, want: Wanted{Labels: map[string]string{"gpu": "a100"}}},
+		"where it is bound, however loaded": {
+			all: []Executor{connected("a", 4, 0), connected("b", 4, 9)}, want: Wanted{Executor: "b"}, id: "b",
+		},
+		"where it is bound, though it drains": {all: []Executor{draining, connected("a", 4, 0)}, want: Wanted{Executor: "draining"}, id: "draining"},
+		"nowhere else while it is away":       {all: []Executor{away, connected("a", 4, 0)}, want: Wanted{Executor: "away"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := NewService(store{all: c.all})
+			for _, e := range c.local {
+				s.Attached(e)
+			}
+			e, ok, err := s.Place(t.Context(), c.want)
+			if err != nil || ok != (c.id != "") || ok && e.ID != c.id {
+				t.Errorf("placed on %q, %v, %v; want %q", e.ID, ok, err, c.id)
+			}
+		})
+	}
+}
+
+func TestDetachedKeepsANewerConnection(t *testing.T) {
+	t.Parallel()
+	s := NewService(store{})
+	s.Attached(Executor{ID: "a", ConnectionEpoch: 1})
+	s.Attached(Executor{ID: "a", ConnectionEpoch: 2})
+	s.Detached("a", 1)
+	if e, ok := s.Local("a"); !ok || e.ConnectionEpoch != 2 {
+		t.Fatalf("the end of connection 1 left %+v, %v", e, ok)
+	}
+	s.Detached("a", 2)
+	if e, ok := s.Local("a"); ok {
+		t.Fatalf("after its end there is still %+v", e)
+	}
+}
