@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 )
@@ -120,5 +122,29 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestEveryTableHasATenant(t *testing.T) {
+	rows, err := raw(t, migrated.URL(t)).Query(t.Context(), `SELECT t.table_name, c.column_name IS NOT NULL FROM information_schema.tables t
+		LEFT JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name AND c.column_name = 'tenant'
+		WHERE t.table_schema = current_schema() AND t.table_name <> 'goose_db_version'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table string
+	var has bool
+	tables := 0
+	if _, err := pgx.ForEachRow(rows, []any{&table, &has}, func() error {
+		tables++
+		if !has {
+			t.Errorf("table %s has no tenant", table)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if tables < 12 {
+		t.Errorf("there are %d tables", tables)
 	}
 }

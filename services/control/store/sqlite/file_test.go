@@ -305,3 +305,26 @@ func TestFakeTime(t *testing.T) {
 		})
 	}
 }
+
+func TestEveryTableHasATenant(t *testing.T) {
+	s := openAt(t, Memory)
+	defer closeStore(t, s)
+	tables := 0
+	if err := s.write(t.Context(), func(tx tx) error {
+		return tx.rows(tenants, func(r row) (bool, error) {
+			tables++
+			if !r.bool(1) {
+				t.Errorf("table %s has no tenant", r.text(0))
+			}
+			return true, nil
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if tables < 12 {
+		t.Errorf("there are %d tables", tables)
+	}
+}
+
+var tenants = sql(`SELECT m.name, EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE name = 'tenant') FROM sqlite_master m
+	WHERE m.type = 'table' AND m.name <> 'goose_db_version' AND m.name NOT LIKE 'sqlite_%'`)
