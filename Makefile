@@ -41,8 +41,9 @@ verify: generate check ## all that must hold before a push, apart from the tests
 		echo "the work tree differs from HEAD; commit what is meant, or what generate changed:" >&2; \
 		git status --short >&2; exit 1; }
 
-bench: ## measure SQLite and Postgres; prints medians and p99
-	go run ./internal/bench
+# make bench BENCHFLAGS='-quick -only tools'
+bench: ## measure memory, SQLite and Postgres, each figure beside its floor
+	go run ./internal/bench $(BENCHFLAGS)
 
 generate: ## gen/ from proto/
 	$(BUF) generate

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// adoptOrphans makes this process the parent of what its children leave behind: keepers above all, which outlive their executors.
+func adoptOrphans() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming the parent of orphans: %w", err)
+	}
+	return nil
+}
+
+// endOrphans kills what was adopted, and what that leaves. Everything that was started properly has ended by now.
+func endOrphans() error {
+	for {
+		pids, err := children()
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+			if _, err := unix.Wait4(pid, nil, 0, nil); err != nil && !errors.Is(err, unix.ECHILD) {
+				return err
+			}
+		}
+	}
+}
+
+// children are the direct children of this process, whichever of its threads they belong to.
+func children() ([]int, error) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, t := range threads {
+		list, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		for field := range strings.FieldsSeq(string(list)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, err
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// memory is a figure of a process in bytes: VmRSS is what it has in memory, VmHWM the most it ever had.
+func memory(pid int, figure string) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseKilobytes(string(status), figure)
+}
+
+// parseKilobytes finds a line such as "VmRSS:     1234 kB".
+func parseKilobytes(status, figure string) (int64, error) {
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != figure {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		return n * 1024, err
+	}
+	return 0, fmt.Errorf("the kernel tells no %s", figure)
+}
