@@ -43,7 +43,9 @@ func layer(p string) int {
 }
 
 // whole are the packages that put the entire platform together, to test and to measure it.
-func whole(p string) bool { return under(p, "internal/platformtest", "internal/bench") }
+func whole(p string) bool {
+	return under(p, "internal/platformtest", "internal/bench", "internal/chaos")
+}
 
 // domain packages hold control's types, states and rules.
 func domain(p string) bool { return under(p, "services/control") && layer(p) == 2 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,6 +25,7 @@ type options struct {
 	advertise, cert, key, ca           string
 	auth, logFormat, logLevel          string
 	hosts, origins                     []string
+	grace                              time.Duration
 }
 
 func (o *options) flags(c *cobra.Command) {
@@ -42,6 +44,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.auth, "auth", "token", "how callers prove who they are: token, or none, which makes everybody on this host an operator")
 	f.StringSliceVar(&o.hosts, "host", nil, "host name, beside loopback ones, that HTTP requests may be addressed to")
 	f.StringSliceVar(&o.origins, "origin", nil, "origin, beside the server's own, whose pages may call")
+	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute, "how long an executor may be away before what it runs counts as lost")
 	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	for _, set := range []*pflag.FlagSet{p, f} {
@@ -97,6 +100,9 @@ func (o *options) check() error {
 	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"), oneOf("log-format", o.logFormat, "text", "json"))
 	if err != nil {
 		return err
+	}
+	if o.grace <= 0 {
+		return fmt.Errorf("--disconnect-grace must be longer than 0, not %s", o.grace)
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {

@@ -180,6 +180,7 @@ func TestRefusals(t *testing.T) {
 		`--http is HOST:PORT`:                    {"--http", "3000"},
 		`--auth is token or none, not "x"`:       {"--auth", "x"},
 		`--executor is builtin or none`:          {"--executor", "x"},
+		`--disconnect-grace must be longer`:      {"--disconnect-grace", "0s"},
 		`--log-level is debug, info`:             {"--log-level", "x"},
 		`--log-format is text or json`:           {"--log-format", "x"},
 		`is not a directory`:                     {"--root", file},

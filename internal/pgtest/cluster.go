@@ -34,7 +34,7 @@ type Cluster struct {
 	URL string
 
 	keeper *exec.Cmd
-	hold   io.Closer // the keeper's standard input: the kernel closes it when this process dies
+	hold   io.WriteCloser // the keeper's standard input: the kernel closes it when this process dies
 	log    *os.File
 }
 
@@ -71,6 +71,38 @@ func (c *Cluster) Stop() error {
 	err := errors.Join(c.hold.Close(), c.keeper.Wait(), c.log.Close())
 	c.keeper = nil
 	return err
+}
+
+// Crash stops the server at once, as the death of its machine would, and returns when it serves again over what was committed.
+func (c *Cluster) Crash(ctx context.Context) error {
+	if c.keeper == nil {
+		return errors.New("only a cluster that was started here can be made to crash")
+	}
+	before, err := c.started(ctx)
+	if err != nil {
+		return fmt.Errorf("crash postgres: %w", err)
+	}
+	if _, err := io.WriteString(c.hold, "crash\n"); err != nil {
+		return fmt.Errorf("crash postgres: %w", err)
+	}
+	for {
+		if err := c.await(ctx); err != nil {
+			return err
+		}
+		if now, err := c.started(ctx); err == nil && !now.Equal(before) {
+			return nil
+		}
+	}
+}
+
+// started is when the server was.
+func (c *Cluster) started(ctx context.Context) (at time.Time, err error) {
+	conn, err := pgx.Connect(ctx, c.URL)
+	if err != nil {
+		return at, err
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	return at, conn.QueryRow(ctx, "SELECT pg_postmaster_start_time()").Scan(&at)
 }
 
 func start(ctx context.Context, bin string, opts Options) (*Cluster, error) {

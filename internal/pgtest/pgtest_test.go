@@ -228,3 +228,31 @@ func TestStop(t *testing.T) {
 		t.Errorf("a second stop: %v", err)
 	}
 }
+
+// A crash loses connections and nothing that was committed.
+func TestCrash(t *testing.T) {
+	cluster, err := pgtest.Start(t.Context(), pgtest.Options{NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	before := connect(t, cluster.URL)
+	if _, err := before.Exec(t.Context(), "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := cluster.Crash(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := before.Ping(t.Context()); err == nil {
+		t.Error("a connection survived the crash")
+	}
+	if n := count(t, connect(t, cluster.URL), "SELECT count(*) FROM kept"); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}

@@ -1,0 +1,95 @@
+// Package proctest builds the real programs and runs them as processes that can be signalled, killed and started again.
+package proctest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Build says how programs are built. With the race detector, as the tests are built, they share the tests' build cache.
+type Build struct {
+	Race    bool
+	Overlay string // a file for go build -overlay; "" is none
+	Dir     string // of the module; "" is the working directory's
+}
+
+// Programs builds the named commands of this module into dir.
+func Programs(ctx context.Context, dir string, b Build, names ...string) error {
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	if b.Race {
+		args = append(args, "-race")
+	}
+	if b.Overlay != "" {
+		args = append(args, "-overlay", b.Overlay)
+	}
+	for _, n := range names {
+		args = append(args, "github.com/pawl-dev/pawl/cmd/"+n)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = b.Dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %v: %w\n%s", names, err, out)
+	}
+	return nil
+}
+
+// Process is a program that was started.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Start runs a program with nothing of this process's environment but PATH, home as its home, and log for all that it says.
+func Start(path string, args []string, home string, log io.Writer) (*Process, error) {
+	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C is for who runs the tests, who ends the rest in order
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", path, err)
+	}
+	go func() {
+		defer close(p.done)
+		_ = p.cmd.Wait() // how it ended is for the log to say
+	}()
+	return p, nil
+}
+
+// Pid is the process's id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Signal sends a signal. To a process that has ended it does nothing.
+func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// End sends a signal and waits until the process has ended; one that does not in time is killed, which is an error.
+func (p *Process) End(s syscall.Signal, within time.Duration) error {
+	p.Signal(s)
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-t.C:
+	}
+	p.Signal(syscall.SIGKILL)
+	<-p.done
+	return fmt.Errorf("%s has not ended %v after %v", filepath.Base(p.cmd.Path), within, s)
+}
+
+// FreeAddr is an address of this host where nothing listens now.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	return l.Addr().String(), l.Close()
+}
