@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -20,12 +21,13 @@ import (
 
 // options are the flags.
 type options struct {
-	data, database                     string // of subcommands too
-	http, grpc, agents, root, executor string
-	advertise, cert, key, ca           string
-	auth, logFormat, logLevel          string
-	hosts, origins                     []string
-	grace                              time.Duration
+	data, database             string // of subcommands too
+	http, grpc, root, executor string
+	agents, providers          string
+	advertise, cert, key, ca   string
+	auth, logFormat, logLevel  string
+	hosts, origins             []string
+	grace                      time.Duration
 }
 
 func (o *options) flags(c *cobra.Command) {
@@ -35,6 +37,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
 	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent")
+	f.StringVar(&o.providers, "providers", "./providers.yaml", "file that configures model providers; may be absent unless it is given")
 	f.StringVar(&o.root, "root", ".", "working directory of the built-in executor's calls")
 	f.StringVar(&o.executor, "executor", "builtin", "where calls run: builtin, which is this host, or none, which leaves them to other executors")
 	f.StringVar(&o.advertise, "advertise", "", "address at which other replicas reach the gRPC listener")
@@ -79,6 +82,13 @@ func fromEnvironment(c *cobra.Command) (err error) {
 // databaseName is the database, by default a file in the data directory.
 func (o *options) databaseName() string {
 	return cmp.Or(o.database, "sqlite:"+filepath.Join(o.data, "pawl.db"))
+}
+
+// defaultProviders makes do without the providers file where nobody has asked for it.
+func (o *options) defaultProviders(named bool) {
+	if _, err := os.Stat(o.providers); !named && errors.Is(err, fs.ErrNotExist) {
+		o.providers = ""
+	}
 }
 
 // shared reports whether several replicas may use the database.

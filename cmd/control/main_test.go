@@ -52,6 +52,7 @@ type server struct {
 	data, said string
 	here       addresses
 	stop       func() error
+	log        bytes.Buffer // to be read once it has stopped
 }
 
 // start runs a control plane until it is stopped or the test ends.
@@ -61,11 +62,11 @@ func start(t *testing.T, data string, args ...string) *server {
 	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir(), "--agents", filepath.Join(data, "agents")}, args...))
 	said := make(announcement, 1)
 	c.SetOut(said)
-	c.SetErr(io.Discard)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, c) }()
 	s := &server{data: data, stop: func() error { cancel(); err := <-done; done <- nil; return err }}
+	c.SetErr(&s.log)
+	go func() { done <- run(ctx, c) }()
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
 			t.Errorf("control ended with %v", err)

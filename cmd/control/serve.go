@@ -38,7 +38,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, agent.Shell()); err != nil {
 		return err
 	}
-	if cfg.Models, err = control.NewModels(os.Getenv); err != nil {
+	if cfg.Models, err = control.NewModels(o.providers, os.LookupEnv); err != nil {
 		return err
 	}
 	lock, release, err := control.LockDataDir(o.data)

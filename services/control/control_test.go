@@ -31,7 +31,7 @@ func startReplica(t *testing.T, database string) *grpc.ClientConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	models, err := control.NewModels(os.Getenv)
+	models, err := control.NewModels("", os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

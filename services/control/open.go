@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/model/provider"
@@ -38,11 +40,23 @@ func OpenStore(ctx context.Context, database string, log *slog.Logger) (store.St
 	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", database)
 }
 
-// NewModels resolves the offline model and those of the providers that are known, with keys from an environment.
-func NewModels(getenv func(string) string) (*model.Registry, error) {
+// NewModels resolves the offline model, those of the providers that are known, and those that the providers file has. "" is no file.
+// Keys and what the file refers to are variables that lookup finds.
+func NewModels(file string, lookup agent.Lookup) (*model.Registry, error) {
+	var config model.Config
+	if file != "" {
+		src, err := document.Load(file)
+		if err != nil {
+			return nil, model.ErrInvalidProviders.With("%v", err)
+		}
+		if config.Providers, err = model.ParseProviders(file, src, provider.Known, lookup); err != nil {
+			return nil, err
+		}
+	}
 	apis := provider.APIs(nil)
 	apis[model.APIOffline] = offline.Open
-	return model.NewRegistry(model.Config{}, model.Deps{APIs: apis, Known: provider.Known, Getenv: getenv})
+	getenv := func(name string) string { v, _ := lookup(name); return v }
+	return model.NewRegistry(config, model.Deps{APIs: apis, Known: provider.Known, Getenv: getenv}), nil
 }
 
 // LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or release is called.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/pawl-dev/pawl/services/control/document"
 )
 
 // Catalogue is the agents that a control plane has. Its methods may be called concurrently; what they return is the caller's.
@@ -54,7 +56,7 @@ func (c *Catalogue) Get(name string) (Definition, error) {
 	defer c.mu.RUnlock()
 	d, ok := c.byName[name]
 	if !ok {
-		return Definition{}, ErrNotFound.With("agent %q is not defined", printable(name))
+		return Definition{}, ErrNotFound.With("agent %q is not defined", document.Printable(name))
 	}
 	return d.clone(), nil
 }
@@ -65,7 +67,7 @@ func (c *Catalogue) ByDigest(digest string) (Definition, error) {
 	defer c.mu.RUnlock()
 	d, ok := c.byDigest[digest]
 	if !ok {
-		return Definition{}, ErrNotFound.With("no agent with digest %q is known", printable(digest))
+		return Definition{}, ErrNotFound.With("no agent with digest %q is known", document.Printable(digest))
 	}
 	return d.clone(), nil
 }

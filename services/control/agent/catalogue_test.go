@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/document"
 )
 
 const minimal = "---\nmodel: a/b\n---\n"
@@ -105,7 +107,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 		"shell.md":   minimal,
 		"x y.md":     minimal,
 		"ok.md":      minimal,
-		"big.md":     minimal + strings.Repeat("x", MaxFile),
+		"big.md":     minimal + strings.Repeat("x", document.MaxFile),
 	})
 	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling.md")); err != nil {
 		t.Fatal(err)

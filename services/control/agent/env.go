@@ -3,9 +3,10 @@ package agent
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/document"
 )
 
 // Lookup finds a variable of the control plane's environment, as os.LookupEnv does.
@@ -27,28 +28,22 @@ func (e Env) Expand(lookup Lookup) (Values, error) {
 	secrets := map[string]bool{}
 	var missing []string
 	for _, key := range slices.Sorted(maps.Keys(e)) {
-		parts, err := template(e[key])
+		t, err := document.ParseTemplate(e[key])
 		if err != nil {
 			return Values{}, ErrInvalid.With("env.%s: %v", key, err)
 		}
-		var b strings.Builder
 		secret := false
-		for _, p := range parts {
-			if !p.ref {
-				b.WriteString(p.text)
-				continue
-			}
-			value, ok := lookup(p.text)
+		for _, name := range t.Names() {
+			value, ok := lookup(name)
 			if !ok {
-				missing = append(missing, fmt.Sprintf("env.%s: variable %s is not set", key, p.text))
+				missing = append(missing, fmt.Sprintf("env.%s: variable %s is not set", key, name))
 			}
-			b.WriteString(value)
-			if value != "" && !slices.Contains(plain, p.text) {
+			if value != "" && !slices.Contains(plain, name) {
 				secret = true
 				secrets[value] = true
 			}
 		}
-		vars[key] = b.String()
+		vars[key] = t.Expand(lookup)
 		if secret {
 			secrets[vars[key]] = true
 		}
@@ -83,38 +78,4 @@ func (v Values) Secrets() []string {
 // plain are the variables that every sandbox sees anyway. They are no secrets, and redacting them would hide every path.
 var plain = []string{
 	"PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP",
-}
-
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-// part is literal text, or the name of a variable.
-type part struct {
-	text string
-	ref  bool
-}
-
-// template takes a value apart.
-func template(value string) ([]part, error) {
-	var parts []part
-	for value != "" {
-		i := strings.Index(value, "${")
-		if i < 0 {
-			return append(parts, part{text: value}), nil
-		}
-		if i > 0 && value[i-1] == '$' {
-			parts = append(parts, part{text: value[:i-1] + "${"})
-			value = value[i+2:]
-			continue
-		}
-		name, rest, closed := strings.Cut(value[i+2:], "}")
-		if !closed || !variable.MatchString(name) {
-			return nil, fmt.Errorf("${ must be followed by the name of a variable and }; write $${ for a literal ${")
-		}
-		if i > 0 {
-			parts = append(parts, part{text: value[:i]})
-		}
-		parts = append(parts, part{text: name, ref: true})
-		value = rest
-	}
-	return parts, nil
 }

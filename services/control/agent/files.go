@@ -2,12 +2,13 @@ package agent
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/document"
 )
 
 // source is a file that defines an agent.
@@ -55,7 +56,7 @@ func list(dir string) ([]source, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, ErrInvalid.With("%s: cannot be read: %v", dir, cause(err))
+		return nil, ErrInvalid.With("%s: cannot be read: %v", dir, document.Cause(err))
 	}
 	var out []source
 	for _, e := range entries {
@@ -79,30 +80,9 @@ func list(dir string) ([]source, error) {
 }
 
 func readFile(s source, lookup Lookup) (Definition, error) {
-	info, err := os.Stat(s.file)
-	if err == nil && !info.Mode().IsRegular() { // a pipe would block
-		return Definition{}, ErrInvalid.With("%s: is not a regular file", s.file)
-	}
+	src, err := document.Load(s.file)
 	if err != nil {
-		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
-	}
-	f, err := os.Open(s.file)
-	if err != nil {
-		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
-	}
-	defer f.Close()
-	src, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err != nil {
-		return Definition{}, ErrInvalid.With("%s: cannot be read: %v", s.file, cause(err))
+		return Definition{}, ErrInvalid.With("%v", err)
 	}
 	return Parse(s.name, s.file, src, lookup)
-}
-
-// cause is the error of the system, without the path that the message names already.
-func cause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -219,8 +220,8 @@ func TestParseRefusesFiles(t *testing.T) {
 		"model no id":        {"---\nmodel: openai/\n---\n", bad},
 		"model with blank":   {"---\nmodel: openai/g pt\n---\n", bad},
 		"model provider":     {"---\nmodel: Open AI/gpt\n---\n", bad},
-		"model long":         {"---\nmodel: a/" + strings.Repeat("b", 255) + "\n---\n", ":2: model: must have at most 256 characters"},
-		"large":              {"---\nmodel: a/b\n---\n" + strings.Repeat("x", MaxFile), ": is larger than 1 MiB"},
+		"model long":         {"---\nmodel: a/" + strings.Repeat("b", 199) + "\n---\n", ":2: model: must have at most 200 characters"},
+		"large":              {"---\nmodel: a/b\n---\n" + strings.Repeat("x", document.MaxFile), ": is larger than 1 MiB"},
 		"not UTF-8":          {"---\nmodel: a/b\n---\n\xff", ": is not UTF-8"},
 		"NUL":                {"---\nmodel: a/b\n---\n\x00", ": contains a NUL character"},
 		"order":              {"---\nthinking: x\nmodel: x\n---\n", `:2: thinking: must be one of off, minimal, low, medium, high, xhigh, got "x"|:3: model: must be provider/id, such as anthropic/claude-sonnet-4-6`},
@@ -252,7 +253,7 @@ func TestParseRefusesNames(t *testing.T) {
 
 func TestParseTakesAFileOfExactlyTheLimit(t *testing.T) {
 	head := "---\nmodel: a/b\n---\n"
-	if _, err := parse(head + strings.Repeat("x", MaxFile-len(head))); err != nil {
+	if _, err := parse(head + strings.Repeat("x", document.MaxFile-len(head))); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,14 +9,14 @@ import (
 // ErrInvalidRef is a model's name that does not have the form "provider/model".
 var ErrInvalidRef = errs.New(errs.InvalidArgument, "INVALID_MODEL", `a model is named as "provider/model", such as anthropic/claude-sonnet-4-6`)
 
-// maxRef bounds the name of a model.
-const maxRef = 200
+// MaxRef bounds the name of a model.
+const MaxRef = 200
 
 // ParseRef reads "provider/model". Only the first slash divides: a model's id may contain others.
 func ParseRef(s string) (Ref, error) {
 	provider, id, ok := strings.Cut(s, "/")
-	if !ok || id == "" || len(s) > maxRef || !validProvider(provider) || strings.ContainsFunc(id, notPrintable) {
-		return Ref{}, ErrInvalidRef.With(`%q does not name a model: write "provider/model", such as anthropic/claude-sonnet-4-6`, cut(s, maxRef))
+	if !ok || id == "" || len(s) > MaxRef || !validProvider(provider) || strings.ContainsFunc(id, notPrintable) {
+		return Ref{}, ErrInvalidRef.With(`%q does not name a model: write "provider/model", such as anthropic/claude-sonnet-4-6`, cut(s, MaxRef))
 	}
 	return Ref{Provider: provider, ID: id}, nil
 }

@@ -2,6 +2,7 @@ package model
 
 import (
 	"crypto/sha256"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,11 +16,11 @@ var (
 	ErrKeyMissing      = errs.New(errs.FailedPrecondition, "MODEL_KEY_MISSING", "the model provider's key is not set")
 )
 
-// Config is the models section of control's configuration.
+// Config is what a Registry is told. The zero value works.
 type Config struct {
-	Providers map[string]Provider `json:"providers,omitempty"`
-	Retry     RetryPolicy         `json:"retry,omitzero"`
-	Timeouts  TimeoutPolicy       `json:"timeouts,omitzero"`
+	Providers map[string]Provider // see ParseProviders
+	Retry     RetryPolicy
+	Timeouts  TimeoutPolicy
 }
 
 // Endpoint is what an Open needs to know: a Provider with its key.
@@ -28,7 +29,7 @@ type Endpoint struct {
 	API     API
 	BaseURL string // "" is the API's own
 	Key     Secret // "" sends none
-	Headers map[string]string
+	Headers map[string]Secret
 	Models  map[string]Info
 }
 
@@ -64,17 +65,9 @@ type opened struct {
 // maxModels bounds the cache against names that clients invent.
 const maxModels = 1024
 
-// NewRegistry checks the configuration. Keys are read when a model is resolved: one that is missing is no error until it is needed.
-func NewRegistry(c Config, d Deps) (*Registry, error) {
-	for name, p := range c.Providers {
-		if err := p.validate(name); err != nil {
-			return nil, err
-		}
-		if _, ok := d.APIs[p.API]; !ok && p.API != "" {
-			return nil, ErrInvalidConfig.With("providers.%s.api: %q is not known; use one of %s", name, cut(string(p.API), 64), apis(d))
-		}
-	}
-	return &Registry{config: c, deps: d, models: map[Ref]opened{}, limiters: map[[sha256.Size]byte]*Limiter{}}, nil
+// NewRegistry makes a registry. Keys are read when a model is resolved: one that is missing is no error until it is needed.
+func NewRegistry(c Config, d Deps) *Registry {
+	return &Registry{config: c, deps: d, models: map[Ref]opened{}, limiters: map[[sha256.Size]byte]*Limiter{}}
 }
 
 // Model resolves ref. The result retries, is limited together with all models of the same provider and key, and times out.
@@ -101,24 +94,17 @@ func (r *Registry) Model(ref Ref) (Model, error) {
 	return m, nil
 }
 
-// Check reports whether ref can be resolved, without opening it: for configuration that names models.
-func (r *Registry) Check(ref Ref) error {
-	_, err := r.endpoint(ref)
-	return err
-}
-
 // endpoint finds the provider of ref and its key.
 func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
-	p, configured := r.config.Providers[ref.Provider]
-	known, isKnown := r.known(ref.Provider)
-	if !configured && !isKnown {
-		return Endpoint{}, ErrUnknownProvider.With(
-			"model %s: there is no provider %q; configure providers.%s with api and base_url, or use one of %s",
-			ref, ref.Provider, ref.Provider, r.names())
+	p, ok := r.config.Providers[ref.Provider]
+	if !ok || p.API == "" || p.BaseURL == "" { // the catalogue is only asked when it can add something
+		known, isKnown := r.known(ref.Provider)
+		p, ok = p.or(known), ok || isKnown
 	}
-	p = p.or(known)
-	if _, ok := r.deps.APIs[p.API]; !ok {
-		return Endpoint{}, ErrInvalidConfig.With("model %s: set providers.%s.api to one of %s", ref, ref.Provider, apis(r.deps))
+	if _, spoken := r.deps.APIs[p.API]; !ok || !spoken {
+		return Endpoint{}, ErrUnknownProvider.With(
+			"model %s: there is no provider %q; add it to the providers file of control with api and base_url, or use one of %s",
+			ref, ref.Provider, r.names())
 	}
 	e := Endpoint{Name: ref.Provider, API: p.API, BaseURL: p.BaseURL, Headers: p.Headers, Models: p.Models}
 	if p.KeyEnv == "" {
@@ -165,22 +151,5 @@ func (r *Registry) names() string {
 	for n := range r.config.Providers {
 		names[n] = true
 	}
-	return list(names)
-}
-
-func apis(d Deps) string {
-	names := map[string]bool{}
-	for a := range d.APIs {
-		names[string(a)] = true
-	}
-	return list(names)
-}
-
-func list(names map[string]bool) string {
-	var all []string
-	for n := range names {
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return strings.Join(all, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(names)), ", ")
 }

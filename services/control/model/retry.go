@@ -11,10 +11,10 @@ import (
 
 // RetryPolicy says how often a failed call is made again. Zero fields have defaults.
 type RetryPolicy struct {
-	Attempts int           `json:"attempts,omitempty"` // calls in all, default 5
-	First    time.Duration `json:"first,omitempty"`    // the first delay is random below it, default 2 s; it doubles each time
-	Max      time.Duration `json:"max,omitempty"`      // no delay is longer, unless the provider asks for it; default 60 s
-	Total    time.Duration `json:"total,omitempty"`    // no attempt starts later than this after the first, default 10 min
+	Attempts int           // calls in all, default 5
+	First    time.Duration // the first delay is random below it, default 2 s; it doubles each time
+	Max      time.Duration // no delay is longer, unless the provider asks for it; default 60 s
+	Total    time.Duration // no attempt starts later than this after the first, default 10 min
 }
 
 func (p RetryPolicy) withDefaults() RetryPolicy {

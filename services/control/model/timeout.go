@@ -10,8 +10,8 @@ import (
 
 // TimeoutPolicy bounds one call. Zero fields have defaults.
 type TimeoutPolicy struct {
-	Idle time.Duration `json:"idle,omitempty"` // between two events of the provider, default 60 s; pings are not events
-	Call time.Duration `json:"call,omitempty"` // for the whole call, default 30 min
+	Idle time.Duration // between two events of the provider, default 60 s; pings are not events
+	Call time.Duration // for the whole call, default 30 min
 }
 
 func (p TimeoutPolicy) withDefaults() TimeoutPolicy {

@@ -67,7 +67,7 @@ func info(m catwalk.Model) model.Info {
 	return model.Info{
 		Window: m.ContextWindow, MaxOutput: m.DefaultMaxTokens,
 		Images: &m.SupportsImages, Thinks: &m.CanReason, Efforts: m.ReasoningLevels,
-		Price: model.Price{Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached, CacheRead: m.CostPer1MOutCached},
+		Price: &model.Price{Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached, CacheRead: m.CostPer1MOutCached},
 	}
 }
 
@@ -110,7 +110,7 @@ func merge(a, b model.Info) model.Info {
 	if a.Efforts == nil {
 		a.Efforts = b.Efforts
 	}
-	if a.Price == (model.Price{}) {
+	if a.Price == nil {
 		a.Price = b.Price
 	}
 	return a

@@ -272,7 +272,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		echo := fmt.Sprintf("Incorrect API key provided: %s with %s", key, "header-secret-1")
 		s := modeltest.NewServer(t, modeltest.Answer(401, w.Error("invalid_api_key", echo)), modeltest.Play{w.ErrorEvent("api_error", echo)})
-		m := open(t, w, s, func(e *model.Endpoint) { e.Headers = map[string]string{"X-Proxy": "Bearer header-secret-1"} })
+		m := open(t, w, s, func(e *model.Endpoint) { e.Headers = map[string]model.Secret{"X-Proxy": "Bearer header-secret-1"} })
 		for range 2 {
 			_, err := ask(t, m, model.Request{})
 			for e := err; e != nil; e = errors.Unwrap(e) {

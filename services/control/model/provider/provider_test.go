@@ -137,7 +137,7 @@ func TestUsageAndCost(t *testing.T) {
 		if w.API == model.APIAnthropic {
 			turn.Usage.CacheWrite = 500
 		}
-		price := model.Info{Price: model.Price{Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75}}
+		price := model.Info{Price: &model.Price{Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75}}
 		m := open(t, w, modeltest.NewServer(t, w.Stream(turn)), func(e *model.Endpoint) {
 			e.Models = map[string]model.Info{ids[w.API]: price}
 		})

@@ -24,8 +24,8 @@ func newRedactor(e model.Endpoint) redactor {
 	}
 	add(e.Key.Reveal())
 	for _, v := range e.Headers {
-		add(v)
-		if _, token, ok := strings.Cut(v, " "); ok { // Bearer …
+		add(v.Reveal())
+		if _, token, ok := strings.Cut(v.Reveal(), " "); ok { // Bearer …
 			add(token)
 		}
 	}

@@ -121,7 +121,7 @@ func TestHeaders(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"x"}}))
 				m := open(t, w, s, func(e *model.Endpoint) {
-					e.Key, e.Headers = secret, map[string]string{"X-Mine": "1", "User-Agent": "me"}
+					e.Key, e.Headers = secret, map[string]model.Secret{"X-Mine": "1", "User-Agent": "me"}
 				})
 				if _, err := ask(t, m, model.Request{}); err != nil {
 					t.Fatal(err)

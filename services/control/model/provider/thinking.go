@@ -12,20 +12,17 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// efforts are the levels that APIs name, from little to much.
-var efforts = []string{"none", "minimal", "low", "medium", "high", "xhigh", "max"}
-
 // clamp is the level that the model has for want: the same, else the next above, else the next below. "" if it has none.
 func clamp(want string, has []string) string {
-	at := slices.Index(efforts, want)
-	for _, e := range efforts[max(at, 0):] {
+	at := slices.Index(model.Efforts, want)
+	for _, e := range model.Efforts[max(at, 0):] {
 		if slices.Contains(has, e) {
 			return e
 		}
 	}
 	for i := at - 1; i >= 0; i-- {
-		if slices.Contains(has, efforts[i]) {
-			return efforts[i]
+		if slices.Contains(has, model.Efforts[i]) {
+			return model.Efforts[i]
 		}
 	}
 	return ""

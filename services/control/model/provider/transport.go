@@ -90,7 +90,7 @@ func (t *transport) headers(from http.Header) http.Header {
 		to.Set("Authorization", "Bearer "+key)
 	}
 	for name, v := range t.endpoint.Headers {
-		to.Set(name, v)
+		to.Set(name, v.Reveal())
 	}
 	return to
 }

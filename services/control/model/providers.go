@@ -1,0 +1,213 @@
+package model
+
+import (
+	"math"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/document"
+)
+
+// ErrInvalidProviders is a providers file that breaks a rule; the text names file, line and key.
+var ErrInvalidProviders = errs.New(errs.InvalidArgument, "MODEL_PROVIDERS_INVALID", "the file of the model providers cannot be used")
+
+// Bounds of texts in a providers file, in characters.
+const (
+	maxURL      = 2048
+	maxVariable = 128
+	maxHeader   = 32 * 1024
+)
+
+// ParseProviders reads the providers file, a mapping of names to what is known of each:
+//
+//	local:
+//	  api: openai                          # or anthropic, openai-chat, openai-responses
+//	  base_url: http://localhost:11434/v1
+//	  key_env: LOCAL_KEY                   # the variable that holds the key
+//	  headers: {X-Team: "${TEAM}"}         # ${NAME} is a variable of control's environment
+//	  models:
+//	    some-model: {window: 128000, max_output: 8192, images: true, thinks: false, price: {input: 0, output: 0}}
+//
+// file is for errors only. known is the catalogue of providers that need no configuration, lookup the environment: every variable
+// that headers refer to must be set. All problems are reported together, one line each; each is an ErrInvalidProviders that names
+// file, line and key, and no value.
+func ParseProviders(
+	file string, src []byte, known func(name string) (Provider, bool), lookup func(name string) (string, bool),
+) (map[string]Provider, error) {
+	p := &providers{document.New(file), known, lookup}
+	all := p.parse(src)
+	if err := p.Err(ErrInvalidProviders); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// providers reads one file.
+type providers struct {
+	*document.Document
+	known  func(name string) (Provider, bool)
+	lookup func(name string) (string, bool)
+}
+
+func (p *providers) parse(src []byte) map[string]Provider {
+	all := map[string]Provider{}
+	if !p.Check(src) {
+		return all
+	}
+	// As in agents' definitions, a mark of the byte order is no content.
+	root, ok := p.Root("the file", strings.TrimPrefix(string(src), "\ufeff"))
+	if !ok || root == nil {
+		return all
+	}
+	p.Pairs(root, "", func(name, key string, k, v *yaml.Node) {
+		switch {
+		case name == string(APIOffline):
+			p.Report(k.Line, key, "is built in and cannot be configured")
+		case !validProvider(name):
+			p.Report(k.Line, key, "cannot be a provider's name: use lower-case letters, digits, dots, dashes and underscores")
+		default:
+			all[name] = p.provider(name, k, v)
+		}
+	})
+	return all
+}
+
+func (p *providers) provider(name string, k, v *yaml.Node) Provider {
+	var out Provider
+	p.Mapping(v, name,
+		document.Key("api", func(key string, n *yaml.Node) {
+			api, _ := p.Word(key, n, string(APIAnthropic), string(APIOpenAI), string(APIChat), string(APIResponses))
+			out.API = API(api)
+		}),
+		document.Key("base_url", func(key string, n *yaml.Node) { out.BaseURL = p.baseURL(key, n) }),
+		document.Key("key_env", func(key string, n *yaml.Node) { out.KeyEnv = p.keyEnv(key, n) }),
+		document.Key("headers", func(key string, n *yaml.Node) { out.Headers = p.headers(key, n) }),
+		document.Key("models", func(key string, n *yaml.Node) { out.Models = p.models(key, n) }),
+	)
+	if api, _ := document.Find(v, "api"); api == nil && v.Kind == yaml.MappingNode {
+		if _, ok := p.known(name); !ok {
+			p.Report(k.Line, name+".api", "is required: %s is not the name of a provider that is known", name)
+		}
+	}
+	return out
+}
+
+func (p *providers) baseURL(key string, n *yaml.Node) string {
+	s, ok := p.Text(key, n, maxURL)
+	if !ok {
+		return ""
+	}
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		p.Report(n.Line, key, "must be a whole URL, such as https://api.example.com/v1")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		p.Report(n.Line, key, "must not have a user, query or fragment; a key belongs into the variable that key_env names")
+	}
+	return s
+}
+
+// keyEnv wants capitals, because what is none is more likely the key itself, and later errors tell the variable's name.
+func (p *providers) keyEnv(key string, n *yaml.Node) string {
+	s, ok := p.Text(key, n, maxVariable)
+	if ok && (!document.Variable(s) || strings.ContainsFunc(s, unicode.IsLower)) {
+		p.Report(n.Line, key, "must be the name of an environment variable in capitals, such as LOCAL_KEY, and not the key itself")
+	}
+	return s
+}
+
+func (p *providers) headers(key string, n *yaml.Node) map[string]Secret {
+	headers := map[string]Secret{}
+	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
+		canonical := http.CanonicalHeaderKey(name)
+		if _, twice := headers[canonical]; twice {
+			p.Report(k.Line, key, "is given twice")
+			return
+		}
+		headers[canonical] = ""
+		if !validHeader(canonical) {
+			p.Report(k.Line, key, "is not a header that can be set")
+		}
+		value, ok := p.Text(key, v, maxHeader)
+		if !ok {
+			return
+		}
+		template, ok := p.Template(key, v, value, p.lookup)
+		if !ok {
+			return
+		}
+		value = strings.TrimSpace(template.Expand(p.lookup))
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			p.Report(v.Line, key, "must not contain line breaks or other control characters")
+		}
+		headers[canonical] = Secret(value)
+	})
+	return headers
+}
+
+// validHeader reports whether a header of this canonical name may be configured.
+func validHeader(name string) bool {
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c) {
+			return false
+		}
+	}
+	switch name {
+	case "", "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection":
+		return false
+	}
+	return true
+}
+
+func (p *providers) models(key string, n *yaml.Node) map[string]Info {
+	models := map[string]Info{}
+	p.Pairs(n, key, func(id, key string, k, v *yaml.Node) {
+		if id == "" || strings.ContainsFunc(id, notPrintable) {
+			p.Report(k.Line, key, "cannot be a model's id: it must not be empty or contain blanks")
+		}
+		models[id] = p.info(key, v)
+	})
+	return models
+}
+
+func (p *providers) info(key string, n *yaml.Node) Info {
+	var i Info
+	count := func(to *int64) func(string, *yaml.Node) {
+		return func(key string, n *yaml.Node) { *to, _ = p.Count(key, n, math.MaxInt32) }
+	}
+	flag := func(to **bool) func(string, *yaml.Node) {
+		return func(key string, n *yaml.Node) {
+			if v, ok := p.Bool(key, n); ok {
+				*to = &v
+			}
+		}
+	}
+	p.Mapping(n, key,
+		document.Key("window", count(&i.Window)),
+		document.Key("max_output", count(&i.MaxOutput)),
+		document.Key("images", flag(&i.Images)),
+		document.Key("thinks", flag(&i.Thinks)),
+		document.Key("efforts", func(key string, n *yaml.Node) { i.Efforts, _ = p.Words(key, n, Efforts) }),
+		document.Key("price", func(key string, n *yaml.Node) { i.Price = p.price(key, n) }),
+	)
+	return i
+}
+
+func (p *providers) price(key string, n *yaml.Node) *Price {
+	price := &Price{}
+	amount := func(to *float64) func(string, *yaml.Node) {
+		return func(key string, n *yaml.Node) { *to, _ = p.Amount(key, n, true) }
+	}
+	p.Mapping(n, key,
+		document.Key("input", amount(&price.Input)),
+		document.Key("output", amount(&price.Output)),
+		document.Key("cache_read", amount(&price.CacheRead)),
+		document.Key("cache_write", amount(&price.CacheWrite)),
+	)
+	return price
+}
