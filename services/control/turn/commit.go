@@ -106,7 +106,8 @@ func (r *run) dropText() {
 // entry makes the next entry of the commit that c will be.
 func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) session.Entry {
 	e := session.Entry{
-		Seq: r.talk.head + int64(len(c.Entries)) + 1, SubmissionID: r.sub.ID, Kind: kind, Message: m, CreatedAt: time.Now(),
+		Seq: r.talk.head + int64(len(c.Entries)) + 1, SubmissionID: r.sub.ID, Kind: kind, Message: m,
+		CreatedAt: time.Now().Truncate(time.Microsecond), // as the stores keep it: live watchers see what later ones read
 	}
 	c.Entries = append(c.Entries, e)
 	t := event.EntryAdded

@@ -234,11 +234,13 @@ func TestPromptsOfOneSessionRunInOrder(t *testing.T) {
 func TestFollowingSeesEveryEventOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
+		time.Sleep(time.Nanosecond) // a time that no store keeps in full
 		f, err := b.service.Prompt(t.Context(), submission.Input{Key: key("s"), Message: "echo hi"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
+		var live []event.Event
 		var types []string
 		last := int64(0)
 		for batch, err := range f.Events(t.Context()) {
@@ -249,7 +251,7 @@ func TestFollowingSeesEveryEventOnce(t *testing.T) {
 				if last++; e.Seq != last {
 					t.Errorf("event %d came after %d", e.Seq, last-1)
 				}
-				types = append(types, string(e.Type))
+				types, live = append(types, string(e.Type)), append(live, e)
 			}
 		}
 		want := "started entry tool_started tool_finished entry entry settled"
@@ -264,7 +266,12 @@ func TestFollowingSeesEveryEventOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(logged) != len(types) || logged[0].Entry == nil || logged[len(logged)-1].Settlement.Text != "hi" {
-			t.Errorf("the log has %d events: %+v", len(logged), logged)
+			t.Fatalf("the log has %d events: %+v", len(logged), logged)
+		}
+		for i, e := range live {
+			if e.Entry != nil && !e.Entry.CreatedAt.Equal(logged[i].Entry.CreatedAt) {
+				t.Errorf("event %d: live watchers see the time %v, later ones %v", e.Seq, e.Entry.CreatedAt, logged[i].Entry.CreatedAt)
+			}
 		}
 	})
 }
