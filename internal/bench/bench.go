@@ -16,7 +16,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/pgtest"
-	"github.com/pawl-dev/pawl/internal/programs"
+	"github.com/pawl-dev/pawl/internal/proctest"
 )
 
 // patience bounds every single wait.
@@ -26,8 +26,9 @@ const patience = 2 * time.Minute
 type bench struct {
 	quick    bool
 	dir      string
-	programs programs.Programs
-	cluster  *pgtest.Cluster // nil until a measurement needs it
+	programs string            // the directory of the programs
+	cluster  *pgtest.Cluster   // nil until a measurement needs it
+	commits  map[string]figure // by database and clients
 }
 
 func newBench(ctx context.Context, quick bool) (*bench, error) {
@@ -39,11 +40,10 @@ func newBench(ctx context.Context, quick bool) (*bench, error) {
 		return nil, err
 	}
 	fmt.Fprintln(os.Stderr, "bench: building the programs")
-	p, err := programs.Build(ctx, dir)
-	if err != nil {
+	if err := proctest.Programs(ctx, dir, proctest.Build{}, "control", "executor"); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	return &bench{quick: quick, dir: dir, programs: p}, nil
+	return &bench{quick: quick, dir: dir, programs: dir, commits: map[string]figure{}}, nil
 }
 
 // directory is not in /tmp, which may be memory, and then fsync means nothing.
@@ -117,7 +117,7 @@ func (r *run) newDir() (string, error) {
 
 // plane is a control plane that serves.
 type plane struct {
-	*programs.Control
+	*proctest.Control
 	dir  string
 	conn *grpc.ClientConn
 }
@@ -139,7 +139,7 @@ func (r *run) newControl(ctx context.Context, args ...string) (*plane, error) {
 
 // replica is a control plane on a given database.
 func (r *run) replica(dir, address string, args ...string) (*plane, error) {
-	c, err := r.programs.NewControl(dir, address, append([]string{"--root", dir}, args...)...)
+	c, err := proctest.NewControl(r.programs, dir, address, append([]string{"--root", dir}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (r *run) plane(ctx context.Context, args ...string) (*plane, error) {
 }
 
 // executor starts a separate executor of a control plane, which ends with the run.
-func (r *run) executor(ctx context.Context, p *plane) (*programs.Executor, error) {
+func (r *run) executor(ctx context.Context, p *plane) (*proctest.Executor, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e, err := p.NewExecutor(ctx, p.conn, "bench", p.dir)
@@ -190,11 +190,9 @@ func (r *run) executor(ctx context.Context, p *plane) (*programs.Executor, error
 }
 
 // terminate ends a process, which may never have begun.
-func terminate(p *programs.Process) error {
+func terminate(p *proctest.Process) error {
 	if p == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return p.End(ctx, syscall.SIGTERM)
+	return p.End(syscall.SIGTERM, patience)
 }

@@ -40,7 +40,7 @@ func deltas(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		idle, err := memory(p.PID(), "VmRSS")
+		idle, err := memory(p.Pid(), "VmRSS")
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func deltas(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		peak, err := memory(p.PID(), "VmHWM")
+		peak, err := memory(p.Pid(), "VmHWM")
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,8 +35,18 @@ type measurement struct {
 
 // measurements in the order of the table.
 var measurements = []measurement{
+	{"floors", nowhere, floors},
+	{"commits", everywhere, commits},
+	{"admission", everywhere, admission},
+	{"prompts", everywhere, prompts},
+	{"fifo", everywhere, fifo},
 	{"tools", everywhere, toolCalls},
 	{"deltas", everywhere, deltas},
+	{"rest", everywhere, rest},
+	{"sockets", []string{Memory}, sockets},
+	{"starts", everywhere, starts},
+	{"history/100", onDisk, shortHistory},
+	{"history/1000", onDisk, longHistory},
 }
 
 // job is a measurement on one of its databases.
@@ -96,7 +107,9 @@ type run struct {
 	database string
 	name     string
 	rows     []Row
-	ends     []func() error
+
+	mu   sync.Mutex // guards what follows
+	ends []func() error
 }
 
 func (r *run) progress(text string) { fmt.Fprintf(os.Stderr, "bench: %s: %s\n", r.name, text) }
@@ -107,8 +120,12 @@ func (r *run) add(row Row) {
 	r.rows = append(r.rows, row)
 }
 
-// atEnd has something done when the run ends, last first.
-func (r *run) atEnd(f func() error) { r.ends = append(r.ends, f) }
+// atEnd has something done when the run ends, last first. Safe for concurrent use.
+func (r *run) atEnd(f func() error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ends = append(r.ends, f)
+}
 
 func (r *run) end() error {
 	var failed []error

@@ -12,46 +12,43 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
-	"github.com/pawl-dev/pawl/internal/programs"
+	"github.com/pawl-dev/pawl/internal/proctest"
 )
 
 // patience bounds every wait. A dead replica's lease alone lasts 15 s.
 const patience = time.Minute
 
-// built are the two programs, built once. With the race detector, as the tests are: that shares their build cache.
-var built = sync.OnceValues(func() (programs.Programs, error) {
+// built is where the two programs are, built once. With the race detector, as the tests are: that shares their build cache.
+var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "pawl-programs")
 	if err != nil {
-		return programs.Programs{}, err
+		return "", err
 	}
-	builtIn = dir
-	return programs.Build(context.Background(), dir, "-race")
+	return dir, proctest.Programs(context.Background(), dir, proctest.Build{Race: true}, "control", "executor")
 })
-
-var builtIn string
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	_ = os.RemoveAll(builtIn)
+	if dir, _ := built(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
 	os.Exit(code)
 }
 
 // watch ends a process with the test, and tells what it said if that failed.
-func watch(t *testing.T, p *programs.Process) {
+func watch(t *testing.T, p *proctest.Process, said *proctest.Log) {
 	t.Helper()
 	t.Cleanup(func() {
 		end(t, p, syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("process %d said:\n%s", p.PID(), p.Said())
+			t.Logf("process %d said:\n%s", p.Pid(), said)
 		}
 	})
 }
 
-func end(t *testing.T, p *programs.Process, s syscall.Signal) {
+func end(t *testing.T, p *proctest.Process, s syscall.Signal) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := p.End(ctx, s); err != nil {
+	if err := p.End(s, patience); err != nil {
 		t.Error(err)
 	}
 }
@@ -73,16 +70,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // plane is a control plane that can be started again at the same place.
 type plane struct {
 	t *testing.T
-	*programs.Control
+	*proctest.Control
 }
 
 func newPlane(t *testing.T, database string) *plane {
 	t.Helper()
-	all, err := built()
+	programs, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := all.NewControl(t.TempDir(), database, "--executor", "none")
+	c, err := proctest.NewControl(programs, t.TempDir(), database, "--executor", "none")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +94,7 @@ func (p *plane) start() {
 	defer cancel()
 	err := p.Control.Start(ctx)
 	if p.Process != nil {
-		watch(p.t, p.Process)
+		watch(p.t, p.Process, p.Log)
 	}
 	if err != nil {
 		p.t.Fatal(err)
@@ -148,7 +145,7 @@ func (p *plane) wait(id string) *pawlv1.Submission {
 // machine is a separate executor that can be started again.
 type machine struct {
 	t *testing.T
-	*programs.Executor
+	*proctest.Executor
 }
 
 func newMachine(t *testing.T, p *plane) *machine {
@@ -170,7 +167,7 @@ func (m *machine) start() {
 	defer cancel()
 	err := m.Executor.Start(ctx)
 	if m.Process != nil {
-		watch(m.t, m.Process)
+		watch(m.t, m.Process, m.Log)
 	}
 	if err != nil {
 		m.t.Fatal(err)

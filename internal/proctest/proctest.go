@@ -1,4 +1,9 @@
-// Package proctest builds the real programs and runs them as processes that can be signalled, killed and started again.
+// Package proctest builds the real programs and runs them as processes that can be signalled, killed and started again: for tests and
+// measurements that are about processes.
+//
+//	Programs ─▶ Start ─▶ Process ─End─▶ gone, and waited for
+//	              ├── Control, which starts again at the same addresses and data, and is ready when it says so
+//	              └── Executor, likewise
 package proctest
 
 import (

@@ -1,4 +1,4 @@
-package programs
+package proctest
 
 import (
 	"context"
@@ -19,21 +19,22 @@ type Control struct {
 	HTTP, GRPC, Data string
 	// Database is --database, by default a file in Data.
 	Database string
-	// Args are further flags, Env further variables.
-	Args, Env []string
-	// Process is the present, or last, incarnation.
+	// Args are further flags.
+	Args []string
+	// Process is the present, or last, incarnation, and Log what it says.
 	*Process
+	Log *Log
 
-	programs Programs
+	programs, home string
 }
 
-// NewControl is a control plane with its state below dir, which exists. It is not started yet.
-func (p Programs) NewControl(dir, database string, args ...string) (*Control, error) {
-	c := &Control{Data: filepath.Join(dir, "control"), Database: database, Args: args, programs: p}
+// NewControl is a control plane with its state below dir, which exists, of a program that was built into programs. It is not started
+// yet.
+func NewControl(programs, dir, database string, args ...string) (*Control, error) {
+	c := &Control{Data: filepath.Join(dir, "control"), Database: database, Args: args, programs: programs, home: dir}
 	if database == "" {
 		c.Database = "sqlite:" + filepath.Join(c.Data, "pawl.db")
 	}
-	c.Env = []string{"HOME=" + dir}
 	var err error
 	if c.HTTP, err = FreeAddr(); err != nil {
 		return nil, err
@@ -45,14 +46,15 @@ func (p Programs) NewControl(dir, database string, args ...string) (*Control, er
 // Start starts it and returns when it serves.
 func (c *Control) Start(ctx context.Context) error {
 	var err error
-	c.Process, err = c.programs.Start("control", append([]string{
+	c.Log = &Log{}
+	c.Process, err = Start(filepath.Join(c.programs, "control"), append([]string{
 		"--http", c.HTTP, "--grpc", c.GRPC, "--advertise", c.GRPC, "--data", c.Data, "--database", c.Database,
 		"--agents", filepath.Join(c.Data, "agents"),
-	}, c.Args...), c.Env)
+	}, c.Args...), c.home, c.Log)
 	if err != nil {
 		return err
 	}
-	if err := c.AwaitSaid(ctx, "Try it:"); err != nil {
+	if err := c.Log.Await(ctx, c.Process, "Try it:"); err != nil {
 		return err
 	}
 	return c.Healthy(ctx)
@@ -95,10 +97,11 @@ type Executor struct {
 	Name, Control, TokenFile, Root, Data string
 	// Args are further flags.
 	Args []string
-	// Process is the present, or last, incarnation.
+	// Process is the present, or last, incarnation, and Log what it says.
 	*Process
+	Log *Log
 
-	programs Programs
+	programs string
 }
 
 // NewExecutor makes a token for an executor of c, which serves, and its directories below dir. It is not started yet.
@@ -122,11 +125,12 @@ func (c *Control) NewExecutor(ctx context.Context, conn grpc.ClientConnInterface
 // Start starts it and returns when it is connected.
 func (e *Executor) Start(ctx context.Context) error {
 	var err error
-	e.Process, err = e.programs.Start("executor", append([]string{
+	e.Log = &Log{}
+	e.Process, err = Start(filepath.Join(e.programs, "executor"), append([]string{
 		"--control", e.Control, "--token-file", e.TokenFile, "--name", e.Name, "--root", e.Root, "--data", e.Data,
-	}, e.Args...), []string{"HOME=" + e.Root})
+	}, e.Args...), e.Root, e.Log)
 	if err != nil {
 		return err
 	}
-	return e.AwaitSaid(ctx, "connected to control")
+	return e.Log.Await(ctx, e.Process, "connected to control")
 }

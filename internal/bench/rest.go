@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+)
+
+// settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has given back.
+const settleDown = 2 * time.Second
+
+// atRest is a control plane's resident memory after a while without work.
+func (p *plane) atRest(ctx context.Context) (int64, error) {
+	if err := wait(ctx, settleDown); err != nil {
+		return 0, err
+	}
+	return memory(p.Pid(), "VmRSS")
+}
+
+// wait lets time pass, where time is what is measured.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// rest measures the memory of a control plane that does nothing: at first, and after sessions came and went.
+func rest(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx)
+	if err != nil {
+		return err
+	}
+	idle, err := p.atRest(ctx)
+	if err != nil {
+		return err
+	}
+	r.add(Row{What: "idle RSS, with the built-in executor", P50: bytes(idle), Goal: most(P50, 40e6)})
+	few, many := r.some(1000, 200), r.some(5000, 1000)
+	var rss [2]int64
+	for i, sessions := range []int{few, many - few} {
+		if _, err := r.prompting(ctx, p, 16, sessions, func() string { return ident.New() }); err != nil {
+			return err
+		}
+		if rss[i], err = p.atRest(ctx); err != nil {
+			return err
+		}
+	}
+	first := Row{What: fmt.Sprintf("RSS after %d sessions, at rest", few), P50: bytes(rss[0]), Floor: bytes(idle)}
+	second := Row{What: fmt.Sprintf("RSS after %d sessions, at rest", many), P50: bytes(rss[1]), Floor: bytes(rss[0])}
+	if r.database != Memory {
+		first.Goal, second.Goal = most(Over, 5e6), most(Over, 1e6)
+	}
+	r.add(first)
+	r.add(second)
+	r.add(Row{What: "RSS per 1,000 sessions more", P50: bytes((rss[1] - rss[0]) * 1000 / int64(many-few))})
+	return nil
+}
+
+// sockets measures what a connection costs that is open and does nothing.
+func sockets(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx, "--executor", "none")
+	if err != nil {
+		return err
+	}
+	before, err := p.atRest(ctx)
+	if err != nil {
+		return err
+	}
+	token, err := p.Token()
+	if err != nil {
+		return err
+	}
+	n := r.some(2000, 200)
+	request := fmt.Sprintf("GET /healthz HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", p.HTTP, token)
+	if _, err := load(ctx, 8, n, 0, func(ctx context.Context, _ int) error {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.HTTP)
+		if err != nil {
+			return err
+		}
+		r.atEnd(conn.Close)
+		if _, err := io.WriteString(conn, request); err != nil {
+			return err
+		}
+		_, err = conn.Read(make([]byte, 4096))
+		return err
+	}); err != nil {
+		return err
+	}
+	after, err := p.atRest(ctx)
+	if err != nil {
+		return err
+	}
+	r.add(Row{What: "RSS per idle HTTP connection", P50: bytes((after - before) / int64(n)), Goal: most(P50, 16<<10)})
+	return nil
+}
