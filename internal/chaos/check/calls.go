@@ -1,0 +1,255 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// details are what a tool result tells to programs.
+type details struct {
+	ExitCode  *int   `json:"exitCode"`
+	Reason    string `json:"reason"`
+	Cancelled bool   `json:"cancelled"`
+	TimedOut  bool   `json:"timedOut"`
+	Confirmed bool   `json:"confirmed"`
+}
+
+func decodeDetails(raw json.RawMessage) (d details) {
+	if len(raw) > 0 && json.Unmarshal(raw, &d) != nil {
+		d.Reason = "UNREADABLE"
+	}
+	return d
+}
+
+// ended reports whether a command ran to its own end.
+func (d details) ended() bool { return d.ExitCode != nil && !d.Cancelled && !d.TimedOut }
+
+// output is I5.
+func (c *checker) output() {
+	for i := range c.Calls {
+		k := &c.Calls[i]
+		cmd, known := c.commands[k.Token]
+		if !known {
+			continue
+		}
+		r, _ := c.result(k)
+		for stream, name := range []string{"stdout", "stderr"} {
+			want, got := cmd.Output[stream], int64(0)
+			whole := true
+			for _, e := range c.pieces[k.ID] {
+				if e.Output.Stderr != (stream == 1) {
+					continue
+				}
+				from, to := e.Output.Offset, e.Output.Offset+int64(len(e.Output.Data))
+				if to > int64(len(want)) || from < 0 || want[from:to] != string(e.Output.Data) {
+					c.broken("I5", k.Token, "%s at %d is %s (event %d of %s)", name, from, quote(string(e.Output.Data)), e.Seq, k.Session)
+					whole = false
+					break
+				}
+				if from != got && !outputGaps {
+					c.broken("I5", k.Token, "%s goes on at %d, watchers have %d bytes (event %d of %s)", name, from, got, e.Seq, k.Session)
+					whole = false
+					break
+				}
+				got = to
+			}
+			if whole && !outputGaps && r.details.ended() && got != int64(len(want)) {
+				c.broken("I5", k.Token, "watchers saw %d of %d bytes of %s", got, len(want), name)
+			}
+		}
+	}
+}
+
+// processes is I6.
+func (c *checker) processes() {
+	byID := map[string]*Call{}
+	for i := range c.Calls {
+		byID[c.Calls[i].ID] = &c.Calls[i]
+	}
+	for _, s := range c.Survivors {
+		k := byID[s.Call]
+		if k == nil || k.State == call.Lost {
+			continue // nobody said that it had ended
+		}
+		if r, ok := c.result(k); ok && !r.details.Confirmed && (r.details.Cancelled || r.details.TimedOut) {
+			continue // and this was said
+		}
+		c.broken("I6", k.Token, "is %s, and a process of it lives: %s", k.State, s.What)
+	}
+	for i := range c.Submissions {
+		s := &c.Submissions[i]
+		if s.Outcome != "aborted" || !strings.Contains(s.Message, "; confirmed") {
+			continue
+		}
+		for j := range c.Calls {
+			k := &c.Calls[j]
+			if k.Session != s.Session || k.Seq != s.Seq {
+				continue
+			}
+			if r, _ := c.result(k); r.details.Cancelled && !r.details.Confirmed {
+				c.broken("I6", where(s), "is confirmed to be over, and %s is not", k.Token)
+			}
+		}
+	}
+}
+
+// outcomes is I7: what is told of a call is what happened, and what nobody can know is told as that.
+func (c *checker) outcomes() {
+	lines := map[string]int{}
+	for _, tokens := range c.Effects {
+		for _, t := range tokens {
+			lines[t]++
+		}
+	}
+	unacknowledged := map[string]string{}
+	for _, j := range c.Journals {
+		for _, k := range j.Calls {
+			if k.Finished {
+				unacknowledged[k.ID] = j.Executor
+			}
+		}
+	}
+	for i := range c.Calls {
+		k := &c.Calls[i]
+		if !k.State.Terminal() {
+			c.broken("I7", k.Token, "call %s is still %s", k.ID, k.State)
+			continue
+		}
+		all := c.results[k.Session+" "+k.Provider]
+		if len(all) != 1 {
+			c.broken("I7", k.Token, "call %s has %d results in the conversation", k.ID, len(all))
+			continue
+		}
+		if cmd, isCommand := c.commands[k.Token]; isCommand {
+			c.outcome(k, cmd, all[0], lines[k.Token])
+		}
+		if c.edits[k.Token] {
+			c.edit(k, all[0], strings.Count(c.Files[k.Token], Mark))
+		}
+		if f := c.finished[k.ID]; len(f) != 1 || f[0].Call.State != k.State.String() {
+			c.broken("I7", k.Token, "call %s is %s, its finishing events say %v", k.ID, k.State, statesOf(f))
+		}
+		if x, kept := unacknowledged[k.ID]; kept && (k.State != call.Lost || !k.LateReply) {
+			c.broken("I7", k.Token, "executor %s still keeps the result of call %s, which is %s", x, k.ID, k.State)
+		}
+	}
+}
+
+func statesOf(events []event.Event) (states []string) {
+	for _, e := range events {
+		states = append(states, fmt.Sprintf("%s at %d", e.Call.State, e.Seq))
+	}
+	return states
+}
+
+// outcome compares what is told of a command with what it left.
+func (c *checker) outcome(k *Call, cmd Command, r result, lines int) {
+	d := r.details
+	switch {
+	case k.State == call.Lost:
+		if d.Reason != tool.ReasonInterrupted || !r.isError || !strings.Contains(r.text, "unknown") {
+			c.broken("I7", k.Token, "its outcome is unknown and is told as %s", quote(r.text))
+		}
+		if !c.explained(k) {
+			c.broken("I7", k.Token, "its outcome (call %s, executor %s, done %s) counts as unknown, although nothing hid it", k.ID, k.Executor, k.Done.Format("15:04:05.000"))
+		}
+	case d.Reason != "":
+		if d.Reason == tool.ReasonInterrupted {
+			c.broken("I7", k.Token, "is %s with an unknown outcome", k.State)
+		}
+		if lines > 0 {
+			c.broken("I7", k.Token, "did not run, it is said (%s: %s), and left its line", d.Reason, quote(r.text))
+		}
+	case !d.ended():
+		// It was ended from outside: it may have done everything or nothing.
+	case *d.ExitCode != cmd.Exit:
+		c.broken("I7", k.Token, "exited with %d, it is said, and it exits with %d", *d.ExitCode, cmd.Exit)
+	case lines == 0:
+		c.broken("I7", k.Token, "ran, it is said, and left no line")
+	default:
+		if want, ok := shown(cmd); ok && want != r.text {
+			c.broken("I7", k.Token, "its result is told as %s, not %s", quote(r.text), quote(want))
+		}
+	}
+}
+
+// edit compares what is told of an edit with the file.
+func (c *checker) edit(k *Call, r result, marks int) {
+	switch {
+	case k.State == call.Lost:
+		if r.details.Reason != tool.ReasonInterrupted || !r.isError || !strings.Contains(r.text, "unknown") {
+			c.broken("I7", k.Token, "the outcome of the edit is unknown and is told as %s", quote(r.text))
+		}
+		if !c.explained(k) {
+			c.broken("I7", k.Token, "the outcome of the edit (call %s, executor %s) counts as unknown, although nothing hid it", k.ID, k.Executor)
+		}
+	case r.isError && marks > 0:
+		c.broken("I7", k.Token, "the edit failed, it is said (%s), and it was made", quote(r.text))
+	case !r.isError && marks == 0:
+		c.broken("I7", k.Token, "the edit was made, it is said (%s), and it was not", quote(r.text))
+	}
+}
+
+// shown is how the result of a command with little output is told.
+func shown(cmd Command) (string, bool) {
+	if len(cmd.Output[0])+len(cmd.Output[1]) > 8<<10 {
+		return "", false
+	}
+	text := strings.TrimRight(cmd.Output[0]+cmd.Output[1], "\n")
+	if text == "" {
+		text = "(no output)"
+	}
+	if cmd.Exit != 0 {
+		text += fmt.Sprintf("\n\nCommand exited with code %d", cmd.Exit)
+	}
+	return text, true
+}
+
+// explained reports whether something happened that may have hidden the outcome of a lost call.
+func (c *checker) explained(k *Call) bool {
+	for i := range c.Submissions {
+		if s := &c.Submissions[i]; s.Session == k.Session && s.Seq == k.Seq && (s.Outcome == "aborted" || s.Outcome == "expired") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.Absences, func(a Absence) bool {
+		return a.Executor == k.Executor && a.From.Before(k.Done) && a.To.After(k.Created)
+	})
+}
+
+// turns is I8: no turn is taken twice, and none that was not asked for.
+func (c *checker) turns() {
+	answers := map[string]int{}
+	for _, s := range c.Sessions {
+		for _, e := range s.Entries {
+			if e.Kind == string(session.Assistant) {
+				answers[e.Submission]++
+			}
+		}
+	}
+	for i := range c.Submissions {
+		s := &c.Submissions[i]
+		p := c.Prompts[s.Prompt]
+		if p == nil {
+			continue
+		}
+		if n := answers[s.ID]; n > len(p.Turns)+1 || s.Outcome == "completed" && n != len(p.Turns)+1 {
+			c.broken("I8", where(s), "%d answers of the model for %d turns", n, len(p.Turns)+1)
+		}
+	}
+}
+
+// quote shortens a text for a report.
+func quote(s string) string {
+	if len(s) > 160 {
+		s = s[:80] + " … " + s[len(s)-80:]
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,165 @@
+// Package check decides whether what a control plane left behind, after every fault that was thrown at it, is what it promised. It is
+// pure: evidence in, violations out.
+//
+//	what was asked (Prompts, Acks) ┐
+//	what the database says         ├──Check──▶ Violations, by invariant of the design (I1 to I8)
+//	what readers, journals, files  │
+//	and processes show             ┘
+package check
+
+import (
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Evidence is everything that is known at the end.
+type Evidence struct {
+	Prompts     map[string]*Prompt // by id
+	Acks        []Ack
+	Conflicts   []string // prompts whose key was accepted again with another message
+	Unheard     []string // prompts whose clients never got an answer, however often they asked
+	Submissions []Submission
+	Settlings   []Settling
+	Owners      []Owner // in the order in which they were written
+	Sessions    map[string]*Session
+	Calls       []Call
+	Rewrites    []string            // calls whose outcome was changed after it was recorded, and how
+	Effects     map[string][]string // by session: the tokens in its file, in order
+	Files       map[string]string   // that were edited, by the token of the edit
+	Journals    []Journal
+	Readers     []string // what a reader saw that it must not
+	Survivors   []Survivor
+	Absences    []Absence
+	Crashes     []string // panics and data races in the logs
+}
+
+// Prompt is what a client asks for.
+type Prompt struct {
+	ID      string
+	Session string
+	Key     string // "" is none: it is sent once
+	Turns   [][]Command
+}
+
+// Command is one tool call as it was asked for: what it leaves, prints and exits with.
+type Command struct {
+	Token  string
+	Tool   string    // "" is bash, else write or edit
+	Output [2]string // stdout, stderr
+	Exit   int
+}
+
+// Mark is what an edit adds to its file.
+const Mark = "+"
+
+// Ack is an answer that a client got: the prompt was admitted. Outcome and Text are set when the answer was the settlement.
+type Ack struct {
+	Prompt     string
+	Submission string // "" when the answer did not tell
+	Outcome    string
+	Text       string
+}
+
+// Submission is a row.
+type Submission struct {
+	ID, Session, Prompt string
+	Seq                 int64
+	Settled             bool
+	Started             bool
+	Outcome             string
+	Reason, Message     string
+	ResultEntry         int64
+	Where               string // for one that hangs: all that tells why
+}
+
+// Settling is a write to a submission's outcome, as a trigger saw it.
+type Settling struct {
+	Submission string
+	Again      bool // it had been settled before
+}
+
+// Owner is a change of a lane's ownership, as a trigger saw it under the lane's lock.
+type Owner struct {
+	Session   string
+	Epoch     int64
+	From, To  string // "" is nobody
+	FromLives bool   // whether From's lease still held
+	EventHead int64
+}
+
+// Session is what a session is made of.
+type Session struct {
+	ID        string
+	Entries   []Entry
+	Segments  []Segment
+	EntryHead int64
+	EventHead int64
+	Epoch     int64
+}
+
+// Entry is one of a session.
+type Entry struct {
+	Seq        int64
+	Submission string
+	Kind       string
+	Message    model.Message
+}
+
+// Segment is events that were committed together.
+type Segment struct {
+	First, Last int64
+	Epoch       int64
+	Events      []event.Event
+}
+
+// Call is a record of a tool call. Token is found in the entry that asked for it.
+type Call struct {
+	ID, Session, Token string
+	Provider           string
+	Seq                int64 // of the submission
+	Turn               int
+	AtMostOnce         bool
+	State              call.State
+	Executor           string
+	LateReply          bool
+	Created, Done      time.Time
+}
+
+// Journal is what an executor remembers.
+type Journal struct {
+	Executor string
+	Epochs   map[string]int64 // by session id
+	Calls    []JournalCall
+}
+
+// JournalCall is one call in a journal.
+type JournalCall struct {
+	ID       string
+	Epoch    int64
+	Finished bool // its outcome is there and was not acknowledged
+}
+
+// Survivor is a process that was found although its call had ended.
+type Survivor struct {
+	Call string
+	What string
+}
+
+// Absence is a time in which an executor could lose an outcome: its keeper was killed, or it was away for long.
+type Absence struct {
+	Executor string
+	From, To time.Time
+}
+
+// Violation is a promise that was broken.
+type Violation struct {
+	Invariant string
+	Where     string
+	What      string
+}
+
+// Invariants are what is checked, in the order in which they are reported. I0 is that the programs do not crash.
+var Invariants = []string{"I0", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"}

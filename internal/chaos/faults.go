@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/chaos/check"
+	"github.com/pawl-dev/pawl/internal/chaos/proxy"
+)
+
+// injector carries a schedule out.
+type injector struct {
+	cluster *cluster
+	began   time.Time
+	say     func(format string, args ...any)
+
+	mu       sync.Mutex // guards what follows
+	done     map[kind]int
+	absences []check.Absence
+}
+
+// run injects the faults at their times, undoes each when it has lasted, and returns when none lasts any more. When ctx ends, those
+// that last are undone and the others are left out.
+func (in *injector) run(ctx context.Context, all []fault) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, f := range all {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(in.began.Add(f.at))):
+		}
+		in.say("%s", f)
+		wg.Go(func() { in.inject(ctx, f) })
+	}
+}
+
+func (in *injector) inject(ctx context.Context, f fault) {
+	last := func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(f.lasts):
+		}
+	}
+	count := true
+	switch c := in.cluster; f.kind {
+	case replicaKill:
+		kept(c.replicas[f.target].node, syscall.SIGKILL, last)
+	case replicaDrain:
+		kept(c.replicas[f.target].node, syscall.SIGTERM, last)
+	case replicaStop:
+		c.replicas[f.target].freeze()
+		last()
+		c.replicas[f.target].thaw()
+	case executorKill:
+		kept(c.executors[f.target].node, syscall.SIGKILL, last)
+	case executorDrain:
+		kept(c.executors[f.target].node, syscall.SIGTERM, last)
+	case executorStop:
+		c.executors[f.target].freeze()
+		last()
+		c.executors[f.target].thaw()
+	case executorAway:
+		x := c.executors[f.target]
+		in.absent(x, func() {
+			x.control.Set(proxy.Mode{Refuse: true})
+			x.control.Cut()
+			last()
+			x.control.Set(proxy.Mode{})
+		})
+	case keeperKill:
+		in.absent(c.executors[f.target], func() { count = killKeepers(c.executors[f.target]) })
+	case bothKill:
+		x := c.executors[f.target]
+		in.absent(x, func() { kept(x.node, syscall.SIGKILL, func() { killKeepers(x); last() }) })
+	case executorWipe:
+		x := c.executors[f.target]
+		in.absent(x, func() { kept(x.node, syscall.SIGKILL, func() { count = wipe(x); last() }) })
+	case backendsKill:
+		count = in.terminateBackends(ctx)
+	case databaseCrash:
+		crash, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
+		defer cancel()
+		if err := c.database.Crash(crash); err != nil {
+			in.say("crashing the database failed: %v", err)
+			count = false
+		}
+	case linkCut:
+		n := 0
+		for _, p := range in.proxies(f) {
+			n += p.Cut()
+		}
+		count = n > 0
+	case linkHold, linkDelay:
+		m := proxy.Mode{HoldUp: f.up, HoldDown: f.down}
+		if f.kind == linkDelay {
+			m.Delay = f.lasts / 40
+		}
+		for _, p := range in.proxies(f) {
+			p.Set(m)
+		}
+		last()
+		for _, p := range in.proxies(f) {
+			if f.cut {
+				p.Cut()
+			}
+			p.Set(proxy.Mode{})
+		}
+	}
+	if count {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.done[f.kind]++
+	}
+}
+
+// kept keeps a program down while f runs.
+func kept(n *node, s syscall.Signal, f func()) {
+	n.down(s)
+	f()
+	n.up()
+}
+
+// absent notes a time in which the executor may lose outcomes.
+func (in *injector) absent(x *executor, f func()) {
+	from := time.Now()
+	f()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.absences = append(in.absences, check.Absence{Executor: x.id, From: from.Add(-time.Second), To: time.Now().Add(time.Second)})
+}
+
+func killKeepers(x *executor) bool {
+	pids := keepers(x.data)
+	for _, pid := range pids {
+		kill(pid)
+	}
+	return len(pids) > 0
+}
+
+// wipe takes an executor's host away, with everything that runs there and its disk, and gives it an empty one.
+func wipe(x *executor) bool {
+	killKeepers(x)
+	processes("environ", "PAWL_CALL_ID=", func(pid int, _ []byte) {
+		if dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && dir == x.root {
+			kill(pid)
+		}
+	})
+	return os.RemoveAll(x.data) == nil
+}
+
+func kill(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) } // it may be gone
+
+func (in *injector) proxies(f fault) []*proxy.Proxy {
+	switch f.link {
+	case linkExecutor:
+		return []*proxy.Proxy{in.cluster.executors[f.target].control}
+	case linkPeer:
+		return []*proxy.Proxy{in.cluster.replicas[f.target].peer}
+	case linkDatabase:
+		return []*proxy.Proxy{in.cluster.replicas[f.target].database}
+	}
+	r := in.cluster.replicas[f.target]
+	return []*proxy.Proxy{r.frontGRPC, r.frontHTTP}
+}
+
+func (in *injector) terminateBackends(ctx context.Context) bool {
+	conn, err := in.cluster.query(ctx)
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+		_ = conn.Close(ctx)
+	}
+	if err != nil {
+		in.say("terminating backends failed: %v", err)
+	}
+	return err == nil
+}
+
+// report is how many faults of each kind there were.
+func (in *injector) report() (total int, byKind string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, k := range sortedKeys(in.done) {
+		total += in.done[k]
+		byKind += fmt.Sprintf("    %-28s %d\n", k, in.done[k])
+	}
+	return total, byKind
+}

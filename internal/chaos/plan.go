@@ -1,0 +1,366 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/chaos/check"
+)
+
+// Everything in this file follows from the seed alone.
+
+// prompt is a prompt with what its client does with it.
+type prompt struct {
+	check.Prompt
+	text    string
+	via     way
+	dies    time.Duration // the client leaves that long after it began; 0 is never
+	abort   time.Duration // after the admission; 0 is never
+	again   bool          // the key is used again with another message
+	pause   time.Duration // before the next one
+	patient time.Duration // for one attempt
+}
+
+// way is how a prompt is made.
+type way int
+
+const (
+	viaSubmit way = iota // gRPC, and waits
+	viaPrompt            // gRPC, events
+	viaHTTP
+	viaSSE
+	ways
+)
+
+// author writes the prompts of one session.
+type author struct {
+	rng     *rand.Rand
+	session string
+	effects string // file
+	mix     mix
+	n       int
+}
+
+func newAuthor(seed uint64, session int, dir string, m mix) *author {
+	name := fmt.Sprintf("s%02d", session)
+	return &author{rng: rand.New(rand.NewPCG(seed, uint64(session)+1)), session: name, effects: filepath.Join(dir, name), mix: m}
+}
+
+func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(r.Int64N(int64(hi-lo)+1))
+}
+
+// next is the session's next prompt.
+func (a *author) next() *prompt {
+	a.n++
+	r := a.rng
+	p := &prompt{
+		via: way(r.IntN(int(ways))), pause: between(r, 0, 400*time.Millisecond), patient: between(r, time.Second, 6*time.Second),
+		Prompt: check.Prompt{ID: fmt.Sprintf("%s.p%03d", a.session, a.n), Session: a.session},
+	}
+	if r.IntN(8) > 0 {
+		p.Key = "key-" + p.ID
+		p.again = r.IntN(10) == 0
+	}
+	if r.IntN(4) == 0 {
+		p.dies = between(r, time.Millisecond, 500*time.Millisecond)
+	}
+	if r.IntN(100) < a.mix.aborts {
+		p.abort, p.via = between(r, 0, 1500*time.Millisecond), viaSubmit // the other ways tell no id in time
+	}
+	var lines []string
+	if r.IntN(12) > 0 {
+		for t := range 1 + r.IntN(2) {
+			if r.IntN(10) == 0 {
+				turns, more := a.change(fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)), fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)+1))
+				p.Turns, lines = append(p.Turns, turns...), append(lines, more...)
+				continue
+			}
+			t = len(p.Turns)
+			var turn []check.Command
+			for i := range 1 + r.IntN(5)/3 {
+				cmd, line := a.command(fmt.Sprintf("%s.t%d.c%d", p.ID, t, i), p.abort > 0)
+				if i > 0 {
+					line = "& " + line
+				}
+				turn, lines = append(turn, cmd), append(lines, line)
+			}
+			p.Turns = append(p.Turns, turn)
+		}
+	} else {
+		lines = []string{"say: " + p.ID}
+	}
+	p.text = strings.Join(lines, "\n")
+	return p
+}
+
+// change is two turns: a file is written, which may happen twice, and then edited, which may not: every edit adds a mark.
+func (a *author) change(first, second string) (turns [][]check.Command, lines []string) {
+	write, edit := check.Command{Token: first + ".c0", Tool: "write"}, check.Command{Token: second + ".c0", Tool: "edit"}
+	path := filepath.Join(filepath.Dir(a.effects), filesDir, edit.Token)
+	return [][]check.Command{{write}, {edit}}, []string{
+		fmt.Sprintf(`call: write {"content": "%s: %s", "path": %q}`, write.Token, edit.Token, path),
+		fmt.Sprintf(`call: edit {"path": %q, "oldText": %q, "newText": %q}`, path, edit.Token, edit.Token+check.Mark),
+	}
+}
+
+// filesDir is where files are edited, below the effects.
+const filesDir = "files"
+
+// command is a command with its one line for the effects file somewhere in the middle of what it does.
+func (a *author) command(token string, long bool) (check.Command, string) {
+	r, c := a.rng, check.Command{Token: token}
+	nap := func(most time.Duration) string { return fmt.Sprintf("sleep %.3f", between(r, 0, most).Seconds()) }
+	most := 500 * time.Millisecond
+	if long {
+		most = 2 * time.Second
+	}
+	if a.mix.wide && r.IntN(2) == 0 {
+		most = 8 * time.Second
+	}
+	steps := []string{nap(most), fmt.Sprintf("echo %s >> %s", token, a.effects), nap(most)}
+	switch out := r.IntN(20); {
+	case out < 8:
+		c.Output[0] = "out " + token + "\n"
+		steps = append(steps, "echo out "+token)
+	case out < 12: // slowly
+		for i := 1; i <= 4; i++ {
+			c.Output[0] += fmt.Sprintf("%s %d\n", token, i)
+		}
+		steps = append(steps, fmt.Sprintf(`for i in 1 2 3 4; do echo %s $i; sleep 0.15; done`, token))
+	case out < 15: // a lot
+		n := 1000 + r.IntN(8000)
+		if r.IntN(a.mix.huge) == 0 {
+			n = 70000 // more than a window
+		}
+		var b strings.Builder
+		for i := 1; i <= n; i++ {
+			fmt.Fprintf(&b, "%s %d\n", token, i)
+		}
+		c.Output[0] = b.String()
+		steps = append(steps, fmt.Sprintf("seq -f '%s %%.0f' 1 %d", token, n))
+	case out < 17:
+		c.Output[0], c.Output[1] = "out "+token+"\n", "err "+token+"\n"
+		steps = append(steps, fmt.Sprintf("echo out %s; echo err %s >&2", token, token))
+	}
+	switch r.IntN(8) { // a child that wants to stay, and one that does not even obey
+	case 0:
+		steps = slices.Insert(steps, 1, "(setsid sleep 300 >/dev/null 2>&1 &)")
+	case 1:
+		steps = slices.Insert(steps, 1, "(trap '' TERM; setsid sleep 300 >/dev/null 2>&1 &)")
+	}
+	if r.IntN(8) == 0 {
+		c.Exit = 3
+		steps = append(steps, "exit 3")
+	}
+	return c, strings.Join(steps, "; ")
+}
+
+// kind is a kind of fault.
+type kind string
+
+// Kinds of fault.
+const (
+	replicaKill   kind = "replica killed"
+	replicaStop   kind = "replica frozen"
+	replicaDrain  kind = "replica drained"
+	executorKill  kind = "executor killed"
+	executorStop  kind = "executor frozen"
+	executorDrain kind = "executor drained"
+	executorAway  kind = "executor away for long"
+	keeperKill    kind = "keeper killed"
+	bothKill      kind = "executor and keeper killed"
+	executorWipe  kind = "executor's disk lost"
+	backendsKill  kind = "backends terminated"
+	databaseCrash kind = "postgres crashed"
+	linkCut       kind = "connections cut"
+	linkHold      kind = "connections half open"
+	linkDelay     kind = "connections slow"
+)
+
+// mix is what a run is made of.
+type mix struct {
+	weights map[kind]int
+	every   time.Duration // between faults, on average
+	aborts  int           // percent of the prompts
+	huge    int           // one in so many of the large outputs is larger than the window
+	links   []link        // that are broken; nil is all
+	long    int           // one in so many outages outlasts a lease, or what a cancelled call is waited for; 0 is one in four
+	wide    bool          // commands last long
+}
+
+// mixes by name. The whole one is for finding what nobody thinks of, the others aim.
+var mixes = map[string]mix{
+	"all": {
+		every: 900 * time.Millisecond, aborts: 12, huge: 6,
+		weights: map[kind]int{
+			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
+			bothKill: 1, executorWipe: 1, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
+		},
+	},
+	"owners":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
+	"database": {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
+	"executors": {
+		every: 700 * time.Millisecond, aborts: 5, huge: 100,
+		weights: map[kind]int{executorKill: 4, linkCut: 3, linkHold: 3, replicaKill: 1}, links: []link{linkExecutor, linkDatabase},
+	},
+	"keepers": {every: 700 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{keeperKill: 3, bothKill: 2}},
+	"disks":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{executorWipe: 1}},
+	"links":   {every: 400 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkCut: 3, linkHold: 4}},
+	"aborts":  {every: 3 * time.Second, aborts: 70, huge: 100, weights: map[kind]int{linkCut: 1, executorKill: 1}},
+	"late":    {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorStop: 1}, long: 1},
+}
+
+// link is a class of connections.
+type link int
+
+// Classes of connections: an executor's to control, a replica's to its peers and to the database, clients' to a replica.
+const (
+	linkExecutor link = iota
+	linkPeer
+	linkDatabase
+	linkClient
+)
+
+var linkNames = [...]string{"executor", "peer", "database", "client"}
+
+// fault is one item of the schedule.
+type fault struct {
+	at     time.Duration
+	kind   kind
+	link   link // of the link kinds
+	target int
+	lasts  time.Duration // then it is undone
+	up     bool          // hold what the dialler sends
+	down   bool          // hold what it is sent
+	cut    bool          // at the end; else what was held comes late
+}
+
+func (f fault) String() string {
+	s := fmt.Sprintf("%7.3f s  %s", f.at.Seconds(), f.kind)
+	switch f.kind {
+	case backendsKill, databaseCrash:
+		return s
+	case linkCut, linkHold, linkDelay:
+		s += fmt.Sprintf(" (%s %d)", linkNames[f.link], f.target)
+	default:
+		s += fmt.Sprintf(" (%d)", f.target)
+	}
+	if f.lasts > 0 {
+		s += fmt.Sprintf(" for %.1f s", f.lasts.Seconds())
+	}
+	if f.kind == linkHold {
+		s += fmt.Sprintf(" (up %v, down %v, then cut %v)", f.up, f.down, f.cut)
+	}
+	return s
+}
+
+// schedule is the faults of a run that lasts length.
+func schedule(seed uint64, length time.Duration, m mix) []fault {
+	r := rand.New(rand.NewPCG(seed, 0))
+	kinds := make([]kind, 0, len(m.weights))
+	for k := range m.weights {
+		kinds = append(kinds, k)
+	}
+	slices.Sort(kinds)
+	var lots []kind
+	for _, k := range kinds {
+		for range m.weights[k] {
+			lots = append(lots, k)
+		}
+	}
+	busy := map[string]time.Duration{}
+	var all []fault
+	for at := time.Second; at < length; at += time.Duration(r.ExpFloat64()*float64(m.every)) + 50*time.Millisecond {
+		f := draw(r, lots[r.IntN(len(lots))], at, length, m)
+		if what := f.subject(); busy[what] <= at && !(strings.HasPrefix(what, "replica") && others(busy, at) >= replicas-1) {
+			busy[what] = at + f.lasts + 500*time.Millisecond
+			all = append(all, f)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+// others is how many replicas something happens to: one has to be left, or nothing happens at all.
+func others(busy map[string]time.Duration, at time.Duration) (n int) {
+	for what, until := range busy {
+		if strings.HasPrefix(what, "replica") && until > at {
+			n++
+		}
+	}
+	return n
+}
+
+// subject is what two faults may not meet at.
+func (f fault) subject() string {
+	switch f.kind {
+	case replicaKill, replicaStop, replicaDrain:
+		return fmt.Sprint("replica ", f.target)
+	case executorKill, executorStop, executorDrain, executorWipe, keeperKill, bothKill:
+		return fmt.Sprint("executor ", f.target)
+	case executorAway:
+		return fmt.Sprint(linkExecutor, f.target)
+	case linkCut, linkHold, linkDelay:
+		return fmt.Sprint(f.link, f.target)
+	}
+	return "database"
+}
+
+// grace is how long executors may be away before their calls count as lost.
+const grace = 30 * time.Second
+
+// draw is one fault. Once in a while one outlasts a lease.
+func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
+	f := fault{at: at, kind: k}
+	short := between(r, 100*time.Millisecond, 4*time.Second)
+	long, outlasts := between(r, 15500*time.Millisecond, 20*time.Second), r.IntN(cmp.Or(m.long, 4)) == 0
+	switch k {
+	case replicaKill, replicaStop:
+		f.target, f.lasts = r.IntN(replicas), short
+		if outlasts {
+			f.lasts = long
+		}
+	case replicaDrain:
+		f.target, f.lasts = r.IntN(replicas), between(r, 0, time.Second)
+	case executorKill, executorDrain, executorWipe, keeperKill, bothKill:
+		f.target, f.lasts = r.IntN(executors), short
+	case executorStop:
+		f.target, f.lasts = r.IntN(executors), short
+		if outlasts && m.long > 0 {
+			f.lasts = long - 2*time.Second
+		}
+	case executorAway:
+		f.target, f.lasts = r.IntN(executors), grace+between(r, 4*time.Second, 8*time.Second)
+		if length < 2*f.lasts {
+			return draw(r, linkCut, at, length, m)
+		}
+	case backendsKill:
+	case databaseCrash:
+		f.lasts = 2 * time.Second
+	case linkCut, linkHold, linkDelay:
+		among := m.links
+		if among == nil {
+			among = []link{linkExecutor, linkPeer, linkDatabase, linkClient}
+		}
+		f.link, f.target = among[r.IntN(len(among))], r.IntN(replicas)
+		if f.link == linkExecutor {
+			f.target = r.IntN(executors)
+		}
+		if k == linkCut {
+			break
+		}
+		f.lasts = between(r, 300*time.Millisecond, 6*time.Second)
+		way := r.IntN(3)
+		f.up, f.down, f.cut = way != 0, way != 1, r.IntN(2) == 0
+		if k == linkHold && f.link == linkDatabase && outlasts {
+			f.lasts, f.up, f.cut = long, true, false // what it sent while it owned something arrives when others do
+		}
+	}
+	return f
+}
