@@ -1,6 +1,6 @@
 # Everything a developer or CI runs. Only Go and make are needed; what else a target needs, it builds or says.
 .DEFAULT_GOAL := help
-.PHONY: help build test verify check bench generate fmt breaking
+.PHONY: help build test verify check bench chaos chaos-mutants generate fmt breaking
 
 # Cold builds of these take minutes on two cores; they are outside go.mod because their dependencies clash with ours.
 BUF         := go tool -modfile=tools/buf.mod buf
@@ -9,10 +9,11 @@ STATICCHECK := go tool -modfile=tools/lint.mod staticcheck
 # make test PKG=./internal/... TESTFLAGS='-run Names -v'
 PKG       ?= ./...
 TESTFLAGS ?=
+CHAOSFLAGS ?=
 AGAINST   ?= .git\#ref=HEAD
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 build: ## the programs, into bin/
 	@mkdir -p bin
@@ -44,6 +45,18 @@ verify: generate check ## all that must hold before a push, apart from the tests
 # make bench BENCHFLAGS='-quick -only tools'
 bench: ## measure memory, SQLite and Postgres, each figure beside its floor
 	go run ./internal/bench $(BENCHFLAGS)
+
+# CHAOS_SEED and CHAOS_SECONDS change what happens, CHAOS_RACE=1 builds with the race detector, as the tests are built, and finds
+# races too; CHAOSFLAGS=-v tells each fault.
+chaos: ## real programs under a seeded schedule of faults; what is left is checked against the invariants
+	@mkdir -p bin
+	@go build -o bin/chaos ./internal/chaos
+	@bin/chaos $(CHAOSFLAGS)
+
+chaos-mutants: ## deliberately broken builds, each of which chaos has to find out; takes long
+	@mkdir -p bin
+	@go build -o bin/chaos ./internal/chaos
+	@bin/chaos -mutants $(CHAOSFLAGS)
 
 generate: ## gen/ from proto/
 	$(BUF) generate

@@ -169,6 +169,8 @@ func (in *injector) proxies(f fault) []*proxy.Proxy {
 }
 
 func (in *injector) terminateBackends(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	conn, err := in.cluster.query(ctx)
 	if err == nil {
 		_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
