@@ -32,8 +32,15 @@ func TestMain(m *testing.M) {
 	if keeper.Invoked() {
 		os.Exit(keeper.Main())
 	}
+	if os.Getenv(asProgram) != "" {
+		main()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
+
+// asProgram makes the test's binary the program itself.
+const asProgram = "PAWL_TEST_AS_PROGRAM"
 
 // invoke runs the program to its end.
 func invoke(t *testing.T, args ...string) (stdout, stderr string, err error) {
@@ -209,6 +216,41 @@ func TestRefusals(t *testing.T) {
 		}
 		if strings.Contains(stderr, "hunter2") {
 			t.Errorf("%s tells a password", stderr)
+		}
+	}
+}
+
+// What ends a start is one line and exit code 1, seen from outside.
+func TestRefusalsOfTheProgram(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // of a test
+	dir := t.TempDir()
+	file := write(t, "", dir, "file")
+	agents := filepath.Dir(write(t, "---\nmodel: offline/shell\nfoo: 1\n---\n", dir, "agents", "a.md"))
+	providers := write(t, "local:\n  api: openai\n  base_url: here\n", dir, "providers.yaml")
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"--http " + taken.Addr().String() + " is taken": {"--http", taken.Addr().String()},
+		"--data: making the data directory":             {"--data", filepath.Join(file, "x")},
+		"a.md:3: foo: unknown key":                      {"--agents", agents},
+		"providers.yaml:3: local.base_url: must be":     {"--providers", providers},
+		"127.0.0.1:1 as u, database x: connection":      {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
+		"unknown flag: --foo":                           {"--foo"},
+	} {
+		c := exec.CommandContext(t.Context(), program, append([]string{"--data", filepath.Join(dir, "data"), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)...)
+		c.Env = append(os.Environ(), asProgram+"=1")
+		var stdout, stderr bytes.Buffer
+		c.Stdout, c.Stderr = &stdout, &stderr
+		err := c.Run()
+		said := stderr.String()
+		if c.ProcessState.ExitCode() != 1 || stdout.Len() > 0 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || strings.Contains(said, "hunter2") {
+			t.Errorf("%v: %v, %q, %q, want %q", args, err, &stdout, said, want)
 		}
 	}
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -19,6 +23,10 @@ import (
 
 // dialTimeout bounds one attempt, so that a host that swallows packets does not use up the whole wait.
 const dialTimeout = 3 * time.Second
+
+// absentFor is how long a database is tried where nobody listens or the name is not known: long enough for one that is restarted,
+// and short enough for whoever mistyped the address.
+const absentFor = time.Second
 
 // planning is for prepared statements: each is planned once, and well. Every statement here finds its rows by an index, from the
 // few rows that it is given. A plan that was made while the tables were empty must say so too, as it stays for a minute or more
@@ -39,23 +47,24 @@ func connect(ctx context.Context, address string, opts Options) (*pgxpool.Pool, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, opts.ConnectTimeout)
 	defer cancel()
+	began := time.Now()
 	var last error
 	async, err := backoff.Retry(ctx, func() (bool, error) {
 		async, err := probe(ctx, config.ConnConfig)
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			last = err
 		}
-		if err != nil && !transient(err) {
+		if err != nil && (!transient(err) || absent(err) && time.Since(began) > absentFor) {
 			return false, backoff.Permanent(err)
 		}
 		return async, err
 	}, backoff.WithMaxElapsedTime(0), backoff.WithBackOff(exponential()))
 	if err != nil {
 		if last == nil {
-			c := config.ConnConfig
-			last = fmt.Errorf("%s:%d as %s, database %s: no answer within %v", c.Host, c.Port, c.User, c.Database, opts.ConnectTimeout)
+			last = fmt.Errorf("%s: no answer within %v: check the address, and that no firewall is in between",
+				whereabouts(&config.ConnConfig.Config), opts.ConnectTimeout)
 		}
-		return nil, fmt.Errorf("%w: %s", ErrUnavailable, oneLine(last, config.ConnConfig.Password))
+		return nil, unreachable(config.ConnConfig, last)
 	}
 	if async {
 		// A lane that was claimed with an asynchronous commit can come back from a crash with an epoch that is then issued twice.
@@ -63,7 +72,7 @@ func connect(ctx context.Context, address string, opts Options) (*pgxpool.Pool, 
 	}
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnavailable, oneLine(err, config.ConnConfig.Password))
+		return nil, unreachable(config.ConnConfig, err)
 	}
 	return pool, nil
 }
@@ -114,24 +123,85 @@ func setDefault(params map[string]string, name, value string) {
 	}
 }
 
-var blanks = regexp.MustCompile(`\s+`)
+// absent reports whether there is nothing at any of the addresses that were tried.
+func absent(err error) bool {
+	for _, cause := range causes(err) {
+		dns := (*net.DNSError)(nil)
+		if !errors.As(cause, &dns) && !isAny(cause, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENOENT) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// causes are the errors that err joins, one for each address that was tried.
+func causes(err error) []error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if joined, ok := e.(interface{ Unwrap() []error }); ok {
+			var all []error
+			for _, one := range joined.Unwrap() {
+				all = append(all, causes(one)...)
+			}
+			return all
+		}
+	}
+	return []error{err}
+}
+
+// unreachable says why there is no database to work with, and what to check.
+func unreachable(c *pgx.ConnConfig, err error) error {
+	return ErrUnavailable.With("the database cannot be reached: %s", oneLine(err, c.Password))
+}
+
+// whereabouts are the addresses that a connection is sought at, and as whom.
+func whereabouts(c *pgconn.Config) string {
+	at := []string{addressOf(c.Host, c.Port)}
+	for _, f := range c.Fallbacks {
+		if a := addressOf(f.Host, f.Port); !slices.Contains(at, a) {
+			at = append(at, a)
+		}
+	}
+	return fmt.Sprintf("%s as %s, database %s", strings.Join(at, ", "), c.User, c.Database)
+}
+
+func addressOf(host string, port uint16) string {
+	_, address := pgconn.NetworkAddress(host, port)
+	return address
+}
+
+// reason is a cause in few words, and what to check.
+func reason(err error) string {
+	var dns *net.DNSError
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &dns):
+		return dns.Err + ": check the host's name, " + dns.Name
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused: check host and port, and that Postgres runs and listens there"
+	case errors.Is(err, syscall.ENOENT):
+		return "there is no such socket: check the directory and the port, and that Postgres runs"
+	case isAny(err, syscall.EHOSTUNREACH, syscall.ENETUNREACH):
+		return "there is no way to that host: check the address and the network"
+	case errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "28") || pg.Code == "3D000"):
+		return pg.Message + ": check user, password and database's name"
+	}
+	return err.Error()
+}
+
+var blanks = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\s+`) })
 
 // oneLine is the error on one line and without the password. Of several addresses that failed the last is told.
 func oneLine(err error, password string) string {
+	text := err.Error()
 	if connect := (*pgconn.ConnectError)(nil); errors.As(err, &connect) {
-		text := fmt.Sprintf("%s:%d as %s, database %s", connect.Config.Host, connect.Config.Port, connect.Config.User, connect.Config.Database)
-		cause := connect.Unwrap()
-		for {
-			joined, ok := cause.(interface{ Unwrap() []error })
-			if !ok || len(joined.Unwrap()) == 0 {
-				break
-			}
-			all := joined.Unwrap()
-			cause = all[len(all)-1]
-		}
-		err = fmt.Errorf("%s: %w", text, cause)
+		all := causes(connect.Unwrap())
+		text = whereabouts(connect.Config) + ": " + reason(all[len(all)-1])
 	}
-	text := blanks.ReplaceAllString(err.Error(), " ")
+	text = blanks().ReplaceAllString(text, " ")
 	if password != "" {
 		text = strings.ReplaceAll(text, password, "…")
 	}

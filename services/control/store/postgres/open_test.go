@@ -1,7 +1,7 @@
 package postgres_test
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"regexp"
 	"strings"
@@ -54,29 +54,68 @@ func TestNewerFormatIsRefused(t *testing.T) {
 
 // TestFailingToOpenIsToldInALine covers every way in which the password could get into a log.
 func TestFailingToOpenIsToldInALine(t *testing.T) {
-	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts and says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
+	silent := silentListener(t)
 	good := migrated.URL(t)
-	const password = "s3cr3t/pa:ss"
-	for name, address := range map[string]string{
-		"nobody listens":    "postgres://user:s3cr3t%2Fpa%3Ass@localhost:1/db?sslmode=disable",
-		"no answer":         fmt.Sprintf("postgres://user:s3cr3t%%2Fpa%%3Ass@%s/db?sslmode=disable", silent.Addr()),
-		"no such database":  strings.Replace(good, "/pawl_test_", "/no_such_", 1),
-		"not encoded":       "postgres://user:" + password + "@localhost:1/db",
-		"not an address":    "postgres://user:" + password + "@@@:x",
-		"unknown parameter": "postgres://user:s3cr3t%2Fpa%3Ass@localhost/db?pool_max_conns=lots",
+	const password, encoded = "s3cr3t/pa:ss", "s3cr3t%2Fpa%3Ass"
+	for name, c := range map[string]struct{ address, want string }{
+		"nobody listens":    {"postgres://user:" + encoded + "@127.0.0.1:1/db", "127.0.0.1:1 as user, database db: connection refused: check host and port"},
+		"several":           {"postgres://user:" + encoded + "@127.0.0.1:1,127.0.0.1:2/db", "127.0.0.1:1, 127.0.0.1:2 as user, database db: connection refused"},
+		"no such socket":    {"postgres://user:" + encoded + "@/db?port=7&host=" + t.TempDir(), "7 as user, database db: there is no such socket: check the directory"},
+		"no such name":      {"postgres://user:" + encoded + "@no.such.host.invalid:5/db", "no.such.host.invalid:5 as user, database db: "},
+		"no answer":         {"postgres://user:" + encoded + "@" + silent + "/db", silent + " as user, database db: no answer within 200ms: check the address"},
+		"no such database":  {strings.Replace(good, "/pawl_test_", "/no_such_", 1), "does not exist: check user, password and database's name"},
+		"not encoded":       {"postgres://user:" + password + "@localhost:1/db", "special characters of the password percent-encoded"},
+		"not an address":    {"postgres://user:" + password + "@@@:x", "want postgres://user:password@host:port/database"},
+		"unknown parameter": {"postgres://user:" + encoded + "@localhost/db?pool_max_conns=lots", "want postgres://user:password@host:port/database"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := postgres.Open(t.Context(), address, postgres.Options{ConnectTimeout: 200 * time.Millisecond})
+			_, err := postgres.Open(t.Context(), c.address, postgres.Options{ConnectTimeout: 200 * time.Millisecond})
 			if err == nil {
 				t.Fatal("opened")
 			}
-			t.Log(err)
-			if text := err.Error(); strings.Contains(text, "s3cr3t") || strings.Contains(text, "pa:ss") || strings.Contains(text, "\n") {
+			text := err.Error()
+			if !strings.Contains(text, c.want) {
+				t.Errorf("error = %q, want %q", text, c.want)
+			}
+			if strings.Contains(text, "s3cr3t") || strings.Contains(text, "pa:ss") || strings.Contains(text, "\n") {
 				t.Errorf("error = %q", text)
+			}
+		})
+	}
+}
+
+// silentListener is the address of one that accepts and says nothing.
+func silentListener(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// Only a database that is there may take the whole of ConnectTimeout. One that refuses is given a second, as it may be restarted.
+func TestAnAbsentDatabaseEndsTheStartSoon(t *testing.T) {
+	for name, c := range map[string]struct {
+		address           string
+		timeout           time.Duration
+		atLeast, lessThan time.Duration
+	}{
+		"refused":    {"127.0.0.1:1", time.Minute, time.Second, 20 * time.Second},
+		"unresolved": {"no.such.host.invalid:5", time.Minute, time.Second, 20 * time.Second},
+		"silent":     {silentListener(t), 4 * time.Second, 4 * time.Second, 20 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			_, err := postgres.Open(t.Context(), "postgres://u:p@"+c.address+"/db", postgres.Options{ConnectTimeout: c.timeout})
+			if took := time.Since(began); !errors.Is(err, postgres.ErrUnavailable) || took < c.atLeast || took >= c.lessThan {
+				t.Errorf("%v after %v", err, took)
 			}
 		})
 	}

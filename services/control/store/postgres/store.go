@@ -66,9 +66,9 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open connects to the database at url (postgres://user:password@host:port/database?options), brings its tables to this
-// version's format and starts the store's own work. It fails within Options.ConnectTimeout when the database does not answer,
-// and at once when it has a newer format. The url may set pool_max_conns, and default_query_exec_mode=simple_protocol or exec
-// for poolers that cannot prepare statements.
+// version's format and starts the store's own work. It fails within a second or so when there is
+// nothing at the address, within Options.ConnectTimeout when the database does not answer, and at once when it has a newer format.
+// The url may set pool_max_conns, and default_query_exec_mode=simple_protocol or exec for poolers that cannot prepare statements.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	opts.defaults()
 	pool, err := connect(ctx, url, opts)
