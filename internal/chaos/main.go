@@ -33,7 +33,7 @@ type options struct {
 	race    bool // the programs are built with the race detector, as the tests are
 	verbose bool
 	out     io.Writer
-	// patience is how long everything may take to settle after the last fault.
+	// patience is how long nothing may settle after the last fault.
 	patience time.Duration
 }
 

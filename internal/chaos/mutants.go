@@ -143,8 +143,8 @@ func (o *options) mutant(ctx context.Context, root string, m mutant) (v verdict,
 	return v, nil
 }
 
-// mutantPatience is how long a mutant may take to settle. Some never do.
-const mutantPatience = 50 * time.Second
+// mutantPatience is how long a mutant may settle nothing. Some never settle what they should.
+const mutantPatience = 35 * time.Second
 
 // String tells one verdict in a line.
 func (v verdict) String() string {

@@ -17,9 +17,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
-// settleWithin bounds how long after the last fault everything may take to settle: a lease that runs out, an executor's grace, the
-// longest backlog of a session, and what two busy cores add to that.
-const settleWithin = 15*time.Second + grace + 45*time.Second
+// settleWithin bounds how long after the last fault nothing may settle although something has to: a lease that runs out, an
+// executor's grace, and what two busy cores add to that.
+const settleWithin = 15*time.Second + grace + 30*time.Second
 
 // report is what a run came to.
 type report struct {
@@ -64,7 +64,7 @@ func (o *options) run(ctx context.Context, dir, programs string) (rep *report, e
 // storm is the time of the faults, and the calm after it.
 func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	m := mixes[o.mix]
-	patient, giveUp := context.WithTimeout(ctx, o.length+o.patience)
+	patient, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	busy, stop := context.WithTimeout(ctx, o.length)
 	defer stop()
@@ -91,6 +91,7 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	c.heal()
 	healed := time.Now()
 	in.say("everything is healed")
+	looking.Go(func() { c.giveUp(awake, o.patience, giveUp) })
 	prompting.Wait()
 	in.say("every client has its answer, or gave up")
 	if err := c.settle(patient); err != nil {
@@ -124,15 +125,35 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 // settle waits until nothing is left to do.
 func (c *cluster) settle(ctx context.Context) error {
 	return poll(ctx, "every submission to settle", func(ctx context.Context) bool {
-		conn, err := c.query(ctx)
-		if err != nil {
-			return false
-		}
-		defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-		var open int
-		err = conn.QueryRow(ctx, `SELECT count(*) FROM submissions WHERE status < 2`).Scan(&open)
+		open, _, err := c.progress(ctx)
 		return err == nil && open == 0
 	})
+}
+
+// progress is how many submissions have not settled, and how many have.
+func (c *cluster) progress(ctx context.Context) (open, settled int, err error) {
+	conn, err := c.query(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
+	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status < 2), count(*) FILTER (WHERE status = 2) FROM submissions`).Scan(&open, &settled)
+	return open, settled, err
+}
+
+// giveUp calls off the wait once nothing has settled for as long as patience lasts.
+func (c *cluster) giveUp(ctx context.Context, patience time.Duration, off func()) {
+	last, since := -1, time.Now()
+	for ctx.Err() == nil {
+		if _, settled, err := c.progress(ctx); err == nil && settled != last {
+			last, since = settled, time.Now()
+		}
+		if time.Since(since) > patience {
+			off()
+			return
+		}
+		wait(ctx, time.Second)
+	}
 }
 
 // readToTheEnd reads every stream at every replica up to its head.
