@@ -71,6 +71,7 @@ type Accepted struct{}
 
 // Rejected says that the order was not obeyed.
 type Rejected struct {
+	Epoch   int64  // of the order: an answer to a former owner may come to its successor
 	Reason  string // STALE_EPOCH, CONFLICT, CAPACITY, DRAINING, REVOKED, UNSUPPORTED, NO_SPACE
 	Message string
 }

@@ -82,7 +82,8 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	case *pawlv1.ConnectRequest_Accepted:
 		r.CallID, r.Body = f.Accepted.GetCallId(), call.Accepted{}
 	case *pawlv1.ConnectRequest_Rejected:
-		r.CallID, r.Body = f.Rejected.GetCallId(), call.Rejected{Reason: rejection(f.Rejected.GetReason()), Message: f.Rejected.GetMessage()}
+		r.CallID = f.Rejected.GetCallId()
+		r.Body = call.Rejected{Epoch: f.Rejected.GetEpoch(), Reason: rejection(f.Rejected.GetReason()), Message: f.Rejected.GetMessage()}
 	case *pawlv1.ConnectRequest_Output:
 		if f.Output.GetStream() == pawlv1.Stream_STREAM_FILE {
 			return r, false

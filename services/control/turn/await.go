@@ -245,6 +245,9 @@ func neverRan(c call.Call, f call.Found) bool {
 }
 
 func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) error {
+	if rej.Epoch < r.fence.Epoch {
+		return nil // that was a former owner's order
+	}
 	l := r.liveOf(c.ID)
 	switch rej.Reason {
 	case "STALE_EPOCH":

@@ -333,6 +333,34 @@ func TestSuccessorAttachesToTheRunningCall(t *testing.T) {
 	})
 }
 
+// A former owner's order comes late and is refused; whoever is connected hears of it, the present owner too.
+func TestRefusalOfAFormerOwnersOrderIsNotOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo mine")
+		synctest.Wait()
+		b.die()
+		b.start(agent.Shell())
+		synctest.Wait()
+		report := call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID}
+		for _, reason := range []string{"STALE_EPOCH", "REVOKED", "UNSUPPORTED"} {
+			report.Body = call.Rejected{Epoch: running.Epoch, Reason: reason}
+			b.worker.Deliver(report)
+			synctest.Wait()
+		}
+		report.Body = call.Ended{Reply: echo(running)}
+		if !b.worker.Deliver(report) {
+			t.Fatal("the owner does not wait for the call any more")
+		}
+		b.expect(b.wait(sub.ID), submission.Completed, "mine")
+		if len(b.executor.ran) != 1 {
+			t.Errorf("ran %q", b.executor.ran)
+		}
+	})
+}
+
 func TestCallThatNeverArrivedIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
