@@ -260,7 +260,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21, 0}
 }
 
 // ConnectRequest is a frame from an executor to control.
@@ -276,6 +276,7 @@ type ConnectRequest struct {
 	//	*ConnectRequest_Status
 	//	*ConnectRequest_Heartbeat
 	//	*ConnectRequest_Draining
+	//	*ConnectRequest_InputAck
 	Frame         isConnectRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -390,6 +391,15 @@ func (x *ConnectRequest) GetDraining() *Draining {
 	return nil
 }
 
+func (x *ConnectRequest) GetInputAck() *InputAck {
+	if x != nil {
+		if x, ok := x.Frame.(*ConnectRequest_InputAck); ok {
+			return x.InputAck
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Frame interface {
 	isConnectRequest_Frame()
 }
@@ -426,6 +436,10 @@ type ConnectRequest_Draining struct {
 	Draining *Draining `protobuf:"bytes,8,opt,name=draining,proto3,oneof"`
 }
 
+type ConnectRequest_InputAck struct {
+	InputAck *InputAck `protobuf:"bytes,9,opt,name=input_ack,json=inputAck,proto3,oneof"`
+}
+
 func (*ConnectRequest_Hello) isConnectRequest_Frame() {}
 
 func (*ConnectRequest_Accepted) isConnectRequest_Frame() {}
@@ -441,6 +455,8 @@ func (*ConnectRequest_Status) isConnectRequest_Frame() {}
 func (*ConnectRequest_Heartbeat) isConnectRequest_Frame() {}
 
 func (*ConnectRequest_Draining) isConnectRequest_Frame() {}
+
+func (*ConnectRequest_InputAck) isConnectRequest_Frame() {}
 
 // ConnectResponse is a frame from control to an executor.
 type ConnectResponse struct {
@@ -868,7 +884,7 @@ type Welcome struct {
 	ConnectionEpoch int64 `protobuf:"varint,1,opt,name=connection_epoch,json=connectionEpoch,proto3" json:"connection_epoch,omitempty"`
 	// How long the connection may be silent in either direction before it counts as lost.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// Unacknowledged output bytes allowed per call and stream.
+	// Unacknowledged bytes allowed per call: of each stream of its output, and of its input.
 	Window        int64  `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`
 	ReplicaId     string `protobuf:"bytes,4,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -935,9 +951,10 @@ func (x *Welcome) GetReplicaId() string {
 
 // Execute asks for a call. Answered by Accepted or Rejected, then Output* and one Result.
 type Execute struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	CallId    string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	SessionId string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Empty for a call of no session, see Connect: any verb but Exec.
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Fence of the session's lane, see E3.
 	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Grows when the call is dispatched anew after a revocation.
@@ -1304,8 +1321,9 @@ type WriteFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// The whole content, when it fits into a frame (256 KiB) and chunked is false.
-	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	Chunked       bool   `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
+	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	// Only for a call of no session, because the content is lost with the connection. Nothing is replaced before its last frame.
+	Chunked       bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1953,14 +1971,18 @@ func (x *Glob) GetPath() string {
 	return ""
 }
 
-// Input carries the content of a chunked WriteFile, in order from offset 0. Frames for an unknown call are dropped.
+// Input carries the content of a chunked WriteFile, in order from offset 0, at most Welcome.window bytes beyond the last
+// InputAck. It may follow Execute at once. Frames for an unknown call are dropped; a gap or too much at once fails the call.
 type Input struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Offset int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Data   []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// Set with the last frame: nothing is replaced unless the hash of the whole content matches.
-	Sha256        []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// At most 256 KiB.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// With the last frame, when it is known: nothing is replaced unless the hash of the whole content matches.
+	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The content ends with this frame.
+	Last          bool `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2023,18 +2045,80 @@ func (x *Input) GetSha256() []byte {
 	return nil
 }
 
-// Accepted says that a call is recorded and started, or that its Input is awaited.
-type Accepted struct {
+func (x *Input) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// InputAck gives credit: bytes below upto of a call's input have been taken.
+type InputAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Upto          int64                  `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputAck) Reset() {
+	*x = InputAck{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputAck) ProtoMessage() {}
+
+func (x *InputAck) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
+func (*InputAck) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *InputAck) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *InputAck) GetUpto() int64 {
+	if x != nil {
+		return x.Upto
+	}
+	return 0
+}
+
+// Accepted says that a call is recorded and started, or that its Input is awaited.
+type Accepted struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Epoch  int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Size of the file that ReadFile has opened, if that is known.
+	Size          *int64 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2130,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2143,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2072,6 +2156,13 @@ func (x *Accepted) GetCallId() string {
 func (x *Accepted) GetEpoch() int64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Accepted) GetSize() int64 {
+	if x != nil && x.Size != nil {
+		return *x.Size
 	}
 	return 0
 }
@@ -2089,7 +2180,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2192,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2205,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2159,7 +2250,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2262,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2275,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Output) GetCallId() string {
@@ -2242,7 +2333,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2345,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2358,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Result) GetCallId() string {
@@ -2468,7 +2559,8 @@ func (*Result_Grep) isResult_Outcome() {}
 func (*Result_Glob) isResult_Outcome() {}
 
 // Failure is a typed failure of a verb. reason is one of NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION, NO_SPACE,
-// TOO_LARGE, INVALID_ARG, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown), INTERNAL.
+// TOO_LARGE, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown),
+// INTERNAL.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -2479,7 +2571,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2583,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2596,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Failure) GetReason() string {
@@ -2532,7 +2624,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2544,7 +2636,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2557,7 +2649,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -2590,7 +2682,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2694,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2707,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -2677,7 +2769,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2781,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2794,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -2722,7 +2814,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2826,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2839,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -2766,7 +2858,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2870,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2883,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 // Captured is the beginning and the end of a stream; cut counts the bytes between them that are not here.
@@ -2807,7 +2899,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2911,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2924,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -2884,7 +2976,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2896,7 +2988,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2909,7 +3001,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -2996,7 +3088,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3100,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3113,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3113,7 +3205,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3217,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3230,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -3166,7 +3258,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3178,7 +3270,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3191,7 +3283,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -3220,7 +3312,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3324,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3337,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -3278,7 +3370,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3382,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3395,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Attach) GetCallId() string {
@@ -3359,7 +3451,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3463,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3476,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -3415,7 +3507,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3519,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3440,7 +3532,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -3481,7 +3573,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +3585,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +3598,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -3528,7 +3620,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3540,7 +3632,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3553,7 +3645,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -3589,7 +3681,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3693,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3706,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -3644,7 +3736,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +3748,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +3761,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -3702,7 +3794,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +3806,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +3819,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 // ListExecutorsRequest asks for all executors.
@@ -3739,7 +3831,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +3843,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3856,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 // ListExecutorsResponse is all executors, by id.
@@ -3777,7 +3869,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3789,7 +3881,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3802,7 +3894,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -3822,7 +3914,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +3926,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +3939,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -3867,7 +3959,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +3971,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +3984,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -3925,7 +4017,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4029,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4042,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -4049,7 +4141,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +4153,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +4166,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -4102,7 +4194,7 @@ var File_pawl_v1_executors_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
-	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
+	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
 	"\x0eConnectRequest\x12&\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.pawl.v1.HelloH\x00R\x05hello\x12/\n" +
 	"\baccepted\x18\x02 \x01(\v2\x11.pawl.v1.AcceptedH\x00R\baccepted\x12/\n" +
@@ -4111,7 +4203,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x06result\x18\x05 \x01(\v2\x0f.pawl.v1.ResultH\x00R\x06result\x12)\n" +
 	"\x06status\x18\x06 \x01(\v2\x0f.pawl.v1.StatusH\x00R\x06status\x122\n" +
 	"\theartbeat\x18\a \x01(\v2\x12.pawl.v1.HeartbeatH\x00R\theartbeat\x12/\n" +
-	"\bdraining\x18\b \x01(\v2\x11.pawl.v1.DrainingH\x00R\bdrainingB\a\n" +
+	"\bdraining\x18\b \x01(\v2\x11.pawl.v1.DrainingH\x00R\bdraining\x120\n" +
+	"\tinput_ack\x18\t \x01(\v2\x11.pawl.v1.InputAckH\x00R\binputAckB\a\n" +
 	"\x05frame\"\x83\x03\n" +
 	"\x0fConnectResponse\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.pawl.v1.WelcomeH\x00R\awelcome\x12,\n" +
@@ -4237,15 +4330,21 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"ignoreCase\"4\n" +
 	"\x04Glob\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"d\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\"x\n" +
 	"\x05Input\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
-	"\x06sha256\x18\x04 \x01(\fR\x06sha256\"9\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\"7\n" +
+	"\bInputAck\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
+	"\x04upto\x18\x02 \x01(\x03R\x04upto\"[\n" +
 	"\bAccepted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xc0\x02\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x17\n" +
+	"\x04size\x18\x03 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x05_size\"\xc0\x02\n" +
 	"\bRejected\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x120\n" +
@@ -4454,7 +4553,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -4479,119 +4578,121 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*Grep)(nil),                  // 20: pawl.v1.Grep
 	(*Glob)(nil),                  // 21: pawl.v1.Glob
 	(*Input)(nil),                 // 22: pawl.v1.Input
-	(*Accepted)(nil),              // 23: pawl.v1.Accepted
-	(*Rejected)(nil),              // 24: pawl.v1.Rejected
-	(*Output)(nil),                // 25: pawl.v1.Output
-	(*Result)(nil),                // 26: pawl.v1.Result
-	(*Failure)(nil),               // 27: pawl.v1.Failure
-	(*FileResult)(nil),            // 28: pawl.v1.FileResult
-	(*StatResult)(nil),            // 29: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 30: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 31: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 32: pawl.v1.DoneResult
-	(*Captured)(nil),              // 33: pawl.v1.Captured
-	(*ExecResult)(nil),            // 34: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 35: pawl.v1.TextResult
-	(*EditResult)(nil),            // 36: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 37: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 38: pawl.v1.GlobResult
-	(*Attach)(nil),                // 39: pawl.v1.Attach
-	(*Status)(nil),                // 40: pawl.v1.Status
-	(*Cancel)(nil),                // 41: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 42: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 43: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 44: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 45: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 46: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 47: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 48: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 49: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 50: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 51: pawl.v1.Executor
-	nil,                           // 52: pawl.v1.Hello.LabelsEntry
-	nil,                           // 53: pawl.v1.Execute.EnvEntry
-	nil,                           // 54: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 55: pawl.v1.GrepResult.Match
-	nil,                           // 56: pawl.v1.Executor.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
+	(*InputAck)(nil),              // 23: pawl.v1.InputAck
+	(*Accepted)(nil),              // 24: pawl.v1.Accepted
+	(*Rejected)(nil),              // 25: pawl.v1.Rejected
+	(*Output)(nil),                // 26: pawl.v1.Output
+	(*Result)(nil),                // 27: pawl.v1.Result
+	(*Failure)(nil),               // 28: pawl.v1.Failure
+	(*FileResult)(nil),            // 29: pawl.v1.FileResult
+	(*StatResult)(nil),            // 30: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 31: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 32: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 33: pawl.v1.DoneResult
+	(*Captured)(nil),              // 34: pawl.v1.Captured
+	(*ExecResult)(nil),            // 35: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 36: pawl.v1.TextResult
+	(*EditResult)(nil),            // 37: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 38: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 39: pawl.v1.GlobResult
+	(*Attach)(nil),                // 40: pawl.v1.Attach
+	(*Status)(nil),                // 41: pawl.v1.Status
+	(*Cancel)(nil),                // 42: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 43: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 44: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 45: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 46: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 47: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 48: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 49: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 50: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 51: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 52: pawl.v1.Executor
+	nil,                           // 53: pawl.v1.Hello.LabelsEntry
+	nil,                           // 54: pawl.v1.Execute.EnvEntry
+	nil,                           // 55: pawl.v1.Exec.EnvEntry
+	(*GrepResult_Match)(nil),      // 56: pawl.v1.GrepResult.Match
+	nil,                           // 57: pawl.v1.Executor.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	6,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	23, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	24, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	25, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	26, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	40, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	45, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	46, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	8,  // 8: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
-	9,  // 9: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	22, // 10: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	39, // 11: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	41, // 12: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	42, // 13: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	43, // 14: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	44, // 15: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	57, // 16: pawl.v1.Hello.journal_since:type_name -> google.protobuf.Timestamp
-	52, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	7,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	0,  // 19: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	58, // 20: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	1,  // 21: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	58, // 22: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	53, // 23: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	10, // 24: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	11, // 25: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	12, // 26: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	13, // 27: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	14, // 28: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	15, // 29: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	16, // 30: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	17, // 31: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	18, // 32: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	19, // 33: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	20, // 34: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	21, // 35: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	54, // 36: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	58, // 37: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	3,  // 38: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	2,  // 39: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	27, // 40: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	28, // 41: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	29, // 42: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	30, // 43: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	31, // 44: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	32, // 45: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	34, // 46: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	35, // 47: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	36, // 48: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	37, // 49: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	38, // 50: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	57, // 51: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	33, // 52: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	33, // 53: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	57, // 54: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	57, // 55: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	55, // 56: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	7,  // 57: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	58, // 58: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	2,  // 59: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	51, // 60: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	51, // 61: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	56, // 62: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	57, // 63: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	4,  // 64: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	47, // 65: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	49, // 66: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	5,  // 67: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	48, // 68: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	50, // 69: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	67, // [67:70] is the sub-list for method output_type
-	64, // [64:67] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	24, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	25, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	26, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	27, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	41, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	46, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	47, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	23, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	8,  // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
+	9,  // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
+	22, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	40, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	42, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	43, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	44, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	45, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	58, // 17: pawl.v1.Hello.journal_since:type_name -> google.protobuf.Timestamp
+	53, // 18: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	7,  // 19: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	0,  // 20: pawl.v1.CallState.state:type_name -> pawl.v1.State
+	59, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	1,  // 22: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
+	59, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	54, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	10, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	11, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	12, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	13, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	14, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	15, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	16, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	17, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	18, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	19, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	20, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	21, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	55, // 37: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	59, // 38: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	3,  // 39: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	2,  // 40: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	28, // 41: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	29, // 42: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	30, // 43: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	31, // 44: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	32, // 45: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	33, // 46: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	35, // 47: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	36, // 48: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	37, // 49: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	38, // 50: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	39, // 51: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	58, // 52: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	34, // 53: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	34, // 54: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	58, // 55: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	58, // 56: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	56, // 57: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	7,  // 58: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	59, // 59: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	2,  // 60: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	52, // 61: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	52, // 62: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	57, // 63: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	58, // 64: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	4,  // 65: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	48, // 66: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	50, // 67: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	5,  // 68: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	49, // 69: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	51, // 70: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	68, // [68:71] is the sub-list for method output_type
+	65, // [65:68] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -4608,6 +4709,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*ConnectRequest_Status)(nil),
 		(*ConnectRequest_Heartbeat)(nil),
 		(*ConnectRequest_Draining)(nil),
+		(*ConnectRequest_InputAck)(nil),
 	}
 	file_pawl_v1_executors_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Welcome)(nil),
@@ -4633,7 +4735,8 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_Grep)(nil),
 		(*Execute_Glob)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[22].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[20].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[23].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -4652,7 +4755,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   53,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -54,6 +54,10 @@ type ExecutorServiceClient interface {
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
+	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and dies with
+	// the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no fence, is not listed in
+	// Hello, is cancelled and forgotten when its connection ends, and is forgotten without a tombstone at ResultAck. It takes
+	// none of Hello.slots; an executor bounds such calls by itself and rejects what is too much as CAPACITY.
 	// What control owes:
 	//
 	//	C1 a call is durable before Execute is sent.
@@ -137,6 +141,10 @@ type ExecutorServiceServer interface {
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
+	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and dies with
+	// the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no fence, is not listed in
+	// Hello, is cancelled and forgotten when its connection ends, and is forgotten without a tombstone at ResultAck. It takes
+	// none of Hello.slots; an executor bounds such calls by itself and rejects what is too much as CAPACITY.
 	// What control owes:
 	//
 	//	C1 a call is durable before Execute is sent.

@@ -35,10 +35,13 @@ func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 	return j.append(0, encode(recBegin).begin(&b, now), end)
 }
 
-// Raise records the epoch of a session if it is higher than the one known.
+// Raise records the epoch of a session if it is higher than the one known. No session has none.
 func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if session == "" {
+		return j.lsn, nil
+	}
 	if l, known := j.x.lanes[session]; epoch <= l.epoch {
 		if known {
 			l.at = j.cfg.Now() // in use: not to be forgotten

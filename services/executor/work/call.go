@@ -28,6 +28,7 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	if !idPattern.MatchString(e.GetCallId()) {
 		return 0, fmt.Errorf("call id %q: want 1 to 64 of A-Z a-z 0-9 _ -", e.GetCallId())
 	}
+	loose := e.GetSessionId() == ""
 	if e.GetTimeout() != nil && e.GetTimeout().AsDuration() < 0 {
 		return 0, fmt.Errorf("the timeout %v is negative", e.GetTimeout().AsDuration())
 	}
@@ -35,10 +36,16 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	case nil:
 		return 0, fmt.Errorf("this executor does not know the verb of the call")
 	case *pawlv1.Execute_Exec:
+		if loose {
+			return 0, fmt.Errorf("a command needs a session")
+		}
 		return verbExec, nil
 	case *pawlv1.Execute_ReadFile:
 		return verbReadFile, nil
 	case *pawlv1.Execute_WriteFile:
+		if v.WriteFile.GetChunked() && !loose {
+			return 0, fmt.Errorf("only a call of no session can be a chunked write")
+		}
 		if v.WriteFile.GetChunked() {
 			return verbWriteChunked, nil
 		}
@@ -53,13 +60,15 @@ type call struct {
 	exec  *pawlv1.Execute // nil after a restart
 	ctx   context.Context // ends with cancel, the deadline or the service; not for commands
 	stop  context.CancelFunc
-	in    *intake // of a chunked write
 	ended chan struct{}
 
 	// mu
-	epoch     int64 // of the newest owner that asked for it
+	in        *intake // of a chunked write that takes content
+	size      *int64  // of the file that a ReadFile has open
+	epoch     int64   // of the newest owner that asked for it
 	accepted  bool
 	cancelled bool
+	orphan    bool // a loose call whose connection is gone: nobody wants its result
 	grace     time.Duration
 	ex        sandbox.Exec
 	state     journal.State
@@ -70,6 +79,9 @@ type call struct {
 }
 
 func (c *call) id() string { return c.begin.CallID }
+
+// loose reports whether the call is of no session: it is never recorded and ends with its connection.
+func (c *call) loose() bool { return c.begin.SessionID == "" }
 
 // running reports whether the call still takes a slot.
 func (c *call) running() bool { return c.state == journal.Begun }

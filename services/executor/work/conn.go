@@ -52,7 +52,9 @@ func (s *Service) Connect(window int64) *Conn {
 	}
 	for _, call := range s.live {
 		call.feed.detach()
-		c.push(call)
+		if !call.orphan {
+			c.push(call)
+		}
 	}
 	return c
 }
@@ -78,6 +80,9 @@ func (c *Conn) close() {
 	c.s.conn = nil
 	for _, call := range c.s.live {
 		call.feed.detach()
+		if call.loose() {
+			c.s.abandon(call)
+		}
 	}
 }
 
@@ -321,7 +326,7 @@ func (s *Service) Inflight() []*pawlv1.CallState {
 	defer s.mu.Unlock()
 	all := make([]*pawlv1.CallState, 0, len(s.live))
 	for _, c := range s.live {
-		if c.feed.hold {
+		if c.feed.hold || c.loose() {
 			continue
 		}
 		all = append(all, c.callState())

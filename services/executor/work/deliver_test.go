@@ -211,7 +211,7 @@ func TestReadFile(t *testing.T) {
 }
 
 func chunked(id, path string) *pawlv1.Execute {
-	return execute(id, func(e *pawlv1.Execute) {
+	return execute(id, loose, func(e *pawlv1.Execute) {
 		e.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: path, Chunked: true}}
 	})
 }
@@ -227,13 +227,10 @@ func TestChunkedWrite(t *testing.T) {
 			}
 		}
 		r.send(chunked("a", "f"))
-		r.input("a", 0, "hello ", false, "")
-		r.want("accepted a")
-		r.connect() // control starts over
-		r.send(chunked("a", "f"))
-		r.want("accepted a")
 		r.input("a", 0, "HELLO ", false, "")
+		r.want("accepted a", "input ack a 6")
 		same("old")
+		r.input("a", 6, "", false, "") // says nothing
 		r.input("a", 6, "world", true, "HELLO world")
 		r.want("result a file 11")
 		same("HELLO world")
@@ -241,11 +238,11 @@ func TestChunkedWrite(t *testing.T) {
 		r.input("nobody", 0, "x", true, "x")
 		r.send(chunked("hash", "f"))
 		r.input("hash", 0, "x", true, "y")
-		r.want("accepted hash", "result hash INVALID_ARG")
+		r.want("accepted hash", "result hash HASH_MISMATCH")
 		r.send(chunked("gap", "f"))
 		r.input("gap", 0, "x", false, "")
 		r.input("gap", 2, "x", true, "xx")
-		r.want("accepted gap", "result gap INVALID_ARG")
+		r.want("accepted gap", "input ack gap 1", "result gap INVALID_ARG")
 		r.send(chunked("empty", "e"))
 		r.input("empty", 0, "", true, "")
 		r.want("accepted empty", "result empty file 0")
@@ -253,15 +250,152 @@ func TestChunkedWrite(t *testing.T) {
 		r.want("accepted idle")
 		time.Sleep(intakeIdle + time.Second)
 		r.want("result idle TIMEOUT")
-		// Cut short by a restart it did nothing, and says so.
-		r.send(chunked("cut", "f"))
-		r.input("cut", 0, "x", false, "")
-		r.want("accepted cut")
-		r.restart()
-		r.take()
-		r.attach("cut", 1, 1, 0, 0)
-		r.want("status cut UNKNOWN")
 		same("HELLO world")
+		if n := r.box.Writing(); n != 0 {
+			t.Errorf("%d writes were neither committed nor aborted", n)
+		}
+	})
+}
+
+// The content waits for a slow disk in memory up to a window, and not at all in the connection: others are served meanwhile.
+func TestInputWindow(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Gate = make(chan struct{})
+		r.send(chunked("a", "f"))
+		r.input("a", 0, strings.Repeat("x", testWindow/2), false, "")
+		r.input("a", testWindow/2, strings.Repeat("x", testWindow/2), false, "")
+		r.want("accepted a")
+		r.send(execute("quick", line("echo hi")))
+		r.want("accepted quick", "output quick STDOUT 0+3", "result quick exit 0")
+		close(r.box.Gate)
+		r.want("input ack a 500", "input ack a 1000")
+		r.input("a", testWindow, strings.Repeat("x", testWindow), false, "") // all of it again
+		r.want("input ack a 2000")
+
+		r.box.Gate = make(chan struct{})
+		r.send(chunked("b", "f"))
+		r.input("b", 0, strings.Repeat("x", testWindow), false, "")
+		r.input("b", testWindow, "x", false, "")
+		r.input("b", testWindow+1, "x", true, "")
+		r.want("accepted b")
+		close(r.box.Gate)
+		r.want("result b INVALID_ARG")
+		if _, ok := r.box.Get("f"); ok {
+			t.Error("the file is there")
+		}
+	})
+}
+
+// A call of no session leaves nothing behind: not in the journal, not in Hello, not on a newer connection.
+func TestLooseCallsEndWithTheConnection(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", string(worktest.Pattern(5000)))
+		remove := func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{Path: "f"}} }
+		gate := make(chan struct{})
+		begin := func() {
+			r.box.Gate = nil
+			r.send(execute("read", loose, pure, func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: "f"}} }))
+			r.send(chunked("write", "f"))
+			r.input("write", 0, "x", false, "")
+			r.take()
+			r.box.Gate = gate
+			r.send(execute("remove", loose, remove))
+			r.want("accepted remove")
+		}
+		fresh := r.written()
+		gone := func() {
+			t.Helper()
+			synctest.Wait()
+			if r.written() != fresh || r.s.Running() != 0 || len(r.s.live) != 0 || r.box.Writing() != 0 {
+				t.Errorf("the journal went from %d to %d, %d running, %d known, %d writes", fresh, r.written(), r.s.Running(), len(r.s.live), r.box.Writing())
+			}
+		}
+		begin()
+		if got := r.inflight(); got != "" {
+			t.Errorf("Hello would tell of %s", got)
+		}
+		r.connect()
+		r.want()
+		gone()
+		begin()
+		r.disconnect()
+		gone()
+		r.connect()
+		begin()
+		r.down()
+		r.up()
+		fresh = r.written()
+		r.connect()
+		gone()
+		if _, ok := r.box.Get("f"); !ok {
+			t.Error("an abandoned call removed the file")
+		}
+
+		// One that ends and is acknowledged; one that is cancelled; one that is cancelled and never came.
+		r.box.Gate = nil
+		r.send(execute("done", loose, remove))
+		r.send(execute("done", loose, remove)) // the same again
+		got := brief(r.take())
+		if strings.Count(got, "result done *pawlv1.Result_Done") == 0 || strings.Contains(got, "NOT_FOUND") {
+			t.Error(got)
+		}
+		r.ack("done")
+		r.send(chunked("cancelled", "f"))
+		r.loosen("cancelled")
+		r.want("accepted cancelled", "result cancelled CANCELLED")
+		r.ack("cancelled")
+		r.loosen("unseen")
+		r.want("result unseen CANCELLED")
+		r.ack("unseen")
+		gone()
+	})
+}
+
+// A cancelled read sends no more of its file.
+func TestCancelledRead(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", string(worktest.Pattern(5000)))
+		r.send(execute("a", loose, pure, func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: "f"}} }))
+		got := r.take()
+		if brief(got) != "accepted a, output a FILE 0+1000" || got[0].GetAccepted().GetSize() != 5000 {
+			t.Fatal(got)
+		}
+		r.loosen("a")
+		r.want("result a CANCELLED")
+		r.credit("a", pawlv1.Stream_STREAM_FILE, 1000)
+		r.want()
+	})
+}
+
+// Calls of no session and those of sessions do not take each other's slots.
+func TestLooseSlots(t *testing.T) {
+	within(t, func(r *rig) {
+		for i := range looseSlots {
+			r.send(chunked(fmt.Sprint(i), fmt.Sprint(i)))
+		}
+		r.take()
+		r.send(chunked("more", "f"))
+		r.want("rejected more CAPACITY")
+		for i := range r.s.Slots() {
+			r.send(execute(fmt.Sprint("s", i), line("sleep 1h")))
+		}
+		if got := brief(r.take()); strings.Contains(got, "rejected") {
+			t.Error(got)
+		}
+		r.send(execute("s", line("sleep 1h")))
+		r.want("rejected s CAPACITY")
+	})
+}
+
+// What a call of no session cannot be, and what only it can be.
+func TestLooseVerbs(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", loose, line("echo hi")))
+		r.want("rejected a UNSUPPORTED")
+		e := chunked("b", "f")
+		e.SessionId = "s"
+		r.send(e)
+		r.want("rejected b UNSUPPORTED")
 	})
 }
 

@@ -7,6 +7,9 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
+// maxNames bounds the names in the answer to ReadDir, which is one frame.
+const maxNames = 8 << 20
+
 func stat(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Result_Stat, error) {
 	i, err := sb.Stat(ctx, path)
 	if err != nil {
@@ -24,21 +27,28 @@ func readDir(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 		return nil, err
 	}
 	r := &pawlv1.NamesResult{Names: make([][]byte, len(names))}
+	size := 0
 	for i, n := range names {
 		r.Names[i] = []byte(n)
+		size += len(n)
+	}
+	if size > maxNames {
+		return nil, sandbox.ErrTooLarge.With("%s: the %d names in the directory are more than one answer holds", path, len(names))
 	}
 	return &pawlv1.Result_Names{Names: r}, nil
 }
 
 // readFile opens a file and lets the watcher read it to its end.
 func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, error) {
-	f, _, err := s.cfg.Sandbox.Open(c.ctx, c.path(v.GetPath()))
-	s.accept(c)
+	f, info, err := s.cfg.Sandbox.Open(c.ctx, c.path(v.GetPath()))
 	if err != nil {
+		s.accept(c)
 		return nil, err
 	}
 	src := newFileSource(f)
 	s.mu.Lock()
+	c.accepted, c.size = true, &info.Size
+	s.answerFor(c, acceptedFrame(c))
 	c.src = src
 	c.feed.touch()
 	s.push(c)
@@ -50,6 +60,7 @@ func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, er
 		}
 		return &pawlv1.Result_File{File: &pawlv1.FileResult{Size: end.size, Sha256: end.sum}}, nil
 	case <-c.ctx.Done():
+		src.close()
 		return nil, c.ctx.Err()
 	}
 }

@@ -9,14 +9,9 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// Receive takes a frame from control. It never waits for the disk or a command; a chunked write may hold it up while the disk
-// takes what came before.
+// Receive takes a frame from control. It never waits for the disk or a command.
 func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	s := c.s
-	if in := m.GetInput(); in != nil {
-		s.onInput(in)
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
@@ -26,6 +21,10 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	case *pawlv1.ConnectResponse_Execute:
 		c.lastCall = f.Execute.GetCallId()
 		s.onExecute(f.Execute)
+	case *pawlv1.ConnectResponse_Input:
+		if call := s.live[f.Input.GetCallId()]; call != nil && call.in != nil {
+			call.in.put(f.Input, c.window)
+		}
 	case *pawlv1.ConnectResponse_Attach:
 		s.onAttach(f.Attach)
 	case *pawlv1.ConnectResponse_Cancel:
@@ -43,7 +42,10 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 
 // facts gathers what is known about a call and its session.
 func (s *Service) facts(callID, session string) (facts, *call) {
-	f := facts{epoch: s.j.Epoch(session), running: s.running, slots: s.cfg.Slots, draining: s.draining}
+	f := facts{epoch: s.j.Epoch(session), running: s.running - s.loose, slots: s.cfg.Slots, draining: s.draining}
+	if session == "" {
+		f.running, f.slots = s.loose, looseSlots
+	}
 	f.revoked, f.isBarred = s.j.Revoked(callID)
 	c := s.live[callID]
 	if c != nil {
@@ -93,7 +95,7 @@ func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 		c.in = newIntake()
 	}
 	var lsn journal.LSN
-	need := needsOf(c.begin.Safety, v)
+	need := needsOf(c.loose(), c.begin.Safety, v)
 	if need.begin {
 		var err error
 		if lsn, err = s.j.Begin(c.begin); err != nil {
@@ -107,6 +109,9 @@ func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 	}
 	s.live[c.id()] = c
 	s.running++
+	if c.loose() {
+		s.loose++
+	}
 	c.feed.attach(0, 0)
 	s.goLocked(func() {
 		if need.sync {
@@ -144,7 +149,7 @@ func (s *Service) present(id string, epoch int64, c *call) {
 	}
 	c.watch()
 	if c.accepted {
-		s.answer(acceptedFrame(c.id(), c.epoch))
+		s.answer(acceptedFrame(c))
 	}
 	s.push(c)
 }
@@ -153,7 +158,7 @@ func (s *Service) accept(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.accepted = true
-	s.answer(acceptedFrame(c.id(), c.epoch))
+	s.answerFor(c, acceptedFrame(c))
 }
 
 func (s *Service) onAttach(a *pawlv1.Attach) {
@@ -235,6 +240,10 @@ func (s *Service) onCancel(m *pawlv1.Cancel) {
 		s.rejected(m.GetCallId(), m.GetEpoch(), reason, reasonText(reason, f))
 		return
 	}
+	if what == revoke && m.GetSessionId() == "" {
+		s.cancelledUnseen(m)
+		return
+	}
 	if _, err := s.j.Raise(m.GetSessionId(), m.GetEpoch()); err != nil {
 		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 		return
@@ -268,6 +277,14 @@ func (s *Service) cancelRunning(c *call, m *pawlv1.Cancel) {
 	}
 }
 
+// cancelledUnseen answers for a call of no session that is not here: what could still arrive of it came before the Cancel.
+func (s *Service) cancelledUnseen(m *pawlv1.Cancel) {
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
+		CallId: m.GetCallId(), Epoch: m.GetEpoch(),
+		Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{Reason: sandbox.ErrCancelled.Reason(), Message: "cancelled before it began"}},
+	}}})
+}
+
 // cancelUnseen makes sure that a call that never arrived never runs: it counts as one that was cancelled.
 func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
 	c := &call{ended: make(chan struct{}), stop: func() {}, cancelled: true, epoch: m.GetEpoch(), begin: journal.Begin{
@@ -298,6 +315,10 @@ func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
 func (s *Service) onResultAck(id string) {
 	c := s.live[id]
 	if c == nil || c.running() {
+		return
+	}
+	if c.loose() {
+		s.drop(c)
 		return
 	}
 	if !c.kept {
@@ -347,6 +368,30 @@ func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason
 	}}})
 }
 
-func acceptedFrame(id string, epoch int64) *pawlv1.ConnectRequest {
-	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: id, Epoch: epoch}}}
+func acceptedFrame(c *call) *pawlv1.ConnectRequest {
+	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: c.id(), Epoch: c.epoch, Size: c.size}}}
+}
+
+// answerFor sends a frame about a call. What an orphan has to say is for nobody, least of all for a newer connection.
+func (s *Service) answerFor(c *call, m *pawlv1.ConnectRequest) {
+	if !c.orphan {
+		s.answer(m)
+	}
+}
+
+// abandon ends a call of no session whose connection is gone.
+func (s *Service) abandon(c *call) {
+	c.orphan = true
+	if !c.running() {
+		s.drop(c)
+		return
+	}
+	c.cancelled = true
+	c.stop()
+}
+
+// drop forgets a call of no session.
+func (s *Service) drop(c *call) {
+	delete(s.live, c.id())
+	c.release()
 }

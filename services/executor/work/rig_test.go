@@ -153,6 +153,8 @@ func brief(frames []*pawlv1.ConnectRequest) string {
 		case *pawlv1.ConnectRequest_Status:
 			s := f.Status
 			all = append(all, fmt.Sprintf("status %s %s", s.GetCall().GetCallId(), strings.TrimPrefix(s.GetCall().GetState().String(), "STATE_")))
+		case *pawlv1.ConnectRequest_InputAck:
+			all = append(all, fmt.Sprintf("input ack %s %d", f.InputAck.GetCallId(), f.InputAck.GetUpto()))
 		case *pawlv1.ConnectRequest_Draining:
 			all = append(all, "draining")
 		case *pawlv1.ConnectRequest_Heartbeat:
@@ -201,6 +203,9 @@ func execute(id string, opts ...func(*pawlv1.Execute)) *pawlv1.Execute {
 	return e
 }
 
+// loose makes it a call of no session.
+func loose(e *pawlv1.Execute) { e.SessionId, e.Epoch = "", 0 }
+
 func line(l string) func(*pawlv1.Execute) {
 	return func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: l}} }
 }
@@ -247,9 +252,10 @@ func (r *rig) credit(id string, s pawlv1.Stream, upto int64) {
 	r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{CallId: id, Stream: s, Upto: upto}}})
 }
 
+// input sends a piece of a chunked write. The last one comes with the hash of the whole, "" for none.
 func (r *rig) input(id string, off int64, data string, last bool, whole string) {
-	m := &pawlv1.Input{CallId: id, Offset: off, Data: []byte(data)}
-	if last {
+	m := &pawlv1.Input{CallId: id, Offset: off, Data: []byte(data), Last: last}
+	if whole != "" {
 		sum := sha256.Sum256([]byte(whole))
 		m.Sha256 = sum[:]
 	}
@@ -273,3 +279,18 @@ func (r *rig) runs(id string, n int) {
 }
 
 var errBroken = errors.New("broken")
+
+// loosen cancels a call of no session.
+func (r *rig) loosen(id string) {
+	r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{CallId: id}}})
+}
+
+// written is how far the journal was written.
+func (r *rig) written() journal.LSN {
+	r.t.Helper()
+	lsn, err := r.j.Raise("", 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return lsn
+}

@@ -82,12 +82,13 @@ func onCancel(f facts, epoch int64) (verdict, pawlv1.Rejected_Reason) {
 //	at-most-once   yes        yes       E1
 //	idempotent     yes        no        so that a restarted daemon knows it
 //	pure           Exec only  no        a command is to be found again whatever it is
+//	of no session  no         no        nobody asks for it again
 type needs struct{ begin, sync bool }
 
-func needsOf(safety journal.Safety, v verb) needs {
+func needsOf(loose bool, safety journal.Safety, v verb) needs {
 	switch {
-	case v == verbWriteChunked:
-		return needs{} // nothing happens before its last frame: it begins then
+	case loose:
+		return needs{}
 	case safety == journal.AtMostOnce:
 		return needs{begin: true, sync: true}
 	case safety == journal.Idempotent, v == verbExec:

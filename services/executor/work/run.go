@@ -81,7 +81,7 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 // finish records the end of a call and lets its result go.
 func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 	var outcome []byte
-	if c.verb != verbReadFile {
+	if c.verb != verbReadFile && !c.loose() {
 		outcome = encode(r)
 	}
 	s.mu.Lock()
@@ -97,7 +97,14 @@ func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 	c.state, c.result, c.exec, c.in = state, r, nil, nil
 	c.sized(r)
 	s.running--
+	if c.loose() {
+		s.loose--
+	}
 	close(c.ended)
+	if c.orphan {
+		s.drop(c)
+		return
+	}
 	s.push(c)
 }
 
@@ -109,7 +116,10 @@ func (c *call) sized(r *pawlv1.Result) {
 	case *pawlv1.Result_Exec:
 		f.size[pawlv1.Stream_STREAM_STDOUT], f.size[pawlv1.Stream_STREAM_STDERR] = o.Exec.GetStdout().GetSize(), o.Exec.GetStderr().GetSize()
 	case *pawlv1.Result_Failure:
-		return // what was captured of an interrupted command is read until it ends
+		if c.verb != verbReadFile {
+			return // what was captured of an interrupted command is read until it ends
+		}
+		f.size[pawlv1.Stream_STREAM_FILE] = f.sent[pawlv1.Stream_STREAM_FILE]
 	case *pawlv1.Result_File:
 		f.size[pawlv1.Stream_STREAM_FILE] = o.File.GetSize()
 	}

@@ -17,6 +17,8 @@ const (
 	DefaultWindow = 1 << 20
 	// maxChunk is the most bytes that an Output carries.
 	maxChunk = 256 << 10
+	// looseSlots is how many calls of no session run at once.
+	looseSlots = 32
 	// linger is how long a result waits for a watcher that gives no credit.
 	linger = 250 * time.Millisecond
 	// attachWait is how long the result of a call with output waits for an Attach on a new connection.
@@ -57,6 +59,7 @@ type Service struct {
 	mu       sync.Mutex
 	live     map[string]*call
 	running  int
+	loose    int // of them of no session
 	draining bool
 	closed   bool
 	conn     *Conn

@@ -1,30 +1,23 @@
 package work
 
 import (
-	"context"
+	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
-	"hash"
-	"sync"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
-	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-const (
-	// intakeDepth is how many frames of a chunked write wait for the disk before the connection does.
-	intakeDepth = 8
-	// intakeIdle is how long a chunked write waits for its next frame.
-	intakeIdle = 10 * time.Minute
-)
+// intakeIdle is how long a chunked write waits for its next frame.
+const intakeIdle = 10 * time.Minute
 
 // writeFile replaces a file. The path is locked only while the new content takes its place.
 func (s *Service) writeFile(c *call, v *pawlv1.WriteFile) (*pawlv1.Result_File, error) {
 	path := c.path(v.GetPath())
-	if c.in != nil {
-		return s.writeChunks(c, path)
+	if v.GetChunked() {
+		return s.writeChunks(c, c.in, path)
 	}
 	w, err := s.cfg.Sandbox.Create(c.ctx, path)
 	if err != nil {
@@ -55,125 +48,105 @@ func (s *Service) commit(c *call, path string, w sandbox.FileWriter) error {
 	return w.Commit()
 }
 
-// intake is where the frames of a chunked write wait for it.
+// intake is where the content of a chunked write waits for it. It belongs to Service.mu.
 type intake struct {
-	frames chan *pawlv1.Input
-	once   sync.Once
-	gone   chan struct{} // the write takes no more
+	frames []*pawlv1.Input
+	held   int64 // bytes that came and were not acknowledged
+	failed error
+	ready  chan struct{}
 }
 
-func newIntake() *intake {
-	return &intake{frames: make(chan *pawlv1.Input, intakeDepth), gone: make(chan struct{})}
-}
+func newIntake() *intake { return &intake{ready: make(chan struct{}, 1)} }
 
-func (s *Service) onInput(m *pawlv1.Input) {
-	s.mu.Lock()
-	var in *intake
-	if c := s.live[m.GetCallId()]; c != nil {
-		in = c.in
-	}
-	s.mu.Unlock()
-	if in == nil {
+// put takes a frame in. More than the window at once is refused, so that nothing has to wait and memory is bounded.
+func (in *intake) put(m *pawlv1.Input, window int64) {
+	in.held += int64(len(m.GetData()))
+	switch {
+	case in.failed != nil, len(m.GetData()) == 0 && !m.GetLast():
 		return
+	case in.held > window:
+		in.frames, in.failed = nil, sandbox.ErrInvalidArg.With("more than %d bytes came without an acknowledgement; nothing was written", window)
+	default:
+		in.frames = append(in.frames, m)
 	}
 	select {
-	case in.frames <- m:
-	case <-in.gone:
-	case <-s.ctx.Done():
+	case in.ready <- struct{}{}:
+	default:
 	}
 }
 
-// upload is a chunked write under way.
-type upload struct {
-	w    sandbox.FileWriter
-	hash hash.Hash
-	size int64
-}
-
-func (s *Service) writeChunks(c *call, path string) (*pawlv1.Result_File, error) {
-	in := c.in
-	defer in.once.Do(func() { close(in.gone) })
-	var u upload
-	defer func() {
-		if u.w != nil {
-			u.w.Abort()
-		}
-	}()
-	for {
-		m, err := in.next(c.ctx)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.take(c, path, &u, m); err != nil {
-			return nil, err
-		}
-		if len(m.GetSha256()) == 0 {
-			continue
-		}
-		sum := u.hash.Sum(nil)
-		if subtle.ConstantTimeCompare(sum, m.GetSha256()) != 1 {
-			return nil, sandbox.ErrInvalidArg.With("the content that arrived has another hash; nothing was written")
-		}
-		if err := s.beginLate(c); err != nil {
-			return nil, err
-		}
-		if err := s.commit(c, path, u.w); err != nil {
-			return nil, err
-		}
-		return fileResult(u.size, sum), nil
-	}
-}
-
-func (in *intake) next(ctx context.Context) (*pawlv1.Input, error) {
+// nextInput waits for the next frame of a chunked write.
+func (s *Service) nextInput(c *call, in *intake) (*pawlv1.Input, error) {
 	t := time.NewTimer(intakeIdle)
 	defer t.Stop()
-	select {
-	case m := <-in.frames:
-		return m, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-t.C:
-		return nil, sandbox.ErrTimeout.With("the content did not arrive; nothing was written")
+	for {
+		s.mu.Lock()
+		m, err := in.pop()
+		s.mu.Unlock()
+		if m != nil || err != nil {
+			return m, err
+		}
+		select {
+		case <-in.ready:
+		case <-c.ctx.Done():
+			return nil, c.ctx.Err()
+		case <-t.C:
+			return nil, sandbox.ErrTimeout.With("the content did not arrive; nothing was written")
+		}
 	}
 }
 
-// take writes one frame. Offset 0 begins anew: control starts over on a new connection.
-func (s *Service) take(c *call, path string, u *upload, m *pawlv1.Input) error {
-	if m.GetOffset() == 0 || u.w == nil {
-		if m.GetOffset() != 0 {
-			return sandbox.ErrInvalidArg.With("the content starts at %d and not at 0; nothing was written", m.GetOffset())
-		}
-		if u.w != nil {
-			u.w.Abort()
-		}
-		w, err := s.cfg.Sandbox.Create(c.ctx, path)
-		if err != nil {
-			return err
-		}
-		*u = upload{w: w, hash: sha256.New()}
+func (in *intake) pop() (*pawlv1.Input, error) {
+	if in.failed != nil || len(in.frames) == 0 {
+		return nil, in.failed
 	}
-	if m.GetOffset() != u.size {
-		return sandbox.ErrInvalidArg.With("the content has a gap: %d bytes came, the next frame is for %d; nothing was written", u.size, m.GetOffset())
-	}
-	if _, err := u.w.Write(m.GetData()); err != nil {
-		return err
-	}
-	u.hash.Write(m.GetData())
-	u.size += int64(len(m.GetData()))
-	return nil
+	m := in.frames[0]
+	in.frames = in.frames[1:]
+	return m, nil
 }
 
-// beginLate is E1 for a chunked write, which has no effect before this.
-func (s *Service) beginLate(c *call) error {
-	if c.begin.Safety == journal.Pure {
-		return nil
-	}
-	lsn, err := s.j.Begin(c.begin)
+// credit acknowledges content that was written.
+func (s *Service) credit(c *call, in *intake, n int, upto int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in.held -= int64(n)
+	s.answerFor(c, &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: &pawlv1.InputAck{CallId: c.id(), Upto: upto}}})
+}
+
+// writeChunks takes the content frame by frame. The file is replaced after the last one, or not at all.
+func (s *Service) writeChunks(c *call, in *intake, path string) (*pawlv1.Result_File, error) {
+	w, err := s.cfg.Sandbox.Create(c.ctx, path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if c.begin.Safety != journal.AtMostOnce {
-		return nil
+	defer w.Abort()
+	hash, size := sha256.New(), int64(0)
+	for {
+		m, err := s.nextInput(c, in)
+		if err != nil {
+			return nil, err
+		}
+		if m.GetOffset() != size {
+			return nil, sandbox.ErrInvalidArg.With("the content has a gap: %d bytes came, the next frame is for %d; nothing was written", size, m.GetOffset())
+		}
+		if _, err := w.Write(m.GetData()); err != nil {
+			return nil, err
+		}
+		hash.Write(m.GetData())
+		size += int64(len(m.GetData()))
+		if !m.GetLast() {
+			s.credit(c, in, len(m.GetData()), size)
+			continue
+		}
+		sum := hash.Sum(nil)
+		if want := m.GetSha256(); len(want) > 0 && !bytes.Equal(sum, want) {
+			return nil, errHash.With("the content that arrived has the hash %x and not %x; nothing was written", sum, want)
+		}
+		if err := s.commit(c, path, w); err != nil {
+			return nil, err
+		}
+		return fileResult(size, sum), nil
 	}
-	return s.j.Wait(lsn)
 }
+
+var errHash = errs.New(errs.InvalidArgument, "HASH_MISMATCH", "the content has another hash")

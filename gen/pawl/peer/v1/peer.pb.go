@@ -210,6 +210,217 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
+// TransferRequest is the call, and then the content of a chunked WriteFile.
+type TransferRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the first message only, as is execute.
+	ExecutorId string `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Its verb and cwd; the callee fills in the rest.
+	Execute *v1.Execute `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`
+	// A piece of the content: data, and last with sha256 in the end.
+	Input         *v1.Input `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferRequest) Reset() {
+	*x = TransferRequest{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferRequest) ProtoMessage() {}
+
+func (x *TransferRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
+func (*TransferRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TransferRequest) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *TransferRequest) GetExecute() *v1.Execute {
+	if x != nil {
+		return x.Execute
+	}
+	return nil
+}
+
+func (x *TransferRequest) GetInput() *v1.Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+// TransferResponse is what came of it: opened and data of a ReadFile, and the result.
+type TransferResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*TransferResponse_Opened_
+	//	*TransferResponse_Data
+	//	*TransferResponse_Result
+	Part          isTransferResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferResponse) Reset() {
+	*x = TransferResponse{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferResponse) ProtoMessage() {}
+
+func (x *TransferResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
+func (*TransferResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TransferResponse) GetPart() isTransferResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *TransferResponse) GetOpened() *TransferResponse_Opened {
+	if x != nil {
+		if x, ok := x.Part.(*TransferResponse_Opened_); ok {
+			return x.Opened
+		}
+	}
+	return nil
+}
+
+func (x *TransferResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*TransferResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *TransferResponse) GetResult() *v1.Result {
+	if x != nil {
+		if x, ok := x.Part.(*TransferResponse_Result); ok {
+			return x.Result
+		}
+	}
+	return nil
+}
+
+type isTransferResponse_Part interface {
+	isTransferResponse_Part()
+}
+
+type TransferResponse_Opened_ struct {
+	// The file is open.
+	Opened *TransferResponse_Opened `protobuf:"bytes,1,opt,name=opened,proto3,oneof"`
+}
+
+type TransferResponse_Data struct {
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+type TransferResponse_Result struct {
+	// The last message.
+	Result *v1.Result `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
+}
+
+func (*TransferResponse_Opened_) isTransferResponse_Part() {}
+
+func (*TransferResponse_Data) isTransferResponse_Part() {}
+
+func (*TransferResponse_Result) isTransferResponse_Part() {}
+
+// Opened says that a file is being read.
+type TransferResponse_Opened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unset is unknown.
+	Size          *int64 `protobuf:"varint,1,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferResponse_Opened) Reset() {
+	*x = TransferResponse_Opened{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferResponse_Opened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferResponse_Opened) ProtoMessage() {}
+
+func (x *TransferResponse_Opened) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferResponse_Opened.ProtoReflect.Descriptor instead.
+func (*TransferResponse_Opened) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *TransferResponse_Opened) GetSize() int64 {
+	if x != nil && x.Size != nil {
+		return *x.Size
+	}
+	return 0
+}
+
 var File_pawl_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_pawl_peer_v1_peer_proto_rawDesc = "" +
@@ -226,10 +437,24 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12-\n" +
 	"\x05frame\x18\x03 \x01(\v2\x17.pawl.v1.ConnectRequestR\x05frame\"\x11\n" +
-	"\x0fDeliverResponse2\x9d\x01\n" +
+	"\x0fDeliverResponse\"\x84\x01\n" +
+	"\x0fTransferRequest\x12\x1f\n" +
+	"\vexecutor_id\x18\x01 \x01(\tR\n" +
+	"executorId\x12*\n" +
+	"\aexecute\x18\x02 \x01(\v2\x10.pawl.v1.ExecuteR\aexecute\x12$\n" +
+	"\x05input\x18\x03 \x01(\v2\x0e.pawl.v1.InputR\x05input\"\xc8\x01\n" +
+	"\x10TransferResponse\x12?\n" +
+	"\x06opened\x18\x01 \x01(\v2%.pawl.peer.v1.TransferResponse.OpenedH\x00R\x06opened\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12)\n" +
+	"\x06result\x18\x03 \x01(\v2\x0f.pawl.v1.ResultH\x00R\x06result\x1a*\n" +
+	"\x06Opened\x12\x17\n" +
+	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x05_sizeB\x06\n" +
+	"\x04part2\xec\x01\n" +
 	"\vPeerService\x12F\n" +
 	"\aForward\x12\x1c.pawl.peer.v1.ForwardRequest\x1a\x1d.pawl.peer.v1.ForwardResponse\x12F\n" +
-	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponseB2Z0github.com/pawl-dev/pawl/gen/pawl/peer/v1;peerv1b\x06proto3"
+	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponse\x12M\n" +
+	"\bTransfer\x12\x1d.pawl.peer.v1.TransferRequest\x1a\x1e.pawl.peer.v1.TransferResponse(\x010\x01B2Z0github.com/pawl-dev/pawl/gen/pawl/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_pawl_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -243,27 +468,39 @@ func file_pawl_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_pawl_peer_v1_peer_proto_rawDescData
 }
 
-var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_pawl_peer_v1_peer_proto_goTypes = []any{
-	(*ForwardRequest)(nil),     // 0: pawl.peer.v1.ForwardRequest
-	(*ForwardResponse)(nil),    // 1: pawl.peer.v1.ForwardResponse
-	(*DeliverRequest)(nil),     // 2: pawl.peer.v1.DeliverRequest
-	(*DeliverResponse)(nil),    // 3: pawl.peer.v1.DeliverResponse
-	(*v1.ConnectResponse)(nil), // 4: pawl.v1.ConnectResponse
-	(*v1.ConnectRequest)(nil),  // 5: pawl.v1.ConnectRequest
+	(*ForwardRequest)(nil),          // 0: pawl.peer.v1.ForwardRequest
+	(*ForwardResponse)(nil),         // 1: pawl.peer.v1.ForwardResponse
+	(*DeliverRequest)(nil),          // 2: pawl.peer.v1.DeliverRequest
+	(*DeliverResponse)(nil),         // 3: pawl.peer.v1.DeliverResponse
+	(*TransferRequest)(nil),         // 4: pawl.peer.v1.TransferRequest
+	(*TransferResponse)(nil),        // 5: pawl.peer.v1.TransferResponse
+	(*TransferResponse_Opened)(nil), // 6: pawl.peer.v1.TransferResponse.Opened
+	(*v1.ConnectResponse)(nil),      // 7: pawl.v1.ConnectResponse
+	(*v1.ConnectRequest)(nil),       // 8: pawl.v1.ConnectRequest
+	(*v1.Execute)(nil),              // 9: pawl.v1.Execute
+	(*v1.Input)(nil),                // 10: pawl.v1.Input
+	(*v1.Result)(nil),               // 11: pawl.v1.Result
 }
 var file_pawl_peer_v1_peer_proto_depIdxs = []int32{
-	4, // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
-	5, // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
-	0, // 2: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
-	2, // 3: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
-	1, // 4: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
-	3, // 5: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7,  // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
+	8,  // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
+	9,  // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
+	10, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
+	6,  // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
+	11, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
+	0,  // 6: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
+	2,  // 7: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
+	4,  // 8: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
+	1,  // 9: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
+	3,  // 10: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
+	5,  // 11: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_pawl_peer_v1_peer_proto_init() }
@@ -271,13 +508,19 @@ func file_pawl_peer_v1_peer_proto_init() {
 	if File_pawl_peer_v1_peer_proto != nil {
 		return
 	}
+	file_pawl_peer_v1_peer_proto_msgTypes[5].OneofWrappers = []any{
+		(*TransferResponse_Opened_)(nil),
+		(*TransferResponse_Data)(nil),
+		(*TransferResponse_Result)(nil),
+	}
+	file_pawl_peer_v1_peer_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_peer_v1_peer_proto_rawDesc), len(file_pawl_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

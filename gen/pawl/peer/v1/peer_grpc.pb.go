@@ -19,22 +19,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PeerService_Forward_FullMethodName = "/pawl.peer.v1.PeerService/Forward"
-	PeerService_Deliver_FullMethodName = "/pawl.peer.v1.PeerService/Deliver"
+	PeerService_Forward_FullMethodName  = "/pawl.peer.v1.PeerService/Forward"
+	PeerService_Deliver_FullMethodName  = "/pawl.peer.v1.PeerService/Deliver"
+	PeerService_Transfer_FullMethodName = "/pawl.peer.v1.PeerService/Transfer"
 )
 
 // PeerServiceClient is the client API for PeerService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message is a hint that saves time:
-// what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
+// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of Transfer is a
+// hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
 type PeerServiceClient interface {
 	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is not.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
 	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
 	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
+	// the RPC ends the call. Errors are those that the client is told.
+	Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error)
 }
 
 type peerServiceClient struct {
@@ -65,18 +69,34 @@ func (c *peerServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opt
 	return out, nil
 }
 
+func (c *peerServiceClient) Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[0], PeerService_Transfer_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TransferRequest, TransferResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_TransferClient = grpc.BidiStreamingClient[TransferRequest, TransferResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message is a hint that saves time:
-// what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
+// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of Transfer is a
+// hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
 type PeerServiceServer interface {
 	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is not.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
 	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
 	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
+	// the RPC ends the call. Errors are those that the client is told.
+	Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -92,6 +112,9 @@ func (UnimplementedPeerServiceServer) Forward(context.Context, *ForwardRequest) 
 }
 func (UnimplementedPeerServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedPeerServiceServer) Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error {
+	return status.Error(codes.Unimplemented, "method Transfer not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -150,6 +173,13 @@ func _PeerService_Deliver_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Transfer_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeerServiceServer).Transfer(&grpc.GenericServerStream[TransferRequest, TransferResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_TransferServer = grpc.BidiStreamingServer[TransferRequest, TransferResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -166,6 +196,13 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PeerService_Deliver_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Transfer",
+			Handler:       _PeerService_Transfer_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "pawl/peer/v1/peer.proto",
 }

@@ -26,12 +26,13 @@ type Box struct {
 	// Gate, when set, holds file verbs up until it is closed or their context ends.
 	Gate chan struct{}
 
-	mu    sync.Mutex
-	wg    sync.WaitGroup
-	files map[string][]byte
-	cmds  map[string]*Cmd
-	runs  map[string]int
-	down  error
+	mu      sync.Mutex
+	wg      sync.WaitGroup
+	files   map[string][]byte
+	cmds    map[string]*Cmd
+	runs    map[string]int
+	writing int
+	down    error
 }
 
 var _ sandbox.Sandbox = (*Box)(nil)
@@ -169,6 +170,7 @@ func (b *Box) Create(ctx context.Context, name string) (sandbox.FileWriter, erro
 	if b.dir(name) {
 		return nil, sandbox.ErrIsDir.With("%s: is a directory", name)
 	}
+	b.writing++
 	return &writer{b: b, ctx: ctx, name: name}, nil
 }
 
@@ -181,6 +183,7 @@ func (w *writer) Commit() error {
 	defer w.b.mu.Unlock()
 	if !w.ended {
 		w.ended = true
+		w.b.writing--
 		w.b.files[w.name] = w.Bytes()
 		w.b.runs[w.name]++
 	}
@@ -188,7 +191,21 @@ func (w *writer) Commit() error {
 }
 
 // Abort implements sandbox.FileWriter.
-func (w *writer) Abort() { w.ended = true }
+func (w *writer) Abort() {
+	w.b.mu.Lock()
+	defer w.b.mu.Unlock()
+	if !w.ended {
+		w.ended = true
+		w.b.writing--
+	}
+}
+
+// Writing is how many files are being written: neither committed nor aborted.
+func (b *Box) Writing() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.writing
+}
 
 // Stat implements sandbox.Sandbox.
 func (b *Box) Stat(ctx context.Context, name string) (sandbox.Info, error) {
