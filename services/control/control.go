@@ -78,6 +78,7 @@ type plane struct {
 	auth        *auth.Service
 	events      *event.Service
 	replicas    *replica.Service
+	fleet       *fleet.Service
 	worker      *turn.Worker
 	links       *link.Server
 	peers       *link.Peers
@@ -119,16 +120,16 @@ func (p *plane) assemble(ctx context.Context) error {
 	}
 	p.events = event.NewService(p.Store)
 	p.replicas = replica.NewService(p.Store, replica.Replica{Addr: p.Advertise, Version: p.Version, Host: p.Host, Lock: p.Lock}, p.Log)
-	local := fleet.NewService(p.Store)
+	p.fleet = fleet.NewService(p.Store)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
 	p.worker = turn.NewWorker(turn.Deps{
-		Store: p.Store, Events: p.events, Models: p.Models, Definitions: pinned, Fleet: local, Executors: out, Hints: p.Store,
+		Store: p.Store, Events: p.events, Models: p.Models, Definitions: pinned, Fleet: p.fleet, Executors: out, Hints: p.Store,
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Slots: p.Slots,
 	})
 	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
-		Calls: p.Store, Fleet: p.Store, Local: local, Owner: p.worker, Peers: p.peers, Hints: hints{p.Store, p.worker}, Replica: p.replicas.ID,
+		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{p.Store, p.worker}, Replica: p.replicas.ID,
 		Identity: executorIdentity, Log: p.Log,
 	})
 	out.Server = p.links
@@ -269,7 +270,7 @@ func (p *plane) serveGRPC() {
 	p.grpc = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(p.authenticator()), Log: p.Log})...)
 	api.Register(p.grpc, api.Deps{
 		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
-		Connector: p.links, Tokens: p.auth,
+		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 	})
 	peerv1.RegisterPeerServiceServer(p.grpc, link.NewPeerServer(p.links))
 	if p.Builtin != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -46,6 +47,16 @@ type Connector interface {
 	Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) error
 }
 
+// Files runs verbs on the files of executors.
+type Files interface {
+	Do(ctx context.Context, f *link.File) (*pawlv1.Result, error)
+}
+
+// Placer finds the executor of a workspace.
+type Placer interface {
+	Place(ctx context.Context, w fleet.Wanted) (e fleet.Executor, ok bool, err error)
+}
+
 // Deps are what the handlers delegate to.
 type Deps struct {
 	Agents      Agents
@@ -55,6 +66,9 @@ type Deps struct {
 	Events      *event.Service
 	Fleet       Fleet
 	Connector   Connector
+	Files       Files
+	Placer      Placer
+	Builtin     string // id of the built-in executor
 	Tokens      *auth.Service
 }
 
@@ -64,6 +78,7 @@ func Register(s *grpc.Server, d Deps) {
 	pawlv1.RegisterSessionServiceServer(s, &sessions{deps: d})
 	pawlv1.RegisterSubmissionServiceServer(s, &submissions{deps: d})
 	pawlv1.RegisterExecutorServiceServer(s, &executors{deps: d})
+	pawlv1.RegisterFileServiceServer(s, &files{deps: d})
 	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)

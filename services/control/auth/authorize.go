@@ -10,7 +10,9 @@ const (
 	ReadAgents    Verb = "read agents"
 	Prompt        Verb = "prompt an agent" // and abort
 	ReadSessions  Verb = "read sessions"   // submissions, entries and events too
+	UseFiles      Verb = "use the files of sessions"
 	ReadExecutors Verb = "read executors"
+	UseExecutors  Verb = "use the files of executors"
 	Connect       Verb = "connect as an executor"
 	ManageTokens  Verb = "manage tokens"
 	Inspect       Verb = "inspect the server" // reflection
@@ -33,7 +35,9 @@ var allowed = map[Verb][]Kind{
 	ReadAgents:    {Operator, Client},
 	Prompt:        {Operator, Client},
 	ReadSessions:  {Operator, Client},
+	UseFiles:      {Operator, Client},
 	ReadExecutors: {Operator},
+	UseExecutors:  {Operator},
 	Connect:       {Operator, Executor},
 	ManageTokens:  {Operator},
 	Inspect:       {Operator},

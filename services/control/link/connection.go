@@ -24,18 +24,23 @@ type connection struct {
 	cancel   context.CancelCauseFunc
 	heard    atomic.Int64 // unix nanoseconds of the last frame
 
-	mu       sync.Mutex // guards what follows
-	queue    []*pawlv1.ConnectResponse
-	ready    chan struct{}
-	lastCall string            // that was put into the queue
-	sessions map[string]string // of the calls that were asked for over this connection, until their results are acknowledged
-	pinged   map[uint64]string
-	nonce    uint64
-	over     bool
+	mu        sync.Mutex // guards what follows
+	queue     []*pawlv1.ConnectResponse
+	content   []*pawlv1.ConnectResponse // Input, sent when the queue is empty; each transfer has at most a window in it
+	ready     chan struct{}
+	lastCall  string               // that was put into the queue
+	sessions  map[string]string    // of the calls that were asked for over this connection, until their results are acknowledged
+	transfers map[string]*transfer // calls of no session, until the executor has ended them
+	pinged    map[uint64]string
+	nonce     uint64
+	over      bool
 }
 
 func newConnection(s *Server, stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse], e fleet.Executor, cancel context.CancelCauseFunc) *connection {
-	c := &connection{server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{}}
+	c := &connection{
+		server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{},
+		transfers: map[string]*transfer{},
+	}
 	c.heard.Store(time.Now().UnixNano())
 	return c
 }
@@ -64,7 +69,9 @@ func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 	switch f := f.GetFrame().(type) {
 	case *pawlv1.ConnectResponse_Execute:
 		c.lastCall = f.Execute.GetCallId()
-		c.sessions[f.Execute.GetCallId()] = f.Execute.GetSessionId()
+		if f.Execute.GetSessionId() != "" {
+			c.sessions[f.Execute.GetCallId()] = f.Execute.GetSessionId()
+		}
 	case *pawlv1.ConnectResponse_Attach:
 		c.sessions[f.Attach.GetCallId()] = f.Attach.GetSessionId()
 	case *pawlv1.ConnectResponse_ResultAck:
@@ -72,11 +79,15 @@ func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 	}
 	c.queue = append(c.queue, f)
 	c.mu.Unlock()
+	c.wake()
+	return true
+}
+
+func (c *connection) wake() {
 	select {
 	case c.ready <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // run serves the connection.
@@ -119,16 +130,31 @@ func (c *connection) send(ctx context.Context) error {
 			return ctx.Err()
 		case <-c.ready:
 		}
-		c.mu.Lock()
-		batch := c.queue
-		c.queue = nil
-		c.mu.Unlock()
-		for _, f := range batch {
-			if err := c.stream.Send(f); err != nil {
-				return err
+		for batch := c.next(); len(batch) > 0; batch = c.next() {
+			for _, f := range batch {
+				if err := c.stream.Send(f); err != nil {
+					return err
+				}
 			}
 		}
 	}
+}
+
+// next is what is to be sent next: all that waits, or one piece of content when nothing else does.
+func (c *connection) next() []*pawlv1.ConnectResponse {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if batch := c.queue; len(batch) > 0 {
+		c.queue = nil
+		return batch
+	}
+	if len(c.content) == 0 {
+		return nil
+	}
+	first := c.content[0]
+	c.content[0] = nil
+	c.content = c.content[1:]
+	return []*pawlv1.ConnectResponse{first}
 }
 
 // watch pings, and ends a connection that has fallen silent.
@@ -176,6 +202,9 @@ func (c *connection) receive(ctx context.Context) error {
 
 // handle takes one frame.
 func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) error {
+	if c.transferred(req) {
+		return nil
+	}
 	switch f := req.GetFrame().(type) {
 	case *pawlv1.ConnectRequest_Heartbeat:
 		return c.heartbeat(f.Heartbeat)
@@ -187,6 +216,8 @@ func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) err
 		return c.result(ctx, f.Result)
 	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Accepted, *pawlv1.ConnectRequest_Rejected, *pawlv1.ConnectRequest_Status:
 		return c.pass(req)
+	case *pawlv1.ConnectRequest_InputAck:
+		return nil // of a transfer that is over
 	}
 	return ErrHello.With("an unexpected frame %T came", req.GetFrame())
 }

@@ -116,6 +116,7 @@ func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 	defer s.unregister(ctx, c)
 	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
 	err = c.run(ctx, hello)
+	c.loseTransfers()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -195,6 +196,9 @@ func (s *Server) register(ctx context.Context, c *connection) error {
 		return err
 	}
 	c.executor.ConnectionEpoch = epoch
+	c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{
+		ConnectionEpoch: epoch, Ttl: durationpb.New(ttl), Window: window, ReplicaId: c.executor.Replica,
+	}}})
 	s.mu.Lock()
 	old := s.conns[c.executor.ID]
 	if s.ended || old != nil && old.executor.ConnectionEpoch > epoch {
@@ -206,9 +210,6 @@ func (s *Server) register(ctx context.Context, c *connection) error {
 	if old != nil {
 		old.end(ErrSuperseded)
 	}
-	c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{
-		ConnectionEpoch: epoch, Ttl: durationpb.New(ttl), Window: window, ReplicaId: c.executor.Replica,
-	}}})
 	return nil
 }
 
@@ -248,10 +249,15 @@ func (s *Server) forward(ctx context.Context, executor string, frame *pawlv1.Con
 
 // here sends over the connection of this replica, if there is one.
 func (s *Server) here(executor string, frame *pawlv1.ConnectResponse) bool {
-	s.mu.Lock()
-	c := s.conns[executor]
-	s.mu.Unlock()
+	c := s.connection(executor)
 	return c != nil && c.enqueue(frame)
+}
+
+// connection is the executor's at this replica, nil when there is none.
+func (s *Server) connection(executor string) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns[executor]
 }
 
 // Drop ends all connections: their executors connect again, here or elsewhere.

@@ -1,0 +1,256 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	maxPath = 4096
+	maxData = 1 << 20
+)
+
+// Failures of requests for files. The reason INVALID_ARG is the executors' too.
+var (
+	errFileRequest = errs.New(errs.InvalidArgument, "INVALID_ARG", "the request is not valid")
+	errNoSandbox   = errs.New(errs.FailedPrecondition, "NO_SANDBOX", "the agent has no sandbox, so its sessions have no files")
+)
+
+type files struct {
+	pawlv1.UnimplementedFileServiceServer
+	deps Deps
+}
+
+// place is where a request goes.
+type place struct{ executor, cwd string }
+
+// locate finds the place of a target that the caller may use.
+func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (place, error) {
+	if err := may(ctx, auth.UseFiles, auth.Resource{}); err != nil {
+		return place{}, err
+	}
+	var at place
+	var err error
+	switch {
+	case t.GetExecutorId() != "":
+		if err := may(ctx, auth.UseExecutors, auth.Resource{}); err != nil {
+			return place{}, err
+		}
+		at.executor = t.GetExecutorId()
+	case t.GetSession() != nil:
+		at, err = f.workspace(ctx, decodeKey(ctx, t.GetSession()))
+	default:
+		err = errFileRequest.With("the target is missing: name a session or an executor")
+	}
+	if err != nil {
+		return place{}, err
+	}
+	return at, checkPath(path)
+}
+
+// workspace is the place of a session: where it is bound, or where it would be placed now.
+func (f *files) workspace(ctx context.Context, k session.Key) (place, error) {
+	if err := may(ctx, auth.UseFiles, auth.Resource{Agent: k.Agent, Missing: agent.ErrNotFound}); err != nil {
+		return place{}, err
+	}
+	def, err := f.deps.Agents.Get(k.Agent)
+	if errors.Is(err, agent.ErrNotFound) {
+		return place{}, agent.ErrNotFound // in the words for a foreign one
+	}
+	if err = errors.Join(err, ident.CheckInstance(k.Instance), ident.CheckSession(k.Name)); err != nil {
+		return place{}, err
+	}
+	if def.Sandbox.Kind == agent.SandboxNone {
+		return place{}, errNoSandbox
+	}
+	s, err := f.deps.Sessions.FindSession(ctx, k)
+	if err != nil && !errors.Is(err, session.ErrNotFound) {
+		return place{}, err
+	}
+	e, ok, err := f.deps.Placer.Place(ctx, fleet.Wanted{Executor: s.Executor, Labels: def.Sandbox.Labels, Builtin: f.deps.Builtin})
+	switch {
+	case err != nil:
+		return place{}, err
+	case !ok && s.Executor != "":
+		return place{}, link.ErrAway.With("the session's workspace is on executor %s, which is not connected; try again", s.Executor)
+	case !ok:
+		return place{}, link.ErrAway.With("no executor that is connected would do for the agent; try again")
+	}
+	return place{executor: e.ID, cwd: def.Cwd}, nil
+}
+
+func checkPath(p string) error {
+	switch {
+	case p == "":
+		return errFileRequest.With("the path is empty")
+	case len(p) > maxPath:
+		return errFileRequest.With("the path has %d bytes; %d are the most", len(p), maxPath)
+	case strings.ContainsRune(p, 0):
+		return errFileRequest.With("a path cannot hold a NUL")
+	}
+	return nil
+}
+
+// do runs a verb that answers with its result alone.
+func (f *files) do(ctx context.Context, t *pawlv1.FileTarget, path string, verb *pawlv1.Execute) (*pawlv1.Result, error) {
+	at, err := f.locate(ctx, t, path)
+	if err != nil {
+		return nil, err
+	}
+	verb.Cwd = at.cwd
+	return f.deps.Files.Do(ctx, &link.File{Executor: at.executor, Verb: verb})
+}
+
+// ReadFile implements FileService.
+func (f *files) ReadFile(req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse]) error {
+	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath())
+	if err != nil {
+		return err
+	}
+	res, err := f.deps.Files.Do(stream.Context(), &link.File{
+		Executor: at.executor,
+		Verb:     &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: req.GetPath()}}},
+		Opened: func(size *int64) error {
+			return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Opened_{
+				Opened: &pawlv1.ReadFileResponse_Opened{ExecutorId: at.executor, Size: size},
+			}})
+		},
+		Take: func(data []byte) error {
+			return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Data{Data: data}})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Done{Done: encodeDigest(res)}})
+}
+
+func encodeDigest(res *pawlv1.Result) *pawlv1.FileDigest {
+	return &pawlv1.FileDigest{Size: res.GetFile().GetSize(), Sha256: res.GetFile().GetSha256()}
+}
+
+// WriteFile implements FileService.
+func (f *files) WriteFile(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) error {
+	if err := may(stream.Context(), auth.UseFiles, auth.Resource{}); err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	start := first.GetStart()
+	if start == nil {
+		return errFileRequest.With("the first message must be start")
+	}
+	at, err := f.locate(stream.Context(), start.GetTarget(), start.GetPath())
+	if err != nil {
+		return err
+	}
+	res, err := f.deps.Files.Do(stream.Context(), &link.File{
+		Executor: at.executor,
+		Verb:     &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: start.GetPath(), Chunked: true}}},
+		Next:     func() (*pawlv1.Input, error) { return content(stream) },
+	})
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(&pawlv1.WriteFileResponse{Written: encodeDigest(res), ExecutorId: at.executor})
+}
+
+// content is the next piece of what a caller writes.
+func content(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) (*pawlv1.Input, error) {
+	m, err := stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil, errFileRequest.With("the content has no end; nothing was written")
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch part := m.GetPart().(type) {
+	case *pawlv1.WriteFileRequest_Data:
+		if len(part.Data) > maxData {
+			return nil, errFileRequest.With("a message has %d bytes of content; %d are the most; nothing was written", len(part.Data), maxData)
+		}
+		return &pawlv1.Input{Data: part.Data}, nil
+	case *pawlv1.WriteFileRequest_End_:
+		if n := len(part.End.GetSha256()); n != 0 && n != 32 {
+			return nil, errFileRequest.With("a sha256 has 32 bytes, not %d; nothing was written", n)
+		}
+		return &pawlv1.Input{Last: true, Sha256: part.End.GetSha256()}, nil
+	}
+	return nil, errFileRequest.With("after start come data and end; nothing was written")
+}
+
+// Stat implements FileService.
+func (f *files) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.StatResponse, error) {
+	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), &pawlv1.Execute{Verb: &pawlv1.Execute_Stat{Stat: &pawlv1.Stat{Path: req.GetPath()}}})
+	if err != nil {
+		return nil, err
+	}
+	s := res.GetStat()
+	return &pawlv1.StatResponse{
+		IsFile: s.GetIsFile(), IsDir: s.GetIsDir(), IsSymlink: s.GetIsSymlink(), Size: s.GetSize(), Mtime: s.GetMtime(), Mode: s.GetMode(),
+		LinkTarget: s.GetLinkTarget(),
+	}, nil
+}
+
+// ReadDir implements FileService.
+func (f *files) ReadDir(req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingServer[pawlv1.ReadDirResponse]) error {
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_ReadDir{ReadDir: &pawlv1.ReadDir{Path: req.GetPath()}}}
+	res, err := f.do(stream.Context(), req.GetTarget(), req.GetPath(), verb)
+	if err != nil {
+		return err
+	}
+	names := res.GetNames().GetNames()
+	for {
+		n := cut(names, weighName)
+		if err := stream.Send(&pawlv1.ReadDirResponse{Names: names[:n]}); err != nil {
+			return err
+		}
+		if names = names[n:]; len(names) == 0 {
+			return nil
+		}
+	}
+}
+
+func weighName(name *[]byte) int { return len(*name) + 4 } // and its frame
+
+// Exists implements FileService.
+func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.ExistsResponse, error) {
+	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: req.GetPath()}}})
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.ExistsResponse{Exists: res.GetExists().GetExists()}, nil
+}
+
+// MakeDir implements FileService.
+func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{Path: req.GetPath(), Recursive: req.GetRecursive()}}}
+	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), verb); err != nil {
+		return nil, err
+	}
+	return &pawlv1.MakeDirResponse{}, nil
+}
+
+// Remove implements FileService.
+func (f *files) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{Path: req.GetPath(), Recursive: req.GetRecursive(), Force: req.GetForce()}}}
+	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), verb); err != nil {
+		return nil, err
+	}
+	return &pawlv1.RemoveResponse{}, nil
+}

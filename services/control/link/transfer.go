@@ -1,0 +1,249 @@
+package link
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Failures of transfers.
+var (
+	ErrAway     = errs.New(errs.Unavailable, "EXECUTOR_AWAY", "the executor is not connected; try again")
+	ErrOutcome  = errs.New(errs.Unavailable, "OUTCOME_UNKNOWN", "the executor left and nobody knows whether it was done: look, and decide")
+	ErrBusy     = errs.New(errs.ResourceExhausted, "EXECUTOR_BUSY", "the executor serves as many requests at once as it can; nothing was done, try again")
+	ErrStalled  = errs.New(errs.DeadlineExceeded, "STALLED", "the caller neither sent nor took anything for too long")
+	ErrExecutor = errs.New(errs.Internal, "EXECUTOR_FAILED", "the executor failed")
+)
+
+// maxFrame bounds the bytes in one Input or Output.
+const maxFrame = 256 << 10
+
+// transfer is a call of no session at the executor of one connection: what the executor has said and what it was sent. Whoever
+// drives it waits for ready and looks; the connection's receiver only ever adds.
+//
+//	asked ──Accepted──▶ open ──Output* / Input*──▶ ended: Result, Rejected, the connection lost
+//	   └──the client leaves──▶ left: a Cancel is sent, what still comes is thrown away until the executor has ended it
+//
+// Invariants: at most a window of bytes waits for the client, because more is a failure; at most a window of bytes was sent
+// without an acknowledgement.
+type transfer struct {
+	id      string
+	verb    *pawlv1.Execute
+	effects bool
+	chunked bool
+	ready   chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	open   bool       // the executor has accepted it
+	size   *int64
+	chunks [][]byte
+	came   int64 // bytes of output
+	taken  int64 // of them by the client
+	sent   int64 // bytes of input
+	acked  int64 // of them taken by the executor
+	last   bool  // all of the input was sent
+	result *pawlv1.Result
+	failed error
+}
+
+func newTransfer(x *pawlv1.Execute) *transfer {
+	t := &transfer{id: x.GetCallId(), verb: x, ready: make(chan struct{}, 1)}
+	switch v := x.GetVerb().(type) {
+	case *pawlv1.Execute_WriteFile:
+		t.effects, t.chunked = true, v.WriteFile.GetChunked()
+	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+		t.effects = true
+	}
+	return t
+}
+
+func (t *transfer) signal() {
+	select {
+	case t.ready <- struct{}{}:
+	default:
+	}
+}
+
+// hear takes in a frame of the executor; over when no more is to be expected.
+func (t *transfer) hear(req *pawlv1.ConnectRequest) (over bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer t.signal()
+	switch f := req.GetFrame().(type) {
+	case *pawlv1.ConnectRequest_Accepted:
+		if !t.open {
+			t.open, t.size = true, f.Accepted.Size
+		}
+	case *pawlv1.ConnectRequest_Rejected:
+		t.fail(rejected(f.Rejected))
+		return true
+	case *pawlv1.ConnectRequest_Output:
+		t.output(f.Output)
+	case *pawlv1.ConnectRequest_InputAck:
+		if upto := f.InputAck.GetUpto(); upto > t.sent || upto < t.acked {
+			t.fail(ErrExecutor.With("it acknowledged %d bytes of %d that were sent", upto, t.sent))
+		} else {
+			t.acked = upto
+		}
+	case *pawlv1.ConnectRequest_Result:
+		t.end(f.Result)
+		return true
+	}
+	return false
+}
+
+func (t *transfer) output(o *pawlv1.Output) {
+	n := int64(len(o.GetData()))
+	switch {
+	case t.failed != nil || n == 0:
+	case t.verb.GetReadFile() == nil || o.GetStream() != pawlv1.Stream_STREAM_FILE || !t.open || n > maxFrame:
+		t.fail(ErrExecutor.With("it sent output that was not asked for"))
+	case o.GetOffset() != t.came:
+		t.fail(ErrExecutor.With("it sent bytes from %d on after %d", o.GetOffset(), t.came))
+	case t.came+n-t.taken > window:
+		t.fail(ErrExecutor.With("it sent %d bytes beyond those that were taken", t.came+n-t.taken))
+	default:
+		t.chunks = append(t.chunks, o.GetData())
+		t.came += n
+	}
+}
+
+func (t *transfer) end(r *pawlv1.Result) {
+	switch {
+	case r.GetFailure() != nil:
+		t.fail(failure(r.GetFailure()))
+	case !answers(t.verb, r):
+		t.fail(ErrExecutor.With("it answered with a result of another kind"))
+	case t.verb.GetReadFile() != nil && r.GetFile().GetSize() != t.came:
+		t.fail(ErrExecutor.With("it sent %d bytes of a file of %d", t.came, r.GetFile().GetSize()))
+	case t.failed == nil:
+		t.result = r
+	}
+}
+
+// fail ends the transfer for its client; the first reason is the one that counts.
+func (t *transfer) fail(err error) {
+	if t.failed == nil && t.result == nil {
+		t.failed = err
+	}
+	t.chunks = nil
+}
+
+// lose is the end of the connection.
+func (t *transfer) lose() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fail(lost(t.effects, t.chunked && !t.last))
+	t.signal()
+}
+
+// leave is the end of the client.
+func (t *transfer) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fail(errLeft)
+}
+
+var errLeft = errors.New("the client left")
+
+// lost is what a client is told of a call whose executor, or its replica, is gone.
+func lost(effects, incomplete bool) error {
+	switch {
+	case incomplete:
+		return ErrAway.With("the executor left before it had all of the content; nothing was written, try again")
+	case effects:
+		return ErrOutcome
+	}
+	return ErrAway.With("the executor left in the middle; try again")
+}
+
+// piece is the next thing for a client who reads: that the file is open, or data. ok is false when there is none now.
+func (t *transfer) piece(opened *bool) (data []byte, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.failed != nil:
+		return nil, false
+	case t.open && !*opened:
+		*opened = true
+		return nil, true
+	case len(t.chunks) > 0:
+		data = t.chunks[0]
+		t.chunks[0] = nil
+		t.chunks = t.chunks[1:]
+		return data, true
+	}
+	return nil, false
+}
+
+// over is the end of the transfer, if it has come and the client has everything else.
+func (t *transfer) over() (*pawlv1.Result, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil && len(t.chunks) > 0 {
+		return nil, nil
+	}
+	return t.result, t.failed
+}
+
+// credit is how many bytes of input the executor takes now.
+func (t *transfer) credit() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return window - (t.sent - t.acked)
+}
+
+// answers reports whether a result is of the kind that a verb asks for.
+func answers(x *pawlv1.Execute, r *pawlv1.Result) bool {
+	switch x.GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile, *pawlv1.Execute_WriteFile:
+		return r.GetFile() != nil
+	case *pawlv1.Execute_Stat:
+		return r.GetStat() != nil
+	case *pawlv1.Execute_ReadDir:
+		return r.GetNames() != nil
+	case *pawlv1.Execute_Exists:
+		return r.GetExists() != nil
+	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+		return r.GetDone() != nil
+	}
+	return false
+}
+
+func rejected(r *pawlv1.Rejected) error {
+	switch r.GetReason() {
+	case pawlv1.Rejected_REASON_CAPACITY:
+		return ErrBusy
+	case pawlv1.Rejected_REASON_DRAINING:
+		return ErrAway.With("the executor is draining and takes nothing new; try again")
+	}
+	return ErrExecutor.With("it rejected the call: %s %s", rejection(r.GetReason()), r.GetMessage())
+}
+
+// typed are the failures that clients are told as they are.
+var typed = map[errs.Code][]string{
+	errs.NotFound:           {"NOT_FOUND"},
+	errs.FailedPrecondition: {"NOT_DIR", "IS_DIR", "NOT_EMPTY"},
+	errs.AlreadyExists:      {"EXISTS"},
+	errs.PermissionDenied:   {"PERMISSION"},
+	errs.ResourceExhausted:  {"NO_SPACE", "TOO_LARGE"},
+	errs.InvalidArgument:    {"INVALID_ARG", "HASH_MISMATCH"},
+	errs.Unavailable:        {"SANDBOX_GONE", "UNAVAILABLE"},
+	errs.DeadlineExceeded:   {"TIMEOUT"},
+	errs.Canceled:           {"CANCELLED"},
+}
+
+func failure(f *pawlv1.Failure) error {
+	for code, reasons := range typed {
+		if slices.Contains(reasons, f.GetReason()) {
+			return errs.New(code, f.GetReason(), f.GetMessage())
+		}
+	}
+	if f.GetReason() == "INTERRUPTED" {
+		return ErrOutcome
+	}
+	return ErrExecutor.With("%s: %s", f.GetReason(), f.GetMessage())
+}
