@@ -91,7 +91,7 @@ func (executors) GetExecutor(_ context.Context, id string) (fleet.Executor, erro
 	if id != "gpu1" {
 		return fleet.Executor{}, fleet.ErrNotFound
 	}
-	return fleet.Executor{ID: "gpu1", Replica: "r", Slots: 4}, nil
+	return fleet.Executor{ID: "gpu1", Replica: "r", Slots: 4, Labels: map[string]string{"gpu": "yes"}}, nil
 }
 
 func (e executors) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
@@ -113,6 +113,7 @@ type fixture struct {
 	*apitest.Plane
 	server *grpc.Server
 	auth   *auth.Service
+	files  *fileVerbs
 	conn   func(secret string) *grpc.ClientConn
 }
 
@@ -120,10 +121,11 @@ func start(t *testing.T, script apitest.Script) *fixture {
 	t.Helper()
 	other := agent.Shell()
 	other.Name = "other"
-	f := &fixture{Plane: apitest.New(t, script, other), auth: auth.NewService(&tokens{})}
+	f := &fixture{Plane: apitest.New(t, script, append(fileAgents(), other)...), auth: auth.NewService(&tokens{}), files: &fileVerbs{}}
 	f.server = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(f.auth), Log: slog.New(slog.DiscardHandler)})...)
 	api.Register(f.server, api.Deps{
-		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events, Fleet: executors{}, Connector: executors{}, Tokens: f.auth,
+		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events, Fleet: executors{}, Connector: executors{}, Files: f.files,
+		Placer: fleet.NewService(rows{}), Tokens: f.auth,
 	})
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)
@@ -165,7 +167,10 @@ func (f *fixture) operator(t *testing.T) *grpc.ClientConn {
 	return f.as(t, auth.Token{Kind: auth.Operator})
 }
 
-var key = &pawlv1.SessionKey{Agent: "shell", Instance: "i"}
+var (
+	key    = &pawlv1.SessionKey{Agent: "shell", Instance: "i"}
+	target = &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}
+)
 
 // answered is a submission that has settled.
 func (f *fixture) answered(t *testing.T) *pawlv1.Submission {
@@ -199,6 +204,13 @@ var access = map[string][4]codes.Code{
 	"pawl.v1.ExecutorService/Connect":           {codes.PermissionDenied, codes.OK, codes.PermissionDenied, codes.OK},
 	"pawl.v1.ExecutorService/ListExecutors":     {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.ExecutorService/GetExecutor":       {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/ReadFile":              {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/WriteFile":             {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.InvalidArgument},
+	"pawl.v1.FileService/Stat":                  {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/ReadDir":               {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/Exists":                {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/MakeDir":               {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.FileService/Remove":                {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.TokenService/CreateToken":          {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.InvalidArgument},
 	"pawl.v1.TokenService/ListTokens":           {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.TokenService/RevokeToken":          {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.NotFound},
@@ -274,14 +286,18 @@ func call(t *testing.T, conn *grpc.ClientConn, full string, sub *pawlv1.Submissi
 	req, res := dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
 	for name, value := range map[protoreflect.Name]string{
 		"session_id": sub.GetSessionId(), "submission_id": sub.GetSubmissionId(), "agent": "shell", "executor_id": "gpu1", "token_id": ident.New(),
-		"list_services": "*",
+		"list_services": "*", "path": "f",
 	} {
 		if field := m.Input().Fields().ByName(name); field != nil {
 			req.Set(field, protoreflect.ValueOfString(value))
 		}
 	}
-	if field := m.Input().Fields().ByName("key"); field != nil && field.ContainingOneof() == nil {
-		b, err := proto.Marshal(key)
+	for name, value := range map[protoreflect.Name]proto.Message{"key": key, "target": target, "start": &pawlv1.WriteFileRequest_Start{Target: target, Path: "f"}} {
+		field := m.Input().Fields().ByName(name)
+		if field == nil || name == "key" && field.ContainingOneof() != nil {
+			continue
+		}
+		b, err := proto.Marshal(value)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +317,7 @@ func call(t *testing.T, conn *grpc.ClientConn, full string, sub *pawlv1.Submissi
 	if err := stream.SendMsg(req); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if !m.IsStreamingClient() {
+	if !m.IsStreamingClient() || !m.IsStreamingServer() {
 		if err := stream.CloseSend(); err != nil {
 			return err
 		}

@@ -1,0 +1,398 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/replica"
+)
+
+// database is what replicas share: executors, and no calls.
+type database struct {
+	mu    sync.Mutex
+	all   map[string]fleet.Executor
+	asked int // for calls
+	fleet.Store
+}
+
+func (d *database) Connect(_ context.Context, e fleet.Executor) (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e.ConnectionEpoch, e.ReplicaAddr = d.all[e.ID].ConnectionEpoch+1, e.Replica
+	d.all[e.ID] = e
+	return e.ConnectionEpoch, nil
+}
+
+func (d *database) Disconnect(_ context.Context, id string, epoch int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.all[id]; e.ConnectionEpoch == epoch {
+		e.Replica = ""
+		d.all[id] = e
+	}
+	return nil
+}
+
+func (d *database) GetExecutor(_ context.Context, id string) (fleet.Executor, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.all[id]
+	if !ok {
+		return fleet.Executor{}, fleet.ErrNotFound
+	}
+	return e, nil
+}
+
+func (d *database) GetCall(context.Context, string) (call.Call, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked++
+	return call.Call{}, call.ErrNotFound
+}
+
+func (d *database) CompleteCall(context.Context, call.Outcome) (call.Call, error) {
+	return call.Call{}, call.ErrNotFound
+}
+
+func (d *database) DispatchedCalls(context.Context, string) ([]call.Call, error) { return nil, nil }
+
+func (d *database) OwnerOf(context.Context, string) (replica.Replica, bool, error) {
+	return replica.Replica{}, false, nil
+}
+
+// nobody runs sessions here.
+type nobody struct{}
+
+func (nobody) Deliver(call.Report) bool { return false }
+func (nobody) FleetChanged()            {}
+func (nobody) Notify(...string)         {}
+
+// cluster is replicas on one database, on connections in memory.
+type cluster struct {
+	t  *testing.T
+	db *database
+
+	mu    sync.Mutex
+	lines map[string]*bufconn.Listener
+}
+
+// plane is a replica's links.
+type plane struct {
+	*Server
+	cluster *cluster
+	id      string
+	grpc    *grpc.Server
+}
+
+// within runs a test in a bubble with replicas.
+func within(t *testing.T, replicas int, f func(all []*plane)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t, db: &database{all: map[string]fleet.Executor{}}, lines: map[string]*bufconn.Listener{}}
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		var all []*plane
+		for i := range replicas {
+			p := &plane{cluster: c, id: string(rune('a' + i)), grpc: grpc.NewServer(rpc.ServerOptions(rpc.Hooks{
+				Admit: func(ctx context.Context, _ rpc.Call, _ string) (context.Context, func(), error) { return ctx, nil, nil },
+				Log:   slog.New(slog.DiscardHandler),
+			})...)}
+			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
+			peers := NewPeers(c.db, self, c.dial, log)
+			p.Server = NewServer(Deps{
+				Calls: c.db, Fleet: c.db, Local: fleet.NewService(c.db), Owner: nobody{}, Peers: peers, Hints: nobody{}, Replica: self,
+				Identity: func(context.Context) (string, error) { return "e", nil }, Log: log,
+			})
+			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})
+			peerv1.RegisterPeerServiceServer(p.grpc, NewPeerServer(p.Server))
+			l := bufconn.Listen(1 << 20)
+			c.lines[p.id] = l
+			running.Go(func() { _ = p.grpc.Serve(l) })
+			running.Go(func() { _ = peers.Run(ctx) })
+			all = append(all, p)
+		}
+		f(all)
+		cancel()
+		for _, p := range all {
+			p.grpc.Stop()
+		}
+		running.Wait()
+	})
+}
+
+type connector struct {
+	pawlv1.UnimplementedExecutorServiceServer
+	server *Server
+}
+
+func (c connector) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) error {
+	return c.server.Connect(stream)
+}
+
+func (c *cluster) dial(addr string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append(rpc.DialOptions(), rpc.Security(nil),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			c.mu.Lock()
+			l := c.lines[addr]
+			c.mu.Unlock()
+			return l.DialContext(ctx)
+		}))...)
+}
+
+// executor speaks the frames of one, as the test says.
+type executor struct {
+	t      *testing.T
+	conn   *grpc.ClientConn
+	stream grpc.BidiStreamingClient[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
+
+	deaf atomic.Bool // answers no Ping
+
+	mu  sync.Mutex
+	got []*pawlv1.ConnectResponse
+	err error
+}
+
+// executor connects.
+func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
+	t := p.cluster.t
+	t.Helper()
+	conn, err := p.cluster.dial(p.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &executor{t: t, conn: conn}
+	if e.stream, err = pawlv1.NewExecutorServiceClient(conn).Connect(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: &pawlv1.Hello{
+		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", JournalSince: timestamppb.Now(), Slots: 4, Inflight: inflight,
+	}}})
+	go func() {
+		for {
+			m, err := e.stream.Recv()
+			e.mu.Lock()
+			e.err = err
+			if m.GetPing() == nil && err == nil {
+				e.got = append(e.got, m)
+			}
+			e.mu.Unlock()
+			if err != nil {
+				return
+			}
+			if p := m.GetPing(); p != nil && !e.deaf.Load() {
+				_ = e.stream.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: p.GetNonce(), LastCallId: p.GetLastCallId()}}})
+			}
+		}
+	}()
+	t.Cleanup(e.close)
+	if got := e.take(); len(got) == 0 || got[0].GetWelcome().GetWindow() != window {
+		t.Fatalf("no welcome: %v, %v", got, e.err)
+	}
+	return e
+}
+
+// close cuts the connection.
+func (e *executor) close() { _ = e.conn.Close() }
+
+func (e *executor) send(m *pawlv1.ConnectRequest) {
+	e.t.Helper()
+	if err := e.stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+		e.t.Error(err)
+	}
+}
+
+// take is what came since the last time.
+func (e *executor) take() []*pawlv1.ConnectResponse {
+	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	got := e.got
+	e.got = nil
+	return got
+}
+
+// execute is the one Execute that came.
+func (e *executor) execute() *pawlv1.Execute {
+	e.t.Helper()
+	got := e.take()
+	if len(got) == 0 || got[0].GetExecute() == nil {
+		e.t.Fatalf("came %v", got)
+	}
+	e.mu.Lock()
+	e.got = append(got[1:], e.got...)
+	e.mu.Unlock()
+	return got[0].GetExecute()
+}
+
+func (e *executor) accept(id string, size int64) {
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: id, Size: &size}}})
+}
+
+func (e *executor) output(id string, off int64, data []byte) {
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Output{Output: &pawlv1.Output{
+		CallId: id, Stream: pawlv1.Stream_STREAM_FILE, Offset: off, Data: data,
+	}}})
+}
+
+func (e *executor) inputAck(id string, upto int64) {
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: &pawlv1.InputAck{CallId: id, Upto: upto}}})
+}
+
+func (e *executor) result(id string, r *pawlv1.Result) {
+	r.CallId = id
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: r}})
+}
+
+func file(size int64) *pawlv1.Result {
+	return &pawlv1.Result{Outcome: &pawlv1.Result_File{File: &pawlv1.FileResult{Size: size, Sha256: []byte("sum")}}}
+}
+
+func done() *pawlv1.Result {
+	return &pawlv1.Result{Outcome: &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}}
+}
+
+func exists() *pawlv1.Result {
+	return &pawlv1.Result{Outcome: &pawlv1.Result_Exists{Exists: &pawlv1.ExistsResult{Exists: true}}}
+}
+
+func failed(reason string) *pawlv1.Result {
+	return &pawlv1.Result{Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{Reason: reason, Message: "it says why"}}}
+}
+
+// client waits for a verb.
+type client struct {
+	t      *testing.T
+	cancel context.CancelFunc
+	took   []byte
+	size   int64
+	slow   chan struct{} // each value lets Take go once; nil does not hold it
+	give   chan *pawlv1.Input
+	done   chan struct{}
+	res    *pawlv1.Result
+	err    error
+}
+
+// do asks for a verb. The client's side ends with its context, as a gRPC stream does.
+func (p *plane) do(x *pawlv1.Execute, setup ...func(*client)) *client {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &client{t: p.cluster.t, cancel: cancel, give: make(chan *pawlv1.Input), done: make(chan struct{}), size: -1}
+	for _, f := range setup {
+		f(c)
+	}
+	f := &File{Executor: "e", Verb: x}
+	rpcCtx, end := context.WithCancel(ctx) // ends when the handler returns
+	switch x.GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile:
+		f.Opened = func(size *int64) error { c.size = *size; return nil }
+		f.Take = func(data []byte) error {
+			if c.slow != nil {
+				select {
+				case <-c.slow:
+				case <-rpcCtx.Done():
+					return rpcCtx.Err()
+				}
+			}
+			c.took = append(c.took, data...)
+			return nil
+		}
+	case *pawlv1.Execute_WriteFile:
+		f.Next = func() (*pawlv1.Input, error) {
+			select {
+			case in := <-c.give:
+				return in, nil
+			case <-rpcCtx.Done():
+				return nil, rpcCtx.Err()
+			}
+		}
+	}
+	go func() {
+		defer close(c.done)
+		defer end()
+		c.res, c.err = p.Do(ctx, f)
+	}()
+	p.cluster.t.Cleanup(cancel)
+	return c
+}
+
+// end waits for the answer.
+func (c *client) end() (*pawlv1.Result, error) {
+	<-c.done
+	return c.res, c.err
+}
+
+// waits reports whether there is no answer yet.
+func (c *client) waits() bool {
+	synctest.Wait()
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func readFile() *pawlv1.Execute {
+	return &pawlv1.Execute{Cwd: "sub", Verb: &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: "f"}}}
+}
+
+func writeFile() *pawlv1.Execute {
+	return &pawlv1.Execute{Verb: &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: "f", Chunked: true}}}
+}
+
+func existsFile() *pawlv1.Execute {
+	return &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "f"}}}
+}
+
+func remove() *pawlv1.Execute {
+	return &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{Path: "f"}}}
+}
+
+// held is how many bytes wait at a replica: of output for clients, of input for the executor.
+func (p *plane) held() (out, in int) {
+	synctest.Wait()
+	c := p.connection("e")
+	if c == nil {
+		return 0, 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transfers {
+		t.mu.Lock()
+		for _, b := range t.chunks {
+			out += len(b)
+		}
+		t.mu.Unlock()
+	}
+	for _, f := range c.content {
+		in += len(f.GetInput().GetData())
+	}
+	return out, in
+}
+
+// open is how many transfers a replica knows.
+func (p *plane) open() int {
+	synctest.Wait()
+	c := p.connection("e")
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.transfers)
+}
