@@ -59,6 +59,6 @@ func command() *cobra.Command {
 		},
 	}
 	o.flags(c)
-	c.AddCommand(tokenCommand(o), promptCommand(o))
+	c.AddCommand(tokenCommand(o), promptCommand(o), filesCommand(o))
 	return c
 }

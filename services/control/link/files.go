@@ -199,10 +199,6 @@ func (c *connection) hand(ctx context.Context, t *transfer, f *File) (*pawlv1.Re
 	defer stall.Stop()
 	opened, holds, n := false, false, 0
 	for {
-		res, err := t.over()
-		if err != nil || res != nil && !holds {
-			return res, err
-		}
 		var late <-chan time.Time
 		if !holds {
 			var data []byte
@@ -214,6 +210,9 @@ func (c *connection) hand(ctx context.Context, t *transfer, f *File) (*pawlv1.Re
 		}
 		if holds {
 			late = stall.C
+		}
+		if res, err := t.over(); err != nil || res != nil && !holds {
+			return res, err
 		}
 		select {
 		case <-t.ready:

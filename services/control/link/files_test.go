@@ -105,6 +105,13 @@ func TestRead(t *testing.T) {
 		if got := e.take(); acks(got) != 1 || holds.open() != 0 {
 			t.Errorf("%v", got)
 		}
+		empty := asked.do(readFile())
+		id := e.execute().GetCallId()
+		e.accept(id, 0)
+		e.result(id, file(0))
+		if _, err := empty.end(); err != nil || len(empty.took) != 0 || empty.size != 0 {
+			t.Errorf("%v, %q, size %d", err, empty.took, empty.size)
+		}
 	})
 }
 
