@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,8 +38,14 @@ func deltas(ctx context.Context, r *run) error {
 	}
 	floor := rate(deltasPerPrompt, quantile(bare, 0.5))
 	for _, wire := range []string{"SSE", "gRPC"} {
-		p, err := r.plane(ctx, "--executor", "none")
+		p, err := r.newControl(ctx, "--executor", "none")
 		if err != nil {
+			return err
+		}
+		if err := p.useProvider(source); err != nil {
+			return err
+		}
+		if err := p.start(ctx); err != nil {
 			return err
 		}
 		idle, err := memory(p.Pid(), "VmRSS")
@@ -76,14 +84,14 @@ func (r *run) stream(ctx context.Context, p *plane, wire string) (times []time.D
 	if wire == "SSE" {
 		count = client.counter
 	}
-	message := "say: " + strings.Repeat(strings.Repeat("x", len(delta)-1)+" ", deltasPerPrompt-1) + strings.Repeat("x", len(delta))
+	const agent, message = "talker", "talk"
 	for n := range r.some(20, 3) {
 		before, began := count.received.Load(), time.Now()
 		if wire == "SSE" {
-			err = client.stream(ctx, fmt.Sprint("shell/deltas-", n), message)
+			err = client.stream(ctx, fmt.Sprint(agent, "/deltas-", n), message)
 		} else {
 			var f followed
-			f, err = follow(ctx, conn, &pawlv1.SessionKey{Agent: "shell", Instance: fmt.Sprint("deltas-", n)}, message)
+			f, err = follow(ctx, conn, &pawlv1.SessionKey{Agent: agent, Instance: fmt.Sprint("deltas-", n)}, message)
 			// The last deltas may come as part of the whole answer instead.
 			if text := f.settled.GetResult().GetText(); err == nil && len(text) != deltasPerPrompt*len(delta) {
 				err = fmt.Errorf("%d bytes of text, want %d", len(text), deltasPerPrompt*len(delta))
@@ -116,6 +124,16 @@ func (r *run) provider(ctx context.Context) (string, error) {
 		return err
 	})
 	return "http://" + l.Addr().String(), nil
+}
+
+// useProvider makes an agent, talker, whose model is at url.
+func (p *plane) useProvider(url string) error {
+	providers := "bench: {api: anthropic, base_url: " + url + "}\n"
+	const agent = "---\nmodel: bench/answers\nsandbox: none\n---\nTalk.\n"
+	agents, file := filepath.Join(p.Data, "agents"), filepath.Join(p.dir, "providers.yaml")
+	p.Args = append(p.Args, "--providers", file)
+	return errors.Join(os.MkdirAll(agents, 0o700), os.WriteFile(file, []byte(providers), 0o600),
+		os.WriteFile(filepath.Join(agents, "talker.md"), []byte(agent), 0o600))
 }
 
 // readAll reads an answer without looking at it.

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,7 +37,7 @@ func (r *run) history(ctx context.Context, turns, size int, goal Goal) error {
 	}
 	defer client.close()
 	// Half of a turn is the prompt, the other half the same text as the answer, which comes in words.
-	message := "say: " + strings.Repeat("word of 8 ", size/2/10)
+	message := "say: " + words(size/2)
 	if _, err := client.prompt(ctx, "shell/warm", message); err != nil {
 		return err
 	}
@@ -85,6 +85,19 @@ func (r *run) writes(ctx context.Context, p *plane) (func(context.Context) (int6
 		return nil, err
 	}
 	return func(ctx context.Context) (n int64, err error) { return n, conn.QueryRow(ctx, walBytes).Scan(&n) }, nil
+}
+
+// words are as many bytes of words of seven letters. Nothing repeats, so that a database cannot make less of them.
+func words(size int) string {
+	chance := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same every time
+	text := make([]byte, size)
+	for i := range text {
+		text[i] = byte('a' + chance.IntN(26))
+		if i%8 == 7 {
+			text[i] = ' '
+		}
+	}
+	return string(text)
 }
 
 const walBytes = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
