@@ -22,7 +22,9 @@ const (
 )
 
 // deltas measures one prompt whose answer comes in 5,000 pieces, over server-sent events and over gRPC: time, bytes on the wire, and the
-// control plane's memory. The floor is the provider's own stream, read without a control plane.
+// control plane's memory. Once the offline model says them, which costs next to nothing, so that the rest is the platform's; and once
+// they come from a provider, through the library that speaks its protocol. The floor is the provider's own stream, read without a
+// control plane.
 func deltas(ctx context.Context, r *run) error {
 	source, err := r.provider(ctx)
 	if err != nil {
@@ -37,39 +39,58 @@ func deltas(ctx context.Context, r *run) error {
 		bare = append(bare, took)
 	}
 	floor := rate(deltasPerPrompt, quantile(bare, 0.5))
-	for _, wire := range []string{"SSE", "gRPC"} {
-		p, err := r.newControl(ctx, "--executor", "none")
-		if err != nil {
-			return err
+	said := strings.Repeat("x", len(delta)-1) + " "
+	for _, from := range []talker{
+		{"offline model", "shell", "say: " + strings.TrimSpace(strings.Repeat(said, deltasPerPrompt)), least(Rate, 100_000), Goal{}},
+		{"provider", "talker", "talk", Goal{}, most(P50, 200)},
+	} {
+		for _, wire := range []string{"SSE", "gRPC"} {
+			if err := r.talk(ctx, from, wire, source, floor); err != nil {
+				return err
+			}
 		}
-		if err := p.useProvider(source); err != nil {
-			return err
-		}
-		if err := p.start(ctx); err != nil {
-			return err
-		}
-		idle, err := memory(p.Pid(), "VmRSS")
-		if err != nil {
-			return err
-		}
-		times, received, err := r.stream(ctx, p, wire)
-		if err != nil {
-			return err
-		}
-		peak, err := memory(p.Pid(), "VmHWM")
-		if err != nil {
-			return err
-		}
-		what := fmt.Sprintf("5,000 deltas over %s", wire)
-		r.add(timed(Row{What: what, Rate: rate(deltasPerPrompt, quantile(times, 0.5)), Floor: floor, Goal: least(Rate, 100_000)}, times))
-		r.add(Row{What: what + ", bytes a delta", P50: bytes(received / deltasPerPrompt), Floor: bytes(len(delta)), Goal: most(P50, 200)})
-		r.add(Row{What: what + ", peak RSS", P50: bytes(peak), Floor: bytes(idle)})
 	}
 	return nil
 }
 
+// talker is an agent that answers in deltas, and what is expected of its answers.
+type talker struct {
+	model, agent, message string
+	rate, size            Goal
+}
+
+func (r *run) talk(ctx context.Context, from talker, wire, source string, floor Quantity) error {
+	p, err := r.newControl(ctx, "--executor", "none")
+	if err != nil {
+		return err
+	}
+	if err := p.useProvider(source); err != nil {
+		return err
+	}
+	if err := p.start(ctx); err != nil {
+		return err
+	}
+	idle, err := memory(p.Pid(), "VmRSS")
+	if err != nil {
+		return err
+	}
+	times, received, err := r.stream(ctx, p, from, wire)
+	if err != nil {
+		return err
+	}
+	peak, err := memory(p.Pid(), "VmHWM")
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("5,000 deltas, %s, %s", from.model, wire)
+	r.add(timed(Row{What: what, Rate: rate(deltasPerPrompt, quantile(times, 0.5)), Floor: floor, Goal: from.rate}, times))
+	r.add(Row{What: what + ", bytes a delta", P50: bytes(received / deltasPerPrompt), Floor: bytes(len(delta)), Goal: from.size})
+	r.add(Row{What: what + ", peak RSS", P50: bytes(peak), Floor: bytes(idle)})
+	return nil
+}
+
 // stream prompts again and again, and gives the times, and the bytes received by one prompt.
-func (r *run) stream(ctx context.Context, p *plane, wire string) (times []time.Duration, received int64, err error) {
+func (r *run) stream(ctx context.Context, p *plane, from talker, wire string) (times []time.Duration, received int64, err error) {
 	client, err := newWeb(p, 1)
 	if err != nil {
 		return nil, 0, err
@@ -81,23 +102,21 @@ func (r *run) stream(ctx context.Context, p *plane, wire string) (times []time.D
 		return nil, 0, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	prompt := func(instance string) error {
+		f, err := follow(ctx, conn, &pawlv1.SessionKey{Agent: from.agent, Instance: instance}, from.message)
+		// The last deltas may come as part of the whole answer instead.
+		if n := len(f.settled.GetResult().GetText()); err == nil && n < deltasPerPrompt*len(delta)-1 {
+			err = fmt.Errorf("%d bytes of text, want %d", n, deltasPerPrompt*len(delta))
+		}
+		return err
+	}
 	if wire == "SSE" {
 		count = client.counter
+		prompt = func(instance string) error { return client.stream(ctx, from.agent+"/"+instance, from.message) }
 	}
-	const agent, message = "talker", "talk"
 	for n := range r.some(20, 3) {
 		before, began := count.received.Load(), time.Now()
-		if wire == "SSE" {
-			err = client.stream(ctx, fmt.Sprint(agent, "/deltas-", n), message)
-		} else {
-			var f followed
-			f, err = follow(ctx, conn, &pawlv1.SessionKey{Agent: agent, Instance: fmt.Sprint("deltas-", n)}, message)
-			// The last deltas may come as part of the whole answer instead.
-			if text := f.settled.GetResult().GetText(); err == nil && len(text) != deltasPerPrompt*len(delta) {
-				err = fmt.Errorf("%d bytes of text, want %d", len(text), deltasPerPrompt*len(delta))
-			}
-		}
-		if err != nil {
+		if err := prompt(fmt.Sprint("deltas-", n)); err != nil {
 			return nil, 0, err
 		}
 		times = append(times, time.Since(began))

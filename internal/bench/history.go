@@ -84,7 +84,9 @@ func (r *run) writes(ctx context.Context, p *plane) (func(context.Context) (int6
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) (n int64, err error) { return n, conn.QueryRow(ctx, walBytes).Scan(&n) }, nil
+	return func(ctx context.Context) (n int64, err error) {
+		return n, conn.QueryRow(ctx, "SELECT "+walBytes).Scan(&n)
+	}, nil
 }
 
 // words are as many bytes of words of seven letters. Nothing repeats, so that a database cannot make less of them.
@@ -100,7 +102,8 @@ func words(size int) string {
 	return string(text)
 }
 
-const walBytes = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+// walBytes is how much Postgres has written to its log.
+const walBytes = "pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 
 // sql connects to a Postgres database until the run ends.
 func (r *run) sql(ctx context.Context, address string) (*pgx.Conn, error) {

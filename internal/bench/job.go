@@ -47,6 +47,12 @@ var measurements = []measurement{
 	{"starts", everywhere, starts},
 	{"history/100", onDisk, shortHistory},
 	{"history/1000", onDisk, longHistory},
+	{"throughput", onPostgres, throughput},
+	{"depth", onPostgres, depth},
+	{"leases", onPostgres, leases},
+	{"restart", onDisk, restart},
+	{"handover", onPostgres, handOver},
+	{"failover", onPostgres, failover},
 }
 
 // job is a measurement on one of its databases.

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/store/postgres"
+)
+
+// queueClients is how many submissions, or jobs, are on their way at a time.
+const queueClients = 64
+
+// throughput measures the way from admission to settlement of the cheapest submission, beside a bare queue: a table from which jobs
+// are taken with SKIP LOCKED. They run in turns on one server, so that noise hits both.
+func throughput(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx, "--executor", "none")
+	if err != nil {
+		return err
+	}
+	queue, err := r.bareQueue(ctx)
+	if err != nil {
+		return err
+	}
+	service := pawlv1.NewSubmissionServiceClient(p.conn)
+	submit := func(ctx context.Context, _ int) error {
+		got, err := service.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: ident.New()}, Message: "say: x"})
+		if err != nil {
+			return err
+		}
+		_, err = service.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: got.GetSubmission().GetSubmissionId()})
+		return err
+	}
+	var ours, bare figure
+	for range r.some(4, 1) {
+		for _, turn := range []struct {
+			sum *figure
+			do  func(context.Context, int) error
+		}{{&bare, queue}, {&ours, submit}} {
+			f, err := load(ctx, queueClients, 0, r.lasts()/2, turn.do)
+			if err != nil {
+				return err
+			}
+			turn.sum.times, turn.sum.whole = append(turn.sum.times, f.times...), turn.sum.whole+f.whole
+		}
+	}
+	r.add(bare.row(Row{What: fmt.Sprintf("bare queue, insert, take, done, %d clients", queueClients)}))
+	r.add(ours.row(Row{What: fmt.Sprintf("submission, admit to settled, %d clients", queueClients), Floor: bare.rate()}))
+	return nil
+}
+
+// bareQueue is a queue without sessions, order, results, events or fences: three commits a job.
+func (r *run) bareQueue(ctx context.Context) (func(context.Context, int) error, error) {
+	address, err := r.newDatabase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = queueClients
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	r.atEnd(func() error { pool.Close(); return nil })
+	if _, err := pool.Exec(ctx, `CREATE TABLE jobs (id bigserial PRIMARY KEY, state smallint NOT NULL DEFAULT 0, body text NOT NULL);
+		CREATE INDEX ON jobs (id) WHERE state = 0`); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, _ int) error {
+		if _, err := pool.Exec(ctx, "INSERT INTO jobs (body) VALUES ('say: x')"); err != nil {
+			return err
+		}
+		var id int64
+		err := pool.QueryRow(ctx, `UPDATE jobs SET state = 1 WHERE id = (
+			SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id`).Scan(&id)
+		if err != nil {
+			return err
+		}
+		_, err = pool.Exec(ctx, "UPDATE jobs SET state = 2 WHERE id = $1", id)
+		return err
+	}, nil
+}
+
+// depth measures whether it matters how much is queued: a claim, an admission, and a prompt beside other sessions' work.
+func depth(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx, "--executor", "none")
+	if err != nil {
+		return err
+	}
+	conn, err := r.sql(ctx, p.Database)
+	if err != nil {
+		return err
+	}
+	deep := r.some(200_000, 20_000)
+	var claims, prompts [2]figure
+	for i, lanes := range []int{100, deep - 100} {
+		// Due tomorrow, so that the control plane leaves them alone; the claims below claim with tomorrow's clock.
+		if err := queueLanes(ctx, conn, lanes); err != nil {
+			return err
+		}
+		if prompts[i], err = r.prompting(ctx, p, 1, r.some(2000, 200), func() string { return ident.New() }); err != nil {
+			return err
+		}
+		if claims[i], err = r.claims(ctx, p.Database); err != nil {
+			return err
+		}
+	}
+	beside := fmt.Sprintf("beside %d queued, compared with 100", deep)
+	r.add(claims[1].row(Row{What: "claim and release, " + beside, Floor: claims[0].p50(), Goal: flat}))
+	r.add(prompts[1].row(Row{What: "prompt of a new session, " + beside, Floor: prompts[0].p50(), Goal: flat}))
+	return nil
+}
+
+// claims takes lanes as a replica does, and hands them back.
+func (r *run) claims(ctx context.Context, address string) (f figure, err error) {
+	store, err := postgres.Open(ctx, address, postgres.Options{ClockOffset: func() time.Duration { return 48 * time.Hour }})
+	if err != nil {
+		return f, err
+	}
+	owner := ident.New()
+	f, err = load(ctx, 1, r.some(1000, 100), 0, func(ctx context.Context, _ int) error {
+		leases, err := store.Claim(ctx, owner, 1)
+		if err != nil {
+			return err
+		}
+		if len(leases) != 1 {
+			return fmt.Errorf("claimed %d lanes", len(leases))
+		}
+		return store.Release(ctx, leases[0].Fence)
+	})
+	if e := store.Close(); err == nil {
+		err = e
+	}
+	return f, err
+}
+
+// queueLanes inserts sessions with one queued submission each.
+func queueLanes(ctx context.Context, conn *pgx.Conn, n int) error {
+	_, err := conn.Exec(ctx, `
+		WITH s AS (INSERT INTO sessions (session_id, agent, instance, name, created_at)
+			SELECT gen_random_uuid(), 'shell', gen_random_uuid()::text, 'default', now() FROM generate_series(1, $1::int) RETURNING session_id),
+		l AS (INSERT INTO lanes (session_id, state, next_seq, pending, ready_at)
+			SELECT session_id, 1, 2, 1, now() + interval '24 hours' + random() * interval '1 hour' FROM s)
+		INSERT INTO submissions (submission_id, session_id, seq, agent_digest, input, event_base, status, phase, turn, input_entry, timeout_us, accepted_at)
+			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 0, 0, 0, 0, 0, now() FROM s`, n)
+	if err == nil {
+		_, err = conn.Exec(ctx, "ANALYZE sessions, lanes, submissions")
+	}
+	return err
+}
+
+// leases measures what it costs to stay the owner of many running lanes: log and transactions of a control plane that does nothing else.
+func leases(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx, "--executor", "none")
+	if err != nil {
+		return err
+	}
+	conn, err := r.sql(ctx, p.Database)
+	if err != nil {
+		return err
+	}
+	lanes := r.some(10_000, 1000)
+	var volumes, transactions [2]float64
+	for i, n := range []int{0, lanes} {
+		if err := runLanes(ctx, conn, n); err != nil {
+			return err
+		}
+		if volumes[i], transactions[i], err = r.traffic(ctx, conn); err != nil {
+			return err
+		}
+	}
+	what := fmt.Sprintf("lease of a replica with %d running lanes, compared with none", lanes)
+	r.add(Row{What: what + ": log per renewal", P50: bytes(int64(volumes[1])), Floor: bytes(int64(volumes[0])), Goal: flat})
+	r.add(Row{What: what + ": transactions", Rate: perSecond(transactions[1]), Floor: perSecond(transactions[0]), Goal: flat})
+	return nil
+}
+
+// renewEvery is how often a replica renews its lease.
+const renewEvery = 4 * time.Second
+
+// traffic is what the database is given to do meanwhile: bytes of log per renewal, transactions a second.
+func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions float64, err error) {
+	read := func() (log, commits int64, err error) {
+		return log, commits, conn.QueryRow(ctx, "SELECT "+walBytes+", xact_commit FROM pg_stat_database WHERE datname = current_database()").Scan(&log, &commits)
+	}
+	// What was done before has to reach the statistics, and the vacuum to end.
+	if err := wait(ctx, 3*time.Second); err != nil {
+		return 0, 0, err
+	}
+	log, commits, err := read()
+	if err != nil {
+		return 0, 0, err
+	}
+	lasts := time.Duration(r.some(8, 2)) * renewEvery
+	if err := wait(ctx, lasts); err != nil {
+		return 0, 0, err
+	}
+	logAfter, commitsAfter, err := read()
+	return float64(logAfter-log) / float64(lasts/renewEvery), float64(commitsAfter-commits) / lasts.Seconds(), err
+}
+
+// runLanes inserts sessions that the one live replica owns.
+func runLanes(ctx context.Context, conn *pgx.Conn, n int) error {
+	if _, err := conn.Exec(ctx, `
+		WITH o AS (SELECT replica_id FROM replicas WHERE expires > clock_timestamp()),
+		s AS (INSERT INTO sessions (session_id, agent, instance, name, created_at)
+			SELECT gen_random_uuid(), 'shell', gen_random_uuid()::text, 'default', now() FROM generate_series(1, $1::int) RETURNING session_id),
+		l AS (INSERT INTO lanes (session_id, state, next_seq, pending, ready_at, owner, claim_id, epoch)
+			SELECT session_id, 2, 2, 1, now(), replica_id, replica_id, 1 FROM s, o)
+		INSERT INTO submissions (submission_id, session_id, seq, agent_digest, input, event_base, status, phase, turn, input_entry, timeout_us,
+			accepted_at, started_at)
+			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 1, 1, 1, 0, 0, now(), now() FROM s`, n); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, "VACUUM ANALYZE sessions, lanes, submissions")
+	return err
+}
