@@ -12,6 +12,9 @@ TESTFLAGS ?=
 CHAOSFLAGS ?=
 AGAINST   ?= .git\#ref=HEAD
 
+# make bench BENCHFLAGS='-quick -only tools'
+BENCHFLAGS ?= -markdown docs/benchmarks.md
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -42,8 +45,7 @@ verify: generate check ## all that must hold before a push, apart from the tests
 		echo "the work tree differs from HEAD; commit what is meant, or what generate changed:" >&2; \
 		git status --short >&2; exit 1; }
 
-# make bench BENCHFLAGS='-quick -only tools'
-bench: ## measure memory, SQLite and Postgres, each figure beside its floor
+bench: ## measure memory, SQLite and Postgres, each figure beside its floor, into docs/benchmarks.md
 	go run ./internal/bench $(BENCHFLAGS)
 
 # CHAOS_SEED and CHAOS_SECONDS change what happens, CHAOS_RACE=1 builds with the race detector, as the tests are built, and finds

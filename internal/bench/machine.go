@@ -24,7 +24,7 @@ type Machine struct {
 func thisRun() Machine {
 	m := Machine{
 		Date: time.Now().UTC().Format(time.DateOnly), Commit: output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-		CPU: "unknown CPU", CPUs: runtime.NumCPU(), Kernel: output("uname", "-sr"), Go: runtime.Version(),
+		CPU: "unknown CPU", CPUs: runtime.NumCPU(), Kernel: kernel(output("uname", "-sr")), Go: runtime.Version(),
 	}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		m.CPU = field(string(info), "model name", m.CPU)
@@ -37,6 +37,12 @@ func thisRun() Machine {
 
 func (m Machine) String() string {
 	return fmt.Sprintf("%s, commit %s, %d × %s, %.0f GiB, %s, %s", m.Date, m.Commit, m.CPUs, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go)
+}
+
+// kernel leaves out what only its builder knows: "Linux 6.18.44-x" is Linux 6.18.
+func kernel(name string) string {
+	parts := strings.SplitN(name, ".", 3)
+	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
 func output(name string, args ...string) string {

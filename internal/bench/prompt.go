@@ -8,7 +8,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
-// reference is what the server that set the goals does on this class of machine, in prompts a second, by clients and database.
+// reference is what the reference server does on this class of machine, in prompts a second, by clients and database.
 var reference = map[int]map[string]float64{
 	1:  {Memory: 133, SQLite: 98, Postgres: 40},
 	64: {Memory: 205, SQLite: 106, Postgres: 93},

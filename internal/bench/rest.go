@@ -41,7 +41,12 @@ func rest(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
+	anonymous, err := memory(p.Pid(), "RssAnon")
+	if err != nil {
+		return err
+	}
 	r.add(Row{What: "idle RSS, with the built-in executor", P50: bytes(idle), Goal: most(P50, 40e6)})
+	r.add(Row{What: "… of it anonymous", P50: bytes(anonymous)})
 	few, many := r.some(1000, 200), r.some(5000, 1000)
 	var rss [2]int64
 	for i, sessions := range []int{few, many - few} {
