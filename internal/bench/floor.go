@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -43,38 +42,16 @@ func floors(ctx context.Context, r *run) error {
 		}
 		r.add(ran.row(Row{What: "fork and exec of " + shell + " -c true"}))
 	}
-	copied, err := copyFloor(ctx, r)
+	local, err := r.localFiles()
+	if err != nil {
+		return err
+	}
+	copied, err := load(ctx, 1, r.some(30, 3), 0, func(ctx context.Context, _ int) error { return local.write(ctx) })
 	if err != nil {
 		return err
 	}
 	r.add(copied.row(Row{What: "10 MB copy and fsync"}))
 	return nil
-}
-
-const fileSize = 10_000_000
-
-func copyFloor(ctx context.Context, r *run) (figure, error) {
-	dir, err := r.newDir()
-	if err != nil {
-		return figure{}, err
-	}
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	if err := os.WriteFile(from, make([]byte, fileSize), 0o600); err != nil {
-		return figure{}, err
-	}
-	return load(ctx, 1, r.some(30, 3), 0, func(context.Context, int) error {
-		src, err := os.Open(from)
-		if err != nil {
-			return err
-		}
-		dst, err := os.Create(to)
-		if err != nil {
-			return errors.Join(err, src.Close())
-		}
-		// Not the system call that copies between files: what comes through a network has to be read and written.
-		_, err = io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 256<<10))
-		return errors.Join(err, dst.Sync(), dst.Close(), src.Close())
-	})
 }
 
 // commits measures one durable row per commit at the level of the driver.

@@ -42,6 +42,7 @@ var measurements = []measurement{
 	{"fifo", everywhere, fifo},
 	{"tools", everywhere, toolCalls},
 	{"deltas", everywhere, deltas},
+	{"files", everywhere, files},
 	{"rest", everywhere, rest},
 	{"sockets", []string{Memory}, sockets},
 	{"starts", everywhere, starts},
