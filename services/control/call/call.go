@@ -16,8 +16,12 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// ErrNotFound says that there is no such call.
-var ErrNotFound = errs.New(errs.NotFound, "CALL_NOT_FOUND", "no such tool call")
+// Failures of this package's operations.
+var (
+	ErrNotFound = errs.New(errs.NotFound, "CALL_NOT_FOUND", "no such tool call")
+	// ErrEnded refuses a commit that would call an outcome unknown which has been recorded meanwhile.
+	ErrEnded = errs.New(errs.Aborted, "CALL_ENDED", "the call has an outcome already: read it")
+)
 
 // State of a call.
 type State uint8
@@ -69,6 +73,29 @@ type Outcome struct {
 	Reply  []byte // JSON; nil when the same commit appends the entry that holds it
 }
 
+// Cancellation is what is known of the calls of a submission that was made to end: whether nothing of them runs any more.
+type Cancellation struct {
+	Confirmed   bool          `json:"confirmed"`
+	Unconfirmed []Unconfirmed `json:"unconfirmed,omitempty"` // the calls of which that is not known
+}
+
+// Unconfirmed is a call that may still run, or may have left processes behind.
+type Unconfirmed struct {
+	CallID   string `json:"call_id"`
+	Tool     string `json:"tool"`
+	Executor string `json:"executor"`
+	Reason   string `json:"reason"`
+	Message  string `json:"message,omitempty"`
+}
+
+// Reasons why the end of a call is not confirmed.
+const (
+	ExecutorAway  = "EXECUTOR_AWAY"  // its executor is not connected
+	NoAnswer      = "NO_ANSWER"      // its executor is there and did not say in time that the call has ended
+	ProcessesLeft = "PROCESSES_LEFT" // its executor could not make sure that no process is left
+	OutcomeLost   = "OUTCOME_LOST"   // nobody saw its end
+)
+
 // Dispatch sends a call to an executor (again).
 type Dispatch struct {
 	CallID   string
@@ -81,6 +108,8 @@ type Dispatch struct {
 type Store interface {
 	// TurnCalls returns the calls of one turn, in order of Index, in any state.
 	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]Call, error)
+	// LostCalls returns the calls of a submission whose outcome is unknown and for which no late reply has come, in order.
+	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]Call, error)
 	// GetCall returns a call or ErrNotFound.
 	GetCall(ctx context.Context, id string) (Call, error)
 	// CompleteCall records an outcome if the call is pending or dispatched and returns the call as it is then: done or cancelled

@@ -2,7 +2,8 @@
 //
 //	             ┌────────────── release (drain) ─────────────┐
 //	Admit ──▶ queued ──claim──▶ running ──Commit{Settle}──▶ settled{completed, failed, aborted, interrupted, expired}
-//	             │                  └── owner dies ──take over──▶ running, epoch+1
+//	             │                  ├── owner dies ──take over──▶ running, epoch+1
+//	             │                  └── owner hangs past deadline or abort ──take over──▶ running, epoch+1, to end at once
 //	             └── abort ──▶ settled{aborted}
 //
 // A lane is the queue of one session: idle ─admit▶ ready ─claim▶ running ─settle▶ ready or idle.
@@ -32,6 +33,9 @@ var (
 	// ErrFenced: the writer owns the lane no more. It must stop and forget what it knows of the session.
 	ErrFenced = errs.New(errs.Aborted, "FENCED", "the session has another owner")
 )
+
+// ReceiptLife is how long an idempotency key is remembered at least.
+const ReceiptLife = 7 * 24 * time.Hour
 
 // Status of a submission.
 type Status uint8
@@ -90,10 +94,22 @@ type Submission struct {
 	Timeout        time.Duration
 	Deadline       time.Time // started + Timeout; zero is none
 	AbortRequested bool
+	Cancellation   *call.Cancellation // when settled, see Settlement
 	AcceptedAt     time.Time
 	StartedAt      time.Time
 	SettledAt      time.Time
 }
+
+// NeverBegan settles a queued submission whose abort was requested.
+func NeverBegan() Settlement {
+	return Settlement{
+		Outcome: Aborted, Reason: ReasonAborted, Message: "an abort was requested before it began",
+		Cancellation: &call.Cancellation{Confirmed: true},
+	}
+}
+
+// ReasonAborted is why a submission was aborted.
+const ReasonAborted = "ABORTED"
 
 // Admission is an input to accept.
 type Admission struct {
@@ -130,6 +146,8 @@ type Lease struct {
 	EntryHead  int64
 	EventHead  int64
 	Executor   string // where the session's workspace is bound, "" for nowhere
+	// Forced says that the submission is to end now: the owner before did not end it in time.
+	Forced bool
 }
 
 // Commit is the facts of one step of the submission at the head of an owned lane. They are written in one transaction or not at
@@ -143,7 +161,7 @@ type Commit struct {
 	Events        []event.Event   // at least one; Seq = EventHead+1, …
 	Calls         []call.Call     // new ones
 	Dispatches    []call.Dispatch
-	Outcomes      []call.Outcome // as CompleteCall, ignored where the call is terminal
+	Outcomes      []call.Outcome // as CompleteCall, ignored where the call is terminal, but see call.ErrEnded
 	ForgetReplies bool           // the entries of this commit hold the replies of the turn's calls
 	Progress      *Progress
 	Executor      string // binds the session's workspace when set
@@ -166,6 +184,8 @@ type Settlement struct {
 	Model       string
 	Usage       model.Usage
 	ResultEntry int64
+	// Cancellation is set when the submission was made to end: aborted, expired or interrupted.
+	Cancellation *call.Cancellation
 	// Continue keeps the lane when another submission waits: Committed.Next is then the lease for it, same epoch.
 	Continue bool
 }
@@ -182,14 +202,21 @@ type Committed struct {
 // Store keeps submissions and lanes. Independent calls may be grouped into one transaction by the implementation; each gets
 // its own answer. Clocks are the database's.
 type Store interface {
-	// Admit accepts an input. The session is made when missing. ErrIdempotencyConflict.
+	// Admit accepts an input. The session is made when missing. An idempotency key is remembered for ReceiptLife, whatever becomes of
+	// the session, and for as long as its submission is there. Of one that is gone, only ID, Key and that it settled are known.
+	// ErrIdempotencyConflict.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// Claim takes at most limit ready lanes for owner, oldest first. Half-done submissions come before later ones.
 	Claim(ctx context.Context, owner string, limit int) ([]Lease, error)
 	// TakeOver takes at most limit running lanes of replicas whose lease has expired or that are named in dead, with epoch+1 and
 	// attempts+1, stalls+1 on the running submission.
 	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]Lease, error)
-	// Commit writes one step. ErrFenced when the lane has another owner or epoch; nothing is written then.
+	// TakeOverdue takes at most limit running lanes, whoever owns them, whose submission should have ended for more than grace: its
+	// deadline has passed or an abort was requested. With epoch+1, Forced leases and nothing charged; the next one may do so after
+	// another grace.
+	TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]Lease, error)
+	// Commit writes one step. ErrFenced when the lane has another owner or epoch, call.ErrEnded when it says lost of a call whose
+	// outcome has been recorded; nothing is written then.
 	Commit(ctx context.Context, c Commit) (Committed, error)
 	// Release hands an owned lane back with its half-done submission, no attempt charged. ErrFenced.
 	Release(ctx context.Context, f Fence) error
@@ -199,6 +226,11 @@ type Store interface {
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
 	// RequestAbort settles a queued submission as aborted, marks a running one, leaves a settled one, and returns it. ErrNotFound.
 	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
+	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how many queued ones
+	// it settled, and the id of the running one, "" for none. session.ErrNotFound.
+	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
 	// AbortRequests returns which of the sessions that owner runs have an abort requested for the running submission.
 	AbortRequests(ctx context.Context, owner string) ([]string, error)
+	// DeleteReceipts deletes at most limit receipts that have expired and returns how many.
+	DeleteReceipts(ctx context.Context, limit int) (int, error)
 }

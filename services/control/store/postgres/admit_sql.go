@@ -60,7 +60,7 @@ b AS (INSERT INTO submissions (submission_id, tenant, session_id, seq, idem_key,
 
 const admissionReceipts = `,
 r AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
-  SELECT scope, idem_key, tenant, hash, submission_id, now + interval '7 days' FROM l WHERE idem_key IS NOT NULL)`
+  SELECT scope, idem_key, tenant, hash, submission_id, now + interval '168 hours' FROM l WHERE idem_key IS NOT NULL)`
 
 const admissionAnswer = `
 SELECT ord, seq, took, epoch, entry_base, event_base FROM l`

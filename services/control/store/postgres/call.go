@@ -65,6 +65,19 @@ func (s *Store) TurnCalls(ctx context.Context, sessionID string, submissionSeq i
 	return calls, wrap("read the turn's calls", err)
 }
 
+// LostCalls implements call.Store.
+func (s *Store) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) (calls []call.Call, err error) {
+	if !isID(sessionID) {
+		return nil, nil
+	}
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		calls, err = s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls
+			WHERE session_id = $1 AND submission_seq = $2 AND state = 3 AND late_reply IS NULL ORDER BY turn, idx`, sessionID, submissionSeq)
+		return err
+	})
+	return calls, wrap("read lost calls", err)
+}
+
 // DispatchedCalls implements call.Store.
 func (s *Store) DispatchedCalls(ctx context.Context, executor string) (calls []call.Call, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {

@@ -29,6 +29,21 @@ c AS (SELECT l.session_id FROM lanes l WHERE l.state = 2 AND l.owner IN (SELECT 
   LIMIT $3 FOR UPDATE OF l SKIP LOCKED)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
 
+// overdueLanesSQL finds running submissions that should have ended. A lane that has moved on since they were read is left alone, which
+// its epoch and its stream's head tell: whatever settles a submission moves both or one of them.
+const overdueLanesSQL = `
+WITH t AS (SELECT clock_timestamp() + $4::bigint * interval '1 microsecond' AS now),
+c AS (SELECT now - $5::bigint * interval '1 microsecond' AS cut FROM t),
+s AS (SELECT session_id, submission_id FROM submissions WHERE status = 1 AND abort_requested_at <= (SELECT cut FROM c)
+    AND (forced_at IS NULL OR forced_at <= (SELECT cut FROM c))
+  UNION SELECT session_id, submission_id FROM submissions WHERE status = 1 AND deadline <= (SELECT cut FROM c)
+    AND (forced_at IS NULL OR forced_at <= (SELECT cut FROM c))),
+d AS MATERIALIZED (SELECT s.*, x.epoch, x.event_head FROM s JOIN lanes x ON x.session_id = s.session_id AND x.state + 0 = 2 LIMIT $3),
+k AS (SELECT l.session_id, d.submission_id FROM d JOIN lanes l ON l.session_id = d.session_id AND l.epoch = d.epoch AND l.event_head = d.event_head
+  WHERE l.state + 0 = 2 FOR UPDATE OF l SKIP LOCKED),
+f AS (UPDATE submissions x SET forced_at = t.now FROM k, t WHERE x.submission_id = k.submission_id)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM k WHERE x.session_id = k.session_id`
+
 // headsSQL starts, or goes on with, the submission at the head of lanes l: the half-done one, else the oldest. Both are looked
 // up in indexes that hold unsettled submissions only, whatever the length of the history.
 const headsSQL = `
@@ -60,6 +75,16 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 	dead = validIDs(dead)
 	leases, err := s.take(ctx, 1, owner, claimID, takeLanesSQL, owner, claimID, limit, dead, s.offset())
 	return leases, wrap("take over", err)
+}
+
+// TakeOverdue implements submission.Store.
+func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]submission.Lease, error) {
+	claimID := uuid.NewString()
+	leases, err := s.take(ctx, 0, owner, claimID, overdueLanesSQL, owner, claimID, limit, s.offset(), micros(grace))
+	for i := range leases {
+		leases[i].Forced = true
+	}
+	return leases, wrap("take overdue lanes", err)
 }
 
 var claimHeadsSQL = headsOf("l.state = 2 AND l.owner = $3::uuid AND l.claim_id = $4::uuid", "")

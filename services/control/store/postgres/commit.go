@@ -19,11 +19,12 @@ import (
 // commit is a commit with what is encoded outside of the flush.
 type commit struct {
 	submission.Commit
-	segment []byte
-	digest  []byte   // of the whole commit
-	bodies  [][]byte // of the entries
-	usage   *string
-	changes []change
+	segment      []byte
+	digest       []byte   // of the whole commit
+	bodies       [][]byte // of the entries
+	usage        *string
+	cancellation *string
+	changes      []change
 }
 
 type committed = submission.Committed
@@ -73,9 +74,15 @@ func prepare(c submission.Commit) (commit, error) {
 		usage = c.Progress.Usage
 	}
 	var err error
-	if p.usage, err = encodeUsage(usage); err == nil {
-		p.digest, err = digestOf(&p)
+	if p.usage, err = encodeUsage(usage); err != nil {
+		return p, err
 	}
+	if c.Settle != nil {
+		if p.cancellation, err = encodeCancellation(c.Settle.Cancellation); err != nil {
+			return p, err
+		}
+	}
+	p.digest, err = digestOf(&p)
 	return p, err
 }
 

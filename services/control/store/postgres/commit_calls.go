@@ -25,6 +25,8 @@ type change struct {
 	reply    []byte
 }
 
+func (d change) lost() bool { return d.state != nil && call.State(*d.state) == call.Lost }
+
 // merge leaves one item per call, since a statement can change a row only once: what happens to a new call in the same commit
 // becomes part of its record. The first outcome of a call counts.
 func (c *commit) merge() error {
@@ -88,6 +90,9 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 		}
 		if d.dispatch > 0 && d.dispatch <= got.Dispatch && !got.State.Terminal() {
 			return errDispatch(d.callID, d.dispatch)
+		}
+		if d.lost() && got.State.Terminal() && got.State != call.Lost {
+			return call.ErrEnded
 		}
 	}
 	return submission.ErrFenced // it has lost the lane since

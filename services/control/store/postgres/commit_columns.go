@@ -13,6 +13,7 @@ type commitColumns struct {
 	entries entryColumns
 	calls   callColumns
 	changes changeColumns
+	lost    bool
 	forget  bool
 	bind    bool
 }
@@ -31,6 +32,7 @@ type laneColumns struct {
 	settles, continues                   []bool
 	outcomes, reasons, messages, models  []string
 	resultEntries                        []int64
+	cancellations                        []*string
 	digests                              [][]byte
 	first                                entryColumns // entries; its ords and ns are not used
 }
@@ -86,6 +88,7 @@ func (cols *commitColumns) add(i int, c *commit) {
 		t.ords, t.ids = append(t.ords, ord), append(t.ids, d.callID)
 		t.executors, t.dispatches = append(t.executors, d.executor), append(t.dispatches, int32(d.dispatch))
 		t.states, t.replies, t.journals = append(t.states, d.state), append(t.replies, d.reply), append(t.journals, d.journal)
+		cols.lost = cols.lost || d.lost()
 	}
 	cols.forget = cols.forget || c.ForgetReplies
 	cols.bind = cols.bind || c.Executor != ""
@@ -105,6 +108,7 @@ func (t *laneColumns) add(ord int32, c *commit) {
 	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, printable(settle.Reason))
 	t.messages, t.models = append(t.messages, printable(settle.Message)), append(t.models, printable(settle.Model))
 	t.resultEntries, t.digests = append(t.resultEntries, settle.ResultEntry), append(t.digests, c.digest)
+	t.cancellations = append(t.cancellations, c.cancellation)
 	if len(c.Entries) > 0 {
 		t.first.add(c.Entries[0], c.bodies[0])
 	} else {
@@ -134,7 +138,7 @@ func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
 func (cols *commitColumns) parts() parts {
 	return parts{
 		entries: len(cols.entries.ords) > 0, calls: len(cols.calls.ords) > 0, changes: len(cols.changes.ords) > 0,
-		forget: cols.forget, bind: cols.bind,
+		lost: cols.lost, forget: cols.forget, bind: cols.bind,
 	}
 }
 
@@ -145,6 +149,7 @@ func (cols *commitColumns) args(offset int64) []any {
 		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
 		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
 		l.resultEntries, l.digests, l.first.submissions, l.first.kinds, l.first.bodies, l.first.createdAt,
+		l.cancellations,
 	}
 	if p.changes {
 		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies, d.journals)

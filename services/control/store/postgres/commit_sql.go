@@ -7,14 +7,14 @@ import "strings"
 // batch needs them.
 
 // commitsPart is the commits of a batch.
-var commitsPart = fragment{params: 28, sql: `
+var commitsPart = fragment{params: 29, sql: `
 WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
     $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[])
+    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[])
   AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
     segment, executor, forgets, progresses, phase, turn, input_entry, usage,
     settles, continues, outcome, reason, message, model, result_entry, digest,
-    entry_submission, entry_kind, entry_body, entry_at)),`}
+    entry_submission, entry_kind, entry_body, entry_at, cancellation)),`}
 
 // changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
 // before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
@@ -23,6 +23,15 @@ n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::i
   AS t(ord, call_id, executor, dispatch, state, reply, journal_id)),
 bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = i.session_id
   WHERE c.call_id IS NULL OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
+
+// lostPart is changesPart for a batch that says lost of a call: nobody may have recorded its outcome meanwhile, or the transcript would
+// call unknown what the record knows. So the record is locked and looked at as it is then, after its lane, as all others do.
+var lostPart = fragment{params: 7, sql: strings.Replace(changesPart.sql, "\nbad AS (", `
+h AS MATERIALIZED (SELECT i.ord, i.session_id FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
+  AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) FOR NO KEY UPDATE OF x),
+r AS MATERIALIZED (SELECT n.ord, c.state FROM n JOIN h ON h.ord = n.ord JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = h.session_id
+  WHERE n.state = 3 FOR NO KEY UPDATE OF c),
+bad AS (SELECT r.ord FROM r WHERE r.state IN (2, 4) UNION ALL `, 1)}
 
 const noneBad = ` AND i.ord NOT IN (SELECT ord FROM bad)`
 
@@ -45,7 +54,8 @@ l AS (UPDATE lanes x SET
   FROM i JOIN submissions s ON s.session_id = i.session_id AND s.seq = i.seq AND s.status + 0 = 1
   WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
     AND x.entry_head = i.entry_head AND x.event_head = i.event_head{condition}
-  RETURNING i.*, x.tenant, x.state, s.submission_id, s.turn AS turn_before, s.stalls, s.abort_requested, 
+  RETURNING i.*, x.tenant, x.state, s.submission_id, s.turn AS turn_before, s.stalls,
+    s.abort_requested_at IS NOT NULL AS abort_requested,
     clock_timestamp() + $1::bigint * interval '1 microsecond' AS now),
 e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT session_id, entry_head + 1, tenant, entry_submission, entry_kind, entry_body, COALESCE(entry_at, now) FROM l WHERE entries > 0),
@@ -64,7 +74,8 @@ b AS (UPDATE submissions s SET
     message      = CASE WHEN l.settles THEN l.message ELSE s.message END,
     model        = CASE WHEN l.settles THEN l.model ELSE s.model END,
     result_entry = CASE WHEN l.settles THEN l.result_entry ELSE s.result_entry END,
-    settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END
+    settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END,
+    cancellation = CASE WHEN l.settles THEN l.cancellation ELSE s.cancellation END
   FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR (l.entries > 0 AND l.stalls > 0)))`
 
 // entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no join.
@@ -115,17 +126,20 @@ var answerPart = fragment{sql: `
 SELECT ord, state, abort_requested FROM l`}
 
 // parts says which optional parts a statement has.
-type parts struct{ entries, calls, changes, forget, bind bool }
+type parts struct{ entries, calls, changes, lost, forget, bind bool }
 
 // statements has one text for each combination, so that each is prepared once.
 var statements = func() map[parts]string {
 	all := map[parts]string{}
-	for n := range 1 << 5 {
-		p := parts{entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0}
+	for n := range 1 << 6 {
+		p := parts{entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0, lost: n&32 != 0}
 		chosen := []fragment{commitsPart}
-		if p.changes {
+		switch {
+		case p.lost:
+			chosen = append(chosen, lostPart, lanesPart(noneBad), changePart)
+		case p.changes:
 			chosen = append(chosen, changesPart, lanesPart(noneBad), changePart)
-		} else {
+		default:
 			chosen = append(chosen, lanesPart(""))
 		}
 		for _, o := range []struct {
@@ -149,7 +163,7 @@ var nextSQL = headsOf("l.state + 0 = 2 AND l.session_id = i.session_id AND l.epo
 // recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While the epoch is
 // the same, the heads must be as it left them: an owner that has gone on knew the answer.
 const recogniseSQL = `
-SELECT l.epoch, l.state, s.abort_requested FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2
+SELECT l.epoch, l.state, s.abort_requested_at IS NOT NULL FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2
 JOIN segments g ON g.session_id = l.session_id AND g.first_seq = $3 AND g.last_seq = $4 AND g.epoch = $5 AND g.digest = $6
 WHERE l.session_id = $1 AND (l.epoch <> $5 OR (l.event_head = $4 AND l.entry_head = $7))`
 

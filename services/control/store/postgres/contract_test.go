@@ -54,9 +54,15 @@ func opener(mode string) func(t *testing.T) storetest.DB {
 		address := with(t, migrated.URL(t), "default_query_exec_mode", mode)
 		var skipped atomic.Int64
 		opts := postgres.Options{ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) }}
+		s := open(t, address, opts)
 		return storetest.DB{
-			Store: open(t, address, opts), Second: open(t, address, opts),
+			Store: s, Second: open(t, address, opts),
 			Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+			Forget: func(id string) {
+				if err := s.Forget(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			},
 		}
 	}
 }

@@ -68,7 +68,10 @@ func Hot() map[string]string {
 		"next":              nextSQL,
 		"commit":            statements[parts{}],
 		"commit, all parts": statements[parts{entries: true, calls: true, changes: true, forget: true, bind: true}],
-		"abort":             abortSQL,
+		"commit, lost":      statements[parts{entries: true, changes: true, lost: true, forget: true}],
+		"overdue":           overdueLanesSQL,
+		"abort":             abortOneSQL,
+		"abort, session":    abortSessionSQL,
 		"complete":          completeSQL,
 		"events":            eventsSQL,
 	}
@@ -95,4 +98,14 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 	}
 	_, err = conn.Exec(ctx, "DEALLOCATE hot", pgx.QueryExecModeSimpleProtocol)
 	return strings.Join(lines, "\n"), err
+}
+
+// Forget deletes what is stored of a session, but for its receipts.
+func (s *Store) Forget(ctx context.Context, sessionID string) error {
+	for _, table := range []string{"segments", "tool_calls", "entries", "submissions", "lanes", "sessions"} {
+		if _, err := s.pool.Exec(ctx, `DELETE FROM `+table+` WHERE session_id = $1`, sessionID); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -84,7 +85,7 @@ func (s stored) hasKey(a *admission) bool { return s.Key == a.Key }
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
 const submissionColumns = `s.submission_id, s.session_id, k.tenant, k.agent, k.instance, k.name, s.seq, s.idem_key, s.agent_digest, s.input,
   s.status, s.outcome, s.reason, s.message, s.phase, s.turn, s.input_entry, s.result_entry, s.model, s.usage, s.attempts, s.stalls,
-  s.timeout_us, s.deadline, s.abort_requested, s.accepted_at, s.started_at, s.settled_at`
+  s.timeout_us, s.deadline, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.started_at, s.settled_at`
 
 // submissionRow receives submissionColumns.
 type submissionRow struct {
@@ -92,6 +93,7 @@ type submissionRow struct {
 	idem                       *string
 	status, phase              int16
 	usage                      []byte
+	cancellation               *string
 	timeout                    int64
 	deadline, started, settled *time.Time
 }
@@ -102,7 +104,7 @@ func (r *submissionRow) targets(more ...any) []any {
 	return append([]any{
 		&s.ID, &s.SessionID, &s.Key.Tenant, &s.Key.Agent, &s.Key.Instance, &s.Key.Name, &s.Seq, &r.idem, &s.AgentDigest,
 		(*[]byte)(&s.Input), &r.status, &s.Outcome, &s.Reason, &s.Message, &r.phase, &s.Turn, &s.InputEntry, &s.ResultEntry, &s.Model,
-		&r.usage, &s.Attempts, &s.Stalls, &r.timeout, &r.deadline, &s.AbortRequested, &s.AcceptedAt, &r.started, &r.settled,
+		&r.usage, &s.Attempts, &s.Stalls, &r.timeout, &r.deadline, &s.AbortRequested, &r.cancellation, &s.AcceptedAt, &r.started, &r.settled,
 	}, more...)
 }
 
@@ -112,6 +114,11 @@ func (r *submissionRow) submission() (submission.Submission, error) {
 	s.IdempotencyKey, s.Status, s.Phase = value(r.idem), submission.Status(r.status), submission.Phase(r.phase)
 	s.Timeout = time.Duration(r.timeout) * time.Microsecond
 	s.Deadline, s.StartedAt, s.SettledAt = value(r.deadline), value(r.started), value(r.settled)
+	if r.cancellation != nil {
+		if err := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); err != nil {
+			return s, fmt.Errorf("cancellation of a submission: %w", err)
+		}
+	}
 	return s, decodeUsage(r.usage, &s.Usage)
 }
 
@@ -121,6 +128,16 @@ func encodeUsage(u model.Usage) (*string, error) {
 		return nil, nil
 	}
 	b, err := json.Marshal(u)
+	text := string(b)
+	return &text, err
+}
+
+// encodeCancellation is NULL for none.
+func encodeCancellation(c *call.Cancellation) (*string, error) {
+	if c == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(c)
 	text := string(b)
 	return &text, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,9 +16,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// receiptLife is how long a key is remembered at least, whatever becomes of its submission.
-const receiptLife = 7 * 24 * time.Hour
-
 // States of a lane, as numbered in the database.
 const (
 	laneIdle int64 = iota
@@ -26,9 +24,12 @@ const (
 )
 
 var (
-	selectReceipt = sql(`SELECT hash, submission_id FROM receipts WHERE scope = ? AND idem_key = ?`)
-	insertReceipt = sql(`INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires) VALUES (?, ?, ?, ?, ?, ?)`)
-	selectLane    = sql(`SELECT k.session_id, k.executor, l.state, l.next_seq, l.epoch, l.entry_head, l.event_head
+	selectKeyed = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2 AND s.session_id =
+		(SELECT session_id FROM sessions WHERE tenant = ?3 AND agent = ?4 AND instance = ?5 AND name = ?6)
+		UNION ALL SELECT hash, submission_id FROM receipts WHERE scope = ?1 AND idem_key = ?2 AND expires > ?7`)
+	deleteReceipts = sql(`DELETE FROM receipts WHERE rowid IN (SELECT rowid FROM receipts WHERE expires <= ? ORDER BY expires LIMIT ?)`)
+	insertReceipt  = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires) VALUES (?, ?, ?, ?, ?, ?)`)
+	selectLane     = sql(`SELECT k.session_id, k.executor, l.state, l.next_seq, l.epoch, l.entry_head, l.event_head
 		FROM sessions k JOIN lanes l ON l.session_id = k.session_id WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
 	insertSession = sql(`INSERT INTO sessions (session_id, tenant, agent, instance, name, created_at) VALUES (?, ?, ?, ?, ?, ?)`)
 	insertLane    = sql(`INSERT INTO lanes (session_id, tenant, state, next_seq, pending, ready_at, owner, epoch, entry_head, event_head)
@@ -92,7 +93,7 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 		}
 	}
 	if a.IdempotencyKey != "" {
-		_, err = t.exec(insertReceipt, scope(a.Key), a.IdempotencyKey, a.Key.Tenant, a.InputHash, a.ID, t.now.Add(receiptLife).UnixMicro())
+		_, err = t.exec(insertReceipt, scope(a.Key), a.IdempotencyKey, a.Key.Tenant, a.InputHash, a.ID, t.now.Add(submission.ReceiptLife).UnixMicro())
 	}
 	return out, err
 }
@@ -105,7 +106,8 @@ func scope(k session.Key) string {
 
 // replay answers an admission whose key was used before.
 func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool, err error) {
-	r, err := t.row(selectReceipt, scope(a.Key), a.IdempotencyKey)
+	k := a.Key
+	r, err := t.row(selectKeyed, scope(k), a.IdempotencyKey, k.Tenant, k.Agent, k.Instance, k.Name, t.micros())
 	if err != nil || r == nil {
 		return out, false, err
 	}
@@ -113,8 +115,22 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 		return out, true, submission.ErrIdempotencyConflict
 	}
 	out.Replayed = true
-	out.Submission, out.EventHead, err = t.getSubmission(a.Key.Tenant, r.text(1))
+	out.Submission, out.EventHead, err = t.getSubmission(k.Tenant, r.text(1))
+	if errors.Is(err, submission.ErrNotFound) { // it is gone with its session
+		out.Submission = submission.Submission{ID: r.text(1), Key: k, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus}
+		err = nil
+	}
 	return out, true, err
+}
+
+// DeleteReceipts implements submission.Store.
+func (s *Store) DeleteReceipts(ctx context.Context, limit int) (deleted int, err error) {
+	err = s.write(ctx, func(t tx) error {
+		n, err := t.exec(deleteReceipts, t.micros(), limit)
+		deleted = int(n)
+		return err
+	})
+	return deleted, err
 }
 
 func (t tx) findLane(k session.Key) (lane, error) {

@@ -25,6 +25,7 @@ var (
 		AND turn = (SELECT turn FROM submissions WHERE session_id = ?1 AND seq = ?2)`)
 	selectCall       = sql(callColumns + `WHERE call_id = ?`)
 	selectTurn       = sql(callColumns + `WHERE session_id = ? AND submission_seq = ? AND turn = ? ORDER BY idx`)
+	selectLost       = sql(callColumns + `WHERE session_id = ? AND submission_seq = ? AND state = 3 AND late_reply IS NULL ORDER BY turn, idx`)
 	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
 )
 
@@ -50,7 +51,11 @@ func (t tx) commitCalls(st step) error {
 		}
 	}
 	for _, o := range st.Outcomes {
-		if _, err := t.complete(o); err != nil {
+		got, err := t.complete(o)
+		if err == nil && o.State == call.Lost && got.State != call.Lost {
+			err = call.ErrEnded
+		}
+		if err != nil {
 			return fmt.Errorf("completing call %s: %w", o.CallID, err)
 		}
 	}
@@ -139,6 +144,11 @@ func (s *Store) GetCall(ctx context.Context, id string) (call.Call, error) {
 // TurnCalls implements call.Store.
 func (s *Store) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error) {
 	return s.calls(ctx, selectTurn, sessionID, submissionSeq, turn)
+}
+
+// LostCalls implements call.Store.
+func (s *Store) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
+	return s.calls(ctx, selectLost, sessionID, submissionSeq)
 }
 
 // DispatchedCalls implements call.Store.

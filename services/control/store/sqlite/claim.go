@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -19,6 +20,12 @@ var (
 	isLive      = sql(`SELECT 1 FROM replicas WHERE replica_id = ? AND expires > ?`)
 	selectOwned = sql(`SELECT session_id FROM lanes WHERE state = 2 AND owner = ? ORDER BY rowid LIMIT ?`)
 	countDeath  = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE session_id = ? AND status = 1`)
+
+	selectOverdue = sql(`SELECT session_id FROM submissions WHERE status = 1 AND abort_requested_at > 0 AND abort_requested_at <= ?1 AND forced_at <= ?1
+		UNION ALL SELECT session_id FROM submissions WHERE status = 1 AND deadline > 0 AND deadline <= ?1 AND forced_at <= ?1
+		AND NOT (abort_requested_at > 0 AND abort_requested_at <= ?1)`)
+	isRunning  = sql(`SELECT 1 FROM lanes WHERE session_id = ? AND state = 2`)
+	markForced = sql(`UPDATE submissions SET forced_at = ? WHERE session_id = ? AND status = 1`)
 
 	releaseLane = sql(`UPDATE lanes SET state = 1, owner = NULL WHERE session_id = ? AND epoch = ? AND state = 2`)
 )
@@ -124,6 +131,40 @@ func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, 
 		sessions = append(sessions, more...)
 	}
 	return sessions, nil
+}
+
+// TakeOverdue implements submission.Store.
+func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) (leases []submission.Lease, err error) {
+	err = s.write(ctx, func(t tx) error {
+		leases = nil
+		overdue, err := t.texts(selectOverdue, t.now.Add(-grace).UnixMicro())
+		if err != nil {
+			return err
+		}
+		for _, id := range overdue {
+			if len(leases) >= limit {
+				return nil
+			}
+			r, err := t.row(isRunning, id)
+			if err != nil {
+				return err
+			}
+			if r == nil {
+				continue // handed back: whoever claims it ends it
+			}
+			if _, err := t.exec(markForced, t.micros(), id); err != nil {
+				return err
+			}
+			l, err := t.take(owner, id)
+			if err != nil {
+				return fmt.Errorf("taking session %s from an owner that hangs: %w", id, err)
+			}
+			l.Forced = true
+			leases = append(leases, l)
+		}
+		return nil
+	})
+	return leases, err
 }
 
 // Release implements submission.Store. The lane keeps its place among the ready ones: it has waited before.

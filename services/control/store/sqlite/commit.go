@@ -16,10 +16,10 @@ var (
 	selectHeads = sql(`SELECT state, epoch, entry_head, event_head FROM lanes WHERE session_id = ?`)
 	// advance tells by its row that the submission runs.
 	advance = sql(`UPDATE submissions SET phase = ?1, turn = ?2, usage = ?3, input_entry = iif(input_entry = 0, ?4, input_entry),
-		input = iif(?4 > 0, NULL, input), stalls = iif(?5, 0, stalls) WHERE session_id = ?6 AND seq = ?7 AND status = 1 RETURNING abort_requested`)
-	unstall     = sql(`UPDATE submissions SET stalls = 0 WHERE session_id = ? AND seq = ? AND status = 1 RETURNING abort_requested`)
-	peek        = sql(`SELECT abort_requested FROM submissions WHERE session_id = ? AND seq = ? AND status = 1`)
-	peekAny     = sql(`SELECT abort_requested, status FROM submissions WHERE session_id = ? AND seq = ?`)
+		input = iif(?4 > 0, NULL, input), stalls = iif(?5, 0, stalls) WHERE session_id = ?6 AND seq = ?7 AND status = 1 RETURNING abort_requested_at`)
+	unstall     = sql(`UPDATE submissions SET stalls = 0 WHERE session_id = ? AND seq = ? AND status = 1 RETURNING abort_requested_at`)
+	peek        = sql(`SELECT abort_requested_at FROM submissions WHERE session_id = ? AND seq = ? AND status = 1`)
+	peekAny     = sql(`SELECT abort_requested_at, status FROM submissions WHERE session_id = ? AND seq = ?`)
 	bindSession = sql(`UPDATE sessions SET executor = ? WHERE session_id = ?`)
 )
 
@@ -31,6 +31,7 @@ type step struct {
 	events        segment
 	progressUsage any
 	settleUsage   any
+	cancellation  any
 	newEntryHead  int64
 	newEventHead  int64
 }
@@ -74,7 +75,10 @@ func encodeStep(c submission.Commit) (st step, err error) {
 		}
 	}
 	if c.Settle != nil {
-		st.settleUsage, err = encodeUsage(c.Settle.Usage)
+		if st.settleUsage, err = encodeUsage(c.Settle.Usage); err != nil {
+			return st, err
+		}
+		st.cancellation, err = encodeCancellation(c.Settle.Cancellation)
 	}
 	return st, err
 }

@@ -25,7 +25,14 @@ func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 				t.Error(err)
 			}
 		})
-		return storetest.DB{Store: s, Second: s, Advance: func(d time.Duration) { skipped.Add(int64(d)) }}
+		return storetest.DB{
+			Store: s, Second: s, Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+			Forget: func(id string) {
+				if err := s.Forget(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			},
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 )
 
 var (
-	settleSubmission = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?, result_entry = ?, settled_at = ?
+	settleSubmission = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?, result_entry = ?, settled_at = ?, cancellation = ?
 		WHERE session_id = ? AND seq = ? AND status = 1`)
 	// What comes after is decided by the counter, never by looking for queued submissions.
 	leaveLane = sql(`UPDATE lanes SET pending = pending - 1, state = iif(pending > 1, 1, 0), ready_at = ?, owner = NULL
@@ -18,7 +18,7 @@ var (
 func (t tx) settle(st step, out submission.Committed) (submission.Committed, error) {
 	s := st.Settle
 	n, err := t.exec(settleSubmission, string(s.Outcome), s.Reason, s.Message, s.Model, st.settleUsage, s.ResultEntry, t.micros(),
-		st.Fence.SessionID, st.SubmissionSeq)
+		st.cancellation, st.Fence.SessionID, st.SubmissionSeq)
 	if err == nil && n == 0 {
 		err = submission.ErrFenced
 	}

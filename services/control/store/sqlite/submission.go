@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -13,12 +14,13 @@ import (
 
 const submissionColumns = `SELECT s.submission_id, s.session_id, k.tenant, k.agent, k.instance, k.name, s.seq, s.idem_key, s.agent_digest,
 	s.input, s.status, s.outcome, s.reason, s.message, s.phase, s.turn, s.input_entry, s.result_entry, s.model, s.usage, s.attempts,
-	s.stalls, s.timeout_us, s.deadline, s.abort_requested, s.accepted_at, s.started_at, s.settled_at, s.event_base, k.executor
+	s.stalls, s.timeout_us, s.deadline, s.abort_requested_at, s.accepted_at, s.started_at, s.settled_at, s.cancellation,
+	s.event_base, k.executor
 	FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
 
 // Columns after those of a submission.
 const (
-	eventBaseColumn = 28 + iota
+	eventBaseColumn = 29 + iota
 	executorColumn
 )
 
@@ -38,7 +40,29 @@ func (r row) submission() (submission.Submission, error) {
 		Attempts: int(r.int(20)), Stalls: int(r.int(21)), Timeout: time.Duration(r.int(22)) * time.Microsecond,
 		Deadline: r.time(23), AbortRequested: r.bool(24), AcceptedAt: r.time(25), StartedAt: r.time(26), SettledAt: r.time(27),
 	}
+	if err := decodeCancellation(r.text(28), &s.Cancellation); err != nil {
+		return s, err
+	}
 	return s, decodeUsage(r.text(19), &s.Usage)
+}
+
+// encodeCancellation stores none as NULL.
+func encodeCancellation(c *call.Cancellation) (any, error) {
+	if c == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(c)
+	return string(b), err
+}
+
+func decodeCancellation(text string, c **call.Cancellation) error {
+	if text == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), c); err != nil {
+		return fmt.Errorf("decoding a cancellation: %w", err)
+	}
+	return nil
 }
 
 // encodeUsage stores no usage as NULL: it is what most submissions have until they settle.

@@ -29,7 +29,9 @@ var abortCases = []testCase{
 		for _, sub := range []submission.Submission{second, first} {
 			got := abort(t, db.Second, sub.ID)
 			want := sub
+			z := submission.NeverBegan()
 			want.Status, want.Outcome, want.AbortRequested, want.SettledAt = submission.SettledStatus, submission.Aborted, true, got.SettledAt
+			want.Reason, want.Message, want.Cancellation = z.Reason, z.Message, z.Cancellation
 			equal(t, "the answer", got, want)
 			equal(t, "the submission", get(t, db.Store, sub.ID), want)
 			if got.SettledAt.IsZero() || !got.StartedAt.IsZero() {
@@ -122,6 +124,71 @@ var abortCases = []testCase{
 		want := get(t, db.Store, h.lease.Submission.ID)
 		equal(t, "the answer", abort(t, db.Store, want.ID), want)
 		equal(t, "the submission", get(t, db.Store, want.ID), want)
+	}},
+	{"of a session settles what is queued and marks what runs", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		h := start(t, db.Store, "a", owner)
+		queued := []submission.Submission{queue(t, db.Store, "a"), queue(t, db.Store, "a")}
+		other := queue(t, db.Store, "b")
+		for _, settled := range []int{2, 0} { // and again
+			n, running, err := db.Second.RequestAbortSession(ctx(t), session.DefaultTenant, h.session())
+			ok(t, err)
+			if n != settled || running != h.lease.Submission.ID {
+				t.Errorf("settled %d, marked %q", n, running)
+			}
+		}
+		for _, sub := range queued {
+			if got := get(t, db.Store, sub.ID); got.Outcome != submission.Aborted || got.Reason != submission.ReasonAborted || !got.Cancellation.Confirmed || got.SettledAt.IsZero() {
+				t.Errorf("a queued one is %+v", got)
+			}
+		}
+		if got := get(t, db.Store, other.ID); got.Status != submission.Queued || got.AbortRequested {
+			t.Errorf("another session's is %+v", got)
+		}
+		if c := consistent(t, db.Store, h.session()); c.Session.Pending != 1 {
+			t.Errorf("%d are pending, want the running one", c.Session.Pending)
+		}
+		equal(t, "the requests", abortRequests(t, db.Store, owner), []string{h.session()})
+		if out := h.commit(t, h.end(true)); out.Next != nil || out.Ready || !out.AbortRequested {
+			t.Errorf("answered %+v", out)
+		}
+		start(t, db.Store, "a", owner) // it is idle
+	}},
+	{"of a session leaves an idle lane when nothing ran", func(t *testing.T, db DB) {
+		first, second := queue(t, db.Store, "a"), queue(t, db.Store, "a")
+		n, running, err := db.Second.RequestAbortSession(ctx(t), session.DefaultTenant, first.SessionID)
+		ok(t, err)
+		if n != 2 || running != "" {
+			t.Errorf("settled %d, marked %q", n, running)
+		}
+		consistent(t, db.Store, second.SessionID)
+		owner := live(t, db.Store)
+		if got := claim(t, db.Store, owner, 10); len(got) != 0 {
+			t.Errorf("claimed a lane on which nothing waits: %+v", got)
+		}
+		start(t, db.Store, "a", owner)
+	}},
+	{"of a session stays with what is handed over", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
+		n, running, err := db.Store.RequestAbortSession(ctx(t), session.DefaultTenant, h.session())
+		ok(t, err)
+		if n != 0 || running != h.lease.Submission.ID {
+			t.Errorf("settled %d, marked %q", n, running)
+		}
+		if next := claimOne(t, db.Second, live(t, db.Second)); !next.lease.Submission.AbortRequested {
+			t.Errorf("the lease does not tell of the request")
+		}
+	}},
+	{"of a session finds only the tenant's", func(t *testing.T, db DB) {
+		sub := queue(t, db.Store, "a")
+		for _, c := range []struct{ tenant, id string }{{"other", sub.SessionID}, {session.DefaultTenant, ident.New()}} {
+			_, _, err := db.Store.RequestAbortSession(ctx(t), c.tenant, c.id)
+			refused(t, err, session.ErrNotFound)
+		}
+		if got := get(t, db.Store, sub.ID); got.Status != submission.Queued {
+			t.Errorf("it is %+v", got)
+		}
 	}},
 	{"finds only the tenant's", func(t *testing.T, db DB) {
 		sub := queue(t, db.Store, "a")

@@ -80,6 +80,9 @@ var ownerWrites = map[string]func(s store.Store, h *holder, open call.Call) erro
 	"outcome": committing(func(c *submission.Commit, _ *holder, open call.Call) {
 		c.Outcomes = append(c.Outcomes, call.Outcome{CallID: open.ID, State: call.Cancelled})
 	}),
+	"lost": committing(func(c *submission.Commit, _ *holder, open call.Call) {
+		c.Outcomes = append(c.Outcomes, call.Outcome{CallID: open.ID, State: call.Lost})
+	}),
 	"forget": committing(func(c *submission.Commit, _ *holder, _ call.Call) { c.ForgetReplies = true }),
 	"progress": committing(func(c *submission.Commit, _ *holder, _ call.Call) {
 		c.Progress = &submission.Progress{Phase: 2, Turn: 3}

@@ -18,6 +18,8 @@ type DB struct {
 	Second store.Store
 	// Advance moves the database's clock.
 	Advance func(d time.Duration)
+	// Forget deletes what is stored of a session, but for its receipts.
+	Forget func(sessionID string)
 }
 
 // Run runs the contract against the databases that open makes: an empty one for every call, gone when the test ends.
@@ -50,6 +52,8 @@ var suites = []suite{
 	{"fence", fenceCases()},
 	{"abort", abortCases},
 	{"take over", takeOverCases},
+	{"overdue", overdueCases},
+	{"receipts", receiptCases},
 	{"replicas", replicaCases},
 	{"calls", callCases},
 	{"events", eventCases},

@@ -46,6 +46,7 @@ CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
 CREATE INDEX lanes_owner ON lanes (owner, claim_id) WHERE state = 2;
 
 -- status: 0 queued, 1 running, 2 settled. event_base is the stream's head at admission: every event of the submission is later.
+-- forced_at is when its lane was last taken from an owner that did not end it in time.
 CREATE TABLE submissions (
     submission_id   uuid PRIMARY KEY,
     tenant          text NOT NULL DEFAULT 'default',
@@ -70,7 +71,9 @@ CREATE TABLE submissions (
     stalls          int NOT NULL DEFAULT 0,
     timeout_us      bigint NOT NULL,
     deadline        timestamptz,
-    abort_requested boolean NOT NULL DEFAULT false,
+    abort_requested_at timestamptz,
+    forced_at       timestamptz,
+    cancellation    text,
     accepted_at     timestamptz NOT NULL,
     started_at      timestamptz,
     settled_at      timestamptz,
@@ -82,7 +85,9 @@ CREATE INDEX submissions_queue ON submissions (session_id, seq) WHERE status = 0
 -- A backstop: two running submissions of one session are a constraint violation, whatever the code does.
 CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status = 1;
 -- Nearly always empty, so that polling it costs nothing.
-CREATE INDEX submissions_aborts ON submissions (session_id) WHERE status = 1 AND abort_requested;
+CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at IS NOT NULL;
+-- For those that should have ended.
+CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline IS NOT NULL;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -94,6 +99,8 @@ CREATE TABLE receipts (
     expires       timestamptz NOT NULL,
     PRIMARY KEY (scope, idem_key)
 );
+
+CREATE INDEX receipts_expires ON receipts (expires);
 
 -- Append only.
 CREATE TABLE entries (

@@ -48,6 +48,7 @@ CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
 CREATE INDEX lanes_owner ON lanes (owner) WHERE state = 2;
 
 -- status: 0 queued, 1 running, 2 settled. event_base is the stream's head at admission: every event of the submission is later.
+-- forced_at is when its lane was last taken from an owner that did not end it in time.
 CREATE TABLE submissions (
     submission_id   TEXT NOT NULL UNIQUE,
     tenant          TEXT NOT NULL DEFAULT 'default',
@@ -72,7 +73,9 @@ CREATE TABLE submissions (
     stalls          INTEGER NOT NULL DEFAULT 0,
     timeout_us      INTEGER NOT NULL,
     deadline        INTEGER NOT NULL DEFAULT 0,
-    abort_requested INTEGER NOT NULL DEFAULT 0,
+    abort_requested_at INTEGER NOT NULL DEFAULT 0,
+    forced_at       INTEGER NOT NULL DEFAULT 0,
+    cancellation    TEXT,
     accepted_at     INTEGER NOT NULL,
     started_at      INTEGER NOT NULL DEFAULT 0,
     settled_at      INTEGER NOT NULL DEFAULT 0,
@@ -84,7 +87,9 @@ CREATE INDEX submissions_queue ON submissions (session_id, seq) WHERE status = 0
 -- A backstop: two running submissions of one session are a constraint violation, whatever the code does.
 CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status = 1;
 -- Nearly always empty, so that polling it costs nothing.
-CREATE INDEX submissions_aborts ON submissions (session_id) WHERE status = 1 AND abort_requested = 1;
+CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at > 0;
+-- For those that should have ended.
+CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline > 0;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -96,6 +101,8 @@ CREATE TABLE receipts (
     expires       INTEGER NOT NULL,
     UNIQUE (scope, idem_key)
 ) STRICT;
+
+CREATE INDEX receipts_expires ON receipts (expires);
 
 -- Append only.
 CREATE TABLE entries (
