@@ -126,6 +126,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.worker = turn.NewWorker(turn.Deps{
 		Store: p.Store, Events: p.events, Models: p.Models, Definitions: pinned, Fleet: p.fleet, Executors: out, Hints: p.Store,
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Slots: p.Slots,
+		MayReap: p.replicas.MayReap,
 	})
 	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
@@ -196,6 +197,7 @@ func (p *plane) run(ctx context.Context) error {
 	}
 	serve("event tail", p.events.Run)
 	serve("peers", p.peers.Run)
+	serve("receipts", p.submissions.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
 	serve("grpc", func(context.Context) error { return p.grpc.Serve(p.GRPC) })
 	if p.memory != nil {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -77,6 +78,8 @@ type Settlement struct {
 	EntrySeq int64       `json:"q,omitempty"` // the assistant entry that holds the answer
 	Text     string      `json:"-"`
 	Turn     int         `json:"n,omitempty"`
+	// Cancellation is set when the submission was made to end.
+	Cancellation *call.Cancellation `json:"c,omitempty"`
 }
 
 // Store reads streams. Events are appended by commits, see package submission.

@@ -27,8 +27,9 @@ type Service struct {
 	self  Replica // ID is left to Run
 	log   *slog.Logger
 
-	mu sync.Mutex // guards id
-	id string
+	mu     sync.Mutex // guards what follows
+	id     string
+	outage outage
 }
 
 // NewService makes a Service for a process that describes itself as self.
@@ -41,6 +42,20 @@ func (s *Service) ID() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.id
+}
+
+// MayReap reports whether replicas whose lease has expired may count as dead.
+func (s *Service) MayReap() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outage.over(time.Now())
+}
+
+// answered notes that the database answered.
+func (s *Service) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage.answered(time.Now())
 }
 
 func (s *Service) setID(id string) {
@@ -82,6 +97,7 @@ func (s *Service) incarnation(ctx context.Context, live Incarnation) error {
 	if err != nil {
 		return fmt.Errorf("registering as a replica: %w", err)
 	}
+	s.answered()
 	s.setID(self.ID)
 	defer s.setID("")
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -126,6 +142,9 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 		attempt, cancel := context.WithDeadline(ctx, trusted)
 		ok, err := s.store.RenewReplica(attempt, id, TTL)
 		cancel()
+		if err == nil {
+			s.answered()
+		}
 		switch {
 		case err != nil:
 			s.log.Warn("renewing the replica's lease failed, trying again", "error", err)

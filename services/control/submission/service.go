@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -46,8 +48,8 @@ type Worker interface {
 	Start(Lease)
 	// Wake says that ready lanes may exist.
 	Wake()
-	// Interrupt says that an abort was requested for the session's running submission.
-	Interrupt(sessionID string)
+	// Interrupt says that an abort was requested for a running submission.
+	Interrupt(sessionID, submissionID string)
 }
 
 // Hints tells other replicas that a session's rows changed.
@@ -220,6 +222,7 @@ func ofSubmission(batch []event.Event, id string) []event.Event {
 func settled(s Submission, e event.Event) Submission {
 	z := e.Settlement
 	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, Outcome(z.Outcome), z.Reason, z.Message
+	s.Cancellation = z.Cancellation
 	s.Model, s.Usage, s.ResultEntry, s.Text, s.Turn, s.SettledAt = z.Model, z.Usage, z.EntrySeq, z.Text, z.Turn, e.Time
 	return s
 }
@@ -273,10 +276,49 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	if err != nil {
 		return Submission{}, err
 	}
-	s.worker.Interrupt(sub.SessionID)
+	s.worker.Interrupt(sub.SessionID, sub.ID)
 	s.hints.Notify(sub.SessionID)
 	s.events.Poke([]string{sub.SessionID})
 	return s.withText(ctx, sub)
+}
+
+// AbortSession does so with every submission of a session that has not settled. It returns how many queued ones it settled and the
+// running one, nil for none.
+func (s *Service) AbortSession(ctx context.Context, tenant, sessionID string) (settled int, running *Submission, err error) {
+	settled, id, err := s.store.RequestAbortSession(ctx, tenant, sessionID)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.worker.Interrupt(sessionID, id)
+	s.hints.Notify(sessionID)
+	s.events.Poke([]string{sessionID})
+	if id == "" {
+		return settled, nil, nil
+	}
+	sub, err := s.Get(ctx, tenant, id)
+	return settled, &sub, err
+}
+
+const (
+	tidyEvery = time.Hour
+	tidyBatch = 1000
+)
+
+// Run deletes receipts that have expired, until ctx ends. Replicas need not agree on who does it.
+func (s *Service) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(tidyEvery + rand.N(tidyEvery/5)):
+		}
+		for n := tidyBatch; n == tidyBatch; {
+			var err error
+			if n, err = s.store.DeleteReceipts(ctx, tidyBatch); err != nil && ctx.Err() == nil {
+				slog.WarnContext(ctx, "deleting expired receipts failed, trying again later", "error", err)
+			}
+		}
+	}
 }
 
 func checkKey(k session.Key, idem string) error {

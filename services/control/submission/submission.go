@@ -199,6 +199,9 @@ type Committed struct {
 	AbortRequested bool
 }
 
+// AbortRequest is a running submission that is to be aborted.
+type AbortRequest struct{ SessionID, SubmissionID string }
+
 // Store keeps submissions and lanes. Independent calls may be grouped into one transaction by the implementation; each gets
 // its own answer. Clocks are the database's.
 type Store interface {
@@ -229,8 +232,8 @@ type Store interface {
 	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how many queued ones
 	// it settled, and the id of the running one, "" for none. session.ErrNotFound.
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
-	// AbortRequests returns which of the sessions that owner runs have an abort requested for the running submission.
-	AbortRequests(ctx context.Context, owner string) ([]string, error)
+	// AbortRequests returns which of the submissions that owner runs are to be aborted.
+	AbortRequests(ctx context.Context, owner string) ([]AbortRequest, error)
 	// DeleteReceipts deletes at most limit receipts that have expired and returns how many.
 	DeleteReceipts(ctx context.Context, limit int) (int, error)
 }

@@ -17,7 +17,10 @@ const (
 	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
 	cancelGrace = 2 * time.Second  // between TERM and KILL
 	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
+	cancelLimit = 20 * time.Second // for all of that, whatever an executor's connection does
 )
+
+var unconfirmedFailure = tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that the call has ended"}
 
 // liveCall is what this run knows of an open call beside its record.
 type liveCall struct {
@@ -42,14 +45,15 @@ func (r *run) liveOf(id string) *liveCall {
 }
 
 // await handles what executors say of the turn's calls, until all have ended or the submission is stopped or handed over.
-func (r *run) await(ctx context.Context, cancel bool) error {
+func (r *run) await(ctx context.Context) error {
+	cancel := r.stop != nil
 	r.inbox.expect(r.calls)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	sweep := time.Now() // at once: what this run has not ordered itself is attached to
 	for {
 		if now := time.Now(); !now.Before(sweep) {
-			if err := r.sweep(ctx, cancel); err != nil {
+			if err := r.sweep(ctx); err != nil {
 				return err
 			}
 			sweep = now.Add(sweepEvery)
@@ -196,15 +200,28 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 			r.pushOutput(c.ID, stderr, l.shown[i], data)
 		}
 	}
+	before := *c
 	c.State, c.Reply, c.DoneAt = state, body, time.Now()
 	if r.open() == 0 {
-		r.outcomes = append(r.outcomes, call.Outcome{CallID: c.ID, State: state})
+		r.outcomes, r.undecided = append(r.outcomes, call.Outcome{CallID: c.ID, State: state}), before
 		return nil
 	}
-	return r.commit(ctx, submission.Commit{
+	err = r.commit(ctx, submission.Commit{
 		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body}},
 		Events:   []event.Event{r.event(event.Event{Type: event.ToolFinished, Call: finished(*c, r.isError(*c), c.DoneAt.Sub(c.CreatedAt))})},
 	})
+	if errors.Is(err, call.ErrEnded) {
+		*c = before
+		return r.reload(ctx)
+	}
+	return err
+}
+
+// reconsider takes the last outcome of the turn back: it said lost, and another replica has recorded what the call came to.
+func (r *run) reconsider(ctx context.Context) error {
+	*r.callByID(r.undecided.ID) = r.undecided
+	r.outcomes = nil
+	return r.reload(ctx)
 }
 
 // isError reports whether an ended call is shown to the model as an error.
@@ -289,7 +306,7 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 }
 
 // sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it waits for one.
-func (r *run) sweep(ctx context.Context, cancel bool) error {
+func (r *run) sweep(ctx context.Context) error {
 	r.inbox.expect(r.calls)
 	if r.recordedElsewhere() {
 		if err := r.reload(ctx); err != nil {
@@ -301,7 +318,7 @@ func (r *run) sweep(ctx context.Context, cancel bool) error {
 		if c.State.Terminal() {
 			continue
 		}
-		if err := r.tend(ctx, c, cancel); err != nil {
+		if err := r.tend(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -343,8 +360,8 @@ func (r *run) reload(ctx context.Context) error {
 }
 
 // tend is one open call's turn in a sweep.
-func (r *run) tend(ctx context.Context, c *call.Call, cancel bool) error {
-	now, l := time.Now(), r.liveOf(c.ID)
+func (r *run) tend(ctx context.Context, c *call.Call) error {
+	now, l, cancel := time.Now(), r.liveOf(c.ID), r.stop != nil
 	if c.State == call.Pending {
 		if cancel {
 			return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
@@ -354,6 +371,9 @@ func (r *run) tend(ctx context.Context, c *call.Call, cancel bool) error {
 				"no executor for this agent was available for %s; the call was never started", r.deps.DisconnectGrace)})
 		}
 		return r.dispatchAgain(ctx, c)
+	}
+	if cancel && now.Sub(r.stopped) > cancelLimit {
+		return r.outcome(ctx, c, call.Lost, unconfirmedFailure)
 	}
 	e, err := r.deps.Fleet.Find(ctx, c.Executor)
 	switch {
@@ -380,7 +400,7 @@ func (r *run) tend(ctx context.Context, c *call.Call, cancel bool) error {
 		l.cancelled = now
 		r.send(ctx, c.Executor, &call.Cancel{CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Grace: cancelGrace})
 	case cancel && (!l.away.IsZero() && now.Sub(l.away) > cancelWait || !l.cancelled.IsZero() && now.Sub(l.cancelled) > cancelGrace+cancelWait):
-		return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that the call has ended"})
+		return r.outcome(ctx, c, call.Lost, unconfirmedFailure)
 	case !l.away.IsZero() && now.Sub(l.away) > r.deps.DisconnectGrace:
 		return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: fmt.Sprintf(
 			"executor %s has been away for %s", c.Executor, r.deps.DisconnectGrace)})

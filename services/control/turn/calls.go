@@ -171,10 +171,16 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 		}
 		r.entry(&c, session.ToolResult, resultMessage(b, res))
 	}
+	var err error
 	if stop != nil {
-		return r.end(ctx, c, confirm(*stop, r.calls), 0)
+		err = r.end(ctx, c, *stop, 0)
+	} else {
+		err = r.commit(ctx, c)
 	}
-	return r.commit(ctx, c)
+	if errors.Is(err, call.ErrEnded) {
+		return r.reconsider(ctx)
+	}
+	return err
 }
 
 // result is what one call came to, as the model sees it.
@@ -199,21 +205,4 @@ func resultMessage(b model.Block, res tool.Result) model.Message {
 		block.Image = &res.Images[0]
 	}
 	return model.Message{Role: model.ToolRole, Content: []model.Block{block}}
-}
-
-// confirm adds to an abort what is known of the calls that it cancelled.
-func confirm(s Stop, calls []call.Call) Stop {
-	if s.Outcome != submission.Aborted {
-		return s
-	}
-	for _, c := range calls {
-		reply, err := call.DecodeReply(c.Reply)
-		exec, ok := reply.(tool.ExecReply)
-		if c.State == call.Lost || err == nil && ok && exec.Cancelled && !exec.Confirmed {
-			s.Message += "; unconfirmed: processes of call " + c.ID + " may still run"
-			return s
-		}
-	}
-	s.Message += "; confirmed: nothing of it runs any more"
-	return s
 }

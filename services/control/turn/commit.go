@@ -23,12 +23,13 @@ const (
 
 // outbox is what waits for the next commit.
 type outbox struct {
-	pending  []event.Event // deltas and output, in order
-	bytes    int
-	since    time.Time      // of the oldest pending event
-	outcomes []call.Outcome // ended calls whose entries are about to be committed
-	results  []ack          // to acknowledge after the commit
-	output   map[outputKey]ack
+	pending   []event.Event // deltas and output, in order
+	bytes     int
+	since     time.Time      // of the oldest pending event
+	outcomes  []call.Outcome // the last ended call of the turn, whose entries are about to be committed
+	undecided call.Call      // that call as it was before
+	results   []ack          // to acknowledge after the commit
+	output    map[outputKey]ack
 }
 
 // ack is an acknowledgement that a commit allows.
@@ -171,7 +172,7 @@ func (r *run) applied(c submission.Commit, done submission.Committed) {
 		r.executor = c.Executor
 	}
 	if done.AbortRequested {
-		r.aborted.Store(true)
+		r.aborted.Store(r.sub.ID)
 	}
 	if c.Settle == nil {
 		return

@@ -18,10 +18,12 @@ import (
 type Store interface {
 	Claim(ctx context.Context, owner string, limit int) ([]submission.Lease, error)
 	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]submission.Lease, error)
+	TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]submission.Lease, error)
 	Commit(ctx context.Context, c submission.Commit) (submission.Committed, error)
 	Release(ctx context.Context, f submission.Fence) error
-	AbortRequests(ctx context.Context, owner string) ([]string, error)
+	AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
+	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error)
 	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error)
 }
 
@@ -68,6 +70,8 @@ type Deps struct {
 	Lookup      agent.Lookup // of variables that agents' env refers to
 	Builtin     string       // id of the built-in executor, "" for none
 	Log         *slog.Logger
+	// MayReap says whether replicas whose lease has expired may count as dead. nil is always.
+	MayReap func() bool
 	// DisconnectGrace is how long calls wait for an executor that is away. Zero is 2 minutes.
 	DisconnectGrace time.Duration
 	// Slots is how many submissions run at once. Zero is 1000.
@@ -80,6 +84,9 @@ func (d Deps) withDefaults() Deps {
 	}
 	if d.Slots == 0 {
 		d.Slots = 1000
+	}
+	if d.MayReap == nil {
+		d.MayReap = func() bool { return true }
 	}
 	if d.Log == nil {
 		d.Log = slog.Default()

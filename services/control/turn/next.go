@@ -47,8 +47,8 @@ type Begin struct{}
 // AskModel calls the model for the present turn; its answer is T2 or T4.
 type AskModel struct{}
 
-// AwaitCalls waits until every call of the turn has ended; Cancel ends them.
-type AwaitCalls struct{ Cancel bool }
+// AwaitCalls waits until every call of the turn has ended; Stop, when set, ends them.
+type AwaitCalls struct{ Stop *Stop }
 
 // AppendResults appends what the calls came to (T3). Settle, when set, ends the submission in the same commit.
 type AppendResults struct{ Settle *Stop }
@@ -75,7 +75,7 @@ func Next(s State) Effect {
 	case submission.PhaseTools:
 		for _, c := range s.Calls {
 			if !c.State.Terminal() {
-				return AwaitCalls{Cancel: stop != nil}
+				return AwaitCalls{Stop: stop}
 			}
 		}
 		return AppendResults{Settle: stop}
@@ -121,5 +121,5 @@ func deadlineStop(timeout time.Duration) *Stop {
 }
 
 func abortStop() *Stop {
-	return &Stop{submission.Aborted, "ABORTED", "an abort was requested"}
+	return &Stop{submission.Aborted, submission.ReasonAborted, "an abort was requested"}
 }

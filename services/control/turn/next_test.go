@@ -39,7 +39,7 @@ func TestNext(t *testing.T) {
 		"not when stopped":                     {State{Submission: running(submission.PhaseModel, 1), Stop: abort}, Settle{*abort}},
 		"open calls are awaited":               {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Done, call.Dispatched)}, AwaitCalls{}},
 		"pending calls too":                    {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Pending)}, AwaitCalls{}},
-		"a stop cancels them":                  {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Dispatched), Stop: abort}, AwaitCalls{Cancel: true}},
+		"a stop cancels them":                  {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Dispatched), Stop: abort}, AwaitCalls{Stop: abort}},
 		"ended calls are appended":             {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Done, call.Lost, call.Cancelled)}, AppendResults{}},
 		"a turn whose calls were all refused":  {State{Submission: running(submission.PhaseTools, 1)}, AppendResults{}},
 		"a stop settles with the results":      {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Cancelled), Stop: abort}, AppendResults{Settle: abort}},

@@ -27,7 +27,7 @@ type run struct {
 	deps    *Deps
 	worker  *Worker
 	inbox   *mailbox
-	aborted atomic.Bool
+	aborted atomic.Value // id of the submission whose abort was requested, if any
 	fence   submission.Fence
 	key     session.Key
 
@@ -41,6 +41,9 @@ type run struct {
 	calls     []call.Call
 	live      map[string]*liveCall
 	stop      *Stop
+	stopped   time.Time // since when it is to end
+	forced    bool      // the owner before did not end it in time
+	cancel    context.CancelFunc
 	next      *submission.Lease
 	settled   bool
 	leaseHead int64 // entry head that the lease came with
@@ -62,8 +65,11 @@ func newRun(w *Worker, l submission.Lease, fresh bool) *run {
 func (r *run) take(l submission.Lease) {
 	r.fence, r.sub, r.leaseHead, r.eventHead, r.executor = l.Fence, l.Submission, l.EntryHead, l.EventHead, l.Executor
 	r.calls, r.live, r.stop, r.next, r.settled = nil, map[string]*liveCall{}, nil, nil, false
+	r.stopped, r.forced = time.Time{}, l.Forced
 	r.outbox = outbox{}
-	r.aborted.Store(l.Submission.AbortRequested)
+	if l.Submission.AbortRequested {
+		r.aborted.Store(r.sub.ID)
+	}
 	if r.talk == nil {
 		r.talk = r.worker.cache.take(l.Fence.SessionID)
 	}
@@ -110,7 +116,10 @@ func (r *run) submission(ctx context.Context) error {
 		case AskModel:
 			err = r.ask(ctx)
 		case AwaitCalls:
-			err = r.await(ctx, e.Cancel)
+			if e.Stop != nil {
+				r.halt(*e.Stop)
+			}
+			err = r.await(ctx)
 		case AppendResults:
 			err = r.appendResults(ctx, e.Settle)
 		case Settle:
@@ -151,7 +160,7 @@ func (r *run) prepare(ctx context.Context) error {
 		if r.calls, err = r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn); err != nil {
 			return fmt.Errorf("reading the calls of turn %d: %w", r.sub.Turn, err)
 		}
-	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0:
+	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0 && !r.forced:
 		r.pending = append(r.pending, r.event(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"}))
 	case r.fresh:
 		r.fresh = false
@@ -160,14 +169,28 @@ func (r *run) prepare(ctx context.Context) error {
 	return nil
 }
 
-// checkStop turns an abort request or a passed deadline into a stop.
+// checkStop turns an abort request or a passed deadline into a stop. Whether the deadline of a forced lease has passed was for the
+// database's clock to say.
 func (r *run) checkStop() {
 	switch {
 	case r.stop != nil:
-	case r.aborted.Load():
-		r.stop = abortStop()
-	case !r.sub.Deadline.IsZero() && !time.Now().Before(r.sub.Deadline):
-		r.stop = deadlineStop(r.sub.Timeout)
+	case r.aborted.Load() == r.sub.ID:
+		r.halt(*abortStop())
+	case r.forced || !r.sub.Deadline.IsZero() && !time.Now().Before(r.sub.Deadline):
+		r.halt(*deadlineStop(r.sub.Timeout))
+	}
+}
+
+// halt makes the submission end, for the first reason that is given.
+func (r *run) halt(s Stop) {
+	if r.stop == nil {
+		if r.forced {
+			s.Message += "; the replica that ran it did not end it in time"
+		}
+		r.stop = &s
+	}
+	if r.stopped.IsZero() {
+		r.stopped = time.Now()
 	}
 }
 

@@ -39,6 +39,11 @@ func (r *run) settle(ctx context.Context, s Stop) error {
 
 // end is a commit that settles. answer is the entry that holds the answer, 0 for none.
 func (r *run) end(ctx context.Context, c submission.Commit, s Stop, answer int64) error {
+	cancellation, err := r.cancellation(ctx, s.Outcome)
+	if err != nil {
+		return err
+	}
+	s.Message += tell(cancellation)
 	usage := r.sub.Usage
 	if c.Progress != nil {
 		usage = c.Progress.Usage
@@ -51,11 +56,12 @@ func (r *run) end(ctx context.Context, c submission.Commit, s Stop, answer int64
 	}
 	c.Settle = &submission.Settlement{
 		Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Model: r.def.Model.String(), Usage: usage, ResultEntry: answer,
-		Continue: r.share < fairShare && !r.draining(),
+		Cancellation: cancellation,
+		Continue:     r.share < fairShare && !r.draining(),
 	}
 	c.Events = append(c.Events, r.event(event.Event{Type: event.Settled, Settlement: &event.Settlement{
 		Outcome: string(s.Outcome), Reason: s.Reason, Message: s.Message, Model: r.def.Model.String(), Usage: usage,
-		EntrySeq: answer, Text: text, Turn: r.sub.Turn,
+		EntrySeq: answer, Text: text, Turn: r.sub.Turn, Cancellation: cancellation,
 	}}))
 	return r.commit(ctx, c)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -12,10 +13,12 @@ import (
 )
 
 const (
-	pollEvery   = time.Second     // for ready lanes that no hint told of
-	reapEvery   = 5 * time.Second // for lanes of dead replicas
-	claimAtOnce = 64
-	retryAfter  = time.Second // before a lane is handed back whose run met an error that is not the submission's
+	pollEvery = time.Second     // for ready lanes that no hint told of
+	reapEvery = 5 * time.Second // for lanes of dead replicas, and for what should have ended
+	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see cancelLimit.
+	overdueGrace = 30 * time.Second
+	claimAtOnce  = 64
+	retryAfter   = time.Second // before a lane is handed back whose run met an error that is not the submission's
 )
 
 // Worker owns this process's runs. One incarnation of the replica after the other calls Run.
@@ -23,6 +26,7 @@ type Worker struct {
 	deps  Deps
 	cache *cache
 	wake  chan struct{}
+	told  atomic.Bool // rows of a session that runs here have changed
 
 	mu    sync.Mutex // guards what follows
 	owner string     // the incarnation, "" when there is none or it drains
@@ -73,12 +77,41 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 		case <-drain:
 			return
 		case <-w.wake:
+			if w.told.Swap(false) {
+				w.checkAborts(ctx)
+			}
 		case <-poll.C:
 			w.checkAborts(ctx)
 		case <-reap.C:
-			w.takeOver(ctx, nil)
+			w.reap(ctx)
 		}
 		w.claim(ctx)
+	}
+}
+
+// reap ends what others have left: the lanes of dead replicas, and submissions that whoever runs them does not end in time.
+func (w *Worker) reap(ctx context.Context) {
+	if w.deps.MayReap() {
+		w.takeOver(ctx, nil)
+	}
+	w.supervise(ctx)
+}
+
+// supervise takes lanes from owners that hang, this one included. That takes no free slot: what hangs may have them all.
+func (w *Worker) supervise(ctx context.Context) {
+	w.mu.Lock()
+	owner := w.owner
+	w.mu.Unlock()
+	leases, err := w.deps.Store.TakeOverdue(ctx, owner, overdueGrace, claimAtOnce)
+	if err != nil && ctx.Err() == nil {
+		w.deps.Log.Error("looking for overdue submissions failed", "error", err)
+	}
+	w.mu.Lock()
+	w.used += len(leases)
+	w.mu.Unlock()
+	for _, l := range leases {
+		w.deps.Log.Warn("a submission was not ended in time, ending it", "session_id", l.Fence.SessionID, "submission_id", l.Submission.ID, "epoch", l.Fence.Epoch)
+		w.start(l, false)
 	}
 }
 
@@ -168,10 +201,16 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 		return
 	}
 	r := newRun(w, l, fresh)
+	ctx, cancel := context.WithCancel(w.ctx)
+	r.cancel = cancel
+	if old := w.runs[l.Fence.SessionID]; old != nil {
+		old.cancel() // it has lost the lane
+	}
 	w.runs[l.Fence.SessionID] = r
 	w.group.Add(1)
 	go func(ctx context.Context, drain <-chan struct{}, group *sync.WaitGroup) {
 		defer group.Done()
+		defer cancel()
 		defer w.ended(r)
 		err := r.drive(ctx, drain)
 		switch {
@@ -187,7 +226,7 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 			}
 			r.release(ctx)
 		}
-	}(w.ctx, w.drain, w.group)
+	}(ctx, w.drain, w.group)
 }
 
 func (w *Worker) ended(r *run) {
@@ -219,10 +258,10 @@ func (w *Worker) Deliver(r call.Report) bool {
 	return run != nil && run.inbox.post(r)
 }
 
-// Interrupt says that an abort was requested for the session's running submission.
-func (w *Worker) Interrupt(sessionID string) {
+// Interrupt says that an abort was requested for a submission. Whatever the session runs by now instead goes on.
+func (w *Worker) Interrupt(sessionID, submissionID string) {
 	if r := w.find(sessionID); r != nil {
-		r.aborted.Store(true)
+		r.aborted.Store(submissionID)
 		r.inbox.nudge()
 	}
 }
@@ -235,6 +274,7 @@ func (w *Worker) Changed(sessionIDs []string) {
 	for _, id := range sessionIDs {
 		if r := w.find(id); r != nil {
 			r.inbox.nudge()
+			w.told.Store(true)
 		}
 	}
 	w.Wake()
@@ -257,11 +297,11 @@ func (w *Worker) checkAborts(ctx context.Context) {
 	if owner == "" || n == 0 {
 		return
 	}
-	ids, err := w.deps.Store.AbortRequests(ctx, owner)
+	requests, err := w.deps.Store.AbortRequests(ctx, owner)
 	if err != nil && ctx.Err() == nil {
 		w.deps.Log.Error("looking for aborts failed", "error", err)
 	}
-	for _, id := range ids {
-		w.Interrupt(id)
+	for _, a := range requests {
+		w.Interrupt(a.SessionID, a.SubmissionID)
 	}
 }

@@ -91,7 +91,7 @@ type worker struct {
 func (w *worker) Reserve() (string, bool) { return "me", true }
 func (w *worker) Unreserve()              {}
 func (w *worker) Wake()                   {}
-func (w *worker) Interrupt(string)        {}
+func (w *worker) Interrupt(_, _ string)   {}
 func (w *worker) Notify(...string)        {}
 
 // Start implements submission.Worker.

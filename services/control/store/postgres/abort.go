@@ -83,15 +83,15 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submis
 }
 
 // AbortRequests implements submission.Store.
-func (s *Store) AbortRequests(ctx context.Context, owner string) (sessions []string, err error) {
+func (s *Store) AbortRequests(ctx context.Context, owner string) (requests []submission.AbortRequest, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		rows, err := s.pool.Query(ctx, `SELECT s.session_id FROM submissions s JOIN lanes l USING (session_id)
+		rows, err := s.pool.Query(ctx, `SELECT s.session_id, s.submission_id FROM submissions s JOIN lanes l USING (session_id)
 			WHERE s.status = 1 AND s.abort_requested_at IS NOT NULL AND l.state + 0 = 2 AND l.owner = $1`, owner)
 		if err != nil {
 			return err
 		}
-		sessions, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		requests, err = pgx.CollectRows(rows, pgx.RowToStructByPos[submission.AbortRequest])
 		return err
 	})
-	return sessions, wrap("read abort requests", err)
+	return requests, wrap("read abort requests", err)
 }

@@ -15,7 +15,7 @@ var (
 	markRunning = sql(`UPDATE submissions SET abort_requested_at = ? WHERE submission_id = ? AND status = 1 AND abort_requested_at = 0`)
 	// A lane that runs goes on; a ready one has nothing to run when these were the last.
 	unqueue       = sql(`UPDATE lanes SET pending = pending - ?2, state = iif(state = 1 AND pending = ?2, 0, state) WHERE session_id = ?1`)
-	selectAborted = sql(`SELECT session_id FROM submissions s WHERE status = 1 AND abort_requested_at > 0
+	selectAborted = sql(`SELECT session_id, submission_id FROM submissions s WHERE status = 1 AND abort_requested_at > 0
 		AND EXISTS (SELECT 1 FROM lanes l WHERE l.session_id = s.session_id AND l.state = 2 AND l.owner = ?)`)
 	sessionThere = sql(`SELECT 1 FROM sessions WHERE session_id = ? AND tenant = ?`)
 )
@@ -82,10 +82,12 @@ func (s *Store) RequestAbortSession(ctx context.Context, tenant, sessionID strin
 }
 
 // AbortRequests implements submission.Store.
-func (s *Store) AbortRequests(ctx context.Context, owner string) (sessions []string, err error) {
+func (s *Store) AbortRequests(ctx context.Context, owner string) (requests []submission.AbortRequest, err error) {
 	err = s.read(ctx, func(c *conn) error {
-		sessions, err = c.texts(selectAborted, owner)
-		return err
+		return c.rows(selectAborted, func(r row) (bool, error) {
+			requests = append(requests, submission.AbortRequest{SessionID: r.text(0), SubmissionID: r.text(1)})
+			return true, nil
+		}, owner)
 	})
-	return sessions, err
+	return requests, err
 }

@@ -18,8 +18,15 @@ func abort(t tester, s store.Store, id string) submission.Submission {
 
 func abortRequests(t tester, s store.Store, owner string) []string {
 	t.Helper()
-	ids, err := s.AbortRequests(ctx(t), owner)
+	requests, err := s.AbortRequests(ctx(t), owner)
 	ok(t, err)
+	var ids []string
+	for _, r := range requests {
+		if sub := get(t, s, r.SubmissionID); sub.SessionID != r.SessionID || sub.Status != submission.Running {
+			t.Errorf("asked to abort %+v, which is %+v", r, sub)
+		}
+		ids = append(ids, r.SessionID)
+	}
 	return ids
 }
 
