@@ -211,8 +211,8 @@ type Store interface {
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// Claim takes at most limit ready lanes for owner, oldest first. Half-done submissions come before later ones.
 	Claim(ctx context.Context, owner string, limit int) ([]Lease, error)
-	// TakeOver takes at most limit running lanes of replicas whose lease has expired or that are named in dead, with epoch+1 and
-	// attempts+1, stalls+1 on the running submission.
+	// TakeOver takes at most limit running lanes of the replicas named in dead, or, when none is named, of those whose lease has expired
+	// or is gone, with epoch+1 and attempts+1, stalls+1 on the running submission.
 	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]Lease, error)
 	// TakeOverdue takes at most limit running lanes, whoever owns them, whose submission should have ended for more than grace: its
 	// deadline has passed or an abort was requested. With epoch+1, Forced leases and nothing charged; the next one may do so after

@@ -42,7 +42,7 @@ func NewWorker(deps Deps) *Worker {
 	return &Worker{deps: deps.withDefaults(), cache: newCache(), wake: make(chan struct{}, 1), runs: map[string]*run{}}
 }
 
-// Run is one incarnation: it claims ready lanes, takes over those of dead replicas (those of predecessors at once) and runs them,
+// Run is one incarnation: it claims ready lanes, takes over those of dead replicas (those of predecessors in any case) and runs them,
 // until ctx ends, when nothing more is written, or drain is closed, when lanes are handed back at their next safe point. It
 // returns when no run is left.
 func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, drain <-chan struct{}) error {
@@ -54,13 +54,18 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	w.owner, w.ctx, w.drain, w.group = owner, ctx, stop, group
 	w.mu.Unlock()
 
-	w.takeOver(ctx, predecessors)
+	if len(predecessors) > 0 {
+		w.takeOver(ctx, predecessors)
+	}
+	w.reap(ctx)
 	w.loop(ctx, drain)
 
 	w.mu.Lock()
 	w.owner = ""
 	w.mu.Unlock()
-	close(stop)
+	if ctx.Err() == nil { // the dead hand nothing back: what they release would not be charged
+		close(stop)
+	}
 	group.Wait()
 	return nil
 }

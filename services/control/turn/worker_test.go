@@ -41,6 +41,8 @@ type executor struct {
 	known    map[string]call.FoundState
 	attached map[string]int64
 	journal  string
+	deaf     bool // to Cancel
+	leaves   bool // processes behind when cancelled
 }
 
 var errAway = errors.New("away")
@@ -86,8 +88,11 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		}})
 	case *call.Cancel:
 		e.cancels = append(e.cancels, m.CallID)
+		if e.deaf {
+			return nil
+		}
 		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Ended{
-			Reply: tool.ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true},
+			Reply: tool.ExecReply{ExitCode: 143, Cancelled: true, Confirmed: !e.leaves},
 		}})
 	case *call.ResultAck:
 		e.acked[m.CallID] = true
@@ -122,6 +127,8 @@ type bench struct {
 	builtin     string
 	slots       int
 	counted     *countingStore
+	model       model.Model // nil is offline/shell
+	mayReap     func() bool
 	definitions turn.Definitions // nil is the bench's own
 	drain       chan struct{}
 	kill        context.CancelFunc
@@ -145,21 +152,27 @@ func newBench(t *testing.T, def agent.Definition) *bench {
 }
 
 // start begins a replica, the first or the successor of a dead one.
-func (b *bench) start(def agent.Definition) {
+func (b *bench) start(def agent.Definition) { b.startAs("h", def) }
+
+// startAs begins it on a host, where it is the successor of those who were there.
+func (b *bench) startAs(host string, def agent.Definition) {
 	b.events = event.NewService(b.store)
 	definitions := b.definitions
 	if definitions == nil {
 		definitions = agents{def}
 	}
 	b.counted = &countingStore{Store: b.store}
+	if b.model == nil {
+		b.model = offline.New()
+	}
 	b.worker = turn.NewWorker(turn.Deps{
-		Store: b.counted, Slots: b.slots, Events: b.events, Models: models{offline.New()}, Definitions: definitions, Builtin: b.builtin, Fleet: b.executor, Executors: b.executor,
+		Store: b.counted, Slots: b.slots, Events: b.events, MayReap: b.mayReap, Models: models{b.model}, Definitions: definitions, Builtin: b.builtin, Fleet: b.executor, Executors: b.executor,
 		Hints: b.store, Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: slog.New(slog.DiscardHandler),
 	})
 	b.executor.deliver = b.worker.Deliver
 	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.store)
 	id := ident.New()
-	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: "h", Lock: "l"}, time.Hour)
+	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: host, Lock: "l"}, time.Hour)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -439,7 +452,7 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
 		b.executor.on = func(*call.Order) tool.Reply { return nil }
-		sub := b.submit("s", "echo poison")
+		sub, next := b.submit("s", "echo poison"), b.submit("s", "say: next")
 		for range 3 {
 			synctest.Wait()
 			b.die()
@@ -449,6 +462,10 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 		if got.Outcome != submission.Interrupted || got.Reason != "STALLED" {
 			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
 		}
+		if len(b.executor.cancels) != 1 || got.Cancellation == nil || !got.Cancellation.Confirmed {
+			t.Errorf("%d cancels, %+v", len(b.executor.cancels), got.Cancellation)
+		}
+		b.expect(b.wait(next.ID), submission.Completed, "next")
 	})
 }
 
@@ -456,6 +473,14 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 type countingStore struct {
 	*sqlite.Store
 	claims atomic.Int32
+	before func(submission.Commit) // nil is nothing
+}
+
+func (c *countingStore) Commit(ctx context.Context, one submission.Commit) (submission.Committed, error) {
+	if c.before != nil {
+		c.before(one)
+	}
+	return c.Store.Commit(ctx, one)
 }
 
 func (c *countingStore) Claim(ctx context.Context, owner string, n int) ([]submission.Lease, error) {

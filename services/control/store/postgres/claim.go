@@ -23,7 +23,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FRO
 
 // takeLanesSQL finds the dead by their expired rows, which stay until they own nothing: no scan of all running lanes.
 const takeLanesSQL = `
-WITH d AS (SELECT replica_id FROM replicas WHERE expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'
+WITH d AS (SELECT replica_id FROM replicas WHERE cardinality($4::uuid[]) = 0
+      AND expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'
     UNION SELECT unnest($4::uuid[])),
 c AS (SELECT l.session_id FROM lanes l WHERE l.state = 2 AND l.owner IN (SELECT replica_id FROM d) AND l.owner <> $1::uuid
   LIMIT $3 FOR UPDATE OF l SKIP LOCKED)

@@ -82,7 +82,7 @@ func (t tx) head(l submission.Lease) (submission.Lease, error) {
 	return l, err
 }
 
-// TakeOver implements submission.Store. Lanes of an owner without a live lease count, whether it expired or was removed.
+// TakeOver implements submission.Store. An owner without a live lease counts as dead, whether it expired or was removed.
 func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit int) (leases []submission.Lease, err error) {
 	err = s.write(ctx, func(t tx) error {
 		orphans, err := t.orphans(owner, dead, limit)
@@ -115,7 +115,10 @@ func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, 
 		if last = r.text(0); last == owner {
 			continue
 		}
-		if !slices.Contains(dead, last) {
+		if len(dead) > 0 && !slices.Contains(dead, last) {
+			continue
+		}
+		if len(dead) == 0 {
 			live, err := t.row(isLive, last, t.micros())
 			if err != nil {
 				return nil, err

@@ -45,16 +45,21 @@ var takeOverCases = []testCase{
 			t.Errorf("took over its own: %+v", got)
 		}
 	}},
-	{"takes from those named dead and from those who left", func(t *testing.T, db DB) {
+	{"takes from those named dead, or from those who left", func(t *testing.T, db DB) {
 		named, left, alive, heir := live(t, db.Store), live(t, db.Store), live(t, db.Store), live(t, db.Store)
 		a, b := start(t, db.Store, "a", named), start(t, db.Store, "b", left)
 		start(t, db.Store, "c", alive)
 		ok(t, db.Store.RemoveReplica(ctx(t), left))
-		got := map[string]int64{}
-		for _, l := range takeOver(t, db.Second, heir, named) {
-			got[l.Fence.SessionID] = l.Fence.Epoch
+		for _, c := range []struct {
+			dead []string
+			want *holder
+		}{{[]string{named}, a}, {nil, b}} {
+			got := map[string]int64{}
+			for _, l := range takeOver(t, db.Second, heir, c.dead...) {
+				got[l.Fence.SessionID] = l.Fence.Epoch
+			}
+			equal(t, "the epochs", got, map[string]int64{c.want.session(): 2})
 		}
-		equal(t, "the epochs", got, map[string]int64{a.session(): 2, b.session(): 2})
 	}},
 	{"respects the limit", func(t *testing.T, db DB) {
 		dead, heir := live(t, db.Store), live(t, db.Store)
