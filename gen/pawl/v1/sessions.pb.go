@@ -2153,7 +2153,9 @@ type Submission struct {
 	// Model calls made so far.
 	Turn int32 `protobuf:"varint,14,opt,name=turn,proto3" json:"turn,omitempty"`
 	// Ownership changes caused by death.
-	Attempts      int32 `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts int32 `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Only when it settled as aborted, expired or interrupted.
+	Cancellation  *Cancellation `protobuf:"bytes,16,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,6 +2295,148 @@ func (x *Submission) GetAttempts() int32 {
 	return 0
 }
 
+func (x *Submission) GetCancellation() *Cancellation {
+	if x != nil {
+		return x.Cancellation
+	}
+	return nil
+}
+
+// Cancellation is what is known of the tool calls of a submission that was made to end.
+type Cancellation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// No process of any of its calls is left. False: some may be.
+	Confirmed bool `protobuf:"varint,1,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// The calls of which that is not known, never empty unless confirmed.
+	Unconfirmed   []*UnconfirmedCall `protobuf:"bytes,2,rep,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cancellation) Reset() {
+	*x = Cancellation{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cancellation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cancellation) ProtoMessage() {}
+
+func (x *Cancellation) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
+func (*Cancellation) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Cancellation) GetConfirmed() bool {
+	if x != nil {
+		return x.Confirmed
+	}
+	return false
+}
+
+func (x *Cancellation) GetUnconfirmed() []*UnconfirmedCall {
+	if x != nil {
+		return x.Unconfirmed
+	}
+	return nil
+}
+
+// UnconfirmedCall is a tool call that may still run, or may have left processes behind.
+type UnconfirmedCall struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	ExecutorId string                 `protobuf:"bytes,3,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// EXECUTOR_AWAY: its executor is not connected, and cancels it when it comes back. NO_ANSWER: its executor is there and did not say in
+	// time that the call has ended. PROCESSES_LEFT: its executor could not make sure that no process is left. OUTCOME_LOST: nobody saw
+	// its end.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnconfirmedCall) Reset() {
+	*x = UnconfirmedCall{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnconfirmedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnconfirmedCall) ProtoMessage() {}
+
+func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
+func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *UnconfirmedCall) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *UnconfirmedCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnconfirmedCall) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *UnconfirmedCall) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *UnconfirmedCall) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // Error is why something did not complete.
 type Error struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2305,7 +2449,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2461,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2474,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Error) GetReason() string {
@@ -2362,7 +2506,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2518,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2531,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PromptResult) GetText() string {
@@ -2417,7 +2561,7 @@ type SubmitRequest struct {
 	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// At most 16 MiB.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// At most 255 characters; unique per session.
+	// At most 255 characters; unique per session. It is remembered for 7 days at least, even if the session is deleted.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -2425,7 +2569,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2581,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2594,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -2486,7 +2630,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2642,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2655,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -2540,7 +2684,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2696,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2709,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -2601,7 +2745,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +2757,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +2770,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -2655,7 +2799,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2811,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2824,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -2707,7 +2851,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +2863,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +2876,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -2752,7 +2896,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2908,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2921,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -2797,7 +2941,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +2953,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +2966,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -2846,7 +2990,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3002,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3015,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -2905,7 +3049,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +3061,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,7 +3074,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -2950,7 +3094,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3106,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3119,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -2995,7 +3139,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3151,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,12 +3164,112 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
 	if x != nil {
 		return x.Submission
+	}
+	return nil
+}
+
+// AbortSessionRequest names a session.
+type AbortSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortSessionRequest) Reset() {
+	*x = AbortSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortSessionRequest) ProtoMessage() {}
+
+func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
+func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *AbortSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// AbortSessionResponse is what the session had to abort.
+type AbortSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many queued submissions were settled.
+	Settled int32 `protobuf:"varint,1,opt,name=settled,proto3" json:"settled,omitempty"`
+	// The running submission as it is now, which settles through its owner; unset when none ran.
+	Running       *Submission `protobuf:"bytes,2,opt,name=running,proto3" json:"running,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortSessionResponse) Reset() {
+	*x = AbortSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortSessionResponse) ProtoMessage() {}
+
+func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
+func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *AbortSessionResponse) GetSettled() int32 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
+}
+
+func (x *AbortSessionResponse) GetRunning() *Submission {
+	if x != nil {
+		return x.Running
 	}
 	return nil
 }
@@ -3186,7 +3430,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x11SubmissionSettled\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission\"\xca\x05\n" +
+	"submission\"\x85\x06\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x12\x1d\n" +
@@ -3208,12 +3452,23 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x0fabort_requested\x18\f \x01(\bR\x0eabortRequested\x12!\n" +
 	"\fagent_digest\x18\r \x01(\tR\vagentDigest\x12\x12\n" +
 	"\x04turn\x18\x0e \x01(\x05R\x04turn\x12\x1a\n" +
-	"\battempts\x18\x0f \x01(\x05R\battempts\"[\n" +
+	"\battempts\x18\x0f \x01(\x05R\battempts\x129\n" +
+	"\fcancellation\x18\x10 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\"[\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATUS_QUEUED\x10\x01\x12\x12\n" +
 	"\x0eSTATUS_RUNNING\x10\x02\x12\x12\n" +
-	"\x0eSTATUS_SETTLED\x10\x03\"9\n" +
+	"\x0eSTATUS_SETTLED\x10\x03\"h\n" +
+	"\fCancellation\x12\x1c\n" +
+	"\tconfirmed\x18\x01 \x01(\bR\tconfirmed\x12:\n" +
+	"\vunconfirmed\x18\x02 \x03(\v2\x18.pawl.v1.UnconfirmedCallR\vunconfirmed\"\x91\x01\n" +
+	"\x0fUnconfirmedCall\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
+	"\vexecutor_id\x18\x03 \x01(\tR\n" +
+	"executorId\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\"9\n" +
 	"\x05Error\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"^\n" +
@@ -3264,7 +3519,13 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x17AbortSubmissionResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission*\x90\x01\n" +
+	"submission\"4\n" +
+	"\x13AbortSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"_\n" +
+	"\x14AbortSessionResponse\x12\x18\n" +
+	"\asettled\x18\x01 \x01(\x05R\asettled\x12-\n" +
+	"\arunning\x18\x02 \x01(\v2\x13.pawl.v1.SubmissionR\arunning*\x90\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_COMPLETED\x10\x01\x12\x12\n" +
@@ -3277,14 +3538,15 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\n" +
 	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\x12H\n" +
 	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\x12M\n" +
-	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse0\x012\xda\x03\n" +
+	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse0\x012\xa7\x04\n" +
 	"\x11SubmissionService\x129\n" +
 	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\x12;\n" +
 	"\x06Prompt\x12\x16.pawl.v1.PromptRequest\x1a\x17.pawl.v1.PromptResponse0\x01\x12Q\n" +
 	"\x0eWaitSubmission\x12\x1e.pawl.v1.WaitSubmissionRequest\x1a\x1f.pawl.v1.WaitSubmissionResponse\x12N\n" +
 	"\rGetSubmission\x12\x1d.pawl.v1.GetSubmissionRequest\x1a\x1e.pawl.v1.GetSubmissionResponse\x12T\n" +
 	"\x0fListSubmissions\x12\x1f.pawl.v1.ListSubmissionsRequest\x1a .pawl.v1.ListSubmissionsResponse\x12T\n" +
-	"\x0fAbortSubmission\x12\x1f.pawl.v1.AbortSubmissionRequest\x1a .pawl.v1.AbortSubmissionResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\x0fAbortSubmission\x12\x1f.pawl.v1.AbortSubmissionRequest\x1a .pawl.v1.AbortSubmissionResponse\x12K\n" +
+	"\fAbortSession\x12\x1c.pawl.v1.AbortSessionRequest\x1a\x1d.pawl.v1.AbortSessionResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_sessions_proto_rawDescOnce sync.Once
@@ -3299,7 +3561,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(Outcome)(0),                    // 0: pawl.v1.Outcome
 	(Submission_Status)(0),          // 1: pawl.v1.Submission.Status
@@ -3332,44 +3594,48 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ToolFinished)(nil),            // 28: pawl.v1.ToolFinished
 	(*SubmissionSettled)(nil),       // 29: pawl.v1.SubmissionSettled
 	(*Submission)(nil),              // 30: pawl.v1.Submission
-	(*Error)(nil),                   // 31: pawl.v1.Error
-	(*PromptResult)(nil),            // 32: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 33: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 34: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 35: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 36: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 37: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 38: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 39: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 40: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 41: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 42: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 43: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 44: pawl.v1.AbortSubmissionResponse
-	(*timestamppb.Timestamp)(nil),   // 45: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 46: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
+	(*Cancellation)(nil),            // 31: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 32: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 33: pawl.v1.Error
+	(*PromptResult)(nil),            // 34: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 35: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 36: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 37: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 38: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 39: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 40: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 41: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 42: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 43: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 44: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 45: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 46: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 47: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 48: pawl.v1.AbortSessionResponse
+	(*timestamppb.Timestamp)(nil),   // 49: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 50: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 51: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	2,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	45, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	49, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
 	3,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	2,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	3,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	10, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	11, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	45, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	49, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	12, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
 	17, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
 	13, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
 	14, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	15, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	16, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	46, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	50, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	16, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	46, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	50, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	20, // 17: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	45, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	49, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	21, // 19: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	22, // 20: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
 	23, // 21: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
@@ -3381,52 +3647,57 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	29, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
 	10, // 28: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
 	10, // 29: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	47, // 30: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	51, // 30: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
 	30, // 31: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
 	2,  // 32: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
 	1,  // 33: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
 	0,  // 34: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	31, // 35: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	32, // 36: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	45, // 37: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	45, // 38: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	45, // 39: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	17, // 40: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	2,  // 41: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	30, // 42: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	2,  // 43: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	30, // 44: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	20, // 45: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	47, // 46: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	30, // 47: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	30, // 48: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	30, // 49: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	30, // 50: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	4,  // 51: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	6,  // 52: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	8,  // 53: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	18, // 54: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	33, // 55: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	35, // 56: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	37, // 57: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	39, // 58: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	41, // 59: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	43, // 60: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	5,  // 61: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	7,  // 62: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	9,  // 63: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	19, // 64: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	34, // 65: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	36, // 66: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	38, // 67: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	40, // 68: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	42, // 69: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	44, // 70: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	61, // [61:71] is the sub-list for method output_type
-	51, // [51:61] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	33, // 35: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	34, // 36: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	49, // 37: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	49, // 38: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	49, // 39: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	31, // 40: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	32, // 41: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	17, // 42: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	2,  // 43: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	30, // 44: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	2,  // 45: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	30, // 46: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	20, // 47: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	51, // 48: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 49: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	30, // 50: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	30, // 51: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	30, // 52: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	30, // 53: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	4,  // 54: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	6,  // 55: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	8,  // 56: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	18, // 57: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	35, // 58: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	37, // 59: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	39, // 60: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	41, // 61: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	43, // 62: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	45, // 63: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	47, // 64: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	5,  // 65: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	7,  // 66: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	9,  // 67: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	19, // 68: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	36, // 69: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	38, // 70: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	40, // 71: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	42, // 72: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	44, // 73: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	46, // 74: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	48, // 75: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	65, // [65:76] is the sub-list for method output_type
+	54, // [54:65] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -3462,7 +3733,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -261,6 +261,7 @@ const (
 	SubmissionService_GetSubmission_FullMethodName   = "/pawl.v1.SubmissionService/GetSubmission"
 	SubmissionService_ListSubmissions_FullMethodName = "/pawl.v1.SubmissionService/ListSubmissions"
 	SubmissionService_AbortSubmission_FullMethodName = "/pawl.v1.SubmissionService/AbortSubmission"
+	SubmissionService_AbortSession_FullMethodName    = "/pawl.v1.SubmissionService/AbortSession"
 )
 
 // SubmissionServiceClient is the client API for SubmissionService service.
@@ -281,9 +282,12 @@ type SubmissionServiceClient interface {
 	GetSubmission(ctx context.Context, in *GetSubmissionRequest, opts ...grpc.CallOption) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(ctx context.Context, in *ListSubmissionsRequest, opts ...grpc.CallOption) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end: it settles as aborted through the normal path, its tool calls are cancelled.
-	// Aborting a settled submission changes nothing. The response carries the submission as it is then.
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once; a running one has its tool calls
+	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
+	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
 	AbortSubmission(ctx context.Context, in *AbortSubmissionRequest, opts ...grpc.CallOption) (*AbortSubmissionResponse, error)
+	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason SESSION_NOT_FOUND.
+	AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error)
 }
 
 type submissionServiceClient struct {
@@ -363,6 +367,16 @@ func (c *submissionServiceClient) AbortSubmission(ctx context.Context, in *Abort
 	return out, nil
 }
 
+func (c *submissionServiceClient) AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AbortSessionResponse)
+	err := c.cc.Invoke(ctx, SubmissionService_AbortSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SubmissionServiceServer is the server API for SubmissionService service.
 // All implementations must embed UnimplementedSubmissionServiceServer
 // for forward compatibility.
@@ -381,9 +395,12 @@ type SubmissionServiceServer interface {
 	GetSubmission(context.Context, *GetSubmissionRequest) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(context.Context, *ListSubmissionsRequest) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end: it settles as aborted through the normal path, its tool calls are cancelled.
-	// Aborting a settled submission changes nothing. The response carries the submission as it is then.
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once; a running one has its tool calls
+	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
+	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
 	AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error)
+	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason SESSION_NOT_FOUND.
+	AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error)
 	mustEmbedUnimplementedSubmissionServiceServer()
 }
 
@@ -411,6 +428,9 @@ func (UnimplementedSubmissionServiceServer) ListSubmissions(context.Context, *Li
 }
 func (UnimplementedSubmissionServiceServer) AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AbortSubmission not implemented")
+}
+func (UnimplementedSubmissionServiceServer) AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AbortSession not implemented")
 }
 func (UnimplementedSubmissionServiceServer) mustEmbedUnimplementedSubmissionServiceServer() {}
 func (UnimplementedSubmissionServiceServer) testEmbeddedByValue()                           {}
@@ -534,6 +554,24 @@ func _SubmissionService_AbortSubmission_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubmissionService_AbortSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AbortSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubmissionServiceServer).AbortSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubmissionService_AbortSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubmissionServiceServer).AbortSession(ctx, req.(*AbortSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SubmissionService_ServiceDesc is the grpc.ServiceDesc for SubmissionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -560,6 +598,10 @@ var SubmissionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AbortSubmission",
 			Handler:    _SubmissionService_AbortSubmission_Handler,
+		},
+		{
+			MethodName: "AbortSession",
+			Handler:    _SubmissionService_AbortSession_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

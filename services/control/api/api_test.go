@@ -201,6 +201,7 @@ var access = map[string][4]codes.Code{
 	"pawl.v1.SubmissionService/GetSubmission":   {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.SubmissionService/ListSubmissions": {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.SubmissionService/AbortSubmission": {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.SubmissionService/AbortSession":    {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.ExecutorService/Connect":           {codes.PermissionDenied, codes.OK, codes.PermissionDenied, codes.OK},
 	"pawl.v1.ExecutorService/ListExecutors":     {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.ExecutorService/GetExecutor":       {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
@@ -369,6 +370,10 @@ func TestBadRequests(t *testing.T) {
 			},
 			func() error {
 				_, err := ss.ListEntries(ctx, &pawlv1.ListEntriesRequest{SessionId: "x"})
+				return err
+			},
+			func() error {
+				_, err := sm.AbortSession(ctx, &pawlv1.AbortSessionRequest{})
 				return err
 			},
 		},

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -124,7 +125,21 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 	if s.Outcome != submission.Completed {
 		out.Error = &pawlv1.Error{Reason: s.Reason, Message: clean(s.Message)}
 	}
+	out.Cancellation = encodeCancellation(s.Cancellation)
 	out.Result = &pawlv1.PromptResult{Text: clean(s.Text), Usage: encodeUsage(s.Usage), Model: s.Model}
+	return out
+}
+
+func encodeCancellation(c *call.Cancellation) *pawlv1.Cancellation {
+	if c == nil {
+		return nil
+	}
+	out := &pawlv1.Cancellation{Confirmed: c.Confirmed}
+	for _, u := range c.Unconfirmed {
+		out.Unconfirmed = append(out.Unconfirmed, &pawlv1.UnconfirmedCall{
+			CallId: u.CallID, Name: clean(u.Tool), ExecutorId: u.Executor, Reason: u.Reason, Message: clean(u.Message),
+		})
+	}
 	return out
 }
 
@@ -193,6 +208,7 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(submission.Submission{
 			ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Status: submission.SettledStatus, Outcome: submission.Outcome(z.Outcome),
 			Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model, Usage: z.Usage, Turn: z.Turn, SettledAt: e.Time,
+			Cancellation: z.Cancellation,
 		})}}
 	}
 	return out

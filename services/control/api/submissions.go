@@ -164,3 +164,23 @@ func (s *submissions) AbortSubmission(ctx context.Context, req *pawlv1.AbortSubm
 	}
 	return &pawlv1.AbortSubmissionResponse{Submission: encodeSubmission(got)}, nil
 }
+
+// AbortSession implements SubmissionService.
+func (s *submissions) AbortSession(ctx context.Context, req *pawlv1.AbortSessionRequest) (*pawlv1.AbortSessionResponse, error) {
+	one, err := s.deps.find(ctx, req.GetSessionId())
+	if err == nil {
+		err = may(ctx, auth.Prompt, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound})
+	}
+	if err != nil {
+		return nil, err
+	}
+	settled, running, err := s.deps.Service.AbortSession(ctx, tenant(ctx), one.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.AbortSessionResponse{Settled: int32(settled)}
+	if running != nil {
+		out.Running = encodeSubmission(*running)
+	}
+	return out, nil
+}

@@ -224,6 +224,21 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (submission
 	return sub, nil
 }
 
+// RequestAbortSession implements submission.Store.
+func (s *Store) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+	list, err := s.ListSubmissions(ctx, sessionID, 0, 1000)
+	for _, sub := range list {
+		if sub.Status == submission.SettledStatus {
+			continue
+		}
+		settled++
+		if _, err := s.RequestAbort(ctx, tenant, sub.ID); err != nil {
+			return 0, "", err
+		}
+	}
+	return settled, "", err
+}
+
 // FindSession implements session.Store.
 func (s *Store) FindSession(_ context.Context, key session.Key) (session.Session, error) {
 	s.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -48,7 +49,18 @@ func Internal() *Error {
 func NotCompleted(s submission.Submission) *Error {
 	e := Internal()
 	e.Meta = map[string]any{"submissionId": s.ID, "outcome": string(s.Outcome), "reason": s.Reason, "message": s.Message}
+	if c := s.Cancellation; c != nil {
+		e.Meta["cancellation"] = map[string]any{"confirmed": c.Confirmed, "unconfirmed": unconfirmed(c.Unconfirmed)}
+	}
 	return e
+}
+
+func unconfirmed(calls []call.Unconfirmed) []map[string]string {
+	out := make([]map[string]string, len(calls))
+	for i, c := range calls {
+		out[i] = map[string]string{"callId": c.CallID, "tool": c.Tool, "executorId": c.Executor, "reason": c.Reason, "message": c.Message}
+	}
+	return out
 }
 
 // Malformed says what is wrong with a request.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -332,6 +333,20 @@ data: {"type":"error","instanceId":"i","error":{"type":"internal_error","message
 
 `
 	if got := string(AppendFrame(nil, e.Frame("i"))); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
+	e := NotCompleted(submission.Submission{ID: "s", Outcome: submission.Aborted, Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
+		CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "away",
+	}}}})
+	want := `"cancellation":{"confirmed":false,"unconfirmed":[{"callId":"c","executorId":"x","message":"away","reason":"EXECUTOR_AWAY","tool":"bash"}]}`
+	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got, want) {
+		t.Errorf("got %s", got)
+	}
+	e = NotCompleted(submission.Submission{Outcome: submission.Aborted, Cancellation: &call.Cancellation{Confirmed: true}})
+	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got, `"cancellation":{"confirmed":true,"unconfirmed":[]}`) {
 		t.Errorf("got %s", got)
 	}
 }
