@@ -10,6 +10,7 @@ func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
 		selectReplicas, deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
 		selectDispatched, // sorts the few that it returns
+		tenants,          // of the tests
 	}
 	s, err := Open(t.Context(), Memory, Options{})
 	if err != nil {
