@@ -47,6 +47,44 @@ func (h hanging) Stream(ctx context.Context, req model.Request) iter.Seq2[model.
 	}
 }
 
+// A replica that drains waits for an answer that streams only for a moment; the successor asks again, and no attempt is charged.
+func TestDrainInAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.die()
+		b.model = patient{offline.New()}
+		b.start(agent.Shell())
+		sub := b.submit("s", "say: answered")
+		synctest.Wait()
+		began := time.Now()
+		close(b.drain)
+		if err := <-b.done; err != nil {
+			t.Fatal(err)
+		}
+		b.done <- nil
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		b.model = offline.New()
+		b.start(agent.Shell())
+		got := b.wait(sub.ID)
+		b.expect(got, submission.Completed, "answered")
+		if got.Attempts != 0 {
+			t.Errorf("%d attempts were charged", got.Attempts)
+		}
+	})
+}
+
+// patient is a model that says nothing until nobody wants to hear it any more.
+type patient struct{ model.Model }
+
+func (p patient) Stream(ctx context.Context, _ model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		<-ctx.Done()
+		yield(model.Part{}, ctx.Err())
+	}
+}
+
 // second runs another replica on the bench's database until the test ends.
 func (b *bench) second(def agent.Definition) *turn.Worker {
 	w := turn.NewWorker(turn.Deps{
