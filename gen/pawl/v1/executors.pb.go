@@ -3069,11 +3069,12 @@ func (x *ExecResult) GetEnded() *timestamppb.Timestamp {
 
 // TextResult ends ReadText. Exactly one of content, image, entries and binary describes the path.
 type TextResult struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	Content    []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
-	FirstLine  int64                  `protobuf:"varint,2,opt,name=first_line,json=firstLine,proto3" json:"first_line,omitempty"`
-	Lines      int64                  `protobuf:"varint,3,opt,name=lines,proto3" json:"lines,omitempty"`
-	TotalLines int64                  `protobuf:"varint,4,opt,name=total_lines,json=totalLines,proto3" json:"total_lines,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Content   []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	FirstLine int64                  `protobuf:"varint,2,opt,name=first_line,json=firstLine,proto3" json:"first_line,omitempty"`
+	Lines     int64                  `protobuf:"varint,3,opt,name=lines,proto3" json:"lines,omitempty"`
+	// Lines of the file, or names in the directory, which can be more than entries holds.
+	TotalLines int64 `protobuf:"varint,4,opt,name=total_lines,json=totalLines,proto3" json:"total_lines,omitempty"`
 	// The first line alone is longer than the limit; content is its beginning.
 	LineCut       bool     `protobuf:"varint,5,opt,name=line_cut,json=lineCut,proto3" json:"line_cut,omitempty"`
 	Binary        bool     `protobuf:"varint,6,opt,name=binary,proto3" json:"binary,omitempty"`

@@ -94,6 +94,9 @@ func (j *Journal) append(keep int64, recs ...*encoder) (LSN, error) {
 	}
 	j.buf = j.buf[:0]
 	for _, r := range recs {
+		if len(r.b) > maxRecord {
+			return 0, ErrTooLarge.With("a record of %d bytes is more than the executor's journal takes, which is %d", len(r.b), maxRecord)
+		}
 		j.buf = frame(j.buf, r.b)
 	}
 	n := int64(len(j.buf))

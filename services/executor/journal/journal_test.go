@@ -280,6 +280,24 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A record that reading would take for damage, alone or with its Begin in a compacted file, is refused when it is written.
+func TestRecordTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{NoSync: true}
+	j := open(t, dir, cfg)
+	id := j.ID()
+	if _, err := j.End(begin("big"), Finished, make([]byte, maxRecord)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("End: %v", err)
+	}
+	if 2*maxRecord+1024 > maxPayload {
+		t.Errorf("two records of %d bytes do not fit one of %d", maxRecord, maxPayload)
+	}
+	j.Close()
+	if j = open(t, dir, cfg); j.ID() != id {
+		t.Error("another id")
+	}
+}
+
 // The quota takes the oldest acknowledged calls first, never one that is held, and moves since behind them.
 func TestQuota(t *testing.T) {
 	now := t0

@@ -25,6 +25,7 @@ const (
 	magic      = "PAWLJ\x00\x00\x01" // the last byte is the version of the format
 	frameHead  = 8
 	maxPayload = 64 << 20
+	maxRecord  = 24 << 20 // that append takes: compaction makes one record of a call's two
 )
 
 var (

@@ -483,3 +483,16 @@ func TestSuperseded(t *testing.T) {
 		}
 	})
 }
+
+// A result that no message could carry becomes a failure that one can, and the journal takes it.
+func TestResultTooLarge(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("d/"+strings.Repeat("n", maxResult), "")
+		r.send(execute("a", func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_ReadDir{ReadDir: &pawlv1.ReadDir{Path: "d"}} }))
+		r.want("accepted a", "result a TOO_LARGE")
+		r.connect()
+		r.want("result a TOO_LARGE")
+		r.restart()
+		r.want("result a TOO_LARGE")
+	})
+}

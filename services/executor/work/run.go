@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -78,8 +79,15 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 	return r, nil
 }
 
+// maxResult bounds a result, far below what a message and a record of the journal may hold: one that cannot be sent would end
+// every connection anew.
+const maxResult = 16 << 20
+
 // finish records the end of a call and lets its result go.
 func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
+	if n := proto.Size(r); n > maxResult {
+		r = failure(c, sandbox.ErrTooLarge.With("the result has %d bytes, %d are the most that can be sent; ask for less at once", n, maxResult))
+	}
 	var outcome []byte
 	if c.verb != verbReadFile && !c.loose() {
 		outcome = encode(r)

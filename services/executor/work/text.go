@@ -17,6 +17,7 @@ const (
 	maxLines = 2000
 	maxText  = 50 << 10
 	maxImage = 5 << 20
+	maxList  = 1 << 20 // bytes of a directory's names
 	sniff    = 8 << 10 // bytes that tell text from binary
 )
 
@@ -61,9 +62,14 @@ func entries(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 	if err != nil {
 		return nil, err
 	}
-	r := &pawlv1.TextResult{IsDir: true, Entries: make([]string, len(names))}
-	for i, n := range names {
-		r.Entries[i] = valid(n)
+	r := &pawlv1.TextResult{IsDir: true, TotalLines: int64(len(names))}
+	size := 0
+	for _, n := range names {
+		n = valid(n)
+		if size += len(n); size > maxList {
+			break
+		}
+		r.Entries = append(r.Entries, n)
 	}
 	return &pawlv1.Result_Text{Text: r}, nil
 }

@@ -79,6 +79,21 @@ func TestReadTextDirectory(t *testing.T) {
 	}
 }
 
+// A directory with more names than can be sent is listed as far as it can be, and its size is told.
+func TestReadTextLargeDirectory(t *testing.T) {
+	box := worktest.New()
+	for i := range 5_000 {
+		box.Put(fmt.Sprintf("d/%0250d", i), "")
+	}
+	r, err := readText(context.Background(), box, "d", &pawlv1.ReadText{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.Text.GetEntries()); n != maxList/250 || r.Text.GetTotalLines() != 5_000 {
+		t.Errorf("%d of %d entries", n, r.Text.GetTotalLines())
+	}
+}
+
 // The window is what splitting the whole text would give.
 func TestReadTextWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
