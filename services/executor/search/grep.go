@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
+	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
 
 // Limits of Grep when not told.
@@ -120,13 +120,12 @@ func (g *grep) included(start, path string) bool {
 
 // file searches one. Files that cannot be read are passed over; only the end of ctx ends the search.
 func (g *grep) file(ctx context.Context, path, name string, flags int) error {
-	// Not blocking, and looked at before it is read: it may have become a pipe since it was listed.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|flags, 0)
+	f, st, err := hostfile.Open(path, flags)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+	if !st.Mode().IsRegular() { // it may have become a pipe since it was listed
 		return nil
 	}
 	g.buf.Reset(f)

@@ -5,9 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
 
 // maxIgnoreFile bounds what is read of an ignore file.
@@ -67,12 +68,12 @@ func (r *rules) enter(dir string) *rules {
 }
 
 func readRules(path string) []rule {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, st, err := hostfile.Open(path, 0)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+	if !st.Mode().IsRegular() {
 		return nil
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxIgnoreFile))

@@ -496,3 +496,66 @@ func TestResultTooLarge(t *testing.T) {
 		r.want("result a TOO_LARGE")
 	})
 }
+
+// A file system that does not answer costs the call that asked it, and nothing else: the call ends with its context and gives
+// its slot back, the connection serves others, and the service ends.
+func TestHangingFileSystem(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", "content")
+		hang := make(chan struct{})
+		defer func() {
+			close(hang)
+			synctest.Wait()
+		}()
+		r.box.HangReads = hang
+		r.send(readFileCall("file", "f"))
+		r.want("accepted file")
+		r.box.Hang = hang
+		r.send(execute("show", showText("f"), pure, timeout(time.Minute)))
+		r.send(execute("put", putFile("f", "new"), timeout(time.Minute)))
+		r.send(execute("cancelled", showText("f"), pure))
+		r.take()
+		r.send(execute("other", line("echo hi")))
+		r.want("accepted other", "output other STDOUT 0+3", "result other exit 0")
+		r.cancel("cancelled", 1)
+		time.Sleep(2 * time.Second)
+		r.want("result cancelled CANCELLED")
+		time.Sleep(time.Minute)
+		if got := brief(r.take()); got != "result show TIMEOUT, result put INTERRUPTED" && got != "result put INTERRUPTED, result show TIMEOUT" {
+			t.Error(got)
+		}
+		r.send(execute("waits", showText("f"), pure))
+		r.take()
+		began := time.Now()
+		r.down()
+		if took := time.Since(began); took > closeWait {
+			t.Errorf("Close took %v", took)
+		}
+		for _, want := range []string{"cancelled", "put", "show", "waits"} {
+			if !strings.Contains(r.logged(), want) {
+				t.Errorf("the log does not say that %s was left:\n%s", want, r.logged())
+			}
+		}
+	})
+}
+
+// A host can afford a limited number of threads that hang.
+func TestManyHang(t *testing.T) {
+	within(t, func(r *rig) {
+		r.slots = 2 * maxHanging
+		r.restart()
+		r.box.Put("f", "content")
+		r.box.Hang = make(chan struct{})
+		for i := range maxHanging {
+			r.send(execute(fmt.Sprint(i), showText("f"), pure, timeout(time.Minute)))
+		}
+		time.Sleep(time.Minute + 2*hangGrace)
+		r.take()
+		r.send(execute("more", showText("f"), pure))
+		r.want("accepted more", "result more UNAVAILABLE")
+		close(r.box.Hang)
+		synctest.Wait()
+		r.send(execute("again", showText("f"), pure))
+		r.want("accepted again", `result again text "content"`)
+	})
+}

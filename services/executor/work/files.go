@@ -2,6 +2,8 @@ package work
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -52,10 +54,11 @@ func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, er
 	c.src = src
 	c.feed.touch()
 	s.push(c)
+	s.goLocked(func() { src.serve(s.ctx, func() { s.grew(c) }) })
 	s.mu.Unlock()
 	select {
 	case end := <-src.done:
-		if end.err != nil {
+		if !errors.Is(end.err, io.EOF) {
 			return nil, end.err
 		}
 		return &pawlv1.Result_File{File: &pawlv1.FileResult{Size: end.size, Sha256: end.sum}}, nil

@@ -1,10 +1,12 @@
 package work
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +44,7 @@ type rig struct {
 	wg   sync.WaitGroup
 	mu   sync.Mutex
 	got  []*pawlv1.ConnectRequest
+	log  bytes.Buffer
 }
 
 // within runs a test in a bubble with a rig that is up and connected.
@@ -69,11 +72,14 @@ func (r *rig) up() {
 		r.t.Fatal(err)
 	}
 	r.j = j
-	r.s = New(Config{Sandbox: r.box, Journal: j, Slots: r.slots})
+	r.s = New(Config{Sandbox: r.box, Journal: j, Slots: r.slots, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
 	if err := r.s.Recover(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}
 }
+
+// logged is the log of a daemon that is down.
+func (r *rig) logged() string { return r.log.String() }
 
 // down ends the daemon; commands go on.
 func (r *rig) down() {

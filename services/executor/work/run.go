@@ -25,15 +25,81 @@ func (s *Service) run(c *call, again bool) {
 	if c.verb != verbReadFile {
 		s.accept(c) // ReadFile accepts when the file is open: output must not come first
 	}
-	r, err := s.do(c)
-	if s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled)) {
+	r, err := s.perform(c)
+	if s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled) || errors.Is(err, errHangs)) {
 		close(c.ended)
 		return // cut short by Close: what became of it is for Recover to say
+	}
+	state := journal.Finished
+	if errors.Is(err, errHangs) {
+		if err = c.ctx.Err(); c.changes() {
+			state, err = journal.Interrupted, sandbox.ErrInterrupted // it may still happen
+		}
 	}
 	if err != nil {
 		r = s.failed(c, err)
 	}
-	s.finish(c, journal.Finished, r)
+	s.finish(c, state, r)
+}
+
+const (
+	// hangGrace is how long a verb may take to see the end of its context. One that hangs in a file system does not see it.
+	hangGrace = time.Second
+	// maxHanging is how many of those may be left behind, each with a thread of this process.
+	maxHanging = 256
+)
+
+var errHangs = errors.New("the verb does not see that its time is over")
+
+// perform runs a verb. It returns soon after the end of the call's context, whatever a file system does.
+func (s *Service) perform(c *call) (*pawlv1.Result, error) {
+	s.mu.Lock()
+	n := len(s.hanging)
+	s.mu.Unlock()
+	if n >= maxHanging {
+		return nil, sandbox.ErrUnavailable.With("%d earlier calls hang in file systems that do not answer", n)
+	}
+	type answer struct {
+		r   *pawlv1.Result
+		err error
+	}
+	answered := make(chan answer, 1)
+	s.wg.Go(func() {
+		r, err := s.do(c)
+		answered <- answer{r, err}
+	})
+	select {
+	case a := <-answered:
+		return a.r, a.err
+	case <-c.ctx.Done():
+	}
+	late := time.NewTimer(hangGrace)
+	defer late.Stop()
+	select {
+	case a := <-answered:
+		return a.r, a.err
+	case <-late.C:
+	}
+	s.log.Warn("a call hangs in a file system, it is left behind", "call_id", c.id())
+	s.mu.Lock()
+	s.hanging[c] = true
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		<-answered
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.hanging, c)
+	})
+	return nil, errHangs
+}
+
+// changes reports whether the call may change something.
+func (c *call) changes() bool {
+	switch c.exec.GetVerb().(type) {
+	case *pawlv1.Execute_WriteFile, *pawlv1.Execute_EditFile, *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+		return true
+	}
+	return false
 }
 
 // do runs a verb that is not a command.
@@ -102,7 +168,10 @@ func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 			c.kept = true
 		}
 	}
-	c.state, c.result, c.exec, c.in = state, r, nil, nil
+	c.state, c.result, c.in = state, r, nil
+	if !s.hanging[c] { // it may look again
+		c.exec = nil
+	}
 	c.sized(r)
 	s.running--
 	if c.loose() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +31,8 @@ const (
 	// askTimeout bounds one question to the sandbox, askPause is between two.
 	askTimeout = 30 * time.Second
 	askPause   = time.Second
+	// closeWait bounds how long Close waits for what hangs in a file system.
+	closeWait = 5 * time.Second
 	// defaultGrace is from TERM to KILL when a Cancel names none.
 	defaultGrace = 2 * time.Second
 )
@@ -58,6 +62,7 @@ type Service struct {
 
 	mu       sync.Mutex
 	live     map[string]*call
+	hanging  map[*call]bool // verbs that were left behind in a file system that does not answer
 	running  int
 	loose    int // of them of no session
 	draining bool
@@ -75,12 +80,13 @@ func New(cfg Config) *Service {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, quit := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1), live: map[string]*call{}}
+	s := &Service{cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1), live: map[string]*call{}, hanging: map[*call]bool{}}
 	s.wg.Go(s.housekeeping)
 	return s
 }
 
-// Close ends everything that runs in this process and waits for it. Commands go on in the sandbox.
+// Close ends everything that runs in this process and waits for it, but not for ever: what hangs in a file system or on the
+// journal's disk is left to the end of the process. Commands go on in the sandbox.
 func (s *Service) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -90,12 +96,41 @@ func (s *Service) Close() {
 		conn.Close()
 	}
 	s.quit()
-	s.wg.Wait()
+	gone := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(gone)
+	}()
+	late := time.NewTimer(closeWait)
+	defer late.Stop()
+	select {
+	case <-gone:
+	case <-late.C:
+		s.log.Error("calls hang in a file system, they are left", "call_ids", s.unended())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.live {
 		c.release()
 	}
+}
+
+// unended is the calls that still do something in this process.
+func (s *Service) unended() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := map[string]bool{}
+	for c := range s.hanging {
+		ids[c.id()] = true
+	}
+	for id, c := range s.live {
+		select {
+		case <-c.ended:
+		default:
+			ids[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
 }
 
 // goLocked starts a goroutine unless the service is closed. The caller holds mu, so that none starts while Close waits.

@@ -1,11 +1,13 @@
 package work
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -54,75 +56,134 @@ func probe(src source, s pawlv1.Stream, known int64) int64 {
 	return known
 }
 
-// fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced.
+// fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced. Only serve
+// touches the file, so that one that does not answer holds up nobody else.
+//
+//	read ──wants──▶ serve ──fills──▶ buf ──grew──▶ read
 type fileSource struct {
-	done chan fileEnd // gets one
+	done   chan fileEnd  // gets one
+	wanted chan struct{} // capacity 1
+	over   chan struct{} // closed by close
+	once   sync.Once
 
-	mu     sync.Mutex
+	// These belong to serve.
 	f      io.ReadSeekCloser
 	pos    int64
 	hash   hash.Hash
 	hashed int64 // bytes that hash has seen: the first pass over them
-	ended  bool
+	spare  []byte
+
+	mu    sync.Mutex
+	want  int64 // offset of the next buf
+	from  int64 // of buf
+	buf   []byte
+	err   error // behind buf: io.EOF, or why there is no more
+	end   fileEnd
+	ended bool
 }
 
 type fileEnd struct {
 	size int64
 	sum  []byte
-	err  error
+	err  error // io.EOF: it was read to its end
 }
 
 func newFileSource(f io.ReadSeekCloser) *fileSource {
-	return &fileSource{f: f, hash: sha256.New(), done: make(chan fileEnd, 1)}
+	return &fileSource{f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
+// read takes what is here and asks for what is not.
 func (f *fileSource) read(_ pawlv1.Stream, p []byte, off int64) (int, error) {
+	select {
+	case <-f.over:
+		return 0, io.EOF
+	default:
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.f == nil {
-		return 0, io.EOF
+	end := f.from + int64(len(f.buf))
+	if f.from <= off && off < end {
+		n := copy(p, f.buf[off-f.from:])
+		if off+int64(n) < end {
+			return n, nil
+		}
+		return n, f.told()
 	}
+	if f.err != nil && off == end {
+		return 0, f.told()
+	}
+	f.want = off
+	select {
+	case f.wanted <- struct{}{}:
+	default:
+	}
+	return 0, nil
+}
+
+// told is the error behind buf. The first one, which the watcher has got to, is the end of the verb.
+func (f *fileSource) told() error {
+	if f.err != nil && !f.ended {
+		f.ended = true
+		f.done <- f.end
+	}
+	return f.err
+}
+
+// serve reads what read asks for and calls grew when it is there, until close or the end of ctx.
+func (f *fileSource) serve(ctx context.Context, grew func()) {
+	defer f.f.Close()
+	for {
+		select {
+		case <-f.wanted:
+		case <-f.over:
+			return
+		case <-ctx.Done():
+			return
+		}
+		f.mu.Lock()
+		off := f.want
+		f.mu.Unlock()
+		b, err := f.fill(off)
+		f.mu.Lock()
+		f.spare, f.buf = f.buf[:0], b
+		f.from, f.err = off, err
+		if err != nil {
+			f.end = fileEnd{size: f.hashed, sum: f.hash.Sum(nil), err: err}
+		}
+		f.mu.Unlock()
+		grew()
+	}
+}
+
+// fill reads from off on. An error is for what comes behind the bytes.
+func (f *fileSource) fill(off int64) ([]byte, error) {
 	if off > f.hashed {
-		return 0, f.end(sandbox.ErrInvalidArg.With("offset %d is beyond what was read of the file", off))
+		return nil, sandbox.ErrInvalidArg.With("offset %d is beyond what was read of the file", off)
 	}
 	if f.pos != off {
 		if _, err := f.f.Seek(off, io.SeekStart); err != nil {
-			return 0, f.end(fmt.Errorf("seeking in a file: %w", err))
+			return nil, fmt.Errorf("seeking in a file: %w", err)
 		}
 		f.pos = off
 	}
-	n, err := io.ReadFull(f.f, p)
+	b := slices.Grow(f.spare, maxChunk)[:maxChunk]
+	n, err := io.ReadFull(f.f, b)
+	b = b[:n]
 	f.pos += int64(n)
 	if fresh := f.pos - f.hashed; fresh > 0 {
-		f.hash.Write(p[int64(n)-fresh : n])
+		f.hash.Write(b[int64(n)-fresh:])
 		f.hashed = f.pos
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		f.end(nil)
-		return n, io.EOF
+		return b, io.EOF
 	case err != nil:
-		return n, f.end(fmt.Errorf("reading a file: %w", err))
+		return b, fmt.Errorf("reading a file: %w", err)
 	}
-	return n, nil
+	return b, nil
 }
 
-func (f *fileSource) end(err error) error {
-	if !f.ended {
-		f.ended = true
-		f.done <- fileEnd{size: f.hashed, sum: f.hash.Sum(nil), err: err}
-	}
-	return err
-}
-
-func (f *fileSource) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.f != nil {
-		f.f.Close()
-		f.f = nil
-	}
-}
+func (f *fileSource) close() { f.once.Do(func() { close(f.over) }) }
 
 func cmpString(a, b string) int { return strings.Compare(a, b) }
 

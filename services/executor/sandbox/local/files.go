@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
+	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
 
 // resolve makes a path absolute.
@@ -42,18 +43,14 @@ func (s *Sandbox) Open(ctx context.Context, path string) (io.ReadSeekCloser, san
 	if err != nil {
 		return nil, sandbox.Info{}, err
 	}
-	// Not blocking: opening a named pipe would wait for a writer that may never come.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	f, st, err := hostfile.Open(path, 0)
 	if err != nil {
 		if st, serr := os.Stat(path); serr == nil && !st.Mode().IsRegular() && !st.IsDir() {
 			return nil, sandbox.Info{}, notRegular(path, st.Mode())
 		}
 		return nil, sandbox.Info{}, typed(path, err)
 	}
-	st, err := f.Stat()
 	switch {
-	case err != nil:
-		err = typed(path, err)
 	case st.IsDir():
 		err = sandbox.ErrIsDir.With("%s: is a directory", path)
 	case !st.Mode().IsRegular():

@@ -25,6 +25,8 @@ type Box struct {
 	OnStart func(id string) error
 	// Gate, when set, holds file verbs up until it is closed or their context ends.
 	Gate chan struct{}
+	// Hang, when set, does so whatever their context says, HangReads to reads of open files: a file system that does not answer.
+	Hang, HangReads chan struct{}
 
 	mu      sync.Mutex
 	wg      sync.WaitGroup
@@ -105,6 +107,9 @@ func abs(name string) string {
 
 // enter is what every file verb does first.
 func (b *Box) enter(ctx context.Context) error {
+	if b.Hang != nil {
+		<-b.Hang
+	}
 	if b.Gate != nil {
 		select {
 		case <-b.Gate:
@@ -129,7 +134,17 @@ func (b *Box) dir(name string) bool {
 	return name == "/box" || name == "/"
 }
 
-type reader struct{ *bytes.Reader }
+type reader struct {
+	*bytes.Reader
+	b *Box
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if r.b.HangReads != nil {
+		<-r.b.HangReads
+	}
+	return r.Reader.Read(p)
+}
 
 func (reader) Close() error { return nil }
 
@@ -144,7 +159,7 @@ func (b *Box) Open(ctx context.Context, name string) (io.ReadSeekCloser, sandbox
 	c, ok := b.files[name]
 	switch {
 	case ok:
-		return reader{bytes.NewReader(c)}, sandbox.Info{Size: int64(len(c)), IsFile: true, Mode: 0o644}, nil
+		return reader{bytes.NewReader(c), b}, sandbox.Info{Size: int64(len(c)), IsFile: true, Mode: 0o644}, nil
 	case b.dir(name):
 		return nil, sandbox.Info{}, sandbox.ErrIsDir.With("%s: is a directory", name)
 	}
