@@ -280,21 +280,25 @@ func (k *keeper) sweep(c *call) verdict {
 func (k *keeper) killMembers(c *call) {
 	k.treeMu.Lock()
 	defer k.treeMu.Unlock()
-	members := freeze(func() ([]proc, error) { return k.members(c) })
+	members, err := freeze(func() ([]proc, error) { return k.members(c) })
+	if err != nil {
+		k.log.Error("processes could not be listed", "err", err)
+	}
 	for _, p := range members {
 		p.signal(unix.SIGKILL)
 	}
 }
 
-// freeze stops what list finds until it finds nothing new. A fork that happened during one listing is in the next.
-func freeze(list func() ([]proc, error)) []proc {
+// freeze stops what list finds until it finds nothing new. A fork that happened during one listing is in the next. After an error
+// what was found before it is returned: it proves nothing about what is left.
+func freeze(list func() ([]proc, error)) (members []proc, err error) {
 	stopped := map[int]uint64{}
-	var members []proc
 	for range 20 {
-		var err error
-		if members, err = list(); err != nil {
-			return members
+		found, err := list()
+		if err != nil {
+			return members, err
 		}
+		members = found
 		fresh := false
 		for _, p := range members {
 			if stopped[p.pid] != p.start {
@@ -307,7 +311,7 @@ func freeze(list func() ([]proc, error)) []proc {
 			break
 		}
 	}
-	return members
+	return members, nil
 }
 
 // endKept ends the children that a finished command kept.
@@ -360,14 +364,19 @@ func (k *keeper) killEverything() {
 // sweepPredecessor kills what a dead keeper with this key left behind, wherever it hangs now. True when nothing is left.
 func (k *keeper) sweepPredecessor(key uint32) bool {
 	hex := strconv.FormatUint(uint64(key), 16)
+	return k.sweepAll(func() ([]proc, error) { return predecessors(key, hex) })
+}
+
+// sweepAll kills what list finds until it finds nothing. A list that cannot be had is no proof of anything.
+func (k *keeper) sweepAll(list func() ([]proc, error)) bool {
 	deadline := time.Now().Add(sweepLimit)
 	for {
-		members := freeze(func() ([]proc, error) { return predecessors(key, hex) })
-		if len(members) == 0 {
+		members, err := freeze(list)
+		if err == nil && len(members) == 0 {
 			return true
 		}
 		if time.Now().After(deadline) {
-			k.log.Error("processes of a dead keeper do not end", "count", len(members))
+			k.log.Error("processes of a dead keeper do not end", "count", len(members), "err", err)
 			return false
 		}
 		for _, p := range members {
