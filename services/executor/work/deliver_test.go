@@ -539,6 +539,28 @@ func TestHangingFileSystem(t *testing.T) {
 	})
 }
 
+// A file that opens when its call is long over is closed, and not told of.
+func TestLateOpen(t *testing.T) {
+	within(t, func(r *rig) {
+		r.box.Put("f", "content")
+		r.box.Hang = make(chan struct{})
+		for _, path := range []string{"f", "none"} {
+			e := readFileCall(path, path)
+			timeout(time.Minute)(e)
+			r.send(e)
+		}
+		time.Sleep(time.Minute + 2*hangGrace)
+		if got := brief(r.take()); strings.Count(got, "TIMEOUT") != 2 {
+			t.Error(got)
+		}
+		close(r.box.Hang)
+		r.want()
+		if n := r.box.Reading(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+	})
+}
+
 // A host can afford a limited number of threads that hang.
 func TestManyHang(t *testing.T) {
 	within(t, func(r *rig) {

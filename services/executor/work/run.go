@@ -93,6 +93,13 @@ func (s *Service) perform(c *call) (*pawlv1.Result, error) {
 	return nil, errHangs
 }
 
+// hangs reports whether a verb was left behind.
+func (s *Service) hangs(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hanging[c]
+}
+
 // changes reports whether the call may change something.
 func (c *call) changes() bool {
 	switch c.exec.GetVerb().(type) {

@@ -34,6 +34,7 @@ type Box struct {
 	cmds    map[string]*Cmd
 	runs    map[string]int
 	writing int
+	reading int
 	down    error
 }
 
@@ -146,7 +147,19 @@ func (r reader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-func (reader) Close() error { return nil }
+func (r reader) Close() error {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	r.b.reading--
+	return nil
+}
+
+// Reading is how many files are open for reading.
+func (b *Box) Reading() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reading
+}
 
 // Open implements sandbox.Sandbox.
 func (b *Box) Open(ctx context.Context, name string) (io.ReadSeekCloser, sandbox.Info, error) {
@@ -159,6 +172,7 @@ func (b *Box) Open(ctx context.Context, name string) (io.ReadSeekCloser, sandbox
 	c, ok := b.files[name]
 	switch {
 	case ok:
+		b.reading++
 		return reader{bytes.NewReader(c), b}, sandbox.Info{Size: int64(len(c)), IsFile: true, Mode: 0o644}, nil
 	case b.dir(name):
 		return nil, sandbox.Info{}, sandbox.ErrIsDir.With("%s: is a directory", name)
