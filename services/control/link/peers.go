@@ -15,8 +15,14 @@ import (
 
 const (
 	peerTimeout = 3 * time.Second
-	// relayLimit bounds what waits to be told to other replicas. What does not fit is left to the owner, who attaches again.
+	// relayLimit bounds what waits for an owner to be found, and what waits for one replica. What does not fit is left to the
+	// owner, who attaches again.
 	relayLimit = 256
+	// peerIdle is how long a replica's relay lives with nothing to do, ownerFor how long an owner that was found is believed in.
+	peerIdle = time.Minute
+	ownerFor = time.Second
+	// ownersKept bounds how many owners are remembered.
+	ownersKept = 4096
 )
 
 // Owners finds the replica that owns a session.
@@ -25,6 +31,10 @@ type Owners interface {
 }
 
 // Peers talks to the other replicas. Everything that it says is a hint: when it fails the rows tell.
+//
+//	deliver ──▶ Run: who owns the session? ──▶ a queue and a goroutine per replica ──▶ Deliver
+//
+// Frames of one session keep their order. A replica that does not answer delays nobody but itself.
 type Peers struct {
 	owners Owners
 	self   func() string
@@ -32,8 +42,15 @@ type Peers struct {
 	log    *slog.Logger
 	relay  chan relayed
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards what follows
 	conns map[string]*grpc.ClientConn
+	found map[string]owner
+}
+
+// owner is where a session was found.
+type owner struct {
+	addr  string // "" when there is nobody to tell
+	until time.Time
 }
 
 type relayed struct {
@@ -44,21 +61,71 @@ type relayed struct {
 // NewPeers makes Peers. dial connects to a replica's address with the replicas' shared credentials; self is the id of the
 // present incarnation.
 func NewPeers(owners Owners, self func() string, dial func(addr string) (*grpc.ClientConn, error), log *slog.Logger) *Peers {
-	return &Peers{owners: owners, self: self, dial: dial, log: log, relay: make(chan relayed, relayLimit), conns: map[string]*grpc.ClientConn{}}
+	return &Peers{
+		owners: owners, self: self, dial: dial, log: log, relay: make(chan relayed, relayLimit),
+		conns: map[string]*grpc.ClientConn{}, found: map[string]owner{},
+	}
 }
 
-// Run relays frames of executors to the owners of their sessions, in order, until ctx ends.
+// Run relays frames of executors to the owners of their sessions until ctx ends.
 func (p *Peers) Run(ctx context.Context) error {
 	defer p.close()
+	var group sync.WaitGroup
+	defer group.Wait()
+	relays := map[string]chan relayed{}
+	idle := make(chan string)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case addr := <-idle:
+			// Only here are frames put into a queue, so one that is empty now ends for good.
+			if len(relays[addr]) == 0 {
+				close(relays[addr])
+				delete(relays, addr)
+			}
 		case r := <-p.relay:
-			if err := p.tell(ctx, r); err != nil && ctx.Err() == nil {
-				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "error", err)
+			addr := p.ownerOf(ctx, r.session)
+			if addr == "" {
+				continue
+			}
+			if relays[addr] == nil {
+				queue := make(chan relayed, relayLimit)
+				relays[addr] = queue
+				group.Go(func() { p.serve(ctx, addr, queue, idle) })
+			}
+			select {
+			case relays[addr] <- r:
+			default:
 			}
 		}
+	}
+}
+
+// serve relays to one replica until its queue is closed, which it asks for when nothing comes, or ctx ends.
+func (p *Peers) serve(ctx context.Context, addr string, queue <-chan relayed, idle chan<- string) {
+	timer := time.NewTimer(peerIdle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r, open := <-queue:
+			if !open {
+				return
+			}
+			if err := p.tell(ctx, addr, r); err != nil && ctx.Err() == nil {
+				p.forget(r.session)
+				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "addr", addr, "error", err)
+			}
+		case <-timer.C:
+			select {
+			case idle <- addr:
+			case <-ctx.Done():
+				return
+			}
+		}
+		timer.Reset(peerIdle)
 	}
 }
 
@@ -81,14 +148,48 @@ func (p *Peers) deliver(executor, session string, frame *pawlv1.ConnectRequest) 
 	}
 }
 
-func (p *Peers) tell(ctx context.Context, r relayed) error {
+// ownerOf is the address of the replica that owns a session, "" when there is none to tell.
+func (p *Peers) ownerOf(ctx context.Context, session string) string {
+	now := time.Now()
+	p.mu.Lock()
+	known, ok := p.found[session]
+	p.mu.Unlock()
+	if ok && now.Before(known.until) {
+		return known.addr
+	}
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
-	owner, ok, err := p.owners.OwnerOf(ctx, r.session)
-	if err != nil || !ok || owner.ID == p.self() || owner.Addr == "" {
-		return err
+	r, ok, err := p.owners.OwnerOf(ctx, session)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Debug("finding the owner of a session failed", "session_id", session, "error", err)
+		}
+		return ""
 	}
-	client, err := p.client(owner.Addr)
+	addr := ""
+	if ok && r.ID != p.self() {
+		addr = r.Addr
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.found) >= ownersKept {
+		clear(p.found)
+	}
+	p.found[session] = owner{addr, now.Add(ownerFor)}
+	return addr
+}
+
+// forget drops an owner that did not take what it was told.
+func (p *Peers) forget(session string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.found, session)
+}
+
+func (p *Peers) tell(ctx context.Context, addr string, r relayed) error {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	client, err := p.client(addr)
 	if err != nil {
 		return err
 	}
