@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/event"
 )
 
 // options are the flags.
@@ -28,6 +29,7 @@ type options struct {
 	auth, logFormat, logLevel  string
 	hosts, origins             []string
 	grace                      time.Duration
+	retainEvents               time.Duration
 }
 
 func (o *options) flags(c *cobra.Command) {
@@ -48,6 +50,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.hosts, "host", nil, "host name, beside loopback ones, that HTTP requests may be addressed to")
 	f.StringSliceVar(&o.origins, "origin", nil, "origin, beside the server's own, whose pages may call")
 	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute, "how long an executor may be away before what it runs counts as lost")
+	f.DurationVar(&o.retainEvents, "retain-events", event.DefaultRetain, "how long the events of streams can be read again; transcripts are kept for good")
 	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	for _, set := range []*pflag.FlagSet{p, f} {
@@ -113,6 +116,9 @@ func (o *options) check() error {
 	}
 	if o.grace <= 0 {
 		return fmt.Errorf("--disconnect-grace must be longer than 0, not %s", o.grace)
+	}
+	if o.retainEvents < time.Minute {
+		return fmt.Errorf("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events", o.retainEvents)
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {

@@ -33,7 +33,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	slog.SetDefault(log)
 	cfg := control.Config{
 		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins, Advertise: o.advertise,
-		Version: version, Log: log, DisconnectGrace: o.grace,
+		Version: version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
 	}
 	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, agent.Shell()); err != nil {
 		return err

@@ -28,6 +28,7 @@ const (
 	DeadlineExceeded
 	Canceled
 	Unimplemented
+	OutOfRange
 )
 
 // Error is a failure with a reason. Two errors with the same reason are the same to errors.Is.
@@ -35,6 +36,7 @@ type Error struct {
 	code   Code
 	reason string
 	text   string
+	facts  map[string]string
 }
 
 // New declares a sentinel. The reason is UPPER_SNAKE_CASE and part of the API; text is lowercase and tells what to do.
@@ -55,6 +57,14 @@ func (e *Error) Is(target error) bool {
 func (e *Error) With(format string, args ...any) error {
 	return &Error{code: e.code, reason: e.reason, text: fmt.Sprintf(format, args...)}
 }
+
+// WithFacts is With, and facts for machines, which callers see beside the reason.
+func (e *Error) WithFacts(facts map[string]string, format string, args ...any) error {
+	return &Error{code: e.code, reason: e.reason, text: fmt.Sprintf(format, args...), facts: facts}
+}
+
+// Facts are what the error tells machines beside its reason; nil for most.
+func (e *Error) Facts() map[string]string { return e.facts }
 
 // Reason is the machine-readable reason.
 func (e *Error) Reason() string { return e.reason }

@@ -38,6 +38,7 @@ var toCode = map[errs.Code]codes.Code{
 	errs.DeadlineExceeded:   codes.DeadlineExceeded,
 	errs.Canceled:           codes.Canceled,
 	errs.Unimplemented:      codes.Unimplemented,
+	errs.OutOfRange:         codes.OutOfRange,
 }
 
 var fromCode = func() map[codes.Code]errs.Code {
@@ -76,7 +77,7 @@ func ToStatus(err error) (_ error, ok bool) {
 	if !ok {
 		text = internalText
 	}
-	st, detailErr := status.New(toCode[e.Code()], text).WithDetails(&errdetails.ErrorInfo{Reason: e.Reason(), Domain: Domain})
+	st, detailErr := status.New(toCode[e.Code()], text).WithDetails(&errdetails.ErrorInfo{Reason: e.Reason(), Domain: Domain, Metadata: e.Facts()})
 	if detailErr != nil {
 		return status.Error(toCode[e.Code()], text), ok
 	}
@@ -89,24 +90,26 @@ func FromStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	reason := Reason(err)
-	if reason == "" {
+	info := infoOf(err)
+	if info.GetReason() == "" {
 		return err
 	}
 	st, _ := status.FromError(err)
-	return errs.New(fromCode[st.Code()], reason, st.Message())
+	return errs.New(fromCode[st.Code()], info.GetReason(), "").WithFacts(info.GetMetadata(), "%s", st.Message())
 }
 
 // Reason is the reason that a status carries, "" for none of ours.
-func Reason(err error) string {
+func Reason(err error) string { return infoOf(err).GetReason() }
+
+func infoOf(err error) *errdetails.ErrorInfo {
 	st, ok := status.FromError(err)
 	if !ok {
-		return ""
+		return nil
 	}
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
-			return info.GetReason()
+			return info
 		}
 	}
-	return ""
+	return nil
 }

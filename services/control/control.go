@@ -69,7 +69,9 @@ type Config struct {
 	Ready           func()
 	DisconnectGrace time.Duration
 	Slots           int
-	Log             *slog.Logger
+	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
+	RetainEvents time.Duration
+	Log          *slog.Logger
 }
 
 // plane is the parts put together.
@@ -196,6 +198,7 @@ func (p *plane) run(ctx context.Context) error {
 		})
 	}
 	serve("event tail", p.events.Run)
+	serve("event retention", event.Retention{Store: p.Store, Retain: p.RetainEvents, Log: p.Log}.Run)
 	serve("peers", p.peers.Run)
 	serve("receipts", p.submissions.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })

@@ -5,13 +5,20 @@
 //
 //	started (text|thinking|restarted|entry|tool_started|tool_output|tool_finished)* settled     per submission
 //
-// Invariants: seq is dense from 1; every reader sees the same prefix; a slow reader never slows the writer.
+// A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but deltas whose
+// message is an entry by now, retention deletes all that is older than it allows. Entries stay.
+//
+// Invariants: seq is dense from 1 when it is written, and what is deleted leaves a hole; every reader sees the same events in the same
+// order; a reader that is told nothing has missed nothing but what was compacted: a cursor below the floor, up to which retention
+// has deleted, is refused; a slow reader never slows the writer.
 package event
 
 import (
 	"context"
+	"strconv"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -82,10 +89,67 @@ type Settlement struct {
 	Cancellation *call.Cancellation `json:"c,omitempty"`
 }
 
-// Store reads streams. Events are appended by commits, see package submission.
+// Kind of a segment, as numbered in the database, by what its events are.
+type Kind uint8
+
+// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds comes next.
+const (
+	Mixed  Kind = iota
+	Deltas      // only Text, Thinking and ToolOutput
+	Covers      // holds an entry
+	Bounds      // begins or settles a submission, without an entry that deltas before it could be in
+)
+
+// KindOf is the kind of a segment of these events.
+func KindOf(events []Event) Kind {
+	kind, deltas := Mixed, 0
+	for _, e := range events {
+		switch e.Type {
+		case EntryAdded:
+			return Covers
+		case Started, Settled:
+			kind = Bounds
+		case Text, Thinking, ToolOutput:
+			deltas++
+		}
+	}
+	if deltas == len(events) {
+		return Deltas
+	}
+	return kind
+}
+
+// ErrCursorTooOld says that events after the cursor were deleted by retention.
+var ErrCursorTooOld = errs.New(errs.OutOfRange, "CURSOR_TOO_OLD", "events after the cursor have been deleted; read the session's entries for what they told")
+
+// TooOld is ErrCursorTooOld with where to go on.
+func TooOld(after, floor int64) error {
+	return ErrCursorTooOld.WithFacts(map[string]string{
+		"oldest": strconv.FormatInt(floor+1, 10), "continue_from": strconv.FormatInt(floor, 10),
+	}, "events up to %d have been deleted, the cursor is at %d: continue after %d; the session's entries hold what was said before", floor, after, floor)
+}
+
+// FloorOf is where ErrCursorTooOld says to continue; ok is false for other errors.
+func FloorOf(err error) (floor int64, ok bool) {
+	e, public := errs.Public(err)
+	if !public || !e.Is(ErrCursorTooOld) {
+		return 0, false
+	}
+	floor, parsed := strconv.ParseInt(e.Facts()["continue_from"], 10, 64)
+	return floor, parsed == nil
+}
+
+// Store reads and thins out streams. Events are appended by commits, see package submission.
 type Store interface {
-	// Events returns at most limit events with seq > after, in order, without Entry and Settlement.Text.
+	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4 MiB, at least
+	// one unless there is none. ErrCursorTooOld when retention has deleted any of them.
 	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
 	// EventHeads returns the seq of the last event for each of the sessions.
 	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)
+	// ExpireEvents deletes at most limit segments that were committed before the age, oldest first, and with each those before it in
+	// its stream; the streams' floors rise in the same transaction. It returns how many it has deleted: 0 is none that nobody else
+	// deletes.
+	ExpireEvents(ctx context.Context, age time.Duration, limit int) (int, error)
+	// CompactEvents deletes at most limit segments of deltas that were committed before the age and that an entry covers.
+	CompactEvents(ctx context.Context, age time.Duration, limit int) (int, error)
 }

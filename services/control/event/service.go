@@ -20,7 +20,8 @@ const (
 
 // Log is what a Service reads.
 type Log interface {
-	Store
+	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
+	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 }
 
@@ -150,7 +151,8 @@ func entryOf(e Event) int64 {
 	return e.EntrySeq
 }
 
-// Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and without a gap.
+// Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and without a gap but
+// where the log has one. It fails with ErrCursorTooOld.
 // An empty batch says that the log was read and had nothing new. It ends when ctx ends (without an error) or with the error of a read.
 // With fresh, sub was taken before after was the head; else the log is read first.
 func (s *Service) Follow(ctx context.Context, sub *Subscription, sessionID string, after int64, fresh bool) iter.Seq2[[]Event, error] {

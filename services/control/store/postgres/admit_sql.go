@@ -50,8 +50,8 @@ l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
 const admissionRows = `
 e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT session_id, entry_base + 1, tenant, submission_id, 'input', input, now FROM l WHERE took),
-g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, body)
-  SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, segment FROM l WHERE took),
+g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, kind, body, created_at)
+  SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, 3, segment, now FROM l WHERE took),
 b AS (INSERT INTO submissions (submission_id, tenant, session_id, seq, idem_key, input_hash, agent_digest, input, event_base,
     status, phase, turn, input_entry, timeout_us, deadline, accepted_at, started_at)
   SELECT submission_id, tenant, session_id, seq, idem_key, hash, digest, CASE WHEN took THEN NULL ELSE input END, event_base,

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -24,6 +25,7 @@ type laneColumns struct {
 	epochs, seqs, entryHeads, eventHeads []int64
 	entries, events                      []int32
 	segments                             [][]byte
+	segmentKinds                         []int16
 	executors                            []string
 	forgets, progresses                  []bool
 	phases, turns                        []int32
@@ -100,6 +102,7 @@ func (t *laneColumns) add(ord int32, c *commit) {
 	t.epochs, t.seqs = append(t.epochs, c.Fence.Epoch), append(t.seqs, c.SubmissionSeq)
 	t.entryHeads, t.eventHeads = append(t.entryHeads, c.EntryHead), append(t.eventHeads, c.EventHead)
 	t.entries, t.events = append(t.entries, int32(len(c.Entries))), append(t.events, int32(len(c.Events)))
+	t.segmentKinds = append(t.segmentKinds, int16(event.KindOf(c.Events)))
 	t.segments, t.executors = append(t.segments, c.segment), append(t.executors, c.Executor)
 	t.forgets, t.progresses = append(t.forgets, c.ForgetReplies), append(t.progresses, c.Progress != nil)
 	t.phases, t.turns = append(t.phases, int32(progress.Phase)), append(t.turns, int32(progress.Turn))
@@ -149,7 +152,7 @@ func (cols *commitColumns) args(offset int64) []any {
 		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
 		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
 		l.resultEntries, l.digests, l.first.submissions, l.first.kinds, l.first.bodies, l.first.createdAt,
-		l.cancellations,
+		l.cancellations, l.segmentKinds,
 	}
 	if p.changes {
 		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies, d.journals)

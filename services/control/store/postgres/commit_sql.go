@@ -7,14 +7,14 @@ import "strings"
 // batch needs them.
 
 // commitsPart is the commits of a batch.
-var commitsPart = fragment{params: 29, sql: `
+var commitsPart = fragment{params: 30, sql: `
 WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
     $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[])
+    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[], $30::smallint[])
   AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
     segment, executor, forgets, progresses, phase, turn, input_entry, usage,
     settles, continues, outcome, reason, message, model, result_entry, digest,
-    entry_submission, entry_kind, entry_body, entry_at, cancellation)),`}
+    entry_submission, entry_kind, entry_body, entry_at, cancellation, segment_kind)),`}
 
 // changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
 // before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
@@ -59,8 +59,8 @@ l AS (UPDATE lanes x SET
     clock_timestamp() + $1::bigint * interval '1 microsecond' AS now),
 e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT session_id, entry_head + 1, tenant, entry_submission, entry_kind, entry_body, COALESCE(entry_at, now) FROM l WHERE entries > 0),
-g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, digest, body)
-  SELECT session_id, event_head + 1, event_head + events, tenant, epoch, digest, segment FROM l),
+g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, digest, kind, body, created_at)
+  SELECT session_id, event_head + 1, event_head + events, tenant, epoch, digest, segment_kind, segment, now FROM l),
 b AS (UPDATE submissions s SET
     phase        = CASE WHEN l.progresses THEN l.phase ELSE s.phase END,
     turn         = CASE WHEN l.progresses THEN l.turn ELSE s.turn END,

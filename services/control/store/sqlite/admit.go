@@ -214,5 +214,5 @@ func (t tx) addStart(a submission.Admission, out submission.Admitted) error {
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	return t.addSegment(l.Fence, a.Key.Tenant, segment{first: l.EventHead, last: l.EventHead, body: body})
+	return t.addSegment(l.Fence, a.Key.Tenant, segment{first: l.EventHead, last: l.EventHead, kind: event.Bounds, body: body})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -65,7 +66,7 @@ func encodeStep(c submission.Commit) (st step, err error) {
 	if st.entries, err = encodeEntries(c); err != nil {
 		return st, err
 	}
-	st.events = segment{first: c.EventHead + 1, last: st.newEventHead}
+	st.events = segment{first: c.EventHead + 1, last: st.newEventHead, kind: event.KindOf(c.Events)}
 	if st.events.body, err = json.Marshal(c.Events); err != nil {
 		return st, fmt.Errorf("encoding events: %w", err)
 	}

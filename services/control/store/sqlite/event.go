@@ -1,31 +1,46 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var (
-	insertSegment = sql(`INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, body) VALUES (?, ?, ?, ?, ?, ?)`)
+	insertSegment = sql(`INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, kind, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	selectSegment = sql(`SELECT last_seq, body FROM segments WHERE session_id = ? AND first_seq = ?`)
 	// The segment that holds the first event asked for begins at or before it.
 	selectSegments = sql(`SELECT first_seq, body FROM segments WHERE session_id = ?1 AND last_seq > ?2
 		AND first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE session_id = ?1 AND first_seq <= ?2 + 1), 0) ORDER BY first_seq`)
-	selectEventHead = sql(`SELECT event_head FROM lanes WHERE session_id = ?`)
+	selectEventHead  = sql(`SELECT event_head FROM lanes WHERE session_id = ?`)
+	selectEventFloor = sql(`SELECT event_floor FROM lanes WHERE session_id = ?`)
+
+	selectExpired = sql(`SELECT session_id, last_seq, created_at FROM segments WHERE kind = ? AND created_at < ? ORDER BY created_at LIMIT ?`)
+	deleteExpired = sql(`DELETE FROM segments WHERE session_id = ? AND first_seq <= ?`)
+	raiseFloor    = sql(`UPDATE lanes SET event_floor = max(event_floor, ?2) WHERE session_id = ?1`)
+	deleteCovered = sql(`DELETE FROM segments WHERE rowid IN (SELECT g.rowid FROM segments g WHERE g.kind = 1 AND g.created_at < ?1
+		AND (SELECT n.kind FROM segments n WHERE n.session_id = g.session_id AND n.first_seq > g.first_seq AND n.kind >= 2
+			ORDER BY n.first_seq LIMIT 1) = 2 ORDER BY g.created_at LIMIT ?2)`)
 )
+
+// maxPage is about how many bytes a page of events has at most.
+const maxPage = 4 << 20
 
 // segment is the events of one commit as they are stored.
 type segment struct {
 	first, last int64
+	kind        event.Kind
 	body        []byte // JSON array without seqs
 }
 
 func (t tx) addSegment(f submission.Fence, tenant string, s segment) error {
-	_, err := t.exec(insertSegment, f.SessionID, s.first, s.last, tenant, f.Epoch, s.body)
+	_, err := t.exec(insertSegment, f.SessionID, s.first, s.last, tenant, f.Epoch, int64(s.kind), s.body, t.micros())
 	return err
 }
 
@@ -35,7 +50,8 @@ func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit
 		return nil, nil
 	}
 	err = s.read(ctx, func(c *conn) error {
-		return c.rows(selectSegments, func(r row) (bool, error) {
+		bytes := 0
+		err := c.rows(selectSegments, func(r row) (bool, error) {
 			var packed []event.Event
 			if err := json.Unmarshal(r.blob(1), &packed); err != nil {
 				return false, fmt.Errorf("decoding events from %d: %w", r.int(0), err)
@@ -46,10 +62,78 @@ func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit
 					events = append(events, e)
 				}
 			}
-			return len(events) < limit, nil
+			bytes += len(r.blob(1))
+			return len(events) < limit && bytes < maxPage, nil
 		}, sessionID, after)
+		if err != nil {
+			return err
+		}
+		// Looked at last: a floor that has not passed the cursor by now had not when the segments were read.
+		r, err := c.row(selectEventFloor, sessionID)
+		if err == nil && r != nil && r.int(0) > max(after, 0) {
+			return event.TooOld(after, r.int(0))
+		}
+		return err
 	})
-	return events, err
+	if err != nil {
+		return nil, err
+	}
+	return events, nil
+}
+
+// ExpireEvents implements event.Store.
+func (s *Store) ExpireEvents(ctx context.Context, age time.Duration, limit int) (n int, err error) {
+	err = s.write(ctx, func(t tx) (err error) {
+		n, err = t.expire(t.now.Add(-age).UnixMicro(), limit)
+		return err
+	})
+	return n, err
+}
+
+// expired is a segment that is due.
+type expired struct {
+	sessionID string
+	last, at  int64
+}
+
+// expire deletes the oldest segments, and what is before them in their streams.
+func (t tx) expire(before int64, limit int) (n int, err error) {
+	var due []expired
+	for kind := event.Mixed; kind <= event.Bounds; kind++ {
+		err := t.rows(selectExpired, func(r row) (bool, error) {
+			due = append(due, expired{r.text(0), r.int(1), r.int(2)})
+			return true, nil
+		}, int64(kind), before, limit)
+		if err != nil {
+			return 0, err
+		}
+	}
+	slices.SortStableFunc(due, func(a, b expired) int { return cmp.Compare(a.at, b.at) })
+	upto := map[string]int64{}
+	for _, d := range due[:min(limit, len(due))] {
+		upto[d.sessionID] = max(upto[d.sessionID], d.last)
+	}
+	for id, last := range upto {
+		deleted, err := t.exec(deleteExpired, id, last)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := t.exec(raiseFloor, id, last); err != nil {
+			return 0, err
+		}
+		n += int(deleted)
+	}
+	return n, nil
+}
+
+// CompactEvents implements event.Store.
+func (s *Store) CompactEvents(ctx context.Context, age time.Duration, limit int) (n int, err error) {
+	err = s.write(ctx, func(t tx) error {
+		deleted, err := t.exec(deleteCovered, t.now.Add(-age).UnixMicro(), limit)
+		n = int(deleted)
+		return err
+	})
+	return n, err
 }
 
 // EventHeads implements event.Store.

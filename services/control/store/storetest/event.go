@@ -1,11 +1,16 @@
 package storetest
 
 import (
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var eventCases = []testCase{
@@ -86,4 +91,261 @@ var eventCases = []testCase{
 			}
 		})
 	}},
+	{"that are too old are deleted, and cursors below them are refused", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.commit(t, h.step(5))
+		quiet := start(t, db.Store, "b", live(t, db.Store))
+		db.Advance(time.Hour)
+		h.commit(t, h.step(4))
+		db.Advance(time.Minute)
+		before := read(t, db.Store, h.session())
+		if n := expire(t, db.Store, 2*time.Hour, 100); n != 0 {
+			t.Errorf("%d segments expired early", n)
+		}
+		if n := expire(t, db.Second, 30*time.Minute, 100); n != 3 {
+			t.Errorf("%d segments expired, want 3", n)
+		}
+		if n := expire(t, db.Store, 30*time.Minute, 100); n != 0 {
+			t.Errorf("%d segments expired again", n)
+		}
+		twice(t, db, func(t *testing.T, s store.Store) {
+			for after := range int64(6) {
+				_, err := s.Events(ctx(t), h.session(), after, 10)
+				refused(t, err, event.ErrCursorTooOld)
+				if floor, ok := event.FloorOf(err); !ok || floor != 6 {
+					t.Errorf("after %d: told to go on after %d: %v", after, floor, err)
+				}
+			}
+			got, err := s.Events(ctx(t), h.session(), 6, 10)
+			ok(t, err)
+			equal(t, "what is left", got, before.Events[6:])
+			_, err = s.Events(ctx(t), quiet.session(), 0, 10)
+			refused(t, err, event.ErrCursorTooOld)
+			if got, err := s.Events(ctx(t), quiet.session(), 1, 10); err != nil || len(got) != 0 {
+				t.Errorf("the emptied stream has %v, %v", got, err)
+			}
+			entries, err := s.Entries(ctx(t), h.session(), 0, 100)
+			ok(t, err)
+			equal(t, "the entries", entries, before.Entries)
+		})
+		h.commit(t, h.step(2)) // its stream goes on
+		quiet.commit(t, quiet.end(false))
+		got, err := db.Second.Events(ctx(t), quiet.session(), 1, 10)
+		ok(t, err)
+		if len(got) != 1 || got[0].Seq != 2 {
+			t.Errorf("the emptied stream goes on with %v", got)
+		}
+	}},
+	{"expire in batches, oldest first", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for range 10 {
+			db.Advance(time.Minute)
+			h.commit(t, h.step(1))
+		}
+		db.Advance(time.Hour)
+		for floor := int64(3); floor < 12; floor += 3 {
+			if n := expire(t, db.Store, 0, 3); n != 3 {
+				t.Fatalf("%d segments expired, want 3", n)
+			}
+			_, err := db.Second.Events(ctx(t), h.session(), floor-1, 10)
+			refused(t, err, event.ErrCursorTooOld)
+			got, err := db.Second.Events(ctx(t), h.session(), floor, 1)
+			ok(t, err)
+			if len(got) != 1 || got[0].Seq != floor+1 {
+				t.Fatalf("after %d comes %v", floor, got)
+			}
+		}
+	}},
+	{"of covered deltas are compacted, and readers pass over the holes", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store)) // 1
+		deltas := func(n int) { h.commit(t, h.deltas(n, event.Text)) }
+		deltas(3)                                  // 2 to 4
+		h.commit(t, h.deltas(2, event.ToolOutput)) // 5, 6
+		h.commit(t, h.deltas(1, event.Restarted))  // 7
+		deltas(2)                                  // 8, 9
+		h.commit(t, h.answer(1))                   // 10
+		deltas(1)                                  // 11: of an answer that never came
+		h.commit(t, h.bound())                     // 12
+		deltas(4)                                  // 13 to 16: nobody knows yet
+		all, err := db.Store.Events(ctx(t), h.session(), 0, 100)
+		ok(t, err)
+		if n := compact(t, db.Store, time.Hour, 100); n != 0 {
+			t.Errorf("%d segments compacted early", n)
+		}
+		db.Advance(2 * time.Hour)
+		if n := compact(t, db.Store, time.Hour, 1); n != 1 {
+			t.Errorf("%d segments compacted, want 1", n)
+		}
+		if n := compact(t, db.Second, time.Hour, 100); n != 2 {
+			t.Errorf("%d segments compacted, want 2", n)
+		}
+		if n := compact(t, db.Store, time.Hour, 100); n != 0 {
+			t.Errorf("%d segments compacted again", n)
+		}
+		var left []event.Event
+		for _, e := range all {
+			if e.Seq == 1 || e.Seq == 7 || e.Seq >= 10 {
+				left = append(left, e)
+			}
+		}
+		twice(t, db, func(t *testing.T, s store.Store) {
+			for after := range int64(18) {
+				for _, limit := range []int{1, 2, 3, 100} {
+					var got []event.Event
+					for seen := after; ; {
+						page, err := s.Events(ctx(t), h.session(), seen, limit)
+						ok(t, err)
+						if len(page) == 0 {
+							break
+						}
+						if len(page) > limit {
+							t.Fatalf("%d events, at most %d were wanted", len(page), limit)
+						}
+						got, seen = append(got, page...), page[len(page)-1].Seq
+					}
+					want := left
+					for len(want) > 0 && want[0].Seq <= after {
+						want = want[1:]
+					}
+					if len(got) != len(want) {
+						t.Fatalf("after %d, %d at a time: %d events, want %d", after, limit, len(got), len(want))
+					}
+					for i := range got {
+						equal(t, "an event", got[i], want[i])
+					}
+				}
+			}
+		})
+	}},
+	{"come in pages of a bounded size, and singly when they are larger", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for range 5 {
+			c := h.deltas(1, event.Text)
+			c.Events[0].Text = strings.Repeat("x", 3<<20)
+			h.commit(t, c)
+		}
+		c := h.deltas(1, event.Text)
+		c.Events[0].Text = strings.Repeat("x", 6<<20)
+		h.commit(t, c)
+		for after := int64(0); after < 7; {
+			page, err := db.Second.Events(ctx(t), h.session(), after, 100)
+			ok(t, err)
+			if len(page) == 0 || len(page) > 3 || page[0].Seq != after+1 {
+				t.Fatalf("after %d come %d events", after, len(page))
+			}
+			after = page[len(page)-1].Seq
+		}
+	}},
+	{"are thinned out under a live writer and readers", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		const commits = 120
+		var done atomic.Bool
+		answers := map[int64]bool{} // by seq
+		for n, seq := 0, int64(1); n < commits; n++ {
+			if n%4 == 3 {
+				seq++
+				answers[seq] = true
+			} else {
+				seq += int64(1 + n%3)
+			}
+		}
+		together(t, 6, func(i int) error {
+			switch i {
+			case 0:
+				defer done.Store(true)
+				for n := range commits {
+					c := h.deltas(1+n%3, event.Text)
+					if n%4 == 3 {
+						c = h.answer(1)
+					}
+					h.commit(t, c)
+					db.Advance(time.Minute)
+				}
+				c := h.step(0)
+				c.Events[0].Type = event.Settled
+				h.commit(t, c)
+				return nil
+			case 1, 2:
+				for !done.Load() {
+					if _, err := either(db, i).CompactEvents(ctx(t), 5*time.Minute, 2); err != nil {
+						return err
+					}
+					if _, err := either(db, i).ExpireEvents(ctx(t), 20*time.Minute, 2); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			for seen := int64(0); ; {
+				page, err := either(db, i).Events(ctx(t), h.session(), seen, 4)
+				if at, old := event.FloorOf(err); old {
+					if at <= seen {
+						return fmt.Errorf("refused at %d, and told to continue after %d", seen, at)
+					}
+					seen = at
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				for _, e := range page {
+					if e.Seq <= seen {
+						return fmt.Errorf("after %d comes %d", seen, e.Seq)
+					}
+					for missed := seen + 1; missed < e.Seq; missed++ {
+						if answers[missed] {
+							return fmt.Errorf("after %d comes %d: answer %d is missing", seen, e.Seq, missed)
+						}
+					}
+					seen = e.Seq
+					if e.Type == event.Settled {
+						return nil
+					}
+				}
+			}
+		})
+	}},
+}
+
+func expire(t tester, s store.Store, age time.Duration, limit int) int {
+	t.Helper()
+	n, err := s.ExpireEvents(ctx(t), age, limit)
+	ok(t, err)
+	return n
+}
+
+func compact(t tester, s store.Store, age time.Duration, limit int) int {
+	t.Helper()
+	n, err := s.CompactEvents(ctx(t), age, limit)
+	ok(t, err)
+	return n
+}
+
+// deltas is a commit of n events of one type and no entry.
+func (h *holder) deltas(n int, kind event.Type) submission.Commit {
+	c := h.step(n)
+	c.Entries = nil
+	for i := range c.Events {
+		c.Events[i].Type = kind
+		if kind == event.ToolOutput {
+			c.Events[i].Text, c.Events[i].Call, c.Events[i].Output = "", &event.Call{ID: "c"}, &event.Output{Data: []byte("x")}
+		}
+	}
+	return c
+}
+
+// answer is a commit of n entries and the events that tell of them.
+func (h *holder) answer(n int) submission.Commit {
+	c := h.step(n)
+	for i := range c.Events {
+		c.Events[i].Type, c.Events[i].EntrySeq = event.EntryAdded, c.Entries[i].Seq
+	}
+	return c
+}
+
+// bound is a commit that says that a submission has settled, and has no entry.
+func (h *holder) bound() submission.Commit {
+	c := h.step(0)
+	c.Events[0].Type, c.Events[0].Settlement = event.Settled, &event.Settlement{Outcome: "aborted"}
+	return c
 }

@@ -39,7 +39,8 @@ CREATE TABLE lanes (
     claim_id   uuid,
     epoch      bigint NOT NULL DEFAULT 0,
     entry_head bigint NOT NULL DEFAULT 0,
-    event_head bigint NOT NULL DEFAULT 0
+    event_head bigint NOT NULL DEFAULT 0,
+    event_floor bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
 CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
@@ -143,6 +144,8 @@ CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
 
 -- Events, packed as they were committed: body is a JSON array, without seqs. epoch and digest tell which commit it was, so that
 -- one whose answer was lost is recognised; digest is NULL for an admission.
+-- kind: 0 mixed, 1 deltas only, 2 holds an entry, 3 begins or settles a submission, without one. Segments are deleted by age: those of
+-- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor.
 CREATE TABLE segments (
     session_id uuid NOT NULL,
     first_seq  bigint NOT NULL,
@@ -150,9 +153,13 @@ CREATE TABLE segments (
     tenant     text NOT NULL DEFAULT 'default',
     epoch      bigint NOT NULL,
     digest     bytea,
+    kind       smallint NOT NULL,
     body       bytea NOT NULL,
+    created_at timestamptz NOT NULL,
     PRIMARY KEY (session_id, first_seq)
 );
+
+CREATE INDEX segments_age ON segments (kind, created_at);
 
 CREATE TABLE executors (
     executor_id      text PRIMARY KEY,

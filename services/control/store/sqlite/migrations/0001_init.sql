@@ -41,7 +41,8 @@ CREATE TABLE lanes (
     claim_id   TEXT,
     epoch      INTEGER NOT NULL DEFAULT 0,
     entry_head INTEGER NOT NULL DEFAULT 0,
-    event_head INTEGER NOT NULL DEFAULT 0
+    event_head INTEGER NOT NULL DEFAULT 0,
+    event_floor INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
@@ -144,15 +145,21 @@ CREATE TABLE tool_calls (
 CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
 
 -- Events, packed as they were committed: body is a JSON array, without seqs. epoch tells whose commit it was.
+-- kind: 0 mixed, 1 deltas only, 2 holds an entry, 3 begins or settles a submission, without one. Segments are deleted by age: those of
+-- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor.
 CREATE TABLE segments (
     session_id TEXT NOT NULL,
     first_seq  INTEGER NOT NULL,
     last_seq   INTEGER NOT NULL,
     tenant     TEXT NOT NULL DEFAULT 'default',
     epoch      INTEGER NOT NULL,
+    kind       INTEGER NOT NULL,
     body       BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
     UNIQUE (session_id, first_seq)
 ) STRICT;
+
+CREATE INDEX segments_age ON segments (kind, created_at);
 
 CREATE TABLE executors (
     executor_id      TEXT NOT NULL UNIQUE,
