@@ -273,13 +273,18 @@ func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 
 func (p *plane) serveGRPC() {
 	p.grpc = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(p.authenticator()), Log: p.Log})...)
-	api.Register(p.grpc, api.Deps{
-		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
-		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
-	})
+	api.Register(p.grpc, p.api())
 	peerv1.RegisterPeerServiceServer(p.grpc, link.NewPeerServer(p.links))
 	if p.Builtin != nil {
 		p.memory = bufconn.Listen(1 << 20)
+	}
+}
+
+// api is what the handlers delegate to.
+func (p *plane) api() api.Deps {
+	return api.Deps{
+		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
+		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 	}
 }
 
@@ -287,7 +292,8 @@ func (p *plane) serveGRPC() {
 func (p *plane) serveHTTP(stopping context.Context) {
 	p.http = &http.Server{
 		Handler: gateway.New(gateway.Deps{
-			Agents: p.Agents, Service: p.submissions, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins, Stopping: stopping, Log: p.Log,
+			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+			Stopping: stopping, Log: p.Log,
 		}),
 		ReadHeaderTimeout: 10 * time.Second,
 	}

@@ -1396,7 +1396,7 @@ func (x *WatchSessionResponse) GetEvents() []*Event {
 // Event is one item of a session's stream.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Dense position in the stream; after compaction seqs may be skipped.
+	// Position in the stream, from 1; dense, but for what was deleted, see WatchSession.
 	Seq          int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	SubmissionId string                 `protobuf:"bytes,3,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`

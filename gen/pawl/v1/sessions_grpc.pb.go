@@ -37,9 +37,15 @@ type SessionServiceClient interface {
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// ListEntries pages through a session's entries in order.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order and without a
-	// gap, at any replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last
-	// seq seen.
+	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any replica,
+	// wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq seen: nothing is
+	// missed and nothing comes twice.
+	//
+	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text, thinking and
+	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
+	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
+	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
+	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
 }
 
@@ -112,9 +118,15 @@ type SessionServiceServer interface {
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// ListEntries pages through a session's entries in order.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order and without a
-	// gap, at any replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last
-	// seq seen.
+	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any replica,
+	// wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq seen: nothing is
+	// missed and nothing comes twice.
+	//
+	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text, thinking and
+	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
+	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
+	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
+	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }

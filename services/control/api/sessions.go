@@ -18,6 +18,9 @@ type sessions struct {
 	deps Deps
 }
 
+// Sessions is the service, for surfaces that are not gRPC. Callers put the principal into the context.
+func Sessions(d Deps) pawlv1.SessionServiceServer { return &sessions{deps: d} }
+
 // ListSessions implements SessionService.
 func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsRequest) (*pawlv1.ListSessionsResponse, error) {
 	if err := may(ctx, auth.ReadSessions, auth.Resource{}); err != nil {
@@ -138,12 +141,16 @@ func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.Ser
 	}
 	sub := s.deps.Events.Subscribe(one.Key)
 	defer sub.Close()
-	if err := stream.Send(&pawlv1.WatchSessionResponse{}); err != nil {
-		return err
-	}
+	established := false
 	for batch, err := range s.deps.Events.Follow(ctx, sub, one.ID, req.GetAfter(), false) {
 		if err != nil {
 			return err
+		}
+		if !established { // the cursor is good
+			if err := stream.Send(&pawlv1.WatchSessionResponse{}); err != nil {
+				return err
+			}
+			established = true
 		}
 		err := sendEvents(batch, one, func(events []*pawlv1.Event) error {
 			return stream.Send(&pawlv1.WatchSessionResponse{Events: events})

@@ -62,8 +62,9 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 			return err
 		}
 	}
-	if s := f.Submission; s.Status == submission.SettledStatus && s.StartedAt.IsZero() {
-		// It was aborted before it began and left no event: the caller is told the same way all the same, without a seq.
+	if s := f.Submission; s.Status == submission.SettledStatus && !f.Told {
+		// It was aborted before it began and left no event, or its events were deleted: the caller is told the same way all the same,
+		// without a seq.
 		return stream.Send(&pawlv1.PromptResponse{Events: []*pawlv1.Event{{
 			SubmissionId: s.ID, Time: stamp(s.SettledAt), Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(s)}},
 		}}})

@@ -9,8 +9,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// maxBuffered bounds what a watcher may lag behind before it is sent back to the log.
-const maxBuffered = 4096
+// What a watcher may lag behind before it is sent back to the log.
+const (
+	maxBuffered = 4096 // events
+	maxBytes    = 4 << 20
+)
 
 // hub hands committed events to the watchers in this process.
 type hub struct {
@@ -27,6 +30,7 @@ type Subscription struct {
 
 	mu    sync.Mutex // guards what follows
 	buf   []Event
+	bytes int  // of buf
 	lost  bool // events were dropped: read the log
 	poked bool // the log may have grown elsewhere
 	// session and seen are what is followed and how far, "" before Follow.
@@ -102,11 +106,15 @@ func (h *hub) each(key session.Key, f func(*Subscription)) {
 }
 
 func (s *Subscription) offer(events []Event) {
+	bytes := 0
+	for i := range events {
+		bytes += weigh(&events[i])
+	}
 	s.mu.Lock()
-	if s.lost || len(s.buf)+len(events) > maxBuffered {
-		s.buf, s.lost = nil, true
+	if s.lost || len(s.buf)+len(events) > maxBuffered || s.bytes+bytes > maxBytes {
+		s.buf, s.bytes, s.lost = nil, 0, true
 	} else {
-		s.buf = append(s.buf, events...)
+		s.buf, s.bytes = append(s.buf, events...), s.bytes+bytes
 	}
 	s.mu.Unlock()
 	s.signal()
@@ -131,8 +139,17 @@ func (s *Subscription) take() (events []Event, stale bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	events, stale = s.buf, s.lost || s.poked
-	s.buf, s.lost, s.poked = nil, false, false
+	s.buf, s.bytes, s.lost, s.poked = nil, 0, false, false
 	return events, stale
+}
+
+// weigh is about how much memory an event's content takes.
+func weigh(e *Event) int {
+	n := len(e.Text)
+	if e.Output != nil {
+		n += len(e.Output.Data)
+	}
+	return n
 }
 
 // Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -40,9 +41,11 @@ type Prompter interface {
 type Deps struct {
 	Agents  Agents
 	Service Prompter
-	Auth    auth.Authenticator
-	Hosts   []string // names beside loopback ones that requests may be addressed to
-	Origins []string // browser origins beside the server's own that may call
+	// Sessions is what /v1/sessions answers from; nil serves none of it.
+	Sessions pawlv1.SessionServiceServer
+	Auth     auth.Authenticator
+	Hosts    []string // names beside loopback ones that requests may be addressed to
+	Origins  []string // browser origins beside the server's own that may call
 	// Stopping ends when the server stops; open requests are then answered. nil is never.
 	Stopping context.Context
 	Log      *slog.Logger // nil is the default
@@ -81,6 +84,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(auth.NewContext(r.Context(), p))
 	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
 		h.agent(w, r, target{name, instance, secret})
+		return
+	}
+	if id, ok := eventsPath(r.URL.Path); ok && h.Sessions != nil {
+		h.watch(w, r, id, secret)
 		return
 	}
 	h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))

@@ -14,7 +14,7 @@ var statuses = map[errs.Code]int{
 	errs.Unauthenticated: http.StatusUnauthorized, errs.PermissionDenied: http.StatusForbidden,
 	errs.NotFound: http.StatusNotFound, errs.AlreadyExists: http.StatusConflict, errs.FailedPrecondition: http.StatusConflict,
 	errs.Aborted: http.StatusConflict, errs.ResourceExhausted: http.StatusTooManyRequests, errs.Unavailable: http.StatusServiceUnavailable,
-	errs.DeadlineExceeded: http.StatusGatewayTimeout,
+	errs.DeadlineExceeded: http.StatusGatewayTimeout, errs.OutOfRange: http.StatusGone,
 }
 
 // problemOf is the envelope of an error; ok is false when only the log may tell what it was.

@@ -162,6 +162,7 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 type Following struct {
 	Submission Submission // as admitted, and settled once Events has ended
 	Replayed   bool
+	Told       bool // whether the last of Events was that it has settled
 	service    *Service
 	sub        *event.Subscription
 	after      int64
@@ -171,36 +172,52 @@ type Following struct {
 // Close ends the following. The submission goes on.
 func (f *Following) Close() { f.sub.Close() }
 
-// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it early.
+// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it early. Of a
+// submission whose events were deleted it yields what is left.
 func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
 	return func(yield func([]event.Event, error) bool) {
 		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
 			return
 		}
-		for batch, err := range f.service.events.Follow(ctx, f.sub, f.Submission.SessionID, f.after, f.fresh) {
-			if err != nil {
+		for err := f.follow(ctx, yield); err != nil; err = f.follow(ctx, yield) {
+			floor, old := event.FloorOf(err)
+			if !old {
 				yield(nil, err)
 				return
 			}
-			mine := ofSubmission(batch, f.Submission.ID)
-			if len(mine) > 0 && !yield(mine, nil) {
+			if f.left(ctx, false) {
 				return
 			}
-			if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
-				f.Submission = settled(f.Submission, mine[n-1])
-				return
-			}
-			if len(batch) == 0 && f.left(ctx) {
-				return
-			}
+			f.after, f.fresh = floor, false
 		}
 	}
 }
 
-// left reports whether the submission settled without an event, as an aborted one does that never ran.
-func (f *Following) left(ctx context.Context) bool {
-	now, err := f.service.store.GetSubmission(ctx, f.Submission.Key.Tenant, f.Submission.ID)
-	if err != nil || now.Status != SettledStatus || !now.StartedAt.IsZero() {
+// follow yields events until there is no more reason to, without an error, or the log fails.
+func (f *Following) follow(ctx context.Context, yield func([]event.Event, error) bool) error {
+	for batch, err := range f.service.events.Follow(ctx, f.sub, f.Submission.SessionID, f.after, f.fresh) {
+		if err != nil {
+			return err
+		}
+		mine := ofSubmission(batch, f.Submission.ID)
+		if len(mine) > 0 && !yield(mine, nil) {
+			return nil
+		}
+		if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
+			f.Submission, f.Told = settled(f.Submission, mine[n-1]), true
+			return nil
+		}
+		if len(batch) == 0 && f.left(ctx, true) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// left reports whether the submission has settled and its events do not tell: it never ran, or they were deleted.
+func (f *Following) left(ctx context.Context, unstarted bool) bool {
+	now, err := f.service.Get(ctx, f.Submission.Key.Tenant, f.Submission.ID)
+	if err != nil || now.Status != SettledStatus || unstarted && !now.StartedAt.IsZero() {
 		return false
 	}
 	f.Submission = now

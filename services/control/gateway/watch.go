@@ -1,0 +1,192 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
+)
+
+// Failures of a watch over HTTP.
+var (
+	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter after, is the id of an event")
+	errMethod = errs.New(errs.Unimplemented, "METHOD", "events are read with GET")
+)
+
+// eventsPath reads /v1/sessions/{session_id}/events.
+func eventsPath(path string) (id string, ok bool) {
+	rest, ok := strings.CutPrefix(path, "/v1/sessions/")
+	if !ok {
+		return "", false
+	}
+	id, ok = strings.CutSuffix(rest, "/events")
+	return id, ok && id != "" && !strings.Contains(id, "/")
+}
+
+// cursorOf is the position that a reader has seen. What a client of server-sent events repeats by itself wins.
+func cursorOf(r *http.Request) (int64, error) {
+	text := r.Header.Get("Last-Event-ID")
+	if text == "" {
+		text = r.URL.Query().Get("after")
+	}
+	if text == "" {
+		return 0, nil
+	}
+	seq, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || seq < 0 {
+		return 0, errCursor
+	}
+	return seq, nil
+}
+
+// watch answers GET /v1/sessions/{session_id}/events: WatchSession as server-sent events, whose ids are cursors.
+func (h *handler) watch(w http.ResponseWriter, r *http.Request, sessionID, secret string) {
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		h.refuse(w, r, errMethod)
+		return
+	}
+	after, err := cursorOf(r)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.Stopping, func() { cancel(errStopping) })()
+	ctx, unwatch := auth.Watch(ctx, h.Auth, secret)
+	defer unwatch()
+	s := &watching{ctx: ctx, w: w}
+	defer s.end()
+	err = h.Sessions.WatchSession(&pawlv1.WatchSessionRequest{SessionId: sessionID, After: after}, s)
+	switch {
+	case r.Context().Err() != nil, errors.Is(err, errGone):
+	case s.out == nil:
+		h.refuse(w, r, err)
+	default:
+		st := h.statusOf(r, err)
+		_ = s.frame("error", 0, st)
+	}
+}
+
+// refuse answers with an error in the form of the API.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	code := http.StatusInternalServerError
+	if e, ok := errs.Public(err); ok {
+		if known, ok := statuses[e.Code()]; ok {
+			code = known
+		}
+		switch e.Code() {
+		case errs.InvalidArgument:
+			code = http.StatusBadRequest
+		case errs.Unimplemented:
+			code = http.StatusMethodNotAllowed
+		}
+	}
+	body := h.statusOf(r, err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+// statusOf is an error as JSON, as google.rpc.Status. What callers may not know is logged.
+func (h *handler) statusOf(r *http.Request, err error) []byte {
+	public, ok := rpc.ToStatus(err)
+	if !ok {
+		h.Log.ErrorContext(r.Context(), "a watch failed", "path", r.URL.Path, "error", err)
+	}
+	st, _ := status.FromError(public)
+	body, err := protojson.Marshal(st.Proto())
+	if err != nil {
+		return []byte("{}") // its details are of a known type
+	}
+	return body
+}
+
+// errGone says that the reader has left.
+var errGone = errors.New("the reader has left")
+
+// watching is the response to a watch, as the stream that the API writes to.
+type watching struct {
+	grpc.ServerStream // of which nothing but what follows is used
+	ctx               context.Context
+	w                 http.ResponseWriter
+	out               *sink // nil before the answer has begun
+	quiet             func()
+	buf               []byte
+}
+
+// Context implements grpc.ServerStream.
+func (s *watching) Context() context.Context { return s.ctx }
+
+// Send implements grpc.ServerStreamingServer.
+func (s *watching) Send(m *pawlv1.WatchSessionResponse) error {
+	if s.out == nil {
+		s.begin()
+	}
+	s.buf = s.buf[:0]
+	for _, e := range m.GetEvents() {
+		body, err := protojson.Marshal(e)
+		if err != nil {
+			return err
+		}
+		s.buf = appendFrame(s.buf, kindOf(e), e.GetSeq(), body)
+	}
+	if s.out.write(s.buf) != nil {
+		return errGone
+	}
+	return nil
+}
+
+func (s *watching) begin() {
+	head := s.w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-cache")
+	head.Set("Connection", "keep-alive")
+	s.w.WriteHeader(http.StatusOK)
+	s.out = newSink(s.w)
+	s.quiet = s.out.beat()
+}
+
+func (s *watching) end() {
+	if s.out != nil {
+		s.quiet()
+		s.out.release()
+	}
+}
+
+func (s *watching) frame(kind string, seq int64, body []byte) error {
+	return s.out.write(appendFrame(nil, kind, seq, body))
+}
+
+// kindOf is the name of an event's field.
+func kindOf(e *pawlv1.Event) string {
+	m := e.ProtoReflect()
+	if f := m.WhichOneof(m.Descriptor().Oneofs().ByName("event")); f != nil {
+		return string(f.Name())
+	}
+	return "message"
+}
+
+// appendFrame adds a server-sent event. Without a seq it leaves the reader's cursor alone.
+func appendFrame(dst []byte, kind string, seq int64, body []byte) []byte {
+	dst = append(dst, "event: "...)
+	dst = append(dst, kind...)
+	if seq > 0 {
+		dst = append(dst, "\nid: "...)
+		dst = strconv.AppendInt(dst, seq, 10)
+	}
+	dst = append(dst, "\ndata: "...)
+	dst = append(dst, body...)
+	return append(dst, "\n\n"...)
+}
