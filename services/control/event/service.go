@@ -180,6 +180,7 @@ func (s *Service) Follow(ctx context.Context, sub *Subscription, sessionID strin
 					return
 				}
 			}
+			sub.at(sessionID, after)
 			select {
 			case <-ctx.Done():
 				return

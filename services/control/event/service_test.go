@@ -1,0 +1,295 @@
+package event
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+var key = session.Key{Tenant: "t", Agent: "a", Instance: "i", Name: "s"}
+
+// memory is a log that counts its reads.
+type memory struct {
+	mu     sync.Mutex // guards what follows
+	events []Event
+	head   int64
+	floor  int64
+	reads  int
+}
+
+// append adds n events and returns them.
+func (m *memory) append(n int, text string) []Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var added []Event
+	for range n {
+		m.head++
+		added = append(added, Event{Seq: m.head, Type: Text, Text: text})
+	}
+	m.events = append(m.events, added...)
+	return added
+}
+
+// drop deletes the events of a range; with floor, as retention does.
+func (m *memory) drop(from, to int64, floor bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var kept []Event
+	for _, e := range m.events {
+		if e.Seq < from || e.Seq > to {
+			kept = append(kept, e)
+		}
+	}
+	m.events = kept
+	if floor {
+		m.floor = to
+	}
+}
+
+func (m *memory) Events(_ context.Context, _ string, after int64, limit int) ([]Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads++
+	if after < m.floor {
+		return nil, TooOld(after, m.floor)
+	}
+	var page []Event
+	for _, e := range m.events {
+		if e.Seq > after && len(page) < limit {
+			page = append(page, e)
+		}
+	}
+	return page, nil
+}
+
+func (m *memory) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reads
+}
+
+func (m *memory) EventHeads(_ context.Context, ids []string) (map[string]int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return map[string]int64{ids[0]: m.head}, nil
+}
+
+func (m *memory) Entries(context.Context, string, int64, int) ([]session.Entry, error) {
+	return nil, nil
+}
+
+// follower is a reader that takes a batch when it is told to.
+type follower struct {
+	go1  chan struct{}
+	seen []int64
+	err  error
+	done chan struct{}
+}
+
+func (s *Service) follower(ctx context.Context, after int64, fresh bool) *follower {
+	sub := s.Subscribe(key)
+	f := &follower{go1: make(chan struct{}, 1<<20), done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		defer sub.Close()
+		for batch, err := range s.Follow(ctx, sub, "id", after, fresh) {
+			if f.err = err; err != nil {
+				return
+			}
+			for _, e := range batch {
+				f.seen = append(f.seen, e.Seq)
+			}
+			select {
+			case <-f.go1:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return f
+}
+
+func (f *follower) take(n int) {
+	for range n {
+		f.go1 <- struct{}{}
+	}
+	synctest.Wait()
+}
+
+func seqs(from, to int64) (all []int64) {
+	for s := from; s <= to; s++ {
+		all = append(all, s)
+	}
+	return all
+}
+
+func same(t *testing.T, f *follower, want ...[]int64) {
+	t.Helper()
+	var all []int64
+	for _, w := range want {
+		all = append(all, w...)
+	}
+	if fmt.Sprint(f.seen) != fmt.Sprint(all) {
+		t.Errorf("seen %v\nwant %v", f.seen, all)
+	}
+}
+
+// A reader that takes nothing holds up nobody and next to no memory, and reads from the log what it did not take.
+func TestSlowReaderGoesBackToTheLog(t *testing.T) {
+	for name, c := range map[string]struct {
+		batches, size int
+		text          string
+	}{
+		"many events": {60, 100, "x"},
+		"large ones":  {60, 1, strings.Repeat("x", 200<<10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &memory{}
+				s := NewService(log)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				f := s.follower(ctx, 0, true)
+				s.Publish(key, log.append(1, c.text))
+				synctest.Wait() // it has a batch and does not come back for more
+				for range c.batches {
+					s.Publish(key, log.append(c.size, c.text))
+				}
+				for _, p := range s.hub.following() {
+					if sub := p.Subscription; sub.bytes > maxBytes || len(sub.buf) > maxBuffered || !sub.lost {
+						t.Errorf("%d events of %d bytes wait for it", len(sub.buf), sub.bytes)
+					}
+				}
+				f.take(1000)
+				same(t, f, seqs(1, int64(1+c.batches*c.size)))
+				s.Publish(key, log.append(2, "live again"))
+				f.take(10)
+				same(t, f, seqs(1, int64(3+c.batches*c.size)))
+				cancel()
+				<-f.done
+			})
+		})
+	}
+}
+
+// A reader whose cursor is in a hole gets the next event that exists; live events must follow each other.
+func TestFollowPassesOverHoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{}
+		s := NewService(log)
+		log.append(1000, "x")
+		log.drop(3, 300, false)
+		log.drop(400, 999, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first, inside := s.follower(ctx, 0, false), s.follower(ctx, 150, false)
+		first.take(100)
+		inside.take(100)
+		same(t, first, seqs(1, 2), seqs(301, 399), seqs(1000, 1000))
+		same(t, inside, seqs(301, 399), seqs(1000, 1000))
+		lost := log.append(3, "published nowhere")
+		live := log.append(2, "live")
+		s.Publish(key, live)
+		s.Publish(key, live) // twice
+		first.take(10)
+		inside.take(10)
+		same(t, first, seqs(1, 2), seqs(301, 399), seqs(1000, 1002+int64(len(lost))))
+		same(t, inside, seqs(301, 399), seqs(1000, 1002+int64(len(lost))))
+		cancel()
+		<-first.done
+		<-inside.done
+	})
+}
+
+// A reader that falls below the floor is told, and told where to go on.
+func TestFollowTellsOfACursorThatIsTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{}
+		s := NewService(log)
+		log.append(1000, "x")
+		f := s.follower(t.Context(), 0, false)
+		synctest.Wait()
+		log.drop(1, 700, true)
+		f.take(10)
+		<-f.done
+		if floor, ok := FloorOf(f.err); !errors.Is(f.err, ErrCursorTooOld) || !ok || floor != 700 {
+			t.Errorf("the reader got %v", f.err)
+		}
+		same(t, f, seqs(1, pageSize))
+	})
+}
+
+// What other replicas append is found without a hint.
+func TestTailFindsWhatOthersAppend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{}
+		s := NewService(log)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		f := s.follower(ctx, 0, false)
+		f.take(100)
+		log.append(3, "elsewhere")
+		time.Sleep(tailEvery)
+		synctest.Wait()
+		same(t, f, seqs(1, 3))
+		reads := log.count()
+		time.Sleep(4 * tailEvery) // at rest the log is left alone
+		if n := log.count() - reads; n != 0 {
+			t.Errorf("%d reads of a log that did not grow", n)
+		}
+		cancel()
+		<-f.done
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// thinner pretends to delete.
+type thinner struct {
+	due  map[string]int
+	ages map[string]time.Duration
+	most int
+}
+
+func (x *thinner) delete(what string, age time.Duration, limit int) (int, error) {
+	n := min(limit, x.due[what])
+	x.due[what] -= n
+	x.ages[what], x.most = age, max(x.most, n)
+	return n, nil
+}
+
+func (x *thinner) ExpireEvents(_ context.Context, age time.Duration, limit int) (int, error) {
+	return x.delete("expire", age, limit)
+}
+
+func (x *thinner) CompactEvents(_ context.Context, age time.Duration, limit int) (int, error) {
+	return x.delete("compact", age, limit)
+}
+
+// All that is due is deleted every time, in bounded batches.
+func TestRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &thinner{due: map[string]int{"expire": 1234, "compact": 777}, ages: map[string]time.Duration{}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- Retention{Store: x, Retain: 48 * time.Hour}.Run(ctx) }()
+		time.Sleep(2 * thinEvery)
+		synctest.Wait()
+		if x.due["expire"]+x.due["compact"] != 0 || x.most > thinAtOnce || x.ages["expire"] != 48*time.Hour || x.ages["compact"] != compactAfter {
+			t.Errorf("left %v, at most %d at once, ages %v", x.due, x.most, x.ages)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
