@@ -20,6 +20,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 )
 
@@ -42,13 +43,19 @@ func (Models) Model(ref model.Ref) (model.Model, error) {
 	return offline.Open(model.Endpoint{}, ref.ID)
 }
 
-// Start runs a control plane until the test ends.
+// Start runs a control plane with a database in memory until the test ends.
 func Start(t testing.TB) *Platform {
 	t.Helper()
-	store, err := sqlite.Open(context.Background(), sqlite.Memory, sqlite.Options{})
+	db, err := sqlite.Open(context.Background(), sqlite.Memory, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return StartOn(t, db)
+}
+
+// StartOn runs a control plane on a database until the test ends, and closes the database then.
+func StartOn(t testing.TB, db store.Store) *Platform {
+	t.Helper()
 	catalogue, err := agent.Load("", os.LookupEnv, agent.Shell())
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +65,7 @@ func Start(t testing.TB) *Platform {
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- control.Run(ctx, control.Config{
-			Store: store, HTTP: web, GRPC: rpcs, Agents: catalogue, Models: Models{}, Lookup: os.LookupEnv, TokenFile: token,
+			Store: db, HTTP: web, GRPC: rpcs, Agents: catalogue, Models: Models{}, Lookup: os.LookupEnv, TokenFile: token,
 			Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
 		})
 	}()
@@ -80,7 +87,7 @@ func Start(t testing.TB) *Platform {
 		if err := <-done; err != nil {
 			t.Errorf("control ended with: %v", err)
 		}
-		if err := store.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
