@@ -69,6 +69,9 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		if err := here.write(o.data); err != nil {
 			log.Warn("other commands will not find this control plane", "error", err)
 		}
+		if err := leaveStart(); err != nil {
+			log.Debug("pages that only the start needed stay resident", "error", err)
+		}
 		o.announce(out, here)
 	}
 	defer here.remove(o.data)

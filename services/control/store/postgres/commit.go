@@ -135,7 +135,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 		cols.add(i, &o.in)
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(statements[cols.parts()], cols.args(s.offset())...).Query(func(rows pgx.Rows) error {
+	batch.Queue(statements()[cols.parts()], cols.args(s.offset())...).Query(func(rows pgx.Rows) error {
 		var i int
 		var state int16
 		var abort bool

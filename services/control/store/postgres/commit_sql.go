@@ -1,6 +1,9 @@
 package postgres
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // A commit is one statement, driven by the fenced UPDATE of the lanes: whatever else it writes is joined to the lanes that came
 // back, so that a stale owner writes nothing. Parts that few commits need are left out of the statement when no operation of the
@@ -128,8 +131,8 @@ SELECT ord, state, abort_requested FROM l`}
 // parts says which optional parts a statement has.
 type parts struct{ entries, calls, changes, lost, forget, bind bool }
 
-// statements has one text for each combination, so that each is prepared once.
-var statements = func() map[parts]string {
+// statements has one text for each combination, so that each is prepared once. A control plane on SQLite makes none.
+var statements = sync.OnceValue(func() map[parts]string {
 	all := map[parts]string{}
 	for n := range 1 << 6 {
 		p := parts{entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0, lost: n&32 != 0}
@@ -153,7 +156,7 @@ var statements = func() map[parts]string {
 		all[p] = compose(append(chosen, answerPart)...)
 	}
 	return all
-}()
+})
 
 // nextSQL is headsSQL for lanes that the commit before it in the same transaction has kept. It needs a snapshot of its own: a
 // submission that was admitted while the commit waited for its lane counts already, but the commit's own snapshot lacks it.

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// leaveStart takes the pages of the program's own file out of this process; what is used again is mapped again, from the kernel's
+// cache. The initialisers of hundreds of packages lie all over the file, and each page that is touched brings its neighbours along.
+// Measured at rest after a first prompt: 53 MB resident, 43 of them pages of the file; with this, 33 and 24.
+func leaveStart() error {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return err
+	}
+	for _, m := range untouched(maps, program) {
+		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, m.begin, m.end-m.begin, syscall.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("returning pages of the program: %w", errno)
+		}
+	}
+	return nil
+}
+
+type mapping struct{ begin, end uintptr }
+
+// untouched are the mappings of the program's file that cannot be written and hold no page of this process's own, such as the
+// linker makes where it relocates: those are the file's content, and can be had again.
+func untouched(smaps []byte, program string) []mapping {
+	var found []mapping
+	var last mapping
+	for line := range bytes.Lines(smaps) {
+		line = bytes.TrimRight(line, "\n")
+		switch fields := bytes.Fields(line); {
+		case len(fields) > 5 && bytes.Contains(fields[0], []byte("-")): // begin-end mode offset device inode path
+			last = mapping{}
+			if fields[1][0] == 'r' && fields[1][1] == '-' && bytes.HasSuffix(line, []byte(" "+program)) {
+				last = parseRange(string(fields[0]))
+			}
+		case len(fields) > 1 && string(fields[0]) == "Anonymous:" && string(fields[1]) == "0" && last.end != 0:
+			found = append(found, last)
+		}
+	}
+	return found
+}
+
+// parseRange is the zero mapping when s is not one.
+func parseRange(s string) mapping {
+	from, to, _ := strings.Cut(s, "-")
+	begin, err := strconv.ParseUint(from, 16, strconv.IntSize)
+	if err != nil {
+		return mapping{}
+	}
+	end, err := strconv.ParseUint(to, 16, strconv.IntSize)
+	if err != nil {
+		return mapping{}
+	}
+	return mapping{uintptr(begin), uintptr(end)}
+}
