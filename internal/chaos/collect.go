@@ -273,10 +273,34 @@ func readJournal(x *executor, sessions map[string]*check.Session) (out check.Jou
 	return out, nil
 }
 
-// witness looks for processes of calls that have ended.
+// witness looks for processes of calls that have ended, and for executors that are away for so long that it explains a lost outcome.
 type witness struct {
-	cluster *cluster
-	found   map[string]check.Survivor
+	cluster  *cluster
+	found    map[string]check.Survivor
+	seen     map[string]time.Time // when executors were last connected
+	absences []check.Absence
+}
+
+// attend notes which executors are connected to a replica that lives.
+func (w *witness) attend(ctx context.Context, conn *pgx.Conn) {
+	rows, err := conn.Query(ctx, `SELECT executor_id FROM executors e JOIN replicas r ON r.replica_id = e.replica AND r.expires > clock_timestamp()`)
+	if err != nil {
+		return
+	}
+	here, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return
+	}
+	now := time.Now()
+	for _, x := range w.cluster.executors {
+		since, known := w.seen[x.id]
+		if away := now.Sub(since); known && away > grace-grace/5 {
+			w.absences = append(w.absences, check.Absence{Executor: x.id, From: since, To: now.Add(grace / 5)})
+		}
+		if slices.Contains(here, x.id) || !known {
+			w.seen[x.id] = now
+		}
+	}
 }
 
 // watch looks again and again until ctx ends.
@@ -289,11 +313,6 @@ func (w *witness) watch(ctx context.Context) {
 
 // look finds processes whose calls the database holds to be over, and that are still there after it said so.
 func (w *witness) look(ctx context.Context) {
-	living := w.living()
-	if len(living) == 0 {
-		return
-	}
-	ids := sortedKeys(living)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := w.cluster.query(ctx)
@@ -301,6 +320,9 @@ func (w *witness) look(ctx context.Context) {
 		return // it is down just now
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
+	w.attend(ctx, conn)
+	living := w.living()
+	ids := sortedKeys(living)
 	rows, err := conn.Query(ctx, `SELECT call_id FROM tool_calls WHERE state IN (2, 4) AND call_id = ANY($1)`, ids)
 	if err != nil {
 		return

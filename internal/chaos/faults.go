@@ -57,29 +57,29 @@ func (in *injector) inject(ctx context.Context, f fault) {
 		last()
 		c.replicas[f.target].thaw()
 	case executorKill:
-		kept(c.executors[f.target].node, syscall.SIGKILL, last)
+		in.absent(c.executors[f.target], true, func() { kept(c.executors[f.target].node, syscall.SIGKILL, last) })
 	case executorDrain:
-		kept(c.executors[f.target].node, syscall.SIGTERM, last)
+		in.absent(c.executors[f.target], true, func() { kept(c.executors[f.target].node, syscall.SIGTERM, last) })
 	case executorStop:
 		c.executors[f.target].freeze()
 		last()
 		c.executors[f.target].thaw()
 	case executorAway:
 		x := c.executors[f.target]
-		in.absent(x, func() {
+		in.absent(x, false, func() {
 			x.control.Set(proxy.Mode{Refuse: true})
 			x.control.Cut()
 			last()
 			x.control.Set(proxy.Mode{})
 		})
 	case keeperKill:
-		in.absent(c.executors[f.target], func() { count = killKeepers(c.executors[f.target]) })
+		in.absent(c.executors[f.target], false, func() { count = killKeepers(c.executors[f.target]) })
 	case bothKill:
 		x := c.executors[f.target]
-		in.absent(x, func() { kept(x.node, syscall.SIGKILL, func() { killKeepers(x); last() }) })
+		in.absent(x, false, func() { kept(x.node, syscall.SIGKILL, func() { killKeepers(x); last() }) })
 	case executorWipe:
 		x := c.executors[f.target]
-		in.absent(x, func() { kept(x.node, syscall.SIGKILL, func() { count = wipe(x); last() }) })
+		in.absent(x, false, func() { kept(x.node, syscall.SIGKILL, func() { count = wipe(x); last() }) })
 	case backendsKill:
 		count = in.terminateBackends(ctx)
 	case databaseCrash:
@@ -88,6 +88,17 @@ func (in *injector) inject(ctx context.Context, f fault) {
 		if err := c.database.Crash(crash); err != nil {
 			in.say("crashing the database failed: %v", err)
 			count = false
+		}
+	case partition:
+		for _, x := range c.executors {
+			x.control.Set(proxy.Mode{HoldUp: true, HoldDown: true})
+		}
+		c.replicas[f.target].database.Set(proxy.Mode{HoldUp: true})
+		last()
+		c.replicas[f.target].database.Set(proxy.Mode{})
+		wait(ctx, 3*time.Second)
+		for _, x := range c.executors {
+			x.control.Set(proxy.Mode{})
 		}
 	case linkCut:
 		n := 0
@@ -126,12 +137,14 @@ func kept(n *node, s syscall.Signal, f func()) {
 }
 
 // absent notes a time in which the executor may lose outcomes.
-func (in *injector) absent(x *executor, f func()) {
+func (in *injector) absent(x *executor, editsOnly bool, f func()) {
 	from := time.Now()
 	f()
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.absences = append(in.absences, check.Absence{Executor: x.id, From: from.Add(-time.Second), To: time.Now().Add(time.Second)})
+	in.absences = append(in.absences, check.Absence{
+		Executor: x.id, From: from.Add(-time.Second), To: time.Now().Add(time.Second), EditsOnly: editsOnly,
+	})
 }
 
 func killKeepers(x *executor) bool {

@@ -24,7 +24,7 @@ var mutants = []mutant{
 		patches: []patch{twice},
 	},
 	{
-		name: "commits are not fenced by the epoch", expect: []string{"I2"}, mix: "owners", seconds: 60, seeds: someSeeds,
+		name: "commits are not fenced by the epoch", expect: []string{"I2"}, mix: "fence", seconds: 50, seeds: someSeeds,
 		patches: []patch{{postgresDir + "commit_sql.go", `WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
     AND x.entry_head`, `WHERE x.session_id = i.session_id AND x.state + 0 = 2
     AND x.entry_head`}},
@@ -121,7 +121,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	r.deps.Events.Publish(r.key, c.Events)`}},
 	},
 	{
-		name: "events are published before they are committed", expect: []string{"I3"}, mix: "owners", seconds: 60, seeds: someSeeds,
+		name: "events are published before they are committed", expect: []string{"I3"}, mix: "fence", seconds: 50, seeds: someSeeds,
 		patches: []patch{{turnDir + "commit.go", `	done, err := backoff.Retry(ctx, func`, `	r.deps.Events.Publish(r.key, c.Events)
 	done, err := backoff.Retry(ctx, func`}},
 	},

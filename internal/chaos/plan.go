@@ -181,6 +181,7 @@ const (
 	linkCut       kind = "connections cut"
 	linkHold      kind = "connections half open"
 	linkDelay     kind = "connections slow"
+	partition     kind = "replica apart, executors silent"
 )
 
 // mix is what a run is made of.
@@ -204,6 +205,7 @@ var mixes = map[string]mix{
 		},
 	},
 	"owners":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
+	"fence":    {every: 3 * time.Second, aborts: 5, huge: 100, weights: map[kind]int{partition: 1}, wide: true},
 	"database": {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
 	"executors": {
 		every: 700 * time.Millisecond, aborts: 5, huge: 100,
@@ -306,6 +308,8 @@ func (f fault) subject() string {
 		return fmt.Sprint("executor ", f.target)
 	case executorAway:
 		return fmt.Sprint(linkExecutor, f.target)
+	case partition:
+		return "everything"
 	case linkCut, linkHold, linkDelay:
 		return fmt.Sprint(f.link, f.target)
 	}
@@ -340,6 +344,9 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 		if length < 2*f.lasts {
 			return draw(r, linkCut, at, length, m)
 		}
+	case partition:
+		// Its last statements reach the database when others own its lanes, who have heard nothing yet and so have written nothing.
+		f.target, f.lasts = r.IntN(replicas), between(r, 17*time.Second, 20*time.Second)
 	case backendsKill:
 	case databaseCrash:
 		f.lasts = 2 * time.Second

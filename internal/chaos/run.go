@@ -83,7 +83,7 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 			looking.Go(func() { s.read(awake, c, r, rand.New(rand.NewPCG(o.seed, uint64(1000+10*i+r)))) })
 		}
 	}
-	w := &witness{cluster: c, found: map[string]check.Survivor{}}
+	w := &witness{cluster: c, found: map[string]check.Survivor{}, seen: map[string]time.Time{}}
 	looking.Go(func() { w.watch(awake) })
 	in := &injector{cluster: c, began: time.Now(), say: o.say(time.Now()), done: map[kind]int{}}
 	in.run(busy, schedule(o.seed, o.length, m))
@@ -99,9 +99,9 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	}
 	rep.settled = time.Since(healed)
 	in.say("everything has settled, or never will")
-	w.look(ctx)
 	sleep()
 	looking.Wait()
+	w.look(ctx)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	}
 
 	e := rep.evidence
-	e.Prompts, e.Acks, e.Conflicts, e.Absences = cl.prompts, cl.acks, cl.conflicts, in.absences
+	e.Prompts, e.Acks, e.Conflicts, e.Absences = cl.prompts, cl.acks, cl.conflicts, append(in.absences, w.absences...)
 	for _, s := range streams {
 		e.Readers = append(e.Readers, s.faults...)
 	}

@@ -224,7 +224,7 @@ func (c *checker) explained(k *Call) bool {
 		}
 	}
 	return slices.ContainsFunc(c.Absences, func(a Absence) bool {
-		return a.Executor == k.Executor && a.From.Before(k.Done) && a.To.After(k.Created)
+		return a.Executor == k.Executor && (c.edits[k.Token] || !a.EditsOnly) && a.From.Before(k.Done) && a.To.After(k.Created)
 	})
 }
 

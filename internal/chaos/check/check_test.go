@@ -175,8 +175,9 @@ func TestEveryViolationIsFound(t *testing.T) {
 			result(e).Details = json.RawMessage(`{"reason":"INTERRUPTED"}`)
 			e.Effects["s"] = []string{"p2.c"}
 		}},
-		"unknown, told as failure": {"I7", func(e *check.Evidence) { lose(e); result(e).Text = "it failed" }},
-		"unknown for no reason":    {"I7", func(e *check.Evidence) { lose(e); e.Absences = nil }},
+		"unknown, told as failure":            {"I7", func(e *check.Evidence) { lose(e); result(e).Text = "it failed" }},
+		"unknown for no reason":               {"I7", func(e *check.Evidence) { lose(e); e.Absences = nil }},
+		"unknown, and only edits were hidden": {"I7", func(e *check.Evidence) { lose(e); e.Absences[0].EditsOnly = true }},
 		"unknown, of another time": {"I7", func(e *check.Evidence) {
 			lose(e)
 			e.Absences[0].From = noon.Add(time.Minute)

@@ -150,8 +150,9 @@ type Survivor struct {
 
 // Absence is a time in which an executor could lose an outcome: its keeper was killed, or it was away for long.
 type Absence struct {
-	Executor string
-	From, To time.Time
+	Executor  string
+	From, To  time.Time
+	EditsOnly bool // its daemon was killed: commands live on, what it does itself does not
 }
 
 // Violation is a promise that was broken.
