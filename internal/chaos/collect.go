@@ -24,7 +24,7 @@ import (
 
 // database reads what the database says into the evidence.
 type database struct {
-	conn     *pgx.Conn
+	conn     pgx.Tx
 	evidence *check.Evidence
 	names    map[string]string // of sessions, by id
 	seqs     map[string]int64  // of submissions, by id
@@ -37,7 +37,13 @@ func (c *cluster) collect(ctx context.Context, e *check.Evidence) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	d := &database{conn: conn, evidence: e, names: map[string]string{}, seqs: map[string]int64{}}
+	// One picture, even if something still goes on.
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(ctx) //nolint:errcheck // nothing was written
+	d := &database{conn: tx, evidence: e, names: map[string]string{}, seqs: map[string]int64{}}
 	for _, read := range []func(context.Context) error{
 		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites,
 	} {

@@ -163,7 +163,7 @@ func (c *cluster) readToTheEnd(ctx context.Context, streams []*stream) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for _, s := range streams {
 		var head int64
