@@ -263,7 +263,9 @@ CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO chaos.owners (session_id, epoch, new_owner, old_lives, event_head) VALUES (NEW.session_id, NEW.epoch, NEW.owner, false, 0);
   ELSE
     INSERT INTO chaos.owners (session_id, epoch, old_owner, new_owner, old_lives, event_head) VALUES (NEW.session_id, NEW.epoch, OLD.owner, NEW.owner,
-      EXISTS (SELECT 1 FROM public.replicas WHERE replica_id = OLD.owner AND expires > clock_timestamp()), OLD.event_head);
+      EXISTS (SELECT 1 FROM public.replicas WHERE replica_id = OLD.owner AND expires > clock_timestamp())
+        AND NOT EXISTS (SELECT 1 FROM public.submissions WHERE session_id = NEW.session_id AND status = 1 AND forced_at > clock_timestamp() - interval '5 s'),
+      OLD.event_head);
   END IF;
   RETURN NULL;
 END $$;

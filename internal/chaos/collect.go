@@ -137,13 +137,13 @@ func (d *database) submissions(ctx context.Context) error {
 	var started *time.Time
 	var input []byte
 	return d.each(ctx, `
-SELECT s.submission_id::text, s.session_id::text, s.seq, s.status, s.started_at, s.outcome, s.reason, s.message, s.result_entry, s.input,
+SELECT s.submission_id::text, s.session_id::text, s.seq, s.status, s.started_at, s.outcome, COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false), s.result_entry, s.input,
   format('status %s, phase %s, turn %s, attempts %s; lane state %s, epoch %s, owner %s (%s); open calls: %s', s.status, s.phase, s.turn, s.attempts, l.state, l.epoch,
     l.owner, COALESCE((SELECT r.addr || ' until ' || r.expires FROM replicas r WHERE r.replica_id = l.owner), 'no lease'),
     (SELECT string_agg(format('%s state %s at %s (connected to %s)', c.call_id, c.state, c.executor, x.replica), ', ') FROM tool_calls c
       LEFT JOIN executors x ON x.executor_id = c.executor WHERE c.session_id = s.session_id AND c.submission_seq = s.seq AND c.state < 2))
 FROM submissions s JOIN lanes l USING (session_id) ORDER BY s.session_id, s.seq`,
-		[]any{&s.ID, &session, &s.Seq, &status, &started, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry, &input, &where}, func() error {
+		[]any{&s.ID, &session, &s.Seq, &status, &started, &s.Outcome, &s.Confirmed, &s.ResultEntry, &input, &where}, func() error {
 			said := inputs[s.ID]
 			if said == "" && len(input) > 0 {
 				var m model.Message
@@ -329,7 +329,9 @@ func (w *witness) look(ctx context.Context) {
 	w.attend(ctx, conn)
 	living := w.living()
 	ids := sortedKeys(living)
-	rows, err := conn.Query(ctx, `SELECT call_id FROM tool_calls WHERE state IN (2, 4) AND call_id = ANY($1)`, ids)
+	rows, err := conn.Query(ctx, `
+SELECT call_id FROM tool_calls c JOIN submissions s ON s.session_id = c.session_id AND s.seq = c.submission_seq
+WHERE call_id = ANY($1) AND (c.state IN (2, 4) OR COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false))`, ids)
 	if err != nil {
 		return
 	}

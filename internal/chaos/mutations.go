@@ -38,8 +38,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "lanes of live replicas are taken over", expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "claim.go", `WHERE expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'`,
-			`WHERE expires <= clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond'`,
+			postgresDir + "claim.go", `AND expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'`,
+			`AND expires <= clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond'`,
 		}},
 	},
 	{
@@ -109,8 +109,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "an abort settles what runs", expect: []string{"I1"}, mix: "aborts", seconds: 15, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "abort.go", `WHERE submission_id = $1 AND status + 0 = 0 RETURNING session_id)`,
-			`WHERE submission_id = $1 AND status + 0 < 2 RETURNING session_id)`,
+			postgresDir + "abort.go", `FROM n WHERE {which} = 0 RETURNING s.session_id)`,
+			`FROM n WHERE {which} < 2 RETURNING s.session_id)`,
 		}},
 	},
 	{

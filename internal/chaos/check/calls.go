@@ -79,29 +79,36 @@ func (c *checker) processes() {
 	}
 	for _, s := range c.Survivors {
 		k := byID[s.Call]
-		if k == nil || k.State == call.Lost {
-			continue // nobody said that it had ended
-		}
-		if r, ok := c.result(k); ok && !r.details.Confirmed && (r.details.Cancelled || r.details.TimedOut) {
-			continue // and this was said
-		}
-		c.broken("I6", k.Token, "is %s, and a process of it lives: %s", k.State, s.What)
-	}
-	for i := range c.Submissions {
-		s := &c.Submissions[i]
-		if s.Outcome != "aborted" || !strings.Contains(s.Message, "; confirmed") {
+		if k == nil {
 			continue
 		}
-		for j := range c.Calls {
-			k := &c.Calls[j]
-			if k.Session != s.Session || k.Seq != s.Seq {
-				continue
-			}
-			if r, _ := c.result(k); r.details.Cancelled && !r.details.Confirmed {
-				c.broken("I6", where(s), "is confirmed to be over, and %s is not", k.Token)
-			}
+		of := c.submissionOf(k)
+		r, _ := c.result(k)
+		silent := k.State == call.Lost || !r.details.Confirmed && (r.details.Cancelled || r.details.TimedOut)
+		if !silent || of != nil && of.Confirmed {
+			c.broken("I6", k.Token, "is %s, and a process of it lives: %s", k.State, s.What)
 		}
 	}
+	for i := range c.Calls {
+		k := &c.Calls[i]
+		of := c.submissionOf(k)
+		if of == nil || !of.Confirmed {
+			continue
+		}
+		if r, _ := c.result(k); k.State == call.Lost && !k.LateReply || r.details.Cancelled && !r.details.Confirmed && r.details.Reason == "" {
+			c.broken("I6", where(of), "is confirmed to be over, and %s (%s) is not", k.Token, k.State)
+		}
+	}
+}
+
+// submissionOf is the submission of a call.
+func (c *checker) submissionOf(k *Call) *Submission {
+	for i := range c.Submissions {
+		if s := &c.Submissions[i]; s.Session == k.Session && s.Seq == k.Seq {
+			return s
+		}
+	}
+	return nil
 }
 
 // outcomes is I7: what is told of a call is what happened, and what nobody can know is told as that.
@@ -218,10 +225,8 @@ func shown(cmd Command) (string, bool) {
 
 // explained reports whether something happened that may have hidden the outcome of a lost call.
 func (c *checker) explained(k *Call) bool {
-	for i := range c.Submissions {
-		if s := &c.Submissions[i]; s.Session == k.Session && s.Seq == k.Seq && (s.Outcome == "aborted" || s.Outcome == "expired") {
-			return true
-		}
+	if of := c.submissionOf(k); of != nil && (of.Outcome == "aborted" || of.Outcome == "expired") {
+		return true
 	}
 	return slices.ContainsFunc(c.Absences, func(a Absence) bool {
 		return a.Executor == k.Executor && (c.edits[k.Token] || !a.EditsOnly) && a.From.Before(k.Done) && a.To.After(k.Created)

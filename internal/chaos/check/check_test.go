@@ -161,8 +161,13 @@ func TestEveryViolationIsFound(t *testing.T) {
 		"output is on the other": {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Stderr = true }},
 		"a process is left":      {"I6", func(e *check.Evidence) { e.Survivors = []check.Survivor{{Call: "c1"}} }},
 		"confirmed and not": {"I6", func(e *check.Evidence) {
-			e.Submissions[0].Outcome, e.Submissions[0].Message = "aborted", "…; confirmed: …"
+			e.Submissions[0].Outcome, e.Submissions[0].Confirmed = "aborted", true
 			result(e).Details = json.RawMessage(`{"exitCode":143,"cancelled":true,"confirmed":false}`)
+		}},
+		"confirmed, and nobody knows": {"I6", func(e *check.Evidence) { lose(e); e.Submissions[0].Confirmed = true }},
+		"a process of what was confirmed": {"I6", func(e *check.Evidence) {
+			lose(e)
+			e.Calls[0].LateReply, e.Submissions[0].Confirmed, e.Survivors = true, true, []check.Survivor{{Call: "c1"}}
 		}},
 		"a call is open":            {"I7", func(e *check.Evidence) { e.Calls[0].State = call.Dispatched }},
 		"no result":                 {"I7", func(e *check.Evidence) { result(e).CallID = "other" }},

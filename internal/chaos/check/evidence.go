@@ -70,7 +70,7 @@ type Submission struct {
 	Settled             bool
 	Started             bool
 	Outcome             string
-	Reason, Message     string
+	Confirmed           bool // its settlement says that nothing of it runs any more
 	ResultEntry         int64
 	Where               string // for one that hangs: all that tells why
 }
@@ -86,7 +86,7 @@ type Owner struct {
 	Session   string
 	Epoch     int64
 	From, To  string // "" is nobody
-	FromLives bool   // whether From's lease still held
+	FromLives bool   // whether From's lease still held, and it had not failed to end what it was to end
 	EventHead int64
 }
 
