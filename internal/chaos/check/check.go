@@ -158,6 +158,7 @@ func (c *checker) admission() {
 	for id := range c.byPrompt {
 		if _, known := c.Prompts[id]; !known {
 			c.broken("I1", id, "was admitted, and nobody asked for it")
+			continue
 		}
 		if n := len(c.byPrompt[id]); n > 1 {
 			c.broken("I1", id, "was admitted %d times under the key %q", n, c.Prompts[id].Key)

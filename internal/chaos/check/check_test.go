@@ -132,6 +132,9 @@ func TestEveryViolationIsFound(t *testing.T) {
 		"a client read another answer": {"I1", func(e *check.Evidence) { e.Acks[0].Text = "something" }},
 		"a key was admitted twice":     {"I1", func(e *check.Evidence) { e.Submissions[1].Prompt = "p1" }},
 		"nobody asked for it":          {"I1", func(e *check.Evidence) { delete(e.Prompts, "p1") }},
+		"two that nobody asked for": {"I1", func(e *check.Evidence) {
+			e.Submissions[0].Prompt, e.Submissions[1].Prompt = "p3", "p3"
+		}},
 		"a key with another message":   {"I1", func(e *check.Evidence) { e.Conflicts = []string{"p1"} }},
 		"a client was never answered":  {"I1", func(e *check.Evidence) { e.Unheard = []string{"p1"} }},
 		"an epoch went back":           {"I2", func(e *check.Evidence) { e.Owners[2].Epoch = 1 }},
