@@ -1,6 +1,7 @@
 package link
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -100,9 +101,12 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	return r, true
 }
 
+// rejection names a reason as package call does. One that this version does not know says no more than that it was refused.
 func rejection(r pawlv1.Rejected_Reason) string {
-	const prefix = "REASON_"
-	return r.String()[len(prefix):]
+	if _, known := pawlv1.Rejected_Reason_name[int32(r)]; !known || r == pawlv1.Rejected_REASON_UNSPECIFIED {
+		return "UNSUPPORTED"
+	}
+	return strings.TrimPrefix(r.String(), "REASON_")
 }
 
 func found(s pawlv1.State) call.FoundState {
