@@ -151,10 +151,20 @@ func queueLanes(ctx context.Context, conn *pgx.Conn, n int) error {
 			SELECT session_id, 1, 2, 1, now() + interval '24 hours' + random() * interval '1 hour' FROM s)
 		INSERT INTO submissions (submission_id, session_id, seq, agent_digest, input, event_base, status, phase, turn, input_entry, timeout_us, accepted_at)
 			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 0, 0, 0, 0, 0, now() FROM s`, n)
-	if err == nil {
-		_, err = conn.Exec(ctx, "ANALYZE sessions, lanes, submissions")
+	if err != nil {
+		return err
 	}
-	return err
+	return tidy(ctx, conn)
+}
+
+// tidy does what the server would otherwise do sooner or later, in the middle of what is measured.
+func tidy(ctx context.Context, conn *pgx.Conn) error {
+	for _, statement := range []string{"VACUUM ANALYZE sessions, lanes, submissions", "CHECKPOINT"} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // leases measures what it costs to stay the owner of many running lanes: log and transactions of a control plane that does nothing else.
@@ -191,8 +201,8 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	read := func() (log, commits int64, err error) {
 		return log, commits, conn.QueryRow(ctx, "SELECT "+walBytes+", xact_commit FROM pg_stat_database WHERE datname = current_database()").Scan(&log, &commits)
 	}
-	// What was done before has to reach the statistics, and the vacuum to end.
-	if err := wait(ctx, 3*time.Second); err != nil {
+	// What was done before has to reach the statistics; and the first change of a page after a checkpoint is logged with all of it.
+	if err := wait(ctx, renewEvery+time.Second); err != nil {
 		return 0, 0, err
 	}
 	log, commits, err := read()
@@ -220,6 +230,5 @@ func runLanes(ctx context.Context, conn *pgx.Conn, n int) error {
 			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 1, 1, 1, 0, 0, now(), now() FROM s`, n); err != nil {
 		return err
 	}
-	_, err := conn.Exec(ctx, "VACUUM ANALYZE sessions, lanes, submissions")
-	return err
+	return tidy(ctx, conn)
 }
