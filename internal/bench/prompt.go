@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -52,7 +53,15 @@ func prompts(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		before, err := cpu(p.Pid())
+		if err != nil {
+			return err
+		}
 		f, err := r.prompting(ctx, p, clients, 0, func() string { return ident.New() })
+		if err != nil {
+			return err
+		}
+		after, err := cpu(p.Pid())
 		if err != nil {
 			return err
 		}
@@ -64,6 +73,7 @@ func prompts(ctx context.Context, r *run) error {
 			row.Goal = least(Rate, times*reference[clients][r.database])
 		}
 		r.add(f.row(row))
+		r.add(Row{What: "… processor time of control, each", P50: took((after - before) / time.Duration(len(f.times)))})
 	}
 	return nil
 }

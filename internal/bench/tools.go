@@ -23,24 +23,31 @@ func toolCalls(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
+		pids := []int{p.Pid()}
 		if where == "separate" {
-			if _, err := r.executor(ctx, p); err != nil {
+			e, err := r.executor(ctx, p)
+			if err != nil {
 				return err
 			}
+			pids = append(pids, e.Pid())
 		}
-		if err := r.calls(ctx, p, where); err != nil {
+		if err := r.calls(ctx, p, where, pids); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *run) calls(ctx context.Context, p *plane, where string) error {
+func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) error {
 	program := strings.TrimSpace(strings.Repeat("true\n", callsPerPrompt))
 	if _, err := follow(ctx, p.conn, &pawlv1.SessionKey{Agent: "shell", Instance: "warm"}, "true\ntrue\ntrue"); err != nil {
 		return err
 	}
 	var bare, turns, trips []time.Duration
+	before, err := cpu(pids...)
+	if err != nil {
+		return err
+	}
 	for n := range r.some(20, 2) {
 		f, err := follow(ctx, p.conn, &pawlv1.SessionKey{Agent: "shell", Instance: fmt.Sprint("tools-", n)}, program)
 		if err != nil {
@@ -61,6 +68,10 @@ func (r *run) calls(ctx context.Context, p *plane, where string) error {
 			bare = append(bare, took)
 		}
 	}
+	after, err := cpu(pids...)
+	if err != nil {
+		return err
+	}
 	floor := took(quantile(bare, 0.5))
 	goal := Goal{}
 	if where == "separate" {
@@ -72,6 +83,7 @@ func (r *run) calls(ctx context.Context, p *plane, where string) error {
 	}
 	r.add(timed(Row{What: "bash true, " + where + " executor, whole turn", Rate: rate(len(turns), sum), Floor: floor, Goal: goal}, turns))
 	r.add(timed(Row{What: "bash true, " + where + " executor, dispatch to outcome", Floor: floor}, trips))
+	r.add(Row{What: "… processor time of control and executor, each", P50: took((after - before) / time.Duration(len(turns)))})
 	return nil
 }
 
