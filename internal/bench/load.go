@@ -12,6 +12,7 @@ import (
 type figure struct {
 	times []time.Duration // in order of their end
 	whole time.Duration
+	cpu   time.Duration // of control, where that is measured
 }
 
 func (f figure) p50() Quantity  { return timed(Row{}, append([]time.Duration(nil), f.times...)).P50 }

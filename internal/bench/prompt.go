@@ -53,15 +53,7 @@ func prompts(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		before, err := cpu(p.Pid())
-		if err != nil {
-			return err
-		}
 		f, err := r.prompting(ctx, p, clients, 0, func() string { return ident.New() })
-		if err != nil {
-			return err
-		}
-		after, err := cpu(p.Pid())
 		if err != nil {
 			return err
 		}
@@ -73,7 +65,7 @@ func prompts(ctx context.Context, r *run) error {
 			row.Goal = least(Rate, times*reference[clients][r.database])
 		}
 		r.add(f.row(row))
-		r.add(Row{What: "… processor time of control, each", P50: took((after - before) / time.Duration(len(f.times)))})
+		r.add(Row{What: "… processor time of control, each", P50: took(f.cpu / time.Duration(len(f.times)))})
 	}
 	return nil
 }
@@ -126,5 +118,15 @@ func (r *run) prompting(ctx context.Context, p *plane, clients, total int, insta
 	if total > 0 {
 		lasts = 0
 	}
-	return load(ctx, clients, total, lasts, prompt)
+	before, err := cpu(p.Pid())
+	if err != nil {
+		return figure{}, err
+	}
+	f, err := load(ctx, clients, total, lasts, prompt)
+	if err != nil {
+		return f, err
+	}
+	after, err := cpu(p.Pid())
+	f.cpu = after - before
+	return f, err
 }
