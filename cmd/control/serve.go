@@ -11,7 +11,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -65,17 +67,33 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		o.builtin(&cfg)
 	}
 	here := o.addresses(cfg)
+	var rest sync.WaitGroup
+	ctx, end := context.WithCancel(ctx)
+	defer func() { end(); rest.Wait() }()
 	cfg.Ready = func() {
 		if err := here.write(o.data); err != nil {
 			log.Warn("other commands will not find this control plane", "error", err)
 		}
-		if err := leaveStart(); err != nil {
-			log.Debug("pages that only the start needed stay resident", "error", err)
-		}
+		rest.Go(func() { atRest(ctx, log) })
 		o.announce(out, here)
 	}
 	defer here.remove(o.data)
 	return control.Run(ctx, cfg)
+}
+
+// startOver is how long after it is ready a control plane is done with what the start sets off: the built-in executor has
+// connected, and what initialises itself at its first use has been used.
+const startOver = time.Second
+
+// atRest gives back what only the start needed.
+func atRest(ctx context.Context, log *slog.Logger) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(startOver):
+		if err := leaveStart(); err != nil {
+			log.Debug("pages that only the start needed stay resident", "error", err)
+		}
+	}
 }
 
 // listen opens the listeners, with TLS when there is a certificate.
