@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/turn"
@@ -164,6 +165,46 @@ func TestOwnerThatHangsIsEnded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whether a deadline has passed is for the database's clock to say: a replica whose own clock is behind ends the submission as well.
+func TestDeadlineIsTheDatabases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := agent.Shell()
+		def.Limits.Timeout = time.Minute
+		b := newBenchOn(t, def, sqlite.Options{Now: func() time.Time { return time.Now().Add(10 * time.Minute) }})
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		began := time.Now()
+		b.expect(b.wait(b.submit("s", "sleep 1000").ID), submission.Expired, "")
+		if took := time.Since(began); took < 90*time.Second || took > 2*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// Who dies hands nothing back, not even in the moment of death: others take over, and that is charged.
+func TestTheDeadHandNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		for _, s := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
+			b.submit(s, "sleep 1000")
+		}
+		synctest.Wait()
+		gate := make(chan struct{})
+		b.executor.mu.Lock()
+		b.executor.gate = gate
+		b.executor.mu.Unlock()
+		b.worker.FleetChanged() // so that they are busy when it happens
+		synctest.Wait()
+		b.kill()
+		synctest.Wait()
+		close(gate)
+		b.die()
+		if n := b.counted.releases.Load(); n != 0 {
+			t.Errorf("%d lanes were handed back", n)
+		}
+	})
 }
 
 // What an abort settles with says whether nothing runs any more, and else which call may, where, and why that is not known.

@@ -41,8 +41,9 @@ type executor struct {
 	known    map[string]call.FoundState
 	attached map[string]int64
 	journal  string
-	deaf     bool // to Cancel
-	leaves   bool // processes behind when cancelled
+	gate     chan struct{} // Find waits for it, unless nil
+	deaf     bool          // to Cancel
+	leaves   bool          // processes behind when cancelled
 }
 
 var errAway = errors.New("away")
@@ -63,6 +64,11 @@ func (e *executor) Place(context.Context, fleet.Wanted) (fleet.Executor, bool, e
 
 func (e *executor) Find(context.Context, string) (fleet.Executor, error) {
 	e.mu.Lock()
+	if gate := e.gate; gate != nil {
+		e.mu.Unlock()
+		<-gate
+		e.mu.Lock()
+	}
 	defer e.mu.Unlock()
 	return e.info(), nil
 }
@@ -135,8 +141,10 @@ type bench struct {
 	done        chan error
 }
 
-func newBench(t *testing.T, def agent.Definition) *bench {
-	store, err := sqlite.Open(t.Context(), sqlite.Memory, sqlite.Options{})
+func newBench(t *testing.T, def agent.Definition) *bench { return newBenchOn(t, def, sqlite.Options{}) }
+
+func newBenchOn(t *testing.T, def agent.Definition, opts sqlite.Options) *bench {
+	store, err := sqlite.Open(t.Context(), sqlite.Memory, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -472,8 +480,14 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 // countingStore counts claims.
 type countingStore struct {
 	*sqlite.Store
-	claims atomic.Int32
-	before func(submission.Commit) // nil is nothing
+	claims   atomic.Int32
+	releases atomic.Int32
+	before   func(submission.Commit) // nil is nothing
+}
+
+func (c *countingStore) Release(ctx context.Context, f submission.Fence) error {
+	c.releases.Add(1)
+	return c.Store.Release(ctx, f)
 }
 
 func (c *countingStore) Commit(ctx context.Context, one submission.Commit) (submission.Committed, error) {
