@@ -278,6 +278,7 @@ func TestQuickstart(t *testing.T) {
 	if out, stderr, err := invoke(t, "prompt", "--data", data, "shell", "fail: no way"); err == nil || !strings.Contains(stderr, "no way") {
 		t.Errorf("%v, %q, %q", err, out, stderr)
 	}
+	checkFiles(t, data)
 	if _, stderr, err := invoke(t, "--data", data, "--agents", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"); err == nil || !strings.Contains(stderr, "another control plane uses the data directory") {
 		t.Errorf("a second one: %v, %s", err, stderr)
 	}
@@ -289,6 +290,30 @@ func TestQuickstart(t *testing.T) {
 		t.Errorf("the addresses are left: %v, %v", ok, err)
 	}
 	checkTokens(t, data) // now in the database
+}
+
+// checkFiles writes a file of a session and reads it back, there and at its executor.
+func checkFiles(t *testing.T, data string) {
+	t.Helper()
+	content := strings.Repeat("a\x00b\xff", 100_000)
+	c := command()
+	var said bytes.Buffer
+	c.SetArgs([]string{"files", "put", "--data", data, "shell/cli", "dir/f"})
+	c.SetIn(strings.NewReader(content))
+	c.SetErr(&said)
+	if err := run(t.Context(), c); err != nil || !regexp.MustCompile(`^400000 bytes, sha256 [0-9a-f]{64}, on builtin\n$`).MatchString(said.String()) {
+		t.Errorf("put: %v, %q", err, said.String())
+	}
+	for _, target := range []string{"shell/cli", "shell/cli/other", "builtin"} {
+		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "dir/f"); err != nil || out != content {
+			t.Errorf("%s: %d bytes, %v, %q", target, len(out), err, stderr)
+		}
+	}
+	for target, want := range map[string]string{"shell/cli": "no such file", "nobody": "no such executor", "nobody/cli": "no such agent"} {
+		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "missing"); err == nil || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: %q, %v, %q, want %q", target, out, err, stderr, want)
+		}
+	}
 }
 
 // checkTokens makes, lists and revokes a token.
