@@ -193,8 +193,35 @@ func TestWrite(t *testing.T) {
 	})
 }
 
-// The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is bounded too, and
-// others pass it.
+// Content waits for a slow network, and what else is sent does not wait for content.
+func TestOthersPassContent(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		p := all[0]
+		e := p.executor()
+		writes := p.do(writeFile())
+		e.execute()
+		resume := e.pause()
+		writes.give <- &pawlv1.Input{Data: make([]byte, 2*window)}
+		_, in := p.held()
+		if in == 0 {
+			t.Error("nothing waits")
+		}
+		p.do(existsFile())
+		synctest.Wait()
+		resume()
+		after := 0
+		for i, m := range e.take() {
+			if m.GetExecute().GetExists() != nil {
+				after = i
+			}
+		}
+		if after != (window-in)/maxFrame {
+			t.Errorf("%d bytes waited and the other call came as number %d", in, after)
+		}
+	})
+}
+
+// The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is bounded too.
 func TestSlowWriter(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p := all[0]

@@ -147,6 +147,7 @@ func (c connector) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest
 
 func (c *cluster) dial(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+addr, append(rpc.DialOptions(), rpc.Security(nil),
+		grpc.WithInitialWindowSize(64<<10), // and no more: on fake time every network looks infinitely fast
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			c.mu.Lock()
 			l := c.lines[addr]
@@ -161,7 +162,8 @@ type executor struct {
 	conn   *grpc.ClientConn
 	stream grpc.BidiStreamingClient[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
 
-	deaf atomic.Bool // answers no Ping
+	deaf   atomic.Bool   // answers no Ping
+	paused chan struct{} // holds a value while it reads nothing
 
 	mu  sync.Mutex
 	got []*pawlv1.ConnectResponse
@@ -176,7 +178,7 @@ func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &executor{t: t, conn: conn}
+	e := &executor{t: t, conn: conn, paused: make(chan struct{}, 1)}
 	if e.stream, err = pawlv1.NewExecutorServiceClient(conn).Connect(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +188,8 @@ func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
 	go func() {
 		for {
 			m, err := e.stream.Recv()
+			e.paused <- struct{}{}
+			<-e.paused
 			e.mu.Lock()
 			e.err = err
 			if m.GetPing() == nil && err == nil {
@@ -215,6 +219,12 @@ func (e *executor) send(m *pawlv1.ConnectRequest) {
 	if err := e.stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
 		e.t.Error(err)
 	}
+}
+
+// pause keeps it from reading until resume is called.
+func (e *executor) pause() (resume func()) {
+	e.paused <- struct{}{}
+	return func() { <-e.paused }
 }
 
 // take is what came since the last time.
