@@ -221,6 +221,28 @@ func TestOthersPassContent(t *testing.T) {
 	})
 }
 
+// Content of a client that has left is not kept for a slow network.
+func TestLeavingDropsContent(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		e := all[0].executor()
+		writes := all[0].do(writeFile())
+		e.execute()
+		resume := e.pause()
+		writes.give <- &pawlv1.Input{Data: make([]byte, window)}
+		if _, in := all[0].held(); in == 0 {
+			t.Error("nothing waits")
+		}
+		writes.cancel()
+		if _, in := all[0].held(); in != 0 {
+			t.Errorf("%d bytes wait", in)
+		}
+		resume()
+		if got := e.take(); cancels(got) != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is bounded too.
 func TestSlowWriter(t *testing.T) {
 	within(t, 1, func(all []*plane) {
