@@ -69,7 +69,6 @@ func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, er
 		}
 		return &pawlv1.Result_File{File: &pawlv1.FileResult{Size: end.size, Sha256: end.sum}}, nil
 	case <-c.ctx.Done():
-		src.close()
 		return nil, c.ctx.Err()
 	}
 }
