@@ -333,6 +333,9 @@ func TestLooseCallsEndWithTheConnection(t *testing.T) {
 
 		// One that ends and is acknowledged; one that is cancelled; one that is cancelled and never came.
 		r.box.Gate = nil
+		r.send(execute("fenced", loose, epoch(7), pure, func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "f"}} }))
+		r.want("accepted fenced", "result fenced exists true")
+		r.ack("fenced") // there is no fence: epoch 0 comes next
 		r.send(execute("done", loose, remove))
 		r.send(execute("done", loose, remove)) // the same again
 		got := brief(r.take())
