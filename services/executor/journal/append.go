@@ -103,7 +103,7 @@ func (j *Journal) append(keep int64, recs ...*encoder) (LSN, error) {
 	if err := j.grow(n + keep); err != nil {
 		return 0, err
 	}
-	if err := writeFull(j.cfg.writeAt, j.f, j.buf, j.end); err != nil {
+	if err := writeFull(j.cfg.WriteAt, j.f, j.buf, j.end); err != nil {
 		// Nothing behind end counts, and no piece of it may pass for a record behind a later, shorter one.
 		j.erase(n)
 		return 0, diskError(err)
@@ -129,7 +129,7 @@ var zeroes = make([]byte, chunk)
 // grow sees to n allocated bytes behind end.
 func (j *Journal) grow(n int64) error {
 	for j.alloc < j.end+n {
-		if err := writeFull(j.cfg.writeAt, j.f, zeroes, j.alloc); err != nil {
+		if err := writeFull(j.cfg.WriteAt, j.f, zeroes, j.alloc); err != nil {
 			return diskError(err)
 		}
 		j.alloc += chunk
@@ -140,7 +140,7 @@ func (j *Journal) grow(n int64) error {
 // erase overwrites what a failed write may have left, as far as it can.
 func (j *Journal) erase(n int64) {
 	for off := j.end; off < min(j.end+n, j.alloc); off += chunk {
-		_ = writeFull(j.cfg.writeAt, j.f, zeroes[:min(chunk, min(j.end+n, j.alloc)-off)], off)
+		_ = writeFull(j.cfg.WriteAt, j.f, zeroes[:min(chunk, min(j.end+n, j.alloc)-off)], off)
 	}
 }
 

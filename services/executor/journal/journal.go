@@ -37,8 +37,8 @@ type Config struct {
 
 	// Fsync takes the place of fdatasync, for tests: a disk that is slow or broken.
 	Fsync func(f *os.File) error
-	// writeAt does the same for a disk that is full.
-	writeAt func(f *os.File, b []byte, off int64) (int, error)
+	// WriteAt does the same for a disk that is full.
+	WriteAt func(f *os.File, b []byte, off int64) (int, error)
 }
 
 func (c *Config) defaults() {
@@ -54,8 +54,8 @@ func (c *Config) defaults() {
 	if c.ResultTTL == 0 {
 		c.ResultTTL = 24 * time.Hour
 	}
-	if c.writeAt == nil {
-		c.writeAt = (*os.File).WriteAt
+	if c.WriteAt == nil {
+		c.WriteAt = (*os.File).WriteAt
 	}
 	if c.Fsync == nil {
 		c.Fsync = fdatasync

@@ -229,7 +229,7 @@ func TestOneProcess(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	var limit atomic.Int64
 	limit.Store(1 << 40)
-	cfg := Config{writeAt: func(f *os.File, b []byte, off int64) (int, error) {
+	cfg := Config{WriteAt: func(f *os.File, b []byte, off int64) (int, error) {
 		if off+int64(len(b)) > limit.Load() {
 			n, _ := f.WriteAt(b[:max(0, limit.Load()-off)], off)
 			return n, syscall.ENOSPC

@@ -120,7 +120,7 @@ func (j *Journal) rewrite() (f *os.File, err error) {
 	}
 	alloc := w.off
 	// Allocation ahead is a convenience here and not worth a failure.
-	if werr := writeFull(j.cfg.writeAt, f, zeroes, w.off); werr == nil {
+	if werr := writeFull(j.cfg.WriteAt, f, zeroes, w.off); werr == nil {
 		alloc += reserve * 2
 	}
 	if err := j.publish(f, name); err != nil {
@@ -208,7 +208,7 @@ func (w *writer) put(r *encoder) error {
 }
 
 func (w *writer) flush() error {
-	err := writeFull(w.j.cfg.writeAt, w.f, w.buf, w.off-int64(len(w.buf)))
+	err := writeFull(w.j.cfg.WriteAt, w.f, w.buf, w.off-int64(len(w.buf)))
 	w.buf = w.buf[:0]
 	return err
 }

@@ -66,7 +66,8 @@ func (s *Service) onExecute(e *pawlv1.Execute) {
 	what, reason := onExecute(f, e.GetEpoch(), e.GetDispatch(), e.GetArgsSha256())
 	if what != reject || reason != pawlv1.Rejected_REASON_STALE_EPOCH {
 		if _, err := s.j.Raise(e.GetSessionId(), e.GetEpoch()); err != nil {
-			what, reason = reject, pawlv1.Rejected_REASON_NO_SPACE
+			s.rejected(e.GetCallId(), e.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+			return
 		}
 	}
 	switch what {
@@ -359,7 +360,7 @@ func reasonText(r pawlv1.Rejected_Reason, f facts) string {
 	case pawlv1.Rejected_REASON_REVOKED:
 		return "this dispatch was revoked"
 	}
-	return "the executor's journal cannot record the call"
+	return ""
 }
 
 func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason, text string) {

@@ -18,6 +18,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
 
@@ -33,6 +34,7 @@ type tb interface {
 type rig struct {
 	t     tb
 	box   *worktest.Box
+	sb    sandbox.Sandbox // the box, or what stands before it
 	dir   string
 	jcfg  journal.Config
 	slots int
@@ -61,7 +63,8 @@ func within(t *testing.T, f func(r *rig)) {
 }
 
 func newRig(t tb, dir string) *rig {
-	return &rig{t: t, box: worktest.New(), dir: dir, jcfg: journal.Config{NoSync: true}}
+	box := worktest.New()
+	return &rig{t: t, box: box, sb: box, dir: dir, jcfg: journal.Config{NoSync: true}}
 }
 
 // up starts the daemon.
@@ -72,7 +75,7 @@ func (r *rig) up() {
 		r.t.Fatal(err)
 	}
 	r.j = j
-	r.s = New(Config{Sandbox: r.box, Journal: j, Slots: r.slots, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
+	r.s = New(Config{Sandbox: r.sb, Journal: j, Slots: r.slots, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
 	if err := r.s.Recover(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}
