@@ -15,6 +15,7 @@ import (
 
 const (
 	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
+	yieldAfter  = 5 * time.Second  // of not reaching an executor
 	cancelGrace = 2 * time.Second  // between TERM and KILL
 	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
 	cancelLimit = 20 * time.Second // for all of that, whatever an executor's connection does
@@ -29,8 +30,10 @@ type liveCall struct {
 	away       time.Time // since when its executor is gone, zero when it is not
 	cancelled  time.Time // when Cancel was sent
 	retry      time.Time // not to be ordered again before
+	unreached  time.Time // since when nothing gets through to its executor, which is connected; zero when something did
 	redact     [2]*tool.Stream
-	shown      [2]int64 // bytes given to watchers, per stream
+	shown      [2]int64 // bytes of redacted output, per stream
+	logged     [2]int64 // of which earlier owners have put so many into the stream
 }
 
 func (r *run) liveOf(id string) *liveCall {
@@ -133,7 +136,7 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
 	switch b := rep.Body.(type) {
 	case call.Output:
-		r.tookOutput(c, b)
+		r.tookOutput(ctx, c, b)
 	case call.Ended:
 		return r.ended(ctx, c, b.Reply)
 	case call.Found:
@@ -142,41 +145,6 @@ func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
 		return r.rejected(ctx, c, b)
 	}
 	return nil
-}
-
-// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes after a piece
-// that got lost on its way: it is asked for again from there.
-func (r *run) tookOutput(c *call.Call, o call.Output) {
-	l, i := r.liveOf(c.ID), 0
-	if o.Stderr {
-		i = 1
-	}
-	end := o.Offset + int64(len(o.Data))
-	if end <= l.seen[i] {
-		return
-	}
-	if o.Offset > l.seen[i] {
-		l.connection = 0
-		r.inbox.nudge()
-		return
-	}
-	if o.Offset < l.seen[i] {
-		o.Data = o.Data[l.seen[i]-o.Offset:]
-	}
-	l.seen[i] = end
-	if data := l.redact[i].Next(o.Data); len(data) > 0 {
-		r.pushOutput(c.ID, o.Stderr, l.shown[i], data)
-		l.shown[i] += int64(len(data))
-	}
-	if r.output == nil {
-		r.output = map[outputKey]ack{}
-	}
-	r.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}}
-}
-
-func (r *run) pushOutput(callID string, stderr bool, offset int64, data []byte) {
-	r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &event.Output{Stderr: stderr, Offset: offset, Data: data}}))
-	r.bytes += len(data)
 }
 
 // ended records what a call came to. The last one of a turn is left to the commit that appends the results.
@@ -195,10 +163,7 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 		return err
 	}
 	for i, stderr := range []bool{false, true} {
-		l := r.liveOf(c.ID)
-		if data := l.redact[i].Close(); len(data) > 0 {
-			r.pushOutput(c.ID, stderr, l.shown[i], data)
-		}
+		r.show(c.ID, stderr, r.liveOf(c.ID).redact[i].Close())
 	}
 	before := *c
 	c.State, c.Reply, c.DoneAt = state, body, time.Now()
@@ -359,6 +324,21 @@ func (r *run) reload(ctx context.Context) error {
 	return nil
 }
 
+// unreached notes that an executor which is connected to some replica cannot be reached from here. When that lasts, the lane is left to
+// the other replicas: one of them holds the connection.
+func (r *run) unreached(ctx context.Context, l *liveCall) error {
+	now := time.Now()
+	if l.unreached.IsZero() {
+		l.unreached = now
+	}
+	if now.Sub(l.unreached) < yieldAfter {
+		return nil
+	}
+	r.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others", "session_id", r.id(), "executor_id", r.executor)
+	r.worker.standBack()
+	return r.handBack(ctx)
+}
+
 // tend is one open call's turn in a sweep.
 func (r *run) tend(ctx context.Context, c *call.Call) error {
 	now, l, cancel := time.Now(), r.liveOf(c.ID), r.stop != nil
@@ -387,12 +367,13 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 	default:
 		l.away = time.Time{}
 		if l.connection != e.ConnectionEpoch && !now.Before(l.retry) {
-			if r.send(ctx, c.Executor, &call.Attach{
+			if !r.send(ctx, c.Executor, &call.Attach{
 				CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Dispatch: c.Dispatch, StdoutFrom: l.seen[0], StderrFrom: l.seen[1],
 			}) {
-				l.connection = e.ConnectionEpoch
-				l.cancelled = time.Time{}
+				return r.unreached(ctx, l)
 			}
+			l.connection = e.ConnectionEpoch
+			l.cancelled, l.unreached = time.Time{}, time.Time{}
 		}
 	}
 	switch {

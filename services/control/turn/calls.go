@@ -124,7 +124,7 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 		if !r.send(ctx, c.Executor, &call.Order{
 			Call: *c, Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(), Timeout: timeout,
 		}) {
-			l.connection = 0
+			l.connection, l.unreached = 0, time.Now()
 		}
 	}
 }

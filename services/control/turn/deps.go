@@ -24,6 +24,7 @@ type Store interface {
 	AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error)
+	Events(ctx context.Context, sessionID string, after int64, limit int) ([]event.Event, error)
 	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error)
 }
 

@@ -160,6 +160,9 @@ func (r *run) prepare(ctx context.Context) error {
 		if r.calls, err = r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn); err != nil {
 			return fmt.Errorf("reading the calls of turn %d: %w", r.sub.Turn, err)
 		}
+		if err := r.readShown(ctx); err != nil {
+			return err
+		}
 	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0 && !r.forced:
 		r.pending = append(r.pending, r.event(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"}))
 	case r.fresh:

@@ -17,6 +17,7 @@ const (
 	reapEvery = 5 * time.Second // for lanes of dead replicas, and for what should have ended
 	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see cancelLimit.
 	overdueGrace = 30 * time.Second
+	standsBack   = 3 * time.Second // for others to claim what was left to them
 	claimAtOnce  = 64
 	retryAfter   = time.Second // before a lane is handed back whose run met an error that is not the submission's
 )
@@ -35,6 +36,7 @@ type Worker struct {
 	used  int           // slots
 	runs  map[string]*run
 	group *sync.WaitGroup
+	back  time.Time // claim nothing before
 }
 
 // NewWorker makes a Worker.
@@ -123,9 +125,22 @@ func (w *Worker) supervise(ctx context.Context) {
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5) }
 
 func (w *Worker) claim(ctx context.Context) {
+	w.mu.Lock()
+	back := w.back
+	w.mu.Unlock()
+	if time.Now().Before(back) {
+		return // the poll comes again
+	}
 	w.lease(ctx, "claiming lanes failed", func(owner string, n int) ([]submission.Lease, error) {
 		return w.deps.Store.Claim(ctx, owner, n)
 	})
+}
+
+// standBack lets the other replicas claim first, for a moment.
+func (w *Worker) standBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.back = time.Now().Add(standsBack)
 }
 
 func (w *Worker) takeOver(ctx context.Context, dead []string) {
