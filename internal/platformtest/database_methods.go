@@ -1,0 +1,317 @@
+package platformtest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// Every method of a store, so that none escapes a test's strike: one that is new does not compile until it is here.
+var _ store.Store = (*Database)(nil)
+
+// Close implements store.Store: the database outlives its replicas.
+func (d *Database) Close() error { return nil }
+
+// Commit implements submission.Store.
+func (d *Database) Commit(ctx context.Context, c submission.Commit) (submission.Committed, error) {
+	return put(ctx, d, Step{Op: opOf(&c), Commit: &c}, func(ctx context.Context) (submission.Committed, error) { return d.db.Commit(ctx, c) })
+}
+
+// CompleteCall implements call.Store.
+func (d *Database) CompleteCall(ctx context.Context, o call.Outcome) (call.Call, error) {
+	return put(ctx, d, Step{Op: "CompleteCall", Outcome: &o}, func(ctx context.Context) (call.Call, error) { return d.db.CompleteCall(ctx, o) })
+}
+
+// OwnerOf implements replica.Store.
+func (d *Database) OwnerOf(ctx context.Context, sessionID string) (r replica.Replica, ok bool, err error) {
+	err = d.use(ctx, &Step{Op: "OwnerOf"}, false, func(ctx context.Context) (err error) {
+		r, ok, err = d.db.OwnerOf(ctx, sessionID)
+		return err
+	})
+	return r, ok, err
+}
+
+// FindSession implements session.Store.
+func (d *Database) FindSession(ctx context.Context, key session.Key) (session.Session, error) {
+	return ask(ctx, d, "FindSession", func(ctx context.Context) (session.Session, error) { return d.db.FindSession(ctx, key) })
+}
+
+// GetSession implements session.Store.
+func (d *Database) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
+	return ask(ctx, d, "GetSession", func(ctx context.Context) (session.Session, error) { return d.db.GetSession(ctx, tenant, id) })
+}
+
+// ListSessions implements session.Store.
+func (d *Database) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
+	return ask(ctx, d, "ListSessions", func(ctx context.Context) ([]session.Session, error) { return d.db.ListSessions(ctx, f) })
+}
+
+// Entries implements session.Store.
+func (d *Database) Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error) {
+	return ask(ctx, d, "Entries", func(ctx context.Context) ([]session.Entry, error) { return d.db.Entries(ctx, sessionID, after, limit) })
+}
+
+// GetSubmission implements submission.Store.
+func (d *Database) GetSubmission(ctx context.Context, tenant, id string) (submission.Submission, error) {
+	return ask(ctx, d, "GetSubmission", func(ctx context.Context) (submission.Submission, error) { return d.db.GetSubmission(ctx, tenant, id) })
+}
+
+// ListSubmissions implements submission.Store.
+func (d *Database) ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]submission.Submission, error) {
+	return ask(ctx, d, "ListSubmissions", func(ctx context.Context) ([]submission.Submission, error) {
+		return d.db.ListSubmissions(ctx, sessionID, before, limit)
+	})
+}
+
+// AbortRequests implements submission.Store.
+func (d *Database) AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error) {
+	return ask(ctx, d, "AbortRequests", func(ctx context.Context) ([]submission.AbortRequest, error) { return d.db.AbortRequests(ctx, owner) })
+}
+
+// TurnCalls implements call.Store.
+func (d *Database) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error) {
+	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {
+		return d.db.TurnCalls(ctx, sessionID, submissionSeq, turn)
+	})
+}
+
+// GetCall implements call.Store.
+func (d *Database) GetCall(ctx context.Context, id string) (call.Call, error) {
+	return ask(ctx, d, "GetCall", func(ctx context.Context) (call.Call, error) { return d.db.GetCall(ctx, id) })
+}
+
+// DispatchedCalls implements call.Store.
+func (d *Database) DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error) {
+	return ask(ctx, d, "DispatchedCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.DispatchedCalls(ctx, executor) })
+}
+
+// Events implements event.Store.
+func (d *Database) Events(ctx context.Context, sessionID string, after int64, limit int) ([]event.Event, error) {
+	return ask(ctx, d, "Events", func(ctx context.Context) ([]event.Event, error) { return d.db.Events(ctx, sessionID, after, limit) })
+}
+
+// EventHeads implements event.Store.
+func (d *Database) EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error) {
+	return ask(ctx, d, "EventHeads", func(ctx context.Context) (map[string]int64, error) { return d.db.EventHeads(ctx, sessionIDs) })
+}
+
+// GetExecutor implements fleet.Store.
+func (d *Database) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
+	return ask(ctx, d, "GetExecutor", func(ctx context.Context) (fleet.Executor, error) { return d.db.GetExecutor(ctx, id) })
+}
+
+// ListExecutors implements fleet.Store.
+func (d *Database) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
+	return ask(ctx, d, "ListExecutors", func(ctx context.Context) ([]fleet.Executor, error) { return d.db.ListExecutors(ctx) })
+}
+
+// LiveReplicas implements replica.Store.
+func (d *Database) LiveReplicas(ctx context.Context) ([]replica.Replica, error) {
+	return ask(ctx, d, "LiveReplicas", func(ctx context.Context) ([]replica.Replica, error) { return d.db.LiveReplicas(ctx) })
+}
+
+// FindToken implements auth.Store.
+func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
+	return ask(ctx, d, "FindToken", func(ctx context.Context) (auth.Token, error) { return d.db.FindToken(ctx, hash) })
+}
+
+// ListTokens implements auth.Store.
+func (d *Database) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
+	return ask(ctx, d, "ListTokens", func(ctx context.Context) ([]auth.Token, error) { return d.db.ListTokens(ctx, tenant) })
+}
+
+// GetDefinition implements store.Definitions.
+func (d *Database) GetDefinition(ctx context.Context, digest string) ([]byte, error) {
+	return ask(ctx, d, "GetDefinition", func(ctx context.Context) ([]byte, error) { return d.db.GetDefinition(ctx, digest) })
+}
+
+// Admit implements submission.Store.
+func (d *Database) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
+	return put(ctx, d, Step{Op: "Admit"}, func(ctx context.Context) (submission.Admitted, error) { return d.db.Admit(ctx, a) })
+}
+
+// Claim implements submission.Store.
+func (d *Database) Claim(ctx context.Context, owner string, limit int) (leases []submission.Lease, err error) {
+	s := Step{Op: "Claim"}
+	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
+		leases, err = d.db.Claim(ctx, owner, limit)
+		s.Leases = len(leases)
+		return err
+	})
+	return leases, err
+}
+
+// TakeOver implements submission.Store.
+func (d *Database) TakeOver(ctx context.Context, owner string, dead []string, limit int) (leases []submission.Lease, err error) {
+	s := Step{Op: "TakeOver"}
+	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
+		leases, err = d.db.TakeOver(ctx, owner, dead, limit)
+		s.Leases = len(leases)
+		return err
+	})
+	return leases, err
+}
+
+// TakeOverdue implements submission.Store.
+func (d *Database) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) (leases []submission.Lease, err error) {
+	s := Step{Op: "TakeOverdue"}
+	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
+		leases, err = d.db.TakeOverdue(ctx, owner, grace, limit)
+		s.Leases = len(leases)
+		return err
+	})
+	return leases, err
+}
+
+// RequestAbortSession implements submission.Store.
+func (d *Database) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+	err = d.use(ctx, &Step{Op: "RequestAbortSession"}, true, func(ctx context.Context) (err error) {
+		settled, running, err = d.db.RequestAbortSession(ctx, tenant, sessionID)
+		return err
+	})
+	return settled, running, err
+}
+
+// LostCalls implements call.Store.
+func (d *Database) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
+	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, sessionID, submissionSeq) })
+}
+
+// DeleteReceipts implements submission.Store.
+func (d *Database) DeleteReceipts(ctx context.Context, limit int) (int, error) {
+	return put(ctx, d, Step{Op: "DeleteReceipts"}, func(ctx context.Context) (int, error) { return d.db.DeleteReceipts(ctx, limit) })
+}
+
+// ExpireEvents implements event.Store.
+func (d *Database) ExpireEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
+	return put(ctx, d, Step{Op: "ExpireEvents"}, func(ctx context.Context) (int, error) { return d.db.ExpireEvents(ctx, age, limit) })
+}
+
+// CompactEvents implements event.Store.
+func (d *Database) CompactEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
+	return put(ctx, d, Step{Op: "CompactEvents"}, func(ctx context.Context) (int, error) { return d.db.CompactEvents(ctx, age, limit) })
+}
+
+// RequestAbort implements submission.Store.
+func (d *Database) RequestAbort(ctx context.Context, tenant, id string) (submission.Submission, error) {
+	return put(ctx, d, Step{Op: "RequestAbort"}, func(ctx context.Context) (submission.Submission, error) { return d.db.RequestAbort(ctx, tenant, id) })
+}
+
+// Connect implements fleet.Store.
+func (d *Database) Connect(ctx context.Context, e fleet.Executor) (int64, error) {
+	return put(ctx, d, Step{Op: "Connect"}, func(ctx context.Context) (int64, error) { return d.db.Connect(ctx, e) })
+}
+
+// RegisterReplica implements replica.Store.
+func (d *Database) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) ([]string, error) {
+	return put(ctx, d, Step{Op: "RegisterReplica"}, func(ctx context.Context) ([]string, error) { return d.db.RegisterReplica(ctx, r, ttl) })
+}
+
+// RenewReplica implements replica.Store.
+func (d *Database) RenewReplica(ctx context.Context, id string, ttl time.Duration) (bool, error) {
+	return put(ctx, d, Step{Op: "RenewReplica"}, func(ctx context.Context) (bool, error) { return d.db.RenewReplica(ctx, id, ttl) })
+}
+
+// ClusterSecret implements auth.Store.
+func (d *Database) ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error) {
+	return put(ctx, d, Step{Op: "ClusterSecret"}, func(ctx context.Context) ([]byte, error) { return d.db.ClusterSecret(ctx, candidate) })
+}
+
+// Release implements submission.Store.
+func (d *Database) Release(ctx context.Context, f submission.Fence) error {
+	return put0(ctx, d, "Release", func(ctx context.Context) error { return d.db.Release(ctx, f) })
+}
+
+// Disconnect implements fleet.Store.
+func (d *Database) Disconnect(ctx context.Context, id string, epoch int64) error {
+	return put0(ctx, d, "Disconnect", func(ctx context.Context) error { return d.db.Disconnect(ctx, id, epoch) })
+}
+
+// SetDraining implements fleet.Store.
+func (d *Database) SetDraining(ctx context.Context, id string, epoch int64) error {
+	return put0(ctx, d, "SetDraining", func(ctx context.Context) error { return d.db.SetDraining(ctx, id, epoch) })
+}
+
+// RemoveReplica implements replica.Store.
+func (d *Database) RemoveReplica(ctx context.Context, id string) error {
+	return put0(ctx, d, "RemoveReplica", func(ctx context.Context) error { return d.db.RemoveReplica(ctx, id) })
+}
+
+// CreateToken implements auth.Store.
+func (d *Database) CreateToken(ctx context.Context, t auth.Token) error {
+	return put0(ctx, d, "CreateToken", func(ctx context.Context) error { return d.db.CreateToken(ctx, t) })
+}
+
+// RevokeToken implements auth.Store.
+func (d *Database) RevokeToken(ctx context.Context, tenant, id string) error {
+	return put0(ctx, d, "RevokeToken", func(ctx context.Context) error { return d.db.RevokeToken(ctx, tenant, id) })
+}
+
+// PutDefinition implements store.Definitions.
+func (d *Database) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
+	return put0(ctx, d, "PutDefinition", func(ctx context.Context) error { return d.db.PutDefinition(ctx, digest, name, body) })
+}
+
+// Notify implements store.Notifier.
+func (d *Database) Notify(sessionIDs ...string) {
+	d.mu.Lock()
+	mute := d.dead || d.frozen != nil || d.lost != nil
+	d.mu.Unlock()
+	if !mute {
+		d.hints.tell(d, sessionIDs)
+	}
+}
+
+// Listen implements store.Notifier.
+func (d *Database) Listen(ctx context.Context, f func(sessionIDs []string)) error {
+	return d.hints.listen(ctx, d, f)
+}
+
+// hints carries them between the replicas of a database.
+type hints struct {
+	mu        sync.Mutex
+	listeners map[*Database]chan []string
+}
+
+func (h *hints) tell(from *Database, sessionIDs []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for d, c := range h.listeners {
+		if d == from {
+			continue
+		}
+		select {
+		case c <- sessionIDs:
+		default: // they are hints
+		}
+	}
+}
+
+func (h *hints) listen(ctx context.Context, d *Database, f func([]string)) error {
+	c := make(chan []string, 64)
+	h.mu.Lock()
+	h.listeners[d] = c
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.listeners, d)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ids := <-c:
+			f(ids)
+		}
+	}
+}
