@@ -120,10 +120,15 @@ func (p *plane) dial() *grpc.ClientConn {
 
 func (p *plane) submit(message string) *pawlv1.Submission {
 	p.t.Helper()
+	return p.submitTo("i", message)
+}
+
+func (p *plane) submitTo(instance, message string) *pawlv1.Submission {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	got, err := pawlv1.NewSubmissionServiceClient(p.dial()).Submit(ctx, &pawlv1.SubmitRequest{
-		Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}, Message: message,
+		Key: &pawlv1.SessionKey{Agent: "shell", Instance: instance}, Message: message,
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -148,7 +153,10 @@ type machine struct {
 	*proctest.Executor
 }
 
-func newMachine(t *testing.T, p *plane) *machine {
+func newMachine(t *testing.T, p *plane) *machine { t.Helper(); return newMachineAt(t, p, p.GRPC) }
+
+// newMachineAt is a machine that dials control at an address.
+func newMachineAt(t *testing.T, p *plane, addr string) *machine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -156,6 +164,7 @@ func newMachine(t *testing.T, p *plane) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.Control = addr
 	m := &machine{t: t, Executor: e}
 	m.start()
 	return m
