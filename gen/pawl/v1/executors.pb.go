@@ -2306,8 +2306,9 @@ func (x *Output) GetData() []byte {
 	return nil
 }
 
-// Result ends a call. It is repeated on every connection until ResultAck. All Output of the call was sent before it, or is
-// left out because the call's window was exhausted: then stdout_size and stderr_size of the outcome tell.
+// Result ends a call. It is repeated on every connection until ResultAck. All Output of the call was sent before it, unless the call's
+// window was exhausted or nobody had attached: then the size of each stream in the outcome tells, the rest follows as OutputAck makes
+// room or Attach asks for it, and ResultAck comes once it was taken.
 type Result struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	CallId    string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`

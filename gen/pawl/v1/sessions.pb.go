@@ -1928,15 +1928,18 @@ func (x *ToolStarted) GetExecutorId() string {
 	return ""
 }
 
-// ToolOutput is output of a command while it runs.
+// ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put together, are what the
+// command wrote, but for secrets, which are replaced, and for what skipped counts. A ToolStarted of the same call begins anew at 0.
 type ToolOutput struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// stdout or stderr
 	Stream string `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
 	// Position in the stream of the first byte.
-	Offset        int64  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
-	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	Offset int64  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data   []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// Bytes before offset that could not be had: their executor went away with them.
+	Skipped       int64 `protobuf:"varint,5,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1997,6 +2000,13 @@ func (x *ToolOutput) GetData() []byte {
 		return x.Data
 	}
 	return nil
+}
+
+func (x *ToolOutput) GetSkipped() int64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
 }
 
 // ToolFinished says that the outcome of a tool call is known, or known to be unknown.
@@ -3412,13 +3422,14 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"toolCallId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
 	"\vexecutor_id\x18\x04 \x01(\tR\n" +
-	"executorId\"i\n" +
+	"executorId\"\x83\x01\n" +
 	"\n" +
 	"ToolOutput\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\xc5\x01\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x18\n" +
+	"\askipped\x18\x05 \x01(\x03R\askipped\"\xc5\x01\n" +
 	"\fToolFinished\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
 	"\ftool_call_id\x18\x02 \x01(\tR\n" +

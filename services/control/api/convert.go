@@ -197,7 +197,7 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		if e.Output.Stderr {
 			stream = "stderr"
 		}
-		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data}}
+		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data, Skipped: e.Output.Skipped}}
 	case event.ToolFinished:
 		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
 			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State, IsError: e.Call.IsError,

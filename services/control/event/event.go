@@ -70,9 +70,10 @@ type Call struct {
 
 // Output is a piece of a command's output.
 type Output struct {
-	Stderr bool   `json:"e,omitempty"`
-	Offset int64  `json:"o,omitempty"`
-	Data   []byte `json:"d"`
+	Stderr  bool   `json:"e,omitempty"`
+	Offset  int64  `json:"o,omitempty"`
+	Data    []byte `json:"d"`
+	Skipped int64  `json:"k,omitempty"` // bytes before Offset that could not be had
 }
 
 // Settlement is how a submission ended.

@@ -14,6 +14,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // connection is one executor's link to this replica.
@@ -291,13 +292,22 @@ func (c *connection) record(ctx context.Context, known call.Call, rep call.Repor
 		if err != nil {
 			return err
 		}
-		if _, err := c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: state, Reply: body}); err != nil {
+		if known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: state, Reply: body}); err != nil {
 			return err
 		}
 		c.server.deps.Hints.Notify(known.SessionID)
+		if owesOutput(known, ended.Reply) {
+			return nil // the session's owner takes the output first; its acknowledgement lets go of both
+		}
 	}
 	c.enqueue(encode(&call.ResultAck{CallID: rep.CallID}))
 	return nil
+}
+
+// owesOutput reports whether a command's output may not be in its session's stream yet: it is when the transcript has the result.
+func owesOutput(c call.Call, reply tool.Reply) bool {
+	x, ok := reply.(tool.ExecReply)
+	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
 }
 
 // reconcile is C4: what the executor holds and nobody waits for is ended and acknowledged; what is dispatched to it is left to the

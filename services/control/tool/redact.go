@@ -111,7 +111,7 @@ func RedactReply(reply Reply, secrets []string) Reply {
 func redactCaptured(c Captured, needles []string) Captured {
 	if c.Cut <= 0 {
 		text := string(c.Head) + string(c.Tail)
-		return Captured{Head: []byte(cover(text, spans(text, needles)))}
+		return Captured{Head: []byte(cover(text, spans(text, needles))), Size: c.Size}
 	}
 	head, tail := string(c.Head), string(c.Tail)
 	c.Head = []byte(cover(head, append(spans(head, needles), openEnd(head, needles)...)))

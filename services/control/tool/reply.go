@@ -33,6 +33,7 @@ type Captured struct {
 	Head []byte
 	Tail []byte
 	Cut  int64
+	Size int64 // of the stream as it can be read at the executor, 0 when that is not known
 }
 
 // ExecReply answers Exec.

@@ -34,6 +34,8 @@ type liveCall struct {
 	redact     [2]*tool.Stream
 	shown      [2]int64 // bytes of redacted output, per stream
 	logged     [2]int64 // of which earlier owners have put so many into the stream
+	told       bool     // an earlier owner has told that it ended
+	end        *end     // what it came to, once that is known
 }
 
 func (r *run) liveOf(id string) *liveCall {
@@ -60,7 +62,7 @@ func (r *run) await(ctx context.Context) error {
 				return err
 			}
 			sweep = now.Add(sweepEvery)
-			if cancel {
+			if cancel || r.ending() {
 				sweep = now.Add(time.Second)
 			}
 		}
@@ -136,7 +138,7 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
 	switch b := rep.Body.(type) {
 	case call.Output:
-		r.tookOutput(ctx, c, b)
+		return r.tookOutput(ctx, c, b)
 	case call.Ended:
 		return r.ended(ctx, c, b.Reply)
 	case call.Found:
@@ -153,8 +155,7 @@ func (r *run) ended(ctx context.Context, c *call.Call, reply tool.Reply) error {
 	if state == call.Lost && c.Safety != tool.AtMostOnce && r.stop == nil {
 		return r.dispatchAgain(ctx, c)
 	}
-	r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})
-	return r.outcome(ctx, c, state, reply)
+	return r.close(ctx, c, reply, nil)
 }
 
 func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply tool.Reply) error {
@@ -162,9 +163,7 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	if err != nil {
 		return err
 	}
-	for i, stderr := range []bool{false, true} {
-		r.show(c.ID, stderr, r.liveOf(c.ID).redact[i].Close())
-	}
+	r.showRest(c)
 	before := *c
 	c.State, c.Reply, c.DoneAt = state, body, time.Now()
 	if r.open() == 0 {
@@ -201,6 +200,9 @@ func (r *run) isError(c call.Call) bool {
 
 // found decides by what the executor knows of a call that this run did not order over the present connection.
 func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
+	if r.liveOf(c.ID).end != nil {
+		return nil // it has ended, and what comes of its output comes
+	}
 	switch f.State {
 	case call.RunningThere, call.FinishedThere, call.InterruptedThere:
 		return nil // a result follows
@@ -265,6 +267,7 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 		return err
 	}
 	*c = next
+	delete(r.live, c.ID) // it runs anew, and so does its output
 	r.inbox.expect(r.calls)
 	r.order(ctx, c)
 	return nil
@@ -313,10 +316,10 @@ func (r *run) reload(ctx context.Context) error {
 		if c == nil || c.State.Terminal() || !row.State.Terminal() {
 			continue
 		}
-		*c = row
-		err := r.commit(ctx, submission.Commit{Events: []event.Event{
-			r.event(event.Event{Type: event.ToolFinished, Call: finished(row, r.isError(row), row.DoneAt.Sub(row.CreatedAt))}),
-		}})
+		reply, err := call.DecodeReply(row.Reply)
+		if err == nil {
+			err = r.close(ctx, c, reply, &row)
+		}
 		if err != nil {
 			return err
 		}
@@ -342,6 +345,9 @@ func (r *run) unreached(ctx context.Context, l *liveCall) error {
 // tend is one open call's turn in a sweep.
 func (r *run) tend(ctx context.Context, c *call.Call) error {
 	now, l, cancel := time.Now(), r.liveOf(c.ID), r.stop != nil
+	if l.end != nil {
+		return r.fetch(ctx, c)
+	}
 	if c.State == call.Pending {
 		if cancel {
 			return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
@@ -367,9 +373,7 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 	default:
 		l.away = time.Time{}
 		if l.connection != e.ConnectionEpoch && !now.Before(l.retry) {
-			if !r.send(ctx, c.Executor, &call.Attach{
-				CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Dispatch: c.Dispatch, StdoutFrom: l.seen[0], StderrFrom: l.seen[1],
-			}) {
+			if !r.attach(ctx, c) {
 				return r.unreached(ctx, l)
 			}
 			l.connection = e.ConnectionEpoch

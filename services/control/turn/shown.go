@@ -11,47 +11,83 @@ import (
 // logPage is how many events a new owner reads at first to find what its predecessors have shown.
 const logPage = 256
 
-// readShown finds how much of the open calls' output is in the stream already. A new owner gets all of it from the executor again, since
-// only the whole says where secrets begin, and shows what comes after. It reads back to the answer that asked for the calls.
+// readShown finds what of the turn's calls is in the stream already. A new owner gets all output from the executor again, since only
+// the whole says where secrets begin, and shows what comes after. It reads back to the answer that asked for the calls. A call that
+// somebody recorded and nobody told the end of is still open to this run: its output may not be in the stream.
 func (r *run) readShown(ctx context.Context) error {
-	if r.open() == 0 {
+	if len(r.calls) == 0 {
 		return nil
 	}
-	answer := r.calls[0].EntrySeq
-	for upto, page := r.eventHead, int64(logPage); upto > 0; page *= 2 {
-		after := max(0, upto-page)
-		events, err := r.deps.Store.Events(ctx, r.id(), after, int(upto-after))
+	for upto, span := r.eventHead, int64(logPage); upto > 0; span *= 2 {
+		after := max(0, upto-span)
+		begun, err := r.readBack(ctx, after, upto)
 		if err != nil {
 			return fmt.Errorf("reading what was shown: %w", err)
 		}
-		begun := false
-		for _, e := range events {
-			begun = begun || e.EntrySeq == answer
-			if e.Type == event.ToolOutput && e.Seq <= upto && r.callByID(e.Call.ID) != nil {
-				l, i := r.liveOf(e.Call.ID), streamIndex(e.Output.Stderr)
-				l.logged[i] = max(l.logged[i], e.Output.Offset+int64(len(e.Output.Data)))
-			}
-		}
 		if begun {
-			return nil
+			break
 		}
 		upto = after
+	}
+	for i := range r.calls {
+		if c := &r.calls[i]; c.State.Terminal() && !r.liveOf(c.ID).told {
+			c.State = call.Dispatched
+		}
 	}
 	return nil
 }
 
+// readBack looks at the events after a seq, up to another; begun when nothing of the turn is before them.
+func (r *run) readBack(ctx context.Context, after, upto int64) (begun bool, err error) {
+	for after < upto {
+		page, err := r.deps.Store.Events(ctx, r.id(), after, int(upto-after))
+		if floor, old := event.FloorOf(err); old {
+			begun, after = true, floor
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, e := range page {
+			begun = begun || e.EntrySeq == r.calls[0].EntrySeq
+			if e.Seq <= upto {
+				r.wasShown(e)
+			}
+		}
+		after = page[len(page)-1].Seq
+	}
+	return begun, nil
+}
+
+func (r *run) wasShown(e event.Event) {
+	if e.Call == nil || r.callByID(e.Call.ID) == nil {
+		return
+	}
+	l := r.liveOf(e.Call.ID)
+	switch e.Type {
+	case event.ToolOutput:
+		i := streamIndex(e.Output.Stderr)
+		l.logged[i] = max(l.logged[i], e.Output.Offset+int64(len(e.Output.Data)))
+	case event.ToolFinished:
+		l.told = true
+	}
+}
+
 // tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes after a piece
 // that got lost on its way: it is asked for again from there.
-func (r *run) tookOutput(ctx context.Context, c *call.Call, o call.Output) {
+func (r *run) tookOutput(ctx context.Context, c *call.Call, o call.Output) error {
 	l, i := r.liveOf(c.ID), streamIndex(o.Stderr)
 	end := o.Offset + int64(len(o.Data))
 	if end <= l.seen[i] {
-		return
+		return nil
 	}
 	if o.Offset > l.seen[i] {
 		l.connection = 0
 		r.inbox.nudge()
-		return
+		return nil
 	}
 	if o.Offset < l.seen[i] {
 		o.Data = o.Data[l.seen[i]-o.Offset:]
@@ -60,12 +96,16 @@ func (r *run) tookOutput(ctx context.Context, c *call.Call, o call.Output) {
 	taken := &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}
 	if !r.show(c.ID, o.Stderr, l.redact[i].Next(o.Data)) && l.shown[i] < l.logged[i] {
 		r.send(ctx, c.Executor, taken) // an earlier owner's commit holds it
-		return
+	} else {
+		if r.output == nil {
+			r.output = map[outputKey]ack{}
+		}
+		r.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, taken}
 	}
-	if r.output == nil {
-		r.output = map[outputKey]ack{}
+	if l.end != nil && l.missing() == [2]int64{} {
+		return r.finish(ctx, c)
 	}
-	r.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, taken}
+	return nil
 }
 
 // show queues redacted output that is not in the stream yet; false when there is none.
