@@ -201,7 +201,10 @@ func (r *run) isError(c call.Call) bool {
 // found decides by what the executor knows of a call that this run did not order over the present connection.
 func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 	if r.liveOf(c.ID).end != nil {
-		return nil // it has ended, and what comes of its output comes
+		if f.State == call.Unknown || f.State == call.TombstoneThere {
+			return r.finish(ctx, c) // it has ended, and its output is gone
+		}
+		return nil
 	}
 	switch f.State {
 	case call.RunningThere, call.FinishedThere, call.InterruptedThere:
@@ -215,7 +218,7 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		}
 	case call.TombstoneThere:
 		// It was acknowledged, which happens only after it was recorded.
-		if err := r.reload(ctx); err != nil || c.State.Terminal() {
+		if err := r.reload(ctx); err != nil || c.State.Terminal() || r.liveOf(c.ID).end != nil {
 			return err
 		}
 	}

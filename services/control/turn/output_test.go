@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -55,6 +56,150 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 		all := shown.String()
 		if !strings.HasPrefix(all, "before ") || !strings.HasSuffix(all, " after") || strings.Contains(all, "hunter2") || strings.Contains(f.Submission.Text, "hunter2") {
 			t.Errorf("shown %q, answered %q", all, f.Submission.Text)
+		}
+	})
+}
+
+// told is what a session's stream tells of a call: its output put together, what was skipped, and its endings.
+type told struct {
+	output   string
+	skipped  int64
+	finished int
+}
+
+// story reads a session's stream to its head.
+func (b *bench) story(sessionID string) (s told) {
+	b.Helper()
+	for after := int64(0); ; {
+		page, err := b.store.Events(b.Context(), sessionID, after, 1000)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(page) == 0 {
+			return s
+		}
+		for _, e := range page {
+			after = e.Seq
+			switch e.Type {
+			case event.ToolFinished:
+				s.finished++
+			case event.ToolOutput:
+				if s.finished > 0 {
+					b.Error("output after its call has ended")
+				}
+				if want := int64(len(s.output)) + s.skipped + e.Output.Skipped; e.Output.Offset != want {
+					b.Errorf("output at %d, want %d", e.Output.Offset, want)
+				}
+				s.output, s.skipped = s.output+string(e.Output.Data), s.skipped+e.Output.Skipped
+			}
+		}
+	}
+}
+
+// ten is the result of a command that wrote ten bytes.
+var ten = tool.ExecReply{Stdout: tool.Captured{Head: []byte("0123456789"), Size: 10}, Confirmed: true}
+
+// A result that overtakes output counts when the output is there, and the executor is not told to forget it before.
+func TestResultWaitsForTheOutputBeforeIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "print")
+		synctest.Wait()
+		b.say(running.Call, "x1", call.Output{Data: []byte("01234")})
+		b.say(running.Call, "x1", call.Ended{Reply: ten})
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		b.executor.mu.Lock()
+		acked, from := b.executor.acked[running.Call.ID], b.executor.attached[running.Call.ID]
+		b.executor.mu.Unlock()
+		if acked || from != 5 {
+			t.Errorf("acknowledged: %v, and asked for output from %d", acked, from)
+		}
+		b.say(running.Call, "x1", call.Output{Offset: 5, Data: []byte("56789")})
+		b.expect(b.wait(sub.ID), submission.Completed, "0123456789")
+		if got := b.story(sub.SessionID); got != (told{"0123456789", 0, 1}) {
+			t.Errorf("told %+v", got)
+		}
+		b.executor.mu.Lock()
+		defer b.executor.mu.Unlock()
+		if !b.executor.acked[running.Call.ID] {
+			t.Error("the result was not acknowledged")
+		}
+	})
+}
+
+// Output that cannot be had holds nothing up for long, and its absence is told.
+func TestMissingOutputIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		found call.FoundState
+		waits time.Duration
+	}{
+		"nobody sends it":               {call.FinishedThere, 15 * time.Second},
+		"the executor has forgotten it": {call.TombstoneThere, 6 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, agent.Shell())
+				var running *call.Order
+				b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+				sub := b.submit("s", "print")
+				synctest.Wait()
+				b.executor.mu.Lock()
+				b.executor.known[running.Call.ID] = c.found
+				b.executor.mu.Unlock()
+				b.say(running.Call, "x1", call.Output{Data: []byte("0123")})
+				b.say(running.Call, "x1", call.Ended{Reply: ten})
+				began := time.Now()
+				b.expect(b.wait(sub.ID), submission.Completed, "0123456789")
+				if waited := time.Since(began); waited > c.waits {
+					t.Errorf("it waited %s", waited)
+				}
+				if got := b.story(sub.SessionID); got != (told{"0123", 6, 1}) {
+					t.Errorf("told %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// What was recorded while nobody ran the session is told of when its output has been taken, each byte once.
+func TestRecordedResultWaitsForItsOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "print")
+		synctest.Wait()
+		b.say(running.Call, "x1", call.Output{Data: []byte("0123")})
+		time.Sleep(time.Second) // it is in the log
+		b.die()
+		body, err := call.EncodeReply(ten)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: running.Call.ID, State: call.Done, Reply: body}); err != nil {
+			t.Fatal(err)
+		}
+		b.executor.mu.Lock()
+		b.executor.known[running.Call.ID] = call.FinishedThere
+		b.executor.mu.Unlock()
+		b.start(agent.Shell())
+		synctest.Wait()
+		if got := b.story(sub.SessionID); got != (told{"0123", 0, 0}) {
+			t.Errorf("told %+v before the output came", got)
+		}
+		b.say(running.Call, "x1", call.Output{Data: []byte("012345")})
+		b.say(running.Call, "x1", call.Output{Offset: 6, Data: []byte("6789")})
+		b.expect(b.wait(sub.ID), submission.Completed, "0123456789")
+		if got := b.story(sub.SessionID); got != (told{"0123456789", 0, 1}) {
+			t.Errorf("told %+v", got)
+		}
+		b.executor.mu.Lock()
+		defer b.executor.mu.Unlock()
+		if !b.executor.acked[running.Call.ID] {
+			t.Error("the result was not acknowledged")
 		}
 	})
 }

@@ -42,10 +42,11 @@ func (l *liveCall) missing() (n [2]int64) {
 func (r *run) close(ctx context.Context, c *call.Call, reply tool.Reply, row *call.Call) error {
 	l := r.liveOf(c.ID)
 	if l.end == nil {
+		r.inbox.nudge() // for the sweep to have an eye on it
 		l.end = &end{reply: reply, since: time.Now(), asked: time.Now(), seen: l.seen}
 	}
 	if row != nil {
-		l.end.row = row
+		l.end.reply, l.end.row = reply, row
 	}
 	if l.missing() == [2]int64{} {
 		return r.finish(ctx, c)
@@ -111,13 +112,13 @@ func (r *run) showRest(c *call.Call) {
 	for i, missing := range l.missing() {
 		stderr := i == 1
 		r.show(c.ID, stderr, l.redact[i].Close())
-		if missing == 0 {
+		shown := max(l.shown[i], l.logged[i])
+		if missing -= shown - l.shown[i]; missing <= 0 {
 			continue
 		}
 		r.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id", c.Executor, "bytes", missing)
-		l.shown[i] += missing
 		r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: c.ID}, Output: &event.Output{
-			Stderr: stderr, Offset: l.shown[i], Skipped: missing,
+			Stderr: stderr, Offset: shown + missing, Skipped: missing,
 		}}))
 	}
 }

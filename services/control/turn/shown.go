@@ -3,6 +3,7 @@ package turn
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -18,9 +19,10 @@ func (r *run) readShown(ctx context.Context) error {
 	if len(r.calls) == 0 {
 		return nil
 	}
+	begins := map[string]bool{} // calls whose present run is known from its beginning on
 	for upto, span := r.eventHead, int64(logPage); upto > 0; span *= 2 {
 		after := max(0, upto-span)
-		begun, err := r.readBack(ctx, after, upto)
+		begun, err := r.readBack(ctx, after, upto, begins)
 		if err != nil {
 			return fmt.Errorf("reading what was shown: %w", err)
 		}
@@ -38,7 +40,8 @@ func (r *run) readShown(ctx context.Context) error {
 }
 
 // readBack looks at the events after a seq, up to another; begun when nothing of the turn is before them.
-func (r *run) readBack(ctx context.Context, after, upto int64) (begun bool, err error) {
+func (r *run) readBack(ctx context.Context, after, upto int64, begins map[string]bool) (begun bool, err error) {
+	later := maps.Clone(begins)
 	for after < upto {
 		page, err := r.deps.Store.Events(ctx, r.id(), after, int(upto-after))
 		if floor, old := event.FloorOf(err); old {
@@ -53,7 +56,8 @@ func (r *run) readBack(ctx context.Context, after, upto int64) (begun bool, err 
 		}
 		for _, e := range page {
 			begun = begun || e.EntrySeq == r.calls[0].EntrySeq
-			if e.Seq <= upto {
+			if e.Seq <= upto && e.Call != nil && !later[e.Call.ID] && r.callByID(e.Call.ID) != nil {
+				begins[e.Call.ID] = begins[e.Call.ID] || e.Type == event.ToolStarted
 				r.wasShown(e)
 			}
 		}
@@ -63,11 +67,10 @@ func (r *run) readBack(ctx context.Context, after, upto int64) (begun bool, err 
 }
 
 func (r *run) wasShown(e event.Event) {
-	if e.Call == nil || r.callByID(e.Call.ID) == nil {
-		return
-	}
 	l := r.liveOf(e.Call.ID)
 	switch e.Type {
+	case event.ToolStarted:
+		l.logged = [2]int64{} // it runs anew
 	case event.ToolOutput:
 		i := streamIndex(e.Output.Stderr)
 		l.logged[i] = max(l.logged[i], e.Output.Offset+int64(len(e.Output.Data)))
