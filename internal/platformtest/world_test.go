@@ -323,6 +323,7 @@ func (w *world) checkCalls(agent string) {
 			w.Errorf("call %s is %s", c.ID, c.State)
 		}
 	}
+	time.Sleep(10 * time.Second) // when its owner does not reach an executor, the replica that it is connected to looks
 	owed := map[string]bool{}
 	for _, f := range w.m.Frames() {
 		switch {

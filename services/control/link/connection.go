@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,7 @@ type connection struct {
 	ready     chan struct{}
 	lastCall  string               // that was put into the queue
 	sessions  map[string]string    // of the calls that were asked for over this connection, until their results are acknowledged
+	owed      map[string]bool      // calls whose results are recorded, and are acknowledged when their output was taken
 	transfers map[string]*transfer // calls of no session, until the executor has ended them
 	pinged    map[uint64]string
 	nonce     uint64
@@ -39,7 +42,7 @@ type connection struct {
 
 func newConnection(s *Server, stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse], e fleet.Executor, cancel context.CancelCauseFunc) *connection {
 	c := &connection{
-		server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{},
+		server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{}, owed: map[string]bool{},
 		transfers: map[string]*transfer{},
 	}
 	c.heard.Store(time.Now().UnixNano())
@@ -77,6 +80,7 @@ func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 		c.sessions[f.Attach.GetCallId()] = f.Attach.GetSessionId()
 	case *pawlv1.ConnectResponse_ResultAck:
 		delete(c.sessions, f.ResultAck.GetCallId())
+		delete(c.owed, f.ResultAck.GetCallId())
 	}
 	c.queue = append(c.queue, f)
 	c.mu.Unlock()
@@ -173,6 +177,7 @@ func (c *connection) watch(ctx context.Context) error {
 			return ErrSilent
 		}
 		c.ping()
+		c.letGo(ctx)
 	}
 }
 
@@ -297,7 +302,11 @@ func (c *connection) record(ctx context.Context, known call.Call, rep call.Repor
 		}
 		c.server.deps.Hints.Notify(known.SessionID)
 		if owesOutput(known, ended.Reply) {
-			return nil // the session's owner takes the output first; its acknowledgement lets go of both
+			// The session's owner takes the output first; its acknowledgement lets go of both.
+			c.mu.Lock()
+			c.owed[known.ID] = true
+			c.mu.Unlock()
+			return nil
 		}
 	}
 	c.enqueue(encode(&call.ResultAck{CallID: rep.CallID}))
@@ -308,6 +317,27 @@ func (c *connection) record(ctx context.Context, known call.Call, rep call.Repor
 func owesOutput(c call.Call, reply tool.Reply) bool {
 	x, ok := reply.(tool.ExecReply)
 	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
+}
+
+// letGo acknowledges results that are in the transcript by now, in case their owner's acknowledgement does not come through.
+func (c *connection) letGo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
+	defer cancel()
+	c.mu.Lock()
+	owed := slices.Collect(maps.Keys(c.owed))
+	c.mu.Unlock()
+	for _, id := range owed {
+		known, err := c.assigned(ctx, id)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.server.deps.Log.Warn("reading a call failed, trying again", "call_id", id, "error", err)
+			}
+			return
+		}
+		if known.Reply == nil || known.State == call.Lost {
+			c.enqueue(encode(&call.ResultAck{CallID: id}))
+		}
+	}
 }
 
 // reconcile is C4: what the executor holds and nobody waits for is ended and acknowledged; what is dispatched to it is left to the

@@ -32,7 +32,11 @@ func (r *run) readShown(ctx context.Context) error {
 		upto = after
 	}
 	for i := range r.calls {
-		if c := &r.calls[i]; c.State.Terminal() && !r.liveOf(c.ID).told {
+		switch c := &r.calls[i]; {
+		case !c.State.Terminal():
+		case r.liveOf(c.ID).told:
+			r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}}) // its acknowledgement may be lost
+		default:
 			c.State = call.Dispatched
 		}
 	}

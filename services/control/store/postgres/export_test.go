@@ -74,6 +74,8 @@ func Hot() map[string]string {
 		"abort, session":    abortSessionSQL,
 		"complete":          completeSQL,
 		"events":            eventsSQL,
+		"expire":            expireSQL,
+		"compact":           compactSQL,
 	}
 }
 
