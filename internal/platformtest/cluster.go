@@ -83,7 +83,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 	}
 	p := &Platform{
 		Name: name, DB: &Database{db: c.Store, hints: c.hints},
-		grpc: bufconn.Listen(1 << 20), web: bufconn.Listen(1 << 20), done: make(chan struct{}),
+		grpc: bufconn.Listen(1 << 20), web: newLobby(), done: make(chan struct{}),
 	}
 	p.rpcs, p.webs = newHost(p.grpc), newHost(p.web)
 	if strike != nil {
@@ -177,8 +177,8 @@ func (c *Cluster) dialer(from string) func(string, ...grpc.DialOption) (*grpc.Cl
 	}
 }
 
-func client(l *bufconn.Listener) *http.Client {
+func client(l *lobby) *http.Client {
 	return &http.Client{Timeout: time.Hour, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.DialContext(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
 	}}
 }

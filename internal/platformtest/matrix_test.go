@@ -288,6 +288,33 @@ var matrix = []row{
 	{"12", "a frozen replica wakes: its T3 is refused", "harmless", zombie("shell", "T3")},
 	{"12", "a frozen replica wakes: its T4 is refused", "harmless", zombie("shell", "T4")},
 	{"12", "a frozen replica wakes: its flush is refused", "harmless", zombie("paced", "flush")},
+	{"12", "a frozen replica wakes after another one took over and before that one wrote anything", "harmless", func(w *world) {
+		frozen, taken := make(chan struct{}), make(chan struct{})
+		var first, second sync.Once
+		w.a.DB.Strike(func(s platformtest.Step) error {
+			if s.String() == "before T3" {
+				first.Do(func() { w.a.Freeze(); close(frozen) })
+			}
+			return nil
+		})
+		id := w.submit(one)
+		w.met(frozen)
+		b := w.c.Start("b", func(p *platformtest.Platform, s platformtest.Step) error {
+			if s.String() == "after TakeOver" && s.Leases > 0 {
+				second.Do(func() { p.Freeze(); close(taken) })
+			}
+			return nil
+		})
+		w.met(taken)
+		woke := time.Now()
+		w.a.Thaw() // nothing but the epoch tells its T3 from one that may be written
+		synctest.Wait()
+		w.refused(w.a, "T3", woke)
+		b.Thaw()
+		w.move(b)
+		w.wait(b, id, truth)
+		w.finish(b, "shell", "one")
+	}},
 	{"12", "a frozen replica wakes: its Execute is refused", "harmless", func(w *world) {
 		b := w.c.Start("b", nil)
 		w.move(b)
@@ -736,29 +763,41 @@ func zombie(agent, op string) func(w *world) {
 		const both = "sleep 10s;" + quick + "\n& add effects second"
 		_, _ = w.try(w.Context(), w.a, agent, both)        // the answer may get lost
 		after := w.submitTo(b, agent, "add effects third") // queued: its T1 is a commit
-		select {
-		case <-frozen:
-		case <-time.After(10 * time.Hour):
-			w.Fatal("the fault was not met")
-		}
+		w.met(frozen)
 		w.move(b)
 		w.wait(b, w.again(b, agent, both), "quick result")
 		w.wait(b, after, "")
 		woke := time.Now()
 		w.a.Thaw()
 		time.Sleep(time.Minute)
-		refused := 0
-		for _, x := range w.a.DB.Writes() {
-			if x.Op == op && !x.At.Before(woke) {
-				if refused++; !errors.Is(x.Err, submission.ErrFenced) {
-					w.Errorf("the late %s came to %v", op, x.Err)
-				}
+		w.refused(w.a, op, woke)
+		w.finish(w.a, agent, "quick", "second", "third")
+	}
+}
+
+// met waits for a fault to happen.
+func (w *world) met(fault <-chan struct{}) {
+	w.Helper()
+	select {
+	case <-fault:
+	case <-time.After(10 * time.Hour):
+		w.Fatal("the fault was not met")
+	}
+}
+
+// refused checks that the one write of a kind that a replica made since then was fenced.
+func (w *world) refused(p *platformtest.Platform, op string, since time.Time) {
+	w.Helper()
+	n := 0
+	for _, x := range p.DB.Writes() {
+		if x.Op == op && !x.At.Before(since) {
+			if n++; !errors.Is(x.Err, submission.ErrFenced) {
+				w.Errorf("the late %s came to %v", op, x.Err)
 			}
 		}
-		if refused != 1 {
-			w.Errorf("%d late writes of %s", refused, op)
-		}
-		w.finish(w.a, agent, "quick", "second", "third")
+	}
+	if n != 1 {
+		w.Errorf("%d late writes of %s", n, op)
 	}
 }
 

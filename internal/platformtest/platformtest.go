@@ -35,7 +35,8 @@ type Platform struct {
 	// DB is the database as the replica sees it.
 	DB *Database
 
-	grpc, web  *bufconn.Listener
+	grpc       *bufconn.Listener
+	web        *lobby
 	rpcs, webs *host
 	stop       context.CancelFunc
 	done       chan struct{}
