@@ -45,7 +45,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "results are acknowledged before they are recorded", expect: []string{"I7"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{
-			turnDir + "await.go", `r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
+			turnDir + "rest.go", `r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
 			`r.send(ctx, c.Executor, &call.ResultAck{CallID: c.ID})`,
 		}},
 	},
@@ -127,9 +127,9 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "the offset of output is ignored", expect: []string{"I5"}, mix: "executors", seconds: 30, seeds: someSeeds,
-		patches: []patch{{turnDir + "await.go", `	end := o.Offset + int64(len(o.Data))
+		patches: []patch{{turnDir + "shown.go", `	end := o.Offset + int64(len(o.Data))
 	if end <= l.seen[i] {
-		return
+		return nil
 	}`, `	o.Offset = l.seen[i]
 	end := o.Offset + int64(len(o.Data))`}},
 	},

@@ -79,6 +79,12 @@ func Public(err error) (e *Error, ok bool) {
 	return e, ok
 }
 
+// Temporary reports whether err says that what was asked cannot be answered now and may be later.
+func Temporary(err error) bool {
+	e, ok := Public(err)
+	return ok && (e.code == Unavailable || e.code == DeadlineExceeded)
+}
+
 // ReasonOf is the reason that err carries, or "" for an internal error.
 func ReasonOf(err error) string {
 	if e, ok := Public(err); ok {

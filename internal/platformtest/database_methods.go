@@ -231,6 +231,11 @@ func (d *Database) Release(ctx context.Context, f submission.Fence) error {
 	return put0(ctx, d, "Release", func(ctx context.Context) error { return d.db.Release(ctx, f) })
 }
 
+// ReleaseStalled implements submission.Store.
+func (d *Database) ReleaseStalled(ctx context.Context, f submission.Fence) error {
+	return put0(ctx, d, "ReleaseStalled", func(ctx context.Context) error { return d.db.ReleaseStalled(ctx, f) })
+}
+
 // Disconnect implements fleet.Store.
 func (d *Database) Disconnect(ctx context.Context, id string, epoch int64) error {
 	return put0(ctx, d, "Disconnect", func(ctx context.Context) error { return d.db.Disconnect(ctx, id, epoch) })

@@ -42,6 +42,9 @@ type Attach struct {
 // ResultAck says that a result is durable.
 type ResultAck struct{ CallID string }
 
+// Window is how many bytes of a stream an executor may send beyond the last acknowledgement.
+const Window = 1 << 20
+
 // OutputAck says that output below Upto is durable.
 type OutputAck struct {
 	CallID string

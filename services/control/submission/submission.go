@@ -223,6 +223,8 @@ type Store interface {
 	Commit(ctx context.Context, c Commit) (Committed, error)
 	// Release hands an owned lane back with its half-done submission, no attempt charged. ErrFenced.
 	Release(ctx context.Context, f Fence) error
+	// ReleaseStalled is Release after a failure that the submission may be the cause of: it is charged as a stall. ErrFenced.
+	ReleaseStalled(ctx context.Context, f Fence) error
 	// GetSubmission returns the tenant's submission or ErrNotFound.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
 	// ListSubmissions returns at most limit submissions of a session with seq < before (0: all), newest first.

@@ -16,10 +16,14 @@ import (
 const (
 	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
 	yieldAfter  = 5 * time.Second  // of not reaching an executor
+	silence     = 2 * sweepEvery   // of an executor about a call, before it is asked
 	cancelGrace = 2 * time.Second  // between TERM and KILL
 	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
 	cancelLimit = 20 * time.Second // for all of that, whatever an executor's connection does
 )
+
+// errStale is an executor's claim that it knows a higher epoch of the session.
+var errStale = errors.New("the executor knows a higher epoch of the session")
 
 var unconfirmedFailure = tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that the call has ended"}
 
@@ -31,6 +35,7 @@ type liveCall struct {
 	cancelled  time.Time // when Cancel was sent
 	retry      time.Time // not to be ordered again before
 	unreached  time.Time // since when nothing gets through to its executor, which is connected; zero when something did
+	heard      time.Time // when its executor was last asked about it, or said something
 	redact     [2]*tool.Stream
 	shown      [2]int64 // bytes of redacted output, per stream
 	logged     [2]int64 // of which earlier owners have put so many into the stream
@@ -136,6 +141,7 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 }
 
 func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
+	r.liveOf(c.ID).heard = time.Now()
 	switch b := rep.Body.(type) {
 	case call.Output:
 		return r.tookOutput(ctx, c, b)
@@ -176,7 +182,7 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	})
 	if errors.Is(err, call.ErrEnded) {
 		*c = before
-		return r.reload(ctx)
+		_, err = r.reload(ctx)
 	}
 	return err
 }
@@ -185,7 +191,8 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 func (r *run) reconsider(ctx context.Context) error {
 	*r.callByID(r.undecided.ID) = r.undecided
 	r.outcomes = nil
-	return r.reload(ctx)
+	_, err := r.reload(ctx)
+	return err
 }
 
 // isError reports whether an ended call is shown to the model as an error.
@@ -194,8 +201,17 @@ func (r *run) isError(c call.Call) bool {
 	if err != nil {
 		return true
 	}
+	return tool.Render(req, r.reply(c)).IsError
+}
+
+// reply is what an ended call came to. Whoever recorded it, what goes to the model has no secrets in it.
+func (r *run) reply(c call.Call) tool.Reply {
 	reply, err := call.DecodeReply(c.Reply)
-	return err != nil || tool.Render(req, reply).IsError
+	if err != nil {
+		r.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
+		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be read"}
+	}
+	return tool.RedactReply(reply, r.values.Secrets())
 }
 
 // found decides by what the executor knows of a call that this run did not order over the present connection.
@@ -207,8 +223,10 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		return nil
 	}
 	switch f.State {
-	case call.RunningThere, call.FinishedThere, call.InterruptedThere:
+	case call.RunningThere, call.FinishedThere:
 		return nil // a result follows
+	case call.InterruptedThere:
+		return r.ended(ctx, c, tool.Failure{Reason: tool.ReasonInterrupted, Message: "nobody saw the call end"})
 	case call.Unknown:
 		if f.Dispatch != 0 && f.Dispatch != c.Dispatch {
 			return nil // an answer to an older question
@@ -218,7 +236,7 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		}
 	case call.TombstoneThere:
 		// It was acknowledged, which happens only after it was recorded.
-		if err := r.reload(ctx); err != nil || c.State.Terminal() || r.liveOf(c.ID).end != nil {
+		if read, err := r.reload(ctx); err != nil || !read || c.State.Terminal() || r.liveOf(c.ID).end != nil {
 			return err
 		}
 	}
@@ -238,7 +256,12 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	l := r.liveOf(c.ID)
 	switch rej.Reason {
 	case "STALE_EPOCH":
-		return submission.ErrFenced
+		// Whether the lane is lost is for the database to say: giving it back changes nothing if it is, and else the next owner has a
+		// higher epoch. One that is to end does without the executor's word.
+		if r.stop == nil {
+			return errStale
+		}
+		return nil
 	case "REVOKED":
 		return r.dispatchAgain(ctx, c)
 	case "CAPACITY", "DRAINING":
@@ -280,7 +303,7 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 func (r *run) sweep(ctx context.Context) error {
 	r.inbox.expect(r.calls)
 	if r.recordedElsewhere() {
-		if err := r.reload(ctx); err != nil {
+		if _, err := r.reload(ctx); err != nil {
 			return err
 		}
 	}
@@ -307,12 +330,16 @@ func (r *run) recordedElsewhere() bool {
 	return false
 }
 
-// reload takes over outcomes that were recorded elsewhere.
-func (r *run) reload(ctx context.Context) error {
+// reload takes over outcomes that were recorded elsewhere. read is false when the rows cannot be read now: nothing may be concluded
+// from them then, and the next sweep asks executors and rows again.
+func (r *run) reload(ctx context.Context) (read bool, err error) {
 	rows, err := r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn)
 	if err != nil {
 		r.deps.Log.Warn("reading calls failed, trying again", "session_id", r.id(), "error", err)
-		return nil
+		for _, l := range r.live {
+			l.connection = 0
+		}
+		return false, nil
 	}
 	for _, row := range rows {
 		c := r.callByID(row.ID)
@@ -324,10 +351,10 @@ func (r *run) reload(ctx context.Context) error {
 			err = r.close(ctx, c, reply, &row)
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // unreached notes that an executor which is connected to some replica cannot be reached from here. When that lasts, the lane is left to
@@ -375,12 +402,15 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 		}
 	default:
 		l.away = time.Time{}
-		if l.connection != e.ConnectionEpoch && !now.Before(l.retry) {
+		// A relayed answer can get lost: an executor that is there and says nothing of the call is asked again.
+		if (l.connection != e.ConnectionEpoch || now.Sub(l.heard) > silence) && !now.Before(l.retry) {
 			if !r.attach(ctx, c) {
 				return r.unreached(ctx, l)
 			}
-			l.connection = e.ConnectionEpoch
-			l.cancelled, l.unreached = time.Time{}, time.Time{}
+			if l.connection != e.ConnectionEpoch {
+				l.cancelled = time.Time{}
+			}
+			l.connection, l.heard, l.unreached = e.ConnectionEpoch, now, time.Time{}
 		}
 	}
 	switch {

@@ -120,7 +120,7 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 		timeout = max(time.Until(r.sub.Deadline), time.Millisecond)
 	}
 	if e, err := r.deps.Fleet.Find(ctx, c.Executor); err == nil && e.Connected() {
-		l.connection = e.ConnectionEpoch
+		l.connection, l.heard = e.ConnectionEpoch, time.Now()
 		if !r.send(ctx, c.Executor, &call.Order{
 			Call: *c, Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(), Timeout: timeout,
 		}) {
@@ -162,10 +162,7 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 	}
 	for i, b := range toolBlocks(r.talk.last.Message) {
 		k, called := byIndex[i]
-		res, err := r.result(b, k, called)
-		if err != nil {
-			return err
-		}
+		res := r.result(b, k, called)
 		if fresh[k.ID] {
 			c.Events = append(c.Events, r.event(event.Event{Type: event.ToolFinished, Call: finished(k, res.IsError, k.DoneAt.Sub(k.CreatedAt))}))
 		}
@@ -184,19 +181,15 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 }
 
 // result is what one call came to, as the model sees it.
-func (r *run) result(b model.Block, k call.Call, called bool) (tool.Result, error) {
+func (r *run) result(b model.Block, k call.Call, called bool) tool.Result {
 	req, refused := r.parse(b)
 	if refused != nil {
-		return tool.Refused(refused), nil
+		return tool.Refused(refused)
 	}
 	if !called {
-		return tool.Render(req, tool.Failure{Reason: tool.ReasonCancelled}), nil
+		return tool.Render(req, tool.Failure{Reason: tool.ReasonCancelled})
 	}
-	reply, err := call.DecodeReply(k.Reply)
-	if err != nil {
-		return tool.Result{}, err
-	}
-	return tool.Render(req, reply), nil
+	return tool.Render(req, r.reply(k))
 }
 
 func resultMessage(b model.Block, res tool.Result) model.Message {

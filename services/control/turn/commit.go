@@ -144,8 +144,8 @@ func (r *run) try(ctx context.Context, c submission.Commit) (submission.Committe
 	if err == nil {
 		return done, nil
 	}
-	// What carries a reason is an answer; the rest is a database that cannot answer now.
-	if _, answered := errs.Public(err); answered || ctx.Err() != nil {
+	// What carries a reason is an answer, but for "not now"; the rest is a database that cannot answer now.
+	if _, answered := errs.Public(err); answered && !errs.Temporary(err) || ctx.Err() != nil {
 		return done, backoff.Permanent(err)
 	}
 	r.deps.Log.Warn("committing a step failed, trying again", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
@@ -161,7 +161,10 @@ func (r *run) applied(c submission.Commit, done submission.Committed) {
 		r.sub.Stalls = 0
 	}
 	r.eventHead += int64(len(c.Events))
-	r.pending, r.bytes, r.outcomes = nil, 0, nil
+	r.pending, r.bytes = nil, 0
+	if len(c.Outcomes) > 0 {
+		r.outcomes = nil
+	}
 	if p := c.Progress; p != nil {
 		r.sub.Phase, r.sub.Turn, r.sub.Usage = p.Phase, p.Turn, p.Usage
 		if p.InputEntry > 0 {
@@ -189,10 +192,14 @@ func (r *run) acknowledge(ctx context.Context) {
 	for _, a := range r.output {
 		r.send(ctx, a.executor, a.message)
 	}
+	r.output = nil
+	if len(r.outcomes) > 0 {
+		return // a result is acknowledged after the commit that has it (C2)
+	}
 	for _, a := range r.results {
 		r.send(ctx, a.executor, a.message)
 	}
-	r.output, r.results = nil, nil
+	r.results = nil
 }
 
 func (r *run) send(ctx context.Context, executor string, m call.Message) bool {

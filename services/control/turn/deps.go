@@ -21,6 +21,7 @@ type Store interface {
 	TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]submission.Lease, error)
 	Commit(ctx context.Context, c submission.Commit) (submission.Committed, error)
 	Release(ctx context.Context, f submission.Fence) error
+	ReleaseStalled(ctx context.Context, f submission.Fence) error
 	AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error)

@@ -6,8 +6,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
-// mailbox is what others tell a run. Posting never blocks: what an executor may send is bounded by its output windows, so that a run
-// that is busy committing never delays a connection.
+// mailbox is what others tell a run. Posting never blocks, so that a run that is busy committing never delays a connection, and what
+// waits is bounded: output beyond the executor's window is dropped, and asked for again if it is ever wanted.
 type mailbox struct {
 	ready chan struct{} // holds a token when there may be something
 
@@ -15,9 +15,16 @@ type mailbox struct {
 	reports []call.Report
 	nudged  bool              // the fleet or the session's rows changed: look
 	open    map[string]string // calls that the run waits for, and of which executor
+	waiting map[string]int    // bytes of output in reports, by call
+	said    map[string]int    // other reports in reports, by call
 }
 
-func newMailbox() *mailbox { return &mailbox{ready: make(chan struct{}, 1), open: map[string]string{}} }
+// maxSaid bounds the reports of one call that wait, output aside. Honest executors say three things of a call.
+const maxSaid = 64
+
+func newMailbox() *mailbox {
+	return &mailbox{ready: make(chan struct{}, 1), open: map[string]string{}, waiting: map[string]int{}, said: map[string]int{}}
+}
 
 // expect says which calls the run waits for.
 func (m *mailbox) expect(calls []call.Call) {
@@ -38,13 +45,26 @@ func (m *mailbox) post(r call.Report) bool {
 		m.mu.Unlock()
 		return false
 	}
-	if _, ended := r.Body.(call.Ended); ended {
-		delete(m.open, r.CallID) // a repetition is answered from the record
+	if m.fits(r) {
+		m.reports = append(m.reports, r)
 	}
-	m.reports = append(m.reports, r)
 	m.mu.Unlock()
 	m.signal()
 	return true
+}
+
+// fits counts a report and tells whether there is room for it. There always is for the end of a call.
+func (m *mailbox) fits(r call.Report) bool {
+	switch b := r.Body.(type) {
+	case call.Ended:
+		delete(m.open, r.CallID) // a repetition is answered from the record
+		return true
+	case call.Output:
+		m.waiting[r.CallID] += len(b.Data)
+		return m.waiting[r.CallID] <= 2*2*call.Window // two streams, and as much again after an Attach
+	}
+	m.said[r.CallID]++
+	return m.said[r.CallID] <= maxSaid
 }
 
 func (m *mailbox) nudge() {
@@ -66,5 +86,7 @@ func (m *mailbox) take() (reports []call.Report, nudged bool) {
 	defer m.mu.Unlock()
 	reports, nudged = m.reports, m.nudged
 	m.reports, m.nudged = nil, false
+	clear(m.waiting)
+	clear(m.said)
 	return reports, nudged
 }

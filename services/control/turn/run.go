@@ -19,6 +19,9 @@ import (
 // fairShare is how many submissions of one session a run takes before others get its slot.
 const fairShare = 16
 
+// releaseLimit bounds one attempt to hand a lane back.
+const releaseLimit = 5 * time.Second
+
 // errHandedOver ends a run whose lane was handed back.
 var errHandedOver = errors.New("the lane was handed back")
 
@@ -105,7 +108,7 @@ func (r *run) submission(ctx context.Context) error {
 		defer r.deadline.Stop()
 	}
 	for !r.settled {
-		if r.draining() {
+		if r.draining() && len(r.outcomes) == 0 {
 			return r.handBack(ctx)
 		}
 		r.checkStop()
@@ -138,7 +141,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err == nil {
 		r.values, err = def.Env.Expand(r.deps.Lookup)
 	}
-	if e, answered := errs.Public(err); answered {
+	if e, answered := errs.Public(err); answered && !errs.Temporary(err) {
 		r.stop = &Stop{submission.Failed, e.Reason(), e.Error()}
 	} else if err != nil {
 		return fmt.Errorf("reading the agent's definition: %w", err)
@@ -223,13 +226,38 @@ func (r *run) handBack(ctx context.Context) error {
 	return errHandedOver
 }
 
-// release gives the lane back. Failing to is no loss: the lease runs out.
+// release gives the lane back when this process drains. Failing to is no loss: its lease ends with it.
 func (r *run) release(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
 	if err := r.deps.Store.Release(ctx, r.fence); err != nil && !errors.Is(err, submission.ErrFenced) {
 		r.deps.Log.Warn("handing a lane back failed", "session_id", r.id(), "error", err)
 		return
 	}
 	r.deps.Hints.Notify(r.id())
+}
+
+// abandon gives the lane back after the run has met err, until it is given back or lost: a lane whose owner lives and has no run for
+// it would stay so. For whom the lane is lost, this is without effect.
+func (r *run) abandon(ctx context.Context, err error) {
+	give := r.deps.Store.Release
+	if errors.Is(err, errStale) {
+		give = r.deps.Store.ReleaseStalled // an executor may say so for ever
+	}
+	for ctx.Err() == nil {
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+			return
+		}
+		attempt, cancel := context.WithTimeout(ctx, releaseLimit)
+		err := give(attempt, r.fence)
+		cancel()
+		if err == nil || errors.Is(err, submission.ErrFenced) {
+			r.deps.Hints.Notify(r.id())
+			r.worker.Wake()
+			return
+		}
+		r.deps.Log.Warn("handing a lane back failed, trying again", "session_id", r.id(), "error", err)
+	}
 }

@@ -3,7 +3,6 @@ package turn
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -15,7 +14,7 @@ import (
 func (r *run) begin(ctx context.Context) error {
 	var input model.Message
 	if err := json.Unmarshal(r.sub.Input, &input); err != nil {
-		return fmt.Errorf("decoding the input: %w", err)
+		return r.settle(ctx, Stop{submission.Failed, "INPUT_UNREADABLE", "the input that was stored cannot be read: " + err.Error()})
 	}
 	c := submission.Commit{}
 	e := r.entry(&c, session.Input, input)

@@ -237,14 +237,10 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 		case err == nil, ctx.Err() != nil:
 		case errors.Is(err, submission.ErrFenced):
 			w.deps.Log.Warn("lost a session to another owner", "session_id", r.id(), "epoch", r.fence.Epoch)
+			r.abandon(ctx, err)
 		default:
 			w.deps.Log.Error("running a submission failed, it is tried again", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
-			select {
-			case <-time.After(retryAfter):
-			case <-drain:
-			case <-ctx.Done():
-			}
-			r.release(ctx)
+			r.abandon(ctx, err)
 		}
 	}(ctx, w.drain, w.group)
 }

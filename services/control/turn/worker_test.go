@@ -483,16 +483,48 @@ type countingStore struct {
 	claims   atomic.Int32
 	releases atomic.Int32
 	before   func(submission.Commit) // nil is nothing
+	// fail is what a verb fails with, by its name.
+	failMu sync.Mutex
+	fail   map[string]error
+}
+
+// fails makes a verb fail from now on, or, with nil, work again.
+func (c *countingStore) fails(verb string, err error) {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	if c.fail == nil {
+		c.fail = map[string]error{}
+	}
+	c.fail[verb] = err
+}
+
+func (c *countingStore) failure(verb string) error {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	return c.fail[verb]
+}
+
+func (c *countingStore) TurnCalls(ctx context.Context, session string, seq int64, turn int) ([]call.Call, error) {
+	if err := c.failure("TurnCalls"); err != nil {
+		return nil, err
+	}
+	return c.Store.TurnCalls(ctx, session, seq, turn)
 }
 
 func (c *countingStore) Release(ctx context.Context, f submission.Fence) error {
 	c.releases.Add(1)
+	if err := c.failure("Release"); err != nil {
+		return err
+	}
 	return c.Store.Release(ctx, f)
 }
 
 func (c *countingStore) Commit(ctx context.Context, one submission.Commit) (submission.Committed, error) {
 	if c.before != nil {
 		c.before(one)
+	}
+	if err := c.failure("Commit"); err != nil {
+		return submission.Committed{}, err
 	}
 	return c.Store.Commit(ctx, one)
 }

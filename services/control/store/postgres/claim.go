@@ -150,12 +150,26 @@ func collectLeases(leases *[]submission.Lease) func(pgx.Rows) error {
 
 // Release implements submission.Store. The lane keeps its ready_at, so that work which had begun is the first to be claimed.
 func (s *Store) Release(ctx context.Context, f submission.Fence) error {
+	return wrap("release", s.release(ctx, f, releaseSQL))
+}
+
+// ReleaseStalled implements submission.Store.
+func (s *Store) ReleaseStalled(ctx context.Context, f submission.Fence) error {
+	return wrap("release a stalled lane", s.release(ctx, f, stallSQL))
+}
+
+const (
+	releaseSQL = `UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL WHERE session_id = $1 AND epoch = $2 AND state + 0 = 2`
+	stallSQL   = `WITH l AS (` + releaseSQL + ` RETURNING session_id)
+		UPDATE submissions s SET stalls = s.stalls + 1 FROM l WHERE s.session_id = l.session_id AND s.status + 0 = 1`
+)
+
+func (s *Store) release(ctx context.Context, f submission.Fence, statement string) error {
 	if !isID(f.SessionID) {
 		return submission.ErrFenced
 	}
-	err := s.retry(ctx, func(ctx context.Context, again bool) error {
-		tag, err := s.pool.Exec(ctx, `UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL
-			WHERE session_id = $1 AND epoch = $2 AND state + 0 = 2`, f.SessionID, f.Epoch)
+	return s.retry(ctx, func(ctx context.Context, again bool) error {
+		tag, err := s.pool.Exec(ctx, statement, f.SessionID, f.Epoch)
 		if err != nil || tag.RowsAffected() > 0 {
 			return err
 		}
@@ -170,5 +184,4 @@ func (s *Store) Release(ctx context.Context, f submission.Fence) error {
 		}
 		return submission.ErrFenced
 	})
-	return wrap("release", err)
 }

@@ -28,6 +28,7 @@ var (
 	markForced = sql(`UPDATE submissions SET forced_at = ? WHERE session_id = ? AND status = 1`)
 
 	releaseLane = sql(`UPDATE lanes SET state = 1, owner = NULL WHERE session_id = ? AND epoch = ? AND state = 2`)
+	stall       = sql(`UPDATE submissions SET stalls = stalls + 1 WHERE session_id = ? AND status = 1`)
 )
 
 // Claim implements submission.Store.
@@ -172,13 +173,26 @@ func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Durati
 
 // Release implements submission.Store. The lane keeps its place among the ready ones: it has waited before.
 func (s *Store) Release(ctx context.Context, f submission.Fence) error {
+	return s.write(ctx, func(t tx) error { return t.release(f) })
+}
+
+// ReleaseStalled implements submission.Store.
+func (s *Store) ReleaseStalled(ctx context.Context, f submission.Fence) error {
 	return s.write(ctx, func(t tx) error {
-		n, err := t.exec(releaseLane, f.SessionID, f.Epoch)
-		if err == nil && n == 0 {
-			return submission.ErrFenced
+		if err := t.release(f); err != nil {
+			return err
 		}
+		_, err := t.exec(stall, f.SessionID)
 		return err
 	})
+}
+
+func (t tx) release(f submission.Fence) error {
+	n, err := t.exec(releaseLane, f.SessionID, f.Epoch)
+	if err == nil && n == 0 {
+		return submission.ErrFenced
+	}
+	return err
 }
 
 // texts collects the first column of a query.

@@ -101,6 +101,9 @@ var takeOverCases = []testCase{
 		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
 		h = claimOne(t, db.Store, live(t, db.Store))
 		expect(3, 1)
+		ok(t, db.Store.ReleaseStalled(ctx(t), h.lease.Fence))
+		h = claimOne(t, db.Store, live(t, db.Store))
+		expect(3, 2)
 		c = h.step(1)
 		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
 		h.commit(t, c)

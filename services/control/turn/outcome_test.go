@@ -1,0 +1,261 @@
+package turn_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// A drain between the end of a turn's last call and the commit of it: the result is acknowledged by nobody but the commit that has it.
+func TestDrainKeepsAnAcknowledgedResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var mu sync.Mutex
+		var orders []*call.Order
+		b.executor.on = func(o *call.Order) tool.Reply {
+			mu.Lock()
+			defer mu.Unlock()
+			orders = append(orders, o)
+			return nil
+		}
+		sub := b.submit("s", "echo one\n& echo two")
+		synctest.Wait()
+		if len(orders) != 2 {
+			t.Fatal(len(orders))
+		}
+		commit := make(chan struct{})
+		b.counted.before = func(submission.Commit) { <-commit }
+		b.say(orders[0].Call, "x1", call.Output{Data: []byte("one\n")})
+		time.Sleep(time.Second) // the flush of it is under way
+		for i, text := range []string{"one\n", "two\n"} {
+			if i == 1 {
+				b.say(orders[i].Call, "x1", call.Output{Data: []byte(text)})
+			}
+			b.say(orders[i].Call, "x1", call.Ended{Reply: echo(orders[i])})
+		}
+		commit <- struct{}{}
+		synctest.Wait() // the end of the first call is being committed
+		close(b.drain)
+		synctest.Wait()
+		close(commit)
+		if err := <-b.done; err != nil {
+			t.Fatal(err)
+		}
+		b.done <- nil
+		for _, o := range orders {
+			if b.executor.acked[o.Call.ID] {
+				b.executor.known[o.Call.ID] = call.TombstoneThere
+			}
+		}
+		b.start(agent.Shell())
+		b.expect(b.wait(sub.ID), submission.Completed, "one\ntwo")
+	})
+}
+
+// An executor that says INTERRUPTED to Attach need not say it again, and may be connected to a replica that cannot.
+func TestInterruptedThereIsTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo x")
+		synctest.Wait()
+		b.executor.known[running.Call.ID] = call.InterruptedThere
+		b.reconnect()
+		if got := b.wait(sub.ID); !strings.Contains(got.Text, "unknown") {
+			t.Errorf("answered %q", got.Text)
+		}
+		if len(b.executor.ran) != 1 {
+			t.Errorf("it ran %d times", len(b.executor.ran))
+		}
+	})
+}
+
+// Only the database says whose a lane is. An executor that claims to know a higher epoch costs attempts, and no more than it may.
+func TestExecutorCannotFenceASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo one")
+		synctest.Wait()
+		b.say(running.Call, "x1", call.Rejected{Epoch: 1 << 40, Reason: "STALE_EPOCH"})
+		time.Sleep(10 * time.Second) // the lane is handed back, claimed again, and the call attached to
+		b.say(running.Call, "x1", call.Ended{Reply: echo(running)})
+		b.expect(b.wait(sub.ID), submission.Completed, "one")
+
+		hostile := b.submit("s", "echo two")
+		next := b.submit("s", "say: three")
+		for range 60 {
+			synctest.Wait()
+			b.say(running.Call, "x1", call.Rejected{Epoch: 1 << 40, Reason: "STALE_EPOCH"})
+			time.Sleep(2 * time.Second)
+		}
+		if got := b.wait(hostile.ID); got.Outcome != submission.Interrupted || got.Reason != "STALLED" {
+			t.Errorf("settled as %+v", got)
+		}
+		b.expect(b.wait(next.ID), submission.Completed, "three")
+	})
+}
+
+func TestSecretsStayOutOfResultsThatOthersRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := agent.Shell()
+		def.Env = agent.Env{"TOKEN": "${SECRET}"}
+		b := newBench(t, def)
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo $TOKEN")
+		synctest.Wait()
+		b.record(running, tool.ExecReply{Stdout: tool.Captured{Head: []byte("it is hunter2hunter2\n")}, Confirmed: true})
+		if got := b.wait(sub.ID); !strings.HasPrefix(got.Text, "it is ") || strings.Contains(got.Text, "hunter2hunter2") {
+			t.Errorf("the answer is %q", got.Text)
+		}
+	})
+}
+
+// record is what a replica does that has the executor's connection and not the session.
+func (b *bench) record(o *call.Order, reply tool.Reply) {
+	b.Helper()
+	body, err := call.EncodeReply(reply)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := b.store.CompleteCall(b.Context(), call.Outcome{CallID: o.Call.ID, State: call.Done, Reply: body}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// A tombstone means that the result was recorded. While the record cannot be read, nothing is concluded.
+func TestTombstoneWaitsForTheRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo done")
+		synctest.Wait()
+		b.counted.fails("TurnCalls", errors.New("away"))
+		b.record(running, echo(running))
+		b.executor.known[running.Call.ID] = call.TombstoneThere
+		b.reconnect()
+		time.Sleep(time.Minute)
+		b.counted.fails("TurnCalls", nil)
+		b.expect(b.wait(sub.ID), submission.Completed, "done")
+	})
+}
+
+// An answer of an executor gets lost on its way between replicas: it is asked again.
+func TestLostAnswerIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo x")
+		synctest.Wait()
+		b.executor.known[running.Call.ID] = call.Unknown // the order got lost
+		b.executor.on = echo
+		deliver := b.executor.deliver
+		b.executor.deliver = func(call.Report) bool { return false } // and so does the answer
+		b.reconnect()
+		time.Sleep(time.Second)
+		b.executor.deliver = deliver
+		b.expect(b.wait(sub.ID), submission.Completed, "x")
+	})
+}
+
+var errAbsent = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again later")
+
+// A database that is away for long costs time and no work, whichever words its driver has for it.
+func TestUnavailableDatabaseFailsNothing(t *testing.T) {
+	t.Run("while a definition is read", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, agent.Shell())
+			b.die()
+			defs := &failing{agents: agents{agent.Shell()}, err: errAbsent}
+			b.definitions = defs
+			b.start(agent.Shell())
+			sub := b.submit("s", "say: hi")
+			time.Sleep(time.Minute)
+			defs.set(nil)
+			b.expect(b.wait(sub.ID), submission.Completed, "hi")
+			if got, err := b.store.GetSubmission(b.Context(), "default", sub.ID); err != nil || got.Stalls != 0 {
+				t.Errorf("charged %d stalls, %v", got.Stalls, err)
+			}
+		})
+	})
+	t.Run("while an answer is committed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, agent.Shell())
+			b.counted.fails("Commit", errAbsent)
+			sub := b.submit("s", "say: hi")
+			time.Sleep(time.Minute)
+			b.counted.fails("Commit", nil)
+			b.expect(b.wait(sub.ID), submission.Completed, "hi")
+		})
+	})
+}
+
+// failing is definitions that cannot be read.
+type failing struct {
+	agents
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failing) set(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *failing) Definition(ctx context.Context, digest string) (agent.Definition, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return agent.Definition{}, f.err
+	}
+	return f.agents.Definition(ctx, digest)
+}
+
+// A run that fails hands its lane back, however long that takes: its owner lives, so nobody else would take the lane.
+func TestFailingRunHandsItsLaneBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.die()
+		defs := &failing{agents: agents{agent.Shell()}, err: errors.New("away")}
+		b.definitions = defs
+		b.start(agent.Shell())
+		b.counted.fails("Release", errors.New("away"))
+		sub := b.submit("s", "say: hi")
+		time.Sleep(time.Minute)
+		defs.set(nil)
+		b.counted.fails("Release", nil)
+		b.expect(b.wait(sub.ID), submission.Completed, "hi")
+	})
+}
+
+// What nobody can read settles with a reason instead of being tried for ever.
+func TestUnreadableInputIsSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		a := submission.Admission{ID: ident.New(), Key: key("s"), Input: []byte("{"), AgentDigest: agent.Shell().Digest()}
+		if _, err := b.store.Admit(b.Context(), a); err != nil {
+			b.Fatal(err)
+		}
+		if got := b.wait(a.ID); got.Outcome != submission.Failed || got.Reason != "INPUT_UNREADABLE" {
+			t.Errorf("settled as %+v", got)
+		}
+		b.expect(b.wait(b.submit("s", "say: hi").ID), submission.Completed, "hi")
+	})
+}
