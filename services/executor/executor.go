@@ -104,7 +104,8 @@ func (c *Config) dial(context.Context) (*grpc.ClientConn, error) {
 }
 
 // Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and leaves
-// running commands to the keeper and the next Run. An error says why it could not start, or why control refuses it for good.
+// running commands to the keeper and the next Run. An error says why it could not start, why control refuses it for good, or why
+// the journal can no longer be written: whoever supervises it starts it anew, and that tells what is on the disk.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
@@ -122,7 +123,10 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	err = withSandbox(&cfg, func(knows func() time.Time) error { return serve(ctx, &cfg, j, knows) })
-	return errors.Join(err, j.Close())
+	if cerr := j.Close(); !errors.Is(err, journal.ErrFailed) { // whose Close says the same
+		err = errors.Join(err, cerr)
+	}
+	return err
 }
 
 // withSandbox calls f while there is a sandbox. f gets since when the sandbox's knowledge is complete.
@@ -169,6 +173,9 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 	select {
 	case err := <-done:
 		return err
+	case <-j.Failed():
+		part()
+		return errors.Join(j.Err(), <-done)
 	case <-ctx.Done():
 	}
 	cfg.Logger.Info("draining")

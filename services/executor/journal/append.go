@@ -191,7 +191,7 @@ func (j *Journal) sync() {
 	j.syncing = false
 	if err != nil {
 		// After a failed fsync nobody knows what is on the disk; going on would be a lie.
-		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		j.fail(err)
 	} else {
 		j.synced = max(j.synced, upto)
 	}

@@ -87,8 +87,9 @@ type Journal struct {
 	lsn     LSN   // written
 	synced  LSN   // on disk
 	syncing bool
-	changed *sync.Cond // of synced, syncing, failed
-	failed  error      // a write or fsync that nobody can make undone
+	changed *sync.Cond    // of synced, syncing, failed
+	failed  error         // a write or fsync that nobody can make undone
+	broken  chan struct{} // closed by fail
 	buf     []byte
 }
 
@@ -102,7 +103,7 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, cfg: cfg, lock: lock}
+	j := &Journal{dir: dir, cfg: cfg, lock: lock, broken: make(chan struct{})}
 	j.changed = sync.NewCond(&j.mu)
 	if err := j.load(); err != nil {
 		if j.f != nil {
@@ -111,6 +112,7 @@ func Open(dir string, cfg Config) (*Journal, error) {
 		lock.Close()
 		return nil, fmt.Errorf("opening the journal in %s: %w", dir, err)
 	}
+	j.expire() // what was expired before stays so
 	return j, nil
 }
 
@@ -141,6 +143,20 @@ func (j *Journal) Close() error {
 		j.failed = ErrFailed.With("the journal is closed")
 	}
 	return errors.Join(err, j.f.Close(), j.lock.Close())
+}
+
+// Failed is closed when nothing can be recorded any more: only opening the journal anew tells what is on the disk.
+func (j *Journal) Failed() <-chan struct{} { return j.broken }
+
+// Err is why Failed is closed.
+func (j *Journal) Err() error { return locked(j, func() error { return j.failed }) }
+
+// fail ends the use of the journal. The caller holds mu.
+func (j *Journal) fail(err error) {
+	if j.failed == nil {
+		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		close(j.broken)
+	}
 }
 
 // ID identifies the journal; a wiped or damaged one gets a new id.

@@ -351,7 +351,9 @@ func TestTimesToLive(t *testing.T) {
 		t.Error("an unacknowledged result was dropped before 24 hours")
 	}
 	now = now.Add(2 * time.Hour)
-	j.Sweep()
+	if expired, err := j.Sweep(); err != nil || !slices.Equal(expired, []string{"unacked"}) {
+		t.Errorf("expired %v, %v", expired, err)
+	}
 	if c, _ := j.Lookup("unacked"); c.State != Tombstone {
 		t.Error("an unacknowledged result is kept beyond 24 hours")
 	}
@@ -383,7 +385,7 @@ func TestCompactsWhenMostlyDead(t *testing.T) {
 		j.End(b, Finished, make([]byte, 64<<10))
 		j.Ack(b.CallID)
 	}
-	if err := j.Sweep(); err != nil {
+	if _, err := j.Sweep(); err != nil {
 		t.Fatal(err)
 	}
 	if j.end > 1<<16 {
@@ -393,6 +395,175 @@ func TestCompactsWhenMostlyDead(t *testing.T) {
 	j = open(t, dir, Config{})
 	if out, err := j.Outcome("held"); err != nil || string(out) != "precious" || j.ID() != id {
 		t.Errorf("%q, %v, %s", out, err, j.ID())
+	}
+}
+
+// A compaction on a slow disk holds up nobody, and what happens meanwhile is in the new file.
+func TestWorksWhileItCompacts(t *testing.T) {
+	var hook func()
+	cfg := Config{Now: func() time.Time { return t0 }, Fsync: func(*os.File) error {
+		if f := hook; f != nil {
+			f()
+		}
+		return nil
+	}}
+	// Each sync of a compaction in turn is the slow one: of the snapshot, of what followed, of the directory.
+	for slow := range 3 {
+		dir := t.TempDir()
+		hook = nil
+		j := open(t, dir, cfg)
+		for _, id := range []string{"acked", "before", "begun", "dropped"} {
+			if _, err := j.Begin(begin(id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j.End(begin("acked"), Finished, []byte("outcome of acked"))
+		j.End(begin("before"), Finished, []byte("outcome of before"))
+		syncs, during := 0, false
+		hook = func() {
+			if syncs++; syncs != slow+1 {
+				return
+			}
+			during = true
+			j.Ack("acked")
+			j.Raise("s", 7)
+			j.Revoke("r", 2)
+			j.Begin(begin("new"))
+			j.End(begin("new"), Finished, []byte("outcome of new"))
+			j.End(begin("begun"), Finished, []byte("outcome of begun"))
+			j.Drop("dropped")
+			j.End(begin("dropped"), Interrupted, []byte("outcome of dropped"))
+			for _, id := range []string{"before", "begun", "new", "dropped"} {
+				if out, err := j.Outcome(id); string(out) != "outcome of "+id {
+					t.Errorf("during sync %d: %q, %v", slow, out, err)
+				}
+			}
+			if slow == 0 { // others sync meanwhile, too
+				hook = nil
+				if err := j.Sync(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if err := j.Compact(); err != nil {
+			t.Fatal(err)
+		}
+		if !during {
+			t.Fatalf("there was no sync %d", slow)
+		}
+		hook = nil
+		j.End(begin("after"), Finished, []byte("outcome of after"))
+		if err := j.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		want := dump(j)
+		j.Close()
+		j = open(t, dir, cfg)
+		if diff := cmp.Diff(want, dump(j)); diff != "" {
+			t.Errorf("reopened after sync %d: %s", slow, diff)
+		}
+		for _, id := range []string{"before", "begun", "new", "dropped", "after"} {
+			if out, err := j.Outcome(id); string(out) != "outcome of "+id {
+				t.Errorf("after sync %d: %q, %v", slow, out, err)
+			}
+		}
+	}
+}
+
+// Nobody is told that a record is on the disk which only the old file's disk has.
+func TestWaitsForTheNewFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gate chan struct{}
+		j := open(t, t.TempDir(), Config{Fsync: func(*os.File) error {
+			if gate != nil {
+				<-gate
+			}
+			return nil
+		}})
+		gate = make(chan struct{})
+		compacted, waited := make(chan error, 1), make(chan error, 1)
+		go func() { compacted <- j.Compact() }()
+		gate <- struct{}{} // the snapshot is on the disk
+		synctest.Wait()    // the second sync begins
+		lsn, err := j.Begin(begin("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { waited <- j.Wait(lsn) }()
+		synctest.Wait()
+		gate <- struct{}{}
+		gate <- struct{}{} // the directory
+		if err := <-compacted; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		select {
+		case <-waited:
+			t.Error("a record counts as synced that was written after the last sync began")
+		case gate <- struct{}{}:
+			if err := <-waited; err != nil {
+				t.Error(err)
+			}
+		}
+		close(gate)
+	})
+}
+
+// A compaction that fails leaves the journal as it is.
+func TestFailedCompaction(t *testing.T) {
+	for failing := range 2 {
+		dir := t.TempDir()
+		syncs := -1
+		cfg := Config{Now: func() time.Time { return t0 }, Fsync: func(*os.File) error {
+			if syncs++; syncs == failing+1 {
+				return syscall.EIO
+			}
+			return nil
+		}}
+		syncs = -100
+		j := open(t, dir, cfg)
+		j.End(begin("a"), Finished, []byte("outcome of a"))
+		want := dump(j)
+		syncs = 0
+		if err := j.Compact(); !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "journal.new")); !errors.Is(err, os.ErrNotExist) {
+			t.Error("the new file is left", err)
+		}
+		syncs = -100
+		if err := j.Sync(); err != nil || dump(j) != want {
+			t.Errorf("%v\n%s", err, dump(j))
+		}
+		j.Close()
+		if diff := cmp.Diff(want, dump(open(t, dir, cfg))); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// A failed sync is told of at once, to whoever can open the journal anew.
+func TestFailed(t *testing.T) {
+	var broken atomic.Bool
+	j := open(t, t.TempDir(), Config{Fsync: func(*os.File) error {
+		if broken.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}})
+	j.Begin(begin("a"))
+	select {
+	case <-j.Failed():
+		t.Fatal("it has not failed yet")
+	default:
+	}
+	broken.Store(true)
+	if err := j.Sync(); !errors.Is(err, ErrFailed) {
+		t.Error(err)
+	}
+	<-j.Failed()
+	if err := j.Err(); !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
+		t.Error(err)
 	}
 }
 

@@ -32,6 +32,7 @@ func (j *Journal) load() error {
 	}
 	if j.x.id == "" || hole {
 		// What could be read is kept; what an absence proves begins anew.
+		j.end = end
 		return j.create()
 	}
 	return j.reopen(end)
@@ -63,17 +64,11 @@ func (j *Journal) create() error {
 	j.x.id, j.x.since = newID(), j.cfg.Now()
 	old, err := os.Open(j.path())
 	if err == nil {
-		defer old.Close()
 		j.f = old
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	f, err := j.rewrite()
-	if err != nil {
-		return err
-	}
-	j.f = f
-	return nil
+	return j.Compact()
 }
 
 // reopen goes on behind the last whole record. What is behind it is cut off, so that no old byte is ever read as a record.

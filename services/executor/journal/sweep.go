@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -12,33 +13,29 @@ import (
 // compactAbove is the size under which a file is left alone.
 const compactAbove = 1 << 20
 
-// Sweep forgets what is past its time and rewrites the file when most of it is dead. It is to be called now and then.
-func (j *Journal) Sweep() error {
+// Sweep forgets what is past its time and rewrites the file when most of it is dead. It is to be called now and then, by one
+// goroutine. expired is the calls whose outcome nobody took in time, error or not: they are tombstones now.
+func (j *Journal) Sweep() (expired []string, err error) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.expire()
+	expired = j.expire()
 	if j.x.live > j.cfg.Quota {
 		j.evict()
 	}
-	if j.end < compactAbove || j.x.live > j.end/2 {
-		return nil
+	leave := j.end < compactAbove || j.x.live > j.end/2
+	j.mu.Unlock()
+	if leave {
+		return expired, nil
 	}
-	return j.compact()
-}
-
-// Compact rewrites the file.
-func (j *Journal) Compact() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.compact()
+	return expired, j.Compact()
 }
 
 // expire applies the times to live. It is recomputed after a restart, so it needs no record.
-func (j *Journal) expire() {
+func (j *Journal) expire() (expired []string) {
 	now := j.cfg.Now()
 	for id, c := range j.x.calls {
 		if (c.State == Finished || c.State == Interrupted) && now.Sub(c.Ended) > j.cfg.ResultTTL {
 			j.x.ack(id, now)
+			expired = append(expired, id)
 		}
 		if c.State == Tombstone && now.Sub(c.Acked) > j.cfg.TombstoneTTL {
 			j.forget(c)
@@ -56,6 +53,7 @@ func (j *Journal) expire() {
 			delete(j.x.lanes, session)
 		}
 	}
+	return expired
 }
 
 // forget drops a call; from then on an absence proves nothing about calls as old as this one.
@@ -83,61 +81,134 @@ func (j *Journal) evict() {
 	}
 }
 
-// compact replaces the file by one that holds what is alive. On any failure the old file stays in use.
-func (j *Journal) compact() error {
+// Compact replaces the file by one that holds what is alive. On any failure before the new one is in place the old one stays in
+// use. The lock is free while the disk works: calls begin and end meanwhile, in the old file, and follow into the new one.
+//
+//	snapshot ─▶ written, synced ─▶ what came meanwhile, synced ─▶ the rest ─▶ renamed ─▶ directory synced
+//	 locked                        └─ no other sync: the rest is what nobody waited for ──────────┘
+func (j *Journal) Compact() (err error) {
+	name := j.path() + ".new"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("compacting the journal: %w", err)
+	}
+	inPlace := false
+	defer func() {
+		if !inPlace {
+			f.Close()
+			os.Remove(name)
+			err = fmt.Errorf("compacting the journal: %w", err)
+		}
+	}()
+	w := j.snapshot(f)
+	if err := w.all(); err != nil {
+		return err
+	}
+	if err := j.cfg.Fsync(f); err != nil {
+		return err
+	}
+	lsn, err := j.suspend()
+	if err != nil {
+		return err
+	}
+	defer j.resume()
+	if err := j.follow(w); err != nil {
+		return err
+	}
+	if err := j.cfg.Fsync(f); err != nil {
+		return err
+	}
+	old, err := j.replace(w, name)
+	if err != nil {
+		return err
+	}
+	inPlace = true
+	// From here on the new file is the journal, whatever becomes of the directory's sync.
+	err = j.syncDir()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		j.fail(err)
+	} else {
+		j.synced = max(j.synced, lsn)
+	}
+	if old != nil {
+		return old.Close()
+	}
+	return nil
+}
+
+// snapshot is a writer of what is alive now.
+func (j *Journal) snapshot(f *os.File) *writer {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	w := &writer{write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: make(map[string]int64, len(j.x.calls))}
+	w.x = index{id: j.x.id, since: j.x.since, lanes: maps.Clone(j.x.lanes), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
+	for id, c := range j.x.calls {
+		w.x.calls[id] = new(*c)
+	}
+	return w
+}
+
+// suspend keeps others from syncing until resume, and returns what is written by now.
+func (j *Journal) suspend() (LSN, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for j.syncing {
 		j.changed.Wait()
 	}
 	if j.failed != nil {
-		return j.failed
+		return 0, j.failed
 	}
-	f, err := j.rewrite()
-	if err != nil {
-		return fmt.Errorf("compacting the journal: %w", err)
-	}
-	old := j.f
-	j.f = f
-	return old.Close()
+	j.syncing = true
+	return j.lsn, nil
 }
 
-// rewrite writes the index to a new file, outcomes copied from the present one, and renames it into place. Everything is on the
-// disk when it returns. It changes nothing in memory unless it succeeds.
-func (j *Journal) rewrite() (f *os.File, err error) {
-	name := j.path() + ".new"
-	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(name)
-		}
-	}()
-	w := &writer{j: j, f: f, offs: make(map[string]int64, len(j.x.calls))}
-	if err := w.all(); err != nil {
-		return nil, err
-	}
-	alloc := w.off
-	// Allocation ahead is a convenience here and not worth a failure.
-	if werr := writeFull(j.cfg.WriteAt, f, zeroes, w.off); werr == nil {
-		alloc += reserve * 2
-	}
-	if err := j.publish(f, name); err != nil {
-		return nil, err
-	}
-	// From here on the new file is the journal, whatever becomes of the directory's sync.
-	if err := j.syncDir(); err != nil {
-		j.failed = fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	for id, off := range w.offs {
-		j.x.calls[id].off = off
-	}
-	j.end, j.alloc = w.off, alloc
-	j.lsn++
-	j.synced = j.lsn
+func (j *Journal) resume() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.syncing = false
 	j.changed.Broadcast()
-	return f, nil
+}
+
+// follow copies what was appended since the snapshot, and allocates ahead.
+func (j *Journal) follow(w *writer) error {
+	j.mu.Lock()
+	end := j.end
+	j.mu.Unlock()
+	if err := w.tail(end); err != nil {
+		return err
+	}
+	// Allocation ahead is a convenience here and not worth a failure.
+	w.alloc = w.off
+	if err := writeFull(w.write, w.f, zeroes, w.off); err == nil {
+		w.alloc += chunk
+	}
+	return nil
+}
+
+// replace makes the new file the journal and returns the old one.
+func (j *Journal) replace(w *writer, name string) (old *os.File, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := w.tail(j.end); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(name, j.path()); err != nil {
+		return nil, err
+	}
+	for id, c := range j.x.calls {
+		switch {
+		case c.size == 0:
+		case c.off < w.base:
+			c.off = w.offs[id]
+		default:
+			c.off += w.moved
+		}
+	}
+	old = j.f
+	j.f, j.end, j.alloc = w.f, w.off, max(w.alloc, w.off)
+	return old, nil
 }
 
 func (j *Journal) syncDir() error {
@@ -148,17 +219,23 @@ func (j *Journal) syncDir() error {
 	return errors.Join(j.cfg.Fsync(d), d.Close())
 }
 
-// writer writes a compacted file.
+// writer writes a compacted file: what was alive once, then what was appended to the old file since.
 type writer struct {
-	j    *Journal
-	f    *os.File
-	buf  []byte
-	off  int64            // of the file, buf included
-	offs map[string]int64 // of the outcomes
+	write func(*os.File, []byte, int64) (int, error)
+	x     index    // as it was
+	old   *os.File // outcomes are copied from here
+	f     *os.File
+	buf   []byte
+	off   int64            // of the file, buf included
+	alloc int64            // of the file
+	offs  map[string]int64 // of the outcomes
+	base  int64            // of the old file when x was taken
+	upto  int64            // of the old file, copied so far
+	moved int64            // from an offset behind base to the new file's
 }
 
 func (w *writer) all() error {
-	x := &w.j.x
+	x := &w.x
 	w.buf = append(w.buf, magic...)
 	w.off = int64(len(magic))
 	if err := w.put(encode(recIdentity).str(x.id).time(x.since)); err != nil {
@@ -179,13 +256,30 @@ func (w *writer) all() error {
 			return err
 		}
 	}
+	w.moved = w.off - w.base
 	return w.flush()
+}
+
+// tail copies the old file's records up to end.
+func (w *writer) tail(end int64) error {
+	for w.upto < end {
+		b := make([]byte, min(end-w.upto, 1<<20))
+		if _, err := w.old.ReadAt(b, w.upto); err != nil {
+			return fmt.Errorf("copying the latest records: %w", err)
+		}
+		if err := writeFull(w.write, w.f, b, w.off); err != nil {
+			return err
+		}
+		w.upto += int64(len(b))
+		w.off += int64(len(b))
+	}
+	return nil
 }
 
 func (w *writer) call(id string, c *Call) error {
 	outcome := make([]byte, c.size)
 	if c.size > 0 {
-		if _, err := w.j.f.ReadAt(outcome, c.off); err != nil {
+		if _, err := w.old.ReadAt(outcome, c.off); err != nil {
 			return fmt.Errorf("reading an outcome: %w", err)
 		}
 	}
@@ -208,15 +302,7 @@ func (w *writer) put(r *encoder) error {
 }
 
 func (w *writer) flush() error {
-	err := writeFull(w.j.cfg.WriteAt, w.f, w.buf, w.off-int64(len(w.buf)))
+	err := writeFull(w.write, w.f, w.buf, w.off-int64(len(w.buf)))
 	w.buf = w.buf[:0]
 	return err
-}
-
-// publish renames only what is on the disk.
-func (j *Journal) publish(f *os.File, name string) error {
-	if err := j.cfg.Fsync(f); err != nil {
-		return err
-	}
-	return os.Rename(name, j.path())
 }

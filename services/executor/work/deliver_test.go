@@ -500,6 +500,39 @@ func TestResultTooLarge(t *testing.T) {
 	})
 }
 
+// A result that nobody takes for a day becomes a tombstone everywhere at once: in the journal, in what control is told, and in
+// the sandbox.
+func TestNobodyTakesTheResult(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("x", line("echo hi")))
+		r.send(execute("w", putFile("f", "new")))
+		r.take()
+		time.Sleep(23 * time.Hour)
+		r.connect()
+		time.Sleep(2 * attachWait)
+		if got := brief(r.take()); got != "result x exit 0, result w file 3" && got != "result w file 3, result x exit 0" {
+			t.Error(got)
+		}
+		time.Sleep(2 * time.Hour)
+		r.connect()
+		r.want()
+		if got := r.inflight(); got != "" {
+			t.Errorf("Hello tells of %s", got)
+		}
+		r.attach("x", 1, 1, 0, 0)
+		r.attach("w", 1, 1, 0, 0)
+		r.want("status x TOMBSTONE", "status w TOMBSTONE")
+		r.send(execute("w", putFile("f", "new")))
+		r.want("status w TOMBSTONE")
+		if held := r.box.Held(); len(held) != 0 {
+			t.Errorf("the sandbox still has %v", held)
+		}
+		r.restart()
+		time.Sleep(2 * attachWait)
+		r.want()
+	})
+}
+
 // A file system that does not answer costs the call that asked it, and nothing else: the call ends with its context and gives
 // its slot back, the connection serves others, and the service ends.
 func TestHangingFileSystem(t *testing.T) {

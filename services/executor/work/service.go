@@ -224,10 +224,33 @@ func (s *Service) housekeeping() {
 			}
 			s.forgetAcknowledged()
 		case <-tick.C:
+			expired, err := s.j.Sweep()
+			s.expired(expired)
 			s.forgetAcknowledged()
-			if err := s.j.Sweep(); err != nil {
+			if err != nil {
 				s.log.Error("the journal could not be swept", "err", err)
 			}
+		}
+	}
+}
+
+// expired drops calls whose results nobody took: the journal has tombstones of them.
+func (s *Service) expired(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	s.log.Warn("results that nobody took were dropped", "call_ids", ids)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		c := s.live[id]
+		if c == nil {
+			continue
+		}
+		delete(s.live, id)
+		c.release()
+		if c.verb == verbExec {
+			s.forget = append(s.forget, id)
 		}
 	}
 }

@@ -1,0 +1,54 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/work/worktest"
+)
+
+// An executor whose journal can no longer be written ends and says why, so that it is started anew; it does not stay to refuse.
+func TestEndsWithItsJournal(t *testing.T) {
+	dir := t.TempDir()
+	j, err := journal.Open(dir, journal.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An acknowledged command that the sandbox may still hold is forgotten soon, which begins with a sync.
+	b := journal.Begin{CallID: "a", SessionID: "s", Epoch: 1, Exec: true}
+	if _, err := j.End(b, journal.Finished, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Ack("a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		box := worktest.New()
+		defer box.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		err := Run(ctx, Config{
+			ID: "e", DataDir: dir, Sandbox: box,
+			Dial:    func(context.Context) (*grpc.ClientConn, error) { return nil, errors.New("control is away") },
+			Journal: journal.Config{Fsync: func(*os.File) error { return syscall.EIO }},
+		})
+		if !errors.Is(err, journal.ErrFailed) || ctx.Err() != nil {
+			t.Fatalf("Run: %v", err)
+		}
+		if n := strings.Count(err.Error(), "journal"); n != 1 {
+			t.Errorf("the error says it %d times: %v", n, err)
+		}
+	})
+}
