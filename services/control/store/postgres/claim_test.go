@@ -173,3 +173,55 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 		t.Errorf("answered %+v", out)
 	}
 }
+
+// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, or moves it on, while another replica is about to take its lane
+// on an old snapshot: what runs there by now is not overdue, or not hung.
+func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
+	for name, moves := range map[string]func(l *submission.Lease) submission.Commit{
+		"settled, and the next one runs": func(l *submission.Lease) submission.Commit {
+			c := settling(l)
+			c.Settle.Continue = true
+			return c
+		},
+		"a step further": step,
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := migrated.URL(t)
+			s := open(t, address, postgres.Options{})
+			l := start(t, s, "a", live(t, s))
+			if _, err := s.Admit(t.Context(), admission("a", "")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RequestAbort(t.Context(), l.Submission.Key.Tenant, l.Submission.ID); err != nil {
+				t.Fatal(err)
+			}
+			const lock = 42
+			tx, err := raw(t, address).Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
+				t.Fatal(err)
+			}
+			supervisor := live(t, s)
+			taken := make(chan []submission.Lease, 1)
+			go func() {
+				leases, err := s.TakeOverdueBehind(t.Context(), supervisor, 0, lock)
+				if err != nil {
+					t.Error(err)
+				}
+				taken <- leases
+			}()
+			until(t, raw(t, address), someoneWaits)
+			if _, err := commit(t.Context(), s, l, moves(l)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if leases := <-taken; len(leases) != 0 {
+				t.Errorf("took %+v", leases)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io/fs"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,18 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]sub
 	}
 	claimID := uuid.NewString()
 	return s.take(ctx, 0, owner, claimID, slow, owner, claimID, limit, s.offset())
+}
+
+// TakeOverdueBehind is TakeOverdue that waits for an advisory lock between the snapshot of its first statement and the moment when it
+// locks lanes.
+func (s *Store) TakeOverdueBehind(ctx context.Context, owner string, grace time.Duration, lock int64) ([]submission.Lease, error) {
+	held := strings.Replace(overdueLanesSQL, "\nd AS MATERIALIZED (", "\nz AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($6)),\nd AS MATERIALIZED (", 1)
+	held = strings.Replace(held, "submission_id FROM d JOIN", "submission_id FROM z, d JOIN", 1)
+	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "FROM z, d") {
+		panic("the statement has changed: " + held)
+	}
+	claimID := uuid.NewString()
+	return s.take(ctx, 0, owner, claimID, held, owner, claimID, 10, s.offset(), micros(grace), lock)
 }
 
 // CommitTogether commits as one batch.
