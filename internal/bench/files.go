@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 )
@@ -42,19 +41,9 @@ func files(ctx context.Context, r *run) error {
 		{"write", local.write, func(ctx context.Context) error { return put(ctx, service, at) }, most(P50, 3*0.022)},
 		{"read", local.read, func(ctx context.Context) error { return get(ctx, service, at) }, most(P50, 3*0.014)},
 	} {
-		var theirs, ours figure
-		for range r.some(30, 3) {
-			for _, turn := range []struct {
-				sum *figure
-				do  func(context.Context) error
-			}{{&theirs, way.theirs}, {&ours, way.ours}} {
-				began := time.Now()
-				if err := turn.do(ctx); err != nil {
-					return fmt.Errorf("%s: %w", way.name, err)
-				}
-				took := time.Since(began)
-				turn.sum.times, turn.sum.whole = append(turn.sum.times, took), turn.sum.whole+took
-			}
+		theirs, ours, err := turns(ctx, r.some(30, 3), way.theirs, way.ours)
+		if err != nil {
+			return fmt.Errorf("%s: %w", way.name, err)
 		}
 		r.add(ours.row(Row{What: "10 MB file, " + way.name + ", separate executor", Floor: theirs.p50(), Goal: way.goal}))
 	}

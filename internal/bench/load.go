@@ -61,6 +61,24 @@ func load(ctx context.Context, clients, total int, lasts time.Duration, do func(
 	return f, err
 }
 
+// turns does two things in turns, so that noise hits both.
+func turns(ctx context.Context, times int, one, other func(context.Context) error) (first, second figure, err error) {
+	for range times {
+		for _, turn := range []struct {
+			sum *figure
+			do  func(context.Context) error
+		}{{&first, one}, {&second, other}} {
+			began := time.Now()
+			if err := turn.do(ctx); err != nil {
+				return first, second, err
+			}
+			took := time.Since(began)
+			turn.sum.times, turn.sum.whole = append(turn.sum.times, took), turn.sum.whole+took
+		}
+	}
+	return first, second, nil
+}
+
 // lasts is how long a closed loop runs.
 func (b *bench) lasts() time.Duration {
 	if b.quick {

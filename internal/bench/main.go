@@ -68,5 +68,8 @@ func command(ctx context.Context, args []string) error {
 		return nil
 	}
 	rows, failed := measure(ctx, jobs, o.quick)
-	return errors.Join(failed, o.write(rows))
+	if err := writeTable(os.Stdout, rows); err != nil || failed != nil {
+		return errors.Join(failed, err) // files have the whole of it, or stay as they are
+	}
+	return o.writeFiles(rows)
 }

@@ -14,11 +14,10 @@ const (
 	endMark   = "<!-- make bench: end -->"
 )
 
-// write prints the rows, and writes them to the files that were asked for.
-func (o options) write(rows []Row) error {
-	err := writeTable(os.Stdout, rows)
+// writeFiles writes the rows to the files that were asked for.
+func (o options) writeFiles(rows []Row) (err error) {
 	if o.json != "" {
-		err = errors.Join(err, writeJSON(o.json, rows))
+		err = writeJSON(o.json, rows)
 	}
 	if o.markdown != "" {
 		err = errors.Join(err, putMarkdown(o.markdown, rows))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,57 +90,82 @@ func (r *run) bareQueue(ctx context.Context) (func(context.Context, int) error, 
 	}, nil
 }
 
-// depth measures whether it matters how much is queued: a claim, an admission, and a prompt beside other sessions' work.
+// depth measures whether it matters how much is queued: to a claim, and to a prompt of a new session. Two control planes on one server,
+// one with next to nothing queued, are measured in turns.
 func depth(ctx context.Context, r *run) error {
-	p, err := r.plane(ctx, "--executor", "none")
-	if err != nil {
-		return err
-	}
-	conn, err := r.sql(ctx, p.Database)
-	if err != nil {
-		return err
-	}
 	deep := r.some(200_000, 20_000)
-	var claims, prompts [2]figure
-	for i, lanes := range []int{100, deep - 100} {
-		// Due tomorrow, so that the control plane leaves them alone; the claims below claim with tomorrow's clock.
-		if err := queueLanes(ctx, conn, lanes); err != nil {
-			return err
-		}
-		if prompts[i], err = r.prompting(ctx, p, 1, r.some(2000, 200), func() string { return ident.New() }); err != nil {
-			return err
-		}
-		if claims[i], err = r.claims(ctx, p.Database); err != nil {
-			return err
-		}
+	shallow, err := r.queued(ctx, 100)
+	if err != nil {
+		return err
+	}
+	full, err := r.queued(ctx, deep)
+	if err != nil {
+		return err
 	}
 	beside := fmt.Sprintf("beside %d queued, compared with 100", deep)
-	r.add(claims[1].row(Row{What: "claim and release, " + beside, Floor: claims[0].p50(), Goal: flat}))
-	r.add(prompts[1].row(Row{What: "prompt of a new session, " + beside, Floor: prompts[0].p50(), Goal: flat}))
+	n := r.some(1000, 100)
+	base, f, err := turns(ctx, n, shallow.claim, full.claim)
+	if err != nil {
+		return err
+	}
+	r.add(f.row(Row{What: "claim and release, " + beside, Floor: base.p50(), Goal: flat}))
+	base, f, err = turns(ctx, n, shallow.prompt, full.prompt)
+	if err != nil {
+		return err
+	}
+	r.add(f.row(Row{What: "prompt of a new session, " + beside, Floor: base.p50(), Goal: flat}))
 	return nil
 }
 
-// claims takes lanes as a replica does, and hands them back.
-func (r *run) claims(ctx context.Context, address string) (f figure, err error) {
-	store, err := postgres.Open(ctx, address, postgres.Options{ClockOffset: func() time.Duration { return 48 * time.Hour }})
+// queue is a control plane with submissions that are queued.
+type queue struct {
+	client *web
+	store  *postgres.Store
+	owner  string
+}
+
+// queued makes a control plane whose queue is so long. What is in it is due tomorrow, so that the control plane leaves it alone; claims are
+// made with the clock of the day after.
+func (r *run) queued(ctx context.Context, n int) (*queue, error) {
+	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
-		return f, err
+		return nil, err
 	}
-	owner := ident.New()
-	f, err = load(ctx, 1, r.some(1000, 100), 0, func(ctx context.Context, _ int) error {
-		leases, err := store.Claim(ctx, owner, 1)
-		if err != nil {
-			return err
-		}
-		if len(leases) != 1 {
-			return fmt.Errorf("claimed %d lanes", len(leases))
-		}
-		return store.Release(ctx, leases[0].Fence)
-	})
-	if e := store.Close(); err == nil {
-		err = e
+	conn, err := r.sql(ctx, p.Database)
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	if err := queueLanes(ctx, conn, n); err != nil {
+		return nil, err
+	}
+	q := &queue{owner: ident.New()}
+	if q.client, err = newWeb(p, 1); err != nil {
+		return nil, err
+	}
+	r.atEnd(func() error { q.client.close(); return nil })
+	q.store, err = postgres.Open(ctx, p.Database, postgres.Options{ClockOffset: func() time.Duration { return 48 * time.Hour }})
+	if err != nil {
+		return nil, err
+	}
+	r.atEnd(q.store.Close)
+	return q, errors.Join(q.claim(ctx), q.prompt(ctx)) // connections, statements
+}
+
+// claim takes a lane as a replica does, and hands it back.
+func (q *queue) claim(ctx context.Context) error {
+	leases, err := q.store.Claim(ctx, q.owner, 1)
+	if err != nil {
+		return err
+	}
+	if len(leases) != 1 {
+		return fmt.Errorf("claimed %d lanes", len(leases))
+	}
+	return q.store.Release(ctx, leases[0].Fence)
+}
+
+func (q *queue) prompt(ctx context.Context) error {
+	_, err := q.client.prompt(ctx, "shell/"+ident.New(), "say: hi")
+	return err
 }
 
 // queueLanes inserts sessions with one queued submission each.
