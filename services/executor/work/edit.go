@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	maxEdit = 64 << 20 // of a file that is edited, and of what becomes of it
+	maxEdit = 8 << 20 // of a file that is edited, and of what becomes of it
 	maxDiff = 64 << 10
 )
 
@@ -31,11 +31,11 @@ func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, er
 	if err != nil {
 		return nil, err
 	}
-	spots, err := find(content, v)
+	n, err := find(content, v)
 	if err != nil {
 		return nil, err
 	}
-	if size := int64(len(content)) + int64(len(spots))*int64(len(v.GetNewText())-len(v.GetOldText())); size > maxEdit {
+	if size := int64(len(content)) + int64(n)*int64(len(v.GetNewText())-len(v.GetOldText())); size > maxEdit {
 		return nil, sandbox.ErrTooLarge.With("%s: the edited file would have %d bytes; files up to %d can be edited", v.GetPath(), size, maxEdit)
 	}
 	w, err := s.cfg.Sandbox.Create(c.ctx, path)
@@ -47,11 +47,11 @@ func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, er
 	if _, err := w.Write(edited); err != nil {
 		return nil, err
 	}
-	diff := unified(v.GetPath(), content, []byte(v.GetNewText()), len(v.GetOldText()), spots)
+	diff := unified(v.GetPath(), content, []byte(v.GetOldText()), []byte(v.GetNewText()))
 	if err := w.Commit(); err != nil {
 		return nil, err
 	}
-	return &pawlv1.Result_Edit{Edit: &pawlv1.EditResult{Replacements: int32(len(spots)), Diff: diff}}, nil
+	return &pawlv1.Result_Edit{Edit: &pawlv1.EditResult{Replacements: int32(n), Diff: diff}}, nil
 }
 
 func (s *Service) readWhole(c *call, path string) ([]byte, error) {
@@ -70,25 +70,17 @@ func (s *Service) readWhole(c *call, path string) ([]byte, error) {
 	return b, nil
 }
 
-// find is where the old text is, from left to right and without overlap.
-func find(content []byte, v *pawlv1.EditFile) ([]int, error) {
+// find counts the old text, from left to right and without overlap.
+func find(content []byte, v *pawlv1.EditFile) (int, error) {
 	old := []byte(v.GetOldText())
-	var spots []int
-	for at := 0; ; {
-		i := bytes.Index(content[at:], old)
-		if i < 0 {
-			break
-		}
-		spots = append(spots, at+i)
-		at += i + len(old)
-	}
+	n := bytes.Count(content, old)
 	switch {
-	case len(spots) == 0 && bytes.Contains(content, bytes.ReplaceAll(old, []byte("\n"), []byte("\r\n"))):
-		return nil, sandbox.ErrInvalidArg.With("%s: the old text was not found; the file's lines end in CRLF (\\r\\n)", v.GetPath())
-	case len(spots) == 0:
-		return nil, sandbox.ErrInvalidArg.With("%s: the old text was not found; it must match exactly, whitespace included", v.GetPath())
-	case len(spots) > 1 && !v.GetReplaceAll():
-		return nil, sandbox.ErrInvalidArg.With("%s: the old text was found %d times; give more of the text around it, or replace all", v.GetPath(), len(spots))
+	case n == 0 && bytes.Contains(content, bytes.ReplaceAll(old, []byte("\n"), []byte("\r\n"))):
+		return 0, sandbox.ErrInvalidArg.With("%s: the old text was not found; the file's lines end in CRLF (\\r\\n)", v.GetPath())
+	case n == 0:
+		return 0, sandbox.ErrInvalidArg.With("%s: the old text was not found; it must match exactly, whitespace included", v.GetPath())
+	case n > 1 && !v.GetReplaceAll():
+		return 0, sandbox.ErrInvalidArg.With("%s: the old text was found %d times; give more of the text around it, or replace all", v.GetPath(), n)
 	}
-	return spots, nil
+	return n, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -138,20 +139,11 @@ func TestUnifiedApplies(t *testing.T) {
 		old := strings.Join(rapid.SliceOfN(word, 1, 80).Draw(t, "old"), "")
 		find := strings.Join(rapid.SliceOfN(word, 1, 3).Draw(t, "find"), "")
 		now := strings.Join(rapid.SliceOfN(word, 0, 3).Draw(t, "new"), "")
-		var spots []int
-		for at := 0; ; {
-			i := strings.Index(old[at:], find)
-			if i < 0 {
-				break
-			}
-			spots = append(spots, at+i)
-			at += i + len(find)
-		}
-		if len(spots) == 0 {
+		if !strings.Contains(old, find) || find == now {
 			return // nothing to replace
 		}
 		want := strings.ReplaceAll(old, find, now)
-		diff := unified("f", []byte(old), []byte(now), len(find), spots)
+		diff := unified("f", []byte(old), []byte(find), []byte(now))
 		got, err := patch(old, diff)
 		if err != nil || got != want {
 			t.Fatalf("%v\nold  %q\nwant %q\ngot  %q\n%s", err, old, want, got, diff)
@@ -226,20 +218,44 @@ func parseSpan(s string) (from, n int) {
 
 func TestUnifiedGolden(t *testing.T) {
 	old := "1\n2\n3\n4\n5\n6\n7\n8\n9\n"
-	got := unified("dir/f", []byte(old), []byte("five\n"), 2, []int{8})
+	got := unified("dir/f", []byte(old), []byte("5\n"), []byte("five\n"))
 	want := "--- a/dir/f\n+++ b/dir/f\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8\n"
 	if got != want {
 		t.Errorf("%s", got)
 	}
-	if got := unified("f", []byte("a\x00b"), []byte("x"), 1, []int{0}); got != "Binary files differ\n" {
+	if got := unified("f", []byte("a\x00b"), []byte("a"), []byte("x")); got != "Binary files differ\n" {
 		t.Errorf("%q", got)
 	}
 	big := bytes.Repeat([]byte("line\n"), 100_000)
-	var spots []int
-	for i := 0; i < len(big); i += 5 {
-		spots = append(spots, i)
-	}
-	if got := unified("f", big, []byte("LINE"), 4, spots); len(got) > maxDiff+100 {
+	if got := unified("f", big, []byte("line"), []byte("LINE")); len(got) > maxDiff+100 {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// An edit takes a few times the file's size of memory, whatever is in the file and however much is replaced.
+func TestUnifiedMemory(t *testing.T) {
+	lines := bytes.Repeat([]byte("\n"), maxEdit)
+	lines[maxEdit/2] = 'x'
+	long := bytes.Repeat([]byte("a"), maxEdit)
+	for _, c := range []struct {
+		name      string
+		old       []byte
+		find, now string
+		most      uint64
+	}{
+		{"one of many lines", lines, "x", "y", 1 << 20},
+		{"every line", lines, "\n", " \n", 8 << 20},
+		{"all line ends", lines, "\n", " ", 8 * maxEdit},
+		{"much of one line", long, "a", "b", 8 * maxEdit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			unified("f", c.old, []byte(c.find), []byte(c.now))
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > c.most {
+				t.Errorf("%d bytes were allocated, want %d at most", n, c.most)
+			}
+		})
 	}
 }
