@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -61,13 +60,17 @@ func (c *connection) end(cause error) {
 // found by the ttl, and the length of the queue is bounded by then.
 func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.enqueueLocked(f)
+}
+
+func (c *connection) enqueueLocked(f *pawlv1.ConnectResponse) bool {
 	if c.over {
-		c.mu.Unlock()
 		return false
 	}
 	if len(c.queue) >= queueLimit {
-		c.mu.Unlock()
-		c.end(ErrSilent)
+		c.over = true
+		c.cancel(ErrSilent)
 		return false
 	}
 	switch f := f.GetFrame().(type) {
@@ -83,7 +86,6 @@ func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 		delete(c.owed, f.ResultAck.GetCallId())
 	}
 	c.queue = append(c.queue, f)
-	c.mu.Unlock()
 	c.wake()
 	return true
 }
@@ -95,37 +97,36 @@ func (c *connection) wake() {
 	}
 }
 
-// run serves the connection.
+// run serves the connection until the executor closes it, which is no error, or it ends with a cause. What it starts may be stuck in
+// the stream, which an executor that reads nothing can hold up, until Connect has returned; then the server waits for it.
 func (c *connection) run(ctx context.Context, hello *pawlv1.Hello) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return c.send(ctx) })
-	g.Go(func() error { return c.watch(ctx) })
-	received := make(chan error, 1)
-	go func() { // ends when the stream does: at the latest when Connect returns
-		received <- c.receive(ctx)
-	}()
-	g.Go(func() error {
-		select {
-		case err := <-received:
-			if err == nil {
-				return io.EOF
-			}
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	})
+	ended := make(chan error, 2)
+	c.server.streams.Go(func() { ended <- c.send(ctx) })
+	c.server.streams.Go(func() { ended <- c.receive(ctx) })
+	c.server.streams.Go(func() { c.watch(ctx) })
 	if err := c.reconcile(ctx, hello); err != nil {
 		c.end(err)
 	} else {
-		c.server.deps.Local.Attached(c.executor)
+		c.attach(false)
 		c.server.deps.Owner.FleetChanged()
 	}
-	err := g.Wait()
-	if errors.Is(err, io.EOF) {
-		return nil
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	return err
+}
+
+// attach tells the fleet what the executor is, unless the connection has ended.
+func (c *connection) attach(draining bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	c.executor.Draining = c.executor.Draining || draining
+	c.server.deps.Local.Attached(c.executor)
 }
 
 func (c *connection) send(ctx context.Context) error {
@@ -163,31 +164,31 @@ func (c *connection) next() []*pawlv1.ConnectResponse {
 }
 
 // watch pings, and ends a connection that has fallen silent.
-func (c *connection) watch(ctx context.Context) error {
+func (c *connection) watch(ctx context.Context) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		case <-tick.C:
 		}
 		if time.Since(time.Unix(0, c.heard.Load())) > ttl {
 			c.end(ErrSilent)
-			return ErrSilent
+			return
 		}
 		c.ping()
 		c.letGo(ctx)
 	}
 }
 
+// ping asks for a Heartbeat that names the last call before it in the queue: nothing may get between the two.
 func (c *connection) ping() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.nonce++
-	nonce, last := c.nonce, c.lastCall
-	c.pinged[nonce] = last
-	c.mu.Unlock()
-	c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: nonce, LastCallId: last}}})
+	c.pinged[c.nonce] = c.lastCall
+	c.enqueueLocked(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: c.nonce, LastCallId: c.lastCall}}})
 }
 
 func (c *connection) receive(ctx context.Context) error {
@@ -215,11 +216,10 @@ func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) err
 	case *pawlv1.ConnectRequest_Heartbeat:
 		return c.heartbeat(f.Heartbeat)
 	case *pawlv1.ConnectRequest_Draining:
-		c.executor.Draining = true
-		c.server.deps.Local.Attached(c.executor)
+		c.attach(true)
 		return c.server.deps.Fleet.SetDraining(ctx, c.executor.ID, c.executor.ConnectionEpoch)
 	case *pawlv1.ConnectRequest_Result:
-		return c.result(ctx, f.Result)
+		return c.result(ctx, req)
 	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Accepted, *pawlv1.ConnectRequest_Rejected, *pawlv1.ConnectRequest_Status:
 		return c.pass(req)
 	case *pawlv1.ConnectRequest_InputAck:
@@ -240,7 +240,7 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 	return nil
 }
 
-// pass hands a frame to the run that it concerns, here or at the replica that owns the session. Losing one is harmless.
+// pass hands a frame to the run that it concerns, here or at the replica that owns the session. One that gets lost is asked for again.
 func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	rep, ok := report(c.executor, req)
 	if !ok {
@@ -260,8 +260,8 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 
 // result hands a result to the session's run, which records and acknowledges it. When no run here owns the session it is recorded
 // right here: any replica may (C3), and its owner, wherever it is, finds the row.
-func (c *connection) result(ctx context.Context, res *pawlv1.Result) error {
-	rep := call.Report{Executor: c.executor.ID, CallID: res.GetCallId(), SessionID: res.GetSessionId(), Body: call.Ended{Reply: decodeReply(res)}}
+func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) error {
+	rep, _ := report(c.executor, req)
 	if c.server.deps.Owner.Deliver(rep) {
 		return nil
 	}
@@ -269,7 +269,14 @@ func (c *connection) result(ctx context.Context, res *pawlv1.Result) error {
 	if err != nil {
 		return err
 	}
-	return c.record(ctx, known, rep)
+	reply := rep.Body.(call.Ended).Reply
+	if known.SessionID != "" && !known.State.Terminal() && call.StateOf(reply) == call.Lost {
+		// Whether an interrupted call runs again is its owner's decision; the executor keeps the news until then.
+		c.server.deps.Peers.deliver(c.executor.ID, known.SessionID, req)
+		c.server.deps.Hints.Notify(known.SessionID)
+		return nil
+	}
+	return c.record(ctx, known, rep.CallID, reply)
 }
 
 // assigned is the record of a call of this executor; without a session when there is none, or it is another executor's.
@@ -284,24 +291,18 @@ func (c *connection) assigned(ctx context.Context, id string) (call.Call, error)
 	return known, err
 }
 
-func (c *connection) record(ctx context.Context, known call.Call, rep call.Report) error {
-	ended := rep.Body.(call.Ended)
-	state := call.StateOf(ended.Reply)
-	if known.SessionID != "" && state == call.Lost && !known.State.Terminal() {
-		// Whether an interrupted call runs again is its owner's decision; the executor keeps the news until then.
-		c.server.deps.Hints.Notify(known.SessionID)
-		return nil
-	}
+// record makes a result durable and acknowledges it. What there is no record of is nobody's, and just acknowledged.
+func (c *connection) record(ctx context.Context, known call.Call, id string, reply tool.Reply) error {
 	if known.SessionID != "" {
-		body, err := call.EncodeReply(ended.Reply)
+		body, err := call.EncodeReply(reply)
 		if err != nil {
 			return err
 		}
-		if known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: state, Reply: body}); err != nil {
+		if known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: call.StateOf(reply), Reply: body}); err != nil {
 			return err
 		}
 		c.server.deps.Hints.Notify(known.SessionID)
-		if owesOutput(known, ended.Reply) {
+		if owesOutput(known, reply) {
 			// The session's owner takes the output first; its acknowledgement lets go of both.
 			c.mu.Lock()
 			c.owed[known.ID] = true
@@ -309,7 +310,7 @@ func (c *connection) record(ctx context.Context, known call.Call, rep call.Repor
 			return nil
 		}
 	}
-	c.enqueue(encode(&call.ResultAck{CallID: rep.CallID}))
+	c.enqueue(encode(&call.ResultAck{CallID: id}))
 	return nil
 }
 

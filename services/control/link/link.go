@@ -15,14 +15,17 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 )
@@ -34,8 +37,10 @@ const (
 	ttl        = 15 * time.Second
 	pingEvery  = 5 * time.Second
 	helloLimit = 10 * time.Second
-	window     = 1 << 20
+	window     = call.Window
 	queueLimit = 1 << 14 // frames
+	maxLabels  = 64
+	maxText    = 4096 // bytes of a text in Hello
 )
 
 // Failures of a connection.
@@ -87,6 +92,8 @@ type Server struct {
 	conns map[string]*connection
 	wait  sync.WaitGroup
 	ended bool
+
+	streams sync.WaitGroup // what connections have started, which ends with their streams
 }
 
 // NewServer makes a Server.
@@ -114,6 +121,7 @@ func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 		return err
 	}
 	defer s.unregister(ctx, c)
+	defer c.end(nil)
 	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
 	err = c.run(ctx, hello)
 	c.loseTransfers()
@@ -142,10 +150,10 @@ func (s *Server) hello(ctx context.Context, stream grpc.BidiStreamingServer[pawl
 		err error
 	}
 	got := make(chan first, 1)
-	go func() { // ends with the stream's context at the latest, when Connect returns
+	s.streams.Go(func() { // ends with the stream at the latest, after Connect has returned
 		req, err := stream.Recv()
 		got <- first{req, err}
-	}()
+	})
 	timer := time.NewTimer(helloLimit)
 	defer timer.Stop()
 	select {
@@ -173,6 +181,20 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: upgrade it", h.GetVersion(), h.GetRequiredCapabilities())
 	case h.GetBootId() == "" || h.GetJournalId() == "" || h.GetJournalSince() == nil:
 		return nil, ErrHello.With("Hello lacks boot_id, journal_id or journal_since")
+	case len(h.GetLabels()) > maxLabels:
+		return nil, ErrHello.With("Hello has %d labels, and at most %d are possible", len(h.GetLabels()), maxLabels)
+	}
+	for key, value := range h.GetLabels() {
+		if err := ident.CheckLabel(key, value); err != nil {
+			return nil, ErrHello.With("Hello: %v", err)
+		}
+	}
+	for name, text := range map[string]string{
+		"boot_id": h.GetBootId(), "journal_id": h.GetJournalId(), "version": h.GetVersion(), "root": h.GetRoot(), "isolation": h.GetIsolation(),
+	} {
+		if len(text) > maxText || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			return nil, ErrHello.With("the %s in Hello is not a text of at most %d bytes", name, maxText)
+		}
 	}
 	return h, nil
 }
@@ -276,4 +298,5 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	s.Drop(ErrDraining)
 	s.wait.Wait()
+	s.streams.Wait()
 }

@@ -23,13 +23,17 @@ import (
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
-// database is what replicas share: executors, and no calls.
+// database is what replicas share: executors, and the calls that a test puts there.
 type database struct {
 	mu    sync.Mutex
 	all   map[string]fleet.Executor
 	asked int // for calls
+	calls map[string]call.Call
+	owner string // of every session, "" for nobody
 	fleet.Store
 }
+
+func (d *database) SetDraining(context.Context, string, int64) error { return nil }
 
 func (d *database) Connect(_ context.Context, e fleet.Executor) (int64, error) {
 	d.mu.Lock()
@@ -59,11 +63,15 @@ func (d *database) GetExecutor(_ context.Context, id string) (fleet.Executor, er
 	return e, nil
 }
 
-func (d *database) GetCall(context.Context, string) (call.Call, error) {
+func (d *database) GetCall(_ context.Context, id string) (call.Call, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
-	return call.Call{}, call.ErrNotFound
+	c, ok := d.calls[id]
+	if !ok {
+		return call.Call{}, call.ErrNotFound
+	}
+	return c, nil
 }
 
 func (d *database) CompleteCall(context.Context, call.Outcome) (call.Call, error) {
@@ -73,15 +81,25 @@ func (d *database) CompleteCall(context.Context, call.Outcome) (call.Call, error
 func (d *database) DispatchedCalls(context.Context, string) ([]call.Call, error) { return nil, nil }
 
 func (d *database) OwnerOf(context.Context, string) (replica.Replica, bool, error) {
-	return replica.Replica{}, false, nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return replica.Replica{ID: d.owner, Addr: d.owner}, d.owner != "", nil
 }
 
-// nobody runs sessions here.
-type nobody struct{}
+// runner takes the reports of the sessions that its replica runs.
+type runner struct {
+	runs bool
+	got  chan call.Report
+}
 
-func (nobody) Deliver(call.Report) bool { return false }
-func (nobody) FleetChanged()            {}
-func (nobody) Notify(...string)         {}
+func (o *runner) Deliver(r call.Report) bool {
+	if o.runs {
+		o.got <- r
+	}
+	return o.runs
+}
+func (*runner) FleetChanged()    {}
+func (*runner) Notify(...string) {}
 
 // cluster is replicas on one database, on connections in memory.
 type cluster struct {
@@ -98,6 +116,8 @@ type plane struct {
 	cluster *cluster
 	id      string
 	grpc    *grpc.Server
+	local   *fleet.Service
+	owner   *runner
 }
 
 // within runs a test in a bubble with replicas.
@@ -113,10 +133,11 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 				Admit: func(ctx context.Context, _ rpc.Call, _ string) (context.Context, func(), error) { return ctx, nil, nil },
 				Log:   slog.New(slog.DiscardHandler),
 			})...)}
+			p.local, p.owner = fleet.NewService(c.db), &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
 			peers := NewPeers(c.db, self, c.dial, log)
 			p.Server = NewServer(Deps{
-				Calls: c.db, Fleet: c.db, Local: fleet.NewService(c.db), Owner: nobody{}, Peers: peers, Hints: nobody{}, Replica: self,
+				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: p.owner, Replica: self,
 				Identity: func(context.Context) (string, error) { return "e", nil }, Log: log,
 			})
 			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})

@@ -1,0 +1,137 @@
+package link
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+func attach(id string) *call.Attach {
+	return &call.Attach{CallID: id, SessionID: "s", Epoch: 1, Dispatch: 1}
+}
+
+// An executor that reads nothing fills its stream, and what sends into that waits. Neither its end nor the server's waits for it.
+func TestDeafExecutorHoldsUpNobody(t *testing.T) {
+	for name, end := range map[string]func(p *plane){
+		"the replica drains": func(p *plane) { p.Close() },
+		"it falls silent":    func(*plane) { time.Sleep(2 * ttl) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, 1, func(all []*plane) {
+				p := all[0]
+				e := p.executor()
+				release := e.pause()
+				defer release()
+				for range 24 {
+					order := &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.WriteFile{Path: "p", Content: make([]byte, 1<<20)}}
+					if err := p.Send(context.Background(), "e", order); err != nil {
+						t.Fatal(err)
+					}
+				}
+				synctest.Wait()
+				if p.connection("e") == nil {
+					t.Fatal("there is no connection to begin with")
+				}
+				end(p)
+				if p.connection("e") != nil {
+					t.Error("it is connected still")
+				}
+				if x, ok := p.local.Local("e"); ok {
+					t.Errorf("the fleet has it still: %+v", x)
+				}
+			})
+		})
+	}
+}
+
+// Whether an interrupted call may run again is for its owner to say, wherever that is.
+func TestInterruptedGoesToTheOwner(t *testing.T) {
+	within(t, 2, func(all []*plane) {
+		here, there := all[0], all[1]
+		there.owner.runs = true
+		db := here.cluster.db
+		db.mu.Lock()
+		db.owner = there.id
+		db.calls = map[string]call.Call{"c": {ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched}}
+		db.mu.Unlock()
+		e := here.executor()
+		if err := there.Send(context.Background(), "e", attach("c")); err != nil {
+			t.Fatal(err)
+		}
+		e.take()
+		e.result("c", failed("INTERRUPTED"))
+		got := <-there.owner.got
+		if ended, ok := got.Body.(call.Ended); !ok || got.CallID != "c" || call.StateOf(ended.Reply) != call.Lost {
+			t.Errorf("the owner hears %+v", got)
+		}
+		for _, m := range e.take() {
+			if m.GetResultAck() != nil {
+				t.Error("it was acknowledged before anybody has it on record")
+			}
+		}
+	})
+}
+
+// A call may be ordered between any two steps of a ping.
+func TestPingNamesTheCallBeforeIt(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		p := all[0]
+		e := p.executor()
+		c := p.connection("e")
+		for range 500 {
+			c.ping()
+			if err := p.Send(context.Background(), "e", attach("c")); err != nil {
+				t.Fatal(err)
+			}
+			order := &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.Exec{Command: "true"}}
+			go c.ping()
+			if err := p.Send(context.Background(), "e", order); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.take()
+		if got := p.connection("e"); got != c {
+			t.Error("a healthy connection was ended")
+		}
+	})
+}
+
+func TestHelloIsChecked(t *testing.T) {
+	many := map[string]string{}
+	for i := range maxLabels + 1 {
+		many["l"+strings.Repeat("x", i)] = "v"
+	}
+	for name, c := range map[string]struct {
+		change func(h *pawlv1.Hello)
+		says   string // "" is accepted
+	}{
+		"as it should be":  {func(*pawlv1.Hello) {}, ""},
+		"labels":           {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
+		"a label's key":    {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
+		"a label's value":  {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} }, "value of label gpu"},
+		"too many labels":  {func(h *pawlv1.Hello) { h.Labels = many }, "65 labels"},
+		"a NUL in root":    {func(h *pawlv1.Hello) { h.Root = "/a\x00" }, "root"},
+		"a long version":   {func(h *pawlv1.Hello) { h.Version = strings.Repeat("v", maxText+1) }, "version"},
+		"no journal":       {func(h *pawlv1.Hello) { h.JournalId = "" }, "journal_id"},
+		"another protocol": {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
+		"another executor": {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
+		"an unknown need":  {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &pawlv1.Hello{Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", JournalSince: timestamppb.Now()}
+			c.change(h)
+			_, err := checkHello(h, "e")
+			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("says %v, want %q", err, c.says)
+			}
+		})
+	}
+}
