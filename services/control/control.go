@@ -210,7 +210,7 @@ func (p *plane) run(ctx context.Context) error {
 	if p.HTTP != nil {
 		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(p.HTTP)) })
 	}
-	err := p.replicas.Run(life, func(ctx context.Context, id string, predecessors []string) error {
+	err := p.replicas.Run(life, stop, func(ctx context.Context, id string, predecessors []string) error {
 		p.Log.Info("replica registered", "replica_id", id, "predecessors", len(predecessors))
 		if p.Ready != nil {
 			p.Ready()
@@ -295,6 +295,6 @@ func (p *plane) serveHTTP(stopping context.Context) {
 			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
 			Stopping: stopping, Log: p.Log,
 		}),
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, // the handler bounds the rest
 	}
 }

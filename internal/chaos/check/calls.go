@@ -12,10 +12,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// finishingGaps tolerates that no event tells of the end of a call: of one that another replica recorded while the session had no
-// owner, none does.
-const finishingGaps = true
-
 // details are what a tool result tells to programs.
 type details struct {
 	ExitCode  *int   `json:"exitCode"`
@@ -57,14 +53,14 @@ func (c *checker) output() {
 					whole = false
 					break
 				}
-				if from != got && !outputGaps {
+				if from-e.Output.Skipped != got {
 					c.broken("I5", k.Token, "%s goes on at %d, watchers have %d bytes (event %d of %s)", name, from, got, e.Seq, k.Session)
 					whole = false
 					break
 				}
 				got = to
 			}
-			if whole && !outputGaps && r.details.ended() && got != int64(len(want)) {
+			if whole && r.details.ended() && got != int64(len(want)) {
 				c.broken("I5", k.Token, "watchers saw %d of %d bytes of %s", got, len(want), name)
 			}
 		}
@@ -144,7 +140,7 @@ func (c *checker) outcomes() {
 		if c.edits[k.Token] {
 			c.edit(k, all[0], strings.Count(c.Files[k.Token], Mark))
 		}
-		if f := c.finished[k.ID]; len(f) > 1 || len(f) == 0 && !finishingGaps || len(f) == 1 && f[0].Call.State != k.State.String() {
+		if f := c.finished[k.ID]; len(f) != 1 || f[0].Call.State != k.State.String() {
 			c.broken("I7", k.Token, "call %s is %s, its finishing events say %v", k.ID, k.State, statesOf(f))
 		}
 		if x, kept := unacknowledged[k.ID]; kept && (k.State != call.Lost || !k.LateReply) {

@@ -10,9 +10,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// outputGaps tolerates output that is missing from a stream or is there twice. What is there has to be right in any case.
-const outputGaps = true
-
 // Check finds every broken promise.
 func Check(e *Evidence) []Violation {
 	c := newChecker(e)

@@ -159,8 +159,14 @@ func TestEveryViolationIsFound(t *testing.T) {
 			e.Prompts["p1"].Turns[0][0].Tool = "edit"
 			e.Files["p1.c"] = "x" + check.Mark + check.Mark
 		}},
-		"output is wrong":        {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Data[1] = 'x' }},
-		"output is too long":     {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Offset = 1 }},
+		"output is wrong":    {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Data[1] = 'x' }},
+		"output is too long": {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Offset = 1 }},
+		"output is missing":  {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Type = event.EntryAdded }},
+		"output is there twice": {"I5", func(e *check.Evidence) {
+			events := session(e).Segments[0].Events
+			events[4].Type, events[4].Call, events[4].Output = event.ToolOutput, events[2].Call, events[2].Output
+		}},
+		"no event of its end":    {"I7", func(e *check.Evidence) { session(e).Segments[0].Events[3].Type = event.EntryAdded }},
 		"output is on the other": {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Stderr = true }},
 		"a process is left":      {"I6", func(e *check.Evidence) { e.Survivors = []check.Survivor{{Call: "c1"}} }},
 		"confirmed and not": {"I6", func(e *check.Evidence) {

@@ -7,13 +7,19 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 )
 
-// maxBody is the longest request body in bytes.
-const maxBody = 32 << 20
+const (
+	// maxBody is the longest request body in bytes.
+	maxBody = 32 << 20
+	// bodyLimit is how long one may take to arrive.
+	bodyLimit = 2 * time.Minute
+)
 
 var errBodyTooLarge = payloadTooLarge(fmt.Sprintf("A request body has at most %d bytes.", maxBody))
 
@@ -34,9 +40,12 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, errBodyTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, flue.InvalidJSON(fmt.Sprintf("the body did not arrive within %s", bodyLimit))
 	case err != nil:
 		return nil, flue.InvalidJSON("the body could not be read to its end")
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // of the connection: whether the client is still there is read from it
 	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
 	if len(bytes.TrimSpace(body)) == 0 {
 		return []byte("{}"), nil

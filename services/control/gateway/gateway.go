@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -66,6 +67,11 @@ func New(d Deps) http.Handler {
 
 // ServeHTTP routes on the escaped path: an instance id may hold an encoded slash, and nothing is redirected.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctl := http.NewResponseController(w)  // some connections have no deadlines
+	_ = ctl.SetWriteDeadline(time.Time{}) // the connection's last answer had one
+	if r.ContentLength != 0 {
+		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit)) // also for what is refused and has to be read all the same
+	}
 	if err := h.checkSource(r); err != nil {
 		h.fail(w, r, err)
 		return

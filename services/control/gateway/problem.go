@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
@@ -40,10 +41,10 @@ func problemOf(err error) (p *flue.Error, ok bool) {
 
 // fail answers with an error.
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
+	p, ok := problemOf(err)
+	if !ok && r.Context().Err() != nil {
 		return // nobody is there to answer, and most likely that is why it failed
 	}
-	p, ok := problemOf(err)
 	if !ok {
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
@@ -59,6 +60,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		status, body = http.StatusInternalServerError, nil // strings and numbers always encode
 	}
+	// The rest of a body that is refused is read before the answer is sent.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + stalled)) // some connections have none
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(body)

@@ -29,7 +29,6 @@ func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, 
 	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
 	defer unwatch()
 	out := newSink(w)
-	defer out.release()
 	if out.write(nil) != nil {
 		return
 	}
@@ -90,13 +89,6 @@ func (s *sink) write(blocks []byte) error {
 		return err
 	}
 	return s.ctl.Flush()
-}
-
-// release takes the deadline back: the connection may carry another request.
-func (s *sink) release() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = s.ctl.SetWriteDeadline(time.Time{})
 }
 
 // beat writes heartbeats until the returned function is called, which waits for the last one.

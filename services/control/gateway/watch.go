@@ -161,7 +161,6 @@ func (s *watching) begin() {
 func (s *watching) end() {
 	if s.out != nil {
 		s.quiet()
-		s.out.release()
 	}
 }
 

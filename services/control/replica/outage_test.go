@@ -42,12 +42,17 @@ func TestOutage(t *testing.T) {
 // flaky is a database that is away at times.
 type flaky struct {
 	Store
-	away atomic.Bool
+	away  atomic.Bool
+	hangs atomic.Bool // until its caller gives up
 }
 
 var errAway = errors.New("the database is away")
 
-func (f *flaky) RegisterReplica(context.Context, Replica, time.Duration) ([]string, error) {
+func (f *flaky) RegisterReplica(ctx context.Context, _ Replica, _ time.Duration) ([]string, error) {
+	if f.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return nil, f.err()
 }
 
@@ -74,7 +79,7 @@ func TestNoReapingAfterAnOutage(t *testing.T) {
 				done := make(chan error, 1)
 				var lives atomic.Int32
 				go func() {
-					done <- s.Run(ctx, func(ctx context.Context, _ string, _ []string) error {
+					done <- s.Run(ctx, t.Context(), func(ctx context.Context, _ string, _ []string) error {
 						lives.Add(1)
 						<-ctx.Done()
 						return nil
@@ -107,6 +112,40 @@ func TestNoReapingAfterAnOutage(t *testing.T) {
 				stop()
 				if err := <-done; err != nil {
 					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// Who stops while the database is away has nothing to wait for.
+func TestStopWhileTheDatabaseIsAway(t *testing.T) {
+	for name, hangs := range map[string]bool{"it refuses": false, "it says nothing": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				db := &flaky{}
+				s := NewService(db, Replica{}, slog.New(slog.DiscardHandler))
+				stop, stopped := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() {
+					done <- s.Run(t.Context(), stop, func(ctx context.Context, _ string, _ []string) error {
+						<-ctx.Done()
+						return nil
+					})
+				}()
+				synctest.Wait()
+				db.hangs.Store(hangs)
+				db.away.Store(true)
+				time.Sleep(time.Minute)
+				stopped()
+				synctest.Wait()
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Error(err)
+					}
+				default:
+					t.Error("it has not ended")
 				}
 			})
 		})

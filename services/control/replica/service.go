@@ -68,14 +68,13 @@ func (s *Service) setID(id string) {
 type Incarnation func(ctx context.Context, id string, predecessors []string) error
 
 // Run registers and calls live, again with a new identity whenever a lease is lost, until live returns while the lease holds, or
-// ctx ends. The first registration must succeed; later ones are tried until they do.
-func (s *Service) Run(ctx context.Context, live Incarnation) error {
+// ctx ends. The first registration must succeed; later ones are tried until they do. When stop ends no further incarnation begins;
+// the present one has to see that for itself.
+func (s *Service) Run(ctx, stop context.Context, live Incarnation) error {
 	for first := true; ; first = false {
-		err := s.incarnation(ctx, live)
+		err := s.incarnation(ctx, stop, live)
 		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
+		case err == nil, ctx.Err() != nil, stop.Err() != nil:
 			return nil
 		case first && !errors.Is(err, errLapsed):
 			return err
@@ -83,29 +82,32 @@ func (s *Service) Run(ctx context.Context, live Incarnation) error {
 		s.log.Error("this replica's lease was lost, starting over", "error", err)
 		select {
 		case <-ctx.Done():
-			return nil
+		case <-stop.Done():
 		case <-time.After(time.Second):
 		}
 	}
 }
 
-func (s *Service) incarnation(ctx context.Context, live Incarnation) error {
+func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error {
 	self := s.self
 	self.ID = ident.New()
 	trusted := time.Now().Add(TTL - margin)
-	predecessors, err := s.store.RegisterReplica(ctx, self, TTL)
+	registering, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stop, cancel)()
+	predecessors, err := s.store.RegisterReplica(registering, self, TTL)
 	if err != nil {
 		return fmt.Errorf("registering as a replica: %w", err)
 	}
 	s.answered()
 	s.setID(self.ID)
 	defer s.setID("")
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, lapse := context.WithCancelCause(ctx)
 	done := make(chan error, 1)
-	go func() { done <- s.renew(ctx, cancel, self.ID, trusted) }()
+	go func() { done <- s.renew(ctx, lapse, self.ID, trusted) }()
 	err = live(ctx, self.ID, predecessors)
 	lapsed := context.Cause(ctx)
-	cancel(nil)
+	lapse(nil)
 	<-done
 	if errors.Is(lapsed, errLapsed) {
 		return lapsed

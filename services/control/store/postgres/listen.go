@@ -13,8 +13,9 @@ import (
 
 const (
 	// pingEvery finds a connection that died without a word.
-	pingEvery   = 5 * time.Second
-	pingTimeout = 5 * time.Second
+	pingEvery = 5 * time.Second
+	// hintTimeout bounds what is asked for the sake of hints.
+	hintTimeout = 5 * time.Second
 )
 
 // Listen implements store.Notifier. It needs a connection to the server itself, not to a pooler that shares sessions.
@@ -36,6 +37,13 @@ func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 			return nil
 		}
 	}
+}
+
+// bounded calls f, which asks the server something small.
+func bounded(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, hintTimeout)
+	defer cancel()
+	return f(ctx)
 }
 
 // sleep waits for the next try.
@@ -61,7 +69,10 @@ func (s *Store) listen(ctx context.Context, connected func(), f func([]string)) 
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
-	if _, err := conn.Exec(ctx, `LISTEN `+channel); err != nil {
+	if err := bounded(ctx, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `LISTEN `+channel)
+		return err
+	}); err != nil {
 		return err
 	}
 	connected()
@@ -78,9 +89,7 @@ func (s *Store) hear(ctx context.Context, conn *pgx.Conn, f func([]string)) erro
 	defer cancel()
 	note, err := conn.WaitForNotification(quiet)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
-		defer cancel()
-		return conn.Ping(ctx)
+		return bounded(ctx, conn.Ping)
 	}
 	if err != nil {
 		return err

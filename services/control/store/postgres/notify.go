@@ -91,7 +91,10 @@ func (s *Store) sendNotes(ctx context.Context) {
 		if len(payloads) == 0 {
 			continue
 		}
-		if _, err := s.pool.Exec(ctx, `SELECT pg_notify('`+channel+`', p) FROM unnest($1::text[]) AS p`, payloads); err != nil && ctx.Err() == nil {
+		if err := bounded(ctx, func(ctx context.Context) error {
+			_, err := s.pool.Exec(ctx, `SELECT pg_notify('`+channel+`', p) FROM unnest($1::text[]) AS p`, payloads)
+			return err
+		}); err != nil && ctx.Err() == nil {
 			s.opts.Log.Debug("hints to other replicas were lost", "error", err)
 		}
 	}
