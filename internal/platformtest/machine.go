@@ -369,6 +369,14 @@ func (d *Disk) OnSync(f func() error) {
 	d.onSync = f
 }
 
+// Lose replaces the disk by an empty one.
+func (d *Disk) Lose(t testing.TB) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dir, d.synced = t.TempDir(), nil
+}
+
 // revert drops what was not synced.
 func (d *Disk) revert(t testing.TB) {
 	t.Helper()

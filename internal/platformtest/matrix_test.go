@@ -479,6 +479,34 @@ var matrix = []row{
 		w.unknown("shell")
 		w.finish(w.a, "shell")
 	}},
+	{"16", "the host comes back without its disk, to a submission that is aborted", "U", func(w *world) {
+		id := w.submit(one)
+		time.Sleep(10 * time.Second)
+		w.m.Crash()
+		w.m.Disk.Lose(w)
+		w.m.Tap(func(f platformtest.Frame) platformtest.Fate {
+			if f.Kind == "Attach" {
+				return platformtest.Drop // the answer to Cancel decides
+			}
+			return platformtest.Pass
+		})
+		if _, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).AbortSubmission(w.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id}); err != nil {
+			w.Fatal(err)
+		}
+		w.m.Start(w.a)
+		got, err := w.tryWait(w.a, id)
+		if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_ABORTED {
+			w.Errorf("settled %v %v, %v", got.GetOutcome(), got.GetError(), err)
+		}
+		if n := w.count("Status", ""); n == 0 {
+			w.Error("the executor was not asked")
+		}
+		if c := w.calls(w.sessionID("shell")); len(c) != 1 || c[0].State != call.Lost {
+			w.Errorf("the executor cannot know that it never ran the call, and control says %+v", c)
+		}
+		w.unknown("shell")
+		w.finish(w.a, "shell", "one")
+	}},
 	{"17", "the result comes after it was given up", "U", func(w *world) {
 		id := w.submit(one)
 		time.Sleep(10 * time.Second)

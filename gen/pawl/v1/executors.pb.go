@@ -204,7 +204,7 @@ const (
 	Rejected_REASON_CONFLICT    Rejected_Reason = 2
 	Rejected_REASON_CAPACITY    Rejected_Reason = 3
 	Rejected_REASON_DRAINING    Rejected_Reason = 4
-	// This dispatch was revoked by an Attach that was answered UNKNOWN.
+	// This dispatch was revoked by an Attach or a Cancel that was answered UNKNOWN.
 	Rejected_REASON_REVOKED Rejected_Reason = 5
 	// The verb or a field is not understood.
 	Rejected_REASON_UNSUPPORTED Rejected_Reason = 6
@@ -3496,7 +3496,8 @@ func (x *Status) GetDispatch() uint32 {
 }
 
 // Cancel ends a call: TERM, grace, KILL of every process. The call ends with its own Result, cancelled and confirmed set, or
-// with its true result when it was faster. For a call that never arrived it is a revocation: Result with reason CANCELLED.
+// with its true result when it was faster. A call that is not here is revoked, whatever its dispatch, and answered with Status UNKNOWN and
+// dispatch 0: what that proves depends on the journal (C5).
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`

@@ -81,6 +81,10 @@ func (c *connection) enqueueLocked(f *pawlv1.ConnectResponse) bool {
 		}
 	case *pawlv1.ConnectResponse_Attach:
 		c.sessions[f.Attach.GetCallId()] = f.Attach.GetSessionId()
+	case *pawlv1.ConnectResponse_Cancel:
+		if f.Cancel.GetSessionId() != "" {
+			c.sessions[f.Cancel.GetCallId()] = f.Cancel.GetSessionId()
+		}
 	case *pawlv1.ConnectResponse_ResultAck:
 		delete(c.sessions, f.ResultAck.GetCallId())
 		delete(c.owed, f.ResultAck.GetCallId())

@@ -4,12 +4,12 @@
 //	            ┌─ Rejected: stale epoch, conflict, revoked, capacity, draining, no space
 //	Execute ────┤
 //	            └─▶ starting ──BEGIN durable──▶ running ──▶ finished ──ResultAck──▶ tombstone
-//	                                              │  ▲         ▲
-//	                           the daemon died ───┘  │         └── Cancel of a call that never arrived (cancelled)
+//	                                              │  ▲
+//	                           the daemon died ───┘  │
 //	                                   │  Recover    │
 //	                                   ├─────────────┘ the sandbox still has it
 //	                                   ├──▶ interrupted ──ResultAck──▶ tombstone      nobody knows its outcome
-//	                                   └──▶ unknown ──Attach──▶ revoked               it never ran, or may run again
+//	                                   └──▶ unknown ──Attach, Cancel──▶ revoked       it never ran, or may run again
 //
 // The decisions are pure functions in rules.go. A Service applies them: what it decides is in the journal's memory before the
 // next frame is looked at, and on the disk before it is told or done. The methods of a Conn are the two ends of a connection:

@@ -36,7 +36,7 @@ func (m *truth) check(t *rapid.T) {
 				if m.safety[id] == pawlv1.Safety_SAFETY_AT_MOST_ONCE && m.box.Runs(id) > 0 {
 					t.Fatalf("%s is told to be unknown and has run", id)
 				}
-				if m.acked[id] || m.barred[id] {
+				if m.acked[id] {
 					t.Fatalf("%s is told to be unknown and was settled", id)
 				}
 				m.revoked[id] = max(m.revoked[id], f.Status.GetDispatch())

@@ -2,6 +2,7 @@ package work
 
 import (
 	"context"
+	"math"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -179,24 +180,9 @@ func (s *Service) onAttach(a *pawlv1.Attach) {
 		s.attached(a, c)
 		return
 	}
-	conn := s.conn
-	s.goLocked(func() {
-		if err := s.j.Wait(lsn); err != nil {
-			s.log.Error("an attach could not be made durable", "call_id", a.GetCallId(), "err", err)
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.conn != conn {
-			return
-		}
+	s.onceDurable(lsn, a.GetCallId(), func() {
 		if !f.known {
-			s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
-				Dispatch: a.GetDispatch(),
-				Call: &pawlv1.CallState{
-					CallId: a.GetCallId(), SessionId: a.GetSessionId(), Epoch: s.j.Epoch(a.GetSessionId()), State: pawlv1.State_STATE_UNKNOWN,
-				},
-			}}})
+			s.unknown(a.GetCallId(), a.GetSessionId(), a.GetDispatch())
 			return
 		}
 		s.attached(a, s.live[a.GetCallId()])
@@ -286,31 +272,39 @@ func (s *Service) cancelledUnseen(m *pawlv1.Cancel) {
 	}}})
 }
 
-// cancelUnseen makes sure that a call that never arrived never runs: it counts as one that was cancelled.
+// cancelUnseen makes sure that a call that never arrived never runs, and says that it is not here: whether that proves that it never
+// ran is for control to say, which knows the journal that the executor had when it sent the call (C5).
 func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
-	c := &call{ended: make(chan struct{}), stop: func() {}, cancelled: true, epoch: m.GetEpoch(), begin: journal.Begin{
-		CallID: m.GetCallId(), SessionID: m.GetSessionId(), Epoch: m.GetEpoch(),
-	}}
-	close(c.ended)
-	r := failure(c, sandbox.ErrCancelled.With("cancelled before it began"))
-	lsn, err := s.j.End(c.begin, journal.Finished, encode(r))
+	lsn, err := s.j.Revoke(m.GetCallId(), math.MaxUint32)
 	if err != nil {
-		s.rejected(c.id(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
+		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 		return
 	}
-	c.state, c.result, c.kept = journal.Finished, r, true
-	s.live[c.id()] = c
-	c.feed.hold = true
+	s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetSessionId(), 0) })
+}
+
+// onceDurable calls f, which answers, when what the answer says is on the disk, unless the connection has ended by then.
+func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
+	conn := s.conn
 	s.goLocked(func() {
 		if err := s.j.Wait(lsn); err != nil {
-			s.log.Error("a cancellation could not be made durable", "call_id", c.id(), "err", err)
+			s.log.Error("what is to be answered could not be made durable", "call_id", callID, "err", err)
 			return
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c.feed.hold = false
-		s.push(c)
+		if s.conn == conn {
+			f()
+		}
 	})
+}
+
+// unknown tells that a call is not here and, being revoked, never will be.
+func (s *Service) unknown(callID, sessionID string, dispatch uint32) {
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
+		Dispatch: dispatch,
+		Call:     &pawlv1.CallState{CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID), State: pawlv1.State_STATE_UNKNOWN},
+	}}})
 }
 
 func (s *Service) onResultAck(id string) {

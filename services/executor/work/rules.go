@@ -13,7 +13,7 @@ type facts struct {
 	known    bool  // the call is here, in any state
 	state    journal.State
 	safety   journal.Safety
-	args     []byte // of the known call; nil when it was cancelled before it arrived
+	args     []byte // of the known call
 	dispatch uint32 // of the known call
 	revoked  uint32 // dispatches up to this one never run
 	isBarred bool   // revoked is set
@@ -38,7 +38,7 @@ func onExecute(f facts, epoch int64, dispatch uint32, args []byte) (verdict, paw
 	switch {
 	case epoch < f.epoch:
 		return reject, pawlv1.Rejected_REASON_STALE_EPOCH
-	case f.known && f.args != nil && !bytes.Equal(f.args, args):
+	case f.known && !bytes.Equal(f.args, args):
 		return reject, pawlv1.Rejected_REASON_CONFLICT
 	case f.known && !mayRunAgain(f, dispatch):
 		return present, 0

@@ -466,17 +466,16 @@ func TestCancelRunning(t *testing.T) {
 func TestCancelBeforeArrival(t *testing.T) {
 	within(t, func(r *rig) {
 		r.cancel("a", 2)
-		r.want("result a CANCELLED")
+		r.want("status a UNKNOWN")
 		r.send(execute("a", line("exit 0"), epoch(2), dispatch(9)))
-		r.want("result a CANCELLED")
+		r.want("rejected a REVOKED")
 		r.send(execute("b", line("exit 0"), epoch(1)))
 		r.want("rejected b STALE_EPOCH")
 		r.restart()
-		r.want("result a CANCELLED")
-		r.ack("a")
-		r.restart()
+		r.cancel("a", 2)
+		r.want("status a UNKNOWN")
 		r.send(execute("a", line("exit 0"), epoch(2), dispatch(9)))
-		r.want("status a TOMBSTONE")
+		r.want("rejected a REVOKED")
 		r.runs("a", 0)
 	})
 }
