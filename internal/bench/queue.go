@@ -80,8 +80,11 @@ func (r *run) bareQueue(ctx context.Context) (func(context.Context, int) error, 
 			return err
 		}
 		var id int64
-		err := pool.QueryRow(ctx, `UPDATE jobs SET state = 1 WHERE id = (
-			SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id`).Scan(&id)
+		err := pgx.ErrNoRows
+		for errors.Is(err, pgx.ErrNoRows) { // somebody took ours, and we did not see theirs yet
+			err = pool.QueryRow(ctx, `UPDATE jobs SET state = 1 WHERE id = (
+				SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id`).Scan(&id)
+		}
 		if err != nil {
 			return err
 		}

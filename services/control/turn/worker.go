@@ -14,7 +14,8 @@ import (
 
 const (
 	pollEvery = time.Second     // for ready lanes that no hint told of
-	reapEvery = 5 * time.Second // for lanes of dead replicas, and for what should have ended
+	reapEvery = time.Second     // for lanes of dead replicas
+	hungEvery = 5 * time.Second // for what should have ended
 	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see cancelLimit.
 	overdueGrace = 30 * time.Second
 	standsBack   = 3 * time.Second // for others to claim what was left to them
@@ -60,6 +61,7 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 		w.takeOver(ctx, predecessors)
 	}
 	w.reap(ctx)
+	w.supervise(ctx)
 	w.loop(ctx, drain)
 
 	w.mu.Lock()
@@ -73,9 +75,10 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 }
 
 func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
-	poll, reap := time.NewTicker(jitter(pollEvery)), time.NewTicker(jitter(reapEvery))
+	poll, reap, hung := time.NewTicker(jitter(pollEvery)), time.NewTicker(jitter(reapEvery)), time.NewTicker(jitter(hungEvery))
 	defer poll.Stop()
 	defer reap.Stop()
+	defer hung.Stop()
 	w.claim(ctx)
 	for {
 		select {
@@ -91,17 +94,18 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 			w.checkAborts(ctx)
 		case <-reap.C:
 			w.reap(ctx)
+		case <-hung.C:
+			w.supervise(ctx)
 		}
 		w.claim(ctx)
 	}
 }
 
-// reap ends what others have left: the lanes of dead replicas, and submissions that whoever runs them does not end in time.
+// reap takes the lanes of dead replicas.
 func (w *Worker) reap(ctx context.Context) {
 	if w.deps.MayReap() {
 		w.takeOver(ctx, nil)
 	}
-	w.supervise(ctx)
 }
 
 // supervise takes lanes from owners that hang, this one included. That takes no free slot: what hangs may have them all.

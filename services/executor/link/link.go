@@ -7,7 +7,7 @@
 // goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
 //
 // Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and begin anew
-// once a connection has been stable for a minute; the log has one line per change, not one per attempt.
+// once a connection has lasted a second; the log has one line per change, not one per attempt.
 package link
 
 import (
@@ -29,7 +29,8 @@ const Protocol = 1
 const (
 	firstWait = 100 * time.Millisecond
 	longWait  = 10 * time.Second
-	stable    = time.Minute
+	// stable is short: a control plane that is killed every few seconds is to be found again in the seconds between.
+	stable = time.Second
 	// greet bounds the time from the dial to the Welcome.
 	greet = 20 * time.Second
 	// defaultTTL is for a control plane that names none.

@@ -315,7 +315,8 @@ func TestStuckSend(t *testing.T) {
 	})
 }
 
-// The waits between attempts grow to a limit, and begin anew after a stable connection.
+// The waits between attempts grow to a limit, and begin anew after a connection that lasted; one that ends at once is an attempt
+// that failed.
 func TestBackoff(t *testing.T) {
 	linked(t, func(r *rig) {
 		r.down()
@@ -331,15 +332,18 @@ func TestBackoff(t *testing.T) {
 		}
 		r.up()
 		c := r.next()
-		for i := range 20 {
-			time.Sleep(ttl / 2)
-			c.ping(t, uint64(i))
+		after := func(lasts time.Duration) time.Duration {
+			time.Sleep(lasts)
+			cut := time.Now()
+			c.end <- status.Error(codes.Unavailable, "bye")
+			c = r.next()
+			return time.Since(cut)
 		}
-		cut := time.Now()
-		c.end <- status.Error(codes.Unavailable, "bye")
-		r.next()
-		if d := time.Since(cut); d > 3*firstWait {
-			t.Errorf("the first attempt after a stable connection came after %v", d)
+		if d := after(stable / 2); d < longWait/3 {
+			t.Errorf("the first attempt after a connection that ended at once came after %v", d)
+		}
+		if d := after(2 * stable); d > 3*firstWait {
+			t.Errorf("the first attempt after a connection that lasted came after %v", d)
 		}
 	})
 }
