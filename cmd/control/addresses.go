@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/services/control"
 )
 
@@ -42,16 +43,7 @@ func (a addresses) write(data string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(data, ".control-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.Write(append(body, '\n'))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), addressFile(data))
+	return disk.Replace(addressFile(data), append(body, '\n'))
 }
 
 // remove takes the file away. The data directory's lock is still held: it can be nobody else's.

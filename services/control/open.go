@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/document"
@@ -68,12 +68,12 @@ func LockDataDir(dir string) (path string, release func() error, err error) {
 	if path, err = filepath.Abs(filepath.Join(dir, "lock")); err != nil {
 		return "", nil, fmt.Errorf("finding the data directory: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
+	f, err := disk.TryLock(path)
+	switch {
+	case errors.Is(err, disk.ErrLocked):
+		return "", nil, ErrDataDir.With("another control plane uses the data directory %s; give this one its own with --data", dir)
+	case err != nil:
 		return "", nil, fmt.Errorf("locking the data directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return "", nil, errors.Join(ErrDataDir.With("another control plane uses the data directory %s; give this one its own with --data", dir), f.Close())
 	}
 	return path, f.Close, nil
 }

@@ -8,10 +8,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -48,8 +48,8 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 // newOperator writes the file first: whatever happens then, the next start makes its token known.
 func (s *Service) newOperator(ctx context.Context, path string) error {
 	secret := newSecret(Operator)
-	if err := writeSecret(path, secret); err != nil {
-		return err
+	if err := disk.Replace(path, []byte(secret+"\n")); err != nil {
+		return fmt.Errorf("writing the operator's token: %w", err)
 	}
 	return s.storeOperator(ctx, secret)
 }
@@ -87,21 +87,4 @@ func readSecret(path string) (string, error) {
 		return "", fmt.Errorf("%s does not hold an operator token: remove it to have a new one made", path)
 	}
 	return secret, nil
-}
-
-// writeSecret replaces the file at once, so that a reader sees a whole token or none.
-func writeSecret(path, secret string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // 0600
-	if err != nil {
-		return fmt.Errorf("writing the operator's token: %w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	_, err = f.WriteString(secret + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the operator's token: %w", err)
-	}
-	return nil
 }

@@ -2,11 +2,8 @@ package journal
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // Begin records that a call is about to begin, which also raises its session's epoch. ErrNoSpace, and then nothing is
@@ -196,14 +193,6 @@ func (j *Journal) sync() {
 		j.synced = max(j.synced, upto)
 	}
 	j.changed.Broadcast()
-}
-
-func fdatasync(f *os.File) error {
-	for {
-		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // next finds where a whole frame starts in b after its first byte, or returns -1. b starts where reading stopped: a frame behind

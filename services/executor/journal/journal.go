@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
@@ -58,7 +58,7 @@ func (c *Config) defaults() {
 		c.WriteAt = (*os.File).WriteAt
 	}
 	if c.Fsync == nil {
-		c.Fsync = fdatasync
+		c.Fsync = disk.Datasync
 	}
 	if c.NoSync {
 		c.Fsync = func(*os.File) error { return nil }
@@ -99,9 +99,12 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the journal's directory: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(dir, "journal.lock"))
-	if err != nil {
-		return nil, err
+	lock, err := disk.TryLock(filepath.Join(dir, "journal.lock"))
+	switch {
+	case errors.Is(err, disk.ErrLocked):
+		return nil, ErrLocked.With("another executor uses the data directory %s", dir)
+	case err != nil:
+		return nil, fmt.Errorf("taking the journal's lock: %w", err)
 	}
 	j := &Journal{dir: dir, cfg: cfg, lock: lock, broken: make(chan struct{})}
 	j.changed = sync.NewCond(&j.mu)
@@ -114,21 +117,6 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	}
 	j.expire() // what was expired before stays so
 	return j, nil
-}
-
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("opening the journal's lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, ErrLocked.With("another executor uses the data directory %s", filepath.Dir(path))
-		}
-		return nil, fmt.Errorf("taking the journal's lock: %w", err)
-	}
-	return f, nil
 }
 
 // Close syncs and lets go of the lock.

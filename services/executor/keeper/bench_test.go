@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 // BenchmarkPath compares one command in turns, so that a noisy machine is as noisy to all: bare is fork, exec and wait,
@@ -83,7 +85,7 @@ func syncLine(b *testing.B, f *os.File) {
 	if _, err := f.Write(make([]byte, 200)); err != nil {
 		b.Fatal(err)
 	}
-	if err := fdatasync(f); err != nil {
+	if err := disk.Datasync(f); err != nil {
 		b.Fatal(err)
 	}
 }

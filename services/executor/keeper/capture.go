@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 // capture is one output of a command on its way from a pipe to a file. The file only ever grows, so an offset into it
@@ -161,7 +163,7 @@ func (c *capture) finish(trailer string) (size, cut int64, err error) {
 	err = c.err
 	if c.file != nil {
 		if c.visible.Load() > 0 {
-			err = errors.Join(err, fdatasync(c.file))
+			err = errors.Join(err, disk.Datasync(c.file))
 		}
 		c.file.Close()
 	}

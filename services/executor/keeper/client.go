@@ -295,7 +295,7 @@ func (c *Client) current(ctx context.Context, bad *link) (*link, error) {
 		case <-c.closed:
 			return nil, sandbox.ErrUnavailable.With("the keeper's client is closed")
 		case <-ctx.Done():
-			return nil, ctxError(ctx)
+			return nil, sandbox.FromContext(ctx)
 		case <-t.C:
 			return nil, sandbox.ErrUnavailable.With("the keeper of %s does not answer", c.dir)
 		}
@@ -307,7 +307,7 @@ func (c *Client) ask(ctx context.Context, m message) (*message, error) {
 	var bad *link
 	for {
 		if ctx.Err() != nil {
-			return nil, ctxError(ctx)
+			return nil, sandbox.FromContext(ctx)
 		}
 		l, err := c.current(ctx, bad)
 		if err != nil {
@@ -334,14 +334,7 @@ func (c *Client) ask(ctx context.Context, m message) (*message, error) {
 			}
 			return r, nil
 		case <-ctx.Done():
-			return nil, ctxError(ctx)
+			return nil, sandbox.FromContext(ctx)
 		}
 	}
-}
-
-func ctxError(ctx context.Context) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return sandbox.ErrTimeout
-	}
-	return sandbox.ErrCancelled
 }

@@ -190,7 +190,7 @@ func (cmd *Cmd) Kill(ctx context.Context, grace time.Duration) error {
 	case <-cmd.done:
 		return nil
 	case <-ctx.Done():
-		return ctxError(ctx)
+		return sandbox.FromContext(ctx)
 	case <-cmd.c.closed:
 		return sandbox.ErrUnavailable.With("the keeper's client is closed")
 	}

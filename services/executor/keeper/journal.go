@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 // Kinds of records in keeper.log.
@@ -174,7 +176,7 @@ func (j *journal) rewriteLocked(h *history) error {
 		err = os.Rename(j.path+".new", j.path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(j.path))
+		err = disk.SyncDir(filepath.Dir(j.path))
 	}
 	if err != nil {
 		f.Close()
@@ -211,7 +213,7 @@ func (j *journal) sync(seq uint64) error {
 	j.mu.Lock()
 	f, upto := j.f, j.seq
 	j.mu.Unlock()
-	if err := fdatasync(f); err != nil {
+	if err := disk.Datasync(f); err != nil {
 		return fmt.Errorf("syncing the keeper's log: %w", err)
 	}
 	j.synced = upto

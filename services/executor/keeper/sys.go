@@ -12,23 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func fdatasync(f *os.File) error {
-	for {
-		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
-
 // lockFile takes keeper.lock for the life of this process. It is an open file description lock: others can ask whether it
 // is held without taking it, and it never leaks into a command because the descriptor closes on exec.
 func lockFile(dir string) (f *os.File, ok bool, err error) {

@@ -12,6 +12,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"time"
@@ -39,6 +40,17 @@ var (
 	// ErrInterrupted answers Attach for a command that was started and whose end nobody saw: its outcome is unknown.
 	ErrInterrupted = errs.New(errs.Aborted, "INTERRUPTED", "the command was interrupted, its outcome is unknown")
 )
+
+// FromContext is why ctx is over, as a verb tells it: ErrTimeout or ErrCancelled, and nil while it is not.
+func FromContext(ctx context.Context) error {
+	switch err := ctx.Err(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return ErrTimeout
+	}
+	return ErrCancelled
+}
 
 // Info describes a path. The last link of a path is not followed.
 type Info struct {

@@ -47,7 +47,7 @@ func Glob(ctx context.Context, root, pattern, dir string, limit int) (Paths, err
 	}
 	out := Paths{Paths: []string{}}
 	if !st.IsDir() {
-		return out, ctxError(ctx)
+		return out, sandbox.FromContext(ctx)
 	}
 	w := &walker{root: root, hidden: strings.HasPrefix(pattern, ".") || strings.Contains(pattern, "/.") || strings.Contains(pattern, "{.")}
 	w.visit = func(p string, e fs.DirEntry) error {

@@ -93,7 +93,7 @@ func Grep(ctx context.Context, root string, o GrepOptions) (Matches, error) {
 	w := &walker{root: root}
 	if !st.IsDir() {
 		err = g.file(ctx, start, w.name(start), 0)
-		return g.out, errors.Join(err, ctxError(ctx))
+		return g.out, errors.Join(err, sandbox.FromContext(ctx))
 	}
 	w.visit = func(p string, e fs.DirEntry) error {
 		if !e.Type().IsRegular() || !g.included(start, p) {
@@ -134,7 +134,7 @@ func (g *grep) file(ctx context.Context, path, name string, flags int) error {
 	}
 	for n := 1; ; n++ {
 		line, err := g.line(ctx)
-		if cerr := ctxError(ctx); cerr != nil {
+		if cerr := sandbox.FromContext(ctx); cerr != nil {
 			return cerr
 		}
 		if err != nil && len(line) == 0 || bytes.IndexByte(line, 0) >= 0 {

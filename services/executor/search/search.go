@@ -29,7 +29,7 @@ type walker struct {
 
 // walk visits dir, whose own name is not judged: who names a directory means it.
 func (w *walker) walk(ctx context.Context, dir string, r *rules) error {
-	if err := ctxError(ctx); err != nil {
+	if err := sandbox.FromContext(ctx); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
@@ -53,7 +53,7 @@ func (w *walker) walk(ctx context.Context, dir string, r *rules) error {
 			}
 		}
 	}
-	return ctxError(ctx)
+	return sandbox.FromContext(ctx)
 }
 
 func sortName(e fs.DirEntry) string {
@@ -90,14 +90,4 @@ func place(root, path string) (string, fs.FileInfo, error) {
 		return "", nil, sandbox.ErrInvalidArg.With("%s: %v", path, err)
 	}
 	return path, st, nil
-}
-
-func ctxError(ctx context.Context) error {
-	switch {
-	case ctx.Err() == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return sandbox.ErrTimeout
-	}
-	return sandbox.ErrCancelled
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package sqlite
 
 import (
@@ -7,23 +5,20 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
+
+	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 // lockFile takes the lock that makes this process the only one to open the database. The lock is on a file beside it: SQLite
 // drops its own locks when any descriptor of the database file is closed.
 func lockFile(path string) (unlock func() error, err error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking the database: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	f, err := disk.TryLock(path + ".lock")
+	switch {
+	case errors.Is(err, disk.ErrLocked):
 		holder, _ := os.ReadFile(path + ".lock")
-		f.Close() //nolint:errcheck // the first failure is the one that matters
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrInUse.With("the database %s is in use by process %s: stop it, or use Postgres to run several",
-				path, strings.TrimSpace(string(holder)))
-		}
+		return nil, ErrInUse.With("the database %s is in use by process %s: stop it, or use Postgres to run several",
+			path, strings.TrimSpace(string(holder)))
+	case err != nil:
 		return nil, fmt.Errorf("locking the database: %w", err)
 	}
 	err = f.Truncate(0)

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"syscall"
@@ -42,14 +41,4 @@ func typed(path string, err error) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", path, err)
-}
-
-func ctxError(ctx context.Context) error {
-	switch {
-	case ctx.Err() == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return sandbox.ErrTimeout
-	}
-	return sandbox.ErrCancelled
 }

@@ -31,7 +31,7 @@ func (s *Sandbox) resolve(path string) (string, error) {
 
 // begin is what every verb does first.
 func (s *Sandbox) begin(ctx context.Context, path string) (string, error) {
-	if err := ctxError(ctx); err != nil {
+	if err := sandbox.FromContext(ctx); err != nil {
 		return "", err
 	}
 	return s.resolve(path)
@@ -121,7 +121,7 @@ func (s *Sandbox) ReadDir(ctx context.Context, path string) ([]string, error) {
 		if err != nil {
 			return nil, typed(path, err)
 		}
-		if err := ctxError(ctx); err != nil {
+		if err := sandbox.FromContext(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -193,7 +193,7 @@ func (s *Sandbox) empty(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := ctxError(ctx); err != nil {
+		if err := sandbox.FromContext(ctx); err != nil {
 			return err
 		}
 		path := filepath.Join(dir, name)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -121,7 +122,7 @@ func makeParents(dir string) (made []string, err error) {
 }
 
 func (w *fileWriter) Write(p []byte) (int, error) {
-	if err := ctxError(w.ctx); err != nil {
+	if err := sandbox.FromContext(w.ctx); err != nil {
 		return 0, err
 	}
 	n, err := w.tmp.Write(p)
@@ -133,7 +134,7 @@ func (w *fileWriter) Commit() error {
 	if w.ended {
 		return sandbox.ErrInvalidArg.With("%s: the write has ended already", w.target)
 	}
-	if err := ctxError(w.ctx); err != nil {
+	if err := sandbox.FromContext(w.ctx); err != nil {
 		w.Abort()
 		return err
 	}
@@ -148,7 +149,7 @@ func (w *fileWriter) Commit() error {
 	w.ended = true
 	err = w.tmp.Close()
 	for _, dir := range append(w.made, w.target) {
-		err = errors.Join(err, syncDir(filepath.Dir(dir)))
+		err = errors.Join(err, disk.SyncDir(filepath.Dir(dir)))
 	}
 	return typed(w.target, err)
 }
@@ -161,16 +162,4 @@ func (w *fileWriter) Abort() {
 	w.ended = true
 	w.tmp.Close()
 	os.Remove(w.tmp.Name())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); !errors.Is(err, syscall.EINVAL) { // some file systems cannot
-		return err
-	}
-	return nil
 }
