@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/services/control"
 )
@@ -71,7 +72,7 @@ func readAddresses(data string) (a addresses, ok bool, err error) {
 // announce tells how to use what runs.
 func (o *options) announce(w io.Writer, a addresses) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", version, a.HTTP, a.GRPC, o.databaseState(), o.tokenFile())
+	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", cli.Version, a.HTTP, a.GRPC, o.databaseState(), o.tokenFile())
 	if o.executor == "builtin" {
 		fmt.Fprintf(&b, "  calls   run on this host in %s\n", o.root)
 	} else {

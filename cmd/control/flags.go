@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/event"
 )
@@ -53,33 +53,22 @@ func (o *options) flags(c *cobra.Command) {
 	f.DurationVar(&o.retainEvents, "retain-events", event.DefaultRetain, "how long the events of streams can be read again; transcripts are kept for good")
 	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
-	for _, set := range []*pflag.FlagSet{p, f} {
-		set.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + variable(f.Name) + "]" })
-	}
-}
-
-// variable is the environment variable of a flag.
-func variable(flag string) string {
-	return "PAWL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	cli.NameVariables(p)
+	cli.NameVariables(f)
 }
 
 // fromEnvironment sets flags that were not given from their variables. A subcommand's own flags have none: they say what to do once.
-func fromEnvironment(c *cobra.Command) (err error) {
+func fromEnvironment(c *cobra.Command) error {
 	f := c.Flags()
 	if c.HasParent() {
 		f = c.InheritedFlags()
 	}
-	if port := os.Getenv("PORT"); port != "" && !c.HasParent() && !f.Changed("http") && os.Getenv(variable("http")) == "" {
-		err = f.Set("http", net.JoinHostPort("127.0.0.1", port))
-	}
-	f.VisitAll(func(one *pflag.Flag) {
-		if v, ok := os.LookupEnv(variable(one.Name)); ok && !one.Changed && err == nil {
-			if e := f.Set(one.Name, v); e != nil {
-				err = fmt.Errorf("%s: %w", variable(one.Name), e)
-			}
+	if port := os.Getenv("PORT"); port != "" && !c.HasParent() && !f.Changed("http") && os.Getenv(cli.Variable("http")) == "" {
+		if err := f.Set("http", net.JoinHostPort("127.0.0.1", port)); err != nil {
+			return err
 		}
-	})
-	return err
+	}
+	return cli.FromEnvironment(f)
 }
 
 // databaseName is the database, by default a file in the data directory.
@@ -141,12 +130,11 @@ func (o *options) check() error {
 }
 
 func (o *options) logger(w io.Writer) (*slog.Logger, error) {
-	h := &slog.HandlerOptions{}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", o.logLevel)
+	level, err := cli.Level(o.logLevel)
+	if err != nil {
+		return nil, err
 	}
-	h.Level = level
+	h := &slog.HandlerOptions{Level: level}
 	if o.logFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, h)), nil
 	}

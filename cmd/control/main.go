@@ -4,42 +4,28 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
-
-const version = "0.1.0-dev"
 
 func main() {
 	if keeper.Invoked() {
 		os.Exit(keeper.Main())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	if run(ctx, command()) != nil {
-		os.Exit(1)
-	}
+	cli.Main(func(ctx context.Context) error { return run(ctx, command()) })
 }
 
 // run executes a command. An error is told in one line.
 func run(ctx context.Context, c *cobra.Command) error {
-	return fang.Execute(ctx, c, fang.WithVersion(version), fang.WithoutManpage(), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
-		_, _ = fmt.Fprintln(w, "control:", oneLine(err))
+	return fang.Execute(ctx, c, fang.WithVersion(cli.Version), fang.WithoutManpage(), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
+		cli.Complain(w, "control", err)
 	}))
-}
-
-// oneLine is an error as one line.
-func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
 }
 
 func command() *cobra.Command {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
@@ -110,7 +111,7 @@ func TestHelpNamesEveryFlagAndVariable(t *testing.T) {
 	c := command()
 	for _, set := range []*pflag.FlagSet{c.Flags(), c.PersistentFlags()} {
 		set.VisitAll(func(f *pflag.Flag) {
-			if !strings.Contains(out, "--"+f.Name) || !strings.Contains(out, "["+variable(f.Name)+"]") {
+			if !strings.Contains(out, "--"+f.Name) || !strings.Contains(out, "["+cli.Variable(f.Name)+"]") {
 				t.Errorf("--%s or its variable is not in the help", f.Name)
 			}
 		})

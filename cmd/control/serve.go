@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -35,7 +36,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	slog.SetDefault(log)
 	cfg := control.Config{
 		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins, Advertise: o.advertise,
-		Version: version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
+		Version: cli.Version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
 	}
 	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, agent.Shell()); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (o *options) builtin(cfg *control.Config) {
 	}
 	cfg.Builtin = func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error {
 		return executor.Run(ctx, executor.Config{
-			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data, "executor"), Dial: dial, Version: version, Logger: cfg.Log,
+			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data, "executor"), Dial: dial, Version: cli.Version, Logger: cfg.Log,
 		})
 	}
 }

@@ -9,38 +9,29 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
-const version = "0.1.0-dev"
-
 func main() {
 	if keeper.Invoked() {
 		os.Exit(keeper.Main())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	go func() {
-		<-ctx.Done()
-		stop() // a second signal ends the process at once
-	}()
-	if err := command(os.Stderr).ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "executor:", oneLine(err))
-		os.Exit(1)
-	}
+	cli.Main(func(ctx context.Context) error {
+		err := command(os.Stderr).ExecuteContext(ctx)
+		if err != nil {
+			cli.Complain(os.Stderr, "executor", err)
+		}
+		return err
+	})
 }
-
-// oneLine is an error as one line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // options are the flags.
 type options struct {
@@ -53,11 +44,11 @@ type options struct {
 func command(log io.Writer) *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use: "executor", Short: "Execute tool calls for a Pawl control plane", Version: version, Args: cobra.NoArgs,
+		Use: "executor", Short: "Execute tool calls for a Pawl control plane", Version: cli.Version, Args: cobra.NoArgs,
 		Long: "Execute tool calls for a Pawl control plane on this host: it dials control and needs no open port.\n\n" +
 			"The token comes from --token-file or PAWL_TOKEN, never from a flag.",
 		SilenceUsage: true, SilenceErrors: true,
-		PreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c.Flags()) },
+		PreRunE: func(c *cobra.Command, _ []string) error { return cli.FromEnvironment(c.Flags()) },
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), log) },
 	}
 	f := c.Flags()
@@ -71,31 +62,14 @@ func command(log io.Writer) *cobra.Command {
 	f.BoolVar(&o.tls, "tls", false, "use TLS to control; needed unless control is on this host")
 	f.StringVar(&o.ca, "tls-ca", "", "PEM file of the authorities to trust instead of the system's; implies --tls")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + variable(f.Name) + "]" })
+	cli.NameVariables(f)
 	return c
 }
 
-// variable is the environment variable of a flag.
-func variable(flag string) string {
-	return "PAWL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
-// fromEnvironment sets flags that were not given from their variables.
-func fromEnvironment(f *pflag.FlagSet) (err error) {
-	f.VisitAll(func(one *pflag.Flag) {
-		if v, ok := os.LookupEnv(variable(one.Name)); ok && !one.Changed && err == nil {
-			if e := f.Set(one.Name, v); e != nil {
-				err = fmt.Errorf("%s: %w", variable(one.Name), e)
-			}
-		}
-	})
-	return err
-}
-
 func (o *options) run(ctx context.Context, logTo io.Writer) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return fmt.Errorf("--log-level is debug, info, warn or error, not %q", o.logLevel)
+	level, err := cli.Level(o.logLevel)
+	if err != nil {
+		return err
 	}
 	cfg, err := o.config()
 	if err != nil {
@@ -128,7 +102,7 @@ func (o *options) config() (executor.Config, error) {
 		return executor.Config{}, fmt.Errorf("--slots must be at least 1, not %d", o.slots)
 	}
 	return executor.Config{
-		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: version,
+		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: cli.Version,
 		Target: o.control, TLS: secure, Token: token,
 	}, nil
 }

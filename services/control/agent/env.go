@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/control/document"
 )
 
@@ -38,7 +39,8 @@ func (e Env) Expand(lookup Lookup) (Values, error) {
 			if !ok {
 				missing = append(missing, fmt.Sprintf("env.%s: variable %s is not set", key, name))
 			}
-			if value != "" && !slices.Contains(plain, name) {
+			// What every sandbox sees anyway is no secret, and redacting it would hide every path.
+			if value != "" && !slices.Contains(hostenv.Names, name) {
 				secret = true
 				secrets[value] = true
 			}
@@ -73,9 +75,4 @@ func (v Values) Secrets() []string {
 		return nil
 	}
 	return v.secrets()
-}
-
-// plain are the variables that every sandbox sees anyway. They are no secrets, and redacting them would hide every path.
-var plain = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP",
 }

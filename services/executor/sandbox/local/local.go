@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -44,11 +45,6 @@ type Sandbox struct {
 
 var _ sandbox.Sandbox = (*Sandbox)(nil)
 
-// inherited are the variables that commands get from the host. Nothing that is not here ever reaches one.
-var inherited = []string{
-	"PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP",
-}
-
 // New makes the sandbox. The keeper comes up in the background. The caller closes it.
 func New(o Options) (*Sandbox, error) {
 	root, err := filepath.Abs(o.Root)
@@ -64,7 +60,7 @@ func New(o Options) (*Sandbox, error) {
 		return nil, sandbox.ErrNotDir.With("%s: not a directory", root)
 	}
 	s := &Sandbox{root: root, env: map[string]string{}, keeper: o.Keeper}
-	for _, name := range inherited {
+	for _, name := range hostenv.Names {
 		if v, ok := os.LookupEnv(name); ok {
 			s.env[name] = v
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -41,7 +42,7 @@ func TestOnlyAllowedEnvironmentReachesCommands(t *testing.T) {
 	set := "value"
 	s := open(t, Options{Env: map[string]*string{"MINE": &set, "TZ": nil}})
 	t.Setenv("LC_ALL", "C.UTF-8") // after the snapshot
-	allowed := append(slices.Clone(inherited), "MINE", "PAWL_CALL_ID", "PAWL_KEEPER", "PWD", "SHLVL", "_", "OLDPWD")
+	allowed := append(slices.Clone(hostenv.Names), "MINE", "PAWL_CALL_ID", "PAWL_KEEPER", "PWD", "SHLVL", "_", "OLDPWD")
 	got := run(t, s, sandbox.Command{Line: "env"})
 	for line := range strings.Lines(got) {
 		if name, _, _ := strings.Cut(line, "="); !slices.Contains(allowed, name) {
@@ -53,8 +54,8 @@ func TestOnlyAllowedEnvironmentReachesCommands(t *testing.T) {
 			t.Errorf("%s: want %v in\n%s", text, want, got)
 		}
 	}
-	if len(inherited) != 14 {
-		t.Errorf("%d names are allowed", len(inherited))
+	if len(hostenv.Names) != 14 {
+		t.Errorf("%d names are allowed", len(hostenv.Names))
 	}
 	// The keeper runs beside the command, as the same user: its environment is open to it.
 	if got := run(t, s, sandbox.Command{Line: `cat /proc/$PPID/environ`}); got != "" {

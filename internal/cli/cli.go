@@ -1,0 +1,63 @@
+// Package cli is what the command lines of both programs share: signals, variables of flags, levels of the log, errors in one line.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// Version is the programs'.
+const Version = "0.1.0-dev"
+
+// Main runs a program, which tells its errors itself. The first signal ends its context, a second one the process at once.
+func Main(run func(context.Context) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	if run(ctx) != nil {
+		os.Exit(1)
+	}
+}
+
+// Complain tells an error of a program in one line.
+func Complain(w io.Writer, program string, err error) {
+	_, _ = fmt.Fprintf(w, "%s: %s\n", program, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+}
+
+// Variable is the environment variable of a flag.
+func Variable(flag string) string {
+	return "PAWL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// NameVariables adds to the usage of each flag its variable.
+func NameVariables(f *pflag.FlagSet) {
+	f.VisitAll(func(one *pflag.Flag) { one.Usage += " [" + Variable(one.Name) + "]" })
+}
+
+// FromEnvironment sets flags that were not given from their variables.
+func FromEnvironment(f *pflag.FlagSet) (err error) {
+	f.VisitAll(func(one *pflag.Flag) {
+		if v, ok := os.LookupEnv(Variable(one.Name)); ok && !one.Changed && err == nil {
+			if e := f.Set(one.Name, v); e != nil {
+				err = fmt.Errorf("%s: %w", Variable(one.Name), e)
+			}
+		}
+	})
+	return err
+}
+
+// Level is what --log-level stands for.
+func Level(name string) (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return 0, fmt.Errorf("--log-level is debug, info, warn or error, not %q", name)
+	}
+	return level, nil
+}

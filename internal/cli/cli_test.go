@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestFromEnvironment(t *testing.T) {
+	t.Setenv("PAWL_BOTH_WAYS", "from the environment")
+	t.Setenv("PAWL_LEFT_OUT", "from the environment")
+	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	both, left, none := f.String("both-ways", "default", "usage"), f.String("left-out", "default", "usage"), f.String("neither", "default", "usage")
+	NameVariables(f)
+	if err := f.Parse([]string{"--both-ways", "given"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := FromEnvironment(f); err != nil {
+		t.Fatal(err)
+	}
+	if *both != "given" || *left != "from the environment" || *none != "default" {
+		t.Errorf("%q %q %q", *both, *left, *none)
+	}
+	if usage := f.Lookup("left-out").Usage; usage != "usage [PAWL_LEFT_OUT]" {
+		t.Errorf("usage %q", usage)
+	}
+
+	t.Setenv("PAWL_SLOTS", "many")
+	f.Int("slots", 1, "usage")
+	if err := FromEnvironment(f); err == nil || !strings.HasPrefix(err.Error(), "PAWL_SLOTS: ") {
+		t.Errorf("a variable that is no number: %v", err)
+	}
+}
+
+func TestLevel(t *testing.T) {
+	if got, err := Level("debug"); err != nil || got != slog.LevelDebug {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := Level("loud"); err == nil || !strings.Contains(err.Error(), `"loud"`) {
+		t.Errorf("a level that there is not: %v", err)
+	}
+}
+
+func TestComplain(t *testing.T) {
+	var b strings.Builder
+	Complain(&b, "program", errors.Join(errors.New("one"), errors.New("two\n")))
+	if b.String() != "program: one; two\n" {
+		t.Errorf("%q", b.String())
+	}
+}
