@@ -1,7 +1,7 @@
 // Package errs gives every error that may reach a caller a machine-readable reason.
 //
 // A sentinel is declared once, in the package whose rule it states, with New. Code adds context with
-// fmt.Errorf("…: %w", sentinel); edges translate with ReasonOf and CodeOf. Whatever carries no reason is
+// fmt.Errorf("…: %w", sentinel); edges translate what Public finds. Whatever carries no reason is
 // internal: callers are told so and nothing else, the log has the rest.
 package errs
 
@@ -83,12 +83,4 @@ func Public(err error) (e *Error, ok bool) {
 func Temporary(err error) bool {
 	e, ok := Public(err)
 	return ok && (e.code == Unavailable || e.code == DeadlineExceeded)
-}
-
-// ReasonOf is the reason that err carries, or "" for an internal error.
-func ReasonOf(err error) string {
-	if e, ok := Public(err); ok {
-		return e.reason
-	}
-	return ""
 }

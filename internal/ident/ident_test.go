@@ -8,7 +8,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
@@ -86,7 +85,7 @@ func TestNames(t *testing.T) {
 			}
 			for _, s := range test.refused {
 				err := test.check(s)
-				if !errors.Is(err, ident.ErrInvalid) || errs.ReasonOf(err) != "INVALID_NAME" {
+				if !errors.Is(err, ident.ErrInvalid) || ident.ErrInvalid.Reason() != "INVALID_NAME" {
 					t.Errorf("%.40q: got %v, want it refused", s, err)
 				} else if err.Error() == ident.ErrInvalid.Error() {
 					t.Errorf("%.40q: the error does not say the rule", s)

@@ -114,11 +114,6 @@ func (d *Database) ListExecutors(ctx context.Context) ([]fleet.Executor, error) 
 	return ask(ctx, d, "ListExecutors", func(ctx context.Context) ([]fleet.Executor, error) { return d.db.ListExecutors(ctx) })
 }
 
-// LiveReplicas implements replica.Store.
-func (d *Database) LiveReplicas(ctx context.Context) ([]replica.Replica, error) {
-	return ask(ctx, d, "LiveReplicas", func(ctx context.Context) ([]replica.Replica, error) { return d.db.LiveReplicas(ctx) })
-}
-
 // FindToken implements auth.Store.
 func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
 	return ask(ctx, d, "FindToken", func(ctx context.Context) (auth.Token, error) { return d.db.FindToken(ctx, hash) })

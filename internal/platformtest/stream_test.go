@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -293,14 +294,12 @@ func TestCursorBelowRetentionIsRefused(t *testing.T) {
 	head := int64(3)
 
 	err = read(ctx, p, session, 1, func(*pawlv1.Event) bool { return true })
-	refusal := rpc.FromStatus(err)
-	if rpc.Reason(err) != "CURSOR_TOO_OLD" || !strings.Contains(refusal.Error(), "entries") {
-		t.Errorf("over gRPC: %v", err)
+	refusal, ok := errs.Public(rpc.FromStatus(err))
+	if !ok || refusal.Reason() != "CURSOR_TOO_OLD" || !strings.Contains(refusal.Error(), "entries") {
+		t.Fatalf("over gRPC: %v", err)
 	}
-	for _, facts := range []map[string]string{rpc.Facts(err)} {
-		if facts["continue_from"] != strconv.FormatInt(head, 10) || facts["oldest"] != strconv.FormatInt(head+1, 10) {
-			t.Errorf("told %v", facts)
-		}
+	if facts := refusal.Facts(); facts["continue_from"] != strconv.FormatInt(head, 10) || facts["oldest"] != strconv.FormatInt(head+1, 10) {
+		t.Errorf("told %v", facts)
 	}
 	res, err := openSSE(ctx, p, session, "1")
 	if err != nil {

@@ -101,9 +101,6 @@ func FromStatus(err error) error {
 // Reason is the reason that a status carries, "" for none of ours.
 func Reason(err error) string { return infoOf(err).GetReason() }
 
-// Facts are what a status tells machines beside its reason.
-func Facts(err error) map[string]string { return infoOf(err).GetMetadata() }
-
 func infoOf(err error) *errdetails.ErrorInfo {
 	st, ok := status.FromError(err)
 	if !ok {

@@ -9,6 +9,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 )
 
 // replicas runs a test where the executor is connected to the replica that is asked, and where it is connected to another one.
@@ -76,7 +77,7 @@ func TestVerb(t *testing.T) {
 		if got := e.take(); acks(got) != 2 {
 			t.Errorf("%v", got)
 		}
-		if _, err := asked.Do(t.Context(), &File{Executor: "nobody", Verb: existsFile()}); errs.ReasonOf(err) != "EXECUTOR_NOT_FOUND" {
+		if _, err := asked.Do(t.Context(), &File{Executor: "nobody", Verb: existsFile()}); !errors.Is(err, fleet.ErrNotFound) {
 			t.Error(err)
 		}
 	})

@@ -181,8 +181,8 @@ func TestACallHasADeadline(t *testing.T) {
 		if !ok || e.Kind != model.KindDeadline || e.Retryable || time.Since(start) != 10*time.Minute {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
-		if errs.ReasonOf(err) != "MODEL_DEADLINE" {
-			t.Errorf("reason %q", errs.ReasonOf(err))
+		if public, ok := errs.Public(err); !ok || public.Reason() != "MODEL_DEADLINE" {
+			t.Errorf("%v tells nobody its reason", err)
 		}
 	})
 }
@@ -265,21 +265,6 @@ func TestWaitingForTheLimitIsNoStall(t *testing.T) {
 		m := model.Limited(model.Timeouts(modeltest.New(modeltest.Say("x")), model.TimeoutPolicy{}), &l)
 		if _, err := mustRead(t, m); err != nil {
 			t.Error(err)
-		}
-	})
-}
-
-func TestCollect(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := model.Retrying(modeltest.New(
-			modeltest.Reply{{Part: model.Part{Type: model.PartBlock, Block: model.Block{Type: model.TextBlock, Text: "void"}}}, {Err: overloaded()}},
-			modeltest.Say("a", "b")), model.RetryPolicy{})
-		msg, err := model.Collect(m.Stream(t.Context(), model.Request{}))
-		if err != nil || msg.Text() != "ab" || msg.Usage.Output != 5 || msg.Stop != model.StopEnd || msg.Role != model.Assistant {
-			t.Errorf("%+v, %v", msg, err)
-		}
-		if _, err := model.Collect(modeltest.New(modeltest.Reply{modeltest.Delta("x")}).Stream(t.Context(), model.Request{})); err == nil {
-			t.Error("a stream without an end was collected")
 		}
 	})
 }

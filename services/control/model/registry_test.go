@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
@@ -74,7 +73,7 @@ func TestTheOfflineModelNeedsNothing(t *testing.T) {
 func TestAMissingKeySaysWhatToDo(t *testing.T) {
 	r, _ := registry(t, model.Config{}, nil)
 	_, err := r.Model(ref(t, "anthropic/claude-x"))
-	if !errors.Is(err, model.ErrKeyMissing) || !strings.Contains(err.Error(), "set ANTHROPIC_API_KEY") || errs.ReasonOf(err) != "MODEL_KEY_MISSING" {
+	if !errors.Is(err, model.ErrKeyMissing) || !strings.Contains(err.Error(), "set ANTHROPIC_API_KEY") || model.ErrKeyMissing.Reason() != "MODEL_KEY_MISSING" {
 		t.Errorf("%v", err)
 	}
 }

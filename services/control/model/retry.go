@@ -97,6 +97,11 @@ func attemptOnce(stream iter.Seq2[Part, error], yield func(Part, error) bool) er
 	return errCut()
 }
 
+// errCut is for a stream that ends with neither a finish nor an error, which a Model must not do.
+func errCut() *Error {
+	return &Error{Kind: KindCut, Retryable: true, Text: "the model's stream ended before its end"}
+}
+
 // sleep waits for d or for the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -20,7 +20,6 @@ type Replica struct {
 	Version string
 	Host    string
 	Lock    string // path of the data directory's lock file: whoever holds the lock on that host knows that its predecessors are dead
-	Expires time.Time
 }
 
 // Store keeps replicas.
@@ -32,8 +31,6 @@ type Store interface {
 	RenewReplica(ctx context.Context, id string, ttl time.Duration) (bool, error)
 	// RemoveReplica ends the lease at once.
 	RemoveReplica(ctx context.Context, id string) error
-	// LiveReplicas returns the replicas whose lease has not expired.
-	LiveReplicas(ctx context.Context) ([]Replica, error)
 	// OwnerOf returns the live replica that owns the session's lane; ok is false when none does.
 	OwnerOf(ctx context.Context, sessionID string) (r Replica, ok bool, err error)
 }

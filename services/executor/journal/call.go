@@ -49,9 +49,6 @@ type Call struct {
 	size int   // of the outcome
 }
 
-// HasOutcome reports whether Outcome returns something.
-func (c *Call) HasOutcome() bool { return c.State != Begun && c.State != Tombstone && c.size > 0 }
-
 func (e *encoder) begin(b *Begin, at time.Time) *encoder {
 	e.str(b.CallID).str(b.SessionID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args)
 	return e.int(int64(b.Safety)).int(int64(b.Verb)).flag(b.Exec).time(b.Deadline).time(at)

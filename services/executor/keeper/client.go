@@ -95,19 +95,6 @@ func Open(dir string, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Ensure is Open, and waits until the keeper serves.
-func Ensure(ctx context.Context, dir string, opts Options) (*Client, error) {
-	c, err := Open(dir, opts)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.current(ctx, nil); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
-}
-
 // Close leaves the keeper and its commands to the next daemon.
 func (c *Client) Close() error {
 	c.cancel()

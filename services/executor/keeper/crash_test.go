@@ -83,7 +83,7 @@ func TestCommandEndsWhileNoDaemonIsThere(t *testing.T) {
 
 func TestTimeoutWhileNoDaemonIsThere(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Ensure(t.Context(), dir, Options{Idle: fastIdle, OrphanGrace: slowGrace})
+	c, err := serving(t.Context(), dir, Options{Idle: fastIdle, OrphanGrace: slowGrace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestTimeoutWhileNoDaemonIsThere(t *testing.T) {
 
 func TestOrphanGrace(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Ensure(t.Context(), dir, Options{Idle: fastIdle, OrphanGrace: 200 * time.Millisecond})
+	c, err := serving(t.Context(), dir, Options{Idle: fastIdle, OrphanGrace: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,12 +216,12 @@ func TestStartsWhileKeepersDie(t *testing.T) {
 
 func TestTwoClients(t *testing.T) {
 	dir := t.TempDir()
-	first, err := Ensure(t.Context(), dir, Options{Idle: fastIdle})
+	first, err := serving(t.Context(), dir, Options{Idle: fastIdle})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := start(t, first, "call", "sleep 1000")
-	if _, err := Ensure(t.Context(), dir, Options{StartTimeout: 100 * time.Millisecond}); !errors.Is(err, sandbox.ErrUnavailable) {
+	if _, err := serving(t.Context(), dir, Options{StartTimeout: 100 * time.Millisecond}); !errors.Is(err, sandbox.ErrUnavailable) {
 		t.Fatalf("a second client beside the first: %v", err)
 	}
 	type result struct {
@@ -230,7 +230,7 @@ func TestTwoClients(t *testing.T) {
 	}
 	second := make(chan result)
 	go func() {
-		c, err := Ensure(t.Context(), dir, Options{})
+		c, err := serving(t.Context(), dir, Options{})
 		second <- result{c, err}
 	}()
 	first.Close()
@@ -250,7 +250,7 @@ func TestTwoClients(t *testing.T) {
 
 func TestASecondKeeperGivesWay(t *testing.T) {
 	dir := t.TempDir()
-	first, err := Ensure(t.Context(), dir, Options{Idle: slowGrace, Version: "1"})
+	first, err := serving(t.Context(), dir, Options{Idle: slowGrace, Version: "1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestASecondKeeperGivesWay(t *testing.T) {
 
 func TestOtherVersionReplacesAnEmptyKeeper(t *testing.T) {
 	dir := t.TempDir()
-	old, err := Ensure(t.Context(), dir, Options{Version: "1", Idle: slowGrace})
+	old, err := serving(t.Context(), dir, Options{Version: "1", Idle: slowGrace})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,19 @@ func shell(line string) Spec {
 	return s
 }
 
+// serving is Open, and waits until the keeper serves.
+func serving(ctx context.Context, dir string, o Options) (*Client, error) {
+	c, err := Open(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.current(ctx, nil); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // ensure connects to a keeper of dir that goes away soon after the test.
 func ensure(t testing.TB, dir string, o Options) *Client {
 	t.Helper()
@@ -32,7 +45,7 @@ func ensure(t testing.TB, dir string, o Options) *Client {
 	if o.OrphanGrace == 0 {
 		o.OrphanGrace = 2 * time.Second
 	}
-	c, err := Ensure(t.Context(), dir, o)
+	c, err := serving(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 
 // daemon is a process for the tests to kill: it starts a command, says so, and waits.
 func daemon(dir string) {
-	c, err := Ensure(context.Background(), dir, Options{Idle: fastIdle, OrphanGrace: slowGrace})
+	c, err := serving(context.Background(), dir, Options{Idle: fastIdle, OrphanGrace: slowGrace})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)

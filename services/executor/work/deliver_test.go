@@ -306,8 +306,8 @@ func TestLooseCallsEndWithTheConnection(t *testing.T) {
 		gone := func() {
 			t.Helper()
 			synctest.Wait()
-			if r.written() != fresh || r.s.Running() != 0 || len(r.s.live) != 0 || r.box.Writing() != 0 {
-				t.Errorf("the journal went from %d to %d, %d running, %d known, %d writes", fresh, r.written(), r.s.Running(), len(r.s.live), r.box.Writing())
+			if r.written() != fresh || r.s.running != 0 || len(r.s.live) != 0 || r.box.Writing() != 0 {
+				t.Errorf("the journal went from %d to %d, %d running, %d known, %d writes", fresh, r.written(), r.s.running, len(r.s.live), r.box.Writing())
 			}
 		}
 		begin()
@@ -481,7 +481,7 @@ func TestSuperseded(t *testing.T) {
 		synctest.Wait()
 		old.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{CallId: "a", SessionId: "s", Epoch: 1}}})
 		r.want()
-		if r.s.Running() != 1 {
+		if r.s.running != 1 {
 			t.Error("a superseded connection cancelled a call")
 		}
 	})

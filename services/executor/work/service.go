@@ -140,13 +140,6 @@ func (s *Service) goLocked(f func()) {
 	}
 }
 
-// Running is how many calls run now.
-func (s *Service) Running() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running
-}
-
 // Slots is how many calls may run at once.
 func (s *Service) Slots() int { return s.cfg.Slots }
 

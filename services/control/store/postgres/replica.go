@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,39 +57,21 @@ func (s *Store) RemoveReplica(ctx context.Context, id string) error {
 	}))
 }
 
-const selectReplicas = `SELECT r.replica_id, r.addr, r.version, r.host, r.lock, r.expires FROM replicas r `
-
-// LiveReplicas implements replica.Store.
-func (s *Store) LiveReplicas(ctx context.Context) ([]replica.Replica, error) {
-	list, err := s.replicas(ctx, selectReplicas+
-		`WHERE r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond' ORDER BY r.replica_id`, s.offset())
-	return list, wrap("list replicas", err)
-}
-
 // OwnerOf implements replica.Store.
 func (s *Store) OwnerOf(ctx context.Context, sessionID string) (r replica.Replica, ok bool, err error) {
 	if !isID(sessionID) {
 		return r, false, nil
 	}
-	list, err := s.replicas(ctx, selectReplicas+`JOIN lanes l ON l.owner = r.replica_id AND l.state + 0 = 2
-		WHERE l.session_id = $2 AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'`,
-		s.offset(), sessionID)
-	if err != nil || len(list) == 0 {
-		return r, false, wrap("find the session's owner", err)
-	}
-	return list[0], true, nil
-}
-
-func (s *Store) replicas(ctx context.Context, sql string, args ...any) (list []replica.Replica, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		rows, err := s.pool.Query(ctx, sql, args...)
-		if err != nil {
-			return err
+		err := s.pool.QueryRow(ctx, `SELECT r.replica_id, r.addr, r.version, r.host, r.lock FROM replicas r
+			JOIN lanes l ON l.owner = r.replica_id AND l.state + 0 = 2
+			WHERE l.session_id = $2 AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'`,
+			s.offset(), sessionID).Scan(&r.ID, &r.Addr, &r.Version, &r.Host, &r.Lock)
+		ok = err == nil
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
 		}
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r replica.Replica, err error) {
-			return r, row.Scan(&r.ID, &r.Addr, &r.Version, &r.Host, &r.Lock, &r.Expires)
-		})
 		return err
 	})
-	return list, err
+	return r, ok, wrap("find the session's owner", err)
 }

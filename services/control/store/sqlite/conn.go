@@ -70,12 +70,6 @@ func (c *conn) close() error {
 	return errors.Join(append(errs, c.raw.Close())...)
 }
 
-// run executes a statement whose text is not worth keeping.
-func (c *conn) run(text string) error {
-	_, err := c.raw.ExecContext(context.Background(), text, nil)
-	return explain(err)
-}
-
 // bind finds the prepared statement and puts the arguments where the driver wants them.
 func (c *conn) bind(s statement, args []any) (driver.Stmt, error) {
 	if c.prepared[s] == nil {

@@ -131,7 +131,8 @@ func TestFileOfANewerFormatIsRefused(t *testing.T) {
 	s := openAt(t, path)
 	err := s.write(t.Context(), func(x tx) error {
 		x.wrote = true
-		return x.run(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`)
+		_, err := x.raw.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, 1)`, nil)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +179,7 @@ func TestClosedStoreRefuses(t *testing.T) {
 	if _, err := s.Admit(t.Context(), admission("x")); !errors.Is(err, ErrClosed) {
 		t.Errorf("writing: %v", err)
 	}
-	if _, err := s.LiveReplicas(t.Context()); !errors.Is(err, ErrClosed) {
+	if _, err := s.ListExecutors(t.Context()); !errors.Is(err, ErrClosed) {
 		t.Errorf("reading: %v", err)
 	}
 	if err := s.Close(); err != nil {

@@ -8,7 +8,7 @@ import (
 // TestPlans keeps every statement from reading a whole table or sorting it, so that no cost grows with the number of rows.
 func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
-		selectReplicas, deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
+		deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
 		selectDispatched, // sorts the few that it returns
 		tenants,          // of the tests
 	}

@@ -7,8 +7,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
-const replicaColumns = `SELECT r.replica_id, r.addr, r.version, r.host, r.lock, r.expires FROM replicas r `
-
 var (
 	// Whoever holds the lock proves the others dead: without a row they own nothing that cannot be taken over.
 	deletePredecessors = sql(`DELETE FROM replicas WHERE host = ? AND lock = ? AND replica_id <> ? RETURNING replica_id`)
@@ -16,18 +14,14 @@ var (
 	insertReplica      = sql(`INSERT INTO replicas (replica_id, addr, version, host, lock, expires) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (replica_id) DO UPDATE SET addr = excluded.addr, version = excluded.version, host = excluded.host, lock = excluded.lock,
 		expires = excluded.expires`)
-	renewReplica   = sql(`UPDATE replicas SET expires = ? WHERE replica_id = ? AND expires > ?`)
-	deleteReplica  = sql(`DELETE FROM replicas WHERE replica_id = ?`)
-	selectReplicas = sql(replicaColumns + `WHERE r.expires > ? ORDER BY r.replica_id`)
-	selectOwner    = sql(replicaColumns + `JOIN lanes l ON l.owner = r.replica_id WHERE l.session_id = ? AND l.state = 2 AND r.expires > ?`)
+	renewReplica  = sql(`UPDATE replicas SET expires = ? WHERE replica_id = ? AND expires > ?`)
+	deleteReplica = sql(`DELETE FROM replicas WHERE replica_id = ?`)
+	selectOwner   = sql(`SELECT r.replica_id, r.addr, r.version, r.host, r.lock FROM replicas r
+		JOIN lanes l ON l.owner = r.replica_id WHERE l.session_id = ? AND l.state = 2 AND r.expires > ?`)
 )
 
 // forgetAfter is how long the row of a dead replica is kept for whoever looks.
 const forgetAfter = 24 * time.Hour
-
-func (r row) replica() replica.Replica {
-	return replica.Replica{ID: r.text(0), Addr: r.text(1), Version: r.text(2), Host: r.text(3), Lock: r.text(4), Expires: r.time(5)}
-}
 
 // RegisterReplica implements replica.Store.
 func (s *Store) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) (predecessors []string, err error) {
@@ -65,23 +59,12 @@ func (s *Store) RemoveReplica(ctx context.Context, id string) error {
 	})
 }
 
-// LiveReplicas implements replica.Store.
-func (s *Store) LiveReplicas(ctx context.Context) (live []replica.Replica, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(selectReplicas, func(r row) (bool, error) {
-			live = append(live, r.replica())
-			return true, nil
-		}, s.now().UnixMicro())
-	})
-	return live, err
-}
-
 // OwnerOf implements replica.Store.
 func (s *Store) OwnerOf(ctx context.Context, sessionID string) (owner replica.Replica, ok bool, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		r, err := c.row(selectOwner, sessionID, s.now().UnixMicro())
 		if err == nil && r != nil {
-			owner, ok = r.replica(), true
+			owner, ok = replica.Replica{ID: r.text(0), Addr: r.text(1), Version: r.text(2), Host: r.text(3), Lock: r.text(4)}, true
 		}
 		return err
 	})
