@@ -20,9 +20,7 @@ var ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executo
 // Executor is what is known of one executor.
 type Executor struct {
 	ID              string
-	BootID          string
 	JournalID       string
-	JournalSince    time.Time
 	Labels          map[string]string
 	Slots           int
 	Version         string

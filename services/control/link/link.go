@@ -201,9 +201,8 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 
 func executorOf(h *pawlv1.Hello) fleet.Executor {
 	return fleet.Executor{
-		ID: h.GetExecutorId(), BootID: h.GetBootId(), JournalID: h.GetJournalId(), JournalSince: h.GetJournalSince().AsTime(),
-		Labels: h.GetLabels(), Slots: int(h.GetSlots()), Version: h.GetVersion(), Root: h.GetRoot(), Isolation: h.GetIsolation(),
-		Draining: h.GetDraining(),
+		ID: h.GetExecutorId(), JournalID: h.GetJournalId(), Labels: h.GetLabels(), Slots: int(h.GetSlots()), Version: h.GetVersion(),
+		Root: h.GetRoot(), Isolation: h.GetIsolation(), Draining: h.GetDraining(),
 	}
 }
 

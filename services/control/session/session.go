@@ -49,8 +49,6 @@ const (
 	Input      Kind = "input"
 	Assistant  Kind = "assistant"
 	ToolResult Kind = "tool_result"
-	Summary    Kind = "summary"
-	Marker     Kind = "marker" // a note for the model, e.g. that its answer was interrupted
 )
 
 // Entry is one durable item of a session.

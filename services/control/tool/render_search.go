@@ -41,17 +41,17 @@ func matchText(s string) string {
 }
 
 func renderGlob(r GlobReply) Result {
-	total := max(r.Total, int64(len(r.Paths)))
-	lines := make([]string, min(len(r.Paths), MaxPaths))
+	total := len(r.Paths)
+	lines := make([]string, min(total, MaxPaths))
 	for i := range lines {
 		lines[i] = display(r.Paths[i])
 	}
 	text, shown := fit(lines)
-	cut := r.Truncated || int64(shown) < total
+	cut := r.Truncated || shown < total
 	switch {
 	case total == 0:
 		text = "No files found."
-	case cut && int64(shown) < total:
+	case shown < total:
 		text += fmt.Sprintf("\n\n[Showing %d of %d paths. Narrow the pattern.]", shown, total)
 	case cut:
 		text += fmt.Sprintf("\n\n[Showing the first %d paths; there are more. Narrow the pattern.]", shown)

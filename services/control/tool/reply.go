@@ -62,8 +62,7 @@ type Match struct {
 // GlobReply answers Glob.
 type GlobReply struct {
 	Paths     []string
-	Total     int64 // paths found, 0 when they were not counted
-	Truncated bool  // there are more than Paths
+	Truncated bool // there are more than Paths
 }
 
 // Failure answers any request that could not be done.

@@ -27,11 +27,9 @@ type EditFile struct {
 	ReplaceAll bool
 }
 
-// Exec runs a shell command line. Parse leaves Cwd and Env to the caller: a model sets neither.
+// Exec runs a shell command line.
 type Exec struct {
 	Command        string
-	Cwd            string
-	Env            map[string]string
 	TimeoutSeconds float64 // 0 is none
 }
 

@@ -22,7 +22,6 @@ import (
 type link struct {
 	nc *net.UnixConn
 	hello
-	proto int
 
 	mu sync.Mutex // one frame at a time
 }
@@ -114,7 +113,7 @@ func greetKeeper(nc *net.UnixConn, version string) (*link, error) {
 		return nil, fmt.Errorf("keeper %q speaks protocols %d to %d, this daemon (%q) %d to %d: let its commands end first",
 			h.Version, h.MinProto, h.Proto, version, minProto, maxProto)
 	}
-	l := &link{nc: nc, hello: h, proto: proto}
+	l := &link{nc: nc, hello: h}
 	if err := l.send(&message{Kind: kindHello, Hello: &hello{Proto: proto, MinProto: minProto, Version: version}}); err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,13 +11,11 @@ import (
 )
 
 const connectSQL = `
-INSERT INTO executors AS e (executor_id, boot_id, journal_id, journal_since, labels, slots, version, root, isolation, draining,
-  replica, connection_epoch, last_seen)
-VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, 1, clock_timestamp() + $12::bigint * interval '1 microsecond')
-ON CONFLICT (executor_id) DO UPDATE SET boot_id = excluded.boot_id, journal_id = excluded.journal_id,
-  journal_since = excluded.journal_since, labels = excluded.labels, slots = excluded.slots, version = excluded.version,
-  root = excluded.root, isolation = excluded.isolation, draining = excluded.draining, replica = excluded.replica,
-  connection_epoch = e.connection_epoch + 1, last_seen = excluded.last_seen
+INSERT INTO executors AS e (executor_id, journal_id, labels, slots, version, root, isolation, draining, replica, connection_epoch, last_seen)
+VALUES ($1, $2, $3::jsonb, $4, $5, $6, $7, $8, $9, 1, clock_timestamp() + $10::bigint * interval '1 microsecond')
+ON CONFLICT (executor_id) DO UPDATE SET journal_id = excluded.journal_id, labels = excluded.labels, slots = excluded.slots,
+  version = excluded.version, root = excluded.root, isolation = excluded.isolation, draining = excluded.draining,
+  replica = excluded.replica, connection_epoch = e.connection_epoch + 1, last_seen = excluded.last_seen
 RETURNING connection_epoch`
 
 // Connect implements fleet.Store. When its answer is lost it is done again, which wastes an epoch and harms nothing.
@@ -33,8 +30,8 @@ func (s *Store) Connect(ctx context.Context, e fleet.Executor) (epoch int64, err
 		labels = &text
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		return s.pool.QueryRow(ctx, connectSQL, e.ID, e.BootID, e.JournalID, moment(e.JournalSince), labels, e.Slots, e.Version, e.Root,
-			e.Isolation, e.Draining, optional(e.Replica), s.offset()).Scan(&epoch)
+		return s.pool.QueryRow(ctx, connectSQL, e.ID, e.JournalID, labels, e.Slots, e.Version, e.Root, e.Isolation,
+			e.Draining, optional(e.Replica), s.offset()).Scan(&epoch)
 	})
 	return epoch, wrap("connect executor", err)
 }
@@ -58,8 +55,8 @@ func (s *Store) SetDraining(ctx context.Context, id string, epoch int64) error {
 
 // selectExecutors joins the replica only while it lives: with a dead one the executor counts as away.
 const selectExecutors = `
-SELECT e.executor_id, e.boot_id, e.journal_id, e.journal_since, e.labels, e.slots, e.version, e.root, e.isolation, e.draining,
-  e.connection_epoch, COALESCE(r.replica_id::text, ''), COALESCE(r.addr, ''), e.last_seen,
+SELECT e.executor_id, e.journal_id, e.labels, e.slots, e.version, e.root, e.isolation, e.draining, e.connection_epoch,
+  COALESCE(r.replica_id::text, ''), COALESCE(r.addr, ''), e.last_seen,
   (SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1)
 FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'
 `
@@ -95,13 +92,11 @@ func (s *Store) executors(ctx context.Context, sql string, args ...any) (list []
 }
 
 func scanExecutor(row pgx.CollectableRow) (e fleet.Executor, err error) {
-	var since *time.Time
 	var labels []byte
-	if err := row.Scan(&e.ID, &e.BootID, &e.JournalID, &since, &labels, &e.Slots, &e.Version, &e.Root, &e.Isolation, &e.Draining,
+	if err := row.Scan(&e.ID, &e.JournalID, &labels, &e.Slots, &e.Version, &e.Root, &e.Isolation, &e.Draining,
 		&e.ConnectionEpoch, &e.Replica, &e.ReplicaAddr, &e.LastSeen, &e.Running); err != nil {
 		return e, err
 	}
-	e.JournalSince = value(since)
 	if labels != nil {
 		if err := json.Unmarshal(labels, &e.Labels); err != nil {
 			return e, fmt.Errorf("labels of executor %s: %w", e.ID, err)

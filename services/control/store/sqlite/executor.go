@@ -9,15 +9,15 @@ import (
 )
 
 // The connection of a dead replica is none, whatever its row says.
-const executorColumns = `SELECT e.executor_id, e.boot_id, e.journal_id, e.journal_since, e.labels, e.slots, e.version, e.root, e.isolation,
+const executorColumns = `SELECT e.executor_id, e.journal_id, e.labels, e.slots, e.version, e.root, e.isolation,
 	e.draining, e.connection_epoch, r.replica_id, r.addr, e.last_seen,
 	(SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1)
 	FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > ?1 `
 
 var (
-	connectExecutor = sql(`INSERT INTO executors (executor_id, boot_id, journal_id, journal_since, labels, slots, version, root, isolation, draining,
-		connection_epoch, replica, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
-		ON CONFLICT (executor_id) DO UPDATE SET boot_id = excluded.boot_id, journal_id = excluded.journal_id, journal_since = excluded.journal_since,
+	connectExecutor = sql(`INSERT INTO executors (executor_id, journal_id, labels, slots, version, root, isolation, draining,
+		connection_epoch, replica, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
+		ON CONFLICT (executor_id) DO UPDATE SET journal_id = excluded.journal_id,
 		labels = excluded.labels, slots = excluded.slots, version = excluded.version, root = excluded.root, isolation = excluded.isolation,
 		draining = excluded.draining, connection_epoch = connection_epoch + 1, replica = excluded.replica, last_seen = excluded.last_seen
 		RETURNING connection_epoch`)
@@ -29,11 +29,11 @@ var (
 
 func (r row) executor() (e fleet.Executor, err error) {
 	e = fleet.Executor{
-		ID: r.text(0), BootID: r.text(1), JournalID: r.text(2), JournalSince: r.time(3), Slots: int(r.int(5)), Version: r.text(6), Root: r.text(7),
-		Isolation: r.text(8), Draining: r.bool(9), ConnectionEpoch: r.int(10), Replica: r.text(11), ReplicaAddr: r.text(12),
-		LastSeen: r.time(13), Running: int(r.int(14)),
+		ID: r.text(0), JournalID: r.text(1), Slots: int(r.int(3)), Version: r.text(4), Root: r.text(5),
+		Isolation: r.text(6), Draining: r.bool(7), ConnectionEpoch: r.int(8), Replica: r.text(9), ReplicaAddr: r.text(10),
+		LastSeen: r.time(11), Running: int(r.int(12)),
 	}
-	if labels := r.text(4); labels != "" {
+	if labels := r.text(2); labels != "" {
 		if err := json.Unmarshal([]byte(labels), &e.Labels); err != nil {
 			return e, fmt.Errorf("decoding the labels of executor %s: %w", e.ID, err)
 		}
@@ -52,7 +52,7 @@ func (s *Store) Connect(ctx context.Context, e fleet.Executor) (epoch int64, err
 		labels = string(b)
 	}
 	err = s.write(ctx, func(t tx) error {
-		r, err := t.returning(connectExecutor, e.ID, e.BootID, e.JournalID, micros(e.JournalSince), labels, e.Slots, e.Version, e.Root, e.Isolation,
+		r, err := t.returning(connectExecutor, e.ID, e.JournalID, labels, e.Slots, e.Version, e.Root, e.Isolation,
 			e.Draining, orNull(e.Replica), t.micros())
 		if err == nil {
 			epoch = r.int(0)

@@ -24,7 +24,7 @@ var commitCases = []testCase{
 				{Type: model.ImageBlock, Image: &model.Image{MediaType: "image/png", Data: []byte{0, 1, 255}}},
 			},
 		}
-		c.Entries[1].Kind, c.Entries[1].SubmissionID = session.Summary, ""
+		c.Entries[1].Kind, c.Entries[1].SubmissionID = session.Assistant, ""
 		c.Events = everyEvent(h.lease.EventHead, h.lease.Submission.ID)
 		h.commit(t, c)
 		got := consistent(t, db.Second, h.session())

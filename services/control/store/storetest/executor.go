@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"testing"
-	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -30,7 +29,7 @@ var executorCases = []testCase{
 		_, err := db.Store.RegisterReplica(ctx(t), r, leaseTTL)
 		ok(t, err)
 		e := fleet.Executor{
-			ID: "b", BootID: "boot", JournalID: "journal", JournalSince: someTime, Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
+			ID: "b", JournalID: "journal", Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
 		}
 		if epoch := connect(t, db.Store, e); epoch != 1 {
@@ -47,7 +46,7 @@ var executorCases = []testCase{
 		}
 		e.ConnectionEpoch = 1
 		check()
-		e = fleet.Executor{ID: "b", BootID: "boot2", JournalID: "journal2", JournalSince: someTime.Add(time.Hour), Replica: r.ID}
+		e = fleet.Executor{ID: "b", JournalID: "journal2", Replica: r.ID}
 		if epoch := connect(t, db.Second, e); epoch != 2 {
 			t.Errorf("the second epoch is %d", epoch)
 		}

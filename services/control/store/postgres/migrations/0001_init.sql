@@ -115,7 +115,7 @@ CREATE TABLE entries (
     PRIMARY KEY (session_id, seq)
 );
 
--- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 0 at most once, 1 idempotent, 2 pure.
+-- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure.
 CREATE TABLE tool_calls (
     call_id        text PRIMARY KEY,
     tenant         text NOT NULL DEFAULT 'default',
@@ -164,9 +164,7 @@ CREATE INDEX segments_age ON segments (kind, created_at);
 CREATE TABLE executors (
     executor_id      text PRIMARY KEY,
     tenant           text NOT NULL DEFAULT 'default',
-    boot_id          text NOT NULL,
     journal_id       text NOT NULL,
-    journal_since    timestamptz,
     labels           jsonb,
     slots            int NOT NULL,
     version          text NOT NULL,

@@ -29,7 +29,6 @@ CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id);
 
 -- The queue head of a session. One fenced UPDATE of this row is fence and compare-and-swap of both heads at once.
 -- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one.
--- claim_id is for Postgres, which finds by it what a claim took.
 CREATE TABLE lanes (
     session_id TEXT NOT NULL UNIQUE REFERENCES sessions (session_id),
     tenant     TEXT NOT NULL DEFAULT 'default',
@@ -38,7 +37,6 @@ CREATE TABLE lanes (
     pending    INTEGER NOT NULL,
     ready_at   INTEGER NOT NULL,
     owner      TEXT,
-    claim_id   TEXT,
     epoch      INTEGER NOT NULL DEFAULT 0,
     entry_head INTEGER NOT NULL DEFAULT 0,
     event_head INTEGER NOT NULL DEFAULT 0,
@@ -117,7 +115,7 @@ CREATE TABLE entries (
     UNIQUE (session_id, seq)
 ) STRICT;
 
--- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 0 at most once, 1 idempotent, 2 pure.
+-- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure.
 CREATE TABLE tool_calls (
     call_id        TEXT NOT NULL UNIQUE,
     tenant         TEXT NOT NULL DEFAULT 'default',
@@ -164,9 +162,7 @@ CREATE INDEX segments_age ON segments (kind, created_at);
 CREATE TABLE executors (
     executor_id      TEXT NOT NULL UNIQUE,
     tenant           TEXT NOT NULL DEFAULT 'default',
-    boot_id          TEXT NOT NULL,
     journal_id       TEXT NOT NULL,
-    journal_since    INTEGER NOT NULL,
     labels           TEXT,
     slots            INTEGER NOT NULL,
     version          TEXT NOT NULL,
