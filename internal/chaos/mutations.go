@@ -71,6 +71,13 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		patches: []patch{{turnDir + "await.go", `	return f.Journal != "" && f.Journal == c.Journal && time.Since(c.DispatchedAt) < call.ForgetAfter`, `	return true`}},
 	},
 	{
+		name: "an executor that knows nothing says that it never ran what is cancelled", expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
+		patches: []patch{{
+			workDir + "receive.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetSessionId(), 0) })`,
+			`s.onceDurable(lsn, m.GetCallId(), func() { s.cancelledUnseen(m) })`,
+		}},
+	},
+	{
 		name: "calls that were interrupted count as done", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{"services/control/call/message.go", `		case tool.ReasonInterrupted:
 			return Lost

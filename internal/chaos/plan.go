@@ -213,6 +213,7 @@ var mixes = map[string]mix{
 	},
 	"keepers": {every: 700 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{keeperKill: 3, bothKill: 2}},
 	"disks":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{executorWipe: 1}},
+	"wiped":   {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorWipe: 1}},
 	"links":   {every: 400 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkCut: 3, linkHold: 4}},
 	"aborts":  {every: 3 * time.Second, aborts: 70, huge: 100, weights: map[kind]int{linkCut: 1, executorKill: 1}},
 	"late":    {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorStop: 1}, long: 1},
