@@ -52,7 +52,7 @@ bench: ## measure memory, SQLite and Postgres, each figure beside its floor, int
 # races too; CHAOSFLAGS=-v tells each fault.
 chaos: ## real programs under a seeded schedule of faults; what is left is checked against the invariants
 	@mkdir -p bin
-	@go build -o bin/chaos ./internal/chaos
+	@go build $(if $(CHAOS_RACE),-race) -o bin/chaos ./internal/chaos
 	@bin/chaos $(CHAOSFLAGS)
 
 chaos-mutants: ## deliberately broken builds, each of which chaos has to find out; takes long
