@@ -24,12 +24,6 @@ var mutants = []mutant{
 		patches: []patch{twice},
 	},
 	{
-		name: "commits are not fenced by the epoch", expect: []string{"I2"}, mix: "fence", seconds: 50, seeds: someSeeds,
-		patches: []patch{{postgresDir + "commit_sql.go", `WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
-    AND x.entry_head`, `WHERE x.session_id = i.session_id AND x.state + 0 = 2
-    AND x.entry_head`}},
-	},
-	{
 		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30, seeds: someSeeds,
 		patches: []patch{{postgresDir + "claim.go", `FOR UPDATE OF l SKIP LOCKED)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1,`, `FOR UPDATE OF l SKIP LOCKED)
@@ -59,12 +53,6 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		ctx, cancel`},
 			{keeperDir + "call.go", `if known := k.calls[id]; known != nil {`, `if known := k.calls[id]; known != nil && false {`},
 		},
-	},
-	{
-		name: "BEGIN is not written", expect: []string{"I4", "I7"}, mix: "database", seconds: 60, seeds: someSeeds,
-		patches: []patch{{workDir + "receive.go", `	if need.begin {
-		var err error`, `	if need.begin && need.sync && c.verb == verbExec {
-		var err error`}},
 	},
 	{
 		name: "an executor that knows nothing proves that nothing ran", expect: []string{"I4"}, mix: "disks", seconds: 30, seeds: someSeeds,
