@@ -25,10 +25,8 @@ type admission struct {
 	tries   int // lost races for a session
 }
 
-type admitted = submission.Admitted
-
 // admissionOp is an admission in a group, with what resolve has found.
-type admissionOp = op[admission, admitted]
+type admissionOp = op[admission, submission.Admitted]
 
 // place is where an admission goes: a session as it was read, or a new one.
 type place struct {

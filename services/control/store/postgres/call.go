@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -105,11 +104,7 @@ func (s *Store) calls(ctx context.Context, sql string, args ...any) ([]call.Call
 	if err != nil {
 		return nil, err
 	}
-	calls, err := pgx.CollectRows(rows, scanCall)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	return calls, err
+	return pgx.CollectRows(rows, scanCall)
 }
 
 func scanCall(row pgx.CollectableRow) (c call.Call, err error) {

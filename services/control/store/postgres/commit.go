@@ -27,10 +27,8 @@ type commit struct {
 	changes      []change
 }
 
-type committed = submission.Committed
-
 // commitOp is a commit in a group.
-type commitOp = op[commit, committed]
+type commitOp = op[commit, submission.Committed]
 
 var (
 	errNoEvent  = errors.New("a commit needs an event: a retry is recognised by it")

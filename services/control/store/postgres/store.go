@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // Options of a Store. The zero value is right.
@@ -54,8 +55,8 @@ func (o *Options) defaults() {
 type Store struct {
 	pool    *pgxpool.Pool
 	opts    Options
-	admits  *group[admission, admitted]
-	commits *group[commit, committed]
+	admits  *group[admission, submission.Admitted]
+	commits *group[commit, submission.Committed]
 	notes   *notes
 
 	flushes sync.WaitGroup

@@ -80,8 +80,6 @@ type stored struct {
 	eventBase int64
 }
 
-func (s stored) hasKey(a *admission) bool { return s.Key == a.Key }
-
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
 const submissionColumns = `s.submission_id, s.session_id, k.tenant, k.agent, k.instance, k.name, s.seq, s.idem_key, s.agent_digest, s.input,
   s.status, s.outcome, s.reason, s.message, s.phase, s.turn, s.input_entry, s.result_entry, s.model, s.usage, s.attempts, s.stalls,
