@@ -410,3 +410,8 @@ func (k *keeper) compactJournal() {
 	}
 	k.compact = max(minCompact, 2*k.journal.length())
 }
+
+// marker is the part of the environment by which processes of a call are known.
+func (c *call) marker(key uint32) []string {
+	return []string{"PAWL_CALL_ID=" + c.id, "PAWL_KEEPER=" + strconv.FormatUint(uint64(key), 16)}
+}

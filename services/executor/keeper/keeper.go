@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -292,17 +291,4 @@ func (k *keeper) poke() {
 	case k.wake <- struct{}{}:
 	default:
 	}
-}
-
-// Argument zero names the data directory in the list of processes, too.
-func argv(exe, dir string, cfg config) ([]string, error) {
-	b, err := json.Marshal(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the configuration: %w", err)
-	}
-	return []string{exe, argument, dir, string(b)}, nil
-}
-
-func (c *call) marker(key uint32) []string {
-	return []string{"PAWL_CALL_ID=" + c.id, "PAWL_KEEPER=" + strconv.FormatUint(uint64(key), 16)}
 }

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -196,4 +197,13 @@ func spawn(ctx context.Context, dir string, o *Options) error {
 		return fmt.Errorf("it ended at once; %s may tell why (does main ask keeper.Invoked first?)", path)
 	}
 	return errors.New(string(answer))
+}
+
+// Argument zero names the data directory in the list of processes, too.
+func argv(exe, dir string, cfg config) ([]string, error) {
+	b, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the configuration: %w", err)
+	}
+	return []string{exe, argument, dir, string(b)}, nil
 }

@@ -78,6 +78,17 @@ type call struct {
 	feed      feed
 }
 
+// release closes what a call holds in this process.
+func (c *call) release() {
+	if c.stop != nil {
+		c.stop()
+	}
+	if c.src != nil {
+		c.src.close()
+	}
+	c.feed.stopLinger()
+}
+
 func (c *call) id() string { return c.begin.CallID }
 
 // loose reports whether the call is of no session: it is never recorded and ends with its connection.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -331,7 +332,7 @@ func (s *Service) Inflight() []*pawlv1.CallState {
 		}
 		all = append(all, c.callState())
 	}
-	slices.SortFunc(all, func(a, b *pawlv1.CallState) int { return cmpString(a.GetCallId(), b.GetCallId()) })
+	slices.SortFunc(all, func(a, b *pawlv1.CallState) int { return strings.Compare(a.GetCallId(), b.GetCallId()) })
 	return all
 }
 

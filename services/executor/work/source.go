@@ -8,7 +8,6 @@ import (
 	"hash"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -184,16 +183,3 @@ func (f *fileSource) fill(off int64) ([]byte, error) {
 }
 
 func (f *fileSource) close() { f.once.Do(func() { close(f.over) }) }
-
-func cmpString(a, b string) int { return strings.Compare(a, b) }
-
-// release closes what a call holds in this process.
-func (c *call) release() {
-	if c.stop != nil {
-		c.stop()
-	}
-	if c.src != nil {
-		c.src.close()
-	}
-	c.feed.stopLinger()
-}

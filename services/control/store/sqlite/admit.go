@@ -195,7 +195,7 @@ func (t tx) enqueue(a submission.Admission, l lane, start bool) (err error) {
 
 func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error {
 	sub := out.Submission
-	_, err := t.exec(insertSubmission, sub.ID, sub.Key.Tenant, sub.SessionID, sub.Seq, orNull(sub.IdempotencyKey), a.InputHash, sub.AgentDigest,
+	_, err := t.exec(insertSubmission, sub.ID, sub.Key.Tenant, sub.SessionID, sub.Seq, optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest,
 		[]byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn, sub.InputEntry, sub.Timeout.Microseconds(),
 		micros(sub.Deadline), t.micros(), micros(sub.StartedAt))
 	return err

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,13 +70,13 @@ func (t tx) commitCalls(st step) error {
 func (t tx) addCall(st step, c call.Call) error {
 	dispatched, done := c.DispatchedAt, c.DoneAt
 	if c.State == call.Dispatched {
-		dispatched = or(dispatched, t.now)
+		dispatched = cmp.Or(dispatched, t.now)
 	}
 	if c.State.Terminal() {
-		done = or(done, t.now)
+		done = cmp.Or(done, t.now)
 	}
 	_, err := t.exec(insertCall, c.ID, st.tenant, st.Fence.SessionID, st.SubmissionSeq, c.Turn, c.Index, c.EntrySeq, c.ProviderID, c.Tool,
-		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(or(c.CreatedAt, t.now)), micros(dispatched), micros(done), c.Journal)
+		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(cmp.Or(c.CreatedAt, t.now)), micros(dispatched), micros(done), c.Journal)
 	return err
 }
 

@@ -45,7 +45,7 @@ func (t tx) addEntry(sessionID, tenant string, e entry) error {
 	if e.createdAt == 0 {
 		e.createdAt = t.micros()
 	}
-	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, orNull(e.submissionID), string(e.kind), e.body, e.createdAt)
+	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body, e.createdAt)
 	return err
 }
 

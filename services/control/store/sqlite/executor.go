@@ -53,7 +53,7 @@ func (s *Store) Connect(ctx context.Context, e fleet.Executor) (epoch int64, err
 	}
 	err = s.write(ctx, func(t tx) error {
 		r, err := t.returning(connectExecutor, e.ID, e.JournalID, labels, e.Slots, e.Version, e.Root, e.Isolation,
-			e.Draining, orNull(e.Replica), t.micros())
+			e.Draining, optional(e.Replica), t.micros())
 		if err == nil {
 			epoch = r.int(0)
 		}

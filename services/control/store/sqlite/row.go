@@ -41,18 +41,10 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// orNull stores "" as NULL, for columns whose index leaves NULL out.
-func orNull(s string) any {
+// optional stores "" as NULL, for columns whose index leaves NULL out.
+func optional(s string) any {
 	if s == "" {
 		return nil
 	}
 	return s
-}
-
-// or is t, or fallback when t is zero: who makes a thing may say when.
-func or(t, fallback time.Time) time.Time {
-	if t.IsZero() {
-		return fallback
-	}
-	return t
 }

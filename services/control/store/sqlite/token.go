@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -52,7 +53,7 @@ func (s *Store) CreateToken(ctx context.Context, tok auth.Token) error {
 	}
 	return s.write(ctx, func(t tx) error {
 		_, err := t.exec(insertToken, tok.ID, tok.Tenant, tok.Name, string(tok.Kind), agents, tok.Executor, tok.Hash,
-			micros(or(tok.CreatedAt, t.now)), micros(tok.ExpiresAt), micros(tok.RevokedAt))
+			micros(cmp.Or(tok.CreatedAt, t.now)), micros(tok.ExpiresAt), micros(tok.RevokedAt))
 		return err
 	})
 }
