@@ -37,7 +37,7 @@ type Token struct {
 	Tenant    string
 	Name      string
 	Kind      Kind
-	Agents    []string // of a client; nil is all
+	Agents    []string // of a client; none is all
 	Executor  string   // of an executor
 	Hash      []byte   // sha256 of the secret
 	CreatedAt time.Time

@@ -11,7 +11,7 @@ type Principal struct {
 	Tenant   string
 	TokenID  string   // "" when no stored token is behind it
 	Name     string   // for logs
-	Agents   []string // of a client; empty is all
+	Agents   []string // of a client; none is all
 	Executor string   // of an executor
 }
 

@@ -87,7 +87,7 @@ func check(t *Token, expiresIn time.Duration) error {
 	default:
 		return ErrTokenInvalid.With("a token is for an operator, a client or an executor")
 	}
-	if t.Kind != Client {
+	if t.Kind != Client || len(t.Agents) == 0 {
 		t.Agents = nil
 	}
 	for _, a := range t.Agents {

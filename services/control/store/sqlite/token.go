@@ -40,8 +40,8 @@ func (r row) token() (t auth.Token, err error) {
 
 // CreateToken implements auth.Store.
 func (s *Store) CreateToken(ctx context.Context, tok auth.Token) error {
-	var agents any // NULL is all of them, an empty list none
-	if tok.Agents != nil {
+	var agents any // NULL is all of them
+	if len(tok.Agents) > 0 {
 		b, err := json.Marshal(tok.Agents)
 		if err != nil {
 			return fmt.Errorf("encoding the agents of token %s: %w", tok.ID, err)

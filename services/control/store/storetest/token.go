@@ -27,7 +27,6 @@ var tokenCases = []testCase{
 		a, b, c := token("a", someTime), token("b", someTime.Add(time.Second)), token("c", someTime.Add(2*time.Second))
 		a.Agents, a.ExpiresAt = []string{"x", "y"}, someTime
 		b.Kind, b.Executor, b.RevokedAt = auth.Executor, "e", someTime
-		c.Agents = []string{} // none, which is not all
 		foreign := token("foreign", someTime)
 		foreign.Tenant = "other"
 		for _, tok := range []auth.Token{b, a, c, foreign} {
