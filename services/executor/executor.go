@@ -148,7 +148,7 @@ func withSandbox(cfg *Config, f func(knows func() time.Time) error) error {
 	}
 	cfg.Sandbox, cfg.Search = sb, work.Files{Root: sb.Root()}
 	err = f(k.Since)
-	return errors.Join(err, sb.Close(), k.Close())
+	return errors.Join(err, k.Close())
 }
 
 func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() time.Time) error {

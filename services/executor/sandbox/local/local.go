@@ -27,9 +27,6 @@ type Options struct {
 	Root string
 	// Keeper owns the commands; sandboxes of one executor share it.
 	Keeper *keeper.Client
-	// DataDir is for a keeper of this sandbox's own, when Keeper is nil. KeeperOptions are its options.
-	DataDir       string
-	KeeperOptions keeper.Options
 	// Env is set for every command, over what the host's environment gives. nil removes a name.
 	Env map[string]*string
 }
@@ -40,12 +37,11 @@ type Sandbox struct {
 	shell  string
 	env    map[string]string
 	keeper *keeper.Client
-	owned  bool
 }
 
 var _ sandbox.Sandbox = (*Sandbox)(nil)
 
-// New makes the sandbox. The keeper comes up in the background. The caller closes it.
+// New makes the sandbox.
 func New(o Options) (*Sandbox, error) {
 	root, err := filepath.Abs(o.Root)
 	if err != nil {
@@ -71,24 +67,7 @@ func New(o Options) (*Sandbox, error) {
 	if s.shell, err = findShell(); err != nil {
 		return nil, err
 	}
-	if s.keeper == nil {
-		if o.DataDir == "" {
-			return nil, sandbox.ErrInvalidArg.With("a local sandbox needs a keeper or a data directory for one")
-		}
-		if s.keeper, err = keeper.Open(o.DataDir, o.KeeperOptions); err != nil {
-			return nil, err
-		}
-		s.owned = true
-	}
 	return s, nil
-}
-
-// Close ends what New began. Commands go on.
-func (s *Sandbox) Close() error {
-	if s.owned {
-		return s.keeper.Close()
-	}
-	return nil
 }
 
 // Root implements sandbox.Sandbox.

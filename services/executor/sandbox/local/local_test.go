@@ -23,19 +23,27 @@ func open(t *testing.T, o Options) *Sandbox {
 	if o.Root == "" {
 		o.Root = t.TempDir()
 	}
-	if o.DataDir == "" {
-		o.DataDir = t.TempDir()
-	}
-	o.KeeperOptions.Idle, o.KeeperOptions.OrphanGrace = 20*time.Millisecond, 100*time.Millisecond
+	o.Keeper = keep(t)
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.Close()
-		keeperEnded(t, o.DataDir)
-	})
 	return s
+}
+
+// keep is the client of a keeper, which ends with the test.
+func keep(t *testing.T) *keeper.Client {
+	t.Helper()
+	dir := t.TempDir()
+	k, err := keeper.Open(dir, keeper.Options{Idle: 20 * time.Millisecond, OrphanGrace: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		k.Close()
+		keeperEnded(t, dir)
+	})
+	return k
 }
 
 // keeperEnded waits until the keeper has let go of its directory, so that this can be removed.

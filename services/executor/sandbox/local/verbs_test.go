@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pawl-dev/pawl/internal/hostenv"
-	"github.com/pawl-dev/pawl/services/executor/keeper"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -97,25 +95,14 @@ func TestNewRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for root, want := range map[string]error{file: sandbox.ErrNotDir, file + "/x": sandbox.ErrNotDir, file + "x": sandbox.ErrNotFound} {
-		if _, err := New(Options{Root: root, DataDir: t.TempDir()}); !errors.Is(err, want) {
+		if _, err := New(Options{Root: root}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", root, err)
 		}
-	}
-	if _, err := New(Options{Root: t.TempDir()}); !errors.Is(err, sandbox.ErrInvalidArg) {
-		t.Error(err)
 	}
 }
 
 func TestSandboxesShareAKeeper(t *testing.T) {
-	dir := t.TempDir()
-	k, err := keeper.Open(dir, keeper.Options{Idle: 20 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		k.Close()
-		keeperEnded(t, dir)
-	}()
+	k := keep(t)
 	for range 2 {
 		s, err := New(Options{Root: t.TempDir(), Keeper: k})
 		if err != nil {
@@ -124,7 +111,6 @@ func TestSandboxesShareAKeeper(t *testing.T) {
 		if got := run(t, s, sandbox.Command{Line: "pwd"}); got != s.Root()+"\n" {
 			t.Errorf("pwd %q", got)
 		}
-		s.Close()
 	}
 }
 
