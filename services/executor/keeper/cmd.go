@@ -23,6 +23,7 @@ type Cmd struct {
 
 	mu      sync.Mutex
 	changed chan struct{} // closed by the next change
+	size    [3]int64      // of the streams; what was heard last, and after the end the truth, unless nobody saw that
 	end     *end
 	done    chan struct{}
 }
@@ -104,8 +105,13 @@ func (cmd *Cmd) update(s *state) {
 	}
 	close(cmd.changed)
 	if s.End == nil {
+		// An answer may be older than the events that overtook it.
+		cmd.size = [3]int64{sandbox.Stdout: max(cmd.size[sandbox.Stdout], s.Stdout), sandbox.Stderr: max(cmd.size[sandbox.Stderr], s.Stderr)}
 		cmd.changed = make(chan struct{})
 		return
+	}
+	if !s.End.Interrupted {
+		cmd.size = [3]int64{sandbox.Stdout: s.End.Stdout, sandbox.Stderr: s.End.Stderr}
 	}
 	cmd.end = s.End // changed stays closed: there is nothing to wait for any more
 	close(cmd.done)
@@ -121,6 +127,13 @@ func (cmd *Cmd) Changed() <-chan struct{} {
 	return cmd.changed
 }
 
+// Size implements sandbox.Exec.
+func (cmd *Cmd) Size(s sandbox.Stream) int64 {
+	cmd.mu.Lock()
+	defer cmd.mu.Unlock()
+	return cmd.size[s]
+}
+
 // Exit implements sandbox.Exec.
 func (cmd *Cmd) Exit() sandbox.Exit {
 	cmd.mu.Lock()
@@ -134,20 +147,14 @@ func (cmd *Cmd) Exit() sandbox.Exit {
 // ReadOutput implements sandbox.Exec. It reads the keeper's file.
 func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	cmd.mu.Lock()
-	e := cmd.end // before the look at the file
+	e, size := cmd.end, cmd.size[s] // before the look at the file
 	cmd.mu.Unlock()
-	name, size := "stdout", int64(0)
+	name := "stdout"
 	if s == sandbox.Stderr {
 		name = "stderr"
 	}
-	if e != nil {
-		size = e.Stdout
-		if s == sandbox.Stderr {
-			size = e.Stderr
-		}
-		if off >= size && !e.Interrupted {
-			return 0, io.EOF
-		}
+	if e != nil && !e.Interrupted && off >= size {
+		return 0, io.EOF
 	}
 	f, err := os.Open(filepath.Join(cmd.dir, name))
 	if errors.Is(err, os.ErrNotExist) && (e == nil || e.Interrupted) {

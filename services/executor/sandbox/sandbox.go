@@ -123,7 +123,9 @@ type Exec interface {
 	// ReadOutput copies captured bytes of a stream from offset off on, as written by the command so far: n may be 0 while it
 	// runs. io.EOF once the command is finished and off is at the end. Past the cap the middle is cut: Cut tells which bytes.
 	ReadOutput(s Stream, p []byte, off int64) (n int, err error)
-	// Changed returns a channel that is closed when output grows or the command finishes after this call.
+	// Size is how long a stream is as far as is known here without asking: while the command runs ReadOutput may give more.
+	Size(s Stream) int64
+	// Changed returns a channel that is closed when output, and with it its Size, grows or the command finishes after this call.
 	Changed() <-chan struct{}
 	// Done is closed when the command is finished.
 	Done() <-chan struct{}

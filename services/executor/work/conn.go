@@ -338,7 +338,7 @@ func (s *Service) Inflight() []*pawlv1.CallState {
 
 func (c *call) callState() *pawlv1.CallState {
 	st := &pawlv1.CallState{CallId: c.id(), SessionId: c.begin.SessionID, Epoch: c.epoch, State: stateOf(c.state)}
-	if c.verb == verbExec && c.src != nil {
+	if c.verb == verbExec && c.ex != nil {
 		st.StdoutSize, st.StderrSize = c.sizeOf(pawlv1.Stream_STREAM_STDOUT), c.sizeOf(pawlv1.Stream_STREAM_STDERR)
 	}
 	return st
@@ -349,5 +349,5 @@ func (c *call) sizeOf(s pawlv1.Stream) int64 {
 	if c.feed.ended[s] || c.state != journal.Begun {
 		return c.feed.size[s]
 	}
-	return probe(c.src, s, c.feed.sent[s])
+	return max(c.feed.sent[s], c.ex.Size(streamOf(s)))
 }

@@ -25,35 +25,17 @@ type source interface {
 type commandSource struct{ ex sandbox.Exec }
 
 func (c commandSource) read(s pawlv1.Stream, p []byte, off int64) (int, error) {
+	return c.ex.ReadOutput(streamOf(s), p, off)
+}
+
+func streamOf(s pawlv1.Stream) sandbox.Stream {
 	if s == pawlv1.Stream_STREAM_STDERR {
-		return c.ex.ReadOutput(sandbox.Stderr, p, off)
+		return sandbox.Stderr
 	}
-	return c.ex.ReadOutput(sandbox.Stdout, p, off)
+	return sandbox.Stdout
 }
 
 func (c commandSource) close() {}
-
-// probe finds how much output there is, from a size that is known to be there, in a logarithmic number of reads.
-func probe(src source, s pawlv1.Stream, known int64) int64 {
-	var one [1]byte
-	has := func(n int64) bool {
-		got, _ := src.read(s, one[:], n-1)
-		return got > 0
-	}
-	step := int64(1)
-	for has(known + step) {
-		known += step
-		step *= 2
-	}
-	// known is there, known+step is not.
-	for step > 1 {
-		step /= 2
-		if has(known + step) {
-			known += step
-		}
-	}
-	return known
-}
 
 // fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced. Only serve
 // touches the file, so that one that does not answer holds up nobody else.

@@ -151,6 +151,7 @@ func (b *bench) output(x sandbox.Exec, s sandbox.Stream) string {
 		n, err := x.ReadOutput(s, buf, int64(len(all)))
 		all = append(all, buf[:n]...)
 		if errors.Is(err, io.EOF) {
+			check(b, "the size of what was read", x.Size(s), int64(len(all)))
 			return string(all)
 		}
 		if err != nil || n == 0 {
@@ -167,7 +168,7 @@ func (b *bench) await(x sandbox.Exec, want string) {
 		changed := x.Changed()
 		buf := make([]byte, 4096)
 		n, err := x.ReadOutput(sandbox.Stdout, buf, 0)
-		if string(buf[:n]) == want {
+		if string(buf[:n]) == want && x.Size(sandbox.Stdout) == int64(n) {
 			return
 		}
 		if err != nil {

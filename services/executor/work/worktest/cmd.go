@@ -165,6 +165,13 @@ func (c *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	return copy(p, c.out[s][off:]), nil
 }
 
+// Size implements sandbox.Exec.
+func (c *Cmd) Size(s sandbox.Stream) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int64(len(c.out[s]))
+}
+
 // Changed implements sandbox.Exec.
 func (c *Cmd) Changed() <-chan struct{} {
 	c.mu.Lock()
