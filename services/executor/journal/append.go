@@ -39,10 +39,10 @@ func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 	if session == "" {
 		return j.lsn, nil
 	}
-	if l, known := j.x.lanes[session]; epoch <= l.epoch {
+	if f, known := j.x.sessions[session]; epoch <= f.epoch {
 		if known {
-			l.at = j.cfg.Now() // in use: not to be forgotten
-			j.x.lanes[session] = l
+			f.at = j.cfg.Now() // in use: not to be forgotten
+			j.x.sessions[session] = f
 		}
 		return j.lsn, nil
 	}

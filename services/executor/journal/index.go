@@ -4,16 +4,17 @@ import "time"
 
 // index is what the records say, all together.
 type index struct {
-	id    string
-	since time.Time
-	lanes map[string]lane
-	calls map[string]*Call
+	id       string
+	since    time.Time
+	sessions map[string]fence
+	calls    map[string]*Call
 	// revoked holds the highest dispatch of a call that must never run, and since when.
 	revoked map[string]revocation
 	live    int64 // bytes of a compacted file, about
 }
 
-type lane struct {
+// fence is a session's.
+type fence struct {
 	epoch int64
 	at    time.Time // last raised or used
 }
@@ -23,10 +24,10 @@ type revocation struct {
 	at       time.Time
 }
 
-const smallWeight = 80 // of a lane or a revocation
+const smallWeight = 80 // of a session or a revocation
 
 func newIndex() index {
-	return index{lanes: map[string]lane{}, calls: map[string]*Call{}, revoked: map[string]revocation{}}
+	return index{sessions: map[string]fence{}, calls: map[string]*Call{}, revoked: map[string]revocation{}}
 }
 
 // apply takes one record in. base is where its payload starts in the file.
@@ -68,11 +69,11 @@ func (x *index) apply(payload []byte, base int64) error {
 }
 
 func (x *index) raise(session string, epoch int64, at time.Time) {
-	l, known := x.lanes[session]
+	f, known := x.sessions[session]
 	if !known {
 		x.live += smallWeight + int64(len(session))
 	}
-	x.lanes[session] = lane{epoch: max(l.epoch, epoch), at: at}
+	x.sessions[session] = fence{epoch: max(f.epoch, epoch), at: at}
 }
 
 func (x *index) revoke(id string, dispatch uint32, at time.Time) {

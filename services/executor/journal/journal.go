@@ -155,7 +155,7 @@ func (j *Journal) Since() time.Time { return locked(j, func() time.Time { return
 
 // Epoch is the highest epoch seen of a session, 0 for none.
 func (j *Journal) Epoch(session string) int64 {
-	return locked(j, func() int64 { return j.x.lanes[session].epoch })
+	return locked(j, func() int64 { return j.x.sessions[session].epoch })
 }
 
 // Revoked is the highest dispatch of a call that must never run, 0 for none.

@@ -35,8 +35,8 @@ func open(t testing.TB, dir string, cfg Config) *Journal {
 func dump(j *Journal) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d\n", j.ID(), j.Since().UnixNano())
-	for _, s := range slices.Sorted(maps.Keys(j.x.lanes)) {
-		fmt.Fprintf(&b, "lane %s %d\n", s, j.Epoch(s))
+	for _, s := range slices.Sorted(maps.Keys(j.x.sessions)) {
+		fmt.Fprintf(&b, "session %s %d\n", s, j.Epoch(s))
 	}
 	for _, id := range slices.Sorted(maps.Keys(j.x.revoked)) {
 		d, _ := j.Revoked(id)

@@ -47,10 +47,10 @@ func (j *Journal) expire() (expired []string) {
 			delete(j.x.revoked, id)
 		}
 	}
-	for session, l := range j.x.lanes {
-		if now.Sub(l.at) > j.cfg.TombstoneTTL {
+	for session, f := range j.x.sessions {
+		if now.Sub(f.at) > j.cfg.TombstoneTTL {
 			j.x.live -= smallWeight + int64(len(session))
-			delete(j.x.lanes, session)
+			delete(j.x.sessions, session)
 		}
 	}
 	return expired
@@ -143,7 +143,7 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	w := &writer{write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: make(map[string]int64, len(j.x.calls))}
-	w.x = index{id: j.x.id, since: j.x.since, lanes: maps.Clone(j.x.lanes), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
+	w.x = index{id: j.x.id, since: j.x.since, sessions: maps.Clone(j.x.sessions), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
 	for id, c := range j.x.calls {
 		w.x.calls[id] = new(*c)
 	}
@@ -241,8 +241,8 @@ func (w *writer) all() error {
 	if err := w.put(encode(recIdentity).str(x.id).time(x.since)); err != nil {
 		return err
 	}
-	for session, l := range x.lanes {
-		if err := w.put(encode(recEpoch).str(session).int(l.epoch).time(l.at)); err != nil {
+	for session, f := range x.sessions {
+		if err := w.put(encode(recEpoch).str(session).int(f.epoch).time(f.at)); err != nil {
 			return err
 		}
 	}

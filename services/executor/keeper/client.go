@@ -129,8 +129,8 @@ func (c *Client) run(ctx context.Context) {
 	}
 }
 
-// turn sets what is known of the link and tells all who wait for that. The caller holds mu.
-func (c *Client) turn(l *link, problem error) {
+// setLink sets what is known of the link and tells all who wait for that. The caller holds mu.
+func (c *Client) setLink(l *link, problem error) {
 	c.link, c.problem = l, problem
 	close(c.change)
 	c.change = make(chan struct{})
@@ -175,7 +175,7 @@ func (c *Client) update(s *state) {
 
 func (c *Client) lost() {
 	c.mu.Lock()
-	c.turn(nil, nil)
+	c.setLink(nil, nil)
 	waiting := c.waiting
 	c.waiting = map[uint64]func(*message){}
 	c.mu.Unlock()
@@ -199,7 +199,7 @@ func (c *Client) reconnect(ctx context.Context) *link {
 			c.o.Log.Error("the keeper cannot be reached", "dir", c.dir, "err", err)
 		}
 		c.mu.Lock()
-		c.turn(nil, err)
+		c.setLink(nil, err)
 		c.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -211,7 +211,7 @@ func (c *Client) reconnect(ctx context.Context) *link {
 // found begins with a new link: whatever is not finished is asked for again. Answers come to read, as to everybody.
 func (c *Client) found(l *link) {
 	c.mu.Lock()
-	c.turn(l, nil)
+	c.setLink(l, nil)
 	var again []*Cmd
 	for _, cmd := range c.cmds {
 		if cmd.started {
