@@ -166,6 +166,19 @@ var matrix = []row{
 		w.output("shell", truth+"\n")
 		w.finish(b, "shell", "one")
 	}},
+	{"7", "killed again and again while the command runs", "R", func(w *world) {
+		id := w.submit("add effects one;sleep 10m;echo the end")
+		p := w.a
+		for range 5 {
+			time.Sleep(30 * time.Second)
+			p.Kill()
+			p = w.next(p)
+		}
+		if got := w.wait(p, id, "the end"); got.GetAttempts() != 5 {
+			w.Errorf("%d attempts, want 5", got.GetAttempts())
+		}
+		w.finish(p, "shell", "one")
+	}},
 	{"8", "the result arrived, killed before its commit", "R", func(w *world) {
 		killAt(w.a, "before T3")
 		id := w.submit(one)

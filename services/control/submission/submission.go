@@ -90,7 +90,7 @@ type Submission struct {
 	Model          string
 	Usage          model.Usage
 	Attempts       int // ownership changes caused by death
-	Stalls         int // consecutive ones without a new entry
+	Stalls         int // consecutive ones without progress
 	Timeout        time.Duration
 	Deadline       time.Time // started + Timeout; zero is none
 	AbortRequested bool
@@ -157,7 +157,7 @@ type Commit struct {
 	SubmissionSeq int64
 	EntryHead     int64
 	EventHead     int64
-	Entries       []session.Entry // Seq = EntryHead+1, …; a new entry clears Stalls
+	Entries       []session.Entry // Seq = EntryHead+1, …; a new entry clears Stalls, and so does Progress
 	Events        []event.Event   // at least one; Seq = EventHead+1, …
 	Calls         []call.Call     // new ones
 	Dispatches    []call.Dispatch

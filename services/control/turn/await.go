@@ -17,6 +17,7 @@ const (
 	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
 	yieldAfter  = 5 * time.Second  // of not reaching an executor
 	silence     = 2 * sweepEvery   // of an executor about a call, before it is asked
+	survival    = time.Second      // of an owner that waits for a running call, which is not what its predecessors died of then
 	cancelGrace = 2 * time.Second  // between TERM and KILL
 	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
 	cancelLimit = 20 * time.Second // for all of that, whatever an executor's connection does
@@ -36,6 +37,7 @@ type liveCall struct {
 	retry      time.Time // not to be ordered again before
 	unreached  time.Time // since when nothing gets through to its executor, which is connected; zero when something did
 	heard      time.Time // when its executor was last asked about it, or said something
+	running    time.Time // since when this run knows that it runs there
 	redact     [2]*tool.Stream
 	shown      [2]int64 // bytes of redacted output, per stream
 	logged     [2]int64 // of which earlier owners have put so many into the stream
@@ -67,7 +69,7 @@ func (r *run) await(ctx context.Context) error {
 				return err
 			}
 			sweep = now.Add(sweepEvery)
-			if cancel || r.ending() {
+			if cancel || r.ending() || r.sub.Stalls > 0 {
 				sweep = now.Add(time.Second)
 			}
 		}
@@ -223,8 +225,13 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		return nil
 	}
 	switch f.State {
-	case call.RunningThere, call.FinishedThere:
+	case call.RunningThere:
+		if l := r.liveOf(c.ID); l.running.IsZero() {
+			l.running = time.Now()
+		}
 		return nil // a result follows
+	case call.FinishedThere:
+		return nil // it follows
 	case call.InterruptedThere:
 		return r.ended(ctx, c, tool.Failure{Reason: tool.ReasonInterrupted, Message: "nobody saw the call end"})
 	case call.Unknown:
@@ -271,10 +278,24 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: rej.Message})
 }
 
+// pause is how long after its n-th dispatch a call is not sent again: the second is sent at once, an executor that refuses for ever
+// costs little.
+func pause(dispatches int) time.Duration {
+	if dispatches < 2 {
+		return 0
+	}
+	return min(time.Second<<min(dispatches-2, 6), time.Minute)
+}
+
 // dispatchAgain sends a call that is known not to run, or that may run again.
 func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 	if r.stop != nil {
 		return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
+	}
+	if wait := time.Until(c.DispatchedAt.Add(pause(c.Dispatch))); wait > 0 {
+		l := r.liveOf(c.ID)
+		l.connection, l.retry = 0, time.Now().Add(wait) // the sweep asks again
+		return nil
 	}
 	e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
 	if errors.Is(err, fleet.ErrNotFound) || err == nil && !ok {
@@ -315,6 +336,24 @@ func (r *run) sweep(ctx context.Context) error {
 		if err := r.tend(ctx, c); err != nil {
 			return err
 		}
+	}
+	return r.survive(ctx)
+}
+
+// survive clears the stalls once this owner has lived beside a running call for a moment: what killed those before it was something
+// else, and a long command is not to be given up for deaths that have nothing to do with it. What kills an owner by what it says does
+// so at once. The empty piece of output tells watchers that it runs on.
+func (r *run) survive(ctx context.Context) error {
+	if r.sub.Stalls == 0 || r.stop != nil {
+		return nil
+	}
+	for _, c := range r.calls {
+		l := r.live[c.ID]
+		if l == nil || c.State.Terminal() || l.end != nil || l.running.IsZero() || time.Since(l.running) < survival {
+			continue
+		}
+		r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: c.ID}, Output: &event.Output{Offset: max(l.shown[0], l.logged[0])}}))
+		return r.commit(ctx, submission.Commit{Progress: &submission.Progress{Phase: r.sub.Phase, Turn: r.sub.Turn, Usage: r.sub.Usage}})
 	}
 	return nil
 }
@@ -383,8 +422,12 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 			return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
 		}
 		if now.Sub(c.CreatedAt) > r.deps.DisconnectGrace {
+			who := "no executor for this agent was"
+			if r.executor != "" {
+				who = fmt.Sprintf("executor %s, which has this session's files, was not", r.executor)
+			}
 			return r.outcome(ctx, c, call.Done, tool.Failure{Reason: "UNAVAILABLE", Message: fmt.Sprintf(
-				"no executor for this agent was available for %s; the call was never started", r.deps.DisconnectGrace)})
+				"%s available for %s; the call was never started", who, r.deps.DisconnectGrace)})
 		}
 		return r.dispatchAgain(ctx, c)
 	}

@@ -157,7 +157,7 @@ func (r *run) applied(c submission.Commit, done submission.Committed) {
 	for _, e := range c.Entries {
 		r.talk.add(e)
 	}
-	if len(c.Entries) > 0 {
+	if len(c.Entries) > 0 || c.Progress != nil {
 		r.sub.Stalls = 0
 	}
 	r.eventHead += int64(len(c.Events))

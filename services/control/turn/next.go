@@ -20,7 +20,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// maxStalls is how many owners in a row may die without a new entry before the input is taken for the cause.
+// maxStalls is how many owners in a row may die, or give up, without progress before the input is taken for the cause.
 const maxStalls = 3
 
 // Stop is why a submission has to end before the model is done.
@@ -94,7 +94,7 @@ func exhausted(s State) *Stop {
 	switch sub := s.Submission; {
 	case sub.Stalls >= maxStalls:
 		return &Stop{submission.Interrupted, "STALLED", fmt.Sprintf(
-			"the control plane died %d times in a row at this point of the submission; it is given up as the likely cause", sub.Stalls)}
+			"%d times in a row the control plane died, or was turned away, at this point of the submission; it is given up as the likely cause", sub.Stalls)}
 	case s.Limits.Attempts > 0 && sub.Attempts >= s.Limits.Attempts:
 		return &Stop{submission.Interrupted, "LIMIT_ATTEMPTS", fmt.Sprintf(
 			"the submission was taken over %d times, which is the agent's limit", sub.Attempts)}

@@ -94,8 +94,10 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 			w.checkAborts(ctx)
 		case <-reap.C:
 			w.reap(ctx)
+			continue // what is ready is looked for often enough
 		case <-hung.C:
 			w.supervise(ctx)
+			continue
 		}
 		w.claim(ctx)
 	}

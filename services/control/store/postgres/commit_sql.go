@@ -70,7 +70,7 @@ b AS (UPDATE submissions s SET
     input_entry  = CASE WHEN s.input_entry = 0 THEN l.input_entry ELSE s.input_entry END,
     input        = CASE WHEN l.input_entry > 0 THEN NULL ELSE s.input END,
     usage        = CASE WHEN l.progresses OR l.settles THEN l.usage::jsonb ELSE s.usage END,
-    stalls       = CASE WHEN l.entries > 0 THEN 0 ELSE s.stalls END,
+    stalls       = CASE WHEN l.entries > 0 OR l.progresses THEN 0 ELSE s.stalls END,
     status       = CASE WHEN l.settles THEN 2 ELSE s.status END,
     outcome      = CASE WHEN l.settles THEN l.outcome ELSE s.outcome END,
     reason       = CASE WHEN l.settles THEN l.reason ELSE s.reason END,

@@ -17,7 +17,7 @@ var (
 	selectHeads = sql(`SELECT state, epoch, entry_head, event_head FROM lanes WHERE session_id = ?`)
 	// advance tells by its row that the submission runs.
 	advance = sql(`UPDATE submissions SET phase = ?1, turn = ?2, usage = ?3, input_entry = iif(input_entry = 0, ?4, input_entry),
-		input = iif(?4 > 0, NULL, input), stalls = iif(?5, 0, stalls) WHERE session_id = ?6 AND seq = ?7 AND status = 1 RETURNING abort_requested_at`)
+		input = iif(?4 > 0, NULL, input), stalls = 0 WHERE session_id = ?5 AND seq = ?6 AND status = 1 RETURNING abort_requested_at`)
 	unstall     = sql(`UPDATE submissions SET stalls = 0 WHERE session_id = ? AND seq = ? AND status = 1 RETURNING abort_requested_at`)
 	peek        = sql(`SELECT abort_requested_at FROM submissions WHERE session_id = ? AND seq = ? AND status = 1`)
 	peekAny     = sql(`SELECT abort_requested_at, status FROM submissions WHERE session_id = ? AND seq = ?`)
@@ -120,7 +120,7 @@ func (t tx) progress(st step) (aborted bool, err error) {
 	var r row
 	switch p := st.Progress; {
 	case p != nil:
-		r, err = t.returning(advance, int64(p.Phase), p.Turn, st.progressUsage, p.InputEntry, len(st.Entries) > 0, st.Fence.SessionID, st.SubmissionSeq)
+		r, err = t.returning(advance, int64(p.Phase), p.Turn, st.progressUsage, p.InputEntry, st.Fence.SessionID, st.SubmissionSeq)
 	case len(st.Entries) > 0:
 		r, err = t.returning(unstall, st.Fence.SessionID, st.SubmissionSeq)
 	default:

@@ -242,7 +242,7 @@ func (l *modelLane) done(c submission.Commit, out submission.Committed) {
 	l.entries += int64(len(c.Entries))
 	l.events += int64(len(c.Events))
 	l.last, l.answer = &c, out
-	if len(c.Entries) > 0 {
+	if len(c.Entries) > 0 || c.Progress != nil {
 		l.head().stalls = 0
 	}
 }

@@ -74,7 +74,7 @@ var takeOverCases = []testCase{
 			}
 		}
 	}},
-	{"counts stalls until an entry comes, and attempts for good", func(t *testing.T, db DB) {
+	{"counts stalls until there is progress, and attempts for good", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		expect := func(attempts, stalls int) {
 			t.Helper()
@@ -90,28 +90,32 @@ var takeOverCases = []testCase{
 		die()
 		expect(2, 2)
 		h.commit(t, h.step(0)) // events are no progress
+		expect(2, 2)
 		c := h.step(0)
 		c.Progress = &submission.Progress{Phase: submission.PhaseModel, Turn: 1}
-		h.commit(t, c) // neither is a phase
-		expect(2, 2)
-		h.commit(t, h.step(1))
+		h.commit(t, c)
 		expect(2, 0)
 		die()
-		expect(3, 1)
+		die()
+		expect(4, 2)
+		h.commit(t, h.step(1))
+		expect(4, 0)
+		die()
+		expect(5, 1)
 		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
 		h = claimOne(t, db.Store, live(t, db.Store))
-		expect(3, 1)
+		expect(5, 1)
 		ok(t, db.Store.ReleaseStalled(ctx(t), h.lease.Fence))
 		h = claimOne(t, db.Store, live(t, db.Store))
-		expect(3, 2)
+		expect(5, 2)
 		c = h.step(1)
 		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
 		h.commit(t, c)
-		expect(3, 0)
+		expect(5, 0)
 		die()
-		expect(4, 1)
+		expect(6, 1)
 		h.commit(t, h.end(false)) // completion wins over any budget
-		if got := get(t, db.Store, h.lease.Submission.ID); got.Outcome != submission.Completed || got.Attempts != 4 {
+		if got := get(t, db.Store, h.lease.Submission.ID); got.Outcome != submission.Completed || got.Attempts != 6 {
 			t.Errorf("settled as %+v", got)
 		}
 	}},
