@@ -33,6 +33,9 @@ func main() {
 	})
 }
 
+// maxSlots is what control takes.
+const maxSlots = 10_000
+
 // options are the flags.
 type options struct {
 	control, tokenFile, name, root, data, ca, logLevel string
@@ -98,8 +101,8 @@ func (o *options) config() (executor.Config, error) {
 	if data == "" {
 		data = filepath.Join(".pawl", "executor-"+name)
 	}
-	if o.slots < 1 {
-		return executor.Config{}, fmt.Errorf("--slots must be at least 1, not %d", o.slots)
+	if o.slots < 1 || o.slots > maxSlots {
+		return executor.Config{}, fmt.Errorf("--slots is 1 to %d, not %d", maxSlots, o.slots)
 	}
 	return executor.Config{
 		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: cli.Version,

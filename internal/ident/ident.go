@@ -39,14 +39,14 @@ func CheckAgent(s string) error {
 }
 
 // CheckInstance checks the id of an instance.
-func CheckInstance(s string) error { return checkText("an instance id", s, 512) }
+func CheckInstance(s string) error { return CheckText("an instance id", s, 512) }
 
 // CheckSession checks the name of a session.
 func CheckSession(s string) error {
 	if strings.HasPrefix(s, "task:") {
 		return ErrInvalid.With("session names beginning with task: are reserved for delegated tasks")
 	}
-	return checkText("a session name", s, 256)
+	return CheckText("a session name", s, 256)
 }
 
 // CheckExecutor checks the id of an executor.
@@ -62,13 +62,15 @@ func CheckLabel(key, value string) error {
 	if !labelKey.MatchString(key) {
 		return ErrInvalid.With("a label's key begins with a letter or digit and has at most 63 letters, digits, . _ / and -")
 	}
-	return checkText("the value of label "+key, value, 256)
+	return CheckText("the value of label "+key, value, 256)
 }
 
 // CheckIdempotencyKey checks an idempotency key.
-func CheckIdempotencyKey(s string) error { return checkText("an idempotency key", s, 255) }
+func CheckIdempotencyKey(s string) error { return CheckText("an idempotency key", s, 255) }
 
-func checkText(what, s string, most int) error {
+// CheckText checks a text that a person reads and a database keeps: not blank, at most so many bytes, no control characters.
+// Databases differ in what they refuse; this refuses it for all of them. what names it in the error.
+func CheckText(what, s string, most int) error {
 	switch {
 	case strings.TrimSpace(s) == "":
 		return ErrInvalid.With("%s must not be blank", what)

@@ -45,7 +45,8 @@ type SessionServiceClient interface {
 	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
 	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
 	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
-	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before.
+	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before. A cursor
+	// beyond the last event, as after a restore from a backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
 }
 
@@ -126,7 +127,8 @@ type SessionServiceServer interface {
 	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
 	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
 	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
-	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before.
+	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before. A cursor
+	// beyond the last event, as after a restore from a backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -434,6 +434,69 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// What a database may refuse is refused before it, by the field's name.
+func TestTextsThatNoRowHas(t *testing.T) {
+	f := start(t, apitest.Answer("Hello"))
+	conn, ctx := f.operator(t), t.Context()
+	ss := pawlv1.NewSessionServiceClient(conn)
+	for field, try := range map[string]func(s string) error{
+		"key.agent":    func(s string) error { return getKey(ctx, ss, &pawlv1.SessionKey{Agent: s, Instance: "i"}) },
+		"key.instance": func(s string) error { return getKey(ctx, ss, &pawlv1.SessionKey{Agent: "shell", Instance: s}) },
+		"key.session": func(s string) error {
+			return getKey(ctx, ss, &pawlv1.SessionKey{Agent: "shell", Instance: "i", Session: s})
+		},
+		"agent must": func(s string) error {
+			_, err := ss.ListSessions(ctx, &pawlv1.ListSessionsRequest{Agent: s})
+			return err
+		},
+		"instance must": func(s string) error {
+			_, err := ss.ListSessions(ctx, &pawlv1.ListSessionsRequest{Instance: s})
+			return err
+		},
+		"executor_id must": func(s string) error {
+			_, err := pawlv1.NewExecutorServiceClient(conn).GetExecutor(ctx, &pawlv1.GetExecutorRequest{ExecutorId: s})
+			return err
+		},
+		"target.executor_id": func(s string) error {
+			_, err := pawlv1.NewFileServiceClient(conn).Stat(ctx, &pawlv1.StatRequest{Path: "f", Target: &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: s}}})
+			return err
+		},
+		"a token's name": func(s string) error {
+			_, err := pawlv1.NewTokenServiceClient(conn).CreateToken(ctx, &pawlv1.CreateTokenRequest{Name: s, Principal: &pawlv1.CreateTokenRequest_Operator{}})
+			return err
+		},
+	} {
+		for _, s := range []string{"a\x00b", "a\nb", "\x1b[2J"} {
+			if err := try(s); status.Code(err) != codes.InvalidArgument || rpc.Reason(err) != "INVALID_NAME" || !strings.Contains(err.Error(), field) {
+				t.Errorf("%s %q: %v", field, s, err)
+			}
+		}
+	}
+}
+
+func getKey(ctx context.Context, c pawlv1.SessionServiceClient, k *pawlv1.SessionKey) error {
+	_, err := c.GetSession(ctx, &pawlv1.GetSessionRequest{Session: &pawlv1.GetSessionRequest_Key{Key: k}})
+	return err
+}
+
+// Who has seen more than there is, is told so, and does not wait for what will be kept from it.
+func TestWatchFromBeyondTheHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, apitest.Answer("Hello"))
+		sub := f.answered(t)
+		c := pawlv1.NewSessionServiceClient(f.operator(t))
+		for after, want := range map[int64]string{4: "", 5: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD"} {
+			watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: after})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); rpc.Reason(err) != want || want != "" && (status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 4")) {
+				t.Errorf("%d: %v", after, err)
+			}
+		}
+	})
+}
+
 func TestPromptStreamsEverything(t *testing.T) {
 	f := start(t, apitest.Answer("Hello"))
 	c := pawlv1.NewSubmissionServiceClient(f.operator(t))

@@ -44,6 +44,9 @@ func (e *executors) GetExecutor(ctx context.Context, req *pawlv1.GetExecutorRequ
 	if err := may(ctx, auth.ReadExecutors, auth.Resource{}); err != nil {
 		return nil, err
 	}
+	if err := checkRef("executor_id", req.GetExecutorId()); err != nil {
+		return nil, err
+	}
 	x, err := e.deps.Fleet.GetExecutor(ctx, req.GetExecutorId())
 	if err != nil {
 		return nil, err

@@ -49,7 +49,7 @@ func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (
 		if err := may(ctx, auth.UseExecutors, auth.Resource{}); err != nil {
 			return place{}, err
 		}
-		at.executor = t.GetExecutorId()
+		at.executor, err = t.GetExecutorId(), checkRef("target.executor_id", t.GetExecutorId())
 	case t.GetSession() != nil:
 		at, err = f.workspace(ctx, decodeKey(ctx, t.GetSession()))
 	default:

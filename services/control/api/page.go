@@ -1,6 +1,9 @@
 package api
 
 import (
+	"errors"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -34,6 +37,19 @@ func checkID(id string, missing error) error {
 		return missing
 	}
 	return nil
+}
+
+// checkRef answers for texts that name a row, or none when they are empty, and that no row can have. A database may fail at them.
+func checkRef(field, s string) error {
+	if s == "" {
+		return nil
+	}
+	return ident.CheckText(field, s, 512)
+}
+
+// checkKey is checkRef for the parts of a session's key.
+func checkKey(k *pawlv1.SessionKey) error {
+	return errors.Join(checkRef("key.agent", k.GetAgent()), checkRef("key.instance", k.GetInstance()), checkRef("key.session", k.GetSession()))
 }
 
 // cut is how many of the items fit into one message: at least one.

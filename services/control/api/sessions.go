@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -28,6 +30,9 @@ func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsReq
 	}
 	limit, err := pageSize(req.GetPageSize())
 	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(checkRef("agent", req.GetAgent()), checkRef("instance", req.GetInstance())); err != nil {
 		return nil, err
 	}
 	if t := req.GetPageToken(); t != "" && !ident.IsUUID(t) {
@@ -79,6 +84,9 @@ func (s *sessions) GetSession(ctx context.Context, req *pawlv1.GetSessionRequest
 	var one session.Session
 	var err error
 	if k := req.GetKey(); k != nil {
+		if err := checkKey(k); err != nil {
+			return nil, err
+		}
 		key := decodeKey(ctx, k)
 		if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: key.Agent, Missing: session.ErrNotFound}); err != nil {
 			return nil, err
@@ -138,6 +146,9 @@ func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.Ser
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err != nil {
 		return err
+	}
+	if req.GetAfter() > one.EventHead { // nobody can have seen it; the events up to it would be kept from the reader
+		return event.Ahead(req.GetAfter(), one.EventHead)
 	}
 	sub := s.deps.Events.Subscribe(one.Key)
 	defer sub.Close()

@@ -23,6 +23,7 @@ const (
 	// maxCached bounds the cache; only tokens that exist are in it.
 	maxCached = 1024
 	maxSecret = 256
+	maxExpiry = 100 * 365 * 24 * time.Hour
 )
 
 // ErrTokenInvalid refuses to make a token.
@@ -71,11 +72,16 @@ func check(t *Token, expiresIn time.Duration) error {
 	if t.Tenant == "" {
 		t.Tenant = session.DefaultTenant
 	}
-	if len(t.Name) > 255 {
-		return ErrTokenInvalid.With("a token's name has at most 255 bytes")
+	if t.Name != "" { // it may have none
+		if err := ident.CheckText("a token's name", t.Name, 255); err != nil {
+			return err
+		}
 	}
-	if expiresIn < 0 {
+	switch {
+	case expiresIn < 0:
 		return ErrTokenInvalid.With("a token cannot expire in the past")
+	case expiresIn > maxExpiry:
+		return ErrTokenInvalid.With("a token expires within 100 years, or never")
 	}
 	switch t.Kind {
 	case Operator, Client:

@@ -145,11 +145,15 @@ func TestMintRefuses(t *testing.T) {
 	for name, tok := range map[string]Token{
 		"no kind": {}, "peer": {Kind: Peer}, "executor without id": {Kind: Executor},
 		"executor with a path": {Kind: Executor, Executor: "../x"}, "long name": {Kind: Operator, Name: strings.Repeat("x", 256)},
+		"name of two lines": {Kind: Operator, Name: "a\nb"}, "name that moves the cursor": {Kind: Operator, Name: "\x1b[2J"},
 		"nameless agent": {Kind: Client, Agents: []string{""}},
 	} {
 		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ident.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 1<<63-1); !errors.Is(err, ErrTokenInvalid) {
+		t.Errorf("far: %v", err)
 	}
 	if _, _, err := s.Mint(t.Context(), Token{Kind: Operator}, -1); !errors.Is(err, ErrTokenInvalid) {
 		t.Errorf("past: %v", err)

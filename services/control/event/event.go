@@ -130,6 +130,15 @@ func TooOld(after, floor int64) error {
 	}, "events up to %d have been deleted, the cursor is at %d: continue after %d; the session's entries hold what was said before", floor, after, floor)
 }
 
+// ErrCursorAhead says that the cursor is of no event of this stream: of another session, or of a database that was restored since.
+var ErrCursorAhead = errs.New(errs.OutOfRange, "CURSOR_AHEAD", "the cursor is beyond the head of the session's events")
+
+// Ahead is ErrCursorAhead with where the head is.
+func Ahead(after, head int64) error {
+	return ErrCursorAhead.WithFacts(map[string]string{"head": strconv.FormatInt(head, 10)},
+		"the cursor is at %d and the session's events end at %d: it is of another session, or of a database that was restored since; continue after %d, or read again after 0", after, head, head)
+}
+
 // FloorOf is where ErrCursorTooOld says to continue; ok is false for other errors.
 func FloorOf(err error) (floor int64, ok bool) {
 	e, public := errs.Public(err)

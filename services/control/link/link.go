@@ -15,10 +15,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -40,6 +38,7 @@ const (
 	window     = call.Window
 	queueLimit = 1 << 14 // frames
 	maxLabels  = 64
+	maxSlots   = 10_000
 	maxText    = 4096 // bytes of a text in Hello
 )
 
@@ -181,6 +180,10 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: upgrade it", h.GetVersion(), h.GetRequiredCapabilities())
 	case h.GetBootId() == "" || h.GetJournalId() == "" || h.GetJournalSince() == nil:
 		return nil, ErrHello.With("Hello lacks boot_id, journal_id or journal_since")
+	case !h.GetJournalSince().IsValid(): // years 1 to 9999, which every database keeps
+		return nil, ErrHello.With("journal_since in Hello is no time between the years 1 and 9999")
+	case h.GetSlots() > maxSlots:
+		return nil, ErrHello.With("Hello has %d slots, and at most %d are possible", h.GetSlots(), maxSlots)
 	case len(h.GetLabels()) > maxLabels:
 		return nil, ErrHello.With("Hello has %d labels, and at most %d are possible", len(h.GetLabels()), maxLabels)
 	}
@@ -192,8 +195,16 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 	for name, text := range map[string]string{
 		"boot_id": h.GetBootId(), "journal_id": h.GetJournalId(), "version": h.GetVersion(), "root": h.GetRoot(), "isolation": h.GetIsolation(),
 	} {
-		if len(text) > maxText || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-			return nil, ErrHello.With("the %s in Hello is not a text of at most %d bytes", name, maxText)
+		if text == "" {
+			continue
+		}
+		if err := ident.CheckText(name, text, maxText); err != nil {
+			return nil, ErrHello.With("Hello: %v", err)
+		}
+	}
+	for _, in := range h.GetInflight() {
+		if err := ident.CheckText("inflight.call_id", in.GetCallId(), maxText); err != nil {
+			return nil, ErrHello.With("Hello: %v", err)
 		}
 	}
 	return h, nil

@@ -113,17 +113,22 @@ func TestHelloIsChecked(t *testing.T) {
 		change func(h *pawlv1.Hello)
 		says   string // "" is accepted
 	}{
-		"as it should be":  {func(*pawlv1.Hello) {}, ""},
-		"labels":           {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
-		"a label's key":    {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
-		"a label's value":  {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} }, "value of label gpu"},
-		"too many labels":  {func(h *pawlv1.Hello) { h.Labels = many }, "65 labels"},
-		"a NUL in root":    {func(h *pawlv1.Hello) { h.Root = "/a\x00" }, "root"},
-		"a long version":   {func(h *pawlv1.Hello) { h.Version = strings.Repeat("v", maxText+1) }, "version"},
-		"no journal":       {func(h *pawlv1.Hello) { h.JournalId = "" }, "journal_id"},
-		"another protocol": {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
-		"another executor": {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
-		"an unknown need":  {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
+		"as it should be":      {func(*pawlv1.Hello) {}, ""},
+		"labels":               {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
+		"a label's key":        {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
+		"a label's value":      {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} }, "value of label gpu"},
+		"too many labels":      {func(h *pawlv1.Hello) { h.Labels = many }, "65 labels"},
+		"a NUL in root":        {func(h *pawlv1.Hello) { h.Root = "/a\x00" }, "root"},
+		"a long version":       {func(h *pawlv1.Hello) { h.Version = strings.Repeat("v", maxText+1) }, "version"},
+		"two lines of version": {func(h *pawlv1.Hello) { h.Version = "v\n1" }, "version"},
+		"an ESC in root":       {func(h *pawlv1.Hello) { h.Root = "/\x1b[2J" }, "root"},
+		"too many slots":       {func(h *pawlv1.Hello) { h.Slots = 3_000_000_000 }, "3000000000 slots"},
+		"a journal of never":   {func(h *pawlv1.Hello) { h.JournalSince = &timestamppb.Timestamp{Seconds: 1 << 50} }, "journal_since"},
+		"a NUL in an id":       {func(h *pawlv1.Hello) { h.Inflight = []*pawlv1.CallState{{CallId: "a\x00"}} }, "inflight.call_id"},
+		"no journal":           {func(h *pawlv1.Hello) { h.JournalId = "" }, "journal_id"},
+		"another protocol":     {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
+		"another executor":     {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
+		"an unknown need":      {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &pawlv1.Hello{Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", JournalSince: timestamppb.Now()}
