@@ -255,7 +255,9 @@ func (s *Store) GetSession(_ context.Context, tenant, id string) (session.Sessio
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l := s.log(id); l.session.ID != "" && l.session.Key.Tenant == tenant {
-		return l.session, nil
+		got := l.session
+		got.EventHead = int64(len(l.events))
+		return got, nil
 	}
 	return session.Session{}, session.ErrNotFound
 }
