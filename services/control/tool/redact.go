@@ -1,9 +1,7 @@
 package tool
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,50 +17,6 @@ const Redacted = "[redacted]"
 // text is often shown line by line. Secrets shorter than MinSecret are left.
 func Redact(text string, secrets []string) string {
 	return cover(text, spans(text, needles(secrets)))
-}
-
-// RedactJSON does the same within the strings and keys of a JSON document, however they are escaped. What is not JSON is
-// treated as text.
-func RedactJSON(raw json.RawMessage, secrets []string) json.RawMessage {
-	needles := needles(secrets)
-	if len(raw) == 0 || len(needles) == 0 {
-		return raw
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil || dec.More() {
-		return json.RawMessage(Redact(string(raw), secrets))
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(redactValue(v, needles)); err != nil {
-		return json.RawMessage(`"` + Redacted + `"`)
-	}
-	return bytes.TrimSpace(b.Bytes())
-}
-
-func redactValue(v any, needles []string) any {
-	switch v := v.(type) {
-	case string:
-		return cover(v, spans(v, needles))
-	case json.Number:
-		if s := v.String(); len(spans(s, needles)) > 0 {
-			return Redacted
-		}
-	case []any:
-		for i := range v {
-			v[i] = redactValue(v[i], needles)
-		}
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for key, value := range v {
-			out[cover(key, spans(key, needles))] = redactValue(value, needles)
-		}
-		return out
-	}
-	return v
 }
 
 // RedactReply does the same in all text that an executor sent, also where an executor's cut left only a part of a secret.
