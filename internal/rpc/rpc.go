@@ -15,6 +15,9 @@ import (
 // MaxMessage bounds a message in either direction.
 const MaxMessage = 32 << 20
 
+// maxStreams is how many calls one connection may have at a time; its client holds back what is more. Each may hold a page of events.
+const maxStreams = 1000
+
 const (
 	// pingEvery and pingTimeout find peers that vanished without a word.
 	pingEvery   = 30 * time.Second
@@ -27,6 +30,7 @@ func ServerOptions(h Hooks) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.ChainUnaryInterceptor(h.unary),

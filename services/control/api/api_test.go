@@ -589,6 +589,36 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// A reader that takes nothing is left after a while, and told how to go on.
+func TestStalledReaderIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, func(sub submission.Submission, publish func(...event.Event)) {
+			for range 20 {
+				publish(event.Event{Type: event.Text, Text: strings.Repeat("x", 60<<10)})
+			}
+			apitest.Answer("Hello")(sub, publish)
+		})
+		sub := f.answered(t)
+		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		seq := int64(0)
+		for err == nil {
+			var m *pawlv1.WatchSessionResponse
+			if m, err = watch.Recv(); err == nil {
+				for _, e := range m.GetEvents() {
+					seq = e.GetSeq()
+				}
+			}
+		}
+		if rpc.Reason(err) != "READER_STALLED" || status.Code(err) != codes.ResourceExhausted || seq < 1 || seq > 10 {
+			t.Errorf("after event %d: %v", seq, err)
+		}
+	})
+}
+
 // What holds a stream open loses it soon after its token is revoked.
 func TestRevokedTokenEndsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -162,7 +162,7 @@ func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
 // sendEvents hands a batch on, in messages of bounded size.
 func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
 	for len(batch) > 0 {
-		n := cut(batch, weighEvent)
+		n := cut(batch, maxStreamed, (*event.Event).Weight)
 		out := make([]*pawlv1.Event, n)
 		for i := range out {
 			out[i] = encodeEvent(&batch[i], of)

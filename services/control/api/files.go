@@ -216,7 +216,7 @@ func (f *files) ReadDir(req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingS
 	}
 	names := res.GetNames().GetNames()
 	for {
-		n := cut(names, weighName)
+		n := cut(names, maxWeight, weighName)
 		if err := stream.Send(&pawlv1.ReadDirResponse{Names: names[:n]}); err != nil {
 			return err
 		}

@@ -6,9 +6,6 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
-	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/model"
-	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // maxWeight is how many bytes of content go into one message before another is begun: gRPC's clients take 4 MiB by default.
@@ -53,39 +50,12 @@ func checkKey(k *pawlv1.SessionKey) error {
 }
 
 // cut is how many of the items fit into one message: at least one.
-func cut[T any](items []T, weigh func(*T) int) int {
+func cut[T any](items []T, most int, weigh func(*T) int) int {
 	total := 0
 	for i := range items {
-		if total += weigh(&items[i]); total > maxWeight && i > 0 {
+		if total += weigh(&items[i]); total > most && i > 0 {
 			return i
 		}
 	}
 	return len(items)
-}
-
-func weighMessage(m *model.Message) int {
-	n := 0
-	for _, b := range m.Content {
-		n += len(b.Text) + len(b.Args) + len(b.Details)
-		if b.Image != nil {
-			n += len(b.Image.Data)
-		}
-	}
-	return n
-}
-
-func weighEntry(e *session.Entry) int { return weighMessage(&e.Message) }
-
-func weighEvent(e *event.Event) int {
-	n := len(e.Text)
-	if e.Entry != nil {
-		n += weighEntry(e.Entry)
-	}
-	if e.Output != nil {
-		n += len(e.Output.Data)
-	}
-	if e.Settlement != nil {
-		n += len(e.Settlement.Text)
-	}
-	return n
 }

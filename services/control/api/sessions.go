@@ -134,7 +134,7 @@ func (s *sessions) ListEntries(ctx context.Context, req *pawlv1.ListEntriesReque
 		return nil, err
 	}
 	out := &pawlv1.ListEntriesResponse{}
-	for i := range page[:cut(page, weighEntry)] {
+	for i := range page[:cut(page, maxWeight, func(e *session.Entry) int { return e.Message.Weight() })] {
 		out.Entries = append(out.Entries, encodeEntry(&page[i]))
 	}
 	return out, nil
@@ -158,13 +158,13 @@ func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.Ser
 			return err
 		}
 		if !established { // the cursor is good
-			if err := stream.Send(&pawlv1.WatchSessionResponse{}); err != nil {
+			if err := send(stream, &pawlv1.WatchSessionResponse{}); err != nil {
 				return err
 			}
 			established = true
 		}
 		err := sendEvents(batch, one, func(events []*pawlv1.Event) error {
-			return stream.Send(&pawlv1.WatchSessionResponse{Events: events})
+			return send(stream, &pawlv1.WatchSessionResponse{Events: events})
 		})
 		if err != nil {
 			return err

@@ -57,6 +57,21 @@ type Event struct {
 	Settlement   *Settlement    `json:"z,omitempty"`
 }
 
+// Weight is about how many bytes an event's content takes.
+func (e *Event) Weight() int {
+	n := len(e.Text)
+	if e.Entry != nil {
+		n += e.Entry.Message.Weight()
+	}
+	if e.Output != nil {
+		n += len(e.Output.Data)
+	}
+	if e.Settlement != nil {
+		n += len(e.Settlement.Text)
+	}
+	return n
+}
+
 // Call is what events tell of a tool call.
 type Call struct {
 	ID         string        `json:"id"`

@@ -11,8 +11,8 @@ import (
 
 // What a watcher may lag behind before it is sent back to the log.
 const (
-	maxBuffered = 4096 // events
-	maxBytes    = 4 << 20
+	maxBuffered = 2048 // events
+	maxBytes    = 512 << 10
 )
 
 // hub hands committed events to the watchers in this process.
@@ -108,7 +108,7 @@ func (h *hub) each(key session.Key, f func(*Subscription)) {
 func (s *Subscription) offer(events []Event) {
 	bytes := 0
 	for i := range events {
-		bytes += weigh(&events[i])
+		bytes += events[i].Weight()
 	}
 	s.mu.Lock()
 	if s.lost || len(s.buf)+len(events) > maxBuffered || s.bytes+bytes > maxBytes {
@@ -141,15 +141,6 @@ func (s *Subscription) take() (events []Event, stale bool) {
 	events, stale = s.buf, s.lost || s.poked
 	s.buf, s.bytes, s.lost, s.poked = nil, 0, false, false
 	return events, stale
-}
-
-// weigh is about how much memory an event's content takes.
-func weigh(e *Event) int {
-	n := len(e.Text)
-	if e.Output != nil {
-		n += len(e.Output.Data)
-	}
-	return n
 }
 
 // Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so

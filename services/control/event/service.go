@@ -13,6 +13,10 @@ import (
 
 const (
 	pageSize = 256
+	// pageBytes is how much content a page has at most, unless one event has more: a reader that takes nothing holds one.
+	pageBytes = 256 << 10
+	// entryPage is how many of the entries that events refer to are read at a time: they may be large.
+	entryPage = 16
 	// tailEvery is how often the heads of watched streams are compared with the log, for what no hint told of.
 	tailEvery    = 500 * time.Millisecond
 	recheckTicks = 10
@@ -99,11 +103,11 @@ func (s *Service) Read(ctx context.Context, sessionID string, after int64) ([]Ev
 	if err != nil {
 		return nil, fmt.Errorf("reading events after %d: %w", after, err)
 	}
-	return events, s.fill(ctx, sessionID, events)
+	return s.fill(ctx, sessionID, events)
 }
 
-// fill reads the entries that events refer to.
-func (s *Service) fill(ctx context.Context, sessionID string, events []Event) error {
+// fill reads the entries that events refer to. It returns the first of the events, as many as a page may weigh.
+func (s *Service) fill(ctx context.Context, sessionID string, events []Event) ([]Event, error) {
 	need := map[int64]*session.Entry{}
 	lo, hi := int64(0), int64(0)
 	for _, e := range events {
@@ -115,33 +119,39 @@ func (s *Service) fill(ctx context.Context, sessionID string, events []Event) er
 			hi = max(hi, seq)
 		}
 	}
-	for after := lo - 1; len(need) > 0 && after < hi; {
-		entries, err := s.log.Entries(ctx, sessionID, after, pageSize)
+	read, bytes := max(0, lo-1), 0
+	for len(need) > 0 && read < hi && (bytes < pageBytes || read < entryOf(events[0])) {
+		entries, err := s.log.Entries(ctx, sessionID, read, int(min(hi-read, entryPage)))
 		if err != nil {
-			return fmt.Errorf("reading the entries of events: %w", err)
+			return nil, fmt.Errorf("reading the entries of events: %w", err)
 		}
 		if len(entries) == 0 {
+			read = hi
 			break
 		}
 		for i := range entries {
 			if _, ok := need[entries[i].Seq]; ok {
 				need[entries[i].Seq] = &entries[i]
+				bytes += entries[i].Message.Weight()
 			}
 		}
-		after = entries[len(entries)-1].Seq
+		read = entries[len(entries)-1].Seq
 	}
+	weight := 0
 	for i := range events {
-		entry := need[entryOf(events[i])]
-		if entry == nil {
-			continue
+		if entry := need[entryOf(events[i])]; entry != nil {
+			if events[i].Settlement != nil {
+				events[i].Settlement.Text = entry.Message.Text()
+			} else {
+				events[i].Entry = entry
+			}
 		}
-		if events[i].Settlement != nil {
-			events[i].Settlement.Text = entry.Message.Text()
-		} else {
-			events[i].Entry = entry
+		weight += events[i].Weight()
+		if i > 0 && (weight > pageBytes || entryOf(events[i]) > read) {
+			return slices.Clone(events[:i]), nil // what is left out is not held either
 		}
 	}
-	return nil
+	return events, nil
 }
 
 func entryOf(e Event) int64 {

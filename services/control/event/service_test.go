@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -81,8 +82,14 @@ func (m *memory) EventHeads(_ context.Context, ids []string) (map[string]int64, 
 	return map[string]int64{ids[0]: m.head}, nil
 }
 
-func (m *memory) Entries(context.Context, string, int64, int) ([]session.Entry, error) {
-	return nil, nil
+// Entries are as large as an answer of a model may be, and there are as many as anybody wants.
+func (m *memory) Entries(_ context.Context, _ string, after int64, limit int) (page []session.Entry, err error) {
+	for i := range int64(limit) {
+		page = append(page, session.Entry{Seq: after + 1 + i, Message: model.Message{
+			Content: []model.Block{{Type: model.TextBlock, Text: strings.Repeat("x", 50<<10)}},
+		}})
+	}
+	return page, nil
 }
 
 // follower is a reader that takes a batch when it is told to.
@@ -175,6 +182,43 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 				cancel()
 				<-f.done
 			})
+		})
+	}
+}
+
+// A reader that waits holds one page: of a bounded size whatever is in it, with everything in it that it tells of.
+func TestPagesAreSmall(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	for name, one := range map[string]func(i int64) Event{
+		"texts":       func(int64) Event { return Event{Type: Text, Text: large[:100<<10]} },
+		"large ones":  func(int64) Event { return Event{Type: Text, Text: large} },
+		"output":      func(int64) Event { return Event{Type: ToolOutput, Output: &Output{Data: []byte(large[:100<<10])}} },
+		"entries":     func(i int64) Event { return Event{Type: EntryAdded, EntrySeq: 7 * i} },
+		"settlements": func(i int64) Event { return Event{Type: Settled, Settlement: &Settlement{EntrySeq: i}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &memory{}
+			for i := range int64(100) {
+				e := one(i + 1)
+				e.Seq = i + 1
+				log.events = append(log.events, e)
+			}
+			for after := int64(0); after < 100; {
+				page, err := NewService(log).Read(t.Context(), "id", after)
+				if err != nil || len(page) == 0 {
+					t.Fatal(len(page), err)
+				}
+				weight := 0
+				for i := range page {
+					if after++; page[i].Seq != after || page[i].Weight() < 50<<10 {
+						t.Errorf("event %d has %d bytes", page[i].Seq, page[i].Weight())
+					}
+					weight += page[i].Weight()
+				}
+				if len(page) > 1 && weight > pageBytes || cap(page) > 2*len(page)+8 {
+					t.Errorf("a page of %d events (room for %d) weighs %d", len(page), cap(page), weight)
+				}
+			}
 		})
 	}
 }

@@ -201,6 +201,18 @@ type Model interface {
 	Stream(ctx context.Context, req Request) iter.Seq2[Part, error]
 }
 
+// Weight is about how many bytes the message's content takes.
+func (m Message) Weight() int {
+	n := 0
+	for _, b := range m.Content {
+		n += len(b.Text) + len(b.Args) + len(b.Details)
+		if b.Image != nil {
+			n += len(b.Image.Data)
+		}
+	}
+	return n
+}
+
 // Text is the message's text blocks, joined by newlines.
 func (m Message) Text() string {
 	var texts []string

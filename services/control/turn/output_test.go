@@ -109,7 +109,7 @@ func TestResultWaitsForTheOutputBeforeIt(t *testing.T) {
 		synctest.Wait()
 		b.say(running.Call, "x1", call.Output{Data: []byte("01234")})
 		b.say(running.Call, "x1", call.Ended{Reply: ten})
-		time.Sleep(3 * time.Second)
+		time.Sleep(45 * time.Second) // slow, but there
 		synctest.Wait()
 		b.executor.mu.Lock()
 		acked, from := b.executor.acked[running.Call.ID], b.executor.attached[running.Call.ID]
@@ -133,11 +133,13 @@ func TestResultWaitsForTheOutputBeforeIt(t *testing.T) {
 // Output that cannot be had holds nothing up for long, and its absence is told.
 func TestMissingOutputIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		found call.FoundState
-		waits time.Duration
+		found       call.FoundState
+		away        bool
+		least, most time.Duration
 	}{
-		"nobody sends it":               {call.FinishedThere, 15 * time.Second},
-		"the executor has forgotten it": {call.TombstoneThere, 6 * time.Second},
+		"nobody sends it":               {call.FinishedThere, false, 55 * time.Second, 65 * time.Second},
+		"the executor has left":         {call.FinishedThere, true, 9 * time.Second, 15 * time.Second},
+		"the executor has forgotten it": {call.TombstoneThere, false, 0, 6 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -147,13 +149,13 @@ func TestMissingOutputIsTold(t *testing.T) {
 				sub := b.submit("s", "print")
 				synctest.Wait()
 				b.executor.mu.Lock()
-				b.executor.known[running.Call.ID] = c.found
+				b.executor.known[running.Call.ID], b.executor.away = c.found, c.away
 				b.executor.mu.Unlock()
 				b.say(running.Call, "x1", call.Output{Data: []byte("0123")})
 				b.say(running.Call, "x1", call.Ended{Reply: ten})
 				began := time.Now()
 				b.expect(b.wait(sub.ID), submission.Completed, "0123456789")
-				if waited := time.Since(began); waited > c.waits {
+				if waited := time.Since(began); waited < c.least || waited > c.most {
 					t.Errorf("it waited %s", waited)
 				}
 				if got := b.story(sub.SessionID); got != (told{"0123", 6, 1}) {

@@ -15,6 +15,9 @@ const (
 	restEvery = time.Second
 	// restWait is how long none may come before the stream goes on without it, and says so.
 	restWait = 10 * time.Second
+	// restSlow is the same while its executor is connected: that one keeps the output until the result is acknowledged, so what does not
+	// come is late (control or the disks have too much to do), not lost. Who stops the submission does not want to wait for it.
+	restSlow = time.Minute
 )
 
 // end is an outcome that waits until the output before it is in the stream. The executor keeps the output until it is told that the
@@ -72,13 +75,19 @@ func (r *run) fetch(ctx context.Context, c *call.Call) error {
 	if e.seen != l.seen {
 		e.seen, e.since, e.asked = l.seen, now, now
 	}
-	if now.Sub(e.since) >= restWait {
-		return r.finish(ctx, c)
-	}
 	if now.Sub(e.asked) < restEvery && l.connection != 0 {
 		return nil
 	}
-	if x, err := r.deps.Fleet.Find(ctx, c.Executor); err == nil && x.Connected() && r.attach(ctx, c) {
+	x, err := r.deps.Fleet.Find(ctx, c.Executor)
+	connected := err == nil && x.Connected()
+	wait := restWait
+	if connected && r.stop == nil {
+		wait = restSlow
+	}
+	if now.Sub(e.since) >= wait {
+		return r.finish(ctx, c)
+	}
+	if connected && r.attach(ctx, c) {
 		l.connection, e.asked = x.ConnectionEpoch, now
 	}
 	return nil

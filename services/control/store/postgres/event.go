@@ -35,8 +35,8 @@ SELECT l.event_floor, g.first_seq, g.body FROM lanes l LEFT JOIN LATERAL (
 ) g ON g.events_before < $3 AND g.bytes_before < $4
 WHERE l.session_id = $1 ORDER BY g.first_seq`
 
-// maxPage is about how many bytes a page of events has at most.
-const maxPage = 4 << 20
+// maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
+const maxPage = 256 << 10
 
 // Events implements event.Store.
 func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit int) (events []event.Event, err error) {

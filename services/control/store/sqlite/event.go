@@ -29,8 +29,8 @@ var (
 			ORDER BY n.first_seq LIMIT 1) = 2 ORDER BY g.created_at LIMIT ?2)`)
 )
 
-// maxPage is about how many bytes a page of events has at most.
-const maxPage = 4 << 20
+// maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
+const maxPage = 256 << 10
 
 // segment is the events of one commit as they are stored.
 type segment struct {
