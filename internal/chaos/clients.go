@@ -59,9 +59,10 @@ func (c *clients) run(ctx context.Context, a *author) {
 		c.mu.Lock()
 		c.prompts[p.ID] = &p.Prompt
 		c.mu.Unlock()
+		r := rand.New(rand.NewPCG(uint64(a.n), 7))
 		wg.Go(func() {
 			defer func() { <-free }()
-			c.prompt(p, rand.New(rand.NewPCG(uint64(a.n), 7)))
+			c.prompt(p, r)
 		})
 		select {
 		case <-ctx.Done():

@@ -80,7 +80,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "an unknown outcome is told as a failure", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{"services/control/tool/render_failure.go", `		text = unknownOutcome(req)
-	case`, `		text = failureText(req, f)
+	case`, `		text = "It failed."
 	case`}},
 	},
 	{
