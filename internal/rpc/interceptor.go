@@ -10,6 +10,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/pawl-dev/pawl/internal/errs"
 )
 
 // Hooks are what a server's interceptors ask.
@@ -54,17 +56,43 @@ func (h Hooks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 
 func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
-		return handler(srv, &serverStream{ss, ctx})
+		return handler(srv, &serverStream{ServerStream: ss, ctx: ctx, bounded: !info.IsClientStream})
 	})
 }
+
+// stalled is how long a reader may take nothing of what only flows to it.
+const stalled = 2 * time.Minute
+
+// ErrStalled ends a stream whose reader takes nothing.
+var ErrStalled = errs.New(errs.ResourceExhausted, "READER_STALLED",
+	"the reader took nothing for 2 minutes; call again and go on after the last event, or byte, that arrived")
 
 // serverStream is a stream with the context of an admitted call.
 type serverStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx     context.Context
+	bounded bool // sending is; a stream in both directions has rules of its own
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
+
+// SendMsg implements grpc.ServerStream. After ErrStalled the handler must return: the send that is left behind ends with the stream,
+// which nothing else can end.
+func (s *serverStream) SendMsg(m any) error {
+	if !s.bounded {
+		return s.ServerStream.SendMsg(m)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- s.ServerStream.SendMsg(m) }()
+	limit := time.NewTimer(stalled)
+	defer limit.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-limit.C:
+		return ErrStalled
+	}
+}
 
 // run admits a call, runs its handler, turns panics into errors, and errors into statuses.
 func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) error) error {

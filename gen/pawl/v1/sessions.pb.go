@@ -1929,7 +1929,8 @@ func (x *ToolStarted) GetExecutorId() string {
 }
 
 // ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put together, are what the
-// command wrote, but for secrets, which are replaced, and for what skipped counts. A ToolStarted of the same call begins anew at 0.
+// command wrote, but for secrets, which are replaced, and for what skipped counts. A piece without data says that the command is known to
+// run on, after a change of the session's owner. A ToolStarted of the same call begins anew at 0.
 type ToolOutput struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`

@@ -159,6 +159,10 @@ func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
 }
 
+// maxStreamed is how many bytes of content go into one message of a stream of events. For a reader that takes nothing gRPC holds two:
+// one that it has queued and one that waits.
+const maxStreamed = 64 << 10
+
 // sendEvents hands a batch on, in messages of bounded size.
 func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
 	for len(batch) > 0 {

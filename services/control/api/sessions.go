@@ -158,13 +158,13 @@ func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.Ser
 			return err
 		}
 		if !established { // the cursor is good
-			if err := send(stream, &pawlv1.WatchSessionResponse{}); err != nil {
+			if err := stream.Send(&pawlv1.WatchSessionResponse{}); err != nil {
 				return err
 			}
 			established = true
 		}
 		err := sendEvents(batch, one, func(events []*pawlv1.Event) error {
-			return send(stream, &pawlv1.WatchSessionResponse{Events: events})
+			return stream.Send(&pawlv1.WatchSessionResponse{Events: events})
 		})
 		if err != nil {
 			return err

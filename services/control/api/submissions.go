@@ -49,7 +49,7 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 		return err
 	}
 	defer f.Close()
-	if err := send(stream, &pawlv1.PromptResponse{Submission: encodeSubmission(f.Submission)}); err != nil {
+	if err := stream.Send(&pawlv1.PromptResponse{Submission: encodeSubmission(f.Submission)}); err != nil {
 		return err
 	}
 	of := session.Session{ID: f.Submission.SessionID, Key: f.Submission.Key}
@@ -57,7 +57,7 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 		if err != nil {
 			return err
 		}
-		err := sendEvents(batch, of, func(events []*pawlv1.Event) error { return send(stream, &pawlv1.PromptResponse{Events: events}) })
+		err := sendEvents(batch, of, func(events []*pawlv1.Event) error { return stream.Send(&pawlv1.PromptResponse{Events: events}) })
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 	if s := f.Submission; s.Status == submission.SettledStatus && !f.Told {
 		// It was aborted before it began and left no event, or its events were deleted: the caller is told the same way all the same,
 		// without a seq.
-		return send(stream, &pawlv1.PromptResponse{Events: []*pawlv1.Event{{
+		return stream.Send(&pawlv1.PromptResponse{Events: []*pawlv1.Event{{
 			SubmissionId: s.ID, Time: stamp(s.SettledAt), Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(s)}},
 		}}})
 	}

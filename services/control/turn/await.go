@@ -385,11 +385,7 @@ func (r *run) reload(ctx context.Context) (read bool, err error) {
 		if c == nil || c.State.Terminal() || !row.State.Terminal() {
 			continue
 		}
-		reply, err := call.DecodeReply(row.Reply)
-		if err == nil {
-			err = r.close(ctx, c, reply, &row)
-		}
-		if err != nil {
+		if err := r.close(ctx, c, r.reply(row), &row); err != nil {
 			return false, err
 		}
 	}
@@ -440,6 +436,7 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 		r.deps.Log.Warn("looking for an executor failed, trying again", "executor_id", c.Executor, "error", err)
 		return nil
 	case err != nil || !e.Connected():
+		l.unreached = time.Time{}
 		if l.away.IsZero() {
 			l.away = now
 		}

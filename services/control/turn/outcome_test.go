@@ -125,6 +125,23 @@ func TestSecretsStayOutOfResultsThatOthersRecorded(t *testing.T) {
 	})
 }
 
+// A record that cannot be read is told as that, and is no reason to run into it for ever.
+func TestUnreadableRecordIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var running *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
+		sub := b.submit("s", "echo one")
+		synctest.Wait()
+		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: running.Call.ID, State: call.Done, Reply: []byte("{")}); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.wait(sub.ID); got.Outcome != submission.Completed || !strings.Contains(got.Text, "cannot be read") {
+			t.Errorf("settled %s: %q", got.Outcome, got.Text)
+		}
+	})
+}
+
 // record is what a replica does that has the executor's connection and not the session.
 func (b *bench) record(o *call.Order, reply tool.Reply) {
 	b.Helper()
