@@ -45,6 +45,7 @@ var measurements = []measurement{
 	{"files", everywhere, files},
 	{"rest", everywhere, rest},
 	{"sockets", []string{Memory}, sockets},
+	{"silent", []string{Memory}, silent},
 	{"starts", everywhere, starts},
 	{"history/100", onDisk, shortHistory},
 	{"history/1000", onDisk, longHistory},

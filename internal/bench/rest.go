@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
@@ -103,5 +104,39 @@ func sockets(ctx context.Context, r *run) error {
 		return err
 	}
 	r.add(Row{What: "RSS per idle HTTP connection", P50: bytes((after - before) / int64(n)), Goal: most(P50, 16<<10)})
+	return nil
+}
+
+// silent measures what a watcher holds that reads nothing of a session with 50 MB of output. Each has a connection of its own.
+func silent(ctx context.Context, r *run) error {
+	p, err := r.plane(ctx)
+	if err != nil {
+		return err
+	}
+	key := &pawlv1.SessionKey{Agent: "shell", Instance: "loud", Session: "default"}
+	loud, err := follow(ctx, p.conn, key, fmt.Sprintf("yes %s | head -c 50000000", words(99)))
+	if err != nil {
+		return err
+	}
+	before, err := p.atRest(ctx)
+	if err != nil {
+		return err
+	}
+	n := r.some(200, 20)
+	for range n {
+		conn, err := p.Dial()
+		if err != nil {
+			return err
+		}
+		r.atEnd(conn.Close)
+		if _, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: loud.settled.GetSessionId()}); err != nil {
+			return err
+		}
+	}
+	after, err := p.atRest(ctx)
+	if err != nil {
+		return err
+	}
+	r.add(Row{What: "RSS per watcher that reads nothing", P50: bytes((after - before) / int64(n)), Goal: most(P50, 1<<20)})
 	return nil
 }

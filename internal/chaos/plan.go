@@ -204,9 +204,10 @@ var mixes = map[string]mix{
 			bothKill: 1, executorWipe: 1, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 		},
 	},
-	"owners":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
-	"fence":    {every: 3 * time.Second, aborts: 5, huge: 100, weights: map[kind]int{partition: 1}, wide: true},
-	"database": {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
+	"owners":    {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
+	"handovers": {every: 500 * time.Millisecond, huge: 2, weights: map[kind]int{replicaDrain: 1}},
+	"fence":     {every: 3 * time.Second, aborts: 5, huge: 100, weights: map[kind]int{partition: 1}, wide: true},
+	"database":  {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
 	"executors": {
 		every: 700 * time.Millisecond, aborts: 5, huge: 100,
 		weights: map[kind]int{executorKill: 4, linkCut: 3, linkHold: 3, replicaKill: 1}, links: []link{linkExecutor, linkDatabase},

@@ -159,14 +159,18 @@ func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
 }
 
-// maxStreamed is how many bytes of content go into one message of a stream of events. For a reader that takes nothing gRPC holds two:
-// one that it has queued and one that waits.
-const maxStreamed = 64 << 10
+// maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds two: one that
+// it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger buffer has a megabyte.
+const (
+	maxStreamed = 31 << 10
+	// eventFrame is about what an event takes beside its content.
+	eventFrame = 128
+)
 
 // sendEvents hands a batch on, in messages of bounded size.
 func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
 	for len(batch) > 0 {
-		n := cut(batch, maxStreamed, (*event.Event).Weight)
+		n := cut(batch, maxStreamed, func(e *event.Event) int { return e.Weight() + eventFrame })
 		out := make([]*pawlv1.Event, n)
 		for i := range out {
 			out[i] = encodeEvent(&batch[i], of)

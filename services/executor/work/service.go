@@ -17,8 +17,9 @@ import (
 const (
 	// DefaultWindow is the credit of a stream when control names none.
 	DefaultWindow = 1 << 20
-	// maxChunk is the most bytes that an Output carries.
-	maxChunk = 256 << 10
+	// maxChunk is the most bytes that an Output carries: with what is around it, here and in the events that control makes of it, it
+	// fits into gRPC's buffers of 32 KiB. The next larger ones have a megabyte, and whoever waits holds one.
+	maxChunk = 31 << 10
 	// looseSlots is how many calls of no session run at once.
 	looseSlots = 32
 	// linger is how long a result waits for a watcher that gives no credit.
