@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -13,21 +14,38 @@ import (
 
 func promptCommand(o *options) *cobra.Command {
 	key := &pawlv1.SessionKey{}
+	var verbose bool
 	c := &cobra.Command{
 		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer while it comes", Args: cobra.ExactArgs(2),
-		Long: "Prompt an agent of the control plane that runs on the data directory. The answer goes to standard output, what the agent does to\n" +
-			"standard error. Interrupting this command does not stop the work.",
+		Long: "Prompt an agent of the control plane that runs on the data directory. The answer goes to standard output, what the agent does and\n" +
+			"what its commands print to standard error. Where both are one terminal, what commands print is left to the answer, unless --verbose.\n" +
+			"Interrupting this command does not stop the work.",
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
-			return o.prompt(c, key, args[1])
+			p := &printer{out: c.OutOrStdout(), err: c.ErrOrStderr()}
+			p.brief = !verbose && oneTerminal(p.out, p.err)
+			return o.prompt(c, p, key, args[1])
 		},
 	}
 	c.Flags().StringVar(&key.Instance, "instance", "cli", "instance of the agent")
 	c.Flags().StringVar(&key.Session, "session", "", "session of the instance (default: default)")
+	c.Flags().BoolVar(&verbose, "verbose", false, "show what commands print while they run on a terminal, too")
 	return c
 }
 
-func (o *options) prompt(c *cobra.Command, key *pawlv1.SessionKey, message string) (err error) {
+// oneTerminal reports whether what is written to both is seen in one place.
+func oneTerminal(a, b io.Writer) bool {
+	x, okA := a.(*os.File)
+	y, okB := b.(*os.File)
+	if !okA || !okB {
+		return false
+	}
+	xInfo, errX := x.Stat()
+	yInfo, errY := y.Stat()
+	return errX == nil && errY == nil && xInfo.Mode()&os.ModeCharDevice != 0 && os.SameFile(xInfo, yInfo)
+}
+
+func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, message string) (err error) {
 	conn, err := o.dial(c.Context())
 	if err != nil {
 		return err
@@ -40,7 +58,6 @@ func (o *options) prompt(c *cobra.Command, key *pawlv1.SessionKey, message strin
 	if err != nil {
 		return rpc.FromStatus(err)
 	}
-	p := &printer{out: c.OutOrStdout(), err: c.ErrOrStderr()}
 	for {
 		m, err := stream.Recv()
 		switch {
@@ -63,6 +80,7 @@ func (o *options) prompt(c *cobra.Command, key *pawlv1.SessionKey, message strin
 // printer writes an answer as it comes. Of an entry it writes what no delta brought.
 type printer struct {
 	out, err   io.Writer
+	brief      bool // without what commands print
 	submission string
 	sent       int // bytes of the text of the message at hand
 	failure    error
@@ -84,7 +102,9 @@ func (p *printer) event(e *pawlv1.Event) {
 		}
 		fmt.Fprintf(p.err, "[%s: %s]\n", v.ToolStarted.GetName(), where)
 	case *pawlv1.Event_ToolOutput:
-		_, _ = p.err.Write(v.ToolOutput.GetData())
+		if !p.brief {
+			_, _ = p.err.Write(v.ToolOutput.GetData())
+		}
 	case *pawlv1.Event_Settled:
 		if s := v.Settled.GetSubmission(); s.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED {
 			p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())

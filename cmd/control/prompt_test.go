@@ -1,0 +1,43 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+)
+
+// Who sees the answer and what commands print in one place is not shown the same twice, unless asked for.
+func TestBrief(t *testing.T) {
+	for brief, want := range map[bool]string{false: "[bash: here]\nhello\n", true: "[bash: here]\n"} {
+		var out, err bytes.Buffer
+		p := &printer{out: &out, err: &err, brief: brief}
+		p.event(&pawlv1.Event{Event: &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{Name: "bash", ExecutorId: "here"}}})
+		p.event(&pawlv1.Event{Event: &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{Data: []byte("hello\n")}}})
+		p.event(&pawlv1.Event{Event: &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: "hello"}}})
+		if out.String() != "hello" || err.String() != want {
+			t.Errorf("brief %v: %q, %q", brief, out.String(), err.String())
+		}
+	}
+}
+
+func TestOneTerminal(t *testing.T) {
+	open := func(path string) *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		return f
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	// The null device stands for a terminal: both are character devices.
+	if !oneTerminal(open(os.DevNull), open(os.DevNull)) {
+		t.Error("one device opened twice counts as two")
+	}
+	if oneTerminal(open(os.DevNull), open(file)) || oneTerminal(open(file), open(file)) || oneTerminal(open(os.DevNull), &bytes.Buffer{}) {
+		t.Error("a file or a pipe counts as a terminal")
+	}
+}
