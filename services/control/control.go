@@ -202,9 +202,9 @@ func (p *plane) run(ctx context.Context) error {
 	serve("peers", p.peers.Run)
 	serve("receipts", p.submissions.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
-	serve("grpc", func(context.Context) error { return p.grpc.Serve(p.GRPC) })
+	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
 	if p.memory != nil {
-		serve("built-in connection", func(context.Context) error { return p.grpc.Serve(p.memory) })
+		serve("built-in connection", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
 		serve("built-in executor", func(ctx context.Context) error { return p.Builtin(ctx, p.dialMemory) })
 	}
 	if p.HTTP != nil {
@@ -232,8 +232,9 @@ func (p *plane) run(ctx context.Context) error {
 	return errors.Join(err, g.Wait())
 }
 
+// ignoreClosed passes errors of serving but for the end that this process has given it, be it before it began to serve.
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err

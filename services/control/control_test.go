@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -115,6 +116,31 @@ func TestTwoReplicasAreOneControlPlane(t *testing.T) {
 		stop()
 		if got := strings.Join(answers, " "); got != "x xx xxx xxxx" {
 			t.Errorf("answers in the order %s", got)
+		}
+	}
+}
+
+// A stop that comes before everything serves is no failure.
+func TestStopAtOnce(t *testing.T) {
+	catalogue, err := agent.Load("", os.LookupEnv, agent.Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
+	for range 50 {
+		log := slog.New(slog.DiscardHandler)
+		db, err := control.OpenStore(t.Context(), "memory", log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = control.Run(stopped, control.Config{Store: db, GRPC: l, Agents: catalogue, Lookup: os.LookupEnv, Log: log})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
