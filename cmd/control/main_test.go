@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,7 +205,6 @@ func TestRefusals(t *testing.T) {
 		`--agent limits a client's token`:                                 {"token", "create", "--operator", "--agent", "a"},
 		`an executor's id begins with`:                                    {"token", "create", "--executor", "a b"},
 		`cannot expire in the past`:                                       {"token", "create", "--operator", "--expires", "-1h"},
-		`no such token`:                                                   {"token", "revoke", "x"},
 		`a database in memory keeps no tokens`:                            {"token", "list", "--database", "memory"},
 		`accepts 1 arg(s)`:                                                {"token", "revoke"},
 	} {
@@ -335,6 +335,9 @@ func checkTokens(t *testing.T, data string) {
 	if _, _, err := invoke(t, "token", "revoke", "--data", data, id); err != nil {
 		t.Error(err)
 	}
+	if _, stderr, err := invoke(t, "token", "revoke", "--data", data, "x"); err == nil || !strings.Contains(stderr, "no such token") {
+		t.Errorf("%v, %q", err, stderr)
+	}
 	if list, _, err = invoke(t, "token", "list", "--data", data); err != nil || !regexp.MustCompile(id+`.*revoked`).MatchString(list) {
 		t.Errorf("%v, %s", err, list)
 	}
@@ -356,6 +359,23 @@ func TestStaleAddresses(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(data, "token"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	checkTokens(t, data)
+}
+
+// Only a token that is made before the first start makes a database.
+func TestTokensOfNoDatabase(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for _, args := range [][]string{{"list"}, {"revoke", "x"}} {
+		for _, where := range [][]string{{"--data", data}, {"--data", data, "--database", "sqlite:" + filepath.Join(data, "other.db")}} {
+			_, stderr, err := invoke(t, slices.Concat([]string{"token"}, args, where)...)
+			if err == nil || !strings.Contains(stderr, "there is no database at "+data) || !strings.Contains(stderr, "--data or --database") {
+				t.Errorf("%s: %v, %q", args, err, stderr)
+			}
+		}
+	}
+	if _, err := os.Stat(data); err == nil {
+		t.Error("the data directory was made")
 	}
 	checkTokens(t, data)
 }

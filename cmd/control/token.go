@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,7 +60,7 @@ func tokenCreate(o *options) *cobra.Command {
 			if len(want.Agents) > 0 && !client {
 				return errors.New("--agent limits a client's token: add --client")
 			}
-			return o.withTokens(c, func(t tokens) error {
+			return o.withTokens(c, true, func(t tokens) error {
 				secret, made, err := t.create(c.Context(), want, expires)
 				if err != nil {
 					return err
@@ -85,7 +87,7 @@ func tokenList(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return o.withTokens(c, func(t tokens) error {
+			return o.withTokens(c, false, func(t tokens) error {
 				all, err := t.list(c.Context())
 				if err != nil {
 					return err
@@ -105,7 +107,7 @@ func tokenRevoke(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.withTokens(c, func(t tokens) error { return t.revoke(c.Context(), args[0]) })
+			return o.withTokens(c, false, func(t tokens) error { return t.revoke(c.Context(), args[0]) })
 		},
 	}
 }
@@ -133,9 +135,10 @@ func lasts(t auth.Token) string {
 	return "expires " + t.ExpiresAt.Local().Format(time.DateTime)
 }
 
-// withTokens opens the tokens, at whichever end they can be had.
-func (o *options) withTokens(c *cobra.Command, f func(tokens) error) (err error) {
-	t, err := o.openTokens(c.Context())
+// withTokens opens the tokens, at whichever end they can be had. Only who makes one may do so before the first start, and make the
+// database with it.
+func (o *options) withTokens(c *cobra.Command, fresh bool, f func(tokens) error) (err error) {
+	t, err := o.openTokens(c.Context(), fresh)
 	if err != nil {
 		return err
 	}
@@ -143,7 +146,7 @@ func (o *options) withTokens(c *cobra.Command, f func(tokens) error) (err error)
 	return rpc.FromStatus(f(t))
 }
 
-func (o *options) openTokens(ctx context.Context) (tokens, error) {
+func (o *options) openTokens(ctx context.Context, fresh bool) (tokens, error) {
 	conn, err := o.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -153,6 +156,11 @@ func (o *options) openTokens(ctx context.Context) (tokens, error) {
 	}
 	if o.databaseName() == "memory" {
 		return nil, errors.New("no control plane runs on " + o.data + ", and a database in memory keeps no tokens: start it first")
+	}
+	if path, ok := strings.CutPrefix(o.databaseName(), "sqlite:"); ok && !fresh {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no control plane runs on %s, and there is no database at %s: name another with --data or --database", o.data, path)
+		}
 	}
 	release := func() error { return nil }
 	if !o.shared() {
