@@ -136,6 +136,26 @@ func TestProvidersFileIsOptional(t *testing.T) {
 	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai, openai-chat, openai-responses, got \"soap\"\n")
 }
 
+// A provider that there is not ends the start, as any bad definition does. A key that is missing is told once, and the rest works.
+func TestModelsOfAgents(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("ANTHROPIC_API_KEY", "")
+	agents := filepath.Dir(write(t, "---\nmodel: anthropic/m\n---\n", "agents", "keyless.md"))
+	s := start(t, t.TempDir(), "--agents", agents)
+	if _, stderr, err := invoke(t, "prompt", "--data", s.data, "keyless", "x"); err == nil || !strings.HasPrefix(stderr, "control: MODEL_KEY_MISSING: ") || !strings.Contains(stderr, "set ANTHROPIC_API_KEY") {
+		t.Errorf("%v, %q", err, stderr)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if log := s.log.String(); strings.Count(log, "prompts of an agent will fail") != 1 || !strings.Contains(log, "agent=keyless") || !strings.Contains(log, "set ANTHROPIC_API_KEY") {
+		t.Errorf("the log says\n%s", log)
+	}
+	write(t, "---\nmodel: foo/bar\n---\n", "agents", "lost.md")
+	refused(t, "control: agents/lost.md:2: model: there is no provider \"foo\", which model foo/bar names; add it to the providers file of control "+
+		"with api and base_url, or use one of anthropic, offline, openai\n", "--agents", agents)
+}
+
 // refused starts a control plane that ends with one line.
 func refused(t *testing.T, want string, args ...string) {
 	t.Helper()

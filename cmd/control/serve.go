@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/executor"
 )
 
@@ -38,11 +39,18 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins, Advertise: o.advertise,
 		Version: cli.Version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
 	}
-	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, agent.Shell()); err != nil {
+	models, err := control.NewModels(o.providers, os.LookupEnv)
+	if err != nil {
 		return err
 	}
-	if cfg.Models, err = control.NewModels(o.providers, os.LookupEnv); err != nil {
+	cfg.Models = models
+	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
 		return err
+	}
+	for _, d := range cfg.Agents.List() {
+		if err := models.Check(d.Model); err != nil {
+			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
+		}
 	}
 	lock, release, err := control.LockDataDir(o.data)
 	if err != nil {
@@ -80,6 +88,16 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	defer here.remove(o.data)
 	return control.Run(ctx, cfg)
+}
+
+// unlessKey lets pass what only lacks a key: the other agents work without it.
+func unlessKey(check agent.CheckModel) agent.CheckModel {
+	return func(ref model.Ref) error {
+		if err := check(ref); !errors.Is(err, model.ErrKeyMissing) {
+			return err
+		}
+		return nil
+	}
 }
 
 // startOver is how long after it is ready a control plane is done with what the start sets off: the built-in executor has

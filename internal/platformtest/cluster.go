@@ -77,7 +77,7 @@ func New(t testing.TB, o Options) *Cluster {
 // the one before is dead. Others reach it by its name. strike, if it is not nil, is there before anything else is.
 func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platform {
 	c.t.Helper()
-	catalogue, err := agent.Load("", os.LookupEnv, c.options.Agents...)
+	catalogue, err := agent.Load("", os.LookupEnv, nil, c.options.Agents...)
 	if err != nil {
 		c.t.Fatal(err)
 	}

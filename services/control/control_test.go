@@ -28,7 +28,7 @@ func startReplica(t *testing.T, database string) *grpc.ClientConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalogue, err := agent.Load("", os.LookupEnv, agent.Shell())
+	catalogue, err := agent.Load("", os.LookupEnv, nil, agent.Shell())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestTwoReplicasAreOneControlPlane(t *testing.T) {
 
 // A stop that comes before everything serves is no failure.
 func TestStopAtOnce(t *testing.T) {
-	catalogue, err := agent.Load("", os.LookupEnv, agent.Shell())
+	catalogue, err := agent.Load("", os.LookupEnv, nil, agent.Shell())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 type Catalogue struct {
 	dir     string
 	lookup  Lookup
+	check   CheckModel
 	builtin []Definition
 
 	reload sync.Mutex // one Reload at a time, so that the last one to begin is the one that stays
@@ -23,9 +24,9 @@ type Catalogue struct {
 }
 
 // Load reads the definitions in dir, which may be absent, and adds the built-in ones. lookup resolves the variables that env
-// refers to; they must be set. Every problem of every file is reported, one line each, and then there is no catalogue.
-func Load(dir string, lookup Lookup, builtin ...Definition) (*Catalogue, error) {
-	c := &Catalogue{dir: dir, lookup: lookup, builtin: builtin, byDigest: map[string]Definition{}}
+// refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is reported, one line each, and then there is no catalogue.
+func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
+	c := &Catalogue{dir: dir, lookup: lookup, check: check, builtin: builtin, byDigest: map[string]Definition{}}
 	if err := c.Reload(); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func Load(dir string, lookup Lookup, builtin ...Definition) (*Catalogue, error) 
 func (c *Catalogue) Reload() error {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	byName, err := readAll(c.dir, c.lookup, c.builtin)
+	byName, err := readAll(c.dir, c.lookup, c.check, c.builtin)
 	if err != nil {
 		return err
 	}

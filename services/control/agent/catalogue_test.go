@@ -55,7 +55,7 @@ func TestLoadFindsBothForms(t *testing.T) {
 		".git/agent.md":         "not an agent",
 		"beta/deep/er/agent.md": "not an agent",
 	})
-	c, err := Load(dir, lookupIn(nil), Shell())
+	c, err := Load(dir, lookupIn(nil), nil, Shell())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,14 +73,14 @@ func TestLoadFindsBothForms(t *testing.T) {
 
 func TestLoadWithoutDirectory(t *testing.T) {
 	for _, dir := range []string{"", filepath.Join(t.TempDir(), "agents")} {
-		c, err := Load(dir, lookupIn(nil), Shell())
+		c, err := Load(dir, lookupIn(nil), nil, Shell())
 		if err != nil || !reflect.DeepEqual(names(c), []string{"shell"}) {
 			t.Errorf("%q: got %v", dir, err)
 		}
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	put(t, file, "")
-	if _, err := Load(file, lookupIn(nil)); !errors.Is(err, ErrInvalid) || err.Error() != file+": cannot be read: not a directory" {
+	if _, err := Load(file, lookupIn(nil), nil); !errors.Is(err, ErrInvalid) || err.Error() != file+": cannot be read: not a directory" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -92,7 +92,7 @@ func TestLoadFollowsLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := Load(dir, lookupIn(nil))
+	c, err := Load(dir, lookupIn(nil), nil)
 	if err != nil || !reflect.DeepEqual(names(c), []string{"one", "two"}) {
 		t.Errorf("got %v", err)
 	}
@@ -115,7 +115,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.md"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(dir, lookupIn(nil), Shell())
+	c, err := Load(dir, lookupIn(nil), nil, Shell())
 	if c != nil || err == nil {
 		t.Fatalf("got %v, %v", c, err)
 	}
@@ -143,7 +143,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 
 func TestReloadKeepsWhatIsPinned(t *testing.T) {
 	dir := tree(t, map[string]string{"a.md": minimal + "one", "gone.md": minimal})
-	c, err := Load(dir, lookupIn(nil))
+	c, err := Load(dir, lookupIn(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 
 func TestReloadChangesNothingOnError(t *testing.T) {
 	dir := tree(t, map[string]string{"a.md": minimal + "one"})
-	c, err := Load(dir, lookupIn(nil))
+	c, err := Load(dir, lookupIn(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestReloadChangesNothingOnError(t *testing.T) {
 
 func TestCatalogueGivesCopies(t *testing.T) {
 	dir := tree(t, map[string]string{"a.md": full})
-	c, err := Load(dir, lookupIn(map[string]string{"GITHUB_TOKEN": "x"}))
+	c, err := Load(dir, lookupIn(map[string]string{"GITHUB_TOKEN": "x"}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestCatalogueGivesCopies(t *testing.T) {
 
 func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
 	dir := tree(t, map[string]string{"a.md": minimal})
-	c, err := Load(dir, lookupIn(nil), Shell())
+	c, err := Load(dir, lookupIn(nil), nil, Shell())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,11 @@ func (p *parser) model(d *Definition, key string, n *yaml.Node) {
 		p.Report(n.Line, key, "must be provider/id, such as anthropic/claude-sonnet-4-6")
 		return
 	}
+	if p.check != nil {
+		if err := p.check(ref); err != nil {
+			p.Report(n.Line, key, "%v", err)
+		}
+	}
 	d.Model = ref
 }
 

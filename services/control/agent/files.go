@@ -18,7 +18,7 @@ type source struct {
 }
 
 // readAll reads the definitions in dir and adds the built-in ones.
-func readAll(dir string, lookup Lookup, builtin []Definition) (map[string]Definition, error) {
+func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]Definition, error) {
 	sources, err := list(dir)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func readAll(dir string, lookup Lookup, builtin []Definition) (map[string]Defini
 			problems = append(problems, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name))
 			continue
 		}
-		d, err := readFile(s, lookup)
+		d, err := readFile(s, lookup, check)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -79,10 +79,10 @@ func list(dir string) ([]source, error) {
 	return out, nil
 }
 
-func readFile(s source, lookup Lookup) (Definition, error) {
+func readFile(s source, lookup Lookup, check CheckModel) (Definition, error) {
 	src, err := document.Load(s.file)
 	if err != nil {
 		return Definition{}, ErrInvalid.With("%v", err)
 	}
-	return Parse(s.name, s.file, src, lookup)
+	return Parse(s.name, s.file, src, lookup, check)
 }

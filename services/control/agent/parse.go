@@ -4,13 +4,14 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/model"
 )
 
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors only. With a
-// lookup, every variable that env refers to must be set; nil skips that check. All problems are reported together, one line
+// lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips these checks. All problems are reported together, one line
 // each; each is an ErrInvalid that names file, line and key.
-func Parse(name, file string, src []byte, lookup Lookup) (Definition, error) {
-	p := &parser{document.New(file), lookup}
+func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
+	p := &parser{document.New(file), lookup, check}
 	d := defaults(name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
@@ -23,7 +24,11 @@ func Parse(name, file string, src []byte, lookup Lookup) (Definition, error) {
 type parser struct {
 	*document.Document
 	lookup Lookup
+	check  CheckModel
 }
+
+// CheckModel says why no model can be had by a name.
+type CheckModel func(model.Ref) error
 
 func (p *parser) parse(d *Definition, src []byte) {
 	named := validName(d.Name)

@@ -33,7 +33,7 @@ Be brief.
 
 `
 
-func parse(src string) (Definition, error) { return Parse("x", "agents/x.md", []byte(src), nil) }
+func parse(src string) (Definition, error) { return Parse("x", "agents/x.md", []byte(src), nil, nil) }
 
 func TestParseReadsEveryKey(t *testing.T) {
 	got, err := parse(full)
@@ -240,12 +240,12 @@ func TestParseSortsProblemsByLine(t *testing.T) {
 
 func TestParseRefusesNames(t *testing.T) {
 	for _, name := range []string{"", "1a", "a b", "a:b", "../a", "a.b", strings.Repeat("a", 65)} {
-		if _, err := Parse(name, "f", []byte("---\nmodel: a/b\n---\n"), nil); !errors.Is(err, ErrInvalid) {
+		if _, err := Parse(name, "f", []byte("---\nmodel: a/b\n---\n"), nil, nil); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%q: got %v", name, err)
 		}
 	}
 	for _, name := range []string{"a", "A1_b-c", strings.Repeat("a", 64)} {
-		if _, err := Parse(name, "f", []byte("---\nmodel: a/b\n---\n"), nil); err != nil {
+		if _, err := Parse(name, "f", []byte("---\nmodel: a/b\n---\n"), nil, nil); err != nil {
 			t.Errorf("%q: got %v", name, err)
 		}
 	}
@@ -272,9 +272,9 @@ func TestParseRefusesAliasBombQuickly(t *testing.T) {
 func TestParseChecksVariables(t *testing.T) {
 	src := "---\nmodel: a/b\nenv:\n  A: ${SET}\n  B: x${UNSET}\n---\n"
 	set := func(name string) (string, bool) { return "", name == "SET" }
-	_, err := Parse("x", "x.md", []byte(src), set)
+	_, err := Parse("x", "x.md", []byte(src), set, nil)
 	check(t, err, "x.md:", "5: env.B: variable UNSET is not set in the environment of control")
-	if _, err := Parse("x", "x.md", []byte(src), nil); err != nil {
+	if _, err := Parse("x", "x.md", []byte(src), nil, nil); err != nil {
 		t.Errorf("without a lookup: %v", err)
 	}
 }

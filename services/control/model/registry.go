@@ -94,6 +94,12 @@ func (r *Registry) Model(ref Ref) (Model, error) {
 	return m, nil
 }
 
+// Check says why ref cannot be resolved, without calling or making anything: ErrUnknownProvider or ErrKeyMissing.
+func (r *Registry) Check(ref Ref) error {
+	_, err := r.endpoint(ref)
+	return err
+}
+
 // endpoint finds the provider of ref and its key.
 func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 	p, ok := r.config.Providers[ref.Provider]
@@ -103,8 +109,8 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 	}
 	if _, spoken := r.deps.APIs[p.API]; !ok || !spoken {
 		return Endpoint{}, ErrUnknownProvider.With(
-			"model %s: there is no provider %q; add it to the providers file of control with api and base_url, or use one of %s",
-			ref, ref.Provider, r.names())
+			"there is no provider %q, which model %s names; add it to the providers file of control with api and base_url, or use one of %s",
+			ref.Provider, ref, r.names())
 	}
 	e := Endpoint{Name: ref.Provider, API: p.API, BaseURL: p.BaseURL, Headers: p.Headers, Models: p.Models}
 	if p.KeyEnv == "" {

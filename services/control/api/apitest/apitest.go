@@ -33,7 +33,7 @@ type Plane struct {
 // New makes a Plane that has the built-in agent and the given ones, and whose submissions play script. It ends with the test.
 func New(t testing.TB, script Script, agents ...agent.Definition) *Plane {
 	t.Helper()
-	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, append(agents, agent.Shell())...)
+	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil, append(agents, agent.Shell())...)
 	if err != nil {
 		t.Fatal(err)
 	}
