@@ -86,7 +86,8 @@ func handOver(ctx context.Context, r *run) error {
 	return nil
 }
 
-// restart kills the only replica, and starts it again at once.
+// restart kills the only replica, and starts it again at once. It has been up for a while: executors wait longer and longer before they
+// try to find one that dies again and again.
 func restart(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -100,6 +101,9 @@ func restart(ctx context.Context, r *run) error {
 	for n := range r.some(10, 2) {
 		w, err := begin(ctx, p, e, n)
 		if err != nil {
+			return err
+		}
+		if err := wait(ctx, settleDown); err != nil {
 			return err
 		}
 		began := time.Now()

@@ -28,7 +28,8 @@ const Protocol = 1
 
 const (
 	firstWait = 100 * time.Millisecond
-	longWait  = 10 * time.Second
+	// longWait is short, too: whoever restarts control waits for its executors.
+	longWait = 3 * time.Second
 	// stable is short: a control plane that is killed every few seconds is to be found again in the seconds between.
 	stable = time.Second
 	// greet bounds the time from the dial to the Welcome.

@@ -324,7 +324,7 @@ func TestBackoff(t *testing.T) {
 		r.mu.Lock()
 		first, last, n := r.dials[0], r.dials[len(r.dials)-1], len(r.dials)
 		r.mu.Unlock()
-		if n < 40 || n > 200 {
+		if n < 150 || n > 500 {
 			t.Errorf("%d attempts in %v", n, last.Sub(first))
 		}
 		if lines := r.log.count("control cannot be reached"); lines != 1 {
