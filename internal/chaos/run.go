@@ -141,14 +141,15 @@ func (c *cluster) progress(ctx context.Context) (open, settled int, err error) {
 	return open, settled, err
 }
 
-// giveUp calls off the wait once nothing has settled for as long as patience lasts.
+// giveUp calls off the wait once nothing has settled for as long as patience lasts, or not everything for twice as long: work may come
+// up faster than it settles.
 func (c *cluster) giveUp(ctx context.Context, patience time.Duration, off func()) {
-	last, since := -1, time.Now()
+	last, since, began := -1, time.Now(), time.Now()
 	for ctx.Err() == nil {
 		if _, settled, err := c.progress(ctx); err == nil && settled != last {
 			last, since = settled, time.Now()
 		}
-		if time.Since(since) > patience {
+		if time.Since(since) > patience || time.Since(began) > 2*patience {
 			off()
 			return
 		}
