@@ -38,7 +38,7 @@ func (o *options) flags(c *cobra.Command) {
 	p.StringVar(&o.database, "database", "", "where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
 	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
-	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent")
+	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent unless it is given")
 	f.StringVar(&o.providers, "providers", "./providers.yaml", "file that configures model providers; may be absent unless it is given")
 	f.StringVar(&o.root, "root", ".", "working directory of the built-in executor's calls")
 	f.StringVar(&o.executor, "executor", "builtin", "where calls run: builtin, which is this host, or none, which leaves them to other executors")
@@ -76,10 +76,12 @@ func (o *options) databaseName() string {
 	return cmp.Or(o.database, "sqlite:"+filepath.Join(o.data, "pawl.db"))
 }
 
-// defaultProviders makes do without the providers file where nobody has asked for it.
-func (o *options) defaultProviders(named bool) {
-	if _, err := os.Stat(o.providers); !named && errors.Is(err, fs.ErrNotExist) {
-		o.providers = ""
+// makeDo empties the paths of what may be absent where nobody has asked for it.
+func (o *options) makeDo(given func(flag string) bool) {
+	for flag, path := range map[string]*string{"agents": &o.agents, "providers": &o.providers} {
+		if _, err := os.Stat(*path); !given(flag) && errors.Is(err, fs.ErrNotExist) {
+			*path = ""
+		}
 	}
 }
 
@@ -122,6 +124,9 @@ func (o *options) check() error {
 		if o.cert == "" {
 			return fmt.Errorf("%s %s can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
 		}
+	}
+	if host, port, err := net.SplitHostPort(o.advertise); o.advertise != "" && (err != nil || host == "" || port == "") {
+		return fmt.Errorf("--advertise is HOST:PORT, as other replicas dial it, not %q", o.advertise)
 	}
 	if info, err := os.Stat(o.root); o.executor == "builtin" && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("--root %s is not a directory", o.root)

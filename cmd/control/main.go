@@ -40,7 +40,7 @@ func command() *cobra.Command {
 			`control prompt shell "uname -a"`,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c) },
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.defaultProviders(c.Flags().Changed("providers"))
+			o.makeDo(c.Flags().Changed)
 			return o.serve(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}

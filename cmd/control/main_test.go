@@ -68,7 +68,7 @@ type server struct {
 func start(t *testing.T, data string, args ...string) *server {
 	t.Helper()
 	c := command()
-	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir(), "--agents", filepath.Join(data, "agents")}, args...))
+	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir()}, args...))
 	said := make(announcement, 1)
 	c.SetOut(said)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -189,6 +189,8 @@ func TestRefusals(t *testing.T) {
 		`--retain-events is at least 1m`:                                  {"--retain-events", "59s"},
 		`--http [::]:1 can be reached from other hosts: use --auth token`: {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
 		`--http is HOST:PORT`:                                             {"--http", "3000"},
+		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:  {"--advertise", "foo"},
+		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:   {"--advertise", ":1"},
 		`--auth is token or none, not "x"`:                                {"--auth", "x"},
 		`--executor is builtin or none`:                                   {"--executor", "x"},
 		`--disconnect-grace must be longer`:                               {"--disconnect-grace", "0s"},
@@ -208,9 +210,9 @@ func TestRefusals(t *testing.T) {
 		`a database in memory keeps no tokens`:                            {"token", "list", "--database", "memory"},
 		`accepts 1 arg(s)`:                                                {"token", "revoke"},
 	} {
-		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--agents", dir + "/none"}, args...)
-		if args[8] == "token" || args[8] == "prompt" {
-			args = append(args[8:], "--data", data)
+		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
+		if args[6] == "token" || args[6] == "prompt" {
+			args = append(args[6:], "--data", data)
 		}
 		stdout, stderr, err := invoke(t, args...)
 		if err == nil || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "control: ") {

@@ -71,7 +71,7 @@ func TestProvidersFile(t *testing.T) {
 	write(t, "---\nmodel: local/some-model\nsandbox: none\n---\nBe brief.\n", data, "agents", "brief.md")
 	file := write(t, "local:\n  api: openai\n  base_url: "+local.URL+"/v1\n  key_env: LOCAL_KEY\n  headers:\n"+
 		"    X-Team: group ${TEAM}\n    X-Literal: "+literal+"\n", data, "providers.yaml")
-	s := start(t, data, "--providers", file, "--log-level", "debug")
+	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug")
 	token, err := os.ReadFile(filepath.Join(data, "token"))
 	if err != nil {
 		t.Fatal(err)
@@ -121,12 +121,19 @@ func TestProvidersFile(t *testing.T) {
 	}
 }
 
-// The file may be absent, unless somebody has named it.
-func TestProvidersFileIsOptional(t *testing.T) {
+// The file and the directory of agents may be absent, unless somebody has named them.
+func TestWhatMayBeAbsent(t *testing.T) {
 	t.Chdir(t.TempDir())
 	start(t, t.TempDir(), "--database", "memory")
 	const absent = "control: providers.yaml: cannot be read: no such file or directory\n"
 	refused(t, absent, "--providers", "providers.yaml")
+	const noAgents = "control: the directory of agents none cannot be read: no such file or directory\n"
+	refused(t, noAgents, "--agents", "none")
+	t.Setenv("PAWL_AGENTS", "none")
+	refused(t, noAgents)
+	if err := os.Unsetenv("PAWL_AGENTS"); err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("PAWL_PROVIDERS", "providers.yaml")
 	refused(t, absent)
 	write(t, "local:\n  api: soap\n", "providers.yaml")

@@ -130,7 +130,8 @@ func (c *cluster) proxies(dials map[**proxy.Proxy]proxy.Dial) (err error) {
 
 func (c *cluster) addReplica(i int, programs string) (err error) {
 	data := filepath.Join(c.dir, fmt.Sprintf("replica%d", i))
-	if err := os.MkdirAll(data, 0o700); err != nil {
+	agents := filepath.Join(data, "agents")
+	if err := os.MkdirAll(agents, 0o700); err != nil {
 		return err
 	}
 	r := &replica{token: filepath.Join(data, "token")}
@@ -152,7 +153,7 @@ func (c *cluster) addReplica(i int, programs string) (err error) {
 	}
 	db.Host = r.database.Addr()
 	r.node = newNode(c.dir, fmt.Sprintf("replica%d", i), filepath.Join(programs, "control"),
-		"--http", r.http, "--grpc", r.grpc, "--data", data, "--agents", filepath.Join(data, "agents"), "--database", db.String(),
+		"--http", r.http, "--grpc", r.grpc, "--data", data, "--agents", agents, "--database", db.String(),
 		"--advertise", r.peer.Addr(), "--executor", "none", "--disconnect-grace", grace.String(), "--log-level", "debug")
 	c.replicas = append(c.replicas, r)
 	c.nodes.Go(func() error { return r.run(c.life) })

@@ -45,11 +45,15 @@ func NewControl(programs, dir, database string, args ...string) (*Control, error
 
 // Start starts it and returns when it serves.
 func (c *Control) Start(ctx context.Context) error {
-	var err error
+	agents := filepath.Join(c.Data, "agents")
+	err := os.MkdirAll(agents, 0o700)
+	if err != nil {
+		return err
+	}
 	c.Log = &Log{}
 	c.Process, err = Start(filepath.Join(c.programs, "control"), append([]string{
 		"--http", c.HTTP, "--grpc", c.GRPC, "--advertise", c.GRPC, "--data", c.Data, "--database", c.Database,
-		"--agents", filepath.Join(c.Data, "agents"),
+		"--agents", agents,
 	}, c.Args...), c.home, c.Log)
 	if err != nil {
 		return err

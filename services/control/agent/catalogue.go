@@ -23,7 +23,7 @@ type Catalogue struct {
 	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
 }
 
-// Load reads the definitions in dir, which may be absent, and adds the built-in ones. lookup resolves the variables that env
+// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that env
 // refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is reported, one line each, and then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
 	c := &Catalogue{dir: dir, lookup: lookup, check: check, builtin: builtin, byDigest: map[string]Definition{}}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,12 +50,12 @@ func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) 
 
 // list finds <name>.md and <name>/agent.md in dir, by name. Hidden names and everything else are left out.
 func list(dir string) ([]source, error) {
-	entries, err := os.ReadDir(dir)
-	if dir == "" || errors.Is(err, fs.ErrNotExist) {
+	if dir == "" {
 		return nil, nil
 	}
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, ErrInvalid.With("%s: cannot be read: %v", dir, document.Cause(err))
+		return nil, ErrInvalid.With("the directory of agents %s cannot be read: %v", dir, document.Cause(err))
 	}
 	var out []source
 	for _, e := range entries {
