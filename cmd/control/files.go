@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
@@ -23,17 +24,17 @@ func filesCommand(o *options) *cobra.Command {
 		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, named by its id.\n" +
 			"A relative path is below the executor's root, and below the agent's cwd for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
-		Args:    cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args:    cli.Args(0), RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(&cobra.Command{
-		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cobra.ExactArgs(2),
+		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withFiles(c, func(files pawlv1.FileServiceClient) error {
 				return get(c, files, &pawlv1.ReadFileRequest{Target: fileTarget(args[0]), Path: args[1]})
 			})
 		},
 	}, &cobra.Command{
-		Use: "put TARGET PATH", Short: "Replace a file by standard input, atomically", Args: cobra.ExactArgs(2),
+		Use: "put TARGET PATH", Short: "Replace a file by standard input, atomically", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withFiles(c, func(files pawlv1.FileServiceClient) error {
 				return put(c, files, &pawlv1.WriteFileRequest_Start{Target: fileTarget(args[0]), Path: args[1]})

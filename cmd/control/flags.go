@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -101,7 +99,7 @@ func oneOf(flag, value string, allowed ...string) error {
 
 // check refuses what is not allowed, and says what would be.
 func (o *options) check() error {
-	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"), oneOf("log-format", o.logFormat, "text", "json"))
+	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"))
 	if err != nil {
 		return err
 	}
@@ -132,16 +130,4 @@ func (o *options) check() error {
 		return fmt.Errorf("--root %s is not a directory", o.root)
 	}
 	return nil
-}
-
-func (o *options) logger(w io.Writer) (*slog.Logger, error) {
-	level, err := cli.Level(o.logLevel)
-	if err != nil {
-		return nil, err
-	}
-	h := &slog.HandlerOptions{Level: level}
-	if o.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, h)), nil
-	}
-	return slog.New(slog.NewTextHandler(w, h)), nil
 }

@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 
-	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/pawl-dev/pawl/internal/cli"
@@ -18,20 +16,13 @@ func main() {
 	if keeper.Invoked() {
 		os.Exit(keeper.Main())
 	}
-	cli.Main(func(ctx context.Context) error { return run(ctx, command()) })
-}
-
-// run executes a command. An error is told in one line.
-func run(ctx context.Context, c *cobra.Command) error {
-	return fang.Execute(ctx, c, fang.WithVersion(cli.Version), fang.WithoutManpage(), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
-		cli.Complain(w, "control", err)
-	}))
+	cli.Main(func(ctx context.Context) error { return cli.Execute(ctx, command()) })
 }
 
 func command() *cobra.Command {
 	o := &options{}
 	c := &cobra.Command{
-		Use: "control", Short: "Run the Pawl control plane", Args: cobra.NoArgs,
+		Use: "control", Short: "Run the Pawl control plane", Args: cli.Args(0),
 		Long: "Run the Pawl control plane: an agent server with its own database and an executor on this host, unless told otherwise.\n\n" +
 			"Every flag has the environment variable that stands in brackets; a flag wins over its variable.",
 		Example: "control                                      # state in .pawl, agents from ./agents\n" +

@@ -52,7 +52,7 @@ func invoke(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	c.SetArgs(args)
 	c.SetOut(&out)
 	c.SetErr(&errs)
-	err = run(t.Context(), c)
+	err = cli.Execute(t.Context(), c)
 	return out.String(), errs.String(), err
 }
 
@@ -75,7 +75,7 @@ func start(t *testing.T, data string, args ...string) *server {
 	done := make(chan error, 1)
 	s := &server{data: data, stop: func() error { cancel(); err := <-done; done <- nil; return err }}
 	c.SetErr(&s.log)
-	go func() { done <- run(ctx, c) }()
+	go func() { done <- cli.Execute(ctx, c) }()
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
 			t.Errorf("control ended with %v", err)
@@ -155,7 +155,7 @@ func TestVariables(t *testing.T) {
 	}
 	// What a subcommand does is not for the environment to say: PAWL_EXECUTOR is the server's.
 	t.Setenv("PAWL_EXECUTOR", "none")
-	if _, stderr, err := invoke(t, "--data", t.TempDir(), "token", "create"); err == nil || !strings.Contains(stderr, "required") {
+	if _, stderr, err := invoke(t, "--data", t.TempDir(), "token", "create"); err == nil || !strings.Contains(stderr, "give one of --executor") {
 		t.Errorf("%s", stderr)
 	}
 }
@@ -185,30 +185,34 @@ func TestRefusals(t *testing.T) {
 		`--database: the database cannot be reached`:                               {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
 		`"foo" is no database`:                                                     {"--database", "foo"},
 		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
-		`--grpc :1 can be reached from other hosts, and tokens`:           {"--grpc", ":1"},
-		`--retain-events is at least 1m`:                                  {"--retain-events", "59s"},
-		`--http [::]:1 can be reached from other hosts: use --auth token`: {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
-		`--http is HOST:PORT`:                                             {"--http", "3000"},
-		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:  {"--advertise", "foo"},
-		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:   {"--advertise", ":1"},
-		`--auth is token or none, not "x"`:                                {"--auth", "x"},
-		`--executor is builtin or none`:                                   {"--executor", "x"},
-		`--disconnect-grace must be longer`:                               {"--disconnect-grace", "0s"},
-		`--log-level is debug, info`:                                      {"--log-level", "x"},
-		`--log-format is text or json`:                                    {"--log-format", "x"},
-		`is not a directory`:                                              {"--root", file},
-		`TLS needs both a certificate and a key`:                          {"--tls-cert", file},
-		`reading the TLS certificate`:                                     {"--tls-cert", file, "--tls-key", file},
-		`unknown flag: --foo`:                                             {"--foo"},
-		`unknown command "foo"`:                                           {"foo"},
-		`control plane runs on`:                                           {"prompt", "shell", "hi"},
-		`[executor client operator] is required`:                          {"token", "create"},
-		`none of the others can be`:                                       {"token", "create", "--operator", "--client"},
-		`--agent limits a client's token`:                                 {"token", "create", "--operator", "--agent", "a"},
-		`an executor's id begins with`:                                    {"token", "create", "--executor", "a b"},
-		`cannot expire in the past`:                                       {"token", "create", "--operator", "--expires", "-1h"},
-		`a database in memory keeps no tokens`:                            {"token", "list", "--database", "memory"},
-		`accepts 1 arg(s)`:                                                {"token", "revoke"},
+		`--grpc :1 can be reached from other hosts, and tokens`:                                   {"--grpc", ":1"},
+		`--retain-events is at least 1m`:                                                          {"--retain-events", "59s"},
+		`--http [::]:1 can be reached from other hosts: use --auth token`:                         {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
+		`--http is HOST:PORT`:                                                                     {"--http", "3000"},
+		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                          {"--advertise", "foo"},
+		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                           {"--advertise", ":1"},
+		`--auth is token or none, not "x"`:                                                        {"--auth", "x"},
+		`--executor is builtin or none`:                                                           {"--executor", "x"},
+		`--disconnect-grace must be longer`:                                                       {"--disconnect-grace", "0s"},
+		`--log-level is debug, info`:                                                              {"--log-level", "x"},
+		`--log-format is text or json`:                                                            {"--log-format", "x"},
+		`is not a directory`:                                                                      {"--root", file},
+		`TLS needs both a certificate and a key`:                                                  {"--tls-cert", file},
+		`reading the TLS certificate`:                                                             {"--tls-cert", file, "--tls-key", file},
+		"unknown flag: --foo: see `control --help`":                                               {"--foo"},
+		"there is no command \"foo\": see `control --help`":                                       {"foo"},
+		`control plane runs on`:                                                                   {"prompt", "shell", "hi"},
+		`give one of --executor`:                                                                  {"token", "create", "--operator", "--client"},
+		`--agent limits a client's token`:                                                         {"token", "create", "--operator", "--agent", "a"},
+		`an executor's id begins with`:                                                            {"token", "create", "--executor", "a b"},
+		`cannot expire in the past`:                                                               {"token", "create", "--operator", "--expires", "-1h"},
+		`a database in memory keeps no tokens`:                                                    {"token", "list", "--database", "memory"},
+		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":    {"token", "revoke"},
+		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":     {"prompt", "a", "b", "c"},
+		"control token list takes no arguments, not \"x\": see `control token list --help`":       {"token", "list", "x"},
+		"there is no command \"make\": see `control token --help`":                                {"token", "make"},
+		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`": {"token", "create", "--expires", "x"},
+		"give one of --executor ID, --client and --operator: see `control token create --help`":   {"token", "create"},
 	} {
 		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
 		if args[6] == "token" || args[6] == "prompt" {
@@ -304,7 +308,7 @@ func checkFiles(t *testing.T, data string) {
 	c.SetArgs([]string{"files", "put", "--data", data, "shell/cli", "dir/f"})
 	c.SetIn(strings.NewReader(content))
 	c.SetErr(&said)
-	if err := run(t.Context(), c); err != nil || !regexp.MustCompile(`^400000 bytes, sha256 [0-9a-f]{64}, on builtin\n$`).MatchString(said.String()) {
+	if err := cli.Execute(t.Context(), c); err != nil || !regexp.MustCompile(`^400000 bytes, sha256 [0-9a-f]{64}, on builtin\n$`).MatchString(said.String()) {
 		t.Errorf("put: %v, %q", err, said.String())
 	}
 	for _, target := range []string{"shell/cli", "shell/cli/other", "builtin"} {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
@@ -16,7 +17,7 @@ func promptCommand(o *options) *cobra.Command {
 	key := &pawlv1.SessionKey{}
 	var verbose bool
 	c := &cobra.Command{
-		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer while it comes", Args: cobra.ExactArgs(2),
+		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer while it comes", Args: cli.Args(2),
 		Long: "Prompt an agent of the control plane that runs on the data directory. The answer goes to standard output, what the agent does and\n" +
 			"what its commands print to standard error. Where both are one terminal, what commands print is left to the answer, unless --verbose.\n" +
 			"Interrupting this command does not stop the work.",

@@ -30,7 +30,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	log, err := o.logger(logTo)
+	log, err := cli.Logger(logTo, o.logFormat, o.logLevel)
 	if err != nil {
 		return err
 	}

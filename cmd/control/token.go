@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/auth"
@@ -35,7 +36,7 @@ func tokenCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "token", Short: "Make, list and revoke tokens",
 		Long: "Make, list and revoke tokens: through the control plane that runs on the data directory, or else in its database.",
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: cli.Args(0), RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(tokenCreate(o), tokenList(o), tokenRevoke(o))
 	return c
@@ -46,17 +47,19 @@ func tokenCreate(o *options) *cobra.Command {
 	var client, operator bool
 	var expires time.Duration
 	c := &cobra.Command{
-		Use: "create", Short: "Make a token and print its secret, once", Args: cobra.NoArgs,
+		Use: "create", Short: "Make a token and print its secret, once", Args: cli.Args(0),
 		Example: "control token create --executor gpu1 > gpu1.token\ncontrol token create --client --agent reviewer --expires 720h --name ci",
 		RunE: func(c *cobra.Command, _ []string) error {
-			switch {
-			case operator:
-				want.Kind = auth.Operator
-			case client:
-				want.Kind = auth.Client
-			default:
-				want.Kind = auth.Executor
+			var kinds []auth.Kind
+			for kind, given := range map[auth.Kind]bool{auth.Executor: c.Flags().Changed("executor"), auth.Client: client, auth.Operator: operator} {
+				if given {
+					kinds = append(kinds, kind)
+				}
 			}
+			if len(kinds) != 1 {
+				return cli.Misused(c, errors.New("give one of --executor ID, --client and --operator"))
+			}
+			want.Kind = kinds[0]
 			if len(want.Agents) > 0 && !client {
 				return errors.New("--agent limits a client's token: add --client")
 			}
@@ -78,14 +81,12 @@ func tokenCreate(o *options) *cobra.Command {
 	f.BoolVar(&operator, "operator", false, "for an operator: everything")
 	f.StringVar(&want.Name, "name", "", "name, for people")
 	f.DurationVar(&expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
-	c.MarkFlagsMutuallyExclusive("executor", "client", "operator")
-	c.MarkFlagsOneRequired("executor", "client", "operator")
 	return c
 }
 
 func tokenList(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs,
+		Use: "list", Short: "List tokens, without their secrets", Args: cli.Args(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.withTokens(c, false, func(t tokens) error {
 				all, err := t.list(c.Context())
@@ -105,7 +106,7 @@ func tokenList(o *options) *cobra.Command {
 
 func tokenRevoke(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withTokens(c, false, func(t tokens) error { return t.revoke(c.Context(), args[0]) })
 		},

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,13 +23,7 @@ func main() {
 	if keeper.Invoked() {
 		os.Exit(keeper.Main())
 	}
-	cli.Main(func(ctx context.Context) error {
-		err := command(os.Stderr).ExecuteContext(ctx)
-		if err != nil {
-			cli.Complain(os.Stderr, "executor", err)
-		}
-		return err
-	})
+	cli.Main(func(ctx context.Context) error { return cli.Execute(ctx, command()) })
 }
 
 // maxSlots is what control takes.
@@ -38,39 +31,41 @@ const maxSlots = 10_000
 
 // options are the flags.
 type options struct {
-	control, tokenFile, name, root, data, ca, logLevel string
-	labels                                             map[string]string
-	slots                                              int
-	tls                                                bool
+	control, tokenFile, name, root, data, ca, logFormat, logLevel string
+	labels                                                        map[string]string
+	slots                                                         int
+	tls                                                           bool
 }
 
-func command(log io.Writer) *cobra.Command {
+func command() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use: "executor", Short: "Execute tool calls for a Pawl control plane", Version: cli.Version, Args: cobra.NoArgs,
+		Use: "executor", Short: "Execute tool calls for a Pawl control plane", Args: cli.Args(0),
 		Long: "Execute tool calls for a Pawl control plane on this host: it dials control and needs no open port.\n\n" +
 			"The token comes from --token-file or PAWL_TOKEN, never from a flag.",
-		SilenceUsage: true, SilenceErrors: true,
+		Example: "executor --token-file gpu1.token --name gpu1 --label gpu=a100\n" +
+			"executor --control pawl.example:3001 --tls --token-file gpu1.token --name gpu1",
 		PreRunE: func(c *cobra.Command, _ []string) error { return cli.FromEnvironment(c.Flags()) },
-		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), log) },
+		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.control, "control", "127.0.0.1:3001", "gRPC address of control")
+	f.StringVar(&o.control, "control", "127.0.0.1:3001", "address of control's gRPC listener")
 	f.StringVar(&o.tokenFile, "token-file", "", "file that holds this executor's token (or its value in PAWL_TOKEN)")
 	f.StringVar(&o.name, "name", "", "id of this executor, as its token names it (default: the host's name)")
 	f.StringToStringVar(&o.labels, "label", nil, "label that agents select executors by, key=value; may be repeated")
 	f.StringVar(&o.root, "root", "", "working directory of the calls (default: this one)")
-	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default ./.pawl/executor-NAME)")
+	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default: .pawl/executor-NAME)")
 	f.IntVar(&o.slots, "slots", 64, "how many calls run at once")
 	f.BoolVar(&o.tls, "tls", false, "use TLS to control; needed unless control is on this host")
-	f.StringVar(&o.ca, "tls-ca", "", "PEM file of the authorities to trust instead of the system's; implies --tls")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust instead of the system's, a PEM file; implies --tls")
+	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	cli.NameVariables(f)
 	return c
 }
 
 func (o *options) run(ctx context.Context, logTo io.Writer) error {
-	level, err := cli.Level(o.logLevel)
+	log, err := cli.Logger(logTo, o.logFormat, o.logLevel)
 	if err != nil {
 		return err
 	}
@@ -78,7 +73,7 @@ func (o *options) run(ctx context.Context, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(logTo, &slog.HandlerOptions{Level: level}))
+	cfg.Logger = log
 	return executor.Run(ctx, cfg)
 }
 

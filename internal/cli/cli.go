@@ -53,11 +53,18 @@ func FromEnvironment(f *pflag.FlagSet) (err error) {
 	return err
 }
 
-// Level is what --log-level stands for.
-func Level(name string) (slog.Level, error) {
+// Logger is what --log-format and --log-level stand for.
+func Logger(w io.Writer, format, name string) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return 0, fmt.Errorf("--log-level is debug, info, warn or error, not %q", name)
+		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", name)
 	}
-	return level, nil
+	h := &slog.HandlerOptions{Level: level}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, h)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, h)), nil
+	}
+	return nil, fmt.Errorf("--log-format is text or json, not %q", format)
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -35,12 +34,22 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-func TestLevel(t *testing.T) {
-	if got, err := Level("debug"); err != nil || got != slog.LevelDebug {
-		t.Errorf("%v, %v", got, err)
+func TestLogger(t *testing.T) {
+	for format, want := range map[string]string{"text": "level=DEBUG msg=hello\n", "json": `"level":"DEBUG","msg":"hello"}` + "\n"} {
+		var b strings.Builder
+		log, err := Logger(&b, format, "debug")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if log.Debug("hello"); !strings.HasSuffix(b.String(), want) {
+			t.Errorf("%s: %q", format, b.String())
+		}
 	}
-	if _, err := Level("loud"); err == nil || !strings.Contains(err.Error(), `"loud"`) {
+	if _, err := Logger(nil, "text", "loud"); err == nil || !strings.Contains(err.Error(), `"loud"`) {
 		t.Errorf("a level that there is not: %v", err)
+	}
+	if _, err := Logger(nil, "xml", "info"); err == nil || !strings.Contains(err.Error(), `"xml"`) {
+		t.Errorf("a format that there is not: %v", err)
 	}
 }
 
