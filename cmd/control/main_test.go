@@ -316,7 +316,7 @@ func checkFiles(t *testing.T, data string) {
 			t.Errorf("%s: %d bytes, %v, %q", target, len(out), err, stderr)
 		}
 	}
-	for target, want := range map[string]string{"shell/cli": "no such file", "nobody": "no such executor", "nobody/cli": "no such agent"} {
+	for target, want := range map[string]string{"shell/cli": "no such file", "nobody": "no such executor: nobody", "nobody/cli": `no such agent: "nobody"`} {
 		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "missing"); err == nil || out != "" || !strings.Contains(stderr, want) {
 			t.Errorf("%s: %q, %v, %q, want %q", target, out, err, stderr, want)
 		}
@@ -341,7 +341,7 @@ func checkTokens(t *testing.T, data string) {
 	if _, _, err := invoke(t, "token", "revoke", "--data", data, id); err != nil {
 		t.Error(err)
 	}
-	if _, stderr, err := invoke(t, "token", "revoke", "--data", data, "x"); err == nil || !strings.Contains(stderr, "no such token") {
+	if _, stderr, err := invoke(t, "token", "revoke", "--data", data, "x"); err == nil || !strings.Contains(stderr, `no such token: "x"`) {
 		t.Errorf("%v, %q", err, stderr)
 	}
 	if list, _, err = invoke(t, "token", "list", "--data", data); err != nil || !regexp.MustCompile(id+`.*revoked`).MatchString(list) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -29,6 +30,11 @@ var (
 	// ErrVariable is a ${NAME} in env whose variable is not set.
 	ErrVariable = errs.New(errs.FailedPrecondition, "AGENT_VARIABLE", "a variable that the agent's env refers to is not set")
 )
+
+// Missing is ErrNotFound about a name, for agents that there are not and for those that a caller may not know of.
+func Missing(name string) error {
+	return ErrNotFound.With("no such agent: %q", document.Printable(name))
+}
 
 // Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.
 type Definition struct {

@@ -57,7 +57,7 @@ func (c *Catalogue) Get(name string) (Definition, error) {
 	defer c.mu.RUnlock()
 	d, ok := c.byName[name]
 	if !ok {
-		return Definition{}, ErrNotFound.With("agent %q is not defined", document.Printable(name))
+		return Definition{}, Missing(name)
 	}
 	return d.clone(), nil
 }

@@ -66,7 +66,7 @@ func TestLoadFindsBothForms(t *testing.T) {
 	if err != nil || d.Instructions != "B" || d.Name != "beta" {
 		t.Errorf("got %#v, %v", d, err)
 	}
-	if _, err := c.Get("nobody"); !errors.Is(err, ErrNotFound) || err.Error() != `agent "nobody" is not defined` {
+	if _, err := c.Get("nobody"); !errors.Is(err, ErrNotFound) || err.Error() != `no such agent: "nobody"` {
 		t.Errorf("got %v", err)
 	}
 }

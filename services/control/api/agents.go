@@ -29,7 +29,7 @@ func (a *agents) ListAgents(ctx context.Context, _ *pawlv1.ListAgentsRequest) (*
 
 // GetAgent implements AgentService.
 func (a *agents) GetAgent(ctx context.Context, req *pawlv1.GetAgentRequest) (*pawlv1.GetAgentResponse, error) {
-	if err := may(ctx, auth.ReadAgents, auth.Resource{Agent: req.GetAgent(), Missing: agent.ErrNotFound}); err != nil {
+	if err := may(ctx, auth.ReadAgents, auth.Resource{Agent: req.GetAgent(), Missing: agent.Missing(req.GetAgent())}); err != nil {
 		return nil, err
 	}
 	d, err := a.deps.Agents.Get(req.GetAgent())

@@ -63,13 +63,10 @@ func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (
 
 // workspace is the place of a session: where it is bound, or where it would be placed now.
 func (f *files) workspace(ctx context.Context, k session.Key) (place, error) {
-	if err := may(ctx, auth.UseFiles, auth.Resource{Agent: k.Agent, Missing: agent.ErrNotFound}); err != nil {
+	if err := may(ctx, auth.UseFiles, auth.Resource{Agent: k.Agent, Missing: agent.Missing(k.Agent)}); err != nil {
 		return place{}, err
 	}
 	def, err := f.deps.Agents.Get(k.Agent)
-	if errors.Is(err, agent.ErrNotFound) {
-		return place{}, agent.ErrNotFound // in the words for a foreign one
-	}
 	if err = errors.Join(err, ident.CheckInstance(k.Instance), ident.CheckSession(k.Name)); err != nil {
 		return place{}, err
 	}

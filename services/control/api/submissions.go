@@ -21,7 +21,7 @@ type submissions struct {
 // input is a prompt that the caller may make.
 func input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
 	in := submission.Input{Key: decodeKey(ctx, k), Message: message, IdempotencyKey: idem}
-	return in, may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.ErrNotFound})
+	return in, may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
 }
 
 // Submit implements SubmissionService.

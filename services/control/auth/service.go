@@ -211,10 +211,14 @@ func (s *Service) List(ctx context.Context, tenant string) ([]Token, error) {
 
 // Revoke ends a token: here at once, at other replicas within seconds. Fails with ErrTokenNotFound.
 func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
-	if !ident.IsUUID(id) {
-		return ErrTokenNotFound
+	var err error = ErrTokenNotFound
+	if ident.IsUUID(id) {
+		err = s.store.RevokeToken(ctx, tenant, id)
 	}
-	if err := s.store.RevokeToken(ctx, tenant, id); err != nil {
+	if errors.Is(err, ErrTokenNotFound) {
+		return ErrTokenNotFound.With("no such token: %.64q", id)
+	}
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -17,6 +17,9 @@ import (
 // ErrNotFound says that there is no such executor.
 var ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executor")
 
+// Missing is ErrNotFound about an id.
+func Missing(id string) error { return ErrNotFound.With("no such executor: %s", id) }
+
 // Executor is what is known of one executor.
 type Executor struct {
 	ID              string

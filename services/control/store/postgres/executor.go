@@ -65,7 +65,7 @@ FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires 
 func (s *Store) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
 	list, err := s.executors(ctx, selectExecutors+`WHERE e.executor_id = $2`, s.offset(), id)
 	if err == nil && len(list) == 0 {
-		err = fleet.ErrNotFound
+		err = fleet.Missing(id)
 	}
 	if err != nil {
 		return fleet.Executor{}, wrap("get executor", err)

@@ -85,7 +85,7 @@ func (s *Store) GetExecutor(ctx context.Context, id string) (fleet.Executor, err
 		return fleet.Executor{}, err
 	}
 	if len(found) == 0 {
-		return fleet.Executor{}, fleet.ErrNotFound
+		return fleet.Executor{}, fleet.Missing(id)
 	}
 	return found[0], nil
 }
