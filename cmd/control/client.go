@@ -51,6 +51,29 @@ func (o *options) dial(ctx context.Context) (*grpc.ClientConn, error) {
 	return nil, errors.Join(fmt.Errorf("the control plane at %s does not answer: %w", a.GRPC, rpc.FromStatus(err)), conn.Close())
 }
 
+// connect is dial for what cannot do without a control plane.
+func (o *options) connect(ctx context.Context) (*grpc.ClientConn, error) {
+	conn, err := o.dial(ctx)
+	if err == nil && conn == nil {
+		err = errors.New("no control plane runs on " + o.data + ": start one with `control`, or name another with --data")
+	}
+	return conn, err
+}
+
+// told is an error of a call in words for people.
+func told(ctx context.Context, err error) error {
+	st, ok := status.FromError(err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return errors.New("interrupted")
+	case !ok || err == nil || rpc.Reason(err) != "":
+		return rpc.FromStatus(err)
+	case st.Code() == codes.Unavailable:
+		return fmt.Errorf("the connection to the control plane was lost: %s", st.Message())
+	}
+	return errors.New(st.Message())
+}
+
 // pinned trusts exactly the certificate in a file: the server's own, which need not name the address that it listens on.
 func pinned(certFile string) (*tls.Config, error) {
 	body, err := os.ReadFile(certFile)

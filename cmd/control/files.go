@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
-	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 // fileChunk is how much of a file is sent at once.
@@ -29,39 +29,53 @@ func filesCommand(o *options) *cobra.Command {
 	c.AddCommand(&cobra.Command{
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.withFiles(c, func(files pawlv1.FileServiceClient) error {
-				return get(c, files, &pawlv1.ReadFileRequest{Target: fileTarget(args[0]), Path: args[1]})
+			return o.withFiles(c, args[0], func(files pawlv1.FileServiceClient, target *pawlv1.FileTarget) error {
+				return get(c, files, &pawlv1.ReadFileRequest{Target: target, Path: args[1]})
 			})
 		},
 	}, &cobra.Command{
 		Use: "put TARGET PATH", Short: "Replace a file by standard input, atomically", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.withFiles(c, func(files pawlv1.FileServiceClient) error {
-				return put(c, files, &pawlv1.WriteFileRequest_Start{Target: fileTarget(args[0]), Path: args[1]})
+			return o.withFiles(c, args[0], func(files pawlv1.FileServiceClient, target *pawlv1.FileTarget) error {
+				return put(c, files, &pawlv1.WriteFileRequest_Start{Target: target, Path: args[1]})
 			})
 		},
 	})
 	return c
 }
 
-func fileTarget(name string) *pawlv1.FileTarget {
-	agent, rest, ok := strings.Cut(name, "/")
-	if !ok {
-		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}
+func fileTarget(name string) (*pawlv1.FileTarget, error) {
+	parts := strings.SplitN(name, "/", 3)
+	if slices.Contains(parts, "") {
+		return nil, fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name)
 	}
-	instance, session, _ := strings.Cut(rest, "/")
-	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: agent, Instance: instance, Session: session}}}
+	if len(parts) == 1 {
+		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
+	}
+	key := &pawlv1.SessionKey{Agent: parts[0], Instance: parts[1]}
+	if len(parts) == 3 {
+		key.Session = parts[2]
+	}
+	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
 }
 
-func (o *options) withFiles(c *cobra.Command, f func(pawlv1.FileServiceClient) error) error {
-	conn, err := o.dial(c.Context())
+func (o *options) withFiles(c *cobra.Command, name string, f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error) error {
+	target, err := fileTarget(name)
 	if err != nil {
 		return err
 	}
-	if conn == nil {
-		return errors.New("no control plane runs on " + o.data + ": start one with `control`, or name another with --data")
+	conn, err := o.connect(c.Context())
+	if err != nil {
+		return err
 	}
-	return errors.Join(rpc.FromStatus(f(pawlv1.NewFileServiceClient(conn))), conn.Close())
+	done := make(chan error, 1)
+	go func() { done <- f(pawlv1.NewFileServiceClient(conn), target) }()
+	select {
+	case err = <-done:
+	case <-c.Context().Done(): // reading standard input may go on for ever
+		err = c.Context().Err()
+	}
+	return errors.Join(told(c.Context(), err), conn.Close())
 }
 
 func get(c *cobra.Command, files pawlv1.FileServiceClient, req *pawlv1.ReadFileRequest) error {

@@ -185,37 +185,39 @@ func TestRefusals(t *testing.T) {
 		`--database: the database cannot be reached`:                               {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
 		`"foo" is no database`:                                                     {"--database", "foo"},
 		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
-		`--grpc :1 can be reached from other hosts, and tokens`:                                   {"--grpc", ":1"},
-		`--retain-events is at least 1m`:                                                          {"--retain-events", "59s"},
-		`--http [::]:1 can be reached from other hosts: use --auth token`:                         {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
-		`--http is HOST:PORT`:                                                                     {"--http", "3000"},
-		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                          {"--advertise", "foo"},
-		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                           {"--advertise", ":1"},
-		`--auth is token or none, not "x"`:                                                        {"--auth", "x"},
-		`--executor is builtin or none`:                                                           {"--executor", "x"},
-		`--disconnect-grace must be longer`:                                                       {"--disconnect-grace", "0s"},
-		`--log-level is debug, info`:                                                              {"--log-level", "x"},
-		`--log-format is text or json`:                                                            {"--log-format", "x"},
-		`is not a directory`:                                                                      {"--root", file},
-		`TLS needs both a certificate and a key`:                                                  {"--tls-cert", file},
-		`reading the TLS certificate`:                                                             {"--tls-cert", file, "--tls-key", file},
-		"unknown flag: --foo: see `control --help`":                                               {"--foo"},
-		"there is no command \"foo\": see `control --help`":                                       {"foo"},
-		`control plane runs on`:                                                                   {"prompt", "shell", "hi"},
-		`give one of --executor`:                                                                  {"token", "create", "--operator", "--client"},
-		`--agent limits a client's token`:                                                         {"token", "create", "--operator", "--agent", "a"},
-		`an executor's id begins with`:                                                            {"token", "create", "--executor", "a b"},
-		`cannot expire in the past`:                                                               {"token", "create", "--operator", "--expires", "-1h"},
-		`a database in memory keeps no tokens`:                                                    {"token", "list", "--database", "memory"},
-		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":    {"token", "revoke"},
-		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":     {"prompt", "a", "b", "c"},
-		"control token list takes no arguments, not \"x\": see `control token list --help`":       {"token", "list", "x"},
-		"there is no command \"make\": see `control token --help`":                                {"token", "make"},
-		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`": {"token", "create", "--expires", "x"},
-		"give one of --executor ID, --client and --operator: see `control token create --help`":   {"token", "create"},
+		`--grpc :1 can be reached from other hosts, and tokens`:                                       {"--grpc", ":1"},
+		`--retain-events is at least 1m`:                                                              {"--retain-events", "59s"},
+		`--http [::]:1 can be reached from other hosts: use --auth token`:                             {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
+		`--http is HOST:PORT`:                                                                         {"--http", "3000"},
+		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                              {"--advertise", "foo"},
+		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                               {"--advertise", ":1"},
+		`--auth is token or none, not "x"`:                                                            {"--auth", "x"},
+		`--executor is builtin or none`:                                                               {"--executor", "x"},
+		`--disconnect-grace must be longer`:                                                           {"--disconnect-grace", "0s"},
+		`--log-level is debug, info`:                                                                  {"--log-level", "x"},
+		`--log-format is text or json`:                                                                {"--log-format", "x"},
+		`is not a directory`:                                                                          {"--root", file},
+		`TLS needs both a certificate and a key`:                                                      {"--tls-cert", file},
+		`reading the TLS certificate`:                                                                 {"--tls-cert", file, "--tls-key", file},
+		"unknown flag: --foo: see `control --help`":                                                   {"--foo"},
+		"there is no command \"foo\": see `control --help`":                                           {"foo"},
+		`control plane runs on`:                                                                       {"prompt", "shell", "hi"},
+		`give one of --executor`:                                                                      {"token", "create", "--operator", "--client"},
+		`--agent limits a client's token`:                                                             {"token", "create", "--operator", "--agent", "a"},
+		`an executor's id begins with`:                                                                {"token", "create", "--executor", "a b"},
+		`cannot expire in the past`:                                                                   {"token", "create", "--operator", "--expires", "-1h"},
+		`a database in memory keeps no tokens`:                                                        {"token", "list", "--database", "memory"},
+		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":        {"token", "revoke"},
+		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":         {"prompt", "a", "b", "c"},
+		"control token list takes no arguments, not \"x\": see `control token list --help`":           {"token", "list", "x"},
+		"the argument \"a\\xffb\" is not UTF-8 text: see `control prompt --help`":                     {"prompt", "shell", "a\xffb"},
+		"\"a//b\" names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor": {"files", "get", "a//b", "x"},
+		"there is no command \"make\": see `control token --help`":                                    {"token", "make"},
+		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`":     {"token", "create", "--expires", "x"},
+		"give one of --executor ID, --client and --operator: see `control token create --help`":       {"token", "create"},
 	} {
 		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
-		if args[6] == "token" || args[6] == "prompt" {
+		if args[6] == "token" || args[6] == "prompt" || args[6] == "files" {
 			args = append(args[6:], "--data", data)
 		}
 		stdout, stderr, err := invoke(t, args...)
@@ -286,6 +288,7 @@ func TestQuickstart(t *testing.T) {
 		t.Errorf("%v, %q, %q", err, out, stderr)
 	}
 	checkFiles(t, data)
+	checkInterrupt(t, data)
 	if _, stderr, err := invoke(t, "--data", data, "--agents", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"); err == nil || !strings.Contains(stderr, "another control plane uses the data directory") {
 		t.Errorf("a second one: %v, %s", err, stderr)
 	}
@@ -320,6 +323,28 @@ func checkFiles(t *testing.T, data string) {
 		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "missing"); err == nil || out != "" || !strings.Contains(stderr, want) {
 			t.Errorf("%s: %q, %v, %q, want %q", target, out, err, stderr, want)
 		}
+	}
+}
+
+// Who is interrupted while standard input says nothing is not held up by it.
+func checkInterrupt(t *testing.T, data string) {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	in, hold := io.Pipe()
+	defer hold.Close() //nolint:errcheck // of a test
+	c := command()
+	var said bytes.Buffer
+	c.SetArgs([]string{"files", "put", "--data", data, "shell/cli", "never"})
+	c.SetIn(in)
+	c.SetErr(&said)
+	done := make(chan error, 1)
+	go func() { done <- cli.Execute(ctx, c) }()
+	if _, err := hold.Write([]byte("x")); err != nil { // is taken once it reads
+		t.Fatal(err)
+	}
+	interrupt()
+	if err := <-done; err == nil || said.String() != "control: interrupted\n" {
+		t.Errorf("%v, %q", err, said.String())
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
-	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 func promptCommand(o *options) *cobra.Command {
@@ -47,17 +46,14 @@ func oneTerminal(a, b io.Writer) bool {
 }
 
 func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, message string) (err error) {
-	conn, err := o.dial(c.Context())
+	conn, err := o.connect(c.Context())
 	if err != nil {
 		return err
-	}
-	if conn == nil {
-		return errors.New("no control plane runs on " + o.data + ": start one with `control`, or name another with --data")
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(c.Context(), &pawlv1.PromptRequest{Key: key, Message: message})
 	if err != nil {
-		return rpc.FromStatus(err)
+		return told(c.Context(), err)
 	}
 	for {
 		m, err := stream.Recv()
@@ -67,7 +63,7 @@ func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, m
 		case err != nil && c.Context().Err() != nil && p.submission != "":
 			return errors.New("left; submission " + p.submission + " goes on")
 		case err != nil:
-			return rpc.FromStatus(err)
+			return told(c.Context(), err)
 		}
 		if id := m.GetSubmission().GetSubmissionId(); id != "" {
 			p.submission = id

@@ -18,7 +18,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
-	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -144,7 +143,7 @@ func (o *options) withTokens(c *cobra.Command, fresh bool, f func(tokens) error)
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	return rpc.FromStatus(f(t))
+	return told(c.Context(), f(t))
 }
 
 func (o *options) openTokens(ctx context.Context, fresh bool) (tokens, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
@@ -23,10 +24,15 @@ func Misused(c *cobra.Command, err error) error {
 	return fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())
 }
 
-// Args wants n arguments, which the command's usage names.
+// Args wants n arguments, which the command's usage names. Messages hold text only, and the library's words for what is none are its own.
 func Args(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		_, names, _ := strings.Cut(c.Use, " ")
+		for _, a := range args {
+			if !utf8.ValidString(a) {
+				return Misused(c, fmt.Errorf("the argument %q is not UTF-8 text", a))
+			}
+		}
 		switch {
 		case len(args) == n:
 			return nil

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 )
@@ -46,6 +47,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, flue.InvalidJSON("the body could not be read to its end")
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // of the connection: whether the client is still there is read from it
+	if !utf8.Valid(body) {
+		// The parser would put other characters in the place of those that it cannot read.
+		return nil, flue.InvalidJSON("the body is not UTF-8")
+	}
 	body = bytes.TrimPrefix(body, []byte("\uFEFF"))
 	if len(bytes.TrimSpace(body)) == 0 {
 		return []byte("{}"), nil

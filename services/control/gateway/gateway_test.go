@@ -270,6 +270,15 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 }
 
+// What is no text is refused, and nobody is asked something else in its place.
+func TestBodyIsUTF8(t *testing.T) {
+	s := serve(t, deps(apitest.New(t, apitest.Answer("x"))))
+	status, _, body := raw(t, s, with("POST /agents/shell/i HTTP/1.1", "{\"message\":\"a\xffb\"}"))
+	if status != 400 || !strings.Contains(body, `"type":"invalid_json"`) || !strings.Contains(body, "the body is not UTF-8") {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestFailureTellsWhyInMeta(t *testing.T) {
 	s := serve(t, deps(apitest.New(t, apitest.Fail("MODEL_FAILED", "the key is wrong"))))
 	status, body := prompt(t, s, "hi")
