@@ -2560,7 +2560,7 @@ func (*Result_Grep) isResult_Outcome() {}
 func (*Result_Glob) isResult_Outcome() {}
 
 // Failure is a typed failure of a verb. reason is one of NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION, NO_SPACE,
-// TOO_LARGE, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown),
+// TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown),
 // INTERNAL.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`

@@ -44,7 +44,7 @@ const (
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
-//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY
+//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
 //	ALREADY_EXISTS       EXISTS
 //	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done
@@ -192,7 +192,7 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
-//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY
+//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
 //	ALREADY_EXISTS       EXISTS
 //	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done

@@ -532,7 +532,7 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		for reason, code := range map[string]errs.Code{
-			"NOT_FOUND": errs.NotFound, "IS_DIR": errs.FailedPrecondition, "NOT_DIR": errs.FailedPrecondition, "NOT_EMPTY": errs.FailedPrecondition,
+			"NOT_FOUND": errs.NotFound, "IS_DIR": errs.FailedPrecondition, "NOT_DIR": errs.FailedPrecondition, "NOT_EMPTY": errs.FailedPrecondition, "IO": errs.FailedPrecondition,
 			"EXISTS": errs.AlreadyExists, "PERMISSION": errs.PermissionDenied, "NO_SPACE": errs.ResourceExhausted, "TOO_LARGE": errs.ResourceExhausted,
 			"INVALID_ARG": errs.InvalidArgument, "HASH_MISMATCH": errs.InvalidArgument, "TIMEOUT": errs.DeadlineExceeded,
 			"SANDBOX_GONE": errs.Unavailable, "UNAVAILABLE": errs.Unavailable, "CANCELLED": errs.Canceled,

@@ -226,7 +226,7 @@ func rejected(r *pawlv1.Rejected) error {
 // typed are the failures that clients are told as they are.
 var typed = map[errs.Code][]string{
 	errs.NotFound:           {"NOT_FOUND"},
-	errs.FailedPrecondition: {"NOT_DIR", "IS_DIR", "NOT_EMPTY"},
+	errs.FailedPrecondition: {"NOT_DIR", "IS_DIR", "NOT_EMPTY", "IO"},
 	errs.AlreadyExists:      {"EXISTS"},
 	errs.PermissionDenied:   {"PERMISSION"},
 	errs.ResourceExhausted:  {"NO_SPACE", "TOO_LARGE"},

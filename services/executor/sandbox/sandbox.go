@@ -30,6 +30,7 @@ var (
 	ErrPermission  = errs.New(errs.PermissionDenied, "PERMISSION", "permission denied")
 	ErrNoSpace     = errs.New(errs.ResourceExhausted, "NO_SPACE", "no space left on device")
 	ErrTooLarge    = errs.New(errs.ResourceExhausted, "TOO_LARGE", "too large")
+	ErrIO          = errs.New(errs.FailedPrecondition, "IO", "the system could not read or write it")
 	ErrInvalidArg  = errs.New(errs.InvalidArgument, "INVALID_ARG", "invalid argument")
 	ErrGone        = errs.New(errs.Unavailable, "SANDBOX_GONE", "the sandbox is gone")
 	ErrUnavailable = errs.New(errs.Unavailable, "UNAVAILABLE", "the sandbox is unavailable")
@@ -70,7 +71,8 @@ type Sandbox interface {
 	Root() string
 	// Open reads a file as a stream. ErrIsDir for a directory.
 	Open(ctx context.Context, path string) (io.ReadSeekCloser, Info, error)
-	// Create begins an atomic replacement of a file; missing parents are made. Nothing changes until Commit.
+	// Create begins an atomic replacement of a file; missing parents are made. Nothing changes until Commit. ErrIsDir for a path
+	// that ends with a slash, whatever is there.
 	Create(ctx context.Context, path string) (FileWriter, error)
 	// Stat does not follow the last link; ErrNotFound when nothing is there.
 	Stat(ctx context.Context, path string) (Info, error)

@@ -55,7 +55,7 @@ func (f *File) Read(p []byte) (n int, err error) {
 	case errors.Is(err, unix.EAGAIN):
 		return 0, sandbox.ErrInvalidArg.With("%s: has nothing to read now and no end; it is not a regular file", f.f.Name())
 	case err != nil:
-		return 0, &fs.PathError{Op: "read", Path: f.f.Name(), Err: err}
+		return 0, sandbox.ErrIO.With("%s: %v", f.f.Name(), err)
 	case n == 0:
 		return 0, io.EOF
 	}

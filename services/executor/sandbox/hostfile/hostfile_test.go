@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -30,6 +31,18 @@ func TestReadsFiles(t *testing.T) {
 	f.Close()
 	if _, err := f.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// What the system refuses is told with its reason.
+func TestFailedRead(t *testing.T) {
+	f, _, err := Open(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, sandbox.ErrIO) || !strings.Contains(err.Error(), "is a directory") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -36,9 +36,11 @@ func typed(path string, err error) error {
 	}
 	var no syscall.Errno
 	if errors.As(err, &no) {
-		if e, ok := byErrno[no]; ok {
-			return e.With("%s: %v", path, no)
+		e, ok := byErrno[no]
+		if !ok {
+			e = sandbox.ErrIO
 		}
+		return e.With("%s: %v", path, no)
 	}
 	return fmt.Errorf("%s: %w", path, err)
 }

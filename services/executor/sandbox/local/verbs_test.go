@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pawl-dev/pawl/internal/hostenv"
@@ -135,5 +136,14 @@ func TestLinkRelativeToWhereItIs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.Root(), "real/target/file")); err != nil {
 		t.Error(err)
+	}
+}
+
+// Every error of the system has a reason, whether it is one that callers tell apart or not.
+func TestTyped(t *testing.T) {
+	for no, want := range map[syscall.Errno]error{syscall.EACCES: sandbox.ErrPermission, syscall.EIO: sandbox.ErrIO, syscall.EBADMSG: sandbox.ErrIO} {
+		if err := typed("f", no); !errors.Is(err, want) || !strings.HasPrefix(err.Error(), "f: ") {
+			t.Errorf("%v: %v", no, err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,9 @@ type fileWriter struct {
 
 // Create implements sandbox.Sandbox. A link is written through: what it points to is replaced.
 func (s *Sandbox) Create(ctx context.Context, path string) (sandbox.FileWriter, error) {
+	if strings.HasSuffix(path, "/") {
+		return nil, sandbox.ErrIsDir.With("%s: names a directory; end it with the name of the file", path)
+	}
 	path, err := s.begin(ctx, path)
 	if err != nil {
 		return nil, err

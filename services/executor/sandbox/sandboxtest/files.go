@@ -129,6 +129,7 @@ var fileTests = []test{
 		b.is(err, sandbox.ErrInvalidArg)
 		b.is(b.tryWrite("dir", "x"), sandbox.ErrIsDir)
 		b.is(b.tryWrite("pipe", "x"), sandbox.ErrInvalidArg)
+		b.is(b.tryWrite("new/", "x"), sandbox.ErrIsDir)
 		_, _, err = b.sb.Open(b.ctx, "")
 		b.is(err, sandbox.ErrInvalidArg)
 		_, _, err = b.sb.Open(b.ctx, "a\x00b")
