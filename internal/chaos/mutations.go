@@ -116,7 +116,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	r.deps.Events.Publish(r.key, c.Events)`}},
 	},
 	{
-		name: "events are published before they are committed", expect: []string{"I3"}, mix: "fence", seconds: 50, seeds: someSeeds,
+		name: "events are published before they are committed", expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{turnDir + "commit.go", `	done, err := backoff.Retry(ctx, func`, `	r.deps.Events.Publish(r.key, c.Events)
 	done, err := backoff.Retry(ctx, func`}},
 	},
