@@ -240,9 +240,19 @@ func (s *Server) register(ctx context.Context, c *connection) error {
 	s.conns[c.executor.ID] = c
 	s.mu.Unlock()
 	if old != nil {
-		old.end(ErrSuperseded)
+		old.end(s.superseded(old.executor, c.executor))
 	}
 	return nil
+}
+
+// superseded is why an executor's connection ends for a newer one. That has the same journal, unless it is somebody else's: two that
+// run with one token take over from each other for ever, and neither would know.
+func (s *Server) superseded(old, now fleet.Executor) error {
+	if old.JournalID == now.JournalID {
+		return ErrSuperseded
+	}
+	s.deps.Log.Warn("another executor has taken over this name: if both run, give each a name and a token of its own", "executor_id", now.ID, "root", now.Root, "was", old.Root)
+	return ErrSuperseded.With("another executor has connected as %s and taken over: if both run, give each a name and a token of its own", now.ID)
 }
 
 func (s *Server) unregister(ctx context.Context, c *connection) {

@@ -1,7 +1,9 @@
 package link
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -139,4 +142,22 @@ func TestHelloIsChecked(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An executor that is superseded by itself hears so; by another one of its name, what is wrong, and the log says so, too.
+func TestNamesakes(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		var log bytes.Buffer
+		all[0].deps.Log = slog.New(slog.NewTextHandler(&log, nil))
+		const advice = "give each a name and a token of its own"
+		one := all[0].executor()
+		two := all[0].executor()
+		if err := one.ended(); rpc.Reason(err) != "SUPERSEDED" || strings.Contains(err.Error(), advice) || strings.Contains(log.String(), "level=WARN") {
+			t.Errorf("%v, %s", err, &log)
+		}
+		all[0].executorWith("another")
+		if err := two.ended(); rpc.Reason(err) != "SUPERSEDED" || !strings.Contains(err.Error(), advice) || strings.Count(log.String(), "level=WARN") != 1 {
+			t.Errorf("%v, %s", err, &log)
+		}
+	})
 }

@@ -193,6 +193,12 @@ type executor struct {
 
 // executor connects.
 func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
+	p.cluster.t.Helper()
+	return p.executorWith("j", inflight...)
+}
+
+// executorWith connects one with a certain journal.
+func (p *plane) executorWith(journal string, inflight ...*pawlv1.CallState) *executor {
 	t := p.cluster.t
 	t.Helper()
 	conn, err := p.cluster.dial(p.id)
@@ -204,7 +210,7 @@ func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
 		t.Fatal(err)
 	}
 	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: &pawlv1.Hello{
-		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", JournalSince: timestamppb.Now(), Slots: 4, Inflight: inflight,
+		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: journal, JournalSince: timestamppb.Now(), Slots: 4, Inflight: inflight,
 	}}})
 	go func() {
 		for {
@@ -230,6 +236,14 @@ func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
 		t.Fatalf("no welcome: %v, %v", got, e.err)
 	}
 	return e
+}
+
+// ended is why its stream has ended, nil while it has not.
+func (e *executor) ended() error {
+	synctest.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
 }
 
 // close cuts the connection.
