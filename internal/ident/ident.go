@@ -76,8 +76,13 @@ func CheckText(what, s string, most int) error {
 		return ErrInvalid.With("%s must not be blank", what)
 	case len(s) > most:
 		return ErrInvalid.With("%s has at most %d bytes", what, most)
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, control):
 		return ErrInvalid.With("%s must be UTF-8 text without control characters", what)
 	}
 	return nil
+}
+
+// control reports whether r is for machines, or turns the direction of what follows: then a name reads as another one.
+func control(r rune) bool {
+	return unicode.IsControl(r) || '\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
 }

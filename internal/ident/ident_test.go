@@ -42,7 +42,7 @@ func word(n int) string { return strings.Repeat("a", n) }
 func TestNames(t *testing.T) {
 	label := func(key string) error { return ident.CheckLabel(key, "a100") }
 	value := func(s string) error { return ident.CheckLabel("gpu", s) }
-	text := []string{"", " ", "\t\u00a0\n", "a\nb", "a\x00b", "a\u0085b", "\xff", "a\xc3"} // refused wherever free text is a name
+	text := []string{"", " ", "\t\u00a0\n", "a\nb", "a\x00b", "a\u0085b", "\xff", "a\xc3", "a\u202eb", "a\u2066b"} // refused wherever free text is a name
 	for _, test := range []struct {
 		name    string
 		check   func(string) error

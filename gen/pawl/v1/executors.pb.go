@@ -652,7 +652,7 @@ type Hello struct {
 	JournalSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=journal_since,json=journalSince,proto3" json:"journal_since,omitempty"`
 	// Labels that placement selects by.
 	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How many calls may run at once: at most 10000.
+	// How many calls may run at once: 1 to 10000.
 	Slots uint32 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
 	// Version of the executor's software, for people.
 	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`

@@ -182,8 +182,8 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 		return nil, ErrHello.With("Hello lacks boot_id, journal_id or journal_since")
 	case !h.GetJournalSince().IsValid(): // years 1 to 9999, which every database keeps
 		return nil, ErrHello.With("journal_since in Hello is no time between the years 1 and 9999")
-	case h.GetSlots() > maxSlots:
-		return nil, ErrHello.With("Hello has %d slots, and at most %d are possible", h.GetSlots(), maxSlots)
+	case h.GetSlots() < 1 || h.GetSlots() > maxSlots:
+		return nil, ErrHello.With("Hello has %d slots, and 1 to %d are possible", h.GetSlots(), maxSlots)
 	case len(h.GetLabels()) > maxLabels:
 		return nil, ErrHello.With("Hello has %d labels, and at most %d are possible", len(h.GetLabels()), maxLabels)
 	}
