@@ -33,7 +33,7 @@ func (s *Store) GetSession(ctx context.Context, tenant, id string) (session.Sess
 func (s *Store) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
 	where, args := `WHERE k.tenant = $1`, []any{f.Tenant}
 	for _, c := range []struct{ condition, value string }{
-		{` AND k.agent = $%d`, f.Agent}, {` AND k.instance = $%d`, f.Instance}, {` AND k.session_id < $%d`, f.BeforeID},
+		{` AND k.agent <> '' AND k.agent = $%d`, f.Agent}, {` AND k.instance = $%d`, f.Instance}, {` AND k.session_id < $%d`, f.BeforeID},
 	} {
 		if c.value != "" {
 			args = append(args, c.value)

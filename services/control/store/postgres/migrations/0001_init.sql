@@ -23,8 +23,9 @@ CREATE TABLE sessions (
     UNIQUE (tenant, agent, instance, name)
 );
 
--- For lists, which are in order of id.
-CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id);
+-- For lists, which are in order of id. The condition always holds, and keeps the index from being taken where one session is looked for
+-- by its key: on an empty table it looks as good as the key's own.
+CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id) WHERE agent <> '';
 
 -- The queue head of a session. One fenced UPDATE of this row is fence, compare-and-swap of both heads and row lock at once.
 -- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one.
