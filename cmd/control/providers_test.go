@@ -71,7 +71,7 @@ func TestProvidersFile(t *testing.T) {
 	write(t, "---\nmodel: local/some-model\nsandbox: none\n---\nBe brief.\n", data, "agents", "brief.md")
 	file := write(t, "local:\n  api: openai\n  base_url: "+local.URL+"/v1\n  key_env: LOCAL_KEY\n  headers:\n"+
 		"    X-Team: group ${TEAM}\n    X-Literal: "+literal+"\n", data, "providers.yaml")
-	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug")
+	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug", "--executor", "none")
 	token, err := os.ReadFile(filepath.Join(data, "token"))
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestProvidersFile(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if log := s.log.String(); !strings.Contains(log, "level=DEBUG") || strings.Contains(log, "secret") {
+	if log := s.log.String(); !strings.Contains(log, "replica registered") || strings.Contains(log, "secret") {
 		t.Errorf("a secret is in the log, or there is none:\n%s", log)
 	}
 	if len(local.requests) != 4 {
@@ -124,7 +124,7 @@ func TestProvidersFile(t *testing.T) {
 // The file and the directory of agents may be absent, unless somebody has named them.
 func TestWhatMayBeAbsent(t *testing.T) {
 	t.Chdir(t.TempDir())
-	start(t, t.TempDir(), "--database", "memory")
+	start(t, t.TempDir(), "--database", "memory", "--executor", "none")
 	const absent = "control: providers.yaml: cannot be read: no such file or directory\n"
 	refused(t, absent, "--providers", "providers.yaml")
 	const noAgents = "control: the directory of agents none cannot be read: no such file or directory\n"
@@ -148,7 +148,7 @@ func TestModelsOfAgents(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("ANTHROPIC_API_KEY", "")
 	agents := filepath.Dir(write(t, "---\nmodel: anthropic/m\n---\n", "agents", "keyless.md"))
-	s := start(t, t.TempDir(), "--agents", agents)
+	s := start(t, t.TempDir(), "--agents", agents, "--executor", "none")
 	if _, stderr, err := invoke(t, "prompt", "--data", s.data, "keyless", "x"); err == nil || !strings.HasPrefix(stderr, "control: MODEL_KEY_MISSING: ") || !strings.Contains(stderr, "set ANTHROPIC_API_KEY") {
 		t.Errorf("%v, %q", err, stderr)
 	}
