@@ -21,7 +21,7 @@ const fileChunk = 256 << 10
 func filesCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use: "files", Short: "Read and write files of a session or an executor",
-		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, named by its id.\n" +
+		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, named by its id. " +
 			"A relative path is below the executor's root, and below the agent's cwd for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
 		Args:    cli.Args(0), RunE: func(c *cobra.Command, _ []string) error { return c.Help() },

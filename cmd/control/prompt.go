@@ -17,8 +17,9 @@ func promptCommand(o *options) *cobra.Command {
 	var verbose bool
 	c := &cobra.Command{
 		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer while it comes", Args: cli.Args(2),
-		Long: "Prompt an agent of the control plane that runs on the data directory. The answer goes to standard output, what the agent does and\n" +
-			"what its commands print to standard error. Where both are one terminal, what commands print is left to the answer, unless --verbose.\n" +
+		Long: "Prompt an agent of the control plane that runs on the data directory. " +
+			"The answer goes to standard output, what the agent does and what its commands print to standard error. " +
+			"Where both are one terminal, what commands print is left to the answer, unless --verbose.\n\n" +
 			"Interrupting this command does not stop the work.",
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
@@ -60,8 +61,8 @@ func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, m
 		switch {
 		case errors.Is(err, io.EOF):
 			return p.failure
-		case err != nil && c.Context().Err() != nil && p.submission != "":
-			return errors.New("left; submission " + p.submission + " goes on")
+		case err != nil && p.submission != "":
+			return fmt.Errorf("%w; submission %s is on record and goes on", told(c.Context(), err), p.submission)
 		case err != nil:
 			return told(c.Context(), err)
 		}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
 )
 
 // Who sees the answer and what commands print in one place is not shown the same twice, unless asked for.
@@ -20,6 +23,29 @@ func TestBrief(t *testing.T) {
 		if out.String() != "hello" || err.String() != want {
 			t.Errorf("brief %v: %q, %q", brief, out.String(), err.String())
 		}
+	}
+}
+
+// Who leaves, or is left, knows what becomes of the work.
+func TestInterruptedPrompt(t *testing.T) {
+	s := start(t, t.TempDir(), "--database", "memory", "--executor", "none")
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	said := make(announcement, 10)
+	c := command()
+	c.SetArgs([]string{"prompt", "--data", s.data, "shell", "true"})
+	c.SetErr(said)
+	done := make(chan error, 1)
+	go func() { done <- cli.Execute(ctx, c) }()
+	if line := <-said; line != "[bash: waits for an executor]\n" {
+		t.Errorf("%q", line)
+	}
+	interrupt()
+	if err := <-done; err == nil {
+		t.Error("no error")
+	}
+	if line := <-said; !regexp.MustCompile(`^control: interrupted; submission [0-9a-f-]{36} is on record and goes on\n$`).MatchString(line) {
+		t.Errorf("%q", line)
 	}
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Execute runs a program's command. An error is told in one line.
@@ -28,10 +30,12 @@ func Misused(c *cobra.Command, err error) error {
 func Args(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		_, names, _ := strings.Cut(c.Use, " ")
-		for _, a := range args {
-			if !utf8.ValidString(a) {
-				return Misused(c, fmt.Errorf("the argument %q is not UTF-8 text", a))
-			}
+		said := slices.Clone(args)
+		if c.HasParent() { // a program's own flags may be paths, which may hold anything
+			c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { said = append(said, f.Value.String()) })
+		}
+		if i := slices.IndexFunc(said, func(s string) bool { return !utf8.ValidString(s) }); i >= 0 {
+			return Misused(c, fmt.Errorf("%q is not UTF-8 text", said[i]))
 		}
 		switch {
 		case len(args) == n:
