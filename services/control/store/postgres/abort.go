@@ -29,7 +29,8 @@ SELECT COALESCE((SELECT n FROM c), 0), COALESCE((SELECT submission_id::text FROM
 
 var (
 	abortOneSQL     = strings.ReplaceAll(abortSQL, "{which}", "s.submission_id = $1 AND s.status + 0")
-	abortSessionSQL = strings.ReplaceAll(abortSQL, "{which}", "s.session_id = $1 AND s.status") // in the indexes of what has not settled
+	abortSessionSQL = strings.ReplaceAll(abortSQL, "{which}",
+		"s.session_id = $1 AND s.seq >= (SELECT first_open FROM lanes WHERE session_id = $1) AND s.status + 0")
 )
 
 // abort runs abortOneSQL or abortSessionSQL for id under the lane's lock.

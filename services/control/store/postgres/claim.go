@@ -17,7 +17,7 @@ import (
 // second statement has a snapshot of its own, taken when the lanes are already locked.
 
 const claimLanesSQL = `
-WITH c AS (SELECT session_id FROM lanes WHERE state = 1 AND ready_at <= clock_timestamp() + $4::bigint * interval '1 microsecond'
+WITH c AS (SELECT session_id FROM lanes WHERE state = 1 AND ready_at <= (SELECT clock_timestamp() + $4::bigint * interval '1 microsecond')
   ORDER BY ready_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
 
@@ -26,8 +26,8 @@ const takeLanesSQL = `
 WITH d AS (SELECT replica_id FROM replicas WHERE cardinality($4::uuid[]) = 0
       AND expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'
     UNION SELECT unnest($4::uuid[])),
-c AS (SELECT l.session_id FROM lanes l WHERE l.state = 2 AND l.owner IN (SELECT replica_id FROM d) AND l.owner <> $1::uuid
-  LIMIT $3 FOR UPDATE OF l SKIP LOCKED)
+c AS (SELECT l.session_id FROM d CROSS JOIN LATERAL (SELECT session_id FROM lanes
+    WHERE state = 2 AND owner = d.replica_id AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
 
 // overdueLanesSQL finds running submissions that should have ended. A lane that has moved on since they were read is left alone, which
@@ -45,17 +45,16 @@ k AS (SELECT l.session_id, d.submission_id FROM d JOIN lanes l ON l.session_id =
 f AS (UPDATE submissions x SET forced_at = t.now FROM k, t WHERE x.submission_id = k.submission_id)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM k WHERE x.session_id = k.session_id`
 
-// headsSQL starts, or goes on with, the submission at the head of lanes l: the half-done one, else the oldest. Both are looked
-// up in indexes that hold unsettled submissions only, whatever the length of the history.
+// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is looked up where the
+// lane says that these begin, whatever the length of the history.
 const headsSQL = `
 UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
   started_at = COALESCE(s.started_at, c.now),
   deadline = CASE WHEN s.started_at IS NULL AND s.timeout_us > 0 THEN c.now + s.timeout_us * interval '1 microsecond' ELSE s.deadline END
 FROM (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now) c,
-  lanes l JOIN sessions k ON k.session_id = l.session_id {join}
-WHERE s.session_id = l.session_id AND {lanes}
-  AND s.seq = COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = l.session_id AND q.status = 1),
-    (SELECT min(q.seq) FROM submissions q WHERE q.session_id = l.session_id AND q.status = 0))
+  lanes l JOIN sessions k ON k.session_id = l.session_id {join} CROSS JOIN LATERAL (SELECT q.submission_id FROM submissions q
+    WHERE q.session_id = l.session_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h
+WHERE s.submission_id = h.submission_id AND {lanes}
 RETURNING ` + submissionColumns + `, l.ready_at, l.epoch, l.entry_head, l.event_head, k.executor`
 
 // headsOf is headsSQL for the lanes of a condition, whose parameters start at $3.

@@ -24,15 +24,15 @@ WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[
 var changesPart = fragment{params: 7, sql: `
 n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[], $7::text[])
   AS t(ord, call_id, executor, dispatch, state, reply, journal_id)),
-bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = i.session_id
-  WHERE c.call_id IS NULL OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
+bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id
+  WHERE c.call_id IS NULL OR c.session_id <> i.session_id OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
 
 // lostPart is changesPart for a batch that says lost of a call: nobody may have recorded its outcome meanwhile, or the transcript would
 // call unknown what the record knows. So the record is locked and looked at as it is then, after its lane, as all others do.
 var lostPart = fragment{params: 7, sql: strings.Replace(changesPart.sql, "\nbad AS (", `
-h AS MATERIALIZED (SELECT i.ord, i.session_id FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
+h AS MATERIALIZED (SELECT i.ord FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
   AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) FOR NO KEY UPDATE OF x),
-r AS MATERIALIZED (SELECT n.ord, c.state FROM n JOIN h ON h.ord = n.ord JOIN tool_calls c ON c.call_id = n.call_id AND c.session_id = h.session_id
+r AS MATERIALIZED (SELECT n.ord, c.state FROM n JOIN h ON h.ord = n.ord JOIN tool_calls c ON c.call_id = n.call_id
   WHERE n.state = 3 FOR NO KEY UPDATE OF c),
 bad AS (SELECT r.ord FROM r WHERE r.state IN (2, 4) UNION ALL `, 1)}
 
@@ -50,6 +50,7 @@ l AS (UPDATE lanes x SET
     entry_head = x.entry_head + i.entries,
     event_head = x.event_head + i.events,
     pending    = x.pending - i.settles::int,
+    first_open = CASE WHEN i.settles THEN i.seq + 1 ELSE x.first_open END,
     state      = CASE WHEN NOT i.settles THEN 2 WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END,
     owner      = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.owner END,
     claim_id   = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.claim_id END,

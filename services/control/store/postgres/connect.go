@@ -33,10 +33,12 @@ const absentFor = time.Second
 // while they grow; and lanes must be locked in the order in which they are given, which a hash join would not do. Where
 // statements cannot be prepared, plans are made from the tables as they are, and poolers refuse such parameters anyway.
 //
-// For the same reason statements compare "state + 0" where they mean to find a row by its key: a partial index that was empty
-// when the tables were analysed looks cheaper than any key, and is read from end to end when it no longer is.
+// For the same reason statements ask for the time in a sub-select, which an index can be searched with, and compare "state + 0" where
+// they mean to find a row by its key: a partial index that was empty when the tables were analysed looks cheaper than any key, and is
+// read from end to end when it no longer is.
 var planning = map[string]string{
-	"plan_cache_mode": "force_generic_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"plan_cache_mode": "force_generic_plan", "jit": "off",
+	"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
 // connect makes the pool and proves that the database answers. A database that starts is waited for, a wrong password is not.

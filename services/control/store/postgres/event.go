@@ -29,7 +29,7 @@ SELECT l.event_floor, g.first_seq, g.body FROM lanes l LEFT JOIN LATERAL (
     sum(last_seq - greatest(first_seq - 1, $2)) OVER w - (last_seq - greatest(first_seq - 1, $2)) AS events_before,
     sum(octet_length(body)) OVER w - octet_length(body) AS bytes_before
   FROM (SELECT first_seq, last_seq, body FROM segments WHERE session_id = $1 AND last_seq > $2
-    AND first_seq >= COALESCE((SELECT max(first_seq) FROM segments WHERE session_id = $1 AND first_seq <= $2 + 1), 0)
+    AND first_seq >= COALESCE((SELECT first_seq FROM segments WHERE session_id = $1 AND first_seq <= $2 + 1 ORDER BY first_seq DESC LIMIT 1), 0)
     ORDER BY first_seq LIMIT $3) s
   WINDOW w AS (ORDER BY first_seq ROWS UNBOUNDED PRECEDING)
 ) g ON g.events_before < $3 AND g.bytes_before < $4
@@ -85,7 +85,7 @@ func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit
 const expireSQL = `
 WITH old AS MATERIALIZED (SELECT session_id, last_seq FROM (VALUES (0::smallint), (1), (2), (3)) AS k(kind) CROSS JOIN LATERAL (
     SELECT session_id, last_seq, created_at FROM segments g
-    WHERE g.kind = k.kind AND g.created_at < clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond' ORDER BY g.created_at LIMIT $3) g
+    WHERE g.kind = k.kind AND g.created_at < (SELECT clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond') ORDER BY g.created_at LIMIT $3) g
   ORDER BY created_at LIMIT $3),
 held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM old) FOR NO KEY UPDATE SKIP LOCKED),
 cut AS MATERIALIZED (SELECT session_id, max(last_seq) AS upto FROM old JOIN held USING (session_id) GROUP BY session_id),
@@ -96,7 +96,7 @@ SELECT count(*) FROM d`
 // compactSQL deletes segments of deltas that an entry follows in their submission.
 const compactSQL = `
 WITH old AS MATERIALIZED (SELECT session_id, first_seq FROM segments g
-  WHERE g.kind = 1 AND g.created_at < clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond'
+  WHERE g.kind = 1 AND g.created_at < (SELECT clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond')
     AND (SELECT n.kind FROM segments n WHERE n.session_id = g.session_id AND n.first_seq > g.first_seq AND n.kind >= 2
       ORDER BY n.first_seq LIMIT 1) = 2
   ORDER BY g.created_at LIMIT $3 FOR UPDATE SKIP LOCKED),

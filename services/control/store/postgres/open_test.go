@@ -150,9 +150,18 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, bad := range []string{"Seq Scan on lanes", "Seq Scan on submissions", "Seq Scan on sessions", "Seq Scan on tool_calls", "Seq Scan on segments", "Hash Join", "Merge Join"} {
+			for _, bad := range []string{"Seq Scan on lanes", "Seq Scan on submissions", "Seq Scan on sessions", "Seq Scan on tool_calls", "Seq Scan on segments", "Hash Join", "Merge Join", "Bitmap"} {
 				if strings.Contains(plan, bad) {
 					t.Errorf("%s in\n%s", bad, plan)
+				}
+			}
+			for _, whole := range []string{
+				`(?m)(?:submissions|tool_calls|entries|segments)_\w+ on .*\n\s+Index Cond: \(session_id = [\w.$]+\)$`,
+				`Aggregate .*\n\s+->  Index Only Scan using segments`,
+				`(?:lanes|submissions|segments)_\w+ on .*\n(?:\s+Index Cond.*\n)?\s+Filter: .*clock_timestamp`, // which is asked again at each row
+			} {
+				if m := regexp.MustCompile(whole).FindString(plan); m != "" {
+					t.Errorf("too much is read for\n%s\nin\n%s", m, plan)
 				}
 			}
 			for _, m := range regexp.MustCompile(`(?m)Scan using (\w+) on .*\n(.*)`).FindAllStringSubmatch(plan, -1) {

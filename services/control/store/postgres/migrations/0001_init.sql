@@ -28,12 +28,14 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id) WHERE agent <> '';
 
 -- The queue head of a session. One fenced UPDATE of this row is fence, compare-and-swap of both heads and row lock at once.
--- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one.
+-- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one; none of them
+-- has a seq below first_open, where the search for the next begins: what has settled leaves dead entries in every index until a vacuum.
 CREATE TABLE lanes (
     session_id uuid PRIMARY KEY,
     tenant     text NOT NULL DEFAULT 'default',
     state      smallint NOT NULL,
     next_seq   bigint NOT NULL,
+    first_open bigint NOT NULL DEFAULT 1,
     pending    int NOT NULL,
     ready_at   timestamptz NOT NULL,
     owner      uuid,
@@ -83,7 +85,6 @@ CREATE TABLE submissions (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
 CREATE UNIQUE INDEX submissions_idem ON submissions (session_id, idem_key) WHERE idem_key IS NOT NULL;
-CREATE INDEX submissions_queue ON submissions (session_id, seq) WHERE status = 0;
 -- A backstop: two running submissions of one session are a constraint violation, whatever the code does.
 CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status = 1;
 -- Nearly always empty, so that polling it costs nothing.
