@@ -3,7 +3,7 @@
 //	request ─▶ host, origin, token ─▶ route ─▶ submission.Service ─▶ JSON, or events as they are committed
 //
 // It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees carries a reason and
-// no internals; nothing but /healthz and the words at / answers without a token.
+// no internals; nothing but /healthz answers without a token.
 package gateway
 
 import (
@@ -52,19 +52,6 @@ type Deps struct {
 	Log      *slog.Logger // nil is the default
 }
 
-// open is what everybody may read. No client of the protocol asks for /: people do, with a browser.
-var open = map[string]string{
-	"/healthz": "ok\n",
-	"/": `This is Pawl, a control plane for AI agents.
-
-  POST /agents/NAME/INSTANCE           {"message": "..."} prompts an agent; with Accept: text/event-stream its work is streamed
-  GET  /v1/sessions/SESSION_ID/events  what happens in a session
-  GET  /healthz                        whether this server serves
-
-The first two need "Authorization: Bearer TOKEN". Who runs this server has the token in a file that its start names.
-`,
-}
-
 type handler struct{ Deps }
 
 // New makes the handler.
@@ -89,9 +76,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, err)
 		return
 	}
-	if text, ok := open[r.URL.Path]; ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+	if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, text)
+		_, _ = io.WriteString(w, "ok\n")
 		return
 	}
 	secret := rpc.Bearer(r.Header.Get("Authorization"))

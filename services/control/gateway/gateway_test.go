@@ -144,7 +144,7 @@ var requests = map[string]string{
 	"path_empty_segment":          with("POST /agents//i HTTP/1.1", `{"message":"hi"}`),
 	"path_doubled_slash":          with("POST //agents/shell/i HTTP/1.1", `{"message":"hi"}`),
 	"path_dots":                   with("POST /agents/shell/../i HTTP/1.1", `{"message":"hi"}`),
-	"path_root":                   "GET / HTTP/1.1\nHost: localhost\n\n",
+	"path_root":                   "GET / HTTP/1.1\n" + get,
 	"agent_unknown":               with("POST /agents/no%3Cpe%3E/i HTTP/1.1", `{`),
 	"agent_hidden":                with("POST /agents/hidden/i HTTP/1.1", `{`),
 	"body_none":                   "POST /agents/shell/i HTTP/1.1\n" + get,
