@@ -24,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -810,9 +811,11 @@ func TestOnlyPeersForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer + "x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
-		if _, _, err := api.Admit(f.auth)(t.Context(), rpc.Call{Method: "/pawl.peer.v1.PeerService/Wake"}, secret); !errors.Is(err, want) {
-			t.Errorf("%v, want %v", err, want)
+	for _, method := range []string{peerv1.PeerService_Forward_FullMethodName, peerv1.PeerService_Deliver_FullMethodName, peerv1.PeerService_Transfer_FullMethodName} {
+		for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer + "x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
+			if _, _, err := api.Admit(f.auth)(t.Context(), rpc.Call{Method: method}, secret); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", method, err, want)
+			}
 		}
 	}
 }

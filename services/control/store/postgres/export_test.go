@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -24,6 +26,31 @@ var Format = func() string {
 	}
 	return hex.EncodeToString(digest.Sum(nil))
 }()
+
+// DownAndUp undoes all migrations, calls bare, and does them again.
+func (s *Store) DownAndUp(ctx context.Context, bare func()) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDBFromPool(s.pool)
+	defer func() { _ = db.Close() }()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files)
+	if err != nil {
+		return err
+	}
+	if _, err := provider.DownTo(ctx, 0); err != nil {
+		return err
+	}
+	bare()
+	return migrate(ctx, s.pool)
+}
+
+// Setting is what the pool's connections have a setting at.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	return value, err
+}
 
 // ClaimSlowly is Claim with 4 ms between the snapshot of its first statement and the moment when it looks for lanes.
 func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]submission.Lease, error) {

@@ -52,6 +52,37 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	refused(t, err, postgres.ErrNewerFormat)
 }
 
+func TestMigrationsGoDownAndUp(t *testing.T) {
+	address := migrated.URL(t)
+	conn := raw(t, address)
+	err := open(t, address, postgres.Options{}).DownAndUp(t.Context(), func() {
+		var left []string
+		if err := conn.QueryRow(t.Context(), `SELECT array_agg(relname) FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+			AND relname NOT LIKE 'goose_db_version%'`).Scan(&left); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, address, postgres.Options{}).Admit(t.Context(), admission("a", "")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A commit is on disk when it is answered, whatever the database's own default is.
+func TestCommitsAreSynchronous(t *testing.T) {
+	for _, byDefault := range []string{"on", "off"} {
+		address := migrated.URL(t)
+		if _, err := raw(t, address).Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = `+byDefault+`', current_database()); END $$`); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := open(t, address, postgres.Options{}).Setting(t.Context(), "synchronous_commit"); err != nil || got != "on" {
+			t.Errorf("synchronous_commit is %q where the default is %s, %v", got, byDefault, err)
+		}
+	}
+}
+
 // TestFailingToOpenIsToldInALine covers every way in which the password could get into a log.
 func TestFailingToOpenIsToldInALine(t *testing.T) {
 	silent := silentListener(t)

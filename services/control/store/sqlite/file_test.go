@@ -173,6 +173,26 @@ func TestMigrationsGoDownAndUp(t *testing.T) {
 	}
 }
 
+// A commit is on disk when it is answered, whichever connection made it.
+func TestEveryConnectionIsSynchronous(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "pawl.db"))
+	defer closeStore(t, s)
+	check := func(c *conn) error {
+		r, err := c.row(synchronous)
+		if err == nil && r.int(0) != 2 {
+			t.Errorf("PRAGMA synchronous is %d, want 2, which is FULL", r.int(0))
+		}
+		return err
+	}
+	for _, err := range []error{s.writes.read(t.Context(), check), s.read(t.Context(), check)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+var synchronous = sql(`PRAGMA synchronous`)
+
 func TestClosedStoreRefuses(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "pawl.db"))
 	closeStore(t, s)
