@@ -25,8 +25,8 @@ var mutants = []mutant{
 	},
 	{
 		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30, seeds: someSeeds,
-		patches: []patch{{postgresDir + "claim.go", `FOR UPDATE OF l SKIP LOCKED)
-UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1,`, `FOR UPDATE OF l SKIP LOCKED)
+		patches: []patch{{postgresDir + "claim.go", `SKIP LOCKED) l LIMIT $3)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1,`, `SKIP LOCKED) l LIMIT $3)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{

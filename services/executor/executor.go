@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -190,7 +189,7 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 
 func (c *Config) hello(j *journal.Journal, w *work.Service) *pawlv1.Hello {
 	return &pawlv1.Hello{
-		ExecutorId: c.ID, BootId: c.BootID, JournalId: j.ID(), JournalSince: timestamppb.New(j.Since()),
+		ExecutorId: c.ID, BootId: c.BootID, JournalId: j.ID(),
 		Labels: c.Labels, Slots: uint32(w.Slots()), Version: c.Version, Root: c.Sandbox.Root(), Isolation: "none",
 	}
 }

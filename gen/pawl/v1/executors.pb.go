@@ -28,7 +28,7 @@ type State int32
 
 const (
 	State_STATE_UNSPECIFIED State = 0
-	// No trace of it: it did not run here. See Hello.journal_since for what that proves.
+	// No trace of it. See Status.journal_id for what that proves.
 	State_STATE_UNKNOWN State = 1
 	State_STATE_RUNNING State = 2
 	// The result is held until ResultAck.
@@ -646,26 +646,25 @@ type Hello struct {
 	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	// New for every start of the daemon.
 	BootId string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	// Identity of the journal; a wiped or truncated journal gets a new one.
+	// Identity of the journal. One that was wiped or cut, or that had to forget what it was asked to do within the last two days, has a
+	// new one.
 	JournalId string `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
-	// Since when this journal has recorded every call without a gap. An absence proves only what was dispatched after this.
-	JournalSince *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=journal_since,json=journalSince,proto3" json:"journal_since,omitempty"`
 	// Labels that placement selects by.
-	Labels map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How many calls may run at once: 1 to 10000.
-	Slots uint32 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
+	Slots uint32 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
 	// Version of the executor's software, for people.
-	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// Absolute working directory that relative paths resolve against.
-	Root string `protobuf:"bytes,9,opt,name=root,proto3" json:"root,omitempty"`
+	Root string `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
 	// Isolation level that the probe of this host gave: none, standard or strict.
-	Isolation string `protobuf:"bytes,10,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	Isolation string `protobuf:"bytes,9,opt,name=isolation,proto3" json:"isolation,omitempty"`
 	// Capabilities beyond protocol 1 that both sides must know to go on. Control refuses one that it does not know.
-	RequiredCapabilities []string `protobuf:"bytes,11,rep,name=required_capabilities,json=requiredCapabilities,proto3" json:"required_capabilities,omitempty"`
+	RequiredCapabilities []string `protobuf:"bytes,10,rep,name=required_capabilities,json=requiredCapabilities,proto3" json:"required_capabilities,omitempty"`
 	// Every call whose result has not been acknowledged, in any state.
-	Inflight []*CallState `protobuf:"bytes,12,rep,name=inflight,proto3" json:"inflight,omitempty"`
+	Inflight []*CallState `protobuf:"bytes,11,rep,name=inflight,proto3" json:"inflight,omitempty"`
 	// The executor finishes what it has and takes nothing new.
-	Draining      bool `protobuf:"varint,13,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining      bool `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,13 +725,6 @@ func (x *Hello) GetJournalId() string {
 		return x.JournalId
 	}
 	return ""
-}
-
-func (x *Hello) GetJournalSince() *timestamppb.Timestamp {
-	if x != nil {
-		return x.JournalSince
-	}
-	return nil
 }
 
 func (x *Hello) GetLabels() map[string]string {
@@ -3444,9 +3436,12 @@ func (x *Attach) GetStderrFrom() int64 {
 
 // Status answers Attach.
 type Status struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Call          *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	Dispatch      uint32                 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Call     *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Dispatch uint32                 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was dispatched, less than
+	// a day ago, proves that the call never ran; UNKNOWN by another proves nothing.
+	JournalId     string `protobuf:"bytes,3,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3493,6 +3488,13 @@ func (x *Status) GetDispatch() uint32 {
 		return x.Dispatch
 	}
 	return 0
+}
+
+func (x *Status) GetJournalId() string {
+	if x != nil {
+		return x.JournalId
+	}
+	return ""
 }
 
 // Cancel ends a call: TERM, grace, KILL of every process. The call ends with its own Result, cancelled and confirmed set, or
@@ -4220,24 +4222,23 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
 	"output_ack\x18\a \x01(\v2\x12.pawl.v1.OutputAckH\x00R\toutputAck\x12#\n" +
 	"\x04ping\x18\b \x01(\v2\r.pawl.v1.PingH\x00R\x04pingB\a\n" +
-	"\x05frame\"\x8f\x04\n" +
+	"\x05frame\"\xce\x03\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
 	"executorId\x12\x17\n" +
 	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x04 \x01(\tR\tjournalId\x12?\n" +
-	"\rjournal_since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fjournalSince\x122\n" +
-	"\x06labels\x18\x06 \x03(\v2\x1a.pawl.v1.Hello.LabelsEntryR\x06labels\x12\x14\n" +
-	"\x05slots\x18\a \x01(\rR\x05slots\x12\x18\n" +
-	"\aversion\x18\b \x01(\tR\aversion\x12\x12\n" +
-	"\x04root\x18\t \x01(\tR\x04root\x12\x1c\n" +
-	"\tisolation\x18\n" +
-	" \x01(\tR\tisolation\x123\n" +
-	"\x15required_capabilities\x18\v \x03(\tR\x14requiredCapabilities\x12.\n" +
-	"\binflight\x18\f \x03(\v2\x12.pawl.v1.CallStateR\binflight\x12\x1a\n" +
-	"\bdraining\x18\r \x01(\bR\bdraining\x1a9\n" +
+	"journal_id\x18\x04 \x01(\tR\tjournalId\x122\n" +
+	"\x06labels\x18\x05 \x03(\v2\x1a.pawl.v1.Hello.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05slots\x18\x06 \x01(\rR\x05slots\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x12\n" +
+	"\x04root\x18\b \x01(\tR\x04root\x12\x1c\n" +
+	"\tisolation\x18\t \x01(\tR\tisolation\x123\n" +
+	"\x15required_capabilities\x18\n" +
+	" \x03(\tR\x14requiredCapabilities\x12.\n" +
+	"\binflight\x18\v \x03(\v2\x12.pawl.v1.CallStateR\binflight\x12\x1a\n" +
+	"\bdraining\x18\f \x01(\bR\bdraining\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
@@ -4467,10 +4468,12 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\vstdout_from\x18\x05 \x01(\x03R\n" +
 	"stdoutFrom\x12\x1f\n" +
 	"\vstderr_from\x18\x06 \x01(\x03R\n" +
-	"stderrFrom\"L\n" +
+	"stderrFrom\"k\n" +
 	"\x06Status\x12&\n" +
 	"\x04call\x18\x01 \x01(\v2\x12.pawl.v1.CallStateR\x04call\x12\x1a\n" +
-	"\bdispatch\x18\x02 \x01(\rR\bdispatch\"\x87\x01\n" +
+	"\bdispatch\x18\x02 \x01(\rR\bdispatch\x12\x1d\n" +
+	"\n" +
+	"journal_id\x18\x03 \x01(\tR\tjournalId\"\x87\x01\n" +
 	"\x06Cancel\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
 	"\n" +
@@ -4616,8 +4619,8 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	nil,                           // 55: pawl.v1.Exec.EnvEntry
 	(*GrepResult_Match)(nil),      // 56: pawl.v1.GrepResult.Match
 	nil,                           // 57: pawl.v1.Executor.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 58: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
+	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	6,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
@@ -4637,65 +4640,64 @@ var file_pawl_v1_executors_proto_depIdxs = []int32{
 	43, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
 	44, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
 	45, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	58, // 17: pawl.v1.Hello.journal_since:type_name -> google.protobuf.Timestamp
-	53, // 18: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	7,  // 19: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	0,  // 20: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	59, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	1,  // 22: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	59, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	54, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	10, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	11, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	12, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	13, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	14, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	15, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	16, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	17, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	18, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	19, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	20, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	21, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	55, // 37: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	59, // 38: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	3,  // 39: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	2,  // 40: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	28, // 41: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	29, // 42: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	30, // 43: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	31, // 44: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	32, // 45: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	33, // 46: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	35, // 47: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	36, // 48: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	37, // 49: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	38, // 50: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	39, // 51: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	58, // 52: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	34, // 53: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	34, // 54: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	58, // 55: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	58, // 56: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	56, // 57: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	7,  // 58: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	59, // 59: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	2,  // 60: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	52, // 61: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	52, // 62: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	57, // 63: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	58, // 64: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	4,  // 65: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	48, // 66: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	50, // 67: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	5,  // 68: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	49, // 69: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	51, // 70: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	68, // [68:71] is the sub-list for method output_type
-	65, // [65:68] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	53, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	7,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	0,  // 19: pawl.v1.CallState.state:type_name -> pawl.v1.State
+	58, // 20: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	1,  // 21: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
+	58, // 22: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	54, // 23: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	10, // 24: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	11, // 25: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	12, // 26: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	13, // 27: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	14, // 28: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	15, // 29: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	16, // 30: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	17, // 31: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	18, // 32: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	19, // 33: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	20, // 34: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	21, // 35: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	55, // 36: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	58, // 37: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	3,  // 38: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	2,  // 39: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	28, // 40: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	29, // 41: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	30, // 42: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	31, // 43: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	32, // 44: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	33, // 45: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	35, // 46: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	36, // 47: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	37, // 48: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	38, // 49: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	39, // 50: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	59, // 51: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	34, // 52: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	34, // 53: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	59, // 54: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	59, // 55: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	56, // 56: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	7,  // 57: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	58, // 58: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	2,  // 59: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	52, // 60: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	52, // 61: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	57, // 62: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	59, // 63: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	4,  // 64: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	48, // 65: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	50, // 66: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	5,  // 67: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	49, // 68: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	51, // 69: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	67, // [67:70] is the sub-list for method output_type
+	64, // [64:67] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }

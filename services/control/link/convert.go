@@ -94,7 +94,7 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	case *pawlv1.ConnectRequest_Status:
 		s := f.Status
 		r.CallID, r.SessionID = s.GetCall().GetCallId(), s.GetCall().GetSessionId()
-		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), Journal: e.JournalID}
+		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), Journal: s.GetJournalId()}
 	case *pawlv1.ConnectRequest_Result:
 		r.CallID, r.SessionID, r.Body = f.Result.GetCallId(), f.Result.GetSessionId(), call.Ended{Reply: decodeReply(f.Result)}
 	default:

@@ -178,10 +178,8 @@ func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
 		return nil, ErrIdentity.With("the token belongs to executor %q, not %q", id, h.GetExecutorId())
 	case len(h.GetRequiredCapabilities()) > 0:
 		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: upgrade it", h.GetVersion(), h.GetRequiredCapabilities())
-	case h.GetBootId() == "" || h.GetJournalId() == "" || h.GetJournalSince() == nil:
-		return nil, ErrHello.With("Hello lacks boot_id, journal_id or journal_since")
-	case !h.GetJournalSince().IsValid(): // years 1 to 9999, which every database keeps
-		return nil, ErrHello.With("journal_since in Hello is no time between the years 1 and 9999")
+	case h.GetBootId() == "" || h.GetJournalId() == "":
+		return nil, ErrHello.With("Hello lacks boot_id or journal_id")
 	case h.GetSlots() < 1 || h.GetSlots() > maxSlots:
 		return nil, ErrHello.With("Hello has %d slots, and 1 to %d are possible", h.GetSlots(), maxSlots)
 	case len(h.GetLabels()) > maxLabels:

@@ -13,7 +13,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -210,7 +209,7 @@ func (p *plane) executorWith(journal string, inflight ...*pawlv1.CallState) *exe
 		t.Fatal(err)
 	}
 	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: &pawlv1.Hello{
-		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: journal, JournalSince: timestamppb.Now(), Slots: 4, Inflight: inflight,
+		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: journal, Slots: 4, Inflight: inflight,
 	}}})
 	go func() {
 		for {

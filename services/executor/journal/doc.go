@@ -12,9 +12,9 @@
 // Invariants:
 //   - What Wait returned nil for is found again after any crash. A torn end is cut off; it was never waited for.
 //   - A damaged middle is a gap: the journal keeps what it can read and gets a new id, because an absence proves nothing anymore.
-//   - Since moves behind every call that is forgotten, so "not here" proves only what it may prove.
+//   - A journal that forgets a call younger than two days gets a new id, so that "not here" proves only what it may prove.
 //   - One process at a time: `journal.lock` is held while it is open.
 //   - Space for the small records is allocated ahead, so that a full disk refuses Begin and loses nothing that is held.
 //
-// A compaction writes what is alive to a new file and renames it over the old one; the id stays.
+// A compaction writes what is alive to a new file and renames it over the old one; the id stays what it is.
 package journal

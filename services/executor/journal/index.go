@@ -5,7 +5,6 @@ import "time"
 // index is what the records say, all together.
 type index struct {
 	id       string
-	since    time.Time
 	sessions map[string]fence
 	calls    map[string]*Call
 	// revoked holds the highest dispatch of a call that must never run, and since when.
@@ -35,7 +34,7 @@ func (x *index) apply(payload []byte, base int64) error {
 	d := &decoder{b: payload[1:], off: 1}
 	switch kind(payload[0]) {
 	case recIdentity:
-		x.id, x.since = d.str(), d.time()
+		x.id = d.str()
 	case recEpoch:
 		x.raise(d.str(), d.int(), d.time())
 	case recBegin:

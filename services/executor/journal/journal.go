@@ -150,9 +150,6 @@ func (j *Journal) fail(err error) {
 // ID identifies the journal; a wiped or damaged one gets a new id.
 func (j *Journal) ID() string { return locked(j, func() string { return j.x.id }) }
 
-// Since is the time after which every call that began here is still known.
-func (j *Journal) Since() time.Time { return locked(j, func() time.Time { return j.x.since }) }
-
 // Epoch is the highest epoch seen of a session, 0 for none.
 func (j *Journal) Epoch(session string) int64 {
 	return locked(j, func() int64 { return j.x.sessions[session].epoch })

@@ -61,7 +61,7 @@ func (j *Journal) replay(b []byte) (end int64, hole bool, err error) {
 
 // create gives the journal a new identity and writes what is in the index to a new file.
 func (j *Journal) create() error {
-	j.x.id, j.x.since = newID(), j.cfg.Now()
+	j.x.id = newID()
 	old, err := os.Open(j.path())
 	if err == nil {
 		j.f = old

@@ -38,7 +38,7 @@ func (j *Journal) expire() (expired []string) {
 			expired = append(expired, id)
 		}
 		if c.State == Tombstone && now.Sub(c.Acked) > j.cfg.TombstoneTTL {
-			j.forget(c)
+			j.x.drop(id)
 		}
 	}
 	for id, r := range j.x.revoked {
@@ -56,15 +56,11 @@ func (j *Journal) expire() (expired []string) {
 	return expired
 }
 
-// forget drops a call; from then on an absence proves nothing about calls as old as this one.
-func (j *Journal) forget(c *Call) {
-	j.x.drop(c.CallID)
-	if !c.At.Before(j.x.since) {
-		j.x.since = c.At.Add(time.Nanosecond)
-	}
-}
+// proves is how long an absence has to prove that a call never ran. Control relies on it for a day, by another clock.
+const proves = 48 * time.Hour
 
-// evict makes room: the oldest acknowledged calls go first, a tenth more than needed. Nothing that is held is lost.
+// evict makes room: the oldest acknowledged calls go first, a tenth more than needed. Nothing that is held is lost. Once one is gone that
+// an absence should tell about, the journal is another one: its file still has the old id, and the old calls, until it is compacted.
 func (j *Journal) evict() {
 	var tombs []*Call
 	for _, c := range j.x.calls {
@@ -77,7 +73,10 @@ func (j *Journal) evict() {
 		if j.x.live <= j.cfg.Quota-j.cfg.Quota/10 {
 			return
 		}
-		j.forget(c)
+		j.x.drop(c.CallID)
+		if j.cfg.Now().Sub(c.At) < proves {
+			j.x.id = newID()
+		}
 	}
 }
 
@@ -143,7 +142,7 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	w := &writer{write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: make(map[string]int64, len(j.x.calls))}
-	w.x = index{id: j.x.id, since: j.x.since, sessions: maps.Clone(j.x.sessions), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
+	w.x = index{id: j.x.id, sessions: maps.Clone(j.x.sessions), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
 	for id, c := range j.x.calls {
 		w.x.calls[id] = new(*c)
 	}
@@ -238,7 +237,7 @@ func (w *writer) all() error {
 	x := &w.x
 	w.buf = append(w.buf, magic...)
 	w.off = int64(len(magic))
-	if err := w.put(encode(recIdentity).str(x.id).time(x.since)); err != nil {
+	if err := w.put(encode(recIdentity).str(x.id)); err != nil {
 		return err
 	}
 	for session, f := range x.sessions {

@@ -39,6 +39,9 @@ func (m *truth) check(t *rapid.T) {
 				if m.acked[id] {
 					t.Fatalf("%s is told to be unknown and was settled", id)
 				}
+				if f.Status.GetJournalId() != m.j.ID() {
+					t.Fatalf("%s is told to be unknown by journal %q, and this is %q", id, f.Status.GetJournalId(), m.j.ID())
+				}
 				m.revoked[id] = max(m.revoked[id], f.Status.GetDispatch())
 				delete(m.results, id) // one that was interrupted may run again
 			}

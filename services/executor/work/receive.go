@@ -302,8 +302,8 @@ func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
 // unknown tells that a call is not here and, being revoked, never will be.
 func (s *Service) unknown(callID, sessionID string, dispatch uint32) {
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
-		Dispatch: dispatch,
-		Call:     &pawlv1.CallState{CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID), State: pawlv1.State_STATE_UNKNOWN},
+		Dispatch: dispatch, JournalId: s.j.ID(),
+		Call: &pawlv1.CallState{CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID), State: pawlv1.State_STATE_UNKNOWN},
 	}}})
 }
 
