@@ -24,7 +24,7 @@ type connection struct {
 	stream   grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
 	executor fleet.Executor
 	cancel   context.CancelCauseFunc
-	heard    atomic.Int64 // unix nanoseconds of the last frame
+	heard    atomic.Int64 // unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
 
 	mu        sync.Mutex // guards what follows
 	queue     []*pawlv1.ConnectResponse
@@ -167,7 +167,7 @@ func (c *connection) next() []*pawlv1.ConnectResponse {
 	return []*pawlv1.ConnectResponse{first}
 }
 
-// watch pings, and ends a connection that has fallen silent.
+// watch pings, and ends a connection on which no answer came for a whole ttl.
 func (c *connection) watch(ctx context.Context) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -204,7 +204,6 @@ func (c *connection) receive(ctx context.Context) error {
 			}
 			return err
 		}
-		c.heard.Store(time.Now().UnixNano())
 		if err := c.handle(ctx, req); err != nil {
 			return err
 		}
@@ -238,9 +237,13 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 	want, asked := c.pinged[h.GetNonce()]
 	delete(c.pinged, h.GetNonce())
 	c.mu.Unlock()
-	if asked && want != h.GetLastCallId() {
+	if !asked {
+		return nil
+	}
+	if want != h.GetLastCallId() {
 		return ErrSilent.With("call %s was sent and did not arrive", want)
 	}
+	c.heard.Store(time.Now().UnixNano())
 	return nil
 }
 

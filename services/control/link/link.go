@@ -231,7 +231,11 @@ func (s *Server) register(ctx context.Context, c *connection) error {
 	}}})
 	s.mu.Lock()
 	old := s.conns[c.executor.ID]
-	if s.ended || old != nil && old.executor.ConnectionEpoch > epoch {
+	if s.ended {
+		s.mu.Unlock()
+		return ErrDraining
+	}
+	if old != nil && old.executor.ConnectionEpoch > epoch {
 		s.mu.Unlock()
 		return ErrSuperseded
 	}

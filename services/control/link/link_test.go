@@ -105,6 +105,32 @@ func TestPingNamesTheCallBeforeIt(t *testing.T) {
 	})
 }
 
+// An executor that sends and does not answer what it is sent is left, and one that answers without the call before the Ping at once.
+func TestWhoDoesNotListenIsLeft(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		e := all[0].executor()
+		e.deaf.Store(true)
+		for range int(2 * ttl / time.Second) {
+			time.Sleep(time.Second)
+			_ = e.stream.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Output{Output: &pawlv1.Output{CallId: "c"}}})
+		}
+		if err := e.ended(); rpc.Reason(err) != "SILENT" {
+			t.Errorf("it only sends: %v", err)
+		}
+		e = all[0].executor()
+		e.deaf.Store(true)
+		c := all[0].connection("e")
+		if err := all[0].Send(context.Background(), "e", &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.Exec{Command: "true"}}); err != nil {
+			t.Fatal(err)
+		}
+		c.ping()
+		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.nonce, LastCallId: "b"}}})
+		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(), "call c was sent and did not arrive") {
+			t.Errorf("it has not got the call: %v", err)
+		}
+	})
+}
+
 func TestHelloIsChecked(t *testing.T) {
 	many := map[string]string{}
 	for i := range maxLabels + 1 {
