@@ -5,7 +5,7 @@
 //	                    │           └──▶ link ─▶ executors
 //	                    └──▶ store ◀────┘
 //
-// Config and Run are all that programs need. This file is the one that knows every package below.
+// Config and Run are all that programs need. This package is the one that knows every package below.
 package control
 
 import (

@@ -2096,7 +2096,8 @@ func (x *ToolFinished) GetDuration() *durationpb.Duration {
 	return nil
 }
 
-// SubmissionSettled is the last event of a submission.
+// SubmissionSettled is the last event of a submission. Of what only the submission's record has (seq, accepted_at, started_at, attempts,
+// abort_requested, agent_digest) it has nothing: GetSubmission does.
 type SubmissionSettled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Submission    *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`

@@ -31,7 +31,7 @@ const (
 //
 // SessionService reads conversations and watches them while they happen.
 type SessionServiceClient interface {
-	// ListSessions lists sessions, newest activity first.
+	// ListSessions lists sessions, newest first.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// GetSession reads one session. NOT_FOUND with reason SESSION_NOT_FOUND.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
@@ -113,7 +113,7 @@ type SessionService_WatchSessionClient = grpc.ServerStreamingClient[WatchSession
 //
 // SessionService reads conversations and watches them while they happen.
 type SessionServiceServer interface {
-	// ListSessions lists sessions, newest activity first.
+	// ListSessions lists sessions, newest first.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// GetSession reads one session. NOT_FOUND with reason SESSION_NOT_FOUND.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)

@@ -84,7 +84,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	secret := rpc.Bearer(r.Header.Get("Authorization"))
 	p, err := h.Auth.Authenticate(r.Context(), secret)
 	if err != nil {
-		h.fail(w, r, err)
+		refuse := h.fail
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			refuse = h.refuse
+		}
+		refuse(w, r, err)
 		return
 	}
 	r = r.WithContext(auth.NewContext(r.Context(), p))

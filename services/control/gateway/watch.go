@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
 )
 
 // Failures of a watch over HTTP.
@@ -79,21 +80,24 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, sessionID, secre
 	}
 }
 
-// refuse answers with an error in the form of the API.
+// refuse answers with an error in the form of the API, which is that of everything below /v1/.
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	code := http.StatusInternalServerError
 	if e, ok := errs.Public(err); ok {
 		if known, ok := statuses[e.Code()]; ok {
 			code = known
 		}
-		switch e.Code() {
-		case errs.InvalidArgument:
+		switch {
+		case e.Code() == errs.InvalidArgument, errors.Is(e, event.ErrCursorAhead):
 			code = http.StatusBadRequest
-		case errs.Unimplemented:
+		case e.Code() == errs.Unimplemented:
 			code = http.StatusMethodNotAllowed
 		}
 	}
 	body := h.statusOf(r, err)
+	if code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(body)
