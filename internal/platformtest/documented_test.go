@@ -7,24 +7,30 @@ import (
 	"testing"
 )
 
-// What docs/reliability.md says of the crash matrix is what TestMatrix runs.
+// What docs/reliability.md says of the crash matrix is what TestMatrix runs, and what is beside it.
 func TestMatrixIsDocumented(t *testing.T) {
-	const file, begin, end = "../../docs/reliability.md", "<!-- matrix: begin -->\n", "<!-- matrix: end -->"
+	const file = "../../docs/reliability.md"
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(doc), begin)
-	got, _, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no table between its marks", file)
-	}
-	var want strings.Builder
-	want.WriteString("| row | fault | outcome |\n|---|---|---|\n")
+	var inside, outside strings.Builder
+	inside.WriteString("| row | fault | outcome |\n|---|---|---|\n")
 	for _, r := range matrix {
-		fmt.Fprintf(&want, "| %s | %s | %s |\n", r.row, r.name, r.outcome)
+		fmt.Fprintf(&inside, "| %s | %s | %s |\n", r.row, r.name, r.outcome)
 	}
-	if got != want.String() {
-		t.Errorf("%s has another table than TestMatrix. Put this there:\n%s", file, &want)
+	outside.WriteString("| row | fault | test |\n|---|---|---|\n")
+	for _, x := range beside {
+		fmt.Fprintf(&outside, "| %s | %s | `%s`: `%s` |\n", x.rows, x.fault, x.folder, strings.Join(x.tests, "`, `"))
+	}
+	for mark, want := range map[string]string{"matrix": inside.String(), "beside": outside.String()} {
+		_, rest, begun := strings.Cut(string(doc), "<!-- "+mark+": begin -->\n")
+		got, _, ended := strings.Cut(rest, "<!-- "+mark+": end -->")
+		if !begun || !ended {
+			t.Fatalf("%s has no table between the marks of %q", file, mark)
+		}
+		if got != want {
+			t.Errorf("%s has another table %q than the tests. Put this there:\n%s", file, mark, want)
+		}
 	}
 }

@@ -4,41 +4,37 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
-	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
-func post(t *testing.T, p *platformtest.Platform, path, token, accept, body string) (*http.Response, string) {
+// post posts JSON as the operator. header holds names and values, of which each replaces what is sent otherwise.
+func post(t *testing.T, p *platformtest.Platform, path, body string, header ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+token)
-	if accept != "" {
-		req.Header.Set("Accept", accept)
+	req.Header.Set("Authorization", "Bearer "+p.Token)
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
 	}
 	res, err := p.HTTP.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	out, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := res.Body.Close(); err != nil {
+	if err := errors.Join(err, res.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return res, string(out)
@@ -47,7 +43,7 @@ func post(t *testing.T, p *platformtest.Platform, path, token, accept, body stri
 func TestPromptOverHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := platformtest.Start(t)
-		res, body := post(t, p, "/agents/shell/i1", p.Token, "", `{"message":"say: hello world"}`)
+		res, body := post(t, p, "/agents/shell/i1", `{"message":"say: hello world"}`)
 		var got struct {
 			Result struct {
 				Text  string
@@ -66,7 +62,7 @@ func TestPromptOverHTTP(t *testing.T) {
 func TestPromptAsEventStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := platformtest.Start(t)
-		res, body := post(t, p, "/agents/shell/ws%2F1", p.Token, "text/event-stream", `{"message":"say: hello world"}`)
+		res, body := post(t, p, "/agents/shell/ws%2F1", `{"message":"say: hello world"}`, "Accept", "text/event-stream")
 		if got := res.Header.Get("Content-Type"); got != "text/event-stream" {
 			t.Errorf("content type %q", got)
 		}
@@ -118,7 +114,7 @@ func TestBadRequestsAreToldWhatIsWrong(t *testing.T) {
 			"reserved session": {"/agents/shell/i", p.Token, `{"message":"x","session":"task:1"}`, 400, "are reserved for delegated tasks"},
 			"blank instance":   {"/agents/shell/%20", p.Token, `{"message":"x"}`, 400, "non-empty segments"},
 		} {
-			res, body := post(t, p, c.path, c.token, "", c.body)
+			res, body := post(t, p, c.path, c.body, "Authorization", "Bearer "+c.token)
 			if res.StatusCode != c.status || !strings.Contains(body, c.says) {
 				t.Errorf("%s: %d %s", name, res.StatusCode, body)
 			}
@@ -176,32 +172,11 @@ func TestPromptOverGRPC(t *testing.T) {
 	})
 }
 
-func TestIdempotencyKeyAdmitsOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := platformtest.Start(t)
-		client := pawlv1.NewSubmissionServiceClient(p.GRPC)
-		req := &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}, Message: "say: once", IdempotencyKey: "k"}
-		first, err := client.Submit(t.Context(), req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := client.Submit(t.Context(), req)
-		if err != nil || !again.GetReplayed() || again.GetSubmission().GetSubmissionId() != first.GetSubmission().GetSubmissionId() {
-			t.Errorf("again: %v, %v", again, err)
-		}
-		req.Message = "say: twice"
-		_, err = client.Submit(t.Context(), req)
-		if status.Code(err) != codes.AlreadyExists || rpc.Reason(err) != "IDEMPOTENCY_CONFLICT" {
-			t.Errorf("another message under the same key: %v", err)
-		}
-	})
-}
-
 func TestCallsWaitForAnExecutorAndSaySo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := platformtest.Start(t)
 		began := time.Now()
-		res, body := post(t, p, "/agents/shell/i", p.Token, "", `{"message":"echo hi"}`)
+		res, body := post(t, p, "/agents/shell/i", `{"message":"echo hi"}`)
 		if res.StatusCode != http.StatusOK || !strings.Contains(body, "never started") {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}

@@ -10,18 +10,27 @@ import (
 	"testing"
 )
 
-// elsewhere are the tests of rows beside TestMatrix: of real programs and real databases, and of one side alone.
-var elsewhere = map[string][]string{
-	"7":   {"internal/crashtest TestControlIsKilled", "internal/crashtest TestExecutorAtTheOtherReplica"},
-	"8":   {"internal/crashtest TestControlIsKilled"},
-	"13":  {"services/executor/work TestKilledBetweenAnyTwoSteps", "services/executor/work TestKilledWhileRevoking"},
-	"14a": {"internal/crashtest TestExecutorIsKilled", "internal/crashtest TestBothAreKilled", "services/executor/keeper TestDaemonKilledWhileCommandRuns"},
-	"14b": {"internal/crashtest TestKeeperIsKilled", "services/executor/keeper TestKeeperKilled"},
-	"15":  {"internal/crashtest TestExecutorIsKilled", "services/executor/work TestKilledBetweenAnyTwoSteps"},
-	"20":  {"internal/crashtest TestReplicaLosesTheDatabase"},
-	"22":  {"internal/crashtest TestPostgresRestarts"},
-	"23":  {"internal/crashtest TestFailoverThatLostCommits"},
-	"29":  {"internal/crashtest TestExecutorsDiskIsFull", "internal/crashtest TestControlsDiskIsFull", "services/executor/journal TestFullDisk"},
+// beside are the tests of faults beside TestMatrix: of real programs and real databases, and of one side alone.
+var beside = []struct {
+	rows, fault, folder string
+	tests               []string
+}{
+	{"7, 8", "SIGKILL of control while a command runs, which ends before or after its restart", "internal/crashtest", []string{"TestControlIsKilled"}},
+	{"7", "SIGKILL of a replica whose call runs on an executor at another replica", "internal/crashtest", []string{"TestExecutorAtTheOtherReplica", "TestOutputSurvivesAtTheOtherReplica"}},
+	{"12", "SIGSTOP of a replica and, after another has taken over, SIGCONT", "internal/crashtest", []string{"TestFrozenReplica"}},
+	{"13, 15", "the executor dies between any two steps of a call, and while it revokes one", "services/executor/work", []string{"TestKilledBetweenAnyTwoSteps", "TestKilledWhileRevoking"}},
+	{"13, 14b", "the executor's journal is cut at every byte", "services/executor/journal", []string{"TestTruncatedAtEveryByte"}},
+	{"14a, 15", "SIGKILL of the executor's daemon while a command runs, which ends before or after its restart", "internal/crashtest", []string{"TestExecutorIsKilled"}},
+	{"14a", "SIGKILL of control and the executor's daemon", "internal/crashtest", []string{"TestBothAreKilled"}},
+	{"14a", "SIGKILL of a daemon; the next one attaches to the command", "services/executor/keeper", []string{"TestDaemonKilledWhileCommandRuns"}},
+	{"14b", "SIGKILL of the keeper, and of keeper and daemon", "internal/crashtest", []string{"TestKeeperIsKilled"}},
+	{"14b", "SIGKILL of a keeper while commands run, and while others start", "services/executor/keeper", []string{"TestKeeperKilled", "TestStartsWhileKeepersDie"}},
+	{"20", "a replica loses Postgres", "internal/crashtest", []string{"TestReplicaLosesTheDatabase"}},
+	{"22", "Postgres restarts", "internal/crashtest", []string{"TestPostgresRestarts"}},
+	{"23", "Postgres fails over and loses commits", "internal/crashtest", []string{"TestFailoverThatLostCommits"}},
+	{"24", "SIGTERM of a replica", "internal/crashtest", []string{"TestDrainHandsOver"}},
+	{"29", "no space for the executor's journal, for control's database", "internal/crashtest", []string{"TestExecutorsDiskIsFull", "TestControlsDiskIsFull"}},
+	{"29", "no space at any write of the executor's journal", "services/executor/journal", []string{"TestFullDisk"}},
 }
 
 // rows are those of the matrix, less 27 and 28, which are about workflows.
@@ -44,16 +53,17 @@ func TestEveryRowHasATest(t *testing.T) {
 		tests[r.row] = append(tests[r.row], "TestMatrix/"+r.row+" "+r.name+" → "+r.outcome)
 	}
 	declared := map[string]map[string]bool{}
-	for row, names := range elsewhere {
-		for _, name := range names {
-			folder, test, _ := strings.Cut(name, " ")
-			if declared[folder] == nil {
-				declared[folder] = declaredIn(t, folder)
+	for _, x := range beside {
+		if declared[x.folder] == nil {
+			declared[x.folder] = declaredIn(t, x.folder)
+		}
+		for _, test := range x.tests {
+			if !declared[x.folder][test] {
+				t.Errorf("rows %s: there is no %s in %s", x.rows, test, x.folder)
 			}
-			if !declared[folder][test] {
-				t.Errorf("row %s: there is no %s in %s", row, test, folder)
+			for row := range strings.SplitSeq(x.rows, ", ") {
+				tests[row] = append(tests[row], x.folder+" "+test)
 			}
-			tests[row] = append(tests[row], name)
 		}
 	}
 	for _, row := range rows() {

@@ -2,7 +2,6 @@ package platformtest_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,46 +16,20 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
-// postKeyed is post with an idempotency key.
-func postKeyed(t *testing.T, p *platformtest.Platform, path, idem, accept, body string) (int, string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Authorization": "Bearer " + p.Token, "Idempotency-Key": idem, "Accept": accept,
-	} {
-		req.Header.Set(name, value)
-	}
-	res, err := p.HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := res.Body.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(out)
-}
-
 // A key names one submission of a session, whichever way it comes: over HTTP as a header, as JSON or as a stream, over gRPC as a field.
 func TestIdempotencyKeyIsOneOverAllClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := platformtest.Start(t)
 		client := pawlv1.NewSubmissionServiceClient(p.GRPC)
-		code, first := postKeyed(t, p, "/agents/shell/i", "k", "", `{"message":"say: once"}`)
-		if code != http.StatusOK || !strings.Contains(first, "once") {
-			t.Fatalf("%d %s", code, first)
+		res, first := post(t, p, "/agents/shell/i", `{"message":"say: once"}`, "Idempotency-Key", "k")
+		if res.StatusCode != http.StatusOK || !strings.Contains(first, "once") {
+			t.Fatalf("%d %s", res.StatusCode, first)
 		}
-		if code, again := postKeyed(t, p, "/agents/shell/i", "k", "", `{"message":"say: once"}`); code != http.StatusOK || again != first {
-			t.Errorf("again: %d %s, at first %s", code, again, first)
+		if res, again := post(t, p, "/agents/shell/i", `{"message":"say: once"}`, "Idempotency-Key", "k"); res.StatusCode != http.StatusOK || again != first {
+			t.Errorf("again: %d %s, at first %s", res.StatusCode, again, first)
 		}
-		if code, streamed := postKeyed(t, p, "/agents/shell/i", "k", "text/event-stream", `{"message":"say: once"}`); code != http.StatusOK || !strings.Contains(streamed, "event: agent_end") {
-			t.Errorf("as a stream: %d %s", code, streamed)
+		if res, streamed := post(t, p, "/agents/shell/i", `{"message":"say: once"}`, "Idempotency-Key", "k", "Accept", "text/event-stream"); res.StatusCode != http.StatusOK || !strings.Contains(streamed, "event: agent_end") {
+			t.Errorf("as a stream: %d %s", res.StatusCode, streamed)
 		}
 		req := &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}, Message: "say: once", IdempotencyKey: "k"}
 		again, err := client.Submit(t.Context(), req)
@@ -75,8 +48,8 @@ func TestIdempotencyKeyIsOneOverAllClients(t *testing.T) {
 			t.Errorf("there are %d submissions, %v", len(list.GetSubmissions()), err)
 		}
 
-		if code, body := postKeyed(t, p, "/agents/shell/i", "k", "", `{"message":"say: twice"}`); code != http.StatusConflict || !strings.Contains(body, "idempotency_conflict") {
-			t.Errorf("another message over HTTP: %d %s", code, body)
+		if res, body := post(t, p, "/agents/shell/i", `{"message":"say: twice"}`, "Idempotency-Key", "k"); res.StatusCode != http.StatusConflict || !strings.Contains(body, "idempotency_conflict") {
+			t.Errorf("another message over HTTP: %d %s", res.StatusCode, body)
 		}
 		req.Message = "say: twice"
 		if _, err := client.Submit(t.Context(), req); status.Code(err) != codes.AlreadyExists || rpc.Reason(err) != "IDEMPOTENCY_CONFLICT" {
@@ -87,8 +60,8 @@ func TestIdempotencyKeyIsOneOverAllClients(t *testing.T) {
 			if elsewhere == "/agents/shell/i" {
 				body = `{"message":"say: elsewhere","session":"other"}`
 			}
-			if code, got := postKeyed(t, p, elsewhere, "k", "", body); code != http.StatusOK || !strings.Contains(got, "elsewhere") {
-				t.Errorf("the key of another session: %d %s", code, got)
+			if res, got := post(t, p, elsewhere, body, "Idempotency-Key", "k"); res.StatusCode != http.StatusOK || !strings.Contains(got, "elsewhere") {
+				t.Errorf("the key of another session: %d %s", res.StatusCode, got)
 			}
 		}
 	})
@@ -106,8 +79,8 @@ func TestAbortOfASession(t *testing.T) {
 		}
 		running := make(chan answer, 1)
 		go func() {
-			code, body := postKeyed(t, p, "/agents/shell/i", "running", "", `{"message":"sleep 1000"}`)
-			running <- answer{code, body}
+			res, body := post(t, p, "/agents/shell/i", `{"message":"sleep 1000"}`, "Idempotency-Key", "running")
+			running <- answer{res.StatusCode, body}
 		}()
 		synctest.Wait()
 		queued, err := client.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "echo never"})
@@ -146,7 +119,7 @@ func TestAbortOfASession(t *testing.T) {
 				t.Errorf("%v, %v", sub, err)
 			}
 		}
-		if _, body := post(t, p, "/agents/shell/i", p.Token, "", `{"message":"say: usable"}`); !strings.Contains(body, "usable") {
+		if _, body := post(t, p, "/agents/shell/i", `{"message":"say: usable"}`); !strings.Contains(body, "usable") {
 			t.Errorf("the session cannot be used any more: %s", body)
 		}
 	})

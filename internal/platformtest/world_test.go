@@ -97,6 +97,9 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// sleep lets fake time pass.
+func (w *world) sleep(d time.Duration) { time.Sleep(d) }
+
 func key(agent string) *pawlv1.SessionKey { return &pawlv1.SessionKey{Agent: agent, Instance: "i"} }
 
 // try submits, with an idempotency key that stands for the message.
@@ -239,7 +242,7 @@ func (w *world) finish(p *platformtest.Platform, agent string, effects ...string
 	if got, err := w.tryWait(p, id); err != nil || agent != "hung" && got.GetResult().GetText() != "next" {
 		w.Errorf("the next submission: %v, %v", got, err)
 	}
-	time.Sleep(time.Minute) // whatever comes late
+	w.sleep(time.Minute) // whatever comes late
 	if got, want := strings.Join(slices.Sorted(slices.Values(w.effects())), " "), strings.Join(slices.Sorted(slices.Values(effects)), " "); got != want {
 		w.Errorf("effects %q, want %q", got, want)
 	}
@@ -323,7 +326,7 @@ func (w *world) checkCalls(agent string) {
 			w.Errorf("call %s is %s", c.ID, c.State)
 		}
 	}
-	time.Sleep(10 * time.Second) // when its owner does not reach an executor, the replica that it is connected to looks
+	w.sleep(10 * time.Second) // when its owner does not reach an executor, the replica that it is connected to looks
 	owed := map[string]bool{}
 	for _, f := range w.m.Frames() {
 		switch {
