@@ -89,7 +89,7 @@ func (p patient) Stream(ctx context.Context, _ model.Request) iter.Seq2[model.Pa
 // second runs another replica on the bench's database until the test ends.
 func (b *bench) second(def agent.Definition) *turn.Worker {
 	w := turn.NewWorker(turn.Deps{
-		Store: b.store, Events: event.NewService(b.store), Models: models{offline.New()}, Definitions: agents{def}, Fleet: b.executor,
+		Store: b.store, Events: event.NewService(b.store), Models: models{b.model}, Definitions: agents{def}, Fleet: b.executor,
 		Executors: b.executor, Hints: b.store, Log: slog.New(slog.DiscardHandler),
 	})
 	id := ident.New()

@@ -483,6 +483,8 @@ type countingStore struct {
 	claims   atomic.Int32
 	releases atomic.Int32
 	before   func(submission.Commit) // nil is nothing
+	readMu   sync.Mutex
+	read     []int64 // after which entries conversations were read
 	// fail is what a verb fails with, by its name.
 	failMu sync.Mutex
 	fail   map[string]error
@@ -527,6 +529,22 @@ func (c *countingStore) Commit(ctx context.Context, one submission.Commit) (subm
 		return submission.Committed{}, err
 	}
 	return c.Store.Commit(ctx, one)
+}
+
+func (c *countingStore) Entries(ctx context.Context, id string, after int64, limit int) ([]session.Entry, error) {
+	c.readMu.Lock()
+	c.read = append(c.read, after)
+	c.readMu.Unlock()
+	return c.Store.Entries(ctx, id, after, limit)
+}
+
+// reads takes what was read.
+func (c *countingStore) reads() []int64 {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	read := c.read
+	c.read = nil
+	return read
 }
 
 func (c *countingStore) Claim(ctx context.Context, owner string, n int) ([]submission.Lease, error) {
