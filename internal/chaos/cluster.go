@@ -66,7 +66,7 @@ type cluster struct {
 	closers   []func()
 }
 
-// client makes a request of a client's to some replica.
+// any is some replica.
 func (c *cluster) any(r *rand.Rand) *replica { return c.replicas[r.IntN(len(c.replicas))] }
 
 // newCluster starts everything and waits until it works. programs is where they were built.

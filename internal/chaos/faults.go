@@ -89,17 +89,6 @@ func (in *injector) inject(ctx context.Context, f fault) {
 			in.say("crashing the database failed: %v", err)
 			count = false
 		}
-	case partition:
-		for _, x := range c.executors {
-			x.control.Set(proxy.Mode{HoldUp: true, HoldDown: true})
-		}
-		c.replicas[f.target].database.Set(proxy.Mode{HoldUp: true})
-		last()
-		c.replicas[f.target].database.Set(proxy.Mode{})
-		wait(ctx, 3*time.Second)
-		for _, x := range c.executors {
-			x.control.Set(proxy.Mode{})
-		}
 	case linkCut:
 		n := 0
 		for _, p := range in.proxies(f) {

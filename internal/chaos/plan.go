@@ -181,7 +181,6 @@ const (
 	linkCut       kind = "connections cut"
 	linkHold      kind = "connections half open"
 	linkDelay     kind = "connections slow"
-	partition     kind = "replica apart, executors silent"
 )
 
 // mix is what a run is made of.
@@ -206,7 +205,6 @@ var mixes = map[string]mix{
 	},
 	"owners":    {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
 	"handovers": {every: 500 * time.Millisecond, huge: 2, weights: map[kind]int{replicaDrain: 1}},
-	"fence":     {every: 3 * time.Second, aborts: 5, huge: 100, weights: map[kind]int{partition: 1}, wide: true},
 	"database":  {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
 	"executors": {
 		every: 700 * time.Millisecond, aborts: 5, huge: 100,
@@ -310,8 +308,6 @@ func (f fault) subject() string {
 		return fmt.Sprint("executor ", f.target)
 	case executorAway:
 		return fmt.Sprint(linkExecutor, f.target)
-	case partition:
-		return "everything"
 	case linkCut, linkHold, linkDelay:
 		return fmt.Sprint(f.link, f.target)
 	}
@@ -346,9 +342,6 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 		if length < 2*f.lasts {
 			return draw(r, linkCut, at, length, m)
 		}
-	case partition:
-		// Its last statements reach the database when others own its lanes, who have heard nothing yet and so have written nothing.
-		f.target, f.lasts = r.IntN(replicas), between(r, 17*time.Second, 20*time.Second)
 	case backendsKill:
 	case databaseCrash:
 		f.lasts = 2 * time.Second
