@@ -35,6 +35,7 @@ func admitAcross(w *world, step string, replayed bool) {
 	w.finish(b, "shell", "one")
 }
 
+// zombie is a replica that freezes before a write, of whose session another one takes over, and that then goes on with the write.
 func zombie(agent, op string) func(w *world) {
 	return func(w *world) {
 		b := w.c.Start("b", nil)
@@ -61,6 +62,7 @@ func zombie(agent, op string) func(w *world) {
 	}
 }
 
+// met waits for a fault to happen.
 func (w *world) met(fault <-chan struct{}) {
 	w.Helper()
 	select {
@@ -70,6 +72,7 @@ func (w *world) met(fault <-chan struct{}) {
 	}
 }
 
+// refused checks that the one write of a kind that a replica made since then was fenced.
 func (w *world) refused(p *platformtest.Platform, op string, since time.Time) {
 	w.Helper()
 	n := 0
@@ -85,6 +88,7 @@ func (w *world) refused(p *platformtest.Platform, op string, since time.Time) {
 	}
 }
 
+// once is a tap that acts at one frame and lets all others pass.
 func once(f func(platformtest.Frame) (platformtest.Fate, bool)) func(platformtest.Frame) platformtest.Fate {
 	var done atomic.Bool
 	return func(frame platformtest.Frame) platformtest.Fate {
@@ -99,6 +103,8 @@ func once(f func(platformtest.Frame) (platformtest.Fate, bool)) func(platformtes
 	}
 }
 
+// elsewhere is a session that a runs on the machine, which is connected to b; then the two replicas lose each other. The command
+// runs.
 func (w *world) elsewhere() (b *platformtest.Platform, id string) {
 	w.Helper()
 	b = w.c.Start("b", nil)
@@ -113,6 +119,7 @@ func (w *world) elsewhere() (b *platformtest.Platform, id string) {
 	return b, id
 }
 
+// move lets the machine connect to p.
 func (w *world) move(p *platformtest.Platform) {
 	w.Helper()
 	w.m.Dial(p)
@@ -122,6 +129,27 @@ func (w *world) move(p *platformtest.Platform) {
 	synctest.Wait()
 }
 
+// drain ends a replica as SIGTERM does. Another one has to have its lane within a second.
+func (w *world) drain(p, to *platformtest.Platform) {
+	w.Helper()
+	taken := make(chan struct{})
+	to.DB.Strike(func(s platformtest.Step) error {
+		if s.String() == "after Claim" && s.Leases > 0 {
+			close(taken) // there is one lane
+		}
+		return nil
+	})
+	go p.Stop()
+	select {
+	case <-taken:
+	case <-time.After(time.Second):
+		w.Error("after a second the lane is not handed over")
+	}
+	w.dead(p)
+	to.DB.Strike(nil)
+}
+
+// gated submits a call of a file verb and lets the host die while it is at it.
 func (w *world) gated(message string) string {
 	w.Helper()
 	w.m.Box.Gate = make(chan struct{})
@@ -133,6 +161,7 @@ func (w *world) gated(message string) string {
 	return id
 }
 
+// late checks that a result that came too late is kept beside the record and changed nothing.
 func (w *world) late(before []session.Entry) {
 	w.Helper()
 	id := w.sessionID("shell")
@@ -146,6 +175,7 @@ func (w *world) late(before []session.Entry) {
 	}
 }
 
+// output checks that the bytes in the stream are those of the command, each once.
 func (w *world) output(agent, want string) {
 	w.Helper()
 	if got := w.shown(agent); got != want {
@@ -153,6 +183,8 @@ func (w *world) output(agent, want string) {
 	}
 }
 
+// begins checks that the stream has the bytes of the command from the first on, each once. Whoever records a result without being the
+// session's owner leaves the rest of the output to the result's entry.
 func (w *world) begins(agent, want string) {
 	w.Helper()
 	if got := w.shown(agent); !strings.HasPrefix(want, got) || got == "" {
@@ -160,6 +192,7 @@ func (w *world) begins(agent, want string) {
 	}
 }
 
+// shown is the output in the stream, without gaps or repetitions.
 func (w *world) shown(agent string) (got string) {
 	w.Helper()
 	for _, e := range w.events(w.sessionID(agent)) {
@@ -174,6 +207,7 @@ func (w *world) shown(agent string) (got string) {
 	return got
 }
 
+// expires waits for a submission that meets its deadline.
 func (w *world) expires(id string) {
 	w.Helper()
 	began := time.Now()
@@ -186,6 +220,7 @@ func (w *world) expires(id string) {
 	}
 }
 
+// hold keeps a frame of a kind that one replica forwards to another on its way, until release.
 func (w *world) hold(kind string) (release func()) {
 	gate := make(chan struct{})
 	w.c.Relay(func(_ string, req any) {

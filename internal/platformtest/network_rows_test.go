@@ -4,8 +4,11 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"testing/synctest"
 	"time"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
 )
 
@@ -74,18 +77,52 @@ var networkRows = []row{
 	{"20", "a replica cannot reach the database", "R", func(w *world) {
 		b := w.c.Start("b", nil)
 		id := w.submit(one)
+		asked := w.submitTo(w.a, "hung", "say: never")
 		w.sleep(10 * time.Second)
-		lost := time.Now()
+		if w.asking.Load() != 1 {
+			w.Fatal("the model is not asked")
+		}
+		var trusted time.Time
+		for _, x := range w.a.DB.Writes() {
+			if x.Op == "RenewReplica" && x.Err == nil {
+				trusted = x.At.Add(12 * time.Second)
+			}
+		}
+		var anew atomic.Bool
+		w.a.DB.Strike(func(s platformtest.Step) error {
+			if s.Op == "RegisterReplica" { // another life begins when nothing of the one before runs
+				anew.Store(true)
+			}
+			return nil
+		})
 		w.a.DB.Lose(errors.New("no route to the database"))
+
+		w.sleep(time.Until(trusted) - time.Millisecond)
+		if w.asking.Load() != 1 {
+			w.Error("it stopped before it had to")
+		}
+		w.sleep(time.Millisecond)
+		synctest.Wait()
+		if n := w.asking.Load(); n != 0 {
+			w.Errorf("at its trust deadline %d models are asked", n)
+		}
+		w.sleep(2 * time.Second) // nobody else may have its lanes yet
+		if w.asking.Load() != 0 || !anew.Load() {
+			w.Error("its incarnation has not ended")
+		}
+		w.sleep(time.Minute) // nor does it pass on what others send
+		for _, f := range w.m.Frames() {
+			if f.Down && f.At.After(trusted) {
+				w.Errorf("beyond its trust deadline it sent %s", f.Kind)
+			}
+		}
+
 		w.m.Dial(b)
-		got := w.wait(b, id, truth)
-		if got.GetAttempts() != 1 {
+		if got := w.wait(b, id, truth); got.GetAttempts() != 1 {
 			w.Errorf("%d attempts, want 1", got.GetAttempts())
 		}
-		for _, x := range w.a.DB.Writes() {
-			if x.At.After(lost) && x.Err == nil {
-				w.Errorf("%s was written from beyond the partition", x.Op)
-			}
+		if got, err := w.tryWait(b, asked); err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_EXPIRED {
+			w.Errorf("settled %v, %v", got.GetOutcome(), err)
 		}
 		w.a.DB.Lose(nil)
 		w.sleep(time.Minute)
@@ -149,16 +186,26 @@ var networkRows = []row{
 		}
 		w.finish(w.a, "shell", "one")
 	}},
-	{"24", "a replica drains", "R", func(w *world) {
+	{"24", "a replica drains while a command runs", "R", func(w *world) {
 		b := w.c.Start("b", nil)
 		id := w.submit(one)
 		w.sleep(10 * time.Second)
 		w.m.Dial(b)
-		w.a.Stop()
+		w.drain(w.a, b)
 		if got := w.wait(b, id, truth); got.GetAttempts() != 0 {
 			w.Errorf("%d attempts were charged", got.GetAttempts())
 		}
 		w.output("shell", truth+"\n")
 		w.finish(b, "shell", "one")
+	}},
+	{"24", "a replica drains while the model answers", "R", func(w *world) {
+		b := w.c.Start("b", nil)
+		id := w.submitTo(w.a, "paced", "say: an answer of six words altogether")
+		w.sleep(3500 * time.Millisecond)
+		w.drain(w.a, b)
+		if got := w.wait(b, id, "an answer of six words altogether"); got.GetAttempts() != 0 {
+			w.Errorf("%d attempts were charged", got.GetAttempts())
+		}
+		w.finish(b, "paced")
 	}},
 }

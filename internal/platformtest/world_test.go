@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,8 @@ type world struct {
 	c *platformtest.Cluster
 	a *platformtest.Platform
 	m *platformtest.Machine
+	// asking is how many answers of test models are under way.
+	asking atomic.Int32
 }
 
 // Commands of worktest.Box. one leaves its mark, takes a minute, and says what it is for.
@@ -38,25 +41,28 @@ const (
 )
 
 // models are offline/shell, test/paced, which takes a second for each part of what offline/shell would say, and test/hung, which never answers.
-type models struct{}
+type models struct{ asking *atomic.Int32 }
 
-func (models) Model(ref model.Ref) (model.Model, error) {
+func (m models) Model(ref model.Ref) (model.Model, error) {
 	switch ref.ID {
 	case "paced":
-		return paced{offline.New(), time.Second}, nil
+		return paced{offline.New(), time.Second, m.asking}, nil
 	case "hung":
-		return paced{offline.New(), 1000 * time.Hour}, nil
+		return paced{offline.New(), 1000 * time.Hour, m.asking}, nil
 	}
 	return platformtest.Models{}.Model(ref)
 }
 
 type paced struct {
 	model.Model
-	pace time.Duration
+	pace   time.Duration
+	asking *atomic.Int32
 }
 
 func (m paced) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
+		m.asking.Add(1)
+		defer m.asking.Add(-1)
 		for p, err := range m.Model.Stream(ctx, req) {
 			select {
 			case <-time.After(m.pace):
@@ -90,7 +96,8 @@ func within(t *testing.T, run func(w *world)) {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{T: t, c: platformtest.New(t, platformtest.Options{Models: models{}, Agents: agents()})}
+	w := &world{T: t}
+	w.c = platformtest.New(t, platformtest.Options{Models: models{&w.asking}, Agents: agents()})
 	w.a = w.c.Start("a", nil)
 	w.m = w.c.Machine(w.a, "m")
 	w.m.Start(w.a)
