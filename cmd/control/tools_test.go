@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
@@ -126,7 +127,9 @@ func TestExecutorsByLabel(t *testing.T) {
 		t.Errorf("nowhere: %q, %q", got, trace)
 	}
 	// A token is for the executor that it names.
-	err := executor.Run(t.Context(), executor.Config{ID: "gpu3", DataDir: t.TempDir(), Target: s.here.GRPC, Token: rpc.Static(early)})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	err := executor.Run(ctx, executor.Config{ID: "gpu3", DataDir: t.TempDir(), Target: s.here.GRPC, Token: rpc.Static(early)})
 	if err == nil || !strings.Contains(err.Error(), `the token belongs to executor "gpu1", not "gpu3"`) {
 		t.Errorf("with another's token: %v", err)
 	}
