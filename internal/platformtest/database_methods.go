@@ -77,6 +77,11 @@ func (d *Database) AbortRequests(ctx context.Context, owner string) ([]submissio
 	return ask(ctx, d, "AbortRequests", func(ctx context.Context) ([]submission.AbortRequest, error) { return d.db.AbortRequests(ctx, owner) })
 }
 
+// OwnedLanes implements submission.Store.
+func (d *Database) OwnedLanes(ctx context.Context, owner string) ([]submission.Fence, error) {
+	return ask(ctx, d, "OwnedLanes", func(ctx context.Context) ([]submission.Fence, error) { return d.db.OwnedLanes(ctx, owner) })
+}
+
 // TurnCalls implements call.Store.
 func (d *Database) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error) {
 	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {

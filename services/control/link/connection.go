@@ -26,6 +26,8 @@ type connection struct {
 	cancel   context.CancelCauseFunc
 	heard    atomic.Int64 // unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
 
+	handling atomic.Bool // a frame: that time is ours, and no silence of the executor's
+
 	mu        sync.Mutex // guards what follows
 	queue     []*pawlv1.ConnectResponse
 	content   []*pawlv1.ConnectResponse // Input, sent when the queue is empty; each transfer has at most a window in it
@@ -177,7 +179,7 @@ func (c *connection) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if time.Since(time.Unix(0, c.heard.Load())) > ttl {
+		if !c.handling.Load() && time.Since(time.Unix(0, c.heard.Load())) > ttl {
 			c.end(ErrSilent)
 			return
 		}
@@ -204,7 +206,12 @@ func (c *connection) receive(ctx context.Context) error {
 			}
 			return err
 		}
-		if err := c.handle(ctx, req); err != nil {
+		began := time.Now()
+		c.handling.Store(true)
+		err = c.handle(ctx, req)
+		c.heard.Add(int64(time.Since(began)))
+		c.handling.Store(false)
+		if err != nil {
 			return err
 		}
 	}

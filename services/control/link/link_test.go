@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -127,6 +128,24 @@ func TestWhoDoesNotListenIsLeft(t *testing.T) {
 		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.nonce, LastCallId: "b"}}})
 		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(), "call c was sent and did not arrive") {
 			t.Errorf("it has not got the call: %v", err)
+		}
+	})
+}
+
+// What the database takes to answer is no silence of the executor.
+func TestSlowDatabaseLeavesConnections(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		db := all[0].cluster.db
+		db.mu.Lock()
+		db.slow = 2 * ttl
+		db.mu.Unlock()
+		e := all[0].executor()
+		for i := range 4 {
+			e.result(fmt.Sprint("c", i), failed("CANCELLED"))
+		}
+		time.Sleep(9 * ttl)
+		if err := e.ended(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
@@ -28,7 +29,8 @@ type database struct {
 	all   map[string]fleet.Executor
 	asked int // for calls
 	calls map[string]call.Call
-	owner string // of every session, "" for nobody
+	owner string        // of every session, "" for nobody
+	slow  time.Duration // an answer about a call takes so long
 	fleet.Store
 }
 
@@ -66,6 +68,10 @@ func (d *database) GetCall(_ context.Context, id string) (call.Call, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
+	slow := d.slow
+	d.mu.Unlock()
+	time.Sleep(slow) // on fake time
+	d.mu.Lock()
 	c, ok := d.calls[id]
 	if !ok {
 		return call.Call{}, call.ErrNotFound

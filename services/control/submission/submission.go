@@ -221,6 +221,8 @@ type Store interface {
 	// Commit writes one step. ErrFenced when the lane has another owner or epoch, call.ErrEnded when it says lost of a call whose
 	// outcome has been recorded; nothing is written then.
 	Commit(ctx context.Context, c Commit) (Committed, error)
+	// OwnedLanes returns the lanes that owner runs, in no order.
+	OwnedLanes(ctx context.Context, owner string) ([]Fence, error)
 	// Release hands an owned lane back with its half-done submission, no attempt charged. ErrFenced.
 	Release(ctx context.Context, f Fence) error
 	// ReleaseStalled is Release after a failure that the submission may be the cause of: it is charged as a stall. ErrFenced.

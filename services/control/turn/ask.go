@@ -130,7 +130,10 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 				return a, err
 			}
 		case <-r.inbox.ready:
-			r.inbox.take() // reports of earlier turns are stale: their calls are settled
+			reports, _ := r.inbox.take()
+			for _, rep := range reports { // of earlier turns, whose calls are settled
+				r.missed(ctx, rep)
+			}
 		case <-r.expired():
 		case <-drain:
 			drain, giveUp = nil, time.After(drainGrace)

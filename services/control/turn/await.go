@@ -133,6 +133,7 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 	for _, rep := range reports {
 		c := r.callByID(rep.CallID)
 		if c == nil || c.State.Terminal() || c.Executor != rep.Executor {
+			r.missed(ctx, rep)
 			continue
 		}
 		if err := r.report(ctx, c, rep); err != nil {
@@ -140,6 +141,14 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 		}
 	}
 	return nudged, nil
+}
+
+// missed asks again for a result that was posted when nobody waited for it any more: the connection, which may have to record it, has
+// left it to this run.
+func (r *run) missed(ctx context.Context, rep call.Report) {
+	if _, ok := rep.Body.(call.Ended); ok {
+		r.send(ctx, rep.Executor, &call.Attach{CallID: rep.CallID, SessionID: r.id(), Epoch: r.fence.Epoch})
+	}
 }
 
 func (r *run) report(ctx context.Context, c *call.Call, rep call.Report) error {
@@ -174,6 +183,7 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	r.showRest(c)
 	before := *c
 	c.State, c.Reply, c.DoneAt = state, body, time.Now()
+	r.inbox.expect(r.calls) // what comes later is for the connection to record
 	if r.open() == 0 {
 		r.outcomes, r.undecided = append(r.outcomes, call.Outcome{CallID: c.ID, State: state}), before
 		return nil
@@ -274,6 +284,10 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	case "CAPACITY", "DRAINING":
 		l.connection, l.retry = 0, time.Now().Add(time.Second)
 		return nil
+	case "NO_SPACE":
+		if !l.cancelled.IsZero() {
+			return nil // it may be the Cancel that was refused: that proves nothing about the call
+		}
 	}
 	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: rej.Message})
 }

@@ -20,6 +20,7 @@ type Store interface {
 	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]submission.Lease, error)
 	TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]submission.Lease, error)
 	Commit(ctx context.Context, c submission.Commit) (submission.Committed, error)
+	OwnedLanes(ctx context.Context, owner string) ([]submission.Fence, error)
 	Release(ctx context.Context, f submission.Fence) error
 	ReleaseStalled(ctx context.Context, f submission.Fence) error
 	AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error)

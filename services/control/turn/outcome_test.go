@@ -2,9 +2,12 @@ package turn_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"iter"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +16,9 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -274,5 +280,83 @@ func TestUnreadableInputIsSettled(t *testing.T) {
 			t.Errorf("settled as %+v", got)
 		}
 		b.expect(b.wait(b.submit("s", "say: hi").ID), submission.Completed, "hi")
+	})
+}
+
+// A lane that was taken for this replica, which never heard so, is handed back: its owner lives, so nobody else would take it.
+func TestOwnedLaneWithoutARunIsHandedBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		input, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: "say: hi"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := submission.Admission{ID: ident.New(), Key: key("s"), Input: input, AgentDigest: agent.Shell().Digest(), Owner: b.id}
+		if got, err := b.store.Admit(b.Context(), a); err != nil || got.Lease == nil {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		b.expect(b.wait(a.ID), submission.Completed, "hi")
+	})
+}
+
+// gated is a model whose second answer waits.
+type gated struct {
+	model.Model
+	asked atomic.Int32
+	open  chan struct{}
+}
+
+func (g *gated) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
+	if g.asked.Add(1) == 2 {
+		<-g.open
+	}
+	return g.Model.Stream(ctx, req)
+}
+
+// A result that comes after it was given up is for the connection to record, while the run is at its next turn.
+func TestLateResultIsNotSwallowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.die()
+		g := &gated{Model: offline.New(), open: make(chan struct{})}
+		b.model = g
+		b.start(agent.Shell())
+		var order *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { order = o; return nil }
+		sub := b.submit("s", "rm -rf build")
+		synctest.Wait()
+		b.executor.mu.Lock()
+		b.executor.away = true
+		b.executor.mu.Unlock()
+		b.worker.FleetChanged()
+		time.Sleep(time.Hour / 2)
+		if n := g.asked.Load(); n != 2 {
+			t.Fatalf("the model was asked %d times", n)
+		}
+		if b.worker.Deliver(call.Report{Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(order)}}) {
+			t.Error("the run took a result that it does nothing with")
+		}
+		close(g.open)
+		b.wait(sub.ID)
+	})
+}
+
+// That a full disk refused to remember a Cancel says nothing about the call.
+func TestRefusedCancelConfirmsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.deaf = true
+		var order *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { order = o; return nil }
+		sub := b.submit("s", "sleep 1h")
+		synctest.Wait()
+		if _, err := b.service.Abort(b.Context(), session.DefaultTenant, sub.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		b.worker.Deliver(call.Report{Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID, Body: call.Rejected{Epoch: 1 << 40, Reason: "NO_SPACE"}})
+		if got := b.wait(sub.ID); got.Outcome != submission.Aborted || got.Cancellation == nil || got.Cancellation.Confirmed {
+			t.Errorf("settled %s, %+v", got.Outcome, got.Cancellation)
+		}
 	})
 }

@@ -226,7 +226,7 @@ func (r *run) handBack(ctx context.Context) error {
 	return errHandedOver
 }
 
-// release gives the lane back when this process drains. Failing to is no loss: its lease ends with it.
+// release gives the lane back. Failing to is no loss: it goes with this process, or the worker finds that it has no run.
 func (r *run) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()

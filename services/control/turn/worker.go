@@ -18,7 +18,8 @@ const (
 	hungEvery = 5 * time.Second // for what should have ended
 	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see cancelLimit.
 	overdueGrace = 30 * time.Second
-	standsBack   = 3 * time.Second // for others to claim what was left to them
+	strayEvery   = 20 * time.Second // for lanes that are owned here and have no run
+	standsBack   = 3 * time.Second  // for others to claim what was left to them
 	claimAtOnce  = 64
 	retryAfter   = time.Second // before a lane is handed back whose run met an error that is not the submission's
 )
@@ -76,9 +77,12 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 
 func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 	poll, reap, hung := time.NewTicker(jitter(pollEvery)), time.NewTicker(jitter(reapEvery)), time.NewTicker(jitter(hungEvery))
+	stray := time.NewTicker(jitter(strayEvery))
 	defer poll.Stop()
 	defer reap.Stop()
 	defer hung.Stop()
+	defer stray.Stop()
+	var strays map[submission.Fence]bool
 	w.claim(ctx)
 	for {
 		select {
@@ -97,6 +101,9 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 			continue // what is ready is looked for often enough
 		case <-hung.C:
 			w.supervise(ctx)
+			continue
+		case <-stray.C:
+			strays = w.recall(ctx, strays)
 			continue
 		}
 		w.claim(ctx)
@@ -126,6 +133,34 @@ func (w *Worker) supervise(ctx context.Context) {
 		w.deps.Log.Warn("a submission was not ended in time, ending it", "session_id", l.Fence.SessionID, "submission_id", l.Submission.ID, "epoch", l.Fence.Epoch)
 		w.start(l, false)
 	}
+}
+
+// recall gives back the lanes that this incarnation owns without having a run for them: they were taken, and the answer that said so
+// was lost. before are those that it found the last time: a claim that is under way looks the same.
+func (w *Worker) recall(ctx context.Context, before map[submission.Fence]bool) map[submission.Fence]bool {
+	w.mu.Lock()
+	owner := w.owner
+	w.mu.Unlock()
+	lanes, err := w.deps.Store.OwnedLanes(ctx, owner)
+	if err != nil && ctx.Err() == nil {
+		w.deps.Log.Error("looking for lanes without a run failed", "error", err)
+	}
+	found := map[submission.Fence]bool{}
+	for _, f := range lanes {
+		switch {
+		case w.find(f.SessionID) != nil:
+		case !before[f]:
+			found[f] = true
+		default:
+			w.deps.Log.Warn("a session was owned and not run, handing it back", "session_id", f.SessionID, "epoch", f.Epoch)
+			if err := w.deps.Store.Release(ctx, f); err != nil && !errors.Is(err, submission.ErrFenced) {
+				w.deps.Log.Error("handing a lane back failed", "session_id", f.SessionID, "error", err)
+				found[f] = true
+			}
+			w.Wake()
+		}
+	}
+	return found
 }
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5) }

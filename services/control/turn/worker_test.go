@@ -137,6 +137,7 @@ type bench struct {
 	mayReap     func() bool
 	definitions turn.Definitions // nil is the bench's own
 	drain       chan struct{}
+	id          string // of the replica
 	kill        context.CancelFunc
 	done        chan error
 }
@@ -180,6 +181,7 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	b.executor.deliver = b.worker.Deliver
 	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.store)
 	id := ident.New()
+	b.id = id
 	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: host, Lock: "l"}, time.Hour)
 	if err != nil {
 		b.Fatal(err)

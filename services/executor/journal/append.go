@@ -17,7 +17,7 @@ func (j *Journal) Begin(b Begin) (LSN, error) {
 			return 0, ErrNoSpace.With("the executor's journal is full: its quota of %d bytes is taken by results that were not acknowledged", j.cfg.Quota)
 		}
 	}
-	return j.append(reserve, encode(recBegin).begin(&b, j.cfg.Now()))
+	return j.append(reserve, encode(recBegin).begin(&b, j.cfg.Now(), j.cfg.Boot))
 }
 
 // End records the outcome of a call. A call that was not begun is begun with b in the same write. The first end wins.
@@ -29,7 +29,7 @@ func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 	if j.x.calls[b.CallID] != nil {
 		return j.append(0, end)
 	}
-	return j.append(0, encode(recBegin).begin(&b, now), end)
+	return j.append(0, encode(recBegin).begin(&b, now, j.cfg.Boot), end)
 }
 
 // Raise records the epoch of a session if it is higher than the one known. No session has none.

@@ -41,6 +41,7 @@ type Call struct {
 	Begin
 	State  State
 	At     time.Time // it began
+	Boot   string    // of the host, in which it began
 	Ended  time.Time
 	Acked  time.Time
 	Forgot bool // the sandbox holds nothing of it anymore
@@ -49,15 +50,15 @@ type Call struct {
 	size int   // of the outcome
 }
 
-func (e *encoder) begin(b *Begin, at time.Time) *encoder {
+func (e *encoder) begin(b *Begin, at time.Time, boot string) *encoder {
 	e.str(b.CallID).str(b.SessionID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args)
-	return e.int(int64(b.Safety)).int(int64(b.Verb)).flag(b.Exec).time(b.Deadline).time(at)
+	return e.int(int64(b.Safety)).int(int64(b.Verb)).flag(b.Exec).time(b.Deadline).time(at).str(boot)
 }
 
-func (d *decoder) begin() (b Begin, at time.Time) {
+func (d *decoder) begin() (b Begin, at time.Time, boot string) {
 	b = Begin{CallID: d.str(), SessionID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int()), Args: clone(d.bytes())}
 	b.Safety, b.Verb, b.Exec, b.Deadline = Safety(d.int()), int32(d.int()), d.flag(), d.time()
-	return b, d.time()
+	return b, d.time(), d.str()
 }
 
 func clone(p []byte) []byte {

@@ -38,8 +38,8 @@ func (x *index) apply(payload []byte, base int64) error {
 	case recEpoch:
 		x.raise(d.str(), d.int(), d.time())
 	case recBegin:
-		b, at := d.begin()
-		x.put(&Call{Begin: b, At: at})
+		b, at, boot := d.begin()
+		x.put(&Call{Begin: b, At: at, Boot: boot})
 		x.raise(b.SessionID, b.Epoch, at)
 	case recEnd:
 		id, state, at := d.str(), State(d.int()), d.time()
@@ -55,7 +55,7 @@ func (x *index) apply(payload []byte, base int64) error {
 		}
 	case recCall:
 		c := &Call{}
-		c.Begin, c.At = d.begin()
+		c.Begin, c.At, c.Boot = d.begin()
 		c.State, c.Ended, c.Acked, c.Forgot = State(d.int()), d.time(), d.time(), d.flag()
 		outcome := d.bytes()
 		c.off, c.size = base+int64(d.off-len(outcome)), len(outcome)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/hostenv"
 )
 
 // Failures of a journal.
@@ -32,6 +34,8 @@ type Config struct {
 	Quota        int64            // bytes of live records; default 64 MiB
 	TombstoneTTL time.Duration    // default 7 days
 	ResultTTL    time.Duration    // how long an outcome that nobody acknowledges is kept; default 24 h
+	// Boot names this run of the host's kernel; default hostenv.BootID.
+	Boot string
 	// NoSync leaves out fdatasync, for tests that count and not lose.
 	NoSync bool
 
@@ -54,6 +58,7 @@ func (c *Config) defaults() {
 	if c.ResultTTL == 0 {
 		c.ResultTTL = 24 * time.Hour
 	}
+	c.Boot = cmp.Or(c.Boot, hostenv.BootID())
 	if c.WriteAt == nil {
 		c.WriteAt = (*os.File).WriteAt
 	}

@@ -282,7 +282,7 @@ func (w *writer) call(id string, c *Call) error {
 			return fmt.Errorf("reading an outcome: %w", err)
 		}
 	}
-	r := encode(recCall).begin(&c.Begin, c.At).int(int64(c.State)).time(c.Ended).time(c.Acked).flag(c.Forgot).bytes(outcome)
+	r := encode(recCall).begin(&c.Begin, c.At, c.Boot).int(int64(c.State)).time(c.Ended).time(c.Acked).flag(c.Forgot).bytes(outcome)
 	if err := w.put(r); err != nil {
 		return err
 	}

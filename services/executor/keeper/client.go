@@ -291,6 +291,11 @@ func (c *Client) current(ctx context.Context, bad *link) (*link, error) {
 
 // ask sends a request until it is answered. All requests may be repeated: a start of a known id attaches to it.
 func (c *Client) ask(ctx context.Context, m message) (*message, error) {
+	return c.askAnd(ctx, m, func(*message) {})
+}
+
+// askAnd calls heard with a good answer before any later message is read, and before a next link is made.
+func (c *Client) askAnd(ctx context.Context, m message, heard func(*message)) (*message, error) {
 	var bad *link
 	for {
 		if ctx.Err() != nil {
@@ -302,7 +307,12 @@ func (c *Client) ask(ctx context.Context, m message) (*message, error) {
 		}
 		answer := make(chan *message, 1)
 		request := m
-		err = c.post(l, &request, func(r *message) { answer <- r })
+		err = c.post(l, &request, func(r *message) {
+			if r != nil && r.Err == nil {
+				heard(r)
+			}
+			answer <- r
+		})
 		if errors.Is(err, sandbox.ErrTooLarge) {
 			return nil, err
 		}

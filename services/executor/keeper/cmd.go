@@ -75,11 +75,14 @@ func (c *Client) follow(ctx context.Context, m message) (*Cmd, error) {
 	}
 	cmd.asking++
 	c.mu.Unlock()
-	r, err := c.ask(ctx, m)
-	interrupted := err == nil && r.State.End != nil && r.State.End.Interrupted
+	interrupted := func(r *message) bool { return r.State.End != nil && r.State.End.Interrupted }
+	r, err := c.askAnd(ctx, m, func(r *message) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		cmd.started = cmd.started || !interrupted(r)
+	})
 	c.mu.Lock()
 	cmd.asking--
-	cmd.started = cmd.started || err == nil && !interrupted
 	if c.cmds[m.ID] == cmd && !cmd.started && cmd.asking == 0 {
 		delete(c.cmds, m.ID)
 	}
@@ -87,7 +90,7 @@ func (c *Client) follow(ctx context.Context, m message) (*Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	if interrupted {
+	if interrupted(r) {
 		return nil, sandbox.ErrInterrupted.With("command %s was interrupted, its outcome is unknown", m.ID)
 	}
 	if r.State.End != nil {

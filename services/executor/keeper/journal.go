@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -175,17 +174,18 @@ func (j *journal) rewriteLocked(h *history) error {
 	if err == nil {
 		err = os.Rename(j.path+".new", j.path)
 	}
-	if err == nil {
-		err = disk.SyncDir(filepath.Dir(j.path))
-	}
 	if err != nil {
 		f.Close()
 		return fmt.Errorf("rewriting the keeper's log: %w", err)
 	}
+	// From here on the new file is the log, whatever becomes of the directory's sync.
 	if j.f != nil {
 		j.f.Close()
 	}
 	j.f, j.size, j.synced = f, int64(len(all)), j.seq
+	if err := disk.SyncDir(filepath.Dir(j.path)); err != nil {
+		return fmt.Errorf("rewriting the keeper's log: %w", err)
+	}
 	return nil
 }
 
@@ -224,12 +224,6 @@ func (j *journal) length() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.size
-}
-
-// bootID names this run of the host's kernel: a log from another one may lack records that were never synced.
-func bootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b))
 }
 
 func now() int64 { return time.Now().UnixNano() }

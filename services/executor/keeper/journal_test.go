@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -16,7 +17,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 func sampleLog() []byte {
 	var log []byte
 	for _, r := range []*record{
-		{Kind: recKeeper, Boot: bootID(), Key: 5, Since: 1},
+		{Kind: recKeeper, Boot: hostenv.BootID(), Key: 5, Since: 1},
 		{Kind: recStart, ID: "ended", At: 2},
 		{Kind: recEnd, ID: "ended", End: &end{Code: 3}},
 		{Kind: recStart, ID: "failed"},

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pawl-dev/pawl/internal/hostenv"
 )
 
 // argument is what a program's first argument is when it shall be a keeper.
@@ -148,7 +150,7 @@ func (k *keeper) inherit() error {
 			return fmt.Errorf("keeping the damaged log: %w", err)
 		}
 	}
-	if h.since == 0 || h.damaged || h.boot != bootID() {
+	if h.since == 0 || h.damaged || h.boot != hostenv.BootID() {
 		h.since = now()
 	}
 	confirmed := true
@@ -164,7 +166,7 @@ func (k *keeper) inherit() error {
 		h.ends[id] = &end{Code: -1, Interrupted: true, Confirmed: confirmed, Started: started, Ended: now()}
 	}
 	clear(h.open)
-	h.boot = bootID()
+	h.boot = hostenv.BootID()
 	k.key, k.since, k.serial = h.key, h.since, uint32(time.Now().UnixMilli())
 	k.journal = &journal{path: path}
 	for id, e := range h.ends {

@@ -256,14 +256,15 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 // resultOf is the result of a call if it is time for it.
 func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	f := &call.feed
-	if call.running() || f.told || f.hold {
+	if call.running() || f.told {
 		return nil
 	}
 	switch {
 	case f.attached && f.unsent(call.streams()) && !f.lingered && call.src != nil:
 		// The window is exhausted. A watcher that keeps taking gets everything; one that does not is not waited for.
 		if f.linger == nil {
-			f.linger = time.AfterFunc(linger, func() { c.giveUp(call, f.gen) })
+			gen := f.gen
+			f.linger = time.AfterFunc(linger, func() { c.giveUp(call, gen) })
 		}
 		return nil
 	case !f.attached && !c.released && f.owes(call.streams()) && call.src != nil:
@@ -327,7 +328,7 @@ func (s *Service) Inflight() []*pawlv1.CallState {
 	defer s.mu.Unlock()
 	all := make([]*pawlv1.CallState, 0, len(s.live))
 	for _, c := range s.live {
-		if c.feed.hold || c.loose() {
+		if c.loose() {
 			continue
 		}
 		all = append(all, c.callState())

@@ -20,7 +20,6 @@ type feed struct {
 	ended    [streams]bool  // size is final
 	inRing   bool
 	told     bool // the result was sent on this connection
-	hold     bool // the result is not durable yet
 	linger   *time.Timer
 	lingered bool
 }

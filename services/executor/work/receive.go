@@ -231,7 +231,8 @@ func (s *Service) onCancel(m *pawlv1.Cancel) {
 		s.cancelledUnseen(m)
 		return
 	}
-	if _, err := s.j.Raise(m.GetSessionId(), m.GetEpoch()); err != nil {
+	// That a full disk cannot remember the epoch is no reason to let run what is to end.
+	if _, err := s.j.Raise(m.GetSessionId(), m.GetEpoch()); err != nil && (c == nil || !c.running()) {
 		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 		return
 	}

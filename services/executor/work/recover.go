@@ -3,8 +3,8 @@ package work
 import (
 	"context"
 	"errors"
-	"time"
 
+	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -49,7 +49,7 @@ func (s *Service) recover(r journal.Call) error {
 		s.mu.Unlock()
 	case r.Safety != journal.AtMostOnce && (errors.Is(err, sandbox.ErrUnknownExec) || s.forgotten(r.CallID)):
 		s.j.Drop(c.id()) // it may run again
-	case errors.Is(err, sandbox.ErrUnknownExec) && s.knew(r.At):
+	case errors.Is(err, sandbox.ErrUnknownExec) && s.knew(r):
 		s.j.Drop(c.id()) // it never ran
 	default:
 		s.interrupted(c)
@@ -68,9 +68,10 @@ func (s *Service) forgotten(id string) bool {
 	return err == nil
 }
 
-// knew reports whether the sandbox would know of a command that was started then.
-func (s *Service) knew(at time.Time) bool {
-	return s.cfg.KnowsSince == nil || at.After(s.cfg.KnowsSince())
+// knew reports whether the sandbox would know of a call's command if it had been started. What it knew under an earlier kernel may have
+// never reached the disk, and no clock tells that: those go back.
+func (s *Service) knew(c journal.Call) bool {
+	return s.cfg.KnowsSince == nil || c.Boot == hostenv.BootID() && c.At.After(s.cfg.KnowsSince())
 }
 
 // recoverVerb takes up a verb that was not a command, and so did not survive.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,56 @@ func TestE1Broken(t *testing.T) {
 		r.send(execute("a", line("exit 0")))
 		r.want("rejected a NO_SPACE")
 		r.runs("a", 0)
+	})
+}
+
+// What is to end ends, although a full disk cannot remember who said so.
+func TestE3FullDisk(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		var full atomic.Bool
+		r.jcfg = journal.Config{NoSync: true, WriteAt: func(f *os.File, b []byte, off int64) (int, error) {
+			if full.Load() {
+				return 0, syscall.ENOSPC
+			}
+			return f.WriteAt(b, off)
+		}}
+		r.up()
+		r.connect()
+		r.send(execute("a", line("sleep 1h")))
+		r.want("accepted a")
+		full.Store(true)
+		r.cancel("a", 7)
+		r.want("result a exit 143")
+		full.Store(false)
+	})
+}
+
+// E6: an earlier run of the host may have started what it had not synced, whatever the clocks say.
+func TestE6AnotherBoot(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		r.jcfg.Boot = "an earlier one"
+		r.up()
+		r.connect()
+		r.send(execute("a", line("sleep 1m")))
+		r.want("accepted a")
+		r.down()
+		time.Sleep(time.Hour)
+		if err := r.box.Forget(context.Background(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		j, err := journal.Open(r.dir, journal.Config{NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.j, r.s = j, New(Config{Sandbox: r.box, Journal: j, KnowsSince: func() time.Time { return time.Time{} }})
+		if err := r.s.Recover(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.inflight(); got != "a INTERRUPTED" {
+			t.Errorf("in flight: %s", got)
+		}
 	})
 }
 

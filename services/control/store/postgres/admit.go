@@ -40,9 +40,9 @@ type place struct {
 
 // Admit implements submission.Store.
 func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
-	scope := scopeOf(a.Key)
+	scope, claimID := scopeOf(a.Key), uuid.NewString()
 	for tries := 0; ; tries++ {
-		out, err := s.admits.do(ctx, scope, admission{Admission: a, scope: scope, claimID: uuid.NewString(), tries: tries})
+		out, err := s.admits.do(ctx, scope, admission{Admission: a, scope: scope, claimID: claimID, tries: tries})
 		if (isViolation(err) || errors.Is(err, session.ErrNotFound)) && tries < 10 {
 			continue // the session was made or deleted, or the key used, between the read and the write: read again
 		}

@@ -54,7 +54,7 @@ UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s
 FROM (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now) c,
   lanes l JOIN sessions k ON k.session_id = l.session_id {join} CROSS JOIN LATERAL (SELECT q.submission_id FROM submissions q
     WHERE q.session_id = l.session_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h
-WHERE s.submission_id = h.submission_id AND {lanes}
+WHERE s.submission_id = h.submission_id AND s.status + 0 < 2 AND {lanes}
 RETURNING ` + submissionColumns + `, l.ready_at, l.epoch, l.entry_head, l.event_head, k.executor`
 
 // headsOf is headsSQL for the lanes of a condition, whose parameters start at $3.
@@ -145,6 +145,26 @@ func collectLeases(leases *[]submission.Lease) func(pgx.Rows) error {
 		}
 		return rows.Err()
 	}
+}
+
+// unknownSQL puts owners of lanes on record that are not: replicas whose row was deleted when they owned nothing, and that went on after
+// a long sleep. They are entered as dead, which they are as soon as they look.
+const unknownSQL = `
+INSERT INTO replicas (replica_id, expires) SELECT DISTINCT l.owner, '-infinity'::timestamptz FROM lanes l
+WHERE l.state = 2 AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.replica_id = l.owner) ON CONFLICT DO NOTHING`
+
+// OwnedLanes implements submission.Store.
+func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submission.Fence, err error) {
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		batch := &pgx.Batch{}
+		batch.Queue(unknownSQL)
+		batch.Queue(`SELECT session_id, epoch FROM lanes WHERE state = 2 AND owner = $1`, owner).Query(func(rows pgx.Rows) (err error) {
+			lanes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[submission.Fence])
+			return err
+		})
+		return s.pool.SendBatch(ctx, batch).Close()
+	})
+	return lanes, wrap("read owned lanes", err)
 }
 
 // Release implements submission.Store. The lane keeps its ready_at, so that work which had begun is the first to be claimed.

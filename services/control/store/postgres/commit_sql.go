@@ -31,7 +31,7 @@ bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.
 // call unknown what the record knows. So the record is locked and looked at as it is then, after its lane, as all others do.
 var lostPart = fragment{params: 7, sql: strings.Replace(changesPart.sql, "\nbad AS (", `
 h AS MATERIALIZED (SELECT i.ord FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
-  AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) FOR NO KEY UPDATE OF x),
+  AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) ORDER BY x.session_id FOR NO KEY UPDATE OF x),
 r AS MATERIALIZED (SELECT n.ord, c.state FROM n JOIN h ON h.ord = n.ord JOIN tool_calls c ON c.call_id = n.call_id
   WHERE n.state = 3 FOR NO KEY UPDATE OF c),
 bad AS (SELECT r.ord FROM r WHERE r.state IN (2, 4) UNION ALL `, 1)}

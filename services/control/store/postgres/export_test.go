@@ -151,3 +151,14 @@ func (s *Store) Forget(ctx context.Context, sessionID string) error {
 	}
 	return nil
 }
+
+// AdmitAgain admits, and again as Admit does when it learns that a key or a session was taken: by itself, whose answer was lost.
+func (s *Store) AdmitAgain(ctx context.Context, a submission.Admission) (first, second submission.Admitted, err error) {
+	op := admission{Admission: a, scope: scopeOf(a.Key), claimID: uuid.NewString()}
+	if first, err = s.admits.do(ctx, op.scope, op); err != nil {
+		return first, second, err
+	}
+	op.tries++
+	second, err = s.admits.do(ctx, op.scope, op)
+	return first, second, err
+}

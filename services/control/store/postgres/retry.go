@@ -74,8 +74,8 @@ func exponential() *backoff.ExponentialBackOff {
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again bool) error) error {
 	again := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		// A connection that has died without a word must not hold up those who share it.
-		bounded, cancel := context.WithTimeout(ctx, s.opts.RetryFor)
+		// A connection that has died without a word must not hold up those who share it, and leave time for another.
+		bounded, cancel := context.WithTimeout(ctx, s.opts.RetryFor/3)
 		defer cancel()
 		err := f(bounded, again)
 		if err == nil || ctx.Err() != nil || !transient(err) {

@@ -139,3 +139,17 @@ func refused(t testing.TB, err, want error) {
 		t.Errorf("error = %v, want %v", err, want)
 	}
 }
+
+// An admission that meets itself has what it took: else its lane would have an owner that lives and knows nothing of it.
+func TestAdmissionThatMeetsItselfHasItsLease(t *testing.T) {
+	s := open(t, migrated.URL(t), postgres.Options{})
+	a := admission("a", "")
+	a.Owner = ident.New()
+	first, second, err := s.AdmitAgain(t.Context(), a)
+	if err != nil || first.Lease == nil || second.Lease == nil {
+		t.Fatalf("%+v, then %+v, %v", first.Lease, second.Lease, err)
+	}
+	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.EntryHead != first.Lease.EntryHead || second.Lease.EventHead != first.Lease.EventHead {
+		t.Errorf("%+v, then %+v", first.Lease, second.Lease)
+	}
+}

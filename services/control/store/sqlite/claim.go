@@ -19,6 +19,7 @@ var (
 	nextOwner   = sql(`SELECT owner FROM lanes WHERE state = 2 AND owner > ? ORDER BY owner LIMIT 1`)
 	isLive      = sql(`SELECT 1 FROM replicas WHERE replica_id = ? AND expires > ?`)
 	selectOwned = sql(`SELECT session_id FROM lanes WHERE state = 2 AND owner = ? ORDER BY rowid LIMIT ?`)
+	ownedLanes  = sql(`SELECT session_id, epoch FROM lanes WHERE state = 2 AND owner = ?`)
 	countDeath  = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE session_id = ? AND status = 1`)
 
 	selectOverdue = sql(`SELECT session_id FROM submissions WHERE status = 1 AND abort_requested_at > 0 AND abort_requested_at <= ?1 AND forced_at <= ?1
@@ -169,6 +170,17 @@ func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Durati
 		return nil
 	})
 	return leases, err
+}
+
+// OwnedLanes implements submission.Store.
+func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submission.Fence, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		return c.rows(ownedLanes, func(r row) (bool, error) {
+			lanes = append(lanes, submission.Fence{SessionID: r.text(0), Epoch: r.int(1)})
+			return true, nil
+		}, owner)
+	})
+	return lanes, err
 }
 
 // Release implements submission.Store. The lane keeps its place among the ready ones: it has waited before.

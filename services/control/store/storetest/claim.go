@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -110,6 +111,31 @@ var claimCases = []testCase{
 				t.Errorf("lane %s was claimed %d times", id, n)
 			}
 			consistent(t, db.Store, id)
+		}
+	}},
+	{"lanes that are owned can be found, also by whom nobody knows", func(t *testing.T, db DB) {
+		one, two, ghost := live(t, db.Store), live(t, db.Store), ident.New()
+		a, b := start(t, db.Store, "a", one), start(t, db.Store, "b", one)
+		start(t, db.Store, "c", two)
+		queue(t, db.Store, "d")
+		owned := func(owner string) map[submission.Fence]bool {
+			t.Helper()
+			lanes, err := db.Second.OwnedLanes(ctx(t), owner)
+			ok(t, err)
+			all := map[submission.Fence]bool{}
+			for _, f := range lanes {
+				all[f] = true
+			}
+			return all
+		}
+		equal(t, "the lanes", owned(one), map[submission.Fence]bool{a.lease.Fence: true, b.lease.Fence: true})
+		ok(t, db.Store.Release(ctx(t), a.lease.Fence))
+		equal(t, "the lanes", owned(one), map[submission.Fence]bool{b.lease.Fence: true})
+		// A replica whose row was deleted as that of one long dead, and that went on.
+		lost := start(t, db.Store, "e", ghost)
+		equal(t, "the lanes", owned(ghost), map[submission.Fence]bool{lost.lease.Fence: true})
+		if got := takeOver(t, db.Second, two); len(got) != 1 || got[0].Fence.SessionID != lost.session() {
+			t.Errorf("took over %+v", got)
 		}
 	}},
 }
