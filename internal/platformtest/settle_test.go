@@ -67,30 +67,90 @@ func TestIdempotencyKeyIsOneOverAllClients(t *testing.T) {
 	})
 }
 
-// A whole session is aborted: what runs, and what waits, settle at once, and every client is told what is known of what ran.
+// runsAt checks that a session is a replica's.
+func (w *world) runsAt(p *platformtest.Platform, agent string) {
+	w.Helper()
+	if owner, ok, err := w.c.Store.OwnerOf(w.Context(), w.sessionID(agent)); err != nil || !ok || owner.Addr != p.Name {
+		w.Fatalf("the session is run by %q, %v, want %q", owner.Addr, err, p.Name)
+	}
+}
+
+// aborted checks that every replica says of submissions that they were aborted and nothing of them is left.
+func (w *world) aborted(ids []string, replicas ...*platformtest.Platform) {
+	w.Helper()
+	for _, id := range ids {
+		for _, p := range replicas {
+			got, err := w.tryWait(p, id)
+			if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_ABORTED || got.GetError().GetReason() != "ABORTED" || !got.GetCancellation().GetConfirmed() {
+				w.Errorf("replica %s says %v, %v", p.Name, got, err)
+			}
+		}
+	}
+}
+
+// A replica that does not run a session aborts what runs in it, and what waits.
+func TestAbortFromAnotherReplica(t *testing.T) {
+	abort := func(w *world, p *platformtest.Platform, id string) *pawlv1.Submission {
+		w.Helper()
+		got, err := pawlv1.NewSubmissionServiceClient(p.GRPC).AbortSubmission(w.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id})
+		if err != nil {
+			w.Fatal(err)
+		}
+		return got.GetSubmission()
+	}
+	const endless = "add effects one;sleep 1000h;add effects never"
+	for name, run := range map[string]func(w *world, b *platformtest.Platform){
+		"what runs": func(w *world, b *platformtest.Platform) {
+			id, next := w.submit(endless), w.submit(quick)
+			w.sleep(10 * time.Second)
+			w.runsAt(w.a, "shell")
+			began := time.Now()
+			abort(w, b, id)
+			w.aborted([]string{id}, b, w.a)
+			if took := time.Since(began); took > time.Second {
+				w.Errorf("it took %s", took)
+			}
+			w.wait(b, next, "quick result")
+			w.finish(b, "shell", "one", "quick")
+		},
+		"what waits": func(w *world, b *platformtest.Platform) {
+			id, next := w.submit(one), w.submit("add effects never")
+			w.sleep(10 * time.Second)
+			w.runsAt(w.a, "shell")
+			if got := abort(w, b, next); got.GetStatus() != pawlv1.Submission_STATUS_SETTLED {
+				w.Errorf("the answer is %v", got)
+			}
+			w.aborted([]string{next}, b, w.a)
+			w.wait(b, id, truth)
+			w.finish(b, "shell", "one")
+		},
+	} {
+		t.Run(name, func(t *testing.T) { within(t, func(w *world) { run(w, w.c.Start("b", nil)) }) })
+	}
+}
+
+// A whole session is aborted at a replica that does not run it: what runs, and what waits, settle at once, and every client is told what
+// is known of what ran.
 func TestAbortOfASession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := platformtest.Start(t)
-		client := pawlv1.NewSubmissionServiceClient(p.GRPC)
-		key := &pawlv1.SessionKey{Agent: "shell", Instance: "i"}
+	within(t, func(w *world) {
+		b := w.c.Start("b", nil)
 		type answer struct {
 			code int
 			body string
 		}
 		running := make(chan answer, 1)
 		go func() {
-			res, body := post(t, p, "/agents/shell/i", `{"message":"sleep 1000"}`, "Idempotency-Key", "running")
+			res, body := post(w.T, w.a, "/agents/shell/i", `{"message":"add effects one;sleep 1000h;add effects never"}`)
 			running <- answer{res.StatusCode, body}
 		}()
 		synctest.Wait()
-		queued, err := client.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "echo never"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		queued := w.submit("add effects never")
+		w.sleep(10 * time.Second)
+		w.runsAt(w.a, "shell")
 		began := time.Now()
-		got, err := client.AbortSession(t.Context(), &pawlv1.AbortSessionRequest{SessionId: queued.GetSubmission().GetSessionId()})
+		got, err := pawlv1.NewSubmissionServiceClient(b.GRPC).AbortSession(w.Context(), &pawlv1.AbortSessionRequest{SessionId: w.sessionID("shell")})
 		if err != nil || got.GetSettled() != 1 || !got.GetRunning().GetAbortRequested() {
-			t.Fatalf("%v, %v", got, err)
+			w.Fatalf("%v, %v", got, err)
 		}
 		var told struct {
 			Error struct {
@@ -105,22 +165,15 @@ func TestAbortOfASession(t *testing.T) {
 		}
 		a := <-running
 		if err := json.Unmarshal([]byte(a.body), &told); err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		if m := told.Error.Meta; m.Outcome != "aborted" || m.Reason != "ABORTED" || !m.Cancellation.Confirmed || m.Cancellation.Unconfirmed == nil {
-			t.Errorf("%d %s", a.code, a.body)
+			w.Errorf("%d %s", a.code, a.body)
 		}
+		w.aborted([]string{queued, got.GetRunning().GetSubmissionId()}, b, w.a)
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("it took %s", took)
+			w.Errorf("it took %s", took)
 		}
-		for _, id := range []string{queued.GetSubmission().GetSubmissionId(), got.GetRunning().GetSubmissionId()} {
-			sub, err := client.GetSubmission(t.Context(), &pawlv1.GetSubmissionRequest{SubmissionId: id})
-			if s := sub.GetSubmission(); err != nil || s.GetOutcome() != pawlv1.Outcome_OUTCOME_ABORTED || s.GetError().GetReason() != "ABORTED" || !s.GetCancellation().GetConfirmed() {
-				t.Errorf("%v, %v", sub, err)
-			}
-		}
-		if _, body := post(t, p, "/agents/shell/i", `{"message":"say: usable"}`); !strings.Contains(body, "usable") {
-			t.Errorf("the session cannot be used any more: %s", body)
-		}
+		w.finish(b, "shell", "one")
 	})
 }
