@@ -67,11 +67,12 @@ type history struct {
 	open  map[string]int64 // id → started
 	// damaged says that a bad record was followed by others: something is missing from the middle.
 	damaged bool
+	size    int64 // where its last good record ends
 }
 
 func replay(r io.Reader) (*history, error) {
 	h := &history{ends: map[string]*end{}, open: map[string]int64{}}
-	br := bufio.NewReader(r)
+	br, off := bufio.NewReader(r), int64(0)
 	for {
 		line, err := br.ReadBytes('\n')
 		if err == io.EOF {
@@ -80,12 +81,14 @@ func replay(r io.Reader) (*history, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the keeper's log: %w", err)
 		}
+		off += int64(len(line))
 		rec, ok := decodeRecord(line)
 		if !ok {
 			_, err := br.Peek(1)
 			h.damaged = h.damaged || err == nil
 			continue
 		}
+		h.size = off
 		switch rec.Kind {
 		case recKeeper:
 			h.boot, h.key, h.since = rec.Boot, rec.Key, rec.Since
@@ -145,6 +148,19 @@ func (j *journal) rewrite(h *history) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.rewriteLocked(h)
+}
+
+// reopen appends behind the whole records of the log as it is.
+func (j *journal) reopen(size int64) error {
+	f, err := os.OpenFile(j.path, os.O_RDWR, 0o600)
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return fmt.Errorf("opening the keeper's log: %w", err)
+	}
+	j.f, j.size = f, size
+	return nil
 }
 
 // shrink drops what was forgotten.

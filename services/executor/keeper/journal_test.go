@@ -74,7 +74,27 @@ func FuzzReplay(f *testing.F) {
 }
 
 func TestKeeperTakesOverATornLog(t *testing.T) {
+	takesOverATornLog(t, t.TempDir())
+}
+
+// A log that cannot be rewritten, as on a full disk, does as it is.
+func TestKeeperGoesOnWithTheOldLog(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "keeper.log.new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := takesOverATornLog(t, dir)
+	if e := wait(t, start(t, c, "next", "exit 5")); e.Code != 5 {
+		t.Errorf("exit %+v", e)
+	}
+	h, err := readHistory(dir)
+	if err != nil || h.damaged || h.ends["next"] == nil || h.ends["ended"] == nil {
+		t.Errorf("the log has %+v, %v", h, err)
+	}
+}
+
+func takesOverATornLog(t *testing.T, dir string) *Client {
+	t.Helper()
 	log := append(sampleLog(), "deadbeef {\"kind\":\"end\",\"id\":\"op"...)
 	if err := os.WriteFile(filepath.Join(dir, "keeper.log"), log, 0o600); err != nil {
 		t.Fatal(err)
@@ -98,6 +118,7 @@ func TestKeeperTakesOverATornLog(t *testing.T) {
 	if got := c.Since().UnixNano(); got != 1 {
 		t.Errorf("since %d: nothing was lost", got)
 	}
+	return c
 }
 
 func TestAnotherBootMayHaveLostRecords(t *testing.T) {

@@ -150,7 +150,8 @@ func (k *keeper) inherit() error {
 			return fmt.Errorf("keeping the damaged log: %w", err)
 		}
 	}
-	if h.since == 0 || h.damaged || h.boot != hostenv.BootID() {
+	good := h.since != 0 && !h.damaged && h.boot == hostenv.BootID() && h.key != 0
+	if !good {
 		h.since = now()
 	}
 	confirmed := true
@@ -172,7 +173,13 @@ func (k *keeper) inherit() error {
 	for id, e := range h.ends {
 		k.calls[id] = &call{id: id, end: e}
 	}
-	return k.journal.rewrite(h)
+	err = k.journal.rewrite(h)
+	if err != nil && good {
+		// A full disk is no reason not to come back: all that this log lacks is found again by the next keeper.
+		k.log.Warn("the log cannot be rewritten, going on with the old one", "err", err)
+		return k.journal.reopen(h.size)
+	}
+	return err
 }
 
 // run serves one daemon after the other until this keeper is of no use any more.

@@ -330,6 +330,9 @@ func TestBackoff(t *testing.T) {
 		if lines := r.log.count("control cannot be reached"); lines != 1 {
 			t.Errorf("%d lines for one change", lines)
 		}
+		for len(r.control.conns) > 0 {
+			<-r.control.conns // which began before the end of the first server
+		}
 		r.up()
 		c := r.next()
 		after := func(lasts time.Duration) time.Duration {

@@ -18,12 +18,16 @@ import (
 // ErrSuperseded ends a connection in whose place another one has come.
 var ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "the connection was replaced or closed")
 
+// ErrRenamed ends a connection that introduced this executor with a journal that has another id by now: the next one says so.
+var ErrRenamed = errs.New(errs.Aborted, "JOURNAL_RENAMED", "the journal had to forget what is young, and has a new id")
+
 // Conn is one connection as the work sees it. Receive is for one goroutine, Next for one other.
 type Conn struct {
-	s      *Service
-	window int64
-	wake   chan struct{}
-	buf    []byte // belongs to Next
+	s       *Service
+	window  int64
+	journal string // id, when it was made
+	wake    chan struct{}
+	buf     []byte // belongs to Next
 
 	// Service.mu
 	lastCall string
@@ -40,7 +44,7 @@ func (s *Service) Connect(window int64) *Conn {
 	if window <= 0 {
 		window = DefaultWindow
 	}
-	c := &Conn{s: s, window: window, wake: make(chan struct{}, 1)}
+	c := &Conn{s: s, window: window, journal: s.j.ID(), wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
@@ -133,7 +137,7 @@ func (s *Service) push(c *call) {
 	}
 }
 
-// Next waits for the next frame to send. The frame's bytes are good until the next call. ErrSuperseded at the end.
+// Next waits for the next frame to send. The frame's bytes are good until the next call. ErrSuperseded or ErrRenamed at the end.
 func (c *Conn) Next(ctx context.Context) (*pawlv1.ConnectRequest, error) {
 	for {
 		m, err := c.poll()
@@ -176,6 +180,10 @@ func (c *Conn) poll() (*pawlv1.ConnectRequest, error) {
 			m := c.frames[0]
 			c.frames = c.frames[1:]
 			return m, nil
+		}
+		if len(c.ring) == 0 && c.journal != c.s.j.ID() {
+			c.close()
+			return nil, ErrRenamed
 		}
 		if len(c.ring) == 0 {
 			c.tellIdlers()

@@ -2,6 +2,7 @@ package work
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -111,6 +112,34 @@ func TestE6AnotherBoot(t *testing.T) {
 		if got := r.inflight(); got != "a INTERRUPTED" {
 			t.Errorf("in flight: %s", got)
 		}
+	})
+}
+
+// Control learns the new id of a journal that had to forget what is young.
+func TestRenamedJournalReconnects(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		r.jcfg.Quota = 1000
+		r.up()
+		r.connect()
+		id := r.j.ID()
+		for i := range 20 {
+			call := fmt.Sprint("c", i)
+			r.send(execute(call, line("exit 0")))
+			r.take()
+			r.ack(call)
+			synctest.Wait()
+			if r.j.ID() == id {
+				continue
+			}
+			r.s.mu.Lock()
+			defer r.s.mu.Unlock()
+			if !r.conn.closed {
+				t.Error("the connection goes on under the old id")
+			}
+			return
+		}
+		t.Error("nothing was evicted")
 	})
 }
 
