@@ -10,7 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
+	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 // A client that goes silent without hanging up costs a connection for minutes, and not for ever.
@@ -60,6 +62,59 @@ func TestSilentClientsAreLeft(t *testing.T) {
 					t.Errorf("got %q, want %q", got, c.says)
 				}
 			})
+		})
+	}
+}
+
+// Who reads nothing of a session does not slow its work, be it that it watches or that it prompted.
+func TestReadersThatTakeNothingSlowNobody(t *testing.T) {
+	large := strings.TrimSuffix(strings.Repeat("bytes 1000000;sleep 1s;", 10), ";")
+	type start func(w *world) (id string, receive func() error)
+	work := func(t *testing.T, begin start) (took time.Duration) {
+		within(t, func(w *world) {
+			w.wait(w.a, w.submit("say: hello"), "hello")
+			id, receive := begin(w)
+			got := w.wait(w.a, id, "0")
+			took = got.GetSettledAt().AsTime().Sub(got.GetAcceptedAt().AsTime())
+			if receive == nil {
+				return
+			}
+			w.sleep(3 * time.Minute)
+			var err error
+			for err == nil {
+				err = receive()
+			}
+			if rpc.Reason(err) != "READER_STALLED" {
+				w.Errorf("the reader was not behind: it ends with %v", err)
+			}
+		})
+		return took
+	}
+	alone := work(t, func(w *world) (string, func() error) { return w.submit(large), nil })
+	for name, begin := range map[string]start{
+		"watches": func(w *world) (string, func() error) {
+			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(w.Context(), &pawlv1.WatchSessionRequest{SessionId: w.sessionID("shell")})
+			if err != nil {
+				w.Fatal(err)
+			}
+			return w.submit(large), func() error { _, err := watch.Recv(); return err }
+		},
+		"prompted": func(w *world) (string, func() error) {
+			prompt, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).Prompt(w.Context(), &pawlv1.PromptRequest{Key: key("shell"), Message: large})
+			if err != nil {
+				w.Fatal(err)
+			}
+			first, err := prompt.Recv()
+			if err != nil {
+				w.Fatal(err)
+			}
+			return first.GetSubmission().GetSubmissionId(), func() error { _, err := prompt.Recv(); return err }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if took := work(t, begin); took != alone || took < 10*time.Second {
+				t.Errorf("the work took %s, with nobody there %s", took, alone)
+			}
 		})
 	}
 }
