@@ -150,7 +150,7 @@ func TestFailoverThatLostCommits(t *testing.T) {
 	// What was replicated ends here.
 	administer(t, cluster.URL, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'primary_db'")
 	eventually(t, "the connections to end", func() bool {
-		return count(t, cluster.URL, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'primary_db'") == 0
+		return ask[int](t, cluster.URL, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'primary_db'") == 0
 	})
 	administer(t, cluster.URL, "CREATE DATABASE promoted_db TEMPLATE primary_db")
 	p.start()
@@ -175,7 +175,8 @@ func TestFailoverThatLostCommits(t *testing.T) {
 	}
 }
 
-func count(t *testing.T, url, sql string) (n int) {
+// ask is the one value that a query answers with.
+func ask[T any](t *testing.T, url, sql string, args ...any) (v T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -184,8 +185,8 @@ func count(t *testing.T, url, sql string) (n int) {
 		t.Fatal(err)
 	}
 	defer conn.Close(ctx) //nolint:errcheck // the question has been answered
-	if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
+	if err := conn.QueryRow(ctx, sql, args...).Scan(&v); err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return v
 }
