@@ -1,0 +1,190 @@
+package api_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/api/apitest"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// Who has seen more than there is, is told so, and does not wait for what will be kept from it.
+func TestWatchFromBeyondTheHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, apitest.Answer("Hello"))
+		sub := f.answered(t)
+		c := pawlv1.NewSessionServiceClient(f.operator(t))
+		for after, want := range map[int64]string{4: "", 5: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD"} {
+			watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: after})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); rpc.Reason(err) != want || want != "" && (status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 4")) {
+				t.Errorf("%d: %v", after, err)
+			}
+		}
+	})
+}
+
+func TestPromptStreamsEverything(t *testing.T) {
+	f := start(t, apitest.Answer("Hello"))
+	c := pawlv1.NewSubmissionServiceClient(f.operator(t))
+	for _, replayed := range []bool{false, true} {
+		stream, err := c.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi", IdempotencyKey: "k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := stream.Recv()
+		if err != nil || first.GetSubmission().GetSubmissionId() == "" || len(first.GetEvents()) > 0 {
+			t.Fatalf("first %v, %v", first, err)
+		}
+		var kinds []string
+		var last *pawlv1.Event
+		for {
+			m, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range m.GetEvents() {
+				kinds = append(kinds, string(e.ProtoReflect().WhichOneof(e.ProtoReflect().Descriptor().Oneofs().ByName("event")).Name()))
+				last = e
+			}
+		}
+		if got := strings.Join(kinds, " "); got != "started text entry settled" {
+			t.Errorf("replayed %v: %s", replayed, got)
+		}
+		got := last.GetSettled().GetSubmission()
+		if got.GetResult().GetText() != "Hello" || got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED || got.GetResult().GetUsage().GetInput() != 10 {
+			t.Errorf("%v", got)
+		}
+	}
+	_, err := c.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "ho", IdempotencyKey: "k"})
+	if status.Code(err) != codes.AlreadyExists || rpc.Reason(err) != "IDEMPOTENCY_CONFLICT" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPromptTellsOfAnAbortInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, nil)
+		f.Store.Queue = true
+		c := pawlv1.NewSubmissionServiceClient(f.operator(t))
+		stream, err := c.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, err := c.AbortSubmission(t.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: first.GetSubmission().GetSubmissionId()}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := stream.Recv()
+		if err != nil || m.GetEvents()[0].GetSettled().GetSubmission().GetOutcome() != pawlv1.Outcome_OUTCOME_ABORTED {
+			t.Errorf("%v, %v", m, err)
+		}
+		if m, err := stream.Recv(); !errors.Is(err, io.EOF) {
+			t.Errorf("%v, %v", m, err)
+		}
+	})
+}
+
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, apitest.Answer("Hello"))
+		sub := f.answered(t)
+		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, err := watch.Recv(); err != nil || len(first.GetEvents()) != 0 {
+			t.Errorf("first %v, %v", first, err)
+		}
+		past, err := watch.Recv()
+		if err != nil || len(past.GetEvents()) != 2 || past.GetEvents()[0].GetSeq() != 3 || past.GetEvents()[0].GetEntry().GetEntry().GetMessage().GetContent()[0].GetText() != "Hello" {
+			t.Errorf("past %v, %v", past, err)
+		}
+		f.Publish(submission.Submission{ID: sub.GetSubmissionId(), SessionID: sub.GetSessionId(), Key: session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, Seq: 1},
+			event.Event{Type: event.Text, Text: "cut \xf0\x9f"}, event.Event{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0xff}}})
+		live, err := watch.Recv()
+		if err != nil || len(live.GetEvents()) != 2 || live.GetEvents()[0].GetText().GetText() != "cut \uFFFD" || live.GetEvents()[1].GetToolOutput().GetStream() != "stderr" {
+			t.Errorf("live %v, %v", live, err)
+		}
+	})
+}
+
+// A reader that takes nothing is left after a while, and told how to go on.
+func TestStalledReaderIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, func(sub submission.Submission, publish func(...event.Event)) {
+			for range 20 {
+				publish(event.Event{Type: event.Text, Text: strings.Repeat("x", 60<<10)})
+			}
+			apitest.Answer("Hello")(sub, publish)
+		})
+		sub := f.answered(t)
+		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		seq := int64(0)
+		for err == nil {
+			var m *pawlv1.WatchSessionResponse
+			if m, err = watch.Recv(); err == nil {
+				for _, e := range m.GetEvents() {
+					seq = e.GetSeq()
+				}
+			}
+		}
+		if rpc.Reason(err) != "READER_STALLED" || status.Code(err) != codes.ResourceExhausted || seq < 1 || seq > 10 {
+			t.Errorf("after event %d: %v", seq, err)
+		}
+	})
+}
+
+// What holds a stream open loses it soon after its token is revoked.
+func TestRevokedTokenEndsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, apitest.Answer("Hello"))
+		secret, made, err := f.auth.Mint(t.Context(), auth.Token{Kind: auth.Executor, Executor: "gpu1"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := pawlv1.NewExecutorServiceClient(f.conn(secret)).Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = pawlv1.NewTokenServiceClient(f.operator(t)).RevokeToken(t.Context(), &pawlv1.RevokeTokenRequest{TokenId: made.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		if _, err := stream.Recv(); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("after %v", took)
+		}
+	})
+}
