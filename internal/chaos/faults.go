@@ -80,6 +80,11 @@ func (in *injector) inject(ctx context.Context, f fault) {
 	case executorWipe:
 		x := c.executors[f.target]
 		in.absent(x, false, func() { kept(x.node, syscall.SIGKILL, func() { count = wipe(x); last() }) })
+	case executorFull:
+		x := c.executors[f.target]
+		count = x.full(true)
+		last()
+		count = x.full(false) && count
 	case backendsKill:
 		count = in.terminateBackends(ctx)
 	case databaseCrash:

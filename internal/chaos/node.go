@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pawl-dev/pawl/internal/proctest"
 )
 
@@ -124,6 +126,20 @@ func (n *node) setFrozen(frozen bool, s syscall.Signal) {
 		n.proc.Signal(s)
 		n.frozen = frozen
 	}
+}
+
+// full makes the disk full for the program, or not any more, and reports whether there was one. What it has started does not notice.
+func (n *node) full(on bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proc == nil {
+		return false
+	}
+	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if on {
+		limit.Cur = 0
+	}
+	return unix.Prlimit(n.proc.Pid(), unix.RLIMIT_FSIZE, &limit, nil) == nil
 }
 
 // serves reports whether the program can answer, as a load balancer would find out.

@@ -176,6 +176,7 @@ const (
 	keeperKill    kind = "keeper killed"
 	bothKill      kind = "executor and keeper killed"
 	executorWipe  kind = "executor's disk lost"
+	executorFull  kind = "executor's disk full"
 	backendsKill  kind = "backends terminated"
 	databaseCrash kind = "postgres crashed"
 	linkCut       kind = "connections cut"
@@ -200,7 +201,7 @@ var mixes = map[string]mix{
 		every: 900 * time.Millisecond, aborts: 12, huge: 6,
 		weights: map[kind]int{
 			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
-			bothKill: 1, executorWipe: 1, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
+			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 		},
 	},
 	"owners":    {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
@@ -212,6 +213,7 @@ var mixes = map[string]mix{
 	},
 	"keepers": {every: 700 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{keeperKill: 3, bothKill: 2}},
 	"disks":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{executorWipe: 1}},
+	"full":    {every: time.Second, aborts: 30, huge: 100, weights: map[kind]int{executorFull: 3, executorKill: 2, keeperKill: 1}},
 	"wiped":   {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorWipe: 1}},
 	"links":   {every: 400 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkCut: 3, linkHold: 4}},
 	"aborts":  {every: 3 * time.Second, aborts: 70, huge: 100, weights: map[kind]int{linkCut: 1, executorKill: 1}},
@@ -304,7 +306,7 @@ func (f fault) subject() string {
 	switch f.kind {
 	case replicaKill, replicaStop, replicaDrain:
 		return fmt.Sprint("replica ", f.target)
-	case executorKill, executorStop, executorDrain, executorWipe, keeperKill, bothKill:
+	case executorKill, executorStop, executorDrain, executorWipe, executorFull, keeperKill, bothKill:
 		return fmt.Sprint("executor ", f.target)
 	case executorAway:
 		return fmt.Sprint(linkExecutor, f.target)
@@ -330,7 +332,7 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 		}
 	case replicaDrain:
 		f.target, f.lasts = r.IntN(replicas), between(r, 0, time.Second)
-	case executorKill, executorDrain, executorWipe, keeperKill, bothKill:
+	case executorKill, executorDrain, executorWipe, executorFull, keeperKill, bothKill:
 		f.target, f.lasts = r.IntN(executors), short
 	case executorStop:
 		f.target, f.lasts = r.IntN(executors), short

@@ -201,7 +201,7 @@ func (w *Worker) lease(ctx context.Context, failed string, get func(owner string
 		if err != nil && ctx.Err() == nil {
 			w.deps.Log.Error(failed, "error", err)
 		}
-		w.unreserve(n - len(leases))
+		w.unused(n - len(leases))
 		for _, l := range leases {
 			w.start(l, false)
 		}
@@ -223,8 +223,8 @@ func (w *Worker) reserve(most int) (owner string, n int) {
 	return w.owner, n
 }
 
-// unreserve gives slots back that no run used.
-func (w *Worker) unreserve(n int) {
+// unused gives slots back that were reserved and got no lease: there was none, so nobody waits for them.
+func (w *Worker) unused(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.used -= n
