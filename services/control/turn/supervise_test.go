@@ -356,7 +356,7 @@ func TestAbortOfWhatHasSettledLeavesTheNext(t *testing.T) {
 }
 
 // A hint from the replica at which an abort was requested is acted on at once, without one the poll finds it.
-func TestAbortFromAnotherReplica(t *testing.T) {
+func TestAbortIsFoundWithAndWithoutAHint(t *testing.T) {
 	for name, hint := range map[string]bool{"with a hint": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
