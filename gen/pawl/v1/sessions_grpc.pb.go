@@ -296,7 +296,8 @@ type SubmissionServiceClient interface {
 	GetSubmission(ctx context.Context, in *GetSubmissionRequest, opts ...grpc.CallOption) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(ctx context.Context, in *ListSubmissionsRequest, opts ...grpc.CallOption) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once; a running one has its tool calls
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as it never
+	// began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls
 	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
 	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
 	AbortSubmission(ctx context.Context, in *AbortSubmissionRequest, opts ...grpc.CallOption) (*AbortSubmissionResponse, error)
@@ -409,7 +410,8 @@ type SubmissionServiceServer interface {
 	GetSubmission(context.Context, *GetSubmissionRequest) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(context.Context, *ListSubmissionsRequest) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once; a running one has its tool calls
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as it never
+	// began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls
 	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
 	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
 	AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error)
