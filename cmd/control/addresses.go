@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,10 +74,13 @@ func readAddresses(data string) (a addresses, ok bool, err error) {
 func (o *options) announce(w io.Writer, a addresses) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", cli.Version, a.HTTP, a.GRPC, o.databaseState(), o.tokenFile())
+	if o.shared() {
+		fmt.Fprintf(&b, "  peers   dial %s\n", o.advertise)
+	}
 	if o.executor == "builtin" {
 		fmt.Fprintf(&b, "  calls   run on this host in %s\n", o.root)
 	} else {
-		fmt.Fprintf(&b, "  calls   wait for an executor: control token create --executor NAME\n")
+		fmt.Fprintf(&b, "  calls   wait for an executor: control token create%s --executor NAME\n", o.where())
 	}
 	if o.auth == "none" {
 		b.WriteString("\n  --auth none: every user and every program of this host can prompt agents, run commands as you, and make tokens.\n")
@@ -87,10 +91,22 @@ func (o *options) announce(w io.Writer, a addresses) {
 
 // databaseState is where the state is, without what a URL may keep secret.
 func (o *options) databaseState() string {
-	if o.shared() {
+	if !o.shared() {
+		return o.databaseName()
+	}
+	u, err := url.Parse(o.databaseName())
+	if err != nil {
 		return "Postgres, and " + o.data
 	}
-	return o.databaseName()
+	return "postgres://" + u.Host + u.Path + ", and " + o.data
+}
+
+// where is the flag by which other commands find this control plane, if they need one.
+func (o *options) where() string {
+	if o.data == defaultData {
+		return ""
+	}
+	return " --data " + quote(o.data)
 }
 
 // curl is a line that works when pasted.

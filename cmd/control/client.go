@@ -69,7 +69,7 @@ func told(ctx context.Context, err error) error {
 	case !ok || err == nil || rpc.Reason(err) != "":
 		return rpc.FromStatus(err)
 	case st.Code() == codes.Unavailable:
-		return fmt.Errorf("the connection to the control plane was lost: %s", st.Message())
+		return errors.New("the connection to the control plane was lost")
 	}
 	return errors.New(st.Message())
 }

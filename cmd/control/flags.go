@@ -18,6 +18,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 )
 
+// defaultData is the data directory of whoever names none.
+const defaultData = ".pawl"
+
 // options are the flags.
 type options struct {
 	data, database             string // of subcommands too
@@ -32,7 +35,7 @@ type options struct {
 
 func (o *options) flags(c *cobra.Command) {
 	p, f := c.PersistentFlags(), c.Flags()
-	p.StringVar(&o.data, "data", ".pawl", "data directory")
+	p.StringVar(&o.data, "data", defaultData, "data directory")
 	p.StringVar(&o.database, "database", "", "where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
 	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
@@ -40,7 +43,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.providers, "providers", "./providers.yaml", "file that configures model providers; may be absent unless it is given")
 	f.StringVar(&o.root, "root", ".", "working directory of the built-in executor's calls")
 	f.StringVar(&o.executor, "executor", "builtin", "where calls run: builtin, which is this host, or none, which leaves them to other executors")
-	f.StringVar(&o.advertise, "advertise", "", "address at which other replicas reach the gRPC listener")
+	f.StringVar(&o.advertise, "advertise", "", "address at which other replicas reach the gRPC listener (default: the listener's own)")
 	f.StringVar(&o.cert, "tls-cert", "", "certificate, a PEM file; both listeners then speak TLS")
 	f.StringVar(&o.key, "tls-key", "", "key of the certificate, a PEM file")
 	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust in other replicas, a PEM file (default: the system's)")

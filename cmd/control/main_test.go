@@ -27,6 +27,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
@@ -102,6 +103,23 @@ type announcement chan string
 func (a announcement) Write(b []byte) (int, error) {
 	a <- string(b)
 	return len(b), nil
+}
+
+// Replicas find each other without being told how.
+func TestReplicasCanBeDialled(t *testing.T) {
+	s := start(t, t.TempDir(), "--executor", "none", "--database", pgtest.URL(t))
+	if want := "\n  peers   dial " + s.here.GRPC + "\n"; !strings.Contains(s.said, want) {
+		t.Errorf("it says\n%swant %q", s.said, want)
+	}
+	for addr, want := range map[string]string{"0.0.0.0:7": "host:7", "[::]:7": "host:7", "127.0.0.1:7": "127.0.0.1:7"} {
+		at, err := net.ResolveTCPAddr("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := dialable(at, "host"); got != want {
+			t.Errorf("%s is dialled at %s, want %s", addr, got, want)
+		}
+	}
 }
 
 func TestHelpNamesEveryFlagAndVariable(t *testing.T) {

@@ -1,15 +1,22 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/ident"
 )
 
 func promptCommand(o *options) *cobra.Command {
@@ -20,7 +27,7 @@ func promptCommand(o *options) *cobra.Command {
 		Long: "Prompt an agent of the control plane that runs on the data directory. " +
 			"The answer goes to standard output, what the agent does and what its commands print to standard error. " +
 			"Where both are one terminal, what commands print is left to the answer, unless --verbose.\n\n" +
-			"Interrupting this command does not stop the work.",
+			"Interrupting this command does not stop the work. When the control plane ends meanwhile, this command waits for it to come back, and goes on.",
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
 			p := &printer{out: c.OutOrStdout(), err: c.ErrOrStderr()}
@@ -46,33 +53,57 @@ func oneTerminal(a, b io.Writer) bool {
 	return errX == nil && errY == nil && xInfo.Mode()&os.ModeCharDevice != 0 && os.SameFile(xInfo, yInfo)
 }
 
-func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, message string) (err error) {
+// returnsWithin is how long a control plane that ended may take to come back.
+const returnsWithin = 2 * time.Minute
+
+// prompt follows a prompt to its end. The key makes a prompt that is made again the same one.
+func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, message string) error {
+	req := &pawlv1.PromptRequest{Key: key, Message: message, IdempotencyKey: ident.New()}
 	conn, err := o.connect(c.Context())
-	if err != nil {
-		return err
+	for err == nil {
+		err = p.follow(c.Context(), conn, req)
+		if e := conn.Close(); e != nil || status.Code(err) != codes.Unavailable || p.submission == "" {
+			break
+		}
+		fmt.Fprintln(p.err, "[the control plane has ended; waiting for it to come back]")
+		conn, err = o.reconnect(c.Context())
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(c.Context(), &pawlv1.PromptRequest{Key: key, Message: message})
-	if err != nil {
-		return told(c.Context(), err)
+	switch {
+	case errors.Is(err, io.EOF):
+		return p.failure
+	case err != nil && p.submission != "":
+		return fmt.Errorf("%w; submission %s is on record and goes on", told(c.Context(), err), p.submission)
 	}
-	for {
-		m, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			return p.failure
-		case err != nil && p.submission != "":
-			return fmt.Errorf("%w; submission %s is on record and goes on", told(c.Context(), err), p.submission)
-		case err != nil:
-			return told(c.Context(), err)
+	return told(c.Context(), err)
+}
+
+// reconnect waits for the control plane to answer again.
+func (o *options) reconnect(ctx context.Context) (*grpc.ClientConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, returnsWithin)
+	defer cancel()
+	return backoff.Retry(ctx, func() (*grpc.ClientConn, error) { return o.connect(ctx) },
+		backoff.WithBackOff(backoff.NewConstantBackOff(200*time.Millisecond)), backoff.WithMaxElapsedTime(0))
+}
+
+// follow prints what happens; io.EOF once it has settled.
+func (p *printer) follow(ctx context.Context, conn *grpc.ClientConn, req *pawlv1.PromptRequest) error {
+	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(ctx, req)
+	for err == nil {
+		var m *pawlv1.PromptResponse
+		if m, err = stream.Recv(); err != nil {
+			break
 		}
 		if id := m.GetSubmission().GetSubmissionId(); id != "" {
 			p.submission = id
 		}
 		for _, e := range m.GetEvents() {
-			p.event(e)
+			if e.GetSeq() > p.seq {
+				p.seq = e.GetSeq()
+				p.event(e)
+			}
 		}
 	}
+	return err
 }
 
 // printer writes an answer as it comes. Of an entry it writes what no delta brought.
@@ -80,7 +111,8 @@ type printer struct {
 	out, err   io.Writer
 	brief      bool // without what commands print
 	submission string
-	sent       int // bytes of the text of the message at hand
+	seq        int64 // of the last event
+	sent       int   // bytes of the text of the message at hand
 	failure    error
 }
 

@@ -49,6 +49,41 @@ func TestInterruptedPrompt(t *testing.T) {
 	}
 }
 
+// A prompt goes on where it was when its control plane ends and comes back.
+func TestPromptOutlivesItsControlPlane(t *testing.T) {
+	data := t.TempDir()
+	s := start(t, data, "--executor", "none")
+	said := make(announcement, 10)
+	var out bytes.Buffer
+	c := command()
+	c.SetArgs([]string{"prompt", "--data", data, "shell", "echo one"})
+	c.SetOut(&out)
+	c.SetErr(said)
+	done := make(chan error, 1)
+	go func() { done <- cli.Execute(t.Context(), c) }()
+	if line := <-said; line != "[bash: waits for an executor]\n" {
+		t.Errorf("%q", line)
+	}
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if line := <-said; line != "[the control plane has ended; waiting for it to come back]\n" {
+		t.Errorf("%q", line)
+	}
+	start(t, data)
+	if err := <-done; err != nil || out.String() != "one\n" {
+		t.Errorf("%v, %q", err, &out)
+	}
+	close(said)
+	var rest string
+	for line := range said {
+		rest += line
+	}
+	if rest != "[bash: builtin]\none\n" {
+		t.Errorf("%q", rest)
+	}
+}
+
 func TestOneTerminal(t *testing.T) {
 	open := func(path string) *os.File {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +37,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	slog.SetDefault(log)
 	cfg := control.Config{
-		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins, Advertise: o.advertise,
+		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
 		Version: cli.Version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
 	}
 	models, err := control.NewModels(o.providers, os.LookupEnv)
@@ -65,6 +66,10 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := o.listen(&cfg); err != nil {
 		return err
 	}
+	if o.shared() && o.advertise == "" {
+		o.advertise = dialable(cfg.GRPC.Addr(), cfg.Host)
+	}
+	cfg.Advertise = o.advertise
 	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
 		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
 	}
@@ -88,6 +93,14 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	defer here.remove(o.data)
 	return control.Run(ctx, cfg)
+}
+
+// dialable is how others dial a listener: one on every address by the name of its host.
+func dialable(at net.Addr, host string) string {
+	if tcp, ok := at.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+	}
+	return at.String()
 }
 
 // unlessKey lets pass what only lacks a key: the other agents work without it.

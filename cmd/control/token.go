@@ -68,6 +68,9 @@ func tokenCreate(o *options) *cobra.Command {
 					return err
 				}
 				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.ID, allows(made), lasts(made))
+				if _, here := t.(direct); here {
+					fmt.Fprintf(c.ErrOrStderr(), "no control plane runs on %s: the token works at those that start on %s\n", o.data, o.databaseState())
+				}
 				_, err = fmt.Fprintln(c.OutOrStdout(), secret)
 				return err
 			})
@@ -107,7 +110,13 @@ func tokenRevoke(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.withTokens(c, false, func(t tokens) error { return t.revoke(c.Context(), args[0]) })
+			return o.withTokens(c, false, func(t tokens) error {
+				if err := t.revoke(c.Context(), args[0]); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(c.ErrOrStderr(), "token %s is revoked\n", args[0])
+				return err
+			})
 		},
 	}
 }

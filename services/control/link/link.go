@@ -133,7 +133,7 @@ func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 
 func reason(err error) string {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
-		return "closed by the executor"
+		return "the connection ended"
 	}
 	return err.Error()
 }

@@ -28,7 +28,7 @@ func refusal(err error, welcomed bool) error {
 	}
 	switch st.Code() {
 	case codes.Unauthenticated:
-		return ErrToken.With("control refused the token: %s", st.Message())
+		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, at this control plane", st.Message())
 	case codes.PermissionDenied:
 		return ErrIdentity.With("control refused this executor: %s", st.Message())
 	}
