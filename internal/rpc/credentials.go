@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -29,10 +30,21 @@ func Static(secret string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return secret, nil }
 }
 
+// maxToken bounds a token's file, which may be named by mistake.
+const maxToken = 4 << 10
+
 // File is a Secret that is read from a file each time.
 func File(path string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
-		b, err := os.ReadFile(path)
+		f, err := os.Open(path)
+		if err != nil {
+			return "", fmt.Errorf("reading the token: %w", err)
+		}
+		defer f.Close() //nolint:errcheck // of a file that was read
+		b, err := io.ReadAll(io.LimitReader(f, maxToken+1))
+		if err == nil && len(b) > maxToken {
+			err = fmt.Errorf("%s has more than %d bytes: it is no token", path, maxToken)
+		}
 		if err != nil {
 			return "", fmt.Errorf("reading the token: %w", err)
 		}

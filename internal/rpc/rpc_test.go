@@ -207,3 +207,9 @@ func TestTLSFiles(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+func TestTokenFileIsBounded(t *testing.T) {
+	if _, err := File("/dev/zero")(t.Context()); err == nil || !strings.Contains(err.Error(), "it is no token") {
+		t.Errorf("%v", err)
+	}
+}
