@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
@@ -99,6 +101,11 @@ func (o *options) config() (executor.Config, error) {
 	if o.slots < 1 || o.slots > maxSlots {
 		return executor.Config{}, fmt.Errorf("--slots is 1 to %d, not %d", maxSlots, o.slots)
 	}
+	for key, value := range o.labels {
+		if err := ident.CheckLabel(key, value); err != nil {
+			return executor.Config{}, fmt.Errorf("--label %s=%s: %w", key, value, err)
+		}
+	}
 	return executor.Config{
 		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: cli.Version,
 		Target: o.control, TLS: secure, Token: token,
@@ -106,6 +113,9 @@ func (o *options) config() (executor.Config, error) {
 }
 
 func (o *options) transport() (*tls.Config, error) {
+	if _, port, err := net.SplitHostPort(o.control); (err != nil || port == "") && !strings.HasPrefix(o.control, "unix:") {
+		return nil, fmt.Errorf("--control is HOST:PORT, control's gRPC listener, not %q", o.control)
+	}
 	if o.tls || o.ca != "" {
 		return rpc.ClientTLS(o.ca)
 	}

@@ -48,7 +48,11 @@ func File(path string) func(context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("reading the token: %w", err)
 		}
-		return strings.TrimSpace(string(b)), nil
+		secret := strings.TrimSpace(string(b))
+		if strings.ContainsFunc(secret, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", fmt.Errorf("reading the token: %s holds more than one token, or none", path)
+		}
+		return secret, nil
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -205,6 +207,18 @@ func TestTLSFiles(t *testing.T) {
 	}
 	if _, err := ClientTLS("rpc_test.go"); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestTokenFileHoldsOneToken(t *testing.T) {
+	for content, good := range map[string]bool{"abc\n": true, "abc\ndef\n": false, "a\x00b": false, "": true} {
+		path := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := File(path)(t.Context()); (err == nil) != good || good && got != strings.TrimSpace(content) {
+			t.Errorf("%q: %q, %v", content, got, err)
+		}
 	}
 }
 

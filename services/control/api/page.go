@@ -14,6 +14,7 @@ const maxWeight = 1 << 20
 // Failures of requests for pages.
 var (
 	errPageSize  = errs.New(errs.InvalidArgument, "PAGE_SIZE", "a page size is 1 to 1000, or 0 for 100")
+	errCursor    = errs.New(errs.InvalidArgument, "CURSOR", "a cursor is the seq of an event, or 0")
 	errPageToken = errs.New(errs.InvalidArgument, "PAGE_TOKEN", "the page token is not one that a page came with")
 )
 

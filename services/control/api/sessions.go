@@ -142,6 +142,9 @@ func (s *sessions) ListEntries(ctx context.Context, req *pawlv1.ListEntriesReque
 
 // WatchSession implements SessionService.
 func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.ServerStreamingServer[pawlv1.WatchSessionResponse]) error {
+	if req.GetAfter() < 0 {
+		return errCursor
+	}
 	ctx := stream.Context()
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err != nil {

@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -67,17 +70,20 @@ func (s *Service) storeOperator(ctx context.Context, secret string) error {
 }
 
 func readSecret(path string) (string, error) {
-	info, err := os.Stat(path)
+	// What a link leads to is somebody else's: neither its content nor its mode is ours.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		if err := os.Chmod(path, 0o600); err != nil {
-			return "", fmt.Errorf("%s can be read by others and cannot be tightened: %w", path, err)
-		}
-		slog.Warn("operator token could be read by others, tightened", "path", path, "mode", mode.String())
+	defer f.Close() //nolint:errcheck // of a file that was read
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no file: remove it to have a new operator token made", path)
 	}
-	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("reading the operator's token: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxSecret+2))
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}
@@ -85,6 +91,12 @@ func readSecret(path string) (string, error) {
 	// 32 random bytes are 43 characters: a file that somebody made up must not become a password.
 	if rest, ok := strings.CutPrefix(secret, "pawl_"+string(Operator)+"_"); !ok || len(rest) < 43 || len(secret) > maxSecret || strings.ContainsAny(secret, " \t\r\n") {
 		return "", fmt.Errorf("%s does not hold an operator token: remove it to have a new one made", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		if err := f.Chmod(0o600); err != nil {
+			return "", fmt.Errorf("%s can be read by others and cannot be tightened: %w", path, err)
+		}
+		slog.Warn("operator token could be read by others, tightened", "path", path, "mode", mode.String())
 	}
 	return secret, nil
 }

@@ -104,3 +104,31 @@ func TestOperatorTokenFileWithSomethingElse(t *testing.T) {
 		}
 	}
 }
+
+// What is no token is left alone: neither its mode nor what a link leads to is anybody's to change.
+func TestOperatorTokenIsNoLinkAndNoDirectory(t *testing.T) {
+	dir := t.TempDir()
+	other, link := filepath.Join(dir, "other"), filepath.Join(dir, "link")
+	if err := os.WriteFile(other, []byte("not a token"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, link); err != nil {
+		t.Fatal(err)
+	}
+	sub := filepath.Join(dir, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{other, link, sub} {
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := NewService(&memory{}).EnsureOperator(t.Context(), path); err == nil {
+			t.Errorf("%s was taken", path)
+		}
+		if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {
+			t.Errorf("%s: mode %v, then %v, %v", path, before.Mode(), after.Mode(), err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -260,6 +261,9 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	if !ok {
 		return nil
 	}
+	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
+		return ErrHello.With("a frame came: %v", err)
+	}
 	c.mu.Lock()
 	rep.SessionID = c.sessions[rep.CallID]
 	c.mu.Unlock()
@@ -276,6 +280,9 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 // right here: any replica may (C3), and its owner, wherever it is, finds the row.
 func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) error {
 	rep, _ := report(c.executor, req)
+	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
+		return ErrHello.With("a result came: %v", err)
+	}
 	if c.server.deps.Owner.Deliver(rep) {
 		return nil
 	}

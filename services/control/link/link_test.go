@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -128,6 +131,24 @@ func TestWhoDoesNotListenIsLeft(t *testing.T) {
 		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.nonce, LastCallId: "b"}}})
 		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(), "call c was sent and did not arrive") {
 			t.Errorf("it has not got the call: %v", err)
+		}
+	})
+}
+
+// A call's id that no database can hold ends the connection that said it.
+func TestCallIDsAreChecked(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		for name, say := range map[string]func(e *executor){
+			"result": func(e *executor) { e.result("a\x00b", failed("CANCELLED")) },
+			"status": func(e *executor) {
+				e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{Call: &pawlv1.CallState{CallId: strings.Repeat("a", maxText+1)}}}})
+			},
+		} {
+			e := all[0].executor()
+			say(e)
+			if err := e.ended(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "call_id") {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 }

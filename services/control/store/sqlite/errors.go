@@ -16,6 +16,8 @@ var (
 	ErrInUse = errs.New(errs.FailedPrecondition, "DATABASE_IN_USE", "the database is in use by another process")
 	// ErrNewerFormat says that a newer version of this program has migrated the file.
 	ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER", "the database was written by a newer version")
+	// ErrFull says that the disk is. What was accepted is kept, and goes on when there is space.
+	ErrFull = errs.New(errs.Unavailable, "DATABASE_FULL", "the disk of the database is full: make room and try again")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("the database is closed")
 )
@@ -24,7 +26,6 @@ var (
 var hints = map[int]string{
 	lib.SQLITE_BUSY:     "another program holds a lock on the database file; stop it",
 	lib.SQLITE_LOCKED:   "another connection holds a lock on a table",
-	lib.SQLITE_FULL:     "the disk is full",
 	lib.SQLITE_IOERR:    "reading or writing the database file failed; check the disk",
 	lib.SQLITE_READONLY: "the database file cannot be written; check its owner and mode",
 	lib.SQLITE_CANTOPEN: "the database file cannot be opened; check the directory's owner and mode",
@@ -36,6 +37,9 @@ var hints = map[int]string{
 func explain(err error) error {
 	var e *modernc.Error
 	if errors.As(err, &e) {
+		if e.Code()&0xff == lib.SQLITE_FULL {
+			return fmt.Errorf("%w (%w)", ErrFull, err)
+		}
 		if hint, ok := hints[e.Code()&0xff]; ok {
 			return fmt.Errorf("%s: %w", hint, err)
 		}
