@@ -82,6 +82,7 @@ func TestValuesCannotBePrinted(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "v", v, "n", nested)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "v", v, "n", nested)
+	//lint:ignore SA9005 that nothing of it can be marshalled is what is shown
 	raw, _ := json.Marshal(v)
 	for _, s := range []string{
 		fmt.Sprint(v), formatted(v), fmt.Sprintf("%+v %#v", nested, nested), log.String(), string(raw),

@@ -220,7 +220,7 @@ func TestTwoClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := start(t, first, "call", "sleep 1000")
+	start(t, first, "call", "sleep 1000")
 	if _, err := serving(t.Context(), dir, Options{StartTimeout: 100 * time.Millisecond}); !errors.Is(err, sandbox.ErrUnavailable) {
 		t.Fatalf("a second client beside the first: %v", err)
 	}
@@ -239,7 +239,7 @@ func TestTwoClients(t *testing.T) {
 		t.Fatal(r.err)
 	}
 	defer r.c.Close()
-	cmd, err = r.c.Attach(t.Context(), "call")
+	cmd, err := r.c.Attach(t.Context(), "call")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,6 +175,7 @@ func (p *prompter) settle(results []model.Block) {
 		}
 	}
 	for _, id := range p.pending {
+		//lint:ignore ST1005 the model reads it
 		parts = append(parts, fantasy.ToolResultPart{ToolCallID: id, Output: fantasy.ToolResultOutputContentError{Error: errors.New(noResult)}})
 	}
 	p.pending, p.ids = nil, nil
