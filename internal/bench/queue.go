@@ -243,9 +243,10 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	if err != nil {
 		return 0, 0, err
 	}
-	// The median: once in a while the server logs a page of its own affairs.
+	// The median: once in a while the server logs a page of its own affairs. No longer than this: lanes that have no run, as these, are
+	// handed back once they were seen twice, 20 s apart.
 	var volumes []float64
-	first, renewals := commits, r.some(8, 2)
+	first, renewals := commits, r.some(3, 2)
 	for range renewals {
 		if err := wait(ctx, renewEvery); err != nil {
 			return 0, 0, err
