@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,36 +52,43 @@ func oneTerminal(a, b io.Writer) bool {
 	return errX == nil && errY == nil && xInfo.Mode()&os.ModeCharDevice != 0 && os.SameFile(xInfo, yInfo)
 }
 
-// returnsWithin is how long a control plane that ended may take to come back.
-const returnsWithin = 2 * time.Minute
+const (
+	// returnsWithin is how long a control plane that ended may take to come back and tell more.
+	returnsWithin = 2 * time.Minute
+	returnsEvery  = 200 * time.Millisecond
+)
 
 // prompt follows a prompt to its end. The key makes a prompt that is made again the same one.
 func (o *options) prompt(c *cobra.Command, p *printer, key *pawlv1.SessionKey, message string) error {
 	req := &pawlv1.PromptRequest{Key: key, Message: message, IdempotencyKey: ident.New()}
 	conn, err := o.connect(c.Context())
-	for err == nil {
-		err = p.follow(c.Context(), conn, req)
-		if e := conn.Close(); e != nil || status.Code(err) != codes.Unavailable || p.submission == "" {
-			break
+	if err != nil {
+		return err
+	}
+	var away time.Time // since when nothing was heard
+	for {
+		heard := p.seq
+		if conn != nil {
+			err = p.follow(c.Context(), conn, req)
+			_ = conn.Close() // of a connection that is done
 		}
-		fmt.Fprintln(p.err, "[the control plane has ended; waiting for it to come back]")
-		conn, err = o.reconnect(c.Context())
+		switch now := time.Now(); {
+		case errors.Is(err, io.EOF):
+			return p.failure
+		case p.submission == "":
+			return told(c.Context(), err)
+		case c.Context().Err() != nil, conn != nil && status.Code(err) != codes.Unavailable, !away.IsZero() && p.seq == heard && now.Sub(away) > returnsWithin:
+			return fmt.Errorf("%w; submission %s is on record and goes on", told(c.Context(), err), p.submission)
+		case away.IsZero() || p.seq > heard:
+			away = now
+			fmt.Fprintln(p.err, "[the control plane has ended; waiting for it to come back]")
+		}
+		select {
+		case <-c.Context().Done():
+		case <-time.After(returnsEvery):
+		}
+		conn, err = o.connect(c.Context())
 	}
-	switch {
-	case errors.Is(err, io.EOF):
-		return p.failure
-	case err != nil && p.submission != "":
-		return fmt.Errorf("%w; submission %s is on record and goes on", told(c.Context(), err), p.submission)
-	}
-	return told(c.Context(), err)
-}
-
-// reconnect waits for the control plane to answer again.
-func (o *options) reconnect(ctx context.Context) (*grpc.ClientConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, returnsWithin)
-	defer cancel()
-	return backoff.Retry(ctx, func() (*grpc.ClientConn, error) { return o.connect(ctx) },
-		backoff.WithBackOff(backoff.NewConstantBackOff(200*time.Millisecond)), backoff.WithMaxElapsedTime(0))
 }
 
 // follow prints what happens; io.EOF once it has settled.

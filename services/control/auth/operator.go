@@ -72,6 +72,9 @@ func (s *Service) storeOperator(ctx context.Context, secret string) error {
 func readSecret(path string) (string, error) {
 	// What a link leads to is somebody else's: neither its content nor its mode is ours.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return "", fmt.Errorf("%s is a link: put the token itself there, or remove it to have a new one made", path)
+	}
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}

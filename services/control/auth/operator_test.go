@@ -119,13 +119,13 @@ func TestOperatorTokenIsNoLinkAndNoDirectory(t *testing.T) {
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{other, link, sub} {
+	for path, says := range map[string]string{other: "does not hold an operator token", link: "is a link", sub: "is no file"} {
 		before, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := NewService(&memory{}).EnsureOperator(t.Context(), path); err == nil {
-			t.Errorf("%s was taken", path)
+		if err := NewService(&memory{}).EnsureOperator(t.Context(), path); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%s: %v", path, err)
 		}
 		if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {
 			t.Errorf("%s: mode %v, then %v, %v", path, before.Mode(), after.Mode(), err)

@@ -174,7 +174,7 @@ func (k *keeper) inherit() error {
 		k.calls[id] = &call{id: id, end: e}
 	}
 	err = k.journal.rewrite(h)
-	if err != nil && good {
+	if err != nil && good && k.journal.f == nil {
 		// A full disk is no reason not to come back: all that this log lacks is found again by the next keeper.
 		k.log.Warn("the log cannot be rewritten, going on with the old one", "err", err)
 		return k.journal.reopen(h.size)

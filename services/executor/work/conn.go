@@ -181,11 +181,11 @@ func (c *Conn) poll() (*pawlv1.ConnectRequest, error) {
 			c.frames = c.frames[1:]
 			return m, nil
 		}
-		if len(c.ring) == 0 && c.journal != c.s.j.ID() {
-			c.close()
-			return nil, ErrRenamed
-		}
 		if len(c.ring) == 0 {
+			if c.journal != c.s.j.ID() {
+				c.close()
+				return nil, ErrRenamed
+			}
 			c.tellIdlers()
 			return nil, nil
 		}
