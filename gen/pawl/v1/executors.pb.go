@@ -260,7 +260,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // ConnectRequest is a frame from an executor to control.
@@ -646,10 +646,10 @@ type Hello struct {
 	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	// New for every start of the daemon.
 	BootId string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	// Identity of the journal. One that was wiped or cut, or that had to forget what it was asked to do within the last two days, has a
-	// new one.
+	// Identity of the journal. One that was wiped or cut has a new one, and so has one that had to forget what it was asked to
+	// do within the last two days.
 	JournalId string `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
-	// Labels that placement selects by.
+	// Labels that placement selects by. The token must allow each of them.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How many calls may run at once: 1 to 10000.
 	Slots uint32 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
@@ -664,9 +664,14 @@ type Hello struct {
 	// Every call whose result has not been acknowledged, in any state.
 	Inflight []*CallState `protobuf:"bytes,11,rep,name=inflight,proto3" json:"inflight,omitempty"`
 	// The executor finishes what it has and takes nothing new.
-	Draining      bool `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Draining bool `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`
+	// The present incarnation of the journal, then its predecessors, newest first: at most 64 in all. Never empty.
+	Incarnations []*Incarnation `protobuf:"bytes,13,rep,name=incarnations,proto3" json:"incarnations,omitempty"`
+	// Welcome.connection_epoch of the last connection of this process, 0 for none. Control replaces that connection at once. It
+	// replaces another one only if that one does not answer a Ping.
+	LastConnectionEpoch int64 `protobuf:"varint,14,opt,name=last_connection_epoch,json=lastConnectionEpoch,proto3" json:"last_connection_epoch,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -783,6 +788,78 @@ func (x *Hello) GetDraining() bool {
 	return false
 }
 
+func (x *Hello) GetIncarnations() []*Incarnation {
+	if x != nil {
+		return x.Incarnations
+	}
+	return nil
+}
+
+func (x *Hello) GetLastConnectionEpoch() int64 {
+	if x != nil {
+		return x.LastConnectionEpoch
+	}
+	return 0
+}
+
+// Incarnation is one start of an executor on its journal. A copy of the journal, or an older state of it, shows by its
+// incarnations: control remembers the last one that said Hello under a name, and how many calls it had begun. A Hello whose
+// incarnations lack that one, or end it with fewer calls, comes from another journal for control, whatever journal_id says: it
+// proves nothing about earlier calls.
+type Incarnation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random, 1 to 64 characters. It is durable in the journal before the first Hello that carries it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Calls that the journal had begun, in all, when this incarnation ended. For the present one: that it has begun, durably.
+	Begun         int64 `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Incarnation) Reset() {
+	*x = Incarnation{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Incarnation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Incarnation) ProtoMessage() {}
+
+func (x *Incarnation) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
+func (*Incarnation) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Incarnation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Incarnation) GetBegun() int64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
 // CallState is what an executor knows of one call.
 type CallState struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -799,7 +876,7 @@ type CallState struct {
 
 func (x *CallState) Reset() {
 	*x = CallState{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	mi := &file_pawl_v1_executors_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +888,7 @@ func (x *CallState) String() string {
 func (*CallState) ProtoMessage() {}
 
 func (x *CallState) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	mi := &file_pawl_v1_executors_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +901,7 @@ func (x *CallState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallState.ProtoReflect.Descriptor instead.
 func (*CallState) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{3}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CallState) GetCallId() string {
@@ -885,7 +962,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[4]
+	mi := &file_pawl_v1_executors_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +974,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[4]
+	mi := &file_pawl_v1_executors_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +987,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{4}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Welcome) GetConnectionEpoch() int64 {
@@ -981,7 +1058,7 @@ type Execute struct {
 
 func (x *Execute) Reset() {
 	*x = Execute{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[5]
+	mi := &file_pawl_v1_executors_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1070,7 @@ func (x *Execute) String() string {
 func (*Execute) ProtoMessage() {}
 
 func (x *Execute) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[5]
+	mi := &file_pawl_v1_executors_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1083,7 @@ func (x *Execute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Execute.ProtoReflect.Descriptor instead.
 func (*Execute) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Execute) GetCallId() string {
@@ -1273,7 +1350,7 @@ type ReadFile struct {
 
 func (x *ReadFile) Reset() {
 	*x = ReadFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[6]
+	mi := &file_pawl_v1_executors_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1362,7 @@ func (x *ReadFile) String() string {
 func (*ReadFile) ProtoMessage() {}
 
 func (x *ReadFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[6]
+	mi := &file_pawl_v1_executors_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1375,7 @@ func (x *ReadFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFile.ProtoReflect.Descriptor instead.
 func (*ReadFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReadFile) GetPath() string {
@@ -1322,7 +1399,7 @@ type WriteFile struct {
 
 func (x *WriteFile) Reset() {
 	*x = WriteFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[7]
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1411,7 @@ func (x *WriteFile) String() string {
 func (*WriteFile) ProtoMessage() {}
 
 func (x *WriteFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[7]
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1424,7 @@ func (x *WriteFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFile.ProtoReflect.Descriptor instead.
 func (*WriteFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WriteFile) GetPath() string {
@@ -1381,7 +1458,7 @@ type Stat struct {
 
 func (x *Stat) Reset() {
 	*x = Stat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1470,7 @@ func (x *Stat) String() string {
 func (*Stat) ProtoMessage() {}
 
 func (x *Stat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1483,7 @@ func (x *Stat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stat.ProtoReflect.Descriptor instead.
 func (*Stat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Stat) GetPath() string {
@@ -1426,7 +1503,7 @@ type ReadDir struct {
 
 func (x *ReadDir) Reset() {
 	*x = ReadDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1515,7 @@ func (x *ReadDir) String() string {
 func (*ReadDir) ProtoMessage() {}
 
 func (x *ReadDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1528,7 @@ func (x *ReadDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDir.ProtoReflect.Descriptor instead.
 func (*ReadDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReadDir) GetPath() string {
@@ -1471,7 +1548,7 @@ type Exists struct {
 
 func (x *Exists) Reset() {
 	*x = Exists{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1560,7 @@ func (x *Exists) String() string {
 func (*Exists) ProtoMessage() {}
 
 func (x *Exists) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1573,7 @@ func (x *Exists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exists.ProtoReflect.Descriptor instead.
 func (*Exists) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Exists) GetPath() string {
@@ -1517,7 +1594,7 @@ type MakeDir struct {
 
 func (x *MakeDir) Reset() {
 	*x = MakeDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1606,7 @@ func (x *MakeDir) String() string {
 func (*MakeDir) ProtoMessage() {}
 
 func (x *MakeDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1619,7 @@ func (x *MakeDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDir.ProtoReflect.Descriptor instead.
 func (*MakeDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MakeDir) GetPath() string {
@@ -1571,7 +1648,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1660,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1673,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Remove) GetPath() string {
@@ -1637,7 +1714,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1726,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1739,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Exec) GetCommand() string {
@@ -1714,7 +1791,7 @@ type ReadText struct {
 
 func (x *ReadText) Reset() {
 	*x = ReadText{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1803,7 @@ func (x *ReadText) String() string {
 func (*ReadText) ProtoMessage() {}
 
 func (x *ReadText) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1816,7 @@ func (x *ReadText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadText.ProtoReflect.Descriptor instead.
 func (*ReadText) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadText) GetPath() string {
@@ -1776,7 +1853,7 @@ type EditFile struct {
 
 func (x *EditFile) Reset() {
 	*x = EditFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1865,7 @@ func (x *EditFile) String() string {
 func (*EditFile) ProtoMessage() {}
 
 func (x *EditFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1878,7 @@ func (x *EditFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditFile.ProtoReflect.Descriptor instead.
 func (*EditFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EditFile) GetPath() string {
@@ -1847,7 +1924,7 @@ type Grep struct {
 
 func (x *Grep) Reset() {
 	*x = Grep{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1936,7 @@ func (x *Grep) String() string {
 func (*Grep) ProtoMessage() {}
 
 func (x *Grep) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1949,7 @@ func (x *Grep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grep.ProtoReflect.Descriptor instead.
 func (*Grep) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Grep) GetPattern() string {
@@ -1921,7 +1998,7 @@ type Glob struct {
 
 func (x *Glob) Reset() {
 	*x = Glob{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2010,7 @@ func (x *Glob) String() string {
 func (*Glob) ProtoMessage() {}
 
 func (x *Glob) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2023,7 @@ func (x *Glob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Glob.ProtoReflect.Descriptor instead.
 func (*Glob) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Glob) GetPattern() string {
@@ -1981,7 +2058,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2070,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2083,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Input) GetCallId() string {
@@ -2055,7 +2132,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2144,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2157,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2103,14 +2180,16 @@ type Accepted struct {
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Epoch  int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Size of the file that ReadFile has opened, if that is known.
-	Size          *int64 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	Size *int64 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	// Incarnation.begun of the present incarnation, this call included if it is recorded.
+	Begun         int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2201,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2214,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2159,6 +2238,13 @@ func (x *Accepted) GetSize() int64 {
 	return 0
 }
 
+func (x *Accepted) GetBegun() int64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
 // Rejected says that a call was not started by this Execute, or a Cancel not obeyed.
 type Rejected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2172,7 +2258,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2270,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2283,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2242,7 +2328,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2340,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2353,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Output) GetCallId() string {
@@ -2326,7 +2412,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2424,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2437,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Result) GetCallId() string {
@@ -2564,7 +2650,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2662,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2675,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failure) GetReason() string {
@@ -2617,7 +2703,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2715,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2728,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -2675,7 +2761,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2773,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2786,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -2762,7 +2848,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +2860,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +2873,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -2807,7 +2893,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2905,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2918,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -2851,7 +2937,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2863,7 +2949,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2876,7 +2962,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 // Captured is the beginning and the end of a stream; cut counts the bytes between them that are not here.
@@ -2892,7 +2978,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +2990,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3003,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -2969,7 +3055,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3067,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3080,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3082,7 +3168,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +3180,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3193,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3199,7 +3285,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +3297,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +3310,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -3252,7 +3338,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3350,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3363,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -3306,7 +3392,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3404,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3417,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -3364,7 +3450,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3376,7 +3462,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3389,7 +3475,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Attach) GetCallId() string {
@@ -3439,8 +3525,9 @@ type Status struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Call     *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
 	Dispatch uint32                 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
-	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was dispatched, less than
-	// a day ago, proves that the call never ran; UNKNOWN by another proves nothing.
+	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was dispatched,
+	// less than a day ago, proves that the call never ran if every Hello since then continued that journal. Any other UNKNOWN
+	// proves nothing.
 	JournalId     string `protobuf:"bytes,3,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3448,7 +3535,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3547,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3560,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -3512,7 +3599,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +3611,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +3624,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -3578,7 +3665,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3590,7 +3677,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3603,7 +3690,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -3625,7 +3712,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +3724,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +3737,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -3686,7 +3773,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3785,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3798,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -3733,15 +3820,17 @@ type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Nonce uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	// Echo of the last call that arrived; when it differs from Ping.last_call_id frames were lost and the connection is broken.
-	LastCallId    string `protobuf:"bytes,2,opt,name=last_call_id,json=lastCallId,proto3" json:"last_call_id,omitempty"`
-	Running       uint32 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	LastCallId string `protobuf:"bytes,2,opt,name=last_call_id,json=lastCallId,proto3" json:"last_call_id,omitempty"`
+	Running    uint32 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	// Incarnation.begun of the present incarnation.
+	Begun         int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3842,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +3855,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -3790,6 +3879,13 @@ func (x *Heartbeat) GetRunning() uint32 {
 	return 0
 }
 
+func (x *Heartbeat) GetBegun() int64 {
+	if x != nil {
+		return x.Begun
+	}
+	return 0
+}
+
 // Draining says that the executor finishes what it has and takes nothing new.
 type Draining struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3799,7 +3895,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3907,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +3920,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 // ListExecutorsRequest asks for all executors.
@@ -3836,7 +3932,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +3944,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +3957,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 // ListExecutorsResponse is all executors, by id.
@@ -3874,7 +3970,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +3982,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +3995,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -3919,7 +4015,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +4027,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +4040,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -3964,7 +4060,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3976,7 +4072,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3989,7 +4085,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -4022,7 +4118,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4034,7 +4130,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4047,7 +4143,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -4146,7 +4242,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4158,7 +4254,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4171,7 +4267,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -4222,7 +4318,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
 	"output_ack\x18\a \x01(\v2\x12.pawl.v1.OutputAckH\x00R\toutputAck\x12#\n" +
 	"\x04ping\x18\b \x01(\v2\r.pawl.v1.PingH\x00R\x04pingB\a\n" +
-	"\x05frame\"\xce\x03\n" +
+	"\x05frame\"\xbc\x04\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
@@ -4238,10 +4334,15 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x15required_capabilities\x18\n" +
 	" \x03(\tR\x14requiredCapabilities\x12.\n" +
 	"\binflight\x18\v \x03(\v2\x12.pawl.v1.CallStateR\binflight\x12\x1a\n" +
-	"\bdraining\x18\f \x01(\bR\bdraining\x1a9\n" +
+	"\bdraining\x18\f \x01(\bR\bdraining\x128\n" +
+	"\fincarnations\x18\r \x03(\v2\x14.pawl.v1.IncarnationR\fincarnations\x122\n" +
+	"\x15last_connection_epoch\x18\x0e \x01(\x03R\x13lastConnectionEpoch\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc1\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
+	"\vIncarnation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05begun\x18\x02 \x01(\x03R\x05begun\"\xc1\x01\n" +
 	"\tCallState\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
 	"\n" +
@@ -4343,11 +4444,12 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04last\x18\x05 \x01(\bR\x04last\"7\n" +
 	"\bInputAck\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
-	"\x04upto\x18\x02 \x01(\x03R\x04upto\"[\n" +
+	"\x04upto\x18\x02 \x01(\x03R\x04upto\"q\n" +
 	"\bAccepted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x17\n" +
-	"\x04size\x18\x03 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x04size\x18\x03 \x01(\x03H\x00R\x04size\x88\x01\x01\x12\x14\n" +
+	"\x05begun\x18\x04 \x01(\x03R\x05begunB\a\n" +
 	"\x05_size\"\xc0\x02\n" +
 	"\bRejected\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
@@ -4489,12 +4591,13 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04Ping\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12 \n" +
 	"\flast_call_id\x18\x02 \x01(\tR\n" +
-	"lastCallId\"]\n" +
+	"lastCallId\"s\n" +
 	"\tHeartbeat\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12 \n" +
 	"\flast_call_id\x18\x02 \x01(\tR\n" +
 	"lastCallId\x12\x18\n" +
-	"\arunning\x18\x03 \x01(\rR\arunning\"\n" +
+	"\arunning\x18\x03 \x01(\rR\arunning\x12\x14\n" +
+	"\x05begun\x18\x04 \x01(\x03R\x05begun\"\n" +
 	"\n" +
 	"\bDraining\"\x16\n" +
 	"\x14ListExecutorsRequest\"H\n" +
@@ -4559,7 +4662,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -4568,136 +4671,138 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*ConnectRequest)(nil),        // 4: pawl.v1.ConnectRequest
 	(*ConnectResponse)(nil),       // 5: pawl.v1.ConnectResponse
 	(*Hello)(nil),                 // 6: pawl.v1.Hello
-	(*CallState)(nil),             // 7: pawl.v1.CallState
-	(*Welcome)(nil),               // 8: pawl.v1.Welcome
-	(*Execute)(nil),               // 9: pawl.v1.Execute
-	(*ReadFile)(nil),              // 10: pawl.v1.ReadFile
-	(*WriteFile)(nil),             // 11: pawl.v1.WriteFile
-	(*Stat)(nil),                  // 12: pawl.v1.Stat
-	(*ReadDir)(nil),               // 13: pawl.v1.ReadDir
-	(*Exists)(nil),                // 14: pawl.v1.Exists
-	(*MakeDir)(nil),               // 15: pawl.v1.MakeDir
-	(*Remove)(nil),                // 16: pawl.v1.Remove
-	(*Exec)(nil),                  // 17: pawl.v1.Exec
-	(*ReadText)(nil),              // 18: pawl.v1.ReadText
-	(*EditFile)(nil),              // 19: pawl.v1.EditFile
-	(*Grep)(nil),                  // 20: pawl.v1.Grep
-	(*Glob)(nil),                  // 21: pawl.v1.Glob
-	(*Input)(nil),                 // 22: pawl.v1.Input
-	(*InputAck)(nil),              // 23: pawl.v1.InputAck
-	(*Accepted)(nil),              // 24: pawl.v1.Accepted
-	(*Rejected)(nil),              // 25: pawl.v1.Rejected
-	(*Output)(nil),                // 26: pawl.v1.Output
-	(*Result)(nil),                // 27: pawl.v1.Result
-	(*Failure)(nil),               // 28: pawl.v1.Failure
-	(*FileResult)(nil),            // 29: pawl.v1.FileResult
-	(*StatResult)(nil),            // 30: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 31: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 32: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 33: pawl.v1.DoneResult
-	(*Captured)(nil),              // 34: pawl.v1.Captured
-	(*ExecResult)(nil),            // 35: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 36: pawl.v1.TextResult
-	(*EditResult)(nil),            // 37: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 38: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 39: pawl.v1.GlobResult
-	(*Attach)(nil),                // 40: pawl.v1.Attach
-	(*Status)(nil),                // 41: pawl.v1.Status
-	(*Cancel)(nil),                // 42: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 43: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 44: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 45: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 46: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 47: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 48: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 49: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 50: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 51: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 52: pawl.v1.Executor
-	nil,                           // 53: pawl.v1.Hello.LabelsEntry
-	nil,                           // 54: pawl.v1.Execute.EnvEntry
-	nil,                           // 55: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 56: pawl.v1.GrepResult.Match
-	nil,                           // 57: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(*Incarnation)(nil),           // 7: pawl.v1.Incarnation
+	(*CallState)(nil),             // 8: pawl.v1.CallState
+	(*Welcome)(nil),               // 9: pawl.v1.Welcome
+	(*Execute)(nil),               // 10: pawl.v1.Execute
+	(*ReadFile)(nil),              // 11: pawl.v1.ReadFile
+	(*WriteFile)(nil),             // 12: pawl.v1.WriteFile
+	(*Stat)(nil),                  // 13: pawl.v1.Stat
+	(*ReadDir)(nil),               // 14: pawl.v1.ReadDir
+	(*Exists)(nil),                // 15: pawl.v1.Exists
+	(*MakeDir)(nil),               // 16: pawl.v1.MakeDir
+	(*Remove)(nil),                // 17: pawl.v1.Remove
+	(*Exec)(nil),                  // 18: pawl.v1.Exec
+	(*ReadText)(nil),              // 19: pawl.v1.ReadText
+	(*EditFile)(nil),              // 20: pawl.v1.EditFile
+	(*Grep)(nil),                  // 21: pawl.v1.Grep
+	(*Glob)(nil),                  // 22: pawl.v1.Glob
+	(*Input)(nil),                 // 23: pawl.v1.Input
+	(*InputAck)(nil),              // 24: pawl.v1.InputAck
+	(*Accepted)(nil),              // 25: pawl.v1.Accepted
+	(*Rejected)(nil),              // 26: pawl.v1.Rejected
+	(*Output)(nil),                // 27: pawl.v1.Output
+	(*Result)(nil),                // 28: pawl.v1.Result
+	(*Failure)(nil),               // 29: pawl.v1.Failure
+	(*FileResult)(nil),            // 30: pawl.v1.FileResult
+	(*StatResult)(nil),            // 31: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 32: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 33: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 34: pawl.v1.DoneResult
+	(*Captured)(nil),              // 35: pawl.v1.Captured
+	(*ExecResult)(nil),            // 36: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 37: pawl.v1.TextResult
+	(*EditResult)(nil),            // 38: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 39: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 40: pawl.v1.GlobResult
+	(*Attach)(nil),                // 41: pawl.v1.Attach
+	(*Status)(nil),                // 42: pawl.v1.Status
+	(*Cancel)(nil),                // 43: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 44: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 45: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 46: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 47: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 48: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 49: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 50: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 51: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 52: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 53: pawl.v1.Executor
+	nil,                           // 54: pawl.v1.Hello.LabelsEntry
+	nil,                           // 55: pawl.v1.Execute.EnvEntry
+	nil,                           // 56: pawl.v1.Exec.EnvEntry
+	(*GrepResult_Match)(nil),      // 57: pawl.v1.GrepResult.Match
+	nil,                           // 58: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	6,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	24, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	25, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	26, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	27, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	41, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	46, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	47, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	23, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	8,  // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
-	9,  // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	22, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	40, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	42, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	43, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	44, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	45, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	53, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	7,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	0,  // 19: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	58, // 20: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	1,  // 21: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	58, // 22: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	54, // 23: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	10, // 24: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	11, // 25: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	12, // 26: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	13, // 27: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	14, // 28: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	15, // 29: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	16, // 30: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	17, // 31: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	18, // 32: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	19, // 33: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	20, // 34: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	21, // 35: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	55, // 36: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	58, // 37: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	3,  // 38: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	2,  // 39: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	28, // 40: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	29, // 41: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	30, // 42: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	31, // 43: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	32, // 44: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	33, // 45: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	35, // 46: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	36, // 47: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	37, // 48: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	38, // 49: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	39, // 50: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	59, // 51: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	34, // 52: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	34, // 53: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	59, // 54: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	59, // 55: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	56, // 56: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	7,  // 57: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	58, // 58: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	2,  // 59: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	52, // 60: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	52, // 61: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	57, // 62: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	59, // 63: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	4,  // 64: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	48, // 65: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	50, // 66: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	5,  // 67: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	49, // 68: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	51, // 69: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	67, // [67:70] is the sub-list for method output_type
-	64, // [64:67] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	25, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	26, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	27, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	28, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	42, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	47, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	48, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	24, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	9,  // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
+	10, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
+	23, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	41, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	43, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	44, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	45, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	46, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	54, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	8,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	7,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
+	0,  // 20: pawl.v1.CallState.state:type_name -> pawl.v1.State
+	59, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	1,  // 22: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
+	59, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	55, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	11, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	12, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	13, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	14, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	15, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	16, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	17, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	18, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	19, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	20, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	21, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	22, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	56, // 37: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	59, // 38: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	3,  // 39: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	2,  // 40: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	29, // 41: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	30, // 42: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	31, // 43: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	32, // 44: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	33, // 45: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	34, // 46: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	36, // 47: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	37, // 48: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	38, // 49: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	39, // 50: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	40, // 51: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	60, // 52: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	35, // 53: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	35, // 54: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	60, // 55: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	60, // 56: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	57, // 57: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	8,  // 58: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	59, // 59: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	2,  // 60: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	53, // 61: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	53, // 62: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	58, // 63: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	60, // 64: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	4,  // 65: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	49, // 66: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	51, // 67: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	5,  // 68: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	50, // 69: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	52, // 70: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	68, // [68:71] is the sub-list for method output_type
+	65, // [65:68] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -4726,7 +4831,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*ConnectResponse_OutputAck)(nil),
 		(*ConnectResponse_Ping)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[5].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[6].OneofWrappers = []any{
 		(*Execute_ReadFile)(nil),
 		(*Execute_WriteFile)(nil),
 		(*Execute_Stat)(nil),
@@ -4740,8 +4845,8 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_Grep)(nil),
 		(*Execute_Glob)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[20].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[23].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[21].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[24].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -4760,7 +4865,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,11 +36,21 @@ type ExecutorServiceClient interface {
 	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
 	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error status (UNAUTHENTICATED: the token;
-	// FAILED_PRECONDITION with reason PROTOCOL_VERSION: the versions; PERMISSION_DENIED: the token names another executor).
-	// After Welcome both sides send when they like. Frames of one direction keep their order. A newer Connect of the same
-	// executor ends the older one; each side treats any error as the end of the connection and starts anew, with jittered
-	// backoff on the executor's side. The loss of a connection never cancels a call.
+	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these reasons
+	// (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	//
+	//	UNAUTHENTICATED     the token is unknown, revoked or expired
+	//	FORBIDDEN           the token is not an executor's
+	//	EXECUTOR_IDENTITY   the token names another executor
+	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names those that it allows
+	//	NAME_IN_USE         another executor is connected under this name and answers; the text names the cure
+	//	PROTOCOL_VERSION    the two sides speak different versions of this protocol
+	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
+	//	HELLO_INVALID       Hello is malformed
+	//
+	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with jittered
+	// backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer Connect of the
+	// same incarnation ends the older one. The loss of a connection never cancels a call.
 	//
 	// What the executor owes:
 	//
@@ -123,11 +133,21 @@ type ExecutorServiceServer interface {
 	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
 	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error status (UNAUTHENTICATED: the token;
-	// FAILED_PRECONDITION with reason PROTOCOL_VERSION: the versions; PERMISSION_DENIED: the token names another executor).
-	// After Welcome both sides send when they like. Frames of one direction keep their order. A newer Connect of the same
-	// executor ends the older one; each side treats any error as the end of the connection and starts anew, with jittered
-	// backoff on the executor's side. The loss of a connection never cancels a call.
+	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these reasons
+	// (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	//
+	//	UNAUTHENTICATED     the token is unknown, revoked or expired
+	//	FORBIDDEN           the token is not an executor's
+	//	EXECUTOR_IDENTITY   the token names another executor
+	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names those that it allows
+	//	NAME_IN_USE         another executor is connected under this name and answers; the text names the cure
+	//	PROTOCOL_VERSION    the two sides speak different versions of this protocol
+	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
+	//	HELLO_INVALID       Hello is malformed
+	//
+	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with jittered
+	// backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer Connect of the
+	// same incarnation ends the older one. The loss of a connection never cancels a call.
 	//
 	// What the executor owes:
 	//

@@ -253,8 +253,11 @@ func (x *Client) GetAgents() []string {
 
 // ExecutorPrincipal may connect under one executor id and report on calls that were assigned to it.
 type ExecutorPrincipal struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Labels that the executor may claim, by key. A value is exact, or a pattern in which * stands for any characters. The
+	// executor may claim no other label; empty is none.
+	Labels        map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +297,13 @@ func (x *ExecutorPrincipal) GetExecutorId() string {
 		return x.ExecutorId
 	}
 	return ""
+}
+
+func (x *ExecutorPrincipal) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // CreateTokenRequest describes the token wanted.
@@ -650,10 +660,14 @@ const file_pawl_v1_tokens_proto_rawDesc = "" +
 	"\n" +
 	"\bOperator\" \n" +
 	"\x06Client\x12\x16\n" +
-	"\x06agents\x18\x01 \x03(\tR\x06agents\"4\n" +
+	"\x06agents\x18\x01 \x03(\tR\x06agents\"\xaf\x01\n" +
 	"\x11ExecutorPrincipal\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
-	"executorId\"\x85\x02\n" +
+	"executorId\x12>\n" +
+	"\x06labels\x18\x02 \x03(\v2&.pawl.v1.ExecutorPrincipal.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x85\x02\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\boperator\x18\x02 \x01(\v2\x11.pawl.v1.OperatorH\x00R\boperator\x12)\n" +
@@ -689,7 +703,7 @@ func file_pawl_v1_tokens_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_tokens_proto_rawDescData
 }
 
-var file_pawl_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_pawl_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_pawl_v1_tokens_proto_goTypes = []any{
 	(*Token)(nil),                 // 0: pawl.v1.Token
 	(*Operator)(nil),              // 1: pawl.v1.Operator
@@ -701,32 +715,34 @@ var file_pawl_v1_tokens_proto_goTypes = []any{
 	(*ListTokensResponse)(nil),    // 7: pawl.v1.ListTokensResponse
 	(*RevokeTokenRequest)(nil),    // 8: pawl.v1.RevokeTokenRequest
 	(*RevokeTokenResponse)(nil),   // 9: pawl.v1.RevokeTokenResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 11: google.protobuf.Duration
+	nil,                           // 10: pawl.v1.ExecutorPrincipal.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
 }
 var file_pawl_v1_tokens_proto_depIdxs = []int32{
 	1,  // 0: pawl.v1.Token.operator:type_name -> pawl.v1.Operator
 	2,  // 1: pawl.v1.Token.client:type_name -> pawl.v1.Client
 	3,  // 2: pawl.v1.Token.executor:type_name -> pawl.v1.ExecutorPrincipal
-	10, // 3: pawl.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	10, // 4: pawl.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 5: pawl.v1.CreateTokenRequest.operator:type_name -> pawl.v1.Operator
-	2,  // 6: pawl.v1.CreateTokenRequest.client:type_name -> pawl.v1.Client
-	3,  // 7: pawl.v1.CreateTokenRequest.executor:type_name -> pawl.v1.ExecutorPrincipal
-	11, // 8: pawl.v1.CreateTokenRequest.expires_in:type_name -> google.protobuf.Duration
-	0,  // 9: pawl.v1.CreateTokenResponse.token:type_name -> pawl.v1.Token
-	0,  // 10: pawl.v1.ListTokensResponse.tokens:type_name -> pawl.v1.Token
-	4,  // 11: pawl.v1.TokenService.CreateToken:input_type -> pawl.v1.CreateTokenRequest
-	6,  // 12: pawl.v1.TokenService.ListTokens:input_type -> pawl.v1.ListTokensRequest
-	8,  // 13: pawl.v1.TokenService.RevokeToken:input_type -> pawl.v1.RevokeTokenRequest
-	5,  // 14: pawl.v1.TokenService.CreateToken:output_type -> pawl.v1.CreateTokenResponse
-	7,  // 15: pawl.v1.TokenService.ListTokens:output_type -> pawl.v1.ListTokensResponse
-	9,  // 16: pawl.v1.TokenService.RevokeToken:output_type -> pawl.v1.RevokeTokenResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	11, // 3: pawl.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	11, // 4: pawl.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	10, // 5: pawl.v1.ExecutorPrincipal.labels:type_name -> pawl.v1.ExecutorPrincipal.LabelsEntry
+	1,  // 6: pawl.v1.CreateTokenRequest.operator:type_name -> pawl.v1.Operator
+	2,  // 7: pawl.v1.CreateTokenRequest.client:type_name -> pawl.v1.Client
+	3,  // 8: pawl.v1.CreateTokenRequest.executor:type_name -> pawl.v1.ExecutorPrincipal
+	12, // 9: pawl.v1.CreateTokenRequest.expires_in:type_name -> google.protobuf.Duration
+	0,  // 10: pawl.v1.CreateTokenResponse.token:type_name -> pawl.v1.Token
+	0,  // 11: pawl.v1.ListTokensResponse.tokens:type_name -> pawl.v1.Token
+	4,  // 12: pawl.v1.TokenService.CreateToken:input_type -> pawl.v1.CreateTokenRequest
+	6,  // 13: pawl.v1.TokenService.ListTokens:input_type -> pawl.v1.ListTokensRequest
+	8,  // 14: pawl.v1.TokenService.RevokeToken:input_type -> pawl.v1.RevokeTokenRequest
+	5,  // 15: pawl.v1.TokenService.CreateToken:output_type -> pawl.v1.CreateTokenResponse
+	7,  // 16: pawl.v1.TokenService.ListTokens:output_type -> pawl.v1.ListTokensResponse
+	9,  // 17: pawl.v1.TokenService.RevokeToken:output_type -> pawl.v1.RevokeTokenResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_tokens_proto_init() }
@@ -750,7 +766,7 @@ func file_pawl_v1_tokens_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_tokens_proto_rawDesc), len(file_pawl_v1_tokens_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

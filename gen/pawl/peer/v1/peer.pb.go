@@ -210,6 +210,96 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
+// ProbeRequest names a connection.
+type ProbeRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ExecutorId      string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	ConnectionEpoch int64                  `protobuf:"varint,2,opt,name=connection_epoch,json=connectionEpoch,proto3" json:"connection_epoch,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ProbeRequest) Reset() {
+	*x = ProbeRequest{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeRequest) ProtoMessage() {}
+
+func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProbeRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ProbeRequest) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetConnectionEpoch() int64 {
+	if x != nil {
+		return x.ConnectionEpoch
+	}
+	return 0
+}
+
+// ProbeResponse says that the executor has answered over that connection.
+type ProbeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeResponse) Reset() {
+	*x = ProbeResponse{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeResponse) ProtoMessage() {}
+
+func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
+func (*ProbeResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
 // TransferRequest is the call, and then the content of a chunked WriteFile.
 type TransferRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -225,7 +315,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +327,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +340,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TransferRequest) GetExecutorId() string {
@@ -289,7 +379,7 @@ type TransferResponse struct {
 
 func (x *TransferResponse) Reset() {
 	*x = TransferResponse{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +391,7 @@ func (x *TransferResponse) String() string {
 func (*TransferResponse) ProtoMessage() {}
 
 func (x *TransferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +404,7 @@ func (x *TransferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
 func (*TransferResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TransferResponse) GetPart() isTransferResponse_Part {
@@ -386,7 +476,7 @@ type TransferResponse_Opened struct {
 
 func (x *TransferResponse_Opened) Reset() {
 	*x = TransferResponse_Opened{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +488,7 @@ func (x *TransferResponse_Opened) String() string {
 func (*TransferResponse_Opened) ProtoMessage() {}
 
 func (x *TransferResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +501,7 @@ func (x *TransferResponse_Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferResponse_Opened.ProtoReflect.Descriptor instead.
 func (*TransferResponse_Opened) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5, 0}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *TransferResponse_Opened) GetSize() int64 {
@@ -437,7 +527,12 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12-\n" +
 	"\x05frame\x18\x03 \x01(\v2\x17.pawl.v1.ConnectRequestR\x05frame\"\x11\n" +
-	"\x0fDeliverResponse\"\x84\x01\n" +
+	"\x0fDeliverResponse\"Z\n" +
+	"\fProbeRequest\x12\x1f\n" +
+	"\vexecutor_id\x18\x01 \x01(\tR\n" +
+	"executorId\x12)\n" +
+	"\x10connection_epoch\x18\x02 \x01(\x03R\x0fconnectionEpoch\"\x0f\n" +
+	"\rProbeResponse\"\x84\x01\n" +
 	"\x0fTransferRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12*\n" +
@@ -450,10 +545,11 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\x06Opened\x12\x17\n" +
 	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
 	"\x05_sizeB\x06\n" +
-	"\x04part2\xec\x01\n" +
+	"\x04part2\xae\x02\n" +
 	"\vPeerService\x12F\n" +
 	"\aForward\x12\x1c.pawl.peer.v1.ForwardRequest\x1a\x1d.pawl.peer.v1.ForwardResponse\x12F\n" +
-	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponse\x12M\n" +
+	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponse\x12@\n" +
+	"\x05Probe\x12\x1a.pawl.peer.v1.ProbeRequest\x1a\x1b.pawl.peer.v1.ProbeResponse\x12M\n" +
 	"\bTransfer\x12\x1d.pawl.peer.v1.TransferRequest\x1a\x1e.pawl.peer.v1.TransferResponse(\x010\x01B2Z0github.com/pawl-dev/pawl/gen/pawl/peer/v1;peerv1b\x06proto3"
 
 var (
@@ -468,36 +564,40 @@ func file_pawl_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_pawl_peer_v1_peer_proto_rawDescData
 }
 
-var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_pawl_peer_v1_peer_proto_goTypes = []any{
 	(*ForwardRequest)(nil),          // 0: pawl.peer.v1.ForwardRequest
 	(*ForwardResponse)(nil),         // 1: pawl.peer.v1.ForwardResponse
 	(*DeliverRequest)(nil),          // 2: pawl.peer.v1.DeliverRequest
 	(*DeliverResponse)(nil),         // 3: pawl.peer.v1.DeliverResponse
-	(*TransferRequest)(nil),         // 4: pawl.peer.v1.TransferRequest
-	(*TransferResponse)(nil),        // 5: pawl.peer.v1.TransferResponse
-	(*TransferResponse_Opened)(nil), // 6: pawl.peer.v1.TransferResponse.Opened
-	(*v1.ConnectResponse)(nil),      // 7: pawl.v1.ConnectResponse
-	(*v1.ConnectRequest)(nil),       // 8: pawl.v1.ConnectRequest
-	(*v1.Execute)(nil),              // 9: pawl.v1.Execute
-	(*v1.Input)(nil),                // 10: pawl.v1.Input
-	(*v1.Result)(nil),               // 11: pawl.v1.Result
+	(*ProbeRequest)(nil),            // 4: pawl.peer.v1.ProbeRequest
+	(*ProbeResponse)(nil),           // 5: pawl.peer.v1.ProbeResponse
+	(*TransferRequest)(nil),         // 6: pawl.peer.v1.TransferRequest
+	(*TransferResponse)(nil),        // 7: pawl.peer.v1.TransferResponse
+	(*TransferResponse_Opened)(nil), // 8: pawl.peer.v1.TransferResponse.Opened
+	(*v1.ConnectResponse)(nil),      // 9: pawl.v1.ConnectResponse
+	(*v1.ConnectRequest)(nil),       // 10: pawl.v1.ConnectRequest
+	(*v1.Execute)(nil),              // 11: pawl.v1.Execute
+	(*v1.Input)(nil),                // 12: pawl.v1.Input
+	(*v1.Result)(nil),               // 13: pawl.v1.Result
 }
 var file_pawl_peer_v1_peer_proto_depIdxs = []int32{
-	7,  // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
-	8,  // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
-	9,  // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
-	10, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
-	6,  // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
-	11, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
+	9,  // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
+	10, // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
+	11, // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
+	12, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
+	8,  // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
+	13, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
 	0,  // 6: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
 	2,  // 7: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
-	4,  // 8: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
-	1,  // 9: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
-	3,  // 10: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
-	5,  // 11: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
+	4,  // 8: pawl.peer.v1.PeerService.Probe:input_type -> pawl.peer.v1.ProbeRequest
+	6,  // 9: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
+	1,  // 10: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
+	3,  // 11: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
+	5,  // 12: pawl.peer.v1.PeerService.Probe:output_type -> pawl.peer.v1.ProbeResponse
+	7,  // 13: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -508,19 +608,19 @@ func file_pawl_peer_v1_peer_proto_init() {
 	if File_pawl_peer_v1_peer_proto != nil {
 		return
 	}
-	file_pawl_peer_v1_peer_proto_msgTypes[5].OneofWrappers = []any{
+	file_pawl_peer_v1_peer_proto_msgTypes[7].OneofWrappers = []any{
 		(*TransferResponse_Opened_)(nil),
 		(*TransferResponse_Data)(nil),
 		(*TransferResponse_Result)(nil),
 	}
-	file_pawl_peer_v1_peer_proto_msgTypes[6].OneofWrappers = []any{}
+	file_pawl_peer_v1_peer_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_peer_v1_peer_proto_rawDesc), len(file_pawl_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

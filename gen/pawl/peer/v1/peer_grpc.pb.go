@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Forward_FullMethodName  = "/pawl.peer.v1.PeerService/Forward"
 	PeerService_Deliver_FullMethodName  = "/pawl.peer.v1.PeerService/Deliver"
+	PeerService_Probe_FullMethodName    = "/pawl.peer.v1.PeerService/Probe"
 	PeerService_Transfer_FullMethodName = "/pawl.peer.v1.PeerService/Transfer"
 )
 
@@ -36,6 +37,9 @@ type PeerServiceClient interface {
 	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
 	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it is not
+	// connected there, or does not answer within a few seconds.
+	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
 	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
 	// the RPC ends the call. Errors are those that the client is told.
 	Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error)
@@ -69,6 +73,16 @@ func (c *peerServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opt
 	return out, nil
 }
 
+func (c *peerServiceClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProbeResponse)
+	err := c.cc.Invoke(ctx, PeerService_Probe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerServiceClient) Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[0], PeerService_Transfer_FullMethodName, cOpts...)
@@ -94,6 +108,9 @@ type PeerServiceServer interface {
 	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
 	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it is not
+	// connected there, or does not answer within a few seconds.
+	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
 	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
 	// the RPC ends the call. Errors are those that the client is told.
 	Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error
@@ -112,6 +129,9 @@ func (UnimplementedPeerServiceServer) Forward(context.Context, *ForwardRequest) 
 }
 func (UnimplementedPeerServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedPeerServiceServer) Probe(context.Context, *ProbeRequest) (*ProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
 }
 func (UnimplementedPeerServiceServer) Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error {
 	return status.Error(codes.Unimplemented, "method Transfer not implemented")
@@ -173,6 +193,24 @@ func _PeerService_Deliver_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Probe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Probe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Probe(ctx, req.(*ProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Transfer_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(PeerServiceServer).Transfer(&grpc.GenericServerStream[TransferRequest, TransferResponse]{ServerStream: stream})
 }
@@ -194,6 +232,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deliver",
 			Handler:    _PeerService_Deliver_Handler,
+		},
+		{
+			MethodName: "Probe",
+			Handler:    _PeerService_Probe_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
