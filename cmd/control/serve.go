@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -53,6 +54,10 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 		}
 	}
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	cfg.Reload = reload
 	lock, release, err := control.LockDataDir(o.data)
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)

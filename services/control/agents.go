@@ -4,12 +4,54 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"os"
+	"slices"
 	"sync"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/turn"
 )
+
+// agents is the catalogue, which logs what a reload has changed.
+type agents struct {
+	*agent.Catalogue
+	models turn.Models
+	log    *slog.Logger
+}
+
+// Reload implements api.Agents.
+func (a agents) Reload() agent.Change {
+	c := a.Catalogue.Reload()
+	a.log.Info("agents reloaded", "added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems", len(c.Problems))
+	for _, p := range c.Problems {
+		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
+	}
+	for _, name := range slices.Concat(c.Added, c.Changed) {
+		d, err := a.Get(name)
+		if err == nil {
+			_, err = a.models.Model(d.Model)
+		}
+		if err != nil {
+			a.log.Warn("prompts of an agent will fail", "agent", name, "error", err)
+		}
+	}
+	return c
+}
+
+// onSignal reloads at each signal until ctx ends.
+func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals:
+			a.Reload()
+		}
+	}
+}
 
 // pins keeps the definitions that submissions are pinned to: the catalogue has the present ones, the database all that were used.
 type pins struct {

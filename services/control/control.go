@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,6 +47,8 @@ type Config struct {
 	GRPC   net.Listener // closed by Run
 	Agents *agent.Catalogue
 	Models turn.Models
+	// Reload makes Agents read its files again at each signal; nil is never.
+	Reload <-chan os.Signal
 	Lookup agent.Lookup // of variables that agents' env refers to
 	// TokenFile is where the operator's token is kept; "" mints none.
 	TokenFile string
@@ -166,6 +169,8 @@ func executorIdentity(ctx context.Context) (string, error) {
 	return p.Executor, nil
 }
 
+func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Log} }
+
 func (p *plane) authenticator() auth.Authenticator {
 	if p.Open {
 		return auth.Open{Known: p.auth}
@@ -197,6 +202,7 @@ func (p *plane) run(ctx context.Context) error {
 			return nil
 		})
 	}
+	serve("agents", func(ctx context.Context) error { return p.agents().onSignal(ctx, p.Reload) })
 	serve("event tail", p.events.Run)
 	serve("event retention", event.Retention{Store: p.Store, Retain: p.RetainEvents, Log: p.Log}.Run)
 	serve("peers", p.peers.Run)
@@ -284,7 +290,7 @@ func (p *plane) serveGRPC() {
 // api is what the handlers delegate to.
 func (p *plane) api() api.Deps {
 	return api.Deps{
-		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
+		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
 		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 	}
 }

@@ -21,9 +21,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ListAgentsRequest asks for all agents.
+// ListAgentsRequest asks for a page of agents.
 type ListAgentsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many: 1 to 1000, 0 is 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -58,10 +62,26 @@ func (*ListAgentsRequest) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{0}
 }
 
-// ListAgentsResponse is all agents.
+func (x *ListAgentsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListAgentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListAgentsResponse is a page of agents.
 type ListAgentsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Agents        []*Agent               `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Agents []*Agent               `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	// "" on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +121,13 @@ func (x *ListAgentsResponse) GetAgents() []*Agent {
 		return x.Agents
 	}
 	return nil
+}
+
+func (x *ListAgentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // GetAgentRequest names an agent.
@@ -281,14 +308,189 @@ func (x *Agent) GetExpose() []string {
 	return nil
 }
 
+// ReloadAgentsRequest asks to read the agent files again.
+type ReloadAgentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadAgentsRequest) Reset() {
+	*x = ReloadAgentsRequest{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadAgentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadAgentsRequest) ProtoMessage() {}
+
+func (x *ReloadAgentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadAgentsRequest.ProtoReflect.Descriptor instead.
+func (*ReloadAgentsRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{5}
+}
+
+// ReloadAgentsResponse is what reading the agent files again has changed. Names are sorted.
+type ReloadAgentsResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Added   []string               `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
+	Changed []string               `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
+	Removed []string               `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
+	// Files that could not be taken over. The others were.
+	Problems      []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadAgentsResponse) Reset() {
+	*x = ReloadAgentsResponse{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadAgentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadAgentsResponse) ProtoMessage() {}
+
+func (x *ReloadAgentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadAgentsResponse.ProtoReflect.Descriptor instead.
+func (*ReloadAgentsResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReloadAgentsResponse) GetAdded() []string {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *ReloadAgentsResponse) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *ReloadAgentsResponse) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *ReloadAgentsResponse) GetProblems() []*AgentProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// AgentProblem is a file, or the directory of agents, that could not be taken over.
+type AgentProblem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the agent that the file defines, "" for the directory.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What is wrong, one line each: file, line, key and what would be right.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The agent keeps an earlier good definition. False: there is none, so that it cannot be prompted.
+	Kept          bool `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentProblem) Reset() {
+	*x = AgentProblem{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentProblem) ProtoMessage() {}
+
+func (x *AgentProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentProblem.ProtoReflect.Descriptor instead.
+func (*AgentProblem) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AgentProblem) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AgentProblem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *AgentProblem) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
 var File_pawl_v1_agents_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x14pawl/v1/agents.proto\x12\apawl.v1\"\x13\n" +
-	"\x11ListAgentsRequest\"<\n" +
+	"\x14pawl/v1/agents.proto\x12\apawl.v1\"O\n" +
+	"\x11ListAgentsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"d\n" +
 	"\x12ListAgentsResponse\x12&\n" +
-	"\x06agents\x18\x01 \x03(\v2\x0e.pawl.v1.AgentR\x06agents\"'\n" +
+	"\x06agents\x18\x01 \x03(\v2\x0e.pawl.v1.AgentR\x06agents\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"'\n" +
 	"\x0fGetAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\"8\n" +
 	"\x10GetAgentResponse\x12$\n" +
@@ -299,11 +501,22 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x14\n" +
 	"\x05tools\x18\x04 \x03(\tR\x05tools\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x16\n" +
-	"\x06expose\x18\x06 \x03(\tR\x06expose2\x96\x01\n" +
+	"\x06expose\x18\x06 \x03(\tR\x06expose\"\x15\n" +
+	"\x13ReloadAgentsRequest\"\x93\x01\n" +
+	"\x14ReloadAgentsResponse\x12\x14\n" +
+	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
+	"\achanged\x18\x02 \x03(\tR\achanged\x12\x18\n" +
+	"\aremoved\x18\x03 \x03(\tR\aremoved\x121\n" +
+	"\bproblems\x18\x04 \x03(\v2\x15.pawl.v1.AgentProblemR\bproblems\"R\n" +
+	"\fAgentProblem\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\bR\x04kept2\xe3\x01\n" +
 	"\fAgentService\x12E\n" +
 	"\n" +
 	"ListAgents\x12\x1a.pawl.v1.ListAgentsRequest\x1a\x1b.pawl.v1.ListAgentsResponse\x12?\n" +
-	"\bGetAgent\x12\x18.pawl.v1.GetAgentRequest\x1a\x19.pawl.v1.GetAgentResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\bGetAgent\x12\x18.pawl.v1.GetAgentRequest\x1a\x19.pawl.v1.GetAgentResponse\x12K\n" +
+	"\fReloadAgents\x12\x1c.pawl.v1.ReloadAgentsRequest\x1a\x1d.pawl.v1.ReloadAgentsResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_agents_proto_rawDescOnce sync.Once
@@ -317,26 +530,32 @@ func file_pawl_v1_agents_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_agents_proto_rawDescData
 }
 
-var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_pawl_v1_agents_proto_goTypes = []any{
-	(*ListAgentsRequest)(nil),  // 0: pawl.v1.ListAgentsRequest
-	(*ListAgentsResponse)(nil), // 1: pawl.v1.ListAgentsResponse
-	(*GetAgentRequest)(nil),    // 2: pawl.v1.GetAgentRequest
-	(*GetAgentResponse)(nil),   // 3: pawl.v1.GetAgentResponse
-	(*Agent)(nil),              // 4: pawl.v1.Agent
+	(*ListAgentsRequest)(nil),    // 0: pawl.v1.ListAgentsRequest
+	(*ListAgentsResponse)(nil),   // 1: pawl.v1.ListAgentsResponse
+	(*GetAgentRequest)(nil),      // 2: pawl.v1.GetAgentRequest
+	(*GetAgentResponse)(nil),     // 3: pawl.v1.GetAgentResponse
+	(*Agent)(nil),                // 4: pawl.v1.Agent
+	(*ReloadAgentsRequest)(nil),  // 5: pawl.v1.ReloadAgentsRequest
+	(*ReloadAgentsResponse)(nil), // 6: pawl.v1.ReloadAgentsResponse
+	(*AgentProblem)(nil),         // 7: pawl.v1.AgentProblem
 }
 var file_pawl_v1_agents_proto_depIdxs = []int32{
 	4, // 0: pawl.v1.ListAgentsResponse.agents:type_name -> pawl.v1.Agent
 	4, // 1: pawl.v1.GetAgentResponse.agent:type_name -> pawl.v1.Agent
-	0, // 2: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
-	2, // 3: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
-	1, // 4: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
-	3, // 5: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7, // 2: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
+	0, // 3: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
+	2, // 4: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
+	5, // 5: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
+	1, // 6: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
+	3, // 7: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
+	6, // 8: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_agents_proto_init() }
@@ -350,7 +569,7 @@ func file_pawl_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_agents_proto_rawDesc), len(file_pawl_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AgentService_ListAgents_FullMethodName = "/pawl.v1.AgentService/ListAgents"
-	AgentService_GetAgent_FullMethodName   = "/pawl.v1.AgentService/GetAgent"
+	AgentService_ListAgents_FullMethodName   = "/pawl.v1.AgentService/ListAgents"
+	AgentService_GetAgent_FullMethodName     = "/pawl.v1.AgentService/GetAgent"
+	AgentService_ReloadAgents_FullMethodName = "/pawl.v1.AgentService/ReloadAgents"
 )
 
 // AgentServiceClient is the client API for AgentService service.
@@ -33,6 +34,10 @@ type AgentServiceClient interface {
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// GetAgent reads one agent. NOT_FOUND with reason AGENT_NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
+	// ReloadAgents reads the agent files again, at the replica that answers: each replica has files of its own. A file that is
+	// broken is named and its agent keeps its last good definition. An agent whose file is gone takes no new prompts. Submissions
+	// under way keep the definition that they were admitted with. Only operators may call it.
+	ReloadAgents(ctx context.Context, in *ReloadAgentsRequest, opts ...grpc.CallOption) (*ReloadAgentsResponse, error)
 }
 
 type agentServiceClient struct {
@@ -63,6 +68,16 @@ func (c *agentServiceClient) GetAgent(ctx context.Context, in *GetAgentRequest, 
 	return out, nil
 }
 
+func (c *agentServiceClient) ReloadAgents(ctx context.Context, in *ReloadAgentsRequest, opts ...grpc.CallOption) (*ReloadAgentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReloadAgentsResponse)
+	err := c.cc.Invoke(ctx, AgentService_ReloadAgents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServiceServer is the server API for AgentService service.
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
@@ -73,6 +88,10 @@ type AgentServiceServer interface {
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// GetAgent reads one agent. NOT_FOUND with reason AGENT_NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
+	// ReloadAgents reads the agent files again, at the replica that answers: each replica has files of its own. A file that is
+	// broken is named and its agent keeps its last good definition. An agent whose file is gone takes no new prompts. Submissions
+	// under way keep the definition that they were admitted with. Only operators may call it.
+	ReloadAgents(context.Context, *ReloadAgentsRequest) (*ReloadAgentsResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }
 
@@ -88,6 +107,9 @@ func (UnimplementedAgentServiceServer) ListAgents(context.Context, *ListAgentsRe
 }
 func (UnimplementedAgentServiceServer) GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetAgent not implemented")
+}
+func (UnimplementedAgentServiceServer) ReloadAgents(context.Context, *ReloadAgentsRequest) (*ReloadAgentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReloadAgents not implemented")
 }
 func (UnimplementedAgentServiceServer) mustEmbedUnimplementedAgentServiceServer() {}
 func (UnimplementedAgentServiceServer) testEmbeddedByValue()                      {}
@@ -146,6 +168,24 @@ func _AgentService_GetAgent_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_ReloadAgents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReloadAgentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).ReloadAgents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_ReloadAgents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).ReloadAgents(ctx, req.(*ReloadAgentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AgentService_ServiceDesc is the grpc.ServiceDesc for AgentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +200,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetAgent",
 			Handler:    _AgentService_GetAgent_Handler,
+		},
+		{
+			MethodName: "ReloadAgents",
+			Handler:    _AgentService_ReloadAgents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

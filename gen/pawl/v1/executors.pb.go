@@ -3923,9 +3923,13 @@ func (*Draining) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
-// ListExecutorsRequest asks for all executors.
+// ListExecutorsRequest asks for a page of executors.
 type ListExecutorsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many: 1 to 1000, 0 is 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3960,10 +3964,26 @@ func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
-// ListExecutorsResponse is all executors, by id.
+func (x *ListExecutorsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListExecutorsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListExecutorsResponse is a page of executors, by id.
 type ListExecutorsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Executors     []*Executor            `protobuf:"bytes,1,rep,name=executors,proto3" json:"executors,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Executors []*Executor            `protobuf:"bytes,1,rep,name=executors,proto3" json:"executors,omitempty"`
+	// "" on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4003,6 +4023,13 @@ func (x *ListExecutorsResponse) GetExecutors() []*Executor {
 		return x.Executors
 	}
 	return nil
+}
+
+func (x *ListExecutorsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // GetExecutorRequest names an executor.
@@ -4599,10 +4626,14 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\arunning\x18\x03 \x01(\rR\arunning\x12\x14\n" +
 	"\x05begun\x18\x04 \x01(\x03R\x05begun\"\n" +
 	"\n" +
-	"\bDraining\"\x16\n" +
-	"\x14ListExecutorsRequest\"H\n" +
+	"\bDraining\"R\n" +
+	"\x14ListExecutorsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"p\n" +
 	"\x15ListExecutorsResponse\x12/\n" +
-	"\texecutors\x18\x01 \x03(\v2\x11.pawl.v1.ExecutorR\texecutors\"5\n" +
+	"\texecutors\x18\x01 \x03(\v2\x11.pawl.v1.ExecutorR\texecutors\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
 	"\x12GetExecutorRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\"D\n" +

@@ -133,7 +133,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29, 0}
 }
 
 // SessionKey names a session.
@@ -1413,6 +1413,7 @@ type Event struct {
 	//	*Event_ToolOutput
 	//	*Event_ToolFinished
 	//	*Event_Settled
+	//	*Event_ToolWaiting
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1564,6 +1565,15 @@ func (x *Event) GetSettled() *SubmissionSettled {
 	return nil
 }
 
+func (x *Event) GetToolWaiting() *ToolWaiting {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ToolWaiting); ok {
+			return x.ToolWaiting
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -1605,6 +1615,10 @@ type Event_Settled struct {
 	Settled *SubmissionSettled `protobuf:"bytes,18,opt,name=settled,proto3,oneof"`
 }
 
+type Event_ToolWaiting struct {
+	ToolWaiting *ToolWaiting `protobuf:"bytes,20,opt,name=tool_waiting,json=toolWaiting,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -1622,6 +1636,8 @@ func (*Event_ToolOutput) isEvent_Event() {}
 func (*Event_ToolFinished) isEvent_Event() {}
 
 func (*Event_Settled) isEvent_Event() {}
+
+func (*Event_ToolWaiting) isEvent_Event() {}
 
 // SubmissionStarted says that a submission runs; its input is in entry.
 type SubmissionStarted struct {
@@ -1928,6 +1944,123 @@ func (x *ToolStarted) GetExecutorId() string {
 	return ""
 }
 
+// ToolWaiting says that a tool call waits, and for what. It follows the ToolStarted of the call, at once when no executor is available
+// and later when its executor is lost or refuses it. The next ToolStarted, ToolOutput or ToolFinished of the call ends the wait.
+type ToolWaiting struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	ToolCallId string                 `protobuf:"bytes,2,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the files of the session, or runs the
+	// call, is not connected. EXECUTOR_GONE: that executor is not known any more. EXECUTOR_BUSY, EXECUTOR_DRAINING: it takes no call
+	// now.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The executor that is waited for, "" when any with the labels will do.
+	ExecutorId string `protobuf:"bytes,5,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Labels that the agent wants of an executor.
+	Labels map[string]string      `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	// When the wait is given up; unset while nothing bounds it but the deadline of the submission.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// For people: what is waited for and what to do.
+	Message       string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolWaiting) Reset() {
+	*x = ToolWaiting{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolWaiting) ProtoMessage() {}
+
+func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
+func (*ToolWaiting) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ToolWaiting) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ToolWaiting) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ToolWaiting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolWaiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ToolWaiting) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *ToolWaiting) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ToolWaiting) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ToolWaiting) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ToolWaiting) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put together, are what the
 // command wrote, but for secrets, which are replaced, and for what skipped counts. A piece without data says that the command is known to
 // run on, after a change of the session's owner. A ToolStarted of the same call begins anew at 0.
@@ -1947,7 +2080,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2092,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2105,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2026,7 +2159,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2171,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2184,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2107,7 +2240,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2252,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2265,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2174,7 +2307,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2319,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2199,7 +2332,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -2327,7 +2460,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2472,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2485,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -2386,7 +2519,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2531,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2544,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -2461,7 +2594,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2606,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2619,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Error) GetReason() string {
@@ -2518,7 +2651,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2663,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2676,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PromptResult) GetText() string {
@@ -2581,7 +2714,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2726,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2739,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -2642,7 +2775,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2787,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2800,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -2696,7 +2829,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2841,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2854,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -2757,7 +2890,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +2902,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +2915,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -2811,7 +2944,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2956,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2969,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -2863,7 +2996,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3008,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3021,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -2908,7 +3041,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3053,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3066,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -2953,7 +3086,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2965,7 +3098,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2978,7 +3111,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3002,7 +3135,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3014,7 +3147,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3027,7 +3160,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3061,7 +3194,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3206,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3219,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3106,7 +3239,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +3251,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +3264,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3151,7 +3284,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3163,7 +3296,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3176,7 +3309,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -3196,7 +3329,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3208,7 +3341,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3221,7 +3354,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -3244,7 +3377,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3389,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3402,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -3389,7 +3522,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xf8\x04\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xb3\x05\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -3405,7 +3538,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\vtool_output\x18\x10 \x01(\v2\x13.pawl.v1.ToolOutputH\x00R\n" +
 	"toolOutput\x12<\n" +
 	"\rtool_finished\x18\x11 \x01(\v2\x15.pawl.v1.ToolFinishedH\x00R\ftoolFinished\x126\n" +
-	"\asettled\x18\x12 \x01(\v2\x1a.pawl.v1.SubmissionSettledH\x00R\asettledB\a\n" +
+	"\asettled\x18\x12 \x01(\v2\x1a.pawl.v1.SubmissionSettledH\x00R\asettled\x129\n" +
+	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaitingB\a\n" +
 	"\x05event\"9\n" +
 	"\x11SubmissionStarted\x12$\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"5\n" +
@@ -3424,7 +3558,22 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"toolCallId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
 	"\vexecutor_id\x18\x04 \x01(\tR\n" +
-	"executorId\"\x83\x01\n" +
+	"executorId\"\x88\x03\n" +
+	"\vToolWaiting\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
+	"\ftool_call_id\x18\x02 \x01(\tR\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vexecutor_id\x18\x05 \x01(\tR\n" +
+	"executorId\x128\n" +
+	"\x06labels\x18\x06 \x03(\v2 .pawl.v1.ToolWaiting.LabelsEntryR\x06labels\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
 	"\n" +
 	"ToolOutput\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
@@ -3574,7 +3723,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(Outcome)(0),                    // 0: pawl.v1.Outcome
 	(Submission_Status)(0),          // 1: pawl.v1.Submission.Status
@@ -3603,114 +3752,120 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ThinkingDelta)(nil),           // 24: pawl.v1.ThinkingDelta
 	(*ResponseRestarted)(nil),       // 25: pawl.v1.ResponseRestarted
 	(*ToolStarted)(nil),             // 26: pawl.v1.ToolStarted
-	(*ToolOutput)(nil),              // 27: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 28: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 29: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 30: pawl.v1.Submission
-	(*Cancellation)(nil),            // 31: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 32: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 33: pawl.v1.Error
-	(*PromptResult)(nil),            // 34: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 35: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 36: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 37: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 38: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 39: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 40: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 41: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 42: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 43: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 44: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 45: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 46: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 47: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 48: pawl.v1.AbortSessionResponse
-	(*timestamppb.Timestamp)(nil),   // 49: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 50: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 51: google.protobuf.Duration
+	(*ToolWaiting)(nil),             // 27: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 28: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 29: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 30: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 31: pawl.v1.Submission
+	(*Cancellation)(nil),            // 32: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 33: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 34: pawl.v1.Error
+	(*PromptResult)(nil),            // 35: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 36: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 37: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 38: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 39: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 40: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 41: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 42: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 43: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 44: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 45: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 46: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 47: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 48: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 49: pawl.v1.AbortSessionResponse
+	nil,                             // 50: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 51: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 52: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	2,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	49, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	51, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
 	3,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	2,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	3,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	10, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	11, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	49, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	51, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	12, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
 	17, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
 	13, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
 	14, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	15, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	16, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	50, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	52, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	16, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	50, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	52, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	20, // 17: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	49, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	51, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	21, // 19: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	22, // 20: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
 	23, // 21: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
 	24, // 22: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
 	25, // 23: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
 	26, // 24: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	27, // 25: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	28, // 26: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	29, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	10, // 28: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	10, // 29: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	51, // 30: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	30, // 31: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	2,  // 32: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	1,  // 33: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	0,  // 34: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	33, // 35: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	34, // 36: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	49, // 37: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	49, // 38: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	49, // 39: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	31, // 40: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	32, // 41: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	17, // 42: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	2,  // 43: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	30, // 44: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	2,  // 45: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	30, // 46: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	20, // 47: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	51, // 48: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	30, // 49: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	30, // 50: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	30, // 51: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	30, // 52: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	30, // 53: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	4,  // 54: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	6,  // 55: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	8,  // 56: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	18, // 57: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	35, // 58: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	37, // 59: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	39, // 60: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	41, // 61: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	43, // 62: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	45, // 63: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	47, // 64: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	5,  // 65: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	7,  // 66: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	9,  // 67: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	19, // 68: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	36, // 69: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	38, // 70: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	40, // 71: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	42, // 72: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	44, // 73: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	46, // 74: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	48, // 75: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	65, // [65:76] is the sub-list for method output_type
-	54, // [54:65] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	28, // 25: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	29, // 26: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	30, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	27, // 28: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	10, // 29: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	10, // 30: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	50, // 31: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	51, // 32: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	51, // 33: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	53, // 34: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	31, // 35: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	2,  // 36: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	1,  // 37: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	0,  // 38: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	34, // 39: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	35, // 40: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	51, // 41: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	51, // 42: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	51, // 43: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	32, // 44: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	33, // 45: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	17, // 46: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	2,  // 47: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	31, // 48: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	2,  // 49: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	31, // 50: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	20, // 51: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	53, // 52: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	31, // 53: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	31, // 54: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	31, // 55: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	31, // 56: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	31, // 57: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	4,  // 58: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	6,  // 59: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	8,  // 60: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	18, // 61: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	36, // 62: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	38, // 63: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	40, // 64: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	42, // 65: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	44, // 66: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	46, // 67: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	48, // 68: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	5,  // 69: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	7,  // 70: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	9,  // 71: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	19, // 72: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	37, // 73: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	39, // 74: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	41, // 75: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	43, // 76: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	45, // 77: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	47, // 78: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	49, // 79: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	69, // [69:80] is the sub-list for method output_type
+	58, // [58:69] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -3739,6 +3894,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_ToolOutput)(nil),
 		(*Event_ToolFinished)(nil),
 		(*Event_Settled)(nil),
+		(*Event_ToolWaiting)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3746,7 +3902,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   47,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -11,9 +11,12 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -34,6 +37,24 @@ var (
 // Missing is ErrNotFound about a name, for agents that there are not and for those that a caller may not know of.
 func Missing(name string) error {
 	return ErrNotFound.With("no such agent: %q", document.Printable(name))
+}
+
+// mostKnown is how many names a message lists.
+const mostKnown = 20
+
+// WithKnown adds to an ErrNotFound the names of the agents that there are and how others are loaded. Other errors stay as they are.
+func WithKnown(err error, known []string) error {
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	names := strings.Join(known[:min(len(known), mostKnown)], ", ")
+	switch more := len(known) - mostKnown; {
+	case len(known) == 0:
+		names = "none"
+	case more > 0:
+		names += fmt.Sprintf(" and %d more", more)
+	}
+	return ErrNotFound.With("%v; agents: %s; a new file agents/NAME.md is loaded by `control agents reload` or SIGHUP", err, names)
 }
 
 // Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.

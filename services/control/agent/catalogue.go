@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -18,45 +19,114 @@ type Catalogue struct {
 
 	reload sync.Mutex // one Reload at a time, so that the last one to begin is the one that stays
 
-	mu       sync.RWMutex
+	mu       sync.RWMutex // guards what follows
 	byName   map[string]Definition
+	absent   map[string]error      // why a name has no definition although it once had one, or has a file
 	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
 }
 
-// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that env
-// refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is reported, one line each, and then there is no catalogue.
+// Problem is a file, or the directory of agents, that could not be taken over.
+type Problem struct {
+	Agent string // that the file defines, "" for the directory
+	Err   error  // one line for each fault, with file, line and key
+	Kept  bool   // the agent keeps an earlier good definition
+}
+
+// Change is what a Reload has changed. Names are sorted.
+type Change struct {
+	Added, Changed, Removed []string
+	Problems                []Problem
+}
+
+// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that env refers to;
+// they must be set. check must not refuse a model, nil refuses none. Every problem of every file is reported, one line each, and
+// then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
-	c := &Catalogue{dir: dir, lookup: lookup, check: check, builtin: builtin, byDigest: map[string]Definition{}}
-	if err := c.Reload(); err != nil {
+	c := &Catalogue{
+		dir: dir, lookup: lookup, check: check, builtin: builtin, absent: map[string]error{}, byDigest: map[string]Definition{},
+	}
+	var all []error
+	for _, p := range c.Reload().Problems {
+		all = append(all, p.Err)
+	}
+	if err := errors.Join(all...); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// Reload reads the directory again and swaps all definitions at once. On error nothing changes. Definitions that are replaced or
-// gone can still be had by their digest.
-func (c *Catalogue) Reload() error {
+// Reload reads the directory again and swaps all definitions at once. A file with a fault is reported, and its agent keeps the
+// definition that it had; if the directory cannot be read, all do. Definitions that are replaced or gone can still be had by their
+// digest.
+func (c *Catalogue) Reload() Change {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	byName, err := readAll(c.dir, c.lookup, c.check, c.builtin)
-	if err != nil {
-		return err
-	}
+	read, problems := readAll(c.dir, c.lookup, c.check, c.builtin)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byName = byName
-	for _, d := range byName {
+	if read == nil {
+		return Change{Problems: []Problem{{Err: problems[0].Err, Kept: len(c.byName) > 0}}}
+	}
+	absent := map[string]error{}
+	for i := range problems {
+		p := &problems[i]
+		if _, there := read[p.Agent]; there { // of another file, or built in
+			p.Kept = true
+			continue
+		}
+		if old, had := c.byName[p.Agent]; had {
+			read[p.Agent], p.Kept = old, true
+			continue
+		}
+		absent[p.Agent] = p.Err
+	}
+	change := compare(c.byName, read)
+	change.Problems = problems
+	for _, name := range change.Removed {
+		absent[name] = ErrNotFound.With("agent %q was removed: its file is gone", name)
+	}
+	for name, why := range c.absent {
+		if _, there := read[name]; !there && absent[name] == nil && errors.Is(why, ErrNotFound) {
+			absent[name] = why
+		}
+	}
+	c.byName, c.absent = read, absent
+	for _, d := range read {
 		c.byDigest[d.Digest()] = d
 	}
-	return nil
+	return change
 }
 
-// Get finds the present definition of a name; ErrNotFound.
+// compare is what has changed between two sets of definitions.
+func compare(before, after map[string]Definition) Change {
+	var c Change
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		old, had := before[name]
+		switch {
+		case !had:
+			c.Added = append(c.Added, name)
+		case old.Digest() != after[name].Digest():
+			c.Changed = append(c.Changed, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, has := after[name]; !has {
+			c.Removed = append(c.Removed, name)
+		}
+	}
+	return c
+}
+
+// Get finds the present definition of a name. Errors: ErrNotFound, which says so when the agent was removed, and ErrInvalid when its
+// file is broken and never was good.
 func (c *Catalogue) Get(name string) (Definition, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	d, ok := c.byName[name]
 	if !ok {
+		if why := c.absent[name]; why != nil {
+			return Definition{}, why
+		}
 		return Definition{}, Missing(name)
 	}
 	return d.clone(), nil
@@ -71,6 +141,13 @@ func (c *Catalogue) ByDigest(digest string) (Definition, error) {
 		return Definition{}, ErrNotFound.With("no agent with digest %q is known", document.Printable(digest))
 	}
 	return d.clone(), nil
+}
+
+// Names is the names of the present definitions, sorted.
+func (c *Catalogue) Names() []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Sorted(maps.Keys(c.byName))
 }
 
 // List is the present definitions, by name.

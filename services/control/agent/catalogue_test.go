@@ -153,15 +153,21 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "gone.md")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Reload(); err != nil {
-		t.Fatal(err)
+	want := Change{Changed: []string{"a"}, Removed: []string{"gone"}}
+	if got := c.Reload(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
 	}
 	two, err := c.Get("a")
 	if err != nil || two.Instructions != "two" {
 		t.Errorf("got %v, %v", two.Instructions, err)
 	}
-	if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("got %v", err)
+	for range 2 { // however often it is read again
+		if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) || err.Error() != `agent "gone" was removed: its file is gone` {
+			t.Errorf("got %v", err)
+		}
+		if got := c.Reload(); !reflect.DeepEqual(got, Change{}) {
+			t.Errorf("got %+v", got)
+		}
 	}
 	for _, d := range []Definition{one, two, gone} {
 		got, err := c.ByDigest(d.Digest())
@@ -174,19 +180,89 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 	}
 }
 
-func TestReloadChangesNothingOnError(t *testing.T) {
-	dir := tree(t, map[string]string{"a.md": minimal + "one"})
+// A broken file is named and costs nobody else anything: its agent keeps what it had, and one that had nothing says why.
+func TestReloadKeepsTheLastGoodDefinition(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": minimal + "one", "b.md": minimal + "one", "twice.md": minimal})
+	c, err := Load(dir, lookupIn(nil), nil, Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "a.md"), "---\nmodel: a/b\nfoo: 1\n---\ntwo")
+	put(t, filepath.Join(dir, "b.md"), minimal+"two")
+	put(t, filepath.Join(dir, "new.md"), "broken")
+	put(t, filepath.Join(dir, "shell.md"), minimal)
+	put(t, filepath.Join(dir, "twice", "agent.md"), minimal)
+	got := c.Reload()
+	if !reflect.DeepEqual(got.Changed, []string{"b"}) || got.Added != nil || got.Removed != nil {
+		t.Errorf("got %+v", got)
+	}
+	type problem struct {
+		agent, text string
+		kept        bool
+	}
+	want := []problem{
+		{"a", "a.md:3: foo: unknown key", true},
+		{"new", "new.md:1: must begin with front matter", false},
+		{"shell", "shell.md: agent shell is built in", true},
+		{"twice", "twice/agent.md: agent twice is defined in", true},
+	}
+	if len(got.Problems) != len(want) {
+		t.Fatalf("got %+v", got.Problems)
+	}
+	for i, p := range got.Problems {
+		if w := want[i]; p.Agent != w.agent || p.Kept != w.kept || !strings.HasPrefix(p.Err.Error(), dir+"/"+w.text) {
+			t.Errorf("got %+v, want %+v", p, w)
+		}
+	}
+	for name, want := range map[string]string{"a": "one", "b": "two"} {
+		if d, err := c.Get(name); err != nil || d.Instructions != want {
+			t.Errorf("%s: got %q, %v", name, d.Instructions, err)
+		}
+	}
+	if _, err := c.Get("new"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "new.md:1:") {
+		t.Errorf("got %v", err)
+	}
+	put(t, filepath.Join(dir, "new.md"), minimal)
+	if got := c.Reload(); !reflect.DeepEqual(got.Added, []string{"new"}) {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := c.Get("new"); err != nil {
+		t.Error(err)
+	}
+}
+
+// While the directory cannot be read every agent stays.
+func TestReloadWithoutTheDirectory(t *testing.T) {
+	dir := tree(t, map[string]string{"a.md": minimal})
 	c, err := Load(dir, lookupIn(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, filepath.Join(dir, "a.md"), minimal+"two")
-	put(t, filepath.Join(dir, "b.md"), "broken")
-	if err := c.Reload(); !errors.Is(err, ErrInvalid) {
-		t.Fatalf("got %v", err)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
 	}
-	if d, err := c.Get("a"); err != nil || d.Instructions != "one" {
-		t.Errorf("got %q, %v", d.Instructions, err)
+	got := c.Reload()
+	if len(got.Problems) != 1 || !got.Problems[0].Kept || !strings.Contains(got.Problems[0].Err.Error(), "cannot be read") {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := c.Get("a"); err != nil || got.Removed != nil {
+		t.Errorf("got %v, %+v", err, got)
+	}
+}
+
+func TestWithKnown(t *testing.T) {
+	many := make([]string, mostKnown+2)
+	for i := range many {
+		many[i] = "a"
+	}
+	for want, known := range map[string][]string{"; agents: none; ": nil, "; agents: a, b; ": {"a", "b"}, ", a and 2 more; ": many} {
+		err := WithKnown(Missing("x"), known)
+		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "control agents reload") {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if err := WithKnown(ErrInvalid, nil); err != error(ErrInvalid) { //nolint:errorlint // the same one
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -220,8 +296,8 @@ func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 20 {
-				if err := c.Reload(); err != nil {
-					t.Error(err)
+				if got := c.Reload(); len(got.Problems) > 0 {
+					t.Error(got)
 				}
 				d, err := c.Get("a")
 				if err != nil {

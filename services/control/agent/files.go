@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,36 +15,39 @@ type source struct {
 	file string
 }
 
-// readAll reads the definitions in dir and adds the built-in ones.
-func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]Definition, error) {
+// readAll reads the definitions in dir and adds the built-in ones. The map is nil when the directory cannot be read; that is the only
+// problem then.
+func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]Definition, []Problem) {
 	sources, err := list(dir)
 	if err != nil {
-		return nil, err
+		return nil, []Problem{{Err: err}}
 	}
 	out := make(map[string]Definition, len(sources)+len(builtin))
+	own := map[string]bool{}
 	for _, d := range builtin {
-		out[d.Name] = d
+		out[d.Name], own[d.Name] = d, true
 	}
-	var problems []error
+	var problems []Problem
+	report := func(s source, err error) { problems = append(problems, Problem{Agent: s.name, Err: err}) }
 	defined := map[string]string{}
 	for _, s := range sources {
 		if other, ok := defined[s.name]; ok {
-			problems = append(problems, ErrInvalid.With("%s: agent %s is defined in %s too", s.file, s.name, other))
+			report(s, ErrInvalid.With("%s: agent %s is defined in %s too", s.file, s.name, other))
 			continue
 		}
 		defined[s.name] = s.file
-		if _, ok := out[s.name]; ok {
-			problems = append(problems, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name))
+		if own[s.name] {
+			report(s, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name))
 			continue
 		}
 		d, err := readFile(s, lookup, check)
 		if err != nil {
-			problems = append(problems, err)
+			report(s, err)
 			continue
 		}
 		out[s.name] = d
 	}
-	return out, errors.Join(problems...)
+	return out, problems
 }
 
 // list finds <name>.md and <name>/agent.md in dir, by name. Hidden names and everything else are left out.

@@ -29,6 +29,7 @@ import (
 var access = map[string][4]codes.Code{
 	"pawl.v1.AgentService/ListAgents":           {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.AgentService/GetAgent":             {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.AgentService/ReloadAgents":         {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.SessionService/ListSessions":       {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.SessionService/GetSession":         {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
 	"pawl.v1.SessionService/ListEntries":        {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -14,29 +15,50 @@ type agents struct {
 }
 
 // ListAgents implements AgentService.
-func (a *agents) ListAgents(ctx context.Context, _ *pawlv1.ListAgentsRequest) (*pawlv1.ListAgentsResponse, error) {
+func (a *agents) ListAgents(ctx context.Context, req *pawlv1.ListAgentsRequest) (*pawlv1.ListAgentsResponse, error) {
 	if err := may(ctx, auth.ReadAgents, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListAgentsResponse{}
-	for _, d := range a.deps.Agents.List() {
-		if may(ctx, auth.ReadAgents, auth.Resource{Agent: d.Name}) == nil {
-			out.Agents = append(out.Agents, encodeAgent(d))
-		}
+	all := slices.DeleteFunc(a.deps.Agents.List(), func(d agent.Definition) bool {
+		return may(ctx, auth.ReadAgents, auth.Resource{Agent: d.Name}) != nil
+	})
+	page, next, err := pageOf(all, req, func(d agent.Definition) string { return d.Name })
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.ListAgentsResponse{NextPageToken: next}
+	for _, d := range page {
+		out.Agents = append(out.Agents, encodeAgent(d))
 	}
 	return out, nil
 }
 
 // GetAgent implements AgentService.
 func (a *agents) GetAgent(ctx context.Context, req *pawlv1.GetAgentRequest) (*pawlv1.GetAgentResponse, error) {
-	if err := may(ctx, auth.ReadAgents, auth.Resource{Agent: req.GetAgent(), Missing: agent.Missing(req.GetAgent())}); err != nil {
-		return nil, err
+	err := may(ctx, auth.ReadAgents, auth.Resource{Agent: req.GetAgent(), Missing: agent.Missing(req.GetAgent())})
+	if err != nil {
+		return nil, a.deps.withKnown(ctx, err)
 	}
 	d, err := a.deps.Agents.Get(req.GetAgent())
 	if err != nil {
-		return nil, err
+		return nil, a.deps.withKnown(ctx, err)
 	}
 	return &pawlv1.GetAgentResponse{Agent: encodeAgent(d)}, nil
+}
+
+// ReloadAgents implements AgentService.
+func (a *agents) ReloadAgents(ctx context.Context, _ *pawlv1.ReloadAgentsRequest) (*pawlv1.ReloadAgentsResponse, error) {
+	if err := may(ctx, auth.ReloadAgents, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	change := a.deps.Agents.Reload()
+	out := &pawlv1.ReloadAgentsResponse{Added: change.Added, Changed: change.Changed, Removed: change.Removed}
+	for _, p := range change.Problems {
+		out.Problems = append(out.Problems, &pawlv1.AgentProblem{
+			Agent: clean(p.Agent), Message: clean(p.Err.Error()), Kept: p.Kept,
+		})
+	}
+	return out, nil
 }
 
 func encodeAgent(d agent.Definition) *pawlv1.Agent {

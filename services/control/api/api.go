@@ -8,6 +8,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -28,7 +29,9 @@ import (
 // Agents is the catalogue.
 type Agents interface {
 	Get(name string) (agent.Definition, error)
+	Names() []string
 	List() []agent.Definition
+	Reload() agent.Change
 }
 
 // Submissions lists what a session accepted.
@@ -132,6 +135,14 @@ func admit(ctx context.Context, a auth.Authenticator, call rpc.Call, secret stri
 // may is the authorization check of a handler.
 func may(ctx context.Context, v auth.Verb, r auth.Resource) error {
 	return auth.Authorize(auth.FromContext(ctx), v, r)
+}
+
+// withKnown adds to an error about an unknown agent those that the caller may prompt.
+func (d Deps) withKnown(ctx context.Context, err error) error {
+	if !errors.Is(err, agent.ErrNotFound) {
+		return err
+	}
+	return agent.WithKnown(err, auth.FromContext(ctx).Known(d.Agents.Names()))
 }
 
 func tenant(ctx context.Context) string { return auth.FromContext(ctx).Tenant }

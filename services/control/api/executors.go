@@ -24,7 +24,7 @@ func (e *executors) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectReques
 }
 
 // ListExecutors implements ExecutorService.
-func (e *executors) ListExecutors(ctx context.Context, _ *pawlv1.ListExecutorsRequest) (*pawlv1.ListExecutorsResponse, error) {
+func (e *executors) ListExecutors(ctx context.Context, req *pawlv1.ListExecutorsRequest) (*pawlv1.ListExecutorsResponse, error) {
 	if err := may(ctx, auth.ReadExecutors, auth.Resource{}); err != nil {
 		return nil, err
 	}
@@ -32,8 +32,12 @@ func (e *executors) ListExecutors(ctx context.Context, _ *pawlv1.ListExecutorsRe
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListExecutorsResponse{}
-	for _, x := range all {
+	page, next, err := pageOf(all, req, func(x fleet.Executor) string { return x.ID })
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.ListExecutorsResponse{NextPageToken: next}
+	for _, x := range page {
 		out.Executors = append(out.Executors, encodeExecutor(x))
 	}
 	return out, nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"slices"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -27,6 +28,34 @@ func pageSize(n int32) (int, error) {
 		return 0, errPageSize
 	}
 	return int(n), nil
+}
+
+// pageRequest is a request for a page of what is listed by name.
+type pageRequest interface {
+	GetPageSize() int32
+	GetPageToken() string
+}
+
+// pageOf is the page of sorted items that begins after the one whose name is the token, and the token of the next page.
+func pageOf[T any](all []T, req pageRequest, name func(T) string) (page []T, next string, err error) {
+	limit, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, "", err
+	}
+	if err := checkRef("page_token", req.GetPageToken()); err != nil {
+		return nil, "", err
+	}
+	first, _ := slices.BinarySearchFunc(all, req.GetPageToken(), func(item T, token string) int {
+		if name(item) <= token {
+			return -1
+		}
+		return 1
+	})
+	page = all[first:min(first+limit, len(all))]
+	if first+limit < len(all) {
+		next = name(page[limit-1])
+	}
+	return page, next, nil
 }
 
 // checkID answers for ids that no row can have.

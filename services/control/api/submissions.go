@@ -19,20 +19,21 @@ type submissions struct {
 }
 
 // input is a prompt that the caller may make.
-func input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
+func (s *submissions) input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
 	in := submission.Input{Key: decodeKey(ctx, k), Message: message, IdempotencyKey: idem}
-	return in, may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
+	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
+	return in, s.deps.withKnown(ctx, err)
 }
 
 // Submit implements SubmissionService.
 func (s *submissions) Submit(ctx context.Context, req *pawlv1.SubmitRequest) (*pawlv1.SubmitResponse, error) {
-	in, err := input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	in, err := s.input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
 	if err != nil {
 		return nil, err
 	}
 	got, err := s.deps.Service.Submit(ctx, in)
 	if err != nil {
-		return nil, err
+		return nil, s.deps.withKnown(ctx, err)
 	}
 	return &pawlv1.SubmitResponse{Submission: encodeSubmission(got.Submission), Replayed: got.Replayed}, nil
 }
@@ -40,13 +41,13 @@ func (s *submissions) Submit(ctx context.Context, req *pawlv1.SubmitRequest) (*p
 // Prompt implements SubmissionService.
 func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
 	ctx := stream.Context()
-	in, err := input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	in, err := s.input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
 	if err != nil {
 		return err
 	}
 	f, err := s.deps.Service.Prompt(ctx, in)
 	if err != nil {
-		return err
+		return s.deps.withKnown(ctx, err)
 	}
 	defer f.Close()
 	if err := stream.Send(&pawlv1.PromptResponse{Submission: encodeSubmission(f.Submission)}); err != nil {

@@ -8,6 +8,7 @@ type Verb string
 // Verbs. Each route and RPC has exactly one.
 const (
 	ReadAgents    Verb = "read agents"
+	ReloadAgents  Verb = "reload agents"
 	Prompt        Verb = "prompt an agent" // and abort
 	ReadSessions  Verb = "read sessions"   // submissions, entries and events too
 	UseFiles      Verb = "use the files of sessions"
@@ -33,6 +34,7 @@ type Resource struct {
 // allowed is the whole table. What is not in it is forbidden.
 var allowed = map[Verb][]Kind{
 	ReadAgents:    {Operator, Client},
+	ReloadAgents:  {Operator},
 	Prompt:        {Operator, Client},
 	ReadSessions:  {Operator, Client},
 	UseFiles:      {Operator, Client},

@@ -6,13 +6,15 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	verbs := []Verb{ReadAgents, Prompt, ReadSessions, UseFiles, ReadExecutors, UseExecutors, Connect, ManageTokens, Inspect, Forward}
+	verbs := []Verb{
+		ReadAgents, Prompt, ReadSessions, UseFiles, ReadExecutors, UseExecutors, Connect, ManageTokens, Inspect, Forward, ReloadAgents,
+	}
 	want := map[Kind][]bool{
-		Operator: {true, true, true, true, true, true, true, true, true, false},
-		Client:   {true, true, true, true, false, false, false, false, false, false},
-		Executor: {false, false, false, false, false, false, true, false, false, false},
-		Peer:     {false, false, false, false, false, false, false, false, false, true},
-		"other":  {false, false, false, false, false, false, false, false, false, false},
+		Operator: {true, true, true, true, true, true, true, true, true, false, true},
+		Client:   {true, true, true, true, false, false, false, false, false, false, false},
+		Executor: {false, false, false, false, false, false, true, false, false, false, false},
+		Peer:     {false, false, false, false, false, false, false, false, false, true, false},
+		"other":  {false, false, false, false, false, false, false, false, false, false, false},
 	}
 	if len(verbs) != len(allowed) {
 		t.Errorf("%d verbs are tested, %d exist", len(verbs), len(allowed))

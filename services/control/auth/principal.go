@@ -28,6 +28,11 @@ func (p Principal) Limits() []string {
 	return slices.Clone(p.Agents)
 }
 
+// Known is which of these agents the principal may know of.
+func (p Principal) Known(agents []string) []string {
+	return slices.DeleteFunc(slices.Clone(agents), func(name string) bool { return !p.mayAgent(name) })
+}
+
 type principalKey struct{}
 
 // NewContext returns a context that carries the principal.

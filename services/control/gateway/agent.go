@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -57,15 +58,27 @@ func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
 	if strings.TrimSpace(to.agent) == "" || strings.TrimSpace(to.instance) == "" {
 		return agent.Definition{}, flue.Malformed(flue.AgentPath)
 	}
-	missing := flue.AgentNotFound(to.agent)
-	if err := auth.Authorize(auth.FromContext(r.Context()), auth.Prompt, auth.Resource{Agent: to.agent, Missing: missing}); err != nil {
-		return agent.Definition{}, err
+	caller := auth.FromContext(r.Context())
+	err := auth.Authorize(caller, auth.Prompt, auth.Resource{Agent: to.agent, Missing: agent.Missing(to.agent)})
+	var def agent.Definition
+	if err == nil {
+		def, err = h.Agents.Get(to.agent)
 	}
-	def, err := h.Agents.Get(to.agent)
-	if errors.Is(err, agent.ErrNotFound) || err == nil && !def.Exposes(agent.HTTP) {
-		return agent.Definition{}, missing
+	if err == nil && !def.Exposes(agent.HTTP) {
+		err = agent.Missing(to.agent)
+	}
+	if errors.Is(err, agent.ErrNotFound) {
+		err = flue.AgentNotFound(to.agent, agent.WithKnown(err, h.exposed(caller)))
 	}
 	return def, err
+}
+
+// exposed is the names of the agents that the caller may prompt here.
+func (h *handler) exposed(caller auth.Principal) []string {
+	return slices.DeleteFunc(caller.Known(h.Agents.Names()), func(name string) bool {
+		def, err := h.Agents.Get(name)
+		return err != nil || !def.Exposes(agent.HTTP)
+	})
 }
 
 // input is the prompt that a request holds.

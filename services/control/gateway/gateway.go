@@ -30,6 +30,7 @@ var errStopping = errs.New(errs.Unavailable, "SERVER_STOPPING", "the server is s
 // Agents is the catalogue.
 type Agents interface {
 	Get(name string) (agent.Definition, error)
+	Names() []string
 }
 
 // Prompter admits and follows submissions.

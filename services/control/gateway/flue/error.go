@@ -107,11 +107,12 @@ func MethodNotAllowed(method string, allowed ...string) *Error {
 	}
 }
 
-// AgentNotFound answers for an agent that is unknown, not exposed, or not the caller's.
-func AgentNotFound(name string) *Error {
+// AgentNotFound answers for an agent that is unknown, not exposed, or not the caller's. Its meta says why, as known has it: which
+// agents there are for the caller and how others are loaded.
+func AgentNotFound(name string, known error) *Error {
 	return &Error{
 		Status: http.StatusNotFound, Type: "agent_not_found", Message: fmt.Sprintf(`Agent "%s" is not registered.`, name),
-		Details: "Verify the agent name is correct.",
+		Details: "Verify the agent name is correct.", Meta: map[string]any{"message": known.Error()},
 	}
 }
 
