@@ -3,7 +3,6 @@ package agent
 import (
 	"math"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -182,26 +181,9 @@ func (p *parser) limits(d *Definition, key string, n *yaml.Node) {
 		document.Key("turns", small(&d.Limits.Turns)),
 		document.Key("tokens", func(key string, n *yaml.Node) { d.Limits.Tokens, _ = p.Count(key, n, math.MaxInt64) }),
 		document.Key("cost_usd", func(key string, n *yaml.Node) { d.Limits.CostUSD, _ = p.Amount(key, n, false) }),
-		document.Key("timeout", func(key string, n *yaml.Node) { p.timeout(d, key, n) }),
+		document.Key("timeout", func(key string, n *yaml.Node) { d.Limits.Timeout, _ = p.Duration(key, n) }),
 		document.Key("attempts", small(&d.Limits.Attempts)),
 	)
-}
-
-func (p *parser) timeout(d *Definition, key string, n *yaml.Node) {
-	const want = "must be a duration, such as 30m or 1h"
-	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		p.Report(n.Line, key, want+", got %s", document.Kind(n))
-		return
-	}
-	v, err := time.ParseDuration(n.Value)
-	switch {
-	case err != nil:
-		p.Report(n.Line, key, want)
-	case v <= 0:
-		p.Report(n.Line, key, "must be positive")
-	default:
-		d.Limits.Timeout = v
-	}
 }
 
 // validLabel reports whether s begins with a letter or digit and has at most 63 letters, digits and . _ / -.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -176,6 +177,25 @@ func (d *Document) Amount(key string, n *yaml.Node, zero bool) (float64, bool) {
 		d.Report(n.Line, key, "must not be negative")
 	default:
 		d.Report(n.Line, key, "must be positive")
+	}
+	return 0, false
+}
+
+// Duration reads a positive duration in Go's form, such as 1h30m.
+func (d *Document) Duration(key string, n *yaml.Node) (time.Duration, bool) {
+	const want = "must be a duration, such as 30m or 1h"
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
+		d.Report(n.Line, key, want+", got %s", Kind(n))
+		return 0, false
+	}
+	v, err := time.ParseDuration(n.Value)
+	switch {
+	case err != nil:
+		d.Report(n.Line, key, want)
+	case v <= 0:
+		d.Report(n.Line, key, "must be positive")
+	default:
+		return v, true
 	}
 	return 0, false
 }

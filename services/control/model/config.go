@@ -1,6 +1,11 @@
 package model
 
-import "log/slog"
+import (
+	"cmp"
+	"encoding/json"
+	"log/slog"
+	"maps"
+)
 
 // API is a wire protocol that providers speak.
 type API string
@@ -9,22 +14,77 @@ type API string
 const (
 	APIOffline   API = "offline"          // no network, no key
 	APIAnthropic API = "anthropic"        // Anthropic Messages
-	APIOpenAI    API = "openai"           // Responses on OpenAI's own endpoint, Chat Completions on any other base_url
-	APIChat      API = "openai-chat"      // OpenAI Chat Completions, always
-	APIResponses API = "openai-responses" // OpenAI Responses, always
+	APIChat      API = "openai-chat"      // OpenAI Chat Completions
+	APIResponses API = "openai-responses" // OpenAI Responses
 )
 
-// Provider is the configuration of one provider. Whatever is left out comes from the catalogue, if it knows the provider's name.
+// Provider is the configuration of one provider. Whatever is left out comes from the catalogue, if the catalogue knows
+// the provider's name.
 type Provider struct {
-	API API
 	// BaseURL is where the API is, such as http://localhost:11434/v1.
 	BaseURL string
-	// KeyEnv is the environment variable that holds the key. A provider with a BaseURL and no KeyEnv is called without a key.
+	// KeyEnv is the environment variable that holds the key. A provider with a BaseURL and no KeyEnv is called without
+	// a key.
 	KeyEnv string
-	// Headers are sent with every request.
+	// Settings are those of all its models.
+	Settings
+	// Models holds what differs from model to model, by the model's id.
+	Models map[string]ModelConfig
+}
+
+// ModelConfig is what the providers file says about one model: what the catalogue does not know, or knows wrongly, and
+// the settings in which the model differs from its provider.
+type ModelConfig struct {
+	Info
+	Settings
+}
+
+// Settings say how a model is called. A zero field says nothing: the provider's setting holds for a model, and a
+// default for a provider.
+type Settings struct {
+	API API
+	// Headers are sent with every request, by canonical name.
 	Headers map[string]Secret
-	// Models tells about models that the catalogue does not know, or knows wrongly.
-	Models map[string]Info
+	// Query is added to the URL of every request.
+	Query map[string]Secret
+	// ExtraBody is laid over the top level of every request's body: each member replaces the codec's own of that name.
+	ExtraBody map[string]json.RawMessage
+	// Drop names parameters of the API that requests are sent without, such as stream_options. A model's list replaces
+	// its provider's.
+	Drop []string
+	// Timeouts bound a call.
+	Timeouts TimeoutPolicy
+	// MaxImages is how many images one request may hold; 0 is what the API itself allows.
+	MaxImages int
+}
+
+// over lays s over t: maps member by member, all else as a whole.
+func (s Settings) over(t Settings) Settings {
+	s.API = cmp.Or(s.API, t.API)
+	s.Headers = over(s.Headers, t.Headers)
+	s.Query = over(s.Query, t.Query)
+	s.ExtraBody = over(s.ExtraBody, t.ExtraBody)
+	if s.Drop == nil {
+		s.Drop = t.Drop
+	}
+	s.Timeouts.First = cmp.Or(s.Timeouts.First, t.Timeouts.First)
+	s.Timeouts.Between = cmp.Or(s.Timeouts.Between, t.Timeouts.Between)
+	s.Timeouts.Call = cmp.Or(s.Timeouts.Call, t.Timeouts.Call)
+	s.MaxImages = cmp.Or(s.MaxImages, t.MaxImages)
+	return s
+}
+
+// over is a new map with the members of both; those of m win.
+func over[V any](m, under map[string]V) map[string]V {
+	if len(m) == 0 {
+		return under
+	}
+	all := maps.Clone(under)
+	if all == nil {
+		all = map[string]V{}
+	}
+	maps.Copy(all, m)
+	return all
 }
 
 // Info is what is known about a model. The zero value knows nothing.
@@ -88,8 +148,8 @@ func (p Provider) or(q Provider) Provider {
 		p.API = q.API
 	}
 	if p.BaseURL == "" {
-		// Its key goes to its own endpoint only: whoever names another one names the key as well. An API that comes from elsewhere
-		// is another one too, if it is called at its own address.
+		// A key goes to its own endpoint only: whoever names another endpoint names the key as well. An API that comes
+		// from elsewhere is another endpoint too, if it is called at its own address.
 		p.BaseURL = q.BaseURL
 		if p.KeyEnv == "" && (p.BaseURL != "" || (p.API == APIAnthropic) == (q.API == APIAnthropic)) {
 			p.KeyEnv = q.KeyEnv

@@ -161,6 +161,43 @@ func TestSignsOfLifeKeepACallAlive(t *testing.T) {
 	})
 }
 
+func TestTheFirstEventHasALimitOfItsOwn(t *testing.T) {
+	alive := modeltest.Step{Wait: 100 * time.Second, Part: model.Part{Type: model.PartAlive}}
+	for name, c := range map[string]struct {
+		policy model.TimeoutPolicy
+		reply  modeltest.Reply
+		after  time.Duration // of the stall, 0 for none
+	}{
+		"silence":           {reply: modeltest.Reply{modeltest.Hang()}, after: 5 * time.Minute},
+		"settable":          {model.TimeoutPolicy{First: time.Second}, modeltest.Reply{modeltest.Hang()}, time.Second},
+		"any byte is life":  {reply: append(slices.Repeat(modeltest.Reply{alive}, 10), modeltest.Say("x")...)},
+		"then it is silent": {reply: modeltest.Reply{alive, modeltest.Hang()}, after: 100*time.Second + 5*time.Minute},
+		"later only an event": {
+			reply: append(modeltest.Reply{modeltest.Delta("x")}, slices.Repeat(modeltest.Reply{
+				{Wait: 10 * time.Second, Part: model.Part{Type: model.PartAlive}},
+			}, 20)...),
+			after: time.Minute,
+		},
+		"between is settable": {
+			policy: model.TimeoutPolicy{Between: 3 * time.Minute},
+			reply:  modeltest.Reply{modeltest.Delta("x"), modeltest.Hang()},
+			after:  3 * time.Minute,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				_, err := mustRead(t, model.Timeouts(modeltest.New(c.reply), c.policy))
+				e, ok := model.AsError(err)
+				stalled := ok && e.Kind == model.KindStalled && e.Retryable
+				if stalled != (c.after > 0) || stalled && time.Since(start) != c.after || !stalled && err != nil {
+					t.Errorf("%v after %s", err, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
 func TestASlowConsumerIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, err := range model.Timeouts(modeltest.New(modeltest.Say("x", "y")), model.TimeoutPolicy{}).Stream(t.Context(), model.Request{}) {

@@ -168,7 +168,15 @@ const (
 	PartBlock                        // Block: a text, thinking or tool call block is complete; deltas before it belong to it
 	PartFinish                       // Usage, Stop: the last part
 	PartRestart                      // Restart: the call is made again; every part before this one is void
-	PartProgress                     // nothing but a sign of life, as while a long tool call is written; Timeouts keeps it to itself
+	// PartProgress says that an event came that is no part yet, as while a long tool call is written. Timeouts keeps it to
+	// itself.
+	PartProgress
+	// PartAlive says that bytes came that hold nothing of the answer: headers, a comment, a ping, the frame that opens a
+	// message. Until the first event they end a silence. Timeouts keeps it to itself.
+	PartAlive
+	// PartUsage says what the provider has counted so far: Usage, which replaces what an earlier one said. A call that is
+	// cut is charged by the last one. PartFinish says the same for a call that ends well.
+	PartUsage
 )
 
 // Part is one event of a stream. For every text and thinking block the deltas come first and then the PartBlock with the whole

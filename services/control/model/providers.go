@@ -2,7 +2,6 @@ package model
 
 import (
 	"math"
-	"net/http"
 	"net/url"
 	"strings"
 	"unicode"
@@ -26,16 +25,27 @@ const (
 // ParseProviders reads the providers file, a mapping of names to what is known of each:
 //
 //	local:
-//	  api: openai                          # or anthropic, openai-chat, openai-responses
+//	  api: openai-chat                     # or openai-responses, anthropic
 //	  base_url: http://localhost:11434/v1
 //	  key_env: LOCAL_KEY                   # the variable that holds the key
 //	  headers: {X-Team: "${TEAM}"}         # ${NAME} is a variable of control's environment
+//	  query: {api-version: "2025-04-01"}   # added to the URL; ${NAME} as in headers
+//	  extra_body: {service_tier: flex}     # laid over the top level of the request's body
+//	  drop: [stream_options]               # parameters that the server refuses
+//	  timeouts: {first: 5m, between: 60s, call: 30m}
+//	  max_images: 20                       # in one request
 //	  models:
-//	    some-model: {window: 128000, max_output: 8192, images: true, thinks: false, price: {input: 0, output: 0}}
+//	    some-model:                        # knowledge about the model, and any of the settings from api to max_images
+//	      window: 128000
+//	      max_output: 8192
+//	      images: true
+//	      thinks: false
+//	      efforts: [low, high]
+//	      price: {input: 0, output: 0}
 //
-// file is for errors only. known is the catalogue of providers that need no configuration, lookup the environment: every variable
-// that headers refer to must be set. All problems are reported together, one line each; each is an ErrInvalidProviders that names
-// file, line and key, and no value.
+// file is for errors only. known is the catalogue of providers that need no configuration. lookup is the environment:
+// every variable that headers and query refer to must be set. All problems are reported together, one line each; each
+// is an ErrInvalidProviders that names file, line and key, and no value.
 func ParseProviders(
 	file string, src []byte, known func(name string) (Provider, bool), lookup func(name string) (string, bool),
 ) (map[string]Provider, error) {
@@ -79,19 +89,19 @@ func (p *providers) parse(src []byte) map[string]Provider {
 
 func (p *providers) provider(name string, k, v *yaml.Node) Provider {
 	var out Provider
-	p.Mapping(v, name,
-		document.Key("api", func(key string, n *yaml.Node) {
-			api, _ := p.Word(key, n, string(APIAnthropic), string(APIOpenAI), string(APIChat), string(APIResponses))
-			out.API = API(api)
-		}),
+	p.Mapping(v, name, append([]document.Field{
 		document.Key("base_url", func(key string, n *yaml.Node) { out.BaseURL = p.baseURL(key, n) }),
 		document.Key("key_env", func(key string, n *yaml.Node) { out.KeyEnv = p.keyEnv(key, n) }),
-		document.Key("headers", func(key string, n *yaml.Node) { out.Headers = p.headers(key, n) }),
 		document.Key("models", func(key string, n *yaml.Node) { out.Models = p.models(key, n) }),
-	)
+	}, p.settings(&out.Settings)...)...)
 	if api, _ := document.Find(v, "api"); api == nil && v.Kind == yaml.MappingNode {
-		if _, ok := p.known(name); !ok {
+		known, ok := p.known(name)
+		switch {
+		case !ok:
 			p.Report(k.Line, name+".api", "is required: %s is not the name of a provider that is known", name)
+		case out.BaseURL != "" && known.API == APIResponses:
+			p.Report(k.Line, name+".api", "is required with base_url: most servers that resemble OpenAI speak %s, some %s",
+				APIChat, APIResponses)
 		}
 	}
 	return out
@@ -107,7 +117,8 @@ func (p *providers) baseURL(key string, n *yaml.Node) string {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		p.Report(n.Line, key, "must be a whole URL, such as https://api.example.com/v1")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		p.Report(n.Line, key, "must not have a user, query or fragment; a key belongs into the variable that key_env names")
+		p.Report(n.Line, key, "must not have a user, query or fragment; "+
+			"a key belongs into the variable that key_env names, and a query into query")
 	}
 	return s
 }
@@ -121,62 +132,21 @@ func (p *providers) keyEnv(key string, n *yaml.Node) string {
 	return s
 }
 
-func (p *providers) headers(key string, n *yaml.Node) map[string]Secret {
-	headers := map[string]Secret{}
-	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
-		canonical := http.CanonicalHeaderKey(name)
-		if _, twice := headers[canonical]; twice {
-			p.Report(k.Line, key, "is given twice")
-			return
-		}
-		headers[canonical] = ""
-		if !validHeader(canonical) {
-			p.Report(k.Line, key, "is not a header that can be set")
-		}
-		value, ok := p.Text(key, v, maxHeader)
-		if !ok {
-			return
-		}
-		template, ok := p.Template(key, v, value, p.lookup)
-		if !ok {
-			return
-		}
-		value = strings.TrimSpace(template.Expand(p.lookup))
-		if strings.ContainsFunc(value, unicode.IsControl) {
-			p.Report(v.Line, key, "must not contain line breaks or other control characters")
-		}
-		headers[canonical] = Secret(value)
-	})
-	return headers
-}
-
-// validHeader reports whether a header of this canonical name may be configured.
-func validHeader(name string) bool {
-	for _, c := range name {
-		if c <= ' ' || c >= 0x7f || strings.ContainsRune(`()<>@,;:\"/[]?={}`, c) {
-			return false
-		}
-	}
-	switch name {
-	case "", "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection":
-		return false
-	}
-	return true
-}
-
-func (p *providers) models(key string, n *yaml.Node) map[string]Info {
-	models := map[string]Info{}
+func (p *providers) models(key string, n *yaml.Node) map[string]ModelConfig {
+	models := map[string]ModelConfig{}
 	p.Pairs(n, key, func(id, key string, k, v *yaml.Node) {
 		if id == "" || strings.ContainsFunc(id, notPrintable) {
 			p.Report(k.Line, key, "cannot be a model's id: it must not be empty or contain blanks")
 		}
-		models[id] = p.info(key, v)
+		var m ModelConfig
+		p.Mapping(v, key, append(p.info(&m.Info), p.settings(&m.Settings)...)...)
+		models[id] = m
 	})
 	return models
 }
 
-func (p *providers) info(key string, n *yaml.Node) Info {
-	var i Info
+// info are the keys of what is known about a model.
+func (p *providers) info(i *Info) []document.Field {
 	count := func(to *int64) func(string, *yaml.Node) {
 		return func(key string, n *yaml.Node) { *to, _ = p.Count(key, n, math.MaxInt32) }
 	}
@@ -187,15 +157,14 @@ func (p *providers) info(key string, n *yaml.Node) Info {
 			}
 		}
 	}
-	p.Mapping(n, key,
+	return []document.Field{
 		document.Key("window", count(&i.Window)),
 		document.Key("max_output", count(&i.MaxOutput)),
 		document.Key("images", flag(&i.Images)),
 		document.Key("thinks", flag(&i.Thinks)),
 		document.Key("efforts", func(key string, n *yaml.Node) { i.Efforts, _ = p.Words(key, n, Efforts) }),
 		document.Key("price", func(key string, n *yaml.Node) { i.Price = p.price(key, n) }),
-	)
-	return i
+	}
 }
 
 func (p *providers) price(key string, n *yaml.Node) *Price {

@@ -20,17 +20,16 @@ var (
 type Config struct {
 	Providers map[string]Provider // see ParseProviders
 	Retry     RetryPolicy
-	Timeouts  TimeoutPolicy
 }
 
-// Endpoint is what an Open needs to know: a Provider with its key.
+// Endpoint is what an Open needs to know of the provider of one model: its address, its key, and the settings that hold
+// for the model.
 type Endpoint struct {
-	Name    string // of the provider
-	API     API
-	BaseURL string // "" is the API's own
-	Key     Secret // "" sends none
-	Headers map[string]Secret
-	Models  map[string]Info
+	Name     string // of the provider
+	BaseURL  string // "" is the API's own
+	Key      Secret // "" sends none
+	Settings        // API is set; the Registry itself applies Timeouts
+	Info     Info   // what the providers file says about the model
 }
 
 // Open makes the model with this id. It does not call the provider.
@@ -86,7 +85,7 @@ func (r *Registry) Model(ref Ref) (Model, error) {
 		return nil, err
 	}
 	if e.API != APIOffline {
-		m = Retrying(Limited(Timeouts(m, r.config.Timeouts), r.limiter(e)), r.config.Retry)
+		m = Retrying(Limited(Timeouts(m, e.Timeouts), r.limiter(e)), r.config.Retry)
 	}
 	if len(r.models) < maxModels {
 		r.models[ref] = opened{model: m, key: e.Key}
@@ -103,16 +102,18 @@ func (r *Registry) Check(ref Ref) error {
 // endpoint finds the provider of ref and its key.
 func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 	p, ok := r.config.Providers[ref.Provider]
+	m := p.Models[ref.ID]
+	p.Settings = m.Settings.over(p.Settings)
 	if !ok || p.API == "" || p.BaseURL == "" { // the catalogue is only asked when it can add something
 		known, isKnown := r.known(ref.Provider)
 		p, ok = p.or(known), ok || isKnown
 	}
-	if _, spoken := r.deps.APIs[p.API]; !ok || !spoken {
+	e := Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Settings: p.Settings, Info: m.Info}
+	if _, spoken := r.deps.APIs[e.API]; !ok || !spoken {
 		return Endpoint{}, ErrUnknownProvider.With(
 			"there is no provider %q, which model %s names; add it to the providers file of control with api and base_url, or use one of %s",
 			ref.Provider, ref, r.names())
 	}
-	e := Endpoint{Name: ref.Provider, API: p.API, BaseURL: p.BaseURL, Headers: p.Headers, Models: p.Models}
 	if p.KeyEnv == "" {
 		return e, nil
 	}
@@ -127,7 +128,7 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 // known is the offline provider and what the catalogue knows.
 func (r *Registry) known(name string) (Provider, bool) {
 	if _, ok := r.deps.APIs[APIOffline]; ok && name == string(APIOffline) {
-		return Provider{API: APIOffline}, true
+		return Provider{Settings: Settings{API: APIOffline}}, true
 	}
 	if r.deps.Known == nil {
 		return Provider{}, false

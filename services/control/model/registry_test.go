@@ -1,10 +1,13 @@
 package model_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
@@ -20,12 +23,14 @@ func registry(t *testing.T, c model.Config, env map[string]string) (*model.Regis
 		return modeltest.New(modeltest.Say("x")), nil
 	}
 	return model.NewRegistry(c, model.Deps{
-		APIs: map[model.API]model.Open{model.APIOffline: offline.Open, model.APIAnthropic: open, model.APIOpenAI: open},
+		APIs: map[model.API]model.Open{
+			model.APIOffline: offline.Open, model.APIAnthropic: open, model.APIChat: open, model.APIResponses: open,
+		},
 		Known: func(name string) (model.Provider, bool) {
 			if name != "anthropic" {
 				return model.Provider{}, false
 			}
-			return model.Provider{API: model.APIAnthropic, KeyEnv: "ANTHROPIC_API_KEY"}, true
+			return model.Provider{KeyEnv: "ANTHROPIC_API_KEY", Settings: model.Settings{API: model.APIAnthropic}}, true
 		},
 		Getenv: func(k string) string { return env[k] },
 	}), &opened
@@ -79,7 +84,8 @@ func TestAMissingKeySaysWhatToDo(t *testing.T) {
 }
 
 func TestAnUnknownProviderSaysWhatToDo(t *testing.T) {
-	r, _ := registry(t, model.Config{Providers: map[string]model.Provider{"mine": {API: model.APIOpenAI, BaseURL: "http://h/v1"}}}, nil)
+	mine := model.Provider{BaseURL: "http://h/v1", Settings: model.Settings{API: model.APIChat}}
+	r, _ := registry(t, model.Config{Providers: map[string]model.Provider{"mine": mine}}, nil)
 	_, err := r.Model(ref(t, "nope/x"))
 	if !errors.Is(err, model.ErrUnknownProvider) || !strings.Contains(err.Error(), "add it to the providers file") ||
 		!strings.Contains(err.Error(), "anthropic, mine, offline") {
@@ -89,8 +95,8 @@ func TestAnUnknownProviderSaysWhatToDo(t *testing.T) {
 
 func TestConfigurationIsLaidOverTheCatalogue(t *testing.T) {
 	c := model.Config{Providers: map[string]model.Provider{
-		"anthropic": {Headers: map[string]model.Secret{"X-A": "1"}},
-		"local":     {API: model.APIOpenAI, BaseURL: "http://localhost:1/v1"},
+		"anthropic": {Settings: model.Settings{Headers: map[string]model.Secret{"X-A": "1"}}},
+		"local":     {BaseURL: "http://localhost:1/v1", Settings: model.Settings{API: model.APIChat}},
 	}}
 	r, opened := registry(t, c, map[string]string{"ANTHROPIC_API_KEY": " secret\n"})
 	for _, name := range []string{"anthropic/a", "local/b"} {
@@ -120,13 +126,70 @@ func TestAKeyGoesToItsOwnEndpointOnly(t *testing.T) {
 
 // An API of somebody else's, at its own address, is another endpoint too.
 func TestAKeyGoesToItsOwnAPIOnly(t *testing.T) {
-	c := model.Config{Providers: map[string]model.Provider{"anthropic": {API: model.APIOpenAI}}}
+	c := model.Config{Providers: map[string]model.Provider{"anthropic": {Settings: model.Settings{API: model.APIChat}}}}
 	r, opened := registry(t, c, map[string]string{"ANTHROPIC_API_KEY": "secret"})
 	if _, err := r.Model(ref(t, "anthropic/a")); err != nil {
 		t.Fatal(err)
 	}
 	if e := (*opened)[0]; e.Key != "" {
 		t.Error("Anthropic's key was given to OpenAI")
+	}
+}
+
+// A model's own API is another endpoint as well.
+func TestAKeyGoesToTheAPIOfItsOwnModelsOnly(t *testing.T) {
+	c := model.Config{Providers: map[string]model.Provider{
+		"anthropic": {Models: map[string]model.ModelConfig{"a": {Settings: model.Settings{API: model.APIChat}}}},
+	}}
+	r, opened := registry(t, c, map[string]string{"ANTHROPIC_API_KEY": "secret"})
+	if _, err := r.Model(ref(t, "anthropic/a")); err != nil {
+		t.Fatal(err)
+	}
+	if e := (*opened)[0]; e.API != model.APIChat || e.Key != "" {
+		t.Errorf("the endpoint has api %s and a key: %t", e.API, e.Key != "")
+	}
+}
+
+func TestAModelsSettingsAreLaidOverItsProviders(t *testing.T) {
+	raw := func(s string) json.RawMessage { return json.RawMessage(s) }
+	provider := model.Settings{
+		API: model.APIChat, MaxImages: 20, Drop: []string{"store"},
+		Headers:   map[string]model.Secret{"A": "1", "B": "1"},
+		Query:     map[string]model.Secret{"a": "1", "b": "1"},
+		ExtraBody: map[string]json.RawMessage{"a": raw("1"), "b": raw("1")},
+		Timeouts:  model.TimeoutPolicy{First: time.Minute, Between: time.Minute, Call: time.Minute},
+	}
+	c := model.Config{Providers: map[string]model.Provider{"p": {
+		BaseURL: "http://h", Settings: provider,
+		Models: map[string]model.ModelConfig{
+			"own": {Info: model.Info{Window: 7}, Settings: model.Settings{
+				API: model.APIResponses, MaxImages: 1, Drop: []string{},
+				Headers:   map[string]model.Secret{"B": "2", "C": "2"},
+				Query:     map[string]model.Secret{"b": "2", "c": "2"},
+				ExtraBody: map[string]json.RawMessage{"b": raw("2"), "c": raw("2")},
+				Timeouts:  model.TimeoutPolicy{Between: time.Hour},
+			}},
+		},
+	}}}
+	want := map[string]model.Endpoint{
+		"other": {Name: "p", BaseURL: "http://h", Settings: provider},
+		"own": {Name: "p", BaseURL: "http://h", Info: model.Info{Window: 7}, Settings: model.Settings{
+			API: model.APIResponses, MaxImages: 1, Drop: []string{},
+			Headers:   map[string]model.Secret{"A": "1", "B": "2", "C": "2"},
+			Query:     map[string]model.Secret{"a": "1", "b": "2", "c": "2"},
+			ExtraBody: map[string]json.RawMessage{"a": raw("1"), "b": raw("2"), "c": raw("2")},
+			Timeouts:  model.TimeoutPolicy{First: time.Minute, Between: time.Hour, Call: time.Minute},
+		}},
+	}
+	r, opened := registry(t, c, nil)
+	for _, id := range []string{"own", "other", "own"} { // an override does not reach another model
+		*opened = nil
+		if _, err := r.Model(model.Ref{Provider: "p", ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if len(*opened) > 0 && !reflect.DeepEqual((*opened)[0], want[id]) {
+			t.Errorf("%s:\ngot  %#v\nwant %#v", id, (*opened)[0], want[id])
+		}
 	}
 }
 
@@ -148,7 +211,7 @@ func TestModelsAreOpenedOnceForEachKey(t *testing.T) {
 }
 
 func TestASecretDoesNotPrintItself(t *testing.T) {
-	e := model.Endpoint{Key: "sk-secret", Headers: map[string]model.Secret{"A": "sk-secret"}}
+	e := model.Endpoint{Key: "sk-secret", Settings: model.Settings{Headers: map[string]model.Secret{"A": "sk-secret"}}}
 	for _, s := range []string{fmt.Sprint(e), fmt.Sprintf("%+v", e), fmt.Sprintf("%#v", e), fmt.Sprintf("%q", e.Key)} {
 		if strings.Contains(s, "sk-secret") {
 			t.Errorf("printed as %s", s)

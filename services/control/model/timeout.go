@@ -10,13 +10,17 @@ import (
 
 // TimeoutPolicy bounds one call. Zero fields have defaults.
 type TimeoutPolicy struct {
-	Idle time.Duration // between two events of the provider, default 60 s; pings are not events
-	Call time.Duration // for the whole call, default 30 min
+	First   time.Duration // of silence until the first event, default 5 min: bytes of any kind end a silence
+	Between time.Duration // from one event to the next, default 60 s: a comment and a ping are no events
+	Call    time.Duration // for the whole call, default 30 min
 }
 
 func (p TimeoutPolicy) withDefaults() TimeoutPolicy {
-	if p.Idle <= 0 {
-		p.Idle = time.Minute
+	if p.First <= 0 {
+		p.First = 5 * time.Minute
+	}
+	if p.Between <= 0 {
+		p.Between = time.Minute
 	}
 	if p.Call <= 0 {
 		p.Call = 30 * time.Minute
@@ -29,8 +33,8 @@ var (
 	errDeadline = errors.New("deadline")
 )
 
-// Timeouts ends a call of m that falls silent, with KindStalled, or takes too long, with KindDeadline. The time that the consumer
-// takes for a part does not count as silence.
+// Timeouts ends a call of m that falls silent, with KindStalled, or takes too long, with KindDeadline. The time that
+// the consumer takes for a part does not count as silence.
 func Timeouts(m Model, p TimeoutPolicy) Model {
 	return &timeouts{Model: m, policy: p.withDefaults()}
 }
@@ -47,30 +51,47 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 		defer stop()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		idle := time.AfterFunc(t.policy.Idle, func() { cancel(errStalled) })
-		defer idle.Stop()
+		limit, began := t.policy.First, false
+		silence := time.AfterFunc(limit, func() { cancel(errStalled) })
+		defer silence.Stop()
+		event := time.Now() // when the last one came, without the time that the consumer took
 		for p, err := range t.Model.Stream(ctx, req) {
-			idle.Stop()
+			silence.Stop()
 			if err != nil {
-				yield(Part{}, t.translate(ctx, err))
+				yield(Part{}, t.translate(ctx, limit, err))
 				return
 			}
-			if p.Type != PartProgress && !yield(p, nil) {
-				return
+			switch p.Type {
+			case PartAlive:
+				if began {
+					silence.Reset(limit - time.Since(event))
+					continue
+				}
+			case PartProgress:
+				began = true
+			default:
+				began = true
+				if !yield(p, nil) {
+					return
+				}
 			}
-			idle.Reset(t.policy.Idle)
+			if began {
+				limit = t.policy.Between
+			}
+			event = time.Now()
+			silence.Reset(limit)
 		}
 	}
 }
 
 // translate says which of our limits ended the call. An error that is not about the context is the provider's, and is the better one.
-func (t *timeouts) translate(ctx context.Context, err error) error {
+func (t *timeouts) translate(ctx context.Context, limit time.Duration, err error) error {
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	switch context.Cause(ctx) {
 	case errStalled:
-		return &Error{Kind: KindStalled, Retryable: true, Text: fmt.Sprintf("%s sent nothing for %s", t.Ref(), t.policy.Idle)}
+		return &Error{Kind: KindStalled, Retryable: true, Text: fmt.Sprintf("%s sent nothing for %s", t.Ref(), limit)}
 	case errDeadline:
 		return &Error{Kind: KindDeadline, Text: fmt.Sprintf("the call of %s took longer than %s", t.Ref(), t.policy.Call)}
 	default:

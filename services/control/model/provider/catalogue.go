@@ -39,12 +39,16 @@ type entry struct {
 func Known(name string) (model.Provider, bool) {
 	switch name { // without parsing the catalogue
 	case "anthropic":
-		return model.Provider{API: model.APIAnthropic, KeyEnv: "ANTHROPIC_API_KEY"}, true
+		return known(model.APIAnthropic, "", "ANTHROPIC_API_KEY"), true
 	case "openai":
-		return model.Provider{API: model.APIOpenAI, KeyEnv: "OPENAI_API_KEY"}, true
+		return known(model.APIResponses, "", "OPENAI_API_KEY"), true
 	}
 	e, ok := catalogue()[name]
 	return e.provider, ok && e.provider.API != ""
+}
+
+func known(api model.API, baseURL, keyEnv string) model.Provider {
+	return model.Provider{BaseURL: baseURL, KeyEnv: keyEnv, Settings: model.Settings{API: api}}
 }
 
 // provider translates the catalogue's entry. Its API is "" if it speaks none of ours, or has no fixed address.
@@ -59,7 +63,7 @@ func provider(p catwalk.Provider) model.Provider {
 	if !ok || !strings.HasPrefix(p.APIEndpoint, "https://") {
 		return model.Provider{}
 	}
-	return model.Provider{API: api, BaseURL: p.APIEndpoint, KeyEnv: key}
+	return known(api, p.APIEndpoint, key)
 }
 
 // info translates a model. The catalogue's "in cached" is the price of writing the cache, "out cached" of reading it.
@@ -90,7 +94,7 @@ func lookup(e model.Endpoint, id string) model.Info {
 			break
 		}
 	}
-	return merge(e.Models[id], found)
+	return merge(e.Info, found)
 }
 
 // merge fills what a leaves out from b.

@@ -252,7 +252,9 @@ func TestAProviderThatIsNotReached(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			m, err := provider.APIs(&http.Client{Transport: unreachable{tt.err}})[model.APIAnthropic](
-				model.Endpoint{Name: "a", API: model.APIAnthropic, BaseURL: "https://secret.internal"}, "x")
+				model.Endpoint{
+					Name: "a", BaseURL: "https://secret.internal", Settings: model.Settings{API: model.APIAnthropic},
+				}, "x")
 			if err != nil {
 				t.Fatal(err)
 			}

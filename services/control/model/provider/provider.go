@@ -35,7 +35,7 @@ func APIs(client *http.Client) map[model.API]model.Open {
 		base = client.Transport
 	}
 	apis := map[model.API]model.Open{}
-	for _, api := range []model.API{model.APIAnthropic, model.APIOpenAI, model.APIChat, model.APIResponses} {
+	for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses} {
 		apis[api] = func(e model.Endpoint, id string) (model.Model, error) { return open(base, e, id) }
 	}
 	return apis
@@ -69,12 +69,6 @@ func open(base http.RoundTripper, e model.Endpoint, id string) (model.Model, err
 	m := &languageModel{
 		ref: model.Ref{Provider: e.Name, ID: id}, api: e.API, own: e.BaseURL == "",
 		info: lookup(e, id), redactor: newRedactor(e),
-	}
-	if m.api == model.APIOpenAI {
-		m.api = model.APIChat
-		if m.own && openai.IsResponsesModel(id) || m.own && isReasoner(m.info, id) {
-			m.api = model.APIResponses
-		}
 	}
 	h := &http.Client{
 		Transport: &transport{base: base, endpoint: e, anthropic: m.api == model.APIAnthropic},

@@ -20,7 +20,7 @@ var ids = map[model.API]string{
 // open makes the model that speaks w to s.
 func open(t *testing.T, w modeltest.Wire, s *modeltest.Server, change ...func(*model.Endpoint)) model.Model {
 	t.Helper()
-	e := model.Endpoint{Name: "test", API: w.API, BaseURL: s.URL(), Key: key}
+	e := model.Endpoint{Name: "test", BaseURL: s.URL(), Key: key, Settings: model.Settings{API: w.API}}
 	for _, c := range change {
 		c(&e)
 	}
@@ -139,7 +139,7 @@ func TestUsageAndCost(t *testing.T) {
 		}
 		price := model.Info{Price: &model.Price{Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75}}
 		m := open(t, w, modeltest.NewServer(t, w.Stream(turn)), func(e *model.Endpoint) {
-			e.Models = map[string]model.Info{ids[w.API]: price}
+			e.Info = price
 		})
 		tr, err := ask(t, m, model.Request{})
 		if err != nil {
@@ -155,17 +155,18 @@ func TestUsageAndCost(t *testing.T) {
 
 func TestWindowsComeFromTheCatalogue(t *testing.T) {
 	apis := provider.APIs(nil)
+	anthropic, chat := model.Settings{API: model.APIAnthropic}, model.Settings{API: model.APIChat}
 	for _, tt := range []struct {
 		e    model.Endpoint
 		id   string
 		want int64
 	}{
-		{model.Endpoint{Name: "anthropic", API: model.APIAnthropic}, "claude-sonnet-4-5", 200_000},
-		{model.Endpoint{Name: "anthropic", API: model.APIAnthropic}, "claude-sonnet-4-5-20250929", 200_000},
-		{model.Endpoint{Name: "proxy", API: model.APIAnthropic, BaseURL: "http://h"}, "claude-sonnet-4-6", 200_000},
-		{model.Endpoint{Name: "openai", API: model.APIOpenAI}, "gpt-5-2025-08-07", 400_000},
-		{model.Endpoint{Name: "local", API: model.APIOpenAI, BaseURL: "http://h"}, "mine", 0},
-		{model.Endpoint{Name: "local", API: model.APIOpenAI, BaseURL: "http://h", Models: map[string]model.Info{"mine": {Window: 8192}}}, "mine", 8192},
+		{model.Endpoint{Name: "anthropic", Settings: anthropic}, "claude-sonnet-4-5", 200_000},
+		{model.Endpoint{Name: "anthropic", Settings: anthropic}, "claude-sonnet-4-5-20250929", 200_000},
+		{model.Endpoint{Name: "proxy", BaseURL: "http://h", Settings: anthropic}, "claude-sonnet-4-6", 200_000},
+		{model.Endpoint{Name: "openai", Settings: model.Settings{API: model.APIResponses}}, "gpt-5-2025-08-07", 400_000},
+		{model.Endpoint{Name: "local", BaseURL: "http://h", Settings: chat}, "mine", 0},
+		{model.Endpoint{Name: "local", BaseURL: "http://h", Settings: chat, Info: model.Info{Window: 8192}}, "mine", 8192},
 	} {
 		m, err := apis[tt.e.API](tt.e, tt.id)
 		if err != nil {
@@ -179,9 +180,11 @@ func TestWindowsComeFromTheCatalogue(t *testing.T) {
 
 func TestKnownProviders(t *testing.T) {
 	for name, want := range map[string]model.Provider{
-		"anthropic": {API: model.APIAnthropic, KeyEnv: "ANTHROPIC_API_KEY"},
-		"openai":    {API: model.APIOpenAI, KeyEnv: "OPENAI_API_KEY"},
-		"groq":      {API: model.APIChat, KeyEnv: "GROQ_API_KEY", BaseURL: "https://api.groq.com/openai/v1"},
+		"anthropic": {Settings: model.Settings{API: model.APIAnthropic}, KeyEnv: "ANTHROPIC_API_KEY"},
+		"openai":    {Settings: model.Settings{API: model.APIResponses}, KeyEnv: "OPENAI_API_KEY"},
+		"groq": {
+			Settings: model.Settings{API: model.APIChat}, KeyEnv: "GROQ_API_KEY", BaseURL: "https://api.groq.com/openai/v1",
+		},
 	} {
 		if p, ok := provider.Known(name); !ok || p.API != want.API || p.KeyEnv != want.KeyEnv || p.BaseURL != want.BaseURL {
 			t.Errorf("%s is %+v", name, p)

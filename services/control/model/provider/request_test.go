@@ -209,7 +209,7 @@ func TestAModelWithoutEyesGetsAWord(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		no := false
 		body := sent(t, w, model.Request{Messages: []model.Message{{Role: model.User, Content: []model.Block{{Type: model.ImageBlock, Image: image}}}}},
-			func(e *model.Endpoint) { e.Models = map[string]model.Info{ids[w.API]: {Images: &no}} })
+			func(e *model.Endpoint) { e.Info = model.Info{Images: &no} })
 		if !strings.Contains(body, "does not take images") || strings.Contains(body, "cG5n") {
 			t.Error(body)
 		}
@@ -248,7 +248,7 @@ func TestThinking(t *testing.T) {
 					if tt.info.Efforts == nil {
 						tt.info.Efforts = []string{}
 					}
-					e.Models = map[string]model.Info{ids[tt.w.API]: tt.info}
+					e.Info = tt.info
 				})
 				about := strings.Contains(body, "thinking") || strings.Contains(body, "effort") || strings.Contains(body, "reasoning")
 				if tt.want == "" && about || !strings.Contains(body, tt.want) {
