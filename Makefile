@@ -30,11 +30,12 @@ test: ## vet, then every test with the race detector and a real Postgres
 	@go build -race -o bin/pgtest ./internal/pgtest/start
 	@bin/pgtest -fsync=false go test -race -count=1 -timeout=20m $(TESTFLAGS) $(PKG)
 
-check: ## the cheap part of verify: format, tidy modules, licences
+check: ## the cheap part of verify: format, tidy modules, licences, large files, wide lines
 	@unformatted="$$(go tool gofumpt -l .)" && test -z "$$unformatted" || { \
 		echo "not formatted; run make fmt:" $$unformatted >&2; exit 1; }
 	go mod tidy -diff
 	go run ./internal/licenses
+	go run ./internal/tree
 
 verify: generate check ## all that must hold before a push, apart from the tests
 	$(BUF) lint

@@ -36,9 +36,11 @@ type measurement struct {
 // measurements in the order of the table.
 var measurements = []measurement{
 	{"floors", nowhere, floors},
+	{"sizes", nowhere, sizes},
 	{"commits", everywhere, commits},
 	{"admission", everywhere, admission},
 	{"prompts", everywhere, prompts},
+	{"long", everywhere, long},
 	{"fifo", everywhere, fifo},
 	{"tools", everywhere, toolCalls},
 	{"deltas", everywhere, deltas},

@@ -46,12 +46,12 @@ func rest(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.add(Row{What: "idle RSS, with the built-in executor", P50: bytes(idle), Goal: most(P50, 40e6)})
+	r.add(Row{What: "idle RSS, with the built-in executor", P50: bytes(idle), Goal: most(P50, 20e6)})
 	r.add(Row{What: "… of it anonymous", P50: bytes(anonymous)})
 	few, many := r.some(1000, 200), r.some(5000, 1000)
 	var rss [2]int64
 	for i, sessions := range []int{few, many - few} {
-		if _, err := r.prompting(ctx, p, 16, sessions, func() string { return ident.New() }); err != nil {
+		if _, err := r.prompting(ctx, p, 16, sessions, func() string { return "shell/" + ident.New() }); err != nil {
 			return err
 		}
 		if rss[i], err = p.atRest(ctx); err != nil {
