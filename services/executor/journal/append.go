@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"time"
 )
 
 // Begin records that a call is about to begin, which also raises its session's epoch. ErrNoSpace, and then nothing is
@@ -11,11 +12,9 @@ import (
 func (j *Journal) Begin(b Begin) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.x.live > j.cfg.Quota {
-		j.evict()
-		if j.x.live > j.cfg.Quota {
-			return 0, ErrNoSpace.With("the executor's journal is full: its quota of %d bytes is taken by results that were not acknowledged", j.cfg.Quota)
-		}
+	if j.evict(); j.x.live > j.cfg.Quota {
+		return 0, ErrNoSpace.With("the executor's journal is full: calls that run and results that control has not "+
+			"acknowledged take its quota of %d bytes", j.cfg.Quota)
 	}
 	return j.append(reserve, encode(recBegin).begin(&b, j.cfg.Now(), j.cfg.Boot))
 }
@@ -32,6 +31,10 @@ func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 	return j.append(0, encode(recBegin).begin(&b, now, j.cfg.Boot), end)
 }
 
+// renew is how long the file may lag behind the last use of a fence or a revocation: so much sooner may it go after a
+// restart.
+const renew = time.Hour
+
 // Raise records the epoch of a session if it is higher than the one known. No session has none.
 func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 	j.mu.Lock()
@@ -39,24 +42,29 @@ func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 	if session == "" {
 		return j.lsn, nil
 	}
-	if f, known := j.x.sessions[session]; epoch <= f.epoch {
-		if known {
-			f.at = j.cfg.Now() // in use: not to be forgotten
-			j.x.sessions[session] = f
+	f, now := j.x.sessions[session], j.cfg.Now()
+	if f != nil && epoch <= f.epoch {
+		if j.x.use(f, now); now.Sub(f.noted) < renew {
+			return j.lsn, nil
 		}
+	}
+	if epoch <= 0 {
 		return j.lsn, nil
 	}
-	return j.append(0, encode(recEpoch).str(session).int(epoch).time(j.cfg.Now()))
+	j.evict()
+	return j.append(0, encode(recEpoch).str(session).int(epoch).time(now))
 }
 
 // Revoke records that dispatches of a call up to this one must never run.
 func (j *Journal) Revoke(callID string, dispatch uint32) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if r, ok := j.x.revoked[callID]; ok && r.dispatch >= dispatch {
+	now := j.cfg.Now()
+	if r, ok := j.x.revoked[callID]; ok && r.dispatch >= dispatch && now.Sub(r.at) < renew {
 		return j.lsn, nil
 	}
-	return j.append(0, encode(recRevoke).str(callID).int(int64(dispatch)).time(j.cfg.Now()))
+	j.evict()
+	return j.append(0, encode(recRevoke).str(callID).int(int64(dispatch)).time(now))
 }
 
 // Ack records that the outcome of a call is durable elsewhere; a tombstone is left.

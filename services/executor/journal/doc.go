@@ -12,7 +12,10 @@
 // Invariants:
 //   - What Wait returned nil for is found again after any crash. A torn end is cut off; it was never waited for.
 //   - A damaged middle is a gap: the journal keeps what it can read and gets a new id, because an absence proves nothing anymore.
-//   - A journal that forgets a call younger than two days gets a new id, so that "not here" proves only what it may prove.
+//   - A journal that forgets what owners used within the last two days gets a new id, so that "not here" proves only what
+//     it may.
+//   - Tombstones, revocations and fences of sessions share one quota. What was used longest ago goes first; evict says why
+//     that is safe. Outcomes that were not acknowledged stay, and so do the fences of their sessions.
 //   - One process at a time: `journal.lock` is held while it is open.
 //   - Space for the small records is allocated ahead, so that a full disk refuses Begin and loses nothing that is held.
 //

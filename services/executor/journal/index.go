@@ -1,32 +1,49 @@
 package journal
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // index is what the records say, all together.
 type index struct {
 	id       string
-	sessions map[string]fence
-	calls    map[string]*Call
-	// revoked holds the highest dispatch of a call that must never run, and since when.
-	revoked map[string]revocation
+	sessions map[string]*fence
+	calls    map[string]*entry
+	// revoked holds the highest dispatch of a call that must never run.
+	revoked map[string]*revocation
 	live    int64 // bytes of a compacted file, about
+
+	// Everything that may be forgotten is in one of two queues, what was used longest ago first. So a sweep costs what
+	// it forgets.
+	ended queue // outcomes that nobody acknowledged
+	aged  queue // tombstones, revocations, and fences of sessions that hold no call
 }
 
 // fence is a session's.
 type fence struct {
+	mark
 	epoch int64
-	at    time.Time // last raised or used
+	used  time.Time // by an owner; at in mark is not before it, nor before the last tombstone of the session
+	noted time.Time // the newest use that the file tells of
+	held  int       // calls of the session that are not tombstones; the fence is in no queue while there are any
 }
 
 type revocation struct {
+	mark
 	dispatch uint32
-	at       time.Time
+}
+
+// entry is a call with its place in a queue.
+type entry struct {
+	mark
+	Call
 }
 
 const smallWeight = 80 // of a session or a revocation
 
 func newIndex() index {
-	return index{sessions: map[string]fence{}, calls: map[string]*Call{}, revoked: map[string]revocation{}}
+	return index{sessions: map[string]*fence{}, calls: map[string]*entry{}, revoked: map[string]*revocation{}}
 }
 
 // apply takes one record in. base is where its payload starts in the file.
@@ -40,7 +57,6 @@ func (x *index) apply(payload []byte, base int64) error {
 	case recBegin:
 		b, at, boot := d.begin()
 		x.put(&Call{Begin: b, At: at, Boot: boot})
-		x.raise(b.SessionID, b.Epoch, at)
 	case recEnd:
 		id, state, at := d.str(), State(d.int()), d.time()
 		outcome := d.bytes()
@@ -67,52 +83,218 @@ func (x *index) apply(payload []byte, base int64) error {
 	return d.err
 }
 
+// raise notes that a session is in use with this epoch.
 func (x *index) raise(session string, epoch int64, at time.Time) {
-	f, known := x.sessions[session]
-	if !known {
-		x.live += smallWeight + int64(len(session))
+	f := x.sessions[session]
+	if f == nil {
+		f = &fence{mark: mark{kind: ofSession, key: session, cost: smallWeight + int64(len(session))}}
+		x.sessions[session] = f
+		x.live += f.cost
 	}
-	x.sessions[session] = fence{epoch: max(f.epoch, epoch), at: at}
+	f.epoch, f.noted = max(f.epoch, epoch), at
+	x.use(f, at)
+}
+
+// use notes that an owner of the session has used its fence.
+func (x *index) use(f *fence, at time.Time) {
+	if f.used.Before(at) {
+		f.used = at
+	}
+	x.last(f, at)
+}
+
+// last moves a fence to the end of what may be forgotten.
+func (x *index) last(f *fence, at time.Time) {
+	if f.at.Before(at) {
+		f.at = at
+	}
+	if x.aged.remove(&f.mark); f.held == 0 {
+		x.aged.push(&f.mark)
+	}
+}
+
+// hold changes the number of calls that a session's fence is kept for.
+func (x *index) hold(session string, n int, at time.Time) {
+	if f := x.sessions[session]; f != nil {
+		f.held += n
+		x.last(f, at)
+	}
 }
 
 func (x *index) revoke(id string, dispatch uint32, at time.Time) {
-	r, known := x.revoked[id]
-	if !known {
-		x.live += smallWeight + int64(len(id))
+	r := x.revoked[id]
+	if r == nil {
+		r = &revocation{mark: mark{kind: ofRevocation, key: id, cost: smallWeight + int64(len(id))}}
+		x.revoked[id] = r
+		x.live += r.cost
 	}
-	x.revoked[id] = revocation{dispatch: max(r.dispatch, dispatch), at: at}
+	r.dispatch, r.at = max(r.dispatch, dispatch), at
+	x.aged.remove(&r.mark)
+	x.aged.push(&r.mark)
 }
 
 func (x *index) put(c *Call) {
 	x.drop(c.CallID)
-	x.calls[c.CallID] = c
-	x.live += c.weight()
+	e := &entry{Call: *c, mark: mark{kind: ofCall, key: c.CallID}}
+	x.calls[c.CallID] = e
+	x.live += e.weight()
+	x.raise(c.SessionID, c.Epoch, c.At)
+	x.place(e)
+	if c.State == Tombstone {
+		x.hold(c.SessionID, 0, c.Acked)
+	} else {
+		x.hold(c.SessionID, 1, c.At)
+	}
+}
+
+// place puts a call into the queue of its state.
+func (x *index) place(e *entry) {
+	x.ended.remove(&e.mark)
+	x.aged.remove(&e.mark)
+	e.cost = e.weight()
+	switch e.State {
+	case Finished, Interrupted:
+		e.at = e.Ended
+		x.ended.push(&e.mark)
+	case Tombstone:
+		e.at = e.Acked
+		x.aged.push(&e.mark)
+	}
 }
 
 func (x *index) drop(id string) {
-	if c := x.calls[id]; c != nil {
-		x.live -= c.weight()
-		delete(x.calls, id)
+	e := x.calls[id]
+	if e == nil {
+		return
+	}
+	x.live -= e.weight()
+	delete(x.calls, id)
+	x.ended.remove(&e.mark)
+	x.aged.remove(&e.mark)
+	if e.State != Tombstone {
+		x.hold(e.SessionID, -1, e.At)
 	}
 }
 
 func (x *index) end(id string, state State, at time.Time, off int64, size int) {
-	c := x.calls[id]
-	if c == nil || c.State != Begun {
+	e := x.calls[id]
+	if e == nil || e.State != Begun {
 		return // the first end wins
 	}
-	x.live -= c.weight()
-	c.State, c.Ended, c.off, c.size = state, at, off, size
-	x.live += c.weight()
+	x.live -= e.weight()
+	e.State, e.Ended, e.off, e.size = state, at, off, size
+	x.live += e.weight()
+	x.place(e)
 }
 
 // ack leaves a tombstone.
 func (x *index) ack(id string, at time.Time) {
-	c := x.calls[id]
-	if c == nil || c.State == Begun || c.State == Tombstone {
+	e := x.calls[id]
+	if e == nil || e.State == Begun || e.State == Tombstone {
 		return
 	}
-	x.live -= c.weight()
-	c.State, c.Acked, c.off, c.size = Tombstone, at, 0, 0
-	x.live += c.weight()
+	x.live -= e.weight()
+	e.State, e.Acked, e.off, e.size = Tombstone, at, 0, 0
+	x.live += e.weight()
+	x.place(e)
+	x.hold(e.SessionID, -1, at) // after the tombstone, which the fence outlives
+}
+
+// forget drops what a mark in the queue of the aged stands for, and tells since when its absence would prove something.
+func (x *index) forget(m *mark) (since time.Time) {
+	x.aged.remove(m)
+	switch m.kind {
+	case ofSession:
+		since = x.sessions[m.key].used
+		delete(x.sessions, m.key)
+		x.live -= m.cost
+		return since
+	case ofRevocation:
+		delete(x.revoked, m.key)
+		x.live -= m.cost
+	case ofCall:
+		since = x.calls[m.key].At
+		x.drop(m.key)
+		return since
+	}
+	return m.at
+}
+
+// sort orders the queues after the file was read: a compacted file is in no order.
+func (x *index) sort() {
+	x.ended.sort()
+	x.aged.sort()
+}
+
+// markKind tells what a mark stands for.
+type markKind uint8
+
+const (
+	ofCall markKind = iota
+	ofSession
+	ofRevocation
+)
+
+// mark is a place in a queue.
+type mark struct {
+	prev, next *mark
+	in         *queue
+	at         time.Time
+	kind       markKind
+	key        string
+	cost       int64 // of live
+}
+
+// queue is marks, the oldest first.
+type queue struct {
+	first, last *mark
+	cost        int64
+}
+
+func (q *queue) push(m *mark) {
+	m.in, m.prev, m.next = q, q.last, nil
+	if q.last == nil {
+		q.first = m
+	} else {
+		q.last.next = m
+	}
+	q.last = m
+	q.cost += m.cost
+}
+
+// remove takes a mark out if it is in.
+func (q *queue) remove(m *mark) {
+	if m.in != q {
+		return
+	}
+	if m.prev == nil {
+		q.first = m.next
+	} else {
+		m.prev.next = m.next
+	}
+	if m.next == nil {
+		q.last = m.prev
+	} else {
+		m.next.prev = m.prev
+	}
+	m.in, m.prev, m.next = nil, nil, nil
+	q.cost -= m.cost
+}
+
+func (q *queue) sort() {
+	var all []*mark
+	for m := q.first; m != nil; m = m.next {
+		all = append(all, m)
+	}
+	// A fence is not older than the tombstones of its session, and as old as one at times: it goes after them.
+	slices.SortStableFunc(all, func(a, b *mark) int {
+		if c := a.at.Compare(b.at); c != 0 {
+			return c
+		}
+		return int(a.kind) - int(b.kind)
+	})
+	*q = queue{}
+	for _, m := range all {
+		q.push(m)
+	}
 }

@@ -30,10 +30,13 @@ var (
 
 // Config of a journal. The zero value works.
 type Config struct {
-	Now          func() time.Time // default time.Now
-	Quota        int64            // bytes of live records; default 64 MiB
-	TombstoneTTL time.Duration    // default 7 days
-	ResultTTL    time.Duration    // how long an outcome that nobody acknowledges is kept; default 24 h
+	Now func() time.Time // default time.Now
+	// Quota is how many bytes of records the journal keeps; default 64 MiB. What control has acknowledged is evicted
+	// when the quota is exceeded, at least to an eighth of it; a call is refused when calls that are held take the
+	// rest.
+	Quota        int64
+	TombstoneTTL time.Duration // default 7 days
+	ResultTTL    time.Duration // how long an outcome that nobody acknowledges is kept; default 24 h
 	// Boot names this run of the host's kernel; default hostenv.BootID.
 	Boot string
 	// NoSync leaves out fdatasync, for tests that count and not lose.
@@ -157,15 +160,22 @@ func (j *Journal) ID() string { return locked(j, func() string { return j.x.id }
 
 // Epoch is the highest epoch seen of a session, 0 for none.
 func (j *Journal) Epoch(session string) int64 {
-	return locked(j, func() int64 { return j.x.sessions[session].epoch })
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if f := j.x.sessions[session]; f != nil {
+		return f.epoch
+	}
+	return 0
 }
 
 // Revoked is the highest dispatch of a call that must never run, 0 for none.
 func (j *Journal) Revoked(callID string) (dispatch uint32, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r, ok := j.x.revoked[callID]
-	return r.dispatch, ok
+	if r := j.x.revoked[callID]; r != nil {
+		return r.dispatch, true
+	}
+	return 0, false
 }
 
 // Lookup returns a copy of what is known of a call.
@@ -176,7 +186,7 @@ func (j *Journal) Lookup(callID string) (Call, bool) {
 	if !ok {
 		return Call{}, false
 	}
-	return *c, true
+	return c.Call, true
 }
 
 // Calls returns copies of all calls that match, in no order.
@@ -185,8 +195,8 @@ func (j *Journal) Calls(match func(*Call) bool) iter.Seq[Call] {
 	defer j.mu.Unlock()
 	var found []Call
 	for _, c := range j.x.calls {
-		if match(c) {
-			found = append(found, *c)
+		if match(&c.Call) {
+			found = append(found, c.Call)
 		}
 	}
 	return func(yield func(Call) bool) {

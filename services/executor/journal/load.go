@@ -30,6 +30,7 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
+	j.x.sort()
 	if j.x.id == "" || hole {
 		// What could be read is kept; what an absence proves begins anew.
 		j.end = end

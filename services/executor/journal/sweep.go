@@ -1,12 +1,9 @@
 package journal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -18,9 +15,7 @@ const compactAbove = 1 << 20
 func (j *Journal) Sweep() (expired []string, err error) {
 	j.mu.Lock()
 	expired = j.expire()
-	if j.x.live > j.cfg.Quota {
-		j.evict()
-	}
+	j.evict()
 	leave := j.end < compactAbove || j.x.live > j.end/2
 	j.mu.Unlock()
 	if leave {
@@ -32,26 +27,12 @@ func (j *Journal) Sweep() (expired []string, err error) {
 // expire applies the times to live. It is recomputed after a restart, so it needs no record.
 func (j *Journal) expire() (expired []string) {
 	now := j.cfg.Now()
-	for id, c := range j.x.calls {
-		if (c.State == Finished || c.State == Interrupted) && now.Sub(c.Ended) > j.cfg.ResultTTL {
-			j.x.ack(id, now)
-			expired = append(expired, id)
-		}
-		if c.State == Tombstone && now.Sub(c.Acked) > j.cfg.TombstoneTTL {
-			j.x.drop(id)
-		}
+	for m := j.x.ended.first; m != nil && now.Sub(m.at) > j.cfg.ResultTTL; m = j.x.ended.first {
+		j.x.ack(m.key, now)
+		expired = append(expired, m.key)
 	}
-	for id, r := range j.x.revoked {
-		if now.Sub(r.at) > j.cfg.TombstoneTTL {
-			j.x.live -= smallWeight + int64(len(id))
-			delete(j.x.revoked, id)
-		}
-	}
-	for session, f := range j.x.sessions {
-		if now.Sub(f.at) > j.cfg.TombstoneTTL {
-			j.x.live -= smallWeight + int64(len(session))
-			delete(j.x.sessions, session)
-		}
+	for m := j.x.aged.first; m != nil && now.Sub(m.at) > j.cfg.TombstoneTTL; m = j.x.aged.first {
+		j.x.forget(m)
 	}
 	return expired
 }
@@ -59,24 +40,31 @@ func (j *Journal) expire() (expired []string) {
 // proves is how long an absence has to prove that a call never ran. Control relies on it for a day, by another clock.
 const proves = 48 * time.Hour
 
-// evict makes room: the oldest acknowledged calls go first, a tenth more than needed. Nothing that is held is lost. Once one is gone that
-// an absence should tell about, the journal is another one: its file still has the old id, and the old calls, until it is compacted.
+// evict makes room when the quota is exceeded, a tenth more than needed. What was used longest ago goes first:
+// tombstones, revocations, and fences of sessions. No outcome is lost that control has not acknowledged.
+//
+// Why a fence may go. It keeps a former owner of the session from running a call or ending one. A call that is known
+// here or revoked here does not need it: the same call id never runs again (E2), and a revoked one never runs. The
+// fence outlives all calls of its session, because it is in no queue while one of them is not a tombstone, and joins
+// the queue behind the last tombstone. So the fence that goes is one of a session of which nothing is known any more
+// and which nobody used for longer than anything else here.
+//
+// What protects control. Once something goes that is younger than an absence has to prove, the journal is another one:
+// the connection ends, with what is still on its way in it, and absence from the new journal proves nothing about an
+// earlier call. The file still has the old id, and all that was evicted, until it is compacted.
+//
+// An eighth of the quota stays for them, however much the outcomes take: what was just answered must not go at once.
 func (j *Journal) evict() {
-	var tombs []*Call
-	for _, c := range j.x.calls {
-		if c.State == Tombstone {
-			tombs = append(tombs, c)
-		}
+	if j.x.live <= j.cfg.Quota {
+		return
 	}
-	slices.SortFunc(tombs, func(a, b *Call) int { return cmp.Or(a.Acked.Compare(b.Acked), cmp.Compare(a.CallID, b.CallID)) })
-	for _, c := range tombs {
-		if j.x.live <= j.cfg.Quota-j.cfg.Quota/10 {
-			return
-		}
-		j.x.drop(c.CallID)
-		if j.cfg.Now().Sub(c.At) < proves {
-			j.x.id = newID()
-		}
+	now, young := j.cfg.Now(), false
+	enough, atLeast := j.cfg.Quota-j.cfg.Quota/10, j.cfg.Quota/8
+	for m := j.x.aged.first; m != nil && j.x.live > enough && j.x.aged.cost > atLeast; m = j.x.aged.first {
+		young = now.Sub(j.x.forget(m)) < proves || young
+	}
+	if young {
+		j.x.id = newID()
 	}
 }
 
@@ -141,10 +129,19 @@ func (j *Journal) Compact() (err error) {
 func (j *Journal) snapshot(f *os.File) *writer {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	w := &writer{write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: make(map[string]int64, len(j.x.calls))}
-	w.x = index{id: j.x.id, sessions: maps.Clone(j.x.sessions), revoked: maps.Clone(j.x.revoked), calls: make(map[string]*Call, len(j.x.calls))}
-	for id, c := range j.x.calls {
-		w.x.calls[id] = new(*c)
+	w := &writer{
+		write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: map[string]int64{}, id: j.x.id,
+		sessions: make([]fence, 0, len(j.x.sessions)), revoked: make([]revocation, 0, len(j.x.revoked)),
+		calls: make([]Call, 0, len(j.x.calls)),
+	}
+	for _, f := range j.x.sessions {
+		w.sessions = append(w.sessions, *f)
+	}
+	for _, r := range j.x.revoked {
+		w.revoked = append(w.revoked, *r)
+	}
+	for _, c := range j.x.calls {
+		w.calls = append(w.calls, c.Call)
 	}
 	return w
 }
@@ -221,7 +218,6 @@ func (j *Journal) syncDir() error {
 // writer writes a compacted file: what was alive once, then what was appended to the old file since.
 type writer struct {
 	write func(*os.File, []byte, int64) (int, error)
-	x     index    // as it was
 	old   *os.File // outcomes are copied from here
 	f     *os.File
 	buf   []byte
@@ -231,27 +227,32 @@ type writer struct {
 	base  int64            // of the old file when x was taken
 	upto  int64            // of the old file, copied so far
 	moved int64            // from an offset behind base to the new file's
+
+	// What is alive, as it was.
+	id       string
+	sessions []fence
+	revoked  []revocation
+	calls    []Call
 }
 
 func (w *writer) all() error {
-	x := &w.x
 	w.buf = append(w.buf, magic...)
 	w.off = int64(len(magic))
-	if err := w.put(encode(recIdentity).str(x.id)); err != nil {
+	if err := w.put(encode(recIdentity).str(w.id)); err != nil {
 		return err
 	}
-	for session, f := range x.sessions {
-		if err := w.put(encode(recEpoch).str(session).int(f.epoch).time(f.at)); err != nil {
+	for _, f := range w.sessions {
+		if err := w.put(encode(recEpoch).str(f.key).int(f.epoch).time(f.used)); err != nil {
 			return err
 		}
 	}
-	for id, r := range x.revoked {
-		if err := w.put(encode(recRevoke).str(id).int(int64(r.dispatch)).time(r.at)); err != nil {
+	for _, r := range w.revoked {
+		if err := w.put(encode(recRevoke).str(r.key).int(int64(r.dispatch)).time(r.at)); err != nil {
 			return err
 		}
 	}
-	for id, c := range x.calls {
-		if err := w.call(id, c); err != nil {
+	for i := range w.calls {
+		if err := w.call(&w.calls[i]); err != nil {
 			return err
 		}
 	}
@@ -275,18 +276,20 @@ func (w *writer) tail(end int64) error {
 	return nil
 }
 
-func (w *writer) call(id string, c *Call) error {
+func (w *writer) call(c *Call) error {
 	outcome := make([]byte, c.size)
 	if c.size > 0 {
 		if _, err := w.old.ReadAt(outcome, c.off); err != nil {
 			return fmt.Errorf("reading an outcome: %w", err)
 		}
 	}
-	r := encode(recCall).begin(&c.Begin, c.At, c.Boot).int(int64(c.State)).time(c.Ended).time(c.Acked).flag(c.Forgot).bytes(outcome)
-	if err := w.put(r); err != nil {
+	r := encode(recCall).begin(&c.Begin, c.At, c.Boot).int(int64(c.State)).time(c.Ended).time(c.Acked)
+	if err := w.put(r.flag(c.Forgot).bytes(outcome)); err != nil {
 		return err
 	}
-	w.offs[id] = w.off - int64(c.size)
+	if c.size > 0 {
+		w.offs[c.CallID] = w.off - int64(c.size)
+	}
 	return nil
 }
 

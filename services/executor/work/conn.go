@@ -162,6 +162,10 @@ func (c *Conn) idle() <-chan struct{} {
 	return ch
 }
 
+// renamed reports whether the journal is another one than the one that this connection introduced. What control sent
+// over the connection it sent to a journal that knew more.
+func (c *Conn) renamed() bool { return c.journal != c.s.j.ID() }
+
 func (c *Conn) tellIdlers() {
 	for _, ch := range c.idlers {
 		close(ch)
@@ -176,16 +180,16 @@ func (c *Conn) poll() (*pawlv1.ConnectRequest, error) {
 		if c.closed {
 			return nil, ErrSuperseded
 		}
+		if c.renamed() {
+			c.close()
+			return nil, ErrRenamed
+		}
 		if len(c.frames) > 0 {
 			m := c.frames[0]
 			c.frames = c.frames[1:]
 			return m, nil
 		}
 		if len(c.ring) == 0 {
-			if c.journal != c.s.j.ID() {
-				c.close()
-				return nil, ErrRenamed
-			}
 			c.tellIdlers()
 			return nil, nil
 		}

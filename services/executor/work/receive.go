@@ -15,7 +15,7 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c {
+	if s.conn != c || c.renamed() {
 		return
 	}
 	switch f := m.GetFrame().(type) {

@@ -115,6 +115,29 @@ func TestRenamedJournalReconnects(t *testing.T) {
 	})
 }
 
+// What control sent to a journal that knew more is not done by one that has forgotten.
+func TestRenamedJournalTakesNothing(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		r.jcfg.Quota = 1000
+		r.up()
+		conn := r.s.Connect(testWindow) // nobody calls Next, which would end it
+		send := func(id string) {
+			e := execute(id, line("exit 0"))
+			conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Execute{Execute: e}})
+			synctest.Wait()
+		}
+		for i := 0; r.j.ID() == conn.journal; i++ {
+			call := fmt.Sprint("c", i)
+			send(call)
+			ack := &pawlv1.ResultAck{CallId: call}
+			conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: ack}})
+		}
+		send("late")
+		r.runs("late", 0)
+	})
+}
+
 // E2: the same call again is answered with its present state and never run twice.
 func TestE2Duplicate(t *testing.T) {
 	within(t, func(r *rig) {
