@@ -53,7 +53,7 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 	case tool.EditFile:
 		x.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{Path: q.Path, OldText: q.Old, NewText: q.New, ReplaceAll: q.ReplaceAll}}
 	case tool.Exec:
-		e := &pawlv1.Exec{Command: q.Command}
+		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd}
 		if q.TimeoutSeconds > 0 {
 			e.Timeout = durationpb.New(time.Duration(q.TimeoutSeconds * float64(time.Second)))
 		}

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -18,6 +16,7 @@ import (
 
 // contract is a tool's schema, ready for use.
 type contract struct {
+	tool     string
 	schema   *jsonschema.Schema
 	types    map[string]string // JSON type of each argument
 	required []string
@@ -62,65 +61,36 @@ func compile(t Tool) (contract, error) {
 	for name, p := range shape.Properties {
 		types[name] = p.Type
 	}
-	return contract{schema: schema, types: types, required: shape.Required}, nil
+	return contract{tool: t.Name, schema: schema, types: types, required: shape.Required}, nil
 }
 
-// checkArguments coerces and validates. It returns the arguments as they are meant, or every problem with them.
-func checkArguments(t Tool, args json.RawMessage) (json.RawMessage, []string) {
+// checkArguments reads and validates. It returns the arguments as they are meant, or every problem with them.
+func checkArguments(t Tool, text json.RawMessage) (*arguments, []string) {
 	c := contracts()[t.Name]
-	values := map[string]any{}
-	if len(bytes.TrimSpace(args)) > 0 {
-		// Decoded to float64 and not to json.Number: the validator computes with exact rationals, which a short number
-		// with a huge exponent would make enormous.
-		var v any
-		if err := json.Unmarshal(args, &v); err != nil {
-			return nil, []string{"arguments: not valid JSON (" + err.Error() + ")"}
-		}
-		object, ok := v.(map[string]any)
-		if !ok && v != nil {
-			return nil, []string{"arguments: must be an object, got " + typeName(v)}
-		}
-		maps.Copy(values, object)
-	}
-	c.coerce(values)
-	if err := c.schema.Validate(values); err != nil {
-		return nil, c.explain(err)
-	}
-	out, err := json.Marshal(values)
+	a, err := readArguments(c, text)
 	if err != nil {
 		return nil, []string{"arguments: " + err.Error()}
 	}
-	return out, nil
+	if err := c.schema.Validate(a.values); err != nil {
+		return nil, append(c.explain(err), a.hints()...)
+	}
+	return a, nil
 }
 
-// coerce turns values into the type that the schema wants where the meaning is plain.
-func (c contract) coerce(values map[string]any) {
-	for name, v := range values {
-		switch want := c.types[name]; v := v.(type) {
-		case nil:
-			if want != "" && !slices.Contains(c.required, name) {
-				delete(values, name)
-			}
-		case string:
-			text := strings.TrimSpace(v)
-			n, err := strconv.ParseFloat(text, 64)
-			switch {
-			case (want == "integer" || want == "number") && err == nil && !math.IsInf(n, 0) && !math.IsNaN(n):
-				values[name] = n
-			case want == "boolean" && (text == "true" || text == "false"):
-				values[name] = text == "true"
-			}
-		case float64:
-			if want == "string" {
-				values[name] = strconv.FormatFloat(v, 'f', -1, 64)
-			}
-		case bool:
-			if want == "string" {
-				values[name] = strconv.FormatBool(v)
-			}
+// hints help whoever has left out an argument and given others that the tool does not know.
+func (a *arguments) hints() []string {
+	out := make([]string, len(a.ignored))
+	for i, name := range a.ignored {
+		out[i] = fmt.Sprintf("%s: no such argument; there are %s", shorten(sanitize(name), 100), a.contract.names())
+		if fold(name) == "edits" {
+			out[i] = "edits: one call makes one edit; call edit once for each"
 		}
 	}
+	return out
 }
+
+// names lists the arguments of the tool.
+func (c contract) names() string { return strings.Join(slices.Sorted(maps.Keys(c.types)), ", ") }
 
 // explain lists every way in which the arguments break the schema.
 func (c contract) explain(err error) []string {
@@ -151,11 +121,6 @@ func (c contract) problem(e *jsonschema.ValidationError) []string {
 	case *kind.Required:
 		for _, name := range k.Missing {
 			out = append(out, name+": is required")
-		}
-	case *kind.AdditionalProperties:
-		known := strings.Join(slices.Sorted(maps.Keys(c.types)), ", ")
-		for _, name := range k.Properties {
-			out = append(out, fmt.Sprintf("%s: no such argument; there are %s", shorten(sanitize(name), 100), known))
 		}
 	case *kind.Type:
 		out = append(out, fmt.Sprintf("%s: must be %s, got %s", key, article(strings.Join(k.Want, " or ")), k.Got))

@@ -3,33 +3,80 @@ package tool
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// Parse checks the arguments of a call against the tool's schema and makes the request of them. A number or a boolean given
-// as a string, a number or a boolean given for a string, and null for an optional argument are taken as what they mean. It
-// returns ErrUnknown or ErrArguments; the text of the error is written for the model and may quote the arguments.
-func Parse(name string, args json.RawMessage) (Request, error) {
+// Call is a call as it was understood.
+type Call struct {
+	Request Request
+	notes   []string // for the model: what was taken in another way than it was written
+	ignored []string // arguments that the tool does not have
+}
+
+// Parse makes a request of the arguments of a call. It is liberal in what it takes, because a call that is refused costs
+// a turn. An argument by another name or of another type is taken as what it means, where that is plain. Arguments that the
+// tool does not have are left out, and Annotate says so. Parse returns ErrUnknown or ErrArguments; the text of the error is
+// written for the model and may quote the arguments.
+func Parse(name string, args json.RawMessage) (Call, error) {
 	t, err := Get(name)
 	if err != nil {
-		return nil, err
+		return Call{}, err
 	}
 	clean, problems := checkArguments(t, args)
 	if len(problems) > 0 {
-		return nil, refuse(name, problems, args)
+		return Call{}, refuse(name, problems, args)
 	}
-	req, err := build(name, clean)
+	req, err := build(name, clean.values)
 	if err != nil {
-		return nil, refuse(name, []string{err.Error()}, args)
+		return Call{}, refuse(name, []string{err.Error()}, args)
 	}
 	if problems := rules(req); len(problems) > 0 {
-		return nil, refuse(name, problems, args)
+		return Call{}, refuse(name, problems, args)
 	}
-	return req, nil
+	return Call{Request: req, notes: clean.notes, ignored: clean.ignored}, nil
+}
+
+// maxIgnored bounds how many ignored arguments are named.
+const maxIgnored = 5
+
+// Annotate adds to the result of the call which of its arguments were ignored or taken in another way. Clients find every
+// ignored argument in the details. The model is not told of an argument that only comments the call.
+func (c Call) Annotate(res Result) Result {
+	notes := slices.Clone(c.notes)
+	var unknown []string
+	for _, name := range c.ignored {
+		if !aside(name) && len(unknown) < maxIgnored {
+			unknown = append(unknown, display(shorten(name, 100)))
+		}
+	}
+	if len(unknown) > 0 {
+		notes = append(notes, fmt.Sprintf("Ignored: %s. The arguments of %s are %s.",
+			strings.Join(unknown, ", "), c.Request.Tool(), contracts()[c.Request.Tool()].names()))
+	}
+	if len(notes) > 0 {
+		res.Text += "\n\n[" + strings.Join(notes, " ") + "]"
+	}
+	if len(c.ignored) > 0 {
+		details := fields{}
+		if len(res.Details) == 0 || json.Unmarshal(res.Details, &details) == nil {
+			names := make([]string, min(len(c.ignored), maxProblems))
+			for i := range names {
+				names[i] = display(shorten(c.ignored[i], 100))
+			}
+			details["ignored"] = names
+			res.Details = details.encode()
+		}
+	}
+	return res
 }
 
 // build makes the request of arguments that fit the schema.
-func build(name string, args json.RawMessage) (Request, error) {
+func build(name string, values map[string]any) (Request, error) {
+	args, err := json.Marshal(values)
+	if err != nil {
+		return nil, err
+	}
 	var a struct {
 		Path       string  `json:"path"`
 		Offset     int64   `json:"offset"`
@@ -39,6 +86,7 @@ func build(name string, args json.RawMessage) (Request, error) {
 		NewText    string  `json:"newText"`
 		ReplaceAll bool    `json:"replaceAll"`
 		Command    string  `json:"command"`
+		Cwd        string  `json:"cwd"`
 		Timeout    float64 `json:"timeout"`
 		Pattern    string  `json:"pattern"`
 		Include    string  `json:"include"`
@@ -56,7 +104,7 @@ func build(name string, args json.RawMessage) (Request, error) {
 	case NameEdit:
 		return EditFile{Path: a.Path, Old: a.OldText, New: a.NewText, ReplaceAll: a.ReplaceAll}, nil
 	case NameBash:
-		return Exec{Command: a.Command, TimeoutSeconds: a.Timeout}, nil
+		return Exec{Command: a.Command, Cwd: a.Cwd, TimeoutSeconds: a.Timeout}, nil
 	case NameGrep:
 		return Grep{Pattern: a.Pattern, Path: a.Path, Include: a.Include, Literal: a.Literal, IgnoreCase: a.IgnoreCase}, nil
 	case NameGlob:
@@ -85,6 +133,12 @@ func rules(req Request) []string {
 		}
 	case Exec:
 		noNUL("command", r.Command)
+		noNUL("cwd", r.Cwd)
+		if len(r.Command) > MaxCommand {
+			problems = append(problems, fmt.Sprintf(
+				"command: has %d bytes, at most %d are possible; write the script to a file first, then run it",
+				len(r.Command), MaxCommand))
+		}
 		if strings.TrimSpace(r.Command) == "" {
 			problems = append(problems, "command: must not be blank")
 		}

@@ -27,9 +27,13 @@ type EditFile struct {
 	ReplaceAll bool
 }
 
+// MaxCommand bounds the bytes of a command line.
+const MaxCommand = 1 << 20
+
 // Exec runs a shell command line.
 type Exec struct {
-	Command        string
+	Command        string  // at most MaxCommand bytes
+	Cwd            string  // where it runs; "" is the working directory
 	TimeoutSeconds float64 // 0 is none
 }
 

@@ -1,10 +1,11 @@
 // Package tool is what a model may do to a workspace: the six built-in tools, their arguments, and the text that it gets back.
 //
-//	arguments ──Parse──▶ Request ──(link, executor)──▶ Reply ──Render──▶ Result
+//	arguments ──Parse──▶ Call.Request ──(link, executor)──▶ Reply ──Render──▶ Result ──Call.Annotate──▶ Result
 //
 // Everything here is pure: no I/O, no clock. Requests and replies know nothing of the wire that carries them.
 //
-// Invariants: Parse accepts only what the tool's JSON Schema allows, and its error text tells the model what to change;
+// Invariants: a request says only what the tool's JSON Schema allows, however it was written; the text of Parse's errors
+// tells the model what to change;
 // Render never returns more than MaxText bytes and MaxLines lines beside a short notice, whatever an executor sent; a
 // Result is valid UTF-8 without NUL; an unknown outcome is never rendered as success or as plain failure.
 package tool

@@ -23,9 +23,9 @@ import (
 )
 
 // parse turns a model's request into ours. Its error is for the model to read.
-func (r *run) parse(b model.Block) (tool.Request, error) {
+func (r *run) parse(b model.Block) (tool.Call, error) {
 	if _, err := tool.Get(b.Tool); err == nil && !r.offered[b.Tool] {
-		return nil, tool.ErrUnknown.With("the tool %s is not available to this agent", b.Tool)
+		return tool.Call{}, tool.ErrUnknown.With("the tool %s is not available to this agent", b.Tool)
 	}
 	return tool.Parse(b.Tool, b.Args)
 }
@@ -49,11 +49,11 @@ func joinCwd(root, cwd string) string {
 func (r *run) callTools(ctx context.Context, c submission.Commit, answer session.Entry) error {
 	var calls []call.Call
 	for i, b := range toolBlocks(answer.Message) {
-		req, err := r.parse(b)
+		asked, err := r.parse(b)
 		if err != nil {
 			continue // refused: there is nothing to run, and the result follows from the answer
 		}
-		hash, err := r.hash(req)
+		hash, err := r.hash(asked.Request)
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,8 @@ func (r *run) requestOf(c call.Call) (tool.Request, error) {
 	if r.talk.head != c.EntrySeq || c.Index >= len(blocks) {
 		return nil, fmt.Errorf("entry %d does not hold call %d", c.EntrySeq, c.Index)
 	}
-	return r.parse(blocks[c.Index])
+	asked, err := r.parse(blocks[c.Index])
+	return asked.Request, err
 }
 
 func started(c call.Call) *event.Call {
@@ -182,14 +183,14 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 
 // result is what one call came to, as the model sees it.
 func (r *run) result(b model.Block, k call.Call, called bool) tool.Result {
-	req, refused := r.parse(b)
+	asked, refused := r.parse(b)
 	if refused != nil {
 		return tool.Refused(refused)
 	}
 	if !called {
-		return tool.Render(req, tool.Failure{Reason: tool.ReasonCancelled})
+		return tool.Render(asked.Request, tool.Failure{Reason: tool.ReasonCancelled})
 	}
-	return tool.Render(req, r.reply(k))
+	return asked.Annotate(tool.Render(asked.Request, r.reply(k)))
 }
 
 func resultMessage(b model.Block, res tool.Result) model.Message {

@@ -152,14 +152,14 @@ func TestLongSessionGoesOn(t *testing.T) {
 	})
 }
 
-// A model that gives bad arguments is told what is wrong with them, and its next try counts.
+// A model that gives bad arguments is told what is wrong with them, and its next try counts, even with an argument too many.
 func TestModelCorrectsItsArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
 		b.die()
 		m := modeltest.New(
-			modeltest.Ask(model.Block{CallID: "1", Tool: "bash", Args: []byte(`{"cmd": "echo x"}`)}),
-			modeltest.Ask(model.Block{CallID: "2", Tool: "bash", Args: []byte(`{"command": "echo x"}`)}),
+			modeltest.Ask(model.Block{CallID: "1", Tool: "bash", Args: []byte(`{"run": "echo x"}`)}),
+			modeltest.Ask(model.Block{CallID: "2", Tool: "bash", Args: []byte(`{"command": "echo x", "background": true}`)}),
 			modeltest.Say("done"),
 		)
 		b.model = m
@@ -170,9 +170,10 @@ func TestModelCorrectsItsArguments(t *testing.T) {
 			t.Fatalf("the model was asked %d times", len(asked))
 		}
 		for i, want := range []model.Block{
-			{CallID: "1", IsError: true, Text: "Validation failed for tool \"bash\":\n  - cmd: no such argument; there are command, timeout\n  - command: is required\n\n" +
-				"Received arguments:\n{\"cmd\": \"echo x\"}\n\nCorrect the arguments and call the tool again."},
-			{CallID: "2", Text: "x"},
+			{CallID: "1", IsError: true, Text: "Validation failed for tool \"bash\":\n  - command: is required\n" +
+				"  - run: no such argument; there are command, cwd, timeout\n\n" +
+				"Received arguments:\n{\"run\": \"echo x\"}\n\nCorrect the arguments and call the tool again."},
+			{CallID: "2", Text: "x\n\n[Ignored: background. The arguments of bash are command, cwd, timeout.]"},
 		} {
 			want.Type, want.Tool = model.ToolResultBlock, "bash"
 			told := asked[i+1].Messages
