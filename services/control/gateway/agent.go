@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,11 +47,26 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 		return
 	}
 	defer f.Close()
+	nameSubmission(w.Header(), f)
 	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		h.stream(ctx, w, to, f, def)
 		return
 	}
 	h.answer(ctx, w, r, f)
+}
+
+// Headers of an answer to a prompt. Link names where the events of the submission, and all later ones of its session, can be read.
+const (
+	sessionHeader    = "Pawl-Session"
+	submissionHeader = "Pawl-Submission"
+	linkHeader       = "Link"
+)
+
+func nameSubmission(head http.Header, f *submission.Following) {
+	head.Set(sessionHeader, f.Submission.SessionID)
+	head.Set(submissionHeader, f.Submission.ID)
+	head.Set(linkHeader, fmt.Sprintf(`</v1/sessions/%s/events?after=%d>; rel="monitor"; type="text/event-stream"`,
+		f.Submission.SessionID, f.Before))
 }
 
 // find is the agent, if the caller may prompt it here.

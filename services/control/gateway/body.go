@@ -26,12 +26,16 @@ var errBodyTooLarge = payloadTooLarge(fmt.Sprintf("A request body has at most %d
 
 // readBody returns the body, which is valid JSON; {} for none. The order of its rules is part of the protocol.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	kind, length := r.Header.Get("Content-Type"), r.Header.Get("Content-Length")
-	if length == "0" || length == "" && r.ContentLength <= 0 && kind == "" {
+	kinds, length := r.Header.Values("Content-Type"), r.Header.Get("Content-Length")
+	if length == "0" || length == "" && r.ContentLength <= 0 && len(kinds) == 0 {
 		return []byte("{}"), nil
 	}
-	if !strings.Contains(strings.ToLower(kind), "application/json") {
-		return nil, flue.UnsupportedMediaType(kind)
+	if len(kinds) != 1 || !isJSON(kinds[0]) {
+		return nil, flue.UnsupportedMediaType(strings.Join(kinds, ", "))
+	}
+	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity")
+		return nil, flue.UnsupportedEncoding(coding)
 	}
 	if r.ContentLength > maxBody {
 		return nil, errBodyTooLarge // without reading it
@@ -46,7 +50,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, flue.InvalidJSON("the body could not be read to its end")
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // of the connection: whether the client is still there is read from it
+	// The deadline is the connection's, and the server reads from it to see whether the client is still there.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if !utf8.Valid(body) {
 		// The parser would put other characters in the place of those that it cannot read.
 		return nil, flue.InvalidJSON("the body is not UTF-8")
@@ -60,6 +65,22 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, flue.InvalidJSON(fmt.Sprint(json.Unmarshal(body, &none)))
 	}
 	return body, nil
+}
+
+// isJSON reports whether a Content-Type is application/json or ends in +json, whatever its parameters are. Browsers send neither of
+// these to other origins without a preflight request, so a page that is not allowed cannot send a body that is read.
+func isJSON(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	name, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(kind)), "application/")
+	if base, suffixed := strings.CutSuffix(name, "+json"); suffixed {
+		return ok && isToken(base)
+	}
+	return ok && name == "json"
+}
+
+// isToken reports whether s is a token of HTTP in lower case.
+func isToken(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
 }
 
 func payloadTooLarge(details string) *flue.Error {

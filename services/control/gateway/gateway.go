@@ -3,7 +3,8 @@
 //	request ─▶ host, origin, token ─▶ route ─▶ submission.Service ─▶ JSON, or events as they are committed
 //
 // It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees carries a reason and
-// no internals; nothing but /healthz answers without a token.
+// no internals; without a token only /healthz, / and the preflight requests of allowed origins are answered; no body is read before
+// its sender is authenticated.
 package gateway
 
 import (
@@ -25,7 +26,10 @@ import (
 )
 
 // errStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another replica.
-var errStopping = errs.New(errs.Unavailable, "SERVER_STOPPING", "the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
+var errStopping = errs.New(errs.Unavailable, "SERVER_STOPPING",
+	"the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
+
+var errRoute = errs.New(errs.NotFound, "ROUTE_NOT_FOUND", "no such route")
 
 // Agents is the catalogue.
 type Agents interface {
@@ -66,33 +70,44 @@ func New(d Deps) http.Handler {
 	return &handler{d}
 }
 
+// unauthenticatedLimit is how long the body of a request that is refused, or needs no token, may take to arrive. The server reads a
+// small rest of such a body before it answers; it keeps none of it.
+const unauthenticatedLimit = 5 * time.Second
+
 // ServeHTTP routes on the escaped path: an instance id may hold an encoded slash, and nothing is redirected.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctl := http.NewResponseController(w)  // some connections have no deadlines
 	_ = ctl.SetWriteDeadline(time.Time{}) // the connection's last answer had one
 	if r.ContentLength != 0 {
-		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit)) // also for what is refused and has to be read all the same
+		_ = ctl.SetReadDeadline(time.Now().Add(unauthenticatedLimit))
 	}
 	if err := h.checkSource(r); err != nil {
 		h.fail(w, r, err)
 		return
 	}
-	if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, "ok\n")
+	if h.share(w, r); isPreflight(r) && w.Header().Get(allowOrigin) != "" {
+		answerPreflight(w)
+		return
+	}
+	if answer := openPaths[r.URL.Path]; answer != "" {
+		h.openPath(w, r, answer)
 		return
 	}
 	secret := rpc.Bearer(r.Header.Get("Authorization"))
 	p, err := h.Auth.Authenticate(r.Context(), secret)
 	if err != nil {
-		refuse := h.fail
-		if strings.HasPrefix(r.URL.Path, "/v1/") {
-			refuse = h.refuse
-		}
-		refuse(w, r, err)
+		w.Header().Set("Connection", "close") // only callers with a token keep connections
+		h.errorForm(r)(w, r, err)
 		return
 	}
-	r = r.WithContext(auth.NewContext(r.Context(), p))
+	if r.ContentLength != 0 {
+		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
+	}
+	h.route(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
+}
+
+// route answers a request of a caller that is known.
+func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
 		h.agent(w, r, target{name, instance, secret})
 		return
@@ -101,7 +116,49 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.watch(w, r, id, secret)
 		return
 	}
+	if isAPI(r) {
+		h.refuse(w, r, errRoute.With("no route matches %s %.256q", r.Method, r.URL.Path))
+		return
+	}
 	h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
+}
+
+// isAPI reports whether a request is for the API, whose errors have a form of their own.
+func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v1/") }
+
+// errorForm is how errors are answered on the request's path.
+func (h *handler) errorForm(r *http.Request) func(http.ResponseWriter, *http.Request, error) {
+	if isAPI(r) {
+		return h.refuse
+	}
+	return h.fail
+}
+
+// openPaths are the texts that are served without a token. They say nothing of this installation.
+var openPaths = map[string]string{
+	"/healthz": "ok\n",
+	"/": `This is Pawl, a control plane for AI agents.
+
+Prompt an agent, with a token:
+  curl THIS_URL/agents/NAME/INSTANCE -H "Authorization: Bearer $TOKEN" \
+      -H "Content-Type: application/json" -d '{"message": "hello"}'
+
+With "Accept: text/event-stream" the answer is a stream of events. The response header Link names the path where the
+session's events can be read again, and Pawl-Session and Pawl-Submission hold the ids.
+
+GET /healthz answers "ok" while the server runs.
+`,
+}
+
+func (h *handler) openPath(w http.ResponseWriter, r *http.Request, text string) {
+	w.Header().Set("Connection", "close")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodGet, http.MethodHead))
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, text)
 }
 
 // agentPath reads /agents/{agent}/{instance}. A segment that is malformed stays as it is.

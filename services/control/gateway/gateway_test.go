@@ -169,6 +169,19 @@ var requests = map[string]string{
 	"session_task":                with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"task:1"}`),
 	"session_too_long":            with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"`+strings.Repeat("x", 257)+`"}`),
 	"instance_with_a_line_break":  with("POST /agents/shell/a%0Ab HTTP/1.1", `{"message":"hi"}`),
+	"body_gzip":                   with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: gzip", "\x1f\x8b"),
+	"body_identity":               with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: identity", `{"message":"hi"}`),
+	"body_chunked":                "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n5\n{\"mes\nb\nsage\":\"hi\"}\n0\n\n",
+	"body_two_types":              with("POST /agents/shell/i HTTP/1.1\nContent-Type: text/plain", `{"message":"hi"}`),
+	"http_1_0":                    with("POST /agents/shell/i HTTP/1.0", `{"message":"hi"}`),
+	"http_1_0_without_a_host":     "GET /healthz HTTP/1.0\n\n",
+	"root_without_a_token":        "GET / HTTP/1.1\nHost: localhost\n\n",
+	"root_head":                   "HEAD / HTTP/1.1\nHost: localhost\n\n",
+	"root_post":                   "POST / HTTP/1.1\nHost: localhost\n\n",
+	"healthz_head":                "HEAD /healthz HTTP/1.1\nHost: localhost\n\n",
+	"healthz_trailing_slash":      "GET /healthz/ HTTP/1.1\n" + get,
+	"api_unknown":                 "GET /v1/nowhere HTTP/1.1\n" + get,
+	"api_unknown_without_a_token": "GET /v1/nowhere HTTP/1.1\nHost: localhost\n\n",
 	"webhook":                     with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{}`),
 	"webhook_after_the_body":      with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{`),
 	"stream_with_a_malformed_one": with("POST /agents/shell/i HTTP/1.1\nAccept: text/event-stream", `{`),
@@ -181,10 +194,16 @@ func TestAnswers(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
 		status, head, body := raw(t, s, requests[name])
 		fmt.Fprintf(&out, "%s: %d %s", name, status, head.Get("Content-Type"))
-		for _, h := range []string{"Allow", "Www-Authenticate"} {
+		for _, h := range []string{"Allow", "Www-Authenticate", "Accept-Encoding"} {
 			if v := head.Get(h); v != "" {
 				fmt.Fprintf(&out, ", %s: %s", h, v)
 			}
+		}
+		if body != "" && !strings.HasSuffix(body, "\n") {
+			t.Errorf("%s: the body does not end its last line: %q", name, body)
+		}
+		if strings.HasPrefix(name, "api_") {
+			body = strings.NewReplacer(`": "`, `":"`, `, "`, `,"`).Replace(body) // protojson's spaces are random
 		}
 		fmt.Fprintf(&out, "\n  %s\n", strings.TrimSuffix(body, "\n"))
 	}
@@ -295,7 +314,8 @@ func TestFailureTellsWhyInMeta(t *testing.T) {
 func TestStream(t *testing.T) {
 	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
 	status, head, body := raw(t, s, with("POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, text/event-stream;q=1", `{"message":"hi","session":"s"}`))
-	if status != 200 || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" {
+	if status != 200 || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" ||
+		head.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("%d %v", status, head)
 	}
 	var types []string

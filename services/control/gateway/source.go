@@ -15,6 +15,12 @@ import (
 // checkSource refuses requests that were not meant for this server (DNS rebinding) and those of pages of other origins.
 func (h *handler) checkSource(r *http.Request) error {
 	host := hostname(r.Host)
+	if host == "" {
+		return &flue.Error{
+			Status: http.StatusBadRequest, Type: "host_missing", Message: "The request names no host.",
+			Details: "Send the header Host, as HTTP/1.1 does.",
+		}
+	}
 	if !rpc.Loopback(host) && !slices.ContainsFunc(h.Hosts, func(one string) bool { return strings.EqualFold(hostname(one), host) }) {
 		return &flue.Error{
 			Status: http.StatusForbidden, Type: "forbidden_host", Message: "This host name is not allowed.",

@@ -21,10 +21,7 @@ const (
 
 // stream answers with the submission's events as they are committed, until it has settled.
 func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, f *submission.Following, def agent.Definition) {
-	head := w.Header()
-	head.Set("Content-Type", "text/event-stream")
-	head.Set("Cache-Control", "no-cache")
-	head.Set("Connection", "keep-alive")
+	streamHeaders(w.Header(), "no-cache") // exactly this value is the original's
 	w.WriteHeader(http.StatusOK)
 	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
 	defer unwatch()
@@ -40,6 +37,14 @@ func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, 
 		}
 		_ = out.write(flue.AppendFrame(nil, p.Frame(to.instance)))
 	}
+}
+
+// streamHeaders are those of a stream of events. The last one keeps nginx, and proxies that follow it, from holding events back.
+func streamHeaders(head http.Header, cacheControl string) {
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", cacheControl)
+	head.Set("Connection", "keep-alive")
+	head.Set("X-Accel-Buffering", "no")
 }
 
 // follow writes the submission's events and returns why there are no more: nil when it completed or the reader has left.

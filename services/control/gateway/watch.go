@@ -100,7 +100,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(body)
+	_, _ = w.Write(append(body, '\n'))
 }
 
 // statusOf is an error as JSON, as google.rpc.Status. What callers may not know is logged.
@@ -153,10 +153,7 @@ func (s *watching) Send(m *pawlv1.WatchSessionResponse) error {
 }
 
 func (s *watching) begin() {
-	head := s.w.Header()
-	head.Set("Content-Type", "text/event-stream")
-	head.Set("Cache-Control", "no-cache")
-	head.Set("Connection", "keep-alive")
+	streamHeaders(s.w.Header(), "no-cache, no-transform")
 	s.w.WriteHeader(http.StatusOK)
 	s.out = newSink(s.w)
 	s.quiet = s.out.beat()

@@ -155,14 +155,18 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 		sub.Close()
 		return nil, err
 	}
-	return &Following{Submission: got.Submission, Replayed: got.Replayed, service: s, sub: sub, after: got.EventHead, fresh: got.Lease != nil}, nil
+	return &Following{
+		Submission: got.Submission, Replayed: got.Replayed, Before: got.EventHead, service: s, sub: sub, after: got.EventHead,
+		fresh: got.Lease != nil,
+	}, nil
 }
 
 // Following is a submission being followed by one reader.
 type Following struct {
 	Submission Submission // as admitted, and settled once Events has ended
 	Replayed   bool
-	Told       bool // whether the last of Events was that it has settled
+	Before     int64 // seq of an event of the session before the submission's first
+	Told       bool  // whether the last of Events was that it has settled
 	service    *Service
 	sub        *event.Subscription
 	after      int64

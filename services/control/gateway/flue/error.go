@@ -92,10 +92,19 @@ func UnsupportedMediaType(got string) *Error {
 	if got != "" {
 		line = fmt.Sprintf(`Received Content-Type: "%s".`, got)
 	}
-	return &Error{
-		Status: http.StatusUnsupportedMediaType, Type: "unsupported_media_type", Message: "Request body must be sent as application/json.",
-		Details: line + "\n" + `Send the request body as JSON with the header "Content-Type: application/json", or omit the body entirely (and the Content-Type header) if the request doesn't have a payload.`,
-	}
+	return unsupported("Request body must be sent as application/json.", line+"\n"+
+		`Send the request body as JSON with the header "Content-Type: application/json", or omit the body entirely `+
+		`(and the Content-Type header) if the request doesn't have a payload.`)
+}
+
+// UnsupportedEncoding tells which Content-Encoding came.
+func UnsupportedEncoding(got string) *Error {
+	return unsupported("Request body must be sent without a content encoding.",
+		fmt.Sprintf(`Received Content-Encoding: "%s".`, got)+"\nSend the request body as it is, without compressing it.")
+}
+
+func unsupported(message, details string) *Error {
+	return &Error{Status: http.StatusUnsupportedMediaType, Type: "unsupported_media_type", Message: message, Details: details}
 }
 
 // MethodNotAllowed names the methods that a route takes.
