@@ -113,6 +113,11 @@ func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) 
 		return handle(ctx)
 	}()
 	st, ok := ToStatus(err)
+	if _, public := errs.Public(err); !public && ctx.Err() == nil && isContextError(err) {
+		// A limit of ours has passed, or we gave up: the caller's deadline has not passed, and it did not leave.
+		st, _ = ToStatus(ErrInternal)
+		ok = false
+	}
 	if !ok && ctx.Err() != nil {
 		// Nobody is there to answer, and what failed did most likely because of that.
 		h.logger().DebugContext(ctx, "rpc abandoned", "method", call.Method, "error", err)

@@ -113,16 +113,34 @@ func TestInternalsStayInside(t *testing.T) {
 	}
 }
 
+// The end of the caller's own context is an answer without a line in the log.
 func TestContextErrorsAreMapped(t *testing.T) {
-	for want, cause := range map[codes.Code]error{codes.Canceled: context.Canceled, codes.DeadlineExceeded: context.DeadlineExceeded} {
+	canceled, leave := context.WithCancel(t.Context())
+	leave()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	for want, ctx := range map[codes.Code]context.Context{codes.Canceled: canceled, codes.DeadlineExceeded: late} {
 		var log bytes.Buffer
-		c := serve(t, Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil))}, func(context.Context) error { return fmt.Errorf("waiting: %w", cause) })
+		h := Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		err := h.run(ctx, Call{}, func(context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) })
+		if status.Code(err) != want || Reason(err) == "" || log.Len() > 0 {
+			t.Errorf("%v, log %s", err, log.String())
+		}
+	}
+}
+
+// A limit of the server's own that has passed is not told as if it were the caller's.
+func TestDeadlinesOfTheServerAreItsOwn(t *testing.T) {
+	for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
+		var log bytes.Buffer
+		c := serve(t, Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil))},
+			func(context.Context) error { return fmt.Errorf("reading rows: %w", cause) })
 		both(t, c, func(kind string, err error) {
-			if status.Code(err) != want || Reason(err) == "" {
+			if status.Code(err) != codes.Internal || Reason(err) != "INTERNAL" {
 				t.Errorf("%s: %v", kind, err)
 			}
 		})
-		if log.Len() > 0 {
+		if strings.Count(log.String(), "reading rows") != 2 {
 			t.Errorf("log %s", log.String())
 		}
 	}

@@ -63,6 +63,14 @@ func public(err error) (e *errs.Error, ok bool) {
 	return ErrInternal, false
 }
 
+// isContextError reports whether err is what a context ends with, rather than a status that came over the wire.
+func isContextError(err error) bool {
+	if _, is := err.(interface{ GRPCStatus() *status.Status }); is { //nolint:errorlint // see ToStatus
+		return false
+	}
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // ToStatus makes of an error what crosses the wire. A gRPC status passes as it is; ok is false when the error says more than
 // the status does, so that it must be logged.
 func ToStatus(err error) (_ error, ok bool) {

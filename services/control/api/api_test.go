@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -167,20 +168,23 @@ func TestWaitEndsWithItsTimeout(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := got.GetSubmission().GetSubmissionId()
-		for _, timeout := range []time.Duration{0, 90 * time.Second} {
+		for _, timeout := range []time.Duration{math.MinInt64, -time.Second, 0, 1, 90 * time.Second} {
 			begun := time.Now()
 			res, err := c.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(timeout)})
-			if err != nil || res.GetSubmission().GetStatus() != pawlv1.Submission_STATUS_QUEUED {
+			if err != nil || res.GetSubmission().GetStatus() != pawlv1.Submission_STATUS_QUEUED || res.GetSubmission().GetSubmissionId() != id {
 				t.Errorf("%v: %v, %v", timeout, res, err)
 			}
-			if took := time.Since(begun); took != timeout {
+			if took := time.Since(begun); took != max(0, timeout) {
 				t.Errorf("%v took %v", timeout, took)
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(time.Hour)}); status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("%v", err)
+		for range 2 { // before the deadline of the call, and after it
+			res, err := c.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(time.Hour)})
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("%v, %v", res, err)
+			}
 		}
 	})
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"google.golang.org/grpc"
 
@@ -81,14 +80,12 @@ func (s *submissions) WaitSubmission(ctx context.Context, req *pawlv1.WaitSubmis
 	if _, err := s.find(ctx, req.GetSubmissionId(), auth.ReadSessions); err != nil {
 		return nil, err
 	}
-	wait := ctx
+	limit := submission.Forever
 	if req.GetTimeout() != nil {
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeout(ctx, req.GetTimeout().AsDuration())
-		defer cancel()
+		limit = req.GetTimeout().AsDuration()
 	}
-	got, err := s.deps.Service.Wait(wait, tenant(ctx), req.GetSubmissionId())
-	if err != nil && (!errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil) {
+	got, err := s.deps.Service.Wait(ctx, tenant(ctx), req.GetSubmissionId(), limit)
+	if err != nil {
 		return nil, err
 	}
 	return &pawlv1.WaitSubmissionResponse{Submission: encodeSubmission(got)}, nil

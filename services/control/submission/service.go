@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -271,21 +272,28 @@ func (s *Service) withText(ctx context.Context, sub Submission) (Submission, err
 	return sub, nil
 }
 
-// Wait returns the submission once it has settled, or as it is when ctx ends, with ctx's error. It holds no state: any replica can
+// Forever is a limit for Wait that never passes.
+const Forever = time.Duration(math.MaxInt64)
+
+// Wait returns the submission once it has settled, or as it is when the limit has passed; at once when the limit is not above 0. It
+// fails with ctx's error when ctx ends before: the end of a caller's own deadline is no answer. It holds no state: any replica can
 // wait for any submission.
-func (s *Service) Wait(ctx context.Context, tenant, id string) (Submission, error) {
+func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Duration) (Submission, error) {
 	sub, err := s.Get(ctx, tenant, id)
-	if err != nil || sub.Status == SettledStatus {
+	if err != nil || sub.Status == SettledStatus || limit <= 0 {
 		return sub, err
 	}
+	begun := time.Now()
 	watch := s.events.Subscribe(sub.Key)
 	defer watch.Close()
 	for {
-		if sub, err = s.Get(ctx, tenant, id); err != nil || sub.Status == SettledStatus {
+		sub, err := s.Get(ctx, tenant, id)
+		left := limit - time.Since(begun)
+		if err != nil || sub.Status == SettledStatus || left <= 0 {
 			return sub, err
 		}
-		if err := watch.Await(ctx, sub.SessionID, id, recheck); err != nil {
-			return sub, err
+		if err := watch.Await(ctx, sub.SessionID, id, min(left, recheck)); err != nil {
+			return Submission{}, err
 		}
 	}
 }

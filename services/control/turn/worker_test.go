@@ -213,7 +213,7 @@ func (b *bench) wait(id string) submission.Submission {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
 	defer cancel()
-	sub, err := b.service.Wait(ctx, session.DefaultTenant, id)
+	sub, err := b.service.Wait(ctx, session.DefaultTenant, id, submission.Forever)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -189,7 +189,10 @@ func (s *Store) append(sub submission.Submission, events []event.Event) []event.
 }
 
 // GetSubmission implements submission.Store.
-func (s *Store) GetSubmission(_ context.Context, tenant, id string) (submission.Submission, error) {
+func (s *Store) GetSubmission(ctx context.Context, tenant, id string) (submission.Submission, error) {
+	if ctx.Err() != nil { // as every database does
+		return submission.Submission{}, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.sessions {
