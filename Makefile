@@ -1,6 +1,6 @@
 # Everything a developer or CI runs. Only Go and make are needed; what else a target needs, it builds or says.
 .DEFAULT_GOAL := help
-.PHONY: help build test verify check bench chaos chaos-mutants generate fmt breaking
+.PHONY: help build test test-full verify check bench chaos chaos-mutants generate fmt breaking
 
 # Cold builds of these take minutes on two cores; they are outside go.mod because their dependencies clash with ours.
 BUF         := go tool -modfile=tools/buf.mod buf
@@ -29,6 +29,21 @@ test: ## vet, then every test with the race detector and a real Postgres
 	@mkdir -p bin
 	@go build -race -o bin/pgtest ./internal/pgtest/start
 	@bin/pgtest -fsync=false go test -race -count=1 -timeout=20m $(TESTFLAGS) $(PKG)
+
+# Packages whose property tests take -rapid.checks: those that use rapid, and the stores through their contract suite.
+PROPERTIES = $$(grep -rl --include='*_test.go' 'pgregory.net/rapid"' . | xargs -n1 dirname | sort -u) \
+	./services/control/store/sqlite ./services/control/store/postgres
+CHECKS   ?= 1000
+FUZZTIME ?= 10s
+
+test-full: test ## make test, then long property runs, every fuzz target and chaos: before a feature is called done
+	bin/pgtest -fsync=false go test -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's/^([^:]*)\/[^\/]*:[0-9]*:func (Fuzz[A-Za-z0-9]*).*/\1 \2/' | \
+	while read -r package target; do \
+		echo "fuzz $$package $$target"; \
+		go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "$$package" || exit 1; \
+	done
+	CHAOS_RACE=1 $(MAKE) chaos
 
 check: ## the cheap part of verify: format, tidy modules, licences, large files, wide lines
 	@unformatted="$$(go tool gofumpt -l .)" && test -z "$$unformatted" || { \
