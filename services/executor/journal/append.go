@@ -189,7 +189,7 @@ func (j *Journal) Sync() error {
 // sync runs one fdatasync without the lock.
 func (j *Journal) sync() {
 	j.syncing = true
-	upto, f := j.lsn, j.f
+	upto, begun, f := j.lsn, j.x.begun, j.f
 	j.mu.Unlock()
 	err := j.cfg.Fsync(f)
 	j.mu.Lock()
@@ -198,7 +198,7 @@ func (j *Journal) sync() {
 		// After a failed fsync nobody knows what is on the disk; going on would be a lie.
 		j.fail(err)
 	} else {
-		j.synced = max(j.synced, upto)
+		j.synced, j.begun = max(j.synced, upto), max(j.begun, begun)
 	}
 	j.changed.Broadcast()
 }
@@ -212,7 +212,7 @@ func next(b []byte) int {
 			n := len(b[i:]) - len(bytes.TrimLeft(b[i:], "\x00"))
 			i += max(0, n-4)
 		}
-		if payload, _, ok := unframe(b[i:]); ok && payload[0] >= byte(recIdentity) && payload[0] <= byte(recCall) {
+		if payload, _, ok := unframe(b[i:]); ok && payload[0] >= byte(recIdentity) && payload[0] <= byte(recLast) {
 			return i
 		}
 	}

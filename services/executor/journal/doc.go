@@ -12,6 +12,8 @@
 // Invariants:
 //   - What Wait returned nil for is found again after any crash. A torn end is cut off; it was never waited for.
 //   - A damaged middle is a gap: the journal keeps what it can read and gets a new id, because an absence proves nothing anymore.
+//   - A copy of a journal, or an older state of it, can be told from the journal: by its incarnations, and by how many calls
+//     each of them has begun.
 //   - A journal that forgets what owners used within the last two days gets a new id, so that "not here" proves only what
 //     it may.
 //   - Tombstones, revocations and fences of sessions share one quota. What was used longest ago goes first; evict says why

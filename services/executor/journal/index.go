@@ -18,6 +18,9 @@ type index struct {
 	// it forgets.
 	ended queue // outcomes that nobody acknowledged
 	aged  queue // tombstones, revocations, and fences of sessions that hold no call
+
+	begun        int64   // calls that were ever begun
+	incarnations []start // oldest first, at most maxIncarnations
 }
 
 // fence is a session's.
@@ -51,12 +54,13 @@ func (x *index) apply(payload []byte, base int64) error {
 	d := &decoder{b: payload[1:], off: 1}
 	switch kind(payload[0]) {
 	case recIdentity:
-		x.id = d.str()
+		x.id, x.begun = d.str(), d.int()
 	case recEpoch:
 		x.raise(d.str(), d.int(), d.time())
 	case recBegin:
 		b, at, boot := d.begin()
 		x.put(&Call{Begin: b, At: at, Boot: boot})
+		x.begun++
 	case recEnd:
 		id, state, at := d.str(), State(d.int()), d.time()
 		outcome := d.bytes()
@@ -76,6 +80,8 @@ func (x *index) apply(payload []byte, base int64) error {
 		outcome := d.bytes()
 		c.off, c.size = base+int64(d.off-len(outcome)), len(outcome)
 		x.put(c)
+	case recIncarnation:
+		x.start(start{id: d.str(), begun: d.int()})
 	default:
 		// A later version's record. Its rules are unknown here, so it must not be stepped over in silence.
 		return errRecord

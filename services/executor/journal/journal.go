@@ -90,10 +90,12 @@ type Journal struct {
 	mu      sync.Mutex
 	x       index
 	f       *os.File
-	end     int64 // of the records
-	alloc   int64 // of the zeroes behind them
-	lsn     LSN   // written
-	synced  LSN   // on disk
+	end     int64  // of the records
+	alloc   int64  // of the zeroes behind them
+	lsn     LSN    // written
+	synced  LSN    // on disk
+	begun   int64  // calls whose begin is on disk
+	present string // the incarnation of this process, "" before it has one
 	syncing bool
 	changed *sync.Cond    // of synced, syncing, failed
 	failed  error         // a write or fsync that nobody can make undone

@@ -19,6 +19,8 @@ const (
 	recAck
 	recForgot
 	recCall // a whole call, written by compaction
+	recIncarnation
+	recLast = recIncarnation
 )
 
 const (

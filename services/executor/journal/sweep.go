@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -94,7 +95,7 @@ func (j *Journal) Compact() (err error) {
 	if err := j.cfg.Fsync(f); err != nil {
 		return err
 	}
-	lsn, err := j.suspend()
+	lsn, begun, err := j.suspend()
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (j *Journal) Compact() (err error) {
 	if err != nil {
 		j.fail(err)
 	} else {
-		j.synced = max(j.synced, lsn)
+		j.synced, j.begun = max(j.synced, lsn), max(j.begun, begun)
 	}
 	if old != nil {
 		return old.Close()
@@ -131,6 +132,7 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	defer j.mu.Unlock()
 	w := &writer{
 		write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: map[string]int64{}, id: j.x.id,
+		begun: j.x.begun, incarnations: slices.Clone(j.x.incarnations),
 		sessions: make([]fence, 0, len(j.x.sessions)), revoked: make([]revocation, 0, len(j.x.revoked)),
 		calls: make([]Call, 0, len(j.x.calls)),
 	}
@@ -146,18 +148,18 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	return w
 }
 
-// suspend keeps others from syncing until resume, and returns what is written by now.
-func (j *Journal) suspend() (LSN, error) {
+// suspend keeps others from syncing until resume, and returns what is written by now, and how many calls that begins.
+func (j *Journal) suspend() (lsn LSN, begun int64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.syncing {
 		j.changed.Wait()
 	}
 	if j.failed != nil {
-		return 0, j.failed
+		return 0, 0, j.failed
 	}
 	j.syncing = true
-	return j.lsn, nil
+	return j.lsn, j.x.begun, nil
 }
 
 func (j *Journal) resume() {
@@ -229,17 +231,24 @@ type writer struct {
 	moved int64            // from an offset behind base to the new file's
 
 	// What is alive, as it was.
-	id       string
-	sessions []fence
-	revoked  []revocation
-	calls    []Call
+	id           string
+	begun        int64
+	incarnations []start
+	sessions     []fence
+	revoked      []revocation
+	calls        []Call
 }
 
 func (w *writer) all() error {
 	w.buf = append(w.buf, magic...)
 	w.off = int64(len(magic))
-	if err := w.put(encode(recIdentity).str(w.id)); err != nil {
+	if err := w.put(encode(recIdentity).str(w.id).int(w.begun)); err != nil {
 		return err
+	}
+	for _, s := range w.incarnations {
+		if err := w.put(s.encode()); err != nil {
+			return err
+		}
 	}
 	for _, f := range w.sessions {
 		if err := w.put(encode(recEpoch).str(f.key).int(f.epoch).time(f.used)); err != nil {
