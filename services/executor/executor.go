@@ -165,7 +165,7 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 	defer part()
 	done := make(chan error, 1)
 	go func() {
-		done <- link.Run(linked, link.Config{Dial: cfg.Dial, Work: w, Log: cfg.Logger, Connected: cfg.Connected, Hello: func() *pawlv1.Hello {
+		done <- link.Run(linked, link.Config{Dial: cfg.Dial, Work: w, Log: cfg.Logger, Connected: cfg.Connected, Hello: func() (*pawlv1.Hello, error) {
 			return cfg.hello(j, w)
 		}})
 	}()
@@ -187,9 +187,17 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 	return <-done
 }
 
-func (c *Config) hello(j *journal.Journal, w *work.Service) *pawlv1.Hello {
-	return &pawlv1.Hello{
+func (c *Config) hello(j *journal.Journal, w *work.Service) (*pawlv1.Hello, error) {
+	incarnations, err := j.Incarnations()
+	if err != nil {
+		return nil, err
+	}
+	h := &pawlv1.Hello{
 		ExecutorId: c.ID, BootId: c.BootID, JournalId: j.ID(),
 		Labels: c.Labels, Slots: uint32(w.Slots()), Version: c.Version, Root: c.Sandbox.Root(), Isolation: "none",
 	}
+	for _, i := range incarnations {
+		h.Incarnations = append(h.Incarnations, &pawlv1.Incarnation{Id: i.ID, Begun: i.Begun})
+	}
+	return h, nil
 }

@@ -50,7 +50,11 @@ func (l *linker) greet(ctx, sctx context.Context, cancel context.CancelCauseFunc
 	if err != nil {
 		return nil, nil, because(sctx, err)
 	}
-	hello := l.cfg.Hello()
+	hello, err := l.cfg.Hello()
+	if err != nil {
+		return nil, nil, err
+	}
+	hello.LastConnectionEpoch = l.epoch
 	hello.Protocol, hello.Inflight, hello.Draining = Protocol, l.cfg.Work.Inflight(), l.cfg.Work.Draining()
 	if err := s.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, because(sctx, err)

@@ -1,7 +1,7 @@
 // Package link is the executor's end of Connect: it dials control and keeps one connection alive for as long as the daemon runs.
 //
 //	dial ─▶ Hello ─▶ Welcome ─▶ frames both ways ─▶ any error, silence: gone ─▶ wait ─▶ dial
-//	            └─▶ refused for good (token, id, version): Run ends
+//	            └─▶ refused for a reason that is final (token, id, labels, version): Run ends
 //
 // One connection is one failure domain: whatever fails ends all of it, and it is made anew on a new ClientConn. It has one
 // goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
@@ -45,8 +45,9 @@ type Config struct {
 	// Dial makes a connection for one attempt; Run closes it.
 	Dial func(ctx context.Context) (*grpc.ClientConn, error)
 	Work *work.Service
-	// Hello makes the first frame, without protocol, inflight and draining.
-	Hello func() *pawlv1.Hello
+	// Hello makes the first frame, without protocol, inflight, draining and last_connection_epoch. An error is one of this
+	// attempt.
+	Hello func() (*pawlv1.Hello, error)
 	Log   *slog.Logger
 	// Connected is called after every Welcome.
 	Connected func()
@@ -64,7 +65,7 @@ func Run(ctx context.Context, cfg Config) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if final := refusal(err, l.welcomed); final != nil {
+		if final := refusal(err); final != nil {
 			return final
 		}
 		l.lost(err)
@@ -84,11 +85,12 @@ func Run(ctx context.Context, cfg Config) error {
 type linker struct {
 	cfg      Config
 	welcomed bool
-	away     bool // and the log says so
+	away     bool  // and the log says so
+	epoch    int64 // of the last connection
 }
 
 func (l *linker) met(w *pawlv1.Welcome) {
-	l.welcomed, l.away = true, false
+	l.welcomed, l.away, l.epoch = true, false, w.GetConnectionEpoch()
 	l.cfg.Log.Info("connected to control", "replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
 	if l.cfg.Connected != nil {
 		l.cfg.Connected()

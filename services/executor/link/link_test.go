@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/work"
@@ -167,7 +168,7 @@ func refused(t *testing.T, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
 		go func() {
 			r.done <- Run(ctx, Config{
 				Dial: r.dial, Work: r.work, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
-				Hello: func() *pawlv1.Hello { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"} },
+				Hello: func() (*pawlv1.Hello, error) { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"}, nil },
 			})
 		}()
 		f(r)
@@ -386,23 +387,39 @@ func TestReconnectInOutput(t *testing.T) {
 	})
 }
 
+// Reasons decide what is final, and codes never do.
 func TestRefusals(t *testing.T) {
-	for _, c := range []struct {
-		code  codes.Code
+	reason := func(code errs.Code, reason string) error {
+		err, _ := rpc.ToStatus(errs.New(code, reason, "speak 2"))
+		return err
+	}
+	for name, c := range map[string]struct {
+		err   error
 		final error
 	}{
-		{codes.Unauthenticated, ErrToken},
-		{codes.PermissionDenied, ErrIdentity},
-		{codes.FailedPrecondition, ErrVersion},
-		{codes.InvalidArgument, ErrVersion},
-		{codes.Unimplemented, ErrNotPawl},
-		{codes.Unavailable, nil},
-		{codes.Internal, nil},
-		{codes.Aborted, nil},
-		{codes.ResourceExhausted, nil},
+		"the token":                {reason(errs.Unauthenticated, "UNAUTHENTICATED"), ErrToken},
+		"another kind of token":    {reason(errs.PermissionDenied, "FORBIDDEN"), ErrIdentity},
+		"another executor's token": {reason(errs.PermissionDenied, "EXECUTOR_IDENTITY"), ErrIdentity},
+		"labels":                   {reason(errs.PermissionDenied, "LABELS_REFUSED"), ErrIdentity},
+		"the name is taken":        {reason(errs.FailedPrecondition, "NAME_IN_USE"), ErrIdentity},
+		"the protocol":             {reason(errs.FailedPrecondition, "PROTOCOL_VERSION"), ErrVersion},
+		"a capability":             {reason(errs.FailedPrecondition, "UNKNOWN_CAPABILITY"), ErrVersion},
+		"a malformed Hello":        {reason(errs.InvalidArgument, "HELLO_INVALID"), ErrVersion},
+		"a reason, another code":   {reason(errs.Unavailable, "NAME_IN_USE"), ErrIdentity},
+
+		"a slow Hello":      {reason(errs.DeadlineExceeded, "HELLO_LATE"), nil},
+		"an unknown reason": {reason(errs.PermissionDenied, "NOT_YET"), nil},
+		"superseded":        {reason(errs.Aborted, "SUPERSEDED"), nil},
+		"Unauthenticated":   {status.Error(codes.Unauthenticated, "speak 2"), nil},
+		"PermissionDenied":  {status.Error(codes.PermissionDenied, "speak 2"), nil},
+		"a precondition":    {status.Error(codes.FailedPrecondition, "speak 2"), nil},
+		"InvalidArgument":   {status.Error(codes.InvalidArgument, "speak 2"), nil},
+		"Unimplemented":     {status.Error(codes.Unimplemented, "speak 2"), nil},
+		"Unavailable":       {status.Error(codes.Unavailable, "speak 2"), nil},
+		"Internal":          {status.Error(codes.Internal, "speak 2"), nil},
 	} {
-		t.Run(c.code.String(), func(t *testing.T) {
-			refused(t, func(*pawlv1.Hello) error { return status.Error(c.code, "speak 2") }, func(r *rig) {
+		t.Run(name, func(t *testing.T) {
+			refused(t, func(*pawlv1.Hello) error { return c.err }, func(r *rig) {
 				time.Sleep(time.Minute)
 				select {
 				case err := <-r.done:
@@ -418,6 +435,20 @@ func TestRefusals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Hello names the connection that the one before was: control replaces that one at once.
+func TestHelloNamesTheLastConnection(t *testing.T) {
+	linked(t, func(r *rig) {
+		for want := range int64(3) {
+			c := <-r.control.conns
+			if got := c.hello.GetLastConnectionEpoch(); got != want {
+				t.Errorf("Hello %d names connection %d", want, got)
+			}
+			c.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{ConnectionEpoch: want + 1}}})
+			c.end <- status.Error(codes.Unavailable, "again")
+		}
+	})
 }
 
 // A frame that is not Welcome, and none at all, are no connection.

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 // Refusals: what no retry mends.
@@ -17,31 +16,32 @@ var (
 	ErrToken    = errs.New(errs.Unauthenticated, "TOKEN_REFUSED", "control refused the token")
 	ErrIdentity = errs.New(errs.PermissionDenied, "EXECUTOR_REFUSED", "control refused this executor")
 	ErrVersion  = errs.New(errs.FailedPrecondition, "VERSION_REFUSED", "control and this executor do not fit together")
-	ErrNotPawl  = errs.New(errs.Unimplemented, "NOT_CONTROL", "what answers there is not a control plane")
 )
 
+// refusals are the reasons of control that are final, see Connect in the protocol. A code is none: proxies and other servers
+// send codes too, and the same code says "not now" elsewhere.
+var refusals = map[string]*errs.Error{
+	"UNAUTHENTICATED":    ErrToken,
+	"FORBIDDEN":          ErrIdentity,
+	"EXECUTOR_IDENTITY":  ErrIdentity,
+	"LABELS_REFUSED":     ErrIdentity,
+	"NAME_IN_USE":        ErrIdentity,
+	"PROTOCOL_VERSION":   ErrVersion,
+	"UNKNOWN_CAPABILITY": ErrVersion,
+	"HELLO_INVALID":      ErrVersion,
+}
+
 // refusal is the reason for which trying again is pointless, or nil.
-func refusal(err error, welcomed bool) error {
-	st, ok := status.FromError(err)
-	if !ok || strings.HasPrefix(st.Message(), "unexpected HTTP status code") {
-		return nil // a proxy in between says that, and proxies come to their senses
-	}
-	switch st.Code() {
-	case codes.Unauthenticated:
-		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, at this control plane", st.Message())
-	case codes.PermissionDenied:
-		return ErrIdentity.With("control refused this executor: %s", st.Message())
-	}
-	if welcomed {
+func refusal(err error) error {
+	final := refusals[rpc.Reason(err)]
+	switch final {
+	case nil:
 		return nil
+	case ErrToken:
+		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, at this "+
+			"control plane", plain(err))
 	}
-	switch st.Code() {
-	case codes.FailedPrecondition, codes.InvalidArgument:
-		return ErrVersion.With("control refused this executor: %s", st.Message())
-	case codes.Unimplemented:
-		return ErrNotPawl.With("what answers there is not a control plane: %s", st.Message())
-	}
-	return nil
+	return final.With("control refused this executor: %s", plain(err))
 }
 
 // plain is an error without gRPC's wrapping.

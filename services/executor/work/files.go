@@ -56,7 +56,7 @@ func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, er
 	src := newFileSource(f)
 	s.mu.Lock()
 	c.accepted, c.size = true, &info.Size
-	s.answerFor(c, acceptedFrame(c))
+	s.answerFor(c, s.acceptedFrame(c))
 	c.src = src
 	c.feed.touch()
 	s.push(c)

@@ -36,7 +36,7 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 		s.onOutputAck(f.OutputAck)
 	case *pawlv1.ConnectResponse_Ping:
 		c.put(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{
-			Nonce: f.Ping.GetNonce(), LastCallId: c.lastCall, Running: uint32(s.running),
+			Nonce: f.Ping.GetNonce(), LastCallId: c.lastCall, Running: uint32(s.running), Begun: s.j.Begun(),
 		}}})
 	}
 }
@@ -151,7 +151,7 @@ func (s *Service) present(id string, epoch int64, c *call) {
 	}
 	c.watch()
 	if c.accepted {
-		s.answer(acceptedFrame(c))
+		s.answer(s.acceptedFrame(c))
 	}
 	s.push(c)
 }
@@ -160,7 +160,7 @@ func (s *Service) accept(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.accepted = true
-	s.answerFor(c, acceptedFrame(c))
+	s.answerFor(c, s.acceptedFrame(c))
 }
 
 func (s *Service) onAttach(a *pawlv1.Attach) {
@@ -364,8 +364,12 @@ func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason
 	}}})
 }
 
-func acceptedFrame(c *call) *pawlv1.ConnectRequest {
-	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: c.id(), Epoch: c.epoch, Size: c.size}}}
+// acceptedFrame says that a call has begun. With it control learns how many calls the journal has begun at least: an older state
+// of this data directory shows by having begun fewer.
+func (s *Service) acceptedFrame(c *call) *pawlv1.ConnectRequest {
+	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{
+		CallId: c.id(), Epoch: c.epoch, Size: c.size, Begun: s.j.Begun(),
+	}}}
 }
 
 // answerFor sends a frame about a call. What an orphan has to say is for nobody, least of all for a newer connection.
