@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"charm.land/fantasy"
 
@@ -22,7 +21,7 @@ import (
 
 // failed is an error of this model.
 func (m *languageModel) failed(kind model.Kind, retryable bool, format string, args ...any) *model.Error {
-	text := m.redactor.clean(fmt.Sprintf(format, args...))
+	text := m.redactor.Clean(fmt.Sprintf(format, args...))
 	return &model.Error{Kind: kind, Retryable: retryable, Text: m.ref.String() + ": " + text}
 }
 
@@ -149,12 +148,12 @@ func (m *languageModel) refused(x *exchange, s said) error {
 		again = should
 	}
 	e := m.failed(kind, again, "%s (%d)", strings.ToLower(statusText(x.status)), x.status)
-	if s.message != "" {
-		e = m.failed(kind, again, "%s (%d): %s", strings.ToLower(statusText(x.status)), x.status, s.message)
+	if words := model.Words(x.body); words != "" {
+		e = m.failed(kind, again, "%s (%d): %s", strings.ToLower(statusText(x.status)), x.status, words)
 	}
 	e.Status = x.status
 	if again {
-		e.RetryAfter = retryAfter(x.header, time.Now())
+		e.RetryAfter = model.RetryAfter(x.header)
 	}
 	return e
 }
@@ -241,25 +240,4 @@ func (m *languageModel) broken(x *exchange, err error) error {
 	default:
 		return m.failed(model.KindProtocol, false, "the call failed: %v", err)
 	}
-}
-
-// retryAfter is how long the provider asks to wait, in any of the three forms.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		return bounded(ms / 1000)
-	}
-	v := h.Get("Retry-After")
-	if s, err := strconv.ParseFloat(v, 64); err == nil && s > 0 {
-		return bounded(s)
-	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(at.Sub(now), 0)
-	}
-	return 0
-}
-
-// bounded keeps absurd numbers from overflowing.
-func bounded(seconds float64) time.Duration {
-	const day = 24 * 60 * 60
-	return time.Duration(min(seconds, day) * float64(time.Second))
 }

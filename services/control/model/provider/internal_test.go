@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"time"
 )
 
 func TestOverflowPhrases(t *testing.T) {
@@ -63,17 +62,6 @@ func FuzzErrorBody(f *testing.F) {
 		}
 		if err := m.reported(saidIn(body)); err.Error() == "" {
 			t.Error("an error without a text")
-		}
-	})
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	f.Add("17")
-	f.Add("1e300")
-	f.Add("Sat, 01 Jan 2000 00:00:30 GMT")
-	f.Fuzz(func(t *testing.T, v string) {
-		if d := retryAfter(http.Header{"Retry-After": {v}}, time.Unix(0, 0)); d < 0 {
-			t.Errorf("%q is %s", v, d)
 		}
 	})
 }

@@ -60,7 +60,7 @@ type languageModel struct {
 	api      model.API
 	own      bool // the endpoint is the API's own, not a compatible server
 	info     model.Info
-	redactor redactor
+	redactor model.Redactor
 	// client makes a client for one call; the calls of one model share a transport.
 	client func(ctx context.Context, options ...openai.LanguageModelOption) (fantasy.LanguageModel, error)
 }
@@ -68,7 +68,7 @@ type languageModel struct {
 func open(base http.RoundTripper, e model.Endpoint, id string) (model.Model, error) {
 	m := &languageModel{
 		ref: model.Ref{Provider: e.Name, ID: id}, api: e.API, own: e.BaseURL == "",
-		info: lookup(e, id), redactor: newRedactor(e),
+		info: lookup(e, id), redactor: model.NewRedactor(e),
 	}
 	h := &http.Client{
 		Transport: &transport{base: base, endpoint: e, anthropic: m.api == model.APIAnthropic},

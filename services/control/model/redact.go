@@ -1,0 +1,62 @@
+package model
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxWords is how much of what a provider says is shown, in bytes.
+const MaxWords = 2 << 10
+
+// minSecret is the length from which a configured value is a secret: a header such as "X-Mode: a" must not blank every
+// a.
+const minSecret = 6
+
+// Redactor removes the secrets of an endpoint from what its provider says. The zero value knows no secrets.
+type Redactor struct{ secrets []string }
+
+// NewRedactor knows the key, the headers and the query of e, as they are and as they stand in a URL.
+func NewRedactor(e Endpoint) Redactor {
+	var r Redactor
+	add := func(s Secret) {
+		for _, form := range []string{s.Reveal(), url.QueryEscape(s.Reveal()), url.PathEscape(s.Reveal())} {
+			if len(form) >= minSecret && !slices.Contains(r.secrets, form) {
+				r.secrets = append(r.secrets, form)
+			}
+		}
+	}
+	add(e.Key)
+	for _, v := range e.Query {
+		add(v)
+	}
+	for _, v := range e.Headers {
+		add(v)
+		if _, token, ok := strings.Cut(v.Reveal(), " "); ok { // Bearer …
+			add(Secret(token))
+		}
+	}
+	// A secret that is part of another one is replaced after it, so that nothing of the longer one stays.
+	slices.SortFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
+	return r
+}
+
+// Clean is s as one line that may be shown: without secrets and control characters, and at most MaxWords long.
+func (r Redactor) Clean(s string) string {
+	for _, secret := range r.secrets {
+		s = strings.ReplaceAll(s, secret, redacted)
+	}
+	s = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(strings.TrimSpace(s), string(utf8.RuneError)))
+	const more = "…"
+	if len(s) > MaxWords {
+		s = strings.ToValidUTF8(s[:MaxWords-len(more)], "") + more
+	}
+	return s
+}
