@@ -27,6 +27,7 @@ type Options struct {
 	Store  store.Store // closed with the cluster
 	Models turn.Models
 	Agents []agent.Definition
+	Log    *slog.Logger // of all replicas; nil discards
 }
 
 // Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of them can be
@@ -67,6 +68,9 @@ func New(t testing.TB, o Options) *Cluster {
 	if o.Agents == nil {
 		o.Agents = []agent.Definition{agent.Shell()}
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	return &Cluster{
 		t: t, options: o, Store: o.Store, token: t.TempDir() + "/token", hints: &hints{listeners: map[*Database]chan []string{}},
 		replicas: map[string]*Platform{}, peers: map[[2]string]*Wire{},
@@ -97,7 +101,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 		p.err = control.Run(ctx, control.Config{
 			Store: p.DB, HTTP: p.webs, GRPC: p.rpcs, Agents: catalogue, Models: c.options.Models, Lookup: os.LookupEnv, TokenFile: c.token,
 			Advertise: name, Host: "host of " + name, Lock: "lock", DialPeer: c.dialer(name),
-			Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
+			Ready: func() { close(ready) }, Log: c.options.Log,
 		})
 	}()
 	select {

@@ -200,6 +200,12 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
 			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), ExecutorId: e.Call.Executor,
 		}}
+	case event.ToolWaiting:
+		w := e.Wait
+		out.Event = &pawlv1.Event_ToolWaiting{ToolWaiting: &pawlv1.ToolWaiting{
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), Reason: w.Reason, ExecutorId: w.Executor,
+			Labels: w.Labels, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
+		}}
 	case event.ToolOutput:
 		stream := "stdout"
 		if e.Output.Stderr {

@@ -3,7 +3,7 @@
 // Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as the facts
 // that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
-//	started (text|thinking|restarted|entry|tool_started|tool_output|tool_finished)* settled     per submission
+//	started (text|thinking|restarted|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled     per submission
 //
 // A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but deltas whose
 // message is an entry by now, retention deletes all that is older than it allows. Entries stay.
@@ -35,6 +35,7 @@ const (
 	Thinking     Type = "thinking"      // Text
 	Restarted    Type = "restarted"     // Reason, Text
 	ToolStarted  Type = "tool_started"  // Call
+	ToolWaiting  Type = "tool_waiting"  // Call, Wait
 	ToolOutput   Type = "tool_output"   // Call.ID, Output
 	ToolFinished Type = "tool_finished" // Call
 	Settled      Type = "settled"       // Settlement
@@ -54,6 +55,7 @@ type Event struct {
 	Reason       string         `json:"r,omitempty"`
 	Call         *Call          `json:"c,omitempty"`
 	Output       *Output        `json:"o,omitempty"`
+	Wait         *Wait          `json:"w,omitempty"`
 	Settlement   *Settlement    `json:"z,omitempty"`
 }
 
@@ -81,6 +83,17 @@ type Call struct {
 	State      string        `json:"st,omitempty"`
 	IsError    bool          `json:"err,omitempty"`
 	Duration   time.Duration `json:"dur,omitempty"`
+}
+
+// Wait is why a call waits for an executor.
+type Wait struct {
+	// Reason is NO_EXECUTOR, EXECUTOR_AWAY, EXECUTOR_GONE, EXECUTOR_BUSY or EXECUTOR_DRAINING.
+	Reason   string            `json:"r"`
+	Executor string            `json:"ex,omitempty"` // that is waited for; "" is any with the labels
+	Labels   map[string]string `json:"l,omitempty"`
+	Since    time.Time         `json:"t"`
+	Until    time.Time         `json:"u,omitzero"` // when the wait is given up, zero for no such time
+	Message  string            `json:"m,omitempty"`
 }
 
 // Output is a piece of a command's output.

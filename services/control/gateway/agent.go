@@ -121,7 +121,6 @@ func (h *handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 	case err != nil:
 		h.fail(w, r, err)
 	case sub.Outcome != submission.Completed:
-		h.notCompleted(ctx, sub)
 		h.fail(w, r, flue.NotCompleted(sub))
 	default:
 		writeJSON(w, http.StatusOK, map[string]any{"result": flue.ResultOf(sub)})
@@ -141,9 +140,4 @@ func (h *handler) settled(ctx context.Context, f *submission.Following) (submiss
 		return submission.Submission{}, context.Cause(ctx)
 	}
 	return f.Submission, nil
-}
-
-// notCompleted logs what the caller is told in meta only.
-func (h *handler) notCompleted(ctx context.Context, s submission.Submission) {
-	h.Log.WarnContext(ctx, "a prompt did not complete", "submission_id", s.ID, "outcome", s.Outcome, "reason", s.Reason, "message", s.Message)
 }

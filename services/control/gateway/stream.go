@@ -69,7 +69,6 @@ func (h *handler) follow(ctx context.Context, out *sink, f *submission.Following
 			return cause
 		}
 	case s.Outcome != submission.Completed:
-		h.notCompleted(ctx, s)
 		return flue.NotCompleted(s)
 	}
 	return nil

@@ -121,13 +121,15 @@ func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 	}
 	defer s.unregister(ctx, c)
 	defer c.end(nil)
+	began := time.Now()
 	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
 	err = c.run(ctx, hello)
 	c.loseTransfers()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	s.deps.Log.Info("executor disconnected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "reason", reason(err))
+	s.deps.Log.Info("executor disconnected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch,
+		"duration", time.Since(began), "reason", reason(err))
 	return err
 }
 

@@ -164,7 +164,10 @@ func (r *run) part(a *answer, i item, open bool) (done bool, err error) {
 	case model.PartRestart:
 		a.message.Content = nil
 		r.dropText()
-		r.push(r.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: restartText(p)}))
+		text := restartText(p)
+		r.deps.Log.Info("model call is retried", "submission_id", r.sub.ID, "session_id", r.id(), "turn", r.sub.Turn,
+			"model", r.def.Model.String(), "reason", text)
+		r.push(r.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
 	case model.PartFinish:
 		ref := r.def.Model
 		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &p.Usage, p.Stop, true

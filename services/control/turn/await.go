@@ -43,6 +43,7 @@ type liveCall struct {
 	logged     [2]int64 // of which earlier owners have put so many into the stream
 	told       bool     // an earlier owner has told that it ended
 	end        *end     // what it came to, once that is known
+	waits      string   // the reason for which watchers were told that it waits, "" when it does not
 }
 
 func (r *run) liveOf(id string) *liveCall {
@@ -239,6 +240,7 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 		if l := r.liveOf(c.ID); l.running.IsZero() {
 			l.running = time.Now()
 		}
+		r.resumes(*c)
 		return nil // a result follows
 	case call.FinishedThere:
 		return nil // it follows
@@ -283,6 +285,7 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 		return r.dispatchAgain(ctx, c)
 	case "CAPACITY", "DRAINING":
 		l.connection, l.retry = 0, time.Now().Add(time.Second)
+		r.waits(*c, refusedFor(*c, rej.Reason, rej.Message))
 		return nil
 	case "NO_SPACE":
 		if !l.cancelled.IsZero() {
@@ -312,7 +315,8 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 		return nil
 	}
 	e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
-	if errors.Is(err, fleet.ErrNotFound) || err == nil && !ok {
+	if missing := errors.Is(err, fleet.ErrNotFound); missing || err == nil && !ok {
+		r.waits(*c, r.unplaced(*c, e, !missing))
 		return nil // the sweep tries again
 	}
 	if err != nil {
@@ -326,6 +330,13 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 	})
 	if err != nil {
 		return err
+	}
+	if c.Dispatch > 0 {
+		r.deps.Log.InfoContext(ctx, "tool call is sent again", "call_id", c.ID, "tool", c.Tool, "session_id", r.id(),
+			"submission_id", r.sub.ID, "executor_id", e.ID, "dispatch", next.Dispatch)
+	} else {
+		r.deps.Log.InfoContext(ctx, "tool call has its executor", "call_id", c.ID, "tool", c.Tool, "session_id", r.id(),
+			"submission_id", r.sub.ID, "executor_id", e.ID, "waited", time.Since(c.CreatedAt))
 	}
 	*c = next
 	delete(r.live, c.ID) // it runs anew, and so does its output

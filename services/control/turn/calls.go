@@ -76,6 +76,9 @@ func (r *run) callTools(ctx context.Context, c submission.Commit, answer session
 				calls[i].DispatchedAt, calls[i].Journal = time.Now(), e.JournalID
 			}
 			c.Events = append(c.Events, r.event(event.Event{Type: event.ToolStarted, Call: started(calls[i])}))
+			if !ok {
+				c.Events = append(c.Events, r.event(waiting(calls[i], r.unplaced(calls[i], e, err == nil))))
+			}
 		}
 	}
 	c.Calls = calls
@@ -83,6 +86,11 @@ func (r *run) callTools(ctx context.Context, c submission.Commit, answer session
 		return err
 	}
 	r.calls, r.live = calls, map[string]*liveCall{}
+	for _, e := range c.Events {
+		if e.Type == event.ToolWaiting {
+			r.liveOf(e.Call.ID).waits = e.Wait.Reason
+		}
+	}
 	r.inbox.expect(calls)
 	for i := range r.calls {
 		if r.calls[i].State == call.Dispatched {

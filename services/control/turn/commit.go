@@ -135,6 +135,7 @@ func (r *run) commit(ctx context.Context, c submission.Commit) error {
 	}
 	r.applied(c, done)
 	r.deps.Events.Publish(r.key, c.Events)
+	r.log(ctx, c)
 	r.acknowledge(ctx)
 	return nil
 }

@@ -49,9 +49,10 @@ type run struct {
 	cancel    context.CancelFunc
 	next      *submission.Lease
 	settled   bool
-	leaseHead int64 // entry head that the lease came with
-	fresh     bool  // admission started the submission in the same transaction; nobody was told yet
-	share     int   // submissions taken in a row
+	leaseHead int64     // entry head that the lease came with
+	fresh     bool      // admission started the submission in the same transaction; nobody was told yet
+	share     int       // submissions taken in a row
+	begun     time.Time // when this run took the submission
 	drain     <-chan struct{}
 	deadline  *time.Timer
 
@@ -68,7 +69,7 @@ func newRun(w *Worker, l submission.Lease, fresh bool) *run {
 func (r *run) take(l submission.Lease) {
 	r.fence, r.sub, r.leaseHead, r.eventHead, r.executor = l.Fence, l.Submission, l.EntryHead, l.EventHead, l.Executor
 	r.calls, r.live, r.stop, r.next, r.settled = nil, map[string]*liveCall{}, nil, nil, false
-	r.stopped, r.forced = time.Time{}, l.Forced
+	r.stopped, r.forced, r.begun = time.Time{}, l.Forced, time.Now()
 	r.outbox = outbox{}
 	if l.Submission.AbortRequested {
 		r.aborted.Store(r.sub.ID)

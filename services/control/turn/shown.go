@@ -74,10 +74,13 @@ func (r *run) wasShown(e event.Event) {
 	l := r.liveOf(e.Call.ID)
 	switch e.Type {
 	case event.ToolStarted:
-		l.logged = [2]int64{} // it runs anew
+		l.logged, l.waits = [2]int64{}, "" // it runs anew
+	case event.ToolWaiting:
+		l.waits = e.Wait.Reason
 	case event.ToolOutput:
 		i := streamIndex(e.Output.Stderr)
 		l.logged[i] = max(l.logged[i], e.Output.Offset+int64(len(e.Output.Data)))
+		l.waits = ""
 	case event.ToolFinished:
 		l.told = true
 	}

@@ -132,6 +132,7 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 		l.unreached = time.Time{}
 		if l.away.IsZero() {
 			l.away = now
+			r.waits(*c, r.cutOff(*c, now))
 		}
 	default:
 		l.away = time.Time{}

@@ -186,7 +186,12 @@ func (w *Worker) standBack() {
 
 func (w *Worker) takeOver(ctx context.Context, dead []string) {
 	w.lease(ctx, "taking over lanes failed", func(owner string, n int) ([]submission.Lease, error) {
-		return w.deps.Store.TakeOver(ctx, owner, dead, n)
+		leases, err := w.deps.Store.TakeOver(ctx, owner, dead, n)
+		for _, l := range leases {
+			w.deps.Log.InfoContext(ctx, "submission taken over", "submission_id", l.Submission.ID, "session_id", l.Fence.SessionID,
+				"epoch", l.Fence.Epoch, "attempts", l.Submission.Attempts, "reason", "its owner is dead")
+		}
+		return leases, err
 	})
 }
 
