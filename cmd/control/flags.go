@@ -15,7 +15,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/retention"
 )
 
 // defaultData is the data directory of whoever names none.
@@ -51,7 +51,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.hosts, "host", nil, "host name, beside loopback ones, that HTTP requests may be addressed to")
 	f.StringSliceVar(&o.origins, "origin", nil, "origin, beside the server's own, whose pages may call")
 	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute, "how long an executor may be away before what it runs counts as lost")
-	f.DurationVar(&o.retainEvents, "retain-events", event.DefaultRetain, "how long the events of streams can be read again; transcripts are kept for good")
+	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents, "how long the events of streams can be read again; transcripts are kept for good")
 	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
 	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	cli.NameVariables(p)

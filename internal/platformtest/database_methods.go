@@ -10,6 +10,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -186,19 +187,18 @@ func (d *Database) LostCalls(ctx context.Context, sessionID string, submissionSe
 	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, sessionID, submissionSeq) })
 }
 
-// DeleteReceipts implements submission.Store.
-func (d *Database) DeleteReceipts(ctx context.Context, limit int) (int, error) {
-	return put(ctx, d, Step{Op: "DeleteReceipts"}, func(ctx context.Context) (int, error) { return d.db.DeleteReceipts(ctx, limit) })
+// ExtendToken implements auth.Store.
+func (d *Database) ExtendToken(ctx context.Context, id string, expires time.Time) error {
+	return put0(ctx, d, "ExtendToken", func(ctx context.Context) error { return d.db.ExtendToken(ctx, id, expires) })
 }
 
-// ExpireEvents implements event.Store.
-func (d *Database) ExpireEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
-	return put(ctx, d, Step{Op: "ExpireEvents"}, func(ctx context.Context) (int, error) { return d.db.ExpireEvents(ctx, age, limit) })
-}
-
-// CompactEvents implements event.Store.
-func (d *Database) CompactEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
-	return put(ctx, d, Step{Op: "CompactEvents"}, func(ctx context.Context) (int, error) { return d.db.CompactEvents(ctx, age, limit) })
+// DeleteBatch implements retention.Store.
+func (d *Database) DeleteBatch(
+	ctx context.Context, kind retention.Kind, age time.Duration, limit int,
+) (retention.Batch, error) {
+	return put(ctx, d, Step{Op: "DeleteBatch"}, func(ctx context.Context) (retention.Batch, error) {
+		return d.db.DeleteBatch(ctx, kind, age, limit)
+	})
 }
 
 // RequestAbort implements submission.Store.

@@ -23,6 +23,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 )
@@ -287,8 +288,8 @@ func TestCursorBelowRetentionIsRefused(t *testing.T) {
 	}
 	before := settled()
 	session := before.GetSessionId()
-	if n, err := db.ExpireEvents(ctx, -time.Hour, 100); err != nil || n == 0 {
-		t.Fatalf("%d segments expired: %v", n, err)
+	if b, err := db.DeleteBatch(ctx, retention.Events, -time.Hour, 100); err != nil || b.Deleted == 0 {
+		t.Fatalf("%d segments expired: %v", b.Deleted, err)
 	}
 	head := int64(3)
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/store"
@@ -58,13 +59,16 @@ type pins struct {
 	catalogue *agent.Catalogue
 	store     store.Definitions
 
-	mu     sync.Mutex // guards what follows
-	stored map[string]bool
+	mu     sync.Mutex           // guards what follows
+	stored map[string]time.Time // when, by digest
 	old    map[string]agent.Definition
 }
 
+// storeAgain is how often a definition that is in use is stored: it is what keeps the stored one from being deleted as unused.
+const storeAgain = time.Hour
+
 func newPins(c *agent.Catalogue, s store.Definitions) *pins {
-	return &pins{catalogue: c, store: s, stored: map[string]bool{}, old: map[string]agent.Definition{}}
+	return &pins{catalogue: c, store: s, stored: map[string]time.Time{}, old: map[string]agent.Definition{}}
 }
 
 // PinAgent implements submission.Agents.
@@ -75,9 +79,10 @@ func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error
 	}
 	pin := submission.Pin{Digest: def.Digest(), Timeout: def.Limits.Timeout}
 	p.mu.Lock()
-	known := p.stored[pin.Digest]
+	at, known := p.stored[pin.Digest]
 	p.mu.Unlock()
-	if known {
+	now := time.Now()
+	if known && now.Sub(at) < storeAgain {
 		return pin, nil
 	}
 	body, err := json.Marshal(def)
@@ -89,7 +94,7 @@ func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.stored[pin.Digest] = true
+	p.stored[pin.Digest] = now
 	return pin, nil
 }
 

@@ -32,6 +32,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/turn"
@@ -204,9 +205,11 @@ func (p *plane) run(ctx context.Context) error {
 	}
 	serve("agents", func(ctx context.Context) error { return p.agents().onSignal(ctx, p.Reload) })
 	serve("event tail", p.events.Run)
-	serve("event retention", event.Retention{Store: p.Store, Retain: p.RetainEvents, Log: p.Log}.Run)
+	serve("retention", retention.Sweeper{Store: p.Store, Events: p.RetainEvents, Log: p.Log}.Run)
+	if p.TokenFile != "" {
+		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
+	}
 	serve("peers", p.peers.Run)
-	serve("receipts", p.submissions.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
 	if p.memory != nil {

@@ -53,6 +53,18 @@ func (s *tokens) ListTokens(context.Context, string) ([]auth.Token, error) {
 	return slices.Clone(s.all), nil
 }
 
+func (s *tokens) ExtendToken(_ context.Context, id string, expires time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.all {
+		if s.all[i].ID == id {
+			s.all[i].ExpiresAt = expires
+			return nil
+		}
+	}
+	return auth.ErrTokenNotFound
+}
+
 func (s *tokens) RevokeToken(_ context.Context, _, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

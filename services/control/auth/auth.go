@@ -55,6 +55,8 @@ type Store interface {
 	ListTokens(ctx context.Context, tenant string) ([]Token, error)
 	// RevokeToken marks a token revoked, or ErrTokenNotFound.
 	RevokeToken(ctx context.Context, tenant, id string) error
+	// ExtendToken moves the time at which a token expires, or ErrTokenNotFound.
+	ExtendToken(ctx context.Context, id string, expires time.Time) error
 	// ClusterSecret returns the secret that the replicas of this database share, made on first use from candidate.
 	ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error)
 }

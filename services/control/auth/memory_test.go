@@ -67,3 +67,15 @@ func (m *memory) ClusterSecret(_ context.Context, candidate []byte) ([]byte, err
 	}
 	return m.secret, nil
 }
+
+func (m *memory) ExtendToken(_ context.Context, id string, expires time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.tokens {
+		if m.tokens[i].ID == id {
+			m.tokens[i].ExpiresAt = expires
+			return nil
+		}
+	}
+	return ErrTokenNotFound
+}

@@ -19,11 +19,36 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// operatorName is the name of the token that a data directory's file holds.
-const operatorName = "operator of the data directory"
+// OperatorName is the name of the token that the file of a data directory holds.
+const OperatorName = "operator of the data directory"
+
+const (
+	// operatorLife is how long the token of a data directory lives that no control plane runs on.
+	operatorLife = 30 * 24 * time.Hour
+	// keepEvery is how often a control plane extends its token's life.
+	keepEvery = 24 * time.Hour
+)
+
+// KeepOperator extends the life of the token in the file at path from time to time, until ctx ends. What fails is logged, and tried
+// again the next time.
+func (s *Service) KeepOperator(ctx context.Context, path string) error {
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := s.EnsureOperator(ctx, path); err != nil && ctx.Err() == nil {
+			slog.WarnContext(ctx, "extending the life of the operator's token failed, trying again later", "path", path, "error", err)
+		}
+	}
+}
 
 // EnsureOperator makes sure that the file at path, readable by its owner only, holds an operator's token that this database knows. A
-// token of another database is made known to this one; one that was revoked or has expired is replaced.
+// token of another database is made known to this one. One that was revoked is replaced, as is one with an end that somebody chose;
+// the life of one that was made here is extended.
 func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 	secret, err := readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -39,6 +64,10 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 		return s.storeOperator(ctx, secret)
 	case err != nil:
 		return fmt.Errorf("looking up the operator's token: %w", err)
+	case t.Name == OperatorName && t.Kind == Operator && t.RevokedAt.IsZero():
+		if err := s.store.ExtendToken(ctx, t.ID, expiry()); err != nil {
+			return fmt.Errorf("extending the life of the operator's token: %w", err)
+		}
 	case !t.RevokedAt.IsZero(), !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt):
 		slog.WarnContext(ctx, "operator token has ended, making a new one", "path", path)
 		return s.newOperator(ctx, path)
@@ -60,14 +89,17 @@ func (s *Service) newOperator(ctx context.Context, path string) error {
 func (s *Service) storeOperator(ctx context.Context, secret string) error {
 	hash := sha256.Sum256([]byte(secret))
 	err := s.store.CreateToken(ctx, Token{
-		ID: ident.New(), Tenant: session.DefaultTenant, Name: operatorName, Kind: Operator, Hash: hash[:],
-		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+		ID: ident.New(), Tenant: session.DefaultTenant, Name: OperatorName, Kind: Operator, Hash: hash[:],
+		CreatedAt: time.Now().UTC().Truncate(time.Microsecond), ExpiresAt: expiry(),
 	})
 	if err != nil {
 		return fmt.Errorf("storing the operator's token: %w", err)
 	}
 	return nil
 }
+
+// expiry is when a data directory's token ends unless its life is extended.
+func expiry() time.Time { return time.Now().Add(operatorLife).UTC().Truncate(time.Microsecond) }
 
 func readSecret(path string) (string, error) {
 	// What a link leads to is somebody else's: neither its content nor its mode is ours.

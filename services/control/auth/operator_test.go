@@ -2,11 +2,13 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -62,7 +64,7 @@ func TestOperatorTokenFile(t *testing.T) {
 func TestEndedOperatorTokenIsReplaced(t *testing.T) {
 	for name, end := range map[string]func(*Token){
 		"revoked": func(t *Token) { t.RevokedAt = time.Now() },
-		"expired": func(t *Token) { t.ExpiresAt = time.Now().Add(-time.Second) },
+		"expired": func(t *Token) { t.Name, t.ExpiresAt = "somebody's", time.Now().Add(-time.Second) },
 	} {
 		path := filepath.Join(t.TempDir(), "token")
 		store := &memory{}
@@ -83,6 +85,42 @@ func TestEndedOperatorTokenIsReplaced(t *testing.T) {
 			t.Errorf("%s: the old one: %v", name, err)
 		}
 	}
+}
+
+// The token of a data directory ends some time after the last control plane that ran on it, so that directories that come and go leave
+// nothing behind for good. One that is used again has its token back.
+func TestOperatorTokenLivesWithItsDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		s := NewService(store)
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		secret := token(t, path)
+		ctx, cancel := context.WithCancel(t.Context())
+		kept := make(chan error, 1)
+		go func() { kept <- s.KeepOperator(ctx, path) }()
+		time.Sleep(10 * operatorLife)
+		if _, err := s.Authenticate(t.Context(), secret); err != nil {
+			t.Errorf("while a control plane runs: %v", err)
+		}
+		cancel()
+		if err := <-kept; err != nil {
+			t.Error(err)
+		}
+		time.Sleep(operatorLife + time.Second)
+		if _, err := s.Authenticate(t.Context(), secret); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("long after it ended: %v", err)
+		}
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * fresh)
+		if _, err := s.Authenticate(t.Context(), secret); err != nil || len(store.tokens) != 1 || token(t, path) != secret {
+			t.Errorf("after another start: %v, %d tokens", err, len(store.tokens))
+		}
+	})
 }
 
 func TestOperatorTokenFileWithSomethingElse(t *testing.T) {

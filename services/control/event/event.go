@@ -177,17 +177,11 @@ func FloorOf(err error) (floor int64, ok bool) {
 	return floor, parsed == nil
 }
 
-// Store reads and thins out streams. Events are appended by commits, see package submission.
+// Store reads streams. Events are appended by commits, see package submission, and deleted by package retention.
 type Store interface {
 	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4 MiB, at least
 	// one unless there is none. ErrCursorTooOld when retention has deleted any of them.
 	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
 	// EventHeads returns the seq of the last event for each of the sessions.
 	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)
-	// ExpireEvents deletes at most limit segments that were committed before the age, oldest first, and with each those before it in
-	// its stream; the streams' floors rise in the same transaction. It returns how many it has deleted: 0 is none that nobody else
-	// deletes.
-	ExpireEvents(ctx context.Context, age time.Duration, limit int) (int, error)
-	// CompactEvents deletes at most limit segments of deltas that were committed before the age and that an entry covers.
-	CompactEvents(ctx context.Context, age time.Duration, limit int) (int, error)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -25,6 +26,7 @@ type Store interface {
 	fleet.Store
 	replica.Store
 	auth.Store
+	retention.Store
 	Definitions
 	Notifier
 	// Close ends all work and waits for it.
@@ -33,7 +35,7 @@ type Store interface {
 
 // Definitions keeps the agent definitions that submissions are pinned to, by digest.
 type Definitions interface {
-	// PutDefinition stores a definition; storing it again is fine.
+	// PutDefinition stores a definition, or keeps a stored one from being deleted as unused for retention.RecordAge.
 	PutDefinition(ctx context.Context, digest, name string, body []byte) error
 	// GetDefinition returns a definition's body, or ErrDefinitionNotFound.
 	GetDefinition(ctx context.Context, digest string) ([]byte, error)

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"log/slog"
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -326,28 +324,6 @@ func (s *Service) AbortSession(ctx context.Context, tenant, sessionID string) (s
 	}
 	sub, err := s.Get(ctx, tenant, id)
 	return settled, &sub, err
-}
-
-const (
-	tidyEvery = time.Hour
-	tidyBatch = 1000
-)
-
-// Run deletes receipts that have expired, until ctx ends. Replicas need not agree on who does it.
-func (s *Service) Run(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(tidyEvery + rand.N(tidyEvery/5)):
-		}
-		for n := tidyBatch; n == tidyBatch; {
-			var err error
-			if n, err = s.store.DeleteReceipts(ctx, tidyBatch); err != nil && ctx.Err() == nil {
-				slog.WarnContext(ctx, "deleting expired receipts failed, trying again later", "error", err)
-			}
-		}
-	}
 }
 
 func checkKey(k session.Key, idem string) error {

@@ -238,6 +238,4 @@ type Store interface {
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
 	// AbortRequests returns which of the submissions that owner runs are to be aborted.
 	AbortRequests(ctx context.Context, owner string) ([]AbortRequest, error)
-	// DeleteReceipts deletes at most limit receipts that have expired and returns how many.
-	DeleteReceipts(ctx context.Context, limit int) (int, error)
 }

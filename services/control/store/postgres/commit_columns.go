@@ -31,7 +31,7 @@ type laneColumns struct {
 	phases, turns                        []int32
 	inputEntries                         []int64
 	usages                               []*string
-	settles, continues                   []bool
+	settles, continues, calls            []bool
 	outcomes, reasons, messages, models  []string
 	resultEntries                        []int64
 	cancellations                        []*string
@@ -111,7 +111,7 @@ func (t *laneColumns) add(ord int32, c *commit) {
 	t.outcomes, t.reasons = append(t.outcomes, string(settle.Outcome)), append(t.reasons, printable(settle.Reason))
 	t.messages, t.models = append(t.messages, printable(settle.Message)), append(t.models, printable(settle.Model))
 	t.resultEntries, t.digests = append(t.resultEntries, settle.ResultEntry), append(t.digests, c.digest)
-	t.cancellations = append(t.cancellations, c.cancellation)
+	t.cancellations, t.calls = append(t.cancellations, c.cancellation), append(t.calls, len(c.Calls) > 0)
 	if len(c.Entries) > 0 {
 		t.first.add(c.Entries[0], c.bodies[0])
 	} else {
@@ -152,7 +152,7 @@ func (cols *commitColumns) args(offset int64) []any {
 		l.ords, l.sessions, l.epochs, l.seqs, l.entryHeads, l.eventHeads, l.entries, l.events, l.segments, l.executors, l.forgets,
 		l.progresses, l.phases, l.turns, l.inputEntries, l.usages, l.settles, l.continues, l.outcomes, l.reasons, l.messages, l.models,
 		l.resultEntries, l.digests, l.first.submissions, l.first.kinds, l.first.bodies, l.first.createdAt,
-		l.cancellations, l.segmentKinds,
+		l.cancellations, l.segmentKinds, l.calls,
 	}
 	if p.changes {
 		args = append(args, d.ords, d.ids, d.executors, d.dispatches, d.states, d.replies, d.journals)

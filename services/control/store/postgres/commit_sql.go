@@ -10,14 +10,15 @@ import (
 // batch needs them.
 
 // commitsPart is the commits of a batch.
-var commitsPart = fragment{params: 30, sql: `
+var commitsPart = fragment{params: 31, sql: `
 WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
     $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[], $30::smallint[])
+    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[], $30::smallint[],
+    $31::bool[])
   AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
     segment, executor, forgets, progresses, phase, turn, input_entry, usage,
     settles, continues, outcome, reason, message, model, result_entry, digest,
-    entry_submission, entry_kind, entry_body, entry_at, cancellation, segment_kind)),`}
+    entry_submission, entry_kind, entry_body, entry_at, cancellation, segment_kind, calls)),`}
 
 // changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
 // before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
@@ -79,8 +80,9 @@ b AS (UPDATE submissions s SET
     model        = CASE WHEN l.settles THEN l.model ELSE s.model END,
     result_entry = CASE WHEN l.settles THEN l.result_entry ELSE s.result_entry END,
     settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END,
-    cancellation = CASE WHEN l.settles THEN l.cancellation ELSE s.cancellation END
-  FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR (l.entries > 0 AND l.stalls > 0)))`
+    cancellation = CASE WHEN l.settles THEN l.cancellation ELSE s.cancellation END,
+    has_calls    = s.has_calls OR l.calls
+  FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR l.calls OR (l.entries > 0 AND l.stalls > 0)))`
 
 // entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no join.
 var entriesPart = fragment{params: 6, sql: `,

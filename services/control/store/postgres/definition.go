@@ -12,8 +12,9 @@ import (
 // PutDefinition implements store.Definitions.
 func (s *Store) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
 	return wrap("put definition", s.retry(ctx, func(ctx context.Context, _ bool) error {
-		_, err := s.pool.Exec(ctx, `INSERT INTO definitions (digest, name, body) VALUES ($1, $2, $3) ON CONFLICT (digest) DO NOTHING`,
-			digest, name, body)
+		_, err := s.pool.Exec(ctx, `INSERT INTO definitions (digest, name, body, used_at)
+			VALUES ($1, $2, $3, clock_timestamp() + $4::bigint * interval '1 microsecond')
+			ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at`, digest, name, body, s.offset())
 		return err
 	}))
 }

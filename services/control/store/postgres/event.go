@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -78,48 +77,6 @@ func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit
 		return nil, wrap("read events", err)
 	}
 	return events, nil
-}
-
-// expireSQL deletes the oldest segments, and what is before them in their streams. A lane that somebody else is at is left for later,
-// so that it waits for nobody; while it holds one, that lane's owner waits.
-const expireSQL = `
-WITH old AS MATERIALIZED (SELECT session_id, last_seq FROM (VALUES (0::smallint), (1), (2), (3)) AS k(kind) CROSS JOIN LATERAL (
-    SELECT session_id, last_seq, created_at FROM segments g
-    WHERE g.kind = k.kind AND g.created_at < (SELECT clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond') ORDER BY g.created_at LIMIT $3) g
-  ORDER BY created_at LIMIT $3),
-held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM old) FOR NO KEY UPDATE SKIP LOCKED),
-cut AS MATERIALIZED (SELECT session_id, max(last_seq) AS upto FROM old JOIN held USING (session_id) GROUP BY session_id),
-d AS (DELETE FROM segments g USING cut WHERE g.session_id = cut.session_id AND g.first_seq <= cut.upto RETURNING 1),
-u AS (UPDATE lanes l SET event_floor = greatest(l.event_floor, cut.upto) FROM cut WHERE l.session_id = cut.session_id)
-SELECT count(*) FROM d`
-
-// compactSQL deletes segments of deltas that an entry follows in their submission.
-const compactSQL = `
-WITH old AS MATERIALIZED (SELECT session_id, first_seq FROM segments g
-  WHERE g.kind = 1 AND g.created_at < (SELECT clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond')
-    AND (SELECT n.kind FROM segments n WHERE n.session_id = g.session_id AND n.first_seq > g.first_seq AND n.kind >= 2
-      ORDER BY n.first_seq LIMIT 1) = 2
-  ORDER BY g.created_at LIMIT $3 FOR UPDATE SKIP LOCKED),
-d AS (DELETE FROM segments g USING old WHERE g.session_id = old.session_id AND g.first_seq = old.first_seq RETURNING 1)
-SELECT count(*) FROM d`
-
-// ExpireEvents implements event.Store.
-func (s *Store) ExpireEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
-	n, err := s.thin(ctx, expireSQL, age, limit)
-	return n, wrap("expire events", err)
-}
-
-// CompactEvents implements event.Store.
-func (s *Store) CompactEvents(ctx context.Context, age time.Duration, limit int) (int, error) {
-	n, err := s.thin(ctx, compactSQL, age, limit)
-	return n, wrap("compact events", err)
-}
-
-func (s *Store) thin(ctx context.Context, sql string, age time.Duration, limit int) (n int, err error) {
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		return s.pool.QueryRow(ctx, sql, s.offset(), micros(age), limit).Scan(&n)
-	})
-	return n, err
 }
 
 // EventHeads implements event.Store.

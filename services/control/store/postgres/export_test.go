@@ -115,7 +115,17 @@ func Hot() map[string]string {
 		"complete":          completeSQL,
 		"events":            eventsSQL,
 		"expire":            expireSQL,
-		"compact":           compactSQL,
+		"compact, since":    sinceSQL,
+		"compact, below":    belowSQL,
+		"compact, delete":   deleteDeltasSQL,
+		"receipts":          deleteReceiptsSQL,
+		"calls, whose":      withCallsSQL,
+		"calls":             deleteCallsSQL,
+		"calls, done":       withoutCallsSQL,
+		"executors":         deleteExecutorsSQL,
+		"tokens, revoked":   deleteRevokedSQL,
+		"tokens, expired":   deleteExpiredSQL,
+		"definitions":       deleteDefinitionsSQL,
 	}
 }
 

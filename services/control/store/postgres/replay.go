@@ -64,18 +64,6 @@ func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err
 	return true, nil
 }
 
-// DeleteReceipts implements submission.Store.
-func (s *Store) DeleteReceipts(ctx context.Context, limit int) (deleted int, err error) {
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		tag, err := s.pool.Exec(ctx, `DELETE FROM receipts WHERE (scope, idem_key) IN (SELECT scope, idem_key FROM receipts
-			WHERE expires <= (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond') ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED)`,
-			limit, s.offset())
-		deleted = int(tag.RowsAffected())
-		return err
-	})
-	return deleted, wrap("delete receipts", err)
-}
-
 // replayed is the answer to a repeated admission.
 func replayed(a *admission, sub stored, hash []byte) (submission.Admitted, error) {
 	if sub.Key != a.Key || !bytes.Equal(hash, a.InputHash) {

@@ -58,6 +58,20 @@ func (s *Store) RevokeToken(ctx context.Context, tenant, id string) error {
 	}))
 }
 
+// ExtendToken implements auth.Store.
+func (s *Store) ExtendToken(ctx context.Context, id string, expires time.Time) error {
+	if !isID(id) {
+		return auth.ErrTokenNotFound
+	}
+	return wrap("extend token", s.retry(ctx, func(ctx context.Context, _ bool) error {
+		tag, err := s.pool.Exec(ctx, `UPDATE tokens SET expires_at = $2 WHERE token_id = $1`, id, moment(expires))
+		if err == nil && tag.RowsAffected() == 0 {
+			err = auth.ErrTokenNotFound
+		}
+		return err
+	}))
+}
+
 func (s *Store) tokens(ctx context.Context, sql string, args ...any) (list []auth.Token, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		rows, err := s.pool.Query(ctx, sql, args...)

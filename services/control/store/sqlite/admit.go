@@ -27,9 +27,8 @@ var (
 	selectKeyed = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2 AND s.session_id =
 		(SELECT session_id FROM sessions WHERE tenant = ?3 AND agent = ?4 AND instance = ?5 AND name = ?6)
 		UNION ALL SELECT hash, submission_id FROM receipts WHERE scope = ?1 AND idem_key = ?2 AND expires > ?7`)
-	deleteReceipts = sql(`DELETE FROM receipts WHERE rowid IN (SELECT rowid FROM receipts WHERE expires <= ? ORDER BY expires LIMIT ?)`)
-	insertReceipt  = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires) VALUES (?, ?, ?, ?, ?, ?)`)
-	selectLane     = sql(`SELECT k.session_id, k.executor, l.state, l.next_seq, l.epoch, l.entry_head, l.event_head
+	insertReceipt = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires) VALUES (?, ?, ?, ?, ?, ?)`)
+	selectLane    = sql(`SELECT k.session_id, k.executor, l.state, l.next_seq, l.epoch, l.entry_head, l.event_head
 		FROM sessions k JOIN lanes l ON l.session_id = k.session_id WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
 	insertSession = sql(`INSERT INTO sessions (session_id, tenant, agent, instance, name, created_at) VALUES (?, ?, ?, ?, ?, ?)`)
 	insertLane    = sql(`INSERT INTO lanes (session_id, tenant, state, next_seq, pending, ready_at, owner, epoch, entry_head, event_head)
@@ -121,16 +120,6 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 		err = nil
 	}
 	return out, true, err
-}
-
-// DeleteReceipts implements submission.Store.
-func (s *Store) DeleteReceipts(ctx context.Context, limit int) (deleted int, err error) {
-	err = s.write(ctx, func(t tx) error {
-		n, err := t.exec(deleteReceipts, t.micros(), limit)
-		deleted = int(n)
-		return err
-	})
-	return deleted, err
 }
 
 func (t tx) findLane(k session.Key) (lane, error) {

@@ -17,6 +17,7 @@ var (
 	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash,
 		executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE session_id = ? AND seq = ? AND has_calls = 0`)
 	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3, journal_id = ?6
 		WHERE call_id = ?4 AND session_id = ?5 AND state <= 1 AND dispatch < ?2`)
 	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
@@ -43,6 +44,11 @@ func (r row) call() call.Call {
 func (t tx) commitCalls(st step) error {
 	for _, c := range st.Calls {
 		if err := t.addCall(st, c); err != nil {
+			return err
+		}
+	}
+	if len(st.Calls) > 0 {
+		if _, err := t.exec(markCalls, st.Fence.SessionID, st.SubmissionSeq); err != nil {
 			return err
 		}
 	}

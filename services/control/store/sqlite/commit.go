@@ -13,7 +13,7 @@ import (
 var (
 	// moveHeads is the fence, the compare-and-swap of both heads and their move. Every commit begins with it.
 	moveHeads = sql(`UPDATE lanes SET entry_head = ?1, event_head = ?2
-		WHERE session_id = ?3 AND epoch = ?4 AND state = 2 AND entry_head = ?5 AND event_head = ?6`)
+		WHERE session_id = ?3 AND epoch = ?4 AND state = 2 AND entry_head = ?5 AND event_head = ?6 RETURNING tenant`)
 	selectHeads = sql(`SELECT state, epoch, entry_head, event_head FROM lanes WHERE session_id = ?`)
 	// advance tells by its row that the submission runs.
 	advance = sql(`UPDATE submissions SET phase = ?1, turn = ?2, usage = ?3, input_entry = iif(input_entry = 0, ?4, input_entry),
@@ -27,7 +27,7 @@ var (
 // step is a commit with everything encoded, which callers do side by side before they queue for the writer.
 type step struct {
 	submission.Commit
-	tenant        string
+	tenant        string // the lane's
 	entries       []entry
 	events        segment
 	progressUsage any
@@ -52,7 +52,7 @@ func (s *Store) Commit(ctx context.Context, c submission.Commit) (out submission
 
 func encodeStep(c submission.Commit) (st step, err error) {
 	st = step{
-		Commit: c, tenant: defaultTenant,
+		Commit:       c,
 		newEntryHead: c.EntryHead + int64(len(c.Entries)), newEventHead: c.EventHead + int64(len(c.Events)),
 	}
 	if len(c.Events) == 0 {
@@ -85,13 +85,14 @@ func encodeStep(c submission.Commit) (st step, err error) {
 }
 
 func (t tx) commit(st step) (out submission.Committed, err error) {
-	n, err := t.exec(moveHeads, st.newEntryHead, st.newEventHead, st.Fence.SessionID, st.Fence.Epoch, st.EntryHead, st.EventHead)
+	r, err := t.returning(moveHeads, st.newEntryHead, st.newEventHead, st.Fence.SessionID, st.Fence.Epoch, st.EntryHead, st.EventHead)
 	if err != nil {
 		return out, err
 	}
-	if n == 0 {
+	if r == nil {
 		return t.again(st)
 	}
+	st.tenant = r.text(0)
 	for _, e := range st.entries {
 		if err := t.addEntry(st.Fence.SessionID, st.tenant, e); err != nil {
 			return out, err

@@ -7,7 +7,8 @@ import (
 )
 
 var (
-	insertDefinition = sql(`INSERT INTO definitions (digest, name, body, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING`)
+	insertDefinition = sql(`INSERT INTO definitions (digest, name, body, created_at, used_at) VALUES (?1, ?2, ?3, ?4, ?4)
+		ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at`)
 	selectDefinition = sql(`SELECT body FROM definitions WHERE digest = ?`)
 )
 

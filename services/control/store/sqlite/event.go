@@ -1,12 +1,9 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -20,13 +17,6 @@ var (
 		AND first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE session_id = ?1 AND first_seq <= ?2 + 1), 0) ORDER BY first_seq`)
 	selectEventHead  = sql(`SELECT event_head FROM lanes WHERE session_id = ?`)
 	selectEventFloor = sql(`SELECT event_floor FROM lanes WHERE session_id = ?`)
-
-	selectExpired = sql(`SELECT session_id, last_seq, created_at FROM segments WHERE kind = ? AND created_at < ? ORDER BY created_at LIMIT ?`)
-	deleteExpired = sql(`DELETE FROM segments WHERE session_id = ? AND first_seq <= ?`)
-	raiseFloor    = sql(`UPDATE lanes SET event_floor = max(event_floor, ?2) WHERE session_id = ?1`)
-	deleteCovered = sql(`DELETE FROM segments WHERE rowid IN (SELECT g.rowid FROM segments g WHERE g.kind = 1 AND g.created_at < ?1
-		AND (SELECT n.kind FROM segments n WHERE n.session_id = g.session_id AND n.first_seq > g.first_seq AND n.kind >= 2
-			ORDER BY n.first_seq LIMIT 1) = 2 ORDER BY g.created_at LIMIT ?2)`)
 )
 
 // maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
@@ -79,61 +69,6 @@ func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit
 		return nil, err
 	}
 	return events, nil
-}
-
-// ExpireEvents implements event.Store.
-func (s *Store) ExpireEvents(ctx context.Context, age time.Duration, limit int) (n int, err error) {
-	err = s.write(ctx, func(t tx) (err error) {
-		n, err = t.expire(t.now.Add(-age).UnixMicro(), limit)
-		return err
-	})
-	return n, err
-}
-
-// expired is a segment that is due.
-type expired struct {
-	sessionID string
-	last, at  int64
-}
-
-// expire deletes the oldest segments, and what is before them in their streams.
-func (t tx) expire(before int64, limit int) (n int, err error) {
-	var due []expired
-	for kind := event.Mixed; kind <= event.Bounds; kind++ {
-		err := t.rows(selectExpired, func(r row) (bool, error) {
-			due = append(due, expired{r.text(0), r.int(1), r.int(2)})
-			return true, nil
-		}, int64(kind), before, limit)
-		if err != nil {
-			return 0, err
-		}
-	}
-	slices.SortStableFunc(due, func(a, b expired) int { return cmp.Compare(a.at, b.at) })
-	upto := map[string]int64{}
-	for _, d := range due[:min(limit, len(due))] {
-		upto[d.sessionID] = max(upto[d.sessionID], d.last)
-	}
-	for id, last := range upto {
-		deleted, err := t.exec(deleteExpired, id, last)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := t.exec(raiseFloor, id, last); err != nil {
-			return 0, err
-		}
-		n += int(deleted)
-	}
-	return n, nil
-}
-
-// CompactEvents implements event.Store.
-func (s *Store) CompactEvents(ctx context.Context, age time.Duration, limit int) (n int, err error) {
-	err = s.write(ctx, func(t tx) error {
-		deleted, err := t.exec(deleteCovered, t.now.Add(-age).UnixMicro(), limit)
-		n = int(deleted)
-		return err
-	})
-	return n, err
 }
 
 // EventHeads implements event.Store.

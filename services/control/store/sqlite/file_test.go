@@ -15,6 +15,8 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -349,3 +351,45 @@ func TestEveryTableHasATenant(t *testing.T) {
 
 var tenants = sql(`SELECT m.name, EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE name = 'tenant') FROM sqlite_master m
 	WHERE m.type = 'table' AND m.name <> 'goose_db_version' AND m.name NOT LIKE 'sqlite_%'`)
+
+// What a commit writes is the tenant's whose session it is.
+func TestRowsAreTheirSessionsTenants(t *testing.T) {
+	s := openAt(t, Memory)
+	defer closeStore(t, s)
+	a := admission("x")
+	a.Key.Tenant, a.Owner = "acme", ident.New()
+	out, err := s.Admit(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := out.Lease
+	if _, err := s.Commit(t.Context(), submission.Commit{
+		Fence: l.Fence, SubmissionSeq: 1, EntryHead: l.EntryHead, EventHead: l.EventHead,
+		Entries: []session.Entry{{Seq: l.EntryHead + 1, Kind: session.Assistant}},
+		Events:  []event.Event{{Seq: l.EventHead + 1, Time: time.Now(), Type: event.EntryAdded, EntrySeq: l.EntryHead + 1}},
+		Calls:   []call.Call{{ID: "c", Tool: "bash"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for table, q := range tenantsOf {
+		if err := s.read(t.Context(), func(c *conn) error {
+			all, err := c.texts(q)
+			for _, tenant := range all {
+				if tenant != "acme" {
+					t.Errorf("%s has a row of tenant %s", table, tenant)
+				}
+			}
+			if len(all) == 0 {
+				t.Errorf("%s has no rows", table)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var tenantsOf = map[string]statement{
+	"sessions": sql(`SELECT tenant FROM sessions`), "lanes": sql(`SELECT tenant FROM lanes`), "submissions": sql(`SELECT tenant FROM submissions`),
+	"entries": sql(`SELECT tenant FROM entries`), "segments": sql(`SELECT tenant FROM segments`), "tool_calls": sql(`SELECT tenant FROM tool_calls`),
+}

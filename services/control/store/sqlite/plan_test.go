@@ -1,6 +1,8 @@
 package sqlite
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -9,9 +11,10 @@ import (
 func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
 		deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
-		selectDispatched, // sorts the few that it returns
-		tenants,          // of the tests
+		selectDispatched,   // sorts the few that it returns
+		tenants, sumBodies, // of the tests
 	}
+	small = slices.AppendSeq(small, maps.Values(tenantsOf))
 	s, err := Open(t.Context(), Memory, Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
@@ -21,6 +22,7 @@ var (
 	selectTokens = sql(tokenColumns + `WHERE tenant = ? ORDER BY created_at DESC, token_id DESC`)
 	// Revoking again does not move the time at which the token ended.
 	revokeToken  = sql(`UPDATE tokens SET revoked_at = iif(revoked_at = 0, ?, revoked_at) WHERE token_id = ? AND tenant = ?`)
+	extendToken  = sql(`UPDATE tokens SET expires_at = ? WHERE token_id = ?`)
 	selectSecret = sql(`SELECT body FROM secrets WHERE name = ?`)
 	insertSecret = sql(`INSERT INTO secrets (name, body) VALUES (?, ?)`)
 )
@@ -90,6 +92,17 @@ func (s *Store) tokens(ctx context.Context, q statement, arg any) (found []auth.
 func (s *Store) RevokeToken(ctx context.Context, tenant, id string) error {
 	return s.write(ctx, func(t tx) error {
 		n, err := t.exec(revokeToken, t.micros(), id, tenant)
+		if err == nil && n == 0 {
+			return auth.ErrTokenNotFound
+		}
+		return err
+	})
+}
+
+// ExtendToken implements auth.Store.
+func (s *Store) ExtendToken(ctx context.Context, id string, expires time.Time) error {
+	return s.write(ctx, func(t tx) error {
+		n, err := t.exec(extendToken, micros(expires), id)
 		if err == nil && n == 0 {
 			return auth.ErrTokenNotFound
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -99,13 +100,13 @@ var eventCases = []testCase{
 		h.commit(t, h.step(4))
 		db.Advance(time.Minute)
 		before := read(t, db.Store, h.session())
-		if n := expire(t, db.Store, 2*time.Hour, 100); n != 0 {
+		if n := deleteAll(t, db.Store, retention.Events, 2*time.Hour, 100); n != 0 {
 			t.Errorf("%d segments expired early", n)
 		}
-		if n := expire(t, db.Second, 30*time.Minute, 100); n != 3 {
+		if n := deleteAll(t, db.Second, retention.Events, 30*time.Minute, 100); n != 3 {
 			t.Errorf("%d segments expired, want 3", n)
 		}
-		if n := expire(t, db.Store, 30*time.Minute, 100); n != 0 {
+		if n := deleteAll(t, db.Store, retention.Events, 30*time.Minute, 100); n != 0 {
 			t.Errorf("%d segments expired again", n)
 		}
 		twice(t, db, func(t *testing.T, s store.Store) {
@@ -144,10 +145,12 @@ var eventCases = []testCase{
 		}
 		db.Advance(time.Hour)
 		for floor := int64(3); floor < 12; floor += 3 {
-			if n := expire(t, db.Store, 0, 3); n != 3 {
-				t.Fatalf("%d segments expired, want 3", n)
+			b, err := db.Store.DeleteBatch(ctx(t), retention.Events, 0, 3)
+			ok(t, err)
+			if b.Deleted != 3 || !b.More {
+				t.Fatalf("%+v, want 3 segments", b)
 			}
-			_, err := db.Second.Events(ctx(t), h.session(), floor-1, 10)
+			_, err = db.Second.Events(ctx(t), h.session(), floor-1, 10)
 			refused(t, err, event.ErrCursorTooOld)
 			got, err := db.Second.Events(ctx(t), h.session(), floor, 1)
 			ok(t, err)
@@ -169,17 +172,22 @@ var eventCases = []testCase{
 		deltas(4)                                  // 13 to 16: nobody knows yet
 		all, err := db.Store.Events(ctx(t), h.session(), 0, 100)
 		ok(t, err)
-		if n := compact(t, db.Store, time.Hour, 100); n != 0 {
+		if n := deleteAll(t, db.Store, retention.Deltas, time.Hour, 100); n != 0 {
 			t.Errorf("%d segments compacted early", n)
 		}
 		db.Advance(2 * time.Hour)
-		if n := compact(t, db.Store, time.Hour, 1); n != 1 {
-			t.Errorf("%d segments compacted, want 1", n)
+		deleted := 0
+		for deleted == 0 { // the first batch that finds one
+			b, err := db.Store.DeleteBatch(ctx(t), retention.Deltas, time.Hour, 1)
+			ok(t, err)
+			if deleted += b.Deleted; deleted > 1 || !b.More {
+				t.Fatalf("%+v, want 1 segment and more to come", b)
+			}
 		}
-		if n := compact(t, db.Second, time.Hour, 100); n != 2 {
+		if n := deleteAll(t, db.Second, retention.Deltas, time.Hour, 100); n != 2 {
 			t.Errorf("%d segments compacted, want 2", n)
 		}
-		if n := compact(t, db.Store, time.Hour, 100); n != 0 {
+		if n := deleteAll(t, db.Store, retention.Deltas, time.Hour, 100); n != 0 {
 			t.Errorf("%d segments compacted again", n)
 		}
 		var left []event.Event
@@ -267,10 +275,10 @@ var eventCases = []testCase{
 				return nil
 			case 1, 2:
 				for !done.Load() {
-					if _, err := either(db, i).CompactEvents(ctx(t), 5*time.Minute, 2); err != nil {
+					if _, err := either(db, i).DeleteBatch(ctx(t), retention.Deltas, 5*time.Minute, 2); err != nil {
 						return err
 					}
-					if _, err := either(db, i).ExpireEvents(ctx(t), 20*time.Minute, 2); err != nil {
+					if _, err := either(db, i).DeleteBatch(ctx(t), retention.Events, 20*time.Minute, 2); err != nil {
 						return err
 					}
 				}
@@ -305,20 +313,6 @@ var eventCases = []testCase{
 			}
 		})
 	}},
-}
-
-func expire(t tester, s store.Store, age time.Duration, limit int) int {
-	t.Helper()
-	n, err := s.ExpireEvents(ctx(t), age, limit)
-	ok(t, err)
-	return n
-}
-
-func compact(t tester, s store.Store, age time.Duration, limit int) int {
-	t.Helper()
-	n, err := s.CompactEvents(ctx(t), age, limit)
-	ok(t, err)
-	return n
 }
 
 // deltas is a commit of n events of one type and no entry.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -14,13 +15,6 @@ func keyed(name, idem string) submission.Admission {
 	a := admission(name)
 	a.IdempotencyKey = idem
 	return a
-}
-
-func deleteReceipts(t tester, s store.Store, limit int) int {
-	t.Helper()
-	n, err := s.DeleteReceipts(ctx(t), limit)
-	ok(t, err)
-	return n
 }
 
 var receiptCases = []testCase{
@@ -65,14 +59,16 @@ var receiptCases = []testCase{
 			admit(t, db.Store, a)
 			subs = append(subs, a)
 		}
-		if n := deleteReceipts(t, db.Store, 10); n != 0 {
+		if n := deleteAll(t, db.Store, retention.Receipts, 0, 10); n != 0 {
 			t.Fatalf("deleted %d that live", n)
 		}
 		db.Advance(submission.ReceiptLife + time.Minute)
 		young := admit(t, db.Store, keyed("b", "young")).Submission
 		for _, want := range []int{2, 2, 1, 0} {
-			if n := deleteReceipts(t, db.Second, 2); n != want {
-				t.Errorf("deleted %d, want %d", n, want)
+			b, err := db.Second.DeleteBatch(ctx(t), retention.Receipts, 0, 2)
+			ok(t, err)
+			if b.Deleted != want {
+				t.Errorf("deleted %d, want %d", b.Deleted, want)
 			}
 		}
 		for _, a := range subs {

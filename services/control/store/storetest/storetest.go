@@ -61,6 +61,7 @@ var suites = []suite{
 	{"executors", executorCases},
 	{"tokens", tokenCases},
 	{"definitions", definitionCases},
+	{"retention", retentionCases},
 	{"model", modelCases},
 	{"chaos", chaosCases},
 }

@@ -57,6 +57,15 @@ var tokenCases = []testCase{
 		ok(t, db.Second.RevokeToken(ctx(t), session.DefaultTenant, tok.ID))
 		equal(t, "revoked again", findToken(t, db.Store, "a"), revoked)
 	}},
+	{"live as long as they are extended", func(t *testing.T, db DB) {
+		tok := token("a", someTime)
+		tok.ExpiresAt = someTime.Add(time.Hour)
+		ok(t, db.Store.CreateToken(ctx(t), tok))
+		tok.ExpiresAt = someTime.Add(2 * time.Hour)
+		ok(t, db.Second.ExtendToken(ctx(t), tok.ID, tok.ExpiresAt))
+		equal(t, "the token", findToken(t, db.Store, "a"), tok)
+		refused(t, db.Store.ExtendToken(ctx(t), ident.New(), someTime), auth.ErrTokenNotFound)
+	}},
 	{"share one secret", func(t *testing.T, db DB) {
 		const n = 8
 		secrets := make([][]byte, n)

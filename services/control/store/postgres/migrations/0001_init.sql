@@ -81,6 +81,7 @@ CREATE TABLE submissions (
     accepted_at     timestamptz NOT NULL,
     started_at      timestamptz,
     settled_at      timestamptz,
+    has_calls       boolean NOT NULL DEFAULT false,
     UNIQUE (session_id, seq)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
@@ -91,6 +92,8 @@ CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status
 CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at IS NOT NULL;
 -- For those that should have ended.
 CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline IS NOT NULL;
+-- For retention: those whose records of calls are still there.
+CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -161,7 +164,20 @@ CREATE TABLE segments (
     PRIMARY KEY (session_id, first_seq)
 );
 
-CREATE INDEX segments_age ON segments (kind, created_at);
+CREATE INDEX segments_age ON segments (created_at);
+
+-- How far retention has got with what it looks at once, in order of time: at, session_id and seq are those of the last segment that it
+-- has looked at. Where it has not finished with that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
+CREATE TABLE cursors (
+    name       text PRIMARY KEY,
+    tenant     text NOT NULL DEFAULT 'default',
+    at         timestamptz NOT NULL DEFAULT 'epoch',
+    session_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    seq        bigint NOT NULL DEFAULT 0,
+    below      bigint NOT NULL DEFAULT 0
+);
+
+INSERT INTO cursors (name) VALUES ('compaction');
 
 CREATE TABLE executors (
     executor_id      text PRIMARY KEY,
@@ -178,6 +194,8 @@ CREATE TABLE executors (
     last_seen        timestamptz NOT NULL
 );
 
+CREATE INDEX executors_seen ON executors (last_seen);
+
 CREATE TABLE tokens (
     token_id   uuid PRIMARY KEY,
     tenant     text NOT NULL DEFAULT 'default',
@@ -191,13 +209,22 @@ CREATE TABLE tokens (
     revoked_at timestamptz
 );
 
+-- For retention, see package retention: what ended and may be deleted.
+CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at IS NOT NULL AND kind <> 'operator';
+CREATE INDEX tokens_expired ON tokens (expires_at)
+    WHERE expires_at IS NOT NULL AND (kind <> 'operator' OR (name = 'operator of the data directory' AND revoked_at IS NULL));
+
+-- used_at is when it was last pinned, within an hour.
 CREATE TABLE definitions (
     digest     text PRIMARY KEY,
     tenant     text NOT NULL DEFAULT 'default',
     name       text NOT NULL,
     body       bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    used_at    timestamptz NOT NULL
 );
+
+CREATE INDEX definitions_used ON definitions (used_at);
 
 CREATE TABLE secrets (
     name   text PRIMARY KEY,
@@ -206,4 +233,4 @@ CREATE TABLE secrets (
 );
 
 -- +goose Down
-DROP TABLE replicas, sessions, lanes, submissions, receipts, entries, tool_calls, segments, executors, tokens, definitions, secrets;
+DROP TABLE replicas, sessions, lanes, submissions, receipts, entries, tool_calls, segments, executors, tokens, definitions, secrets, cursors;

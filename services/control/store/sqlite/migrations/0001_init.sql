@@ -78,6 +78,7 @@ CREATE TABLE submissions (
     accepted_at     INTEGER NOT NULL,
     started_at      INTEGER NOT NULL DEFAULT 0,
     settled_at      INTEGER NOT NULL DEFAULT 0,
+    has_calls       INTEGER NOT NULL DEFAULT 0,
     UNIQUE (session_id, seq)
 ) STRICT;
 
@@ -89,6 +90,8 @@ CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status
 CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at > 0;
 -- For those that should have ended.
 CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline > 0;
+-- For retention: those whose records of calls are still there.
+CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls = 1;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -144,7 +147,7 @@ CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
 
 -- Events, packed as they were committed: body is a JSON array, without seqs. epoch tells whose commit it was.
 -- kind: 0 mixed, 1 deltas only, 2 holds an entry, 3 begins or settles a submission, without one. Segments are deleted by age: those of
--- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor.
+-- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor. Columns before body are read without it.
 CREATE TABLE segments (
     session_id TEXT NOT NULL,
     first_seq  INTEGER NOT NULL,
@@ -157,7 +160,18 @@ CREATE TABLE segments (
     UNIQUE (session_id, first_seq)
 ) STRICT;
 
-CREATE INDEX segments_age ON segments (kind, created_at);
+CREATE INDEX segments_age ON segments (created_at);
+
+-- How far retention has got with what it looks at once, in order of time: at and segment (a rowid) are the last one's.
+-- Where it has not finished with that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
+CREATE TABLE cursors (
+    name       TEXT NOT NULL UNIQUE,
+    tenant     TEXT NOT NULL DEFAULT 'default',
+    at         INTEGER NOT NULL,
+    segment    INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    below      INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE executors (
     executor_id      TEXT NOT NULL UNIQUE,
@@ -174,6 +188,8 @@ CREATE TABLE executors (
     last_seen        INTEGER NOT NULL
 ) STRICT;
 
+CREATE INDEX executors_seen ON executors (last_seen);
+
 CREATE TABLE tokens (
     token_id   TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL DEFAULT 'default',
@@ -187,13 +203,22 @@ CREATE TABLE tokens (
     revoked_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+-- For retention, see package retention: what ended and may be deleted.
+CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at > 0 AND kind <> 'operator';
+CREATE INDEX tokens_expired ON tokens (expires_at)
+    WHERE expires_at > 0 AND (kind <> 'operator' OR name = 'operator of the data directory' AND revoked_at = 0);
+
+-- used_at is when it was last pinned, within an hour.
 CREATE TABLE definitions (
     digest     TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL DEFAULT 'default',
     name       TEXT NOT NULL,
     body       BLOB NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    used_at    INTEGER NOT NULL
 ) STRICT;
+
+CREATE INDEX definitions_used ON definitions (used_at);
 
 CREATE TABLE secrets (
     name   TEXT NOT NULL UNIQUE,
@@ -213,4 +238,5 @@ DROP TABLE segments;
 DROP TABLE executors;
 DROP TABLE tokens;
 DROP TABLE definitions;
+DROP TABLE cursors;
 DROP TABLE secrets;

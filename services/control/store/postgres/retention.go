@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/retention"
+)
+
+// What retention deletes it finds by an index that holds little else, locks without waiting, and deletes by key. Each statement answers
+// with how many rows it deleted and how many it looked at. Its first parameters are the clock's offset, the age and the limit.
+
+const (
+	// nowSQL and cutSQL are times on the database's clock, in sub-selects that an index can be searched with.
+	nowSQL = `(SELECT clock_timestamp() + $1::bigint * interval '1 microsecond')`
+	cutSQL = `(SELECT clock_timestamp() + ($1::bigint - $2::bigint) * interval '1 microsecond')`
+)
+
+// onTime fills in the times.
+func onTime(sql string) string {
+	return strings.NewReplacer("{now}", nowSQL, "{cut}", cutSQL).Replace(sql)
+}
+
+var deleteReceiptsSQL = onTime(`
+WITH o AS MATERIALIZED (SELECT scope, idem_key FROM receipts WHERE expires <= {cut} ORDER BY expires LIMIT $3 FOR UPDATE SKIP LOCKED),
+d AS (DELETE FROM receipts r USING o WHERE r.scope = o.scope AND r.idem_key = o.idem_key RETURNING 1)
+SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
+
+// deleteExecutorsSQL deletes executors that nobody has seen for long. One that is connected all that time is seen now.
+var deleteExecutorsSQL = onTime(`
+WITH o AS MATERIALIZED (SELECT executor_id, replica FROM executors WHERE last_seen <= {cut} ORDER BY last_seen LIMIT $3 FOR UPDATE SKIP LOCKED),
+l AS MATERIALIZED (SELECT o.executor_id FROM o JOIN replicas r ON r.replica_id = o.replica WHERE r.expires > {now}),
+u AS (UPDATE executors e SET last_seen = {now} FROM l WHERE e.executor_id = l.executor_id),
+d AS (DELETE FROM executors e USING o WHERE e.executor_id = o.executor_id AND o.executor_id NOT IN (SELECT executor_id FROM l) RETURNING 1)
+SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
+
+const deleteTokensSQL = `
+WITH o AS MATERIALIZED (SELECT token_id FROM tokens WHERE {ended} ORDER BY {at} LIMIT $3 FOR UPDATE SKIP LOCKED),
+d AS (DELETE FROM tokens t USING o WHERE t.token_id = o.token_id RETURNING 1)
+SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`
+
+var (
+	deleteRevokedSQL = onTime(strings.NewReplacer("{at}", "revoked_at", "{ended}",
+		`revoked_at IS NOT NULL AND kind <> 'operator' AND revoked_at <= {cut}`).Replace(deleteTokensSQL))
+	deleteExpiredSQL = onTime(strings.NewReplacer("{at}", "expires_at", "{ended}",
+		`expires_at IS NOT NULL AND (kind <> 'operator' OR (name = 'operator of the data directory' AND revoked_at IS NULL))
+    AND expires_at <= {cut}`).Replace(deleteTokensSQL))
+)
+
+// deleteDefinitionsSQL looks at every submission that has not settled when there are definitions that were not pinned for long, and only
+// then. One that is pinned still is pinned now. Whoever pins one meanwhile has stored it again before, which the row's lock shows.
+var deleteDefinitionsSQL = onTime(`
+WITH o AS MATERIALIZED (SELECT digest FROM definitions WHERE used_at <= {cut} ORDER BY used_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+p AS MATERIALIZED (SELECT DISTINCT s.agent_digest AS digest FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM o)) due
+  CROSS JOIN LATERAL (SELECT session_id, first_open FROM lanes WHERE state = 1 UNION ALL SELECT session_id, first_open FROM lanes WHERE state = 2) l
+  CROSS JOIN LATERAL (SELECT agent_digest FROM submissions q
+    WHERE q.session_id = l.session_id AND q.seq >= l.first_open AND q.status + 0 < 2) s),
+u AS (UPDATE definitions x SET used_at = {now} FROM o WHERE x.digest = o.digest AND o.digest IN (SELECT digest FROM p)),
+d AS (DELETE FROM definitions x USING o WHERE x.digest = o.digest AND o.digest NOT IN (SELECT digest FROM p) RETURNING 1)
+SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
+
+// DeleteBatch implements retention.Store.
+func (s *Store) DeleteBatch(ctx context.Context, kind retention.Kind, age time.Duration, limit int) (b retention.Batch, err error) {
+	statement := map[retention.Kind]string{
+		retention.Events: expireSQL, retention.Receipts: deleteReceiptsSQL, retention.Executors: deleteExecutorsSQL,
+		retention.Definitions: deleteDefinitionsSQL,
+	}[kind]
+	err = s.retry(ctx, func(ctx context.Context, _ bool) (err error) {
+		switch {
+		case statement != "":
+			b, err = s.deleteBy(ctx, statement, age, limit)
+		case kind == retention.Tokens:
+			b, err = s.deleteTokens(ctx, age, limit)
+		case kind == retention.Calls:
+			b, err = s.deleteCalls(ctx, age, limit)
+		case kind == retention.Deltas:
+			b, err = s.compact(ctx, age, limit)
+		default:
+			err = fmt.Errorf("unknown kind %d", kind)
+		}
+		return err
+	})
+	return b, wrap("delete old "+kind.String(), err)
+}
+
+// deleteBy runs a statement that answers with how many rows it deleted and how many it looked at.
+func (s *Store) deleteBy(ctx context.Context, statement string, age time.Duration, limit int) (b retention.Batch, err error) {
+	var seen int
+	err = s.pool.QueryRow(ctx, statement, s.offset(), micros(age), limit).Scan(&b.Deleted, &seen)
+	b.More = seen >= limit || b.Deleted >= limit
+	return b, err
+}
+
+func (s *Store) deleteTokens(ctx context.Context, age time.Duration, limit int) (retention.Batch, error) {
+	b, err := s.deleteBy(ctx, deleteRevokedSQL, age, limit)
+	if err != nil || b.More {
+		return b, err
+	}
+	expired, err := s.deleteBy(ctx, deleteExpiredSQL, age, limit-b.Deleted)
+	expired.Deleted += b.Deleted
+	return expired, err
+}
+
+// withCallsSQL finds submissions that settled long ago and whose calls are on record.
+var withCallsSQL = onTime(`SELECT session_id, seq FROM submissions WHERE status = 2 AND has_calls AND settled_at <= {cut}
+  ORDER BY settled_at LIMIT $3 FOR UPDATE SKIP LOCKED`)
+
+const (
+	deleteCallsSQL = `
+WITH o AS MATERIALIZED (SELECT c.call_id FROM unnest($1::uuid[], $2::bigint[]) AS s(session_id, seq) CROSS JOIN LATERAL
+  (SELECT call_id FROM tool_calls t WHERE t.session_id = s.session_id AND t.submission_seq = s.seq LIMIT $3) c LIMIT $3)
+DELETE FROM tool_calls c USING o WHERE c.call_id = o.call_id`
+
+	withoutCallsSQL = `
+UPDATE submissions s SET has_calls = false FROM unnest($1::uuid[], $2::bigint[]) AS i(session_id, seq)
+WHERE s.session_id = i.session_id AND s.seq = i.seq
+  AND NOT EXISTS (SELECT 1 FROM tool_calls t WHERE t.session_id = i.session_id AND t.submission_seq = i.seq)`
+)
+
+// deleteCalls deletes calls. The index of submissions that have some loses each as it is done.
+func (s *Store) deleteCalls(ctx context.Context, age time.Duration, limit int) (b retention.Batch, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, withCallsSQL, s.offset(), micros(age), limit)
+		if err != nil {
+			return err
+		}
+		var sessions []string
+		var seqs []int64
+		var session string
+		var seq int64
+		if _, err = pgx.ForEachRow(rows, []any{&session, &seq}, func() error {
+			sessions, seqs = append(sessions, session), append(seqs, seq)
+			return nil
+		}); err != nil || len(sessions) == 0 {
+			return err
+		}
+		tag, err := tx.Exec(ctx, deleteCallsSQL, sessions, seqs, limit)
+		if err != nil {
+			return err
+		}
+		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(sessions) == limit || int(tag.RowsAffected()) == limit}
+		_, err = tx.Exec(ctx, withoutCallsSQL, sessions, seqs)
+		return err
+	})
+	return b, err
+}
