@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -39,6 +40,15 @@ type Error struct {
 	RetryAfter time.Duration
 	// Text tells what happened. It may be shown to a caller: it holds no key and no internals.
 	Text string
+}
+
+// unavailableUntil is e as the end of a call, with a text that says when the provider can be asked again.
+func (e *Error) unavailableUntil(at time.Time) *Error {
+	until := *e
+	until.Retryable, until.RetryAfter = false, 0
+	until.Text = fmt.Sprintf("%s; it accepts requests again at %s (in %s)",
+		e.Text, at.UTC().Format(time.DateTime+" MST"), time.Until(at).Round(time.Second))
+	return &until
 }
 
 // Error implements error.

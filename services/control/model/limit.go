@@ -11,46 +11,45 @@ import (
 const (
 	firstPause = time.Second     // after a 429 that does not say how long
 	maxStrikes = 5               // firstPause doubles so often
-	maxPause   = 5 * time.Minute // whatever the provider says
+	maxPause   = 5 * time.Minute // no call waits longer for a rate limit
 	minSpread  = 100 * time.Millisecond
 	maxSpread  = 5 * time.Second
 )
 
-// Limiter is the pause that all callers of one provider and key share: what one is told by a 429, all heed. Calls that have begun
-// go on. After the pause the callers start spread over a moment, not all at once. The zero value is ready.
+// Limiter is the pause that all callers of one model with one key share: what one is told by a 429, all heed. Calls
+// that have begun go on. After the pause the callers start spread over a moment, not all at once. The zero value is
+// ready. Safe for concurrent use.
 type Limiter struct {
 	mu      sync.Mutex
 	until   time.Time     // of the pause
+	cause   *Error        // of the pause
 	spread  time.Duration // over which callers start after it
 	strikes int           // rate limits without an answer between them
 }
 
-// Wait returns when no pause is on, or with the context's error.
-func (l *Limiter) Wait(ctx context.Context) error {
-	for {
-		l.mu.Lock()
-		left, spread := time.Until(l.until), l.spread
-		l.mu.Unlock()
-		if left <= 0 {
-			return nil
-		}
-		if err := sleep(ctx, left+rand.N(spread)); err != nil {
-			return err
-		}
-	}
-}
-
-// Pause makes everyone wait for d, or for longer if a longer pause is on. 0 means that the provider did not say.
-func (l *Limiter) Pause(d time.Duration) {
+// pause is the pause that is on; until is zero when there is none.
+func (l *Limiter) pause() (until time.Time, spread time.Duration, cause *Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.until.After(time.Now()) {
+		return time.Time{}, 0, nil
+	}
+	return l.until, l.spread, l.cause
+}
+
+// Heed makes everyone wait because of e, unless a longer pause is on: for as long as the provider asked, or for a
+// while that grows when it did not say. A pause that is longer than any call waits pauses nobody: everyone who asks
+// is told the provider's own words and time.
+func (l *Limiter) Heed(e *Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := e.RetryAfter
 	if d <= 0 {
 		d = firstPause << l.strikes
 		l.strikes = min(l.strikes+1, maxStrikes)
 	}
-	d = min(d, maxPause)
-	if until := time.Now().Add(d); until.After(l.until) {
-		l.until = until
+	if until := time.Now().Add(d); d <= maxPause && until.After(l.until) {
+		l.until, l.cause = until, e
 		l.spread = min(max(d/4, minSpread), maxSpread)
 	}
 }
@@ -62,7 +61,15 @@ func (l *Limiter) answered() {
 	l.mu.Unlock()
 }
 
-// Limited makes the calls of m wait for l, and a rate limit that they meet start a pause for all.
+// idle reports that nothing would be forgotten with l.
+func (l *Limiter) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.strikes == 0 && !l.until.After(time.Now())
+}
+
+// Limited makes the calls of m wait for l, and a rate limit that they meet start a pause for all. A call that would
+// wait for more than 5 minutes fails with the cause of the pause and the time of its end.
 func Limited(m Model, l *Limiter) Model { return &limited{Model: m, limiter: l} }
 
 type limited struct {
@@ -73,8 +80,10 @@ type limited struct {
 // Stream implements Model.
 func (m *limited) Stream(ctx context.Context, req Request) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		if err := m.limiter.Wait(ctx); err != nil {
-			yield(Part{}, err)
+		if proceed, err := m.wait(ctx, yield); !proceed {
+			if err != nil {
+				yield(Part{}, err)
+			}
 			return
 		}
 		for p, err := range m.Model.Stream(ctx, req) {
@@ -90,10 +99,29 @@ func (m *limited) Stream(ctx context.Context, req Request) iter.Seq2[Part, error
 	}
 }
 
+// wait returns when no pause is on. It does not proceed when the consumer has left, or with an error.
+func (m *limited) wait(ctx context.Context, yield func(Part, error) bool) (proceed bool, err error) {
+	patience := time.Now().Add(maxPause)
+	for {
+		until, spread, cause := m.limiter.pause()
+		switch {
+		case until.IsZero():
+			return true, nil
+		case until.After(patience):
+			return false, cause.unavailableUntil(until)
+		case !yield(Part{Type: PartWaiting, Waiting: &Waiting{Reason: WaitRateLimit, Until: until, Err: cause}}, nil):
+			return false, nil
+		}
+		if err := sleep(ctx, time.Until(until)+rand.N(spread)); err != nil {
+			return false, err
+		}
+	}
+}
+
 // heed pauses everyone for an error that is about everyone. An overloaded provider is one only if it says for how long.
 func (m *limited) heed(err error) {
 	e, ok := AsError(err)
 	if ok && (e.Kind == KindRateLimited || e.Kind == KindOverloaded && e.RetryAfter > 0) {
-		m.limiter.Pause(e.RetryAfter)
+		m.limiter.Heed(e)
 	}
 }

@@ -174,6 +174,9 @@ const (
 	// PartAlive says that bytes came that hold nothing of the answer: headers, a comment, a ping, the frame that opens a
 	// message. Until the first event they end a silence. Timeouts keeps it to itself.
 	PartAlive
+	// PartWaiting says that the call waits, and for what: Waiting. The next part that is none of PartWaiting, PartUsage
+	// and PartRestart ends the wait.
+	PartWaiting
 	// PartUsage says what the provider has counted so far: Usage, which replaces what an earlier one said. A call that is
 	// cut is charged by the last one. PartFinish says the same for a call that ends well.
 	PartUsage
@@ -189,6 +192,27 @@ type Part struct {
 	Stop  Stop
 	// Restart is set in a PartRestart.
 	Restart *Restart
+	// Waiting is set in a PartWaiting.
+	Waiting *Waiting
+}
+
+// WaitReason is what a call waits for.
+type WaitReason string
+
+// Reasons to wait.
+const (
+	WaitFirstToken WaitReason = "FIRST_TOKEN" // the provider has the request and has sent nothing of the answer
+	WaitRateLimit  WaitReason = "RATE_LIMIT"  // the provider asked for a pause
+	WaitRetry      WaitReason = "RETRY"       // the call failed and is made again
+)
+
+// Waiting tells what a call waits for.
+type Waiting struct {
+	Reason WaitReason
+	// Until is when the wait ends. For WaitFirstToken it is when the call fails unless anything comes before.
+	Until time.Time
+	// Err is the failure that made the call wait; nil for WaitFirstToken.
+	Err *Error
 }
 
 // Restart tells why a call is made again.

@@ -69,7 +69,8 @@ func NewRegistry(c Config, d Deps) *Registry {
 	return &Registry{config: c, deps: d, models: map[Ref]opened{}, limiters: map[[sha256.Size]byte]*Limiter{}}
 }
 
-// Model resolves ref. The result retries, is limited together with all models of the same provider and key, and times out.
+// Model resolves ref. The result retries, times out, and waits for a rate limit together with all others that call
+// the same model with the same key.
 func (r *Registry) Model(ref Ref) (Model, error) {
 	e, err := r.endpoint(ref)
 	if err != nil {
@@ -85,7 +86,7 @@ func (r *Registry) Model(ref Ref) (Model, error) {
 		return nil, err
 	}
 	if e.API != APIOffline {
-		m = Retrying(Limited(Timeouts(m, e.Timeouts), r.limiter(e)), r.config.Retry)
+		m = Retrying(Limited(Timeouts(m, e.Timeouts), r.limiter(e, ref.ID)), r.config.Retry)
 	}
 	if len(r.models) < maxModels {
 		r.models[ref] = opened{model: m, key: e.Key}
@@ -136,13 +137,23 @@ func (r *Registry) known(name string) (Provider, bool) {
 	return r.deps.Known(name)
 }
 
-// limiter is the one of the endpoint's provider and key. The caller holds mu.
-func (r *Registry) limiter(e Endpoint) *Limiter {
-	id := sha256.Sum256([]byte(string(e.API) + "\x00" + e.BaseURL + "\x00" + e.Key.Reveal()))
-	l, ok := r.limiters[id]
+// limiter is the one of the model with this id and the endpoint's key, wherever requests carry the key. The caller
+// holds mu.
+func (r *Registry) limiter(e Endpoint, id string) *Limiter {
+	text := []string{string(e.API), e.BaseURL, id, e.Key.Reveal()}
+	for _, carried := range []map[string]Secret{e.Headers, e.Query} {
+		for _, name := range slices.Sorted(maps.Keys(carried)) {
+			text = append(text, name, carried[name].Reveal())
+		}
+	}
+	sum := sha256.Sum256([]byte(strings.Join(text, "\x00")))
+	l, ok := r.limiters[sum]
 	if !ok {
+		if len(r.limiters) >= maxModels {
+			maps.DeleteFunc(r.limiters, func(_ [sha256.Size]byte, l *Limiter) bool { return l.idle() })
+		}
 		l = &Limiter{}
-		r.limiters[id] = l
+		r.limiters[sum] = l
 	}
 	return l
 }

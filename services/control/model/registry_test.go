@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -190,6 +192,73 @@ func TestAModelsSettingsAreLaidOverItsProviders(t *testing.T) {
 		if len(*opened) > 0 && !reflect.DeepEqual((*opened)[0], want[id]) {
 			t.Errorf("%s:\ngot  %#v\nwant %#v", id, (*opened)[0], want[id])
 		}
+	}
+}
+
+// limitedModels resolves models of providers that answer 429 to the first call of every model, and then say x.
+func limitedModels(env map[string]string, providers map[string]model.Provider) *model.Registry {
+	open := func(model.Endpoint, string) (model.Model, error) {
+		return modeltest.New(modeltest.Fail(rateLimited(time.Minute)), modeltest.Say("x")), nil
+	}
+	return model.NewRegistry(model.Config{Providers: providers, Retry: model.RetryPolicy{Attempts: 1}}, model.Deps{
+		APIs:   map[model.API]model.Open{model.APIChat: open},
+		Getenv: func(k string) string { return env[k] },
+	})
+}
+
+func TestARateLimitIsOfOneModelAndOneKey(t *testing.T) {
+	at := func(keyEnv string, s model.Settings) model.Provider {
+		s.API = model.APIChat
+		return model.Provider{BaseURL: "http://h", KeyEnv: keyEnv, Settings: s}
+	}
+	key := func(s string) map[string]model.Secret { return map[string]model.Secret{"Api-Key": model.Secret(s)} }
+	providers := map[string]model.Provider{
+		"one": at("ONE", model.Settings{}), "same": at("ONE", model.Settings{}), "two": at("TWO", model.Settings{}),
+		"header1": at("", model.Settings{Headers: key("1")}), "header2": at("", model.Settings{Headers: key("2")}),
+		"query1": at("", model.Settings{Query: key("1")}), "query2": at("", model.Settings{Query: key("2")}),
+	}
+	for name, c := range map[string]struct {
+		limited, asked string
+		waits          bool
+	}{
+		"the same":                     {"one/a", "one/a", true},
+		"another name of the provider": {"one/a", "same/a", true},
+		"another model":                {"one/a", "one/b", false},
+		"another key":                  {"one/a", "two/a", false},
+		"another key in a header":      {"header1/a", "header2/a", false},
+		"another key in the query":     {"query1/a", "query2/a", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := limitedModels(map[string]string{"ONE": "1", "TWO": "2"}, providers)
+				for i, name := range []string{c.limited, c.asked} {
+					m, err := r.Model(ref(t, name))
+					if err != nil {
+						t.Fatal(err)
+					}
+					start := time.Now()
+					_, _ = waits(t.Context(), m) // the second asks for its first time, or goes on after the limit
+					if waited := time.Since(start) >= time.Minute; waited != (i == 1 && c.waits) {
+						t.Errorf("%s waited %s", name, time.Since(start))
+					}
+				}
+			})
+		})
+	}
+}
+
+// Clients invent names of models.
+func TestLimitersOfManyModelsAreForgotten(t *testing.T) {
+	r := limitedModels(nil, map[string]model.Provider{
+		"p": {BaseURL: "http://h", Settings: model.Settings{API: model.APIChat}},
+	})
+	for i := range 10 * model.MaxModels {
+		if _, err := r.Model(model.Ref{Provider: "p", ID: strconv.Itoa(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := r.Limiters(); n > model.MaxModels {
+		t.Errorf("%d limiters are kept", n)
 	}
 }
 

@@ -33,8 +33,11 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 	return p
 }
 
-// Retrying makes a failed call of m again if the error is retryable. Deltas may have been streamed by then: a PartRestart, sent before
-// the delay, tells the consumer to forget them. A delay has full jitter, and comes on top of what the provider asked for.
+// Retrying makes a failed call of m again if the error is retryable; one whose answer was not understood once only.
+// Deltas may have been streamed by then: a PartRestart, sent before the delay, tells the consumer to forget them. A
+// delay has full jitter, and comes on top of what the provider asked for. When the provider asks to wait for more
+// than 5 minutes, or for more than is left of the policy's total, the call fails at once with an error that says when
+// it can be asked again.
 func Retrying(m Model, p RetryPolicy) Model {
 	return &retrying{Model: m, policy: p.withDefaults()}
 }
@@ -47,23 +50,27 @@ type retrying struct {
 // Stream implements Model.
 func (r *retrying) Stream(ctx context.Context, req Request) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		start, delays := time.Now(), r.policy.delays()
+		attempts := &attempts{policy: r.policy, start: time.Now(), delays: r.policy.delays()}
 		for attempt := 1; ; attempt++ {
 			err := attemptOnce(r.Model.Stream(ctx, req), yield)
 			if err == nil {
 				return
 			}
-			e, again := AsError(err)
-			if ctx.Err() != nil || !again || !e.Retryable || attempt >= r.policy.Attempts {
+			e, ours := AsError(err)
+			if ctx.Err() != nil || !ours {
 				yield(Part{}, err)
 				return
 			}
-			delay := e.RetryAfter + delays.NextBackOff()
-			if time.Since(start)+delay > r.policy.Total {
-				yield(Part{}, err)
+			delay, again := attempts.next(attempt, e)
+			if !again {
+				if e.RetryAfter > 0 {
+					e = e.unavailableUntil(time.Now().Add(e.RetryAfter))
+				}
+				yield(Part{}, e)
 				return
 			}
-			if !yield(Part{Type: PartRestart, Restart: &Restart{Attempt: attempt + 1, Delay: delay, Err: e}}, nil) {
+			if !yield(Part{Type: PartRestart, Restart: &Restart{Attempt: attempt + 1, Delay: delay, Err: e}}, nil) ||
+				!yield(Part{Type: PartWaiting, Waiting: waitAfter(e, delay)}, nil) {
 				return
 			}
 			if err := sleep(ctx, delay); err != nil {
@@ -72,6 +79,33 @@ func (r *retrying) Stream(ctx context.Context, req Request) iter.Seq2[Part, erro
 			}
 		}
 	}
+}
+
+// attempts are those of one call.
+type attempts struct {
+	policy  RetryPolicy
+	start   time.Time
+	delays  *backoff.ExponentialBackOff
+	garbled bool // an answer could not be understood: it was paid for, and the next is not likely to be better
+}
+
+// next is how long to wait before the next attempt, after the last one has failed with e.
+func (a *attempts) next(made int, e *Error) (delay time.Duration, again bool) {
+	if !e.Retryable || made >= a.policy.Attempts || e.RetryAfter > maxPause || e.Kind == KindProtocol && a.garbled {
+		return 0, false
+	}
+	a.garbled = a.garbled || e.Kind == KindProtocol
+	delay = e.RetryAfter + a.delays.NextBackOff()
+	return delay, time.Since(a.start)+delay <= a.policy.Total
+}
+
+// waitAfter is the wait for the next attempt after e.
+func waitAfter(e *Error, delay time.Duration) *Waiting {
+	w := &Waiting{Reason: WaitRetry, Until: time.Now().Add(delay), Err: e}
+	if e.Kind == KindRateLimited || e.RetryAfter > 0 {
+		w.Reason = WaitRateLimit
+	}
+	return w
 }
 
 // delays is the full jitter: uniform between 0 and twice the interval, which doubles.

@@ -52,6 +52,13 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		limit, began := t.policy.First, false
+		waiting := func() bool {
+			w := &Waiting{Reason: WaitFirstToken, Until: time.Now().Add(limit)}
+			return yield(Part{Type: PartWaiting, Waiting: w}, nil)
+		}
+		if !waiting() {
+			return
+		}
 		silence := time.AfterFunc(limit, func() { cancel(errStalled) })
 		defer silence.Stop()
 		event := time.Now() // when the last one came, without the time that the consumer took
@@ -67,8 +74,15 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 					silence.Reset(limit - time.Since(event))
 					continue
 				}
+				if !waiting() {
+					return
+				}
 			case PartProgress:
 				began = true
+			case PartUsage:
+				if !yield(p, nil) {
+					return
+				}
 			default:
 				began = true
 				if !yield(p, nil) {
