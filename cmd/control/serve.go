@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/loglimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -32,10 +33,11 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	log, err := cli.Logger(logTo, o.logFormat, o.logLevel)
+	log, err := cli.Logger(logTo, o.logFormat, o.logLevel, control.DatabaseAway)
 	if err != nil {
 		return err
 	}
+	defer loglimit.Flush(log)
 	slog.SetDefault(log)
 	cfg := control.Config{
 		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/loglimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
@@ -67,10 +68,11 @@ func command() *cobra.Command {
 }
 
 func (o *options) run(ctx context.Context, logTo io.Writer) error {
-	log, err := cli.Logger(logTo, o.logFormat, o.logLevel)
+	log, err := cli.Logger(logTo, o.logFormat, o.logLevel, nil)
 	if err != nil {
 		return err
 	}
+	defer loglimit.Flush(log)
 	cfg, err := o.config()
 	if err != nil {
 		return err

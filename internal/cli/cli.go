@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/pawl-dev/pawl/internal/loglimit"
 )
 
 // Version is the programs'.
@@ -53,8 +55,9 @@ func FromEnvironment(f *pflag.FlagSet) (err error) {
 	return err
 }
 
-// Logger is what --log-format and --log-level stand for.
-func Logger(w io.Writer, format, name string) (*slog.Logger, error) {
+// Logger is what --log-format and --log-level stand for, with at most one line a second of one kind from one cause. Lines about
+// errors for which quiet is true are for debugging; nil is for none. Whoever ends calls loglimit.Flush.
+func Logger(w io.Writer, format, name string, quiet func(error) bool) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(name)); err != nil {
 		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", name)
@@ -62,9 +65,9 @@ func Logger(w io.Writer, format, name string) (*slog.Logger, error) {
 	h := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, h)), nil
+		return slog.New(loglimit.New(slog.NewTextHandler(w, h), quiet)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, h)), nil
+		return slog.New(loglimit.New(slog.NewJSONHandler(w, h), quiet)), nil
 	}
 	return nil, fmt.Errorf("--log-format is text or json, not %q", format)
 }

@@ -37,7 +37,7 @@ func TestFromEnvironment(t *testing.T) {
 func TestLogger(t *testing.T) {
 	for format, want := range map[string]string{"text": "level=DEBUG msg=hello\n", "json": `"level":"DEBUG","msg":"hello"}` + "\n"} {
 		var b strings.Builder
-		log, err := Logger(&b, format, "debug")
+		log, err := Logger(&b, format, "debug", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,10 +45,10 @@ func TestLogger(t *testing.T) {
 			t.Errorf("%s: %q", format, b.String())
 		}
 	}
-	if _, err := Logger(nil, "text", "loud"); err == nil || !strings.Contains(err.Error(), `"loud"`) {
+	if _, err := Logger(nil, "text", "loud", nil); err == nil || !strings.Contains(err.Error(), `"loud"`) {
 		t.Errorf("a level that there is not: %v", err)
 	}
-	if _, err := Logger(nil, "xml", "info"); err == nil || !strings.Contains(err.Error(), `"xml"`) {
+	if _, err := Logger(nil, "xml", "info", nil); err == nil || !strings.Contains(err.Error(), `"xml"`) {
 		t.Errorf("a format that there is not: %v", err)
 	}
 }

@@ -40,6 +40,9 @@ func OpenStore(ctx context.Context, database string, log *slog.Logger) (store.St
 	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", database)
 }
 
+// DatabaseAway reports whether err says that the database cannot be reached. The store tells the log of each outage, once.
+func DatabaseAway(err error) bool { return errors.Is(err, postgres.ErrUnavailable) }
+
 // NewModels resolves the offline model, those of the providers that are known, and those that the providers file has. "" is no file.
 // Keys and what the file refers to are variables that lookup finds.
 func NewModels(file string, lookup agent.Lookup) (*model.Registry, error) {

@@ -143,11 +143,13 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 		asked := time.Now()
 		attempt, cancel := context.WithDeadline(ctx, trusted)
 		ok, err := s.store.RenewReplica(attempt, id, TTL)
+		late := attempt.Err() != nil
 		cancel()
 		if err == nil {
 			s.answered()
 		}
 		switch {
+		case err != nil && late: // the lease lapses now, which is told
 		case err != nil:
 			s.log.Warn("renewing the replica's lease failed, trying again", "error", err)
 		case !ok:

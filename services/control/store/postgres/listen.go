@@ -21,9 +21,11 @@ const (
 // Listen implements store.Notifier. It needs a connection to the server itself, not to a pooler that shares sessions.
 func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 	pause := exponential()
+	hearing := hearing{store: s}
 	for connected := false; ; {
 		err := s.listen(ctx, func() {
 			pause.Reset()
+			hearing.again()
 			if connected {
 				f(nil) // what was sent meanwhile is lost
 			}
@@ -32,11 +34,41 @@ func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.opts.Log.Warn("listening for hints was interrupted", "error", oneLine(err, s.pool.Config().ConnConfig.Password))
+		hearing.lost(err)
 		if err := sleep(ctx, pause); err != nil {
 			return nil
 		}
 	}
+}
+
+// deafAfter is how long no hints may be heard before the log says so.
+const deafAfter = 5 * time.Second
+
+// hearing tells the log when hints cannot be heard although the database answers: work of other replicas is then noticed late.
+type hearing struct {
+	store *Store
+	deaf  time.Time // since when nothing is heard, zero while it is
+	told  bool
+}
+
+func (h *hearing) lost(err error) {
+	if h.deaf.IsZero() {
+		h.deaf = time.Now()
+	}
+	log, text := h.store.opts.Log, oneLine(err, h.store.pool.Config().ConnConfig.Password)
+	if h.told || time.Since(h.deaf) < deafAfter || h.store.health.outage() {
+		log.Debug("listening for hints was interrupted", "error", text)
+		return
+	}
+	h.told = true
+	log.Warn("hints of other replicas cannot be heard, looking for work every second instead", "error", text, "since", h.deaf)
+}
+
+func (h *hearing) again() {
+	if h.told {
+		h.store.opts.Log.Info("hints of other replicas are heard again", "duration", time.Since(h.deaf))
+	}
+	h.deaf, h.told = time.Time{}, false
 }
 
 // bounded calls f, which asks the server something small.

@@ -78,6 +78,12 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again boo
 		bounded, cancel := context.WithTimeout(ctx, s.opts.RetryFor/3)
 		defer cancel()
 		err := f(bounded, again)
+		switch {
+		case err == nil:
+			s.health.answered()
+		case ctx.Err() == nil && away(err):
+			s.health.failed(oneLine(err, s.pool.Config().ConnConfig.Password))
+		}
 		if err == nil || ctx.Err() != nil || !transient(err) {
 			if err != nil {
 				err = backoff.Permanent(err)

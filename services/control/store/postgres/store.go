@@ -58,6 +58,7 @@ type Store struct {
 	admits  *group[admission, submission.Admitted]
 	commits *group[commit, submission.Committed]
 	notes   *notes
+	health  *health
 
 	flushes sync.WaitGroup
 	cancel  context.CancelFunc // ends the rest
@@ -81,7 +82,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("database format: %w", err)
 	}
 	background, cancel := context.WithCancel(context.Background())
-	s := &Store{pool: pool, opts: opts, cancel: cancel, notes: newNotes()}
+	s := &Store{pool: pool, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
 	s.admits = newGroup(s.flushAdmissions)
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })
