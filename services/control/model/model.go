@@ -111,6 +111,8 @@ type Request struct {
 	Thinking  Thinking
 	MaxOutput int    // tokens; 0 is the model's own limit
 	CacheKey  string // stable per session, for providers that route their prompt cache by it
+	// Memo belongs to the conversation that Messages are; nil when a call stands alone.
+	Memo *Memo `json:"-"`
 }
 
 // Usage counts tokens. CacheRead and CacheWrite are not part of Input.
@@ -220,6 +222,8 @@ type Restart struct {
 	Attempt int           // the attempt that will be made, 2 for the first retry
 	Delay   time.Duration // how long it waits before
 	Err     *Error        // what ended the attempt before
+	// Without names what the request is sent without this time, because the provider refused it; "" when it is the same.
+	Without string
 }
 
 // Model is one language model.

@@ -84,12 +84,12 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 					return
 				}
 			default:
-				began = true
+				began = p.Type != PartRestart
 				if !yield(p, nil) {
 					return
 				}
 			}
-			if began {
+			if limit = t.policy.First; began {
 				limit = t.policy.Between
 			}
 			event = time.Now()

@@ -202,5 +202,8 @@ func restartText(p model.Part) string {
 	if p.Restart == nil || p.Restart.Err == nil {
 		return "the model is asked again"
 	}
+	if p.Restart.Without != "" {
+		return fmt.Sprintf("attempt %d without %s: %v", p.Restart.Attempt, p.Restart.Without, p.Restart.Err)
+	}
 	return fmt.Sprintf("attempt %d after %s: %v", p.Restart.Attempt, p.Restart.Delay.Round(time.Millisecond), p.Restart.Err)
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -39,13 +38,9 @@ func (r *run) wanted() fleet.Wanted {
 	return w
 }
 
-// joinCwd is the working directory as the model is told of it. Only the executor knows where the home directory is.
 func joinCwd(root, cwd string) string {
-	switch {
-	case path.IsAbs(cwd):
+	if path.IsAbs(cwd) {
 		return path.Clean(cwd)
-	case cwd == "~" || strings.HasPrefix(cwd, "~/"):
-		return cwd
 	}
 	return path.Join(root, cwd)
 }
@@ -115,11 +110,7 @@ func (r *run) hash(req tool.Request) ([]byte, error) {
 	fmt.Fprintf(h, "%s\n%s\n%s\n", req.Tool(), body, r.def.Cwd)
 	env := r.values.Map()
 	for _, k := range slices.Sorted(maps.Keys(env)) {
-		if v := env[k]; v != nil {
-			fmt.Fprintf(h, "%q=%q\n", k, *v)
-		} else {
-			fmt.Fprintf(h, "%q\n", k)
-		}
+		fmt.Fprintf(h, "%q=%q\n", k, env[k])
 	}
 	return h.Sum(nil), nil
 }

@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -14,102 +13,83 @@ import (
 	"strings"
 	"syscall"
 
-	"charm.land/fantasy"
-
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
 // failed is an error of this model.
 func (m *languageModel) failed(kind model.Kind, retryable bool, format string, args ...any) *model.Error {
 	text := m.redactor.Clean(fmt.Sprintf(format, args...))
-	return &model.Error{Kind: kind, Retryable: retryable, Text: m.ref.String() + ": " + text}
+	return &model.Error{Kind: kind, Retryable: retryable, Text: m.Ref().String() + ": " + text}
 }
 
-// failure classifies what ended a call: what the provider said, else the end of the context, else what Go says.
-func (m *languageModel) failure(ctx context.Context, x *exchange, err error) error {
-	var ours *model.Error
-	if errors.As(err, &ours) {
-		return ours
-	}
-	if x.status >= http.StatusBadRequest {
-		return m.refused(x, saidIn(x.body))
-	}
-	if s, ok := saidBy(err); ok {
-		return m.reported(s)
+// failure classifies what ended a call: what the provider said, else the end of the context, else what Go says. answered
+// tells whether the provider had begun to answer.
+func (m *languageModel) failure(ctx context.Context, answered bool, err error) error {
+	var reported *wire.ReportedError
+	if errors.As(err, &reported) {
+		return m.reported(reported.Body)
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", m.ref, ctx.Err())
+		return fmt.Errorf("%s: %w", m.Ref(), ctx.Err())
 	}
-	return m.broken(x, err)
+	if answered {
+		return m.broken(err)
+	}
+	return m.unreached(err)
 }
 
-// said is what a provider tells about an error.
+// said is how a provider classifies an error.
 type said struct {
-	kinds   []string // its type and code, the more general first
-	status  int      // some put it into the code
-	message string
+	kinds  []string // its type and code, the more general first
+	status int      // some put it into the code
 }
 
-// saidIn reads an error's JSON, which comes with and without an envelope.
+// saidIn reads an error's JSON, which comes with and without an envelope, or in a list.
 func saidIn(raw []byte) said {
-	var e struct {
-		Error   json.RawMessage
-		Type    string
-		Code    any
-		Message string
+	var list []json.RawMessage
+	if json.Unmarshal(raw, &list) == nil && len(list) > 0 {
+		raw = list[0]
 	}
-	if json.Unmarshal(raw, &e) != nil {
+	var o map[string]json.RawMessage
+	if json.Unmarshal(raw, &o) != nil {
 		return said{}
 	}
-	if len(e.Error) > 0 && string(e.Error) != "null" {
-		if message := ""; json.Unmarshal(e.Error, &message) == nil {
-			return said{message: message}
+	for _, envelope := range []string{"error", "response"} {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(o[envelope], &inner) == nil && len(inner) > 0 {
+			return saidIn(o[envelope])
 		}
-		return saidIn(e.Error)
 	}
-	s := said{kinds: []string{e.Type}, message: e.Message}
-	switch code := e.Code.(type) {
-	case string:
-		s.kinds = append(s.kinds, code)
-	case float64:
-		s.status = int(code)
+	var s said
+	for _, name := range []string{"status", "type", "code"} {
+		var text string
+		var number float64
+		switch {
+		case json.Unmarshal(o[name], &text) == nil && text != "":
+			s.kinds = append(s.kinds, strings.ToLower(text))
+			if n, err := strconv.Atoi(text); err == nil {
+				s.status = n
+			}
+		case json.Unmarshal(o[name], &number) == nil && number >= http.StatusBadRequest && number < 600:
+			s.status = int(number)
+		}
 	}
 	return s
-}
-
-// saidBy finds what a provider told in the middle of a stream.
-func saidBy(err error) (said, bool) {
-	var p *fantasy.ProviderError
-	if errors.As(err, &p) {
-		var body interface{ RawJSON() string }
-		if errors.As(err, &body) {
-			return saidIn([]byte(body.RawJSON())), true
-		}
-		if len(p.ResponseBody) > 0 {
-			return saidIn(p.ResponseBody), true
-		}
-	}
-	var f *fantasy.Error
-	if errors.As(err, &f) && strings.HasPrefix(f.Title, "response ") { // fantasy's own form of an error of the Responses API
-		s := said{message: f.Message}
-		if rest, ok := strings.CutSuffix(f.Message, ")"); ok {
-			if i := strings.LastIndex(rest, " (code: "); i >= 0 {
-				s = said{message: rest[:i], kinds: []string{rest[i+len(" (code: "):]}}
-			}
-		}
-		return s, true
-	}
-	return said{}, false
 }
 
 // kindsOf are the types and codes that providers give their errors.
 var kindsOf = map[string]model.Kind{
 	"overloaded_error": model.KindOverloaded, "overloaded": model.KindOverloaded, "server_is_overloaded": model.KindOverloaded,
-	"slow_down": model.KindOverloaded, "rate_limit_error": model.KindRateLimited, "rate_limit_exceeded": model.KindRateLimited,
+	"slow_down": model.KindOverloaded, "unavailable": model.KindOverloaded,
+	"rate_limit_error": model.KindRateLimited, "rate_limit_exceeded": model.KindRateLimited,
+	"resource_exhausted": model.KindRateLimited,
 	"insufficient_quota": model.KindQuota, "billing_error": model.KindQuota, "billing_hard_limit_reached": model.KindQuota,
 	"authentication_error": model.KindAuth, "permission_error": model.KindAuth, "invalid_api_key": model.KindAuth,
-	"not_found_error": model.KindNotFound, "model_not_found": model.KindNotFound,
+	"permission_denied": model.KindAuth, "unauthenticated": model.KindAuth,
+	"not_found_error": model.KindNotFound, "model_not_found": model.KindNotFound, "not_found": model.KindNotFound,
 	"invalid_request_error": model.KindInvalidRequest, "invalid_prompt": model.KindInvalidRequest,
+	"invalid_argument":  model.KindInvalidRequest,
 	"request_too_large": model.KindContextOverflow, "context_length_exceeded": model.KindContextOverflow,
 	"content_policy_violation": model.KindRefused, "content_filter": model.KindRefused,
 	"api_error": model.KindServer, "server_error": model.KindServer, "internal_error": model.KindServer,
@@ -130,30 +110,39 @@ func retryable(k model.Kind) bool {
 	return k == model.KindOverloaded || k == model.KindRateLimited || k == model.KindServer
 }
 
-// refused is a request that was answered with an error's status.
-func (m *languageModel) refused(x *exchange, s said) error {
-	kind := statusKind(x.status)
-	if k, ok := s.kindOf(); ok && (k == model.KindQuota || k == model.KindContextOverflow || k == model.KindOverloaded) {
-		kind = k // finer than the status
+// refusal is a request that was answered with a status that is no success.
+func (m *languageModel) refusal(res *http.Response, body []byte) error {
+	words := model.Words(body)
+	if res.StatusCode < http.StatusBadRequest {
+		return m.failed(model.KindProtocol, false, "%s (%d) instead of a stream of events; check base_url and api of the provider",
+			strings.ToLower(statusText(res.StatusCode)), res.StatusCode)
 	}
-	if kind == model.KindInvalidRequest && isOverflow(s.message) {
+	kind := statusKind(res.StatusCode)
+	if k, ok := saidIn(body).kindOf(); ok {
+		switch k {
+		case model.KindQuota, model.KindContextOverflow, model.KindOverloaded:
+			kind = k // finer than the status
+		}
+	}
+	if kind == model.KindInvalidRequest && isOverflow(words) {
 		kind = model.KindContextOverflow
 	}
 	again := retryable(kind)
-	switch x.status {
+	switch res.StatusCode {
 	case http.StatusRequestTimeout, http.StatusConflict:
 		again = true
 	}
-	if should, err := strconv.ParseBool(x.header.Get("X-Should-Retry")); err == nil && kind != model.KindQuota {
+	if should, err := strconv.ParseBool(res.Header.Get("X-Should-Retry")); err == nil && kind != model.KindQuota {
 		again = should
 	}
-	e := m.failed(kind, again, "%s (%d)", strings.ToLower(statusText(x.status)), x.status)
-	if words := model.Words(x.body); words != "" {
-		e = m.failed(kind, again, "%s (%d): %s", strings.ToLower(statusText(x.status)), x.status, words)
+	text := fmt.Sprintf("%s (%d)", strings.ToLower(statusText(res.StatusCode)), res.StatusCode)
+	if words != "" {
+		text += ": " + words
 	}
-	e.Status = x.status
+	e := m.failed(kind, again, "%s", text)
+	e.Status = res.StatusCode
 	if again {
-		e.RetryAfter = model.RetryAfter(x.header)
+		e.RetryAfter = model.RetryAfter(res.Header)
 	}
 	return e
 }
@@ -194,48 +183,56 @@ func statusKind(status int) model.Kind {
 	return model.KindInvalidRequest
 }
 
-// reported is an error in the middle of a stream. One that we do not know is taken for the server's.
-func (m *languageModel) reported(s said) error {
+// reported is an error that came with a success, or in the middle of a stream. One that we do not know is taken for the
+// server's.
+func (m *languageModel) reported(body []byte) error {
+	s, words := saidIn(body), model.Words(body)
 	kind, ok := s.kindOf()
-	if !ok && s.status >= http.StatusBadRequest {
+	if !ok && s.status != 0 {
 		kind, ok = statusKind(s.status), true
 	}
 	if !ok {
 		kind = model.KindServer
 	}
-	if !ok && isOverflow(s.message) || kind == model.KindInvalidRequest && isOverflow(s.message) {
+	if (!ok || kind == model.KindInvalidRequest) && isOverflow(words) {
 		kind = model.KindContextOverflow
 	}
-	if s.message == "" {
-		s.message = "no reason given"
+	if words == "" {
+		words = "no reason given"
 	}
-	return m.failed(kind, retryable(kind), "the provider ended the stream: %s", s.message)
+	return m.failed(kind, retryable(kind), "the provider ended the stream: %s", words)
 }
 
-// broken is a call that ended without a word of the provider. Addresses stay out of the text.
-func (m *languageModel) broken(x *exchange, err error) error {
+// broken is an answer that ended, or cannot be read, without a word of the provider.
+func (m *languageModel) broken(err error) error {
+	var foreign *wire.ForeignError
+	switch {
+	case errors.Is(err, wire.ErrRefused):
+		return m.failed(model.KindRefused, false, "%v", err)
+	case errors.As(err, &foreign):
+		return m.failed(model.KindProtocol, !foreign.Final, "%v", foreign) // which is retried once
+	default: // the connection broke
+		return m.failed(model.KindCut, true, "%v", wire.ErrCut)
+	}
+}
+
+// unreached is a request without an answer. Addresses stay out of the text.
+func (m *languageModel) unreached(err error) error {
+	var ours *model.Error
 	var certificate *tls.CertificateVerificationError
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
 	var network net.Error
 	var errno syscall.Errno
 	var dns *net.DNSError
-	answered := x.status != 0
 	switch {
-	case errors.Is(err, errNoStream):
-		return m.failed(model.KindProtocol, false, "%v (status %d); check base_url and api of the provider", errNoStream, x.status)
+	case errors.As(err, &ours):
+		return ours
 	case errors.As(err, &certificate):
 		return m.failed(model.KindNetwork, false, "the provider's certificate is not valid: %v", certificate.Err)
-	case errors.As(err, &syntax), errors.As(err, &kind), errors.Is(err, bufio.ErrTooLong):
-		return m.failed(model.KindProtocol, true, "the provider's stream is not what its API promises")
-	case answered && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.As(err, &network) ||
-		errors.Is(err, io.ErrClosedPipe) || fantasy.IsTransportError(err)):
-		return m.failed(model.KindCut, true, "the stream ended before its end")
 	case errors.As(err, &dns):
 		return m.failed(model.KindNetwork, true, "the provider's address is not known")
 	case errors.As(err, &errno):
 		return m.failed(model.KindNetwork, true, "the provider is not reached: %v", errno)
-	case errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || fantasy.IsTransportError(err):
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return m.failed(model.KindNetwork, true, "the provider is not reached")
 	default:
 		return m.failed(model.KindProtocol, false, "the call failed: %v", err)

@@ -1,9 +1,6 @@
 package provider
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"net/http"
 	"testing"
 )
@@ -29,75 +26,19 @@ func TestOverflowPhrases(t *testing.T) {
 	}
 }
 
-func TestClamp(t *testing.T) {
-	for _, tt := range []struct {
-		want string
-		has  []string
-		got  string
-	}{
-		{"low", []string{"low", "high"}, "low"},
-		{"medium", []string{"low", "high"}, "high"},
-		{"xhigh", []string{"low", "high"}, "high"},
-		{"none", []string{"low"}, "low"},
-		{"unheard", []string{"low"}, "low"},
-		{"low", nil, ""},
-	} {
-		if got := clamp(tt.want, tt.has); got != tt.got {
-			t.Errorf("%s of %v is %q, want %q", tt.want, tt.has, got, tt.got)
-		}
-	}
-}
-
 func FuzzErrorBody(f *testing.F) {
 	f.Add([]byte(`{"type":"error","error":{"type":"x","message":"m"}}`))
 	f.Add([]byte(`{"error":"m","code":502}`))
-	f.Add([]byte(`{"error":{"error":{"error":null}},"code":[1]}`))
+	f.Add([]byte(`[{"error":{"error":{"error":null}},"code":[1]}]`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m := &languageModel{}
-		for _, status := range []int{400, 429, 500} {
-			x := &exchange{status: status, header: http.Header{}, body: body}
-			if err := m.refused(x, saidIn(body)); err.Error() == "" {
+		for _, status := range []int{302, 400, 429, 500} {
+			if err := m.refusal(&http.Response{StatusCode: status}, body); err.Error() == "" {
 				t.Error("an error without a text")
 			}
 		}
-		if err := m.reported(saidIn(body)); err.Error() == "" {
+		if err := m.reported(body); err.Error() == "" {
 			t.Error("an error without a text")
 		}
 	})
-}
-
-func FuzzTap(f *testing.F) {
-	item := `{"type":"response.output_item.done","item":{"id":"rs_1","type":"reasoning","encrypted_content":"x"}}`
-	f.Add([]byte("event: e\ndata: "+item+"\n\ndata: nope\n"), 3)
-	f.Add([]byte("data:"+item+"\r\n"), 1)
-	f.Fuzz(func(t *testing.T, stream []byte, size int) {
-		x := &exchange{marker: "m"}
-		tp := &tap{ReadCloser: io.NopCloser(bytes.NewReader(stream)), exchange: x}
-		var got bytes.Buffer
-		if _, err := io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{tp}, make([]byte, max(1, size%64))); err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got.Bytes(), stream) && !(tp.over && bytes.HasPrefix(stream, got.Bytes())) {
-			t.Error("the stream was changed")
-		}
-		for _, item := range x.reasoning {
-			if !json.Valid(item) {
-				t.Errorf("kept %q", item)
-			}
-		}
-	})
-}
-
-func TestTheTapFindsAnItemWhereverReadsEnd(t *testing.T) {
-	stream := []byte("event: x\ndata: " + `{"type":"response.output_item.done","item":{"id":"rs_1","type":"reasoning","encrypted_content":"x"}}` + "\n\n")
-	for size := 1; size < len(stream); size++ {
-		x := &exchange{marker: "m"}
-		tp := &tap{ReadCloser: io.NopCloser(bytes.NewReader(stream)), exchange: x}
-		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tp}, make([]byte, size)); err != nil {
-			t.Fatal(err)
-		}
-		if len(x.reasoning["rs_1"]) == 0 {
-			t.Fatalf("not found with reads of %d bytes", size)
-		}
-	}
 }

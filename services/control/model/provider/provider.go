@@ -1,31 +1,30 @@
-// Package provider calls the language models of providers over HTTP. It is the only package that knows charm.land/fantasy, whose
-// clients speak the wire protocols, and charm.land/catwalk, whose catalogue knows windows and prices.
+// Package provider calls the language models of providers over HTTP: addresses, headers, keys, errors and the catalogue of
+// windows and prices, which is the only use of charm.land/catwalk. What is sent and read is package wire's.
 //
-//	model.Request ─ prompt, tools, thinking ─▶ fantasy ─▶ transport ─▶ provider
-//	model.Part    ◀─ translator ────────────── fantasy ◀─ transport ◀──┘
+//	model.Request ─ wire.Encoder ─▶ POST ─▶ provider
+//	model.Part    ◀ wire.Decoder ─◀ stream ◀──┘
 //
 // Invariants:
-//   - The libraries never hold a key: the transport adds it to a request that is on its way out, and lets no header pass that is
-//     not on its list, so that no variable of the environment reaches an endpoint that it was not meant for.
+//   - A key goes to its endpoint only: no redirect is followed, and a request has the headers that are listed here and
+//     those that are configured.
 //   - What a provider says about a block (signatures, encrypted reasoning) is kept in Block.Opaque as JSON and given back
 //     unchanged to the same model only.
-//   - An error is classified by status, by the type or code that the provider gave it, or by Go type. Prose is read for one
-//     purpose: to tell a context overflow from other invalid requests.
-//   - The libraries retry nothing; see model.Retrying.
+//   - An error is classified by status, by the type or code that the provider gave it, or by Go type. Prose is read for
+//     three purposes: to tell a context overflow from other invalid requests, and to find the parameter, or the part of the
+//     conversation, that a refused request is asked again without.
+//   - Nothing is asked again that could have cost money; see model.Retrying.
 package provider
 
 import (
-	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"time"
 
-	"charm.land/fantasy"
-	"charm.land/fantasy/providers/anthropic"
-	"charm.land/fantasy/providers/openai"
-	"charm.land/fantasy/providers/openaicompat"
-
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
 // APIs are the protocols that this package speaks. client is nil, except in tests.
@@ -34,9 +33,10 @@ func APIs(client *http.Client) map[model.API]model.Open {
 	if client != nil {
 		base = client.Transport
 	}
+	memory := &refusals{}
 	apis := map[model.API]model.Open{}
 	for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses} {
-		apis[api] = func(e model.Endpoint, id string) (model.Model, error) { return open(base, e, id) }
+		apis[api] = func(e model.Endpoint, id string) (model.Model, error) { return open(base, memory, e, id) }
 	}
 	return apis
 }
@@ -54,91 +54,142 @@ func newTransport() *http.Transport {
 	}
 }
 
-// languageModel is one model of one endpoint.
+// languageModel is one model of one endpoint. Safe for concurrent use.
 type languageModel struct {
-	ref      model.Ref
-	api      model.API
-	own      bool // the endpoint is the API's own, not a compatible server
-	info     model.Info
+	target   wire.Target
+	base     http.RoundTripper
+	url      *url.URL
+	header   http.Header
+	drop     []string // parameters that the configuration leaves out
+	refused  *refused // parameters that the server refused
 	redactor model.Redactor
-	// client makes a client for one call; the calls of one model share a transport.
-	client func(ctx context.Context, options ...openai.LanguageModelOption) (fantasy.LanguageModel, error)
+
+	mu    sync.Mutex // guards what follows
+	tools []toolset  // that were encoded, the latest first
 }
 
-func open(base http.RoundTripper, e model.Endpoint, id string) (model.Model, error) {
-	m := &languageModel{
-		ref: model.Ref{Provider: e.Name, ID: id}, api: e.API, own: e.BaseURL == "",
-		info: lookup(e, id), redactor: model.NewRedactor(e),
-	}
-	h := &http.Client{
-		Transport: &transport{base: base, endpoint: e, anthropic: m.api == model.APIAnthropic},
-		// A redirect would carry the key and the conversation to whomever it names.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	var err error
-	switch m.api {
-	case model.APIAnthropic:
-		err = m.useAnthropic(h, e)
-	case model.APIResponses:
-		err = m.useResponses(h, e)
-	case model.APIChat:
-		m.useChat(h, e)
-	default:
-		err = fmt.Errorf("model %s: unknown api %q", m.ref, m.api)
-	}
+// toolset is a set of tools in the form in which it is sent.
+type toolset struct {
+	tools   []model.Tool
+	marked  bool
+	encoded []byte
+}
+
+func open(base http.RoundTripper, memory *refusals, e model.Endpoint, id string) (model.Model, error) {
+	address, err := address(e)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model %s/%s: %w", e.Name, id, err)
+	}
+	m := &languageModel{
+		target: wire.Target{
+			API: e.API, Ref: model.Ref{Provider: e.Name, ID: id}, Own: e.BaseURL == "", Info: lookup(e, id),
+			Extra: map[string][]byte{}, MaxImages: e.MaxImages,
+		},
+		base: base, url: address, header: headers(e), drop: e.Drop,
+		refused: memory.of(address.String() + "\x00" + id), redactor: model.NewRedactor(e),
+	}
+	for name, v := range e.ExtraBody {
+		m.target.Extra[name] = v
 	}
 	return m, nil
 }
 
-// placeholder is what the libraries hold instead of a key; without any they would look for one on their own.
-const placeholder = "held-by-the-transport"
+// homes are where the APIs themselves are, and the path of the call behind a base URL.
+var homes = map[model.API]struct{ base, path string }{
+	model.APIAnthropic: {"https://api.anthropic.com/v1", "/messages"},
+	model.APIChat:      {"https://api.openai.com/v1", "/chat/completions"},
+	model.APIResponses: {"https://api.openai.com/v1", "/responses"},
+}
+
+// address is the URL of the call. The base URL may be given with or without Anthropic's /v1, and with the path itself.
+func address(e model.Endpoint) (*url.URL, error) {
+	home, ok := homes[e.API]
+	if !ok {
+		return nil, fmt.Errorf("unknown api %q", e.API)
+	}
+	base := strings.TrimRight(e.BaseURL, "/")
+	switch {
+	case base == "":
+		base = home.base
+	case e.API == model.APIAnthropic && !strings.HasSuffix(base, "/v1") && !strings.HasSuffix(base, home.path):
+		base += "/v1"
+	}
+	if !strings.HasSuffix(base, home.path) {
+		base += home.path
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("the base_url is no URL: %w", err)
+	}
+	query := u.Query()
+	for name, v := range e.Query {
+		query.Set(name, v.Reveal())
+	}
+	u.RawQuery = query.Encode()
+	return u, nil
+}
 
 const userAgent = "pawl"
 
-func (m *languageModel) useAnthropic(h *http.Client, e model.Endpoint) error {
-	options := []anthropic.Option{anthropic.WithAPIKey(placeholder), anthropic.WithHTTPClient(h), anthropic.WithUserAgent(userAgent)}
-	if e.BaseURL != "" {
-		options = append(options, anthropic.WithBaseURL(e.BaseURL))
+// headers are those of every request: what the API wants, the key, and what is configured.
+func headers(e model.Endpoint) http.Header {
+	h := http.Header{
+		"Accept": {"text/event-stream, application/json"}, "Content-Type": {"application/json"}, "User-Agent": {userAgent},
 	}
-	return m.share(anthropic.New(options...))
-}
-
-func (m *languageModel) useResponses(h *http.Client, e model.Endpoint) error {
-	return m.share(openai.New(openai.WithAPIKey(placeholder), openai.WithHTTPClient(h), openai.WithUserAgent(userAgent),
-		openai.WithBaseURL(e.BaseURL), openai.WithUseResponsesAPI(), openai.WithResponsesAPIFunc(func(string) bool { return true })))
-}
-
-// share makes the one client of an API whose client keeps nothing of a call.
-func (m *languageModel) share(p fantasy.Provider, err error) error {
-	if err != nil {
-		return fmt.Errorf("opening model %s: %w", m.ref, err)
+	if e.API == model.APIAnthropic {
+		h.Set("Anthropic-Version", "2023-06-01")
 	}
-	client, err := p.LanguageModel(context.Background(), m.ref.ID)
-	if err != nil {
-		return fmt.Errorf("opening model %s: %w", m.ref, err)
+	switch key := e.Key.Reveal(); {
+	case key == "":
+	case e.API == model.APIAnthropic:
+		h.Set("X-Api-Key", key)
+	default:
+		h.Set("Authorization", "Bearer "+key)
 	}
-	m.client = func(context.Context, ...openai.LanguageModelOption) (fantasy.LanguageModel, error) {
-		return client, nil
+	for name, v := range e.Headers {
+		h.Set(name, v.Reveal())
 	}
-	return nil
-}
-
-// useChat makes a client for each call, because the only way to see how a chat ended is an option of the client.
-func (m *languageModel) useChat(h *http.Client, e model.Endpoint) {
-	m.client = func(ctx context.Context, options ...openai.LanguageModelOption) (fantasy.LanguageModel, error) {
-		p, err := openaicompat.New(openaicompat.WithAPIKey(placeholder), openaicompat.WithHTTPClient(h),
-			openaicompat.WithUserAgent(userAgent), openaicompat.WithBaseURL(e.BaseURL), openaicompat.WithLanguageModelOptions(options...))
-		if err != nil {
-			return nil, fmt.Errorf("calling model %s: %w", m.ref, err)
-		}
-		return p.LanguageModel(ctx, m.ref.ID)
-	}
+	return h
 }
 
 // Ref implements model.Model.
-func (m *languageModel) Ref() model.Ref { return m.ref }
+func (m *languageModel) Ref() model.Ref { return m.target.Ref }
 
 // Window implements model.Model.
-func (m *languageModel) Window() int64 { return m.info.Window }
+func (m *languageModel) Window() int64 { return m.target.Info.Window }
+
+// maxToolsets bounds the sets of tools that are kept. Agents have few.
+const maxToolsets = 32
+
+// encodeTools encodes each set of tools once.
+func (m *languageModel) encodeTools(offered []model.Tool, marked bool) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, set := range m.tools {
+		if set.marked == marked && sameTools(set.tools, offered) {
+			copy(m.tools[1:i+1], m.tools[:i])
+			m.tools[0] = set
+			return set.encoded, nil
+		}
+	}
+	encoded, err := wire.EncodeTools(m.target.API, offered, marked)
+	if err != nil {
+		return nil, &model.Error{Kind: model.KindInvalidRequest, Text: fmt.Sprintf("%s: %v", m.Ref(), err)}
+	}
+	set := toolset{tools: append([]model.Tool(nil), offered...), marked: marked, encoded: encoded}
+	m.tools = append([]toolset{set}, m.tools[:min(len(m.tools), maxToolsets-1)]...)
+	return encoded, nil
+}
+
+// sameTools compares texts that are usually the same memory, which takes no time.
+func sameTools(a, b []model.Tool) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Name != b[i].Name || a[i].Description != b[i].Description || string(a[i].Schema) != string(b[i].Schema) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,96 +1,49 @@
 package provider
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"io"
-	"mime"
 	"net/http"
-
-	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// maxErrorBody is how much of an error's body is read.
-const maxErrorBody = 64 << 10
-
-// errNoStream is a success that is not the stream we asked for: an address that is not the API's.
-var errNoStream = errors.New("the answer is not a stream of events")
-
-// exchange is what the transport sees of one call.
-type exchange struct {
-	status    int // 0 until an answer came
-	header    http.Header
-	body      []byte            // of a failure
-	marker    string            // that stands for a reasoning item in the request, see replay.go
-	items     [][]byte          // the items that markers stand for
-	reasoning map[string][]byte // items that came, by id
-}
-
-type exchangeKey struct{}
-
-// withExchange makes the transport report on the call of this context.
-func withExchange(ctx context.Context, x *exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, x)
-}
-
-// transport is between a client library and the network.
-type transport struct {
-	base      http.RoundTripper
-	endpoint  model.Endpoint
-	anthropic bool
-}
-
-// passing are the headers of the libraries that reach the provider.
-var passing = []string{"Accept", "Content-Type", "User-Agent", "Anthropic-Version", "Anthropic-Beta"}
-
-// RoundTrip implements http.RoundTripper.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
-	if !ok {
-		x = &exchange{}
-	}
-	out := r.Clone(r.Context())
-	out.Header = t.headers(r.Header)
-	if err := x.replay(out); err != nil {
+// send makes a request. A redirect is an answer: following it would carry the key and the conversation to whomever it names.
+func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Response, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	res, err := t.base.RoundTrip(out)
-	if err != nil {
-		return nil, err
+	r := &http.Request{
+		Method: http.MethodPost, URL: m.url, Host: m.url.Host, Header: m.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: &body{parts: parts},
+		// A connection that was closed while it was idle is replaced, and the body is read from its beginning.
+		GetBody: func() (io.ReadCloser, error) { return &body{parts: parts}, nil },
 	}
-	x.status, x.header = res.StatusCode, res.Header.Clone()
-	if res.StatusCode >= http.StatusBadRequest {
-		x.body, _ = io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // what came is what can be told
-		_ = res.Body.Close()
-		res.Body = io.NopCloser(bytes.NewReader(x.body))
-		return res, nil
+	for _, p := range parts {
+		r.ContentLength += int64(len(p))
 	}
-	if kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type")); err != nil || kind != "text/event-stream" {
-		_ = res.Body.Close()
-		return nil, errNoStream
-	}
-	res.Body = &tap{ReadCloser: res.Body, exchange: x}
-	return res, nil
+	return m.base.RoundTrip(r.WithContext(ctx))
 }
 
-// headers are those that are sent: a list of the library's, what is configured, and the key.
-func (t *transport) headers(from http.Header) http.Header {
-	to := http.Header{}
-	for _, name := range passing {
-		if v := from.Values(name); len(v) > 0 {
-			to[name] = v
+// body reads a request's pieces without joining them.
+type body struct {
+	parts [][]byte
+	at    int // in the first part
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n := 0
+	for n < len(p) && len(b.parts) > 0 {
+		k := copy(p[n:], b.parts[0][b.at:])
+		n, b.at = n+k, b.at+k
+		if b.at == len(b.parts[0]) {
+			b.parts, b.at = b.parts[1:], 0
 		}
 	}
-	switch key := t.endpoint.Key.Reveal(); {
-	case key == "":
-	case t.anthropic:
-		to.Set("X-Api-Key", key)
-	default:
-		to.Set("Authorization", "Bearer "+key)
+	if n == 0 && len(b.parts) == 0 {
+		return 0, io.EOF
 	}
-	for name, v := range t.endpoint.Headers {
-		to.Set(name, v.Reveal())
-	}
-	return to
+	return n, nil
 }
+
+// Close implements io.Closer.
+func (b *body) Close() error { return nil }

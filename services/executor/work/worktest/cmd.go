@@ -50,13 +50,7 @@ func (c *Cmd) run(cmd sandbox.Command) {
 			n, _ := strconv.Atoi(arg)
 			c.write(sandbox.Stdout, string(Pattern(n)))
 		case "env":
-			value := ""
-			if v, given := cmd.Env[arg]; v != nil {
-				value = *v
-			} else if given {
-				value = "(removed)"
-			}
-			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value, cmd.Cwd))
+			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value(cmd.Env[arg]), cmd.Cwd))
 		case "write", "add":
 			c.file(verb, arg)
 		case "trap":
@@ -88,6 +82,13 @@ func (c *Cmd) run(cmd sandbox.Command) {
 		}
 	}
 	c.finish(sandbox.Exit{Confirmed: true})
+}
+
+func value(p *string) string {
+	if p == nil {
+		return ""
+	}
+	return *p
 }
 
 // Pattern is n bytes that differ from place to place.

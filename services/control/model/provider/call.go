@@ -1,0 +1,235 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/wire"
+)
+
+const (
+	// usageGrace is how long a stream that said why it ended is waited for, to say what it cost or to end.
+	usageGrace = 2 * time.Second
+	// drainGrace is how long a stream may stay open after its last event before its connection is given up.
+	drainGrace = 50 * time.Millisecond
+	// maxErrorBody is how much of an error's body is read.
+	maxErrorBody = 64 << 10
+	// maxCame is how much is kept of what came and was no answer, to be quoted.
+	maxCame = 300
+	// maxAmendments bounds how often a refused request is changed and sent again.
+	maxAmendments = 4
+)
+
+// conversation is what is kept of a conversation between calls, see model.Memo.
+type conversation struct {
+	encoder *wire.Encoder
+	omit    wire.Omission
+	head    []byte
+	headOf  headKey
+}
+
+// headKey is what the head of a request depends on.
+type headKey struct {
+	system, cacheKey string
+	thinking         model.Thinking
+	maxOutput        int
+	tools            *byte // the encoded set
+	refused          int   // how many parameters were refused so far
+	noThoughts       bool
+}
+
+// call is one call, over all requests that it takes.
+type call struct {
+	model.Request
+	conversation *conversation
+	without      []string // parameters that are left out
+}
+
+// Stream implements model.Model.
+func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		c := &call{Request: req, conversation: m.recall(req)}
+		defer func() { req.Memo.Keep(m, c.conversation, c.conversation.encoder.Size()) }()
+		for attempt := 1; ; attempt++ {
+			err := m.attempt(ctx, c, func(p model.Part) bool { return yield(p, nil) })
+			if err == nil {
+				return
+			}
+			without, e := "", (*model.Error)(nil)
+			if errors.As(err, &e) && attempt <= maxAmendments {
+				without = m.amend(c, e)
+			}
+			if without == "" {
+				yield(model.Part{}, err)
+				return
+			}
+			again := &model.Restart{Attempt: attempt + 1, Err: e, Without: without}
+			if !yield(model.Part{Type: model.PartRestart, Restart: again}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// recall is what was kept of the conversation that req goes on with.
+func (m *languageModel) recall(req model.Request) *conversation {
+	c, ok := req.Memo.Load(m).(*conversation)
+	if !ok {
+		return &conversation{encoder: wire.NewEncoder(m.target, wire.Omission{})}
+	}
+	if !c.encoder.Continues(req.Messages) {
+		c.encoder = wire.NewEncoder(m.target, c.omit)
+	}
+	return c
+}
+
+// body is the request in pieces.
+func (m *languageModel) body(c *call) ([][]byte, error) {
+	c.without = append(slices.Clone(m.drop), m.refused.list()...)
+	marked := !slices.Contains(c.without, wire.Marks)
+	tools, err := m.encodeTools(c.Tools, marked)
+	if err != nil {
+		return nil, err
+	}
+	conv := c.conversation
+	key := headKey{
+		system: c.System, cacheKey: c.CacheKey, thinking: c.Thinking, maxOutput: c.MaxOutput,
+		refused: len(c.without), noThoughts: conv.omit.Thinking,
+	}
+	if len(tools) > 0 {
+		key.tools = &tools[0]
+	}
+	if conv.head == nil || conv.headOf != key {
+		head := wire.Head{Request: c.Request, Tools: tools, Without: c.without, NoThoughts: conv.omit.Thinking}
+		conv.head, conv.headOf = head.Append(nil, m.target), key
+	}
+	conv.encoder.Take(c.Messages)
+	return conv.encoder.Body(conv.head, marked), nil
+}
+
+// attempt makes one request and passes its answer on. It returns nil when the answer is over, or the consumer has left.
+func (m *languageModel) attempt(parent context.Context, c *call, yield func(model.Part) bool) error {
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	body, err := m.body(c)
+	if err != nil {
+		return err
+	}
+	res, err := m.send(ctx, body)
+	if err != nil {
+		return m.failure(parent, false, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		said, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+		if err != nil && parent.Err() != nil {
+			return m.failure(parent, true, err)
+		}
+		return m.refusal(res, said) // with as much of the body as came
+	}
+	if !yield(model.Part{Type: model.PartAlive}) {
+		return nil
+	}
+	a := &answer{model: m, reader: wire.NewReader(res.Body), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel}
+	defer a.reader.Release()
+	err = a.read(yield)
+	if errors.Is(err, errLeft) {
+		return nil
+	}
+	if err != nil {
+		return m.failure(parent, true, a.foreign(res, err))
+	}
+	return nil
+}
+
+// errLeft says that the consumer has left.
+var errLeft = errors.New("the consumer has left")
+
+// answer is an answer that is read.
+type answer struct {
+	model   *languageModel
+	reader  *wire.Reader
+	decoder *wire.Decoder
+	cancel  context.CancelFunc
+	came    []byte // the event that came last before anything of an answer
+}
+
+// read passes the parts of an answer on.
+func (a *answer) read(yield func(model.Part) bool) error {
+	var grace *time.Timer
+	for !a.decoder.Ended() {
+		e, err := a.reader.Next()
+		if err != nil {
+			if a.decoder.Complete() || errors.Is(err, io.EOF) {
+				break // whether the answer is over is the decoder's to say
+			}
+			return err
+		}
+		parts, err := a.decoder.Event(e)
+		if len(e.Data) > 0 && !a.decoder.Answered() {
+			a.came = append(a.came[:0], e.Data[:min(len(e.Data), maxCame)]...)
+		}
+		for _, p := range parts {
+			if !yield(p) {
+				return errLeft
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if grace == nil && a.decoder.Complete() {
+			grace = time.AfterFunc(usageGrace, a.cancel)
+			defer grace.Stop()
+		}
+	}
+	parts, err := a.decoder.End()
+	if err != nil {
+		return err
+	}
+	a.drain()
+	for _, p := range parts {
+		if p.Type == model.PartFinish {
+			p.Usage.Cost = a.model.target.Info.Price.Cost(p.Usage)
+		}
+		if !yield(p) {
+			return errLeft
+		}
+	}
+	return nil
+}
+
+// drain reads to the end of the stream, so that its connection can be used again.
+func (a *answer) drain() {
+	timer := time.AfterFunc(drainGrace, a.cancel)
+	defer timer.Stop()
+	for {
+		if _, err := a.reader.Next(); err != nil {
+			return
+		}
+	}
+}
+
+// foreign says of a stream that was cut before anything of an answer came, what came instead.
+func (a *answer) foreign(res *http.Response, err error) error {
+	kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	stream := strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+	came := a.reader.Garbage()
+	if !stream {
+		came = slices.Concat(came, a.came)
+	}
+	if !errors.Is(err, wire.ErrCut) || a.decoder.Answered() || len(came) == 0 {
+		return err
+	}
+	return &wire.ForeignError{
+		What: fmt.Sprintf("the answer (%q) is not what the API promises; check base_url and api of the provider", kind),
+		Came: came, Final: !stream,
+	}
+}

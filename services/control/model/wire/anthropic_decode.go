@@ -1,0 +1,176 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// anthropic takes an event of Anthropic's Messages, or a whole message.
+func (d *Decoder) anthropic(e Event) error {
+	var kind string
+	var index, body, usage, failure []byte
+	members(e.Data, func(name, v []byte) {
+		switch string(name) {
+		case "type":
+			kind = str(v)
+		case "index":
+			index = v
+		case "content_block", "delta", "message":
+			if isObject(v) {
+				body = v
+			}
+		case "usage":
+			usage = v
+		case "error":
+			if !isNull(v) {
+				failure = v
+			}
+		}
+	})
+	if kind == "" {
+		kind = string(e.Name)
+	}
+	if kind == "error" || failure != nil {
+		return &ReportedError{Body: bytes.Clone(e.Data)}
+	}
+	switch kind {
+	case "message_start":
+		d.emit(model.Part{Type: model.PartAlive})
+		d.anthropicUsage(member(body, "usage"))
+	case "content_block_start":
+		d.blockStart(d.blockIndex(index), body)
+	case "content_block_delta":
+		d.blockDelta(d.blockIndex(index), body)
+	case "content_block_stop":
+		d.blockStop(d.blockIndex(index))
+	case "message_delta":
+		d.because(str(member(body, "stop_reason")))
+		d.anthropicUsage(usage)
+	case "message_stop":
+		d.ended = true
+	case "message":
+		d.message(e.Data)
+	case "ping":
+		d.emit(model.Part{Type: model.PartAlive})
+	case "":
+		if detail := member(e.Data, "detail"); detail != nil {
+			return &ReportedError{Body: bytes.Clone(e.Data)}
+		}
+	}
+	return nil
+}
+
+// message takes an answer that was not streamed.
+func (d *Decoder) message(v []byte) {
+	n := 0
+	elements(member(v, "content"), func(block []byte) {
+		d.blockStart(n, block)
+		d.blockStop(n)
+		n++
+	})
+	d.because(str(member(v, "stop_reason")))
+	d.anthropicUsage(member(v, "usage"))
+	d.ended = true
+}
+
+// blockIndex is an event's index; without one the event is about the block that began last.
+func (d *Decoder) blockIndex(v []byte) int {
+	if isNull(v) {
+		return d.lastBlock
+	}
+	return int(min(count(v), math.MaxInt32))
+}
+
+func (d *Decoder) blockStart(index int, block []byte) {
+	d.lastBlock = index
+	switch str(member(block, "type")) {
+	case "text":
+		d.begin(model.TextBlock, index)
+		d.add(model.TextBlock, index, member(block, "text"))
+	case "thinking":
+		d.begin(model.ThinkingBlock, index)
+		d.add(model.ThinkingBlock, index, member(block, "thinking"))
+		d.sign(index, member(block, "signature"))
+	case "redacted_thinking":
+		if data := member(block, "data"); isString(data) {
+			d.opaque(append(append([]byte(`{"redacted":`), data...), '}'))
+		}
+	case "tool_use":
+		// An index that is used again begins another call; the one before stays and is passed on at the end.
+		c := d.start(index, str(member(block, "id")), str(member(block, "name")))
+		if input := member(block, "input"); isObject(input) && string(bytes.TrimSpace(input)) != "{}" {
+			c.complete = bytes.Clone(input)
+		}
+	}
+}
+
+func (d *Decoder) blockDelta(index int, delta []byte) {
+	kind := str(member(delta, "type"))
+	switch kind {
+	case "text_delta":
+		d.add(model.TextBlock, index, member(delta, "text"))
+	case "thinking_delta":
+		d.add(model.ThinkingBlock, index, member(delta, "thinking"))
+	case "signature_delta":
+		d.sign(index, member(delta, "signature"))
+	case "input_json_delta":
+		c := d.latest(index)
+		if c == nil {
+			c = d.last()
+		}
+		if c == nil {
+			c = d.start(index, "", "")
+		}
+		c.write(member(delta, "partial_json"))
+	}
+}
+
+// sign keeps the signature of a thought, which may come in pieces.
+func (d *Decoder) sign(index int, quoted []byte) {
+	if !isString(quoted) || len(quoted) == 2 {
+		return
+	}
+	d.begin(model.ThinkingBlock, index)
+	d.meta = append(appendString([]byte(`{"signature":`), str(member(d.meta, "signature"))+str(quoted)), '}')
+}
+
+func (d *Decoder) blockStop(index int) {
+	if d.open != "" && d.key == index {
+		d.close()
+	}
+	for _, c := range d.calls {
+		if c.index == index {
+			d.give(c, false)
+		}
+	}
+}
+
+func (d *Decoder) anthropicUsage(v []byte) {
+	if !isObject(v) {
+		return
+	}
+	members(v, func(name, v []byte) {
+		switch string(name) {
+		case "input_tokens", "prompt_tokens":
+			charge(&d.usage.Input, count(v))
+		case "output_tokens", "completion_tokens":
+			charge(&d.usage.Output, count(v))
+		case "cache_read_input_tokens":
+			charge(&d.usage.CacheRead, count(v))
+		case "cache_creation_input_tokens":
+			charge(&d.usage.CacheWrite, count(v))
+		}
+	})
+	d.counted = true
+}
+
+// opaqueField is a text that the Opaque of a block holds, as a JSON string; nil for none.
+func opaqueField(opaque json.RawMessage, name string) []byte {
+	if v := member(opaque, name); isString(v) {
+		return v
+	}
+	return nil
+}

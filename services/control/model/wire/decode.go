@@ -1,0 +1,329 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Decoder turns the events of one answer into parts. It is used by one goroutine.
+//
+// Text and thinking are passed on as they come. A tool call is passed on when it is complete, at the latest at the end.
+type Decoder struct {
+	handle  func(*Decoder, Event) error
+	offered []model.Tool
+	out     []model.Part
+
+	open  model.BlockType // of the block whose deltas come, "" for none
+	key   int             // which of the provider's blocks it is
+	text  []byte          // of the open block
+	chars joiner          // of the open block
+	meta  json.RawMessage // Block.Opaque of the open block
+
+	calls []*toolCall // in the order in which they began
+	ids   map[string]bool
+	given int // calls that were passed on
+
+	lastBlock int     // index of the block of an Anthropic answer that began last
+	items     []*item // of a Responses answer
+
+	usage   model.Usage
+	counted bool   // usage has changed since it was passed on
+	reason  string // why the model stopped, in the protocol's words
+	stop    model.Stop
+	refused bool
+	ended   bool // the protocol's mark of the end came
+	meaning bool // something of an answer came
+}
+
+// NewDecoder reads the answer to a request that offered these tools.
+func NewDecoder(api model.API, offered []model.Tool) *Decoder {
+	d := &Decoder{handle: (*Decoder).chat, offered: offered}
+	switch api {
+	case model.APIAnthropic:
+		d.handle = (*Decoder).anthropic
+	case model.APIResponses:
+		d.handle = (*Decoder).responses
+	}
+	return d
+}
+
+// Event takes one event. The parts are valid until the next call. The error is a *ReportedError or a *ForeignError.
+func (d *Decoder) Event(e Event) ([]model.Part, error) {
+	d.out = d.out[:0]
+	data := bytes.TrimSpace(e.Data)
+	switch {
+	case len(data) == 0:
+		d.emit(model.Part{Type: model.PartAlive})
+		return d.out, nil
+	case string(data) == "[DONE]":
+		d.ended = true
+		return d.out, nil
+	case !json.Valid(data):
+		return d.out, &ForeignError{What: "an event of the provider's stream is no JSON", Came: bytes.Clone(data)}
+	}
+	if data[0] == '[' { // some servers put an error into a list
+		elements(data, func(v []byte) { data = v })
+	}
+	if !isObject(data) {
+		return d.out, &ForeignError{What: "an event of the provider's stream is no JSON object", Came: bytes.Clone(data)}
+	}
+	if err := d.handle(d, Event{Name: e.Name, Data: data}); err != nil {
+		return d.out, err
+	}
+	if d.counted && d.meaning { // not before the answer: what opens a message is no event of it
+		d.counted = false
+		d.emit(model.Part{Type: model.PartUsage, Usage: d.usage})
+	}
+	if len(d.out) == 0 {
+		d.emit(model.Part{Type: model.PartProgress})
+	}
+	return d.out, nil
+}
+
+// Ended reports that the answer is over and nothing of it can follow.
+func (d *Decoder) Ended() bool { return d.ended }
+
+// Complete reports that the provider said why the model stopped. What may still follow is what it cost.
+func (d *Decoder) Complete() bool { return d.reason != "" || d.ended }
+
+// Answered reports whether anything of an answer came.
+func (d *Decoder) Answered() bool { return d.meaning || d.reason != "" }
+
+// End is called when the stream is over, or nothing of it is worth waiting for. Its last part is PartFinish. The error is
+// ErrCut when the answer was not over, ErrRefused, or a *ForeignError when the stream was no answer at all.
+func (d *Decoder) End() ([]model.Part, error) {
+	d.out = d.out[:0]
+	switch {
+	case d.refused:
+		return nil, ErrRefused
+	case d.reason == "" && !d.ended:
+		return nil, ErrCut
+	case d.reason == "" && !d.meaning:
+		return nil, &ForeignError{What: "the provider's stream ended without an answer"}
+	}
+	d.close()
+	d.flush(d.stop == model.StopLength)
+	if d.stop != model.StopLength {
+		d.stop = model.StopEnd
+		if d.given > 0 {
+			d.stop = model.StopTools
+		}
+	}
+	d.emit(model.Part{Type: model.PartFinish, Usage: d.usage, Stop: d.stop})
+	return d.out, nil
+}
+
+func (d *Decoder) emit(p model.Part) { d.out = append(d.out, p) }
+
+// because notes why the model stopped.
+func (d *Decoder) because(reason string) {
+	if reason == "" {
+		return
+	}
+	d.reason = reason
+	switch reason {
+	case "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "MAX_TOKENS":
+		d.stop = model.StopLength
+	case "content_filter", "refusal", "safety", "SAFETY":
+		d.refused = true
+	}
+}
+
+// begin makes a block the open one.
+func (d *Decoder) begin(kind model.BlockType, key int) {
+	if d.open == kind && d.key == key {
+		return
+	}
+	d.close()
+	d.open, d.key = kind, key
+}
+
+// add passes a piece of a text on, as a JSON string.
+func (d *Decoder) add(kind model.BlockType, key int, quoted []byte) {
+	if !isString(quoted) || len(quoted) == 2 {
+		return
+	}
+	d.begin(kind, key)
+	at := len(d.text)
+	d.text = d.chars.append(d.text, quoted)
+	d.piece(at)
+}
+
+// plain passes a piece of a text on that is decoded already.
+func (d *Decoder) plain(kind model.BlockType, key int, text string) {
+	if text == "" {
+		return
+	}
+	d.begin(kind, key)
+	at := len(d.text)
+	d.text = append(d.text, text...)
+	d.piece(at)
+}
+
+// piece passes on what the open block's text has from at on.
+func (d *Decoder) piece(at int) {
+	if len(d.text) == at {
+		return
+	}
+	d.meaning = true
+	kind := model.PartText
+	if d.open == model.ThinkingBlock {
+		kind = model.PartThinking
+	}
+	d.emit(model.Part{Type: kind, Text: string(d.text[at:])})
+}
+
+// close ends the open block, if there is one with something in it.
+func (d *Decoder) close() {
+	if d.open == "" {
+		return
+	}
+	at := len(d.text)
+	d.text = d.chars.flush(d.text)
+	d.piece(at)
+	if len(d.text) > 0 || d.meta != nil {
+		d.emit(model.Part{Type: model.PartBlock, Block: model.Block{Type: d.open, Text: string(d.text), Opaque: d.meta}})
+	}
+	d.open, d.text, d.meta = "", d.text[:0], nil
+}
+
+// whole passes on a block that is nothing but provider metadata.
+func (d *Decoder) opaque(meta json.RawMessage) {
+	d.close()
+	d.meaning = true
+	d.emit(model.Part{Type: model.PartBlock, Block: model.Block{Type: model.ThinkingBlock, Opaque: meta}})
+}
+
+// toolCall is a call whose pieces come.
+type toolCall struct {
+	index    int // the provider's, -1 for none
+	id       string
+	name     string
+	args     []byte
+	chars    joiner          // of args
+	complete json.RawMessage // arguments that came whole, used if no pieces came
+	meta     json.RawMessage
+	given    bool
+}
+
+// write adds a piece of the arguments: a JSON string, or the arguments themselves.
+func (c *toolCall) write(v []byte) {
+	switch {
+	case isString(v):
+		c.args = c.chars.append(c.args, v)
+	case !isNull(v):
+		c.complete = bytes.Clone(v)
+	}
+}
+
+// text is the arguments so far.
+func (c *toolCall) text() []byte {
+	if len(c.args) == 0 {
+		return c.complete
+	}
+	return c.args
+}
+
+// over reports that the arguments are a whole object, so that what follows belongs to another call.
+func (c *toolCall) over() bool {
+	args := bytes.TrimSpace(c.text())
+	return isObject(args) && args[len(args)-1] == '}' && json.Valid(args)
+}
+
+// start adds a call.
+func (d *Decoder) start(index int, id, name string) *toolCall {
+	c := &toolCall{index: index, id: id, name: name}
+	d.calls = append(d.calls, c)
+	d.meaning = true
+	return c
+}
+
+// latest is the last call that began with this index; nil if there is none, or it was passed on.
+func (d *Decoder) latest(index int) *toolCall {
+	for i := len(d.calls) - 1; i >= 0; i-- {
+		if c := d.calls[i]; c.index == index {
+			if c.given {
+				return nil
+			}
+			return c
+		}
+	}
+	return nil
+}
+
+// last is the call that began last and was not passed on.
+func (d *Decoder) last() *toolCall {
+	if n := len(d.calls); n > 0 && !d.calls[n-1].given {
+		return d.calls[n-1]
+	}
+	return nil
+}
+
+// flush passes on the calls that were not. cut says that the model was stopped, and may have been in the middle of the
+// last one.
+func (d *Decoder) flush(cut bool) {
+	for i, c := range d.calls {
+		if !c.given {
+			d.give(c, cut && i == len(d.calls)-1)
+		}
+	}
+}
+
+// give passes a call on. Arguments that are several objects are several calls.
+func (d *Decoder) give(c *toolCall, cut bool) {
+	if c.given {
+		return
+	}
+	c.given = true
+	d.close()
+	c.args = c.chars.flush(c.args)
+	name := c.name
+	if name == "" {
+		name = "unnamed" // the model is told that there is no such tool
+	}
+	for i, args := range arguments(c.text(), cut) {
+		b := model.Block{Type: model.ToolCallBlock, CallID: d.unique(c.id), Tool: name, Args: args}
+		if i == 0 {
+			b.Opaque = c.meta
+		}
+		d.given++
+		d.emit(model.Part{Type: model.PartBlock, Block: b})
+	}
+}
+
+// unique is the id, or one made of it that no call of the answer has. What the journal maps results by must be unique
+// before anything is stored.
+func (d *Decoder) unique(id string) string {
+	if d.ids == nil {
+		d.ids = map[string]bool{}
+	}
+	made := id
+	if id == "" {
+		id, made = "call", "call_1"
+	}
+	for n := 2; d.ids[made]; n++ {
+		made = id + "_" + strconv.Itoa(n)
+	}
+	d.ids[made] = true
+	return made
+}
+
+// offers reports whether the request offered a tool of this name.
+func (d *Decoder) offers(name string) bool {
+	for _, t := range d.offered {
+		if t.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// charge replaces what was counted by what is counted now; what is not said now stays.
+func charge(to *int64, n int64) {
+	if n > 0 {
+		*to = n
+	}
+}

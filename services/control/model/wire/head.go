@@ -1,0 +1,220 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Head is what a request says beside its conversation.
+type Head struct {
+	Request model.Request // System, Thinking, MaxOutput, CacheKey
+	Tools   []byte        // as EncodeTools made them, nil for none
+	// Without names parameters that are left out. A parameter within another one is named as in "reasoning.summary".
+	Without []string
+	// NoThoughts says that the conversation is sent without thoughts, which Anthropic refuses of a model that thinks.
+	NoThoughts bool
+}
+
+// Marks is the name of Anthropic's marks of its cache in Head.Without.
+const Marks = "cache_control"
+
+// Append appends the beginning of the body, up to the first element of the conversation. All that differs between the
+// requests of a session stands behind it.
+func (h Head) Append(dst []byte, t Target) []byte {
+	p := params{without: h.Without, extra: t.Extra, buf: append(dst, '{')}
+	p.add("model", appendString(nil, t.Ref.ID))
+	p.add("stream", []byte("true"))
+	list := `"messages":[`
+	switch t.API {
+	case model.APIAnthropic:
+		h.anthropic(&p, t)
+	case model.APIResponses:
+		h.responses(&p, t)
+		list = `"input":[`
+	default:
+		h.chat(&p, t)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Extra)) {
+		if name != "stream" && name != "messages" && name != "input" && !slices.Contains(h.Without, name) {
+			p.put(name, t.Extra[name])
+		}
+	}
+	if len(h.Tools) > 0 {
+		p.add("tools", h.Tools)
+	}
+	dst = p.buf
+	if t.API == model.APIChat && !blank(h.Request.System) {
+		dst = append(append(dst, list...), `{"role":"system","content":`...)
+		return append(appendString(dst, h.Request.System), `},`...)
+	}
+	return append(dst, list...)
+}
+
+// params are the parameters of a body, in order.
+type params struct {
+	buf     []byte
+	without []string
+	extra   map[string][]byte
+}
+
+// add adds a parameter, unless it is to be left out or the configuration has its own.
+func (p *params) add(name string, value []byte) {
+	if _, own := p.extra[name]; own && name != "stream" || slices.Contains(p.without, name) {
+		return
+	}
+	p.put(name, value)
+}
+
+func (p *params) put(name string, value []byte) {
+	p.buf = append(appendString(p.buf, name), ':')
+	p.buf = append(append(p.buf, value...), ',')
+}
+
+func (p *params) number(name string, n int64) { p.add(name, strconv.AppendInt(nil, n, 10)) }
+
+func (p *params) text(name, value string) { p.add(name, appendString(nil, value)) }
+
+// has reports whether a parameter is not to be left out.
+func (p *params) has(name string) bool { return !slices.Contains(p.without, name) }
+
+const (
+	defaultMaxOutput = 32_000 // for Anthropic, which wants to be told
+	minBudget        = 1024   // of thinking tokens that Anthropic accepts
+	minAnswer        = 1024   // that a budget leaves for the answer
+)
+
+func (h Head) anthropic(p *params, t Target) {
+	most := int64(h.Request.MaxOutput)
+	if most <= 0 {
+		if most = t.Info.MaxOutput; most <= 0 {
+			most = defaultMaxOutput
+		}
+	}
+	p.number("max_tokens", most)
+	if !h.NoThoughts {
+		budget, effort := anthropicThinking(t, h.Request.Thinking, most)
+		if effort != "" {
+			p.add("output_config", append(appendString([]byte(`{"effort":`), effort), '}'))
+		}
+		if budget > 0 {
+			p.add("thinking", append(strconv.AppendInt([]byte(`{"type":"enabled","budget_tokens":`), budget, 10), '}'))
+		}
+	}
+	if blank(h.Request.System) {
+		return
+	}
+	system := appendString([]byte(`[{"type":"text","text":`), h.Request.System)
+	if p.has(Marks) {
+		system = append(system, mark...)
+	}
+	p.add("system", append(system, `}]`...))
+}
+
+func (h Head) responses(p *params, t Target) {
+	if h.Request.MaxOutput > 0 {
+		p.number("max_output_tokens", int64(h.Request.MaxOutput))
+	}
+	p.add("store", []byte("false"))
+	if isReasoner(t) && !h.NoThoughts {
+		p.add("include", []byte(`["reasoning.encrypted_content"]`))
+		h.reasoning(p, t)
+	}
+	if len(h.Tools) > 0 {
+		p.add("parallel_tool_calls", []byte("true"))
+	}
+	if h.Request.CacheKey != "" {
+		p.text("prompt_cache_key", shortName(h.Request.CacheKey, maxName))
+	}
+	if !blank(h.Request.System) {
+		p.text("instructions", h.Request.System)
+	}
+}
+
+// reasoning says how much to think. Only who is told gives a summary.
+func (h Head) reasoning(p *params, t Target) {
+	effort := openAIEffort(t, h.Request.Thinking)
+	if effort == "" {
+		return
+	}
+	v := appendString([]byte(`{"effort":`), effort)
+	if effort != "none" && p.has("reasoning.summary") {
+		v = append(v, `,"summary":"auto"`...)
+	}
+	p.add("reasoning", append(v, '}'))
+}
+
+func (h Head) chat(p *params, t Target) {
+	if h.Request.MaxOutput > 0 {
+		// OpenAI's newer models know the first name only, most other servers the second one only.
+		first, second := "max_tokens", "max_completion_tokens"
+		if t.Own || isReasoner(t) {
+			first, second = second, first
+		}
+		if p.has(first) {
+			p.number(first, int64(h.Request.MaxOutput))
+		} else {
+			p.number(second, int64(h.Request.MaxOutput))
+		}
+	}
+	p.add("stream_options", []byte(`{"include_usage":true}`))
+	if effort := openAIEffort(t, h.Request.Thinking); effort != "" {
+		p.text("reasoning_effort", effort)
+	}
+	if h.Request.CacheKey != "" && t.Own { // other servers may not know the parameter
+		p.text("prompt_cache_key", shortName(h.Request.CacheKey, maxName))
+	}
+}
+
+// EncodeTools are tools in the form of an API: a list, nil for no tools. An error names the tool whose schema cannot be
+// sent.
+func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, error) {
+	if len(offered) == 0 {
+		return nil, nil
+	}
+	dst := []byte{'['}
+	for i, t := range offered {
+		if !json.Valid(t.Schema) || !isObject(t.Schema) {
+			return nil, fmt.Errorf("the schema of tool %q is no JSON object", t.Name)
+		}
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		switch api {
+		case model.APIAnthropic:
+			dst = appendTool(append(dst, '{'), t, "input_schema", t.Schema)
+			if marked && i == len(offered)-1 { // agents share their tools, if not their instructions
+				dst = append(dst, mark...)
+			}
+			dst = append(dst, '}')
+		case model.APIResponses:
+			dst = appendTool(append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(t.Schema))
+			dst = append(dst, '}')
+		default:
+			dst = appendTool(append(dst, `{"type":"function","function":{`...), t, "parameters", withProperties(t.Schema))
+			dst = append(dst, `}}`...)
+		}
+	}
+	return append(dst, ']'), nil
+}
+
+func appendTool(dst []byte, t model.Tool, schema string, v []byte) []byte {
+	dst = appendString(append(dst, `"name":`...), t.Name)
+	if t.Description != "" {
+		dst = appendString(append(dst, `,"description":`...), t.Description)
+	}
+	return append(append(append(append(dst, `,"`...), schema...), `":`...), v...)
+}
+
+// withProperties is a schema of an object with the properties that OpenAI wants even where there are none.
+func withProperties(schema []byte) []byte {
+	if member(schema, "properties") != nil || str(member(schema, "type")) != "object" {
+		return schema
+	}
+	at := skipSpace(schema, 0) + 1
+	return append(append(slices.Clone(schema[:at]), `"properties":{},`...), schema[at:]...)
+}

@@ -1,0 +1,249 @@
+package wire
+
+import (
+	"bytes"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// item is one item of a Responses answer.
+type item struct {
+	id    string
+	index int // of the output, -1 when it is not said
+	key   int // of its text or thought
+	call  *toolCall
+	said  bool // its text or thought has come, at least in part
+	done  bool
+	part  int64 // of its summary, whose text came last
+}
+
+// responses takes an event of OpenAI's Responses, or a whole response.
+func (d *Decoder) responses(e Event) error {
+	f := fieldsOf(e.Data)
+	if f.kind == "" {
+		if f.kind = string(e.Name); f.object == "response" {
+			f.kind, f.response = "response."+f.status, e.Data
+		}
+	}
+	switch f.kind {
+	case "response.created", "response.in_progress", "response.queued", "keepalive", "ping":
+		d.emit(model.Part{Type: model.PartAlive})
+	case "response.output_item.added":
+		d.itemAdded(f)
+	case "response.output_text.delta", "response.refusal.delta":
+		d.itemText(f, model.TextBlock, f.delta)
+	case "response.reasoning_summary_text.delta", "response.reasoning_text.delta", "response.reasoning.delta":
+		d.itemText(f, model.ThinkingBlock, f.delta)
+	case "response.output_text.done", "response.refusal.done":
+		if it := d.find(f); !it.said {
+			d.itemText(f, model.TextBlock, f.text)
+		}
+	case "response.function_call_arguments.delta":
+		d.itemCall(d.find(f), f.item).write(f.delta)
+	case "response.function_call_arguments.done":
+		c := d.itemCall(d.find(f), f.item)
+		c.settle(f.arguments)
+		if c.name == "" {
+			c.name = f.name
+		}
+	case "response.output_item.done":
+		d.itemDone(d.find(f), f.item)
+	case "response.completed", "response.incomplete":
+		d.responseEnded(f.response)
+	case "response.failed", "response.cancelled", "error":
+		return &ReportedError{Body: bytes.Clone(e.Data)}
+	default:
+		if !isNull(f.failure) || f.kind == "" && member(e.Data, "detail") != nil {
+			return &ReportedError{Body: bytes.Clone(e.Data)}
+		}
+	}
+	return nil
+}
+
+// fields are the members of an event that mean something.
+type fields struct {
+	kind, id, name, object, status                  string
+	index                                           int
+	part                                            int64
+	item, delta, text, arguments, response, failure []byte
+}
+
+func fieldsOf(data []byte) fields {
+	f := fields{index: -1}
+	members(data, func(name, v []byte) {
+		switch string(name) {
+		case "type":
+			f.kind = str(v)
+		case "item_id":
+			f.id = str(v)
+		case "name":
+			f.name = str(v)
+		case "object":
+			f.object = str(v)
+		case "status":
+			f.status = str(v)
+		case "output_index":
+			f.index = int(count(v))
+		case "summary_index":
+			f.part = count(v)
+		case "item":
+			f.item = v
+			if id := str(member(v, "id")); id != "" {
+				f.id = id
+			}
+		case "delta":
+			f.delta = v
+		case "text", "refusal":
+			f.text = v
+		case "arguments":
+			f.arguments = v
+		case "response":
+			f.response = v
+		case "error":
+			f.failure = v
+		}
+	})
+	return f
+}
+
+// find is the item that an event is about: the one with its id, else the one with its index, since some servers give every
+// event another id, else the last one that is not done. An item that is not known begins.
+func (d *Decoder) find(f fields) *item {
+	byIndex, open := (*item)(nil), (*item)(nil)
+	for i := len(d.items) - 1; i >= 0; i-- {
+		it := d.items[i]
+		switch {
+		case f.id != "" && f.id == it.id:
+			return it
+		case byIndex == nil && f.index >= 0 && f.index == it.index:
+			byIndex = it
+		case open == nil && !it.done:
+			open = it
+		}
+	}
+	switch {
+	case byIndex != nil:
+		return byIndex
+	case open != nil && f.index < 0:
+		return open
+	}
+	return d.begins(f)
+}
+
+func (d *Decoder) begins(f fields) *item {
+	it := &item{id: f.id, index: f.index, key: len(d.items)}
+	d.items = append(d.items, it)
+	return it
+}
+
+func (d *Decoder) itemAdded(f fields) {
+	it := d.begins(f)
+	if str(member(f.item, "type")) != "function_call" {
+		return
+	}
+	c := d.itemCall(it, f.item)
+	if args := member(f.item, "arguments"); isString(args) && len(args) > 2 {
+		c.complete = []byte(str(args))
+	}
+}
+
+// itemCall is the call of an item, which begins if it has not.
+func (d *Decoder) itemCall(it *item, v []byte) *toolCall {
+	if it.call == nil {
+		it.call = d.start(it.key, str(member(v, "call_id")), str(member(v, "name")))
+	}
+	return it.call
+}
+
+// settle takes the whole arguments, which are the truth when pieces of them were lost.
+func (c *toolCall) settle(v []byte) {
+	if isString(v) && len(v) > 2 {
+		c.args, c.chars = []byte(str(v)), joiner{}
+	} else if isObject(v) {
+		c.args, c.complete = nil, bytes.Clone(v)
+	}
+}
+
+func (d *Decoder) itemText(f fields, kind model.BlockType, quoted []byte) {
+	if !isString(quoted) || len(quoted) == 2 {
+		return
+	}
+	it := d.find(f)
+	if kind == model.ThinkingBlock && it.said && it.part != f.part {
+		d.plain(kind, it.key, "\n\n") // between two parts of a summary
+	}
+	it.said, it.part = true, f.part
+	d.add(kind, it.key, quoted)
+}
+
+// itemDone ends an item. What of it has not come in pieces comes now.
+func (d *Decoder) itemDone(it *item, v []byte) {
+	if it.done {
+		return
+	}
+	it.done = true
+	switch str(member(v, "type")) {
+	case "function_call":
+		c := d.itemCall(it, v)
+		c.settle(member(v, "arguments"))
+		if name := str(member(v, "name")); name != "" {
+			c.name = name
+		}
+		if id := str(member(v, "call_id")); id != "" {
+			c.id = id
+		}
+		d.give(c, false)
+	case "message":
+		if !it.said {
+			elements(member(v, "content"), func(part []byte) {
+				d.add(model.TextBlock, it.key, member(part, "text"))
+				d.add(model.TextBlock, it.key, member(part, "refusal"))
+			})
+		}
+		if d.open != "" && d.key == it.key {
+			d.close()
+		}
+	case "reasoning":
+		d.thought(it, v)
+	}
+}
+
+// thought ends a reasoning item, which its model wants back as it is.
+func (d *Decoder) thought(it *item, v []byte) {
+	if !it.said {
+		n := 0
+		elements(member(v, "summary"), func(part []byte) {
+			if n++; n > 1 {
+				d.plain(model.ThinkingBlock, it.key, "\n\n")
+			}
+			d.add(model.ThinkingBlock, it.key, member(part, "text"))
+		})
+	}
+	encrypted := member(v, "encrypted_content")
+	if isString(encrypted) && len(encrypted) > 2 {
+		d.begin(model.ThinkingBlock, it.key)
+		d.meta = append(append([]byte(`{"item":`), v...), '}')
+		d.meaning = true
+	}
+	if d.open != "" && d.key == it.key {
+		d.close()
+	}
+}
+
+// responseEnded takes the whole response at its end. Its output counts where nothing of it was streamed.
+func (d *Decoder) responseEnded(v []byte) {
+	n := 0
+	elements(member(v, "output"), func(out []byte) {
+		f := fields{id: str(member(out, "id")), index: n}
+		n++
+		d.itemDone(d.find(f), out)
+	})
+	if usage := member(v, "usage"); isObject(usage) {
+		d.chatUsage(usage)
+	}
+	d.reason = "completed"
+	if str(member(v, "status")) == "incomplete" {
+		d.because(str(member(member(v, "incomplete_details"), "reason")))
+	}
+	d.ended = true
+}
