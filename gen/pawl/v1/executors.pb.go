@@ -2967,11 +2967,15 @@ func (*DoneResult) Descriptor() ([]byte, []int) {
 
 // Captured is the beginning and the end of a stream; cut counts the bytes between them that are not here.
 type Captured struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Head          []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
-	Tail          []byte                 `protobuf:"bytes,2,opt,name=tail,proto3" json:"tail,omitempty"`
-	Cut           int64                  `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
-	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Head  []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	Tail  []byte                 `protobuf:"bytes,2,opt,name=tail,proto3" json:"tail,omitempty"`
+	Cut   int64                  `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
+	// Bytes that the command wrote and that were kept. With an error fewer of them may arrive as Output.
+	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// Why head and tail are not all that they should be, and where the executor keeps what it could not read: for a person and a model.
+	// Empty when the stream was captured and read without a failure.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3032,6 +3036,13 @@ func (x *Captured) GetSize() int64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *Captured) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 // ExecResult ends Exec.
@@ -4538,12 +4549,13 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\fExistsResult\x12\x16\n" +
 	"\x06exists\x18\x01 \x01(\bR\x06exists\"\f\n" +
 	"\n" +
-	"DoneResult\"X\n" +
+	"DoneResult\"n\n" +
 	"\bCaptured\x12\x12\n" +
 	"\x04head\x18\x01 \x01(\fR\x04head\x12\x12\n" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x03R\x04size\"\xd8\x02\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xd8\x02\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +

@@ -159,5 +159,5 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 }
 
 func captured(c *pawlv1.Captured) tool.Captured {
-	return tool.Captured{Head: c.GetHead(), Tail: c.GetTail(), Cut: c.GetCut(), Size: c.GetSize()}
+	return tool.Captured{Head: c.GetHead(), Tail: c.GetTail(), Cut: c.GetCut(), Size: c.GetSize(), Error: c.GetError()}
 }

@@ -63,9 +63,11 @@ func RedactReply(reply Reply, secrets []string) Reply {
 }
 
 func redactCaptured(c Captured, needles []string) Captured {
+	c.Error = cover(c.Error, spans(c.Error, needles))
 	if c.Cut <= 0 {
 		text := string(c.Head) + string(c.Tail)
-		return Captured{Head: []byte(cover(text, spans(text, needles))), Size: c.Size}
+		c.Head, c.Tail = []byte(cover(text, spans(text, needles))), nil
+		return c
 	}
 	head, tail := string(c.Head), string(c.Tail)
 	c.Head = []byte(cover(head, append(spans(head, needles), openEnd(head, needles)...)))

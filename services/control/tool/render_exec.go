@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// noOutput stands for the output of a command that wrote nothing.
+const noOutput = "(no output)"
+
 // timeoutCode is the exit code of a command that its timeout ended.
 const timeoutCode = 124
 
@@ -14,7 +17,10 @@ func renderExec(req Exec, r ExecReply) Result {
 	if r.TimedOut {
 		code = timeoutCode
 	}
-	text := renderOutput(r.Stdout, r.Stderr)
+	text, unread := renderOutput(r.Stdout, r.Stderr), outputErrors(r)
+	if len(unread) > 0 && text == noOutput {
+		text = "(the output is missing)"
+	}
 	if notes := exitNotes(req, r, code); len(notes) > 0 {
 		text += "\n\n" + strings.Join(notes, "\n")
 	}
@@ -28,7 +34,10 @@ func renderExec(req Exec, r ExecReply) Result {
 	if r.TimedOut || r.Cancelled {
 		details["confirmed"] = r.Confirmed
 	}
-	return Result{Text: text, IsError: r.Cancelled, Details: details.encode()}
+	if len(unread) > 0 {
+		details["outputError"] = sanitize(strings.Join(unread, "; "))
+	}
+	return Result{Text: text, IsError: r.Cancelled || len(unread) > 0, Details: details.encode()}
 }
 
 // exitNotes tell how the command ended, unless it simply succeeded.
@@ -48,10 +57,25 @@ func exitNotes(req Exec, r ExecReply, code int) []string {
 	case r.Cancelled:
 		notes = append(notes, "All of its processes have ended.")
 	}
+	for _, err := range outputErrors(r) {
+		notes = append(notes, "The output is not complete: "+sanitize(err)+".")
+	}
 	if code != 0 {
 		notes = append(notes, fmt.Sprintf("Command exited with code %d", code))
+	} else if len(outputErrors(r)) > 0 {
+		notes = append(notes, "Command ended with exit code 0: it need not run again only because its output is missing.")
 	}
 	return notes
+}
+
+// outputErrors are the reasons why output is missing.
+func outputErrors(r ExecReply) (all []string) {
+	for _, c := range []Captured{r.Stdout, r.Stderr} {
+		if c.Error != "" {
+			all = append(all, c.Error)
+		}
+	}
+	return all
 }
 
 func seconds(s float64) string {
@@ -73,7 +97,7 @@ func renderOutput(stdout, stderr Captured) string {
 	}
 	o.trim()
 	if o.text == "" && len(o.gaps) == 0 {
-		return "(no output)"
+		return noOutput
 	}
 	return o.bound()
 }

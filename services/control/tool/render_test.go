@@ -85,6 +85,21 @@ func TestRenderGolden(t *testing.T) {
 		"bash joins":     {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash stderr":    {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash silent":    {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash unread": {
+			bash, ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: out("warning")},
+			Result{
+				Text: "[... 9 bytes cut ...]\nwarning\n\nThe output is not complete: stale handle.\n" +
+					"Command ended with exit code 0: it need not run again only because its output is missing.",
+				IsError: true, Details: []byte(`{"command":"make","exitCode":0,"outputError":"stale handle"}`),
+			},
+		},
+		"bash lost all": {
+			bash, ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
+			Result{
+				Text:    "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited with code 2",
+				IsError: true, Details: []byte(`{"command":"make","exitCode":2,"outputError":"broken pipe"}`),
+			},
+		},
 		"bash fails":     {bash, ExecReply{ExitCode: 7}, Result{Text: "(no output)\n\nCommand exited with code 7", Details: []byte(`{"command":"make","exitCode":7}`)}},
 		"bash unsafe":    {Exec{Command: "a\x00&&"}, ExecReply{Stdout: out("a\x00\xff")}, Result{Text: "a\uFFFD\uFFFD", Details: []byte("{\"command\":\"a\uFFFD&&\",\"exitCode\":0}")}},
 		"bash across":    {bash, ExecReply{Stdout: Captured{Head: []byte("h\xc3"), Tail: []byte("\xa9!")}}, Result{Text: "hé!", Details: []byte(`{"command":"make","exitCode":0}`)}},

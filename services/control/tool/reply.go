@@ -30,10 +30,11 @@ type EditReply struct {
 
 // Captured is the beginning and the end of a stream; Cut counts the bytes between them that are not here.
 type Captured struct {
-	Head []byte
-	Tail []byte
-	Cut  int64
-	Size int64 // of the stream as it can be read at the executor, 0 when that is not known
+	Head  []byte
+	Tail  []byte
+	Cut   int64
+	Size  int64  // of the stream as it can be read at the executor, 0 when that is not known
+	Error string // why the executor could not capture or read all of it; "" when it could
 }
 
 // ExecReply answers Exec.

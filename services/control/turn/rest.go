@@ -51,11 +51,17 @@ func (r *run) close(ctx context.Context, c *call.Call, reply tool.Reply, row *ca
 	if row != nil {
 		l.end.reply, l.end.row = reply, row
 	}
-	if l.missing() == [2]int64{} {
+	if l.missing() == [2]int64{} || unreadable(l.end.reply) {
 		return r.finish(ctx, c)
 	}
 	r.inbox.expect(r.calls) // more of it
 	return nil
+}
+
+// unreadable reports whether an executor could not read all of a command's output: the rest does not come.
+func unreadable(reply tool.Reply) bool {
+	x, ok := reply.(tool.ExecReply)
+	return ok && (x.Stdout.Error != "" || x.Stderr.Error != "")
 }
 
 // ending reports whether a call has ended whose output is not complete.

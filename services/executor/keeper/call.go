@@ -3,9 +3,9 @@ package keeper
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -219,8 +219,8 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	if e.TimedOut {
 		trailer = "[timed out after " + strconv.FormatFloat(c.timeout.Seconds(), 'f', -1, 64) + " s]\n"
 	}
-	e.Stdout, e.StdoutCut = k.collect(c.out, kept, "")
-	e.Stderr, e.StderrCut = k.collect(c.err, kept, trailer)
+	e.Stdout, e.StdoutCut, e.StdoutError = k.collect(c.out, kept, "")
+	e.Stderr, e.StderrCut, e.StderrError = k.collect(c.err, kept, trailer)
 
 	k.mu.Lock()
 	status, reaped := c.status, c.reaped
@@ -260,8 +260,8 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	}
 }
 
-// collect ends a capture. For background children that are kept the pipe stays open, and flows.
-func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64) {
+// collect ends a capture and tells what went wrong with it. For background children that are kept the pipe stays open, and flows.
+func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64, problem string) {
 	if !kept {
 		t := time.NewTimer(pipeGrace)
 		select {
@@ -275,13 +275,14 @@ func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64
 	size, cut, err := s.finish(trailer)
 	if err != nil {
 		k.log.Error("output could not be kept", "path", s.path, "err", err)
+		problem = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if kept {
 		go s.discard() // until those children end, and this process with them
 	} else {
 		s.r.Close()
 	}
-	return size, cut
+	return size, cut, problem
 }
 
 // record puts END on disk, however long a full disk takes. It gives up only when this keeper ends: the command is then
@@ -350,8 +351,8 @@ func (k *keeper) forget(id string) error {
 	if _, err := k.journal.append(&record{Kind: recForget, ID: id}); err != nil {
 		return sandbox.ErrUnavailable.With("forgetting command %s: %v", id, err)
 	}
-	if err := os.RemoveAll(filepath.Join(k.dir, "calls", id)); err != nil {
-		k.log.Error("output could not be removed", "id", id, "err", err)
+	if err := k.removeFiles(id, c.end); err != nil {
+		k.log.Error("output could not be removed, the next keeper does it", "id", id, "err", err)
 	}
 	k.mu.Lock()
 	delete(k.calls, id)

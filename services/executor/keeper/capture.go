@@ -34,6 +34,8 @@ type capture struct {
 	total int64 // bytes that the command wrote
 	last  byte
 	err   error // the first failure to keep bytes; the command is not made to suffer from it
+	// broken is a failure to read the pipe: nobody knows what the command wrote after it.
+	broken error
 }
 
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
@@ -55,6 +57,9 @@ func (c *capture) pump() {
 			return
 		}
 		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				c.broken = fmt.Errorf("reading the command's pipe: %w", err)
+			}
 			return
 		}
 	}
@@ -66,22 +71,29 @@ func (c *capture) stop() { c.r.SetReadDeadline(time.Unix(1, 0)) }
 // rest takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time.
 func (c *capture) rest(buf []byte) {
 	raw, err := c.r.SyscallConn()
-	if err != nil {
-		return
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { c.broken = c.drain(int(fd), buf) })
 	}
-	raw.Control(func(fd uintptr) {
-		for left := 1 << 20; left > 0; {
-			n, err := unix.Read(int(fd), buf)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if n <= 0 {
-				return
-			}
-			c.write(buf[:n])
-			left -= n
+	if err != nil {
+		c.broken = fmt.Errorf("reading the command's pipe: %w", err)
+	}
+}
+
+func (c *capture) drain(fd int, buf []byte) error {
+	for left := 1 << 20; left > 0; {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN), err == nil && n <= 0:
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading the command's pipe: %w", err)
 		}
-	})
+		c.write(buf[:n])
+		left -= n
+	}
+	return nil
 }
 
 // discard keeps the pipe flowing for background children that may outlive their command.
@@ -113,7 +125,7 @@ func (c *capture) write(p []byte) {
 
 func (c *capture) append(p []byte) {
 	if c.file == nil && c.err == nil {
-		c.file, c.err = create(c.path)
+		c.file, c.err = insist(c.path)
 	}
 	if c.err != nil {
 		return
@@ -125,18 +137,34 @@ func (c *capture) append(p []byte) {
 
 func (c *capture) spill(p []byte, at int64) {
 	if c.ring == nil && c.err == nil {
-		c.ring, c.err = create(c.path + ".tail")
+		c.ring, c.err = insist(c.path + ".tail")
 	}
 	if c.err == nil {
 		_, c.err = c.ring.WriteAt(p, at)
 	}
 }
 
+// patient is how long a command waits on its pipe while there is no descriptor for its output.
+const patient = 2 * time.Second
+
+// insist makes a file. Descriptors come back: others end.
+func insist(path string) (*os.File, error) {
+	began := time.Now()
+	for pause := time.Millisecond; ; pause *= 2 {
+		f, err := create(path)
+		if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || time.Since(began) > patient {
+			return f, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// create makes a file that was not there: what a command put in its place is not written to.
 func create(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
 // finish puts marker, tail and trailer behind the head and everything on disk. size is the length of the file, cut what
@@ -160,12 +188,12 @@ func (c *capture) finish(trailer string) (size, cut int64, err error) {
 		c.ring.Close()
 		os.Remove(c.path + ".tail")
 	}
-	err = c.err
+	err = errors.Join(c.broken, c.err)
 	if c.file != nil {
 		if c.visible.Load() > 0 {
 			err = errors.Join(err, disk.Datasync(c.file))
 		}
-		c.file.Close()
+		err = errors.Join(err, c.file.Close())
 	}
 	return c.visible.Load(), max(0, c.total-kept), err
 }

@@ -3,12 +3,15 @@ package keeper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -159,7 +162,7 @@ func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	if e != nil && !e.Interrupted && off >= size {
 		return 0, io.EOF
 	}
-	f, err := os.Open(filepath.Join(cmd.dir, name))
+	f, err := openOutput(filepath.Join(cmd.dir, name))
 	if errors.Is(err, os.ErrNotExist) && (e == nil || e.Interrupted) {
 		if e != nil {
 			return 0, io.EOF
@@ -167,7 +170,7 @@ func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 		return 0, nil // nothing was written yet
 	}
 	if err != nil {
-		return 0, sandbox.ErrUnknownExec.With("reading the output of command %s: %v", cmd.id, err)
+		return 0, sandbox.ErrUnavailable.With("reading the output of command %s: %v", cmd.id, err)
 	}
 	defer f.Close()
 	n, err := f.ReadAt(p, off)
@@ -182,6 +185,31 @@ func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 		return n, sandbox.ErrUnavailable.With("reading the output of command %s: %d bytes are missing from its file", cmd.id, size-off-int64(n))
 	}
 	return n, io.EOF
+}
+
+// openOutput opens a file of captured output, and nothing that a command may have put in its place: a pipe would never open.
+func openOutput(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file any more (%s)", path, st.Mode().Type())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Preserve implements sandbox.Exec.
+func (cmd *Cmd) Preserve() (where string, err error) {
+	err = os.Mkdir(filepath.Join(cmd.dir, unreadMark), 0o700) // no descriptor is needed for that
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return "", sandbox.ErrUnavailable.With("keeping the files of command %s: %v", cmd.id, err)
+	}
+	return filepath.Join(cmd.c.dir, preservedDir, cmd.id), nil
 }
 
 // Kill implements sandbox.Exec. After the end of a command it ends the children that it kept.

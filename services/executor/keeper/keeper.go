@@ -154,6 +154,7 @@ func (k *keeper) inherit() error {
 	if !good {
 		h.since = now()
 	}
+	known := h.key != 0 && !h.damaged
 	confirmed := true
 	if h.key != 0 {
 		confirmed = k.sweepPredecessor(h.key)
@@ -172,6 +173,9 @@ func (k *keeper) inherit() error {
 	k.journal = &journal{path: path}
 	for id, e := range h.ends {
 		k.calls[id] = &call{id: id, end: e}
+	}
+	if err := k.tidy(known); err != nil {
+		k.log.Error("files of earlier commands could not be removed", "err", err)
 	}
 	err = k.journal.rewrite(h)
 	if err != nil && good && k.journal.f == nil {

@@ -80,14 +80,18 @@ type end struct {
 	Stderr      int64 `json:"stderr,omitempty"`
 	StdoutCut   int64 `json:"stdout_cut,omitempty"`
 	StderrCut   int64 `json:"stderr_cut,omitempty"`
-	Started     int64 `json:"started"`
-	Ended       int64 `json:"ended"`
+	// StdoutError and StderrError say why a stream was not captured as it should be.
+	StdoutError string `json:"stdout_error,omitempty"`
+	StderrError string `json:"stderr_error,omitempty"`
+	Started     int64  `json:"started"`
+	Ended       int64  `json:"ended"`
 }
 
 func (e *end) exit() sandbox.Exit {
 	return sandbox.Exit{
 		Code: e.Code, Signal: e.Signal, TimedOut: e.TimedOut, Killed: e.Killed, Interrupted: e.Interrupted, Confirmed: e.Confirmed,
 		StdoutBytes: e.Stdout, StderrBytes: e.Stderr, StdoutCut: e.StdoutCut, StderrCut: e.StderrCut,
+		StdoutError: e.StdoutError, StderrError: e.StderrError,
 		Started: time.Unix(0, e.Started), Ended: time.Unix(0, e.Ended),
 	}
 }

@@ -13,10 +13,14 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
 // ErrSuperseded ends a connection in whose place another one has come.
 var ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "the connection was replaced or closed")
+
+// errLostResult stands for a result that the journal has and cannot give.
+var errLostResult = sandbox.ErrInterrupted.With("the call ended, and the executor cannot read the record of its result")
 
 // ErrRenamed ends a connection that introduced this executor with a journal that has another id by now: the next one says so.
 var ErrRenamed = errs.New(errs.Aborted, "JOURNAL_RENAMED", "the journal had to forget what is young, and has a new id")
@@ -253,16 +257,42 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 	if c.closed || f.gen != gen {
 		return 0, errMoved
 	}
-	if err != nil {
-		if !errors.Is(err, io.EOF) {
-			c.s.log.Warn("output could not be read", "call_id", call.id(), "err", err)
-		}
+	switch {
+	case err == nil:
+		f.failures = 0
+	case errors.Is(err, io.EOF):
 		f.size[s], f.ended[s] = off+int64(n), true
-		if n > 0 {
-			err = nil
-		}
+	case f.failures < maxRereads:
+		f.failures++
+		c.later(call, rereadEvery)
+	default:
+		// The watcher goes without the rest; the result says how much that is.
+		c.s.log.Warn("output could not be read", "call_id", call.id(), "err", err)
+		f.size[s], f.ended[s] = off+int64(n), true
+	}
+	if n > 0 {
+		err = nil
 	}
 	return n, err
+}
+
+const (
+	// rereadEvery is how long after a failure output, or a result in the journal, is read again, maxRereads how often at most.
+	rereadEvery = 100 * time.Millisecond
+	maxRereads  = 50
+)
+
+// later looks at a call again, unless somebody attached to it anew meanwhile.
+func (c *Conn) later(call *call, d time.Duration) {
+	gen := call.feed.gen
+	time.AfterFunc(d, func() {
+		c.s.mu.Lock()
+		defer c.s.mu.Unlock()
+		if call.feed.gen == gen {
+			call.feed.touch()
+			c.push(call)
+		}
+	})
 }
 
 // resultOf is the result of a call if it is time for it.
@@ -285,9 +315,14 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	r := call.result
 	if r == nil {
 		var err error
-		if r, err = c.s.load(call); err != nil {
-			c.s.log.Error("a result could not be read", "call_id", call.id(), "err", err)
+		if r, err = c.s.load(call); err != nil && f.failures < maxRereads {
+			f.failures++
+			c.later(call, rereadEvery)
 			return nil
+		}
+		if err != nil {
+			c.s.log.Error("a result could not be read", "call_id", call.id(), "err", err)
+			r = failure(call, errLostResult)
 		}
 	}
 	if call.kept && proto.Size(r) > 4<<10 {

@@ -206,10 +206,10 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 		s.finish(c, journal.Interrupted, failure(c, sandbox.ErrInterrupted))
 		return
 	}
-	out, err := captured(ex, sandbox.Stdout, x.StdoutBytes, x.StdoutCut)
-	serr, err2 := captured(ex, sandbox.Stderr, x.StderrBytes, x.StderrCut)
-	if err := errors.Join(err, err2); err != nil {
-		s.log.Error("captured output could not be read", "call_id", c.id(), "err", err)
+	out, serr, err := s.capturedStreams(c, ex, x)
+	if err != nil {
+		close(c.ended)
+		return // cut short by Close, and read by the next Recover
 	}
 	r := &pawlv1.ExecResult{
 		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed, Confirmed: x.Confirmed,
@@ -223,35 +223,3 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 	s.finish(c, journal.Finished, h)
 }
 
-// captured is what a model sees of a stream: its beginning and its end. size is what can be read, cut what the sandbox dropped.
-func captured(ex sandbox.Exec, s sandbox.Stream, size, cut int64) (*pawlv1.Captured, error) {
-	p := &pawlv1.Captured{Size: size, Cut: cut}
-	if size == 0 {
-		return p, nil
-	}
-	head, err := readRange(ex, s, 0, min(size, maxHead))
-	p.Head = head
-	if err != nil || size <= maxHead {
-		return p, err
-	}
-	from := max(int64(maxHead), size-maxTail)
-	p.Cut += from - maxHead
-	p.Tail, err = readRange(ex, s, from, size-from)
-	return p, err
-}
-
-func readRange(ex sandbox.Exec, s sandbox.Stream, off, n int64) ([]byte, error) {
-	b := make([]byte, n)
-	var got int64
-	for got < n {
-		k, err := ex.ReadOutput(s, b[got:], off+got)
-		got += int64(k)
-		if err != nil && got < n {
-			return b[:got], err
-		}
-		if k == 0 && err == nil {
-			return b[:got], errors.New("a finished command has less output than it says")
-		}
-	}
-	return b, nil
-}

@@ -22,6 +22,7 @@ type feed struct {
 	told     bool // the result was sent on this connection
 	linger   *time.Timer
 	lingered bool
+	failures int // to read, one after the other
 }
 
 // attach begins anew from where the watcher is.
@@ -40,7 +41,7 @@ func (f *feed) attach(stdout, stderr int64) {
 // detach is the end of a connection.
 func (f *feed) detach() {
 	f.gen++
-	f.attached, f.inRing, f.told, f.lingered = false, false, false, false
+	f.attached, f.inRing, f.told, f.lingered, f.failures = false, false, false, false, 0
 	f.stopLinger()
 }
 

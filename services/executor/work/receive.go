@@ -321,6 +321,7 @@ func (s *Service) onResultAck(id string) {
 		// Whose outcome was not recorded leaves a tombstone too.
 		if _, err := s.j.End(c.begin, c.state, nil); err != nil {
 			s.log.Warn("an end could not be recorded", "call_id", id, "err", err)
+			return // a call that counts as begun, and that the sandbox forgets, would count as one that never ran
 		}
 	}
 	if _, err := s.j.Ack(id); err != nil {

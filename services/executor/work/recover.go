@@ -93,7 +93,7 @@ func (s *Service) recoverEnded(c *call, ex sandbox.Exec) {
 	r, err := s.load(c)
 	if err != nil {
 		s.log.Error("a result could not be read", "call_id", c.id(), "err", err)
-		r = failure(c, sandbox.ErrInterrupted)
+		r = failure(c, errLostResult)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

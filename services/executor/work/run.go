@@ -170,7 +170,7 @@ func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 	// A file's bytes are not kept here, so a result that says that they were sent must not outlive this process.
 	if outcome != nil {
 		if _, err := s.j.End(c.begin, state, outcome); err != nil {
-			s.log.Error("an end could not be recorded", "call_id", c.id(), "err", err)
+			s.log.Error("an end could not be recorded, it is tried again", "call_id", c.id(), "err", err)
 		} else {
 			c.kept = true
 		}
@@ -190,6 +190,22 @@ func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 		return
 	}
 	s.push(c)
+}
+
+// recordEnds records the ends that could not be recorded when they came: a disk was full, say.
+func (s *Service) recordEnds() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, c := range s.live {
+		if c.running() || c.kept || c.loose() || c.verb == verbReadFile || c.result == nil {
+			continue
+		}
+		if _, err := s.j.End(c.begin, c.state, encode(c.result)); err != nil {
+			s.log.Warn("an end could not be recorded", "call_id", id, "err", err)
+			return // the next one fares no better
+		}
+		c.kept = true
+	}
 }
 
 // sized takes over how much output there is in all.

@@ -218,6 +218,7 @@ func (s *Service) housekeeping() {
 			}
 			s.forgetAcknowledged()
 		case <-tick.C:
+			s.recordEnds()
 			expired, err := s.j.Sweep()
 			s.expired(expired)
 			s.forgetAcknowledged()

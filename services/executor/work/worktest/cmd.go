@@ -30,6 +30,30 @@ type Cmd struct {
 	done    chan struct{}
 	trapped bool
 	exit    sandbox.Exit
+	fail    error // of ReadOutput
+	saved   bool
+}
+
+// FailReads makes ReadOutput fail with err, until it is nil.
+func (c *Cmd) FailReads(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = err
+}
+
+// Preserved reports whether Preserve was called.
+func (c *Cmd) Preserved() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.saved
+}
+
+// Preserve implements sandbox.Exec.
+func (c *Cmd) Preserve() (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saved = true
+	return "/preserved", nil
 }
 
 func (c *Cmd) run(cmd sandbox.Command) {
@@ -156,6 +180,9 @@ func (c *Cmd) found() (sandbox.Exec, error) {
 func (c *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fail != nil {
+		return 0, c.fail
+	}
 	if off >= int64(len(c.out[s])) {
 		if c.over() {
 			return 0, io.EOF

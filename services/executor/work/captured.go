@@ -1,0 +1,96 @@
+package work
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
+)
+
+// rereads are the pauses before captured output is read again that could not be read: descriptors come back, disks recover.
+var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
+
+// capturedStreams is what a model sees of a command's output. What cannot be read is told, and preserved. An error is that of a
+// service that is closed.
+func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
+	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
+	if err != nil {
+		return nil, nil, err
+	}
+	errs, err = s.captured(c, ex, stream{sandbox.Stderr, "standard error", x.StderrBytes, x.StderrCut, x.StderrError})
+	return out, errs, err
+}
+
+// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped.
+type stream struct {
+	sandbox.Stream
+	name      string
+	size, cut int64
+	problem   string // the sandbox's own
+}
+
+// captured reads a stream, several times if need be.
+func (s *Service) captured(c *call, ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
+	p, err := readCaptured(ex, st)
+	for i := 0; err != nil && i < len(rereads); i++ {
+		select {
+		case <-s.ctx.Done():
+			return nil, s.ctx.Err()
+		case <-time.After(rereads[i]):
+		}
+		p, err = readCaptured(ex, st)
+	}
+	if st.problem != "" {
+		p.Error = fmt.Sprintf("the executor could not capture all of the %s: %s", st.name, valid(st.problem))
+	}
+	if err == nil {
+		return p, nil
+	}
+	s.log.Error("captured output could not be read", "call_id", c.id(), "stream", st.name, "err", err)
+	got := int64(len(p.GetHead()) + len(p.GetTail()))
+	p.Cut = st.cut + st.size - got
+	p.Error = fmt.Sprintf("the executor could not read %d of the %d bytes that it captured of the %s: %s", st.size-got, st.size,
+		st.name, valid(err.Error()))
+	where, err := ex.Preserve()
+	if err != nil {
+		s.log.Error("output that could not be read is not preserved", "call_id", c.id(), "err", err)
+		return p, nil
+	}
+	p.Error += "; it keeps the files in " + valid(where)
+	return p, nil
+}
+
+// readCaptured reads the beginning and the end of a stream.
+func readCaptured(ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
+	p := &pawlv1.Captured{Size: st.size, Cut: st.cut}
+	if st.size == 0 {
+		return p, nil
+	}
+	head, err := readRange(ex, st.Stream, 0, min(st.size, maxHead))
+	p.Head = head
+	if err != nil || st.size <= maxHead {
+		return p, err
+	}
+	from := max(int64(maxHead), st.size-maxTail)
+	p.Cut += from - maxHead
+	p.Tail, err = readRange(ex, st.Stream, from, st.size-from)
+	return p, err
+}
+
+func readRange(ex sandbox.Exec, s sandbox.Stream, off, n int64) ([]byte, error) {
+	b := make([]byte, n)
+	var got int64
+	for got < n {
+		k, err := ex.ReadOutput(s, b[got:], off+got)
+		got += int64(k)
+		if err != nil && got < n {
+			return b[:got], err
+		}
+		if k == 0 && err == nil {
+			return b[:got], errors.New("a finished command has less output than it says")
+		}
+	}
+	return b, nil
+}
