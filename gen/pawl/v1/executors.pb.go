@@ -2973,8 +2973,8 @@ type Captured struct {
 	Cut   int64                  `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
 	// Bytes that the command wrote and that were kept. With an error fewer of them may arrive as Output.
 	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	// Why head and tail are not all that they should be, and where the executor keeps what it could not read: for a person and a model.
-	// Empty when the stream was captured and read without a failure.
+	// Why head and tail are not all that they should be, and where the executor keeps what it could not read: for a
+	// person and a model. Empty when the stream was captured and read without a failure.
 	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -78,15 +78,16 @@ func TestRenderGolden(t *testing.T) {
 		"read no entries":     {ReadText{Path: "d"}, TextReply{IsDir: true}, Result{Text: "(empty directory)", Details: []byte(`{"entries":0,"isDirectory":true,"path":"d"}`)}},
 		"read many entries":   {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: manyNames}, Result{Text: numbered(1, 2000) + "\n[Showing 2000 of 2001 entries. Use glob or bash to see the others.]", Details: []byte(`{"entries":2001,"isDirectory":true,"path":"d"}`)}},
 
-		"write":          {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
-		"edit":           {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
-		"edit many":      {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
-		"bash":           {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash joins":     {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash stderr":    {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash silent":    {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"write":       {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
+		"edit":        {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
+		"edit many":   {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
+		"bash":        {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash joins":  {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash stderr": {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash silent": {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash unread": {
-			bash, ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: out("warning")},
+			bash,
+			ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: out("warning")},
 			Result{
 				Text: "[... 9 bytes cut ...]\nwarning\n\nThe output is not complete: stale handle.\n" +
 					"Command ended with exit code 0: it need not run again only because its output is missing.",
@@ -94,7 +95,8 @@ func TestRenderGolden(t *testing.T) {
 			},
 		},
 		"bash lost all": {
-			bash, ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
+			bash,
+			ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
 			Result{
 				Text:    "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited with code 2",
 				IsError: true, Details: []byte(`{"command":"make","exitCode":2,"outputError":"broken pipe"}`),

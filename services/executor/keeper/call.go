@@ -260,7 +260,8 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	}
 }
 
-// collect ends a capture and tells what went wrong with it. For background children that are kept the pipe stays open, and flows.
+// collect ends a capture and tells what went wrong with it. For background children that are kept the pipe stays open,
+// and flows.
 func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64, problem string) {
 	if !kept {
 		t := time.NewTimer(pipeGrace)

@@ -187,7 +187,8 @@ func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	return n, io.EOF
 }
 
-// openOutput opens a file of captured output, and nothing that a command may have put in its place: a pipe would never open.
+// openOutput opens a file of captured output, and nothing that a command may have put in its place: a pipe would never
+// open.
 func openOutput(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Output that could not be read is not deleted: when its command is forgotten, its directory moves from calls/ to preserved/.
-// There it stays for a while, within bounds.
+// Output that could not be read is not deleted: when its command is forgotten, its directory moves from calls/ to
+// preserved/. There it stays for a while, within bounds.
 const (
 	preservedDir = "preserved"
 	// unreadMark is a directory beside the output that the daemon could not read.
@@ -57,8 +57,8 @@ func unreadable(dir string, e *end) bool {
 	return false
 }
 
-// tidy removes what an earlier keeper did not come to remove: output of commands that the log does not know. Without a whole log
-// nobody can tell.
+// tidy removes what an earlier keeper did not come to remove: output of commands that the log does not know. Without a
+// whole log nobody can tell.
 func (k *keeper) tidy(wholeLog bool) error {
 	if !wholeLog {
 		return k.expirePreserved()

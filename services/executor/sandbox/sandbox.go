@@ -133,8 +133,8 @@ type Exec interface {
 	Done() <-chan struct{}
 	// Exit is the end of the command; only after Done.
 	Exit() Exit
-	// Preserve keeps the files of a finished command beyond Forget, for a person to look at, because its output could not be read.
-	// It tells where they will be. What was preserved goes after a week, or sooner when much more of it comes.
+	// Preserve keeps the files of a finished command beyond Forget, for a person to look at, because its output could not
+	// be read. It tells where they will be. What was preserved goes after a week, or sooner when much more of it comes.
 	Preserve() (where string, err error)
 	// Kill ends the command and every descendant: TERM, grace, KILL. It returns when the command is finished or ctx ends.
 	Kill(ctx context.Context, grace time.Duration) error
@@ -157,6 +157,6 @@ type Exit struct {
 	// StdoutError and StderrError say why a stream was not captured as it should be; "" is a stream that was.
 	StdoutError string
 	StderrError string
-	Started   time.Time
-	Ended     time.Time
+	Started     time.Time
+	Ended       time.Time
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// rereads are the pauses before captured output is read again that could not be read: descriptors come back, disks recover.
+// rereads are the pauses before captured output is read again that could not be read: descriptors come back, disks
+// recover.
 var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
 
-// capturedStreams is what a model sees of a command's output. What cannot be read is told, and preserved. An error is that of a
-// service that is closed.
+// capturedStreams is what a model sees of a command's output. What cannot be read is told, and preserved. An error is
+// that of a service that is closed.
 func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
 	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
 	if err != nil {
@@ -51,8 +52,8 @@ func (s *Service) captured(c *call, ex sandbox.Exec, st stream) (*pawlv1.Capture
 	s.log.Error("captured output could not be read", "call_id", c.id(), "stream", st.name, "err", err)
 	got := int64(len(p.GetHead()) + len(p.GetTail()))
 	p.Cut = st.cut + st.size - got
-	p.Error = fmt.Sprintf("the executor could not read %d of the %d bytes that it captured of the %s: %s", st.size-got, st.size,
-		st.name, valid(err.Error()))
+	p.Error = fmt.Sprintf("the executor could not read %d of the %d bytes that it captured of the %s: %s",
+		st.size-got, st.size, st.name, valid(err.Error()))
 	where, err := ex.Preserve()
 	if err != nil {
 		s.log.Error("output that could not be read is not preserved", "call_id", c.id(), "err", err)

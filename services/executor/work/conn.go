@@ -258,13 +258,12 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 		return 0, errMoved
 	}
 	switch {
-	case err == nil:
+	case err == nil && n > 0:
 		f.failures = 0
+	case err == nil:
 	case errors.Is(err, io.EOF):
 		f.size[s], f.ended[s] = off+int64(n), true
-	case f.failures < maxRereads:
-		f.failures++
-		c.later(call, rereadEvery)
+	case c.again(call):
 	default:
 		// The watcher goes without the rest; the result says how much that is.
 		c.s.log.Warn("output could not be read", "call_id", call.id(), "err", err)
@@ -277,22 +276,31 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 }
 
 const (
-	// rereadEvery is how long after a failure output, or a result in the journal, is read again, maxRereads how often at most.
+	// rereadEvery is how long after a failure output, or a result in the journal, is read again, maxRereads how often at
+	// most.
 	rereadEvery = 100 * time.Millisecond
 	maxRereads  = 50
 )
 
-// later looks at a call again, unless somebody attached to it anew meanwhile.
-func (c *Conn) later(call *call, d time.Duration) {
-	gen := call.feed.gen
-	time.AfterFunc(d, func() {
+// again has a call looked at once more after a failure to read, unless that was done often enough. Who attaches anew
+// does so too.
+func (c *Conn) again(call *call) bool {
+	f, gen := &call.feed, call.feed.gen
+	if f.rereading || f.failures >= maxRereads {
+		return f.rereading
+	}
+	f.rereading = true
+	f.failures++
+	time.AfterFunc(rereadEvery, func() {
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()
-		if call.feed.gen == gen {
-			call.feed.touch()
+		if f.gen == gen {
+			f.rereading = false
+			f.touch()
 			c.push(call)
 		}
 	})
+	return true
 }
 
 // resultOf is the result of a call if it is time for it.
@@ -315,9 +323,7 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	r := call.result
 	if r == nil {
 		var err error
-		if r, err = c.s.load(call); err != nil && f.failures < maxRereads {
-			f.failures++
-			c.later(call, rereadEvery)
+		if r, err = c.s.load(call); err != nil && c.again(call) {
 			return nil
 		}
 		if err != nil {

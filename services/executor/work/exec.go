@@ -222,4 +222,3 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 	h.Outcome = &pawlv1.Result_Exec{Exec: r}
 	s.finish(c, journal.Finished, h)
 }
-

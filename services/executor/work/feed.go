@@ -23,6 +23,8 @@ type feed struct {
 	linger   *time.Timer
 	lingered bool
 	failures int // to read, one after the other
+	// rereading is set from a failure until the next look.
+	rereading bool
 }
 
 // attach begins anew from where the watcher is.
@@ -41,7 +43,8 @@ func (f *feed) attach(stdout, stderr int64) {
 // detach is the end of a connection.
 func (f *feed) detach() {
 	f.gen++
-	f.attached, f.inRing, f.told, f.lingered, f.failures = false, false, false, false, 0
+	f.attached, f.inRing, f.told, f.lingered = false, false, false, false
+	f.failures, f.rereading = 0, false
 	f.stopLinger()
 }
 

@@ -67,6 +67,13 @@ func (b *Box) Runs(id string) int {
 	return b.runs[id]
 }
 
+// Command is the command that was started under an id, nil for none.
+func (b *Box) Command(id string) *Cmd {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cmds[id]
+}
+
 // Held is the ids of the commands that were not forgotten.
 func (b *Box) Held() []string {
 	b.mu.Lock()
