@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -78,30 +79,13 @@ func TestRenderGolden(t *testing.T) {
 		"read no entries":     {ReadText{Path: "d"}, TextReply{IsDir: true}, Result{Text: "(empty directory)", Details: []byte(`{"entries":0,"isDirectory":true,"path":"d"}`)}},
 		"read many entries":   {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: manyNames}, Result{Text: numbered(1, 2000) + "\n[Showing 2000 of 2001 entries. Use glob or bash to see the others.]", Details: []byte(`{"entries":2001,"isDirectory":true,"path":"d"}`)}},
 
-		"write":       {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
-		"edit":        {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
-		"edit many":   {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
-		"bash":        {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash joins":  {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash stderr": {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash silent": {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash unread": {
-			bash,
-			ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: out("warning")},
-			Result{
-				Text: "[... 9 bytes cut ...]\nwarning\n\nThe output is not complete: stale handle.\n" +
-					"Command ended with exit code 0: it need not run again only because its output is missing.",
-				IsError: true, Details: []byte(`{"command":"make","exitCode":0,"outputError":"stale handle"}`),
-			},
-		},
-		"bash lost all": {
-			bash,
-			ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
-			Result{
-				Text:    "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited with code 2",
-				IsError: true, Details: []byte(`{"command":"make","exitCode":2,"outputError":"broken pipe"}`),
-			},
-		},
+		"write":          {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
+		"edit":           {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
+		"edit many":      {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
+		"bash":           {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash joins":     {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash stderr":    {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
+		"bash silent":    {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash fails":     {bash, ExecReply{ExitCode: 7}, Result{Text: "(no output)\n\nCommand exited with code 7", Details: []byte(`{"command":"make","exitCode":7}`)}},
 		"bash unsafe":    {Exec{Command: "a\x00&&"}, ExecReply{Stdout: out("a\x00\xff")}, Result{Text: "a\uFFFD\uFFFD", Details: []byte("{\"command\":\"a\uFFFD&&\",\"exitCode\":0}")}},
 		"bash across":    {bash, ExecReply{Stdout: Captured{Head: []byte("h\xc3"), Tail: []byte("\xa9!")}}, Result{Text: "hé!", Details: []byte(`{"command":"make","exitCode":0}`)}},
@@ -397,4 +381,38 @@ func (r GrepReply) with(m Match, n int) GrepReply {
 		r.Matches = append(r.Matches, m)
 	}
 	return r
+}
+
+// Output that is missing is never told as none, and a command that succeeded is not made to look as if it had not.
+func TestRenderMissingOutput(t *testing.T) {
+	for name, c := range map[string]struct {
+		reply ExecReply
+		want  Result
+	}{
+		"a part": {
+			ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: Captured{Head: []byte("warning")}},
+			Result{
+				Text: "[... 9 bytes cut ...]\nwarning\n\nThe output is not complete: stale handle.\n" +
+					"Command ended with exit code 0: it need not run again only because its output is missing.",
+				IsError: true, Details: []byte(`{"command":"make","exitCode":0,"outputError":"stale handle"}`),
+			},
+		},
+		"all": {
+			ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
+			Result{
+				Text:    "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited with code 2",
+				IsError: true, Details: []byte(`{"command":"make","exitCode":2,"outputError":"broken pipe"}`),
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, Render(Exec{Command: "make"}, c.reply)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	secret := RedactReply(ExecReply{Stdout: Captured{Error: "no such file: /data/hunter2secret"}}, []string{"hunter2secret"})
+	if got := secret.(ExecReply).Stdout.Error; got != "no such file: /data/[redacted]" {
+		t.Errorf("got %q", got)
+	}
 }
