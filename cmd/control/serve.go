@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/loglimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
@@ -141,10 +142,15 @@ func (o *options) listen(cfg *control.Config) error {
 	if err != nil {
 		return err
 	}
-	if cfg.HTTP, err = listen("--http", o.http, secure, "h2", "http/1.1"); err != nil {
+	limits, err := gate.OfDescriptors()
+	if err != nil {
+		return fmt.Errorf("finding how many files may be open: %w", err)
+	}
+	at := listening{gate: gate.New(limits), secure: secure}
+	if cfg.HTTP, err = at.listen("--http", o.http, "h2", "http/1.1"); err != nil {
 		return err
 	}
-	if cfg.GRPC, err = listen("--grpc", o.grpc, secure, "h2"); err != nil {
+	if cfg.GRPC, err = at.listen("--grpc", o.grpc, "h2"); err != nil {
 		return errors.Join(err, cfg.HTTP.Close())
 	}
 	if secure == nil {
@@ -160,7 +166,13 @@ func (o *options) listen(cfg *control.Config) error {
 	return nil
 }
 
-func listen(flag, addr string, secure *tls.Config, protocols ...string) (net.Listener, error) {
+// listening is what the listeners share: the limits of their connections, and TLS unless it is nil.
+type listening struct {
+	gate   *gate.Gate
+	secure *tls.Config
+}
+
+func (at listening) listen(flag, addr string, protocols ...string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s %s is taken: stop what listens there, or choose another address with %s", flag, addr, flag)
@@ -168,10 +180,11 @@ func listen(flag, addr string, secure *tls.Config, protocols ...string) (net.Lis
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	if secure == nil {
+	l = at.gate.Listen(l)
+	if at.secure == nil {
 		return l, nil
 	}
-	secure = secure.Clone()
+	secure := at.secure.Clone()
 	secure.NextProtos = protocols
 	return tls.NewListener(l, secure), nil
 }

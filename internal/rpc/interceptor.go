@@ -14,13 +14,20 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
-// Hooks are what a server's interceptors ask.
+// Hooks are what a server asks about calls.
 type Hooks struct {
-	// Admit decides on a call before its handler runs and returns the context for it. done is called when the call has ended. The
-	// bearer token is in secret, "" for none. Nil refuses everything.
+	// Admit decides on a call before a message of it is read, and returns the context for its handler. done is called when the call
+	// has ended. The bearer token is in secret, "" for none. Nil refuses everything.
 	Admit func(ctx context.Context, call Call, secret string) (admitted context.Context, done func(), err error)
+	// Glance refuses a call that Admit would refuse, before it gets a stream. It holds up all calls of its connection, so it must
+	// answer at once, from memory. call.Stream is not known. Nil leaves all calls to Admit.
+	Glance func(ctx context.Context, call Call, secret string) error
+	// MaxMessage is how many bytes a message to a method may have. Nil is MaxMessage for all.
+	MaxMessage func(method string) int
 	// Log is nil for the default logger.
 	Log *slog.Logger
+
+	calls *counter
 }
 
 // Call is a call that has arrived.
@@ -43,20 +50,9 @@ func (h Hooks) admit(ctx context.Context, call Call) (context.Context, func(), e
 	return h.Admit(ctx, call, secret(ctx))
 }
 
-func (h Hooks) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	err = h.run(ctx, Call{Method: info.FullMethod}, func(ctx context.Context) error {
-		resp, err = handler(ctx, req)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return resp, nil
-}
-
 func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
-		return handler(srv, &serverStream{ServerStream: ss, ctx: ctx, bounded: !info.IsClientStream})
+		return handler(srv, &serverStream{ServerStream: ss, ctx: ctx, hooks: h, method: info.FullMethod, bounded: !info.IsClientStream})
 	})
 }
 
@@ -71,7 +67,20 @@ var ErrStalled = errs.New(errs.ResourceExhausted, "READER_STALLED",
 type serverStream struct {
 	grpc.ServerStream
 	ctx     context.Context
+	hooks   Hooks
+	method  string
+	begun   bool // a message was read, or is being read
 	bounded bool // sending is; a stream in both directions has rules of its own
+}
+
+// RecvMsg implements grpc.ServerStream. After ErrLate the handler must return.
+func (s *serverStream) RecvMsg(m any) error {
+	read := func(m any) error { return s.hooks.read(s.method, s.ServerStream.RecvMsg, m) }
+	if s.begun {
+		return read(m)
+	}
+	s.begun = true
+	return s.hooks.first(read, m)
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -103,6 +112,11 @@ func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) 
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
 		}()
+		leave, ok := h.calls.enter(Source(ctx))
+		if !ok {
+			return ErrTooManyCalls
+		}
+		defer leave()
 		ctx, done, err := h.admit(ctx, call)
 		if err != nil {
 			return err

@@ -25,16 +25,25 @@ const (
 	minPing     = 10 * time.Second
 )
 
-// ServerOptions are the options that every server has, h's interceptors among them.
-func ServerOptions(h Hooks) []grpc.ServerOption {
+const (
+	// handshakeLimit is how long a new connection may take to say that it speaks HTTP/2.
+	handshakeLimit = 10 * time.Second
+	// idleLimit is how long a connection without calls lives; its client connects again when it has one.
+	idleLimit = 15 * time.Minute
+	// maxHeaders bounds the headers of a call in bytes: they are read before anything is known of the caller.
+	maxHeaders = 16 << 10
+)
+
+func serverOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeLimit),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
-		grpc.ChainUnaryInterceptor(h.unary),
-		grpc.ChainStreamInterceptor(h.stream),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout, MaxConnectionIdle: idleLimit}),
 	}
 }
 

@@ -40,8 +40,14 @@ func (s service) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc.ServerS
 // serve starts a server with hooks and returns a client with options.
 func serve(t *testing.T, h Hooks, answer func(context.Context) error, opts ...grpc.DialOption) grpc_health_v1.HealthClient {
 	t.Helper()
+	return grpc_health_v1.NewHealthClient(connect(t, h, answer, opts...))
+}
+
+// connect starts a server with hooks and returns a connection with options.
+func connect(t *testing.T, h Hooks, answer func(context.Context) error, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
 	l := bufconn.Listen(1 << 16)
-	s := grpc.NewServer(ServerOptions(h)...)
+	s := NewServer(h)
 	grpc_health_v1.RegisterHealthServer(s, service{answer: answer})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -59,7 +65,7 @@ func serve(t *testing.T, h Hooks, answer func(context.Context) error, opts ...gr
 			t.Error(err)
 		}
 	})
-	return grpc_health_v1.NewHealthClient(conn)
+	return conn
 }
 
 func admitAll(ctx context.Context, _ Call, _ string) (context.Context, func(), error) {
@@ -121,7 +127,7 @@ func TestContextErrorsAreMapped(t *testing.T) {
 	defer cancel()
 	for want, ctx := range map[codes.Code]context.Context{codes.Canceled: canceled, codes.DeadlineExceeded: late} {
 		var log bytes.Buffer
-		h := Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil))}
+		h := Hooks{Admit: admitAll, Log: slog.New(slog.NewTextHandler(&log, nil)), calls: newCounter(1, 1)}
 		err := h.run(ctx, Call{}, func(context.Context) error { return fmt.Errorf("waiting: %w", ctx.Err()) })
 		if status.Code(err) != want || Reason(err) == "" || log.Len() > 0 {
 			t.Errorf("%v, log %s", err, log.String())

@@ -89,7 +89,7 @@ type plane struct {
 	links       *link.Server
 	peers       *link.Peers
 	submissions *submission.Service
-	grpc        *grpc.Server
+	grpc        *rpc.Server
 	http        *http.Server
 	memory      *bufconn.Listener // for the built-in executor
 }
@@ -172,7 +172,7 @@ func executorIdentity(ctx context.Context) (string, error) {
 
 func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Log} }
 
-func (p *plane) authenticator() auth.Authenticator {
+func (p *plane) authenticator() auth.Guard {
 	if p.Open {
 		return auth.Open{Known: p.auth}
 	}
@@ -282,7 +282,7 @@ func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 }
 
 func (p *plane) serveGRPC() {
-	p.grpc = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(p.authenticator()), Log: p.Log})...)
+	p.grpc = rpc.NewServer(api.Hooks(p.authenticator(), p.Log))
 	api.Register(p.grpc, p.api())
 	peerv1.RegisterPeerServiceServer(p.grpc, link.NewPeerServer(p.links))
 	if p.Builtin != nil {
@@ -305,6 +305,11 @@ func (p *plane) serveHTTP(stopping context.Context) {
 			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
 			Stopping: stopping, Log: p.Log,
 		}),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, // the handler bounds the rest
+		// The handler bounds the rest.
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 256, MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 64 << 10,
+			SendPingTimeout: 30 * time.Second,
+		},
 	}
 }

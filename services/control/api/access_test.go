@@ -199,9 +199,37 @@ func TestOnlyPeersForward(t *testing.T) {
 	}
 	for _, method := range []string{peerv1.PeerService_Forward_FullMethodName, peerv1.PeerService_Deliver_FullMethodName, peerv1.PeerService_Transfer_FullMethodName} {
 		for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer + "x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
-			if _, _, err := api.Admit(f.auth)(t.Context(), rpc.Call{Method: method}, secret); !errors.Is(err, want) {
+			if _, _, err := api.Hooks(f.auth, nil).Admit(t.Context(), rpc.Call{Method: method}, secret); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", method, err, want)
 			}
 		}
+	}
+}
+
+// Only prompts, files and executors have messages that are large, and callers without a token have none at all.
+func TestMessagesAreBoundedByMethod(t *testing.T) {
+	h := api.Hooks(auth.NewService(&tokens{}), nil)
+	large := []string{
+		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt", "pawl.v1.FileService/WriteFile",
+		"pawl.v1.ExecutorService/Connect", "pawl.peer.v1.PeerService/Forward", "pawl.peer.v1.PeerService/Deliver",
+	}
+	for method := range access {
+		if slices.Contains(large, method) {
+			continue
+		}
+		if n := h.MaxMessage("/" + method); n > 1<<20 {
+			t.Errorf("%s takes %d bytes", method, n)
+		}
+	}
+	for _, method := range large {
+		if n := h.MaxMessage("/" + method); n <= 1<<20 {
+			t.Errorf("%s takes %d bytes only", method, n)
+		}
+		if err := h.Glance(t.Context(), rpc.Call{Method: "/" + method}, ""); !errors.Is(err, auth.ErrUnauthenticated) {
+			t.Errorf("%s without a token: %v", method, err)
+		}
+	}
+	if err := h.Glance(t.Context(), rpc.Call{Method: "/grpc.health.v1.Health/Check"}, ""); err != nil {
+		t.Errorf("a health check without a token: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ package api
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -76,7 +77,7 @@ type Deps struct {
 }
 
 // Register adds all services, health and reflection to a server.
-func Register(s *grpc.Server, d Deps) {
+func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterAgentServiceServer(s, &agents{deps: d})
 	pawlv1.RegisterSessionServiceServer(s, &sessions{deps: d})
 	pawlv1.RegisterSubmissionServiceServer(s, &submissions{deps: d})
@@ -89,20 +90,20 @@ func Register(s *grpc.Server, d Deps) {
 	reflection.Register(s)
 }
 
-// Admit authenticates the caller of every RPC but health checks, and keeps reflection to operators and the replicas' own service to
-// replicas.
-func Admit(a auth.Authenticator) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
-	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
-		switch service(call.Method) {
-		case healthv1.Health_ServiceDesc.ServiceName:
-			return ctx, nil, nil
-		case "pawl.peer.v1.PeerService":
-			return admit(ctx, a, call, secret, auth.Forward)
-		case "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection":
-			return admit(ctx, a, call, secret, auth.Inspect)
-		}
-		return admit(ctx, a, call, secret, "")
-	}
+// peerService is the replicas' own service.
+const peerService = "pawl.peer.v1.PeerService"
+
+// Hooks authenticate the caller of every RPC but health checks, keep reflection to operators and the replicas' own service to replicas,
+// and bound messages.
+func Hooks(a auth.Guard, log *slog.Logger) rpc.Hooks {
+	return rpc.Hooks{Admit: admit(a), Glance: glance(a), MaxMessage: maxMessage, Log: log}
+}
+
+// verbs are what callers of a service must be allowed to, beside what its handlers ask for.
+var verbs = map[string]auth.Verb{
+	peerService:                                auth.Forward,
+	"grpc.reflection.v1.ServerReflection":      auth.Inspect,
+	"grpc.reflection.v1alpha.ServerReflection": auth.Inspect,
 }
 
 func service(method string) string {
@@ -114,22 +115,65 @@ func service(method string) string {
 	return ""
 }
 
-func admit(ctx context.Context, a auth.Authenticator, call rpc.Call, secret string, verb auth.Verb) (context.Context, func(), error) {
-	p, err := a.Authenticate(ctx, secret)
-	if err != nil {
-		return nil, nil, err
-	}
-	if verb != "" {
-		if err := auth.Authorize(p, verb, auth.Resource{}); err != nil {
+// isOpen reports whether a method answers without a token.
+func isOpen(method string) bool { return service(method) == healthv1.Health_ServiceDesc.ServiceName }
+
+func admit(a auth.Authenticator) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
+	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
+		if isOpen(call.Method) {
+			return ctx, nil, nil
+		}
+		p, err := a.Authenticate(auth.WithSource(ctx, rpc.Source(ctx)), secret)
+		if err != nil {
 			return nil, nil, err
 		}
+		if verb, ok := verbs[service(call.Method)]; ok {
+			if err := auth.Authorize(p, verb, auth.Resource{}); err != nil {
+				return nil, nil, err
+			}
+		}
+		rpc.Prove(ctx)
+		ctx = auth.NewContext(ctx, p)
+		if !call.Stream {
+			return ctx, nil, nil
+		}
+		ctx, stop := auth.Watch(ctx, a, secret)
+		return ctx, stop, nil
 	}
-	ctx = auth.NewContext(ctx, p)
-	if !call.Stream {
-		return ctx, nil, nil
+}
+
+// glance refuses callers whose token cannot be one, or who have shown too many that are none.
+func glance(a auth.Guard) func(ctx context.Context, call rpc.Call, secret string) error {
+	return func(ctx context.Context, call rpc.Call, secret string) error {
+		if isOpen(call.Method) {
+			return nil
+		}
+		return a.Glance(auth.WithSource(ctx, rpc.Source(ctx)), secret)
 	}
-	ctx, stop := auth.Watch(ctx, a, secret)
-	return ctx, stop, nil
+}
+
+const (
+	// maxRequest is the largest message of most methods in bytes, maxContent that of methods which write a file in pieces.
+	maxRequest = 256 << 10
+	maxContent = maxData + maxRequest
+)
+
+// larger are the methods that take larger messages: prompts, and what executors report.
+var larger = map[string]int{
+	pawlv1.SubmissionService_Submit_FullMethodName: rpc.MaxMessage,
+	pawlv1.SubmissionService_Prompt_FullMethodName: rpc.MaxMessage,
+	pawlv1.ExecutorService_Connect_FullMethodName:  rpc.MaxMessage,
+	pawlv1.FileService_WriteFile_FullMethodName:    maxContent,
+}
+
+func maxMessage(method string) int {
+	if n, ok := larger[method]; ok {
+		return n
+	}
+	if service(method) == peerService { // passes on what executors report
+		return rpc.MaxMessage
+	}
+	return maxRequest
 }
 
 // may is the authorization check of a handler.

@@ -108,7 +108,7 @@ func (executors) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 // fixture is the API on a plane in memory.
 type fixture struct {
 	*apitest.Plane
-	server *grpc.Server
+	server *rpc.Server
 	auth   *auth.Service
 	files  *fileVerbs
 	conn   func(secret string) *grpc.ClientConn
@@ -119,7 +119,7 @@ func start(t *testing.T, script apitest.Script) *fixture {
 	other := agent.Shell()
 	other.Name = "other"
 	f := &fixture{Plane: apitest.New(t, script, append(fileAgents(), other)...), auth: auth.NewService(&tokens{}), files: &fileVerbs{}}
-	f.server = grpc.NewServer(rpc.ServerOptions(rpc.Hooks{Admit: api.Admit(f.auth), Log: slog.New(slog.DiscardHandler)})...)
+	f.server = rpc.NewServer(api.Hooks(f.auth, slog.New(slog.DiscardHandler)))
 	api.Register(f.server, api.Deps{
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events, Fleet: executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}), Tokens: f.auth,

@@ -33,10 +33,12 @@ var ErrTokenInvalid = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "the token
 type Service struct {
 	store Store
 
-	mu    sync.Mutex // guards what follows
-	cache map[[sha256.Size]byte]cached
+	mu    sync.Mutex                   // guards what follows
+	cache map[[sha256.Size]byte]cached // of tokens that exist; what is not fresh is asked for again
 	local map[[sha256.Size]byte]Principal
 	peer  string
+
+	failures *failures
 }
 
 type cached struct {
@@ -46,7 +48,9 @@ type cached struct {
 
 // NewService makes a Service on a store.
 func NewService(store Store) *Service {
-	return &Service{store: store, cache: map[[sha256.Size]byte]cached{}, local: map[[sha256.Size]byte]Principal{}}
+	return &Service{
+		store: store, cache: map[[sha256.Size]byte]cached{}, local: map[[sha256.Size]byte]Principal{}, failures: newFailures(),
+	}
 }
 
 // Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in; expiresIn 0 is
@@ -140,11 +144,47 @@ func (s *Service) Peer(ctx context.Context) (string, error) {
 	return s.peer, nil
 }
 
-// Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, or the error of the store when it cannot tell.
-func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, error) {
-	if secret == "" || len(secret) > maxSecret {
-		return Principal{}, ErrUnauthenticated
+// Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or an unknown one of a
+// source that has shown too many. It answers from memory.
+func (s *Service) Glance(ctx context.Context, secret string) error {
+	if !plausible(secret) {
+		return ErrUnauthenticated
 	}
+	if s.knows(secret) {
+		return nil
+	}
+	return s.failures.check(sourceOf(ctx))
+}
+
+// plausible reports whether a secret has the form of a token.
+func plausible(secret string) bool {
+	return strings.HasPrefix(secret, "pawl_") && len(secret) <= maxSecret
+}
+
+// knows reports whether the secret has been a token's in the life of this process, as far as it remembers.
+func (s *Service) knows(secret string) bool {
+	hash := sha256.Sum256([]byte(secret))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, local := s.local[hash]
+	_, seen := s.cache[hash]
+	return local || seen || subtle.ConstantTimeCompare([]byte(s.peer), []byte(secret)) == 1
+}
+
+// Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, with ErrTooManyFailures when the context's source has shown
+// too many secrets that are nobody's, or with the error of the store when it cannot tell.
+func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, error) {
+	if err := s.Glance(ctx, secret); err != nil {
+		return Principal{}, err
+	}
+	p, err := s.authenticate(ctx, secret)
+	if errors.Is(err, ErrUnauthenticated) {
+		s.failures.count(sourceOf(ctx))
+	}
+	return p, err
+}
+
+func (s *Service) authenticate(ctx context.Context, secret string) (Principal, error) {
 	if strings.HasPrefix(secret, "pawl_"+string(Peer)+"_") {
 		return s.authenticatePeer(ctx, secret)
 	}
@@ -185,13 +225,14 @@ func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principa
 
 func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, error) {
 	t, err := s.store.FindToken(ctx, hash[:])
-	if errors.Is(err, ErrTokenNotFound) {
-		return Token{}, ErrUnauthenticated
-	}
-	if err != nil {
+	missing := errors.Is(err, ErrTokenNotFound)
+	if err != nil && !missing {
 		return Token{}, fmt.Errorf("looking up a token: %w", err)
 	}
-	// An index may compare as it likes; this comparison decides.
+	// An index may compare as it likes; this comparison decides. It is made for unknown tokens too, so that they cost the same.
+	if missing {
+		t.Hash = make([]byte, sha256.Size)
+	}
 	if subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
 		return Token{}, ErrUnauthenticated
 	}
@@ -257,25 +298,4 @@ func Watch(ctx context.Context, a Authenticator, secret string) (watched context
 		cancel(context.Canceled)
 		<-done
 	}
-}
-
-// Authenticator finds who a secret stands for.
-type Authenticator interface {
-	Authenticate(ctx context.Context, secret string) (Principal, error)
-}
-
-// Open takes for an operator whoever is not known otherwise: for listeners that only this host's users reach, when they asked for it.
-// Executors and replicas still say who they are.
-type Open struct {
-	Known Authenticator // nil knows nobody
-}
-
-// Authenticate implements Authenticator.
-func (o Open) Authenticate(ctx context.Context, secret string) (Principal, error) {
-	if secret != "" && o.Known != nil {
-		if p, err := o.Known.Authenticate(ctx, secret); err == nil {
-			return p, nil
-		}
-	}
-	return Principal{Kind: Operator, Tenant: session.DefaultTenant, Name: "anonymous"}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
@@ -82,6 +84,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = ctl.SetReadDeadline(time.Now().Add(unauthenticatedLimit))
 	}
 	if err := h.checkSource(r); err != nil {
+		w.Header().Set("Connection", "close")
 		h.fail(w, r, err)
 		return
 	}
@@ -94,11 +97,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secret := rpc.Bearer(r.Header.Get("Authorization"))
-	p, err := h.Auth.Authenticate(r.Context(), secret)
+	p, err := h.Auth.Authenticate(auth.WithSource(r.Context(), rpc.SourceOf(r.RemoteAddr)), secret)
 	if err != nil {
 		w.Header().Set("Connection", "close") // only callers with a token keep connections
 		h.errorForm(r)(w, r, err)
 		return
+	}
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		gate.Prove(addr)
 	}
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))

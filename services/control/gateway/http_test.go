@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/api/apitest"
@@ -227,6 +228,29 @@ func TestExpectContinue(t *testing.T) {
 		}
 		if err := conn.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// Whoever is refused before its body has come is answered at once, and its connection ends.
+func TestRefusalsWaitForNoBody(t *testing.T) {
+	s := serve(t, deps(apitest.New(t, nil)))
+	for name, headers := range map[string]string{
+		"no token":   "Host: localhost",
+		"host":       "Host: evil.example\nAuthorization: Bearer op",
+		"page":       "Host: localhost\nOrigin: https://evil.example\nAuthorization: Bearer op",
+		"probe":      "Host: localhost",
+		"big":        "Host: localhost\nAuthorization: Bearer nobody",
+		"no content": "Host: localhost\nAuthorization: Bearer nobody\nExpect: 100-continue",
+	} {
+		path := "/agents/shell/i"
+		if name == "probe" {
+			path = "/healthz"
+		}
+		begun := time.Now()
+		status, _, body := raw(t, s, "POST "+path+" HTTP/1.1\n"+headers+"\nContent-Type: application/json\nContent-Length: 100\n\n")
+		if took := time.Since(begun); status < 400 || took > 2*time.Second {
+			t.Errorf("%s: %d after %s: %s", name, status, took, body)
 		}
 	}
 }

@@ -120,7 +120,7 @@ type plane struct {
 	*Server
 	cluster *cluster
 	id      string
-	grpc    *grpc.Server
+	grpc    *rpc.Server
 	local   *fleet.Service
 	owner   *runner
 }
@@ -134,10 +134,10 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 		var running sync.WaitGroup
 		var all []*plane
 		for i := range replicas {
-			p := &plane{cluster: c, id: string(rune('a' + i)), grpc: grpc.NewServer(rpc.ServerOptions(rpc.Hooks{
+			p := &plane{cluster: c, id: string(rune('a' + i)), grpc: rpc.NewServer(rpc.Hooks{
 				Admit: func(ctx context.Context, _ rpc.Call, _ string) (context.Context, func(), error) { return ctx, nil, nil },
 				Log:   slog.New(slog.DiscardHandler),
-			})...)}
+			})}
 			p.local, p.owner = fleet.NewService(c.db), &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
 			peers := NewPeers(c.db, self, c.dial, log)

@@ -1,0 +1,133 @@
+package gate
+
+import (
+	"math"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// listener accepts connections that a gate counts.
+type listener struct {
+	net.Listener
+	gate   *Gate
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Accept implements net.Listener. It waits while there are as many connections as there may be.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		full := l.gate.full()
+		if full == nil {
+			break
+		}
+		select {
+		case <-full:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
+	inner, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: inner, gate: l.gate, source: hostOf(inner.RemoteAddr())}
+	c.heard.Store(time.Now().UnixNano())
+	c.silence = time.AfterFunc(math.MaxInt64, c.checkSilence)
+	c.silence.Reset(l.gate.limits.Silence) // now that checkSilence finds the timer
+	for _, one := range l.gate.enter(c) {
+		_ = one.Close() // a stranger's
+	}
+	return c, nil // closed already, perhaps: whoever serves it finds out
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+func hostOf(addr net.Addr) string {
+	host, _, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	return host
+}
+
+// conn is a connection that is counted until it is closed.
+type conn struct {
+	net.Conn
+	gate    *Gate
+	source  string
+	heard   atomic.Int64 // when something came, in Unix nanoseconds; not kept up once it is proven
+	proven  atomic.Bool
+	counted bool // guarded by the gate's lock
+	silence *time.Timer
+	once    sync.Once
+	err     error // of closing
+}
+
+// address is an end of a connection, from which the connection is found: servers hand on addresses, not connections.
+type address struct {
+	net.Addr
+	conn *conn
+}
+
+// RemoteAddr implements net.Conn.
+func (c *conn) RemoteAddr() net.Addr { return address{c.Conn.RemoteAddr(), c} }
+
+// LocalAddr implements net.Conn.
+func (c *conn) LocalAddr() net.Addr { return address{c.Conn.LocalAddr(), c} }
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.proven.Load() {
+		c.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+// CloseWrite says that nothing more will be written, where the connection can: the peer then gets all that was.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		c.silence.Stop()
+		c.err = c.Conn.Close()
+		c.gate.leave(c)
+	})
+	return c.err
+}
+
+func (c *conn) prove() {
+	if c.proven.Swap(true) {
+		return
+	}
+	c.silence.Stop()
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	c.gate.proven(c)
+}
+
+// checkSilence closes an unproven connection that has sent nothing for too long.
+func (c *conn) checkSilence() {
+	if c.proven.Load() {
+		return
+	}
+	quiet := time.Since(time.Unix(0, c.heard.Load()))
+	if quiet >= c.gate.limits.Silence {
+		_ = c.Close() // a stranger's
+		return
+	}
+	c.silence.Reset(c.gate.limits.Silence - quiet)
+}

@@ -1,0 +1,110 @@
+package rpc
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/tap"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+)
+
+// Server is a gRPC server that decides on calls by their headers.
+//
+//	headers ─▶ Glance ─▶ stream ─▶ Admit ─▶ the message is read ─▶ handler
+//
+// Invariant: no message of a call is read before Admit has agreed. What a client sends earlier stays within the flow control window of
+// its stream, and what Glance refuses gets no stream.
+type Server struct {
+	*grpc.Server
+	hooks Hooks
+}
+
+// NewServer makes a Server.
+func NewServer(h Hooks) *Server {
+	opts := serverOptions()
+	if h.Glance != nil {
+		opts = append(opts, grpc.InTapHandle(h.glance))
+	}
+	h.calls = newCounter(maxCalls, maxCallsOfSource)
+	return &Server{grpc.NewServer(append(opts, grpc.ChainStreamInterceptor(h.stream))...), h}
+}
+
+// RegisterService implements grpc.ServiceRegistrar. A unary method's generated code reads the request before it calls an interceptor,
+// so its calls are admitted around that code instead.
+func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	own := *desc
+	own.Methods = slices.Clone(desc.Methods)
+	for i := range own.Methods {
+		m := &own.Methods[i]
+		m.Handler = s.hooks.unary("/"+desc.ServiceName+"/"+m.MethodName, m.Handler)
+	}
+	s.Server.RegisterService(&own, impl)
+}
+
+func (h Hooks) glance(ctx context.Context, info *tap.Info) (context.Context, error) {
+	md := metadata.NewIncomingContext(ctx, info.Header)
+	if err := h.Glance(md, Call{Method: info.FullMethodName}, secret(md)); err != nil {
+		st, _ := ToStatus(err)
+		return nil, st
+	}
+	return ctx, nil
+}
+
+// unary makes a method's handler one whose calls are admitted before their request is read.
+func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandler {
+	call := Call{Method: method}
+	return func(srv any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
+		err = h.run(ctx, call, func(ctx context.Context) error {
+			first := func(m any) error { return h.first(func(m any) error { return h.read(method, read, m) }, m) }
+			resp, err = handle(srv, ctx, first, nil)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		return resp, nil
+	}
+}
+
+// Limits of what is read.
+var (
+	ErrTooLarge = errs.New(errs.ResourceExhausted, "MESSAGE_TOO_LARGE", "the message is larger than this call takes")
+	ErrLate     = errs.New(errs.DeadlineExceeded, "MESSAGE_LATE",
+		"the call's first message did not arrive in time; send it with the call")
+)
+
+// firstLimit is how long the first message of an admitted call may take to arrive.
+const firstLimit = 30 * time.Second
+
+// first reads a call's first message. After ErrLate the handler must return: the read that is left behind ends with the stream, which
+// nothing else can end.
+func (h Hooks) first(read func(any) error, m any) error {
+	done := make(chan error, 1)
+	go func() { done <- read(m) }()
+	limit := time.NewTimer(firstLimit)
+	defer limit.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-limit.C:
+		return ErrLate
+	}
+}
+
+// read reads a message that may be as large as those of the method are.
+func (h Hooks) read(method string, read func(any) error, m any) error {
+	limit := MaxMessage
+	if h.MaxMessage != nil {
+		limit = min(limit, h.MaxMessage(method))
+	}
+	s := &sized{into: m, limit: limit}
+	err := read(s)
+	if s.size > limit {
+		return ErrTooLarge.With("the message has %d bytes, and this call takes at most %d", s.size, limit)
+	}
+	return err
+}

@@ -1,0 +1,114 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Whoever shows too many tokens that are nobody's is refused without a query, for a while; a token that is known works meanwhile, and
+// other sources are not concerned.
+func TestFailuresOfASource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		s := NewService(store)
+		known, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, there := WithSource(t.Context(), "10.0.0.1"), WithSource(t.Context(), "10.0.0.2")
+		if _, err := s.Authenticate(here, known); err != nil {
+			t.Fatal(err)
+		}
+		for range failureBurst {
+			if _, err := s.Authenticate(here, newSecret(Client)); !errors.Is(err, ErrUnauthenticated) {
+				t.Fatal(err)
+			}
+		}
+		before := store.lookups
+		for range 1000 {
+			if _, err := s.Authenticate(here, newSecret(Client)); !errors.Is(err, ErrTooManyFailures) {
+				t.Fatal(err)
+			}
+		}
+		if store.lookups != before {
+			t.Errorf("%d queries for refused tokens", store.lookups-before)
+		}
+		time.Sleep(time.Hour) // the answer for the known one is long forgotten, that it is known is not
+		for range failureBurst {
+			_, _ = s.Authenticate(here, newSecret(Client))
+		}
+		for name, err := range map[string]error{
+			"a known token":       authenticate(here, s, known),
+			"another source":      authenticate(there, s, fresh),
+			"within this process": authenticate(t.Context(), s, fresh),
+		} {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := authenticate(here, s, newSecret(Client)); !errors.Is(err, ErrUnauthenticated) {
+			t.Errorf("a second later: %v", err)
+		}
+	})
+}
+
+// A glance asks no database.
+func TestGlance(t *testing.T) {
+	store := &memory{}
+	s := NewService(store)
+	secret, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		secret string
+		want   error
+	}{
+		"none": {"", ErrUnauthenticated}, "another's": {"ghp_" + strings.Repeat("x", 40), ErrUnauthenticated},
+		"huge": {"pawl_" + strings.Repeat("x", 1<<20), ErrUnauthenticated}, "good": {secret, nil}, "unknown": {newSecret(Client), nil},
+	} {
+		if err := s.Glance(t.Context(), c.secret); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if store.lookups != 0 {
+		t.Errorf("%d queries", store.lookups)
+	}
+}
+
+func authenticate(ctx context.Context, s *Service, secret string) error {
+	_, err := s.Authenticate(ctx, secret)
+	return err
+}
+
+// However many sources fail, few are remembered, and first forgotten are those that have not failed for long.
+func TestSourcesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFailures()
+		for range failureBurst {
+			f.count("attacker")
+		}
+		source := netip.MustParseAddr("10.0.0.1")
+		for range 2 * maxSources {
+			f.count(source.String())
+			source = source.Next()
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(f.sources); n > maxSources {
+			t.Errorf("%d sources", n)
+		}
+		if err := f.check("attacker"); err != nil {
+			t.Errorf("%v, and it has refilled", err)
+		}
+	})
+}
