@@ -49,21 +49,24 @@ type BlockType string
 const (
 	TextBlock       BlockType = "text"        // Text
 	ThinkingBlock   BlockType = "thinking"    // Text, Opaque (signatures)
-	ToolCallBlock   BlockType = "tool_call"   // CallID, Tool, Args
+	ToolCallBlock   BlockType = "tool_call"   // CallID, Tool, Args, ArgsError
 	ToolResultBlock BlockType = "tool_result" // CallID, Tool, Text, Image, IsError, Details
 	ImageBlock      BlockType = "image"       // Image
 )
 
 // Block is one piece of a message.
 type Block struct {
-	Type    BlockType       `json:"type"`
-	Text    string          `json:"text,omitempty"`
-	CallID  string          `json:"call_id,omitempty"` // the provider's id of a tool call, echoed by its result
-	Tool    string          `json:"tool,omitempty"`
-	Args    json.RawMessage `json:"args,omitempty"`
-	IsError bool            `json:"is_error,omitempty"`
-	Details json.RawMessage `json:"details,omitempty"` // for clients, never sent to the model
-	Image   *Image          `json:"image,omitempty"`
+	Type   BlockType `json:"type"`
+	Text   string    `json:"text,omitempty"`
+	CallID string    `json:"call_id,omitempty"` // the provider's id of a tool call, echoed by its result
+	Tool   string    `json:"tool,omitempty"`
+	// Args are JSON. ArgsError says why what the model wrote could not be read as such, and shows it: the call is not
+	// made, the model is told, and Args are an empty object.
+	Args      json.RawMessage `json:"args,omitempty"`
+	ArgsError string          `json:"args_error,omitempty"`
+	IsError   bool            `json:"is_error,omitempty"`
+	Details   json.RawMessage `json:"details,omitempty"` // for clients, never sent to the model
+	Image     *Image          `json:"image,omitempty"`
 	// Opaque is provider metadata (signatures and the like), handed back unchanged to the same provider only.
 	Opaque json.RawMessage `json:"opaque,omitempty"`
 }

@@ -93,12 +93,12 @@ func SafetyOf(name string) Safety {
 }
 
 // Offer is what a model is told of the named tools, in the order of Names whatever the order given, so that the prompt
-// prefix is stable. Names that are not built in are left out.
+// prefix is stable. Names that are not built in are left out. The schemas are shared and must not be changed.
 func Offer(names []string) []model.Tool {
 	var out []model.Tool
 	for _, t := range builtin {
 		if slices.Contains(names, t.Name) {
-			out = append(out, model.Tool{Name: t.Name, Description: t.Description, Schema: slices.Clone(t.Schema)})
+			out = append(out, model.Tool{Name: t.Name, Description: t.Description, Schema: t.Schema})
 		}
 	}
 	return out

@@ -13,7 +13,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // drainGrace is how long an answer may go on streaming when the process wants to end.
@@ -70,22 +69,23 @@ func modelStop(err error) Stop {
 }
 
 func (r *run) request(ctx context.Context) (model.Request, error) {
-	cwd := ""
 	if len(r.offered) > 0 {
 		e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
 		}
 		if ok {
-			cwd = joinCwd(e.Root, r.def.Cwd)
+			// What was said stays while no executor is there: another prompt would miss the provider's cache.
+			r.conversation.cwd = joinCwd(e.Root, r.def.Cwd)
 		}
 	}
 	return model.Request{
-		System:   agent.SystemPrompt(r.def, agent.Surroundings{Cwd: cwd, Date: r.talk.began.UTC().Format("Monday, 2 January 2006")}),
-		Messages: r.talk.messages,
-		Tools:    tool.Offer(r.def.Tools),
+		System:   agent.SystemPrompt(r.def, agent.Surroundings{Cwd: r.conversation.cwd, Date: r.conversation.began.UTC().Format("Monday, 2 January 2006")}),
+		Messages: r.conversation.messages,
+		Tools:    r.tools,
 		Thinking: r.def.Thinking,
 		CacheKey: r.id(),
+		Memo:     &r.conversation.memo,
 	}, nil
 }
 

@@ -27,6 +27,9 @@ func (r *run) parse(b model.Block) (tool.Call, error) {
 	if _, err := tool.Get(b.Tool); err == nil && !r.offered[b.Tool] {
 		return tool.Call{}, tool.ErrUnknown.With("the tool %s is not available to this agent", b.Tool)
 	}
+	if b.ArgsError != "" {
+		return tool.Call{}, tool.ErrArguments.With("%s", b.ArgsError)
+	}
 	return tool.Parse(b.Tool, b.Args)
 }
 
@@ -139,8 +142,8 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 
 // requestOf reads a call's request back from the answer that asked for it.
 func (r *run) requestOf(c call.Call) (tool.Request, error) {
-	blocks := toolBlocks(r.talk.last.Message)
-	if r.talk.head != c.EntrySeq || c.Index >= len(blocks) {
+	blocks := toolBlocks(r.conversation.last.Message)
+	if r.conversation.head != c.EntrySeq || c.Index >= len(blocks) {
 		return nil, fmt.Errorf("entry %d does not hold call %d", c.EntrySeq, c.Index)
 	}
 	asked, err := r.parse(blocks[c.Index])
@@ -169,7 +172,7 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 	for _, k := range r.calls {
 		byIndex[k.Index] = k
 	}
-	for i, b := range toolBlocks(r.talk.last.Message) {
+	for i, b := range toolBlocks(r.conversation.last.Message) {
 		k, called := byIndex[i]
 		res := r.result(b, k, called)
 		if fresh[k.ID] {

@@ -107,7 +107,7 @@ func (r *run) dropText() {
 // entry makes the next entry of the commit that c will be.
 func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) session.Entry {
 	e := session.Entry{
-		Seq: r.talk.head + int64(len(c.Entries)) + 1, SubmissionID: r.sub.ID, Kind: kind, Message: m,
+		Seq: r.conversation.head + int64(len(c.Entries)) + 1, SubmissionID: r.sub.ID, Kind: kind, Message: m,
 		CreatedAt: time.Now().Truncate(time.Microsecond), // as the stores keep it: live watchers see what later ones read
 	}
 	c.Entries = append(c.Entries, e)
@@ -122,7 +122,7 @@ func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) se
 // commit writes one step with everything that waits, publishes its events and sends the acknowledgements that it allows. It tries
 // again while the database is away: the lane stays ours, and a step that was written without our hearing of it is recognised.
 func (r *run) commit(ctx context.Context, c submission.Commit) error {
-	c.Fence, c.SubmissionSeq, c.EntryHead, c.EventHead = r.fence, r.sub.Seq, r.talk.head, r.eventHead
+	c.Fence, c.SubmissionSeq, c.EntryHead, c.EventHead = r.fence, r.sub.Seq, r.conversation.head, r.eventHead
 	c.Events = append(r.pending, c.Events...)
 	for i := range c.Events {
 		c.Events[i].Seq = r.eventHead + int64(i) + 1
@@ -156,7 +156,7 @@ func (r *run) try(ctx context.Context, c submission.Commit) (submission.Committe
 // applied brings the run up to its commit.
 func (r *run) applied(c submission.Commit, done submission.Committed) {
 	for _, e := range c.Entries {
-		r.talk.add(e)
+		r.conversation.add(e)
 	}
 	if len(c.Entries) > 0 || c.Progress != nil {
 		r.sub.Stalls = 0

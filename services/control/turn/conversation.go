@@ -23,8 +23,13 @@ type conversation struct {
 	began    time.Time // of the first entry
 	messages []model.Message
 	last     session.Entry // entry head
-	bytes    int
+	bytes    int           // of the messages
+	memo     model.Memo    // what the model has made of the messages
+	cwd      string        // that the model was told, "" until there was one
 }
+
+// size is about how many bytes the conversation takes.
+func (c *conversation) size() int { return c.bytes + c.memo.Size() }
 
 func (c *conversation) add(e session.Entry) {
 	if c.head == 0 {
@@ -32,10 +37,10 @@ func (c *conversation) add(e session.Entry) {
 	}
 	c.head, c.last = e.Seq, e
 	c.messages = append(c.messages, e.Message)
-	c.bytes += size(e.Message)
+	c.bytes += sizeOf(e.Message)
 }
 
-func size(m model.Message) int {
+func sizeOf(m model.Message) int {
 	n := 200
 	for _, b := range m.Content {
 		n += 100 + len(b.Text) + len(b.Args) + len(b.Details) + len(b.Opaque)
@@ -73,8 +78,9 @@ type cache struct {
 }
 
 type cached struct {
-	sessionID string
-	talk      *conversation
+	sessionID    string
+	conversation *conversation
+	bytes        int // of the conversation when it was put here
 }
 
 func newCache() *cache { return &cache{order: list.New(), byID: map[string]*list.Element{}} }
@@ -88,17 +94,25 @@ func (c *cache) take(sessionID string) *conversation {
 		return &conversation{}
 	}
 	c.remove(el)
-	return el.Value.(*cached).talk
+	return el.Value.(*cached).conversation
 }
 
-func (c *cache) put(sessionID string, talk *conversation) {
+// put keeps the conversation of a session that rests from now on. One that alone is more than the cache holds is not kept.
+func (c *cache) put(sessionID string, kept *conversation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if el, ok := c.byID[sessionID]; ok {
 		c.remove(el)
 	}
-	c.byID[sessionID] = c.order.PushFront(&cached{sessionID, talk})
-	c.bytes += talk.bytes
+	if kept.size() > cacheBytes {
+		kept.memo = model.Memo{} // to encode anew takes less than to read anew
+	}
+	if kept.size() > cacheBytes {
+		return
+	}
+	e := &cached{sessionID, kept, kept.size()}
+	c.byID[sessionID] = c.order.PushFront(e)
+	c.bytes += e.bytes
 	for c.bytes > cacheBytes {
 		c.remove(c.order.Back())
 	}
@@ -107,5 +121,5 @@ func (c *cache) put(sessionID string, talk *conversation) {
 func (c *cache) remove(el *list.Element) {
 	e := c.order.Remove(el).(*cached)
 	delete(c.byID, e.sessionID)
-	c.bytes -= e.talk.bytes
+	c.bytes -= e.bytes
 }

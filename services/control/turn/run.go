@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -34,27 +35,28 @@ type run struct {
 	fence   submission.Fence
 	key     session.Key
 
-	sub       submission.Submission
-	def       agent.Definition
-	values    agent.Values
-	offered   map[string]bool
-	talk      *conversation
-	eventHead int64
-	executor  string // that the workspace is bound to
-	calls     []call.Call
-	live      map[string]*liveCall
-	stop      *Stop
-	stopped   time.Time // since when it is to end
-	forced    bool      // the owner before did not end it in time
-	cancel    context.CancelFunc
-	next      *submission.Lease
-	settled   bool
-	leaseHead int64     // entry head that the lease came with
-	fresh     bool      // admission started the submission in the same transaction; nobody was told yet
-	share     int       // submissions taken in a row
-	begun     time.Time // when this run took the submission
-	drain     <-chan struct{}
-	deadline  *time.Timer
+	sub          submission.Submission
+	def          agent.Definition
+	values       agent.Values
+	offered      map[string]bool
+	tools        []model.Tool // that are offered
+	conversation *conversation
+	eventHead    int64
+	executor     string // that the workspace is bound to
+	calls        []call.Call
+	live         map[string]*liveCall
+	stop         *Stop
+	stopped      time.Time // since when it is to end
+	forced       bool      // the owner before did not end it in time
+	cancel       context.CancelFunc
+	next         *submission.Lease
+	settled      bool
+	leaseHead    int64     // entry head that the lease came with
+	fresh        bool      // admission started the submission in the same transaction; nobody was told yet
+	share        int       // submissions taken in a row
+	begun        time.Time // when this run took the submission
+	drain        <-chan struct{}
+	deadline     *time.Timer
 
 	outbox
 }
@@ -74,8 +76,8 @@ func (r *run) take(l submission.Lease) {
 	if l.Submission.AbortRequested {
 		r.aborted.Store(r.sub.ID)
 	}
-	if r.talk == nil {
-		r.talk = r.worker.cache.take(l.Fence.SessionID)
+	if r.conversation == nil {
+		r.conversation = r.worker.cache.take(l.Fence.SessionID)
 	}
 }
 
@@ -93,7 +95,7 @@ func (r *run) drive(ctx context.Context, drain <-chan struct{}) error {
 			return err
 		}
 		if r.next == nil {
-			r.worker.cache.put(r.id(), r.talk)
+			r.worker.cache.put(r.id(), r.conversation)
 			return nil
 		}
 		r.take(*r.next)
@@ -148,11 +150,11 @@ func (r *run) prepare(ctx context.Context) error {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	r.def = def
-	r.offered = map[string]bool{}
-	for _, t := range tool.Offer(def.Tools) {
+	r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools)
+	for _, t := range r.tools {
 		r.offered[t.Name] = true
 	}
-	if err := r.talk.catchUp(ctx, r.deps.Store, r.id(), r.leaseHead); err != nil {
+	if err := r.conversation.catchUp(ctx, r.deps.Store, r.id(), r.leaseHead); err != nil {
 		return err
 	}
 	r.deadline = nil

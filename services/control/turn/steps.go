@@ -25,7 +25,7 @@ func (r *run) begin(ctx context.Context) error {
 
 // publishStart publishes the events of a start that admission committed.
 func (r *run) publishStart() {
-	input := r.talk.last
+	input := r.conversation.last
 	e := r.event(event.Event{Type: event.Started, EntrySeq: input.Seq, Entry: &input})
 	e.Seq, e.Time = r.eventHead, r.sub.StartedAt
 	r.deps.Events.Publish(r.key, []event.Event{e})

@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -119,14 +120,16 @@ func TestACallWithoutArguments(t *testing.T) {
 	})
 }
 
-func TestArgumentsCutAtTheLimitAreNoJSONButAreKept(t *testing.T) {
-	// Anthropic's client ends a stream with such arguments itself; see TestGarbage.
-	w := modeltest.Chat
-	synctest.Test(t, func(t *testing.T) {
+func TestArgumentsCutAtTheLimitAreTold(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
 		turn := modeltest.Turn{Stop: model.StopLength, Calls: []modeltest.WireCall{{ID: "c", Tool: "write", Args: []string{`{"path":"a`}}}}
 		tr, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(turn))), model.Request{})
-		if err != nil || tr.Message.Stop != model.StopLength || string(tr.Message.Content[0].Args) != `"{\"path\":\"a"` {
-			t.Errorf("%+v, %v", tr.Message, err)
+		if err != nil || tr.Message.Stop != model.StopLength || len(tr.Message.Content) != 1 {
+			t.Fatalf("%+v, %v", tr.Message, err)
+		}
+		b := tr.Message.Content[0]
+		if string(b.Args) != "{}" || !strings.Contains(b.ArgsError, "cut at byte 10") || !strings.Contains(b.ArgsError, `{"path":"a`) {
+			t.Errorf("%s: %s", b.Args, b.ArgsError)
 		}
 	})
 }

@@ -3,9 +3,21 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
 )
 
-// arguments makes JSON of what a model wrote as the arguments of one call; one value for each call that is meant.
+// argument is what a call is made with: a JSON value, and what is wrong with what the model wrote, if no call can be made
+// of it.
+type argument struct {
+	args json.RawMessage
+	bad  string
+}
+
+var emptyObject = json.RawMessage("{}")
+
+// arguments reads what a model wrote as the arguments of one call; one value for each call that is meant.
 //
 // Nothing, null and an empty list are an empty object: that is how servers write a call without arguments. A string that
 // holds an object is that object: some servers encode twice. Several objects in a row are as many calls of the tool:
@@ -13,29 +25,56 @@ import (
 // repeats the one before it is the same call: servers that send the whole again at the end write that, and running a
 // command twice is the worse mistake. An empty object before another one is a placeholder of the server.
 //
-// Whatever else it is, is kept: as it is when it is JSON, else as a JSON string of the text, which no tool accepts, so
-// that the model is told. cut says that the model was stopped: then nothing is not an empty object.
-func arguments(text []byte, cut bool) []json.RawMessage {
+// What is no JSON is an empty object with a message to the model. cut says that the model was stopped: then nothing was
+// not meant as nothing.
+func arguments(text []byte, cut bool) []argument {
 	text = bytes.TrimSpace(text)
 	switch string(text) {
 	case "":
 		if cut {
-			return []json.RawMessage{json.RawMessage(`""`)}
+			return []argument{{emptyObject, explain(text, cut)}}
 		}
-		return []json.RawMessage{json.RawMessage("{}")}
+		return []argument{{args: emptyObject}}
 	case "null", "[]", "{}":
-		return []json.RawMessage{json.RawMessage("{}")}
+		return []argument{{args: emptyObject}}
 	}
 	if json.Valid(text) {
-		if inner := []byte(str(text)); isObject(bytes.TrimSpace(inner)) && json.Valid(inner) {
-			text = bytes.TrimSpace(inner)
+		if inner := bytes.TrimSpace([]byte(str(text))); isObject(inner) && json.Valid(inner) {
+			text = inner
 		}
-		return []json.RawMessage{pairSurrogates(bytes.Clone(text))}
+		return []argument{{args: pairSurrogates(bytes.Clone(text))}}
 	}
-	if several := objects(text); several != nil {
-		return several
+	several := objects(text)
+	if several == nil {
+		return []argument{{emptyObject, explain(text, cut)}}
 	}
-	return []json.RawMessage{appendString(nil, string(text))}
+	all := make([]argument, len(several))
+	for i, object := range several {
+		all[i].args = object
+	}
+	return all
+}
+
+// maxEcho bounds how much of its own text a model is shown again, in bytes.
+const maxEcho = 2000
+
+// explain tells the model why its text is no JSON, and shows the text.
+func explain(text []byte, cut bool) string {
+	var v any
+	var syntax *json.SyntaxError
+	err := json.Unmarshal(text, &v)
+	what := fmt.Sprintf("Your JSON was cut at byte %d", len(text))
+	if errors.As(err, &syntax) && int(syntax.Offset) < len(text) {
+		what = fmt.Sprintf("Your arguments are no JSON: at byte %d, %v", syntax.Offset, err)
+	}
+	if cut {
+		what += ", because your answer reached its limit of length; do less in one call, or make several"
+	}
+	shown := string(text)
+	if len(shown) > maxEcho {
+		shown = strings.ToValidUTF8(shown[:maxEcho/2], "") + " … " + strings.ToValidUTF8(shown[len(shown)-maxEcho/2:], "")
+	}
+	return what + ". The tool was not called. What came of the arguments:\n" + shown + "\n\nCall the tool again with a whole JSON object."
 }
 
 // objects are the objects that the text consists of; nil when it is anything else.

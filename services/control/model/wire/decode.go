@@ -285,7 +285,9 @@ func (d *Decoder) give(c *toolCall, cut bool) {
 		name = "unnamed" // the model is told that there is no such tool
 	}
 	for i, args := range arguments(c.text(), cut) {
-		b := model.Block{Type: model.ToolCallBlock, CallID: d.unique(c.id), Tool: name, Args: args}
+		b := model.Block{
+			Type: model.ToolCallBlock, CallID: d.unique(c.id), Tool: name, Args: args.args, ArgsError: args.bad,
+		}
 		if i == 0 {
 			b.Opaque = c.meta
 		}

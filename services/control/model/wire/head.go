@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -178,24 +179,26 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 	}
 	dst := []byte{'['}
 	for i, t := range offered {
-		if !json.Valid(t.Schema) || !isObject(t.Schema) {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, t.Schema); err != nil || !isObject(compact.Bytes()) {
 			return nil, fmt.Errorf("the schema of tool %q is no JSON object", t.Name)
 		}
+		schema := compact.Bytes()
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		switch api {
 		case model.APIAnthropic:
-			dst = appendTool(append(dst, '{'), t, "input_schema", t.Schema)
+			dst = appendTool(append(dst, '{'), t, "input_schema", schema)
 			if marked && i == len(offered)-1 { // agents share their tools, if not their instructions
 				dst = append(dst, mark...)
 			}
 			dst = append(dst, '}')
 		case model.APIResponses:
-			dst = appendTool(append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(t.Schema))
+			dst = appendTool(append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(schema))
 			dst = append(dst, '}')
 		default:
-			dst = appendTool(append(dst, `{"type":"function","function":{`...), t, "parameters", withProperties(t.Schema))
+			dst = appendTool(append(dst, `{"type":"function","function":{`...), t, "parameters", withProperties(schema))
 			dst = append(dst, `}}`...)
 		}
 	}
@@ -215,6 +218,5 @@ func withProperties(schema []byte) []byte {
 	if member(schema, "properties") != nil || str(member(schema, "type")) != "object" {
 		return schema
 	}
-	at := skipSpace(schema, 0) + 1
-	return append(append(slices.Clone(schema[:at]), `"properties":{},`...), schema[at:]...)
+	return append([]byte(`{"properties":{},`), schema[1:]...)
 }
