@@ -34,6 +34,8 @@ type call struct {
 	watch  *conn // who hears of it
 	reaped bool  // its first process is gone, and with it the claim to its pid
 	status unix.WaitStatus
+	// descent is the processes that were seen below the first one and are alive.
+	descent map[procID]bool
 
 	id       string
 	pid      int
@@ -68,8 +70,7 @@ func (k *keeper) start(cn *conn, id string, spec *Spec) (*state, error) {
 	c.watch = cn
 	k.calls[id] = c
 	k.running++
-	k.serial++
-	c.tag = tag(k.key, k.serial)
+	c.tag = randomTag(k.key, func(t uint64) bool { return k.owners[t] != nil })
 	k.mu.Unlock()
 
 	err := k.launch(c, spec)

@@ -146,7 +146,7 @@ func TestKeeperKilled(t *testing.T) {
 	cmd := start(t, c, "call", strings.ReplaceAll(escapees, "MARK", mark)+"sleep 1000")
 	awaitOutput(t, cmd, "ready\n")
 	killKeeper(t, c)
-	if e := wait(t, cmd); !e.Interrupted || e.Code != -1 || !e.Confirmed {
+	if e := wait(t, cmd); !e.Interrupted || e.Code != -1 || e.Confirmed {
 		t.Errorf("exit %+v", e)
 	}
 	if _, err := c.Attach(t.Context(), "call"); !errors.Is(err, sandbox.ErrInterrupted) {

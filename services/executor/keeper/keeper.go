@@ -96,7 +96,6 @@ type keeper struct {
 	running  int              // calls without an end
 	compact  int64            // length of the journal that is worth a rewrite
 	conn     *conn            // the daemon, if one is connected
-	serial   uint32
 	retiring bool
 	closing  bool          // nothing starts any more
 	reaped   chan struct{} // closed by the next reap
@@ -155,9 +154,8 @@ func (k *keeper) inherit() error {
 		h.since = now()
 	}
 	known := h.key != 0 && !h.damaged
-	confirmed := true
 	if h.key != 0 {
-		confirmed = k.sweepPredecessor(h.key)
+		k.sweepPredecessor(h.key)
 	}
 	for h.key == 0 {
 		var b [4]byte
@@ -165,11 +163,11 @@ func (k *keeper) inherit() error {
 		h.key = binary.BigEndian.Uint32(b[:]) & (1<<30 - 1)
 	}
 	for id, started := range h.open {
-		h.ends[id] = &end{Code: -1, Interrupted: true, Confirmed: confirmed, Started: started, Ended: now()}
+		h.ends[id] = &end{Code: -1, Interrupted: true, Started: started, Ended: now()}
 	}
 	clear(h.open)
 	h.boot = hostenv.BootID()
-	k.key, k.since, k.serial = h.key, h.since, uint32(time.Now().UnixMilli())
+	k.key, k.since = h.key, h.since
 	k.journal = &journal{path: path}
 	for id, e := range h.ends {
 		k.calls[id] = &call{id: id, end: e}
@@ -202,6 +200,7 @@ func (k *keeper) run() {
 		}
 	}()
 	go k.reap()
+	go k.observeAll()
 	conns := make(chan *net.UnixConn)
 	go k.accept(conns)
 

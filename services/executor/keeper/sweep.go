@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"time"
@@ -99,9 +100,17 @@ func (k *keeper) isReaped(c *call) bool {
 // orphan is a direct child of the keeper that is nobody's first process.
 type orphan struct {
 	proc
+	claim
+}
+
+// claim is what tells whose a process is.
+type claim struct {
 	owner *call // nil if there is no evidence
+	fact  bool  // it cannot be another's
 	stale bool  // the evidence names a command that has ended
 }
+
+func (c claim) none() bool { return c.owner == nil && !c.stale }
 
 // orphans lists the living ones. The caller holds treeMu.
 func (k *keeper) orphans() ([]orphan, error) {
@@ -115,29 +124,40 @@ func (k *keeper) orphans() ([]orphan, error) {
 		if k.leader(pid) != nil {
 			continue
 		}
-		p, ok := readProc(pid)
-		if !ok || p.dead {
+		p, err := readProc(pid)
+		if errors.Is(err, errGone) || err == nil && p.dead {
 			continue
 		}
+		if err != nil {
+			return nil, err
+		}
 		o := orphan{proc: p}
-		o.owner, o.stale = k.evidence(p)
-		if o.owner == nil && !o.stale {
-			if children == nil {
-				procs, err := allProcs()
-				if err != nil {
-					return nil, err
-				}
-				children = byParent(procs)
-			}
-			for _, d := range subtree(p, children)[1:] {
-				if o.owner, o.stale = k.evidence(d); o.owner != nil || o.stale {
-					break
-				}
-			}
+		if o.claim, err = k.evidence(p); err == nil && o.none() {
+			o.claim, children, err = k.evidenceBelow(p, children)
+		}
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, o)
 	}
 	return out, nil
+}
+
+// evidenceBelow is what the descendants of p tell of it. It lists all processes unless the caller has.
+func (k *keeper) evidenceBelow(p proc, children map[int][]proc) (claim, map[int][]proc, error) {
+	if children == nil {
+		procs, err := allProcs()
+		if err != nil {
+			return claim{}, nil, err
+		}
+		children = byParent(procs)
+	}
+	for _, d := range subtree(p, children)[1:] {
+		if found, err := k.evidence(d); err != nil || !found.none() {
+			return found, children, err
+		}
+	}
+	return claim{}, children, nil
 }
 
 func (k *keeper) leader(pid int) *call {
@@ -146,34 +166,51 @@ func (k *keeper) leader(pid int) *call {
 	return k.leaders[pid]
 }
 
-// evidence tells whose p is, by what it carries itself.
-func (k *keeper) evidence(p proc) (c *call, stale bool) {
-	t, tagged := tagOf(p.pid)
+// evidence tells whose p is, by where it was seen and by what it carries itself.
+func (k *keeper) evidence(p proc) (claim, error) {
+	t, tagged, err := tagOf(p.pid)
 	marker := ""
-	if !tagged {
-		marker = environ(p.pid, "PAWL_CALL_ID")
+	if err == nil && !tagged {
+		marker, err = environ(p.pid, "PAWL_CALL_ID")
+	}
+	if errors.Is(err, errGone) {
+		err = nil // without a tag, then
+	}
+	if err != nil {
+		return claim{}, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if tagged && t>>32 == tag(k.key, 0)>>32 {
-		c = k.owners[t]
-		return c, c == nil
-	}
+	var named, proven *call
 	for _, c := range k.owners {
-		if c.pid == p.sid || marker == c.id {
-			return c, false
+		switch {
+		case c.descent[p.id()], c.pid == p.sid && c.born <= p.start && (proven == nil || proven.born < c.born):
+			proven = c // a session's number may have been that of an earlier command's, whose kept children live
+		case tagged && c.tag == t, !tagged && marker != "" && marker == c.id:
+			named = c
 		}
 	}
-	return nil, false
+	switch {
+	case proven != nil:
+		return claim{owner: proven, fact: true}, nil
+	case named != nil && named.born <= p.start:
+		return claim{owner: named}, nil
+	case named != nil: // it is older than the command whose tag it has
+		return claim{}, nil
+	}
+	return claim{stale: tagged && t>>32 == tag(k.key, 0)>>32}, nil
 }
 
-// judge decides whether an orphan goes with c. Without evidence it goes with the last command that it may be of.
+// judge decides whether an orphan goes with c, and whether it may be of c although it goes with another command.
+// Without evidence it goes with the last command that it may be of.
 func (k *keeper) judge(c *call, o orphan) (mine, doubt bool) {
-	if o.owner != nil {
-		return o.owner == c, false
-	}
-	if o.stale {
+	switch {
+	case o.owner == c, o.stale:
 		return true, false
+	case o.fact:
+		return false, false
+	case o.owner != nil:
+		return false, c.born <= o.start
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -245,6 +282,10 @@ func (k *keeper) awaitGone(c *call, d time.Duration) verdict {
 
 // terminate asks the processes of c to end and gives them grace to do so.
 func (k *keeper) terminate(c *call, grace time.Duration) verdict {
+	// What is below its first process now is its own, and is known as that when the first process is gone.
+	if err := k.observe(c); err != nil {
+		k.log.Debug("the processes of a command could not be looked at", "id", c.id, "err", err)
+	}
 	k.treeMu.Lock()
 	group := 0
 	if !k.isReaped(c) { // its number is its own
@@ -361,10 +402,11 @@ func (k *keeper) killEverything() {
 	}
 }
 
-// sweepPredecessor kills what a dead keeper with this key left behind, wherever it hangs now. True when nothing is left.
-func (k *keeper) sweepPredecessor(key uint32) bool {
+// sweepPredecessor kills what a dead keeper with this key left behind, wherever it hangs now. What has shed tag and
+// marker is not found: no end of a command whose keeper died is confirmed.
+func (k *keeper) sweepPredecessor(key uint32) {
 	hex := strconv.FormatUint(uint64(key), 16)
-	return k.sweepAll(func() ([]proc, error) { return predecessors(key, hex) })
+	k.sweepAll(func() ([]proc, error) { return predecessors(key, hex) })
 }
 
 // sweepAll kills what list finds until it finds nothing. A list that cannot be had is no proof of anything.
@@ -398,7 +440,11 @@ func predecessors(key uint32, hex string) ([]proc, error) {
 		if seen[p.pid] {
 			continue
 		}
-		if t, ok := tagOf(p.pid); (!ok || t>>32 != tag(key, 0)>>32) && environ(p.pid, "PAWL_KEEPER") != hex {
+		ours, err := carries(p.pid, key, hex)
+		if err != nil {
+			return nil, err
+		}
+		if !ours {
 			continue
 		}
 		for _, d := range subtree(p, children) {
@@ -409,4 +455,20 @@ func predecessors(key uint32, hex string) ([]proc, error) {
 		}
 	}
 	return out, nil
+}
+
+// carries reports whether a process has a tag or the marker of the keeper with this key.
+func carries(pid int, key uint32, hex string) (bool, error) {
+	t, tagged, err := tagOf(pid)
+	if err == nil && tagged && t>>32 == tag(key, 0)>>32 {
+		return true, nil
+	}
+	marker := ""
+	if err == nil {
+		marker, err = environ(pid, "PAWL_KEEPER")
+	}
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	return marker == hex, err
 }

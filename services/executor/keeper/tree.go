@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -18,13 +20,18 @@ import (
 //
 // Whose an orphan is, strongest evidence first:
 //
-//	tag     the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not enforced since 2.4: a number per command.
+//	session the command's first process leads one, and a process can leave a session but not enter one
+//	descent it was seen below the command's first process, see observe
+//	age     it was started before the command was
+//	tag     the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not enforced since 2.4: a random number per command.
 //	        It survives setsid, double forks, env -i and closed descriptors; only a deliberate change removes it
-//	session the command's first process leads one
 //	marker  PAWL_CALL_ID in its environment
 //
-// Evidence on a descendant counts for its ancestors: a parent below the keeper is of the same command. An orphan with no
-// evidence at all may be of any command that ran when it was started; it is killed when the last of those ends.
+// Evidence on a descendant counts for its ancestors: a parent below the keeper is of the same command. The first three
+// are facts. A tag and a marker are claims: a process can read those of another command and take them on. A claim
+// decides with which command an orphan is killed. It does not prove that the orphan is of no other command: one that
+// ends meanwhile, and ran when the orphan was started, is not confirmed. An orphan without evidence may be of any
+// command that ran when it was started; it is killed when the last of those ends.
 
 // proc is a line of /proc/PID/stat.
 type proc struct {
@@ -33,12 +40,36 @@ type proc struct {
 	dead                 bool   // a zombie, or gone
 }
 
-func readProc(pid int) (proc, bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+// id names a process for good.
+type procID struct {
+	pid   int
+	start uint64
+}
+
+func (p proc) id() procID { return procID{p.pid, p.start} }
+
+// errGone says that a process has ended, which is no failure to look at it.
+var errGone = errors.New("the process has ended")
+
+// readProc is errGone when there is no such process, and any other error when nobody can tell.
+func readProc(pid int) (proc, error) {
+	b, err := readProcFile(pid, "stat")
 	if err != nil {
-		return proc{}, false
+		return proc{}, err
 	}
-	return parseStat(pid, b)
+	p, ok := parseStat(pid, b)
+	if !ok {
+		return proc{}, fmt.Errorf("process %d: its status is not understood: %q", pid, b)
+	}
+	return p, nil
+}
+
+func readProcFile(pid int, name string) ([]byte, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, errGone
+	}
+	return b, err
 }
 
 // parseStat skips the name, which may hold anything, parentheses and spaces included.
@@ -72,29 +103,52 @@ func allProcs() ([]proc, error) {
 	}
 	procs := make([]proc, 0, len(names))
 	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			if p, ok := readProc(pid); ok {
-				procs = append(procs, p)
-			}
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue // not a process
 		}
+		p, err := readProc(pid)
+		if errors.Is(err, errGone) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listing processes: %w", err)
+		}
+		procs = append(procs, p)
 	}
 	return procs, nil
 }
 
+// errNoChildren says that this kernel does not list the children of a process.
+var errNoChildren = errors.New("the kernel does not list children")
+
 // childPIDs lists the direct children of this process. Exact while nobody reaps one.
 func childPIDs() ([]int, error) {
-	tasks, err := os.ReadDir("/proc/self/task")
+	pids, err := childrenOf(os.Getpid())
+	if errors.Is(err, errNoChildren) {
+		return childPIDsByScan()
+	}
+	return pids, err
+}
+
+// childrenOf lists the direct children of a process. errGone when it ends.
+func childrenOf(pid int) ([]int, error) {
+	root := "/proc/" + strconv.Itoa(pid) + "/task/"
+	tasks, err := os.ReadDir(root)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, errGone
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing threads: %w", err)
 	}
 	var pids []int
 	for _, t := range tasks {
-		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
-		if errors.Is(err, os.ErrNotExist) {
-			if _, err := os.Stat("/proc/self/task/" + t.Name()); err == nil {
-				return childPIDsByScan() // a kernel without this file
+		b, err := os.ReadFile(root + t.Name() + "/children")
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			if _, err := os.Stat(root + t.Name()); err == nil {
+				return nil, errNoChildren
 			}
-			return childPIDs() // a thread ended, and its children moved to one that we may have read already
+			return childrenOf(pid) // a thread ended, and its children moved to one that we may have read already
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing children: %w", err)
@@ -163,11 +217,22 @@ func byParent(procs []proc) map[int][]proc {
 	return m
 }
 
-// Tags: the keeper's key in the upper half, a serial number in the lower. The two top bits are 01, which no limit that
+// Tags: the keeper's key in the upper half, a random number in the lower. The two top bits are 01, which no limit that
 // anyone sets has; 64-bit infinity has both.
 
-func tag(key uint32, serial uint32) uint64 {
-	return 1<<62 | uint64(key&(1<<30-1))<<32 | uint64(serial)
+func tag(key uint32, number uint32) uint64 {
+	return 1<<62 | uint64(key&(1<<30-1))<<32 | uint64(number)
+}
+
+// randomTag is one that nothing else has: a command cannot guess the tag of another, or of one to come.
+func randomTag(key uint32, taken func(uint64) bool) uint64 {
+	for {
+		var b [4]byte
+		rand.Read(b[:])
+		if t := tag(key, binary.BigEndian.Uint32(b[:])); !taken(t) {
+			return t
+		}
+	}
 }
 
 // setTag makes what this process forks next carry t. Only the soft limit changes, so that no privilege is needed.
@@ -180,52 +245,57 @@ func setTag(t uint64) error {
 	return unix.Prlimit(0, unix.RLIMIT_LOCKS, &lim, nil)
 }
 
-func tagOf(pid int) (t uint64, ok bool) {
+// tagOf reads a process's tag. errGone when it has ended.
+func tagOf(pid int) (t uint64, tagged bool, err error) {
 	var lim unix.Rlimit
 	if unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &lim) == nil {
-		return lim.Cur, lim.Cur>>62 == 1
+		return lim.Cur, lim.Cur>>62 == 1, nil
 	}
 	// Not ours to ask, a program that changed its user for instance; this file is open to all.
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	b, err := readProcFile(pid, "limits")
 	if err != nil {
-		return 0, false
+		return 0, false, err
 	}
 	_, rest, _ := strings.Cut(string(b), "Max file locks")
 	f := strings.Fields(rest)
 	if len(f) == 0 {
-		return 0, false
+		return 0, false, nil
 	}
 	t, err = strconv.ParseUint(f[0], 10, 64)
-	return t, err == nil && t>>62 == 1
+	return t, err == nil && t>>62 == 1, nil // it may be "unlimited"
 }
 
-// environ looks up a variable in the environment that a process was started with.
-func environ(pid int, name string) string {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return ""
+// environ looks up a variable in the environment that a process was started with; "" for another user's process.
+func environ(pid int, name string) (string, error) {
+	b, err := readProcFile(pid, "environ")
+	if err != nil && !errors.Is(err, os.ErrPermission) {
+		return "", err
 	}
 	for kv := range bytes.SplitSeq(b, []byte{0}) {
 		if v, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
-			return string(v)
+			return string(v), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
-// signal sends sig to p, and to no other process that got its number since.
+// signal sends sig to p, and to no other process that got its number since. It fails for what has ended, and for what
+// is not ours to signal: whoever kills looks again at what is left.
 func (p proc) signal(sig unix.Signal) {
 	fd, err := unix.PidfdOpen(p.pid, 0)
-	if errors.Is(err, unix.ENOSYS) {
-		unix.Kill(p.pid, sig)
+	if errors.Is(err, unix.ESRCH) {
 		return
 	}
-	if err != nil {
-		return
+	if err == nil {
+		defer unix.Close(fd)
 	}
-	defer unix.Close(fd)
-	if q, ok := readProc(p.pid); ok && q.start == p.start {
-		unix.PidfdSendSignal(fd, sig, nil, 0)
+	q, rerr := readProc(p.pid)
+	switch {
+	case errors.Is(rerr, errGone), rerr == nil && q.start != p.start:
+	case err == nil && rerr == nil:
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+	default: // an old kernel, or no descriptor: better a number that may be another's, which takes a whole round of all numbers
+		_ = unix.Kill(p.pid, sig)
 	}
 }
 
