@@ -234,6 +234,10 @@ func TestRefusals(t *testing.T) {
 		"there is no command \"make\": see `control token --help`":                                    {"token", "make"},
 		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`":     {"token", "create", "--expires", "x"},
 		"give one of --executor ID, --client and --operator: see `control token create --help`":       {"token", "create"},
+		`--allow-label is KEY=VALUE, not "gpu"`:                                                       {"token", "create", "--executor", "x", "--allow-label", "gpu"},
+		"--allow-label gpu is given twice: use one value with * in it":                                {"token", "create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b"},
+		"--allow-label is for an executor's token: add --executor ID":                                 {"token", "create", "--client", "--allow-label", "gpu=a"},
+		"an allowed label: a label's key begins with a letter or digit":                               {"token", "create", "--executor", "x", "--allow-label", "=a"},
 	} {
 		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
 		if args[6] == "token" || args[6] == "prompt" || args[6] == "files" {

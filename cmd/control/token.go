@@ -45,9 +45,11 @@ func tokenCreate(o *options) *cobra.Command {
 	var want auth.Token
 	var client, operator bool
 	var expires time.Duration
+	var labels []string
 	c := &cobra.Command{
 		Use: "create", Short: "Make a token and print its secret, once", Args: cli.Args(0),
-		Example: "control token create --executor gpu1 > gpu1.token\ncontrol token create --client --agent reviewer --expires 720h --name ci",
+		Example: "control token create --executor gpu1 --allow-label gpu=a100 > gpu1.token\n" +
+			"control token create --client --agent reviewer --expires 720h --name ci",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var kinds []auth.Kind
 			for kind, given := range map[auth.Kind]bool{auth.Executor: c.Flags().Changed("executor"), auth.Client: client, auth.Operator: operator} {
@@ -61,6 +63,13 @@ func tokenCreate(o *options) *cobra.Command {
 			want.Kind = kinds[0]
 			if len(want.Agents) > 0 && !client {
 				return errors.New("--agent limits a client's token: add --client")
+			}
+			if len(labels) > 0 && want.Kind != auth.Executor {
+				return errors.New("--allow-label is for an executor's token: add --executor ID")
+			}
+			var err error
+			if want.Labels, err = allowedLabels(labels); err != nil {
+				return err
 			}
 			return o.withTokens(c, true, func(t tokens) error {
 				secret, made, err := t.create(c.Context(), want, expires)
@@ -78,12 +87,33 @@ func tokenCreate(o *options) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&want.Executor, "executor", "", "for the executor of this id")
+	f.StringArrayVar(&labels, "allow-label", nil,
+		"label that the executor may claim, key=value, where * in the value stands for anything; may be repeated (default: none)")
 	f.BoolVar(&client, "client", false, "for a client: prompting and reading")
 	f.StringArrayVar(&want.Agents, "agent", nil, "the client's agents; may be repeated (default: all)")
 	f.BoolVar(&operator, "operator", false, "for an operator: everything")
 	f.StringVar(&want.Name, "name", "", "name, for people")
 	f.DurationVar(&expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
 	return c
+}
+
+// allowedLabels reads the values of --allow-label.
+func allowedLabels(given []string) (auth.Labels, error) {
+	if len(given) == 0 {
+		return nil, nil
+	}
+	labels := auth.Labels{}
+	for _, one := range given {
+		key, value, ok := strings.Cut(one, "=")
+		if !ok {
+			return nil, fmt.Errorf("--allow-label is KEY=VALUE, not %q", one)
+		}
+		if _, twice := labels[key]; twice {
+			return nil, fmt.Errorf("--allow-label %s is given twice: use one value with * in it", key)
+		}
+		labels[key] = value
+	}
+	return labels, nil
 }
 
 func tokenList(o *options) *cobra.Command {
@@ -124,6 +154,8 @@ func tokenRevoke(o *options) *cobra.Command {
 // allows is what a token is for.
 func allows(t auth.Token) string {
 	switch {
+	case t.Kind == auth.Executor && len(t.Labels) > 0:
+		return "executor " + t.Executor + " with " + t.Labels.String()
 	case t.Kind == auth.Executor:
 		return "executor " + t.Executor
 	case len(t.Agents) > 0:
@@ -218,7 +250,9 @@ func (r remote) create(ctx context.Context, like auth.Token, expiresIn time.Dura
 	case auth.Client:
 		req.Principal = &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{Agents: like.Agents}}
 	default:
-		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: like.Executor}}
+		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{
+			ExecutorId: like.Executor, Labels: like.Labels,
+		}}
 	}
 	if expiresIn != 0 {
 		req.ExpiresIn = durationpb.New(expiresIn)
@@ -255,7 +289,7 @@ func decodeToken(t *pawlv1.Token) auth.Token {
 	case t.GetClient() != nil:
 		out.Kind, out.Agents = auth.Client, t.GetClient().GetAgents()
 	case t.GetExecutor() != nil:
-		out.Kind, out.Executor = auth.Executor, t.GetExecutor().GetExecutorId()
+		out.Kind, out.Executor, out.Labels = auth.Executor, t.GetExecutor().GetExecutorId(), t.GetExecutor().GetLabels()
 	}
 	if t.GetExpiresAt() != nil {
 		out.ExpiresAt = t.GetExpiresAt().AsTime()

@@ -68,8 +68,11 @@ func TestTools(t *testing.T) {
 // executorToken makes a token for an executor.
 func executorToken(t *testing.T, data, id string) string {
 	t.Helper()
-	secret, told, err := invoke(t, "token", "create", "--data", data, "--executor", id)
-	if err != nil || !regexp.MustCompile(`^pawl_executor_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) || !regexp.MustCompile(`^token \S+ for executor `+id+`, does not expire\n(no control plane runs on \S+: the token works at those that start on sqlite:\S+\n)?$`).MatchString(told) {
+	secret, told, err := invoke(t, "token", "create", "--data", data, "--executor", id,
+		"--allow-label", "gpu=*", "--allow-label", "zone=eu")
+	if err != nil || !regexp.MustCompile(`^pawl_executor_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) ||
+		!regexp.MustCompile(`^token \S+ for executor `+id+` with gpu=\*, zone=eu, does not expire\n`+
+			`(no control plane runs on \S+: the token works at those that start on sqlite:\S+\n)?$`).MatchString(told) {
 		t.Fatalf("%v, %q, %q", err, secret, told)
 	}
 	return strings.TrimSpace(secret)

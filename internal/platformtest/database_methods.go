@@ -237,8 +237,15 @@ func (d *Database) ReleaseStalled(ctx context.Context, f submission.Fence) error
 }
 
 // Disconnect implements fleet.Store.
-func (d *Database) Disconnect(ctx context.Context, id string, epoch int64) error {
-	return put0(ctx, d, "Disconnect", func(ctx context.Context) error { return d.db.Disconnect(ctx, id, epoch) })
+func (d *Database) Disconnect(ctx context.Context, id string, epoch, begun int64) error {
+	return put0(ctx, d, "Disconnect", func(ctx context.Context) error { return d.db.Disconnect(ctx, id, epoch, begun) })
+}
+
+// SetBegun implements fleet.Store.
+func (d *Database) SetBegun(ctx context.Context, id string, epoch, begun int64) (bool, error) {
+	return put(ctx, d, Step{Op: "SetBegun"}, func(ctx context.Context) (bool, error) {
+		return d.db.SetBegun(ctx, id, epoch, begun)
+	})
 }
 
 // SetDraining implements fleet.Store.

@@ -162,12 +162,12 @@ func (h hints) Notify(sessionIDs ...string) {
 }
 
 // executorIdentity is the executor that the caller's token names.
-func executorIdentity(ctx context.Context) (string, error) {
+func executorIdentity(ctx context.Context) (auth.Principal, error) {
 	p := auth.FromContext(ctx)
 	if p.Kind != auth.Executor {
-		return "", auth.ErrForbidden.With("only an executor's token can connect: make one with `control token create --executor NAME`")
+		return p, auth.ErrForbidden.With("only an executor's token can connect: make one with `control token create --executor NAME`")
 	}
-	return p.Executor, nil
+	return p, nil
 }
 
 func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Log} }

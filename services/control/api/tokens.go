@@ -24,7 +24,7 @@ func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest
 	case *pawlv1.CreateTokenRequest_Client:
 		want.Kind, want.Agents = auth.Client, p.Client.GetAgents()
 	case *pawlv1.CreateTokenRequest_Executor:
-		want.Kind, want.Executor = auth.Executor, p.Executor.GetExecutorId()
+		want.Kind, want.Executor, want.Labels = auth.Executor, p.Executor.GetExecutorId(), p.Executor.GetLabels()
 	}
 	secret, made, err := t.deps.Tokens.Mint(ctx, want, req.GetExpiresIn().AsDuration())
 	if err != nil {
@@ -70,7 +70,7 @@ func encodeToken(t auth.Token) *pawlv1.Token {
 	case auth.Client:
 		out.Principal = &pawlv1.Token_Client{Client: &pawlv1.Client{Agents: t.Agents}}
 	case auth.Executor:
-		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: t.Executor}}
+		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: t.Executor, Labels: t.Labels}}
 	}
 	return out
 }

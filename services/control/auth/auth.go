@@ -39,6 +39,7 @@ type Token struct {
 	Kind      Kind
 	Agents    []string // of a client; none is all
 	Executor  string   // of an executor
+	Labels    Labels   // of an executor: those that it may claim
 	Hash      []byte   // sha256 of the secret
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never

@@ -13,6 +13,7 @@ type Principal struct {
 	Name     string   // for logs
 	Agents   []string // of a client; none is all
 	Executor string   // of an executor
+	Labels   Labels   // of an executor: those that it may claim
 }
 
 // mayAgent reports whether the principal's own limits include the agent.
@@ -48,5 +49,6 @@ func FromContext(ctx context.Context) Principal {
 
 // principal is what a token stands for.
 func (t Token) principal() Principal {
-	return Principal{Kind: t.Kind, Tenant: t.Tenant, TokenID: t.ID, Name: t.Name, Agents: t.Agents, Executor: t.Executor}
+	return Principal{Kind: t.Kind, Tenant: t.Tenant, TokenID: t.ID, Name: t.Name, Agents: t.Agents, Executor: t.Executor,
+		Labels: t.Labels}
 }

@@ -89,9 +89,12 @@ func check(t *Token, expiresIn time.Duration) error {
 	}
 	switch t.Kind {
 	case Operator, Client:
-		t.Executor = ""
+		t.Executor, t.Labels = "", nil
 	case Executor:
 		if err := ident.CheckExecutor(t.Executor); err != nil {
+			return err
+		}
+		if err := t.Labels.check(); err != nil {
 			return err
 		}
 	default:

@@ -4,7 +4,8 @@
 //	                       └──Draining──▶ connected, takes nothing new
 //
 // Invariants: an executor has at most one connection in the whole control plane, the one with the highest connection_epoch; a
-// session's workspace stays on the executor that its first call went to.
+// session's workspace stays on the executor that its first call went to; an executor whose Hello does not continue the journal of
+// the last one under its name has another journal, whatever it is called (Journal).
 package fleet
 
 import (
@@ -14,16 +15,23 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
-// ErrNotFound says that there is no such executor.
-var ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executor")
+// Failures of this package's operations.
+var (
+	ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executor")
+	// ErrChanged refuses a connection that was decided on by what is known no more.
+	ErrChanged = errs.New(errs.Aborted, "EXECUTOR_CHANGED", "the executor has connected elsewhere meanwhile")
+)
 
 // Missing is ErrNotFound about an id.
 func Missing(id string) error { return ErrNotFound.With("no such executor: %s", id) }
 
 // Executor is what is known of one executor.
 type Executor struct {
-	ID              string
+	ID string
+	// JournalID is control's own id of the executor's journal: a new one for every Hello that does not continue the journal of
+	// the last one. What an absence from a journal proves is bound to it.
 	JournalID       string
+	Journal         Journal
 	Labels          map[string]string
 	Slots           int
 	Version         string
@@ -42,10 +50,14 @@ func (e Executor) Connected() bool { return e.Replica != "" }
 
 // Store keeps executors.
 type Store interface {
-	// Connect records a new connection at e.Replica and returns its epoch, one more than the last.
+	// Connect records a new connection at e.Replica. e.ConnectionEpoch is the last one that the caller has seen of this
+	// executor, 0 for none; the new one is higher by one. ErrChanged when there is another one by now.
 	Connect(ctx context.Context, e Executor) (epoch int64, err error)
-	// Disconnect records the end of a connection unless a newer one exists.
-	Disconnect(ctx context.Context, id string, epoch int64) error
+	// Disconnect records the end of a connection, and how many calls it has heard to have begun, unless a newer one exists.
+	Disconnect(ctx context.Context, id string, epoch, begun int64) error
+	// SetBegun records how many calls the executor's journal has begun, unless more are known. False when the connection is
+	// not the executor's present one.
+	SetBegun(ctx context.Context, id string, epoch, begun int64) (bool, error)
 	// SetDraining records that the executor takes nothing new.
 	SetDraining(ctx context.Context, id string, epoch int64) error
 	// GetExecutor returns an executor or ErrNotFound. An executor whose replica is dead counts as away.

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -22,32 +20,46 @@ import (
 // connection is one executor's link to this replica.
 type connection struct {
 	server   *Server
-	stream   grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
-	executor fleet.Executor
+	stream   stream
+	executor fleet.Executor // as it connected
 	cancel   context.CancelCauseFunc
-	heard    atomic.Int64 // unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
+	gone     <-chan struct{} // closed when the connection ends
+	heard    atomic.Int64    // unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
+	begun    atomic.Int64    // calls that the executor's journal has begun
 
 	handling atomic.Bool // a frame: that time is ours, and no silence of the executor's
+	recorded int64       // of begun; of the goroutine that watches
 
 	mu        sync.Mutex // guards what follows
 	queue     []*pawlv1.ConnectResponse
 	content   []*pawlv1.ConnectResponse // Input, sent when the queue is empty; each transfer has at most a window in it
 	ready     chan struct{}
 	lastCall  string               // that was put into the queue
-	sessions  map[string]string    // of the calls that were asked for over this connection, until their results are acknowledged
-	owed      map[string]bool      // calls whose results are recorded, and are acknowledged when their output was taken
+	asked     map[string]asked     // calls of sessions that were asked for over this connection and may still be heard of
+	unacked   map[string]bool      // calls whose results are recorded, and are acknowledged when their output was taken
 	transfers map[string]*transfer // calls of no session, until the executor has ended them
 	pinged    map[uint64]string
 	nonce     uint64
+	beat      chan struct{} // closed by the next Heartbeat
+	draining  bool
 	over      bool
 }
 
-func newConnection(s *Server, stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse], e fleet.Executor, cancel context.CancelCauseFunc) *connection {
+// asked is a call that was asked for.
+type asked struct {
+	session string
+	there   bool // the executor has said that it has the call
+}
+
+func newConnection(s *Server, stream stream, e fleet.Executor, cancel context.CancelCauseFunc) *connection {
 	c := &connection{
-		server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1), pinged: map[uint64]string{}, sessions: map[string]string{}, owed: map[string]bool{},
-		transfers: map[string]*transfer{},
+		server: s, stream: stream, executor: e, cancel: cancel, ready: make(chan struct{}, 1),
+		beat: make(chan struct{}), pinged: map[uint64]string{}, asked: map[string]asked{}, unacked: map[string]bool{},
+		transfers: map[string]*transfer{}, draining: e.Draining,
 	}
 	c.heard.Store(time.Now().UnixNano())
+	c.begun.Store(e.Journal.Begun)
+	c.recorded = e.Journal.Begun
 	return c
 }
 
@@ -79,22 +91,52 @@ func (c *connection) enqueueLocked(f *pawlv1.ConnectResponse) bool {
 	switch f := f.GetFrame().(type) {
 	case *pawlv1.ConnectResponse_Execute:
 		c.lastCall = f.Execute.GetCallId()
-		if f.Execute.GetSessionId() != "" {
-			c.sessions[f.Execute.GetCallId()] = f.Execute.GetSessionId()
-		}
+		c.askLocked(f.Execute.GetCallId(), f.Execute.GetSessionId())
 	case *pawlv1.ConnectResponse_Attach:
-		c.sessions[f.Attach.GetCallId()] = f.Attach.GetSessionId()
+		c.askLocked(f.Attach.GetCallId(), f.Attach.GetSessionId())
 	case *pawlv1.ConnectResponse_Cancel:
-		if f.Cancel.GetSessionId() != "" {
-			c.sessions[f.Cancel.GetCallId()] = f.Cancel.GetSessionId()
-		}
+		c.askLocked(f.Cancel.GetCallId(), f.Cancel.GetSessionId())
 	case *pawlv1.ConnectResponse_ResultAck:
-		delete(c.sessions, f.ResultAck.GetCallId())
-		delete(c.owed, f.ResultAck.GetCallId())
+		delete(c.asked, f.ResultAck.GetCallId())
+		delete(c.unacked, f.ResultAck.GetCallId())
 	}
 	c.queue = append(c.queue, f)
 	c.wake()
 	return true
+}
+
+// askLocked notes that a call is asked for. The caller holds mu.
+func (c *connection) askLocked(id, session string) {
+	if session != "" {
+		c.asked[id] = asked{session: session, there: c.asked[id].there}
+	}
+}
+
+// answered notes what a frame says about a call, and returns the session that asked for it over this connection, "" for none. A call
+// that the executor does not have will not be heard of again.
+func (c *connection) answered(rep call.Report) (session string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.asked[rep.CallID]
+	if !ok {
+		return ""
+	}
+	over := false
+	switch body := rep.Body.(type) {
+	case call.Rejected:
+		over = !known.there // else a Cancel was rejected
+	case call.Found:
+		over = body.State == call.Unknown || body.State == call.TombstoneThere
+		known.there = !over
+	default:
+		known.there = true
+	}
+	if over {
+		delete(c.asked, rep.CallID)
+	} else {
+		c.asked[rep.CallID] = known
+	}
+	return known.session
 }
 
 func (c *connection) wake() {
@@ -132,8 +174,10 @@ func (c *connection) attach(draining bool) {
 	if c.over {
 		return
 	}
-	c.executor.Draining = c.executor.Draining || draining
-	c.server.deps.Local.Attached(c.executor)
+	c.draining = c.draining || draining
+	e := c.executor
+	e.Draining = c.draining
+	c.server.deps.Local.Attached(e)
 }
 
 func (c *connection) send(ctx context.Context) error {
@@ -185,8 +229,59 @@ func (c *connection) watch(ctx context.Context) {
 			return
 		}
 		c.ping()
-		c.letGo(ctx)
+		c.acknowledgeTaken(ctx)
+		c.recordBegun(ctx)
 	}
+}
+
+// recordBegun makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known by that.
+func (c *connection) recordBegun(ctx context.Context) {
+	begun := c.begun.Load()
+	if begun == c.recorded {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
+	defer cancel()
+	present, err := c.server.deps.Fleet.SetBegun(ctx, c.executor.ID, c.executor.ConnectionEpoch, begun)
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			c.server.deps.Log.Debug("recording what an executor has begun failed, trying again", "executor_id", c.executor.ID, "error", err)
+		}
+	case !present:
+		c.end(ErrSuperseded)
+	default:
+		c.recorded = begun
+	}
+}
+
+// probeLimit is how long an executor may take to show that it is there while another one wants its place.
+const probeLimit = 3 * time.Second
+
+// answers asks for a sign of life. ErrContended when none can be received now, because this replica is busy with a frame.
+func (c *connection) answers(ctx context.Context) (bool, error) {
+	c.mu.Lock()
+	beat, over := c.beat, c.over
+	c.mu.Unlock()
+	if over {
+		return false, nil
+	}
+	c.ping()
+	limit := time.NewTimer(probeLimit)
+	defer limit.Stop()
+	select {
+	case <-beat:
+		return true, nil
+	case <-c.gone:
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	case <-limit.C:
+	}
+	if c.handling.Load() {
+		return false, ErrContended
+	}
+	return false, nil
 }
 
 // ping asks for a Heartbeat that names the last call before it in the queue: nothing may get between the two.
@@ -231,16 +326,25 @@ func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) err
 		return c.server.deps.Fleet.SetDraining(ctx, c.executor.ID, c.executor.ConnectionEpoch)
 	case *pawlv1.ConnectRequest_Result:
 		return c.result(ctx, req)
-	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Accepted, *pawlv1.ConnectRequest_Rejected, *pawlv1.ConnectRequest_Status:
+	case *pawlv1.ConnectRequest_Accepted:
+		c.hasBegun(f.Accepted.GetBegun())
+		return c.pass(req)
+	case *pawlv1.ConnectRequest_Status:
+		if f.Status.GetJournalId() == c.executor.Journal.Name {
+			f.Status.JournalId = c.executor.JournalID // what the answer proves is bound to the journal as control knows it
+		}
+		return c.pass(req)
+	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Rejected:
 		return c.pass(req)
 	case *pawlv1.ConnectRequest_InputAck:
 		return nil // of a transfer that is over
 	}
-	return ErrHello.With("an unexpected frame %T came", req.GetFrame())
+	return ErrFrame.With("an unexpected frame %T came", req.GetFrame())
 }
 
 // heartbeat checks that the executor has received what was sent before the ping.
 func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
+	c.hasBegun(h.GetBegun())
 	c.mu.Lock()
 	want, asked := c.pinged[h.GetNonce()]
 	delete(c.pinged, h.GetNonce())
@@ -252,8 +356,15 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 		return ErrSilent.With("call %s was sent and did not arrive", want)
 	}
 	c.heard.Store(time.Now().UnixNano())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.beat)
+	c.beat = make(chan struct{})
 	return nil
 }
+
+// hasBegun notes how many calls the executor's journal has begun. Only the goroutine that receives calls it.
+func (c *connection) hasBegun(n int64) { c.begun.Store(max(c.begun.Load(), n)) }
 
 // pass hands a frame to the run that it concerns, here or at the replica that owns the session. One that gets lost is asked for again.
 func (c *connection) pass(req *pawlv1.ConnectRequest) error {
@@ -262,11 +373,9 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 		return nil
 	}
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
-		return ErrHello.With("a frame came: %v", err)
+		return ErrFrame.With("a frame came: %v", err)
 	}
-	c.mu.Lock()
-	rep.SessionID = c.sessions[rep.CallID]
-	c.mu.Unlock()
+	rep.SessionID = c.answered(rep)
 	if rep.SessionID == "" {
 		return nil // nobody asked over this connection; whoever waits attaches and asks
 	}
@@ -281,7 +390,7 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) error {
 	rep, _ := report(c.executor, req)
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
-		return ErrHello.With("a result came: %v", err)
+		return ErrFrame.With("a result came: %v", err)
 	}
 	if c.server.deps.Owner.Deliver(rep) {
 		return nil
@@ -323,10 +432,10 @@ func (c *connection) record(ctx context.Context, known call.Call, id string, rep
 			return err
 		}
 		c.server.deps.Hints.Notify(known.SessionID)
-		if owesOutput(known, reply) {
-			// The session's owner takes the output first; its acknowledgement lets go of both.
+		if outputMayLack(known, reply) {
+			// The session's owner takes the output first. Its acknowledgement is one of both.
 			c.mu.Lock()
-			c.owed[known.ID] = true
+			c.unacked[known.ID] = true
 			c.mu.Unlock()
 			return nil
 		}
@@ -335,20 +444,20 @@ func (c *connection) record(ctx context.Context, known call.Call, id string, rep
 	return nil
 }
 
-// owesOutput reports whether a command's output may not be in its session's stream yet: it is when the transcript has the result.
-func owesOutput(c call.Call, reply tool.Reply) bool {
+// outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript has the result.
+func outputMayLack(c call.Call, reply tool.Reply) bool {
 	x, ok := reply.(tool.ExecReply)
 	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
 }
 
-// letGo acknowledges results that are in the transcript by now, in case their owner's acknowledgement does not come through.
-func (c *connection) letGo(ctx context.Context) {
+// acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does not come through.
+func (c *connection) acknowledgeTaken(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
 	defer cancel()
 	c.mu.Lock()
-	owed := slices.Collect(maps.Keys(c.owed))
+	unacked := slices.Collect(maps.Keys(c.unacked))
 	c.mu.Unlock()
-	for _, id := range owed {
+	for _, id := range unacked {
 		known, err := c.assigned(ctx, id)
 		if err != nil {
 			if ctx.Err() == nil {

@@ -1,6 +1,7 @@
 // Package link is control's end of Connect, and of the peer service by which replicas reach each other's executors.
 //
 //	Hello ─▶ registered, connection_epoch+1 ─▶ Welcome ─▶ frames both ways ─▶ any error, silence, a newer connection: gone
+//	  └─▶ refused: another executor is connected under this name, and answers a Ping
 //
 // One connection is one failure domain: any failure ends it and it is made anew. It has one goroutine that sends and one that
 // receives. Work and liveness share it: a connection on which no Heartbeat comes within the ttl, or on which one shows that frames
@@ -18,12 +19,11 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"github.com/cenkalti/backoff/v5"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 )
@@ -34,12 +34,8 @@ const Protocol = 1
 const (
 	ttl        = 15 * time.Second
 	pingEvery  = 5 * time.Second
-	helloLimit = 10 * time.Second
 	window     = call.Window
 	queueLimit = 1 << 14 // frames
-	maxLabels  = 64
-	maxSlots   = 10_000
-	maxText    = 4096 // bytes of a text in Hello
 )
 
 // Failures of a connection.
@@ -47,7 +43,11 @@ var (
 	ErrProtocol   = errs.New(errs.FailedPrecondition, "PROTOCOL_VERSION", "protocol version mismatch")
 	ErrCapability = errs.New(errs.FailedPrecondition, "UNKNOWN_CAPABILITY", "the executor requires a capability that this control plane does not know")
 	ErrIdentity   = errs.New(errs.PermissionDenied, "EXECUTOR_IDENTITY", "the token belongs to another executor")
-	ErrHello      = errs.New(errs.InvalidArgument, "HELLO_EXPECTED", "the first frame must be Hello")
+	ErrHello      = errs.New(errs.InvalidArgument, "HELLO_INVALID", "the executor's Hello is not valid")
+	ErrHelloLate  = errs.New(errs.DeadlineExceeded, "HELLO_LATE", "no Hello came in time")
+	ErrNameInUse  = errs.New(errs.FailedPrecondition, "NAME_IN_USE", "another executor is connected under this name and answers")
+	ErrContended  = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; try again")
+	ErrFrame      = errs.New(errs.InvalidArgument, "FRAME_INVALID", "the executor sent a frame that is not valid")
 	ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "a newer connection of this executor has taken over")
 	ErrSilent     = errs.New(errs.DeadlineExceeded, "SILENT", "the executor did not answer in time")
 	ErrNotHere    = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
@@ -78,8 +78,8 @@ type Deps struct {
 	Peers   *Peers
 	Hints   interface{ Notify(sessionIDs ...string) }
 	Replica func() string // id of the present incarnation, "" for none
-	// Identity is the executor id that the caller's token names.
-	Identity func(ctx context.Context) (string, error)
+	// Identity is the executor that the caller's token is for.
+	Identity func(ctx context.Context) (auth.Principal, error)
 	Log      *slog.Logger
 }
 
@@ -92,14 +92,17 @@ type Server struct {
 	wait  sync.WaitGroup
 	ended bool
 
+	closing chan struct{}  // closed by Close
 	streams sync.WaitGroup // what connections have started, which ends with their streams
 }
 
 // NewServer makes a Server.
-func NewServer(deps Deps) *Server { return &Server{deps: deps, conns: map[string]*connection{}} }
+func NewServer(deps Deps) *Server {
+	return &Server{deps: deps, conns: map[string]*connection{}, closing: make(chan struct{})}
+}
 
 // Connect serves one connection of an executor until it ends.
-func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) error {
+func (s *Server) Connect(stream stream) error {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -115,12 +118,18 @@ func (s *Server) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 	if err != nil {
 		return err
 	}
-	c := newConnection(s, stream, executorOf(hello), cancel)
-	if err := s.register(ctx, c); err != nil {
+	e, err := s.register(ctx, hello)
+	if err != nil {
 		return err
 	}
+	c := newConnection(s, stream, e, cancel)
+	c.gone = ctx.Done()
 	defer s.unregister(ctx, c)
 	defer c.end(nil)
+	c.enqueue(welcome(e))
+	if err := s.take(c); err != nil {
+		return err
+	}
 	began := time.Now()
 	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
 	err = c.run(ctx, hello)
@@ -140,125 +149,6 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// hello receives and checks the first frame.
-func (s *Server) hello(ctx context.Context, stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, pawlv1.ConnectResponse]) (*pawlv1.Hello, error) {
-	id, err := s.deps.Identity(ctx)
-	if err != nil {
-		return nil, err
-	}
-	type first struct {
-		req *pawlv1.ConnectRequest
-		err error
-	}
-	got := make(chan first, 1)
-	s.streams.Go(func() { // ends with the stream at the latest, after Connect has returned
-		req, err := stream.Recv()
-		got <- first{req, err}
-	})
-	timer := time.NewTimer(helloLimit)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil, ErrHello.With("no Hello came within %s", helloLimit)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case f := <-got:
-		if f.err != nil {
-			return nil, f.err
-		}
-		return checkHello(f.req.GetHello(), id)
-	}
-}
-
-func checkHello(h *pawlv1.Hello, id string) (*pawlv1.Hello, error) {
-	switch {
-	case h == nil:
-		return nil, ErrHello
-	case h.GetProtocol() != Protocol:
-		return nil, ErrProtocol.With("the executor speaks protocol %d, this control plane speaks %d: upgrade the older of the two", h.GetProtocol(), Protocol)
-	case h.GetExecutorId() != id:
-		return nil, ErrIdentity.With("the token belongs to executor %q, not %q", id, h.GetExecutorId())
-	case len(h.GetRequiredCapabilities()) > 0:
-		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: upgrade it", h.GetVersion(), h.GetRequiredCapabilities())
-	case h.GetBootId() == "" || h.GetJournalId() == "":
-		return nil, ErrHello.With("Hello lacks boot_id or journal_id")
-	case h.GetSlots() < 1 || h.GetSlots() > maxSlots:
-		return nil, ErrHello.With("Hello has %d slots, and 1 to %d are possible", h.GetSlots(), maxSlots)
-	case len(h.GetLabels()) > maxLabels:
-		return nil, ErrHello.With("Hello has %d labels, and at most %d are possible", len(h.GetLabels()), maxLabels)
-	}
-	for key, value := range h.GetLabels() {
-		if err := ident.CheckLabel(key, value); err != nil {
-			return nil, ErrHello.With("Hello: %v", err)
-		}
-	}
-	for name, text := range map[string]string{
-		"boot_id": h.GetBootId(), "journal_id": h.GetJournalId(), "version": h.GetVersion(), "root": h.GetRoot(), "isolation": h.GetIsolation(),
-	} {
-		if text == "" {
-			continue
-		}
-		if err := ident.CheckText(name, text, maxText); err != nil {
-			return nil, ErrHello.With("Hello: %v", err)
-		}
-	}
-	for _, in := range h.GetInflight() {
-		if err := ident.CheckText("inflight.call_id", in.GetCallId(), maxText); err != nil {
-			return nil, ErrHello.With("Hello: %v", err)
-		}
-	}
-	return h, nil
-}
-
-func executorOf(h *pawlv1.Hello) fleet.Executor {
-	return fleet.Executor{
-		ID: h.GetExecutorId(), JournalID: h.GetJournalId(), Labels: h.GetLabels(), Slots: int(h.GetSlots()), Version: h.GetVersion(),
-		Root: h.GetRoot(), Isolation: h.GetIsolation(), Draining: h.GetDraining(),
-	}
-}
-
-// register makes c the executor's connection and ends an older one.
-func (s *Server) register(ctx context.Context, c *connection) error {
-	c.executor.Replica = s.deps.Replica()
-	if c.executor.Replica == "" {
-		return ErrDraining
-	}
-	epoch, err := s.deps.Fleet.Connect(ctx, c.executor)
-	if err != nil {
-		return err
-	}
-	c.executor.ConnectionEpoch = epoch
-	c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{
-		ConnectionEpoch: epoch, Ttl: durationpb.New(ttl), Window: window, ReplicaId: c.executor.Replica,
-	}}})
-	s.mu.Lock()
-	old := s.conns[c.executor.ID]
-	if s.ended {
-		s.mu.Unlock()
-		return ErrDraining
-	}
-	if old != nil && old.executor.ConnectionEpoch > epoch {
-		s.mu.Unlock()
-		return ErrSuperseded
-	}
-	s.conns[c.executor.ID] = c
-	s.mu.Unlock()
-	if old != nil {
-		old.end(s.superseded(old.executor, c.executor))
-	}
-	return nil
-}
-
-// superseded is why an executor's connection ends for a newer one. That has the same journal, unless it is somebody else's: two that
-// run with one token take over from each other for ever, and neither would know.
-func (s *Server) superseded(old, now fleet.Executor) error {
-	if old.JournalID == now.JournalID {
-		return ErrSuperseded
-	}
-	s.deps.Log.Warn("another executor has taken over this name: if both run, give each a name and a token of its own", "executor_id", now.ID, "root", now.Root, "was", old.Root)
-	return ErrSuperseded.With("another executor has connected as %s and taken over: if both run, give each a name and a token of its own", now.ID)
-}
-
 func (s *Server) unregister(ctx context.Context, c *connection) {
 	s.mu.Lock()
 	if s.conns[c.executor.ID] == c {
@@ -266,10 +156,38 @@ func (s *Server) unregister(ctx context.Context, c *connection) {
 	}
 	s.mu.Unlock()
 	s.deps.Local.Detached(c.executor.ID, c.executor.ConnectionEpoch)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx = context.WithoutCancel(ctx)
+	if err := s.recordEnd(ctx, c); err != nil {
+		s.deps.Log.Warn("recording the end of an executor's connection failed, trying again",
+			"executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "error", err)
+		s.streams.Go(func() { s.keepRecordingEnd(ctx, c) })
+		return
+	}
+	s.deps.Owner.FleetChanged()
+}
+
+func (s *Server) recordEnd(ctx context.Context, c *connection) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := s.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch); err != nil {
-		s.deps.Log.Warn("recording a disconnect failed", "executor_id", c.executor.ID, "error", err)
+	return s.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
+}
+
+// keepRecordingEnd tries until the end is recorded: an executor that counts as connected here for ever would be waited for for ever.
+// With the end of this replica's lease its connections are gone for everybody.
+func (s *Server) keepRecordingEnd(ctx context.Context, c *connection) {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
+	for s.deps.Replica() == c.executor.Replica {
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(wait.NextBackOff()):
+		}
+		err := s.recordEnd(ctx, c)
+		if err == nil {
+			break
+		}
+		s.deps.Log.Debug("recording the end of an executor's connection failed again", "executor_id", c.executor.ID, "error", err)
 	}
 	s.deps.Owner.FleetChanged()
 }
@@ -318,7 +236,10 @@ func (s *Server) Drop(cause error) {
 // Close ends all connections, refuses new ones, and waits until they are gone.
 func (s *Server) Close() {
 	s.mu.Lock()
-	s.ended = true
+	if !s.ended {
+		s.ended = true
+		close(s.closing)
+	}
 	s.mu.Unlock()
 	s.Drop(ErrDraining)
 	s.wait.Wait()

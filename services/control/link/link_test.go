@@ -1,10 +1,8 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +13,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -182,6 +181,11 @@ func TestHelloIsChecked(t *testing.T) {
 	}{
 		"as it should be":      {func(*pawlv1.Hello) {}, ""},
 		"labels":               {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
+		"labels not allowed":   {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "h100"} }, "it allows gpu=a*"},
+		"no incarnation":       {func(h *pawlv1.Hello) { h.Incarnations = nil }, "0 incarnations"},
+		"too many of them":     {func(h *pawlv1.Hello) { h.Incarnations = make([]*pawlv1.Incarnation, 65) }, "65 incarnations"},
+		"a blank one":          {func(h *pawlv1.Hello) { h.Incarnations = []*pawlv1.Incarnation{{}} }, "incarnations.id"},
+		"one of fewer than 0":  {func(h *pawlv1.Hello) { h.Incarnations[0].Begun = -1 }, "-1 calls"},
 		"a label's key":        {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
 		"a label's value":      {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} }, "value of label gpu"},
 		"too many labels":      {func(h *pawlv1.Hello) { h.Labels = many }, "65 labels"},
@@ -198,30 +202,13 @@ func TestHelloIsChecked(t *testing.T) {
 		"an unknown need":      {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &pawlv1.Hello{Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", Slots: 1}
+			h := &pawlv1.Hello{Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", Slots: 1,
+				Incarnations: []*pawlv1.Incarnation{{Id: "i"}}}
 			c.change(h)
-			_, err := checkHello(h, "e")
+			_, err := checkHello(h, auth.Principal{Executor: "e", Labels: auth.Labels{"gpu": "a*"}})
 			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("says %v, want %q", err, c.says)
 			}
 		})
 	}
-}
-
-// An executor that is superseded by itself hears so; by another one of its name, what is wrong, and the log says so, too.
-func TestNamesakes(t *testing.T) {
-	within(t, 1, func(all []*plane) {
-		var log bytes.Buffer
-		all[0].deps.Log = slog.New(slog.NewTextHandler(&log, nil))
-		const advice = "give each a name and a token of its own"
-		one := all[0].executor()
-		two := all[0].executor()
-		if err := one.ended(); rpc.Reason(err) != "SUPERSEDED" || strings.Contains(err.Error(), advice) || strings.Contains(log.String(), "level=WARN") {
-			t.Errorf("%v, %s", err, &log)
-		}
-		all[0].executorWith("another")
-		if err := two.ended(); rpc.Reason(err) != "SUPERSEDED" || !strings.Contains(err.Error(), advice) || strings.Count(log.String(), "level=WARN") != 1 {
-			t.Errorf("%v, %s", err, &log)
-		}
-	})
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,6 +11,8 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
@@ -208,6 +211,21 @@ func (p *Peers) forward(ctx context.Context, addr, executor string, frame *pawlv
 	return err
 }
 
+// probe asks the replica that an executor was last connected to for a sign of life of it. A replica that cannot be asked has none.
+func (p *Peers) probe(ctx context.Context, last fleet.Executor) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit+peerTimeout)
+	defer cancel()
+	client, err := p.client(last.ReplicaAddr)
+	if err != nil {
+		return false, err
+	}
+	_, err = client.Probe(ctx, &peerv1.ProbeRequest{ExecutorId: last.ID, ConnectionEpoch: last.ConnectionEpoch})
+	if answer := rpc.FromStatus(err); errors.Is(answer, ErrContended) {
+		return false, answer
+	}
+	return err == nil, nil
+}
+
 func (p *Peers) client(addr string) (peerv1.PeerServiceClient, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -237,6 +255,22 @@ func (p *PeerServer) Forward(_ context.Context, req *peerv1.ForwardRequest) (*pe
 		return nil, ErrNotHere
 	}
 	return &peerv1.ForwardResponse{}, nil
+}
+
+// Probe implements PeerService.
+func (p *PeerServer) Probe(ctx context.Context, req *peerv1.ProbeRequest) (*peerv1.ProbeResponse, error) {
+	c := p.server.connection(req.GetExecutorId())
+	if c == nil || c.executor.ConnectionEpoch != req.GetConnectionEpoch() {
+		return nil, ErrNotHere
+	}
+	answers, err := c.answers(ctx)
+	if err == nil && !answers {
+		err = ErrNotHere
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &peerv1.ProbeResponse{}, nil
 }
 
 // Deliver implements PeerService.

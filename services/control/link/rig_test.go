@@ -17,7 +17,9 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
@@ -31,6 +33,8 @@ type database struct {
 	calls map[string]call.Call
 	owner string        // of every session, "" for nobody
 	slow  time.Duration // an answer about a call takes so long
+	lost  error         // what recording the end of a connection comes to
+	ended int           // ends that were to be recorded
 	fleet.Store
 }
 
@@ -39,19 +43,46 @@ func (d *database) SetDraining(context.Context, string, int64) error { return ni
 func (d *database) Connect(_ context.Context, e fleet.Executor) (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e.ConnectionEpoch, e.ReplicaAddr = d.all[e.ID].ConnectionEpoch+1, e.Replica
+	if d.all[e.ID].ConnectionEpoch != e.ConnectionEpoch {
+		return 0, fleet.ErrChanged
+	}
+	e.ReplicaAddr = e.Replica
+	e.ConnectionEpoch++
 	d.all[e.ID] = e
 	return e.ConnectionEpoch, nil
 }
 
-func (d *database) Disconnect(_ context.Context, id string, epoch int64) error {
+func (d *database) Disconnect(_ context.Context, id string, epoch, begun int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.ended++
+	if d.lost != nil {
+		return d.lost
+	}
 	if e := d.all[id]; e.ConnectionEpoch == epoch {
-		e.Replica = ""
+		e.Replica, e.Journal.Begun = "", max(e.Journal.Begun, begun)
 		d.all[id] = e
 	}
 	return nil
+}
+
+func (d *database) SetBegun(_ context.Context, id string, epoch, begun int64) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.all[id]
+	if e.ConnectionEpoch != epoch {
+		return false, nil
+	}
+	e.Journal.Begun = max(e.Journal.Begun, begun)
+	d.all[id] = e
+	return true, nil
+}
+
+// known is what the database has of the executor.
+func (d *database) known() fleet.Executor {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all["e"]
 }
 
 func (d *database) GetExecutor(_ context.Context, id string) (fleet.Executor, error) {
@@ -113,6 +144,7 @@ type cluster struct {
 
 	mu    sync.Mutex
 	lines map[string]*bufconn.Listener
+	usual start // of the executor of tests that care for no other
 }
 
 // plane is a replica's links.
@@ -143,7 +175,10 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 			peers := NewPeers(c.db, self, c.dial, log)
 			p.Server = NewServer(Deps{
 				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: p.owner, Replica: self,
-				Identity: func(context.Context) (string, error) { return "e", nil }, Log: log,
+				Identity: func(context.Context) (auth.Principal, error) {
+					return auth.Principal{Kind: auth.Executor, Executor: "e", Labels: auth.Labels{"gpu": "a*"}}, nil
+				},
+				Log: log,
 			})
 			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})
 			peerv1.RegisterPeerServiceServer(p.grpc, NewPeerServer(p.Server))
@@ -189,6 +224,7 @@ type executor struct {
 	stream grpc.BidiStreamingClient[pawlv1.ConnectRequest, pawlv1.ConnectResponse]
 
 	deaf   atomic.Bool   // answers no Ping
+	begun  atomic.Int64  // calls, as its Heartbeats say
 	paused chan struct{} // holds a value while it reads nothing
 
 	mu  sync.Mutex
@@ -196,14 +232,48 @@ type executor struct {
 	err error
 }
 
-// executor connects.
-func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
-	p.cluster.t.Helper()
-	return p.executorWith("j", inflight...)
+// start is one of executor processes, which may be copies of each other.
+type start struct {
+	journal string
+	chain   []*pawlv1.Incarnation // newest first
+	last    int64                 // connection_epoch
 }
 
-// executorWith connects one with a certain journal.
-func (p *plane) executorWith(journal string, inflight ...*pawlv1.CallState) *executor {
+// first is the first start on a journal.
+func first(journal string) start { return start{journal: journal}.again(0) }
+
+// again is the next start, on a journal that has begun so many calls. Two of them are copies of one.
+func (s start) again(begun int64) start {
+	n := len(s.chain)
+	chain := append([]*pawlv1.Incarnation{{Id: ident.New(), Begun: begun}}, s.chain...)
+	if n > 0 {
+		chain[1] = &pawlv1.Incarnation{Id: s.chain[0].GetId(), Begun: begun}
+	}
+	return start{journal: s.journal, chain: chain}
+}
+
+// reconnects is the same process after a connection.
+func (s start) reconnects(last int64) start {
+	s.last = last
+	return s
+}
+
+// executor connects one that reconnects, if it has been here before.
+func (p *plane) executor(inflight ...*pawlv1.CallState) *executor {
+	p.cluster.t.Helper()
+	p.cluster.mu.Lock()
+	if p.cluster.usual.journal == "" {
+		p.cluster.usual = first("j")
+	}
+	s := p.cluster.usual.reconnects(p.cluster.db.known().ConnectionEpoch)
+	p.cluster.mu.Unlock()
+	e := p.connect(s, inflight...)
+	e.welcomed()
+	return e
+}
+
+// connect says Hello and waits for no answer.
+func (p *plane) connect(s start, inflight ...*pawlv1.CallState) *executor {
 	t := p.cluster.t
 	t.Helper()
 	conn, err := p.cluster.dial(p.id)
@@ -215,7 +285,8 @@ func (p *plane) executorWith(journal string, inflight ...*pawlv1.CallState) *exe
 		t.Fatal(err)
 	}
 	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: &pawlv1.Hello{
-		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: journal, Slots: 4, Inflight: inflight,
+		Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: s.journal, Incarnations: s.chain, LastConnectionEpoch: s.last,
+		Slots: 4, Inflight: inflight,
 	}}})
 	go func() {
 		for {
@@ -232,15 +303,24 @@ func (p *plane) executorWith(journal string, inflight ...*pawlv1.CallState) *exe
 				return
 			}
 			if p := m.GetPing(); p != nil && !e.deaf.Load() {
-				_ = e.stream.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: p.GetNonce(), LastCallId: p.GetLastCallId()}}})
+				_ = e.stream.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{
+					Nonce: p.GetNonce(), LastCallId: p.GetLastCallId(), Begun: e.begun.Load(),
+				}}})
 			}
 		}
 	}()
 	t.Cleanup(e.close)
-	if got := e.take(); len(got) == 0 || got[0].GetWelcome().GetWindow() != window {
-		t.Fatalf("no welcome: %v, %v", got, e.err)
-	}
 	return e
+}
+
+// welcomed fails unless the Welcome is what came, and returns the connection's epoch.
+func (e *executor) welcomed() int64 {
+	e.t.Helper()
+	got := e.take()
+	if len(got) == 0 || got[0].GetWelcome().GetWindow() != window {
+		e.t.Fatalf("no welcome: %v, %v", got, e.ended())
+	}
+	return got[0].GetWelcome().GetConnectionEpoch()
 }
 
 // ended is why its stream has ended, nil while it has not.

@@ -259,7 +259,16 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 			return err
 		}
 	}
-	return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor has no record of the call, and none that proves that it never ran"})
+	return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: noProof(*c, f)})
+}
+
+// noProof is why an executor that does not know a call may have run it.
+func noProof(c call.Call, f call.Found) string {
+	if f.Journal != c.Journal {
+		return "the executor has no record of the call: its data directory is not the one that it had when the call was sent, " +
+			"but another one, a copy, or an older state of it"
+	}
+	return "the executor has no record of the call, and none that proves that it never ran"
 }
 
 // neverRan is C5: an executor that does not know a call has never run it if its journal is the one that it had at the dispatch and has

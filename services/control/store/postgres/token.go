@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,19 +12,24 @@ import (
 
 // CreateToken implements auth.Store.
 func (s *Store) CreateToken(ctx context.Context, t auth.Token) error {
+	labels, err := labelsJSON(t.Labels)
+	if err != nil {
+		return wrap("create token", err)
+	}
 	return wrap("create token", s.retry(ctx, func(ctx context.Context, again bool) error {
-		sql := `INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, COALESCE($8, clock_timestamp()), $9, $10)`
+		sql := `INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at, labels)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, COALESCE($8, clock_timestamp()), $9, $10, $11::jsonb)`
 		if again {
 			sql += ` ON CONFLICT (token_id) DO NOTHING` // our own
 		}
 		_, err := s.pool.Exec(ctx, sql, t.ID, t.Tenant, t.Name, string(t.Kind), t.Agents, t.Executor, t.Hash, moment(t.CreatedAt),
-			moment(t.ExpiresAt), moment(t.RevokedAt))
+			moment(t.ExpiresAt), moment(t.RevokedAt), labels)
 		return err
 	}))
 }
 
-const selectTokens = `SELECT token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at FROM tokens `
+const selectTokens = `SELECT token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at, labels
+  FROM tokens `
 
 // FindToken implements auth.Store.
 func (s *Store) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
@@ -80,7 +86,12 @@ func (s *Store) tokens(ctx context.Context, sql string, args ...any) (list []aut
 		}
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t auth.Token, err error) {
 			var expires, revoked *time.Time
-			err = row.Scan(&t.ID, &t.Tenant, &t.Name, &t.Kind, &t.Agents, &t.Executor, &t.Hash, &t.CreatedAt, &expires, &revoked)
+			var labels []byte
+			err = row.Scan(&t.ID, &t.Tenant, &t.Name, &t.Kind, &t.Agents, &t.Executor, &t.Hash, &t.CreatedAt, &expires,
+				&revoked, &labels)
+			if err == nil && labels != nil {
+				err = json.Unmarshal(labels, &t.Labels)
+			}
 			t.ExpiresAt, t.RevokedAt = value(expires), value(revoked)
 			return t, err
 		})

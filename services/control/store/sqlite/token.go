@@ -10,14 +10,15 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
-const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at FROM tokens `
+const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at, labels
+	FROM tokens `
 
 // clusterSecret is the name of the one secret that there is.
 const clusterSecret = "cluster"
 
 var (
-	insertToken = sql(`INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at, revoked_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertToken = sql(`INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, hash, created_at, expires_at,
+		revoked_at, labels) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	selectToken  = sql(tokenColumns + `WHERE hash = ?`)
 	selectTokens = sql(tokenColumns + `WHERE tenant = ? ORDER BY created_at DESC, token_id DESC`)
 	// Revoking again does not move the time at which the token ended.
@@ -37,12 +38,17 @@ func (r row) token() (t auth.Token, err error) {
 			return t, fmt.Errorf("decoding the agents of token %s: %w", t.ID, err)
 		}
 	}
+	if labels := r.text(10); labels != "" {
+		if err := json.Unmarshal([]byte(labels), &t.Labels); err != nil {
+			return t, fmt.Errorf("decoding the labels of token %s: %w", t.ID, err)
+		}
+	}
 	return t, nil
 }
 
 // CreateToken implements auth.Store.
 func (s *Store) CreateToken(ctx context.Context, tok auth.Token) error {
-	var agents any // NULL is all of them
+	var agents, labels any // NULL is all of them, and none
 	if len(tok.Agents) > 0 {
 		b, err := json.Marshal(tok.Agents)
 		if err != nil {
@@ -50,12 +56,19 @@ func (s *Store) CreateToken(ctx context.Context, tok auth.Token) error {
 		}
 		agents = string(b)
 	}
+	if len(tok.Labels) > 0 {
+		b, err := json.Marshal(tok.Labels)
+		if err != nil {
+			return fmt.Errorf("encoding the labels of token %s: %w", tok.ID, err)
+		}
+		labels = string(b)
+	}
 	if tok.Tenant == "" {
 		tok.Tenant = defaultTenant
 	}
 	return s.write(ctx, func(t tx) error {
 		_, err := t.exec(insertToken, tok.ID, tok.Tenant, tok.Name, string(tok.Kind), agents, tok.Executor, tok.Hash,
-			micros(cmp.Or(tok.CreatedAt, t.now)), micros(tok.ExpiresAt), micros(tok.RevokedAt))
+			micros(cmp.Or(tok.CreatedAt, t.now)), micros(tok.ExpiresAt), micros(tok.RevokedAt), labels)
 		return err
 	})
 }

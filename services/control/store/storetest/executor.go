@@ -16,8 +16,14 @@ func executor(t tester, s store.Store, id string) fleet.Executor {
 	return e
 }
 
+// connect connects an executor, whatever its last connection was.
 func connect(t tester, s store.Store, e fleet.Executor) int64 {
 	t.Helper()
+	last, err := s.GetExecutor(ctx(t), e.ID)
+	if err != nil {
+		refused(t, err, fleet.ErrNotFound)
+	}
+	e.ConnectionEpoch = last.ConnectionEpoch
 	epoch, err := s.Connect(ctx(t), e)
 	ok(t, err)
 	return epoch
@@ -31,6 +37,7 @@ var executorCases = []testCase{
 		e := fleet.Executor{
 			ID: "b", JournalID: "journal", Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
+			Journal: fleet.Journal{Name: "as it calls it", Incarnation: "i1", Begun: 1 << 40},
 		}
 		if epoch := connect(t, db.Store, e); epoch != 1 {
 			t.Errorf("the first epoch is %d", epoch)
@@ -65,7 +72,7 @@ var executorCases = []testCase{
 		r := live(t, db.Store)
 		old := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
 		now := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
-		ok(t, db.Second.Disconnect(ctx(t), "e", old))
+		ok(t, db.Second.Disconnect(ctx(t), "e", old, 0))
 		ok(t, db.Second.SetDraining(ctx(t), "e", old))
 		if e := executor(t, db.Store, "e"); !e.Connected() || e.Draining {
 			t.Errorf("an older connection changed %+v", e)
@@ -74,7 +81,7 @@ var executorCases = []testCase{
 		if e := executor(t, db.Store, "e"); !e.Connected() || !e.Draining {
 			t.Errorf("draining: %+v", e)
 		}
-		ok(t, db.Second.Disconnect(ctx(t), "e", now))
+		ok(t, db.Second.Disconnect(ctx(t), "e", now, 0))
 		if e := executor(t, db.Store, "e"); e.Connected() || e.ConnectionEpoch != now {
 			t.Errorf("disconnected: %+v", e)
 		}
@@ -103,20 +110,59 @@ var executorCases = []testCase{
 			t.Errorf("%d run at the other, want 0", got)
 		}
 	}},
-	{"get an epoch each time, whoever connects at once", func(t *testing.T, db DB) {
-		const n = 8
-		epochs := make([]int64, n)
+	{"are remembered by how many calls they have begun", func(t *testing.T, db DB) {
 		r := live(t, db.Store)
-		together(t, n, func(i int) (err error) {
-			epochs[i], err = either(db, i).Connect(ctx(t), fleet.Executor{ID: "e", Replica: r})
-			return err
-		})
-		seen := map[int64]bool{}
-		for _, e := range epochs {
-			seen[e] = true
+		begun := func(want int64) {
+			t.Helper()
+			if got := executor(t, db.Second, "e").Journal.Begun; got != want {
+				t.Errorf("it has begun %d, want %d", got, want)
+			}
 		}
-		if len(seen) != n || executor(t, db.Store, "e").ConnectionEpoch != n {
-			t.Errorf("the epochs are %v", epochs)
+		set := func(epoch, n int64, want bool) {
+			t.Helper()
+			got, err := db.Store.SetBegun(ctx(t), "e", epoch, n)
+			ok(t, err)
+			if got != want {
+				t.Errorf("connection %d is the present one: %v, want %v", epoch, got, want)
+			}
+		}
+		set(1, 1, false)
+		old := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r, Journal: fleet.Journal{Begun: 5}})
+		set(old, 7, true)
+		begun(7)
+		set(old, 6, true)
+		begun(7)
+		now := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r, Journal: fleet.Journal{Begun: 3}})
+		set(old, 9, false)
+		ok(t, db.Store.Disconnect(ctx(t), "e", old, 9))
+		begun(3)
+		ok(t, db.Store.Disconnect(ctx(t), "e", now, 4))
+		begun(4)
+	}},
+	{"connect once of those that have seen the same", func(t *testing.T, db DB) {
+		const n = 8
+		epochs, errs := make([]int64, n), make([]error, n)
+		r := live(t, db.Store)
+		for last := range int64(3) {
+			together(t, n, func(i int) error {
+				epochs[i], errs[i] = either(db, i).Connect(ctx(t), fleet.Executor{ID: "e", Replica: r, ConnectionEpoch: last})
+				return nil
+			})
+			connected := 0
+			for i, err := range errs {
+				if err != nil {
+					refused(t, err, fleet.ErrChanged)
+				} else if connected++; epochs[i] != last+1 {
+					t.Errorf("after epoch %d came %d", last, epochs[i])
+				}
+			}
+			if connected != 1 {
+				t.Errorf("%d of %d connected", connected, n)
+			}
+		}
+		for _, stale := range []int64{0, 2, 4} {
+			_, err := db.Store.Connect(ctx(t), fleet.Executor{ID: "e", Replica: r, ConnectionEpoch: stale})
+			refused(t, err, fleet.ErrChanged)
 		}
 	}},
 }

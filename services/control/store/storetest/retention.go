@@ -122,7 +122,7 @@ var retentionCases = []testCase{
 		r := live(t, db.Store)
 		for i := range 5 {
 			id := fmt.Sprint("away ", i)
-			ok(t, db.Store.Disconnect(ctx(t), id, connect(t, db.Store, fleet.Executor{ID: id, Replica: r})))
+			ok(t, db.Store.Disconnect(ctx(t), id, connect(t, db.Store, fleet.Executor{ID: id, Replica: r}), 0))
 		}
 		connect(t, db.Store, fleet.Executor{ID: "of a dead replica", Replica: r})
 		db.Advance(month + time.Minute)
@@ -136,7 +136,7 @@ var retentionCases = []testCase{
 			t.Errorf("%d executors went, want 6", n)
 		}
 		db.Advance(month + time.Minute)
-		ok(t, db.Store.Disconnect(ctx(t), "young", 1))
+		ok(t, db.Store.Disconnect(ctx(t), "young", 1, 0))
 		if n := deleteAll(t, db.Store, retention.Executors, month, 2); n != 0 {
 			t.Errorf("%d executors went, none was away for long", n)
 		}

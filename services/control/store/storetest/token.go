@@ -27,6 +27,7 @@ var tokenCases = []testCase{
 		a, b, c := token("a", someTime), token("b", someTime.Add(time.Second)), token("c", someTime.Add(2*time.Second))
 		a.Agents, a.ExpiresAt = []string{"x", "y"}, someTime
 		b.Kind, b.Executor, b.RevokedAt = auth.Executor, "e", someTime
+		b.Labels = auth.Labels{"gpu": "a100", "zone": "eu-*"}
 		foreign := token("foreign", someTime)
 		foreign.Tenant = "other"
 		for _, tok := range []auth.Token{b, a, c, foreign} {
