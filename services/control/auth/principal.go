@@ -49,6 +49,8 @@ func FromContext(ctx context.Context) Principal {
 
 // principal is what a token stands for.
 func (t Token) principal() Principal {
-	return Principal{Kind: t.Kind, Tenant: t.Tenant, TokenID: t.ID, Name: t.Name, Agents: t.Agents, Executor: t.Executor,
-		Labels: t.Labels}
+	return Principal{
+		Kind: t.Kind, Tenant: t.Tenant, TokenID: t.ID, Name: t.Name, Agents: t.Agents, Executor: t.Executor,
+		Labels: t.Labels,
+	}
 }

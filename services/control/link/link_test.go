@@ -202,8 +202,10 @@ func TestHelloIsChecked(t *testing.T) {
 		"an unknown need":      {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &pawlv1.Hello{Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", Slots: 1,
-				Incarnations: []*pawlv1.Incarnation{{Id: "i"}}}
+			h := &pawlv1.Hello{
+				Protocol: Protocol, ExecutorId: "e", BootId: "b", JournalId: "j", Slots: 1,
+				Incarnations: []*pawlv1.Incarnation{{Id: "i"}},
+			}
 			c.change(h)
 			_, err := checkHello(h, auth.Principal{Executor: "e", Labels: auth.Labels{"gpu": "a*"}})
 			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
