@@ -15,6 +15,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/retention"
 )
 
@@ -23,7 +24,7 @@ const defaultData = ".pawl"
 
 // options are the flags.
 type options struct {
-	data, database             string // of subcommands too
+	data, database, direct     string // of subcommands too
 	http, grpc, root, executor string
 	agents, providers          string
 	advertise, cert, key, ca   string
@@ -37,6 +38,7 @@ func (o *options) flags(c *cobra.Command) {
 	p, f := c.PersistentFlags(), c.Flags()
 	p.StringVar(&o.data, "data", defaultData, "data directory")
 	p.StringVar(&o.database, "database", "", "where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
+	p.StringVar(&o.direct, "database-direct", "", "where --database is a pooler: the address of the Postgres server behind it")
 	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
 	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent unless it is given")
@@ -75,6 +77,11 @@ func fromEnvironment(c *cobra.Command) error {
 // databaseName is the database, by default a file in the data directory.
 func (o *options) databaseName() string {
 	return cmp.Or(o.database, "sqlite:"+filepath.Join(o.data, "pawl.db"))
+}
+
+// databaseAt is the database with the ways there.
+func (o *options) databaseAt() control.Database {
+	return control.Database{Name: o.databaseName(), Direct: o.direct}
 }
 
 // makeDo empties the paths of what may be absent where nobody has asked for it.

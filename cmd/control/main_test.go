@@ -122,6 +122,20 @@ func TestReplicasCanBeDialled(t *testing.T) {
 	}
 }
 
+// The whole program works behind a pooler that shares sessions, with the commands that reach the database by themselves.
+func TestControlBehindAPooler(t *testing.T) {
+	server, data := pgtest.URL(t), t.TempDir()
+	flags := []string{"--data", data, "--database", pgtest.Pooled(t, server), "--database-direct", server}
+	if _, stderr, err := invoke(t, append([]string{"token", "create", "--operator"}, flags...)...); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	start(t, data, flags[2:]...)
+	stdout, stderr, err := invoke(t, "prompt", "--data", data, "shell", "echo done")
+	if err != nil || !strings.Contains(stdout, "done") {
+		t.Errorf("prompting: %q, %v\n%s", stdout, err, stderr)
+	}
+}
+
 func TestHelpNamesEveryFlagAndVariable(t *testing.T) {
 	out, _, err := invoke(t, "--help")
 	if err != nil {
@@ -202,6 +216,7 @@ func TestRefusals(t *testing.T) {
 		`--data: making the data directory`:                                        {"--data", filepath.Join(file, "x")},
 		`--database: the database cannot be reached`:                               {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
 		`"foo" is no database`:                                                     {"--database", "foo"},
+		`a direct address is for Postgres behind a pooler`:                         {"--database-direct", "postgres://u@127.0.0.1:1/x"},
 		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
 		`--grpc :1 can be reached from other hosts, and tokens`:                                       {"--grpc", ":1"},
 		`--retain-events is at least 1m`:                                                              {"--retain-events", "59s"},

@@ -81,7 +81,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
 		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
 	}
-	if cfg.Store, err = control.OpenStore(ctx, o.databaseName(), log); err != nil {
+	if cfg.Store, err = control.OpenStore(ctx, o.databaseAt(), log); err != nil {
 		return errors.Join(fmt.Errorf("--database: %w", err), cfg.HTTP.Close(), cfg.GRPC.Close())
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()

@@ -209,7 +209,7 @@ func (o *options) openTokens(ctx context.Context, fresh bool) (tokens, error) {
 			return nil, fmt.Errorf("no control plane answers, yet %w", err)
 		}
 	}
-	store, err := control.OpenStore(ctx, o.databaseName(), slog.New(slog.DiscardHandler))
+	store, err := control.OpenStore(ctx, o.databaseAt(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("--database: %w", err), release())
 	}

@@ -28,32 +28,37 @@ var errNotInstalled = errors.New("PostgreSQL (13 or later) is not installed: ins
 
 // binaries is the directory of initdb and postgres. On Debian, root gets them installed.
 func binaries(ctx context.Context) (string, error) {
-	if bin, ok := find(os.Getenv("PATH"), places); ok {
-		return bin, nil
+	return installed(ctx, "postgresql", func() (string, bool) { return find(os.Getenv("PATH"), places) }, errNotInstalled)
+}
+
+// installed is what look finds. On Debian, root gets the package installed that it is in.
+func installed(ctx context.Context, pkg string, look func() (string, bool), missing error) (string, error) {
+	if path, ok := look(); ok {
+		return path, nil
 	}
 	apt, err := exec.LookPath("apt-get")
 	if err != nil || os.Geteuid() != 0 {
-		return "", errNotInstalled
+		return "", missing
 	}
 	unlock, err := lock(filepath.Join(os.TempDir(), "pawl-pg-install.lock"))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if bin, ok := find(os.Getenv("PATH"), places); ok { // by another test binary, while this one waited
-		return bin, nil
+	if path, ok := look(); ok { // by another test binary, while this one waited
+		return path, nil
 	}
-	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", "postgresql"}} {
+	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", pkg}} {
 		cmd := exec.CommandContext(ctx, apt, append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w (tried: apt-get %s: %w:\n%s)", errNotInstalled, args[0], err, out)
+			return "", fmt.Errorf("%w (tried: apt-get %s: %w:\n%s)", missing, args[0], err, out)
 		}
 	}
-	if bin, ok := find(os.Getenv("PATH"), places); ok {
-		return bin, nil
+	if path, ok := look(); ok {
+		return path, nil
 	}
-	return "", errNotInstalled
+	return "", missing
 }
 
 // find prefers the search path, then the newest version in the places.

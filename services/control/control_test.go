@@ -21,7 +21,7 @@ import (
 )
 
 // startReplica runs a control plane on a database and returns a connection to it.
-func startReplica(t *testing.T, database string) *grpc.ClientConn {
+func startReplica(t *testing.T, database control.Database) *grpc.ClientConn {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	db, err := control.OpenStore(t.Context(), database, log)
@@ -75,8 +75,24 @@ func startReplica(t *testing.T, database string) *grpc.ClientConn {
 
 // Two replicas on one Postgres are one control plane: what one admits the other sees, in full and in order.
 func TestTwoReplicasAreOneControlPlane(t *testing.T) {
-	url := pgtest.URL(t)
-	one, two := startReplica(t, url), startReplica(t, url)
+	oneControlPlane(t, control.Database{Name: pgtest.URL(t)})
+}
+
+func TestTwoReplicasBehindAPoolerAreOneControlPlane(t *testing.T) {
+	for name, direct := range map[string]bool{"with a direct address": true, "without one": false} {
+		t.Run(name, func(t *testing.T) {
+			url := pgtest.URL(t)
+			database := control.Database{Name: pgtest.Pooled(t, url)}
+			if direct {
+				database.Direct = url
+			}
+			oneControlPlane(t, database)
+		})
+	}
+}
+
+func oneControlPlane(t *testing.T, database control.Database) {
+	one, two := startReplica(t, database), startReplica(t, database)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	key := &pawlv1.SessionKey{Agent: "shell", Instance: "i"}
@@ -130,7 +146,7 @@ func TestStopAtOnce(t *testing.T) {
 	stop()
 	for range 50 {
 		log := slog.New(slog.DiscardHandler)
-		db, err := control.OpenStore(t.Context(), "memory", log)
+		db, err := control.OpenStore(t.Context(), control.Database{Name: "memory"}, log)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,17 +27,28 @@ var (
 	ErrDataDir  = errs.New(errs.FailedPrecondition, "DATA_DIR_IN_USE", "another control plane uses this data directory")
 )
 
-// OpenStore opens the database that a name stands for: memory, sqlite:PATH or postgres://….
-func OpenStore(ctx context.Context, database string, log *slog.Logger) (store.Store, error) {
+// Database says where the state is.
+type Database struct {
+	// Name is memory, sqlite:PATH or postgres://….
+	Name string
+	// Direct is a postgres:// address of the same database that leads to the server itself, where Name leads to a pooler. "" is none.
+	Direct string
+}
+
+// OpenStore opens a database.
+func OpenStore(ctx context.Context, d Database, log *slog.Logger) (store.Store, error) {
+	postgresURL := strings.HasPrefix(d.Name, "postgres://") || strings.HasPrefix(d.Name, "postgresql://")
 	switch {
-	case database == "memory":
+	case postgresURL:
+		return postgres.Open(ctx, d.Name, postgres.Options{Direct: d.Direct, Log: log})
+	case d.Direct != "":
+		return nil, ErrDatabase.With("a direct address is for Postgres behind a pooler, and the database is %q", d.Name)
+	case d.Name == "memory":
 		return sqlite.Open(ctx, sqlite.Memory, sqlite.Options{})
-	case strings.HasPrefix(database, "sqlite:"):
-		return sqlite.Open(ctx, strings.TrimPrefix(database, "sqlite:"), sqlite.Options{})
-	case strings.HasPrefix(database, "postgres://"), strings.HasPrefix(database, "postgresql://"):
-		return postgres.Open(ctx, database, postgres.Options{Log: log})
+	case strings.HasPrefix(d.Name, "sqlite:"):
+		return sqlite.Open(ctx, strings.TrimPrefix(d.Name, "sqlite:"), sqlite.Options{})
 	}
-	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", database)
+	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", d.Name)
 }
 
 // DatabaseAway reports whether err says that the database cannot be reached. The store tells the log of each outage, once.

@@ -93,7 +93,7 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 		return nil
 	}
 	slices.SortFunc(known, func(a, b int) int { return cmp.Compare(places[a].sessionID, places[b].sessionID) })
-	batch := &pgx.Batch{}
+	batch := s.batch()
 	if len(fresh) > 0 {
 		queueAdmissions(batch, true, ops, places, fresh)
 	}

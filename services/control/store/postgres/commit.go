@@ -132,7 +132,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 		missing[i] = true
 		cols.add(i, &o.in)
 	}
-	batch := &pgx.Batch{}
+	batch := s.batch()
 	batch.Queue(statements()[cols.parts()], cols.args(s.offset())...).Query(func(rows pgx.Rows) error {
 		var i int
 		var state int16
@@ -145,9 +145,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 		return err
 	})
 	var next []submission.Lease
-	if queueNext(batch, ops, s.offset()) {
-		batch.QueuedQueries[1].Query(collectLeases(&next))
-	}
+	queueNext(batch, ops, s.offset(), &next)
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
@@ -167,7 +165,7 @@ const (
 )
 
 // queueNext queues the statement that goes on with the next submissions of the lanes that are kept, if there are any.
-func queueNext(batch *pgx.Batch, ops []*commitOp, offset int64) bool {
+func queueNext(batch *pgx.Batch, ops []*commitOp, offset int64, next *[]submission.Lease) {
 	var sessions []string
 	var epochs, heads []int64
 	for _, o := range ops {
@@ -177,9 +175,8 @@ func queueNext(batch *pgx.Batch, ops []*commitOp, offset int64) bool {
 		}
 	}
 	if len(sessions) > 0 {
-		batch.Queue(nextSQL, 0, offset, sessions, epochs, heads)
+		batch.Queue(nextSQL, 0, offset, sessions, epochs, heads).Query(collectLeases(next))
 	}
-	return len(sessions) > 0
 }
 
 // handOut gives the leases to the operations that asked for them; a batch has one operation per session.

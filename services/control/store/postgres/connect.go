@@ -19,6 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pawl-dev/pawl/internal/errs"
 )
 
 // dialTimeout bounds one attempt, so that a host that swallows packets does not use up the whole wait.
@@ -30,8 +32,8 @@ const absentFor = time.Second
 
 // planning is for prepared statements: each is planned once, and well. Every statement here finds its rows by an index, from the
 // few rows that it is given. A plan that was made while the tables were empty must say so too, as it stays for a minute or more
-// while they grow; and lanes must be locked in the order in which they are given, which a hash join would not do. Where
-// statements cannot be prepared, plans are made from the tables as they are, and poolers refuse such parameters anyway.
+// while they grow; and lanes must be locked in the order in which they are given, which a hash join would not do. Behind a pooler that
+// shares sessions nothing is prepared, and only the transactions that lock many lanes are planned so, see Store.batch.
 //
 // For the same reason statements ask for the time in a sub-select, which an index can be searched with, and compare "state + 0" where
 // they mean to find a row by its key: a partial index that was empty when the tables were analysed looks cheaper than any key, and is
@@ -41,42 +43,118 @@ var planning = map[string]string{
 	"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
+// access is how the database is reached.
+type access struct {
+	pool *pgxpool.Pool
+	// direct is for what needs a session of its own. nil is that there is none: a pooler gives each transaction another one.
+	direct *pgx.ConnConfig
+	// shared says that the pool's connections are a pooler's, which keeps nothing of a session from one transaction to the next.
+	shared bool
+}
+
 // connect makes the pool and proves that the database answers. A database that starts is waited for, a wrong password is not.
-func connect(ctx context.Context, address string, opts Options) (*pgxpool.Pool, error) {
+func connect(ctx context.Context, address string, opts Options) (a access, err error) {
 	config, err := configure(address)
+	if err != nil {
+		return a, err
+	}
+	c := config.ConnConfig
+	if c.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		a.shared = true
+	}
+	said, err := reach(ctx, c, opts.ConnectTimeout)
+	if refusal := refusedParameter(err); refusal != nil && !a.shared {
+		opts.Log.Info("the database is behind a pooler that refuses startup parameters", "refused", refusal.Message)
+		a.shared = true
+		share(c)
+		said, err = reach(ctx, c, opts.ConnectTimeout)
+	} else if err == nil && !a.shared && said.ignores(c) {
+		opts.Log.Info("the database is behind a pooler that ignores startup parameters")
+		a.shared = true
+		share(c)
+	}
+	if err != nil {
+		return a, unreachable(c, err)
+	}
+	switch {
+	case said.async && a.shared:
+		return a, errAsynchronous
+	case said.async:
+		// A lane that was claimed with an asynchronous commit can come back from a crash with an epoch that is then issued twice.
+		c.RuntimeParams["synchronous_commit"] = "on"
+	}
+	if !a.shared {
+		a.direct = c
+	}
+	if opts.Direct != "" {
+		if a.direct, err = reachDirect(ctx, opts); err != nil {
+			return a, fmt.Errorf("the direct address: %w", err)
+		}
+	}
+	if a.pool, err = pgxpool.NewWithConfig(context.WithoutCancel(ctx), config); err != nil {
+		return a, unreachable(c, err)
+	}
+	return a, nil
+}
+
+// reachDirect proves that the address leads to a server that keeps sessions.
+func reachDirect(ctx context.Context, opts Options) (*pgx.ConnConfig, error) {
+	config, err := configure(opts.Direct)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, opts.ConnectTimeout)
+	c := config.ConnConfig
+	said, err := reach(ctx, c, opts.ConnectTimeout)
+	if refusedParameter(err) != nil || err == nil && said.ignores(c) {
+		return nil, errNotDirect
+	}
+	if err != nil {
+		return nil, unreachable(c, err)
+	}
+	return c, nil
+}
+
+var (
+	errAsynchronous = errs.New(errs.FailedPrecondition, "DATABASE_ASYNCHRONOUS",
+		"the database's commits are asynchronous, which a crash may undo, and a pooler keeps this from being changed for one "+
+			"connection: run ALTER ROLE … SET synchronous_commit = on for the user of the address")
+	errNotDirect = errs.New(errs.FailedPrecondition, "DATABASE_NOT_DIRECT",
+		"a pooler is behind it that shares sessions: it has to lead to the Postgres server itself")
+)
+
+// reach connects once, trying for as long as that makes sense.
+func reach(ctx context.Context, c *pgx.ConnConfig, timeout time.Duration) (said answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	began := time.Now()
 	var last error
-	async, err := backoff.Retry(ctx, func() (bool, error) {
-		async, err := probe(ctx, config.ConnConfig)
+	said, err = backoff.Retry(ctx, func() (answer, error) {
+		said, err := probe(ctx, c)
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			last = err
 		}
-		if err != nil && (!transient(err) || absent(err) && time.Since(began) > absentFor) {
-			return false, backoff.Permanent(err)
+		final := !transient(err) || refusedParameter(err) != nil || absent(err) && time.Since(began) > absentFor
+		if err != nil && final {
+			return said, backoff.Permanent(err)
 		}
-		return async, err
+		return said, err
 	}, backoff.WithMaxElapsedTime(0), backoff.WithBackOff(exponential()))
-	if err != nil {
-		if last == nil {
-			last = fmt.Errorf("%s: no answer within %v: check the address, and that no firewall is in between",
-				whereabouts(&config.ConnConfig.Config), opts.ConnectTimeout)
-		}
-		return nil, unreachable(config.ConnConfig, last)
+	if err == nil {
+		return said, nil
 	}
-	if async {
-		// A lane that was claimed with an asynchronous commit can come back from a crash with an epoch that is then issued twice.
-		config.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	if last == nil {
+		last = fmt.Errorf("%s: no answer within %v: check the address, and that no firewall is in between", whereabouts(&c.Config), timeout)
 	}
-	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), config)
-	if err != nil {
-		return nil, unreachable(config.ConnConfig, err)
+	return said, last
+}
+
+// refusedParameter is the refusal of a startup parameter, by a pooler: Postgres itself has other words. nil is that err is none.
+func refusedParameter(err error) *pgconn.PgError {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "08P01" && strings.Contains(pg.Message, "startup parameter") {
+		return pg
 	}
-	return pool, nil
+	return nil
 }
 
 // configure parses the address. What is wrong with it is not repeated: any part of it may be a piece of the password.
@@ -108,15 +186,37 @@ func configure(address string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// probe makes one connection and tells whether its commits would be asynchronous.
-func probe(ctx context.Context, config *pgx.ConnConfig) (async bool, err error) {
+// share makes connections fit for a pooler that gives each transaction another session. Statements are described once and sent with each
+// use, which keeps the types of the direct way.
+func share(c *pgx.ConnConfig) {
+	for name := range planning {
+		delete(c.RuntimeParams, name)
+	}
+	c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+}
+
+// answer is what a first connection tells.
+type answer struct {
+	async    bool   // commits would be asynchronous
+	planMode string // what has become of one of the startup parameters
+}
+
+// ignores reports whether the startup parameters were accepted and not applied.
+func (a answer) ignores(c *pgx.ConnConfig) bool {
+	want, sent := c.RuntimeParams["plan_cache_mode"]
+	return sent && a.planMode != want
+}
+
+// probe makes one connection. It prepares nothing, so that it tells the same behind a pooler.
+func probe(ctx context.Context, config *pgx.ConnConfig) (said answer, err error) {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return false, err
+		return said, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	err = conn.QueryRow(ctx, "SELECT current_setting('synchronous_commit') = 'off'").Scan(&async)
-	return async, err
+	const ask = "SELECT current_setting('synchronous_commit') = 'off', current_setting('plan_cache_mode')"
+	err = conn.QueryRow(ctx, ask, pgx.QueryExecModeSimpleProtocol).Scan(&said.async, &said.planMode)
+	return said, err
 }
 
 func setDefault(params map[string]string, name, value string) {
@@ -179,7 +279,10 @@ func addressOf(host string, port uint16) string {
 func reason(err error) string {
 	var dns *net.DNSError
 	var pg *pgconn.PgError
-	switch {
+	switch pg = refusedParameter(err); {
+	case pg != nil:
+		return pg.Message + ": a pooler in between refuses it; remove it from the address, or have the pooler ignore it " +
+			"(ignore_startup_parameters of PgBouncer)"
 	case errors.As(err, &dns):
 		return dns.Err + ": check the host's name, " + dns.Name
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -49,9 +49,9 @@ func open(t testing.TB, address string, opts postgres.Options) *postgres.Store {
 }
 
 // opener gives each test a database of its own with two stores, as two replicas have them, on a clock that tests move.
-func opener(mode string) func(t *testing.T) storetest.DB {
+func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
-		address := with(t, migrated.URL(t), "default_query_exec_mode", mode)
+		address := address(t)
 		var skipped atomic.Int64
 		opts := postgres.Options{ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) }}
 		s := open(t, address, opts)
@@ -67,7 +67,13 @@ func opener(mode string) func(t *testing.T) storetest.DB {
 	}
 }
 
-func TestContract(t *testing.T) { storetest.Run(t, opener("cache_statement")) }
+func TestContract(t *testing.T) {
+	storetest.Run(t, opener(func(t *testing.T) string { return migrated.URL(t) }))
+}
 
-// TestContractOnSimpleProtocol is how poolers without prepared statements are used.
-func TestContractOnSimpleProtocol(t *testing.T) { storetest.Run(t, opener("simple_protocol")) }
+// TestContractOnSimpleProtocol is how poolers are used that understand nothing else.
+func TestContractOnSimpleProtocol(t *testing.T) {
+	storetest.Run(t, opener(func(t *testing.T) string {
+		return with(t, migrated.URL(t), "default_query_exec_mode", "simple_protocol")
+	}))
+}

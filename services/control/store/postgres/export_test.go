@@ -43,7 +43,7 @@ func (s *Store) DownAndUp(ctx context.Context, bare func()) error {
 		return err
 	}
 	bare()
-	return migrate(ctx, s.pool)
+	return migrate(ctx, s.access)
 }
 
 // Setting is what the pool's connections have a setting at.

@@ -18,8 +18,13 @@ const (
 	hintTimeout = 5 * time.Second
 )
 
-// Listen implements store.Notifier. It needs a connection to the server itself, not to a pooler that shares sessions.
+// Listen implements store.Notifier. Where there is no session to listen in, nothing is heard: who waits for a hint polls too.
 func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
+	if s.direct == nil {
+		s.opts.Log.Info("other replicas' work is found by polling, for the pooler shares sessions: --database-direct makes it faster")
+		<-ctx.Done()
+		return nil
+	}
 	pause := exponential()
 	hearing := hearing{store: s}
 	for connected := false; ; {
@@ -55,7 +60,7 @@ func (h *hearing) lost(err error) {
 	if h.deaf.IsZero() {
 		h.deaf = time.Now()
 	}
-	log, text := h.store.opts.Log, oneLine(err, h.store.pool.Config().ConnConfig.Password)
+	log, text := h.store.opts.Log, oneLine(err, h.store.direct.Password)
 	if h.told || time.Since(h.deaf) < deafAfter || h.store.health.outage() {
 		log.Debug("listening for hints was interrupted", "error", text)
 		return
@@ -92,7 +97,7 @@ func sleep(ctx context.Context, b backoff.BackOff) error {
 
 // listen hears hints on one connection until it breaks.
 func (s *Store) listen(ctx context.Context, connected func(), f func([]string)) error {
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, s.direct)
 	if err != nil {
 		return err
 	}

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	gooselock "github.com/pressly/goose/v3/lock"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 )
@@ -28,37 +30,72 @@ var ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER",
 const migrationLock = 0x7061776c
 
 // migrate brings the database to this version's format. When there is nothing to do it costs one query.
-func migrate(ctx context.Context, pool *pgxpool.Pool) error {
-	files, err := fs.Sub(migrations, "migrations")
+func migrate(ctx context.Context, a access) (err error) {
+	current, err := formatOf(ctx, a.pool)
 	if err != nil {
 		return err
 	}
-	// goose logs nothing by itself; a provider is for one use, it only borrows the pool.
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { _ = db.Close() }()
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker{}))
+	provider, done, err := migrator(a)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, done()) }()
 	sources := provider.ListSources()
 	target := sources[len(sources)-1].Version
-	current, err := formatOf(ctx, pool)
-	if err != nil {
-		return err
-	}
 	if current < target {
 		if _, err := provider.Up(ctx); err != nil {
 			return err
 		}
 		// Another replica may have gone further while this one waited for the lock.
-		if current, err = formatOf(ctx, pool); err != nil {
+		if current, err = formatOf(ctx, a.pool); err != nil {
 			return err
 		}
 	}
-	if current > target {
+	switch {
+	case current > target:
 		return ErrNewerFormat.With("%v (its format is %d, ours is %d)", ErrNewerFormat, current, target)
+	case current < target:
+		return errNotSame
 	}
 	return nil
+}
+
+// errNotSame says that what was migrated is not what the pool uses.
+var errNotSame = errs.New(errs.FailedPrecondition, "DATABASE_NOT_SAME",
+	"the direct address leads to another database, or to another schema of it, than the pooler's")
+
+const (
+	// lease is how long a replica that died while it migrated keeps others from it, where there is no session whose end tells.
+	lease = 15 * time.Second
+	// maxWaits bounds, with an interval of a tenth of a second, how long replicas wait for one that migrates: a day.
+	maxWaits = 24 * 60 * 60 * 10
+)
+
+// migrator is goose on the database, with a lock that the way there allows. done gives back what it borrowed.
+func migrator(a access) (p *goose.Provider, done func() error, err error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, nil, err
+	}
+	// goose logs nothing by itself; a provider is for one use.
+	db, lock := stdlib.OpenDBFromPool(a.pool), goose.WithSessionLocker(locker{})
+	switch {
+	case a.shared && a.direct != nil:
+		db = stdlib.OpenDB(*a.direct)
+	case a.shared:
+		row, err := gooselock.NewPostgresTableLocker(
+			gooselock.WithTableName("goose_db_version_lock"), gooselock.WithTableLockID(migrationLock), gooselock.WithTableLeaseDuration(lease),
+			gooselock.WithTableHeartbeatInterval(lease/5), gooselock.WithTableLockTimeout(time.Second/10, maxWaits),
+			gooselock.WithTableLogger(slog.New(slog.DiscardHandler))) // what fails is returned
+		if err != nil {
+			return nil, nil, err
+		}
+		lock = goose.WithLocker(row)
+	}
+	if p, err = goose.NewProvider(goose.DialectPostgres, db, files, lock); err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return p, db.Close, nil
 }
 
 // formatOf is the number of the last migration, 0 for an empty database.

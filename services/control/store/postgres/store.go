@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -26,6 +26,10 @@ import (
 
 // Options of a Store. The zero value is right.
 type Options struct {
+	// Direct is an address of the same database that leads to the server itself, where the Store's own leads to a pooler that shares
+	// sessions: for what needs a session. "" is none; then other replicas' hints are not heard, and replicas that start together
+	// take turns by a row.
+	Direct string
 	// Log hears of lost connections; nil is slog's default.
 	Log *slog.Logger
 	// ConnectTimeout bounds Open's wait for the database; 0 is 10 s.
@@ -53,7 +57,7 @@ func (o *Options) defaults() {
 
 // Store is a PostgreSQL database.
 type Store struct {
-	pool    *pgxpool.Pool
+	access
 	opts    Options
 	admits  *group[admission, submission.Admitted]
 	commits *group[commit, submission.Committed]
@@ -70,25 +74,41 @@ var _ store.Store = (*Store)(nil)
 // Open connects to the database at url (postgres://user:password@host:port/database?options), brings its tables to this
 // version's format and starts the store's own work. It fails within a second or so when there is
 // nothing at the address, within Options.ConnectTimeout when the database does not answer, and at once when it has a newer format.
-// The url may set pool_max_conns, and default_query_exec_mode=simple_protocol or exec for poolers that cannot prepare statements.
+//
+// A pooler that shares sessions, as PgBouncer does in transaction mode, is recognised by what it makes of startup parameters. Where it
+// applies them, and forgets prepared statements nevertheless, the url has to say default_query_exec_mode=cache_describe. It may also
+// set pool_max_conns.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	opts.defaults()
-	pool, err := connect(ctx, url, opts)
+	access, err := connect(ctx, url, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, pool); err != nil {
-		pool.Close()
+	if err := migrate(ctx, access); err != nil {
+		access.pool.Close()
 		return nil, fmt.Errorf("database format: %w", err)
 	}
 	background, cancel := context.WithCancel(context.Background())
-	s := &Store{pool: pool, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
+	s := &Store{access: access, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
 	s.admits = newGroup(s.flushAdmissions)
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })
 	s.flushes.Go(func() { s.commits.run(background, s.retry) })
 	s.rest.Go(func() { s.sendNotes(background) })
 	return s, nil
+}
+
+// planSQL plans the rest of the transaction as connections of our own plan everything.
+const planSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
+
+// batch begins a transaction that locks many lanes, in the order in which they are given: see planning.
+func (s *Store) batch() *pgx.Batch {
+	b := &pgx.Batch{}
+	if s.shared {
+		b.Queue(planSQL)
+	}
+	return b
 }
 
 // Close ends all work and waits for it. Operations that wait fail; those under way are finished.

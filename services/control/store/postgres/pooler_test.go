@@ -1,0 +1,117 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/services/control/store/postgres"
+	"github.com/pawl-dev/pawl/services/control/store/storetest"
+)
+
+// TestContractBehindAPooler is how hosted databases are reached: sessions are shared, and nothing of one lasts from one transaction to the next.
+func TestContractBehindAPooler(t *testing.T) {
+	storetest.Run(t, opener(func(t *testing.T) string { return pgtest.Pooled(t, migrated.URL(t)) }))
+}
+
+func TestStoresThatStartTogetherBehindAPoolerMigrateOnce(t *testing.T) {
+	for name, direct := range map[string]bool{"with a direct address": true, "without one": false} {
+		t.Run(name, func(t *testing.T) {
+			address := pgtest.URL(t)
+			opts := postgres.Options{}
+			if direct {
+				opts.Direct = address
+			}
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					s, err := postgres.Open(t.Context(), pgtest.Pooled(t, address), opts)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if _, err := s.ClusterSecret(t.Context(), []byte("secret")); err != nil {
+						t.Error(err)
+					}
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			var applied int
+			if err := raw(t, address).QueryRow(t.Context(),
+				`SELECT count(*) FROM goose_db_version WHERE version_id = 1`).Scan(&applied); err != nil || applied != 1 {
+				t.Errorf("migrated %d times, %v", applied, err)
+			}
+		})
+	}
+}
+
+// Hints need a session: they are heard over the direct address, and not missed where there is none.
+func TestNotesBehindAPooler(t *testing.T) {
+	address := migrated.URL(t)
+	pooled := pgtest.Pooled(t, address)
+	s, other := open(t, pooled, postgres.Options{Direct: address}), open(t, pooled, postgres.Options{})
+	l := listen(t, s)
+	listen(t, other)
+	until(t, raw(t, address), someoneListens)
+	other.Notify("a")
+	if got := <-l.heard; len(got) != 1 || got[0] != "a" {
+		t.Errorf("heard %v", got)
+	}
+}
+
+func TestDirectAddressLeadsToTheServerAndTheSameDatabase(t *testing.T) {
+	address := migrated.URL(t)
+	pooled := pgtest.Pooled(t, address)
+	for want, opts := range map[string]postgres.Options{
+		"a pooler is behind it that shares sessions":                      {Direct: pooled},
+		"leads to another database":                                       {Direct: migrated.URL(t)},
+		"the direct address: the database's address cannot be understood": {Direct: "postgres://user:s3cr3t@@@:x"},
+	} {
+		at := pooled
+		if want == "leads to another database" {
+			at = pgtest.Pooled(t, pgtest.URL(t)) // which is empty
+		}
+		_, err := postgres.Open(t.Context(), at, opts)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("error = %v, want %q", err, want)
+		}
+	}
+}
+
+// A pooler that accepts startup parameters and drops them is known by their having no effect.
+func TestPoolerThatIgnoresParametersIsRecognised(t *testing.T) {
+	s := open(t, pgtest.Pooled(t, migrated.URL(t), "ignore_startup_parameters = plan_cache_mode, jit, enable_seqscan, enable_bitmapscan, "+
+		"enable_hashjoin, enable_mergejoin"), postgres.Options{})
+	var wg sync.WaitGroup
+	for i := range 16 { // more than there are sessions
+		wg.Go(func() {
+			for range 20 {
+				if _, err := s.Admit(t.Context(), admission(fmt.Sprint(i), "")); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.FindSession(t.Context(), key(fmt.Sprint(i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What would have to be set for a session, and is not, is refused: a commit that a crash undoes could issue an epoch twice.
+func TestAsynchronousCommitsBehindAPoolerAreRefused(t *testing.T) {
+	address := migrated.URL(t)
+	if _, err := raw(t, address).Exec(t.Context(),
+		`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`); err != nil {
+		t.Fatal(err)
+	}
+	_, err := postgres.Open(t.Context(), pgtest.Pooled(t, address), postgres.Options{})
+	if err == nil || !strings.Contains(err.Error(), "ALTER ROLE") {
+		t.Errorf("error = %v", err)
+	}
+}
