@@ -130,12 +130,10 @@ func collectLeases(leases *[]submission.Lease) func(pgx.Rows) error {
 			var row submissionRow
 			var w waiting
 			err := rows.Scan(row.targets(&w.since, &w.Fence.Epoch, &w.EntryHead, &w.EventHead, &w.Executor)...)
-			if err == nil {
-				w.Submission, err = row.submission()
-			}
 			if err != nil {
 				return err
 			}
+			w.Submission = row.submission()
 			w.Fence.SessionID = w.Submission.SessionID
 			all = append(all, w)
 		}

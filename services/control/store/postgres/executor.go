@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
@@ -129,8 +130,9 @@ func scanExecutor(row pgx.CollectableRow) (e fleet.Executor, err error) {
 		return e, err
 	}
 	if labels != nil {
-		if err := json.Unmarshal(labels, &e.Labels); err != nil {
-			return e, fmt.Errorf("labels of executor %s: %w", e.ID, err)
+		if err := json.Unmarshal(labels, &e.Labels); err != nil { // it says them again when it connects
+			slog.Error("an executor's row is damaged, going on without its labels", "executor", e.ID, "error", err)
+			e.Labels = nil
 		}
 	}
 	return e, nil

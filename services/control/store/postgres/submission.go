@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 
@@ -49,11 +50,7 @@ func (s *Store) ListSubmissions(ctx context.Context, sessionID string, before in
 			if err := rows.Scan(row.targets()...); err != nil {
 				return err
 			}
-			sub, err := row.submission()
-			if err != nil {
-				return err
-			}
-			subs = append(subs, sub)
+			subs = append(subs, row.submission())
 		}
 		return rows.Err()
 	})
@@ -69,7 +66,7 @@ func (s *Store) submission(ctx context.Context, where string, args ...any) (sub 
 		return sub, nil, submission.ErrNotFound
 	}
 	if err == nil {
-		sub.Submission, err = row.submission()
+		sub.Submission = row.submission()
 	}
 	return sub, hash, err
 }
@@ -106,18 +103,23 @@ func (r *submissionRow) targets(more ...any) []any {
 	}, more...)
 }
 
-// submission finishes what was scanned. The next scan does not touch it.
-func (r *submissionRow) submission() (submission.Submission, error) {
+// submission finishes what was scanned. The next scan does not touch it. One row that is damaged must not keep a batch of lanes from being
+// claimed, and neither of the fields that are decoded decides what happens next.
+func (r *submissionRow) submission() submission.Submission {
 	s := r.sub
 	s.IdempotencyKey, s.Status, s.Phase = value(r.idem), submission.Status(r.status), submission.Phase(r.phase)
 	s.Timeout = time.Duration(r.timeout) * time.Microsecond
 	s.Deadline, s.StartedAt, s.SettledAt = value(r.deadline), value(r.started), value(r.settled)
+	err := decodeUsage(r.usage, &s.Usage)
 	if r.cancellation != nil {
-		if err := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); err != nil {
-			return s, fmt.Errorf("cancellation of a submission: %w", err)
+		if failed := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); failed != nil {
+			s.Cancellation, err = nil, errors.Join(err, fmt.Errorf("cancellation of a submission: %w", failed))
 		}
 	}
-	return s, decodeUsage(r.usage, &s.Usage)
+	if err != nil {
+		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID, "error", err)
+	}
+	return s
 }
 
 // encodeUsage is NULL for no usage at all.
@@ -145,6 +147,7 @@ func decodeUsage(b []byte, u *model.Usage) error {
 		return nil
 	}
 	if err := json.Unmarshal(b, u); err != nil {
+		*u = model.Usage{}
 		return fmt.Errorf("usage of a submission: %w", err)
 	}
 	return nil

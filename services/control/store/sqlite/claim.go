@@ -80,8 +80,8 @@ func (t tx) head(l submission.Lease) (submission.Lease, error) {
 		return l, fmt.Errorf("session %s counts a submission that is not there", l.Fence.SessionID)
 	}
 	l.Executor = r.text(executorColumn)
-	l.Submission, err = r.submission()
-	return l, err
+	l.Submission = r.submission()
+	return l, nil
 }
 
 // TakeOver implements submission.Store. An owner without a live lease counts as dead, whether it expired or was removed.

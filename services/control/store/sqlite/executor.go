@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 
 	"github.com/pawl-dev/pawl/services/control/fleet"
 )
@@ -33,19 +34,20 @@ var (
 	selectExecutors = sql(executorColumns + `ORDER BY e.executor_id`)
 )
 
-func (r row) executor() (e fleet.Executor, err error) {
-	e = fleet.Executor{
+func (r row) executor() fleet.Executor {
+	e := fleet.Executor{
 		ID: r.text(0), JournalID: r.text(1), Slots: int(r.int(3)), Version: r.text(4), Root: r.text(5),
 		Isolation: r.text(6), Draining: r.bool(7), ConnectionEpoch: r.int(8), Replica: r.text(9), ReplicaAddr: r.text(10),
 		LastSeen: r.time(11), Running: int(r.int(15)),
 		Journal: fleet.Journal{Name: r.text(12), Incarnation: r.text(13), Begun: r.int(14)},
 	}
 	if labels := r.text(2); labels != "" {
-		if err := json.Unmarshal([]byte(labels), &e.Labels); err != nil {
-			return e, fmt.Errorf("decoding the labels of executor %s: %w", e.ID, err)
+		if err := json.Unmarshal([]byte(labels), &e.Labels); err != nil { // it says them again when it connects
+			slog.Error("an executor's row is damaged, going on without its labels", "executor", e.ID, "error", err)
+			e.Labels = nil
 		}
 	}
-	return e, nil
+	return e
 }
 
 // Connect implements fleet.Store.
@@ -120,9 +122,8 @@ func (s *Store) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
 func (s *Store) executors(ctx context.Context, q statement, args ...any) (found []fleet.Executor, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		return c.rows(q, func(r row) (bool, error) {
-			e, err := r.executor()
-			found = append(found, e)
-			return true, err
+			found = append(found, r.executor())
+			return true, nil
 		}, args...)
 	})
 	return found, err

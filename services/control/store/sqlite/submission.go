@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -30,7 +32,7 @@ var (
 	selectSubmissions = sql(submissionColumns + `WHERE s.session_id = ? AND s.seq < ? ORDER BY s.seq DESC LIMIT ?`)
 )
 
-func (r row) submission() (submission.Submission, error) {
+func (r row) submission() submission.Submission {
 	s := submission.Submission{
 		ID: r.text(0), SessionID: r.text(1),
 		Key: session.Key{Tenant: r.text(2), Agent: r.text(3), Instance: r.text(4), Name: r.text(5)},
@@ -40,10 +42,12 @@ func (r row) submission() (submission.Submission, error) {
 		Attempts: int(r.int(20)), Stalls: int(r.int(21)), Timeout: time.Duration(r.int(22)) * time.Microsecond,
 		Deadline: r.time(23), AbortRequested: r.bool(24), AcceptedAt: r.time(25), StartedAt: r.time(26), SettledAt: r.time(27),
 	}
-	if err := decodeCancellation(r.text(28), &s.Cancellation); err != nil {
-		return s, err
+	// One row that is damaged must not keep a batch of lanes from being claimed, and neither field decides what happens next.
+	err := errors.Join(decodeCancellation(r.text(28), &s.Cancellation), decodeUsage(r.text(19), &s.Usage))
+	if err != nil {
+		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID, "error", err)
 	}
-	return s, decodeUsage(r.text(19), &s.Usage)
+	return s
 }
 
 // encodeCancellation stores none as NULL.
@@ -60,6 +64,7 @@ func decodeCancellation(text string, c **call.Cancellation) error {
 		return nil
 	}
 	if err := json.Unmarshal([]byte(text), c); err != nil {
+		*c = nil
 		return fmt.Errorf("decoding a cancellation: %w", err)
 	}
 	return nil
@@ -79,6 +84,7 @@ func decodeUsage(text string, u *model.Usage) error {
 		return nil
 	}
 	if err := json.Unmarshal([]byte(text), u); err != nil {
+		*u = model.Usage{}
 		return fmt.Errorf("decoding a usage: %w", err)
 	}
 	return nil
@@ -102,8 +108,7 @@ func (c *conn) getSubmission(tenant, id string) (sub submission.Submission, even
 	if r == nil {
 		return sub, 0, submission.ErrNotFound
 	}
-	sub, err = r.submission()
-	return sub, r.int(eventBaseColumn), err
+	return r.submission(), r.int(eventBaseColumn), nil
 }
 
 // ListSubmissions implements submission.Store.
@@ -113,9 +118,8 @@ func (s *Store) ListSubmissions(ctx context.Context, sessionID string, before in
 	}
 	err = s.read(ctx, func(c *conn) error {
 		return c.rows(selectSubmissions, func(r row) (bool, error) {
-			sub, err := r.submission()
-			subs = append(subs, sub)
-			return true, err
+			subs = append(subs, r.submission())
+			return true, nil
 		}, sessionID, before, max(limit, 0))
 	})
 	return subs, err
