@@ -137,7 +137,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
 		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{p.Store, p.worker}, Replica: p.replicas.ID,
-		Identity: executorIdentity, Log: p.Log,
+		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log,
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.Store)

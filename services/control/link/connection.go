@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -28,7 +29,7 @@ type connection struct {
 	begun    atomic.Int64    // calls that the executor's journal has begun
 
 	handling atomic.Bool // a frame: that time is ours, and no silence of the executor's
-	recorded int64       // of begun; of the goroutine that watches
+	saved    int64       // of begun, in the database; of the goroutine that watches
 
 	mu        sync.Mutex // guards what follows
 	queue     []*pawlv1.ConnectResponse
@@ -59,7 +60,7 @@ func newConnection(s *Server, stream stream, e fleet.Executor, cancel context.Ca
 	}
 	c.heard.Store(time.Now().UnixNano())
 	c.begun.Store(e.Journal.Begun)
-	c.recorded = e.Journal.Begun
+	c.saved = e.Journal.Begun
 	return c
 }
 
@@ -237,7 +238,7 @@ func (c *connection) watch(ctx context.Context) {
 // recordBegun makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known by that.
 func (c *connection) recordBegun(ctx context.Context) {
 	begun := c.begun.Load()
-	if begun == c.recorded {
+	if begun == c.saved {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
@@ -251,7 +252,7 @@ func (c *connection) recordBegun(ctx context.Context) {
 	case !present:
 		c.end(ErrSuperseded)
 	default:
-		c.recorded = begun
+		c.saved = begun
 	}
 }
 
@@ -402,11 +403,38 @@ func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) err
 	reply := rep.Body.(call.Ended).Reply
 	if known.SessionID != "" && !known.State.Terminal() && call.StateOf(reply) == call.Lost {
 		// Whether an interrupted call runs again is its owner's decision; the executor keeps the news until then.
-		c.server.deps.Peers.deliver(c.executor.ID, known.SessionID, req)
-		c.server.deps.Hints.Notify(known.SessionID)
+		c.leaveToOwner(known, req)
 		return nil
 	}
-	return c.record(ctx, known, rep.CallID, reply)
+	switch {
+	case known.SessionID == "":
+		c.enqueue(encode(&call.ResultAck{CallID: rep.CallID})) // nobody's
+		return nil
+	case known.State.Terminal() && known.State != call.Lost:
+		c.recorded(known, reply)
+		return nil
+	}
+	clean, err := c.server.deps.Redactor.Redact(ctx, known, reply)
+	if _, here := errs.Public(err); here && !errs.Temporary(err) {
+		if !known.State.Terminal() {
+			c.leaveToOwner(known, req)
+			return nil
+		}
+		clean, err = withheld, nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.record(ctx, known, clean)
+}
+
+// withheld is what is kept of a late reply whose secrets are not known.
+var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to is not kept: the secrets in it are not known here"}
+
+// leaveToOwner tells the owner of a session about a result that is not recorded here. The executor keeps it until it is acknowledged.
+func (c *connection) leaveToOwner(known call.Call, req *pawlv1.ConnectRequest) {
+	c.server.deps.Peers.deliver(c.executor.ID, known.SessionID, req)
+	c.server.deps.Hints.Notify(known.SessionID)
 }
 
 // assigned is the record of a call of this executor; without a session when there is none, or it is another executor's.
@@ -421,27 +449,31 @@ func (c *connection) assigned(ctx context.Context, id string) (call.Call, error)
 	return known, err
 }
 
-// record makes a result durable and acknowledges it. What there is no record of is nobody's, and just acknowledged.
-func (c *connection) record(ctx context.Context, known call.Call, id string, reply tool.Reply) error {
-	if known.SessionID != "" {
-		body, err := call.EncodeReply(reply)
-		if err != nil {
-			return err
-		}
-		if known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: call.StateOf(reply), Reply: body}); err != nil {
-			return err
-		}
-		c.server.deps.Hints.Notify(known.SessionID)
-		if outputMayLack(known, reply) {
-			// The session's owner takes the output first. Its acknowledgement is one of both.
-			c.mu.Lock()
-			c.unacked[known.ID] = true
-			c.mu.Unlock()
-			return nil
-		}
+// record makes a result durable and acknowledges it.
+func (c *connection) record(ctx context.Context, known call.Call, reply tool.Reply) error {
+	body, err := call.EncodeReply(reply)
+	if err != nil {
+		return err
 	}
-	c.enqueue(encode(&call.ResultAck{CallID: id}))
+	known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: call.StateOf(reply), Reply: body})
+	if err != nil {
+		return err
+	}
+	c.server.deps.Hints.Notify(known.SessionID)
+	c.recorded(known, reply)
 	return nil
+}
+
+// recorded acknowledges a result that is on record, once the output of its call is in the session's stream.
+func (c *connection) recorded(known call.Call, reply tool.Reply) {
+	if outputMayLack(known, reply) {
+		// The session's owner takes the output first. Its acknowledgement is one of both.
+		c.mu.Lock()
+		c.unacked[known.ID] = true
+		c.mu.Unlock()
+		return
+	}
+	c.enqueue(encode(&call.ResultAck{CallID: known.ID}))
 }
 
 // outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript has the result.

@@ -26,6 +26,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Protocol is the version of Connect that this package speaks.
@@ -69,6 +70,13 @@ type Calls interface {
 	DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error)
 }
 
+// Redactor knows the secrets of sessions' agents.
+type Redactor interface {
+	// Redact takes the secrets of a call's agent out of what the call came to. An error that carries a reason says that they cannot
+	// be known here: the definition or a variable is missing.
+	Redact(ctx context.Context, c call.Call, reply tool.Reply) (tool.Reply, error)
+}
+
 // Deps are what a Server works with.
 type Deps struct {
 	Calls   Calls
@@ -80,6 +88,7 @@ type Deps struct {
 	Replica func() string // id of the present incarnation, "" for none
 	// Identity is the executor that the caller's token is for.
 	Identity func(ctx context.Context) (auth.Principal, error)
+	Redactor Redactor
 	Log      *slog.Logger
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // database is what replicas share: executors, and the calls that a test puts there.
@@ -35,6 +36,9 @@ type database struct {
 	slow  time.Duration // an answer about a call takes so long
 	lost  error         // what recording the end of a connection comes to
 	ended int           // ends that were to be recorded
+
+	secrets []string // of every agent
+	unknown error    // why they cannot be known
 	fleet.Store
 }
 
@@ -110,8 +114,37 @@ func (d *database) GetCall(_ context.Context, id string) (call.Call, error) {
 	return c, nil
 }
 
-func (d *database) CompleteCall(context.Context, call.Outcome) (call.Call, error) {
-	return call.Call{}, call.ErrNotFound
+func (d *database) CompleteCall(_ context.Context, o call.Outcome) (call.Call, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.calls[o.CallID]
+	switch {
+	case !ok:
+		return c, call.ErrNotFound
+	case c.State == call.Lost:
+		c.LateReply = o.Reply
+	case !c.State.Terminal():
+		c.State, c.Reply = o.State, o.Reply
+	}
+	d.calls[o.CallID] = c
+	return c, nil
+}
+
+// put makes a call known.
+func (d *database) put(c call.Call) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.calls == nil {
+		d.calls = map[string]call.Call{}
+	}
+	d.calls[c.ID] = c
+}
+
+// Redact implements Redactor.
+func (d *database) Redact(_ context.Context, _ call.Call, reply tool.Reply) (tool.Reply, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return tool.RedactReply(reply, d.secrets), d.unknown
 }
 
 func (d *database) DispatchedCalls(context.Context, string) ([]call.Call, error) { return nil, nil }
@@ -178,7 +211,7 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 				Identity: func(context.Context) (auth.Principal, error) {
 					return auth.Principal{Kind: auth.Executor, Executor: "e", Labels: auth.Labels{"gpu": "a*"}}, nil
 				},
-				Log: log,
+				Redactor: c.db, Log: log,
 			})
 			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})
 			peerv1.RegisterPeerServiceServer(p.grpc, NewPeerServer(p.Server))
