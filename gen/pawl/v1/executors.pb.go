@@ -1033,10 +1033,14 @@ type Execute struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Identity of what is asked for, for E2: computed by control over the verb, its arguments, cwd and env, opaque to the executor.
 	ArgsSha256 []byte `protobuf:"bytes,7,opt,name=args_sha256,json=argsSha256,proto3" json:"args_sha256,omitempty"`
-	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root.
+	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root. In this
+	// and in every path of a verb, a leading ~/ (or ~ alone) is the home directory of the sandbox's user: env's HOME, else the
+	// sandbox's own.
 	Cwd string `protobuf:"bytes,8,opt,name=cwd,proto3" json:"cwd,omitempty"`
-	// Environment over the executor's own allowlist and configuration.
+	// Environment over the executor's own defaults and configuration.
 	Env map[string]string `protobuf:"bytes,9,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names that the executor takes out of its own defaults and configuration. None of them is in env.
+	UnsetEnv []string `protobuf:"bytes,10,rep,name=unset_env,json=unsetEnv,proto3" json:"unset_env,omitempty"`
 	// Types that are valid to be assigned to Verb:
 	//
 	//	*Execute_ReadFile
@@ -1145,6 +1149,13 @@ func (x *Execute) GetCwd() string {
 func (x *Execute) GetEnv() map[string]string {
 	if x != nil {
 		return x.Env
+	}
+	return nil
+}
+
+func (x *Execute) GetUnsetEnv() []string {
+	if x != nil {
+		return x.UnsetEnv
 	}
 	return nil
 }
@@ -1385,7 +1396,11 @@ func (x *ReadFile) GetPath() string {
 	return ""
 }
 
-// WriteFile replaces a file atomically, making parents. The content follows as Input frames unless it is inline.
+// WriteFile replaces the content of a file, making parents. Mode, owner and hard links of an existing file stay. The content
+// is replaced atomically where that is possible. It is written in place where a rename would lose something: a file with
+// several hard links, with an owner or attributes that the executor cannot give to a new file, or in a directory that the
+// executor cannot write. An executor that dies while it writes in place leaves a file that is partly old and partly new.
+// The content follows as Input frames unless it is inline.
 type WriteFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1697,7 +1712,7 @@ func (x *Remove) GetForce() bool {
 	return false
 }
 
-// Exec runs a shell command line with no input.
+// Exec runs a shell command line of at most 1 MiB, with no input and no terminal.
 type Exec struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Command string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
@@ -1777,11 +1792,13 @@ func (x *Exec) GetKeep() bool {
 	return false
 }
 
-// ReadText reads a window of whole lines of a text file, an image, or the names in a directory, for a model to see.
+// ReadText reads a window of whole lines of a text file, an image, or the names in a directory, for a model to see. Text comes
+// as UTF-8 without a byte order mark and with LF at the end of lines, whatever the file has: UTF-8, or UTF-16 with a mark; LF
+// or CRLF.
 type ReadText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// First line, from 1; 0 is 1.
+	// First line, from 1; 0 is 1. A negative number counts from the end: -1 is the last line.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Lines at most; 0 is the tool's own limit (2,000 lines, 50 KiB).
 	Limit         int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -1840,7 +1857,9 @@ func (x *ReadText) GetLimit() int64 {
 	return 0
 }
 
-// EditFile replaces literal text in a file, atomically. old_text must occur exactly once unless replace_all.
+// EditFile replaces literal text in a file, as WriteFile does. old_text must occur exactly once unless replace_all. It is
+// compared with what ReadText shows of the file. What is outside of the difference between old_text and new_text keeps its
+// bytes, and what is new gets the file's encoding and ends of lines.
 type EditFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -3055,6 +3074,8 @@ type ExecResult struct {
 	Cancelled bool  `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// The command had ended by itself when processes that it had left in the background were ended.
+	BackgroundEnded bool `protobuf:"varint,10,opt,name=background_ended,json=backgroundEnded,proto3" json:"background_ended,omitempty"`
 	// What a model sees: head and tail, at most 64 KiB each.
 	Stdout        *Captured              `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr        *Captured              `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
@@ -3125,6 +3146,13 @@ func (x *ExecResult) GetCancelled() bool {
 func (x *ExecResult) GetConfirmed() bool {
 	if x != nil {
 		return x.Confirmed
+	}
+	return false
+}
+
+func (x *ExecResult) GetBackgroundEnded() bool {
+	if x != nil {
+		return x.BackgroundEnded
 	}
 	return false
 }
@@ -3289,7 +3317,9 @@ type EditResult struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Replacements int32                  `protobuf:"varint,1,opt,name=replacements,proto3" json:"replacements,omitempty"`
 	// Unified diff, possibly cut.
-	Diff          string `protobuf:"bytes,2,opt,name=diff,proto3" json:"diff,omitempty"`
+	Diff string `protobuf:"bytes,2,opt,name=diff,proto3" json:"diff,omitempty"`
+	// For the model: in which way the file was found to hold old_text, when not literally. Empty is literally.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3338,11 +3368,20 @@ func (x *EditResult) GetDiff() string {
 	return ""
 }
 
+func (x *EditResult) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 // GrepResult ends Grep.
 type GrepResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Matches       []*GrepResult_Match    `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
-	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Matches []*GrepResult_Match    `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
+	Total   int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// For the model: in which other way the pattern was taken than it was written. Empty is as it was written.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3389,6 +3428,13 @@ func (x *GrepResult) GetTotal() int64 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *GrepResult) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 // GlobResult ends Glob.
@@ -4396,7 +4442,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06window\x18\x03 \x01(\x03R\x06window\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x04 \x01(\tR\treplicaId\"\x84\a\n" +
+	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xa1\a\n" +
 	"\aExecute\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
 	"\n" +
@@ -4408,7 +4454,9 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\vargs_sha256\x18\a \x01(\fR\n" +
 	"argsSha256\x12\x10\n" +
 	"\x03cwd\x18\b \x01(\tR\x03cwd\x12+\n" +
-	"\x03env\x18\t \x03(\v2\x19.pawl.v1.Execute.EnvEntryR\x03env\x120\n" +
+	"\x03env\x18\t \x03(\v2\x19.pawl.v1.Execute.EnvEntryR\x03env\x12\x1b\n" +
+	"\tunset_env\x18\n" +
+	" \x03(\tR\bunsetEnv\x120\n" +
 	"\tread_file\x18\x14 \x01(\v2\x11.pawl.v1.ReadFileH\x00R\breadFile\x123\n" +
 	"\n" +
 	"write_file\x18\x15 \x01(\v2\x12.pawl.v1.WriteFileH\x00R\twriteFile\x12#\n" +
@@ -4555,7 +4603,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\xd8\x02\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x83\x03\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
@@ -4563,6 +4611,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\ttimed_out\x18\x03 \x01(\bR\btimedOut\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\bR\tcancelled\x12\x1c\n" +
 	"\tconfirmed\x18\x05 \x01(\bR\tconfirmed\x12)\n" +
+	"\x10background_ended\x18\n" +
+	" \x01(\bR\x0fbackgroundEnded\x12)\n" +
 	"\x06stdout\x18\x06 \x01(\v2\x11.pawl.v1.CapturedR\x06stdout\x12)\n" +
 	"\x06stderr\x18\a \x01(\v2\x11.pawl.v1.CapturedR\x06stderr\x124\n" +
 	"\astarted\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
@@ -4583,15 +4633,17 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x06is_dir\x18\t \x01(\bR\x05isDir\x12\x18\n" +
 	"\aentries\x18\n" +
 	" \x03(\tR\aentries\x12\x12\n" +
-	"\x04size\x18\v \x01(\x03R\x04size\"D\n" +
+	"\x04size\x18\v \x01(\x03R\x04size\"X\n" +
 	"\n" +
 	"EditResult\x12\"\n" +
 	"\freplacements\x18\x01 \x01(\x05R\freplacements\x12\x12\n" +
-	"\x04diff\x18\x02 \x01(\tR\x04diff\"\x9c\x01\n" +
+	"\x04diff\x18\x02 \x01(\tR\x04diff\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\xb0\x01\n" +
 	"\n" +
 	"GrepResult\x123\n" +
 	"\amatches\x18\x01 \x03(\v2\x19.pawl.v1.GrepResult.MatchR\amatches\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\x1aC\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x1aC\n" +
 	"\x05Match\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x03R\x04line\x12\x12\n" +

@@ -276,7 +276,7 @@ func TestCatalogueGivesCopies(t *testing.T) {
 	digest := d.Digest()
 	pinned, _ := c.ByDigest(digest)
 	for _, d := range append(c.List(), d, pinned) {
-		d.Env["CI"] = "changed"
+		d.Env["CI"] = new("changed")
 		d.Sandbox.Labels["gpu"] = "changed"
 		d.Tools[0] = "changed"
 		d.Expose[0] = "changed"

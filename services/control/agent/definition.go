@@ -136,19 +136,21 @@ func (p *parser) cwd(d *Definition, key string, n *yaml.Node) {
 
 func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
-		value, ok := p.Text(key, v, maxValue)
 		if !document.Variable(name) {
 			p.Report(k.Line, key, "cannot be a variable's name: letters, digits and _, not beginning with a digit")
-			return
-		}
-		if !ok {
 			return
 		}
 		if d.Env == nil {
 			d.Env = Env{}
 		}
-		d.Env[name] = value
-		p.Template(key, v, value, p.lookup)
+		if v.Kind == yaml.ScalarNode && v.ShortTag() == "!!null" {
+			d.Env[name] = nil
+			return
+		}
+		if value, ok := p.Text(key, v, maxValue); ok {
+			d.Env[name] = &value
+			p.Template(key, v, value, p.lookup)
+		}
 	})
 }
 

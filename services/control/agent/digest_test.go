@@ -19,7 +19,7 @@ func TestDigestIsStable(t *testing.T) {
 		want string
 	}{
 		{Shell(), "bb0418c636ae962851cb28cd4dc66d5056673993320c47561ef42650b8f4fee4"},
-		{d, "d3c9eb188bc88eec4f4a81b6a7f21b5224cde9da1f99021b702a577beda239b5"},
+		{d, "54b5048a2d8047bb83722834328fbe079c7cfdef6c5b6c273681afcc3ff05bf3"},
 	} {
 		if got := c.d.Digest(); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.d.Name, got, c.want)
@@ -38,7 +38,7 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"sandbox":      func(d *Definition) { d.Sandbox.Kind = SandboxNone },
 		"labels":       func(d *Definition) { d.Sandbox.Labels = map[string]string{"a": "b"} },
 		"cwd":          func(d *Definition) { d.Cwd = "x" },
-		"env":          func(d *Definition) { d.Env = Env{"A": "b"} },
+		"env":          func(d *Definition) { d.Env = Env{"A": new("b")} },
 		"tools":        func(d *Definition) { d.Tools = d.Tools[1:] },
 		"turns":        func(d *Definition) { d.Limits.Turns++ },
 		"tokens":       func(d *Definition) { d.Limits.Tokens++ },

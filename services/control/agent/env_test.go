@@ -35,11 +35,11 @@ func TestExpand(t *testing.T) {
 		"values are text": {"${TOKEN}${EMPTY}${EMPTY}", "hunter2hunter2", []string{"hunter2hunter2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v, err := Env{"K": c.value}.Expand(host)
+			v, err := Env{"K": new(c.value)}.Expand(host)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := v.Map(); !reflect.DeepEqual(got, map[string]string{"K": c.want}) {
+			if got := v.Map(); !reflect.DeepEqual(got, map[string]*string{"K": new(c.want)}) {
 				t.Errorf("got %v", got)
 			}
 			if got := v.Secrets(); len(got) != len(c.secrets) || len(got) > 0 && !reflect.DeepEqual(got, c.secrets) {
@@ -49,15 +49,23 @@ func TestExpand(t *testing.T) {
 	}
 }
 
+// A name with no value is one that the sandbox is to do without.
+func TestExpandKeepsWhatIsTakenAway(t *testing.T) {
+	v, err := Env{"PAGER": nil, "A": new("b")}.Expand(lookupIn(nil))
+	if got := v.Map(); err != nil || !reflect.DeepEqual(got, map[string]*string{"PAGER": nil, "A": new("b")}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 func TestExpandDoesNotExpandWhatItInserted(t *testing.T) {
-	v, err := Env{"K": "${A}"}.Expand(lookupIn(map[string]string{"A": "${B}", "B": "no"}))
-	if err != nil || v.Map()["K"] != "${B}" {
+	v, err := Env{"K": new("${A}")}.Expand(lookupIn(map[string]string{"A": "${B}", "B": "no"}))
+	if err != nil || *v.Map()["K"] != "${B}" {
 		t.Errorf("got %v, %v", v.Map(), err)
 	}
 }
 
 func TestExpandNamesEveryMissingVariable(t *testing.T) {
-	v, err := Env{"B": "${Y}", "A": "${X}", "C": "c"}.Expand(lookupIn(nil))
+	v, err := Env{"B": new("${Y}"), "A": new("${X}"), "C": new("c")}.Expand(lookupIn(nil))
 	if !errors.Is(err, ErrVariable) || err.Error() != "env.A: variable X is not set; env.B: variable Y is not set" {
 		t.Errorf("got %v", err)
 	}
@@ -67,14 +75,14 @@ func TestExpandNamesEveryMissingVariable(t *testing.T) {
 }
 
 func TestExpandRefusesBadReferences(t *testing.T) {
-	if _, err := (Env{"A": "${"}).Expand(lookupIn(nil)); !errors.Is(err, ErrInvalid) {
+	if _, err := (Env{"A": new("${")}).Expand(lookupIn(nil)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestValuesCannotBePrinted(t *testing.T) {
 	const secret = "hunter2hunter2"
-	v, err := Env{"K": "${T}"}.Expand(lookupIn(map[string]string{"T": secret}))
+	v, err := Env{"K": new("${T}")}.Expand(lookupIn(map[string]string{"T": secret}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,20 +111,20 @@ func formatted(v any) string {
 }
 
 func TestValuesAreCopies(t *testing.T) {
-	v, err := Env{"K": "${T}"}.Expand(lookupIn(map[string]string{"T": "secret"}))
+	v, err := Env{"K": new("${T}")}.Expand(lookupIn(map[string]string{"T": "secret"}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.Map()["K"] = "x"
+	v.Map()["K"] = nil
 	v.Secrets()[0] = "x"
-	if v.Map()["K"] != "secret" || v.Secrets()[0] != "secret" {
+	if *v.Map()["K"] != "secret" || v.Secrets()[0] != "secret" {
 		t.Error("a caller's change came through")
 	}
 }
 
 func TestDefinitionKeepsEnvOutOfLogs(t *testing.T) {
 	d := Shell()
-	d.Env = Env{"K": "literal-value"}
+	d.Env = Env{"K": new("literal-value")}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "agent", d)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "agent", d)

@@ -17,8 +17,8 @@ type Order struct {
 	Epoch   int64
 	Request tool.Request
 	Cwd     string
-	Env     map[string]string
-	Timeout time.Duration // 0 is none
+	Env     map[string]*string // nil takes a variable away
+	Timeout time.Duration      // 0 is none
 }
 
 // Cancel ends a call and all its processes.

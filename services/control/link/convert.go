@@ -1,6 +1,8 @@
 package link
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +42,14 @@ func encode(m call.Message) *pawlv1.ConnectResponse {
 func encodeOrder(o *call.Order) *pawlv1.Execute {
 	x := &pawlv1.Execute{
 		CallId: o.Call.ID, SessionId: o.Call.SessionID, Epoch: o.Epoch, Dispatch: uint32(o.Call.Dispatch),
-		Safety: encodeSafety(o.Call.Safety), ArgsSha256: o.Call.ArgsHash, Cwd: o.Cwd, Env: o.Env,
+		Safety: encodeSafety(o.Call.Safety), ArgsSha256: o.Call.ArgsHash, Cwd: o.Cwd, Env: map[string]string{},
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
+		if v := o.Env[name]; v != nil {
+			x.Env[name] = *v
+		} else {
+			x.UnsetEnv = append(x.UnsetEnv, name)
+		}
 	}
 	if o.Timeout > 0 {
 		x.Timeout = durationpb.New(o.Timeout)

@@ -14,10 +14,10 @@ type Call struct {
 	ignored []string // arguments that the tool does not have
 }
 
-// Parse makes a request of the arguments of a call. It is liberal in what it takes, because a call that is refused costs
-// a turn. An argument by another name or of another type is taken as what it means, where that is plain. Arguments that the
-// tool does not have are left out, and Annotate says so. Parse returns ErrUnknown or ErrArguments; the text of the error is
-// written for the model and may quote the arguments.
+// Parse makes a request of the arguments of a call. It is liberal in what it takes, because a call that is refused
+// costs a turn. An argument by another name or of another type is taken as what it means, where that is plain.
+// Arguments that the tool does not have are left out, and Annotate says so. Parse returns ErrUnknown or ErrArguments;
+// the text of the error is written for the model and may quote the arguments.
 func Parse(name string, args json.RawMessage) (Call, error) {
 	t, err := Get(name)
 	if err != nil {
@@ -40,8 +40,8 @@ func Parse(name string, args json.RawMessage) (Call, error) {
 // maxIgnored bounds how many ignored arguments are named.
 const maxIgnored = 5
 
-// Annotate adds to the result of the call which of its arguments were ignored or taken in another way. Clients find every
-// ignored argument in the details. The model is not told of an argument that only comments the call.
+// Annotate adds to the result of the call which of its arguments were ignored or taken in another way. Clients find
+// every ignored argument in the details. The model is not told of an argument that only comments the call.
 func (c Call) Annotate(res Result) Result {
 	notes := slices.Clone(c.notes)
 	var unknown []string

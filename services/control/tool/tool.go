@@ -4,10 +4,10 @@
 //
 // Everything here is pure: no I/O, no clock. Requests and replies know nothing of the wire that carries them.
 //
-// Invariants: a request says only what the tool's JSON Schema allows, however it was written; the text of Parse's errors
-// tells the model what to change;
-// Render never returns more than MaxText bytes and MaxLines lines beside a short notice, whatever an executor sent; a
-// Result is valid UTF-8 without NUL; an unknown outcome is never rendered as success or as plain failure.
+// Invariants: a request says only what the JSON Schema of the tool allows, however the call was written. The error text of
+// Parse tells the model what to change. Render never returns more than MaxText bytes and MaxLines lines beside a short
+// notice, whatever an executor sent. A Result is valid UTF-8 without NUL. An unknown outcome is never rendered as success or
+// as plain failure.
 package tool
 
 import (

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -41,9 +42,13 @@ func (r *run) wanted() fleet.Wanted {
 	return w
 }
 
+// joinCwd is the working directory as the model is told of it. Only the executor knows where the home directory is.
 func joinCwd(root, cwd string) string {
-	if path.IsAbs(cwd) {
+	switch {
+	case path.IsAbs(cwd):
 		return path.Clean(cwd)
+	case cwd == "~" || strings.HasPrefix(cwd, "~/"):
+		return cwd
 	}
 	return path.Join(root, cwd)
 }
@@ -113,7 +118,11 @@ func (r *run) hash(req tool.Request) ([]byte, error) {
 	fmt.Fprintf(h, "%s\n%s\n%s\n", req.Tool(), body, r.def.Cwd)
 	env := r.values.Map()
 	for _, k := range slices.Sorted(maps.Keys(env)) {
-		fmt.Fprintf(h, "%q=%q\n", k, env[k])
+		if v := env[k]; v != nil {
+			fmt.Fprintf(h, "%q=%q\n", k, *v)
+		} else {
+			fmt.Fprintf(h, "%q\n", k)
+		}
 	}
 	return h.Sum(nil), nil
 }

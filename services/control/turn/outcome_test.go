@@ -118,7 +118,7 @@ func TestExecutorCannotFenceASession(t *testing.T) {
 func TestSecretsStayOutOfResultsThatOthersRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()
-		def.Env = agent.Env{"TOKEN": "${SECRET}"}
+		def.Env = agent.Env{"TOKEN": new("${SECRET}")}
 		b := newBench(t, def)
 		var running *call.Order
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }

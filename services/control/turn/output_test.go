@@ -17,7 +17,7 @@ import (
 func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()
-		def.Env = agent.Env{"KEY": "${SECRET}"}
+		def.Env = agent.Env{"KEY": new("${SECRET}")}
 		b := newBench(t, def)
 		var running *call.Order
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
@@ -27,7 +27,7 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 		}
 		defer f.Close()
 		synctest.Wait()
-		if running.Env["KEY"] != "hunter2hunter2" {
+		if running.Env["KEY"] == nil || *running.Env["KEY"] != "hunter2hunter2" {
 			t.Errorf("the call's environment is %v", running.Env)
 		}
 		say := func(offset int64, data string) {

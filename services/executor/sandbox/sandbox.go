@@ -69,6 +69,8 @@ type Info struct {
 type Sandbox interface {
 	// Root is the absolute working directory; it exists.
 	Root() string
+	// Home is the absolute home directory of the user that commands run as.
+	Home() string
 	// Open reads a file as a stream. ErrIsDir for a directory.
 	Open(ctx context.Context, path string) (io.ReadSeekCloser, Info, error)
 	// Create begins an atomic replacement of a file; missing parents are made. Nothing changes until Commit. ErrIsDir for a path

@@ -15,7 +15,7 @@ const (
 
 // editFile replaces literal text. The path is locked from the read to the commit, so that edits at the same time all survive.
 func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, error) {
-	path := c.path(v.GetPath())
+	path := s.path(c, v.GetPath())
 	switch {
 	case v.GetOldText() == "":
 		return nil, sandbox.ErrInvalidArg.With("%s: the old text is empty; use a write to make a file", v.GetPath())

@@ -55,7 +55,7 @@ func (s *Service) startCommand(c *call) (sandbox.Exec, error) {
 		return nil, sandbox.ErrCancelled.With("cancelled before it began")
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, askTimeout)
-	ex, err := s.cfg.Sandbox.Start(ctx, c.id(), c.command())
+	ex, err := s.cfg.Sandbox.Start(ctx, c.id(), s.command(c))
 	cancel()
 	if err == nil || certain(err) {
 		return ex, err
@@ -106,16 +106,21 @@ func (s *Service) isCancelled(c *call) bool {
 	return c.cancelled
 }
 
-func (c *call) command() sandbox.Command {
+func (s *Service) command(c *call) sandbox.Command {
 	x := c.exec.GetExec()
 	env := make(map[string]*string, len(c.exec.GetEnv())+len(x.GetEnv()))
 	for k, v := range c.exec.GetEnv() {
 		env[k] = &v
 	}
+	for _, k := range c.exec.GetUnsetEnv() {
+		env[k] = nil
+	}
 	for k, v := range x.GetEnv() {
 		env[k] = &v
 	}
-	cmd := sandbox.Command{Line: x.GetCommand(), Cwd: under(c.exec.GetCwd(), x.GetCwd()), Env: env, Keep: x.GetKeep(), Timeout: x.GetTimeout().AsDuration()}
+	cmd := sandbox.Command{
+		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(), Timeout: x.GetTimeout().AsDuration(),
+	}
 	if !c.begin.Deadline.IsZero() {
 		// The owner of the command ends it even when this daemon is not there to do it.
 		left := max(time.Millisecond, time.Until(c.begin.Deadline))

@@ -42,7 +42,7 @@ func readDir(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 
 // readFile opens a file and lets the watcher read it to its end.
 func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, error) {
-	f, info, err := s.cfg.Sandbox.Open(c.ctx, c.path(v.GetPath()))
+	f, info, err := s.cfg.Sandbox.Open(c.ctx, s.path(c, v.GetPath()))
 	if s.hangs(c) { // the call has ended without it
 		if err == nil {
 			f.Close()

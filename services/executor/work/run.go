@@ -122,21 +122,21 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 	case *pawlv1.Execute_WriteFile:
 		r.Outcome, err = s.writeFile(c, v.WriteFile)
 	case *pawlv1.Execute_Stat:
-		r.Outcome, err = stat(ctx, sb, c.path(v.Stat.GetPath()))
+		r.Outcome, err = stat(ctx, sb, s.path(c, v.Stat.GetPath()))
 	case *pawlv1.Execute_ReadDir:
-		r.Outcome, err = readDir(ctx, sb, c.path(v.ReadDir.GetPath()))
+		r.Outcome, err = readDir(ctx, sb, s.path(c, v.ReadDir.GetPath()))
 	case *pawlv1.Execute_Exists:
 		var there bool
-		there, err = sb.Exists(ctx, c.path(v.Exists.GetPath()))
+		there, err = sb.Exists(ctx, s.path(c, v.Exists.GetPath()))
 		r.Outcome = &pawlv1.Result_Exists{Exists: &pawlv1.ExistsResult{Exists: there}}
 	case *pawlv1.Execute_MakeDir:
-		err = sb.MakeDir(ctx, c.path(v.MakeDir.GetPath()), v.MakeDir.GetRecursive())
+		err = sb.MakeDir(ctx, s.path(c, v.MakeDir.GetPath()), v.MakeDir.GetRecursive())
 		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
 	case *pawlv1.Execute_Remove:
-		err = sb.Remove(ctx, c.path(v.Remove.GetPath()), v.Remove.GetRecursive(), v.Remove.GetForce())
+		err = sb.Remove(ctx, s.path(c, v.Remove.GetPath()), v.Remove.GetRecursive(), v.Remove.GetForce())
 		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
 	case *pawlv1.Execute_ReadText:
-		r.Outcome, err = readText(ctx, sb, c.path(v.ReadText.GetPath()), v.ReadText)
+		r.Outcome, err = readText(ctx, sb, s.path(c, v.ReadText.GetPath()), v.ReadText)
 	case *pawlv1.Execute_EditFile:
 		r.Outcome, err = s.editFile(c, v.EditFile)
 	case *pawlv1.Execute_Grep:
@@ -262,7 +262,21 @@ func failure(c *call, err error) *pawlv1.Result {
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // path is a path of the call as the sandbox takes it: relative ones are below the call's working directory.
-func (c *call) path(p string) string { return under(c.exec.GetCwd(), p) }
+func (s *Service) path(c *call, p string) string {
+	return under(s.fromHome(c, c.exec.GetCwd()), s.fromHome(c, p))
+}
+
+// fromHome puts the home directory in the place of a leading ~, as a shell does.
+func (s *Service) fromHome(c *call, p string) string {
+	if p != "~" && !strings.HasPrefix(p, "~/") {
+		return p
+	}
+	home := s.cfg.Sandbox.Home()
+	if h := c.exec.GetEnv()["HOME"]; strings.HasPrefix(h, "/") {
+		home = h
+	}
+	return home + p[1:]
+}
 
 // under does not clean: `a/../b` is for the sandbox to resolve, which knows links.
 func under(dir, p string) string {

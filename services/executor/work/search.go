@@ -2,6 +2,9 @@ package work
 
 import (
 	"context"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -18,7 +21,9 @@ func (s *Service) grep(ctx context.Context, c *call, q *pawlv1.Grep) (*pawlv1.Re
 	if s.cfg.Search == nil {
 		return nil, errNoSearch
 	}
-	r, err := s.cfg.Search.Grep(ctx, c.exec.GetCwd(), q)
+	q = proto.CloneOf(q)
+	q.Path = s.fromHome(c, q.GetPath())
+	r, err := s.cfg.Search.Grep(ctx, s.fromHome(c, c.exec.GetCwd()), q)
 	if err != nil {
 		return nil, err
 	}
@@ -29,12 +34,20 @@ func (s *Service) glob(ctx context.Context, c *call, q *pawlv1.Glob) (*pawlv1.Re
 	if s.cfg.Search == nil {
 		return nil, errNoSearch
 	}
-	r, err := s.cfg.Search.Glob(ctx, c.exec.GetCwd(), q)
+	q = proto.CloneOf(q)
+	q.Path = s.fromHome(c, q.GetPath())
+	if home := s.fromHome(c, "~"); strings.HasPrefix(q.GetPattern(), "~/") {
+		q.Pattern = literalGlob.Replace(home) + q.GetPattern()[1:]
+	}
+	r, err := s.cfg.Search.Glob(ctx, s.fromHome(c, c.exec.GetCwd()), q)
 	if err != nil {
 		return nil, err
 	}
 	return &pawlv1.Result_Glob{Glob: r}, nil
 }
+
+// literalGlob makes a glob of a path that matches nothing but that path.
+var literalGlob = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, "{", `\{`, "}", `\}`)
 
 var errNoSearch = sandbox.ErrUnavailable.With("this executor cannot search")
 

@@ -15,7 +15,7 @@ const intakeIdle = 10 * time.Minute
 
 // writeFile replaces a file. The path is locked only while the new content takes its place.
 func (s *Service) writeFile(c *call, v *pawlv1.WriteFile) (*pawlv1.Result_File, error) {
-	path := c.path(v.GetPath())
+	path := s.path(c, v.GetPath())
 	if v.GetChunked() {
 		return s.writeChunks(c, c.in, path)
 	}

@@ -3,15 +3,17 @@
 //
 //	file verbs ──▶ the file system        commands ──▶ keeper.Client ──▶ keeper ──▶ bash -c
 //
-// Invariants: a command sees 14 named variables of this process's environment as they were when the sandbox was made, what
-// the sandbox and the call were given, and nothing else of the host's; a file is replaced as a whole or not at all; no
-// verb waits on a pipe, a socket or a device.
+// Invariants: of the host's environment a command sees the 14 variables of hostenv.Names, as they were when the sandbox was
+// made. Beside them it sees hostenv.Defaults and what the sandbox and the call were given. No verb waits on a pipe, a socket
+// or a device.
 package local
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,13 +29,14 @@ type Options struct {
 	Root string
 	// Keeper owns the commands; sandboxes of one executor share it.
 	Keeper *keeper.Client
-	// Env is set for every command, over what the host's environment gives. nil removes a name.
+	// Env is set for every command, over what the host's environment and hostenv.Defaults give. nil removes a name.
 	Env map[string]*string
 }
 
 // Sandbox is this host.
 type Sandbox struct {
 	root   string
+	home   string
 	shell  string
 	env    map[string]string
 	keeper *keeper.Client
@@ -61,17 +64,33 @@ func New(o Options) (*Sandbox, error) {
 			s.env[name] = v
 		}
 	}
+	maps.Copy(s.env, hostenv.Defaults)
 	if err := overlay(s.env, o.Env); err != nil {
 		return nil, err
 	}
 	if s.shell, err = findShell(); err != nil {
 		return nil, err
 	}
+	s.home = homeOf(s.env)
 	return s, nil
+}
+
+// homeOf is what a shell takes ~ for.
+func homeOf(env map[string]string) string {
+	if home := env["HOME"]; filepath.IsAbs(home) {
+		return home
+	}
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
+		return u.HomeDir
+	}
+	return "/"
 }
 
 // Root implements sandbox.Sandbox.
 func (s *Sandbox) Root() string { return s.root }
+
+// Home implements sandbox.Sandbox.
+func (s *Sandbox) Home() string { return s.home }
 
 func findShell() (string, error) {
 	for _, name := range []string{"bash", "/bin/bash", "sh", "/bin/sh"} {

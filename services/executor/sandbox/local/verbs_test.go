@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,8 @@ func TestOnlyAllowedEnvironmentReachesCommands(t *testing.T) {
 	set := "value"
 	s := open(t, Options{Env: map[string]*string{"MINE": &set, "TZ": nil}})
 	t.Setenv("LC_ALL", "C.UTF-8") // after the snapshot
-	allowed := append(slices.Clone(hostenv.Names), "MINE", "PAWL_CALL_ID", "PAWL_KEEPER", "PWD", "SHLVL", "_", "OLDPWD")
+	allowed := slices.AppendSeq(slices.Clone(hostenv.Names), maps.Keys(hostenv.Defaults))
+	allowed = append(allowed, "MINE", "PAWL_CALL_ID", "PAWL_KEEPER", "PWD", "SHLVL", "_", "OLDPWD")
 	got := run(t, s, sandbox.Command{Line: "env"})
 	for line := range strings.Lines(got) {
 		if name, _, _ := strings.Cut(line, "="); !slices.Contains(allowed, name) {

@@ -106,6 +106,9 @@ func (b *Box) Get(name string) (string, bool) {
 // Root implements sandbox.Sandbox.
 func (b *Box) Root() string { return "/box" }
 
+// Home implements sandbox.Sandbox.
+func (b *Box) Home() string { return "/home/box" }
+
 func abs(name string) string {
 	if !strings.HasPrefix(name, "/") {
 		name = "/box/" + name

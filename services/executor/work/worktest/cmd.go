@@ -74,7 +74,13 @@ func (c *Cmd) run(cmd sandbox.Command) {
 			n, _ := strconv.Atoi(arg)
 			c.write(sandbox.Stdout, string(Pattern(n)))
 		case "env":
-			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value(cmd.Env[arg]), cmd.Cwd))
+			value := ""
+			if v, given := cmd.Env[arg]; v != nil {
+				value = *v
+			} else if given {
+				value = "(removed)"
+			}
+			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value, cmd.Cwd))
 		case "write", "add":
 			c.file(verb, arg)
 		case "trap":
@@ -106,13 +112,6 @@ func (c *Cmd) run(cmd sandbox.Command) {
 		}
 	}
 	c.finish(sandbox.Exit{Confirmed: true})
-}
-
-func value(p *string) string {
-	if p == nil {
-		return ""
-	}
-	return *p
 }
 
 // Pattern is n bytes that differ from place to place.
