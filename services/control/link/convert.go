@@ -152,9 +152,9 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(), Entries: t.GetEntries(), Size: t.GetSize(),
 		}
 	case *pawlv1.Result_Edit:
-		return tool.EditReply{Replacements: int(o.Edit.GetReplacements()), Diff: o.Edit.GetDiff()}
+		return tool.EditReply{Replacements: int(o.Edit.GetReplacements()), Diff: o.Edit.GetDiff(), Note: o.Edit.GetNote()}
 	case *pawlv1.Result_Grep:
-		r := tool.GrepReply{Total: o.Grep.GetTotal()}
+		r := tool.GrepReply{Total: o.Grep.GetTotal(), Note: o.Grep.GetNote()}
 		for _, m := range o.Grep.GetMatches() {
 			r.Matches = append(r.Matches, tool.Match{Path: m.GetPath(), Line: m.GetLine(), Text: m.GetText()})
 		}

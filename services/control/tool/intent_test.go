@@ -35,6 +35,7 @@ func TestArgumentsAsTheyAreMeant(t *testing.T) {
 		"odd seconds stay":         {NameBash, `{"command":"ls","timeout":10800.5}`, Exec{Command: "ls", TimeoutSeconds: 10800.5}},
 		"an hour stays":            {NameBash, `{"command":"ls","timeout":3600}`, Exec{Command: "ls", TimeoutSeconds: 3600}},
 		"offset 0":                 {NameRead, `{"path":"a","offset":0,"limit":0}`, ReadText{Path: "a"}},
+		"from the end":             {NameRead, `{"path":"a","offset":-20}`, ReadText{Path: "a", Offset: -20}},
 		"limit -1":                 {NameRead, `{"path":"a","limit":-1}`, ReadText{Path: "a"}},
 		"from line to line":        {NameRead, `{"file_path":"a","start_line":"5","end_line":9}`, ReadText{Path: "a", Offset: 5, Limit: 5}},
 		"to line":                  {NameRead, `{"path":"a","end_line":9}`, ReadText{Path: "a", Limit: 9}},

@@ -38,12 +38,13 @@ func RedactReply(reply Reply, secrets []string) Reply {
 		r.Entries = mapped(r.Entries, whole)
 		return r
 	case EditReply:
-		r.Diff = whole(r.Diff)
+		r.Diff, r.Note = whole(r.Diff), whole(r.Note)
 		return r
 	case ExecReply:
 		r.Stdout, r.Stderr = redactCaptured(r.Stdout, needles), redactCaptured(r.Stderr, needles)
 		return r
 	case GrepReply:
+		r.Note = whole(r.Note)
 		r.Matches = slices.Clone(r.Matches)
 		for i, m := range r.Matches {
 			text := strings.TrimSuffix(m.Text, "...")

@@ -54,6 +54,8 @@ func TestRedactReply(t *testing.T) {
 			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}},
 			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}, Stderr: Captured{Head: b("")}},
 		},
+		"notes":    {EditReply{Note: "topsecret"}, EditReply{Note: "[redacted]"}},
+		"note":     {GrepReply{Note: "topsecret"}, GrepReply{Note: "[redacted]"}},
 		"grep":     {GrepReply{Total: 3, Matches: []Match{{"topsecret", 1, "topsecret"}, {"p", 2, "a topsecr..."}, {"p", 3, "a topsecr"}}}, GrepReply{Total: 3, Matches: []Match{{"[redacted]", 1, "[redacted]"}, {"p", 2, "a [redacted]..."}, {"p", 3, "a [redacted]"}}}},
 		"glob":     {GlobReply{Paths: []string{"d/topsecret"}}, GlobReply{Paths: []string{"d/[redacted]"}}},
 		"failure":  {Failure{Reason: "X", Message: "no topsecret"}, Failure{Reason: "X", Message: "no [redacted]"}},

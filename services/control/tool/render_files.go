@@ -23,8 +23,20 @@ func renderEdit(req EditFile, r EditReply) Result {
 	if diff != "" {
 		text += "\n\n" + diff
 	}
+	text += note(r.Note)
 	return Result{Text: text, Details: fields{"path": path, "replacements": r.Replacements, "diff": diff}.encode()}
 }
+
+// note is what an executor adds for the model.
+func note(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "\n\n[" + shorten(sanitize(text), maxNote) + "]"
+}
+
+// maxNote bounds a note of an executor, in bytes.
+const maxNote = 500
 
 // boundDiff keeps the beginning of a diff that is over the limits.
 func boundDiff(diff string) string {

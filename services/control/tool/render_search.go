@@ -20,7 +20,7 @@ func renderGrep(r GrepReply) Result {
 	case int64(shown) < total:
 		text += fmt.Sprintf("\n\n[Showing %d of %d matches. Narrow your search.]", shown, total)
 	}
-	return Result{Text: text, Details: fields{"matchCount": total}.encode()}
+	return Result{Text: text + note(r.Note), Details: fields{"matchCount": total}.encode()}
 }
 
 // matchText is a matching line, on one line and of MaxMatch characters at most.

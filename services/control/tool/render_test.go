@@ -79,8 +79,16 @@ func TestRenderGolden(t *testing.T) {
 		"read no entries":     {ReadText{Path: "d"}, TextReply{IsDir: true}, Result{Text: "(empty directory)", Details: []byte(`{"entries":0,"isDirectory":true,"path":"d"}`)}},
 		"read many entries":   {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: manyNames}, Result{Text: numbered(1, 2000) + "\n[Showing 2000 of 2001 entries. Use glob or bash to see the others.]", Details: []byte(`{"entries":2001,"isDirectory":true,"path":"d"}`)}},
 
-		"write":          {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
-		"edit":           {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
+		"write": {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
+		"edit":  {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
+		"edit, note": {
+			EditFile{Path: "a.txt"},
+			EditReply{Replacements: 1, Diff: "+b\n", Note: "n\x00" + strings.Repeat("x", 600)},
+			Result{
+				Text:    "Successfully edited a.txt\n\n+b\n\n[n\uFFFD" + strings.Repeat("x", 496) + "...]",
+				Details: []byte(`{"diff":"+b","path":"a.txt","replacements":1}`),
+			},
+		},
 		"edit many":      {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
 		"bash":           {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
 		"bash joins":     {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
@@ -119,7 +127,12 @@ func TestRenderGolden(t *testing.T) {
 			bash, ExecReply{Stdout: Captured{Cut: 5}}, Result{Text: "[... 5 bytes cut ...]", Details: []byte(`{"command":"make","exitCode":0}`)},
 		},
 
-		"grep":          {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"d/a.go", 3, "  a\r\n"}, {"x\ny", 4, "a\nb\rc"}}, Total: 2}, Result{Text: "d/a.go:3:   a\n\"x\\ny\":4: a b c", Details: []byte(`{"matchCount":2}`)}},
+		"grep": {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"d/a.go", 3, "  a\r\n"}, {"x\ny", 4, "a\nb\rc"}}, Total: 2}, Result{Text: "d/a.go:3:   a\n\"x\\ny\":4: a b c", Details: []byte(`{"matchCount":2}`)}},
+		"grep, note": {
+			Grep{Pattern: "a"},
+			GrepReply{Note: "Taken as text."},
+			Result{Text: "No matches found.\n\n[Taken as text.]", Details: []byte(`{"matchCount":0}`)},
+		},
 		"grep nothing":  {Grep{Pattern: "a"}, GrepReply{}, Result{Text: "No matches found.", Details: []byte(`{"matchCount":0}`)}},
 		"grep more":     {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"a", 1, "x"}}, Total: 300}, Result{Text: "a:1: x\n\n[Showing 1 of 300 matches. Narrow your search.]", Details: []byte(`{"matchCount":300}`)}},
 		"grep only sum": {Grep{Pattern: "a"}, GrepReply{Total: -1, Matches: []Match{{"a", 1, "x"}}}, Result{Text: "a:1: x", Details: []byte(`{"matchCount":1}`)}},

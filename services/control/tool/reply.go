@@ -26,6 +26,7 @@ type WriteReply struct {
 type EditReply struct {
 	Replacements int
 	Diff         string // unified
+	Note         string // in which way the old text was found, if not literally
 }
 
 // Captured is the beginning and the end of a stream; Cut counts the bytes between them that are not here.
@@ -50,7 +51,8 @@ type ExecReply struct {
 // GrepReply answers Grep.
 type GrepReply struct {
 	Matches []Match
-	Total   int64 // matches found, at least len(Matches)
+	Total   int64  // matches found, at least len(Matches)
+	Note    string // in which other way the pattern was taken than it was written
 }
 
 // Match is one matching line.

@@ -9,7 +9,7 @@ type Request interface {
 // ReadText reads a window of whole lines of a text file, an image, or the names in a directory.
 type ReadText struct {
 	Path   string
-	Offset int64 // first line, from 1; 0 is 1
+	Offset int64 // first line, from 1; 0 is 1; a negative one counts from the end
 	Limit  int64 // lines at most; 0 is the tool's own limit
 }
 

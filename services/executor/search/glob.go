@@ -33,7 +33,9 @@ func Glob(ctx context.Context, root, pattern, dir string, limit int) (Paths, err
 		return Paths{}, sandbox.ErrInvalidArg.With("%q is not a glob pattern", pattern)
 	}
 	if path.IsAbs(pattern) {
-		dir = "/"
+		if base, _ := doublestar.SplitPattern(path.Clean(pattern)); base != "/" && exists(base) {
+			dir = "/"
+		} // else it is meant from dir on, as in ignore files
 		pattern = strings.TrimLeft(pattern, "/")
 	}
 	// What comes before the first wildcard needs no walk.

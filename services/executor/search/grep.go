@@ -8,13 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"github.com/pawl-dev/pawl/services/executor/plaintext"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
@@ -34,7 +34,7 @@ const (
 
 // GrepOptions say what to look for, and where.
 type GrepOptions struct {
-	Pattern    string // RE2
+	Pattern    string // RE2, or what else is known of Perl
 	Literal    bool   // Pattern is text
 	IgnoreCase bool
 	Path       string // a file or directory, relative to the root; "" is the root
@@ -54,39 +54,70 @@ type Match struct {
 type Matches struct {
 	Matches []Match
 	Total   int
+	Note    string // in which other way the pattern was taken than it was written, for the model
 }
 
 type grep struct {
 	GrepOptions
-	re  *regexp.Regexp
-	out Matches
-	buf *bufio.Reader
+	find finder
+	out  Matches
+	buf  *bufio.Reader // of a file
+	text *bufio.Reader // of the text in it; is buf when that is the same but for line ends
 }
 
-// Grep searches the lines of text files. A file that Path names is searched whatever its name or the ignore files say.
+// Grep searches the lines of text files. A file that Path names is searched whatever its name or the ignore
+// files say. What is written in the way of other tools is taken as it is meant there, when it would else find
+// nothing.
 func Grep(ctx context.Context, root string, o GrepOptions) (Matches, error) {
-	g := &grep{GrepOptions: o, buf: bufio.NewReaderSize(nil, 64<<10), out: Matches{Matches: []Match{}}}
-	if g.MaxMatches <= 0 {
-		g.MaxMatches = DefaultMaxMatches
+	if o.MaxMatches <= 0 {
+		o.MaxMatches = DefaultMaxMatches
 	}
-	if g.MaxLine <= 0 {
-		g.MaxLine = DefaultMaxLine
+	if o.MaxLine <= 0 {
+		o.MaxLine = DefaultMaxLine
 	}
-	expr := o.Pattern
-	if o.Literal {
-		expr = regexp.QuoteMeta(expr)
-	}
-	if o.IgnoreCase {
-		expr = "(?i:" + expr + ")"
-	}
-	var err error
-	if g.re, err = regexp.Compile(expr); err != nil {
-		return Matches{}, sandbox.ErrInvalidArg.With("pattern %q: %v", o.Pattern, err)
-	}
+	o.Include = oneGlob(o.Include)
 	if !doublestar.ValidatePattern(o.Include) {
 		return Matches{}, sandbox.ErrInvalidArg.With("%q is not a glob pattern", o.Include)
 	}
+	find, note := compile(o.Pattern, o)
+	found, err := o.run(ctx, root, find)
+	if found.Note = note; err != nil || found.Total > 0 || o.Literal {
+		return found, err
+	}
+	if pattern, ok := basic(o.Pattern); ok {
+		find, _ := compile(pattern, o)
+		if again, err := o.run(ctx, root, find); err != nil || again.Total > 0 {
+			again.Note = `Nothing matches the pattern as it is. It was searched with | for \|, which is the alternation here.`
+			return again, err
+		}
+	}
+	if strings.Contains(o.Pattern, "\n") || strings.Contains(o.Pattern, `\n`) {
+		found.Note = "A pattern is searched in one line at a time and cannot match a line break."
+	}
+	return found, nil
+}
+
+// oneGlob is the include of a model: a list with commas is one of alternatives, and "./" is where the search starts.
+func oneGlob(include string) string {
+	include = strings.TrimPrefix(include, "./")
+	if strings.Contains(include, ",") && !strings.ContainsAny(include, "{[\\") {
+		return "{" + strings.ReplaceAll(include, " ", "") + "}"
+	}
+	return include
+}
+
+// run is one pass over the files.
+func (o GrepOptions) run(ctx context.Context, root string, find finder) (Matches, error) {
+	g := &grep{GrepOptions: o, find: find, buf: bufio.NewReaderSize(nil, 64<<10), out: Matches{Matches: []Match{}}}
 	start, st, err := place(root, o.Path)
+	if errors.Is(err, sandbox.ErrNotFound) && o.Include == "" && strings.ContainsAny(o.Path, "*?[{") {
+		// A glob where a path is wanted.
+		base, rest := doublestar.SplitPattern(filepath.Clean(o.Path))
+		if doublestar.ValidatePattern(rest) {
+			g.Include = "./" + rest
+			start, st, err = place(root, base)
+		}
+	}
 	if err != nil {
 		return Matches{}, err
 	}
@@ -115,7 +146,7 @@ func (g *grep) included(start, path string) bool {
 	if strings.Contains(g.Include, "/") {
 		name, _ = filepath.Rel(start, path)
 	}
-	return doublestar.MatchUnvalidated(strings.TrimPrefix(g.Include, "/"), name)
+	return doublestar.MatchUnvalidated(strings.TrimPrefix(strings.TrimPrefix(g.Include, "./"), "/"), name)
 }
 
 // file searches one. Files that cannot be read are passed over; only the end of ctx ends the search.
@@ -129,8 +160,13 @@ func (g *grep) file(ctx context.Context, path, name string, flags int) error {
 		return nil
 	}
 	g.buf.Reset(f)
-	if head, _ := g.buf.Peek(sniff); bytes.IndexByte(head, 0) >= 0 {
+	head, _ := g.buf.Peek(sniff)
+	encoding, ok := plaintext.Detect(head)
+	if !ok {
 		return nil
+	}
+	if g.text = g.buf; encoding != plaintext.UTF8 {
+		g.text = bufio.NewReaderSize(plaintext.NewReader(g.buf, encoding), 64<<10)
 	}
 	for n := 1; ; n++ {
 		line, err := g.line(ctx)
@@ -141,9 +177,13 @@ func (g *grep) file(ctx context.Context, path, name string, flags int) error {
 			return nil
 		}
 		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-		if at := g.re.FindIndex(line); at != nil {
+		at, ferr := g.find(line)
+		if ferr != nil {
+			return ferr
+		}
+		if at >= 0 {
 			if g.out.Total++; g.out.Total <= g.MaxMatches {
-				g.out.Matches = append(g.out.Matches, Match{Path: name, Line: n, Text: cut(line, at[0], g.MaxLine)})
+				g.out.Matches = append(g.out.Matches, Match{Path: name, Line: n, Text: cut(line, at, g.MaxLine)})
 			}
 		}
 		if err != nil {
@@ -154,13 +194,13 @@ func (g *grep) file(ctx context.Context, path, name string, flags int) error {
 
 // line reads a line and keeps maxScan of it. It is valid until the next call.
 func (g *grep) line(ctx context.Context) ([]byte, error) {
-	line, err := g.buf.ReadSlice('\n')
+	line, err := g.text.ReadSlice('\n')
 	if !errors.Is(err, bufio.ErrBufferFull) {
 		return line, eof(err)
 	}
 	long := bytes.Clone(line)
 	for errors.Is(err, bufio.ErrBufferFull) && ctx.Err() == nil {
-		line, err = g.buf.ReadSlice('\n')
+		line, err = g.text.ReadSlice('\n')
 		long = append(long, line[:min(len(line), maxScan-min(maxScan, len(long)))]...)
 	}
 	return long, eof(err)

@@ -91,3 +91,8 @@ func place(root, path string) (string, fs.FileInfo, error) {
 	}
 	return path, st, nil
 }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

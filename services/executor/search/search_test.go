@@ -74,10 +74,52 @@ func TestGrep(t *testing.T) {
 	if err != nil || len(m.Matches) != 2 || m.Total != 3 {
 		t.Errorf("limit: %v %+v", err, m)
 	}
-	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "("}); !errors.Is(err, sandbox.ErrInvalidArg) {
+	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing"}); !errors.Is(err, sandbox.ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing"}); !errors.Is(err, sandbox.ErrNotFound) {
+}
+
+// What models write out of habit with other tools is found.
+func TestGrepTakesOtherHabits(t *testing.T) {
+	root := tree(t, map[string]string{
+		"a.go": "func one(a int) {\nfunc two()\nabcabc 12\nx | y\n", "sub/b.ts": "one\n", "sub/c.tsx": "two\n",
+		"crlf": "\xef\xbb\xbfone\r\ntwo\r\n", "utf16": "\xff\xfeo\x00n\x00e\x00\r\x00\n\x00",
+	})
+	for _, tt := range []struct {
+		name string
+		o    GrepOptions
+		want string
+		note string
+	}{
+		{"classes", GrepOptions{Pattern: `\bc\w+\s\d{2}$`, Include: "*.go"}, "", ""},
+		{"look behind", GrepOptions{Pattern: `(?<=func )t\w+`}, "a.go:2:func two()", ""},
+		{"look ahead", GrepOptions{Pattern: `func (?!one)`}, "a.go:2:func two()", ""},
+		{"back reference", GrepOptions{Pattern: `(abc)\1`}, "a.go:3:abcabc 12", ""},
+		{"look ahead, any case", GrepOptions{Pattern: `FUNC (?!ONE)`, IgnoreCase: true}, "a.go:2:func two()", ""},
+		{"not a regexp", GrepOptions{Pattern: "one("}, "a.go:1:func one(a int) {", "The pattern is not a regular expression (missing closing ): `one(`) and was searched as plain text."},
+		{"basic", GrepOptions{Pattern: `^one\|^two`, Include: "*.{ts,tsx}"}, "sub/b.ts:1:one\nsub/c.tsx:1:two", "Nothing matches the pattern as it is. It was searched with | for \\|, which is the alternation here."},
+		{"basic group", GrepOptions{Pattern: `^\(one\|two\)$`, Include: "*.ts"}, "sub/b.ts:1:one", "Nothing matches the pattern as it is. It was searched with | for \\|, which is the alternation here."},
+		{"a bar", GrepOptions{Pattern: `x \| y`}, "a.go:4:x | y", ""},
+		{"over lines", GrepOptions{Pattern: "one\ntwo"}, "", "A pattern is searched in one line at a time and cannot match a line break."},
+		{"list of globs", GrepOptions{Pattern: "one", Include: "*.ts, *.tsx"}, "sub/b.ts:1:one", ""},
+		{"include from here", GrepOptions{Pattern: "one", Include: "./sub/*.ts"}, "sub/b.ts:1:one", ""},
+		{"hidden include", GrepOptions{Pattern: "one", Include: ".sub/*.ts"}, "", ""},
+		{"glob for a path", GrepOptions{Pattern: "one", Path: "sub/*.ts"}, "sub/b.ts:1:one", ""},
+		{"mark and CRLF", GrepOptions{Pattern: "^one$", Path: "crlf"}, "crlf:1:one", ""},
+		{"UTF-16", GrepOptions{Pattern: "^one$", Path: "utf16"}, "utf16:1:one", ""},
+	} {
+		m, err := Grep(t.Context(), root, tt.o)
+		if got := lines(m); err != nil || got != tt.want || m.Note != tt.note {
+			t.Errorf("%s: %v, note %q\n%s\nwant\n%s", tt.name, err, m.Note, got, tt.want)
+		}
+	}
+	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing/*.go"}); !errors.Is(err, sandbox.ErrNotFound) {
+		t.Error(err)
+	}
+	// A pattern that backtracks for ever ends the search, and says so.
+	slow := tree(t, map[string]string{"f": strings.Repeat("a", 40) + "!\n"})
+	if _, err := Grep(t.Context(), slow, GrepOptions{Pattern: `(?=x|a)(a+)+(a+)+\1$`}); !errors.Is(err, sandbox.ErrInvalidArg) ||
+		!strings.Contains(err.Error(), "takes too long") {
 		t.Error(err)
 	}
 }
@@ -116,6 +158,10 @@ func TestGlob(t *testing.T) {
 		{".github/**", "", ".github/w/ci.yml"},
 		{"missing/*.go", "", ""},
 		{filepath.Join(root, "a", "*.go"), "", "a/b.go"},
+		{"/a/*.go", "", "a/b.go"},
+		{"/**/d.go", "", "a/c/d.go"},
+		{"/c/*.go", "a", "a/c/d.go"},
+		{"./a/**/*.txt", "", "a/c/d.txt"},
 	} {
 		p, err := Glob(t.Context(), root, tt.pattern, tt.dir, 0)
 		if got := strings.Join(p.Paths, " "); err != nil || got != tt.want || p.Total != len(p.Paths) {

@@ -434,7 +434,7 @@ func TestEditErrors(t *testing.T) {
 			{"nope", "x", "not found", false},
 			{"two", "x", "2 times", false},
 			{"two", "two", "same", true},
-			{"two\nx", "y", "CRLF", false},
+			{" x", "y", "begins at line 2 differs only in white space", false},
 		} {
 			id := fmt.Sprint(i)
 			r.send(edit(id, "f", c.old, c.now, c.all))
@@ -449,6 +449,16 @@ func TestEditErrors(t *testing.T) {
 		if got, _ := r.box.Get("f"); got != "one 2 2\r\nx\r\n" {
 			t.Errorf("%q", got)
 		}
+		r.send(edit("lines", "f", "2\nx\n", "2\ny\nz\n", false))
+		r.want("accepted lines", "result lines edit 1")
+		if got, _ := r.box.Get("f"); got != "one 2 2\r\ny\r\nz\r\n" {
+			t.Errorf("%q", got)
+		}
+		r.send(edit("note", "f", "1: y\n2: z\n", "", false))
+		got := r.take()
+		if e := got[len(got)-1].GetResult().GetEdit(); !strings.Contains(e.GetNote(), "line numbers") {
+			t.Errorf("got %v", e)
+		}
 		r.send(edit("none", "none", "a", "b", true))
 		r.want("accepted none", "result none NOT_FOUND")
 	})
@@ -459,7 +469,7 @@ func TestCwdAndEnv(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Put("sub/f", "content\n")
 		at := func(e *pawlv1.Execute) { e.Cwd = "sub"; e.Env = map[string]string{"A": "1", "B": "1"} }
-		r.send(execute("t", showText("f"), at))
+		r.send(execute("t", textVerb("f"), at))
 		r.want("accepted t", `result t text "content\n"`)
 		r.send(execute("x", at, func(e *pawlv1.Execute) {
 			e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: "env A;env B", Cwd: "deep", Env: map[string]string{"B": "2"}}}
@@ -547,9 +557,9 @@ func TestHangingFileSystem(t *testing.T) {
 		r.send(readFileCall("file", "f"))
 		r.want("accepted file")
 		r.box.Hang = hang
-		r.send(execute("show", showText("f"), pure, timeout(time.Minute)))
+		r.send(execute("show", textVerb("f"), pure, timeout(time.Minute)))
 		r.send(execute("put", putFile("f", "new"), timeout(time.Minute)))
-		r.send(execute("cancelled", showText("f"), pure))
+		r.send(execute("cancelled", textVerb("f"), pure))
 		r.take()
 		r.send(execute("other", line("echo hi")))
 		r.want("accepted other", "output other STDOUT 0+3", "result other exit 0")
@@ -560,7 +570,7 @@ func TestHangingFileSystem(t *testing.T) {
 		if got := brief(r.take()); got != "result show TIMEOUT, result put INTERRUPTED" && got != "result put INTERRUPTED, result show TIMEOUT" {
 			t.Error(got)
 		}
-		r.send(execute("waits", showText("f"), pure))
+		r.send(execute("waits", textVerb("f"), pure))
 		r.take()
 		began := time.Now()
 		r.down()
@@ -605,15 +615,15 @@ func TestManyHang(t *testing.T) {
 		r.box.Put("f", "content")
 		r.box.Hang = make(chan struct{})
 		for i := range maxHanging {
-			r.send(execute(fmt.Sprint(i), showText("f"), pure, timeout(time.Minute)))
+			r.send(execute(fmt.Sprint(i), textVerb("f"), pure, timeout(time.Minute)))
 		}
 		time.Sleep(time.Minute + 2*hangGrace)
 		r.take()
-		r.send(execute("more", showText("f"), pure))
+		r.send(execute("more", textVerb("f"), pure))
 		r.want("accepted more", "result more UNAVAILABLE")
 		close(r.box.Hang)
 		synctest.Wait()
-		r.send(execute("again", showText("f"), pure))
+		r.send(execute("again", textVerb("f"), pure))
 		r.want("accepted again", `result again text "content"`)
 	})
 }

@@ -1,10 +1,10 @@
 package work
 
 import (
-	"bytes"
 	"io"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/plaintext"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -31,27 +31,40 @@ func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, er
 	if err != nil {
 		return nil, err
 	}
-	n, err := find(content, v)
+	edited, err := apply(content, v)
 	if err != nil {
 		return nil, err
-	}
-	if size := int64(len(content)) + int64(n)*int64(len(v.GetNewText())-len(v.GetOldText())); size > maxEdit {
-		return nil, sandbox.ErrTooLarge.With("%s: the edited file would have %d bytes; files up to %d can be edited", v.GetPath(), size, maxEdit)
 	}
 	w, err := s.cfg.Sandbox.Create(c.ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Abort()
-	edited := bytes.ReplaceAll(content, []byte(v.GetOldText()), []byte(v.GetNewText()))
-	if _, err := w.Write(edited); err != nil {
+	if _, err := w.Write(edited.File); err != nil {
 		return nil, err
 	}
-	diff := unified(v.GetPath(), content, []byte(v.GetOldText()), []byte(v.GetNewText()))
+	diff := unified(v.GetPath(), []byte(edited.Before), []byte(edited.Old), []byte(edited.New))
 	if err := w.Commit(); err != nil {
 		return nil, err
 	}
-	return &pawlv1.Result_Edit{Edit: &pawlv1.EditResult{Replacements: int32(n), Diff: diff}}, nil
+	return &pawlv1.Result_Edit{Edit: &pawlv1.EditResult{
+		Replacements: int32(edited.Count), Diff: diff, Note: edited.Note,
+	}}, nil
+}
+
+// apply makes the new content of a file.
+func apply(content []byte, v *pawlv1.EditFile) (*plaintext.Edited, error) {
+	edited, err := plaintext.Parse(content).Apply(plaintext.Edit{
+		Old: v.GetOldText(), New: v.GetNewText(), All: v.GetReplaceAll(),
+	})
+	switch {
+	case err != nil:
+		return nil, sandbox.ErrInvalidArg.With("%s: %v", v.GetPath(), err)
+	case len(edited.File) > maxEdit:
+		return nil, sandbox.ErrTooLarge.With("%s: the edited file would have %d bytes; files up to %d can be edited",
+			v.GetPath(), len(edited.File), maxEdit)
+	}
+	return edited, nil
 }
 
 func (s *Service) readWhole(c *call, path string) ([]byte, error) {
@@ -68,19 +81,4 @@ func (s *Service) readWhole(c *call, path string) ([]byte, error) {
 		return nil, sandbox.ErrTooLarge.With("%s: is larger than %d bytes, which is the most that can be edited", path, maxEdit)
 	}
 	return b, nil
-}
-
-// find counts the old text, from left to right and without overlap.
-func find(content []byte, v *pawlv1.EditFile) (int, error) {
-	old := []byte(v.GetOldText())
-	n := bytes.Count(content, old)
-	switch {
-	case n == 0 && bytes.Contains(content, bytes.ReplaceAll(old, []byte("\n"), []byte("\r\n"))):
-		return 0, sandbox.ErrInvalidArg.With("%s: the old text was not found; the file's lines end in CRLF (\\r\\n)", v.GetPath())
-	case n == 0:
-		return 0, sandbox.ErrInvalidArg.With("%s: the old text was not found; it must match exactly, whitespace included", v.GetPath())
-	case n > 1 && !v.GetReplaceAll():
-		return 0, sandbox.ErrInvalidArg.With("%s: the old text was found %d times; give more of the text around it, or replace all", v.GetPath(), n)
-	}
-	return n, nil
 }

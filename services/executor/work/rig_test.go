@@ -227,7 +227,7 @@ func timeout(d time.Duration) func(*pawlv1.Execute) {
 func pure(e *pawlv1.Execute)       { e.Safety = pawlv1.Safety_SAFETY_PURE }
 func idempotent(e *pawlv1.Execute) { e.Safety = pawlv1.Safety_SAFETY_IDEMPOTENT }
 
-func showText(path string) func(*pawlv1.Execute) {
+func textVerb(path string) func(*pawlv1.Execute) {
 	return func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_ReadText{ReadText: &pawlv1.ReadText{Path: path}} }
 }
 

@@ -206,7 +206,7 @@ func TestE3StaleEpoch(t *testing.T) {
 		r.want("accepted b", "result b exit 0")
 		// An Execute of a pure verb raises it at once, and so does a Cancel.
 		r.box.Gate = make(chan struct{})
-		r.send(execute("d", showText("none"), epoch(8), pure))
+		r.send(execute("d", textVerb("none"), epoch(8), pure))
 		r.want("accepted d")
 		r.send(execute("e", line("exit 0"), epoch(7)))
 		r.want("rejected e STALE_EPOCH")
@@ -271,7 +271,7 @@ func TestE3RevocationDurable(t *testing.T) {
 func TestE4UntilAcknowledged(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("cmd", line("echo hi;exit 1")))
-		r.send(execute("text", showText("none"), pure))
+		r.send(execute("text", textVerb("none"), pure))
 		r.send(execute("write", putFile("f", "content")))
 		r.take()
 		for range 2 {
@@ -506,7 +506,7 @@ func TestE6Verbs(t *testing.T) {
 		r.box.Gate = make(chan struct{})
 		r.send(execute("amo", putFile("a", "x")))
 		r.send(execute("idem", putFile("b", "x"), idempotent))
-		r.send(execute("pure", showText("b"), pure))
+		r.send(execute("pure", textVerb("b"), pure))
 		r.take()
 		r.down()
 		close(r.box.Gate)

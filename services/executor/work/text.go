@@ -2,14 +2,15 @@ package work
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"unicode/utf8"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/plaintext"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -21,8 +22,8 @@ const (
 	sniff    = 8 << 10 // bytes that tell text from binary
 )
 
-// readText is what a model sees of a path. It reads the whole of a text file to count its lines, and holds no more of it than
-// it shows.
+// readText is what a model sees of a path. It reads the whole of a text file to count its lines, twice when the
+// window is counted from the end, and holds no more of it than it shows.
 func readText(ctx context.Context, sb sandbox.Sandbox, path string, q *pawlv1.ReadText) (*pawlv1.Result_Text, error) {
 	f, info, err := sb.Open(ctx, path)
 	if errors.Is(err, sandbox.ErrIsDir) {
@@ -33,23 +34,28 @@ func readText(ctx context.Context, sb sandbox.Sandbox, path string, q *pawlv1.Re
 	}
 	defer f.Close()
 	r := &pawlv1.TextResult{Size: info.Size}
-	in := bufio.NewReaderSize(ctxReader{ctx, f}, 64<<10)
-	head, err := in.Peek(sniff)
-	if err != nil && !errors.Is(err, io.EOF) {
+	head := make([]byte, sniff)
+	n, err := io.ReadFull(ctxReader{ctx, f}, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
+	}
+	if head = head[:n]; n > 0 {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
 	}
 	err = nil
 	switch media := imageType(head); {
 	case media != "" && info.Size <= maxImage:
 		r.MediaType = media
-		r.Image, err = io.ReadAll(io.LimitReader(in, maxImage+1))
+		r.Image, err = io.ReadAll(io.LimitReader(ctxReader{ctx, f}, maxImage+1))
 		if len(r.Image) > maxImage { // it grew while it was read
 			r.Image, r.Binary = nil, true
 		}
-	case media != "", bytes.IndexByte(head, 0) >= 0:
+	case media != "":
 		r.Binary, r.MediaType = true, media
 	default:
-		err = window(in, q, r)
+		err = showText(ctx, f, head, q, r)
 	}
 	if err != nil {
 		return nil, err
@@ -82,9 +88,32 @@ func imageType(head []byte) string {
 	return ""
 }
 
-// window fills in whole lines from q.Offset on, as many as the limits allow, and counts all lines.
-func window(in *bufio.Reader, q *pawlv1.ReadText, r *pawlv1.TextResult) error {
+// showText fills in what the window shows of a text file.
+func showText(ctx context.Context, f io.ReadSeeker, head []byte, q *pawlv1.ReadText, r *pawlv1.TextResult) error {
+	encoding, ok := plaintext.Detect(head)
+	if !ok {
+		r.Binary = true
+		return nil
+	}
+	text := func() *bufio.Reader {
+		return bufio.NewReaderSize(plaintext.NewReader(ctxReader{ctx, f}, encoding), 64<<10)
+	}
 	first := max(1, q.GetOffset())
+	if q.GetOffset() < 0 {
+		counted := &pawlv1.TextResult{}
+		if err := window(text(), math.MaxInt64, q, counted); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		first = max(1, counted.GetTotalLines()+1+max(q.GetOffset(), -counted.GetTotalLines()))
+	}
+	return window(text(), first, q, r)
+}
+
+// window fills in whole lines from the first on, as many as the limits allow, and counts all lines.
+func window(in *bufio.Reader, first int64, q *pawlv1.ReadText, r *pawlv1.TextResult) error {
 	most := int64(maxLines)
 	if q.GetLimit() > 0 {
 		most = min(most, q.GetLimit())

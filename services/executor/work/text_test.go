@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -58,6 +59,11 @@ func TestReadText(t *testing.T) {
 		{"binary", "a\x00b", 0, 0, &pawlv1.TextResult{Binary: true}},
 		{"image", "\x89PNG\x0d\x0a\x1a\x0a rest", 0, 0, &pawlv1.TextResult{MediaType: "image/png", Image: []byte("\x89PNG\x0d\x0a\x1a\x0a rest")}},
 		{"large image", "GIF89a" + strings.Repeat("x", maxImage), 0, 0, &pawlv1.TextResult{MediaType: "image/gif", Binary: true}},
+		{"CRLF", "a\r\nb\r\n", 2, 0, &pawlv1.TextResult{Content: []byte("b\n"), FirstLine: 2, Lines: 1, TotalLines: 2}},
+		{"UTF-16", "\xff\xfea\x00\r\x00\n\x00", 0, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
+		{"byte order mark", "\xef\xbb\xbfa", 0, 0, &pawlv1.TextResult{Content: []byte("a"), FirstLine: 1, Lines: 1, TotalLines: 1}},
+		{"from the end", lines(1, 10), -2, 0, &pawlv1.TextResult{Content: []byte("line 9\nline 10\n"), FirstLine: 9, Lines: 2, TotalLines: 10}},
+		{"more than there is", "a\n", math.MinInt64, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
 		{"latin 1", "caf\xe9\n", 0, 0, &pawlv1.TextResult{Content: []byte("caf\xe9\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -104,13 +110,16 @@ func TestReadTextWindow(t *testing.T) {
 			b.WriteString("\n")
 		}
 		text := b.String() + rapid.SampledFrom([]string{"", "tail"}).Draw(t, "tail")
-		offset, limit := rapid.Int64Range(0, 70).Draw(t, "offset"), rapid.Int64Range(0, 70).Draw(t, "limit")
+		offset, limit := rapid.Int64Range(-70, 70).Draw(t, "offset"), rapid.Int64Range(0, 70).Draw(t, "limit")
 		r := show(t, text, offset, limit)
-		all := strings.SplitAfter(text, "\n")
+		all := strings.SplitAfter(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
 		if all[len(all)-1] == "" {
 			all = all[:len(all)-1]
 		}
 		from := min(len(all), int(max(1, offset))-1)
+		if offset < 0 {
+			from = max(0, len(all)+int(offset))
+		}
 		want, n := "", 0
 		for _, l := range all[from:] {
 			if limit > 0 && n == int(limit) || len(want)+len(l) > maxText {
