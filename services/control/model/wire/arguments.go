@@ -64,7 +64,7 @@ func explain(text []byte, cut bool) string {
 	var syntax *json.SyntaxError
 	err := json.Unmarshal(text, &v)
 	what := fmt.Sprintf("Your JSON was cut at byte %d", len(text))
-	if errors.As(err, &syntax) && int(syntax.Offset) < len(text) {
+	if errors.As(err, &syntax) && syntax.Error() != "unexpected end of JSON input" {
 		what = fmt.Sprintf("Your arguments are no JSON: at byte %d, %v", syntax.Offset, err)
 	}
 	if cut {
