@@ -20,6 +20,8 @@ const (
 	Tools    Scenario = "tools"    // asks for two tool calls at once
 	Failure  Scenario = "failure"  // fails for good
 	Stall    Scenario = "stall"    // streams some text and then nothing, for ever
+	Twins    Scenario = "twins"    // asks for two different tool calls at once, under one id
+	CutShort Scenario = "cut"      // is stopped at its limit, in the middle of the arguments of a tool call
 )
 
 // Greeting is the text of the scenarios Text and Thinking.
@@ -36,6 +38,8 @@ func Contract(t *testing.T, s Subject) {
 	t.Run("text", s.text)
 	t.Run("thinking", s.thinking)
 	t.Run("tools", s.tools)
+	t.Run("two calls never share an id", s.twins)
+	t.Run("arguments that were cut are told", s.cut)
 	t.Run("failure", s.failure)
 	t.Run("leaving early ends the call", s.leave)
 	t.Run("a call does not begin after the context ended", s.canceledBefore)
@@ -115,6 +119,28 @@ func (s Subject) tools(t *testing.T) {
 		if err := json.Unmarshal(c.Args, &args); err != nil || len(args) == 0 {
 			t.Errorf("arguments %s: %v", c.Args, err)
 		}
+	}
+}
+
+func (s Subject) twins(t *testing.T) {
+	m, req := s.make(t, Twins)
+	tr, err := read(t, m, t.Context(), req) // which fails when an id is not new
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := tr.Message.Content; len(c) != 2 || same(c[0].Args, c[1].Args) {
+		t.Errorf("content %+v, want two different calls", c)
+	}
+}
+
+func (s Subject) cut(t *testing.T) {
+	m, req := s.make(t, CutShort)
+	tr, err := read(t, m, t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := tr.Message.Content; tr.Message.Stop != model.StopLength || len(c) != 1 || c[0].ArgsError == "" {
+		t.Errorf("stop %q, content %+v, want a call that says what is wrong with its arguments", tr.Message.Stop, c)
 	}
 }
 

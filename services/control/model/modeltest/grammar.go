@@ -111,6 +111,8 @@ func (c *checker) block(b model.Block) error {
 			return fmt.Errorf("the tool call names no tool")
 		case !json.Valid(b.Args):
 			return fmt.Errorf("the tool call's arguments are no JSON: %q", b.Args)
+		case b.ArgsError != "" && string(b.Args) != "{}":
+			return fmt.Errorf("the tool call has arguments %s that are said to be wrong: %s", b.Args, b.ArgsError)
 		}
 		c.seen[b.CallID] = true
 		c.calls++

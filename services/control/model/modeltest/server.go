@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -22,11 +23,14 @@ type Server struct {
 	script   []http.Handler
 	rest     http.Handler // once the script is over
 	requests []Recorded
+	conns    int
 }
 
 // Recorded is a request that the server got.
 type Recorded struct {
 	Method, Path string
+	Query        string
+	Connection   string // which connection it came over
 	Header       http.Header
 	Body         []byte
 }
@@ -36,7 +40,7 @@ func NewServer(t testing.TB, script ...http.Handler) *Server {
 	s := &Server{listener: &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}, script: script}
 	transport := &http.Transport{DialContext: s.listener.dial, MaxIdleConnsPerHost: 16}
 	s.client = &http.Client{Transport: transport}
-	srv := &http.Server{Handler: http.HandlerFunc(s.serve)}
+	srv := &http.Server{Handler: http.HandlerFunc(s.serve), ConnContext: s.number}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -50,6 +54,16 @@ func NewServer(t testing.TB, script ...http.Handler) *Server {
 		<-done
 	})
 	return s
+}
+
+type connKey struct{}
+
+// number tells connections apart.
+func (s *Server) number(ctx context.Context, _ net.Conn) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns++
+	return context.WithValue(ctx, connKey{}, strconv.Itoa(s.conns))
 }
 
 // URL is the server's base URL.
@@ -78,7 +92,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	s.next(Recorded{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body}).ServeHTTP(w, r)
+	connection, _ := r.Context().Value(connKey{}).(string)
+	s.next(Recorded{
+		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Connection: connection, Header: r.Header.Clone(), Body: body,
+	}).ServeHTTP(w, r)
 }
 
 func (s *Server) next(r Recorded) http.Handler {
@@ -133,7 +150,19 @@ type Play []Event
 
 // ServeHTTP implements http.Handler.
 func (p Play) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	p.serve(w, r, "text/event-stream; charset=utf-8")
+}
+
+// As is the response with another Content-Type, "" for none.
+func (p Play) As(contentType string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, contentType) })
+}
+
+func (p Play) serve(w http.ResponseWriter, r *http.Request, contentType string) {
+	w.Header()["Content-Type"] = nil // or the server would guess
+	if contentType != "" {
+		w.Header().Set("Content-Type", contentType)
+	}
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w).Flush
 	_ = flush()

@@ -73,6 +73,10 @@ func TestContract(t *testing.T) {
 		modeltest.Text:     {Text: greeting},
 		modeltest.Thinking: {Thinking: []string{"h", "m"}, Signature: "sig", Text: greeting},
 		modeltest.Tools:    twoCalls,
+		modeltest.Twins: {Calls: []modeltest.WireCall{
+			{ID: "x", Tool: "bash", Args: []string{`{"command":"1"}`}}, {ID: "x", Tool: "bash", Args: []string{`{"command":"2"}`}},
+		}},
+		modeltest.CutShort: {Calls: []modeltest.WireCall{{ID: "x", Tool: "bash", Args: []string{`{"command":"1`}}}, Stop: model.StopLength},
 	}
 	for _, w := range modeltest.Wires() {
 		t.Run(string(w.API), func(t *testing.T) {
