@@ -182,6 +182,11 @@ func (d *Database) RequestAbortSession(ctx context.Context, tenant, sessionID st
 	return settled, running, err
 }
 
+// Settled implements submission.Store.
+func (d *Database) Settled(ctx context.Context, ids []string) ([]string, error) {
+	return ask(ctx, d, "Settled", func(ctx context.Context) ([]string, error) { return d.db.Settled(ctx, ids) })
+}
+
 // LostCalls implements call.Store.
 func (d *Database) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
 	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, sessionID, submissionSeq) })

@@ -36,6 +36,8 @@ type Subscription struct {
 	// session and seen are what is followed and how far, "" before Follow.
 	session string
 	seen    int64
+	// awaits is the submission whose end may leave no event, "" for none.
+	awaits string
 }
 
 // position is where a subscription stands.
@@ -43,6 +45,7 @@ type position struct {
 	*Subscription
 	session string
 	seen    int64
+	awaits  string
 }
 
 func newHub() *hub { return &hub{topics: map[session.Key]map[*Subscription]struct{}{}} }
@@ -83,7 +86,7 @@ func (h *hub) following() []position {
 		for s := range subs {
 			s.mu.Lock()
 			if s.session != "" {
-				all = append(all, position{s, s.session, s.seen})
+				all = append(all, position{s, s.session, s.seen, s.awaits})
 			}
 			s.mu.Unlock()
 		}
@@ -143,10 +146,19 @@ func (s *Subscription) take() (events []Event, stale bool) {
 	return events, stale
 }
 
+// Awaits says that a submission may end without an event, as one does that is aborted before it begins: the log is read again once it has
+// settled. "" is that there is no such submission.
+func (s *Subscription) Awaits(submissionID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaits = submissionID
+}
+
 // Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so
 // it is not for a subscription that is followed. Fails with ctx's error.
 func (s *Subscription) Await(ctx context.Context, sessionID, submissionID string, limit time.Duration) error {
 	s.at(sessionID, math.MaxInt64)
+	s.Awaits(submissionID)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
 	"slices"
 	"time"
 
@@ -18,14 +19,16 @@ const (
 	// entryPage is how many of the entries that events refer to are read at a time: they may be large.
 	entryPage = 16
 	// tailEvery is how often the heads of watched streams are compared with the log, for what no hint told of.
-	tailEvery    = 500 * time.Millisecond
-	recheckTicks = 10
+	tailEvery = 500 * time.Millisecond
+	// awaitTicks is how many of these there are to one look at the submissions whose end may leave no event.
+	awaitTicks = 2
 )
 
 // Log is what a Service reads.
 type Log interface {
 	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
 	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)
+	Settled(ctx context.Context, submissionIDs []string) ([]string, error)
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 }
 
@@ -46,8 +49,8 @@ func (s *Service) Publish(key session.Key, events []Event) {
 // Watched reports whether anybody here watches the session.
 func (s *Service) Watched(key session.Key) bool { return s.hub.watched(key) }
 
-// Run looks for growth of the watched streams that was committed by other replicas, with one query for all of them. It
-// returns when ctx ends; a failed query is tried again at the next tick.
+// Run looks for growth of the watched streams that was committed by other replicas, and for the end of awaited submissions, with one query
+// each for all of them. It returns when ctx ends; a failed query is tried again at the next tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
@@ -57,20 +60,22 @@ func (s *Service) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if n%recheckTicks == 0 {
-			s.Poke(nil) // some wait for what leaves no event
-		} else {
-			s.tail(ctx)
+		subs := s.hub.following()
+		s.tail(ctx, subs)
+		if n%awaitTicks == 0 {
+			s.await(ctx, subs)
 		}
 	}
 }
 
-func (s *Service) tail(ctx context.Context) {
-	subs := s.hub.following()
-	ids := make([]string, 0, len(subs))
-	for _, sub := range subs {
-		ids = append(ids, sub.session)
-	}
+// tail wakes the subscriptions whose streams have grown.
+func (s *Service) tail(ctx context.Context, subs []position) {
+	ids := distinct(subs, func(p position) string {
+		if p.seen == math.MaxInt64 {
+			return ""
+		}
+		return p.session
+	})
 	if len(ids) == 0 {
 		return
 	}
@@ -83,6 +88,34 @@ func (s *Service) tail(ctx context.Context) {
 			sub.poke()
 		}
 	}
+}
+
+// await wakes the subscriptions whose submissions have settled.
+func (s *Service) await(ctx context.Context, subs []position) {
+	ids := distinct(subs, func(p position) string { return p.awaits })
+	if len(ids) == 0 {
+		return
+	}
+	settled, err := s.log.Settled(ctx, ids)
+	if err != nil {
+		slog.WarnContext(ctx, "looking for settled submissions failed", "error", err)
+	}
+	for _, sub := range subs {
+		if sub.awaits != "" && slices.Contains(settled, sub.awaits) {
+			sub.poke()
+		}
+	}
+}
+
+// distinct is what of gives, without "", each once.
+func distinct(subs []position, of func(position) string) (ids []string) {
+	for _, sub := range subs {
+		if id := of(sub); id != "" {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Poke says that streams may have grown, or that something about the sessions changed that left no event; nil is all sessions.

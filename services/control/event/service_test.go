@@ -23,6 +23,8 @@ type memory struct {
 	head   int64
 	floor  int64
 	reads  int
+	asked  int             // queries about heads and submissions
+	ended  map[string]bool // submissions that have settled
 }
 
 // append adds n events and returns them.
@@ -79,7 +81,24 @@ func (m *memory) count() int {
 func (m *memory) EventHeads(_ context.Context, ids []string) (map[string]int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return map[string]int64{ids[0]: m.head}, nil
+	m.asked++
+	heads := map[string]int64{}
+	for _, id := range ids {
+		heads[id] = m.head
+	}
+	return heads, nil
+}
+
+func (m *memory) Settled(_ context.Context, ids []string) (settled []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	for _, id := range ids {
+		if m.ended[id] {
+			settled = append(settled, id)
+		}
+	}
+	return settled, nil
 }
 
 // Entries are as large as an answer of a model may be, and there are as many as anybody wants.
@@ -291,6 +310,71 @@ func TestTailFindsWhatOthersAppend(t *testing.T) {
 		}
 		cancel()
 		<-f.done
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Watchers with nothing to see cost one query for all of them, and waiters one more.
+func TestWatchersAtRestCostOneQueryAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{ended: map[string]bool{}}
+		s := NewService(log)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		var watchers []*follower
+		for range 200 {
+			watchers = append(watchers, s.follower(ctx, 0, false))
+		}
+		ends := map[string]time.Duration{}
+		var mu sync.Mutex // guards ends
+		var waiters sync.WaitGroup
+		began := time.Now()
+		for i := range 200 {
+			waiters.Go(func() {
+				id := fmt.Sprint(i % 2)
+				sub := s.Subscribe(key)
+				defer sub.Close()
+				if err := sub.Await(ctx, "id", id, time.Hour); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ends[id] = time.Since(began)
+			})
+		}
+		for _, w := range watchers {
+			w.take(2)
+		}
+		synctest.Wait()
+		log.mu.Lock()
+		log.reads, log.asked = 0, 0
+		log.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		log.mu.Lock()
+		if log.reads != 0 || log.asked > 180 {
+			t.Errorf("a minute of nothing costs %d reads of streams and %d other queries", log.reads, log.asked)
+		}
+		log.ended["1"] = true
+		log.mu.Unlock()
+		time.Sleep(time.Minute)
+		log.mu.Lock()
+		log.ended["0"] = true
+		log.mu.Unlock()
+		waiters.Wait()
+		if late := ends["1"] - time.Minute; late < 0 || late > awaitTicks*tailEvery {
+			t.Errorf("a submission that settled without an event was seen after %v", late)
+		}
+		if ends["0"] < 2*time.Minute {
+			t.Errorf("a submission was taken for settled after %v", ends["0"])
+		}
+		cancel()
+		for _, w := range watchers {
+			<-w.done
+		}
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}

@@ -19,9 +19,6 @@ import (
 // MaxMessage is the longest input in bytes.
 const MaxMessage = 16 << 20
 
-// recheck is how often a waiter reads the row of a submission that left no event.
-const recheck = time.Second
-
 // ErrMessageTooLarge refuses an input.
 var ErrMessageTooLarge = errs.New(errs.InvalidArgument, "MESSAGE_TOO_LARGE", "the message is longer than 16 MiB")
 
@@ -182,6 +179,9 @@ func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] 
 		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
 			return
 		}
+		if f.Submission.Status == Queued {
+			f.sub.Awaits(f.Submission.ID)
+		}
 		for err := f.follow(ctx, yield); err != nil; err = f.follow(ctx, yield) {
 			floor, old := event.FloorOf(err)
 			if !old {
@@ -203,8 +203,11 @@ func (f *Following) follow(ctx context.Context, yield func([]event.Event, error)
 			return err
 		}
 		mine := ofSubmission(batch, f.Submission.ID)
-		if len(mine) > 0 && !yield(mine, nil) {
-			return nil
+		if len(mine) > 0 {
+			f.sub.Awaits("") // what has begun ends with an event
+			if !yield(mine, nil) {
+				return nil
+			}
 		}
 		if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
 			f.Submission, f.Told = settled(f.Submission, mine[n-1]), true
@@ -290,7 +293,7 @@ func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Durati
 		if err != nil || sub.Status == SettledStatus || left <= 0 {
 			return sub, err
 		}
-		if err := watch.Await(ctx, sub.SessionID, id, min(left, recheck)); err != nil {
+		if err := watch.Await(ctx, sub.SessionID, id, left); err != nil {
 			return Submission{}, err
 		}
 	}

@@ -236,6 +236,8 @@ type Store interface {
 	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how many queued ones
 	// it settled, and the id of the running one, "" for none. session.ErrNotFound.
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
+	// Settled returns which of the submissions have settled. Ids that are none are left out.
+	Settled(ctx context.Context, ids []string) ([]string, error)
 	// AbortRequests returns which of the submissions that owner runs are to be aborted.
 	AbortRequests(ctx context.Context, owner string) ([]AbortRequest, error)
 }

@@ -114,6 +114,7 @@ func Hot() map[string]string {
 		"abort, session":    abortSessionSQL,
 		"complete":          completeSQL,
 		"events":            eventsSQL,
+		"settled":           settledSQL,
 		"expire":            expireSQL,
 		"compact, since":    sinceSQL,
 		"compact, below":    belowSQL,

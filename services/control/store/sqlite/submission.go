@@ -29,6 +29,7 @@ const (
 var (
 	selectSubmission  = sql(submissionColumns + `WHERE s.submission_id = ? AND s.tenant = ?`)
 	selectRunning     = sql(submissionColumns + `WHERE s.session_id = ? AND s.status = 1`)
+	isSettled         = sql(`SELECT 1 FROM submissions WHERE submission_id = ? AND status = 2`)
 	selectSubmissions = sql(submissionColumns + `WHERE s.session_id = ? AND s.seq < ? ORDER BY s.seq DESC LIMIT ?`)
 )
 
@@ -123,4 +124,21 @@ func (s *Store) ListSubmissions(ctx context.Context, sessionID string, before in
 		}, sessionID, before, max(limit, 0))
 	})
 	return subs, err
+}
+
+// Settled implements submission.Store.
+func (s *Store) Settled(ctx context.Context, ids []string) (settled []string, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		for _, id := range ids {
+			r, err := c.row(isSettled, id)
+			if err != nil {
+				return err
+			}
+			if r != nil {
+				settled = append(settled, id)
+			}
+		}
+		return nil
+	})
+	return settled, err
 }

@@ -1,10 +1,13 @@
 package storetest
 
 import (
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -134,6 +137,22 @@ var settleCases = []testCase{
 			}
 			h = start(t, db.Store, "a", owner)
 		}
+	}},
+	{"is told of many at once", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		settled := h.lease.Submission.ID
+		h.commit(t, h.end(false))
+		aborted := queue(t, db.Store, "b").ID
+		_, err := db.Store.RequestAbort(ctx(t), session.DefaultTenant, aborted)
+		ok(t, err)
+		queued := queue(t, db.Store, "c").ID
+		runs := start(t, db.Store, "d", live(t, db.Store)).lease.Submission.ID
+		got, err := db.Second.Settled(ctx(t), []string{queued, aborted, ident.New(), settled, runs, "no id"})
+		ok(t, err)
+		slices.Sort(got)
+		want := []string{settled, aborted}
+		slices.Sort(want)
+		equal(t, "the settled ones", got, want)
 	}},
 }
 
