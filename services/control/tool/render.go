@@ -9,12 +9,11 @@ import (
 
 // Bounds of a Result.
 const (
-	MaxText    = 50 * 1024       // bytes of text, notices aside
-	MaxLines   = 2000            // lines of text, notices aside
-	MaxMatches = 100             // matches of grep
-	MaxMatch   = 500             // characters of one match
-	MaxPaths   = 1000            // paths of glob
-	MaxImage   = 5 * 1024 * 1024 // bytes of an image
+	MaxText    = 50 * 1024 // bytes of text, notices aside
+	MaxLines   = 2000      // lines of text, notices aside
+	MaxMatches = 100       // matches of grep
+	MaxMatch   = 500       // characters of one match
+	MaxPaths   = 1000      // paths of glob
 )
 
 // Result is what a call came to: Text and Images for the model, Details for clients.

@@ -2,22 +2,25 @@ package tool
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/picture"
 )
-
-// imageTypes are the media types that providers take.
-var imageTypes = []string{"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 func renderText(req ReadText, r TextReply) Result {
 	path := display(req.Path)
 	switch {
 	case r.IsDir:
 		return renderDir(path, r.Entries)
-	case slices.Contains(imageTypes, r.MediaType) && len(r.Image) > 0:
-		return renderImage(path, r)
+	case picture.Type(r.Image) != "":
+		return renderImage(path, r.Image)
+	case r.Binary && strings.HasPrefix(r.MediaType, "image/") && r.Size > 0:
+		return Result{
+			Text: fmt.Sprintf("%s is an image of %d bytes, which is too large to be shown. "+
+				"Use bash to make a smaller copy.", path, r.Size),
+			IsError: true,
+			Details: fields{"path": path, "mediaType": r.MediaType, "bytes": r.Size}.encode(),
+		}
 	case r.Binary || len(r.Image) > 0:
 		size := max(r.Size, int64(len(r.Image)))
 		return Result{
@@ -41,22 +44,6 @@ func renderDir(path string, entries []string) Result {
 		text += fmt.Sprintf("\n\n[Showing %d of %d entries. Use glob or bash to see the others.]", shown, len(entries))
 	}
 	return Result{Text: text, Details: fields{"path": path, "isDirectory": true, "entries": len(entries)}.encode()}
-}
-
-func renderImage(path string, r TextReply) Result {
-	details := fields{"path": path, "mediaType": r.MediaType, "bytes": len(r.Image)}.encode()
-	if len(r.Image) > MaxImage {
-		return Result{
-			Text:    fmt.Sprintf("%s is an image of %d bytes; images of more than 5 MB are not shown. Use bash to make a smaller copy.", path, len(r.Image)),
-			IsError: true,
-			Details: details,
-		}
-	}
-	return Result{
-		Text:    fmt.Sprintf("%s is an image (%s, %d bytes).", path, r.MediaType, len(r.Image)),
-		Images:  []model.Image{{MediaType: r.MediaType, Data: r.Image}},
-		Details: details,
-	}
 }
 
 // renderLines shows a window of whole lines. What is shown is counted here and not believed, so that the footer is true

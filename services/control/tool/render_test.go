@@ -30,8 +30,7 @@ func out(s string) Captured { return Captured{Head: []byte(s)} }
 func TestRenderGolden(t *testing.T) {
 	long := strings.Repeat("x", MaxText)
 	manyNames := strings.Split(strings.TrimSuffix(numbered(1, 2001), "\n"), "\n")
-	png := []byte("\x89PNG")
-	big := make([]byte, MaxImage+1)
+	png := []byte("\x89PNG\r\n\x1a\n")
 	read := ReadText{Path: "a.txt"}
 	bash := Exec{Command: "make", TimeoutSeconds: 1.5}
 	for name, c := range map[string]struct {
@@ -70,14 +69,70 @@ func TestRenderGolden(t *testing.T) {
 		"read nothing":        {ReadText{Path: "a.txt", Offset: 1}, TextReply{}, Result{Text: "(empty file)", Details: []byte(`{"lines":0,"path":"a.txt"}`)}},
 		"read unsafe":         {read, TextReply{Content: []byte("a\x00\xffb"), FirstLine: 1, TotalLines: 1}, Result{Text: "a\uFFFD\uFFFDb", Details: []byte(`{"lines":1,"path":"a.txt"}`)}},
 		"read binary":         {read, TextReply{Binary: true, Size: 77}, Result{Text: "a.txt is a binary file of 77 bytes and is not shown as text. Use bash to inspect it.", Details: []byte(`{"binary":true,"bytes":77,"path":"a.txt"}`)}},
-		"read image":          {read, TextReply{MediaType: "image/png", Image: png}, Result{Text: "a.txt is an image (image/png, 4 bytes).", Images: []model.Image{{MediaType: "image/png", Data: png}}, Details: []byte(`{"bytes":4,"mediaType":"image/png","path":"a.txt"}`)}},
-		"read large image":    {read, TextReply{MediaType: "image/png", Image: big}, Result{Text: "a.txt is an image of 5242881 bytes; images of more than 5 MB are not shown. Use bash to make a smaller copy.", IsError: true, Details: []byte(`{"bytes":5242881,"mediaType":"image/png","path":"a.txt"}`)}},
-		"read other image":    {read, TextReply{MediaType: "image/tiff", Image: png}, Result{Text: "a.txt is a binary file of 4 bytes and is not shown as text. Use bash to inspect it.", Details: []byte(`{"binary":true,"bytes":4,"path":"a.txt"}`)}},
-		"read empty image":    {read, TextReply{MediaType: "image/png", Binary: true}, Result{Text: "a.txt is a binary file of 0 bytes and is not shown as text. Use bash to inspect it.", Details: []byte(`{"binary":true,"bytes":0,"path":"a.txt"}`)}},
-		"read directory":      {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: []string{".a", "b\nc", "d"}}, Result{Text: ".a\n\"b\\nc\"\nd", Details: []byte(`{"entries":3,"isDirectory":true,"path":"d"}`)}},
-		"read odd entry":      {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: []string{""}}, Result{Text: `""`, Details: []byte(`{"entries":1,"isDirectory":true,"path":"d"}`)}},
-		"read no entries":     {ReadText{Path: "d"}, TextReply{IsDir: true}, Result{Text: "(empty directory)", Details: []byte(`{"entries":0,"isDirectory":true,"path":"d"}`)}},
-		"read many entries":   {ReadText{Path: "d"}, TextReply{IsDir: true, Entries: manyNames}, Result{Text: numbered(1, 2000) + "\n[Showing 2000 of 2001 entries. Use glob or bash to see the others.]", Details: []byte(`{"entries":2001,"isDirectory":true,"path":"d"}`)}},
+		"read image": {
+			read,
+			TextReply{MediaType: "image/gif", Image: png},
+			Result{
+				Text: "a.txt is an image (image/png, 8 bytes).", Images: []model.Image{{MediaType: "image/png", Data: png}},
+				Details: []byte(`{"bytes":8,"mediaType":"image/png","path":"a.txt"}`),
+			},
+		},
+		"read large image": {
+			read,
+			TextReply{MediaType: "image/png", Binary: true, Size: 6 << 20},
+			Result{
+				Text:    "a.txt is an image of 6291456 bytes, which is too large to be shown. Use bash to make a smaller copy.",
+				IsError: true, Details: []byte(`{"bytes":6291456,"mediaType":"image/png","path":"a.txt"}`),
+			},
+		},
+		"read other image": {
+			read,
+			TextReply{MediaType: "image/png", Image: []byte("II*\x00")},
+			Result{
+				Text:    "a.txt is a binary file of 4 bytes and is not shown as text. Use bash to inspect it.",
+				Details: []byte(`{"binary":true,"bytes":4,"path":"a.txt"}`),
+			},
+		},
+		"read empty image": {
+			read,
+			TextReply{MediaType: "image/png", Binary: true},
+			Result{
+				Text:    "a.txt is a binary file of 0 bytes and is not shown as text. Use bash to inspect it.",
+				Details: []byte(`{"binary":true,"bytes":0,"path":"a.txt"}`),
+			},
+		},
+		"read directory": {
+			ReadText{Path: "d"},
+			TextReply{IsDir: true, Entries: []string{".a", "b\nc", "d"}},
+			Result{
+				Text:    ".a\n\"b\\nc\"\nd",
+				Details: []byte(`{"entries":3,"isDirectory":true,"path":"d"}`),
+			},
+		},
+		"read odd entry": {
+			ReadText{Path: "d"},
+			TextReply{IsDir: true, Entries: []string{""}},
+			Result{
+				Text:    `""`,
+				Details: []byte(`{"entries":1,"isDirectory":true,"path":"d"}`),
+			},
+		},
+		"read no entries": {
+			ReadText{Path: "d"},
+			TextReply{IsDir: true},
+			Result{
+				Text:    "(empty directory)",
+				Details: []byte(`{"entries":0,"isDirectory":true,"path":"d"}`),
+			},
+		},
+		"read many entries": {
+			ReadText{Path: "d"},
+			TextReply{IsDir: true, Entries: manyNames},
+			Result{
+				Text:    numbered(1, 2000) + "\n[Showing 2000 of 2001 entries. Use glob or bash to see the others.]",
+				Details: []byte(`{"entries":2001,"isDirectory":true,"path":"d"}`),
+			},
+		},
 
 		"write": {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
 		"edit":  {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},

@@ -11,7 +11,7 @@ type TextReply struct {
 	LineCut    bool   // the first line alone is longer than the limit: Content is its beginning
 	Binary     bool
 	MediaType  string // of Image
-	Image      []byte // at most MaxImage bytes
+	Image      []byte // of any of the types that models see
 	IsDir      bool
 	Entries    []string // names in the directory
 	Size       int64    // bytes of the file

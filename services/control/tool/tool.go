@@ -2,7 +2,8 @@
 //
 //	arguments ──Parse──▶ Call.Request ──(link, executor)──▶ Reply ──Render──▶ Result ──Call.Annotate──▶ Result
 //
-// Everything here is pure: no I/O, no clock. Requests and replies know nothing of the wire that carries them.
+// Everything here is pure, without I/O and clock; FitImages alone may wait. Requests and replies know nothing of the
+// wire that carries them.
 //
 // Invariants: a request says only what the JSON Schema of the tool allows, however the call was written. The error text of
 // Parse tells the model what to change. Render never returns more than MaxText bytes and MaxLines lines beside a short

@@ -183,7 +183,10 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 	}
 	for i, b := range toolBlocks(r.conversation.last.Message) {
 		k, called := byIndex[i]
-		res := r.result(b, k, called)
+		res, err := r.result(b, k, called).FitImages(ctx)
+		if err != nil {
+			return err
+		}
 		if fresh[k.ID] {
 			c.Events = append(c.Events, r.event(event.Event{Type: event.ToolFinished, Call: finished(k, res.IsError, k.DoneAt.Sub(k.CreatedAt))}))
 		}

@@ -81,7 +81,9 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 	}
 	switch m := m.(type) {
 	case *call.Order:
-		e.ran = append(e.ran, m.Request.(tool.Exec).Command)
+		if x, ok := m.Request.(tool.Exec); ok {
+			e.ran = append(e.ran, x.Command)
+		}
 		e.known[m.Call.ID] = call.RunningThere
 		if reply := e.on(m); reply != nil {
 			e.known[m.Call.ID] = call.FinishedThere
