@@ -48,6 +48,16 @@ type Executor struct {
 // Connected reports whether a replica holds its connection.
 func (e Executor) Connected() bool { return e.Replica != "" }
 
+// Has reports whether the executor has all of these labels. Its token guarantees those that it has.
+func (e Executor) Has(labels map[string]string) bool {
+	for k, v := range labels {
+		if got, ok := e.Labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
 // Store keeps executors.
 type Store interface {
 	// Connect records a new connection at e.Replica. e.ConnectionEpoch is the last one that the caller has seen of this

@@ -56,12 +56,13 @@ func (s *Service) Find(ctx context.Context, id string) (Executor, error) {
 	return s.store.GetExecutor(ctx, id)
 }
 
-// Place chooses where a workspace's calls go: where it is bound; else, among the connected executors that have all wanted labels and
+// Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with the calls go
+// the secrets of the agent; else, among the connected executors that have all wanted labels and
 // take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when there is none now.
 func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
 		e, err = s.Find(ctx, w.Executor)
-		return e, err == nil && e.Connected(), err
+		return e, err == nil && e.Connected() && e.Has(w.Labels), err
 	}
 	if len(w.Labels) == 0 {
 		if e, ok := s.Local(w.Builtin); ok && !e.Draining {
@@ -79,7 +80,7 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 // choose is the pure part of Place.
 func choose(all []Executor, labels map[string]string, here func(Executor) bool) (Executor, bool) {
 	fit := slices.DeleteFunc(slices.Clone(all), func(e Executor) bool {
-		return !e.Connected() || e.Draining || !matches(e.Labels, labels)
+		return !e.Connected() || e.Draining || !e.Has(labels)
 	})
 	if len(fit) == 0 {
 		return Executor{}, false
@@ -98,13 +99,4 @@ func choose(all []Executor, labels map[string]string, here func(Executor) bool) 
 		}
 		return b.Slots - a.Slots
 	}), true
-}
-
-func matches(have, want map[string]string) bool {
-	for k, v := range want {
-		if got, ok := have[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }

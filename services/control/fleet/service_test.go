@@ -62,7 +62,14 @@ func TestPlace(t *testing.T) {
 			all: []Executor{connected("a", 4, 0), connected("b", 4, 9)}, want: Wanted{Executor: "b"}, id: "b",
 		},
 		"where it is bound, though it drains": {all: []Executor{draining, connected("a", 4, 0)}, want: Wanted{Executor: "draining"}, id: "draining"},
-		"nowhere else while it is away":       {all: []Executor{away, connected("a", 4, 0)}, want: Wanted{Executor: "away"}},
+		"where it is bound, with the labels": {
+			all: []Executor{connected("a", 4, 0, "gpu", "a100")}, want: Wanted{Executor: "a", Labels: map[string]string{"gpu": "a100"}}, id: "a",
+		},
+		"where it is bound, without the labels any more": {
+			all:  []Executor{connected("a", 4, 0, "gpu", "t4"), connected("b", 4, 0, "gpu", "a100")},
+			want: Wanted{Executor: "a", Labels: map[string]string{"gpu": "a100"}},
+		},
+		"nowhere else while it is away": {all: []Executor{away, connected("a", 4, 0)}, want: Wanted{Executor: "away"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -41,6 +41,7 @@ type executor struct {
 	known    map[string]call.FoundState
 	attached map[string]int64
 	journal  string
+	labels   map[string]string
 	gate     chan struct{} // Find waits for it, unless nil
 	deaf     bool          // to Cancel
 	leaves   bool          // processes behind when cancelled
@@ -49,7 +50,7 @@ type executor struct {
 var errAway = errors.New("away")
 
 func (e *executor) info() fleet.Executor {
-	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r", JournalID: e.journal}
+	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r", JournalID: e.journal, Labels: e.labels}
 	if e.away {
 		x.Replica = ""
 	}
