@@ -61,12 +61,18 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	cfg.Reload = reload
-	lock, release, err := control.LockDataDir(o.data)
+	held, err := control.LockDataDir(o.data)
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
-	defer func() { err = errors.Join(err, release()) }()
-	cfg.Lock = lock
+	defer func() { err = errors.Join(err, held.Close()) }()
+	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the host too.
+	cfg.Lock = held.Name()
+	if o.shared() {
+		if cfg.Lock, err = held.Lock(); err != nil {
+			return err
+		}
+	}
 	if cfg.Host, err = os.Hostname(); err != nil {
 		return fmt.Errorf("finding the host's name: %w", err)
 	}
@@ -86,7 +92,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
 	if o.executor == "builtin" {
-		o.builtin(&cfg)
+		o.builtin(&cfg, held.Name())
 	}
 	here := o.addresses(cfg)
 	var rest sync.WaitGroup
@@ -190,11 +196,11 @@ func (at listening) listen(flag, addr string, protocols ...string) (net.Listener
 }
 
 // builtin adds the executor that runs calls on this host.
-func (o *options) builtin(cfg *control.Config) {
+func (o *options) builtin(cfg *control.Config, dir string) {
 	cfg.BuiltinID = "builtin"
 	if o.shared() {
 		// Each replica has its own, and keeps it over restarts: what runs there is found again by its name.
-		cfg.BuiltinID = fmt.Sprintf("builtin-%x", sha256.Sum256([]byte(cfg.Host+"\n"+cfg.Lock)))[:16]
+		cfg.BuiltinID = fmt.Sprintf("builtin-%x", sha256.Sum256([]byte(cfg.Host+"\n"+dir)))[:16]
 	}
 	cfg.Builtin = func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error {
 		return executor.Run(ctx, executor.Config{

@@ -205,9 +205,11 @@ func (o *options) openTokens(ctx context.Context, fresh bool) (tokens, error) {
 	}
 	release := func() error { return nil }
 	if !o.shared() {
-		if _, release, err = control.LockDataDir(o.data); err != nil {
+		held, err := control.LockDataDir(o.data)
+		if err != nil {
 			return nil, fmt.Errorf("no control plane answers, yet %w", err)
 		}
+		release = held.Close
 	}
 	store, err := control.OpenStore(ctx, o.databaseAt(), slog.New(slog.DiscardHandler))
 	if err != nil {

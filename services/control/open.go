@@ -3,13 +3,9 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/document"
@@ -21,11 +17,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 )
 
-// Failures of starting.
-var (
-	ErrDatabase = errs.New(errs.InvalidArgument, "DATABASE_UNKNOWN", "a database is memory, sqlite:PATH or postgres://…")
-	ErrDataDir  = errs.New(errs.FailedPrecondition, "DATA_DIR_IN_USE", "another control plane uses this data directory")
-)
+// ErrDatabase refuses a name of a database.
+var ErrDatabase = errs.New(errs.InvalidArgument, "DATABASE_UNKNOWN", "a database is memory, sqlite:PATH or postgres://…")
 
 // Database says where the state is.
 type Database struct {
@@ -71,23 +64,4 @@ func NewModels(file string, lookup agent.Lookup) (*model.Registry, error) {
 	apis[model.APIOffline] = offline.Open
 	getenv := func(name string) string { v, _ := lookup(name); return v }
 	return model.NewRegistry(config, model.Deps{APIs: apis, Known: provider.Known, Getenv: getenv}), nil
-}
-
-// LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or release is called.
-// Whoever holds the lock knows that its predecessors are dead.
-func LockDataDir(dir string) (path string, release func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", nil, fmt.Errorf("making the data directory: %w", err)
-	}
-	if path, err = filepath.Abs(filepath.Join(dir, "lock")); err != nil {
-		return "", nil, fmt.Errorf("finding the data directory: %w", err)
-	}
-	f, err := disk.TryLock(path)
-	switch {
-	case errors.Is(err, disk.ErrLocked):
-		return "", nil, ErrDataDir.With("another control plane uses the data directory %s; give this one its own with --data", dir)
-	case err != nil:
-		return "", nil, fmt.Errorf("locking the data directory: %w", err)
-	}
-	return path, f.Close, nil
 }
