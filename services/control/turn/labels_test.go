@@ -14,7 +14,7 @@ func TestSecretsGoToLabelsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()
 		def.Sandbox = agent.Sandbox{Kind: agent.SandboxExecutor, Labels: map[string]string{"gpu": "a100"}}
-		def.Env = agent.Env{"TOKEN": "${SECRET}"}
+		def.Env = agent.Env{"TOKEN": new("${SECRET}")}
 		b := newBench(t, def)
 		relabel := func(labels map[string]string) {
 			b.executor.mu.Lock()
