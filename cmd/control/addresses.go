@@ -1,34 +1,21 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/cli"
-	"github.com/pawl-dev/pawl/internal/disk"
+	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/services/control"
 )
 
-// addresses is where a control plane can be reached, kept in its data directory while it runs.
-type addresses struct {
-	HTTP string `json:"http"`           // URL
-	GRPC string `json:"grpc"`           // host:port
-	Cert string `json:"cert,omitempty"` // path of the certificate that it shows; "" is no TLS
-	PID  int    `json:"pid"`
-}
-
-func addressFile(data string) string { return filepath.Join(data, "control.json") }
-
-func (o *options) addresses(cfg control.Config) addresses {
-	a := addresses{HTTP: "http://" + cfg.HTTP.Addr().String(), GRPC: cfg.GRPC.Addr().String(), PID: os.Getpid()}
+// addresses is where this control plane can be reached.
+func (o *options) addresses(cfg control.Config) client.Addresses {
+	a := client.Addresses{HTTP: "http://" + cfg.HTTP.Addr().String(), GRPC: cfg.GRPC.Addr().String(), PID: os.Getpid()}
 	if o.cert != "" {
 		a.HTTP = "https://" + cfg.HTTP.Addr().String()
 		a.Cert = o.cert
@@ -39,41 +26,10 @@ func (o *options) addresses(cfg control.Config) addresses {
 	return a
 }
 
-// write replaces the file at once, so that a reader sees a whole one.
-func (a addresses) write(data string) error {
-	body, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	return disk.Replace(addressFile(data), append(body, '\n'))
-}
-
-// remove takes the file away. The data directory's lock is still held: it can be nobody else's.
-func (a addresses) remove(data string) {
-	if err := os.Remove(addressFile(data)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		slog.Warn("removing the addresses failed", "error", err)
-	}
-}
-
-// readAddresses finds the control plane of a data directory; ok is false when none says that it runs.
-func readAddresses(data string) (a addresses, ok bool, err error) {
-	body, err := os.ReadFile(addressFile(data))
-	if errors.Is(err, fs.ErrNotExist) {
-		return addresses{}, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(body, &a)
-	}
-	if err != nil {
-		return addresses{}, false, fmt.Errorf("reading the addresses of the control plane: %w", err)
-	}
-	return a, true, nil
-}
-
 // announce tells how to use what runs.
-func (o *options) announce(w io.Writer, a addresses) {
+func (o *options) announce(w io.Writer, a client.Addresses) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", cli.Version, a.HTTP, a.GRPC, o.databaseState(), o.tokenFile())
+	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", cli.Version, a.HTTP, a.GRPC, o.databaseState(), client.TokenFile(o.data))
 	if o.shared() {
 		fmt.Fprintf(&b, "  peers   dial %s\n", o.advertise)
 	}
@@ -83,7 +39,8 @@ func (o *options) announce(w io.Writer, a addresses) {
 		fmt.Fprintf(&b, "  calls   wait for an executor: control token create%s --executor NAME\n", o.where())
 	}
 	if o.auth == "none" {
-		b.WriteString("\n  --auth none: every user and every program of this host can prompt agents, run commands as you, and make tokens.\n")
+		b.WriteString("\n  --auth none: every user and every program of this host can prompt agents, run commands as you, and make " +
+			"tokens.\n")
 	}
 	fmt.Fprintf(&b, "\nTry it:\n  %s\n\n", o.curl(a))
 	_, _ = io.WriteString(w, b.String())
@@ -110,14 +67,14 @@ func (o *options) where() string {
 }
 
 // curl is a line that works when pasted.
-func (o *options) curl(a addresses) string {
+func (o *options) curl(a client.Addresses) string {
 	line := "curl -s"
 	if a.Cert != "" {
 		line += " --cacert " + quote(a.Cert)
 	}
 	line += " " + a.HTTP + "/agents/shell/me"
 	if o.auth != "none" {
-		line += fmt.Sprintf(` -H "Authorization: Bearer $(cat %s)"`, quote(o.tokenFile()))
+		line += fmt.Sprintf(` -H "Authorization: Bearer $(cat %s)"`, quote(client.TokenFile(o.data)))
 	}
 	message := "say: hello"
 	if o.executor == "builtin" {

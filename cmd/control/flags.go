@@ -96,8 +96,6 @@ func (o *options) makeDo(given func(flag string) bool) {
 // shared reports whether several replicas may use the database.
 func (o *options) shared() bool { return strings.HasPrefix(o.databaseName(), "postgres") }
 
-func (o *options) tokenFile() string { return filepath.Join(o.data, "token") }
-
 func oneOf(flag, value string, allowed ...string) error {
 	for _, a := range allowed {
 		if value == a {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
@@ -36,6 +37,6 @@ func command() *cobra.Command {
 		},
 	}
 	o.flags(c)
-	c.AddCommand(tokenCommand(o), promptCommand(o), filesCommand(o))
+	c.AddCommand(client.Commands(client.Options{Data: &o.data, Database: o.tokens, State: o.databaseState})...)
 	return c
 }

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/loglimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -41,7 +42,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	defer loglimit.Flush(log)
 	slog.SetDefault(log)
 	cfg := control.Config{
-		Lookup: os.LookupEnv, TokenFile: o.tokenFile(), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
+		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
 		Version: cli.Version, Log: log, DisconnectGrace: o.grace, RetainEvents: o.retainEvents,
 	}
 	models, err := control.NewModels(o.providers, os.LookupEnv)
@@ -99,13 +100,13 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	ctx, end := context.WithCancel(ctx)
 	defer func() { end(); rest.Wait() }()
 	cfg.Ready = func() {
-		if err := here.write(o.data); err != nil {
+		if err := here.Write(o.data); err != nil {
 			log.Warn("other commands will not find this control plane", "error", err)
 		}
 		rest.Go(func() { atRest(ctx, log) })
 		o.announce(out, here)
 	}
-	defer here.remove(o.data)
+	defer func() { err = errors.Join(err, client.RemoveAddresses(o.data)) }() // the lock is held: they can be nobody else's
 	return control.Run(ctx, cfg)
 }
 

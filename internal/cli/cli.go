@@ -2,14 +2,11 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -19,18 +16,9 @@ import (
 // Version is the programs'.
 const Version = "0.1.0-dev"
 
-// Main runs a program, which tells its errors itself. The first signal ends its context, a second one the process at once.
-func Main(run func(context.Context) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	if run(ctx) != nil {
-		os.Exit(1)
-	}
-}
-
-// Complain tells an error of a program in one line.
+// Complain tells an error of a program in one line, which a terminal may be given: much of it was written by others.
 func Complain(w io.Writer, program string, err error) {
-	_, _ = fmt.Fprintf(w, "%s: %s\n", program, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	_, _ = fmt.Fprintf(w, "%s: %s\n", program, Visible(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")))
 }
 
 // Variable is the environment variable of a flag.

@@ -3,12 +3,10 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"charm.land/fang/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -16,14 +14,19 @@ import (
 // Execute runs a program's command. An error is told in one line.
 func Execute(ctx context.Context, c *cobra.Command) error {
 	c.SetFlagErrorFunc(Misused)
-	return fang.Execute(ctx, c, fang.WithVersion(Version), fang.WithoutManpage(), fang.WithErrorHandler(func(w io.Writer, _ fang.Styles, err error) {
-		Complain(w, c.Name(), err)
-	}))
+	c.SetHelpFunc(printHelp)
+	c.SetUsageFunc(shortUsage)
+	c.SilenceUsage, c.SilenceErrors, c.Version = true, true, Version
+	err := c.ExecuteContext(ctx)
+	if err != nil {
+		Complain(c.ErrOrStderr(), c.Name(), err)
+	}
+	return err
 }
 
 // Misused is an error of a command's line, with where to read how it is used.
 func Misused(c *cobra.Command, err error) error {
-	return fmt.Errorf("%w: see `%s --help`", err, c.CommandPath())
+	return WithCode(fmt.Errorf("%w: see `%s --help`", err, c.CommandPath()), Usage)
 }
 
 // Args wants n arguments, which the command's usage names. Messages hold text only, and the library's words for what is none are its own.

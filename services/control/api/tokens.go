@@ -12,6 +12,10 @@ type tokens struct {
 	deps Deps
 }
 
+// Tokens is the service, for those that have the database and no server. Of d it needs Tokens. Callers put the principal into the
+// context.
+func Tokens(d Deps) pawlv1.TokenServiceServer { return &tokens{deps: d} }
+
 // CreateToken implements TokenService.
 func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
 	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {

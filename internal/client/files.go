@@ -1,4 +1,4 @@
-package main
+package client
 
 import (
 	"bytes"
@@ -18,15 +18,13 @@ import (
 // fileChunk is how much of a file is sent at once.
 const fileChunk = 256 << 10
 
-func filesCommand(o *options) *cobra.Command {
-	c := &cobra.Command{
+func filesCommand(o *connection) *cobra.Command {
+	return o.group(&cobra.Command{
 		Use: "files", Short: "Read and write files of a session or an executor",
-		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, named by its id. " +
-			"A relative path is below the executor's root, and below the agent's cwd for a session.",
+		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, " +
+			"named by its id. A relative path is below the executor's root, and below the agent's cwd for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
-		Args:    cli.Args(0), RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(&cobra.Command{
+	}, &cobra.Command{
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withFiles(c, args[0], func(files pawlv1.FileServiceClient, target *pawlv1.FileTarget) error {
@@ -41,13 +39,12 @@ func filesCommand(o *options) *cobra.Command {
 			})
 		},
 	})
-	return c
 }
-
 func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	parts := strings.SplitN(name, "/", 3)
 	if slices.Contains(parts, "") {
-		return nil, fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name)
+		return nil, cli.WithCode(
+			fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name), cli.Usage)
 	}
 	if len(parts) == 1 {
 		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
@@ -59,7 +56,7 @@ func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
 }
 
-func (o *options) withFiles(c *cobra.Command, name string, f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error) error {
+func (o *connection) withFiles(c *cobra.Command, name string, f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error) error {
 	target, err := fileTarget(name)
 	if err != nil {
 		return err
@@ -75,7 +72,7 @@ func (o *options) withFiles(c *cobra.Command, name string, f func(pawlv1.FileSer
 	case <-c.Context().Done(): // reading standard input may go on for ever
 		err = c.Context().Err()
 	}
-	return errors.Join(told(c.Context(), err), conn.Close())
+	return errors.Join(inWords(c.Context(), err), conn.Close())
 }
 
 func get(c *cobra.Command, files pawlv1.FileServiceClient, req *pawlv1.ReadFileRequest) error {
@@ -130,6 +127,7 @@ func put(c *cobra.Command, files pawlv1.FileServiceClient, start *pawlv1.WriteFi
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%d bytes, sha256 %x, on %s\n", got.GetWritten().GetSize(), got.GetWritten().GetSha256(), got.GetExecutorId())
+	fmt.Fprintf(c.ErrOrStderr(), "%d bytes, sha256 %x, on %s\n",
+		got.GetWritten().GetSize(), got.GetWritten().GetSha256(), got.GetExecutorId())
 	return nil
 }

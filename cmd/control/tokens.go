@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/client"
+	"github.com/pawl-dev/pawl/services/control"
+	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// stored is the tokens in the database, as the API has them, for whoever may open the database.
+type stored struct {
+	server pawlv1.TokenServiceServer
+	end    func() error
+}
+
+func (s stored) operator(ctx context.Context) context.Context {
+	return auth.NewContext(ctx, auth.Principal{Tenant: session.DefaultTenant, Kind: auth.Operator})
+}
+
+// CreateToken implements client.Tokens.
+func (s stored) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
+	return s.server.CreateToken(s.operator(ctx), req)
+}
+
+// ListTokens implements client.Tokens.
+func (s stored) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
+	return s.server.ListTokens(s.operator(ctx), req)
+}
+
+// RevokeToken implements client.Tokens.
+func (s stored) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest) (*pawlv1.RevokeTokenResponse, error) {
+	return s.server.RevokeToken(s.operator(ctx), req)
+}
+
+// Close implements client.Tokens.
+func (s stored) Close() error { return s.end() }
+
+// tokens opens the tokens in the database while no control plane runs. Only with fresh is a database made.
+func (o *options) tokens(ctx context.Context, fresh bool) (client.Tokens, error) {
+	if o.databaseName() == "memory" {
+		return nil, errors.New("no control plane runs on " + o.data + ", and a database in memory keeps no tokens: start it first")
+	}
+	if path, ok := strings.CutPrefix(o.databaseName(), "sqlite:"); ok && !fresh {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no control plane runs on %s, and there is no database at %s: name another with --data or --database",
+				o.data, path)
+		}
+	}
+	release := func() error { return nil }
+	if !o.shared() {
+		held, err := control.LockDataDir(o.data)
+		if err != nil {
+			return nil, fmt.Errorf("no control plane answers, yet %w", err)
+		}
+		release = held.Close
+	}
+	store, err := control.OpenStore(ctx, o.databaseAt(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("--database: %w", err), release())
+	}
+	return stored{
+		api.Tokens(api.Deps{Tokens: auth.NewService(store)}), func() error { return errors.Join(store.Close(), release()) },
+	}, nil
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// Interrupts decides what SIGINT does: it ends the program's context unless a command has asked for it.
+type Interrupts struct {
+	mu   sync.Mutex // guards what follows
+	take chan struct{}
+}
+
+type interruptsKey struct{}
+
+// WithInterrupts returns a context for a program, and what its interrupts go through.
+func WithInterrupts(ctx context.Context) (context.Context, *Interrupts) {
+	i := &Interrupts{}
+	return context.WithValue(ctx, interruptsKey{}, i), i
+}
+
+// TakeInterrupts lets a command have the interrupts until release is called. In a context without Interrupts none come.
+func TakeInterrupts(ctx context.Context) (taken <-chan struct{}, release func()) {
+	i, ok := ctx.Value(interruptsKey{}).(*Interrupts)
+	if !ok {
+		return nil, func() {}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.take = make(chan struct{}, 3)
+	return i.take, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.take = nil
+	}
+}
+
+// Interrupt hands an interrupt to the command that asked for it; false when none has, or it does not keep up.
+func (i *Interrupts) Interrupt() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	select {
+	case i.take <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Main runs a program, which tells its errors itself, and ends with their code. The first signal that no command asks for ends its
+// context, the next one ends the process at once.
+func Main(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ctx, interrupts := WithInterrupts(ctx)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			if s == syscall.SIGINT && interrupts.Interrupt() {
+				continue
+			}
+			signal.Stop(signals) // the next one does what it does without us
+			cancel()
+			return
+		}
+	}()
+	os.Exit(Code(run(ctx)))
+}

@@ -1,0 +1,195 @@
+package client
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
+)
+
+const (
+	// headLines and tailLines are what is shown of a call's output: its beginning, and its end when the call has failed.
+	headLines = 10
+	tailLines = 5
+	// slow is how long a call runs before its output is of interest by itself.
+	slow = time.Second
+	// longLine is how much of a line is shown where there are no columns to keep to.
+	longLine = 500
+	// maxLine is how much of a line is kept until its end comes.
+	maxLine = 4 << 10
+)
+
+// shownCall is what the printer knows of a call.
+type shownCall struct {
+	name    string
+	title   string // its command or path
+	began   time.Time
+	waits   bool
+	open    bool // its output is shown
+	partial []byte
+	head    []string // lines that are not shown yet
+	lines   int      // so far
+	tail    []string // the last lines after the head
+}
+
+// title is what a call is about: its command, its path, its pattern.
+func title(t *pawlv1.ToolCall) string {
+	args := t.GetArgs().GetFields()
+	var parts []string
+	for _, name := range []string{"command", "pattern", "path"} {
+		if v := args[name].GetStringValue(); v != "" {
+			parts = append(parts, v)
+		}
+	}
+	return strings.Join(parts, " in ")
+}
+
+// call is what is known of a call, new if nothing is.
+func (p *printer) call(id, name, providerID string) *shownCall {
+	c := p.calls[id]
+	if c == nil {
+		c = &shownCall{name: name}
+		p.calls[id] = c
+		for i, t := range p.asked { // the first that no call has taken: two may have one id
+			if t != nil && t.GetId() == providerID && t.GetName() == name {
+				c.title, p.asked[i] = title(t), nil
+				break
+			}
+		}
+	}
+	return c
+}
+
+// about is a call in a note.
+func (p *printer) about(c *shownCall, how string) string {
+	text := "[" + c.name + how + "]"
+	if c.title != "" {
+		width := longLine
+		if p.notes.width > 0 {
+			width = max(p.notes.width-len(text)-2, 20)
+		}
+		text += " " + oneLine(c.title, width)
+	}
+	return text
+}
+
+func (p *printer) started(t *pawlv1.ToolStarted, at time.Time) {
+	c := p.call(t.GetCallId(), t.GetName(), t.GetToolCallId())
+	*c = shownCall{name: c.name, title: c.title, began: at}
+	if t.GetExecutorId() == "" {
+		return // why follows
+	}
+	p.note(p.about(c, " on "+t.GetExecutorId()))
+}
+
+func (p *printer) waiting(w *pawlv1.ToolWaiting) {
+	c := p.call(w.GetCallId(), w.GetName(), w.GetToolCallId())
+	c.waits = true
+	p.note(p.about(c, " waits"))
+	text := w.GetMessage() + "; waits since " + clock(w.GetSince().AsTime())
+	if w.GetUntil() != nil {
+		text += ", until " + clock(w.GetUntil().AsTime())
+	}
+	p.note("  " + text)
+}
+
+// output takes a piece of a call's output.
+func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
+	c := p.calls[o.GetCallId()]
+	if c == nil {
+		c = &shownCall{name: "a call", began: at}
+		p.calls[o.GetCallId()] = c
+	}
+	if c.waits {
+		c.waits = false
+		p.note(p.about(c, " runs on"))
+	}
+	if n := o.GetSkipped(); n > 0 {
+		c.take(fmt.Sprintf("(%d bytes of output could not be had)", n))
+	}
+	for data := o.GetData(); len(data) > 0; {
+		line, rest, ended := bytes.Cut(data, []byte("\n"))
+		data = rest
+		c.partial = append(c.partial, line[:min(len(line), maxLine)]...)
+		if ended || len(c.partial) >= maxLine {
+			c.take(string(c.partial))
+			c.partial = c.partial[:0]
+		}
+	}
+	c.open = c.open || p.verbose || at.Sub(c.began) >= slow
+	p.showHead(c)
+}
+
+// take counts a line, and keeps it if it may be shown.
+func (c *shownCall) take(line string) {
+	line = strings.TrimRight(line, "\r")
+	line = line[strings.LastIndexByte(line, '\r')+1:] // of a line that was redrawn its last state
+	if c.lines++; c.lines <= headLines {
+		c.head = append(c.head, line)
+		return
+	}
+	if c.tail = append(c.tail, line); len(c.tail) > tailLines {
+		c.tail = c.tail[1:]
+	}
+}
+
+// showHead writes the lines that are to be shown.
+func (p *printer) showHead(c *shownCall) {
+	if !c.open {
+		return
+	}
+	lines := c.head
+	c.head = nil
+	if p.verbose {
+		lines, c.tail = append(lines, c.tail...), nil
+	}
+	p.show(lines)
+}
+
+func (p *printer) show(lines []string) {
+	for _, l := range lines {
+		p.lineEnd()
+		p.dim("  | " + cli.Visible(l) + "\n")
+	}
+}
+
+func (p *printer) finished(f *pawlv1.ToolFinished) {
+	c := p.call(f.GetCallId(), f.GetName(), f.GetToolCallId())
+	if len(c.partial) > 0 {
+		c.take(string(c.partial))
+	}
+	took := f.GetDuration().AsDuration()
+	c.open = c.open || p.verbose || f.GetIsError() || took >= slow
+	p.showHead(c)
+	hidden := c.lines - headLines
+	if p.verbose {
+		hidden = 0
+	}
+	if tail := c.tail; f.GetIsError() && hidden > 0 {
+		if more := hidden - len(tail); more > 0 {
+			p.note(fmt.Sprintf("  … %d more lines", more))
+		}
+		p.show(tail)
+	} else if c.open && hidden > 0 {
+		p.note(fmt.Sprintf("  … %d more lines; --verbose shows all", hidden))
+	}
+	how := ""
+	switch {
+	case f.GetState() == "lost":
+		how = ": its outcome is unknown"
+	case f.GetState() == "cancelled":
+		how = " was cancelled"
+	case f.GetIsError():
+		how = " failed"
+	case took < slow:
+		delete(p.calls, f.GetCallId())
+		return
+	default:
+		how = " is done"
+	}
+	p.note(fmt.Sprintf("[%s%s after %s]", c.name, how, took.Round(100*time.Millisecond)))
+	delete(p.calls, f.GetCallId())
+}

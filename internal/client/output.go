@@ -1,0 +1,162 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pawl-dev/pawl/internal/cli"
+)
+
+// marshal makes of a message JSON as the HTTP API has it, with every field that is not a message. Unlike protojson's, the spaces are
+// always the same, and no control character is left that a terminal would act on.
+func marshal(m proto.Message, indent string) ([]byte, error) {
+	raw, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the answer: %w", err)
+	}
+	var b bytes.Buffer
+	if indent == "" {
+		err = json.Compact(&b, raw)
+	} else {
+		err = json.Indent(&b, raw, "", indent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encoding the answer: %w", err)
+	}
+	return escaped(b.Bytes()), nil
+}
+
+// escaped is JSON without control characters other than line breaks.
+func escaped(raw []byte) []byte {
+	if bytes.IndexFunc(raw, cli.Acts) < 0 {
+		return raw
+	}
+	var b bytes.Buffer
+	for _, r := range string(raw) {
+		if cli.Acts(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.Bytes()
+}
+
+// printJSON writes one object.
+func printJSON(w io.Writer, m proto.Message) error {
+	body, err := marshal(m, "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(body, '\n'))
+	return err
+}
+
+// listing is a list that is read page by page.
+type listing[T proto.Message] struct {
+	head string // of the table: columns separated by tabs
+	// page is the items after a token, and the token of the next page, "" on the last one.
+	page func(token string) (items []T, next string, err error)
+	row  func(T) []string
+}
+
+// print writes the whole list, as a table or as a JSON array.
+func (l listing[T]) print(c *cobra.Command, output string) error {
+	if output == "json" {
+		return l.array(c.OutOrStdout())
+	}
+	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, l.head)
+	err := l.each(func(item T) error {
+		cells := l.row(item)
+		for i, cell := range cells {
+			if cells[i] = oneLine(cell, 1<<10); cells[i] == "" {
+				cells[i] = "-"
+			}
+		}
+		_, err := fmt.Fprintln(w, strings.Join(cells, "\t"))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func (l listing[T]) array(w io.Writer) error {
+	first := true
+	err := l.each(func(item T) error {
+		body, err := marshal(item, "  ")
+		if err != nil {
+			return err
+		}
+		mark := ",\n"
+		if first {
+			mark, first = "[\n", false
+		}
+		_, err = io.WriteString(w, mark+string(body))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	end := "\n]\n"
+	if first {
+		end = "[]\n"
+	}
+	_, err = io.WriteString(w, end)
+	return err
+}
+
+func (l listing[T]) each(f func(T) error) error {
+	for token, more := "", true; more; more = token != "" {
+		items, next, err := l.page(token)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if err := f(item); err != nil {
+				return err
+			}
+		}
+		token = next
+	}
+	return nil
+}
+
+// field is a line of what get shows.
+type field struct{ name, value string }
+
+// printFields writes one item, a line for each field that has a value.
+func printFields(w io.Writer, fields ...field) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range fields {
+		if f.value == "" {
+			continue
+		}
+		value := strings.TrimRightFunc(cli.Visible(f.value), unicode.IsSpace)
+		if _, err := fmt.Fprintf(t, "%s:\t%s\n", f.name, strings.ReplaceAll(value, "\n", "\n\t")); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+// stamp is a time for people, "" for none.
+func stamp(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().Local().Format(time.DateTime)
+}

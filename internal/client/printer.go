@@ -1,0 +1,195 @@
+package client
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
+)
+
+// printer writes what happens: the answer to out, everything else to err. A terminal gets the answer as it comes; elsewhere it is
+// written once, when it is complete, as what was begun may be begun anew.
+type printer struct {
+	out, err io.Writer
+	answers  terminal // out
+	notes    terminal // err
+	verbose  bool     // output is not folded
+	mute     bool     // nothing is written to out
+	inputs   bool     // those of a session that is watched are shown, and all that the model says is an answer
+
+	submission string
+	seq        int64 // of the last event
+	heard      bool  // something that tells that the model or a call is at work
+	thinking   bool  // which was said
+	partial    bool  // the last line on out has no end
+	sent       int   // bytes of the text of the message at hand
+	asked      []*pawlv1.ToolCall
+	calls      map[string]*shownCall
+	failure    error
+}
+
+func newPrinter(out, err io.Writer) *printer {
+	return &printer{out: out, err: err, answers: look(out), notes: look(err), calls: map[string]*shownCall{}}
+}
+
+// begun reports whether something was admitted, or seen, to go on with.
+func (p *printer) begun() bool { return p.submission != "" || p.inputs }
+
+// admitted notes what the events will be about.
+func (p *printer) admitted(s *pawlv1.Submission) { p.submission = s.GetSubmissionId() }
+
+// silent says what is waited for when nothing was said of it.
+func (p *printer) silent() {
+	switch {
+	case p.heard, p.inputs:
+	case p.submission == "":
+		p.note("[the control plane has not accepted the prompt yet]")
+	default:
+		p.note("[waiting for the model]")
+	}
+	p.heard = true
+}
+
+// note writes a line about what happens.
+func (p *printer) note(text string) {
+	p.lineEnd()
+	text = cli.Visible(text)
+	if p.notes.width > 0 {
+		text = wrap(text, p.notes.width-1, " ")
+	}
+	p.dim(text + "\n")
+}
+
+func (p *printer) dim(text string) {
+	if p.notes.colour {
+		text = "\x1b[2m" + text + "\x1b[0m"
+	}
+	_, _ = io.WriteString(p.err, text)
+}
+
+// lineEnd ends a line of the answer before something else comes, where both are on terminals.
+func (p *printer) lineEnd() {
+	if p.partial && p.answers.is && p.notes.is {
+		_, _ = io.WriteString(p.out, "\n")
+		p.partial = false
+	}
+}
+
+// event writes what an event tells. Events that were seen are passed over; the one that settles may have no seq.
+func (p *printer) event(e *pawlv1.Event) {
+	if e.GetSeq() != 0 && e.GetSeq() <= p.seq {
+		return
+	}
+	p.seq = max(p.seq, e.GetSeq())
+	at := e.GetTime().AsTime()
+	switch v := e.GetEvent().(type) {
+	case *pawlv1.Event_Started:
+		p.input(v.Started.GetEntry())
+		return // says nothing of what is waited for
+	case *pawlv1.Event_Text:
+		p.text(v.Text.GetText())
+	case *pawlv1.Event_Thinking:
+		if !p.thinking {
+			p.note("[the model thinks]")
+		}
+		p.thinking = true
+	case *pawlv1.Event_Entry:
+		p.entry(v.Entry.GetEntry())
+	case *pawlv1.Event_Restarted:
+		p.note("[the answer begins anew: " + v.Restarted.GetMessage() + "]")
+		p.sent = 0
+	case *pawlv1.Event_ToolStarted:
+		p.started(v.ToolStarted, at)
+	case *pawlv1.Event_ToolWaiting:
+		p.waiting(v.ToolWaiting)
+	case *pawlv1.Event_ToolOutput:
+		p.output(v.ToolOutput, at)
+	case *pawlv1.Event_ToolFinished:
+		p.finished(v.ToolFinished)
+	case *pawlv1.Event_Settled:
+		p.settled(v.Settled.GetSubmission())
+	}
+	p.heard = true
+}
+
+// input shows what somebody has asked.
+func (p *printer) input(e *pawlv1.Entry) {
+	if !p.inputs {
+		return
+	}
+	for _, b := range e.GetMessage().GetContent() {
+		if t := b.GetText(); t != "" {
+			p.note("> " + oneLine(t, max(p.notes.width, 80)-3))
+		}
+	}
+}
+
+// text writes a piece of an answer.
+func (p *printer) text(s string) {
+	p.sent += len(s)
+	if p.mute || !p.answers.is || s == "" {
+		return
+	}
+	_, _ = io.WriteString(p.out, cli.Visible(s))
+	p.partial = !strings.HasSuffix(s, "\n")
+}
+
+// entry writes what no delta brought of an answer, and ends it.
+func (p *printer) entry(e *pawlv1.Entry) {
+	if e.GetKind() != "assistant" {
+		return
+	}
+	p.asked, p.thinking = nil, false
+	skip, whole := p.sent, ""
+	for _, b := range e.GetMessage().GetContent() {
+		text := b.GetText()
+		whole += text
+		n := min(skip, len(text))
+		skip -= n
+		p.text(text[n:])
+		if t := b.GetToolCall(); t != nil {
+			p.asked = append(p.asked, t)
+		}
+	}
+	p.sent = 0
+	if p.answers.is {
+		if p.partial {
+			_, _ = io.WriteString(p.out, "\n")
+		}
+		p.partial = false
+		return
+	}
+	switch {
+	case whole == "" || p.mute:
+	case p.inputs:
+		_, _ = io.WriteString(p.out, whole+"\n")
+	case len(p.asked) > 0: // not the answer yet
+		p.note(oneLine(whole, 200))
+	}
+}
+
+// settled writes the answer where it was not written as it came, and keeps why there is none.
+func (p *printer) settled(s *pawlv1.Submission) {
+	completed := s.GetOutcome() == pawlv1.Outcome_OUTCOME_COMPLETED
+	switch {
+	case !completed && p.inputs:
+		p.note("[" + submissionState(s) + ": " + said(s) + "]")
+	case !completed:
+		p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
+	case !p.mute && !p.inputs && !p.answers.is:
+		text := s.GetResult().GetText()
+		_, _ = io.WriteString(p.out, text)
+		if !strings.HasSuffix(text, "\n") {
+			_, _ = io.WriteString(p.out, "\n")
+		}
+	}
+}
+
+// end leaves the terminal at the beginning of a line.
+func (p *printer) end() { p.lineEnd() }
+
+// clock is a time of this day for people.
+func clock(t time.Time) string { return t.Local().Format(time.TimeOnly) }

@@ -1,0 +1,237 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
+)
+
+func tokenCommand(o *connection) *cobra.Command {
+	return o.group(&cobra.Command{
+		Use: "token", Short: "Make, list and revoke tokens",
+		Long: "Make, list and revoke tokens: through a control plane that runs, or else in the database of the data directory.",
+		Example: "control token create --executor gpu1 --allow-label gpu=a100 > gpu1.token\n" +
+			"control token list -o json",
+	}, tokenCreate(o), tokenList(o), tokenRevoke(o))
+}
+
+// wantedToken is the flags of token create.
+type wantedToken struct {
+	executor, name   string
+	client, operator bool
+	agents, labels   []string
+	expires          time.Duration
+}
+
+func tokenCreate(o *connection) *cobra.Command {
+	var want wantedToken
+	c := o.json(&cobra.Command{
+		Use: "create", Short: "Make a token and print its secret, once", Args: cli.Args(0),
+		Example: "control token create --executor gpu1 --allow-label gpu=a100 > gpu1.token\n" +
+			"control token create --client --agent reviewer --expires 720h --name ci",
+		RunE: func(c *cobra.Command, _ []string) error {
+			req, err := want.request(c)
+			if err != nil {
+				return err
+			}
+			return o.withTokens(c, true, func(t Tokens) error {
+				res, err := t.CreateToken(c.Context(), req)
+				if err != nil {
+					return err
+				}
+				made := res.GetToken()
+				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.GetTokenId(), cli.Visible(allows(made)), lasts(made))
+				if _, remote := t.(*remoteTokens); !remote {
+					fmt.Fprintf(c.ErrOrStderr(), "no control plane runs on %s: the token works at those that start on %s\n",
+						*o.options.Data, o.options.State())
+				}
+				if o.output == "json" {
+					return printJSON(c.OutOrStdout(), res)
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), res.GetSecret())
+				return err
+			})
+		},
+	})
+	f := c.Flags()
+	f.StringVar(&want.executor, "executor", "", "for the executor of this `ID`")
+	f.StringArrayVar(&want.labels, "allow-label", nil,
+		"`KEY=VALUE`: label that the executor may claim, where * in the value stands for anything; may be repeated (default: none)")
+	f.BoolVar(&want.client, "client", false, "for a client: prompting and reading")
+	f.StringArrayVar(&want.agents, "agent", nil, "an `AGENT` of the client's; may be repeated (default: all)")
+	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
+	f.StringVar(&want.name, "name", "", "`NAME`, for people")
+	f.DurationVar(&want.expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
+	return c
+}
+
+// request is what the flags ask for.
+func (w *wantedToken) request(c *cobra.Command) (*pawlv1.CreateTokenRequest, error) {
+	executor := c.Flags().Changed("executor")
+	switch {
+	case one(executor, w.client, w.operator) != 1:
+		return nil, cli.Misused(c, errors.New("give one of --executor ID, --client and --operator"))
+	case len(w.agents) > 0 && !w.client:
+		return nil, cli.Misused(c, errors.New("--agent limits a client's token: add --client"))
+	case len(w.labels) > 0 && !executor:
+		return nil, cli.Misused(c, errors.New("--allow-label is for an executor's token: add --executor ID"))
+	}
+	req := &pawlv1.CreateTokenRequest{Name: w.name}
+	if w.expires != 0 {
+		req.ExpiresIn = durationpb.New(w.expires)
+	}
+	switch {
+	case w.operator:
+		req.Principal = &pawlv1.CreateTokenRequest_Operator{Operator: &pawlv1.Operator{}}
+	case w.client:
+		req.Principal = &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{Agents: w.agents}}
+	default:
+		allowed, err := allowedLabels(w.labels)
+		if err != nil {
+			return nil, cli.Misused(c, err)
+		}
+		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: w.executor, Labels: allowed}}
+	}
+	return req, nil
+}
+
+func one(flags ...bool) (n int) {
+	for _, given := range flags {
+		if given {
+			n++
+		}
+	}
+	return n
+}
+
+// allowedLabels reads the values of --allow-label.
+func allowedLabels(given []string) (map[string]string, error) {
+	var labels map[string]string
+	for _, one := range given {
+		key, value, ok := strings.Cut(one, "=")
+		if !ok {
+			return nil, fmt.Errorf("--allow-label is KEY=VALUE, not %q", one)
+		}
+		if _, twice := labels[key]; twice {
+			return nil, fmt.Errorf("--allow-label %s is given twice: use one value with * in it", key)
+		}
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[key] = value
+	}
+	return labels, nil
+}
+
+func tokenList(o *connection) *cobra.Command {
+	return o.json(&cobra.Command{
+		Use: "list", Short: "List tokens, without their secrets", Args: cli.Args(0),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return o.withTokens(c, false, func(t Tokens) error {
+				return listing[*pawlv1.Token]{
+					head: "ID\tFOR\tNAME\tCREATED\tSTATE",
+					page: func(string) ([]*pawlv1.Token, string, error) {
+						res, err := t.ListTokens(c.Context(), &pawlv1.ListTokensRequest{})
+						return res.GetTokens(), "", err
+					},
+					row: func(t *pawlv1.Token) []string {
+						return []string{t.GetTokenId(), allows(t), t.GetName(), stamp(t.GetCreatedAt()), lasts(t)}
+					},
+				}.print(c, o.output)
+			})
+		},
+	})
+}
+
+func tokenRevoke(o *connection) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cli.Args(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.withTokens(c, false, func(t Tokens) error {
+				if _, err := t.RevokeToken(c.Context(), &pawlv1.RevokeTokenRequest{TokenId: args[0]}); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(c.ErrOrStderr(), "token %s is revoked\n", args[0])
+				return err
+			})
+		},
+	}
+}
+
+// allows is what a token is for.
+func allows(t *pawlv1.Token) string {
+	switch {
+	case t.GetExecutor() != nil && len(t.GetExecutor().GetLabels()) > 0:
+		return "executor " + t.GetExecutor().GetExecutorId() + " with " + labels(t.GetExecutor().GetLabels(), ", ")
+	case t.GetExecutor() != nil:
+		return "executor " + t.GetExecutor().GetExecutorId()
+	case len(t.GetClient().GetAgents()) > 0:
+		return "client of " + strings.Join(t.GetClient().GetAgents(), ", ")
+	case t.GetClient() != nil:
+		return "client"
+	}
+	return "operator"
+}
+
+func lasts(t *pawlv1.Token) string {
+	switch {
+	case t.GetRevoked():
+		return "revoked"
+	case t.GetExpiresAt() == nil:
+		return "does not expire"
+	case t.GetExpiresAt().AsTime().Before(time.Now()):
+		return "expired " + stamp(t.GetExpiresAt())
+	}
+	return "expires " + stamp(t.GetExpiresAt())
+}
+
+// withTokens opens the tokens, at whichever end they can be had. Only who makes one may do so before the first start, and make the
+// database with it.
+func (o *connection) withTokens(c *cobra.Command, fresh bool, f func(Tokens) error) (err error) {
+	conn, err := o.dial(c.Context())
+	if err != nil {
+		return err
+	}
+	var t Tokens
+	switch {
+	case conn != nil:
+		t = &remoteTokens{conn, pawlv1.NewTokenServiceClient(conn)}
+	case o.options.Database == nil:
+		return unreachable(errors.New("no control plane runs on " + *o.options.Data))
+	default:
+		if t, err = o.options.Database(c.Context(), fresh); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	return inWords(c.Context(), f(t))
+}
+
+// remoteTokens are those of a control plane that runs.
+type remoteTokens struct {
+	conn   *grpc.ClientConn
+	client pawlv1.TokenServiceClient
+}
+
+func (r *remoteTokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
+	return r.client.CreateToken(ctx, req)
+}
+
+func (r *remoteTokens) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
+	return r.client.ListTokens(ctx, req)
+}
+
+func (r *remoteTokens) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest) (*pawlv1.RevokeTokenResponse, error) {
+	return r.client.RevokeToken(ctx, req)
+}
+
+func (r *remoteTokens) Close() error { return r.conn.Close() }

@@ -1,0 +1,196 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/ident"
+)
+
+func watchCommand(o *connection) *cobra.Command {
+	var after int64
+	var verbose bool
+	c := o.json(&cobra.Command{
+		Use: "watch SESSION", Short: "Print what happens in a session, as it happens", Args: cli.Args(1),
+		Long: "Print what happens in a session, as it happens, until Ctrl-C. A session is named by " + sessionForm + ". " +
+			"With -o json each event is a line.",
+		Example: "control watch reviewer/42\ncontrol watch reviewer/42 --after 0 -o json",
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.checkOutput(c); err != nil {
+				return err
+			}
+			return o.watch(c, args[0], after, verbose)
+		},
+	})
+	o.flags(c)
+	c.Flags().Int64Var(&after, "after", -1, "events after the one with this `SEQ`; 0 is from the beginning (default: from now on)")
+	c.Flags().BoolVar(&verbose, "verbose", false, "show all that commands print")
+	return c
+}
+
+func (o *connection) watch(c *cobra.Command, name string, after int64, verbose bool) error {
+	p := newPrinter(c.OutOrStdout(), c.ErrOrStderr())
+	p.verbose, p.inputs = verbose, true
+	session := ""
+	interrupts, release := cli.TakeInterrupts(c.Context())
+	defer release()
+	f := &follower{connect: o.connect, p: p, interrupts: interrupts}
+	f.open = func(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
+		if session == "" {
+			found, err := findSession(ctx, conn, name)
+			if err != nil {
+				return nil, err
+			}
+			session = found.GetSessionId()
+			if p.seq = after; after < 0 {
+				p.seq = found.GetEventHead()
+			}
+		}
+		s, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: session, After: p.seq})
+		return func() (batch, error) {
+			m, err := s.Recv()
+			if err != nil || o.output != "json" {
+				return batch{events: m.GetEvents()}, err
+			}
+			return batch{}, o.lines(c, p, m.GetEvents())
+		}, err
+	}
+	err := f.run(c.Context())
+	p.end()
+	if errors.Is(err, errLeft) || c.Context().Err() != nil { // the way to end it
+		return nil
+	}
+	return inWords(c.Context(), err)
+}
+
+// lines writes events as lines of JSON.
+func (o *connection) lines(c *cobra.Command, p *printer, events []*pawlv1.Event) error {
+	for _, e := range events {
+		p.seq = e.GetSeq()
+		body, err := marshal(e, "")
+		if err == nil {
+			_, err = c.OutOrStdout().Write(append(body, '\n'))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitEvery is for how long the control plane is asked to wait at once.
+const waitEvery = 20 * time.Second
+
+func waitCommand(o *connection) *cobra.Command {
+	var timeout time.Duration
+	c := o.json(&cobra.Command{
+		Use: "wait SUBMISSION", Short: "Wait until a submission has settled, and show it", Args: cli.Args(1),
+		Long:    "Wait until a submission has settled, and show it. The exit code is 0 if it has completed, else 1.",
+		Example: "control wait 0199c2… --timeout 10m -o json",
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
+				s, err := o.wait(ctx, conn, args[0], timeout)
+				if err != nil {
+					return err
+				}
+				if err := o.submission(c, s); err != nil {
+					return err
+				}
+				switch {
+				case s.GetStatus() != pawlv1.Submission_STATUS_SETTLED:
+					return fmt.Errorf("submission %s has not settled within %s; it goes on", args[0], timeout)
+				case s.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED:
+					return fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
+				}
+				return nil
+			})
+		},
+	})
+	o.flags(c)
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default: until it has settled)")
+	return c
+}
+
+// wait asks again and again, also while the control plane is away for a moment. The submission is as it was last seen.
+func (o *connection) wait(ctx context.Context, conn *grpc.ClientConn, id string, timeout time.Duration) (*pawlv1.Submission, error) {
+	began := time.Now()
+	heard := began
+	for {
+		next := waitEvery
+		if timeout > 0 {
+			next = min(next, max(timeout-time.Since(began), 0))
+		}
+		res, err := pawlv1.NewSubmissionServiceClient(conn).WaitSubmission(ctx,
+			&pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(next)})
+		switch {
+		case err == nil && (res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED || timeout > 0 && time.Since(began) >= timeout):
+			return res.GetSubmission(), nil
+		case err == nil:
+			heard = time.Now()
+			continue
+		case ctx.Err() != nil, status.Code(err) != codes.Unavailable, time.Since(heard) > returnsWithin:
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(returnsEvery):
+		}
+	}
+}
+
+func abortCommand(o *connection) *cobra.Command {
+	c := o.json(&cobra.Command{
+		Use: "abort SUBMISSION|SESSION", Short: "Abort a submission, or all of a session", Args: cli.Args(1),
+		Long: "Abort a submission, or all that a session has not settled. A submission is named by its id, a session by " + sessionForm + ". " +
+			"One that runs settles once its calls have ended: `control wait` tells.",
+		Example: "control abort 0199c2…\ncontrol abort reviewer/42",
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, args[0]) })
+		},
+	})
+	o.flags(c)
+	return c
+}
+
+func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.ClientConn, name string) error {
+	submissions := pawlv1.NewSubmissionServiceClient(conn)
+	if ident.IsUUID(name) {
+		res, err := submissions.AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: name})
+		if err == nil {
+			return o.submission(c, res.GetSubmission())
+		}
+		if !notFound(err, "SUBMISSION_NOT_FOUND") {
+			return err
+		}
+	}
+	s, err := findSession(ctx, conn, name)
+	if ident.IsUUID(name) && notFound(err, "SESSION_NOT_FOUND") {
+		return fmt.Errorf("%s is neither a submission nor a session", name)
+	}
+	if err != nil {
+		return err
+	}
+	res, err := submissions.AbortSession(ctx, &pawlv1.AbortSessionRequest{SessionId: s.GetSessionId()})
+	switch {
+	case err != nil:
+		return err
+	case o.output == "json":
+		return printJSON(c.OutOrStdout(), res)
+	}
+	running := "none"
+	if r := res.GetRunning(); r != nil {
+		running = r.GetSubmissionId() + " (" + submissionState(r) + ")"
+	}
+	return printFields(c.OutOrStdout(), field{"queued ones settled", fmt.Sprint(res.GetSettled())}, field{"running", running})
+}
