@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,42 +37,68 @@ type options struct {
 
 func (o *options) flags(c *cobra.Command) {
 	p, f := c.PersistentFlags(), c.Flags()
-	p.StringVar(&o.data, "data", defaultData, "data directory")
-	p.StringVar(&o.database, "database", "", "where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
-	p.StringVar(&o.direct, "database-direct", "", "where --database is a pooler: the address of the Postgres server behind it")
-	f.StringVar(&o.http, "http", "127.0.0.1:3000", "address of the HTTP listener; PORT alone changes its port")
-	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "address of the gRPC listener")
-	f.StringVar(&o.agents, "agents", "./agents", "directory of agent definitions; may be absent unless it is given")
-	f.StringVar(&o.providers, "providers", "./providers.yaml", "file that configures model providers; may be absent unless it is given")
-	f.StringVar(&o.root, "root", ".", "working directory of the built-in executor's calls")
-	f.StringVar(&o.executor, "executor", "builtin", "where calls run: builtin, which is this host, or none, which leaves them to other executors")
-	f.StringVar(&o.advertise, "advertise", "", "address at which other replicas reach the gRPC listener (default: the listener's own)")
-	f.StringVar(&o.cert, "tls-cert", "", "certificate, a PEM file; both listeners then speak TLS")
-	f.StringVar(&o.key, "tls-key", "", "key of the certificate, a PEM file")
-	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust in other replicas, a PEM file (default: the system's)")
-	f.StringVar(&o.auth, "auth", "token", "how callers prove who they are: token, or none, which makes everybody on this host an operator")
-	f.StringSliceVar(&o.hosts, "host", nil, "host name, beside loopback ones, that HTTP requests may be addressed to")
-	f.StringSliceVar(&o.origins, "origin", nil, "origin, beside the server's own, whose pages may call")
-	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute, "how long an executor may be away before what it runs counts as lost")
-	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents, "how long the events of streams can be read again; transcripts are kept for good")
-	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
-	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	p.StringVar(&o.data, "data", defaultData, "`DIR`: data directory, with the state and the operator's token")
+	p.StringVar(&o.database, "database", "",
+		"`NAME`: where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
+	p.StringVar(&o.direct, "database-direct", "", "`ADDRESS`: where --database is a pooler, the Postgres server behind it")
+	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents,
+		"how long the events of streams can be read again; transcripts are kept for good")
+	f.StringVar(&o.http, "http", "127.0.0.1:3000",
+		"`HOST:PORT`: address of the HTTP listener; without :PORT, or without this flag, the port is the variable PORT's, if that is set")
+	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "`HOST:PORT`: address of the gRPC listener")
+	f.StringVar(&o.advertise, "advertise", "", "`HOST:PORT`: address at which other replicas reach the gRPC listener (default: the listener's own)")
+	f.StringVar(&o.cert, "tls-cert", "", "`FILE`: certificate, PEM; both listeners then speak TLS")
+	f.StringVar(&o.key, "tls-key", "", "`FILE`: key of the certificate, PEM")
+	f.StringVar(&o.ca, "tls-ca", "", "`FILE`: authorities to trust in other replicas (default: the system's)")
+	f.StringVar(&o.auth, "auth", "token",
+		"`HOW`: how callers prove who they are: token, or none, which makes everybody on this host an operator")
+	f.StringSliceVar(&o.hosts, "host", nil, "`HOST`: name, beside loopback ones, that HTTP requests may be addressed to; may be repeated")
+	f.StringSliceVar(&o.origins, "origin", nil, "`ORIGIN`: browser origin, beside the server's own, whose pages may call; may be repeated")
+	f.StringVar(&o.agents, "agents", "./agents",
+		"`DIR`: agent definitions; may be absent unless it is given; SIGHUP reads it again")
+	f.StringVar(&o.providers, "providers", "./providers.yaml",
+		"`FILE`: configures model providers; may be absent unless it is given")
+	f.StringVar(&o.executor, "executor", "builtin",
+		"`WHERE`: where calls run: builtin, which is this host, or none, which leaves them to other executors")
+	f.StringVar(&o.root, "root", ".", "`DIR`: working directory of the built-in executor's calls")
+	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute,
+		"how long an executor may be away before what it runs counts as lost")
+	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT`: format of the log: text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "`LEVEL`: least level that is logged: debug, info, warn or error")
 	cli.NameVariables(p)
 	cli.NameVariables(f)
+	cli.Group(p, "State", "data", "database", "database-direct")
+	cli.Group(f, "State", "retain-events")
+	cli.Group(f, "Listeners", "http", "grpc", "advertise", "tls-cert", "tls-key", "tls-ca")
+	cli.Group(f, "Access", "auth", "host", "origin")
+	cli.Group(f, "Agents and models", "agents", "providers")
+	cli.Group(f, "Executors", "executor", "root", "disconnect-grace")
+	cli.Group(f, "Log", "log-format", "log-level")
 }
 
-// fromEnvironment sets flags that were not given from their variables. A subcommand's own flags have none: they say what to do once.
-func fromEnvironment(c *cobra.Command) error {
-	f := c.Flags()
+// fromEnvironment sets flags of the server that were not given from their variables, and the port of HTTP that was left open.
+func (o *options) fromEnvironment(c *cobra.Command) error {
 	if c.HasParent() {
-		f = c.InheritedFlags()
+		return nil
 	}
-	if port := os.Getenv("PORT"); port != "" && !c.HasParent() && !f.Changed("http") && os.Getenv(cli.Variable("http")) == "" {
-		if err := f.Set("http", net.JoinHostPort("127.0.0.1", port)); err != nil {
-			return err
-		}
+	port, f := os.Getenv("PORT"), c.Flags()
+	if err := cli.FromEnvironment(f); err != nil {
+		return cli.WithCode(err, cli.Usage)
 	}
-	return cli.FromEnvironment(f)
+	if port != "" && !f.Changed("http") {
+		o.http = net.JoinHostPort("127.0.0.1", port)
+	}
+	if host := strings.TrimSuffix(o.http, ":"); isHost(host) {
+		o.http = net.JoinHostPort(strings.Trim(host, "[]"), cmp.Or(port, "3000"))
+	}
+	return nil
+}
+
+// isHost reports whether an address is a host without a port.
+func isHost(addr string) bool {
+	_, number := strconv.Atoi(addr)
+	_, _, err := net.SplitHostPort(addr)
+	return addr != "" && err != nil && number != nil && (net.ParseIP(strings.Trim(addr, "[]")) != nil || !strings.Contains(addr, ":"))
 }
 
 // databaseName is the database, by default a file in the data directory.
@@ -96,13 +123,18 @@ func (o *options) makeDo(given func(flag string) bool) {
 // shared reports whether several replicas may use the database.
 func (o *options) shared() bool { return strings.HasPrefix(o.databaseName(), "postgres") }
 
+// usage is an error of the command line.
+func usage(format string, args ...any) error {
+	return cli.WithCode(fmt.Errorf(format, args...), cli.Usage)
+}
+
 func oneOf(flag, value string, allowed ...string) error {
 	for _, a := range allowed {
 		if value == a {
 			return nil
 		}
 	}
-	return fmt.Errorf("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
+	return usage("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
 // check refuses what is not allowed, and says what would be.
@@ -112,30 +144,30 @@ func (o *options) check() error {
 		return err
 	}
 	if o.grace <= 0 {
-		return fmt.Errorf("--disconnect-grace must be longer than 0, not %s", o.grace)
+		return usage("--disconnect-grace must be longer than 0, not %s", o.grace)
 	}
 	if o.retainEvents < time.Minute {
-		return fmt.Errorf("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events", o.retainEvents)
+		return usage("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events", o.retainEvents)
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {
-			return fmt.Errorf("%s is HOST:PORT, not %q", l.flag, l.addr)
+			return usage("%s is HOST:PORT, not %q", l.flag, l.addr)
 		}
 		if rpc.Loopback(l.addr) {
 			continue
 		}
 		if o.auth == "none" {
-			return fmt.Errorf("--auth none is for loopback listeners, and %s %s can be reached from other hosts: use --auth token", l.flag, l.addr)
+			return usage("--auth none is for loopback listeners, and %s %s can be reached from other hosts: use --auth token", l.flag, l.addr)
 		}
 		if o.cert == "" {
-			return fmt.Errorf("%s %s can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
+			return usage("%s %s can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
 		}
 	}
 	if host, port, err := net.SplitHostPort(o.advertise); o.advertise != "" && (err != nil || host == "" || port == "") {
-		return fmt.Errorf("--advertise is HOST:PORT, as other replicas dial it, not %q", o.advertise)
+		return usage("--advertise is HOST:PORT, as other replicas dial it, not %q", o.advertise)
 	}
 	if info, err := os.Stat(o.root); o.executor == "builtin" && (err != nil || !info.IsDir()) {
-		return fmt.Errorf("--root %s is not a directory", o.root)
+		return usage("--root %s is not a directory", o.root)
 	}
 	return nil
 }

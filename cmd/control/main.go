@@ -30,7 +30,7 @@ func command() *cobra.Command {
 			"control --database postgres://…              # many replicas, one control plane\n" +
 			"control token create --executor gpu1 > token # for an executor elsewhere\n" +
 			`control prompt shell "uname -a"`,
-		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return fromEnvironment(c) },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return o.fromEnvironment(c) },
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.makeDo(c.Flags().Changed)
 			return o.serve(c.Context(), c.OutOrStdout(), c.ErrOrStderr())

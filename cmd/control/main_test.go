@@ -27,6 +27,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
@@ -60,7 +61,7 @@ func invoke(t *testing.T, args ...string) (stdout, stderr string, err error) {
 // server is a control plane that runs.
 type server struct {
 	data, said string
-	here       addresses
+	here       client.Addresses
 	stop       func() error
 	log        bytes.Buffer // to be read once it has stopped
 }
@@ -90,7 +91,7 @@ func start(t *testing.T, data string, args ...string) *server {
 	}
 	var ok bool
 	var err error
-	if s.here, ok, err = readAddresses(data); !ok || err != nil {
+	if s.here, ok, err = client.ReadAddresses(data); !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
 	return s
@@ -164,20 +165,26 @@ func TestVariables(t *testing.T) {
 		"port":                  {map[string]string{"PORT": "7"}, nil, "127.0.0.1:7", ".pawl"},
 		"variable over port":    {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, nil, "127.0.0.1:1", ".pawl"},
 		"flag over everything":  {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, []string{"--http", "127.0.0.1:2"}, "127.0.0.1:2", ".pawl"},
+		"port of a host":        {map[string]string{"PORT": "7"}, []string{"--http", "0.0.0.0"}, "0.0.0.0:7", ".pawl"},
+		"port of a v6 host":     {map[string]string{"PORT": "7", "PAWL_HTTP": "[::]"}, nil, "[::]:7", ".pawl"},
+		"an open port":          {map[string]string{"PORT": "7"}, []string{"--http", "0.0.0.0:"}, "0.0.0.0:7", ".pawl"},
+		"a host alone":          {nil, []string{"--http", "localhost"}, "localhost:3000", ".pawl"},
 		"several in a variable": {map[string]string{"PAWL_HOST": "a,b"}, nil, "127.0.0.1:3000", ".pawl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for k, v := range test.env {
 				t.Setenv(k, v)
 			}
-			c := command()
+			c, o := command(), &options{}
+			c.ResetFlags()
+			o.flags(c)
 			if err := c.ParseFlags(test.args); err != nil {
 				t.Fatal(err)
 			}
-			if err := fromEnvironment(c); err != nil {
+			if err := o.fromEnvironment(c); err != nil {
 				t.Fatal(err)
 			}
-			if got := c.Flag("http").Value.String(); got != test.http {
+			if got := o.http; got != test.http {
 				t.Errorf("http %s", got)
 			}
 			if got := c.Flag("data").Value.String(); got != test.data {
@@ -218,44 +225,51 @@ func TestRefusals(t *testing.T) {
 		`"foo" is no database`:                                                     {"--database", "foo"},
 		`a direct address is for Postgres behind a pooler`:                         {"--database-direct", "postgres://u@127.0.0.1:1/x"},
 		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
-		`--grpc :1 can be reached from other hosts, and tokens`:                                       {"--grpc", ":1"},
-		`--retain-events is at least 1m`:                                                              {"--retain-events", "59s"},
-		`--http [::]:1 can be reached from other hosts: use --auth token`:                             {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
-		`--http is HOST:PORT`:                                                                         {"--http", "3000"},
-		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                              {"--advertise", "foo"},
-		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                               {"--advertise", ":1"},
-		`--auth is token or none, not "x"`:                                                            {"--auth", "x"},
-		`--executor is builtin or none`:                                                               {"--executor", "x"},
-		`--disconnect-grace must be longer`:                                                           {"--disconnect-grace", "0s"},
-		`--log-level is debug, info`:                                                                  {"--log-level", "x"},
-		`--log-format is text or json`:                                                                {"--log-format", "x"},
-		`is not a directory`:                                                                          {"--root", file},
-		`TLS needs both a certificate and a key`:                                                      {"--tls-cert", file},
-		`reading the TLS certificate`:                                                                 {"--tls-cert", file, "--tls-key", file},
-		"unknown flag: --foo: see `control --help`":                                                   {"--foo"},
-		"there is no command \"foo\": see `control --help`":                                           {"foo"},
-		`control plane runs on`:                                                                       {"prompt", "shell", "hi"},
-		`give one of --executor`:                                                                      {"token", "create", "--operator", "--client"},
-		`--agent limits a client's token`:                                                             {"token", "create", "--operator", "--agent", "a"},
-		`an executor's id begins with`:                                                                {"token", "create", "--executor", "a b"},
-		`cannot expire in the past`:                                                                   {"token", "create", "--operator", "--expires", "-1h"},
-		`a database in memory keeps no tokens`:                                                        {"token", "list", "--database", "memory"},
-		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":        {"token", "revoke"},
-		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":         {"prompt", "a", "b", "c"},
-		"control token list takes no arguments, not \"x\": see `control token list --help`":           {"token", "list", "x"},
-		"\"a\\xff\" is not UTF-8 text: see `control prompt --help`":                                   {"prompt", "shell", "x", "--instance", "a\xff"},
-		"\"a\\xffb\" is not UTF-8 text: see `control prompt --help`":                                  {"prompt", "shell", "a\xffb"},
-		"\"a//b\" names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor": {"files", "get", "a//b", "x"},
-		"there is no command \"make\": see `control token --help`":                                    {"token", "make"},
-		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`":     {"token", "create", "--expires", "x"},
-		"give one of --executor ID, --client and --operator: see `control token create --help`":       {"token", "create"},
-		`--allow-label is KEY=VALUE, not "gpu"`:                                                       {"token", "create", "--executor", "x", "--allow-label", "gpu"},
-		"--allow-label gpu is given twice: use one value with * in it":                                {"token", "create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b"},
-		"--allow-label is for an executor's token: add --executor ID":                                 {"token", "create", "--client", "--allow-label", "gpu=a"},
-		"an allowed label: a label's key begins with a letter or digit":                               {"token", "create", "--executor", "x", "--allow-label", "=a"},
+		`--grpc :1 can be reached from other hosts, and tokens`:                                           {"--grpc", ":1"},
+		`--retain-events is at least 1m`:                                                                  {"--retain-events", "59s"},
+		`--http [::]:1 can be reached from other hosts: use --auth token`:                                 {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
+		`--http is HOST:PORT`:                                                                             {"--http", "3000"},
+		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                                  {"--advertise", "foo"},
+		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                                   {"--advertise", ":1"},
+		`--auth is token or none, not "x"`:                                                                {"--auth", "x"},
+		`--executor is builtin or none`:                                                                   {"--executor", "x"},
+		`--disconnect-grace must be longer`:                                                               {"--disconnect-grace", "0s"},
+		`--log-level is debug, info`:                                                                      {"--log-level", "x"},
+		`--log-format is text or json`:                                                                    {"--log-format", "x"},
+		`is not a directory`:                                                                              {"--root", file},
+		`TLS needs both a certificate and a key`:                                                          {"--tls-cert", file},
+		`reading the TLS certificate`:                                                                     {"--tls-cert", file, "--tls-key", file},
+		"unknown flag: --foo: see `control --help`":                                                       {"--foo"},
+		"there is no command \"foo\": see `control --help`":                                               {"foo"},
+		`control plane runs on`:                                                                           {"prompt", "shell", "hi"},
+		`give one of --executor`:                                                                          {"token", "create", "--operator", "--client"},
+		`--agent limits a client's token`:                                                                 {"token", "create", "--operator", "--agent", "a"},
+		`an executor's id begins with`:                                                                    {"token", "create", "--executor", "a b"},
+		`cannot expire in the past`:                                                                       {"token", "create", "--operator", "--expires", "-1h"},
+		`a database in memory keeps no tokens`:                                                            {"token", "list", "--database", "memory"},
+		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":            {"token", "revoke"},
+		"control agents get takes NAME; arguments given: 0: see `control agents get --help`":              {"agents", "get"},
+		"\"x\" is no session: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id":               {"sessions", "get", "x", "--server", "127.0.0.1:1"},
+		"--output is table or json, not \"yaml\": see `control agents list --help`":                       {"agents", "list", "-o", "yaml"},
+		"the control plane at 127.0.0.1:1 does not answer: ":                                              {"agents", "list", "--server", "127.0.0.1:1"},
+		"--server is HOST:PORT, the gRPC listener of a control plane, not \"x\"":                          {"agents", "list", "--server", "x"},
+		"--server pawl.example:1 is not on this host, and the token would travel in the clear: add --tls": {"prompt", "a", "b", "--server", "pawl.example:1"},
+		"reading the token: open nowhere":                                                                 {"agents", "list", "--server", "127.0.0.1:1", "--token-file", "nowhere"},
+		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":             {"prompt", "a", "b", "c"},
+		"control token list takes no arguments, not \"x\": see `control token list --help`":               {"token", "list", "x"},
+		"\"a\\xff\" is not UTF-8 text: see `control prompt --help`":                                       {"prompt", "shell", "x", "--instance", "a\xff"},
+		"\"a\\xffb\" is not UTF-8 text: see `control prompt --help`":                                      {"prompt", "shell", "a\xffb"},
+		"\"a//b\" names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor":     {"files", "get", "a//b", "x"},
+		"there is no command \"make\": see `control token --help`":                                        {"token", "make"},
+		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`":         {"token", "create", "--expires", "x"},
+		"give one of --executor ID, --client and --operator: see `control token create --help`":           {"token", "create"},
+		`--allow-label is KEY=VALUE, not "gpu"`:                                                           {"token", "create", "--executor", "x", "--allow-label", "gpu"},
+		"--allow-label gpu is given twice: use one value with * in it":                                    {"token", "create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b"},
+		"--allow-label is for an executor's token: add --executor ID":                                     {"token", "create", "--client", "--allow-label", "gpu=a"},
+		"an allowed label: a label's key begins with a letter or digit":                                   {"token", "create", "--executor", "x", "--allow-label", "=a"},
 	} {
 		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
-		if args[6] == "token" || args[6] == "prompt" || args[6] == "files" {
+		if slices.Contains([]string{"token", "prompt", "files", "agents", "sessions"}, args[6]) {
 			args = append(args[6:], "--data", data)
 		}
 		stdout, stderr, err := invoke(t, args...)
@@ -268,7 +282,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// What ends a start is one line and exit code 1, seen from outside.
+// What ends a start is one line and an exit code, seen from outside.
 func TestRefusalsOfTheProgram(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -297,7 +311,11 @@ func TestRefusalsOfTheProgram(t *testing.T) {
 		c.Stdout, c.Stderr = &stdout, &stderr
 		err := c.Run()
 		said := stderr.String()
-		if c.ProcessState.ExitCode() != 1 || stdout.Len() > 0 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || strings.Contains(said, "hunter2") {
+		code := cli.Failed
+		if strings.HasPrefix(want, "unknown flag") {
+			code = cli.Usage
+		}
+		if c.ProcessState.ExitCode() != code || stdout.Len() > 0 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || strings.Contains(said, "hunter2") {
 			t.Errorf("%v: %v, %q, %q, want %q", args, err, &stdout, said, want)
 		}
 	}
@@ -316,7 +334,7 @@ func TestQuickstart(t *testing.T) {
 		t.Errorf("%s gave %v, %s", line, err, said)
 	}
 	out, trace, err := invoke(t, "prompt", "--data", data, "shell", "seq 3 && pwd >&2")
-	if err != nil || !strings.Contains(out, "1\n2\n3\n") || !strings.Contains(trace, "[bash: builtin]") {
+	if err != nil || !strings.Contains(out, "1\n2\n3\n") || !strings.Contains(trace, "[bash on builtin] seq 3 && pwd >&2\n") {
 		t.Errorf("%v, %q, %q", err, out, trace)
 	}
 	if out, stderr, err := invoke(t, "prompt", "--data", data, "shell", "fail: no way"); err == nil || !strings.Contains(stderr, "no way") {
@@ -331,7 +349,7 @@ func TestQuickstart(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if _, ok, err := readAddresses(data); ok || err != nil {
+	if _, ok, err := client.ReadAddresses(data); ok || err != nil {
 		t.Errorf("the addresses are left: %v, %v", ok, err)
 	}
 	checkTokens(t, data) // now in the database
@@ -420,7 +438,7 @@ func TestStaleAddresses(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := (addresses{GRPC: addr}).write(data); err != nil {
+	if err := (client.Addresses{GRPC: addr}).Write(data); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(data, "token"), []byte("x"), 0o600); err != nil {
@@ -464,13 +482,13 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots.AppendCertsFromPEM(pemBytes)
-	client := &http.Client{Transport: &http.Transport{
+	web := &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", "127.0.0.1:"+port)
 		},
 	}}
-	res, err := client.Get(fmt.Sprintf("https://pawl.example:%s/healthz", port)) //nolint:noctx // of a test
+	res, err := web.Get(fmt.Sprintf("https://pawl.example:%s/healthz", port)) //nolint:noctx // of a test
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +497,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%v, %s, %s", err, res.Proto, body)
 	}
 	_ = res.Body.Close()
-	client.CloseIdleConnections()
+	web.CloseIdleConnections()
 }
 
 // certificate makes one for pawl.example, signed by itself.

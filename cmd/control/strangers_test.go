@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/client"
 )
 
 // descriptors is how many the program of this test may have open.
@@ -35,7 +37,7 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	t.Cleanup(func() { _ = c.Wait() }) // the signal that ends it is its error
 	for lines := bufio.NewScanner(out); lines.Scan() && !strings.HasPrefix(lines.Text(), "Try it"); {
 	}
-	here, ok, err := readAddresses(data)
+	here, ok, err := client.ReadAddresses(data)
 	if !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
@@ -52,7 +54,7 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Timeout: time.Minute}
+	web := http.Client{Timeout: time.Minute}
 	for range 5 {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, here.HTTP+"/agents/shell/i", strings.NewReader(`{"message":"echo hello"}`))
 		if err != nil {
@@ -60,7 +62,7 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 		}
 		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 		r.Header.Set("Content-Type", "application/json")
-		res, err := client.Do(r)
+		res, err := web.Do(r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -55,7 +55,7 @@ func TestTools(t *testing.T) {
 			{`glob {"pattern": "*.md"}`, "No files found."},
 			{`bash {"command": "cat d/a.txt; exit 3"}`, "1\nTwo é\nthrEE.\n\nCommand exited with code 3"},
 		} {
-			if got, trace := answer(t, data, agent, "call: "+c.call); got != c.want || !strings.Contains(trace, ": builtin]") {
+			if got, trace := answer(t, data, agent, "call: "+c.call); got != c.want || !strings.Contains(trace, " on builtin]") {
 				t.Errorf("%s: %s gave %q, %q, want %q", agent, c.call, got, trace, c.want)
 			}
 		}
@@ -121,12 +121,12 @@ func TestExecutorsByLabel(t *testing.T) {
 	}
 	for agent, id := range map[string]string{"small": "gpu1", "large": "gpu2"} {
 		for range 2 { // both have room for both
-			if got, trace := answer(t, data, agent, "pwd"); got != roots[agent] || !strings.Contains(trace, "[bash: "+id+"]") {
+			if got, trace := answer(t, data, agent, "pwd"); got != roots[agent] || !strings.Contains(trace, "[bash on "+id+"] pwd\n") {
 				t.Errorf("%s ran in %q: %q, want %q", agent, got, trace, roots[agent])
 			}
 		}
 	}
-	if got, trace := answer(t, data, "none", "pwd"); !strings.Contains(got, "no executor for this agent was available for 1s; the call was never started") || !strings.Contains(trace, "[bash: waits for an executor]") {
+	if got, trace := answer(t, data, "none", "pwd"); !strings.Contains(got, "no executor for this agent was available for 1s; the call was never started") || !strings.Contains(trace, "[bash waits] pwd\n  no executor with the labels gpu=a100, zone=us takes new calls") {
 		t.Errorf("nowhere: %q, %q", got, trace)
 	}
 	// A token is for the executor that it names.

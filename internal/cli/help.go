@@ -77,6 +77,9 @@ func usageLine(c *cobra.Command) string {
 func flagHelp(b *strings.Builder, c *cobra.Command) {
 	var headings []string
 	under := map[string][]*pflag.Flag{}
+	for of := c; of != nil; of = of.Parent() {
+		of.Flags().SortFlags, of.PersistentFlags().SortFlags = false, false
+	}
 	for _, set := range []*pflag.FlagSet{c.LocalFlags(), c.InheritedFlags()} {
 		set.SortFlags = false
 		set.VisitAll(func(f *pflag.Flag) {
@@ -97,12 +100,19 @@ func flagHelp(b *strings.Builder, c *cobra.Command) {
 		b.WriteString("\n" + h + ":\n")
 		for _, f := range under[h] {
 			kind, usage := pflag.UnquoteUsage(f)
+			if strings.HasPrefix(f.Usage, "`") { // the two columns are one phrase
+				usage = strings.TrimLeft(strings.TrimPrefix(usage, kind), ": ")
+			}
 			name := "--" + f.Name
 			if f.Shorthand != "" {
 				name = "-" + f.Shorthand + ", " + name
 			}
 			if kind != "" {
 				name += " " + strings.ToUpper(kind)
+			}
+			if strings.Contains(usage, "(default") { // which says more than the value
+				b.WriteString(entry(name, usage))
+				continue
 			}
 			switch v := f.DefValue; v {
 			case "", "false", "0", "0s", "[]":

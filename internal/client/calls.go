@@ -29,6 +29,7 @@ type shownCall struct {
 	began   time.Time
 	waits   bool
 	open    bool // its output is shown
+	whole   bool // and all of it
 	partial []byte
 	head    []string // lines that are not shown yet
 	lines   int      // so far
@@ -78,7 +79,7 @@ func (p *printer) about(c *shownCall, how string) string {
 
 func (p *printer) started(t *pawlv1.ToolStarted, at time.Time) {
 	c := p.call(t.GetCallId(), t.GetName(), t.GetToolCallId())
-	*c = shownCall{name: c.name, title: c.title, began: at}
+	*c = shownCall{name: c.name, title: c.title, began: at, whole: p.verbose}
 	if t.GetExecutorId() == "" {
 		return // why follows
 	}
@@ -100,7 +101,7 @@ func (p *printer) waiting(w *pawlv1.ToolWaiting) {
 func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
 	c := p.calls[o.GetCallId()]
 	if c == nil {
-		c = &shownCall{name: "a call", began: at}
+		c = &shownCall{name: "a call", began: at, whole: p.verbose}
 		p.calls[o.GetCallId()] = c
 	}
 	if c.waits {
@@ -127,7 +128,7 @@ func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
 func (c *shownCall) take(line string) {
 	line = strings.TrimRight(line, "\r")
 	line = line[strings.LastIndexByte(line, '\r')+1:] // of a line that was redrawn its last state
-	if c.lines++; c.lines <= headLines {
+	if c.lines++; c.whole || c.lines <= headLines {
 		c.head = append(c.head, line)
 		return
 	}
@@ -141,12 +142,8 @@ func (p *printer) showHead(c *shownCall) {
 	if !c.open {
 		return
 	}
-	lines := c.head
+	p.show(c.head)
 	c.head = nil
-	if p.verbose {
-		lines, c.tail = append(lines, c.tail...), nil
-	}
-	p.show(lines)
 }
 
 func (p *printer) show(lines []string) {

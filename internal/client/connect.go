@@ -41,10 +41,10 @@ type connection struct {
 // flags adds the flags to a command and its subcommands.
 func (o *connection) flags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(&o.server, "server", "", "`HOST:PORT` of the gRPC listener of a control plane elsewhere (default: the one that runs on --data)")
-	f.StringVar(&o.tokenFile, "token-file", "", "`FILE` with the token for --server; its value may be in PAWL_TOKEN instead")
+	f.StringVar(&o.server, "server", "", "`HOST:PORT`: gRPC listener of a control plane elsewhere (default: the one that runs on --data)")
+	f.StringVar(&o.tokenFile, "token-file", "", "`FILE`: holds the token for --server; its value may be in PAWL_TOKEN instead")
 	f.BoolVar(&o.tls, "tls", false, "use TLS; needed unless --server is on this host")
-	f.StringVar(&o.ca, "ca", "", "PEM `FILE` of authorities to trust instead of the system's; implies --tls")
+	f.StringVar(&o.ca, "ca", "", "`FILE`: authorities to trust instead of the system's, PEM; implies --tls")
 	cli.NameVariables(f)
 	cli.Group(f, "Which control plane", "server", "token-file", "tls", "ca")
 	o.own = f
@@ -67,7 +67,7 @@ func (o *connection) prepare(c *cobra.Command, _ []string) error {
 
 // json adds -o to a command that reads something.
 func (o *connection) json(c *cobra.Command) *cobra.Command {
-	c.Flags().StringVarP(&o.output, "output", "o", "table", "`FORMAT` of the output: table or json")
+	c.Flags().StringVarP(&o.output, "output", "o", "table", "`FORMAT`: format of the output, table or json")
 	return c
 }
 

@@ -157,13 +157,13 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 // interrupted offers to abort, aborts, or leaves, in this order.
 func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error {
 	f.stops++
+	f.p.echoed()
 	switch {
 	case !f.offers || f.p.submission == "" || f.stops > 2:
 		return errLeft
 	case f.stops == 1:
 		f.leave = time.After(leaveAfter)
-		f.p.note(fmt.Sprintf("[Ctrl-C again aborts submission %s; otherwise this command leaves in %s, and the work goes on]",
-			f.p.submission, leaveAfter))
+		f.p.note(fmt.Sprintf("[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]", leaveAfter))
 		return nil
 	}
 	f.leave = nil
@@ -179,6 +179,7 @@ func (f *follower) queued(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.
 	if s.GetStatus() != pawlv1.Submission_STATUS_QUEUED {
 		return
 	}
+	f.p.heard = true // what it waits for is said here
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	res, err := pawlv1.NewSubmissionServiceClient(conn).ListSubmissions(ctx,

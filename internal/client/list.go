@@ -186,11 +186,22 @@ func sessionName(name string) (*pawlv1.GetSessionRequest, error) {
 	return &pawlv1.GetSessionRequest{Session: &pawlv1.GetSessionRequest_Key{Key: key}}, nil
 }
 
-func findSession(ctx context.Context, conn *grpc.ClientConn, name string) (*pawlv1.Session, error) {
+// withSession connects for what needs a session, whose name is checked first.
+func (o *connection) withSession(c *cobra.Command, name string, f func(context.Context, *grpc.ClientConn, *pawlv1.Session) error) error {
 	req, err := sessionName(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
+		res, err := pawlv1.NewSessionServiceClient(conn).GetSession(ctx, req)
+		if err != nil {
+			return err
+		}
+		return f(ctx, conn, res.GetSession())
+	})
+}
+
+func findSession(ctx context.Context, conn *grpc.ClientConn, req *pawlv1.GetSessionRequest) (*pawlv1.Session, error) {
 	res, err := pawlv1.NewSessionServiceClient(conn).GetSession(ctx, req)
 	return res.GetSession(), err
 }
@@ -226,8 +237,8 @@ func sessionsCommand(o *connection) *cobra.Command {
 			})
 		},
 	})
-	list.Flags().StringVar(&req.Agent, "agent", "", "only sessions of this `AGENT`")
-	list.Flags().StringVar(&req.Instance, "instance", "", "only sessions of this `INSTANCE`")
+	list.Flags().StringVar(&req.Agent, "agent", "", "`AGENT`: only sessions of this agent")
+	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
 	return o.group(&cobra.Command{
 		Use: "sessions", Short: "List sessions",
 		Long:    "List sessions. A session is named by " + sessionForm + ".",
@@ -235,12 +246,8 @@ func sessionsCommand(o *connection) *cobra.Command {
 	}, list, o.json(&cobra.Command{
 		Use: "get SESSION", Short: "Show one session", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-				s, err := findSession(ctx, conn, args[0])
-				switch {
-				case err != nil:
-					return err
-				case o.output == "json":
+			return o.withSession(c, args[0], func(_ context.Context, _ *grpc.ClientConn, s *pawlv1.Session) error {
+				if o.output == "json" {
 					return printJSON(c.OutOrStdout(), s)
 				}
 				return printFields(c.OutOrStdout(), field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
@@ -260,11 +267,7 @@ func submissionsCommand(o *connection) *cobra.Command {
 	}, o.json(&cobra.Command{
 		Use: "list SESSION", Short: "List a session's submissions, newest first", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-				s, err := findSession(ctx, conn, args[0])
-				if err != nil {
-					return err
-				}
+			return o.withSession(c, args[0], func(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Session) error {
 				return listing[*pawlv1.Submission]{
 					head: "ID\tSTATE\tACCEPTED\tTURNS\tANSWER",
 					page: pagesOfSubmissions(ctx, conn, s.GetSessionId()),

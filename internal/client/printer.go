@@ -58,7 +58,7 @@ func (p *printer) note(text string) {
 	p.lineEnd()
 	text = cli.Visible(text)
 	if p.notes.width > 0 {
-		text = wrap(text, p.notes.width-1, " ")
+		text = wrap(text, p.notes.width-1)
 	}
 	p.dim(text + "\n")
 }
@@ -68,6 +68,14 @@ func (p *printer) dim(text string) {
 		text = "\x1b[2m" + text + "\x1b[0m"
 	}
 	_, _ = io.WriteString(p.err, text)
+}
+
+// echoed ends the line on which a terminal has shown the key that was pressed.
+func (p *printer) echoed() {
+	if p.notes.is {
+		_, _ = io.WriteString(p.err, "\n")
+		p.partial = false
+	}
 }
 
 // lineEnd ends a line of the answer before something else comes, where both are on terminals.
@@ -180,11 +188,7 @@ func (p *printer) settled(s *pawlv1.Submission) {
 	case !completed:
 		p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
 	case !p.mute && !p.inputs && !p.answers.is:
-		text := s.GetResult().GetText()
-		_, _ = io.WriteString(p.out, text)
-		if !strings.HasSuffix(text, "\n") {
-			_, _ = io.WriteString(p.out, "\n")
-		}
+		_, _ = io.WriteString(p.out, s.GetResult().GetText()+"\n")
 	}
 }
 

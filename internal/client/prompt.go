@@ -42,8 +42,8 @@ func promptCommand(o *connection) *cobra.Command {
 	})
 	o.flags(c)
 	f := c.Flags()
-	f.StringVar(&key.Instance, "instance", "cli", "`INSTANCE` of the agent")
-	f.StringVar(&key.Session, "session", "", "`SESSION` of the instance (default: default)")
+	f.StringVar(&key.Instance, "instance", "cli", "`INSTANCE`: instance of the agent")
+	f.StringVar(&key.Session, "session", "", "`SESSION`: session of the instance (default: default)")
 	f.BoolVar(&verbose, "verbose", false, "show all that commands print, while they run")
 	return c
 }

@@ -29,17 +29,20 @@ func oneLine(s string, width int) string {
 	return first + more
 }
 
-// wrap breaks a text between words into lines of a width; those after the first begin with indent.
-func wrap(s string, width int, indent string) string {
+// wrap breaks a text between words into lines of a width. All begin as the first one is indented, and by a space more.
+func wrap(s string, width int) string {
 	var b strings.Builder
-	column := 0
+	indent := s[:len(s)-len(strings.TrimLeft(s, " "))]
+	b.WriteString(indent)
+	column := len(indent)
+	indent += " "
 	for i, word := range strings.Fields(s) {
 		n := utf8.RuneCountInString(word)
 		switch {
 		case i == 0:
 		case column+1+n > width:
 			b.WriteString("\n" + indent)
-			column = utf8.RuneCountInString(indent)
+			column = len(indent)
 		default:
 			b.WriteByte(' ')
 			column++

@@ -63,13 +63,13 @@ func tokenCreate(o *connection) *cobra.Command {
 		},
 	})
 	f := c.Flags()
-	f.StringVar(&want.executor, "executor", "", "for the executor of this `ID`")
+	f.StringVar(&want.executor, "executor", "", "`ID`: for the executor of this id")
 	f.StringArrayVar(&want.labels, "allow-label", nil,
 		"`KEY=VALUE`: label that the executor may claim, where * in the value stands for anything; may be repeated (default: none)")
 	f.BoolVar(&want.client, "client", false, "for a client: prompting and reading")
-	f.StringArrayVar(&want.agents, "agent", nil, "an `AGENT` of the client's; may be repeated (default: all)")
+	f.StringArrayVar(&want.agents, "agent", nil, "`AGENT`: one of the client's agents; may be repeated (default: all)")
 	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
-	f.StringVar(&want.name, "name", "", "`NAME`, for people")
+	f.StringVar(&want.name, "name", "", "`NAME`: name, for people")
 	f.DurationVar(&want.expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
 	return c
 }

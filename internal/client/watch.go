@@ -14,7 +14,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
-	"github.com/pawl-dev/pawl/internal/ident"
 )
 
 func watchCommand(o *connection) *cobra.Command {
@@ -29,16 +28,20 @@ func watchCommand(o *connection) *cobra.Command {
 			if err := o.checkOutput(c); err != nil {
 				return err
 			}
-			return o.watch(c, args[0], after, verbose)
+			req, err := sessionName(args[0])
+			if err != nil {
+				return err
+			}
+			return o.watch(c, req, after, verbose)
 		},
 	})
 	o.flags(c)
-	c.Flags().Int64Var(&after, "after", -1, "events after the one with this `SEQ`; 0 is from the beginning (default: from now on)")
+	c.Flags().Int64Var(&after, "after", -1, "`SEQ`: events after the one with this seq; 0 is from the beginning (default: from now on)")
 	c.Flags().BoolVar(&verbose, "verbose", false, "show all that commands print")
 	return c
 }
 
-func (o *connection) watch(c *cobra.Command, name string, after int64, verbose bool) error {
+func (o *connection) watch(c *cobra.Command, req *pawlv1.GetSessionRequest, after int64, verbose bool) error {
 	p := newPrinter(c.OutOrStdout(), c.ErrOrStderr())
 	p.verbose, p.inputs = verbose, true
 	session := ""
@@ -47,7 +50,7 @@ func (o *connection) watch(c *cobra.Command, name string, after int64, verbose b
 	f := &follower{connect: o.connect, p: p, interrupts: interrupts}
 	f.open = func(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
 		if session == "" {
-			found, err := findSession(ctx, conn, name)
+			found, err := findSession(ctx, conn, req)
 			if err != nil {
 				return nil, err
 			}
@@ -156,17 +159,22 @@ func abortCommand(o *connection) *cobra.Command {
 			"One that runs settles once its calls have ended: `control wait` tells.",
 		Example: "control abort 0199c2…\ncontrol abort reviewer/42",
 		RunE: func(c *cobra.Command, args []string) error {
-			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, args[0]) })
+			req, err := sessionName(args[0])
+			if err != nil {
+				return err
+			}
+			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, req) })
 		},
 	})
 	o.flags(c)
 	return c
 }
 
-func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.ClientConn, name string) error {
-	submissions := pawlv1.NewSubmissionServiceClient(conn)
-	if ident.IsUUID(name) {
-		res, err := submissions.AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: name})
+// abort aborts what an id or a key names: an id may be of a submission or of a session.
+func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.ClientConn, req *pawlv1.GetSessionRequest) error {
+	submissions, id := pawlv1.NewSubmissionServiceClient(conn), req.GetSessionId()
+	if id != "" {
+		res, err := submissions.AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: id})
 		if err == nil {
 			return o.submission(c, res.GetSubmission())
 		}
@@ -174,9 +182,9 @@ func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.Cli
 			return err
 		}
 	}
-	s, err := findSession(ctx, conn, name)
-	if ident.IsUUID(name) && notFound(err, "SESSION_NOT_FOUND") {
-		return fmt.Errorf("%s is neither a submission nor a session", name)
+	s, err := findSession(ctx, conn, req)
+	if id != "" && notFound(err, "SESSION_NOT_FOUND") {
+		return fmt.Errorf("%s is neither a submission nor a session", id)
 	}
 	if err != nil {
 		return err
