@@ -141,6 +141,14 @@ var rules = []rule{
 		example: [2]string{"services/control/model/wire", "net"},
 	},
 	{
+		name: "client commands know the API and the transport only",
+		why:  "they speak to control planes elsewhere, of other versions, and are a program of their own",
+		breach: func(pkg, imp string) bool {
+			return pkg == "internal/client" && local(imp) && !under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident")
+		},
+		example: [2]string{"internal/client", "internal/platformtest"},
+	},
+	{
 		name:  "tests use the standard library",
 		why:   "assertion and mock libraries are a second language; fakes are written by hand and contracts are suites",
 		tests: true,

@@ -26,9 +26,9 @@ func command() *cobra.Command {
 		Use: "control", Short: "Run the Pawl control plane", Args: cli.Args(0),
 		Long: "Run the Pawl control plane: an agent server with its own database and an executor on this host, unless told otherwise.\n\n" +
 			"Every flag has the environment variable that stands in brackets; a flag wins over its variable.",
-		Example: "control                                      # state in .pawl, agents from ./agents\n" +
-			"control --database postgres://…              # many replicas, one control plane\n" +
-			"control token create --executor gpu1 > token # for an executor elsewhere\n" +
+		Example: "control                             # state in .pawl, agents from ./agents\n" +
+			"control --database postgres://…     # many replicas, one control plane\n" +
+			"control token create --executor gpu1 > gpu1.token\n" +
 			`control prompt shell "uname -a"`,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return o.fromEnvironment(c) },
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -23,7 +23,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/pawl-dev/pawl/internal/cli"
@@ -150,6 +152,29 @@ func TestHelpNamesEveryFlagAndVariable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The help of every command fits into 80 columns, and has what it needs.
+func TestHelpOfEveryCommand(t *testing.T) {
+	var visit func(c *cobra.Command, path []string)
+	visit = func(c *cobra.Command, path []string) {
+		out, _, err := invoke(t, append(path, "--help")...)
+		if err != nil {
+			t.Errorf("%v: %v", path, err)
+		}
+		for line := range strings.Lines(out) {
+			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
+				t.Errorf("%v: %q", path, line)
+			}
+		}
+		if c.HasParent() && !c.Parent().HasParent() && !strings.Contains(out, "\nExamples:\n") && c.Name() != "completion" && c.Name() != "help" {
+			t.Errorf("%v has no example", path)
+		}
+		for _, sub := range c.Commands() {
+			visit(sub, append(slices.Clone(path), sub.Name()))
+		}
+	}
+	visit(command(), nil)
 }
 
 func TestVariables(t *testing.T) {

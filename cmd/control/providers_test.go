@@ -69,7 +69,7 @@ func TestProvidersFile(t *testing.T) {
 	local := startProvider(t, hello, hello, refusal, refusal)
 	data := t.TempDir()
 	write(t, "---\nmodel: local/some-model\nsandbox: none\n---\nBe brief.\n", data, "agents", "brief.md")
-	file := write(t, "local:\n  api: openai\n  base_url: "+local.URL+"/v1\n  key_env: LOCAL_KEY\n  headers:\n"+
+	file := write(t, "local:\n  api: openai-chat\n  base_url: "+local.URL+"/v1\n  key_env: LOCAL_KEY\n  headers:\n"+
 		"    X-Team: group ${TEAM}\n    X-Literal: "+literal+"\n", data, "providers.yaml")
 	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug", "--executor", "none")
 	token, err := os.ReadFile(filepath.Join(data, "token"))
@@ -140,7 +140,7 @@ func TestWhatMayBeAbsent(t *testing.T) {
 	if err := os.Unsetenv("PAWL_PROVIDERS"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai, openai-chat, openai-responses, got \"soap\"\n")
+	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, got \"soap\"\n")
 }
 
 // A provider that there is not ends the start, as any bad definition does. A key that is missing is told once, and the rest works.
