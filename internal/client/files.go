@@ -40,6 +40,7 @@ func filesCommand(o *connection) *cobra.Command {
 		},
 	})
 }
+
 func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	parts := strings.SplitN(name, "/", 3)
 	if slices.Contains(parts, "") {

@@ -172,18 +172,36 @@ func TestOutputIsFolded(t *testing.T) {
 		has     []string
 		lacks   []string
 	}{
-		"quick": {tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", false, 0), false,
-			[]string{"[bash on m]\n"}, []string{head, "more lines", "is done"}},
-		"slow": {tell(t).started("c", "", "bash", "m").later(2*time.Second).output("c", many.String()).finished("c", "bash", false, 2*time.Second), false,
-			[]string{head, "  | line 10\n  … 20 more lines; --verbose shows all\n", "[bash is done after 2s]\n"}, []string{"line 11\n", tail}},
-		"slow, and quiet at the end": {tell(t).started("c", "", "bash", "m").output("c", "one\ntw").output("c", "o").finished("c", "bash", false, 2*time.Second), false,
-			[]string{"  | one\n  | two\n"}, nil},
-		"failed": {tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", true, 0), false,
-			[]string{head, "  | line 10\n  … 15 more lines\n  | line 26\n", tail, "[bash failed after 0s]\n"}, []string{"line 11\n"}},
-		"verbose": {tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", false, 0), true,
-			[]string{head, "line 11\n", tail}, []string{"more lines"}},
-		"redrawn": {tell(t).started("c", "", "bash", "m").output("c", "10%\r20%\r100%\r\n").finished("c", "bash", true, 0), false,
-			[]string{"  | 100%\n"}, []string{"20%"}},
+		"quick": {
+			tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", false, 0), false,
+			[]string{"[bash on m]\n"},
+			[]string{head, "more lines", "is done"},
+		},
+		"slow": {
+			tell(t).started("c", "", "bash", "m").later(2*time.Second).output("c", many.String()).finished("c", "bash", false, 2*time.Second), false,
+			[]string{head, "  | line 10\n  … 20 more lines; --verbose shows all\n", "[bash is done after 2s]\n"},
+			[]string{"line 11\n", tail},
+		},
+		"slow, and quiet at the end": {
+			tell(t).started("c", "", "bash", "m").output("c", "one\ntw").output("c", "o").finished("c", "bash", false, 2*time.Second), false,
+			[]string{"  | one\n  | two\n"},
+			nil,
+		},
+		"failed": {
+			tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", true, 0), false,
+			[]string{head, "  | line 10\n  … 15 more lines\n  | line 26\n", tail, "[bash failed after 0s]\n"},
+			[]string{"line 11\n"},
+		},
+		"verbose": {
+			tell(t).started("c", "", "bash", "m").output("c", many.String()).finished("c", "bash", false, 0), true,
+			[]string{head, "line 11\n", tail},
+			[]string{"more lines"},
+		},
+		"redrawn": {
+			tell(t).started("c", "", "bash", "m").output("c", "10%\r20%\r100%\r\n").finished("c", "bash", true, 0), false,
+			[]string{"  | 100%\n"},
+			[]string{"20%"},
+		},
 	} {
 		_, notes := c.s.printed(true, func(p *printer) { p.verbose = c.verbose })
 		for _, part := range c.has {
