@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
@@ -92,7 +92,7 @@ func (s *serverStream) SendMsg(m any) error {
 		return s.ServerStream.SendMsg(m)
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- s.ServerStream.SendMsg(m) }()
+	go func() { sent <- contain.Do(func() error { return s.ServerStream.SendMsg(m) }) }()
 	limit := time.NewTimer(stalled)
 	defer limit.Stop()
 	select {
@@ -106,12 +106,7 @@ func (s *serverStream) SendMsg(m any) error {
 // run admits a call, runs its handler, turns panics into errors, and errors into statuses.
 func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) error) error {
 	begun := time.Now()
-	err := func() (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			}
-		}()
+	err := contain.Do(func() error {
 		leave, ok := h.calls.enter(Source(ctx))
 		if !ok {
 			return ErrTooManyCalls
@@ -125,7 +120,7 @@ func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) 
 			defer done()
 		}
 		return handle(ctx)
-	}()
+	})
 	st, ok := ToStatus(err)
 	if _, public := errs.Public(err); !public && ctx.Err() == nil && isContextError(err) {
 		// A limit of ours has passed, or we gave up: the caller's deadline has not passed, and it did not leave.

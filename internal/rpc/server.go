@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/tap"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
@@ -84,7 +85,7 @@ const firstLimit = 30 * time.Second
 // nothing else can end.
 func (h Hooks) first(read func(any) error, m any) error {
 	done := make(chan error, 1)
-	go func() { done <- read(m) }()
+	go func() { done <- contain.Do(func() error { return read(m) }) }()
 	limit := time.NewTimer(firstLimit)
 	defer limit.Stop()
 	select {

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
@@ -197,7 +198,7 @@ func (p *plane) run(ctx context.Context) error {
 	serve := func(name string, f func(context.Context) error) {
 		g.Go(func() error {
 			defer stopped() // a part that ends early ends the whole
-			if err := f(life); err != nil {
+			if err := contain.Loop(life, p.Log, name, f); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil

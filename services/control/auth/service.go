@@ -8,10 +8,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -291,9 +293,13 @@ func Watch(ctx context.Context, a Authenticator, secret string) (watched context
 			case <-tick.C:
 			}
 			// A store that cannot be asked ends nothing.
-			if _, err := a.Authenticate(ctx, secret); errors.Is(err, ErrUnauthenticated) {
+			err := contain.Do(func() error { _, err := a.Authenticate(ctx, secret); return err })
+			if errors.Is(err, ErrUnauthenticated) {
 				cancel(err)
 				return
+			}
+			if contain.Is(err) {
+				slog.ErrorContext(ctx, "checking a token again failed", "error", err)
 			}
 		}
 	}()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -109,8 +110,44 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
 	}
-	h.route(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
+	h.contained(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
 }
+
+// contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the connection: it must not
+// take for whole what is not.
+func (h *handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
+	out := &response{ResponseWriter: w}
+	err := contain.Do(func() error { h.route(out, r, secret); return nil })
+	if err == nil {
+		return
+	}
+	if out.begun {
+		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	h.errorForm(r)(w, r, err) // logs it
+}
+
+// response knows whether the answer has begun.
+type response struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *response) WriteHeader(status int) {
+	r.begun = true
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (r *response) Write(b []byte) (int, error) {
+	r.begun = true
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // route answers a request of a caller that is known.
 func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {

@@ -2,9 +2,12 @@ package gateway_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,9 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // A body is read when its type is JSON's own, and no type that a page may send without a preflight request is.
@@ -252,5 +259,54 @@ func TestRefusalsWaitForNoBody(t *testing.T) {
 		if took := time.Since(begun); status < 400 || took > 2*time.Second {
 			t.Errorf("%s: %d after %s: %s", name, status, took, body)
 		}
+	}
+}
+
+// panicking is a Prompter that panics.
+type panicking struct{ gateway.Prompter }
+
+// Prompt implements gateway.Prompter.
+func (panicking) Prompt(context.Context, submission.Input) (*submission.Following, error) {
+	panic("password=hunter2")
+}
+
+// panickingSessions panic after their first event.
+type panickingSessions struct{ pawlv1.SessionServiceServer }
+
+// WatchSession implements pawlv1.SessionServiceServer.
+func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest, s grpc.ServerStreamingServer[pawlv1.WatchSessionResponse]) error {
+	if err := s.Send(&pawlv1.WatchSessionResponse{}); err != nil {
+		return err
+	}
+	panic("password=hunter2")
+}
+
+// A panic in a request is an error of that request, and is logged once with its stack. A stream that has begun is cut off, so that
+// nobody takes it for whole.
+func TestPanics(t *testing.T) {
+	var log bytes.Buffer
+	d := deps(apitest.New(t, nil))
+	d.Service, d.Sessions, d.Log = panicking{}, panickingSessions{}, slog.New(slog.NewTextHandler(&log, nil))
+	s := serve(t, d)
+	status, body := prompt(t, s, "hi")
+	if status != 500 || !strings.Contains(body, `"internal_error"`) || strings.Contains(body, "hunter2") {
+		t.Errorf("%d %s", status, body)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/sessions/x/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer op")
+	res, err := s.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); res.StatusCode != 200 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%d %q, %v", res.StatusCode, b, err)
+	}
+	_ = res.Body.Close()
+	s.Close() // no request is under way any more
+	if out := log.String(); strings.Count(out, "level=ERROR") != 2 || strings.Count(out, "gateway_test.panicking") < 2 {
+		t.Errorf("log %s", out)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
@@ -108,8 +109,8 @@ func (s *sink) beat() (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if s.write([]byte(flue.Heartbeat)) != nil {
-				return
+			if contain.Do(func() error { return s.write([]byte(flue.Heartbeat)) }) != nil {
+				return // whoever writes events finds out why
 			}
 		}
 	}()

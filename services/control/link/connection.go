@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -151,9 +152,13 @@ func (c *connection) wake() {
 // the stream, which an executor that reads nothing can hold up, until Connect has returned; then the server waits for it.
 func (c *connection) run(ctx context.Context, hello *pawlv1.Hello) error {
 	ended := make(chan error, 2)
-	c.server.streams.Go(func() { ended <- c.send(ctx) })
-	c.server.streams.Go(func() { ended <- c.receive(ctx) })
-	c.server.streams.Go(func() { c.watch(ctx) })
+	c.server.streams.Go(func() { ended <- contain.Do(func() error { return c.send(ctx) }) })
+	c.server.streams.Go(func() { ended <- contain.Do(func() error { return c.receive(ctx) }) })
+	c.server.streams.Go(func() {
+		if err := contain.Do(func() error { c.watch(ctx); return nil }); err != nil {
+			c.end(err)
+		}
+	})
 	if err := c.reconcile(ctx, hello); err != nil {
 		c.end(err)
 	} else {

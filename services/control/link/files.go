@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -188,11 +189,12 @@ func (c *connection) hand(ctx context.Context, t *transfer, f *File) (*pawlv1.Re
 	defer close(give)
 	go func() { // ends with the client's RPC at the latest
 		for data := range give {
-			if data == nil {
-				given <- f.Opened(t.size) // does not change once it is open
-				continue
-			}
-			given <- f.Take(data)
+			given <- contain.Do(func() error {
+				if data == nil {
+					return f.Opened(t.size) // does not change once it is open
+				}
+				return f.Take(data)
+			})
 		}
 	}()
 	stall := time.NewTimer(stallLimit)
@@ -254,7 +256,8 @@ func (c *connection) supply(ctx context.Context, t *transfer, f *File) (*pawlv1.
 	defer close(quit)
 	go func() { // ends with the client's RPC at the latest
 		for {
-			in, err := f.Next()
+			var in *pawlv1.Input
+			err := contain.Do(func() (err error) { in, err = f.Next(); return err })
 			select {
 			case came <- next{in, err}:
 			case <-quit:

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -39,8 +40,9 @@ func (s *Server) hello(ctx context.Context, stream stream) (*pawlv1.Hello, error
 	}
 	got := make(chan first, 1)
 	s.streams.Go(func() { // ends with the stream at the latest, after Connect has returned
-		req, err := stream.Recv()
-		got <- first{req, err}
+		var f first
+		f.err = contain.Do(func() (err error) { f.req, err = stream.Recv(); return err })
+		got <- f
 	})
 	timer := time.NewTimer(helloLimit)
 	defer timer.Stop()

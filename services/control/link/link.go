@@ -22,6 +22,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -135,6 +136,7 @@ func (s *Server) Connect(stream stream) error {
 	c.gone = ctx.Done()
 	defer s.unregister(ctx, c)
 	defer c.end(nil)
+	defer c.loseTransfers()
 	c.enqueue(welcome(e))
 	if err := s.take(c); err != nil {
 		return err
@@ -142,7 +144,6 @@ func (s *Server) Connect(stream stream) error {
 	began := time.Now()
 	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
 	err = c.run(ctx, hello)
-	c.loseTransfers()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -154,6 +155,9 @@ func (s *Server) Connect(stream stream) error {
 func reason(err error) string {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
 		return "the connection ended"
+	}
+	if contain.Is(err) {
+		return "a panic" // which is logged with the RPC
 	}
 	return err.Error()
 }
@@ -178,7 +182,9 @@ func (s *Server) unregister(ctx context.Context, c *connection) {
 func (s *Server) recordEnd(ctx context.Context, c *connection) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return s.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
+	return contain.Do(func() error {
+		return s.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
+	})
 }
 
 // keepRecordingEnd tries until the end is recorded: an executor that counts as connected here for ever would be waited for for ever.

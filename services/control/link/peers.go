@@ -11,6 +11,7 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
@@ -88,7 +89,8 @@ func (p *Peers) Run(ctx context.Context) error {
 				delete(relays, addr)
 			}
 		case r := <-p.relay:
-			addr := p.ownerOf(ctx, r.session)
+			addr := ""
+			contain.Run(p.log, "finding the owner of a session", func() { addr = p.ownerOf(ctx, r.session) })
 			if addr == "" {
 				continue
 			}
@@ -117,7 +119,7 @@ func (p *Peers) serve(ctx context.Context, addr string, queue <-chan relayed, id
 			if !open {
 				return
 			}
-			if err := p.tell(ctx, addr, r); err != nil && ctx.Err() == nil {
+			if err := contain.Do(func() error { return p.tell(ctx, addr, r) }); err != nil && ctx.Err() == nil {
 				p.forget(r.session)
 				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "addr", addr, "error", err)
 			}

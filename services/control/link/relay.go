@@ -10,6 +10,7 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
@@ -59,7 +60,8 @@ type relay struct {
 // send passes the client's content on.
 func (r *relay) send(cancel context.CancelFunc) {
 	for {
-		in, err := r.file.Next()
+		var in *pawlv1.Input
+		err := contain.Do(func() (err error) { in, err = r.file.Next(); return err })
 		if err != nil {
 			r.refused <- err
 			cancel()

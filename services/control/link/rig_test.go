@@ -157,11 +157,15 @@ func (d *database) OwnerOf(context.Context, string) (replica.Replica, bool, erro
 
 // runner takes the reports of the sessions that its replica runs.
 type runner struct {
-	runs bool
-	got  chan call.Report
+	runs   bool
+	panics bool
+	got    chan call.Report
 }
 
 func (o *runner) Deliver(r call.Report) bool {
+	if o.panics {
+		panic("poison")
+	}
 	if o.runs {
 		o.got <- r
 	}

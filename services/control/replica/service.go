@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
@@ -95,7 +96,8 @@ func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error
 	registering, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
-	predecessors, err := s.store.RegisterReplica(registering, self, TTL)
+	var predecessors []string
+	err := contain.Do(func() (err error) { predecessors, err = s.store.RegisterReplica(registering, self, TTL); return err })
 	if err != nil {
 		return fmt.Errorf("registering as a replica: %w", err)
 	}
@@ -120,7 +122,7 @@ func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error
 func (s *Service) remove(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := s.store.RemoveReplica(ctx, id); err != nil {
+	if err := contain.Do(func() error { return s.store.RemoveReplica(ctx, id) }); err != nil {
 		s.log.Warn("ending the replica's lease failed, it will expire", "error", err)
 	}
 }
@@ -142,7 +144,8 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 		}
 		asked := time.Now()
 		attempt, cancel := context.WithDeadline(ctx, trusted)
-		ok, err := s.store.RenewReplica(attempt, id, TTL)
+		var ok bool
+		err := contain.Do(func() (err error) { ok, err = s.store.RenewReplica(attempt, id, TTL); return err })
 		late := attempt.Err() != nil
 		cancel()
 		if err == nil {

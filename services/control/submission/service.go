@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -121,7 +122,8 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 	ctx = context.WithoutCancel(ctx)
 	owner, reserved := s.worker.Reserve()
 	adm.Owner = owner
-	got, err := s.store.Admit(ctx, adm)
+	var got Admitted
+	err := contain.Do(func() (err error) { got, err = s.store.Admit(ctx, adm); return err })
 	if reserved && (err != nil || got.Lease == nil) {
 		s.worker.Unreserve()
 	}

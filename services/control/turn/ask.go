@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -97,12 +99,15 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 	go func() {
 		defer close(ended)
 		defer close(parts)
-		for p, err := range m.Stream(call, req) {
-			select {
-			case parts <- item{p, err}:
-			case <-call.Done():
-				return
-			}
+		err := contain.Do(func() error { return send(call, parts, m.Stream(call, req)) })
+		if err == nil {
+			return
+		}
+		r.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", r.id(), "submission_id", r.sub.ID,
+			"model", r.def.Model.String(), "error", err)
+		select {
+		case parts <- item{err: ErrModelPanic}:
+		case <-call.Done():
 		}
 	}()
 	defer func() { cancel(); <-ended }()
@@ -144,6 +149,22 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 			return a, r.flush(ctx)
 		}
 	}
+}
+
+// ErrModelPanic is what is told of a model whose code failed.
+var ErrModelPanic = errs.New(errs.Internal, "MODEL_PANIC",
+	"the code that speaks to the model's provider failed; the server's log has the details")
+
+// send hands on what a model says until it has said all, or ctx ends.
+func send(ctx context.Context, parts chan<- item, stream iter.Seq2[model.Part, error]) error {
+	for p, err := range stream {
+		select {
+		case parts <- item{p, err}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // part adds one part to the answer; done when it is complete.

@@ -23,6 +23,12 @@ import (
 // maxStalls is how many owners in a row may die, or give up, without progress before the input is taken for the cause.
 const maxStalls = 3
 
+// stallsToStop is how many more may do so while they stop the submission, before it is settled without being looked at.
+const stallsToStop = 3
+
+// maxStallShift bounds how much longer each owner waits, before the next one tries, than the one before it: twice as long.
+const maxStallShift = 5
+
 // Stop is why a submission has to end before the model is done.
 type Stop struct {
 	Outcome submission.Outcome
@@ -93,13 +99,17 @@ func Next(s State) Effect {
 func exhausted(s State) *Stop {
 	switch sub := s.Submission; {
 	case sub.Stalls >= maxStalls:
-		return &Stop{submission.Interrupted, "STALLED", fmt.Sprintf(
-			"%d times in a row the control plane died, or was turned away, at this point of the submission; it is given up as the likely cause", sub.Stalls)}
+		return stalled(sub.Stalls)
 	case s.Limits.Attempts > 0 && sub.Attempts >= s.Limits.Attempts:
 		return &Stop{submission.Interrupted, "LIMIT_ATTEMPTS", fmt.Sprintf(
 			"the submission was taken over %d times, which is the agent's limit", sub.Attempts)}
 	}
 	return nil
+}
+
+func stalled(times int) *Stop {
+	return &Stop{submission.Interrupted, "STALLED", fmt.Sprintf("%d times in a row the control plane died, failed, or was turned away, "+
+		"at this point of the submission; it is given up as the likely cause", times)}
 }
 
 // limit is checked before every model call.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -104,6 +105,9 @@ func (r *run) drive(ctx context.Context, drain <-chan struct{}) error {
 
 // submission runs one submission to its settlement.
 func (r *run) submission(ctx context.Context) error {
+	if r.sub.Stalls >= maxStalls+stallsToStop {
+		return r.giveUp(ctx)
+	}
 	if err := r.prepare(ctx); err != nil {
 		return err
 	}
@@ -136,6 +140,18 @@ func (r *run) submission(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// giveUp settles a submission of which neither running it nor stopping it works, without looking at anything of it.
+func (r *run) giveUp(ctx context.Context) error {
+	r.conversation = &conversation{head: r.leaseHead}
+	s := stalled(r.sub.Stalls)
+	c := submission.Commit{Settle: &submission.Settlement{Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Usage: r.sub.Usage}}
+	c.Events = []event.Event{r.event(event.Event{Type: event.Settled, Settlement: &event.Settlement{
+		Outcome: string(s.Outcome), Reason: s.Reason, Message: s.Message, Usage: r.sub.Usage, Turn: r.sub.Turn,
+	}})}
+	r.share = fairShare // whatever comes next in the lane begins with a run of its own
+	return r.commit(ctx, c)
 }
 
 // prepare gathers what the submission runs with: its definition, the conversation, the calls of a turn under way.
@@ -244,17 +260,21 @@ func (r *run) release(ctx context.Context) {
 // it would stay so. For whom the lane is lost, this is without effect.
 func (r *run) abandon(ctx context.Context, err error) {
 	give := r.deps.Store.Release
-	if errors.Is(err, errStale) {
-		give = r.deps.Store.ReleaseStalled // an executor may say so for ever
+	wait := retryAfter
+	if errors.Is(err, errStale) || contain.Is(err) {
+		// An executor may say so for ever, and what panics may do so each time.
+		give = r.deps.Store.ReleaseStalled
+		wait <<= min(r.sub.Stalls, maxStallShift)
 	}
 	for ctx.Err() == nil {
 		select {
-		case <-time.After(retryAfter):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return
 		}
+		wait = retryAfter
 		attempt, cancel := context.WithTimeout(ctx, releaseLimit)
-		err := give(attempt, r.fence)
+		err := contain.Do(func() error { return give(attempt, r.fence) })
 		cancel()
 		if err == nil || errors.Is(err, submission.ErrFenced) {
 			r.deps.Hints.Notify(r.id())

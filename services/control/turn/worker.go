@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -58,11 +59,13 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	w.owner, w.ctx, w.drain, w.group = owner, ctx, stop, group
 	w.mu.Unlock()
 
-	if len(predecessors) > 0 {
-		w.takeOver(ctx, predecessors)
-	}
-	w.reap(ctx)
-	w.supervise(ctx)
+	w.step("taking over", func() {
+		if len(predecessors) > 0 {
+			w.takeOver(ctx, predecessors)
+		}
+		w.reap(ctx)
+	})
+	w.step("supervising", func() { w.supervise(ctx) })
 	w.loop(ctx, drain)
 
 	w.mu.Lock()
@@ -83,7 +86,9 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 	defer hung.Stop()
 	defer stray.Stop()
 	var strays map[submission.Fence]bool
-	w.claim(ctx)
+	checkAborts := func() { w.checkAborts(ctx) }
+	claim := func() { w.claim(ctx) }
+	w.step("claiming", claim)
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,23 +97,26 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 			return
 		case <-w.wake:
 			if w.told.Swap(false) {
-				w.checkAborts(ctx)
+				w.step("looking for aborts", checkAborts)
 			}
 		case <-poll.C:
-			w.checkAborts(ctx)
+			w.step("looking for aborts", checkAborts)
 		case <-reap.C:
-			w.reap(ctx)
+			w.step("reaping", func() { w.reap(ctx) })
 			continue // what is ready is looked for often enough
 		case <-hung.C:
-			w.supervise(ctx)
+			w.step("supervising", func() { w.supervise(ctx) })
 			continue
 		case <-stray.C:
-			strays = w.recall(ctx, strays)
+			w.step("looking for lanes without a run", func() { strays = w.recall(ctx, strays) })
 			continue
 		}
-		w.claim(ctx)
+		w.step("claiming", claim)
 	}
 }
+
+// step is one piece of the loop's work. The loop goes on after a panic in it: the next step of its kind tries again.
+func (w *Worker) step(doing string, f func()) { contain.Run(w.deps.Log, doing, f) }
 
 // reap takes the lanes of dead replicas.
 func (w *Worker) reap(ctx context.Context) {
@@ -202,7 +210,8 @@ func (w *Worker) lease(ctx context.Context, failed string, get func(owner string
 		if n == 0 {
 			return
 		}
-		leases, err := get(owner, n)
+		var leases []submission.Lease
+		err := contain.Do(func() (err error) { leases, err = get(owner, n); return err })
 		if err != nil && ctx.Err() == nil {
 			w.deps.Log.Error(failed, "error", err)
 		}
@@ -278,7 +287,7 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 		defer group.Done()
 		defer cancel()
 		defer w.ended(r)
-		err := r.drive(ctx, drain)
+		err := contain.Do(func() error { return r.drive(ctx, drain) })
 		switch {
 		case err == nil, ctx.Err() != nil:
 		case errors.Is(err, submission.ErrFenced):

@@ -45,7 +45,7 @@ func (s *Store) abort(ctx context.Context, sql, sessionID, id string) (settled i
 	batch.Queue(sql, id, s.offset(), string(z.Outcome), z.Reason, z.Message, cancellation).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})
-	err = s.pool.SendBatch(ctx, batch).Close()
+	err = s.send(ctx, batch)
 	return settled, running, err
 }
 

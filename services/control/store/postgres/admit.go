@@ -100,7 +100,7 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	if len(known) > 0 {
 		queueAdmissions(batch, false, ops, places, known)
 	}
-	return s.pool.SendBatch(ctx, batch).Close()
+	return s.send(ctx, batch)
 }
 
 // resolve reads where each admission goes, and whether its idempotency key has a receipt.

@@ -113,7 +113,7 @@ func (s *Store) take(
 		}
 		leases = nil
 		batch.Queue(claimHeadsSQL, charge, s.offset(), owner, claimID).Query(collectLeases(&leases))
-		return s.pool.SendBatch(ctx, batch).Close()
+		return s.send(ctx, batch)
 	})
 	return leases, err
 }
@@ -160,7 +160,7 @@ func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submissio
 			lanes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[submission.Fence])
 			return err
 		})
-		return s.pool.SendBatch(ctx, batch).Close()
+		return s.send(ctx, batch)
 	})
 	return lanes, wrap("read owned lanes", err)
 }

@@ -146,7 +146,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 	})
 	var next []submission.Lease
 	queueNext(batch, ops, s.offset(), &next)
-	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := s.send(ctx, batch); err != nil {
 		return err
 	}
 	handOut(ops, next)

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/internal/contain"
 )
 
 const (
@@ -134,7 +138,7 @@ func (g *group[In, Out]) settle(
 		for _, o := range batch {
 			o.again = o.again || again
 		}
-		return g.flush(ctx, batch)
+		return contain.Do(func() error { return g.flush(ctx, batch) })
 	})
 	switch {
 	case err != nil && len(batch) > 1 && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil:
@@ -174,4 +178,14 @@ func (g *group[In, Out]) close() {
 	g.queue = nil
 	g.mu.Unlock()
 	g.wake.Broadcast()
+}
+
+// send runs a batch on one connection. If what takes its rows panics, the connection is closed: nobody knows what it would say next.
+func (s *Store) send(ctx context.Context, batch *pgx.Batch) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return conn.SendBatch(ctx, batch).Close()
 }

@@ -31,7 +31,7 @@ func (s *Store) RegisterReplica(ctx context.Context, r replica.Replica, ttl time
 			predecessors, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
 		})
-		return s.pool.SendBatch(ctx, batch).Close()
+		return s.send(ctx, batch)
 	})
 	return predecessors, wrap("register replica", err)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -94,7 +95,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })
 	s.flushes.Go(func() { s.commits.run(background, s.retry) })
-	s.rest.Go(func() { s.sendNotes(background) })
+	s.rest.Go(func() {
+		_ = contain.Loop(background, s.opts.Log, "sending hints", func(ctx context.Context) error { s.sendNotes(ctx); return nil })
+	})
 	return s, nil
 }
 

@@ -107,7 +107,7 @@ func (s *Store) ClusterSecret(ctx context.Context, candidate []byte) (secret []b
 		batch := &pgx.Batch{}
 		batch.Queue(`INSERT INTO secrets (name, body) VALUES ('cluster', $1) ON CONFLICT (name) DO NOTHING`, candidate)
 		batch.Queue(`SELECT body FROM secrets WHERE name = 'cluster'`).QueryRow(func(row pgx.Row) error { return row.Scan(&secret) })
-		return s.pool.SendBatch(ctx, batch).Close()
+		return s.send(ctx, batch)
 	})
 	return secret, wrap("cluster secret", err)
 }

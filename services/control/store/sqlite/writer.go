@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/contain"
 )
 
 // groupSize bounds how many operations one transaction holds, and how many more wait before callers do.
@@ -180,6 +182,16 @@ func (w *writer) attempt(group []*operation, results []error) (spoiler int, err 
 		return -1, err
 	}
 	defer w.conns.put(c)
+	spoiler = -1
+	err = contain.Do(func() (err error) { spoiler, err = w.perform(c, group, results); return err })
+	if contain.Is(err) && spoiler < 0 { // outside of the operations
+		err = errors.Join(err, c.undo())
+	}
+	return spoiler, err
+}
+
+// perform is attempt on a connection.
+func (w *writer) perform(c *conn, group []*operation, results []error) (spoiler int, err error) {
 	if _, err := c.exec(begin); err != nil {
 		return -1, fmt.Errorf("beginning a transaction: %w", err)
 	}
@@ -187,8 +199,9 @@ func (w *writer) attempt(group []*operation, results []error) (spoiler int, err 
 	wrote := false
 	for i, op := range group {
 		c.wrote = false
-		results[i] = op.do(t)
-		if err := results[i]; err != nil && c.wrote {
+		results[i] = contain.Do(func() error { return op.do(t) })
+		// What an operation that panicked has written is not known.
+		if err := results[i]; err != nil && (c.wrote || contain.Is(err)) {
 			if undo := c.undo(); undo != nil {
 				err = errors.Join(err, undo)
 			}

@@ -1,0 +1,171 @@
+package platformtest_test
+
+import (
+	"context"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/platformtest"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// steps are all steps of the database in the life of one submission with a command that takes a minute.
+func steps(t *testing.T) []string {
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	within(t, func(w *world) {
+		w.a.DB.Strike(func(s platformtest.Step) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[s.String()] = true
+			return nil
+		})
+		w.wait(w.a, w.submit(one), truth)
+		w.m.Wire.Cut()
+		w.m.Wire.Mend()
+		w.m.Welcomed()
+		w.sleep(time.Minute)
+	})
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// A panic in whatever uses the database ends that one use. The submission is retried and completes, the command runs once, and the next
+// prompts of the session work, as all locks and slots are given back.
+func TestPanicAtEveryStep(t *testing.T) {
+	all := steps(t)
+	if len(all) < 30 {
+		t.Fatalf("only %d steps are known: %v", len(all), all)
+	}
+	for _, step := range all {
+		t.Run(strings.ReplaceAll(step, " ", "_"), func(t *testing.T) {
+			within(t, func(w *world) {
+				var met atomic.Bool
+				w.a.DB.Strike(func(s platformtest.Step) error {
+					if s.String() == step && !met.Swap(true) {
+						panic("injected " + step)
+					}
+					return nil
+				})
+				id := w.persist(one)
+				if _, err := w.tryWait(w.a, id); err != nil && !met.Load() {
+					w.Fatal(err)
+				}
+				w.wait(w.a, id, truth)
+				w.m.Wire.Cut()
+				w.m.Wire.Mend()
+				w.sleep(3 * time.Minute) // for an executor that connects again, and for lanes that were left
+				if !met.Load() {
+					w.Error("the step was not met")
+				}
+				w.finish(w.a, "shell", "one")
+			})
+		})
+	}
+}
+
+// persist submits until that is answered: the panic may be in the way of the answer.
+func (w *world) persist(message string) string {
+	w.Helper()
+	got, err := w.try(w.Context(), w.a, "shell", message)
+	if err != nil {
+		if got, err = w.try(w.Context(), w.a, "shell", message); err != nil {
+			w.Fatal(err)
+		}
+	}
+	return got.GetSubmission().GetSubmissionId()
+}
+
+// A submission that makes the process panic each time is given up after a few times, wherever that is, and its session goes on.
+func TestPoisonousSubmission(t *testing.T) {
+	for _, step := range []string{"before T2", "before T3", "before Entries", "after Entries", "after LostCalls"} {
+		t.Run(strings.ReplaceAll(step, " ", "_"), func(t *testing.T) {
+			within(t, func(w *world) {
+				var panics atomic.Int32
+				w.a.DB.Strike(func(s platformtest.Step) error {
+					if s.String() == step {
+						panics.Add(1)
+						panic("poison")
+					}
+					if step == "after LostCalls" && s.String() == "before T2" { // such that it has to be stopped, which fails too
+						panics.Add(1)
+						panic("poison")
+					}
+					return nil
+				})
+				id := w.persist(quick)
+				begun := time.Now()
+				got, err := w.tryWait(w.a, id)
+				if strings.HasSuffix(step, "Entries") && err != nil { // the answer is read from them
+					w.a.DB.Strike(nil)
+					got, err = w.tryWait(w.a, id)
+				}
+				if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_INTERRUPTED || got.GetError().GetReason() != "STALLED" {
+					w.Errorf("settled %v %v, %v", got.GetOutcome(), got.GetError(), err)
+				}
+				if n, took := panics.Load(), time.Since(begun); n == 0 || n > 20 || took > 10*time.Minute {
+					w.Errorf("%d panics, settled after %s", n, took)
+				}
+				w.a.DB.Strike(nil)
+				if got, err := w.tryWait(w.a, w.submit("say: next")); err != nil || got.GetResult().GetText() != "next" {
+					w.Errorf("the next submission: %v, %v", got, err)
+				}
+			})
+		})
+	}
+}
+
+// broken is a model that panics after a few parts.
+type broken struct{ model.Model }
+
+func (m broken) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		yield(model.Part{Type: model.PartText, Text: "so far"}, nil)
+		panic("a provider's code, with password=hunter2")
+	}
+}
+
+type brokenModels struct{}
+
+func (brokenModels) Model(ref model.Ref) (model.Model, error) {
+	switch ref.ID {
+	case "broken":
+		return broken{}, nil
+	case "worse":
+		panic("not even this")
+	}
+	return platformtest.Models{}.Model(ref)
+}
+
+// A panic in a model's code fails the prompt, and what it said is for the log.
+func TestPanicInAModel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var defs []agent.Definition
+		for _, name := range []string{"broken", "worse", "shell"} {
+			d := agent.Shell()
+			d.Name, d.Model = name, model.Ref{Provider: "test", ID: name}
+			defs = append(defs, d)
+		}
+		w := &world{T: t}
+		w.c = platformtest.New(t, platformtest.Options{Models: brokenModels{}, Agents: defs})
+		w.a = w.c.Start("a", nil)
+		for name, want := range map[string]string{"broken": "MODEL_PANIC", "worse": "STALLED"} {
+			got, err := w.tryWait(w.a, w.submitTo(w.a, name, "hi"))
+			if err != nil || got.GetError().GetReason() != want || strings.Contains(got.String(), "hunter2") {
+				t.Errorf("%s: %v, %v", name, got, err)
+			}
+		}
+		got, err := w.tryWait(w.a, w.submitTo(w.a, "shell", "say: fine"))
+		if err != nil || got.GetResult().GetText() != "fine" {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+}
