@@ -10,6 +10,7 @@ package local
 
 import (
 	"context"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -38,6 +39,7 @@ type Sandbox struct {
 	root   string
 	home   string
 	shell  string
+	umask  fs.FileMode
 	env    map[string]string
 	keeper *keeper.Client
 }
@@ -58,7 +60,7 @@ func New(o Options) (*Sandbox, error) {
 	} else if !st.IsDir() {
 		return nil, sandbox.ErrNotDir.With("%s: not a directory", root)
 	}
-	s := &Sandbox{root: root, env: map[string]string{}, keeper: o.Keeper}
+	s := &Sandbox{root: root, umask: umask(), env: map[string]string{}, keeper: o.Keeper}
 	for _, name := range hostenv.Names {
 		if v, ok := os.LookupEnv(name); ok {
 			s.env[name] = v

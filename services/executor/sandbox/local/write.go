@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -19,12 +21,16 @@ import (
 // maxLinks is how many links the kernel follows.
 const maxLinks = 40
 
-// fileWriter writes beside its target and takes the target's place at Commit.
+// fileWriter takes the content in a staging file, and Commit puts that in the target's place. What the target was, other than
+// its content, stays: see install.
 type fileWriter struct {
 	ctx    context.Context
 	target string
-	tmp    *os.File
-	made   []string // directories that Create made, outermost first
+	old    fs.FileInfo // of the target, nil when there was none
+	stage  *os.File    // only its owner can open it
+	beside bool        // stage is in the target's directory
+	mode   fs.FileMode // of a new file
+	made   []string    // directories that Create made, outermost first
 	ended  bool
 }
 
@@ -57,24 +63,41 @@ func (s *Sandbox) Create(ctx context.Context, path string) (sandbox.FileWriter, 
 			return nil, typed(path, err)
 		}
 	}
-	w := &fileWriter{ctx: ctx, target: target}
+	w := &fileWriter{ctx: ctx, target: target, old: old, beside: true, mode: 0o666 &^ s.umask}
 	if w.made, err = makeParents(filepath.Dir(target)); err != nil {
 		return nil, typed(path, err)
 	}
-	tmp := filepath.Join(filepath.Dir(target), ".pawl-"+rand.Text()+".tmp")
-	if w.tmp, err = os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666); err != nil {
+	w.stage, err = staging(filepath.Dir(target))
+	if err != nil && old != nil && isClosed(err) {
+		w.beside = false // the file can be written, its directory cannot
+		w.stage, err = staging(os.TempDir())
+	}
+	if err != nil {
 		return nil, typed(path, err)
 	}
-	if old != nil {
-		if st, ok := old.Sys().(*syscall.Stat_t); ok {
-			w.tmp.Chown(int(st.Uid), int(st.Gid)) // only root can, for another's file; then the file becomes ours
-		}
-		if err := w.tmp.Chmod(old.Mode().Perm()); err != nil {
-			w.Abort()
-			return nil, typed(path, err)
+	return w, nil
+}
+
+func staging(dir string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, ".pawl-"+rand.Text()+".tmp"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// isClosed reports whether an error says that a directory takes no new file.
+func isClosed(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS)
+}
+
+// umask is this process's, which is asked of the kernel because the call that tells it changes it, too.
+func umask() fs.FileMode {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if text, ok := strings.CutPrefix(line, "Umask:"); ok {
+			if mask, err := strconv.ParseUint(strings.TrimSpace(text), 8, 32); err == nil {
+				return fs.FileMode(mask).Perm()
+			}
 		}
 	}
-	return w, nil
+	return 0o022
 }
 
 // followLinks finds what a path names in the end, even if nothing is there yet.
@@ -129,7 +152,7 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 	if err := sandbox.FromContext(w.ctx); err != nil {
 		return 0, err
 	}
-	n, err := w.tmp.Write(p)
+	n, err := w.stage.Write(p)
 	return n, typed(w.target, err)
 }
 
@@ -138,24 +161,127 @@ func (w *fileWriter) Commit() error {
 	if w.ended {
 		return sandbox.ErrInvalidArg.With("%s: the write has ended already", w.target)
 	}
+	defer w.Abort()
 	if err := sandbox.FromContext(w.ctx); err != nil {
-		w.Abort()
 		return err
 	}
-	err := w.tmp.Sync()
-	if err == nil {
-		err = os.Rename(w.tmp.Name(), w.target)
+	return typed(w.target, w.install())
+}
+
+// install puts the content in place. A rename does it at once, and is durable when it returns. Where a rename would lose what the
+// file is, the file is written in place: it has other names, an owner or attributes that a new file cannot be given here, or a
+// directory that takes no other file under its name.
+func (w *fileWriter) install() error {
+	if !w.beside || w.linked() || !w.dress() {
+		return w.overwrite()
+	}
+	if err := w.stage.Sync(); err != nil {
+		return err
+	}
+	err := os.Rename(w.stage.Name(), w.target)
+	if w.old != nil && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EXDEV)) {
+		return w.overwrite() // a mount point
 	}
 	if err != nil {
-		w.Abort()
-		return typed(w.target, err)
+		return err
 	}
 	w.ended = true
-	err = w.tmp.Close()
+	err = w.stage.Close()
 	for _, dir := range append(w.made, w.target) {
 		err = errors.Join(err, disk.SyncDir(filepath.Dir(dir)))
 	}
-	return typed(w.target, err)
+	return err
+}
+
+// linked reports whether the file has other names.
+func (w *fileWriter) linked() bool {
+	if w.old == nil {
+		return false
+	}
+	st, ok := w.old.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
+}
+
+// dress gives the staging file mode, owner and attributes of the file that it replaces; false when it cannot. The mode comes last,
+// so that nobody can open it before it belongs to its owner.
+func (w *fileWriter) dress() bool {
+	if w.old == nil {
+		return w.stage.Chmod(w.mode) == nil
+	}
+	was, ok := w.old.Sys().(*syscall.Stat_t)
+	now, err := w.stage.Stat()
+	if !ok || err != nil {
+		return false
+	}
+	if is, ok := now.Sys().(*syscall.Stat_t); !ok || is.Uid != was.Uid || is.Gid != was.Gid {
+		if w.stage.Chown(int(was.Uid), int(was.Gid)) != nil {
+			return false
+		}
+	}
+	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	return copyAttributes(w.target, w.stage) && w.stage.Chmod(w.old.Mode()&(fs.ModePerm|special)) == nil
+}
+
+// copyAttributes copies extended attributes, access control lists among them; false when one cannot be copied.
+func copyAttributes(from string, to *os.File) bool {
+	names := make([]byte, 64<<10)
+	n, err := unix.Listxattr(from, names)
+	if errors.Is(err, unix.ENOTSUP) {
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	value := make([]byte, 64<<10)
+	for _, name := range strings.Split(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+		if name == "" || name == "security.capability" { // which the kernel takes away at a write, too
+			continue
+		}
+		n, err := unix.Getxattr(from, name, value)
+		if err != nil {
+			return false
+		}
+		if is, err := unix.Fgetxattr(int(to.Fd()), name, value[n:]); err == nil && string(value[n:n+is]) == string(value[:n]) {
+			continue // as security labels are, which a new file has from its directory
+		}
+		if unix.Fsetxattr(int(to.Fd()), name, value[:n], 0) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// overwrite writes the content into the file that is there. Room for it is made first, so that a full disk changes nothing. A
+// crash before it is done leaves a mixture; the staging file beside it then has the new content.
+func (w *fileWriter) overwrite() error {
+	size, err := w.stage.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if _, err := w.stage.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(w.target, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if w.old != nil && size > w.old.Size() {
+		const keepSize = unix.FALLOC_FL_KEEP_SIZE
+		if err := unix.Fallocate(int(f.Fd()), keepSize, 0, size); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+	}
+	if err := w.stage.Sync(); err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, w.stage); err != nil {
+		return err
+	}
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // Abort implements sandbox.FileWriter.
@@ -164,6 +290,6 @@ func (w *fileWriter) Abort() {
 		return
 	}
 	w.ended = true
-	w.tmp.Close()
-	os.Remove(w.tmp.Name())
+	w.stage.Close()
+	os.Remove(w.stage.Name())
 }

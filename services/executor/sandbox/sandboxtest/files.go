@@ -76,6 +76,21 @@ var fileTests = []test{
 		b.ok(err)
 		check(b, "mode", i.Mode.Perm(), 0o750)
 	}},
+	{"write keeps hard links", func(b *bench) {
+		b.write("f", "one, and longer than what follows")
+		b.fixture("chmod 640 f; ln f name; mkdir d; ln f d/other")
+		for _, content := range []string{"two", "", strings.Repeat("longer again ", 10_000)} {
+			b.write("d/other", content)
+			check(b, "one name", b.read("f") == content, true)
+			check(b, "another name", b.read("name") == content, true)
+		}
+		i, err := b.sb.Stat(b.ctx, "f")
+		b.ok(err)
+		check(b, "mode", i.Mode.Perm(), 0o640)
+		names, err := b.sb.ReadDir(b.ctx, ".")
+		b.ok(err)
+		check(b, "what is there", strings.Join(names, " "), "d f name")
+	}},
 	{"write goes through links", func(b *bench) {
 		b.fixture("mkdir d e; echo old > d/target; ln -s ../d/target e/link; ln -s e/link link2; ln -s nowhere/yet dangling")
 		b.write("link2", "new")
