@@ -10,12 +10,11 @@ import (
 
 // anthropic takes an event of Anthropic's Messages, or a whole message.
 func (d *Decoder) anthropic(e Event) error {
-	var kind string
-	var index, body, usage, failure []byte
-	members(e.Data, func(name, v []byte) {
+	var kind, index, body, usage, failure []byte
+	ok := members(e.Data, func(name, v []byte) {
 		switch string(name) {
 		case "type":
-			kind = str(v)
+			kind = word(v)
 		case "index":
 			index = v
 		case "content_block", "delta", "message":
@@ -30,13 +29,16 @@ func (d *Decoder) anthropic(e Event) error {
 			}
 		}
 	})
-	if kind == "" {
-		kind = string(e.Name)
+	switch {
+	case !ok:
+		return foreignEvent(e.Data)
+	case len(kind) == 0:
+		kind = e.Name
 	}
-	if kind == "error" || failure != nil {
+	if string(kind) == "error" || failure != nil {
 		return &ReportedError{Body: bytes.Clone(e.Data)}
 	}
-	switch kind {
+	switch string(kind) {
 	case "message_start":
 		d.emit(model.Part{Type: model.PartAlive})
 		d.anthropicUsage(member(body, "usage"))
@@ -96,7 +98,7 @@ func (d *Decoder) blockStart(index int, block []byte) {
 		d.sign(index, member(block, "signature"))
 	case "redacted_thinking":
 		if data := member(block, "data"); isString(data) {
-			d.opaque(append(append([]byte(`{"redacted":`), data...), '}'))
+			d.opaque(valid(append(append([]byte(`{"redacted":`), data...), '}')))
 		}
 	case "tool_use":
 		// An index that is used again begins another call; the one before stays and is passed on at the end.
@@ -108,14 +110,28 @@ func (d *Decoder) blockStart(index int, block []byte) {
 }
 
 func (d *Decoder) blockDelta(index int, delta []byte) {
-	kind := str(member(delta, "type"))
-	switch kind {
+	var kind, text, thinking, signature, partial []byte
+	members(delta, func(name, v []byte) {
+		switch string(name) {
+		case "type":
+			kind = word(v)
+		case "text":
+			text = v
+		case "thinking":
+			thinking = v
+		case "signature":
+			signature = v
+		case "partial_json":
+			partial = v
+		}
+	})
+	switch string(kind) {
 	case "text_delta":
-		d.add(model.TextBlock, index, member(delta, "text"))
+		d.add(model.TextBlock, index, text)
 	case "thinking_delta":
-		d.add(model.ThinkingBlock, index, member(delta, "thinking"))
+		d.add(model.ThinkingBlock, index, thinking)
 	case "signature_delta":
-		d.sign(index, member(delta, "signature"))
+		d.sign(index, signature)
 	case "input_json_delta":
 		c := d.latest(index)
 		if c == nil {
@@ -124,7 +140,7 @@ func (d *Decoder) blockDelta(index int, delta []byte) {
 		if c == nil {
 			c = d.start(index, "", "")
 		}
-		c.write(member(delta, "partial_json"))
+		c.write(partial)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func (d *Decoder) chat(e Event) error {
 	var choice, usage, detail []byte
 	known, failed := false, string(e.Name) == "error"
-	members(e.Data, func(name, v []byte) {
+	ok := members(e.Data, func(name, v []byte) {
 		switch string(name) {
 		case "choices":
 			known = true
@@ -36,6 +36,9 @@ func (d *Decoder) chat(e Event) error {
 			detail = v
 		}
 	})
+	if !ok {
+		return foreignEvent(e.Data)
+	}
 	known = known || isObject(usage)
 	if failed || !known && detail != nil {
 		return &ReportedError{Body: bytes.Clone(e.Data)}
@@ -51,21 +54,21 @@ func (d *Decoder) chat(e Event) error {
 }
 
 func (d *Decoder) chatChoice(choice []byte) error {
-	reason := ""
+	var reason []byte
 	members(choice, func(name, v []byte) {
 		switch string(name) {
 		case "delta", "message":
 			d.chatDelta(v)
 		case "finish_reason":
-			reason = str(v)
+			reason = word(v)
 		case "usage":
 			d.chatUsage(v)
 		}
 	})
-	if reason == "error" {
+	if string(reason) == "error" {
 		return &ReportedError{Body: bytes.Clone(choice)}
 	}
-	d.because(reason)
+	d.because(string(reason))
 	return nil
 }
 
@@ -168,7 +171,7 @@ func (d *Decoder) chatCall(v []byte, beside bool) {
 		c.name = rename(c.name, name)
 	}
 	if extra != nil {
-		c.meta = append(append([]byte(`{"extra_content":`), extra...), '}')
+		c.meta = valid(append(append([]byte(`{"extra_content":`), extra...), '}'))
 	}
 	if !c.repeats(args) {
 		c.write(args)

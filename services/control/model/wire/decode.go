@@ -61,14 +61,8 @@ func (d *Decoder) Event(e Event) ([]model.Part, error) {
 	case string(data) == "[DONE]":
 		d.ended = true
 		return d.out, nil
-	case !json.Valid(data):
-		return d.out, &ForeignError{What: "an event of the provider's stream is no JSON", Came: bytes.Clone(data)}
-	}
-	if data[0] == '[' { // some servers put an error into a list
+	case data[0] == '[': // some servers put an error into a list
 		elements(data, func(v []byte) { data = v })
-	}
-	if !isObject(data) {
-		return d.out, &ForeignError{What: "an event of the provider's stream is no JSON object", Came: bytes.Clone(data)}
 	}
 	if err := d.handle(d, Event{Name: e.Name, Data: data}); err != nil {
 		return d.out, err
@@ -114,6 +108,20 @@ func (d *Decoder) End() ([]model.Part, error) {
 	}
 	d.emit(model.Part{Type: model.PartFinish, Usage: d.usage, Stop: d.stop})
 	return d.out, nil
+}
+
+// foreignEvent is an event that is no JSON object. Whoever reads an event's members finds that out; to check every event
+// before would take more than to read it.
+func foreignEvent(data []byte) error {
+	return &ForeignError{What: "an event of the provider's stream is no JSON object", Came: bytes.Clone(data)}
+}
+
+// valid is raw JSON that is kept, nil if it is none.
+func valid(raw []byte) json.RawMessage {
+	if !json.Valid(raw) {
+		return nil
+	}
+	return raw
 }
 
 func (d *Decoder) emit(p model.Part) { d.out = append(d.out, p) }
@@ -190,8 +198,11 @@ func (d *Decoder) close() {
 	d.open, d.text, d.meta = "", d.text[:0], nil
 }
 
-// whole passes on a block that is nothing but provider metadata.
+// opaque passes on a block that is nothing but provider metadata.
 func (d *Decoder) opaque(meta json.RawMessage) {
+	if meta == nil {
+		return
+	}
 	d.close()
 	d.meaning = true
 	d.emit(model.Part{Type: model.PartBlock, Block: model.Block{Type: model.ThinkingBlock, Opaque: meta}})

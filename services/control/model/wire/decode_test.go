@@ -357,7 +357,7 @@ func TestResponses(t *testing.T) {
 func TestWhatIsNoStream(t *testing.T) {
 	long := strings.Repeat("x", 17<<20)
 	for src, want := range map[string]string{
-		"data: {nope\n\n":        `error: an event of the provider's stream is no JSON: "{nope"`,
+		"data: {nope\n\n":        `error: an event of the provider's stream is no JSON object: "{nope"`,
 		"data: 17\n\n":           `error: an event of the provider's stream is no JSON object: "17"`,
 		"<html>\n<p>hi</p>\n":    "error: the stream ended before its end",
 		long + "\n":              `error: the answer is not a stream of events: "xxx`,

@@ -55,22 +55,50 @@ type extent struct {
 // end is the position after the end of an object or array that began at the start of b or in a piece before; -1 when it
 // has not ended.
 func (x *extent) end(b []byte) int {
-	for i, c := range b {
-		switch {
-		case x.escape:
-			x.escape = false
-		case x.text && c == '\\':
-			x.escape = true
-		case c == '"':
-			x.text = !x.text
-		case x.text:
-		case c == '{' || c == '[':
+	for i := 0; i < len(b); i++ {
+		if x.text {
+			if i = x.leave(b, i); i < 0 {
+				return -1
+			}
+			continue
+		}
+		switch b[i] {
+		case '"':
+			x.text = true
+		case '{', '[':
 			x.depth++
-		case c == '}' || c == ']':
+		case '}', ']':
 			if x.depth--; x.depth <= 0 {
 				return i + 1
 			}
 		}
+	}
+	return -1
+}
+
+// leave is the position of the quote that ends the string within which i is; -1 when it does not end.
+func (x *extent) leave(b []byte, i int) int {
+	for i < len(b) {
+		if x.escape {
+			x.escape = false
+			i++
+			continue
+		}
+		n := bytes.IndexByte(b[i:], '"')
+		plain := b[i:]
+		if n >= 0 {
+			plain = b[i : i+n]
+		}
+		if slash := bytes.IndexByte(plain, '\\'); slash >= 0 {
+			x.escape = true
+			i += slash + 1
+			continue
+		}
+		if n < 0 {
+			return -1
+		}
+		x.text = false
+		return i + n
 	}
 	return -1
 }
@@ -106,58 +134,53 @@ func skipValue(b []byte, i int) int {
 
 // skipString is the end of the string that begins at i.
 func skipString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
+	x := extent{text: true}
+	if end := x.leave(b, i+1); end >= 0 {
+		return end + 1
 	}
 	return len(b)
 }
 
-// members calls f for every member of an object, in order, with the name as it is written. Of what is no object, none.
-func members(object []byte, f func(name, value []byte)) {
-	walk(object, '{', f)
-}
+// members calls f for every member of an object, in order, with the name as it is written. ok is false for what is no
+// object; what stands before the fault has been passed on then.
+func members(object []byte, f func(name, value []byte)) (ok bool) { return walk(object, '{', f) }
 
 // elements calls f for every element of an array. Of what is no array, none.
 func elements(array []byte, f func(value []byte)) {
 	walk(array, '[', func(_, value []byte) { f(value) })
 }
 
-func walk(b []byte, opens byte, f func(name, value []byte)) {
+func walk(b []byte, opens byte, f func(name, value []byte)) (ok bool) {
 	i := skipSpace(b, 0)
 	if i >= len(b) || b[i] != opens {
-		return
+		return false
 	}
 	for i++; i < len(b); i++ {
 		if i = skipSpace(b, i); i >= len(b) || b[i] == '}' || b[i] == ']' {
-			return
+			return i < len(b)
 		}
 		var name []byte
 		if opens == '{' {
 			end := skipString(b, i)
 			if b[i] != '"' || end-i < 2 {
-				return
+				return false
 			}
 			name = b[i+1 : end-1]
 			if i = skipSpace(b, end); i >= len(b) || b[i] != ':' {
-				return
+				return false
 			}
 			i = skipSpace(b, i+1)
 		}
 		end := skipValue(b, i)
 		if end <= i {
-			return
+			return false
 		}
 		f(name, b[i:end])
-		i = skipSpace(b, end)
-		if i >= len(b) || b[i] != ',' {
-			return
+		if i = skipSpace(b, end); i >= len(b) || b[i] != ',' {
+			return i < len(b) && (b[i] == '}' || b[i] == ']')
 		}
 	}
+	return false
 }
 
 // member is the value of an object's member, nil when there is none.
@@ -174,6 +197,15 @@ func member(object []byte, name string) []byte {
 func isNull(v []byte) bool   { return len(v) == 0 || string(v) == "null" }
 func isString(v []byte) bool { return len(v) >= 2 && v[0] == '"' }
 func isObject(v []byte) bool { return len(v) >= 2 && v[0] == '{' }
+
+// word is a JSON string without its quotes, as it is written; nil of anything else. It is for comparisons with words that
+// nobody escapes.
+func word(v []byte) []byte {
+	if !isString(v) {
+		return nil
+	}
+	return v[1 : len(v)-1]
+}
 
 // str is the text of a JSON string, "" of anything else.
 func str(v []byte) string {

@@ -19,13 +19,16 @@ type item struct {
 
 // responses takes an event of OpenAI's Responses, or a whole response.
 func (d *Decoder) responses(e Event) error {
-	f := fieldsOf(e.Data)
-	if f.kind == "" {
-		if f.kind = string(e.Name); f.object == "response" {
-			f.kind, f.response = "response."+f.status, e.Data
+	f, ok := fieldsOf(e.Data)
+	if !ok {
+		return foreignEvent(e.Data)
+	}
+	if len(f.kind) == 0 {
+		if f.kind = e.Name; string(f.object) == "response" {
+			f.kind, f.response = append([]byte("response."), f.status...), e.Data
 		}
 	}
-	switch f.kind {
+	switch string(f.kind) {
 	case "response.created", "response.in_progress", "response.queued", "keepalive", "ping":
 		d.emit(model.Part{Type: model.PartAlive})
 	case "response.output_item.added":
@@ -44,7 +47,7 @@ func (d *Decoder) responses(e Event) error {
 		c := d.itemCall(d.find(f), f.item)
 		c.settle(f.arguments)
 		if c.name == "" {
-			c.name = f.name
+			c.name = str(f.name)
 		}
 	case "response.output_item.done":
 		d.itemDone(d.find(f), f.item)
@@ -53,7 +56,7 @@ func (d *Decoder) responses(e Event) error {
 	case "response.failed", "response.cancelled", "error":
 		return &ReportedError{Body: bytes.Clone(e.Data)}
 	default:
-		if !isNull(f.failure) || f.kind == "" && member(e.Data, "detail") != nil {
+		if !isNull(f.failure) || len(f.kind) == 0 && member(e.Data, "detail") != nil {
 			return &ReportedError{Body: bytes.Clone(e.Data)}
 		}
 	}
@@ -62,33 +65,33 @@ func (d *Decoder) responses(e Event) error {
 
 // fields are the members of an event that mean something.
 type fields struct {
-	kind, id, name, object, status                  string
+	kind, id, name, object, status                  []byte
 	index                                           int
 	part                                            int64
 	item, delta, text, arguments, response, failure []byte
 }
 
-func fieldsOf(data []byte) fields {
-	f := fields{index: -1}
-	members(data, func(name, v []byte) {
+func fieldsOf(data []byte) (f fields, ok bool) {
+	f.index = -1
+	ok = members(data, func(name, v []byte) {
 		switch string(name) {
 		case "type":
-			f.kind = str(v)
+			f.kind = word(v)
 		case "item_id":
-			f.id = str(v)
+			f.id = word(v)
 		case "name":
-			f.name = str(v)
+			f.name = v
 		case "object":
-			f.object = str(v)
+			f.object = word(v)
 		case "status":
-			f.status = str(v)
+			f.status = word(v)
 		case "output_index":
 			f.index = int(count(v))
 		case "summary_index":
 			f.part = count(v)
 		case "item":
 			f.item = v
-			if id := str(member(v, "id")); id != "" {
+			if id := word(member(v, "id")); len(id) > 0 {
 				f.id = id
 			}
 		case "delta":
@@ -103,7 +106,7 @@ func fieldsOf(data []byte) fields {
 			f.failure = v
 		}
 	})
-	return f
+	return f, ok
 }
 
 // find is the item that an event is about: the one with its id, else the one with its index, since some servers give every
@@ -113,7 +116,7 @@ func (d *Decoder) find(f fields) *item {
 	for i := len(d.items) - 1; i >= 0; i-- {
 		it := d.items[i]
 		switch {
-		case f.id != "" && f.id == it.id:
+		case len(f.id) > 0 && string(f.id) == it.id:
 			return it
 		case byIndex == nil && f.index >= 0 && f.index == it.index:
 			byIndex = it
@@ -131,7 +134,7 @@ func (d *Decoder) find(f fields) *item {
 }
 
 func (d *Decoder) begins(f fields) *item {
-	it := &item{id: f.id, index: f.index, key: len(d.items)}
+	it := &item{id: string(f.id), index: f.index, key: len(d.items)}
 	d.items = append(d.items, it)
 	return it
 }
@@ -222,7 +225,7 @@ func (d *Decoder) thought(it *item, v []byte) {
 	encrypted := member(v, "encrypted_content")
 	if isString(encrypted) && len(encrypted) > 2 {
 		d.begin(model.ThinkingBlock, it.key)
-		d.meta = append(append([]byte(`{"item":`), v...), '}')
+		d.meta = valid(append(append([]byte(`{"item":`), v...), '}'))
 		d.meaning = true
 	}
 	if d.open != "" && d.key == it.key {
@@ -234,7 +237,7 @@ func (d *Decoder) thought(it *item, v []byte) {
 func (d *Decoder) responseEnded(v []byte) {
 	n := 0
 	elements(member(v, "output"), func(out []byte) {
-		f := fields{id: str(member(out, "id")), index: n}
+		f := fields{id: word(member(out, "id")), index: n}
 		n++
 		d.itemDone(d.find(f), out)
 	})

@@ -42,6 +42,7 @@ type Reader struct {
 	data    []byte
 	has     bool // data lines have come for the event
 	extent  extent
+	scanned int  // bytes of data that extent has seen
 	whole   bool // data is a complete object
 	raw     bool // data came without a field
 	garbage []byte
@@ -77,7 +78,7 @@ func (r *Reader) Garbage() []byte { return r.garbage }
 func (r *Reader) Next() (Event, error) {
 	if r.used {
 		r.used, r.data, r.name = false, r.data[:0], r.name[:0]
-		r.has, r.whole, r.raw, r.extent = false, false, false, extent{}
+		r.has, r.whole, r.raw, r.extent, r.scanned = false, false, false, extent{}, 0
 	}
 	for {
 		line, err := r.line()
@@ -117,7 +118,7 @@ func (r *Reader) take(line []byte) (e Event, ok bool) {
 	if !r.began {
 		r.began, line = true, bytes.TrimPrefix(line, []byte("\ufeff"))
 	}
-	if r.raw && !r.whole {
+	if r.raw {
 		return r.document(line)
 	}
 	if len(line) == 0 {
@@ -157,7 +158,7 @@ func (r *Reader) dataLine(value []byte) (Event, bool) {
 	if len(bytes.TrimSpace(value)) == 0 {
 		return Event{}, true
 	}
-	if r.whole && (value[0] == '{' || value[0] == '[') {
+	if r.has && (value[0] == '{' || value[0] == '[') && r.complete() {
 		e := r.dispatch()
 		r.pushBack(append([]byte("data:"), value...))
 		return e, true
@@ -170,7 +171,7 @@ func (r *Reader) dataLine(value []byte) (Event, bool) {
 func (r *Reader) document(line []byte) (Event, bool) {
 	r.raw = true
 	r.add(line)
-	if r.whole {
+	if r.complete() {
 		return r.dispatch(), true
 	}
 	return Event{}, false
@@ -183,9 +184,15 @@ func (r *Reader) add(line []byte) {
 	}
 	r.has = true
 	r.data = append(r.data, line...)
-	if r.data[0] == '{' || r.data[0] == '[' {
-		r.whole = r.extent.end(line) >= 0
+}
+
+// complete reports whether the event's data is a whole object. Few streams have to be asked.
+func (r *Reader) complete() bool {
+	if !r.whole && (r.data[0] == '{' || r.data[0] == '[') {
+		r.whole = r.extent.end(r.data[r.scanned:]) >= 0
+		r.scanned = len(r.data)
 	}
+	return r.whole
 }
 
 // pushBack makes line the next one that is read. There is room for it: it was read from the buffer.
