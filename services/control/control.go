@@ -303,7 +303,7 @@ func (p *plane) api() api.Deps {
 func (p *plane) serveHTTP(stopping context.Context) {
 	p.http = &http.Server{
 		Handler: gateway.New(gateway.Deps{
-			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
 			Stopping: stopping, Log: p.Log,
 		}),
 		// The handler bounds the rest.

@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -52,12 +53,19 @@ type Deps struct {
 	Service Prompter
 	// Sessions is what /v1/sessions answers from; nil serves none of it.
 	Sessions pawlv1.SessionServiceServer
-	Auth     auth.Authenticator
-	Hosts    []string // names beside loopback ones that requests may be addressed to
-	Origins  []string // browser origins beside the server's own that may call
+	// Models tells over which protocol a model is asked.
+	Models  Models
+	Auth    auth.Authenticator
+	Hosts   []string // names beside loopback ones that requests may be addressed to
+	Origins []string // browser origins beside the server's own that may call
 	// Stopping ends when the server stops; open requests are then answered. nil is never.
 	Stopping context.Context
 	Log      *slog.Logger // nil is the default
+}
+
+// Models resolves models.
+type Models interface {
+	Model(ref model.Ref) (model.Model, error)
 }
 
 type handler struct{ Deps }

@@ -27,6 +27,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -66,8 +68,15 @@ func hidden() agent.Definition {
 func deps(p *apitest.Plane) gateway.Deps {
 	return gateway.Deps{
 		Agents: p.Agents, Service: p.Submissions, Auth: known, Hosts: []string{"pawl.example:443"}, Origins: []string{"https://console.example"},
-		Log: slog.New(slog.DiscardHandler),
+		Models: offlineModels{}, Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// offlineModels resolves offline models.
+type offlineModels struct{}
+
+func (offlineModels) Model(ref model.Ref) (model.Model, error) {
+	return offline.Open(model.Endpoint{}, ref.ID)
 }
 
 func serve(t *testing.T, d gateway.Deps) *httptest.Server {

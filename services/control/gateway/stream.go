@@ -10,6 +10,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -48,9 +49,18 @@ func streamHeaders(head http.Header, cacheControl string) {
 	head.Set("X-Accel-Buffering", "no")
 }
 
+// apiOf is the protocol that a model is asked over; "" for a model that cannot be asked.
+func (h *handler) apiOf(ref model.Ref) model.API {
+	m, err := h.Models.Model(ref)
+	if err != nil {
+		return ""
+	}
+	return m.API()
+}
+
 // follow writes the submission's events and returns why there are no more: nil when it completed or the reader has left.
 func (h *handler) follow(ctx context.Context, out *sink, f *submission.Following, def agent.Definition) error {
-	t := flue.NewTranslator(f.Submission, def.Model)
+	t := flue.NewTranslator(f.Submission, def.Model, h.apiOf)
 	var frames []byte
 	for batch, err := range f.Events(ctx) {
 		if err != nil {

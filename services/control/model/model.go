@@ -233,6 +233,8 @@ type Restart struct {
 type Model interface {
 	// Ref names the model.
 	Ref() Ref
+	// API is the protocol that calls of the model speak.
+	API() API
 	// Window is the context window in tokens, 0 when unknown.
 	Window() int64
 	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop or ending

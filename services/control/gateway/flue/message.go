@@ -22,19 +22,17 @@ type modelRef struct {
 	Model    string `json:"model,omitempty"`
 }
 
-func refOf(r model.Ref) modelRef {
-	api := "openai-completions" // what most providers speak
-	switch r.Provider {
-	case "anthropic":
-		api = "anthropic-messages"
-	case "openai":
-		api = "openai-responses"
-	case "google":
-		api = "google-generative-ai"
-	case "offline":
-		api = "offline"
-	}
-	return modelRef{API: api, Provider: r.Provider, Model: r.ID}
+// APIOf is the protocol that a model is asked over; "" when it is not known.
+type APIOf func(model.Ref) model.API
+
+// apiNames are the original's names of protocols.
+var apiNames = map[model.API]string{
+	model.APIAnthropic: "anthropic-messages", model.APIChat: "openai-completions", model.APIResponses: "openai-responses",
+	model.APIOffline: "offline",
+}
+
+func (of APIOf) refOf(r model.Ref) modelRef {
+	return modelRef{API: apiNames[of(r)], Provider: r.Provider, Model: r.ID}
 }
 
 // message is an assistant's or a tool's message.
@@ -76,16 +74,16 @@ type block struct {
 }
 
 // assistant is an assistant's message with the given content.
-func assistant(ref model.Ref, content []block, at time.Time) *message {
-	return &message{Role: "assistant", Content: content, modelRef: refOf(ref), Usage: &Usage{}, StopReason: string(model.StopEnd), Timestamp: at.UnixMilli()}
+func assistant(ref modelRef, content []block, at time.Time) *message {
+	return &message{Role: "assistant", Content: content, modelRef: ref, Usage: &Usage{}, StopReason: string(model.StopEnd), Timestamp: at.UnixMilli()}
 }
 
 // assistantOf is an assistant's entry.
-func assistantOf(e *session.Entry, ref model.Ref) *message {
+func (of APIOf) assistantOf(e *session.Entry, ref model.Ref) *message {
 	if e.Message.Model != nil {
 		ref = *e.Message.Model
 	}
-	m := assistant(ref, []block{}, e.CreatedAt)
+	m := assistant(of.refOf(ref), []block{}, e.CreatedAt)
 	for _, b := range e.Message.Content {
 		switch b.Type {
 		case model.TextBlock:

@@ -24,6 +24,7 @@ const maxDelta = 64 << 10
 type Translator struct {
 	sub  submission.Submission
 	ref  model.Ref
+	api  APIOf
 	next int     // index of the next event
 	out  []Event // of the batch at hand
 
@@ -55,8 +56,8 @@ type startedCall struct {
 }
 
 // NewTranslator makes a Translator for a submission of an instance. ref is the model that its agent has.
-func NewTranslator(s submission.Submission, ref model.Ref) *Translator {
-	return &Translator{sub: s, ref: ref}
+func NewTranslator(s submission.Submission, ref model.Ref, api APIOf) *Translator {
+	return &Translator{sub: s, ref: ref, api: api}
 }
 
 // Translate returns what a batch of events comes to. Deltas that follow each other are merged. The result is valid until the next
@@ -132,7 +133,7 @@ func (t *Translator) beginTurn(at time.Time) {
 	t.due, t.inTurn, t.turnAt = false, true, at
 	t.answer, t.results, t.calls, t.asked = nil, []*message{}, map[string]*startedCall{}, 0
 	t.emit(at, "turn_start", &turnStart{Purpose: "agent"})
-	t.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: refOf(t.ref)})
+	t.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: t.api.refOf(t.ref)})
 }
 
 func (t *Translator) delta(e *event.Event, text string) {
@@ -159,7 +160,7 @@ func (t *Translator) startMessage(at time.Time) {
 		return
 	}
 	t.open, t.texts, t.thoughts = true, 0, 0
-	t.emit(at, "message_start", &messageEvent{Message: assistant(t.ref, []block{}, at)})
+	t.emit(at, "message_start", &messageEvent{Message: assistant(t.api.refOf(t.ref), []block{}, at)})
 }
 
 func (t *Translator) say(at time.Time, text string) {
@@ -191,7 +192,7 @@ func (t *Translator) entry(e *event.Event) {
 	case e.Entry.Kind == session.Assistant:
 		t.startMessage(e.Time)
 		t.rest(e.Time, e.Entry.Message)
-		t.endMessage(e.Time, assistantOf(e.Entry, t.ref))
+		t.endMessage(e.Time, t.api.assistantOf(e.Entry, t.ref))
 		for _, b := range e.Entry.Message.Content {
 			if b.Type == model.ToolCallBlock {
 				t.calls[b.CallID] = &startedCall{block: b}
@@ -288,7 +289,7 @@ func (t *Translator) failTurn(at time.Time, stop, why string) {
 	if t.answer == nil {
 		t.startMessage(at)
 		t.stopThinking(at)
-		m := assistant(t.ref, []block{}, at)
+		m := assistant(t.api.refOf(t.ref), []block{}, at)
 		m.StopReason, m.ErrorMessage = stop, why
 		t.endMessage(at, m)
 	}

@@ -22,6 +22,7 @@ const submissionID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 var (
 	noon   = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	apiOf  = APIOf(func(model.Ref) model.API { return model.APIAnthropic })
 	opus   = model.Ref{Provider: "anthropic", ID: "claude-opus-4"}
 	tokens = model.Usage{Input: 10, Output: 3, CacheRead: 2, Cost: model.Cost{Input: 0.5, Output: 0.25}}
 )
@@ -51,7 +52,7 @@ func begin() *script {
 }
 
 func (s *script) frames() string {
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"}}, opus)
+	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"}}, opus, apiOf)
 	var out []byte
 	for _, batch := range s.batches {
 		for _, e := range t.Translate(batch) {
@@ -352,7 +353,7 @@ func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 }
 
 func BenchmarkDeltas(b *testing.B) {
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Instance: "i", Name: "default"}}, opus)
+	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Instance: "i", Name: "default"}}, opus, apiOf)
 	batch := begin().batches[0]
 	t.Translate(batch)
 	one := []event.Event{{Type: event.Text, Text: strings.Repeat("x", 40), Time: noon}}
@@ -362,6 +363,23 @@ func BenchmarkDeltas(b *testing.B) {
 		out = out[:0]
 		for _, e := range t.Translate(one) {
 			out = AppendFrame(out, e)
+		}
+	}
+}
+
+// What is asked over a protocol is said to be: a provider's name says nothing of the protocol that it is configured with.
+func TestTheProtocolIsTheOneThatIsUsed(t *testing.T) {
+	for api, want := range map[model.API]string{
+		model.APIAnthropic: `"api":"anthropic-messages",`, model.APIChat: `"api":"openai-completions",`,
+		model.APIResponses: `"api":"openai-responses",`, model.APIOffline: `"api":"offline",`, "": "",
+	} {
+		of := APIOf(func(model.Ref) model.API { return api })
+		raw, err := json.Marshal(of.refOf(opus))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(raw), "{"+want+`"provider":"anthropic","model":"claude-opus-4"}`; got != want {
+			t.Errorf("%q: %s, want %s", api, got, want)
 		}
 	}
 }

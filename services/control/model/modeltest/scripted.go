@@ -97,6 +97,9 @@ func (s *Scripted) Requests() []model.Request {
 // Ref implements model.Model.
 func (s *Scripted) Ref() model.Ref { return Ref }
 
+// API implements model.Model.
+func (s *Scripted) API() model.API { return model.APIOffline }
+
 // Window implements model.Model.
 func (s *Scripted) Window() int64 { return s.window }
 

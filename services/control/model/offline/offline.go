@@ -52,6 +52,9 @@ type shell struct{}
 // Ref implements model.Model.
 func (shell) Ref() model.Ref { return Shell }
 
+// API implements model.Model.
+func (shell) API() model.API { return model.APIOffline }
+
 // Window implements model.Model.
 func (shell) Window() int64 { return window }
 

@@ -155,6 +155,9 @@ func headers(e model.Endpoint) http.Header {
 // Ref implements model.Model.
 func (m *languageModel) Ref() model.Ref { return m.target.Ref }
 
+// API implements model.Model.
+func (m *languageModel) API() model.API { return m.target.API }
+
 // Window implements model.Model.
 func (m *languageModel) Window() int64 { return m.target.Info.Window }
 
