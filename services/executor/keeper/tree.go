@@ -23,8 +23,8 @@ import (
 //	session the command's first process leads one, and a process can leave a session but not enter one
 //	descent it was seen below the command's first process, see observe
 //	age     it was started before the command was
-//	tag     the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not enforced since 2.4: a random number per command.
-//	        It survives setsid, double forks, env -i and closed descriptors; only a deliberate change removes it
+//	tag     a random number of the command's as the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not enforced
+//	        since 2.4. It survives setsid, double forks, env -i and closed descriptors; only a deliberate change removes it
 //	marker  PAWL_CALL_ID in its environment
 //
 // Evidence on a descendant counts for its ancestors: a parent below the keeper is of the same command. The first three
