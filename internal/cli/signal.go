@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
+
+	"github.com/pawl-dev/pawl/internal/hostenv"
 )
 
 // Interrupts decides what SIGINT does: it ends the program's context unless a command has asked for it.
@@ -51,8 +55,11 @@ func (i *Interrupts) Interrupt() bool {
 }
 
 // Main runs a program, which tells its errors itself, and ends with their code. The first signal that no command asks for ends its
-// context, the next one ends the process at once.
+// context, the next one ends the process at once. Other processes do not see what the program was configured with.
 func Main(run func(context.Context) error) {
+	if err := hostenv.Conceal(); err != nil {
+		Complain(os.Stderr, filepath.Base(os.Args[0]), fmt.Errorf("other processes may see this one's secrets: %w", err))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ctx, interrupts := WithInterrupts(ctx)
 	signals := make(chan os.Signal, 8)

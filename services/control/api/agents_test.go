@@ -62,7 +62,7 @@ func TestUnknownAgent(t *testing.T) {
 		conn pawlv1.SubmissionServiceClient
 		want string
 	}{
-		"operator":       {pawlv1.NewSubmissionServiceClient(f.operator(t)), ", other, placed, shell; "},
+		"operator":       {pawlv1.NewSubmissionServiceClient(f.operator(t)), ", other, placed, reader, shell, writer; "},
 		"limited client": {pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})), "; agents: other; "},
 	} {
 		_, err := c.conn.Submit(t.Context(), &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "nobody", Instance: "i"}, Message: "x"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,7 @@ const (
 // Failures of requests for files. The reason INVALID_ARG is the executors' too.
 var (
 	errFileRequest = errs.New(errs.InvalidArgument, "INVALID_ARG", "the request is not valid")
+	errNoTool      = errs.New(errs.PermissionDenied, "TOOL_MISSING", "the agent has no tool that does this to files")
 	errNoSandbox   = errs.New(errs.FailedPrecondition, "NO_SANDBOX", "the agent has no sandbox, so its sessions have no files")
 )
 
@@ -34,11 +36,33 @@ type files struct {
 	deps Deps
 }
 
+// access is what a verb does to files. A session's agent may do it with one of the tools: a client never gets more of a
+// workspace than the agent has.
+type access struct {
+	what  string
+	tools []string
+}
+
+var (
+	readFiles   = access{"reads files", []string{"read", "bash"}}
+	listFiles   = access{"lists files", []string{"read", "bash", "grep", "glob"}}
+	writeFiles  = access{"writes files", []string{"write", "bash"}}
+	removeFiles = access{"removes files", []string{"bash"}}
+)
+
+// allows is an error when an agent has none of the tools.
+func (a access) allows(def agent.Definition) error {
+	if slices.ContainsFunc(a.tools, func(t string) bool { return slices.Contains(def.Tools, t) }) {
+		return nil
+	}
+	return errNoTool.With("agent %s has no tool that %s (%s)", def.Name, a.what, strings.Join(a.tools, ", "))
+}
+
 // place is where a request goes.
 type place struct{ executor, cwd string }
 
-// locate finds the place of a target that the caller may use.
-func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (place, error) {
+// locate finds the place of a target that the caller may use so.
+func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string, use access) (place, error) {
 	if err := may(ctx, auth.UseFiles, auth.Resource{}); err != nil {
 		return place{}, err
 	}
@@ -51,7 +75,7 @@ func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (
 		}
 		at.executor, err = t.GetExecutorId(), checkRef("target.executor_id", t.GetExecutorId())
 	case t.GetSession() != nil:
-		at, err = f.workspace(ctx, decodeKey(ctx, t.GetSession()))
+		at, err = f.workspace(ctx, decodeKey(ctx, t.GetSession()), use)
 	default:
 		err = errFileRequest.With("the target is missing: name a session or an executor")
 	}
@@ -62,7 +86,7 @@ func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string) (
 }
 
 // workspace is the place of a session: where it is bound, or where it would be placed now.
-func (f *files) workspace(ctx context.Context, k session.Key) (place, error) {
+func (f *files) workspace(ctx context.Context, k session.Key, use access) (place, error) {
 	if err := may(ctx, auth.UseFiles, auth.Resource{Agent: k.Agent, Missing: agent.Missing(k.Agent)}); err != nil {
 		return place{}, err
 	}
@@ -72,6 +96,9 @@ func (f *files) workspace(ctx context.Context, k session.Key) (place, error) {
 	}
 	if def.Sandbox.Kind == agent.SandboxNone {
 		return place{}, errNoSandbox
+	}
+	if err := use.allows(def); err != nil {
+		return place{}, err
 	}
 	s, err := f.deps.Sessions.FindSession(ctx, k)
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
@@ -102,8 +129,8 @@ func checkPath(p string) error {
 }
 
 // do runs a verb that answers with its result alone.
-func (f *files) do(ctx context.Context, t *pawlv1.FileTarget, path string, verb *pawlv1.Execute) (*pawlv1.Result, error) {
-	at, err := f.locate(ctx, t, path)
+func (f *files) do(ctx context.Context, t *pawlv1.FileTarget, path string, use access, verb *pawlv1.Execute) (*pawlv1.Result, error) {
+	at, err := f.locate(ctx, t, path, use)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +140,7 @@ func (f *files) do(ctx context.Context, t *pawlv1.FileTarget, path string, verb 
 
 // ReadFile implements FileService.
 func (f *files) ReadFile(req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse]) error {
-	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath())
+	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath(), readFiles)
 	if err != nil {
 		return err
 	}
@@ -152,7 +179,7 @@ func (f *files) WriteFile(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequ
 	if start == nil {
 		return errFileRequest.With("the first message must be start")
 	}
-	at, err := f.locate(stream.Context(), start.GetTarget(), start.GetPath())
+	at, err := f.locate(stream.Context(), start.GetTarget(), start.GetPath(), writeFiles)
 	if err != nil {
 		return err
 	}
@@ -193,7 +220,8 @@ func content(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.W
 
 // Stat implements FileService.
 func (f *files) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.StatResponse, error) {
-	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), &pawlv1.Execute{Verb: &pawlv1.Execute_Stat{Stat: &pawlv1.Stat{Path: req.GetPath()}}})
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Stat{Stat: &pawlv1.Stat{Path: req.GetPath()}}}
+	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +235,7 @@ func (f *files) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.Stat
 // ReadDir implements FileService.
 func (f *files) ReadDir(req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingServer[pawlv1.ReadDirResponse]) error {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_ReadDir{ReadDir: &pawlv1.ReadDir{Path: req.GetPath()}}}
-	res, err := f.do(stream.Context(), req.GetTarget(), req.GetPath(), verb)
+	res, err := f.do(stream.Context(), req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
 		return err
 	}
@@ -227,7 +255,8 @@ func weighName(name *[]byte) int { return len(*name) + 4 } // and its frame
 
 // Exists implements FileService.
 func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.ExistsResponse, error) {
-	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: req.GetPath()}}})
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: req.GetPath()}}}
+	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +266,7 @@ func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.
 // MakeDir implements FileService.
 func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{Path: req.GetPath(), Recursive: req.GetRecursive()}}}
-	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), verb); err != nil {
+	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), writeFiles, verb); err != nil {
 		return nil, err
 	}
 	return &pawlv1.MakeDirResponse{}, nil
@@ -246,7 +275,7 @@ func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv
 // Remove implements FileService.
 func (f *files) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{Path: req.GetPath(), Recursive: req.GetRecursive(), Force: req.GetForce()}}}
-	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), verb); err != nil {
+	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), removeFiles, verb); err != nil {
 		return nil, err
 	}
 	return &pawlv1.RemoveResponse{}, nil

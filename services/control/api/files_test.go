@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -236,6 +237,64 @@ func TestFileTargets(t *testing.T) {
 	}
 }
 
+// What a client may do with the files of a session is what the session's agent may do with its tools.
+func TestFilesNeedTheTools(t *testing.T) {
+	f := start(t, nil)
+	c, ctx := pawlv1.NewFileServiceClient(f.operator(t)), t.Context()
+	verbs := map[string]func(to *pawlv1.FileTarget) error{
+		"get": func(to *pawlv1.FileTarget) error {
+			stream, err := c.ReadFile(ctx, &pawlv1.ReadFileRequest{Target: to, Path: "f"})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+		"stat": func(to *pawlv1.FileTarget) error {
+			_, err := c.Stat(ctx, &pawlv1.StatRequest{Target: to, Path: "f"})
+			return err
+		},
+		"exists": func(to *pawlv1.FileTarget) error {
+			_, err := c.Exists(ctx, &pawlv1.ExistsRequest{Target: to, Path: "f"})
+			return err
+		},
+		"list": func(to *pawlv1.FileTarget) error {
+			stream, err := c.ReadDir(ctx, &pawlv1.ReadDirRequest{Target: to, Path: "d"})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+		"put": func(to *pawlv1.FileTarget) error {
+			_, err := put(ctx, c, begin(to, "f"), data([]byte("x")), finish(nil))
+			return err
+		},
+		"mkdir": func(to *pawlv1.FileTarget) error {
+			_, err := c.MakeDir(ctx, &pawlv1.MakeDirRequest{Target: to, Path: "d"})
+			return err
+		},
+		"remove": func(to *pawlv1.FileTarget) error {
+			_, err := c.Remove(ctx, &pawlv1.RemoveRequest{Target: to, Path: "f"})
+			return err
+		},
+	}
+	for name, may := range map[string]string{
+		"shell": "get stat exists list put mkdir remove", "reader": "get stat exists list", "finder": "stat exists list",
+		"writer": "put mkdir", "idle": "",
+	} {
+		to := &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: name, Instance: "i"}}}
+		for verb, use := range verbs {
+			want := "TOOL_MISSING"
+			if slices.Contains(strings.Fields(may), verb) {
+				want = ""
+			}
+			err := use(to)
+			if asked := f.files.take(); rpc.Reason(err) != want || (asked == "") != (want != "") {
+				t.Errorf("%s %s: %v, the executor was asked %q", name, verb, err, asked)
+			}
+		}
+	}
+}
+
 func fileAgents() []agent.Definition {
 	named := func(name string, change func(*agent.Definition)) agent.Definition {
 		d := agent.Shell()
@@ -244,6 +303,10 @@ func fileAgents() []agent.Definition {
 		return d
 	}
 	return []agent.Definition{
+		named("reader", func(d *agent.Definition) { d.Tools = []string{"read", "edit"} }),
+		named("finder", func(d *agent.Definition) { d.Tools = []string{"glob"} }),
+		named("writer", func(d *agent.Definition) { d.Tools = []string{"write"} }),
+		named("idle", func(d *agent.Definition) { d.Tools = []string{} }),
 		named("placed", func(d *agent.Definition) {
 			d.Cwd, d.Sandbox = "sub", agent.Sandbox{Kind: agent.SandboxExecutor, Labels: map[string]string{"gpu": "yes"}}
 		}),

@@ -15,7 +15,8 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// testKey is that of a keeper which never was. No other test on this host has it: a keeper kills what carries its predecessor's.
+// testKey is that of a keeper which never was. No other test on this host has it: a keeper kills what carries its
+// predecessor's.
 var testKey = rand.Uint32N(1<<30-1) + 1
 
 func sampleLog() []byte {

@@ -46,6 +46,10 @@ func Invoked() bool { return len(os.Args) == 4 && os.Args[1] == argument }
 // Main is the keeper process. It returns the exit code.
 func Main() int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	// Its memory has the environments of all sessions' commands.
+	if err := hostenv.Conceal(); err != nil {
+		log.Error("commands may see what this keeper knows of others", "err", err)
+	}
 	ready := os.NewFile(readyFD, "ready")
 	// Whatever this process was born with that is not closed on exec would reach commands, and hold pipes open.
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
+	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
 
 // walker visits what is below a directory, sorted.
@@ -32,7 +33,7 @@ func (w *walker) walk(ctx context.Context, dir string, r *rules) error {
 	if err := sandbox.FromContext(ctx); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := readDir(dir)
 	if err != nil {
 		return nil // unreadable, or gone meanwhile: a search takes what it gets
 	}
@@ -54,6 +55,15 @@ func (w *walker) walk(ctx context.Context, dir string, r *rules) error {
 		}
 	}
 	return sandbox.FromContext(ctx)
+}
+
+func readDir(dir string) ([]fs.DirEntry, error) {
+	d, err := hostfile.OpenDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := d.ReadDir(-1)
+	return entries, errors.Join(err, d.Close())
 }
 
 func sortName(e fs.DirEntry) string {

@@ -1,5 +1,5 @@
 // Package hostfile reads files of this host and never waits for what only looks like a file: a named pipe without a writer, or
-// a "regular" file of the kernel that has nothing to say yet.
+// a "regular" file of the kernel that has nothing to say yet. It opens nothing that is about this process itself.
 package hostfile
 
 import (
@@ -22,7 +22,7 @@ type File struct {
 
 // Open opens whatever path names, which the caller judges by its info. flags are for the open, beside O_RDONLY.
 func Open(path string, flags int) (*File, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|flags, 0)
+	f, err := open(path, flags)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -105,7 +105,7 @@ func (s *Sandbox) ReadDir(ctx context.Context, path string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	d, err := hostfile.OpenDir(path)
 	if err != nil {
 		return nil, typed(path, err)
 	}
