@@ -85,7 +85,7 @@ func connect(t *testing.T, s *server, secret, id string, labels map[string]strin
 	root, connected, done := t.TempDir(), make(chan struct{}, 1), make(chan error, 1)
 	go func() {
 		done <- executor.Run(ctx, executor.Config{
-			ID: id, Labels: labels, Root: root, DataDir: t.TempDir(), Target: s.here.GRPC, Token: rpc.Static(secret), Logger: slog.New(slog.DiscardHandler),
+			ID: id, Labels: labels, Root: root, DataDir: t.TempDir(), Targets: []string{s.here.GRPC}, Token: rpc.Static(secret), Logger: slog.New(slog.DiscardHandler),
 			Connected: func() {
 				select {
 				case connected <- struct{}{}:
@@ -132,7 +132,7 @@ func TestExecutorsByLabel(t *testing.T) {
 	// A token is for the executor that it names.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err := executor.Run(ctx, executor.Config{ID: "gpu3", DataDir: t.TempDir(), Target: s.here.GRPC, Token: rpc.Static(early)})
+	err := executor.Run(ctx, executor.Config{ID: "gpu3", DataDir: t.TempDir(), Targets: []string{s.here.GRPC}, Token: rpc.Static(early)})
 	if err == nil || !strings.Contains(err.Error(), `the token belongs to executor "gpu1", not "gpu3"`) {
 		t.Errorf("with another's token: %v", err)
 	}

@@ -34,10 +34,11 @@ const maxSlots = 10_000
 
 // options are the flags.
 type options struct {
-	control, tokenFile, name, root, data, ca, logFormat, logLevel string
-	labels                                                        map[string]string
-	slots                                                         int
-	tls                                                           bool
+	control                                              []string
+	tokenFile, name, root, data, ca, logFormat, logLevel string
+	labels                                               map[string]string
+	slots                                                int
+	tls                                                  bool
 }
 
 func command() *cobra.Command {
@@ -47,12 +48,13 @@ func command() *cobra.Command {
 		Long: "Execute tool calls for a Pawl control plane on this host: it dials control and needs no open port.\n\n" +
 			"The token comes from --token-file or PAWL_TOKEN, never from a flag.",
 		Example: "executor --token-file gpu1.token --name gpu1 --label gpu=a100\n" +
-			"executor --control pawl.example:3001 --tls --token-file gpu1.token --name gpu1",
+			"executor --control a.pawl.example:3001,b.pawl.example:3001 --tls --token-file gpu1.token --name gpu1",
 		PreRunE: func(c *cobra.Command, _ []string) error { return cli.FromEnvironment(c.Flags()) },
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), c.ErrOrStderr()) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.control, "control", "127.0.0.1:3001", "address of control's gRPC listener")
+	f.StringSliceVar(&o.control, "control", []string{"127.0.0.1:3001"},
+		"addresses of control's gRPC listeners, tried in turn; with commas, or repeated")
 	f.StringVar(&o.tokenFile, "token-file", "", "file that holds this executor's token (or its value in PAWL_TOKEN)")
 	f.StringVar(&o.name, "name", "", "id of this executor, as its token names it (default: the host's name)")
 	f.StringToStringVar(&o.labels, "label", nil, "label that agents select executors by, key=value; may be repeated")
@@ -110,19 +112,27 @@ func (o *options) config() (executor.Config, error) {
 	}
 	return executor.Config{
 		ID: name, Labels: o.labels, Slots: o.slots, Root: o.root, DataDir: data, Version: cli.Version,
-		Target: o.control, TLS: secure, Token: token,
+		Targets: o.control, TLS: secure, Token: token,
 	}, nil
 }
 
 func (o *options) transport() (*tls.Config, error) {
-	if _, port, err := net.SplitHostPort(o.control); (err != nil || port == "") && !strings.HasPrefix(o.control, "unix:") {
-		return nil, fmt.Errorf("--control is HOST:PORT, control's gRPC listener, not %q", o.control)
+	for _, addr := range o.control {
+		if _, port, err := net.SplitHostPort(addr); (err != nil || port == "") && !strings.HasPrefix(addr, "unix:") {
+			return nil, fmt.Errorf("--control is HOST:PORT, control's gRPC listener, not %q", addr)
+		}
+	}
+	if len(o.control) == 0 {
+		return nil, errors.New("--control is HOST:PORT, control's gRPC listener, and cannot be empty")
 	}
 	if o.tls || o.ca != "" {
 		return rpc.ClientTLS(o.ca)
 	}
-	if !rpc.Loopback(o.control) && !strings.HasPrefix(o.control, "unix:") {
-		return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add --tls (and --tls-ca FILE for a private authority)", o.control)
+	for _, addr := range o.control {
+		if !rpc.Loopback(addr) && !strings.HasPrefix(addr, "unix:") {
+			return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add --tls (and "+
+				"--tls-ca FILE for a private authority)", addr)
+		}
 	}
 	return nil, nil
 }

@@ -2,11 +2,25 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
+
+func TestMain(m *testing.M) {
+	if keeper.Invoked() {
+		os.Exit(keeper.Main())
+	}
+	os.Exit(m.Run())
+}
 
 // What control would refuse is refused before it is asked, in one line.
 func TestRefusals(t *testing.T) {
@@ -21,6 +35,8 @@ func TestRefusals(t *testing.T) {
 		"--control is HOST:PORT, control's gRPC listener, not \"http://h:1\"": {"--control", "http://h:1"},
 		"--label =x: a label's key begins":                                    {"--label", "=x"},
 		"--control pawl.example:1 is not on this host, and the token would":   {"--control", "pawl.example:1"},
+		"--control pawl.example:2 is not on this host, and the token would":   {"--control", "127.0.0.1:1,pawl.example:2"},
+		"--control is HOST:PORT, control's gRPC listener, not \"h2\"":         {"--control", "127.0.0.1:1", "--control", "h2"},
 	} {
 		var said bytes.Buffer
 		c := command()
@@ -29,6 +45,56 @@ func TestRefusals(t *testing.T) {
 		err := cli.Execute(t.Context(), c)
 		if err == nil || !strings.HasPrefix(said.String(), "executor: "+want) || strings.Count(said.String(), "\n") != 1 {
 			t.Errorf("%s: %v, %q", args, err, said.String())
+		}
+	}
+}
+
+// said is what a program says, for who waits for it to say something.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+	want string
+	once sync.Once
+	seen chan struct{} // closed when want was said
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(p)
+	if strings.Contains(s.text.String(), s.want) {
+		s.once.Do(func() { close(s.seen) })
+	}
+	return len(p), nil
+}
+
+// Who gives control's HTTP port for its gRPC port is told so, of each address.
+func TestWrongPortIsNamed(t *testing.T) {
+	t.Setenv("PAWL_TOKEN", "x")
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	addr := func(s *httptest.Server) string { return s.Listener.Addr().String() }
+	for _, want := range []string{
+		addr(web) + " is a port for HTTP: use the address of control's gRPC listener",
+		"nothing listens at " + addr(closed),
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		log := &said{want: want, seen: make(chan struct{})}
+		c := command()
+		c.SetErr(log)
+		c.SetArgs([]string{"--control", addr(web) + "," + addr(closed), "--data", t.TempDir(), "--name", "e"})
+		done := make(chan error, 1)
+		go func() { done <- cli.Execute(ctx, c) }()
+		select {
+		case <-log.seen:
+		case <-ctx.Done():
+			t.Errorf("it did not say %q but %q", want, log.text.String())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"time"
@@ -32,7 +33,7 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
-// Config of Run. ID, DataDir and one of Dial and Target are required; the zero value of everything else works.
+// Config of Run. ID, DataDir and one of Dial and Targets are required; the zero value of everything else works.
 //
 // A program that leaves Sandbox unset must begin its main with `if keeper.Invoked() { os.Exit(keeper.Main()) }`.
 type Config struct {
@@ -51,12 +52,13 @@ type Config struct {
 	Env     map[string]*string
 	Version string
 
-	// Dial makes the connection of one attempt. It takes the place of Target, TLS and Token.
+	// Dial makes the connection of one attempt. It takes the place of Targets, TLS and Token.
 	Dial func(ctx context.Context) (*grpc.ClientConn, error)
-	// Target is control's address, host:port or unix:PATH. Without TLS it must be on this host.
-	Target string
-	TLS    *tls.Config
-	Token  func(ctx context.Context) (string, error)
+	// Targets are addresses of one control plane, host:port or unix:PATH, tried in turn in an order of chance, so that not all
+	// executors are at one replica. Without TLS each must be on this host.
+	Targets []string
+	TLS     *tls.Config
+	Token   func(ctx context.Context) (string, error)
 
 	// Sandbox runs the calls; nil is this host. The caller closes the one that it gives.
 	Sandbox sandbox.Sandbox
@@ -85,21 +87,34 @@ func (c *Config) check() error {
 	if c.Dial != nil {
 		return nil
 	}
-	if c.Target == "" {
+	if len(c.Targets) == 0 {
 		return errors.New("an executor needs the address of control")
 	}
-	if c.TLS == nil && !rpc.Loopback(c.Target) && !strings.HasPrefix(c.Target, "unix:") {
-		return fmt.Errorf("%s is not on this host and would get the token in the clear: use TLS", c.Target)
+	for _, target := range c.Targets {
+		if c.TLS == nil && !rpc.Loopback(target) && !strings.HasPrefix(target, "unix:") {
+			return fmt.Errorf("%s is not on this host and would get the token in the clear: use TLS", target)
+		}
 	}
 	return nil
 }
 
-func (c *Config) dial(context.Context) (*grpc.ClientConn, error) {
+// dialer dials the targets in turn, in an order of chance.
+func (c *Config) dialer() func(context.Context) (*grpc.ClientConn, error) {
 	opts := append(rpc.DialOptions(), rpc.Security(c.TLS))
 	if c.Token != nil {
 		opts = append(opts, grpc.WithPerRPCCredentials(rpc.Token{Secret: c.Token, Plaintext: c.TLS == nil}))
 	}
-	return grpc.NewClient(c.Target, opts...)
+	order, next := rand.Perm(len(c.Targets)), 0
+	return func(context.Context) (*grpc.ClientConn, error) {
+		target := c.Targets[order[next]]
+		next = (next + 1) % len(order)
+		return grpc.NewClient(target, opts...)
+	}
+}
+
+// explain says what to do about a control plane that cannot be reached.
+func (c *Config) explain(ctx context.Context, addr string, err error) string {
+	return rpc.Diagnose(ctx, addr, c.TLS, err)
 }
 
 // Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and leaves
@@ -113,7 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = cfg.dial
+		cfg.Dial = cfg.dialer()
 	}
 	cfg.BootID = cmp.Or(cfg.BootID, ident.New())
 	cfg.DrainGrace = cmp.Or(cfg.DrainGrace, 2*time.Second)
@@ -161,13 +176,18 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 		}
 		return fmt.Errorf("taking up earlier calls: %w", err)
 	}
+	var explain func(context.Context, string, error) string
+	if len(cfg.Targets) > 0 {
+		explain = cfg.explain
+	}
 	linked, part := context.WithCancel(context.WithoutCancel(ctx))
 	defer part()
 	done := make(chan error, 1)
 	go func() {
-		done <- link.Run(linked, link.Config{Dial: cfg.Dial, Work: w, Log: cfg.Logger, Connected: cfg.Connected, Hello: func() (*pawlv1.Hello, error) {
-			return cfg.hello(j, w)
-		}})
+		done <- link.Run(linked, link.Config{
+			Dial: cfg.Dial, Addresses: len(cfg.Targets), Explain: explain, Work: w, Log: cfg.Logger, Connected: cfg.Connected,
+			Hello: func() (*pawlv1.Hello, error) { return cfg.hello(j, w) },
+		})
 	}()
 	select {
 	case err := <-done:

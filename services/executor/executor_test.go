@@ -52,3 +52,33 @@ func TestEndsWithItsJournal(t *testing.T) {
 		}
 	})
 }
+
+// Executors spread over the addresses of control, and each tries all of them in turn.
+func TestTargetsInTurn(t *testing.T) {
+	firsts := map[string]int{}
+	for range 300 {
+		cfg := Config{Targets: []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}}
+		dial, seen := cfg.dialer(), map[string]int{}
+		for i := range 6 {
+			cc, err := dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				firsts[cc.Target()]++
+			}
+			seen[cc.Target()]++
+			if i == 2 && len(seen) != 3 {
+				t.Fatalf("three attempts went to %v", seen)
+			}
+			if err := cc.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, target := range []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"} {
+		if firsts[target] < 30 {
+			t.Errorf("of 300 executors began at %v", firsts)
+		}
+	}
+}

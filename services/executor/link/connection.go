@@ -24,6 +24,7 @@ func (l *linker) connect(ctx context.Context) error {
 		return err
 	}
 	defer cc.Close()
+	l.addr = cc.Target()
 	// The stream outlives ctx for the last frames.
 	sctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)

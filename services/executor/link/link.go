@@ -7,13 +7,14 @@
 // goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
 //
 // Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and begin anew
-// once a connection has lasted a second; the log has one line per change, not one per attempt.
+// once a connection has lasted a second; the log has one line per change and address, not one per attempt.
 package link
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -40,11 +41,15 @@ const (
 	partTimeout = time.Second
 )
 
-// Config of Run. All but Connected is required.
+// Config of Run. All but Addresses, Explain and Connected is required.
 type Config struct {
-	// Dial makes a connection for one attempt; Run closes it.
+	// Dial makes a connection for one attempt; Run closes it. With several addresses of control each attempt dials the next one.
 	Dial func(ctx context.Context) (*grpc.ClientConn, error)
-	Work *work.Service
+	// Addresses is how many addresses Dial has: the waits between attempts grow once all of them have failed. 0 is one.
+	Addresses int
+	// Explain says what to do about a connection that could not be made, "" for nothing. It may take seconds. Nil says nothing.
+	Explain func(ctx context.Context, addr string, err error) string
+	Work    *work.Service
 	// Hello makes the first frame, without protocol, inflight, draining and last_connection_epoch. An error is one of this
 	// attempt.
 	Hello func() (*pawlv1.Hello, error)
@@ -58,8 +63,8 @@ type Config struct {
 func Run(ctx context.Context, cfg Config) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval, wait.Multiplier = firstWait, longWait, 2
-	l := &linker{cfg: cfg}
-	for {
+	l := &linker{cfg: cfg, warned: map[string]bool{}}
+	for failed := 0; ; {
 		began := time.Now()
 		err := l.connect(ctx)
 		if ctx.Err() != nil {
@@ -68,15 +73,21 @@ func Run(ctx context.Context, cfg Config) error {
 		if final := refusal(err); final != nil {
 			return final
 		}
-		l.lost(err)
+		l.lost(ctx, err)
 		if l.welcomed && time.Since(began) >= stable {
 			wait.Reset()
+			failed = 0
 		}
 		l.welcomed = false
+		failed++
+		pause := rand.N(firstWait) // for the next address
+		if failed%max(cfg.Addresses, 1) == 0 {
+			pause = wait.NextBackOff()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(wait.NextBackOff()):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -85,28 +96,36 @@ func Run(ctx context.Context, cfg Config) error {
 type linker struct {
 	cfg      Config
 	welcomed bool
-	away     bool  // and the log says so
 	epoch    int64 // of the last connection
+	addr     string
+	warned   map[string]bool // by address, since the last connection
 }
 
 func (l *linker) met(w *pawlv1.Welcome) {
-	l.welcomed, l.away, l.epoch = true, false, w.GetConnectionEpoch()
-	l.cfg.Log.Info("connected to control", "replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
+	l.welcomed, l.epoch = true, w.GetConnectionEpoch()
+	clear(l.warned)
+	l.cfg.Log.Info("connected to control", "addr", l.addr, "replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
 	if l.cfg.Connected != nil {
 		l.cfg.Connected()
 	}
 }
 
-func (l *linker) lost(err error) {
+func (l *linker) lost(ctx context.Context, err error) {
 	switch {
 	case l.welcomed:
-		l.cfg.Log.Warn("the connection to control was lost, running calls go on", "err", plain(err))
-	case !l.away:
-		l.cfg.Log.Warn("control cannot be reached, retrying", "err", plain(err))
+		l.cfg.Log.Warn("the connection to control was lost, running calls go on", "addr", l.addr, "err", plain(err))
+	case !l.warned[l.addr]:
+		about := []any{"addr", l.addr, "err", plain(err)}
+		if l.cfg.Explain != nil {
+			if cure := l.cfg.Explain(ctx, l.addr, err); cure != "" {
+				about = append(about, "cure", cure)
+			}
+		}
+		l.cfg.Log.Warn("control cannot be reached, retrying", about...)
+		l.warned[l.addr] = true
 	default:
-		l.cfg.Log.Debug("control still cannot be reached", "err", plain(err))
+		l.cfg.Log.Debug("control still cannot be reached", "addr", l.addr, "err", plain(err))
 	}
-	l.away = true
 }
 
 // errSilent ends a connection on which nothing comes, or nothing leaves.

@@ -123,6 +123,8 @@ type rig struct {
 	server *grpc.Server
 	listen *bufconn.Listener
 	dials  []time.Time
+
+	addresses int // of control
 }
 
 type logBuffer struct {
@@ -147,8 +149,19 @@ func linked(t *testing.T, f func(r *rig)) {
 	refused(t, nil, f)
 }
 
+// linkedBy is linked with a control that has several addresses.
+func linkedBy(t *testing.T, addresses int, f func(r *rig)) {
+	t.Helper()
+	rigged(t, &rig{addresses: addresses}, nil, f)
+}
+
 // refused is linked with a control that answers every Hello with an error of refuse, if there is one.
 func refused(t *testing.T, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
+	t.Helper()
+	rigged(t, &rig{addresses: 1}, refuse, f)
+}
+
+func rigged(t *testing.T, r *rig, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -157,7 +170,8 @@ func refused(t *testing.T, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
 			t.Fatal(err)
 		}
 		defer j.Close()
-		r := &rig{t: t, box: worktest.New(), control: &control{conns: make(chan *serverConn, 10), refuse: refuse}, done: make(chan error, 1)}
+		r.t, r.box, r.done = t, worktest.New(), make(chan error, 1)
+		r.control = &control{conns: make(chan *serverConn, 10), refuse: refuse}
 		defer r.box.Close()
 		r.work = work.New(work.Config{Sandbox: r.box, Journal: j})
 		defer r.work.Close()
@@ -167,8 +181,9 @@ func refused(t *testing.T, refuse func(*pawlv1.Hello) error, f func(r *rig)) {
 		r.cancel = cancel
 		go func() {
 			r.done <- Run(ctx, Config{
-				Dial: r.dial, Work: r.work, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
-				Hello: func() (*pawlv1.Hello, error) { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"}, nil },
+				Dial: r.dial, Addresses: r.addresses, Work: r.work, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
+				Explain: func(_ context.Context, addr string, _ error) string { return "look at " + addr },
+				Hello:   func() (*pawlv1.Hello, error) { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"}, nil },
 			})
 		}()
 		f(r)
@@ -200,9 +215,10 @@ func (r *rig) down() {
 
 func (r *rig) dial(context.Context) (*grpc.ClientConn, error) {
 	r.mu.Lock()
+	addr := fmt.Sprint("passthrough:///a", len(r.dials)%r.addresses)
 	r.dials = append(r.dials, time.Now())
 	r.mu.Unlock()
-	return grpc.NewClient("passthrough:///control", append(rpc.DialOptions(), rpc.Security(nil),
+	return grpc.NewClient(addr, append(rpc.DialOptions(), rpc.Security(nil),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			r.mu.Lock()
 			l := r.listen
@@ -486,5 +502,35 @@ func TestPart(t *testing.T) {
 			t.Error(err)
 		}
 		r.done <- nil
+	})
+}
+
+// Several addresses are tried one after the other; the waits grow only when all of them have failed. Each is warned of once, with what
+// to do about it.
+func TestAddressesInTurn(t *testing.T) {
+	linkedBy(t, 3, func(r *rig) {
+		r.next()
+		r.down()
+		time.Sleep(10 * time.Second)
+		r.mu.Lock()
+		dials := r.dials[1:]
+		r.mu.Unlock()
+		within := 0
+		for i := 1; i < len(dials); i++ {
+			if dials[i].Sub(dials[i-1]) < firstWait {
+				within++
+			}
+		}
+		if n := len(dials); n < 9 || within < n/2 {
+			t.Errorf("%d attempts, %d of them soon after the one before", n, within)
+		}
+		for _, addr := range []string{"a0", "a1", "a2"} {
+			if n := r.log.count("addr=passthrough:///" + addr + " err="); n < 1 || n > 2 {
+				t.Errorf("%d lines about %s", n, addr)
+			}
+			if n := r.log.count(`cure="look at passthrough:///` + addr + `"`); n != 1 {
+				t.Errorf("%d times it is said what to do about %s", n, addr)
+			}
+		}
 	})
 }
