@@ -3,14 +3,13 @@ package pgtest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"github.com/pawl-dev/pawl/internal/debian"
 )
 
 // places hold a version's binaries where the search path does not lead to them.
@@ -28,37 +27,8 @@ var errNotInstalled = errors.New("PostgreSQL (13 or later) is not installed: ins
 
 // binaries is the directory of initdb and postgres. On Debian, root gets them installed.
 func binaries(ctx context.Context) (string, error) {
-	return installed(ctx, "postgresql", func() (string, bool) { return find(os.Getenv("PATH"), places) }, errNotInstalled)
-}
-
-// installed is what look finds. On Debian, root gets the package installed that it is in.
-func installed(ctx context.Context, pkg string, look func() (string, bool), missing error) (string, error) {
-	if path, ok := look(); ok {
-		return path, nil
-	}
-	apt, err := exec.LookPath("apt-get")
-	if err != nil || os.Geteuid() != 0 {
-		return "", missing
-	}
-	unlock, err := lock(filepath.Join(os.TempDir(), "pawl-pg-install.lock"))
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if path, ok := look(); ok { // by another test binary, while this one waited
-		return path, nil
-	}
-	for _, args := range [][]string{{"update"}, {"install", "-y", "--no-install-recommends", pkg}} {
-		cmd := exec.CommandContext(ctx, apt, append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w (tried: apt-get %s: %w:\n%s)", missing, args[0], err, out)
-		}
-	}
-	if path, ok := look(); ok {
-		return path, nil
-	}
-	return "", missing
+	look := func() (string, bool) { return find(os.Getenv("PATH"), places) }
+	return debian.Install(ctx, "postgresql", look, errNotInstalled)
 }
 
 // find prefers the search path, then the newest version in the places.
@@ -88,16 +58,4 @@ func version(dir string) int {
 func executable(file string) bool {
 	info, err := os.Stat(file)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-}
-
-// lock waits until no other process holds the file; packages of one run install at most once.
-func lock(file string) (unlock func(), err error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { _ = f.Close() }, nil
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/internal/debian"
 )
 
 // pool runs PgBouncer for as long as its standard input is open.
@@ -66,7 +68,7 @@ func Pooled(t testing.TB, database string, settings ...string) string {
 
 // startPooler starts PgBouncer in front of a server and returns once it answers.
 func startPooler(ctx context.Context, server *url.URL, settings []string) (p pooler, err error) {
-	program, err := installed(ctx, "pgbouncer", func() (string, bool) {
+	program, err := debian.Install(ctx, "pgbouncer", func() (string, bool) {
 		path, err := exec.LookPath("pgbouncer")
 		if err != nil {
 			path = "/usr/sbin/pgbouncer" // Debian
