@@ -108,6 +108,33 @@ func (a announcement) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// A life without trouble leaves nothing but informative lines, on either database: at the start the built-in executor may come before
+// the replica is registered, and at the end it loses its connection.
+func TestTheLogOfALifeWithoutTrouble(t *testing.T) {
+	for name, args := range map[string][]string{"sqlite": nil, "postgres": {"--database", pgtest.URL(t)}} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, t.TempDir(), append(args, "--log-format", "json")...)
+			if _, stderr, err := invoke(t, "prompt", "--data", s.data, "shell", "echo hello"); err != nil {
+				t.Errorf("%v, %q", err, stderr)
+			}
+			if err := s.stop(); err != nil {
+				t.Fatal(err)
+			}
+			log := s.log.String()
+			for line := range strings.Lines(log) {
+				if !strings.Contains(line, `"level":"INFO"`) || strings.Contains(line, "cannot be reached") || strings.Contains(line, "was lost") {
+					t.Errorf("%s", line)
+				}
+			}
+			for _, want := range []string{"replica registered", "executor connected", "submission settled", "executor disconnected"} {
+				if strings.Count(log, `"msg":"`+want+`"`) != 1 {
+					t.Errorf("%q is not there once:\n%s", want, log)
+				}
+			}
+		})
+	}
+}
+
 // Replicas find each other without being told how.
 func TestReplicasCanBeDialled(t *testing.T) {
 	s := start(t, t.TempDir(), "--executor", "none", "--database", pgtest.URL(t))

@@ -195,6 +195,8 @@ func (p *plane) run(ctx context.Context) error {
 	g, life := errgroup.WithContext(life)
 	stop, stopped := context.WithCancel(ctx)
 	defer stopped()
+	builtin, endBuiltin := context.WithCancel(context.Background()) // ends before what it is connected to
+	defer endBuiltin()
 	serve := func(name string, f func(context.Context) error) {
 		g.Go(func() error {
 			defer stopped() // a part that ends early ends the whole
@@ -215,7 +217,12 @@ func (p *plane) run(ctx context.Context) error {
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
 	if p.memory != nil {
 		serve("built-in connection", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
-		serve("built-in executor", func(ctx context.Context) error { return p.Builtin(ctx, p.dialMemory) })
+		serve("built-in executor", func(ctx context.Context) error {
+			ctx, end := context.WithCancel(ctx)
+			defer end()
+			defer context.AfterFunc(builtin, end)()
+			return p.Builtin(ctx, p.dialMemory)
+		})
 	}
 	if p.HTTP != nil {
 		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(p.HTTP)) })
@@ -231,12 +238,13 @@ func (p *plane) run(ctx context.Context) error {
 		if stop.Err() != nil {
 			p.links.Close()
 		} else {
-			p.links.Drop(link.ErrDraining)
+			p.links.Drop(link.ErrNoLease)
 		}
 		return err
 	})
 	stopped()
 	p.links.Close()
+	endBuiltin()
 	p.stopServing()
 	end()
 	return errors.Join(err, g.Wait())

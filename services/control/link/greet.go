@@ -134,7 +134,7 @@ func (s *Server) register(ctx context.Context, hello *pawlv1.Hello) (fleet.Execu
 	for range registerTries {
 		e.Replica = s.deps.Replica()
 		if e.Replica == "" {
-			return e, ErrDraining
+			return e, ErrNoLease
 		}
 		last, err := s.deps.Fleet.GetExecutor(ctx, e.ID)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {

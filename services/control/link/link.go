@@ -53,6 +53,7 @@ var (
 	ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "a newer connection of this executor has taken over")
 	ErrSilent     = errs.New(errs.DeadlineExceeded, "SILENT", "the executor did not answer in time")
 	ErrNotHere    = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
+	ErrNoLease    = errs.New(errs.Unavailable, "NO_LEASE", "this replica has no lease yet, or has lost it, and serves no executors now")
 	ErrDraining   = errs.New(errs.Unavailable, "DRAINING", "this replica is shutting down")
 )
 

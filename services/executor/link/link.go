@@ -112,6 +112,12 @@ func (l *linker) met(w *pawlv1.Welcome) {
 
 func (l *linker) lost(ctx context.Context, err error) {
 	switch {
+	case notNow(err) && l.welcomed:
+		l.cfg.Log.Info("control stops serving this executor, connecting again", "err", plain(err))
+		return
+	case notNow(err):
+		l.cfg.Log.Debug("control serves no executors now, retrying", "err", plain(err))
+		return
 	case l.welcomed:
 		l.cfg.Log.Warn("the connection to control was lost, running calls go on", "addr", l.addr, "err", plain(err))
 	case !l.warned[l.addr]:

@@ -44,6 +44,12 @@ func refusal(err error) error {
 	return final.With("control refused this executor: %s", plain(err))
 }
 
+// notNow reports whether control ends, or begins to serve: nothing is wrong, and somebody will be there soon.
+func notNow(err error) bool {
+	reason := rpc.Reason(err)
+	return reason == "DRAINING" || reason == "NO_LEASE"
+}
+
 // plain is an error without gRPC's wrapping.
 func plain(err error) string {
 	switch {

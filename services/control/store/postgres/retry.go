@@ -72,12 +72,13 @@ func exponential() *backoff.ExponentialBackOff {
 // retry calls f until it succeeds, fails for good or Options.RetryFor has passed. f is told whether an earlier call may have
 // been committed; it must be harmless to repeat.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again bool) error) error {
-	again := false
+	again, met := false, error(nil) // met is the last failure
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		// A connection that has died without a word must not hold up those who share it, and leave time for another.
 		bounded, cancel := context.WithTimeout(ctx, s.opts.RetryFor/3)
 		defer cancel()
 		err := f(bounded, again)
+		met = err
 		switch {
 		case err == nil:
 			s.health.answered()
@@ -93,6 +94,9 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again boo
 		again = again || uncertain(err)
 		return struct{}{}, err
 	}, backoff.WithMaxElapsedTime(s.opts.RetryFor), backoff.WithBackOff(exponential()))
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && met != nil && away(met) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
 	if ctx.Err() == nil && err != nil && transient(err) {
 		return fmt.Errorf("%w (%s)", ErrUnavailable, oneLine(err, s.pool.Config().ConnConfig.Password))
 	}
