@@ -36,6 +36,8 @@ type Error struct {
 	Status int // of the HTTP answer, 0 when there was none
 	// Retryable reports that the same call may succeed later.
 	Retryable bool
+	// Once reports that the call was paid for and that another try is not likely to end better: one is made, no more.
+	Once bool
 	// RetryAfter is how long the provider asked us to wait, 0 when it did not say.
 	RetryAfter time.Duration
 	// Text tells what happened. It may be shown to a caller: it holds no key and no internals.

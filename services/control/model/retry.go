@@ -83,18 +83,19 @@ func (r *retrying) Stream(ctx context.Context, req Request) iter.Seq2[Part, erro
 
 // attempts are those of one call.
 type attempts struct {
-	policy  RetryPolicy
-	start   time.Time
-	delays  *backoff.ExponentialBackOff
-	garbled bool // an answer could not be understood: it was paid for, and the next is not likely to be better
+	policy RetryPolicy
+	start  time.Time
+	delays *backoff.ExponentialBackOff
+	once   bool // an answer could not be understood: it was paid for, and the next is not likely to be better
 }
 
 // next is how long to wait before the next attempt, after the last one has failed with e.
 func (a *attempts) next(made int, e *Error) (delay time.Duration, again bool) {
-	if !e.Retryable || made >= a.policy.Attempts || e.RetryAfter > maxPause || e.Kind == KindProtocol && a.garbled {
+	once := e.Once || e.Kind == KindProtocol
+	if !e.Retryable || made >= a.policy.Attempts || e.RetryAfter > maxPause || once && a.once {
 		return 0, false
 	}
-	a.garbled = a.garbled || e.Kind == KindProtocol
+	a.once = a.once || once
 	delay = e.RetryAfter + a.delays.NextBackOff()
 	return delay, time.Since(a.start)+delay <= a.policy.Total
 }

@@ -31,7 +31,7 @@ const (
 // conversation is what is kept of a conversation between calls, see model.Memo.
 type conversation struct {
 	encoder *wire.Encoder
-	omit    wire.Omission
+	omit    wire.Omission // what a server refused
 	head    []byte
 	headOf  headKey
 }
@@ -83,9 +83,9 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 func (m *languageModel) recall(req model.Request) *conversation {
 	c, ok := req.Memo.Load(m).(*conversation)
 	if !ok {
-		return &conversation{encoder: wire.NewEncoder(m.target, wire.Omission{})}
+		c = &conversation{}
 	}
-	if !c.encoder.Continues(req.Messages) {
+	if !ok || !c.encoder.Continues(req.Messages) {
 		c.encoder = wire.NewEncoder(m.target, c.omit)
 	}
 	return c
@@ -128,8 +128,12 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 		return m.failure(parent, false, err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		said, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	stream, err := uncompressed(res)
+	if err != nil {
+		return m.failure(parent, true, err)
+	}
+	if res.StatusCode/100 != 2 {
+		said, err := io.ReadAll(io.LimitReader(stream, maxErrorBody))
 		if err != nil && parent.Err() != nil {
 			return m.failure(parent, true, err)
 		}
@@ -138,7 +142,7 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 	if !yield(model.Part{Type: model.PartAlive}) {
 		return nil
 	}
-	a := &answer{model: m, reader: wire.NewReader(res.Body), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel}
+	a := &answer{model: m, reader: wire.NewReader(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel}
 	defer a.reader.Release()
 	err = a.read(yield)
 	if errors.Is(err, errLeft) {

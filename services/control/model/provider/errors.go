@@ -211,8 +211,10 @@ func (m *languageModel) broken(err error) error {
 		return m.failed(model.KindRefused, false, "%v", err)
 	case errors.As(err, &foreign):
 		return m.failed(model.KindProtocol, !foreign.Final, "%v", foreign) // which is retried once
-	default: // the connection broke
-		return m.failed(model.KindCut, true, "%v", wire.ErrCut)
+	default:
+		e := m.failed(model.KindCut, true, "%v", wire.ErrCut)
+		e.Once = errors.Is(err, wire.ErrCut) // the connection did not break: this is how the server ends its streams
+		return e
 	}
 }
 

@@ -60,10 +60,12 @@ func (r *refused) add(name string) {
 // nothing to change. A request that was refused has cost nothing.
 func (m *languageModel) amend(c *call, e *model.Error) string {
 	tooLarge := e.Kind == model.KindContextOverflow && e.Status == http.StatusRequestEntityTooLarge
-	if e.Kind != model.KindInvalidRequest && !tooLarge {
+	words := strings.ToLower(e.Text)
+	// A router has no model for a request with images.
+	noEyes := e.Kind == model.KindNotFound && strings.Contains(words, "image")
+	if e.Kind != model.KindInvalidRequest && !tooLarge && !noEyes {
 		return ""
 	}
-	words := strings.ToLower(e.Text)
 	if name := m.refusedParameter(c, words); name != "" {
 		m.refused.add(name)
 		return name

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -199,6 +200,70 @@ func TestWhatAServerRefusesOfAConversationIsLeftOut(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A router that has no model for images says so as of a model that does not exist.
+func TestARouterWithoutEyes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := modeltest.Chat
+		s := modeltest.NewServer(t)
+		s.Always(strictly(w, http.StatusNotFound, map[string]string{"cG5n": "No endpoints found that support image input"}))
+		m := open(t, w, s)
+		if tr, err := ask(t, m, model.Request{Messages: marked(m)}); err != nil || tr.Text != "yes" {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
+}
+
+// A server that dislikes all calls names one after the other.
+func TestASecondCallThatIsRefusedMakesAllTexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := modeltest.Chat
+		s := modeltest.NewServer(t)
+		refuses := map[string]string{}
+		var req model.Request
+		for _, id := range []string{"call_a", "call_b", "call_c", "call_d", "call_e", "call_f"} {
+			refuses[`"`+id+`"`] = "Tool call id was " + id + " but must be 9 characters"
+			req.Messages = append(req.Messages, user("hi"), model.Message{Role: model.Assistant, Content: []model.Block{
+				{Type: model.ToolCallBlock, CallID: id, Tool: "bash", Args: json.RawMessage(`{}`)},
+			}}, model.Message{Role: model.ToolRole, Content: []model.Block{toolResult(id, "x")}})
+		}
+		s.Always(strictly(w, 400, refuses))
+		if tr, err := ask(t, open(t, w, s), req); err != nil || len(tr.Restarts) != 2 {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
+}
+
+func TestACompressedAnswer(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		s := modeltest.NewServer(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Encoding", "gzip")
+			zip := gzip.NewWriter(rw)
+			for _, e := range w.Stream(twoCalls) {
+				if e.Raw == "" {
+					_, _ = io.WriteString(zip, "data: "+e.Data+"\n\n")
+				}
+			}
+			_ = zip.Close()
+		}))
+		if tr, err := ask(t, open(t, w, s), model.Request{}); err != nil || len(tr.Message.Content) != 3 {
+			t.Errorf("%+v, %v", tr, err)
+		}
+	})
+}
+
+// A server that ends its streams without a mark is not paid five times.
+func TestAnAnswerWithoutAnEndIsAskedForTwice(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		p := w.Stream(modeltest.Turn{Text: []string{"one ", "two"}})
+		s := modeltest.NewServer(t)
+		s.Always(p[:p.Index("two")+1])
+		_, err := ask(t, model.Retrying(open(t, w, s), model.RetryPolicy{}), model.Request{})
+		if e, ok := model.AsError(err); !ok || e.Kind != model.KindCut || len(s.Requests()) != 2 {
+			t.Errorf("%v after %d requests", err, len(s.Requests()))
+		}
+	})
 }
 
 // framings are ways to send a stream, each of which means the same.

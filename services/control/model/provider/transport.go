@@ -1,9 +1,13 @@
 package provider
 
 import (
+	"compress/gzip"
 	"context"
 	"io"
 	"net/http"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
 // send makes a request. A redirect is an answer: following it would carry the key and the conversation to whomever it names.
@@ -21,6 +25,18 @@ func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Respons
 		r.ContentLength += int64(len(p))
 	}
 	return m.base.RoundTrip(r.WithContext(ctx))
+}
+
+// uncompressed is an answer's body. Some servers compress although they were not asked to.
+func uncompressed(res *http.Response) (io.Reader, error) {
+	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+		return res.Body, nil
+	}
+	r, err := gzip.NewReader(res.Body)
+	if err != nil {
+		return nil, &wire.ForeignError{What: "the answer is said to be compressed and is not: " + err.Error()}
+	}
+	return r, nil
 }
 
 // body reads a request's pieces without joining them.

@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
-	"math"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -80,10 +79,10 @@ func (d *Decoder) message(v []byte) {
 
 // blockIndex is an event's index; without one the event is about the block that began last.
 func (d *Decoder) blockIndex(v []byte) int {
-	if isNull(v) {
-		return d.lastBlock
+	if i := position(v); i >= 0 {
+		return i
 	}
-	return int(min(count(v), math.MaxInt32))
+	return d.lastBlock
 }
 
 func (d *Decoder) blockStart(index int, block []byte) {
@@ -105,6 +104,8 @@ func (d *Decoder) blockStart(index int, block []byte) {
 		c := d.start(index, str(member(block, "id")), str(member(block, "name")))
 		if input := member(block, "input"); isObject(input) && string(bytes.TrimSpace(input)) != "{}" {
 			c.complete = bytes.Clone(input)
+		} else if isString(input) {
+			c.complete = []byte(str(input))
 		}
 	}
 }

@@ -54,17 +54,23 @@ func (d *Decoder) chat(e Event) error {
 }
 
 func (d *Decoder) chatChoice(choice []byte) error {
-	var reason []byte
+	var reason, delta, message []byte
 	members(choice, func(name, v []byte) {
 		switch string(name) {
-		case "delta", "message":
-			d.chatDelta(v)
+		case "delta":
+			delta = v
+		case "message":
+			message = v
 		case "finish_reason":
 			reason = word(v)
 		case "usage":
 			d.chatUsage(v)
 		}
 	})
+	if isNull(delta) && !d.meaning { // some servers repeat in a message all that the deltas have said
+		delta = message
+	}
+	d.chatDelta(delta)
 	if string(reason) == "error" {
 		return &ReportedError{Body: bytes.Clone(choice)}
 	}
@@ -146,9 +152,7 @@ func (d *Decoder) chatCall(v []byte, beside bool) {
 	members(v, func(n, v []byte) {
 		switch string(n) {
 		case "index":
-			if !isNull(v) {
-				index = int(count(v))
-			}
+			index = position(v)
 		case "id":
 			id = str(v)
 		case "function":

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"math"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -219,8 +220,12 @@ func str(v []byte) string {
 	return string(j.flush(j.append(nil, v)))
 }
 
-// count is the value of a JSON number that counts something: never negative, 0 of anything else.
+// count is the value of a JSON number that counts something, which some servers write as a string: never negative, 0 of
+// anything else.
 func count(v []byte) int64 {
+	if isString(v) {
+		v = word(v)
+	}
 	var n int64
 	for _, c := range v {
 		if c < '0' || c > '9' {
@@ -231,6 +236,14 @@ func count(v []byte) int64 {
 		}
 	}
 	return n
+}
+
+// position is a number that counts from 0; -1 for none.
+func position(v []byte) int {
+	if isNull(v) || v[0] == '-' {
+		return -1
+	}
+	return int(min(count(v), math.MaxInt32))
 }
 
 // joiner decodes a text that comes as several JSON strings. A provider may split it anywhere: between the bytes of a

@@ -44,28 +44,31 @@ func Names(text, name string) bool {
 func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool) (omit Omission, what string) {
 	omit = e.omit
 	images := e.has.images && !omit.Images
-	thoughts := e.has.thoughts && !omit.Thinking
+	// Anthropic refuses thoughts that it does not know, and turns without any of a model that is to think.
+	thoughts := (e.has.thoughts || e.target.API == model.APIAnthropic && e.has.calls) && !omit.Thinking
 	calls := e.has.calls && !omit.Calls
 	switch id := e.namedCall(words, messages); {
 	case images && (tooLarge || containsAny(words, "image", "media_type", "base64")):
 		omit.Images, what = true, "images"
 	case tooLarge:
-	case id != "":
-		omit.Some, what = omit.Some+id+"\n", "the call "+id
+	case id != "" && omit.Some == "":
+		omit.Some, what = id+"\n", "the call "+id
+	case id != "": // whatever is wrong with its calls, it is not about one
+		omit.Calls, what = true, "calls"
 	case thoughts && containsAny(words, "thinking", "signature", "reasoning", "encrypted"):
 		omit.Thinking, what = true, "the model's thoughts"
 	case calls && containsAny(words, "tool_use", "tool_result", "tool_call", "function_call", "function.arguments", "tool call",
 		"function call", "call_id"):
 		omit.Calls, what = true, "calls"
-	case (images || thoughts || calls) && position().MatchString(words):
+	case (images || thoughts || calls) && inConversation().MatchString(words):
 		omit.Images, omit.Thinking, omit.Calls = true, true, true
 		what = "images, thoughts and calls"
 	}
 	return omit, what
 }
 
-// position is a place in the conversation, as servers write it.
-var position = sync.OnceValue(func() *regexp.Regexp {
+// inConversation are places in the conversation, as servers write them.
+var inConversation = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`\b(messages|input|contents)\b['"\]]*[.\[]+['"\[]*\d+|\bcontent block\b`)
 })
 

@@ -86,7 +86,7 @@ func fieldsOf(data []byte) (f fields, ok bool) {
 		case "status":
 			f.status = word(v)
 		case "output_index":
-			f.index = int(count(v))
+			f.index = position(v)
 		case "summary_index":
 			f.part = count(v)
 		case "item":
@@ -145,9 +145,8 @@ func (d *Decoder) itemAdded(f fields) {
 		return
 	}
 	c := d.itemCall(it, f.item)
-	if args := member(f.item, "arguments"); isString(args) && len(args) > 2 {
-		c.complete = []byte(str(args))
-	}
+	c.settle(member(f.item, "arguments"))
+	c.complete, c.args = c.text(), nil // pieces may still come
 }
 
 // itemCall is the call of an item, which begins if it has not.
