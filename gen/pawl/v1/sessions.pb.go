@@ -133,7 +133,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30, 0}
 }
 
 // SessionKey names a session.
@@ -1414,6 +1414,7 @@ type Event struct {
 	//	*Event_ToolFinished
 	//	*Event_Settled
 	//	*Event_ToolWaiting
+	//	*Event_ModelWaiting
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1574,6 +1575,15 @@ func (x *Event) GetToolWaiting() *ToolWaiting {
 	return nil
 }
 
+func (x *Event) GetModelWaiting() *ModelWaiting {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ModelWaiting); ok {
+			return x.ModelWaiting
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -1619,6 +1629,10 @@ type Event_ToolWaiting struct {
 	ToolWaiting *ToolWaiting `protobuf:"bytes,20,opt,name=tool_waiting,json=toolWaiting,proto3,oneof"`
 }
 
+type Event_ModelWaiting struct {
+	ModelWaiting *ModelWaiting `protobuf:"bytes,21,opt,name=model_waiting,json=modelWaiting,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -1638,6 +1652,8 @@ func (*Event_ToolFinished) isEvent_Event() {}
 func (*Event_Settled) isEvent_Event() {}
 
 func (*Event_ToolWaiting) isEvent_Event() {}
+
+func (*Event_ModelWaiting) isEvent_Event() {}
 
 // SubmissionStarted says that a submission runs; its input is in entry.
 type SubmissionStarted struct {
@@ -1873,6 +1889,81 @@ func (x *ResponseRestarted) GetMessage() string {
 	return ""
 }
 
+// ModelWaiting says that the call of the model waits, and for what: at once when the wait is of known length, after 15
+// seconds of silence from the model, and about every 15 seconds while the same wait goes on. The next other event of the
+// turn ends it.
+type ModelWaiting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider asked for a
+	// pause of all calls of this model with this key. RETRY: the call failed and is made again.
+	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// When the call is made, or, for FIRST_TOKEN, when it fails unless anything comes before.
+	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	// For people: what is waited for, in the provider's own words where it gave any.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelWaiting) Reset() {
+	*x = ModelWaiting{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelWaiting) ProtoMessage() {}
+
+func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
+func (*ModelWaiting) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ModelWaiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ModelWaiting) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ModelWaiting) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *ModelWaiting) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ToolStarted says that a tool call was sent to an executor, or waits for one.
 type ToolStarted struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1888,7 +1979,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1991,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2004,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -1970,7 +2061,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2073,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2086,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -2080,7 +2171,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2183,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2196,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2159,7 +2250,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2262,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2275,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2240,7 +2331,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2343,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2356,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2307,7 +2398,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2410,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2423,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -2460,7 +2551,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2563,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2576,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -2519,7 +2610,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2622,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2635,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -2594,7 +2685,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2697,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2710,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Error) GetReason() string {
@@ -2651,7 +2742,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2754,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2767,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PromptResult) GetText() string {
@@ -2714,7 +2805,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +2817,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +2830,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -2775,7 +2866,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2878,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2891,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -2829,7 +2920,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2841,7 +2932,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2854,7 +2945,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -2890,7 +2981,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +2993,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3006,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -2944,7 +3035,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3047,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3060,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -2996,7 +3087,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3099,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3112,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -3041,7 +3132,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3144,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3157,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -3086,7 +3177,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3189,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3202,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3135,7 +3226,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3238,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3251,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3194,7 +3285,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3297,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3310,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3239,7 +3330,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3342,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3355,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3284,7 +3375,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3296,7 +3387,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3309,7 +3400,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -3329,7 +3420,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3432,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3445,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -3377,7 +3468,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3480,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3493,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -3522,7 +3613,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xb3\x05\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xf1\x05\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -3539,7 +3630,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"toolOutput\x12<\n" +
 	"\rtool_finished\x18\x11 \x01(\v2\x15.pawl.v1.ToolFinishedH\x00R\ftoolFinished\x126\n" +
 	"\asettled\x18\x12 \x01(\v2\x1a.pawl.v1.SubmissionSettledH\x00R\asettled\x129\n" +
-	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaitingB\a\n" +
+	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaiting\x12<\n" +
+	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaitingB\a\n" +
 	"\x05event\"9\n" +
 	"\x11SubmissionStarted\x12$\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"5\n" +
@@ -3551,7 +3643,12 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"E\n" +
 	"\x11ResponseRestarted\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"}\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xa4\x01\n" +
+	"\fModelWaiting\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"}\n" +
 	"\vToolStarted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
 	"\ftool_call_id\x18\x02 \x01(\tR\n" +
@@ -3723,7 +3820,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(Outcome)(0),                    // 0: pawl.v1.Outcome
 	(Submission_Status)(0),          // 1: pawl.v1.Submission.Status
@@ -3751,121 +3848,125 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*TextDelta)(nil),               // 23: pawl.v1.TextDelta
 	(*ThinkingDelta)(nil),           // 24: pawl.v1.ThinkingDelta
 	(*ResponseRestarted)(nil),       // 25: pawl.v1.ResponseRestarted
-	(*ToolStarted)(nil),             // 26: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 27: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 28: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 29: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 30: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 31: pawl.v1.Submission
-	(*Cancellation)(nil),            // 32: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 33: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 34: pawl.v1.Error
-	(*PromptResult)(nil),            // 35: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 36: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 37: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 38: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 39: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 40: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 41: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 42: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 43: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 44: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 45: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 46: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 47: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 48: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 49: pawl.v1.AbortSessionResponse
-	nil,                             // 50: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 51: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 52: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
+	(*ModelWaiting)(nil),            // 26: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 27: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 28: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 29: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 30: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 31: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 32: pawl.v1.Submission
+	(*Cancellation)(nil),            // 33: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 34: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 35: pawl.v1.Error
+	(*PromptResult)(nil),            // 36: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 37: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 38: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 39: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 40: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 41: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 42: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 43: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 44: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 45: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 46: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 47: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 48: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 49: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 50: pawl.v1.AbortSessionResponse
+	nil,                             // 51: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 53: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 54: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	2,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	51, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	52, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
 	3,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	2,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	3,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	10, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	11, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	51, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	52, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	12, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
 	17, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
 	13, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
 	14, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	15, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	16, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	52, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	53, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	16, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	52, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	53, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	20, // 17: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	51, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	52, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	21, // 19: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	22, // 20: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
 	23, // 21: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
 	24, // 22: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
 	25, // 23: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	26, // 24: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	28, // 25: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	29, // 26: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	30, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	27, // 28: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	10, // 29: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	10, // 30: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	50, // 31: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	51, // 32: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	51, // 33: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	53, // 34: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	31, // 35: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	2,  // 36: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	1,  // 37: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	0,  // 38: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	34, // 39: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	35, // 40: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	51, // 41: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	51, // 42: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	51, // 43: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	32, // 44: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	33, // 45: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	17, // 46: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	2,  // 47: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	31, // 48: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	2,  // 49: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	31, // 50: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	20, // 51: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	53, // 52: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	31, // 53: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	31, // 54: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	31, // 55: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	31, // 56: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	31, // 57: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	4,  // 58: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	6,  // 59: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	8,  // 60: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	18, // 61: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	36, // 62: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	38, // 63: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	40, // 64: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	42, // 65: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	44, // 66: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	46, // 67: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	48, // 68: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	5,  // 69: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	7,  // 70: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	9,  // 71: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	19, // 72: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	37, // 73: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	39, // 74: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	41, // 75: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	43, // 76: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	45, // 77: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	47, // 78: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	49, // 79: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	69, // [69:80] is the sub-list for method output_type
-	58, // [58:69] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	27, // 24: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	29, // 25: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	30, // 26: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	31, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	28, // 28: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	26, // 29: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	10, // 30: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	10, // 31: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	52, // 32: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	52, // 33: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	51, // 34: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	52, // 35: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	52, // 36: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	54, // 37: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	32, // 38: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	2,  // 39: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	1,  // 40: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	0,  // 41: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	35, // 42: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	36, // 43: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	52, // 44: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	52, // 45: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	52, // 46: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	33, // 47: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	34, // 48: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	17, // 49: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	2,  // 50: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	32, // 51: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	2,  // 52: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	32, // 53: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	20, // 54: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	54, // 55: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	32, // 56: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	32, // 57: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	32, // 58: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	32, // 59: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	32, // 60: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	4,  // 61: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	6,  // 62: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	8,  // 63: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	18, // 64: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	37, // 65: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	39, // 66: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	41, // 67: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	43, // 68: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	45, // 69: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	47, // 70: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	49, // 71: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	5,  // 72: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	7,  // 73: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	9,  // 74: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	19, // 75: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	38, // 76: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	40, // 77: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	42, // 78: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	44, // 79: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	46, // 80: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	48, // 81: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	50, // 82: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	72, // [72:83] is the sub-list for method output_type
+	61, // [61:72] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -3895,6 +3996,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_ToolFinished)(nil),
 		(*Event_Settled)(nil),
 		(*Event_ToolWaiting)(nil),
+		(*Event_ModelWaiting)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3902,7 +4004,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

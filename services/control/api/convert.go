@@ -196,6 +196,11 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: clean(e.Text)}}
 	case event.Restarted:
 		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{Reason: e.Reason, Message: clean(e.Text)}}
+	case event.ModelWaiting:
+		w := e.Wait
+		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
+			Reason: w.Reason, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
+		}}
 	case event.ToolStarted:
 		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
 			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), ExecutorId: e.Call.Executor,

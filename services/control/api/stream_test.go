@@ -123,10 +123,23 @@ func TestWatch(t *testing.T) {
 			t.Errorf("past %v, %v", past, err)
 		}
 		f.Publish(submission.Submission{ID: sub.GetSubmissionId(), SessionID: sub.GetSessionId(), Key: session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, Seq: 1},
-			event.Event{Type: event.Text, Text: "cut \xf0\x9f"}, event.Event{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0xff}}})
+			event.Event{Type: event.Text, Text: "cut \xf0\x9f"},
+			event.Event{
+				Type: event.ToolOutput, Call: &event.Call{ID: "c"},
+				Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0xff}},
+			},
+			event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+				Reason: "RETRY", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Message: "x\xff",
+			}})
 		live, err := watch.Recv()
-		if err != nil || len(live.GetEvents()) != 2 || live.GetEvents()[0].GetText().GetText() != "cut \uFFFD" || live.GetEvents()[1].GetToolOutput().GetStream() != "stderr" {
+		if err != nil || len(live.GetEvents()) != 3 || live.GetEvents()[0].GetText().GetText() != "cut \uFFFD" ||
+			live.GetEvents()[1].GetToolOutput().GetStream() != "stderr" {
 			t.Errorf("live %v, %v", live, err)
+		}
+		wait := live.GetEvents()[2].GetModelWaiting()
+		if wait.GetReason() != "RETRY" || wait.GetSince().GetSeconds() != 1 || wait.GetUntil().GetSeconds() != 2 ||
+			wait.GetMessage() != "x\uFFFD" {
+			t.Errorf("wait %v", wait)
 		}
 	})
 }

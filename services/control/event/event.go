@@ -3,7 +3,9 @@
 // Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as the facts
 // that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
-//	started (text|thinking|restarted|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled     per submission
+//	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled
+//
+// per submission.
 //
 // A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but deltas whose
 // message is an entry by now, retention deletes all that is older than it allows. Entries stay.
@@ -34,6 +36,7 @@ const (
 	Text         Type = "text"          // Text
 	Thinking     Type = "thinking"      // Text
 	Restarted    Type = "restarted"     // Reason, Text
+	ModelWaiting Type = "model_waiting" // Wait
 	ToolStarted  Type = "tool_started"  // Call
 	ToolWaiting  Type = "tool_waiting"  // Call, Wait
 	ToolOutput   Type = "tool_output"   // Call.ID, Output
@@ -85,14 +88,14 @@ type Call struct {
 	Duration   time.Duration `json:"dur,omitempty"`
 }
 
-// Wait is why a call waits for an executor.
+// Wait is why a tool call waits for an executor, or a call of the model for its provider.
 type Wait struct {
-	// Reason is NO_EXECUTOR, EXECUTOR_AWAY, EXECUTOR_GONE, EXECUTOR_BUSY or EXECUTOR_DRAINING.
+	// Reason is NO_EXECUTOR, EXECUTOR_AWAY, EXECUTOR_GONE, EXECUTOR_BUSY or EXECUTOR_DRAINING, or a model.WaitReason.
 	Reason   string            `json:"r"`
 	Executor string            `json:"ex,omitempty"` // that is waited for; "" is any with the labels
 	Labels   map[string]string `json:"l,omitempty"`
 	Since    time.Time         `json:"t"`
-	Until    time.Time         `json:"u,omitzero"` // when the wait is given up, zero for no such time
+	Until    time.Time         `json:"u,omitzero"` // when the wait ends, zero for no such time
 	Message  string            `json:"m,omitempty"`
 }
 

@@ -24,6 +24,7 @@ const drainGrace = 500 * time.Millisecond
 type answer struct {
 	message model.Message
 	done    bool
+	spent   model.Usage // of the attempt at hand, as far as the provider has told
 }
 
 // item is one pair of a model's stream.
@@ -115,6 +116,9 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 	a := answer{message: model.Message{Role: model.Assistant}}
 	flush := time.NewTimer(time.Hour)
 	defer flush.Stop()
+	var wait modelWait
+	remind := time.NewTimer(waitPeriod)
+	defer remind.Stop()
 	drain := r.drain
 	var giveUp <-chan time.Time
 	for {
@@ -123,13 +127,19 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 		} else {
 			flush.Reset(time.Hour)
 		}
+		if wait.what != nil {
+			remind.Reset(time.Until(wait.next))
+		}
 		select {
 		case <-ctx.Done():
 			return a, ctx.Err()
 		case i, open := <-parts:
-			if done, err := r.part(&a, i, open); done || err != nil {
+			wait.see(i.part)
+			if done, err := r.part(ctx, &a, i, open); done || err != nil {
 				return a, err
 			}
+		case <-remind.C:
+			r.modelWaits(&wait)
 		case <-flush.C:
 			if err := r.flush(ctx); err != nil {
 				return a, err
@@ -143,9 +153,13 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 		case <-drain:
 			drain, giveUp = nil, time.After(drainGrace)
 		case <-giveUp:
+			if err := r.charge(ctx, &a); err != nil {
+				return a, err
+			}
 			return a, r.handBack(ctx)
 		}
 		if r.checkStop(); r.stop != nil {
+			r.count(&a)
 			return a, r.flush(ctx)
 		}
 	}
@@ -168,11 +182,13 @@ func send(ctx context.Context, parts chan<- item, stream iter.Seq2[model.Part, e
 }
 
 // part adds one part to the answer; done when it is complete.
-func (r *run) part(a *answer, i item, open bool) (done bool, err error) {
+func (r *run) part(ctx context.Context, a *answer, i item, open bool) (done bool, err error) {
 	switch {
 	case !open:
+		r.count(a)
 		return false, &modelFailure{errors.New("the model's stream ended without a finish")}
 	case i.err != nil:
+		r.count(a)
 		return false, &modelFailure{i.err}
 	}
 	switch p := i.part; p.Type {
@@ -189,12 +205,33 @@ func (r *run) part(a *answer, i item, open bool) (done bool, err error) {
 		r.deps.Log.Info("model call is retried", "submission_id", r.sub.ID, "session_id", r.id(), "turn", r.sub.Turn,
 			"model", r.def.Model.String(), "reason", text)
 		r.push(r.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
+		return false, r.charge(ctx, a)
+	case model.PartUsage:
+		a.spent = p.Usage
 	case model.PartFinish:
 		ref := r.def.Model
 		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &p.Usage, p.Stop, true
 		return true, nil
 	}
 	return false, nil
+}
+
+// count adds what the provider has told of a call that has come to nothing to the submission's usage, for the next
+// commit.
+func (r *run) count(a *answer) {
+	r.sub.Usage = r.sub.Usage.Add(a.spent)
+	a.spent = model.Usage{}
+}
+
+// charge commits what a call has cost that has come to nothing: the submission goes on, here or with another owner.
+func (r *run) charge(ctx context.Context, a *answer) error {
+	if a.spent == (model.Usage{}) {
+		return nil
+	}
+	r.count(a)
+	return r.commit(ctx, submission.Commit{
+		Progress: &submission.Progress{Phase: r.sub.Phase, Turn: r.sub.Turn, Usage: r.sub.Usage},
+	})
 }
 
 // answered commits an answer.

@@ -19,6 +19,10 @@ func (r *run) log(ctx context.Context, c submission.Commit) {
 			if e.Call.IsError || e.Call.State != call.Done.String() {
 				r.logFailed(ctx, e.Call)
 			}
+		case event.ModelWaiting:
+			r.deps.Log.InfoContext(ctx, "model call waits", "session_id", r.id(), "submission_id", r.sub.ID,
+				"model", r.def.Model.String(), "reason", e.Wait.Reason, "waited", time.Since(e.Wait.Since), "until", e.Wait.Until,
+				"message", e.Wait.Message)
 		case event.ToolWaiting:
 			r.deps.Log.InfoContext(ctx, "tool call waits for an executor", "call_id", e.Call.ID, "tool", e.Call.Tool, "session_id", r.id(),
 				"submission_id", r.sub.ID, "reason", e.Wait.Reason, "executor_id", e.Wait.Executor, "labels", e.Wait.Labels)

@@ -104,6 +104,10 @@ func (t *Translator) event(e *event.Event) {
 		t.entry(e)
 	case event.Restarted:
 		t.restart(e)
+	case event.ModelWaiting:
+		t.emit(e.Time, "log", &logLine{Level: "info", Message: "[pawl] " + e.Wait.Message, Attributes: map[string]any{
+			"reason": e.Wait.Reason, "since": stamp(e.Wait.Since), "until": stamp(e.Wait.Until),
+		}})
 	case event.ToolStarted:
 		t.toolStart(e.Time, e.Call.ProviderID)
 	case event.ToolFinished:

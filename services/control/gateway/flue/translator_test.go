@@ -139,6 +139,14 @@ var scripts = map[string]func() *script{
 		s.add(answer(model.StopEnd, said("done")), completed("done"))
 		return s
 	},
+	"model_waiting": func() *script {
+		s := begin()
+		s.add(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+			Reason: "RATE_LIMIT", Since: s.at, Until: s.at.Add(time.Minute), Message: "waiting for the rate limit",
+		}})
+		s.add(answer(model.StopEnd, said("Hello")), completed("Hello"))
+		return s
+	},
 	"restarted": func() *script {
 		s := begin()
 		s.add(thought("wait"), text("Hel"))
