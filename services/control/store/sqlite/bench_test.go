@@ -71,6 +71,36 @@ func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
 	return err
 }
 
+// What a prompt writes to the disk does not grow unnoticed.
+func TestPromptsWriteLittle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pawl.db")
+	s, err := sqlite.Open(t.Context(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := ident.New()
+	const prompts = 50
+	sizes := make([]int64, 2)
+	for i := range sizes {
+		for range prompts {
+			if err := prompt(t.Context(), s, "one", owner); err != nil {
+				t.Fatal(err)
+			}
+		}
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes[i] = info.Size()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if per := (sizes[1] - sizes[0]) / prompts; per == 0 || per > 64_000 {
+		t.Errorf("a prompt writes %d bytes", per)
+	}
+}
+
 // BenchmarkFloor is one write of a page that reaches the disk: two of them are the least that a prompt costs one client.
 func BenchmarkFloor(b *testing.B) {
 	f, err := os.Create(filepath.Join(b.TempDir(), "file"))

@@ -87,6 +87,10 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if err != nil {
 		return nil, err
 	}
+	// The file keeps both: the size of a page from its first write on, which this is.
+	if _, err := c.raw.ExecContext(ctx, `PRAGMA journal_mode = WAL`, nil); err != nil {
+		return nil, errors.Join(explain(err), c.close())
+	}
 	if err := migrate(ctx, c); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
