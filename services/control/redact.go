@@ -35,5 +35,5 @@ func (r redactor) Redact(ctx context.Context, c call.Call, reply tool.Reply) (to
 	if err != nil {
 		return nil, err
 	}
-	return tool.RedactReply(reply, values.Secrets()), nil
+	return tool.Clean(reply, values.Secrets()), nil
 }

@@ -144,7 +144,7 @@ func (d *database) put(c call.Call) {
 func (d *database) Redact(_ context.Context, _ call.Call, reply tool.Reply) (tool.Reply, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return tool.RedactReply(reply, d.secrets), d.unknown
+	return tool.Clean(reply, d.secrets), d.unknown
 }
 
 func (d *database) DispatchedCalls(context.Context, string) ([]call.Call, error) { return nil, nil }

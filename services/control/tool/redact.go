@@ -13,19 +13,12 @@ const MinSecret = 6
 // Redacted stands where a secret was.
 const Redacted = "[redacted]"
 
-// Redact replaces every secret in text, overlapping ones too. Of a secret with several lines each line counts as one, since
-// text is often shown line by line. Secrets shorter than MinSecret are left.
-func Redact(text string, secrets []string) string {
-	return cover(text, spans(text, needles(secrets)))
-}
-
-// RedactReply does the same in all text that an executor sent, also where an executor's cut left only a part of a secret.
+// Clean makes of a reply what may be kept of it and shown to the model. Output becomes what a terminal would show of it in the
+// end, see plain. Every secret is replaced, overlapping ones too, also where an executor's cut left only a part of one. Of a secret
+// with several lines each line counts as one, since text is often shown line by line. Secrets shorter than MinSecret are left.
 // Apply it before Render, which makes further cuts.
-func RedactReply(reply Reply, secrets []string) Reply {
+func Clean(reply Reply, secrets []string) Reply {
 	needles := needles(secrets)
-	if len(needles) == 0 {
-		return reply
-	}
 	whole := func(s string) string { return cover(s, spans(s, needles)) }
 	switch r := reply.(type) {
 	case TextReply:
@@ -41,7 +34,7 @@ func RedactReply(reply Reply, secrets []string) Reply {
 		r.Diff, r.Note = whole(r.Diff), whole(r.Note)
 		return r
 	case ExecReply:
-		r.Stdout, r.Stderr = redactCaptured(r.Stdout, needles), redactCaptured(r.Stderr, needles)
+		r.Stdout, r.Stderr = cleanCaptured(r.Stdout, needles), cleanCaptured(r.Stderr, needles)
 		return r
 	case GrepReply:
 		r.Note = whole(r.Note)
@@ -57,10 +50,17 @@ func RedactReply(reply Reply, secrets []string) Reply {
 		r.Paths = mapped(r.Paths, whole)
 		return r
 	case Failure:
-		r.Message = whole(r.Message)
+		r.Message = whole(plain(whole(r.Message)))
 		return r
 	}
 	return reply
+}
+
+// cleanCaptured looks for secrets twice: escape sequences can be a part of one, and can stand within one.
+func cleanCaptured(c Captured, needles []string) Captured {
+	c = redactCaptured(c, needles)
+	c.Head, c.Tail = []byte(plain(string(c.Head))), []byte(plain(string(c.Tail)))
+	return redactCaptured(c, needles)
 }
 
 func redactCaptured(c Captured, needles []string) Captured {

@@ -28,13 +28,13 @@ func TestRedact(t *testing.T) {
 		"trimmed":      {"a secret b", []string{" secret\n"}, "a [redacted] b"},
 		"empty":        {"abc", []string{""}, "abc"},
 	} {
-		if got := Redact(c.text, c.secrets); got != c.want {
+		if got := cover(c.text, spans(c.text, needles(c.secrets))); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
 
-func TestRedactReply(t *testing.T) {
+func TestClean(t *testing.T) {
 	secrets := []string{"topsecret"}
 	b := func(s string) []byte { return []byte(s) }
 	for name, c := range map[string]struct{ in, want Reply }{
@@ -62,22 +62,22 @@ func TestRedactReply(t *testing.T) {
 		"write":    {WriteReply{Size: 1}, WriteReply{Size: 1}},
 		"no reply": {nil, nil},
 	} {
-		if got := RedactReply(c.in, secrets); !reflect.DeepEqual(got, c.want) {
+		if got := Clean(c.in, secrets); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 	in := GrepReply{Matches: []Match{{"p", 1, "topsecret"}}}
-	RedactReply(in, secrets)
+	Clean(in, secrets)
 	if in.Matches[0].Text != "topsecret" {
 		t.Error("the reply that was given changed")
 	}
 	dir := TextReply{Entries: []string{"topsecret"}}
-	RedactReply(dir, secrets)
+	Clean(dir, secrets)
 	if dir.Entries[0] != "topsecret" {
 		t.Error("the reply that was given changed")
 	}
 	same := TextReply{Content: b("topsecret")}
-	if got := RedactReply(same, nil); !reflect.DeepEqual(got, same) {
+	if got := Clean(same, nil); !reflect.DeepEqual(got, same) {
 		t.Errorf("got %v", got)
 	}
 }
@@ -132,7 +132,7 @@ func TestRedactionProperties(t *testing.T) {
 			streamed += string(s.Next([]byte(p)))
 		}
 		streamed += string(s.Close())
-		whole := Redact(text, secrets)
+		whole := cover(text, spans(text, needles(secrets)))
 		clean := true
 		for _, secret := range secrets {
 			clean = clean && !strings.Contains(text, secret)

@@ -479,7 +479,7 @@ func TestRenderMissingOutput(t *testing.T) {
 			}
 		})
 	}
-	secret := RedactReply(ExecReply{Stdout: Captured{Error: "no such file: /data/hunter2secret"}}, []string{"hunter2secret"})
+	secret := Clean(ExecReply{Stdout: Captured{Error: "no such file: /data/hunter2secret"}}, []string{"hunter2secret"})
 	if got := secret.(ExecReply).Stdout.Error; got != "no such file: /data/[redacted]" {
 		t.Errorf("got %q", got)
 	}

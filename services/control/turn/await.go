@@ -177,7 +177,7 @@ func (r *run) ended(ctx context.Context, c *call.Call, reply tool.Reply) error {
 }
 
 func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply tool.Reply) error {
-	body, err := call.EncodeReply(tool.RedactReply(reply, r.values.Secrets()))
+	body, err := call.EncodeReply(tool.Clean(reply, r.values.Secrets()))
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (r *run) reply(c call.Call) tool.Reply {
 		r.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
 		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be read"}
 	}
-	return tool.RedactReply(reply, r.values.Secrets())
+	return tool.Clean(reply, r.values.Secrets())
 }
 
 // found decides by what the executor knows of a call that this run did not order over the present connection.

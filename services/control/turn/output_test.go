@@ -13,7 +13,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// Output is shown once and in order, however often an executor repeats it, and secrets never, however it is cut.
+// Output is shown once, in order and byte for byte, however often an executor repeats it, and secrets never, however it is cut.
+// The model gets what a terminal would show of it in the end.
 func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()
@@ -35,9 +36,9 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 		}
 		say(0, "before hunter2")
 		say(0, "before hunter2") // repeated
-		say(7, "hunter2hunter2 after")
+		say(7, "hunter2hunter2\r\x1b[1m after")
 		b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID, Body: call.Ended{
-			Reply: tool.ExecReply{Stdout: tool.Captured{Head: []byte("hunter2hunter2")}, Confirmed: true},
+			Reply: tool.ExecReply{Stdout: tool.Captured{Head: []byte("1%\r2% hunter2\x1b[1mhunter2")}, Confirmed: true},
 		}})
 		var shown strings.Builder
 		for batch, err := range f.Events(t.Context()) {
@@ -54,8 +55,11 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 			}
 		}
 		all := shown.String()
-		if !strings.HasPrefix(all, "before ") || !strings.HasSuffix(all, " after") || strings.Contains(all, "hunter2") || strings.Contains(f.Submission.Text, "hunter2") {
+		if !strings.HasPrefix(all, "before ") || !strings.HasSuffix(all, "\r\x1b[1m after") || strings.Contains(all, "hunter2") || strings.Contains(f.Submission.Text, "hunter2") {
 			t.Errorf("shown %q, answered %q", all, f.Submission.Text)
+		}
+		if got := f.Submission.Text; got != "2% [redacted]" {
+			t.Errorf("the model was told %q", got)
 		}
 	})
 }

@@ -172,7 +172,7 @@ func startError(err error, spec *Spec) error {
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return sandbox.ErrNoSpace.With("%s", what)
 	case syscall.E2BIG:
-		return sandbox.ErrTooLarge.With("starting %s: command line and environment are too long for this system (a command line may have 128 KiB): write it to a file first", spec.Argv[0])
+		return sandbox.ErrTooLarge.With("starting %s: command line and environment are too long for this system (1 MiB of both is possible as a rule): write the script to a file first", spec.Argv[0])
 	case syscall.EINVAL:
 		return sandbox.ErrInvalidArg.With("%s", what)
 	}

@@ -108,7 +108,7 @@ type FileWriter interface {
 
 // Command is what Start runs: a shell command line with /dev/null as stdin.
 type Command struct {
-	Line    string             // given to `bash -c`, or `sh -c` where there is no bash
+	Line    string             // given to `bash -c`, or `sh -c` where there is no bash; at least 1 MiB is possible
 	Cwd     string             // "" is Root; relative resolves against Root; must exist
 	Env     map[string]*string // over the sandbox's environment; nil removes a name
 	Timeout time.Duration      // 0 is none; enforced by the owner of the command even when no daemon is there

@@ -17,7 +17,9 @@ import (
 	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
@@ -143,7 +145,7 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 		return nil, err
 	}
 	spec := keeper.Spec{
-		Argv: [][]byte{[]byte(s.shell), []byte("-c"), []byte(cmd.Line)}, Dir: []byte(cwd),
+		Argv: shellArgs(s.shell, cmd.Line), Dir: []byte(cwd),
 		Timeout: cmd.Timeout, Keep: cmd.Keep,
 	}
 	for k, v := range env {
@@ -151,6 +153,31 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	}
 	slices.SortFunc(spec.Env, func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
 	return execOrError(s.keeper.Start(ctx, id, spec))
+}
+
+// maxArgument is less than the kernel's limit for one argument, which is 32 pages.
+const maxArgument = 120 << 10
+
+// shellArgs runs a command line. One that is too long for an argument comes in pieces, as positional parameters, and takes itself
+// for $0, $#, exit codes and errors as one in one piece does.
+func shellArgs(shell, line string) [][]byte {
+	args := [][]byte{[]byte(shell), []byte("-c")}
+	if len(line) <= maxArgument {
+		return append(args, []byte(line))
+	}
+	var pieces [][]byte
+	script := `eval "set --;`
+	for len(line) > 0 {
+		n := min(maxArgument, len(line))
+		for n < len(line) && !utf8.RuneStart(line[n]) && n > maxArgument-utf8.UTFMax {
+			n--
+		}
+		pieces = append(pieces, []byte(line[:n]))
+		script += "${" + strconv.Itoa(len(pieces)) + "}"
+		line = line[n:]
+	}
+	args = append(args, []byte(script+`"`), []byte(shell))
+	return append(args, pieces...)
 }
 
 // checkCwd tells a missing directory from a missing shell, which the kernel does not.

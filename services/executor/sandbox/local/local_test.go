@@ -1,10 +1,14 @@
 package local
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -59,4 +63,27 @@ func keeperEnded(t *testing.T, dir string) {
 
 func TestSandbox(t *testing.T) {
 	sandboxtest.Run(t, func(t *testing.T) sandbox.Sandbox { return open(t, Options{}) })
+}
+
+// Pieces make the same command in every shell, wherever they are cut.
+func TestLongCommandsInEveryShell(t *testing.T) {
+	body := strings.Repeat("żółw 🦀 '\"$`\\ ", 3*maxArgument/20)
+	line := "echo $#; cat <<'END'\n" + body + "\nEND\nexit 9"
+	for _, shell := range []string{"bash", "sh"} {
+		args := shellArgs(shell, line)
+		if len(args) < 6 {
+			t.Fatalf("%d arguments", len(args))
+		}
+		argv := make([]string, len(args))
+		for i, a := range args {
+			if argv[i] = string(a); !utf8.ValidString(argv[i]) {
+				t.Errorf("argument %d is cut within a character", i)
+			}
+		}
+		out, err := exec.Command(argv[0], argv[1:]...).Output()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 9 || string(out) != "0\n"+body+"\n" {
+			t.Errorf("%s: %v, %d bytes", shell, err, len(out))
+		}
+	}
 }

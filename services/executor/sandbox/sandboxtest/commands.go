@@ -12,6 +12,22 @@ import (
 func value(s string) *string { return &s }
 
 var commandTests = []test{
+	{"a command of 1 MiB behaves like a short one", func(b *bench) {
+		const mebibyte = 1 << 20
+		short := "echo \"$0 $# ${1-none}\"; exit 3\n"
+		head, tail := "cat > big <<'E'\n", "\nE\nwc -c < big; cat; "+short
+		fill := mebibyte - len(head) - len(tail)
+		long := head + strings.Repeat("ż", fill/2) + strings.Repeat("y", fill%2) + tail
+		want := b.result(b.start("short", sandbox.Command{Line: short}))
+		got := b.result(b.start("long", sandbox.Command{Line: long}))
+		check(b, "length", len(long), mebibyte)
+		check(b, "output", got.stdout, fmt.Sprintf("%d\n%s", fill+1, want.stdout))
+		check(b, "code", got.Code, 3)
+		check(b, "errors", got.stderr, "")
+		check(b, "the text", b.read("big"), strings.Repeat("ż", fill/2)+strings.Repeat("y", fill%2)+"\n")
+		wrong := b.result(b.start("wrong", sandbox.Command{Line: "exit 5 #" + strings.Repeat("x", mebibyte/2) + "\nif"}))
+		check(b, "an early exit", wrong.Code, 5)
+	}},
 	{"exit codes", func(b *bench) {
 		for i, want := range []int{0, 1, 7, 126, 127, 255} {
 			e := b.wait(b.start(fmt.Sprintf("c%d", i), sandbox.Command{Line: fmt.Sprintf("exit %d", want)}))
