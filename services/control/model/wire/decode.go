@@ -313,6 +313,7 @@ func (d *Decoder) unique(id string) string {
 	if d.ids == nil {
 		d.ids = map[string]bool{}
 	}
+	id = keptID(id)
 	made := id
 	if id == "" {
 		id, made = "call", "call_1"

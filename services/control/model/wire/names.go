@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"hash/fnv"
 	"strconv"
+	"strings"
+	"unicode"
 )
 
 const (
@@ -32,6 +34,17 @@ func shortName(s string, most int) string {
 	h := fnv.New128a()
 	_, _ = h.Write([]byte(s))
 	return "id_" + base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// maxKeptID bounds an id in the journal, in bytes.
+const maxKeptID = 256
+
+// keptID is an id as it is kept in the journal: as the provider gave it, unless it is very long or holds what is no text.
+func keptID(id string) string {
+	if len(id) <= maxKeptID && !strings.ContainsFunc(id, unicode.IsControl) {
+		return id
+	}
+	return shortName(id, 0)
 }
 
 // id is the id of a call as it is sent: of characters that every API takes, and new in the conversation. Some servers
