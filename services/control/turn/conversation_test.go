@@ -123,7 +123,9 @@ func TestSessionGoesOnWithWhatAnotherReplicaAdded(t *testing.T) {
 		b.expect(b.wait(b.submit("s", "echo one\n& echo two").ID), submission.Completed, "one\ntwo")
 		here, there := b.service, b.second(agent.Shell())
 		synctest.Wait()
-		b.service = submission.NewService(b.store, agents{agent.Shell()}, event.NewService(b.store), there, b.store)
+		events := event.NewService(b.store)
+		go func() { _ = events.Run(t.Context()) }()
+		b.service = submission.NewService(b.store, agents{agent.Shell()}, events, there, b.store)
 		b.counted.reads()
 
 		b.expect(b.wait(b.submit("s", "say: there").ID), submission.Completed, "there")

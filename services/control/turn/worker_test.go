@@ -191,8 +191,13 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	}
 	ctx, kill := context.WithCancel(context.WithoutCancel(b.Context()))
 	b.kill, b.drain, b.done = kill, make(chan struct{}), make(chan error, 1)
-	drain, done, worker := b.drain, b.done, b.worker
-	go func() { done <- worker.Run(ctx, id, dead, drain) }()
+	drain, done, worker, events := b.drain, b.done, b.worker, b.events
+	tail, stop := context.WithCancel(ctx)
+	go func() { _ = events.Run(tail) }()
+	go func() {
+		defer stop()
+		done <- worker.Run(ctx, id, dead, drain)
+	}()
 	synctest.Wait()
 }
 
