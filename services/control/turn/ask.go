@@ -153,6 +153,7 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 		case <-drain:
 			drain, giveUp = nil, time.After(drainGrace)
 		case <-giveUp:
+			r.push(r.ownerChanged())
 			if err := r.charge(ctx, &a); err != nil {
 				return a, err
 			}
@@ -223,7 +224,8 @@ func (r *run) count(a *answer) {
 	a.spent = model.Usage{}
 }
 
-// charge commits what a call has cost that has come to nothing: the submission goes on, here or with another owner.
+// charge commits what a call has cost that has come to nothing, with the event that says so, which waits: the
+// submission goes on, here or with another owner.
 func (r *run) charge(ctx context.Context, a *answer) error {
 	if a.spent == (model.Usage{}) {
 		return nil

@@ -186,12 +186,19 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0 && !r.forced:
-		r.pending = append(r.pending, r.event(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"}))
+		r.pending = append(r.pending, r.ownerChanged())
 	case r.fresh:
 		r.fresh = false
 		r.publishStart()
 	}
 	return nil
+}
+
+// ownerChanged says that what was streamed of an answer is void, because its owner did not live, or stay, to end it.
+func (r *run) ownerChanged() event.Event {
+	return r.event(event.Event{
+		Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission",
+	})
 }
 
 // checkStop turns an abort request or a passed deadline into a stop. Whether the deadline of a forced lease has passed was for the
