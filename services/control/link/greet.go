@@ -200,15 +200,15 @@ func (s *Server) warnOf(kin fleet.Kin, last, now fleet.Executor) {
 	var text string
 	switch kin {
 	case fleet.Other:
-		text = "the executor has another data directory than before: calls that were running there may end with an unknown outcome"
+		text = "it has another data directory than before: calls that were running there may end with an unknown outcome"
 	case fleet.Fork:
-		text = "the executor's data directory is a copy, or an older state, of the one that connected last under this name: " +
+		text = "its data directory is a copy, or an older state, of the one that connected last under this name: " +
 			"calls that were running there may end with an unknown outcome"
 	default:
 		return
 	}
-	s.deps.Log.Warn(text, "executor_id", now.ID, "connection_epoch", now.ConnectionEpoch, "root", now.Root, "last_root", last.Root,
-		"last_seen", last.LastSeen)
+	s.deps.Log.Warn("an executor does not continue its past", "reason", text, "executor_id", now.ID,
+		"connection_epoch", now.ConnectionEpoch, "root", now.Root, "last_root", last.Root, "last_seen", last.LastSeen)
 }
 
 // take makes c the connection of its executor at this replica and ends an older one.

@@ -180,7 +180,7 @@ func (w *Worker) claim(ctx context.Context) {
 	if time.Now().Before(back) {
 		return // the poll comes again
 	}
-	w.lease(ctx, "claiming lanes failed", func(owner string, n int) ([]submission.Lease, error) {
+	w.lease(ctx, "claim", func(owner string, n int) ([]submission.Lease, error) {
 		return w.deps.Store.Claim(ctx, owner, n)
 	})
 }
@@ -193,7 +193,7 @@ func (w *Worker) standBack() {
 }
 
 func (w *Worker) takeOver(ctx context.Context, dead []string) {
-	w.lease(ctx, "taking over lanes failed", func(owner string, n int) ([]submission.Lease, error) {
+	w.lease(ctx, "take over", func(owner string, n int) ([]submission.Lease, error) {
 		leases, err := w.deps.Store.TakeOver(ctx, owner, dead, n)
 		for _, l := range leases {
 			w.deps.Log.InfoContext(ctx, "submission taken over", "submission_id", l.Submission.ID, "session_id", l.Fence.SessionID,
@@ -203,8 +203,8 @@ func (w *Worker) takeOver(ctx context.Context, dead []string) {
 	})
 }
 
-// lease gets leases while there are both lanes and free slots.
-func (w *Worker) lease(ctx context.Context, failed string, get func(owner string, n int) ([]submission.Lease, error)) {
+// lease gets leases while there are both lanes and free slots. how is for the log.
+func (w *Worker) lease(ctx context.Context, how string, get func(owner string, n int) ([]submission.Lease, error)) {
 	for ctx.Err() == nil {
 		owner, n := w.reserve(claimAtOnce)
 		if n == 0 {
@@ -213,7 +213,7 @@ func (w *Worker) lease(ctx context.Context, failed string, get func(owner string
 		var leases []submission.Lease
 		err := contain.Do(func() (err error) { leases, err = get(owner, n); return err })
 		if err != nil && ctx.Err() == nil {
-			w.deps.Log.Error(failed, "error", err)
+			w.deps.Log.Error("leasing lanes failed", "reason", how, "error", err)
 		}
 		w.unused(n - len(leases))
 		for _, l := range leases {
