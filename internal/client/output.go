@@ -76,7 +76,8 @@ func (l listing[T]) print(c *cobra.Command, output string) error {
 	if output == "json" {
 		return l.array(c.OutOrStdout())
 	}
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, l.head)
 	err := l.each(func(item T) error {
 		cells := l.row(item)
@@ -88,10 +89,29 @@ func (l listing[T]) print(c *cobra.Command, output string) error {
 		_, err := fmt.Fprintln(w, strings.Join(cells, "\t"))
 		return err
 	})
+	if err == nil {
+		err = w.Flush()
+	}
 	if err != nil {
 		return err
 	}
-	return w.Flush()
+	_, err = io.WriteString(c.OutOrStdout(), fit(table.String(), look(c.OutOrStdout()).width))
+	return err
+}
+
+// fit cuts the lines of a text that are wider than a terminal; width 0 cuts nothing.
+func fit(text string, width int) string {
+	if width == 0 {
+		return text
+	}
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		if runes := []rune(strings.TrimSuffix(line, "\n")); len(runes) > width {
+			line = string(runes[:width-1]) + "…\n"
+		}
+		out.WriteString(line)
+	}
+	return out.String()
 }
 
 func (l listing[T]) array(w io.Writer) error {

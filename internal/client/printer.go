@@ -21,11 +21,12 @@ type printer struct {
 	inputs   bool     // those of a session that is watched are shown, and all that the model says is an answer
 
 	submission string
-	seq        int64 // of the last event
-	heard      bool  // something that tells that the model or a call is at work
-	thinking   bool  // which was said
-	partial    bool  // the last line on out has no end
-	sent       int   // bytes of the text of the message at hand
+	seq        int64  // of the last event
+	heard      bool   // something that tells that the model or a call is at work
+	thinking   bool   // which was said
+	modelWait  string // why the model is waited for, which was said
+	partial    bool   // the last line on out has no end
+	sent       int    // bytes of the text of the message at hand
 	asked      []*pawlv1.ToolCall
 	calls      map[string]*shownCall
 	failure    error
@@ -93,6 +94,9 @@ func (p *printer) event(e *pawlv1.Event) {
 	}
 	p.seq = max(p.seq, e.GetSeq())
 	at := e.GetTime().AsTime()
+	if e.GetModelWaiting() == nil {
+		p.modelWait = ""
+	}
 	switch v := e.GetEvent().(type) {
 	case *pawlv1.Event_Started:
 		p.input(v.Started.GetEntry())
@@ -109,6 +113,8 @@ func (p *printer) event(e *pawlv1.Event) {
 	case *pawlv1.Event_Restarted:
 		p.note("[the answer begins anew: " + v.Restarted.GetMessage() + "]")
 		p.sent = 0
+	case *pawlv1.Event_ModelWaiting:
+		p.modelWaits(v.ModelWaiting)
 	case *pawlv1.Event_ToolStarted:
 		p.started(v.ToolStarted, at)
 	case *pawlv1.Event_ToolWaiting:
@@ -121,6 +127,19 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.settled(v.Settled.GetSubmission())
 	}
 	p.heard = true
+}
+
+// modelWaits says why the model is waited for, once for each wait.
+func (p *printer) modelWaits(w *pawlv1.ModelWaiting) {
+	if p.modelWait == w.GetReason() {
+		return
+	}
+	p.modelWait = w.GetReason()
+	text := "[the model is waited for] " + w.GetMessage() + "; since " + clock(w.GetSince().AsTime())
+	if w.GetUntil() != nil {
+		text += ", until " + clock(w.GetUntil().AsTime())
+	}
+	p.note(text)
 }
 
 // input shows what somebody has asked.

@@ -232,6 +232,23 @@ func TestWaitsAreTold(t *testing.T) {
 	}
 }
 
+// A wait for the model is told once, however often it is repeated.
+func TestWaitsForTheModelAreTold(t *testing.T) {
+	s := tell(t)
+	wait := func() *story {
+		return s.add(&pawlv1.Event{Event: &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
+			Reason: "RATE_LIMIT", Message: "slow down\x1b", Since: timestamppb.New(tell(t).at), Until: timestamppb.New(tell(t).at.Add(time.Minute)),
+		}}})
+	}
+	wait()
+	wait().text("x")
+	wait()
+	_, notes := s.printed(false, nil)
+	if want := "[the model is waited for] slow down\\x1b; since 04:05:06, until 04:06:06\n"; notes != want+want {
+		t.Errorf("%q", notes)
+	}
+}
+
 // The event that settles what never ran has no seq, and is told all the same.
 func TestASettlementWithoutASeq(t *testing.T) {
 	p := newPrinter(&bytes.Buffer{}, &bytes.Buffer{})
@@ -240,6 +257,15 @@ func TestASettlementWithoutASeq(t *testing.T) {
 	}}}})
 	if p.failure == nil || p.failure.Error() != "ABORTED: asked for" {
 		t.Errorf("%v", p.failure)
+	}
+}
+
+func TestFit(t *testing.T) {
+	if got := fit("a table\nthat is wide\n", 8); got != "a table\nthat is…\n" {
+		t.Errorf("%q", got)
+	}
+	if got := fit("anything\n", 0); got != "anything\n" {
+		t.Errorf("%q", got)
 	}
 }
 
