@@ -303,7 +303,7 @@ func TestRefusals(t *testing.T) {
 		"control agents get takes NAME; arguments given: 0: see `control agents get --help`":              {"agents", "get"},
 		"\"x\" is no session: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id":               {"sessions", "get", "x", "--server", "127.0.0.1:1"},
 		"--output is table or json, not \"yaml\": see `control agents list --help`":                       {"agents", "list", "-o", "yaml"},
-		"the control plane at 127.0.0.1:1 does not answer: ":                                              {"agents", "list", "--server", "127.0.0.1:1"},
+		"nothing listens at 127.0.0.1:1: ":                                                                {"agents", "list", "--server", "127.0.0.1:1"},
 		"--server is HOST:PORT, the gRPC listener of a control plane, not \"x\"":                          {"agents", "list", "--server", "x"},
 		"--server pawl.example:1 is not on this host, and the token would travel in the clear: add --tls": {"prompt", "a", "b", "--server", "pawl.example:1"},
 		"reading the token: open nowhere":                                                                 {"agents", "list", "--server", "127.0.0.1:1", "--token-file", "nowhere"},
@@ -524,6 +524,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%s", s.said)
 	}
 	checkTokens(t, s.data)
+	checkRemoteTLS(t, s, cert)
 	_, port, err := net.SplitHostPort(strings.TrimPrefix(s.here.HTTP, "https://"))
 	if err != nil {
 		t.Fatal(err)
@@ -552,6 +553,26 @@ func TestTLS(t *testing.T) {
 	web.CloseIdleConnections()
 }
 
+// checkRemoteTLS asks a control plane as one elsewhere, over TLS and in ways that do not fit.
+func checkRemoteTLS(t *testing.T, s *server, cert string) {
+	t.Helper()
+	token := filepath.Join(s.data, "token")
+	if _, stderr, err := invoke(t, "agents", "list", "--server", s.here.GRPC, "--ca", cert, "--token-file", token); err != nil {
+		t.Errorf("%v, %q", err, stderr)
+	}
+	web := "127.0.0.1:" + s.here.HTTP[strings.LastIndex(s.here.HTTP, ":")+1:]
+	for want, args := range map[string][]string{
+		"add --tls, and --ca FILE": {"--server", s.here.GRPC},
+		"authority":                {"--server", s.here.GRPC, "--tls"},
+		"is a port for HTTP":       {"--server", web, "--ca", cert},
+	} {
+		_, stderr, err := invoke(t, append([]string{"agents", "list", "--token-file", token}, args...)...)
+		if cli.Code(err) != cli.Unreachable || !strings.Contains(stderr, want) {
+			t.Errorf("%v: code %d, %q, want %q", args, cli.Code(err), stderr, want)
+		}
+	}
+}
+
 // certificate makes one for pawl.example, signed by itself.
 func certificate(t *testing.T, dir string) (certFile, keyFile string) {
 	t.Helper()
@@ -560,7 +581,7 @@ func certificate(t *testing.T, dir string) (certFile, keyFile string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pawl.example"}, DNSNames: []string{"pawl.example"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pawl.example"}, DNSNames: []string{"pawl.example"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

@@ -104,7 +104,7 @@ func (o *connection) dial(ctx context.Context) (*grpc.ClientConn, error) {
 	if status.Code(err) == codes.Unavailable { // what a killed one left behind
 		return nil, nil
 	}
-	return conn, reach(a.GRPC, err)
+	return conn, reach(ctx, a.GRPC, secure, err)
 }
 
 // dialServer connects to the control plane at --server.
@@ -127,7 +127,7 @@ func (o *connection) dialServer(ctx context.Context) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	conn, err := check(ctx, o.server, secure, secret)
-	return conn, reach(o.server, err)
+	return conn, reach(ctx, o.server, secure, err)
 }
 
 // secret is the token for --server; nil for none, which a server with --auth none takes.
@@ -166,9 +166,12 @@ func check(ctx context.Context, addr string, secure *tls.Config, secret func(con
 }
 
 // reach says of an address that does not answer what can be done.
-func reach(addr string, err error) error {
+func reach(ctx context.Context, addr string, secure *tls.Config, err error) error {
 	if err == nil {
 		return nil
+	}
+	if cure := rpc.Diagnose(ctx, addr, secure, err); cure != "" && ctx.Err() == nil {
+		return unreachable(errors.New(strings.ReplaceAll(cure, "--tls-ca", "--ca"))) // as the flag is called here
 	}
 	return unreachable(fmt.Errorf("the control plane at %s does not answer: %w", addr, plainStatus(err)))
 }
