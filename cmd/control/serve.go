@@ -66,6 +66,9 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)
 	}
+	if held.WasOpen {
+		log.Warn("others could enter the data directory, now they cannot", "data", o.data)
+	}
 	defer func() { err = errors.Join(err, held.Close()) }()
 	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the host too.
 	cfg.Lock = held.Name()

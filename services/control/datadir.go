@@ -20,6 +20,9 @@ var ErrDataDir = errs.New(errs.FailedPrecondition, "DATA_DIR_IN_USE", "another c
 
 // DataDir is a data directory that this process holds the lock of.
 type DataDir struct {
+	// WasOpen says that others could enter the directory until it was locked, so that they may have seen what is in it.
+	WasOpen bool
+
 	lock *os.File
 	path string // of the lock file
 	id   string // random, kept in the lock file: another directory at the same path is another one
@@ -27,7 +30,8 @@ type DataDir struct {
 
 // LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or Close is called.
 func LockDataDir(dir string) (*DataDir, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	opened, err := disk.PrivateDir(dir)
+	if err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
 	path, err := filepath.Abs(filepath.Join(dir, "lock"))
@@ -41,7 +45,7 @@ func LockDataDir(dir string) (*DataDir, error) {
 	case err != nil:
 		return nil, fmt.Errorf("locking the data directory: %w", err)
 	}
-	d := &DataDir{lock: f, path: path}
+	d := &DataDir{lock: f, path: path, WasOpen: opened}
 	if err := d.identify(); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the lock of the data directory: %w", err), f.Close())
 	}

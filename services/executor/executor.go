@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor/journal"
@@ -132,6 +133,13 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	cfg.BootID = cmp.Or(cfg.BootID, ident.New())
 	cfg.DrainGrace = cmp.Or(cfg.DrainGrace, 2*time.Second)
+	opened, err := disk.PrivateDir(cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	if opened {
+		cfg.Logger.Warn("others could enter the data directory, now they cannot", "data", cfg.DataDir)
+	}
 	j, err := journal.Open(cfg.DataDir, cfg.Journal)
 	if err != nil {
 		return err
@@ -156,7 +164,7 @@ func withSandbox(cfg *Config, f func(knows func() time.Time) error) error {
 	if err != nil {
 		return err
 	}
-	sb, err := local.New(local.Options{Root: cfg.Root, Keeper: k, Env: cfg.Env})
+	sb, err := local.New(local.Options{Root: cfg.Root, Data: dir, Keeper: k, Env: cfg.Env})
 	if err != nil {
 		return errors.Join(err, k.Close())
 	}

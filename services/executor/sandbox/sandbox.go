@@ -78,6 +78,9 @@ type Sandbox interface {
 	Create(ctx context.Context, path string) (FileWriter, error)
 	// Stat does not follow the last link; ErrNotFound when nothing is there.
 	Stat(ctx context.Context, path string) (Info, error)
+	// Locate is the one name of the place that a path leads to, through links and `..`, whether anything is there or not. Two paths
+	// to one place have one name.
+	Locate(ctx context.Context, path string) (string, error)
 	// ReadDir returns the names in a directory, sorted, dotfiles included.
 	ReadDir(ctx context.Context, path string) ([]string, error)
 	// Exists never fails for a path that is not there, nor below a file.

@@ -2,8 +2,6 @@ package work
 
 import (
 	"context"
-	"path"
-	"strings"
 	"sync"
 )
 
@@ -47,26 +45,11 @@ func (k *keyed) lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
-// lockPath locks what a path names: `a/./b` is `a/b`, and a link is what it points to.
+// lockPath locks the place that a path leads to, by whatever path.
 func (s *Service) lockPath(ctx context.Context, p string) (func(), error) {
-	name := s.clean(p)
-	for range 8 {
-		i, err := s.cfg.Sandbox.Stat(ctx, name)
-		if err != nil || !i.IsSymlink {
-			break
-		}
-		if strings.HasPrefix(i.LinkTarget, "/") {
-			name = path.Clean(i.LinkTarget)
-		} else {
-			name = path.Join(path.Dir(name), i.LinkTarget)
-		}
+	name, err := s.cfg.Sandbox.Locate(ctx, p)
+	if err != nil {
+		return nil, err
 	}
 	return s.paths.lock(ctx, name)
-}
-
-func (s *Service) clean(p string) string {
-	if !strings.HasPrefix(p, "/") {
-		p = s.cfg.Sandbox.Root() + "/" + p
-	}
-	return path.Clean(p)
 }

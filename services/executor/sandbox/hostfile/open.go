@@ -43,7 +43,7 @@ func open(path string, flags int) (*os.File, error) {
 	default:
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	if err := refuseOwn(f); err != nil {
+	if err := RefuseOwn(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -66,8 +66,8 @@ func throughKernel(path string) bool {
 	return unix.Close(fd) == nil
 }
 
-// refuseOwn is an error for a file of procfs that is about this process.
-func refuseOwn(f *os.File) error {
+// RefuseOwn is an error for an open file of procfs that is about this process: PERMISSION.
+func RefuseOwn(f *os.File) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err

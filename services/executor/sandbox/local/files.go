@@ -6,36 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
-
-// resolve makes a path absolute.
-func (s *Sandbox) resolve(path string) (string, error) {
-	if path == "" {
-		return "", sandbox.ErrInvalidArg.With("the path is empty")
-	}
-	if strings.Contains(path, "\x00") {
-		return "", sandbox.ErrInvalidArg.With("%q: a path cannot hold a NUL", path)
-	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(s.root, path)
-	}
-	return filepath.Clean(path), nil
-}
-
-// begin is what every verb does first.
-func (s *Sandbox) begin(ctx context.Context, path string) (string, error) {
-	if err := sandbox.FromContext(ctx); err != nil {
-		return "", err
-	}
-	return s.resolve(path)
-}
 
 // Open implements sandbox.Sandbox.
 func (s *Sandbox) Open(ctx context.Context, path string) (io.ReadSeekCloser, sandbox.Info, error) {
@@ -156,50 +132,4 @@ func (s *Sandbox) MakeDir(ctx context.Context, path string, recursive bool) erro
 		return sandbox.ErrExists.With("%s: a file is in the way", path)
 	}
 	return typed(path, err)
-}
-
-// Remove implements sandbox.Sandbox. Without recursive it takes files, links and empty directories.
-func (s *Sandbox) Remove(ctx context.Context, path string, recursive, force bool) error {
-	path, err := s.begin(ctx, path)
-	if err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(path, s.root); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-		return sandbox.ErrInvalidArg.With("%s: the working directory is here and stays", path)
-	}
-	st, err := os.Lstat(path)
-	if err != nil {
-		if force && (errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR)) {
-			return nil
-		}
-		return typed(path, err)
-	}
-	if recursive && st.IsDir() {
-		if err := s.empty(ctx, path); err != nil {
-			return err
-		}
-	}
-	err = os.Remove(path)
-	if force && errors.Is(err, syscall.ENOENT) {
-		return nil
-	}
-	return typed(path, err)
-}
-
-// empty removes what is in a directory, one entry after the other, so that ctx can end it.
-func (s *Sandbox) empty(ctx context.Context, dir string) error {
-	names, err := s.ReadDir(ctx, dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := sandbox.FromContext(ctx); err != nil {
-			return err
-		}
-		path := filepath.Join(dir, name)
-		if err := os.RemoveAll(path); err != nil {
-			return typed(path, err)
-		}
-	}
-	return nil
 }

@@ -30,6 +30,8 @@ import (
 type Options struct {
 	// Root is the working directory; "" is this process's. It must exist.
 	Root string
+	// Data is the executor's data directory, which Remove leaves; "" is none.
+	Data string
 	// Keeper owns the commands; sandboxes of one executor share it.
 	Keeper *keeper.Client
 	// Env is set for every command, over what the host's environment and hostenv.Defaults give. nil removes a name.
@@ -39,6 +41,7 @@ type Options struct {
 // Sandbox is this host.
 type Sandbox struct {
 	root   string
+	data   string
 	home   string
 	shell  string
 	umask  fs.FileMode
@@ -62,7 +65,7 @@ func New(o Options) (*Sandbox, error) {
 	} else if !st.IsDir() {
 		return nil, sandbox.ErrNotDir.With("%s: not a directory", root)
 	}
-	s := &Sandbox{root: root, umask: umask(), env: map[string]string{}, keeper: o.Keeper}
+	s := &Sandbox{root: root, data: o.Data, umask: umask(), env: map[string]string{}, keeper: o.Keeper}
 	for _, name := range hostenv.Names {
 		if v, ok := os.LookupEnv(name); ok {
 			s.env[name] = v

@@ -47,6 +47,10 @@ func keep(t *testing.T) *keeper.Client {
 		k.Close()
 		keeperEnded(t, dir)
 	})
+	// It serves from here on: one that is still starting would make its files after the test.
+	if err := k.Forget(t.Context(), "none"); err != nil {
+		t.Fatal(err)
+	}
 	return k
 }
 

@@ -16,10 +16,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
+	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
-
-// maxLinks is how many links the kernel follows.
-const maxLinks = 40
 
 // fileWriter takes the content in a staging file, and Commit puts that in the target's place. What the target was, other than
 // its content, stays: see install.
@@ -43,7 +41,7 @@ func (s *Sandbox) Create(ctx context.Context, path string) (sandbox.FileWriter, 
 	if err != nil {
 		return nil, err
 	}
-	target, err := followLinks(path)
+	target, err := locate(path)
 	if err != nil {
 		return nil, typed(path, err)
 	}
@@ -98,29 +96,6 @@ func umask() fs.FileMode {
 		}
 	}
 	return 0o022
-}
-
-// followLinks finds what a path names in the end, even if nothing is there yet.
-func followLinks(path string) (string, error) {
-	for range maxLinks {
-		to, err := os.Readlink(path)
-		if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrNotExist) {
-			return path, nil // not a link, or nothing
-		}
-		if err != nil {
-			return "", err
-		}
-		if !filepath.IsAbs(to) {
-			// Relative to where the link really is: its parents may be links, and to may climb with "..".
-			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
-			if err != nil {
-				return "", err
-			}
-			to = filepath.Join(dir, to)
-		}
-		path = to
-	}
-	return "", syscall.ELOOP
 }
 
 // makeParents is MkdirAll that tells what it made.
@@ -266,6 +241,9 @@ func (w *fileWriter) overwrite() error {
 		return err
 	}
 	defer f.Close()
+	if err := hostfile.RefuseOwn(f); err != nil {
+		return err
+	}
 	if w.old != nil && size > w.old.Size() {
 		const keepSize = unix.FALLOC_FL_KEEP_SIZE
 		if err := unix.Fallocate(int(f.Fd()), keepSize, 0, size); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {

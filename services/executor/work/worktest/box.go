@@ -109,6 +109,11 @@ func (b *Box) Root() string { return "/box" }
 // Home implements sandbox.Sandbox.
 func (b *Box) Home() string { return "/home/box" }
 
+// Locate implements sandbox.Sandbox.
+func (b *Box) Locate(ctx context.Context, name string) (string, error) {
+	return abs(name), ctx.Err()
+}
+
 func abs(name string) string {
 	if !strings.HasPrefix(name, "/") {
 		name = "/box/" + name
