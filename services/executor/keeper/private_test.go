@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,5 +71,4 @@ func watchPrivate(t *testing.T, dir string, seen map[string]bool) {
 		}
 		return nil
 	})
-	time.Sleep(time.Millisecond) // leave the processor to those who are watched
 }
