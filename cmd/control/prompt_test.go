@@ -99,7 +99,7 @@ func TestCommandsThatRead(t *testing.T) {
 		Outcome      string
 		Result       struct{ Text string }
 	}
-	body := run(append(here, "prompt", "shell", `printf 'hello\033[31m'`, "--instance", "i", "-o", "json")...)
+	body := run(append(here, "prompt", "shell", "true\nsay: hello\x1b[31m", "--instance", "i", "-o", "json")...)
 	if err := json.Unmarshal([]byte(body), &settled); err != nil || settled.Outcome != "OUTCOME_COMPLETED" || settled.Result.Text != "hello\x1b[31m" {
 		t.Fatalf("%v, %s", err, body)
 	}
