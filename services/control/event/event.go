@@ -138,7 +138,9 @@ func KindOf(events []Event) Kind {
 	for _, e := range events {
 		switch e.Type {
 		case EntryAdded:
-			return Covers
+			if e.Entry == nil || e.Entry.Kind != session.Marker { // no delta is in a marker
+				return Covers
+			}
 		case Started, Settled:
 			kind = Bounds
 		case Text, Thinking, ToolOutput:

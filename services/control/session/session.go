@@ -1,6 +1,7 @@
 // Package session holds conversations: append-only lists of entries that submissions add to.
 //
 //	input ─▶ (assistant ─▶ tool_result*)* ─▶ assistant      one submission; the next one begins with its own input
+//	                                      └▶ marker         if it got no answer: the marker says so, and why
 //
 // Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends.
 package session
@@ -49,6 +50,7 @@ const (
 	Input      Kind = "input"
 	Assistant  Kind = "assistant"
 	ToolResult Kind = "tool_result"
+	Marker     Kind = "marker" // told to the model in its own voice, because neither it nor a caller said it
 )
 
 // Entry is one durable item of a session.

@@ -3,12 +3,17 @@ package turn
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
+
+// maxWhy bounds what a conversation keeps of the reason for which a prompt got no answer, in bytes.
+const maxWhy = 500
 
 // begin is T1: the input becomes part of the conversation.
 func (r *run) begin(ctx context.Context) error {
@@ -31,6 +36,21 @@ func (r *run) publishStart() {
 	r.deps.Events.Publish(r.key, []event.Event{e})
 }
 
+// unanswered is what the model is told of a prompt that got no answer, when the next one comes: an assistant's
+// message, so that two prompts do not follow each other, which some providers refuse and others join to one.
+func unanswered(s Stop) model.Message {
+	what := map[submission.Outcome]string{
+		submission.Failed: "it failed", submission.Aborted: "it was aborted",
+		submission.Interrupted: "it was interrupted", submission.Expired: "its time ran out",
+	}[s.Outcome]
+	why := s.Message
+	if len(why) > maxWhy {
+		why = strings.ToValidUTF8(why[:maxWhy], "") + "…"
+	}
+	text := fmt.Sprintf("[This prompt got no answer: %s. %s]", what, why)
+	return model.Message{Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: text}}}
+}
+
 // settle ends the submission without an answer.
 func (r *run) settle(ctx context.Context, s Stop) error {
 	return r.end(ctx, submission.Commit{}, s, 0)
@@ -43,6 +63,9 @@ func (r *run) end(ctx context.Context, c submission.Commit, s Stop, answer int64
 		return err
 	}
 	s.Message += tell(cancellation)
+	if answer == 0 && r.sub.InputEntry > 0 {
+		r.entry(&c, session.Marker, unanswered(s))
+	}
 	usage := r.sub.Usage
 	if c.Progress != nil {
 		usage = c.Progress.Usage

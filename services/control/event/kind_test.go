@@ -1,0 +1,29 @@
+package event
+
+import (
+	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// What was streamed is compacted once an entry holds it; a marker holds none of it.
+func TestKindOf(t *testing.T) {
+	entry := func(k session.Kind) Event { return Event{Type: EntryAdded, Entry: &session.Entry{Kind: k}} }
+	for name, c := range map[string]struct {
+		events []Event
+		want   Kind
+	}{
+		"deltas":              {[]Event{{Type: Text}, {Type: Thinking}, {Type: ToolOutput}}, Deltas},
+		"deltas and a wait":   {[]Event{{Type: Text}, {Type: ModelWaiting}}, Mixed},
+		"an answer":           {[]Event{entry(session.Assistant), {Type: Settled}}, Covers},
+		"an entry as read":    {[]Event{{Type: EntryAdded}}, Covers},
+		"no answer":           {[]Event{{Type: Text}, entry(session.Marker), {Type: Settled}}, Bounds},
+		"results, no answer":  {[]Event{entry(session.ToolResult), entry(session.Marker), {Type: Settled}}, Covers},
+		"the beginning":       {[]Event{{Type: Started}}, Bounds},
+		"nothing of the kind": {[]Event{{Type: ToolStarted}}, Mixed},
+	} {
+		if got := KindOf(c.events); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
