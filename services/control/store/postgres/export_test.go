@@ -52,6 +52,13 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	return value, err
 }
 
+// SettingInBatch is what a setting is at in a transaction that locks many lanes.
+func (s *Store) SettingInBatch(ctx context.Context, name string) (value string, err error) {
+	batch := s.batch()
+	batch.Queue(`SELECT current_setting($1)`, name).QueryRow(func(row pgx.Row) error { return row.Scan(&value) })
+	return value, s.pool.SendBatch(ctx, batch).Close()
+}
+
 // ClaimSlowly is Claim with 4 ms between the snapshot of its first statement and the moment when it looks for lanes.
 func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]submission.Lease, error) {
 	slow := strings.Replace(claimLanesSQL, "WITH c AS (SELECT session_id FROM lanes",

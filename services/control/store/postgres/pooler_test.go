@@ -50,6 +50,25 @@ func TestStoresThatStartTogetherBehindAPoolerMigrateOnce(t *testing.T) {
 	}
 }
 
+// Transactions that lock many lanes are planned as those of direct connections are, and leave nothing behind in the session.
+func TestPlanningIsPartOfTheTransactionBehindAPooler(t *testing.T) {
+	address := migrated.URL(t)
+	for at, want := range map[string][2]string{address: {"off", "off"}, pgtest.Pooled(t, address): {"off", "on"}} {
+		s := open(t, at, postgres.Options{})
+		in, err := s.SettingInBatch(t.Context(), "enable_hashjoin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := s.Setting(t.Context(), "enable_hashjoin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]string{in, after}; got != want {
+			t.Errorf("at %s enable_hashjoin is %v in the transaction and after it, want %v", at, got, want)
+		}
+	}
+}
+
 // Hints need a session: they are heard over the direct address, and not missed where there is none.
 func TestNotesBehindAPooler(t *testing.T) {
 	address := migrated.URL(t)
