@@ -21,9 +21,12 @@ import (
 // deleteAll deletes in batches until there is no more, and checks that none is larger than limit.
 func deleteAll(t tester, s store.Store, kind retention.Kind, age time.Duration, limit int) (deleted int) {
 	t.Helper()
-	for more := true; more; {
+	for more, batches := true, 0; more; batches++ {
 		b, err := s.DeleteBatch(ctx(t), kind, age, limit)
 		ok(t, err)
+		if batches > 10_000 {
+			t.Fatalf("the batches of %s have no end", kind)
+		}
 		if b.Deleted > limit {
 			t.Errorf("%d %s deleted at once, at most %d", b.Deleted, kind, limit)
 		}
