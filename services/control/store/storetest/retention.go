@@ -117,7 +117,7 @@ var retentionCases = []testCase{
 			_, err := db.Store.GetCall(ctx(t), k.ID)
 			ok(t, err)
 		}
-		if b, err := db.Store.DeleteBatch(ctx(t), retention.Calls, month, 2); err != nil || b != (retention.Batch{}) {
+		if b, err := db.Store.DeleteBatch(ctx(t), retention.Calls, month, 1); err != nil || b != (retention.Batch{}) {
 			t.Errorf("once more: %+v, %v", b, err)
 		}
 	}},
