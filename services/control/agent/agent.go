@@ -11,6 +11,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,7 +105,17 @@ type Limits struct {
 	CostUSD  float64       `json:"cost_usd,omitempty"`
 	Timeout  time.Duration `json:"timeout"` // nanoseconds in JSON
 	Attempts int           `json:"attempts"`
+	Calls    int           `json:"calls,omitempty"` // of one turn; 0 is DefaultCalls
 }
+
+// Bounds of how many calls of one turn are run.
+const (
+	DefaultCalls = 128
+	maxCalls     = 1000
+)
+
+// CallsOfTurn is how many calls of one turn are run.
+func (l Limits) CallsOfTurn() int { return cmp.Or(l.Calls, DefaultCalls) }
 
 // DefaultLimits are the limits of an agent that names none.
 func DefaultLimits() Limits { return Limits{Turns: 100, Timeout: time.Hour, Attempts: 10} }

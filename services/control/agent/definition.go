@@ -172,19 +172,20 @@ func (p *parser) expose(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) limits(d *Definition, key string, n *yaml.Node) {
-	small := func(to *int) func(string, *yaml.Node) {
+	small := func(to *int, most int64) func(string, *yaml.Node) {
 		return func(key string, n *yaml.Node) {
-			if v, ok := p.Count(key, n, math.MaxInt32); ok {
+			if v, ok := p.Count(key, n, most); ok {
 				*to = int(v)
 			}
 		}
 	}
 	p.Mapping(n, key,
-		document.Key("turns", small(&d.Limits.Turns)),
+		document.Key("turns", small(&d.Limits.Turns, math.MaxInt32)),
 		document.Key("tokens", func(key string, n *yaml.Node) { d.Limits.Tokens, _ = p.Count(key, n, math.MaxInt64) }),
 		document.Key("cost_usd", func(key string, n *yaml.Node) { d.Limits.CostUSD, _ = p.Amount(key, n, false) }),
 		document.Key("timeout", func(key string, n *yaml.Node) { d.Limits.Timeout, _ = p.Duration(key, n) }),
-		document.Key("attempts", small(&d.Limits.Attempts)),
+		document.Key("attempts", small(&d.Limits.Attempts, math.MaxInt32)),
+		document.Key("calls", small(&d.Limits.Calls, maxCalls)),
 	)
 }
 

@@ -19,7 +19,7 @@ func TestDigestIsStable(t *testing.T) {
 		want string
 	}{
 		{Shell(), "bb0418c636ae962851cb28cd4dc66d5056673993320c47561ef42650b8f4fee4"},
-		{d, "54b5048a2d8047bb83722834328fbe079c7cfdef6c5b6c273681afcc3ff05bf3"},
+		{d, "a39728a1701ecb021d48f8a3bfced3fc4026c6f7830ae8f2de799a263dfb8193"},
 	} {
 		if got := c.d.Digest(); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.d.Name, got, c.want)

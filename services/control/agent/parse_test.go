@@ -24,7 +24,7 @@ env:
   TOKEN: "Bearer ${GITHUB_TOKEN}"
   PAGER: null
 tools: [task, bash, read]
-limits: {turns: 7, tokens: 2_000_000, cost_usd: 5, timeout: 90m, attempts: 3}
+limits: {turns: 7, tokens: 2_000_000, cost_usd: 5, timeout: 90m, attempts: 3, calls: 20}
 expose: [websocket, http]
 ---
 
@@ -50,7 +50,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Cwd:          "work/tree",
 		Env:          Env{"CI": new("true"), "TOKEN": new("Bearer ${GITHUB_TOKEN}"), "PAGER": nil},
 		Tools:        []string{"read", "bash", "task"},
-		Limits:       Limits{Turns: 7, Tokens: 2_000_000, CostUSD: 5, Timeout: 90 * time.Minute, Attempts: 3},
+		Limits:       Limits{Turns: 7, Tokens: 2_000_000, CostUSD: 5, Timeout: 90 * time.Minute, Attempts: 3, Calls: 20},
 		Expose:       []Surface{HTTP, WebSocket},
 		Instructions: "You are a reviewer.\n---\nBe brief.",
 	}
@@ -119,7 +119,7 @@ func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("d", 1025)
 	for name, c := range map[string]struct{ front, want string }{
 		"unknown key":             {"modle: a/b", "3: modle: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose"},
-		"unknown nested key":      {"limits:\n  turn: 3", "4: limits.turn: unknown key; there are turns, tokens, cost_usd, timeout, attempts"},
+		"unknown nested key":      {"limits:\n  turn: 3", "4: limits.turn: unknown key; there are turns, tokens, cost_usd, timeout, attempts, calls"},
 		"merge key":               {"<<: {cwd: a}", "3: <<: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose"},
 		"key twice":               {"cwd: a\ncwd: b", "4: cwd: is given twice"},
 		"env key twice":           {"env: {A: a, A: b}", "3: env.A: is given twice"},
@@ -175,6 +175,8 @@ func TestParseRefuses(t *testing.T) {
 		"timeout text":            {"limits: {timeout: soon}", "3: limits.timeout: must be a duration, such as 30m or 1h"},
 		"timeout negative":        {"limits: {timeout: -1h}", "3: limits.timeout: must be positive"},
 		"attempts":                {"limits: {attempts: 0}", "3: limits.attempts: must be positive and at most 2147483647"},
+		"calls":                   {"limits: {calls: 0}", "3: limits.calls: must be positive and at most 1000"},
+		"calls huge":              {"limits: {calls: 1001}", "3: limits.calls: must be positive and at most 1000"},
 		"limits list":             {"limits: [1]", "3: limits: must be a mapping of keys to values, got a list"},
 		"expose":                  {"expose: [grpc]", `3: expose: must be one of http, websocket, got "grpc"`},
 		"expose null":             {"expose:", "3: expose: must be a list, got nothing"},

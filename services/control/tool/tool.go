@@ -29,9 +29,10 @@ const (
 	NameGlob  = "glob"
 )
 
-// Failures of Parse. Their text is meant for the model.
+// Reasons to refuse a call. Their text is meant for the model.
 var (
 	ErrUnknown   = errs.New(errs.NotFound, "TOOL_UNKNOWN", "no such tool")
+	ErrTooMany   = errs.New(errs.ResourceExhausted, "TOOL_CALLS", "too many calls in one turn")
 	ErrArguments = errs.New(errs.InvalidArgument, "TOOL_ARGUMENTS", "the arguments do not fit the tool")
 )
 

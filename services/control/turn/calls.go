@@ -23,8 +23,12 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// parse turns a model's request into ours. Its error is for the model to read.
-func (r *run) parse(b model.Block) (tool.Call, error) {
+// parse makes a request of the call at an index of the answer. Its error is for the model to read.
+func (r *run) parse(i int, b model.Block) (tool.Call, error) {
+	if most := r.def.Limits.CallsOfTurn(); i >= most {
+		return tool.Call{}, tool.ErrTooMany.With(
+			"Not run: at most %d calls of one answer are run. Make this call again if it is still needed.", most)
+	}
 	if _, err := tool.Get(b.Tool); err == nil && !r.offered[b.Tool] {
 		return tool.Call{}, tool.ErrUnknown.With("the tool %s is not available to this agent", b.Tool)
 	}
@@ -57,7 +61,7 @@ func joinCwd(root, cwd string) string {
 func (r *run) callTools(ctx context.Context, c submission.Commit, answer session.Entry) error {
 	var calls []call.Call
 	for i, b := range toolBlocks(answer.Message) {
-		asked, err := r.parse(b)
+		asked, err := r.parse(i, b)
 		if err != nil {
 			continue // refused: there is nothing to run, and the result follows from the answer
 		}
@@ -150,13 +154,21 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 	}
 }
 
+// callBlocks are the calls that the last entry asks for. They are found once for each entry: an answer can have 20,000.
+func (r *run) callBlocks() []model.Block {
+	if last := r.conversation.last; r.asked == nil || r.askedBy != last.Seq {
+		r.asked, r.askedBy = toolBlocks(last.Message), last.Seq
+	}
+	return r.asked
+}
+
 // requestOf reads a call's request back from the answer that asked for it.
 func (r *run) requestOf(c call.Call) (tool.Request, error) {
-	blocks := toolBlocks(r.conversation.last.Message)
+	blocks := r.callBlocks()
 	if r.conversation.head != c.EntrySeq || c.Index >= len(blocks) {
 		return nil, fmt.Errorf("entry %d does not hold call %d", c.EntrySeq, c.Index)
 	}
-	asked, err := r.parse(blocks[c.Index])
+	asked, err := r.parse(c.Index, blocks[c.Index])
 	return asked.Request, err
 }
 
@@ -182,9 +194,9 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 	for _, k := range r.calls {
 		byIndex[k.Index] = k
 	}
-	for i, b := range toolBlocks(r.conversation.last.Message) {
+	for i, b := range r.callBlocks() {
 		k, called := byIndex[i]
-		res, err := r.result(b, k, called).FitImages(ctx)
+		res, err := r.result(i, k, called).FitImages(ctx)
 		if err != nil {
 			return err
 		}
@@ -206,8 +218,8 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 }
 
 // result is what one call came to, as the model sees it.
-func (r *run) result(b model.Block, k call.Call, called bool) tool.Result {
-	asked, refused := r.parse(b)
+func (r *run) result(i int, k call.Call, called bool) tool.Result {
+	asked, refused := r.parse(i, r.callBlocks()[i])
 	if refused != nil {
 		return tool.Refused(refused)
 	}

@@ -42,6 +42,8 @@ type run struct {
 	offered      map[string]bool
 	tools        []model.Tool // that are offered
 	conversation *conversation
+	asked        []model.Block // the calls of the conversation's entry askedBy, see callBlocks
+	askedBy      int64
 	eventHead    int64
 	executor     string // that the workspace is bound to
 	calls        []call.Call
