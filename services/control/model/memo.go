@@ -1,8 +1,8 @@
 package model
 
 // Memo keeps what a model has made of a conversation, so that the model makes each message into bytes once and not at
-// every call. The zero value is empty. It belongs to one conversation, to which messages are only added, and to one call
-// at a time.
+// every call. The zero value is empty. It belongs to one conversation, to which messages are only added, and to one
+// call at a time.
 type Memo struct {
 	owner any
 	kept  any

@@ -68,8 +68,8 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 	return nil
 }
 
-// cache keeps the conversations of sessions at rest, so that the cost of a prompt does not grow with the session's history.
-// Entries never change, so a cached conversation is a true prefix whoever wrote since.
+// cache keeps the conversations of sessions at rest, so that the cost of a prompt does not grow with the session's
+// history. Entries never change, so a cached conversation is a true prefix whoever wrote since.
 type cache struct {
 	mu    sync.Mutex // guards what follows
 	bytes int
@@ -97,7 +97,8 @@ func (c *cache) take(sessionID string) *conversation {
 	return el.Value.(*cached).conversation
 }
 
-// put keeps the conversation of a session that rests from now on. One that alone is more than the cache holds is not kept.
+// put keeps the conversation of a session that rests from now on. One that alone is more than the cache holds is not
+// kept.
 func (c *cache) put(sessionID string, kept *conversation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -38,7 +38,8 @@ func speaking(t *testing.T, w modeltest.Wire, answers ...http.Handler) (*bench, 
 	return b, s, def
 }
 
-// asks is a turn that asks for commands, with thoughts; ids of calls are the same in every turn, as some servers have it.
+// asks is a turn that asks for commands, with thoughts; ids of calls are the same in every turn, as some servers have
+// it.
 func asks(commands ...string) modeltest.Turn {
 	turn := modeltest.Turn{Thinking: []string{"well"}, Signature: "c2ln", Text: []string{"let me see"}}
 	for i, c := range commands {
@@ -63,8 +64,8 @@ func unmarked(body []byte) []byte {
 	return append(bytes.Clone(head), bytes.ReplaceAll(conversation, []byte(mark), nil)...)
 }
 
-// A provider's prompt cache hits only what is the same, byte for byte, from the beginning on: over the turns of a prompt,
-// over prompts, after one that failed, and after the session has moved to a replica that reads it anew.
+// A provider's prompt cache hits only what is the same, byte for byte, from the beginning on: over the turns of a
+// prompt, over prompts, after one that failed, and after the session has moved to a replica that reads it anew.
 func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 	for _, w := range modeltest.Wires() {
 		t.Run(string(w.API), func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Server is an HTTP server of a provider that lives in memory: no socket, so that it works in a synctest bubble. Each request is
-// answered by the next handler of the script and recorded.
+// Server is an HTTP server of a provider that lives in memory: no socket, so that it works in a synctest bubble. Each
+// request is answered by the next handler of the script and recorded.
 type Server struct {
 	listener *pipeListener
 	client   *http.Client

@@ -49,7 +49,11 @@ func TestAParameterThatIsRefusedIsLeftOut(t *testing.T) {
 		{modeltest.Chat, "stream_options", "stream_options: Extra inputs are not permitted"},
 		{modeltest.Chat, "reasoning_effort", `Unknown name "reasoning_effort": Cannot find field.`},
 		{modeltest.Chat, "max_completion_tokens", "Unrecognized request argument supplied: max_completion_tokens"},
-		{modeltest.Responses, `"summary":"auto"`, "Your organization must be verified to generate reasoning summaries: 'reasoning.summary'"},
+		{
+			modeltest.Responses,
+			`"summary":"auto"`,
+			"Your organization must be verified to generate reasoning summaries: 'reasoning.summary'",
+		},
 		{modeltest.Responses, "parallel_tool_calls", "Unsupported parameter: 'parallel_tool_calls'"},
 		{modeltest.Responses, "prompt_cache_key", "unknown field `prompt_cache_key`"},
 		{modeltest.Anthropic, "cache_control", "cache_control: Extra inputs are not permitted"},
@@ -162,7 +166,10 @@ func marked(m model.Model) []model.Message {
 		`{"signature":"SIGNED","item":{"type":"reasoning","summary":[],"encrypted_content":"SIGNED"}}`)}
 	call := model.Block{Type: model.ToolCallBlock, CallID: "call_abc", Tool: "bash", Args: json.RawMessage(`{}`)}
 	return []model.Message{
-		{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: "look"}, {Type: model.ImageBlock, Image: image}}},
+		{
+			Role:    model.User,
+			Content: []model.Block{{Type: model.TextBlock, Text: "look"}, {Type: model.ImageBlock, Image: image}},
+		},
 		{Role: model.Assistant, Model: &ref, Content: []model.Block{thought, call}},
 		{Role: model.ToolRole, Content: []model.Block{toolResult("call_abc", "out")}},
 	}

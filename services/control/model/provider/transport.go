@@ -10,7 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
-// send makes a request. A redirect is an answer: following it would carry the key and the conversation to whomever it names.
+// send makes a request. A redirect is an answer: following it would carry the key and the conversation to whomever it
+// names.
 func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// argument is what a call is made with: a JSON value, and what is wrong with what the model wrote, if no call can be made
-// of it.
+// argument is what a call is made with: a JSON value, and what is wrong with what the model wrote, if no call can be
+// made of it.
 type argument struct {
 	args json.RawMessage
 	bad  string
@@ -19,11 +19,11 @@ var emptyObject = json.RawMessage("{}")
 
 // arguments reads what a model wrote as the arguments of one call; one value for each call that is meant.
 //
-// Nothing, null and an empty list are an empty object: that is how servers write a call without arguments. A string that
-// holds an object is that object: some servers encode twice. Several objects in a row are as many calls of the tool:
-// servers that stream parallel calls into one slot write them so, and each is complete in itself. An object that only
-// repeats the one before it is the same call: servers that send the whole again at the end write that, and running a
-// command twice is the worse mistake. An empty object before another one is a placeholder of the server.
+// Nothing, null and an empty list are an empty object: that is how servers write a call without arguments. A string
+// that holds an object is that object: some servers encode twice. Several objects in a row are as many calls of the
+// tool: servers that stream parallel calls into one slot write them so, and each is complete in itself. An object that
+// only repeats the one before it is the same call: servers that send the whole again at the end write that, and running
+// a command twice is the worse mistake. An empty object before another one is a placeholder of the server.
 //
 // What is no JSON is an empty object with a message to the model. cut says that the model was stopped: then nothing was
 // not meant as nothing.

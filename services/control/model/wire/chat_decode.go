@@ -144,8 +144,8 @@ func (d *Decoder) chatContent(v []byte) {
 }
 
 // chatCall is a piece of a call. What tells calls apart differs from server to server: the index, the id, or only that
-// the one before is complete. beside says that the chunk holds another piece before this one: what has a name of its own
-// there is a call of its own, even if it asks for the same.
+// the one before is complete. beside says that the chunk holds another piece before this one: what has a name of its
+// own there is a call of its own, even if it asks for the same.
 func (d *Decoder) chatCall(v []byte, beside bool) {
 	index, id, name := -1, "", ""
 	var args, extra []byte

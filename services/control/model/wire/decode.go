@@ -86,8 +86,8 @@ func (d *Decoder) Complete() bool { return d.reason != "" || d.ended }
 // Answered reports whether anything of an answer came.
 func (d *Decoder) Answered() bool { return d.meaning || d.reason != "" }
 
-// End is called when the stream is over, or nothing of it is worth waiting for. Its last part is PartFinish. The error is
-// ErrCut when the answer was not over, ErrRefused, or a *ForeignError when the stream was no answer at all.
+// End is called when the stream is over, or nothing of it is worth waiting for. Its last part is PartFinish. The error
+// is ErrCut when the answer was not over, ErrRefused, or a *ForeignError when the stream was no answer at all.
 func (d *Decoder) End() ([]model.Part, error) {
 	d.out = d.out[:0]
 	switch {
@@ -110,8 +110,8 @@ func (d *Decoder) End() ([]model.Part, error) {
 	return d.out, nil
 }
 
-// foreignEvent is an event that is no JSON object. Whoever reads an event's members finds that out; to check every event
-// before would take more than to read it.
+// foreignEvent is an event that is no JSON object. Whoever reads an event's members finds that out; to check every
+// event before would take more than to read it.
 func foreignEvent(data []byte) error {
 	return &ForeignError{What: "an event of the provider's stream is no JSON object", Came: bytes.Clone(data)}
 }

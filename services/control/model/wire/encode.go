@@ -33,8 +33,8 @@ const (
 // Encoder keeps a conversation in the form in which it is sent. Every message is encoded once: what an Encoder has is
 // only ever appended to, so that the request for a conversation begins with the bytes of all earlier requests for it.
 //
-// The encoding is repaired as it is made, by these rules; what repairs a conversation that goes on is part of it for good,
-// what repairs its end is sent and not kept.
+// The encoding is repaired as it is made, by these rules; what repairs a conversation that goes on is part of it for
+// good, what repairs its end is sent and not kept.
 //
 //   - Turns alternate, and a user's is first and last. A turn that is missing, as after a prompt that failed, is filled in.
 //   - The results of a turn's calls come together after it, in the order of the calls, each once. A call without a result
@@ -341,14 +341,14 @@ func (e *Encoder) outcome(p pending) outcome {
 	return o
 }
 
-// Body is the request for the conversation as it is now: head, which ends where the conversation begins, and what closes
-// it. marked asks for the marks of Anthropic's cache. The parts stay valid when more messages are taken.
+// Body is the request for the conversation as it is now: head, which ends where the conversation begins, and what
+// closes it. marked asks for the marks of Anthropic's cache. The parts stay valid when more messages are taken.
 //
 // A mark tells Anthropic where a prefix ends that it keeps. Marks are no part of what it compares, so a mark may move
-// from request to request, but the bytes around it would differ. So there is one mark that moves, on the very last piece,
-// where this request ends anyway, and the encoding that is kept has none. Anthropic finds the prefix that it kept at the
-// last request by looking back from a mark, over 20 pieces. A turn with more pieces gets a second mark where the request
-// before ended.
+// from request to request, but the bytes around it would differ. So there is one mark that moves, on the very last
+// piece, where this request ends anyway, and the encoding that is kept has none. Anthropic finds the prefix that it
+// kept at the last request by looking back from a mark, over 20 pieces. A turn with more pieces gets a second mark
+// where the request before ended.
 func (e *Encoder) Body(head []byte, marked bool) [][]byte {
 	end := *e // what closes the conversation is not kept
 	end.buf = e.buf[:len(e.buf):len(e.buf)]

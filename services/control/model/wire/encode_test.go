@@ -77,8 +77,8 @@ func strict(api model.API, raw []byte) ([]turn, error) {
 	return turns, strictOrder(turns)
 }
 
-// strictOrder checks the order of turns: they alternate, a user's is first and last, and after calls come their results,
-// each once.
+// strictOrder checks the order of turns: they alternate, a user's is first and last, and after calls come their
+// results, each once.
 func strictOrder(turns []turn) error {
 	seen := map[string]bool{}
 	var open []string
@@ -435,67 +435,93 @@ func TestWhatARequestSays(t *testing.T) {
 			"two prompts", target(model.APIAnthropic),
 			wire.Omission{},
 			[]model.Message{says(model.User, textOf("a")), says(model.User, textOf("b"))},
-			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"type":"text","text":"(no answer was given)"}]},{"role":"user","content":[{"type":"text","text":"b"MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"` +
+				`type":"text","text":"(no answer was given)"}]},{"role":"user","content":[{"type":"text",` +
+				`"text":"b"MARK}]}`,
 		},
 		{
 			"a blank text before a call", target(model.APIAnthropic),
 			wire.Omission{},
 			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, textOf("\n\n"), callOf("t", `{"c": 1}`)), says(model.ToolRole, resultOf("t", "\n"))},
-			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"bash","input":{"c": 1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"(no output)"}]MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"` +
+				`type":"tool_use","id":"t","name":"bash","input":{"c": 1}}]},{"role":"user","content":[{"` +
+				`type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"(no output)"}]MA` + `RK}]}`,
 		},
 		{
 			"arguments that are no object", target(model.APIChat),
 			wire.Omission{},
 			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `[1]`)), says(model.ToolRole, resultOf("t", "no"))},
-			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t","type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool","tool_call_id":"t","content":"no"}`,
+			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t"` +
+				`,"type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool","tool_c` +
+				`all_id":"t","content":"no"}`,
 		},
 		{
 			"one id twice: each call gets its own result", target(model.APIChat),
 			wire.Omission{},
 			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("t", `{}`)), says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("t", "2"))},
-			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t","type":"function","function":{"name":"bash","arguments":"{}"}},{"id":"id_po2eIQKLWCKDbbx5kHZrUQ","type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool","tool_call_id":"t","content":"1"},{"role":"tool","tool_call_id":"id_po2eIQKLWCKDbbx5kHZrUQ","content":"2"}`,
+			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t"` +
+				`,"type":"function","function":{"name":"bash","arguments":"{}"}},{"id":"id_po2eIQKLWCKDbb` +
+				`x5kHZrUQ","type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool` +
+				`","tool_call_id":"t","content":"1"},{"role":"tool","tool_call_id":"id_po2eIQKLWCKDbbx5kH` +
+				`ZrUQ","content":"2"}`,
 		},
 		{
 			"an image for the blind", blind,
 			wire.Omission{},
 			[]model.Message{says(model.User, imageOf(pic))},
-			`{"role":"user","content":[{"type":"text","text":"(an image is left out: this model does not take images)"MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"(an image is left out: this model does ` +
+				`not take images)"MARK}]}`,
 		},
 		{
 			"an image too big", target(model.APIAnthropic),
 			wire.Omission{},
 			[]model.Message{says(model.User, imageOf(huge))},
-			`{"role":"user","content":[{"type":"text","text":"(an image is left out: it has 5592408 bytes in base64, and 5242880 are allowed)"MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"(an image is left out: it has 5592408 b` +
+				`ytes in base64, and 5242880 are allowed)"MARK}]}`,
 		},
 		{
 			"too many images", few,
 			wire.Omission{},
 			[]model.Message{says(model.User, imageOf(pic), imageOf(pic), imageOf(pic), imageOf(pic))},
-			`{"role":"user","content":[{"type":"text","text":"(an image is left out: later images have taken its place)"},{"type":"text","text":"(an image is left out: later images have taken its place)"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgogYW5kIG1vcmU="}},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgogYW5kIG1vcmU="}MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"(an image is left out: later images hav` +
+				`e taken its place)"},{"type":"text","text":"(an image is left out: later images have tak` +
+				`en its place)"},{"type":"image","source":{"type":"base64","media_type":"image/png","data` +
+				`":"iVBORw0KGgogYW5kIG1vcmU="}},{"type":"image","source":{"type":"base64","media_type":"i` +
+				`mage/png","data":"iVBORw0KGgogYW5kIG1vcmU="}MARK}]}`,
 		},
 		{
 			"calls as texts", target(model.APIAnthropic),
 			wire.Omission{Calls: true},
 			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{"c":1}`)), says(model.ToolRole, resultOf("t", "out"))},
-			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"type":"text","text":"[called bash with {\"c\":1}]"}]},{"role":"user","content":[{"type":"text","text":"[result of bash]\nout"MARK}]}`,
+			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"` +
+				`type":"text","text":"[called bash with {\"c\":1}]"}]},{"role":"user","content":[{"type":` +
+				`"text","text":"[result of bash]\nout"MARK}]}`,
 		},
 		{
 			"one call as a text", target(model.APIResponses),
 			wire.Omission{Some: "u\n"},
 			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("u", `{}`)), says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("u", "2"))},
-			`{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"function_call","call_id":"t","name":"bash","arguments":"{}"},{"role":"assistant","content":"[called bash with {}]"},{"type":"function_call_output","call_id":"t","output":"1"},{"role":"user","content":[{"type":"input_text","text":"[result of bash]\n2"}]}`,
+			`{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"function_call","ca` +
+				`ll_id":"t","name":"bash","arguments":"{}"},{"role":"assistant","content":"[called bash w` +
+				`ith {}]"},{"type":"function_call_output","call_id":"t","output":"1"},{"role":"user","con` +
+				`tent":[{"type":"input_text","text":"[result of bash]\n2"}]}`,
 		},
 		{
 			"own thoughts, and those of another", target(model.APIChat),
 			wire.Omission{},
 			[]model.Message{
 				says(model.User, textOf("a")),
-				says(model.Assistant, model.Block{Type: model.ThinkingBlock, Text: "hm", Opaque: json.RawMessage(`{"field":"reasoning"}`)}, textOf("b")),
+				says(
+					model.Assistant,
+					model.Block{Type: model.ThinkingBlock, Text: "hm", Opaque: json.RawMessage(`{"field":"reasoning"}`)},
+					textOf("b"),
+				),
 				says(model.User, textOf("c")),
 				{Role: model.Assistant, Content: []model.Block{thought("other"), textOf("d")}},
 				says(model.User, textOf("e")),
 			},
-			`{"role":"user","content":"a"},{"role":"assistant","content":"b","reasoning":"hm"},{"role":"user","content":"c"},{"role":"assistant","content":"other\nd"},{"role":"user","content":"e"}`,
+			`{"role":"user","content":"a"},{"role":"assistant","content":"b","reasoning":"hm"},{"role` +
+				`":"user","content":"c"},{"role":"assistant","content":"other\nd"},{"role":"user","conten` + `t":"e"}`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -548,7 +574,12 @@ func TestWhatARefusalIsAbout(t *testing.T) {
 		{"could not process image", "", plain, false},
 		{"payload too large", "images", messages, true},
 		{"payload too large", "", plain, true},
-		{"`tool_use` ids were found without `tool_result` blocks immediately after: toolu_1", "the call toolu_1", messages, false},
+		{
+			"`tool_use` ids were found without `tool_result` blocks immediately after: toolu_1",
+			"the call toolu_1",
+			messages,
+			false,
+		},
 		{"no tool output found for function call toolu_1.", "the call toolu_1", messages, false},
 		{"messages[1].tool_calls[0].function.arguments must be valid", "calls", messages, false},
 		{"messages.1.content.0: invalid `signature` in `thinking` block", "the model's thoughts", messages, false},

@@ -199,8 +199,8 @@ func isNull(v []byte) bool   { return len(v) == 0 || string(v) == "null" }
 func isString(v []byte) bool { return len(v) >= 2 && v[0] == '"' }
 func isObject(v []byte) bool { return len(v) >= 2 && v[0] == '{' }
 
-// word is a JSON string without its quotes, as it is written; nil of anything else. It is for comparisons with words that
-// nobody escapes.
+// word is a JSON string without its quotes, as it is written; nil of anything else. It is for comparisons with words
+// that nobody escapes.
 func word(v []byte) []byte {
 	if !isString(v) {
 		return nil

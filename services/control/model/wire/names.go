@@ -39,7 +39,8 @@ func shortName(s string, most int) string {
 // maxKeptID bounds an id in the journal, in bytes.
 const maxKeptID = 256
 
-// keptID is an id as it is kept in the journal: as the provider gave it, unless it is very long or holds what is no text.
+// keptID is an id as it is kept in the journal: as the provider gave it, unless it is very long or holds what is no
+// text.
 func keptID(id string) string {
 	if len(id) <= maxKeptID && !strings.ContainsFunc(id, unicode.IsControl) {
 		return id

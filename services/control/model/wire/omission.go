@@ -37,8 +37,8 @@ func Names(text, name string) bool {
 	return false
 }
 
-// Refused is what the conversation is sent without after a server has refused it in these words, in lower case, and what
-// that is in words; "" when nothing of the conversation is to blame. tooLarge says that the request was too large.
+// Refused is what the conversation is sent without after a server has refused it in these words, in lower case, and
+// what that is in words; "" when nothing of the conversation is to blame. tooLarge says that the request was too large.
 //
 // What is left out stays understandable: an image is a text that says so, a call and its result are texts.
 func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool) (omit Omission, what string) {

@@ -109,8 +109,8 @@ func fieldsOf(data []byte) (f fields, ok bool) {
 	return f, ok
 }
 
-// find is the item that an event is about: the one with its id, else the one with its index, since some servers give every
-// event another id, else the last one that is not done. An item that is not known begins.
+// find is the item that an event is about: the one with its id, else the one with its index, since some servers give
+// every event another id, else the last one that is not done. An item that is not known begins.
 func (d *Decoder) find(f fields) *item {
 	byIndex, open := (*item)(nil), (*item)(nil)
 	for i := len(d.items) - 1; i >= 0; i-- {

@@ -73,8 +73,8 @@ func (r *Reader) Release() {
 // Garbage is the beginning of what came and was no event.
 func (r *Reader) Garbage() []byte { return r.garbage }
 
-// Next is the next event. At the end of the stream the error is io.EOF; it is a *ForeignError when an event is too long or
-// too much came that is none, and otherwise the error of reading.
+// Next is the next event. At the end of the stream the error is io.EOF; it is a *ForeignError when an event is too long
+// or too much came that is none, and otherwise the error of reading.
 func (r *Reader) Next() (Event, error) {
 	if r.used {
 		r.used, r.data, r.name = false, r.data[:0], r.name[:0]

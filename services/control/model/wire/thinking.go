@@ -7,7 +7,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// clamp is the level that the model has for want: the same, else the next above, else the next below. "" if it has none.
+// clamp is the level that the model has for want: the same, else the next above, else the next below. "" if it has
+// none.
 func clamp(want string, has []string) string {
 	at := slices.Index(model.Efforts, want)
 	for _, e := range model.Efforts[max(at, 0):] {

@@ -12,8 +12,8 @@
 // An Encoder encodes every message once. The encoding of a conversation is a prefix, byte for byte, of the encoding of
 // the same conversation with more messages, so that the prompt caches of providers hit. See Encoder.
 //
-// Answers are read liberally in framing, order and shape, and exactly in meaning: a call is never lost, never run twice,
-// and no two calls of an answer share an id. What cannot be understood is an error that quotes what came.
+// Answers are read liberally in framing, order and shape, and exactly in meaning: a call is never lost, never run
+// twice, and no two calls of an answer share an id. What cannot be understood is an error that quotes what came.
 package wire
 
 import (
@@ -27,7 +27,8 @@ import (
 type Target struct {
 	API model.API
 	Ref model.Ref // its own thoughts go back to it in the provider's form, those of other models as text
-	// Own says that the endpoint is the API's own and not that of a compatible server, which may not know all parameters.
+	// Own says that the endpoint is the API's own and not that of a compatible server, which may not know all
+	// parameters.
 	Own  bool
 	Info model.Info
 	// Extra is laid over the top level of the body: each member replaces the codec's own of that name. The conversation
