@@ -106,7 +106,8 @@ func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 						t.Errorf("request %d does not begin with the one before:\n%s\n%s", i+1, before, after)
 					}
 				}
-				if last := string(asked[9].Body); !strings.Contains(last, "cut at byte") || strings.Contains(last, `echo}`) {
+				if last := string(asked[9].Body); !strings.Contains(last, "cut at byte") ||
+					strings.Contains(last, `echo}`) {
 					t.Errorf("the model was not told of the cut: %s", last)
 				}
 			})
@@ -123,9 +124,11 @@ func TestALongTurnIsMarkedTwice(t *testing.T) {
 		for i := range many {
 			many[i] = fmt.Sprint(i)
 		}
-		b, s, _ := speaking(t, w, w.Stream(asks("one")), w.Stream(asks(many...)), w.Stream(modeltest.Turn{Text: []string{"done"}}))
+		b, s, _ := speaking(
+			t, w, w.Stream(asks("one")), w.Stream(asks(many...)), w.Stream(modeltest.Turn{Text: []string{"done"}}),
+		)
 		b.expect(b.wait(b.submit("s", "go").ID), submission.Completed, "done")
-		for i, want := range []int{3, 3, 4} { // tools, instructions, the end, and for the last request where the second ended
+		for i, want := range []int{3, 3, 4} { // tools, instructions, the end; and where the request before ended
 			if got := strings.Count(string(s.Requests()[i].Body), "cache_control"); got != want {
 				t.Errorf("request %d has %d marks, want %d", i+1, got, want)
 			}

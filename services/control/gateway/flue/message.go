@@ -27,8 +27,8 @@ type APIOf func(model.Ref) model.API
 
 // apiNames are the original's names of protocols.
 var apiNames = map[model.API]string{
-	model.APIAnthropic: "anthropic-messages", model.APIChat: "openai-completions", model.APIResponses: "openai-responses",
-	model.APIOffline: "offline",
+	model.APIAnthropic: "anthropic-messages", model.APIChat: "openai-completions",
+	model.APIResponses: "openai-responses", model.APIOffline: "offline",
 }
 
 func (of APIOf) refOf(r model.Ref) modelRef {
@@ -75,7 +75,10 @@ type block struct {
 
 // assistant is an assistant's message with the given content.
 func assistant(ref modelRef, content []block, at time.Time) *message {
-	return &message{Role: "assistant", Content: content, modelRef: ref, Usage: &Usage{}, StopReason: string(model.StopEnd), Timestamp: at.UnixMilli()}
+	return &message{
+		Role: "assistant", Content: content, modelRef: ref, Usage: &Usage{}, StopReason: string(model.StopEnd),
+		Timestamp: at.UnixMilli(),
+	}
 }
 
 // assistantOf is an assistant's entry.

@@ -52,7 +52,9 @@ func begin() *script {
 }
 
 func (s *script) frames() string {
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"}}, opus, apiOf)
+	t := NewTranslator(submission.Submission{
+		ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"},
+	}, opus, apiOf)
 	var out []byte
 	for _, batch := range s.batches {
 		for _, e := range t.Translate(batch) {
@@ -361,7 +363,9 @@ func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 }
 
 func BenchmarkDeltas(b *testing.B) {
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Instance: "i", Name: "default"}}, opus, apiOf)
+	t := NewTranslator(submission.Submission{
+		ID: submissionID, Key: session.Key{Instance: "i", Name: "default"},
+	}, opus, apiOf)
 	batch := begin().batches[0]
 	t.Translate(batch)
 	one := []event.Event{{Type: event.Text, Text: strings.Repeat("x", 40), Time: noon}}
@@ -375,7 +379,7 @@ func BenchmarkDeltas(b *testing.B) {
 	}
 }
 
-// What is asked over a protocol is said to be: a provider's name says nothing of the protocol that it is configured with.
+// A provider's name says nothing of the protocol that it is configured with: the protocol that is used is named.
 func TestTheProtocolIsTheOneThatIsUsed(t *testing.T) {
 	for api, want := range map[model.API]string{
 		model.APIAnthropic: `"api":"anthropic-messages",`, model.APIChat: `"api":"openai-completions",`,

@@ -94,7 +94,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	connection, _ := r.Context().Value(connKey{}).(string)
 	s.next(Recorded{
-		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Connection: connection, Header: r.Header.Clone(), Body: body,
+		Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Connection: connection,
+		Header: r.Header.Clone(), Body: body,
 	}).ServeHTTP(w, r)
 }
 

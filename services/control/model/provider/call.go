@@ -142,7 +142,9 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 	if !yield(model.Part{Type: model.PartAlive}) {
 		return nil
 	}
-	a := &answer{model: m, reader: wire.NewReader(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel}
+	a := &answer{
+		model: m, reader: wire.NewReader(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel,
+	}
 	defer a.reader.Release()
 	err = a.read(yield)
 	if errors.Is(err, errLeft) {

@@ -74,9 +74,12 @@ func TestContract(t *testing.T) {
 		modeltest.Thinking: {Thinking: []string{"h", "m"}, Signature: "sig", Text: greeting},
 		modeltest.Tools:    twoCalls,
 		modeltest.Twins: {Calls: []modeltest.WireCall{
-			{ID: "x", Tool: "bash", Args: []string{`{"command":"1"}`}}, {ID: "x", Tool: "bash", Args: []string{`{"command":"2"}`}},
+			{ID: "x", Tool: "bash", Args: []string{`{"command":"1"}`}},
+			{ID: "x", Tool: "bash", Args: []string{`{"command":"2"}`}},
 		}},
-		modeltest.CutShort: {Calls: []modeltest.WireCall{{ID: "x", Tool: "bash", Args: []string{`{"command":"1`}}}, Stop: model.StopLength},
+		modeltest.CutShort: {
+			Calls: []modeltest.WireCall{{ID: "x", Tool: "bash", Args: []string{`{"command":"1`}}}, Stop: model.StopLength,
+		},
 	}
 	for _, w := range modeltest.Wires() {
 		t.Run(string(w.API), func(t *testing.T) {
@@ -132,7 +135,8 @@ func TestArgumentsCutAtTheLimitAreTold(t *testing.T) {
 			t.Fatalf("%+v, %v", tr.Message, err)
 		}
 		b := tr.Message.Content[0]
-		if string(b.Args) != "{}" || !strings.Contains(b.ArgsError, "cut at byte 10") || !strings.Contains(b.ArgsError, `{"path":"a`) {
+		if e := b.ArgsError; string(b.Args) != "{}" || !strings.Contains(e, "cut at byte 10") ||
+			!strings.Contains(e, `{"path":"a`) {
 			t.Errorf("%s: %s", b.Args, b.ArgsError)
 		}
 	})

@@ -83,18 +83,21 @@ func (m *languageModel) amend(c *call, e *model.Error) string {
 // optional are the parameters that a request can do without, by API; parts of one before the whole.
 var optional = map[model.API][]string{
 	model.APIAnthropic: {wire.Marks, "output_config", "thinking"},
-	model.APIChat:      {"stream_options", "reasoning_effort", "prompt_cache_key", "max_completion_tokens", "max_tokens"},
+	model.APIChat: {
+		"stream_options", "reasoning_effort", "prompt_cache_key", "max_completion_tokens", "max_tokens",
+	},
 	model.APIResponses: {
-		"reasoning.summary", "parallel_tool_calls", "prompt_cache_key", "include", "reasoning", "store", "max_output_tokens",
+		"reasoning.summary", "parallel_tool_calls", "prompt_cache_key", "include", "reasoning", "store",
+		"max_output_tokens",
 	},
 }
 
 var (
 	// refusing are the words in which servers say that they do not take something.
 	refusing = sync.OnceValue(func() *regexp.Regexp {
-		return regexp.MustCompile(`unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|` +
-			`not recogni[sz]ed|extra (inputs|fields|params)|additional propert|not (a )?valid|invalid|no such|must be verified|` +
-			`not available|cannot be used|can't be used`)
+		return regexp.MustCompile(`unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|` +
+			`not allowed|not recogni[sz]ed|extra (inputs|fields|params)|additional propert|not (a )?valid|invalid|` +
+			`no such|must be verified|not available|cannot be used|can't be used`)
 	})
 	// inConversation are the paths by which servers name a part of the conversation.
 	inConversation = sync.OnceValue(func() *regexp.Regexp {

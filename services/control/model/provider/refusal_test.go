@@ -86,7 +86,9 @@ func TestARefusalIsRememberedForTheProcess(t *testing.T) {
 		s.Always(strictly(modeltest.Chat, 400, map[string]string{"stream_options": "unknown parameter stream_options"}))
 		apis := provider.APIs(s.Client())
 		for i, id := range []string{"a", "a", "b"} {
-			m, err := apis[model.APIChat](model.Endpoint{Name: "x", BaseURL: s.URL(), Settings: model.Settings{API: model.APIChat}}, id)
+			m, err := apis[model.APIChat](
+				model.Endpoint{Name: "x", BaseURL: s.URL(), Settings: model.Settings{API: model.APIChat}}, id,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,10 +102,13 @@ func TestARefusalIsRememberedForTheProcess(t *testing.T) {
 
 func TestWhatIsRefusedForGoodIsToldAfterOneTry(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		for _, words := range []string{"this model does not support tools", "stream_options, thinking and reasoning are fine", "no"} {
+		for _, words := range []string{
+			"this model does not support tools", "stream_options, thinking and reasoning are fine", "no",
+		} {
 			s := modeltest.NewServer(t, modeltest.Answer(400, w.Error("invalid_request_error", words)))
 			_, err := ask(t, open(t, w, s), everything())
-			if e, ok := model.AsError(err); !ok || e.Kind != model.KindInvalidRequest || !strings.Contains(e.Text, words) {
+			if e, ok := model.AsError(err); !ok || e.Kind != model.KindInvalidRequest ||
+				!strings.Contains(e.Text, words) {
 				t.Errorf("%q: %v", words, err)
 			}
 		}
@@ -113,10 +118,14 @@ func TestWhatIsRefusedForGoodIsToldAfterOneTry(t *testing.T) {
 // A parameter that the configuration sets is the configuration's to take out.
 func TestSettingsChangeTheBody(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		drop := map[model.API]string{model.APIAnthropic: "thinking", model.APIChat: "stream_options", model.APIResponses: "include"}[w.API]
+		drop := map[model.API]string{
+			model.APIAnthropic: "thinking", model.APIChat: "stream_options", model.APIResponses: "include",
+		}[w.API]
 		s := modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"x"}}))
 		m := open(t, w, s, func(e *model.Endpoint) {
-			e.ExtraBody = map[string]json.RawMessage{"service_tier": json.RawMessage(`"flex"`), "model": json.RawMessage(`"other"`)}
+			e.ExtraBody = map[string]json.RawMessage{
+				"service_tier": json.RawMessage(`"flex"`), "model": json.RawMessage(`"other"`),
+			}
 			e.Drop = []string{drop}
 			e.Query = map[string]model.Secret{"api-version": "2025 04"}
 		})
@@ -128,7 +137,8 @@ func TestSettingsChangeTheBody(t *testing.T) {
 		if err := json.Unmarshal(r.Body, &body); err != nil {
 			t.Fatal(err)
 		}
-		if string(body["service_tier"]) != `"flex"` || string(body["model"]) != `"other"` || body[drop] != nil || r.Query != "api-version=2025+04" {
+		if string(body["service_tier"]) != `"flex"` || string(body["model"]) != `"other"` || body[drop] != nil ||
+			r.Query != "api-version=2025+04" {
 			t.Errorf("%s?%s: %s", r.Path, r.Query, r.Body)
 		}
 	})
@@ -149,7 +159,8 @@ func TestBaseURLs(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := modeltest.NewServer(t, tt.w.Stream(modeltest.Turn{Text: []string{"x"}}))
-			if _, err := ask(t, open(t, tt.w, s, func(e *model.Endpoint) { e.BaseURL += tt.base }), model.Request{}); err != nil {
+			m := open(t, tt.w, s, func(e *model.Endpoint) { e.BaseURL += tt.base })
+			if _, err := ask(t, m, model.Request{}); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.Requests()[0].Path; got != tt.want {
@@ -178,11 +189,13 @@ func marked(m model.Model) []model.Message {
 func TestWhatAServerRefusesOfAConversationIsLeftOut(t *testing.T) {
 	for _, w := range modeltest.Wires() {
 		for name, tt := range map[string]struct{ has, words, without string }{
-			"an image":    {"cG5n", "messages.0.content.1.image.source.base64: image exceeds 5 MB maximum", "images"},
-			"a call":      {`"call_abc"`, "messages.1: unexpected `tool_use_id` call_abc", "the call call_abc"},
-			"all calls":   {`"call_abc"`, "invalid function_call arguments", "calls"},
-			"a signature": {"SIGNED", "messages.1.content.0: Invalid `signature` in `thinking` block", "the model's thoughts"},
-			"a block":     {"cG5n", "messages.0.content.1: cannot be read", "images, thoughts and calls"},
+			"an image":  {"cG5n", "messages.0.content.1.image.source.base64: image exceeds 5 MB maximum", "images"},
+			"a call":    {`"call_abc"`, "messages.1: unexpected `tool_use_id` call_abc", "the call call_abc"},
+			"all calls": {`"call_abc"`, "invalid function_call arguments", "calls"},
+			"a signature": {
+				"SIGNED", "messages.1.content.0: Invalid `signature` in `thinking` block", "the model's thoughts",
+			},
+			"a block": {"cG5n", "messages.0.content.1: cannot be read", "images, thoughts and calls"},
 		} {
 			if name == "a signature" && w.API == model.APIChat {
 				continue // has none
@@ -214,7 +227,9 @@ func TestARouterWithoutEyes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modeltest.Chat
 		s := modeltest.NewServer(t)
-		s.Always(strictly(w, http.StatusNotFound, map[string]string{"cG5n": "No endpoints found that support image input"}))
+		s.Always(strictly(
+			w, http.StatusNotFound, map[string]string{"cG5n": "No endpoints found that support image input"},
+		))
 		m := open(t, w, s)
 		if tr, err := ask(t, m, model.Request{Messages: marked(m)}); err != nil || tr.Text != "yes" {
 			t.Errorf("%+v, %v", tr, err)

@@ -17,7 +17,8 @@ func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Respons
 		return nil, err
 	}
 	r := &http.Request{
-		Method: http.MethodPost, URL: m.url, Host: m.url.Host, Header: m.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: http.MethodPost, URL: m.url, Host: m.url.Host, Header: m.header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: &body{parts: parts},
 		// A connection that was closed while it was idle is replaced, and the body is read from its beginning.
 		GetBody: func() (io.ReadCloser, error) { return &body{parts: parts}, nil },

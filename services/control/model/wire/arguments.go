@@ -72,9 +72,11 @@ func explain(text []byte, cut bool) string {
 	}
 	shown := string(text)
 	if len(shown) > maxEcho {
-		shown = strings.ToValidUTF8(shown[:maxEcho/2], "") + " … " + strings.ToValidUTF8(shown[len(shown)-maxEcho/2:], "")
+		shown = strings.ToValidUTF8(shown[:maxEcho/2], "") + " … " +
+			strings.ToValidUTF8(shown[len(shown)-maxEcho/2:], "")
 	}
-	return what + ". The tool was not called. What came of the arguments:\n" + shown + "\n\nCall the tool again with a whole JSON object."
+	return what + ". The tool was not called. What came of the arguments:\n" + shown +
+		"\n\nCall the tool again with a whole JSON object."
 }
 
 // objects are the objects that the text consists of; nil when it is anything else.
@@ -113,7 +115,8 @@ func pairSurrogates(raw []byte) []byte {
 		}
 		r := hex4(raw[i+2:])
 		switch {
-		case 0xd800 <= r && r < 0xdc00 && i+7 < len(raw) && raw[i+6] == '\\' && raw[i+7] == 'u' && isLow(hex4(raw[i+8:])):
+		case 0xd800 <= r && r < 0xdc00 && i+7 < len(raw) && raw[i+6] == '\\' && raw[i+7] == 'u' &&
+			isLow(hex4(raw[i+8:])):
 			i += 6
 		case 0xd800 <= r && r < 0xe000:
 			copy(raw[i:], `\ufffd`)

@@ -45,7 +45,10 @@ func BenchmarkEncode(b *testing.B) {
 	for _, n := range []int{1, 1500} {
 		var messages []model.Message
 		for i := range n {
-			messages = append(messages, says(model.User, textOf(fmt.Sprint("prompt ", i))), says(model.Assistant, textOf("an answer")))
+			messages = append(
+				messages, says(model.User, textOf(fmt.Sprint("prompt ", i))),
+				says(model.Assistant, textOf("an answer")),
+			)
 		}
 		for _, api := range apis {
 			b.Run(fmt.Sprintf("%s/%d", api, n), func(b *testing.B) {
@@ -54,7 +57,9 @@ func BenchmarkEncode(b *testing.B) {
 				e.Take(messages)
 				b.ReportAllocs()
 				for b.Loop() {
-					e.Take(append(messages[:len(messages):len(messages)], says(model.User, textOf("more")))[:len(messages)])
+					e.Take(append(
+						messages[:len(messages):len(messages)], says(model.User, textOf("more")),
+					)[:len(messages)])
 					e.Body(head, true)
 				}
 			})
@@ -66,7 +71,9 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkFirst(b *testing.B) {
 	var messages []model.Message
 	for i := range 1500 {
-		messages = append(messages, says(model.User, textOf(fmt.Sprint("prompt ", i))), says(model.Assistant, textOf("an answer")))
+		messages = append(
+			messages, says(model.User, textOf(fmt.Sprint("prompt ", i))), says(model.Assistant, textOf("an answer")),
+		)
 	}
 	for _, api := range apis {
 		b.Run(string(api), func(b *testing.B) {

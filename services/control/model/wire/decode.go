@@ -193,7 +193,9 @@ func (d *Decoder) close() {
 	d.text = d.chars.flush(d.text)
 	d.piece(at)
 	if len(d.text) > 0 || d.meta != nil {
-		d.emit(model.Part{Type: model.PartBlock, Block: model.Block{Type: d.open, Text: string(d.text), Opaque: d.meta}})
+		d.emit(model.Part{
+			Type: model.PartBlock, Block: model.Block{Type: d.open, Text: string(d.text), Opaque: d.meta},
+		})
 	}
 	d.open, d.text, d.meta = "", d.text[:0], nil
 }

@@ -92,18 +92,25 @@ func tell(t *testing.T, stream iter.Seq2[model.Part, error]) string {
 func check(t *testing.T, api model.API, src, want string) {
 	t.Helper()
 	framings := map[string]string{
-		"as it is":                  src,
-		"CR LF":                     strings.ReplaceAll(src, "\n", "\r\n"),
-		"CR":                        strings.ReplaceAll(src, "\n", "\r"),
-		"a byte order mark":         "\ufeff" + src,
-		"no blanks behind colons":   strings.ReplaceAll(strings.ReplaceAll(src, "data: ", "data:"), "event: ", "event:"),
-		"comments and heartbeats":   strings.ReplaceAll(src, "\n\n", "\n\n: ping\n\ndata: \n\ndata:\n\ndata\n\nid: 7\nretry: 10\n\n"),
+		"as it is":          src,
+		"CR LF":             strings.ReplaceAll(src, "\n", "\r\n"),
+		"CR":                strings.ReplaceAll(src, "\n", "\r"),
+		"a byte order mark": "\ufeff" + src,
+		"no blanks behind colons": strings.ReplaceAll(
+			strings.ReplaceAll(src, "data: ", "data:"), "event: ", "event:",
+		),
+		"comments and heartbeats": strings.ReplaceAll(
+			src, "\n\n", "\n\n: ping\n\ndata: \n\ndata:\n\ndata\n\nid: 7\nretry: 10\n\n",
+		),
 		"no blank lines":            strings.ReplaceAll(src, "\n\n", "\n"),
 		"no end of the last line":   strings.TrimRight(src, "\n"),
 		"names apart from the data": strings.ReplaceAll(src, "\ndata:", "\n\ndata:"),
 	}
 	for name, framed := range framings {
-		for _, reader := range []io.Reader{strings.NewReader(framed), iotest.OneByteReader(strings.NewReader(framed)), iotest.DataErrReader(strings.NewReader(framed))} {
+		for _, reader := range []io.Reader{
+			strings.NewReader(framed), iotest.OneByteReader(strings.NewReader(framed)),
+			iotest.DataErrReader(strings.NewReader(framed)),
+		} {
 			if got := tell(t, parts(api, reader)); got != want {
 				t.Errorf("%s, by %T:\ngot  %s\nwant %s", name, reader, got, want)
 				return
@@ -559,7 +566,8 @@ func TestArguments(t *testing.T) {
 		{`{\"a\":\"x`, "x=bash! Your JSON was cut at byte 7."},
 		{`ls -l`, "x=bash! Your arguments are no JSON: at byte 1, invalid character 'l'"},
 	} {
-		src := chunk(`{"tool_calls":[{"index":0,"id":"x","function":{"name":"bash","arguments":"`+tt.text+`"}}]}`) + done
+		src := chunk(`{"tool_calls":[{"index":0,"id":"x","function":{"name":"bash","arguments":"`+tt.text+`"}}]}`) +
+			done
 		got := tell(t, parts(model.APIChat, strings.NewReader(src)))
 		if want := tt.want; !strings.HasPrefix(got, want) {
 			t.Errorf("%s\ngot  %s\nwant %s", tt.text, got, want)
@@ -575,9 +583,15 @@ func event(kind, data string) string {
 }
 
 func TestAnthropic(t *testing.T) {
-	begin := event("message_start", `"message":{"id":"m","type":"message","role":"assistant","content":[],"usage":{"input_tokens":10,"output_tokens":1}}`)
+	begin := event(
+		"message_start",
+		`"message":{"id":"m","type":"message","role":"assistant","content":[],`+
+			`"usage":{"input_tokens":10,"output_tokens":1}}`,
+	)
 	end := func(reason string) string {
-		return event("message_delta", `"delta":{"stop_reason":"`+reason+`","stop_sequence":null},"usage":{"output_tokens":5}`)
+		return event(
+			"message_delta", `"delta":{"stop_reason":"`+reason+`","stop_sequence":null},"usage":{"output_tokens":5}`,
+		)
 	}
 	stop := event("message_stop", "")
 	open := func(i int, block string) string {
@@ -772,7 +786,11 @@ func TestAnthropic(t *testing.T) {
 
 func TestResponses(t *testing.T) {
 	begin := event("response.created", `"response":{"id":"r","status":"in_progress"}`)
-	end := event("response.completed", `"response":{"id":"r","status":"completed","usage":{"input_tokens":10,"output_tokens":5,"input_tokens_details":{"cached_tokens":4}}}`)
+	end := event(
+		"response.completed",
+		`"response":{"id":"r","status":"completed","usage":{"input_tokens":10,"output_tokens":5,`+
+			`"input_tokens_details":{"cached_tokens":4}}}`,
+	)
 	const used = "6+5 | cached 4+0"
 	added := func(i int, item string) string {
 		return event("response.output_item.added", fmt.Sprintf(`"output_index":%d,"item":%s`, i, item))
@@ -781,13 +799,20 @@ func TestResponses(t *testing.T) {
 		return event("response.output_item.done", fmt.Sprintf(`"output_index":%d,"item":%s`, i, item))
 	}
 	text := func(i int, s string) string {
-		return event("response.output_text.delta", fmt.Sprintf(`"item_id":"m%d","output_index":%d,"content_index":0,"delta":"%s"`, i, i, s))
+		return event(
+			"response.output_text.delta",
+			fmt.Sprintf(`"item_id":"m%d","output_index":%d,"content_index":0,"delta":"%s"`, i, i, s),
+		)
 	}
 	call := func(item, id, args string) string {
-		return `{"id":"` + item + `","type":"function_call","call_id":"` + id + `","name":"bash","arguments":"` + args + `"}`
+		return `{"id":"` + item + `","type":"function_call","call_id":"` + id + `","name":"bash","arguments":"` +
+			args + `"}`
 	}
 	args := func(i int, item, s string) string {
-		return event("response.function_call_arguments.delta", fmt.Sprintf(`"item_id":"%s","output_index":%d,"delta":"%s"`, item, i, s))
+		return event(
+			"response.function_call_arguments.delta",
+			fmt.Sprintf(`"item_id":"%s","output_index":%d,"delta":"%s"`, item, i, s),
+		)
 	}
 	message := `{"id":"m0","type":"message","content":[{"type":"output_text","text":"hello"}]}`
 	checkAll(t, model.APIResponses, []answer{
@@ -975,7 +1000,9 @@ func TestWhatIsNoStream(t *testing.T) {
 		"<html>\n<p>hi</p>\n":    "error: the stream ended before its end",
 		long + "\n":              `error: the answer is not a stream of events: "xxx`,
 		"data: {\"a\":\"" + long: `error: a line of the stream is longer than 16 MiB: "data: {\"a\":\"xxx`,
-		strings.Repeat("data: "+strings.Repeat("x", 1<<20)+"\n", 20): `error: an event of the stream is longer than 16 MiB: "xxx`,
+		strings.Repeat(
+			"data: "+strings.Repeat("x", 1<<20)+"\n", 20,
+		): `error: an event of the stream is longer than 16 MiB: "xxx`,
 	} {
 		for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses} {
 			got := tell(t, parts(api, strings.NewReader(src)))

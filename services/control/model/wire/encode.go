@@ -36,9 +36,10 @@ const (
 // The encoding is repaired as it is made, by these rules; what repairs a conversation that goes on is part of it for
 // good, what repairs its end is sent and not kept.
 //
-//   - Turns alternate, and a user's is first and last. A turn that is missing, as after a prompt that failed, is filled in.
-//   - The results of a turn's calls come together after it, in the order of the calls, each once. A call without a result
-//     gets one that says so; a result without a call is left out.
+//   - Turns alternate, and a user's is first and last. A turn that is missing, as after a prompt that failed, is filled
+//     in.
+//   - The results of a turn's calls come together after it, in the order of the calls, each once. A call without a
+//     result gets one that says so; a result without a call is left out.
 //   - Ids of calls are unique and of plain characters.
 //   - Blank texts, thoughts that end a message, and messages with nothing in them are left out.
 //   - Arguments that are no object are sent as an empty one; their result has told the model.

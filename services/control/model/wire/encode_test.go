@@ -256,7 +256,8 @@ func strictChat(raw []byte) ([]turn, error) {
 			continue
 		case m.Role == "tool":
 			t.results = []string{m.ToolCallID}
-		case m.Role == "user" && last >= 0 && turns[last].who == "tool" && (t.images > 0 || strings.HasPrefix(t.texts[0], "[result")):
+		case m.Role == "user" && last >= 0 && turns[last].who == "tool" &&
+			(t.images > 0 || strings.HasPrefix(t.texts[0], "[result")):
 			continue // images of results
 		}
 		turns = append(turns, t)
@@ -314,7 +315,8 @@ func strictResponses(raw []byte) ([]turn, error) {
 					here.images++
 				}
 			}
-			if last := len(turns) - 1; last >= 0 && turns[last].who == "tool" && (here.images > 0 || strings.HasPrefix(here.texts[0], "[result")) {
+			if last := len(turns) - 1; last >= 0 && turns[last].who == "tool" &&
+				(here.images > 0 || strings.HasPrefix(here.texts[0], "[result")) {
 				continue // images of results
 			}
 			here.who = "user"
@@ -328,8 +330,14 @@ func strictResponses(raw []byte) ([]turn, error) {
 func history() *rapid.Generator[[]model.Message] {
 	id := rapid.SampledFrom([]string{"", "a", "b", "a_2", "functions.bash:0", "ü", strings.Repeat("x", 100), "call_1"})
 	text := rapid.SampledFrom([]string{"", " \n", "hi", "\xff\x00", "a😀b", `"\`, strings.Repeat("long ", 50)})
-	args := rapid.SampledFrom([]string{"", "{}", `{"a":1}`, "null", "[]", `"x"`, "{", `{"a":"\ud83d"}`, "{\"a\":\"\xff\"}", " {} ", "12"})
-	opaque := rapid.SampledFrom([]string{"", `{"signature":"s"}`, `{"redacted":"d"}`, `{"item":{"type":"reasoning","encrypted_content":"e","summary":[]}}`, `{"field":"reasoning"}`, `17`, `{"signature":17}`, `{"extra_content":{"a":1}}`})
+	args := rapid.SampledFrom([]string{
+		"", "{}", `{"a":1}`, "null", "[]", `"x"`, "{", `{"a":"\ud83d"}`, "{\"a\":\"\xff\"}", " {} ", "12",
+	})
+	opaque := rapid.SampledFrom([]string{
+		"", `{"signature":"s"}`, `{"redacted":"d"}`,
+		`{"item":{"type":"reasoning","encrypted_content":"e","summary":[]}}`, `{"field":"reasoning"}`, `17`,
+		`{"signature":17}`, `{"extra_content":{"a":1}}`,
+	})
 	picture := rapid.SampledFrom([]*model.Image{
 		nil,
 		{MediaType: "image/png", Data: pic},
@@ -340,16 +348,21 @@ func history() *rapid.Generator[[]model.Message] {
 	block := rapid.Custom(func(t *rapid.T) model.Block {
 		return model.Block{
 			Type: rapid.SampledFrom([]model.BlockType{
-				model.TextBlock, model.ThinkingBlock, model.ToolCallBlock, model.ToolResultBlock, model.ImageBlock, "future",
+				model.TextBlock, model.ThinkingBlock, model.ToolCallBlock, model.ToolResultBlock, model.ImageBlock,
+				"future",
 			}).Draw(t, "type"),
-			Text: text.Draw(t, "text"), CallID: id.Draw(t, "id"), Tool: text.Draw(t, "tool"), Args: json.RawMessage(args.Draw(t, "args")),
-			IsError: rapid.Bool().Draw(t, "error"), Image: picture.Draw(t, "image"), Opaque: json.RawMessage(opaque.Draw(t, "opaque")),
+			Text: text.Draw(t, "text"), CallID: id.Draw(t, "id"), Tool: text.Draw(t, "tool"),
+			Args:    json.RawMessage(args.Draw(t, "args")),
+			IsError: rapid.Bool().Draw(t, "error"), Image: picture.Draw(t, "image"),
+			Opaque: json.RawMessage(opaque.Draw(t, "opaque")),
 		}
 	})
 	ref := rapid.SampledFrom([]*model.Ref{nil, &self, {Provider: "other", ID: "m"}})
 	message := rapid.Custom(func(t *rapid.T) model.Message {
 		return model.Message{
-			Role:    rapid.SampledFrom([]model.Role{model.User, model.Assistant, model.ToolRole, "future"}).Draw(t, "role"),
+			Role: rapid.SampledFrom([]model.Role{
+				model.User, model.Assistant, model.ToolRole, "future",
+			}).Draw(t, "role"),
 			Content: rapid.SliceOfN(block, 0, 5).Draw(t, "content"), Model: ref.Draw(t, "model"),
 		}
 	})
@@ -359,8 +372,9 @@ func history() *rapid.Generator[[]model.Message] {
 func omissions() *rapid.Generator[wire.Omission] {
 	return rapid.Custom(func(t *rapid.T) wire.Omission {
 		return wire.Omission{
-			Images: rapid.Bool().Draw(t, "images"), Thinking: rapid.Bool().Draw(t, "thinking"), Calls: rapid.Bool().Draw(t, "calls"),
-			Some: rapid.SampledFrom([]string{"", "a\n", "\n"}).Draw(t, "some"),
+			Images: rapid.Bool().Draw(t, "images"), Thinking: rapid.Bool().Draw(t, "thinking"),
+			Calls: rapid.Bool().Draw(t, "calls"),
+			Some:  rapid.SampledFrom([]string{"", "a\n", "\n"}).Draw(t, "some"),
 		}
 	})
 }
@@ -402,7 +416,9 @@ func TestEncodingsAreOnlyAppendedTo(t *testing.T) {
 					}
 					fresh := wire.NewEncoder(target(api), wire.Omission{})
 					fresh.Take(messages[:n])
-					if want := bytes.Join(fresh.Body(wire.Head{}.Append(nil, target(api)), false), nil); !bytes.Equal(got, want) {
+					if want := bytes.Join(
+						fresh.Body(wire.Head{}.Append(nil, target(api)), false), nil,
+					); !bytes.Equal(got, want) {
 						t.Fatalf("an encoder that went on differs from a new one:\n%s\n%s", got, want)
 					}
 					if n > 0 && settled(messages[:n]) {
@@ -442,7 +458,10 @@ func TestWhatARequestSays(t *testing.T) {
 		{
 			"a blank text before a call", target(model.APIAnthropic),
 			wire.Omission{},
-			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, textOf("\n\n"), callOf("t", `{"c": 1}`)), says(model.ToolRole, resultOf("t", "\n"))},
+			[]model.Message{
+				says(model.User, textOf("a")), says(model.Assistant, textOf("\n\n"), callOf("t", `{"c": 1}`)),
+				says(model.ToolRole, resultOf("t", "\n")),
+			},
 			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"` +
 				`type":"tool_use","id":"t","name":"bash","input":{"c": 1}}]},{"role":"user","content":[{"` +
 				`type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"(no output)"}]MA` + `RK}]}`,
@@ -450,7 +469,10 @@ func TestWhatARequestSays(t *testing.T) {
 		{
 			"arguments that are no object", target(model.APIChat),
 			wire.Omission{},
-			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `[1]`)), says(model.ToolRole, resultOf("t", "no"))},
+			[]model.Message{
+				says(model.User, textOf("a")), says(model.Assistant, callOf("t", `[1]`)),
+				says(model.ToolRole, resultOf("t", "no")),
+			},
 			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t"` +
 				`,"type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool","tool_c` +
 				`all_id":"t","content":"no"}`,
@@ -458,7 +480,10 @@ func TestWhatARequestSays(t *testing.T) {
 		{
 			"one id twice: each call gets its own result", target(model.APIChat),
 			wire.Omission{},
-			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("t", `{}`)), says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("t", "2"))},
+			[]model.Message{
+				says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("t", `{}`)),
+				says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("t", "2")),
+			},
 			`{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"t"` +
 				`,"type":"function","function":{"name":"bash","arguments":"{}"}},{"id":"id_po2eIQKLWCKDbb` +
 				`x5kHZrUQ","type":"function","function":{"name":"bash","arguments":"{}"}}]},{"role":"tool` +
@@ -492,7 +517,10 @@ func TestWhatARequestSays(t *testing.T) {
 		{
 			"calls as texts", target(model.APIAnthropic),
 			wire.Omission{Calls: true},
-			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{"c":1}`)), says(model.ToolRole, resultOf("t", "out"))},
+			[]model.Message{
+				says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{"c":1}`)),
+				says(model.ToolRole, resultOf("t", "out")),
+			},
 			`{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","content":[{"` +
 				`type":"text","text":"[called bash with {\"c\":1}]"}]},{"role":"user","content":[{"type":` +
 				`"text","text":"[result of bash]\nout"MARK}]}`,
@@ -500,7 +528,10 @@ func TestWhatARequestSays(t *testing.T) {
 		{
 			"one call as a text", target(model.APIResponses),
 			wire.Omission{Some: "u\n"},
-			[]model.Message{says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("u", `{}`)), says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("u", "2"))},
+			[]model.Message{
+				says(model.User, textOf("a")), says(model.Assistant, callOf("t", `{}`), callOf("u", `{}`)),
+				says(model.ToolRole, resultOf("t", "1")), says(model.ToolRole, resultOf("u", "2")),
+			},
 			`{"role":"user","content":[{"type":"input_text","text":"a"}]},{"type":"function_call","ca` +
 				`ll_id":"t","name":"bash","arguments":"{}"},{"role":"assistant","content":"[called bash w` +
 				`ith {}]"},{"type":"function_call_output","call_id":"t","output":"1"},{"role":"user","con` +
@@ -513,7 +544,9 @@ func TestWhatARequestSays(t *testing.T) {
 				says(model.User, textOf("a")),
 				says(
 					model.Assistant,
-					model.Block{Type: model.ThinkingBlock, Text: "hm", Opaque: json.RawMessage(`{"field":"reasoning"}`)},
+					model.Block{
+						Type: model.ThinkingBlock, Text: "hm", Opaque: json.RawMessage(`{"field":"reasoning"}`),
+					},
 					textOf("b"),
 				),
 				says(model.User, textOf("c")),
@@ -537,14 +570,19 @@ func TestWhatARequestSays(t *testing.T) {
 
 // Every API's body ends where the strict reader wants it also with everything that a head can say.
 func TestHeads(t *testing.T) {
-	tools, err := wire.EncodeTools(model.APIChat, []model.Tool{{Name: "ls", Schema: json.RawMessage("{\n \"type\": \"object\"\n}")}}, true)
+	tools, err := wire.EncodeTools(
+		model.APIChat, []model.Tool{{Name: "ls", Schema: json.RawMessage("{\n \"type\": \"object\"\n}")}}, true,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	yes := true
 	to := wire.Target{
 		API: model.APIChat, Ref: self, Own: true, Info: model.Info{Thinks: &yes},
-		Extra: map[string][]byte{"stream": []byte("false"), "messages": []byte("[]"), "reasoning_effort": []byte(`"max"`), "seed": []byte("1")},
+		Extra: map[string][]byte{
+			"stream": []byte("false"), "messages": []byte("[]"), "reasoning_effort": []byte(`"max"`),
+			"seed": []byte("1"),
+		},
 	}
 	h := wire.Head{
 		Request: model.Request{System: "s", Thinking: model.ThinkingHigh, MaxOutput: 9, CacheKey: "k"}, Tools: tools,
@@ -606,9 +644,23 @@ func TestWhatARefusalIsAbout(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(chunk(`{"content":"a","tool_calls":[{"index":0,"id":"a","function":{"name":"ls","arguments":"{}"}}]}`)+ended("stop")+done), uint8(1))
-	f.Add([]byte(event("content_block_start", `"index":0,"content_block":{"type":"tool_use","id":"t","name":"ls","input":{"a":1}}`)+event("message_stop", "")), uint8(0))
-	f.Add([]byte(event("response.output_item.done", `"item":{"type":"function_call","call_id":"c","name":"ls","arguments":"{}"}`)+done), uint8(2))
+	f.Add(
+		[]byte(chunk(`{"content":"a","tool_calls":[{"index":0,"id":"a","function":{"name":"ls","arguments":"{}"}}]}`)+
+			ended("stop")+done),
+		uint8(1),
+	)
+	f.Add(
+		[]byte(event(
+			"content_block_start", `"index":0,"content_block":{"type":"tool_use","id":"t","name":"ls","input":{"a":1}}`,
+		)+event("message_stop", "")),
+		uint8(0),
+	)
+	f.Add(
+		[]byte(event(
+			"response.output_item.done", `"item":{"type":"function_call","call_id":"c","name":"ls","arguments":"{}"}`,
+		)+done),
+		uint8(2),
+	)
 	f.Add([]byte("\xef\xbb\xbfdata\rdata:[DONE]\r\n{\"a\":\"\\ud83d\"}\nevent: x"), uint8(1))
 	f.Fuzz(func(t *testing.T, src []byte, which uint8) {
 		tell(t, parts(apis[int(which)%len(apis)], bytes.NewReader(src)))
@@ -623,7 +675,9 @@ func FuzzArguments(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src := chunk(`{"tool_calls":[{"index":0,"id":"x","function":{"name":"bash","arguments":`+string(quoted)+`}}]}`) + done
+		call := `{"index":0,"id":"x","function":{"name":"bash","arguments":` + string(quoted) + `}}`
+		src := chunk(`{"tool_calls":[`+call+`]}`) +
+			done
 		tell(t, parts(model.APIChat, strings.NewReader(src)))
 	})
 }

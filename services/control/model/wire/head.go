@@ -195,7 +195,9 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 			}
 			dst = append(dst, '}')
 		case model.APIResponses:
-			dst = appendTool(append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(schema))
+			dst = appendTool(
+				append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(schema),
+			)
 			dst = append(dst, '}')
 		default:
 			dst = appendTool(append(dst, `{"type":"function","function":{`...), t, "parameters", withProperties(schema))

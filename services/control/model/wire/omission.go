@@ -57,8 +57,9 @@ func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool)
 		omit.Calls, what = true, "calls"
 	case thoughts && containsAny(words, "thinking", "signature", "reasoning", "encrypted"):
 		omit.Thinking, what = true, "the model's thoughts"
-	case calls && containsAny(words, "tool_use", "tool_result", "tool_call", "function_call", "function.arguments", "tool call",
-		"function call", "call_id"):
+	case calls &&
+		containsAny(words, "tool_use", "tool_result", "tool_call", "function_call", "function.arguments", "tool call",
+			"function call", "call_id"):
 		omit.Calls, what = true, "calls"
 	case (images || thoughts || calls) && inConversation().MatchString(words):
 		omit.Images, omit.Thinking, omit.Calls = true, true, true

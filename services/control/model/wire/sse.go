@@ -231,7 +231,9 @@ func (r *Reader) line() ([]byte, error) {
 		case r.err != nil:
 			return nil, r.err
 		case scanned > maxEvent:
-			return nil, &ForeignError{What: "a line of the stream is longer than 16 MiB", Came: r.buf[r.r : r.r+maxQuote]}
+			return nil, &ForeignError{
+				What: "a line of the stream is longer than 16 MiB", Came: r.buf[r.r : r.r+maxQuote],
+			}
 		}
 		r.fill()
 	}

@@ -1,7 +1,8 @@
 // Package wire translates between control's own form of a conversation and the wire protocols of language models:
 // Anthropic Messages, OpenAI Chat Completions and OpenAI Responses.
 //
-//	[]model.Message ── Encoder ──▶ request body        bytes ── Reader ──▶ Event ── Decoder ──▶ []model.Part
+//	[]model.Message ── Encoder ──▶ request body
+//	bytes ── Reader ──▶ Event ── Decoder ──▶ []model.Part
 //
 // Everything here is pure, but for the Reader, which reads. Nothing here knows HTTP, keys or errors of status.
 //
