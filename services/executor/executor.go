@@ -144,11 +144,31 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Sandbox == nil {
+		if err := cfg.capSlots(); err != nil {
+			return errors.Join(err, j.Close())
+		}
+	}
 	err = withSandbox(&cfg, func(knows func() time.Time) error { return serve(ctx, &cfg, j, knows) })
 	if cerr := j.Close(); !errors.Is(err, journal.ErrFailed) { // whose Close says the same
 		err = errors.Join(err, cerr)
 	}
 	return err
+}
+
+// capSlots makes sure that as many commands can run at once as there are slots.
+func (c *Config) capSlots() error {
+	limit, err := keeper.OpenFiles()
+	if err != nil {
+		return fmt.Errorf("asking for the limit of open files: %w", err)
+	}
+	c.Slots = cmp.Or(c.Slots, work.DefaultSlots)
+	if most := keeper.Capacity(limit); c.Slots > most {
+		c.Logger.Warn("fewer slots than asked for: this process may open too few files (ulimit -n)", "slots", most, "asked_for", c.Slots,
+			"open_files", limit)
+		c.Slots = most
+	}
+	return nil
 }
 
 // withSandbox calls f while there is a sandbox. f gets since when the sandbox's knowledge is complete.

@@ -1,9 +1,13 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +19,30 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
+
+// Slots are capped by the limit of open files, with a word. The test runs itself with a low one.
+func TestSlotsAreCapped(t *testing.T) {
+	const inside = "PAWL_TEST_SLOTS"
+	if os.Getenv(inside) == "" {
+		line := `ulimit -n 256 && exec "$0" -test.run='^TestSlotsAreCapped$' -test.v`
+		cmd := exec.Command("/bin/sh", "-c", line, "/proc/"+strconv.Itoa(os.Getpid())+"/exe")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Fatalf("%v:\n%s", err, out)
+		}
+		return
+	}
+	for asked, want := range map[int]int{0: 32, 10: 10, 32: 32, 700: 32} {
+		var log bytes.Buffer
+		cfg := Config{Slots: asked, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		if err := cfg.capSlots(); err != nil || cfg.Slots != want {
+			t.Errorf("%d slots of %d, %v", cfg.Slots, asked, err)
+		}
+		if said := strings.Contains(log.String(), "ulimit"); said != (asked == 0 || asked > want) {
+			t.Errorf("of %d it says %q", asked, log.String())
+		}
+	}
+}
 
 // An executor whose journal can no longer be written ends and says why, so that it is started anew; it does not stay to refuse.
 func TestEndsWithItsJournal(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,6 +71,7 @@ func (k *keeper) start(cn *conn, id string, spec *Spec) (*state, error) {
 	c.watch = cn
 	k.calls[id] = c
 	k.running++
+	k.most = max(k.most, k.running)
 	c.tag = randomTag(k.key, func(t uint64) bool { return k.owners[t] != nil })
 	k.mu.Unlock()
 
@@ -249,6 +251,7 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	k.mu.Lock()
 	c.end = e
 	k.running--
+	k.settleMemory()
 	if !kept {
 		delete(k.owners, c.tag)
 	}
@@ -259,6 +262,25 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	if cn != nil {
 		cn.push(c, true)
 	}
+}
+
+const (
+	// burst is how many commands at once leave memory behind that is worth a look, settleAfter how long after the last one that is
+	// given back.
+	burst       = 64
+	settleAfter = 2 * time.Second
+)
+
+// settleMemory gives the memory of a burst of commands back to the system. What is left of one are the stacks of its goroutines and
+// small objects, and a process that allocates nothing more collects no garbage for minutes. The caller holds mu.
+func (k *keeper) settleMemory() {
+	if k.running > 0 {
+		return
+	}
+	if k.most >= burst {
+		time.AfterFunc(settleAfter, debug.FreeOSMemory)
+	}
+	k.most = 0
 }
 
 // collect ends a capture and tells what went wrong with it. For background children that are kept the pipe stays open,

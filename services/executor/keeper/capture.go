@@ -44,56 +44,49 @@ func newCapture(r *os.File, path string, limit int64, grew func()) *capture {
 	return &capture{path: path, head: limit / 2, tail: limit - limit/2, grew: grew, r: r, done: make(chan struct{})}
 }
 
-// pump reads until every holder of the pipe is gone, or until stop and the pipe is empty.
+// pump reads until every holder of the pipe is gone, or until stop and the pipe is empty. It has a buffer only while there is
+// something to read: most commands are silent most of the time, and there can be a thousand of them.
 func (c *capture) pump() {
 	defer close(c.done)
-	buf := buffers.Get().(*[64 << 10]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := c.r.Read(buf[:])
-		c.write(buf[:n])
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.rest(buf[:])
-			return
-		}
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				c.broken = fmt.Errorf("reading the command's pipe: %w", err)
-			}
-			return
-		}
-	}
-}
-
-// stop ends the pump without waiting for those who still hold the pipe. What is in the pipe now is still taken.
-func (c *capture) stop() { c.r.SetReadDeadline(time.Unix(1, 0)) }
-
-// rest takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time.
-func (c *capture) rest(buf []byte) {
 	raw, err := c.r.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { c.broken = c.drain(int(fd), buf) })
+	for more := true; more && err == nil; {
+		err = raw.Read(func(fd uintptr) (ready bool) {
+			more, ready, c.broken = c.drain(int(fd))
+			return ready
+		})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // stop: what is in the pipe now is still taken
+		err = raw.Control(func(fd uintptr) { _, _, c.broken = c.drain(int(fd)) })
 	}
 	if err != nil {
 		c.broken = fmt.Errorf("reading the command's pipe: %w", err)
 	}
 }
 
-func (c *capture) drain(fd int, buf []byte) error {
+// stop ends the pump without waiting for those who still hold the pipe.
+func (c *capture) stop() { c.r.SetReadDeadline(time.Unix(1, 0)) }
+
+// drain takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time. more is false at
+// the end of the pipe and after an error, ready when something was taken or nothing more will come.
+func (c *capture) drain(fd int) (more, ready bool, err error) {
+	buf := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
 	for left := 1 << 20; left > 0; {
-		n, err := unix.Read(fd, buf)
+		n, err := unix.Read(fd, buf[:])
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.EAGAIN), err == nil && n <= 0:
-			return nil
+		case errors.Is(err, unix.EAGAIN):
+			return true, left < 1<<20, nil
 		case err != nil:
-			return fmt.Errorf("reading the command's pipe: %w", err)
+			return false, true, fmt.Errorf("reading the command's pipe: %w", err)
+		case n == 0:
+			return false, true, nil
 		}
 		c.write(buf[:n])
 		left -= n
 	}
-	return nil
+	return true, true, nil
 }
 
 // discard keeps the pipe flowing for background children that may outlive their command.

@@ -98,6 +98,7 @@ type keeper struct {
 	leaders  map[int]*call    // first processes that were not reaped
 	owners   map[uint64]*call // by tag: commands that have processes, ended ones included that keep some
 	running  int              // calls without an end
+	most     int              // of running, since there was none
 	compact  int64            // length of the journal that is worth a rewrite
 	conn     *conn            // the daemon, if one is connected
 	retiring bool

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// DefaultSlots is how many calls run at once when nobody says otherwise.
+	DefaultSlots = 64
 	// DefaultWindow is the credit of a stream when control names none.
 	DefaultWindow = 1 << 20
 	// maxChunk is the most bytes that an Output carries: with what is around it, here and in the events that control makes of it, it
@@ -43,7 +45,7 @@ type Config struct {
 	Sandbox sandbox.Sandbox
 	Journal *journal.Journal
 	Search  Search // nil: Grep and Glob fail
-	// Slots is how many calls run at once; default 64.
+	// Slots is how many calls run at once; default DefaultSlots.
 	Slots int
 	Log   *slog.Logger
 	// KnowsSince is since when the sandbox's "never started" is certain; nil is for ever.
@@ -75,7 +77,7 @@ type Service struct {
 // New makes a service. Recover is to be called before Connect, and Close in the end.
 func New(cfg Config) *Service {
 	if cfg.Slots == 0 {
-		cfg.Slots = 64
+		cfg.Slots = DefaultSlots
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
