@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -137,6 +138,13 @@ func oneOf(flag, value string, allowed ...string) error {
 	return usage("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
+// isOrigin reports whether s is an origin as browsers send it. No other text ever matches one, "*" included: each origin is named.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Hostname() != "*" &&
+		s == strings.ToLower(u.Scheme+"://"+u.Host)
+}
+
 // check refuses what is not allowed, and says what would be.
 func (o *options) check() error {
 	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"))
@@ -148,6 +156,11 @@ func (o *options) check() error {
 	}
 	if o.retainEvents < time.Minute {
 		return usage("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events", o.retainEvents)
+	}
+	for _, origin := range o.origins {
+		if !isOrigin(origin) {
+			return usage("--origin is SCHEME://HOST or SCHEME://HOST:PORT in lower case, as browsers send it, not %q", origin)
+		}
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {
