@@ -32,6 +32,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
@@ -145,6 +146,18 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.serveGRPC()
 	p.serveHTTP(ctx)
 	return nil
+}
+
+// inputs tells readers what models are asked with.
+type inputs struct{ *plane }
+
+// Input implements gateway.Inputs.
+func (i inputs) Input(ctx context.Context, s submission.Submission, before int64) (model.Request, error) {
+	one, err := i.Store.GetSession(ctx, s.Key.Tenant, s.SessionID)
+	if err != nil {
+		return model.Request{}, err
+	}
+	return i.worker.Input(ctx, s, before, one.Executor)
 }
 
 // sender breaks the circle between runs, which send to executors, and links, which deliver to runs.
@@ -312,6 +325,7 @@ func (p *plane) serveHTTP(stopping context.Context) {
 	p.http = &http.Server{
 		Handler: gateway.New(gateway.Deps{
 			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+			Inputs:   inputs{p},
 			Stopping: stopping, Log: p.Log,
 		}),
 		// The handler bounds the rest.

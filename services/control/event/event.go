@@ -55,16 +55,19 @@ type Event struct {
 	EntrySeq     int64          `json:"q,omitempty"`
 	Entry        *session.Entry `json:"-"`
 	Text         string         `json:"x,omitempty"`
-	Reason       string         `json:"r,omitempty"`
-	Call         *Call          `json:"c,omitempty"`
-	Output       *Output        `json:"o,omitempty"`
-	Wait         *Wait          `json:"w,omitempty"`
-	Settlement   *Settlement    `json:"z,omitempty"`
+	// Pieces are the lengths in bytes of the pieces in which the model said the Text of a delta; none is one piece. They are kept of
+	// what was said while somebody watched.
+	Pieces     []int       `json:"p,omitempty"`
+	Reason     string      `json:"r,omitempty"`
+	Call       *Call       `json:"c,omitempty"`
+	Output     *Output     `json:"o,omitempty"`
+	Wait       *Wait       `json:"w,omitempty"`
+	Settlement *Settlement `json:"z,omitempty"`
 }
 
 // Weight is about how many bytes an event's content takes.
 func (e *Event) Weight() int {
-	n := len(e.Text)
+	n := len(e.Text) + 8*len(e.Pieces)
 	if e.Entry != nil {
 		n += e.Entry.Message.Weight()
 	}

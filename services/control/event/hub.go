@@ -23,8 +23,9 @@ type hub struct {
 
 // Subscription is one watcher's place in a session's live events. Close it.
 type Subscription struct {
-	hub *hub
-	key session.Key
+	hub    *hub
+	key    session.Key
+	deltas bool // wanted, as they come
 	// ready holds a token when buf, lost or poked may have changed.
 	ready chan struct{}
 
@@ -50,8 +51,8 @@ type position struct {
 
 func newHub() *hub { return &hub{topics: map[session.Key]map[*Subscription]struct{}{}} }
 
-func (h *hub) subscribe(key session.Key) *Subscription {
-	s := &Subscription{hub: h, key: key, ready: make(chan struct{}, 1)}
+func (h *hub) subscribe(key session.Key, deltas bool) *Subscription {
+	s := &Subscription{hub: h, key: key, deltas: deltas, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.topics[key] == nil {
@@ -74,7 +75,12 @@ func (s *Subscription) Close() {
 func (h *hub) watched(key session.Key) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.topics[key]) > 0
+	for s := range h.topics[key] {
+		if s.deltas {
+			return true
+		}
+	}
+	return false
 }
 
 // following returns the position of every subscription that is being followed.

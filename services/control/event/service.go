@@ -46,7 +46,7 @@ func (s *Service) Publish(key session.Key, events []Event) {
 	s.hub.each(key, func(sub *Subscription) { sub.offer(events) })
 }
 
-// Watched reports whether anybody here watches the session.
+// Watched reports whether anybody here watches the session as it goes on.
 func (s *Service) Watched(key session.Key) bool { return s.hub.watched(key) }
 
 // Run looks for growth of the watched streams that was committed by other replicas, and for the end of awaited submissions, with one query
@@ -128,7 +128,11 @@ func (s *Service) Poke(sessionIDs []string) {
 }
 
 // Subscribe takes a place in a session's live events, before or after it exists. Events published from now on reach it.
-func (s *Service) Subscribe(key session.Key) *Subscription { return s.hub.subscribe(key) }
+func (s *Service) Subscribe(key session.Key) *Subscription { return s.hub.subscribe(key, true) }
+
+// SubscribeToEnd is Subscribe for a reader that waits for the end of a submission. All events reach it, but it does not count as one that
+// watches: deltas of the model's answer need not be committed for it.
+func (s *Service) SubscribeToEnd(key session.Key) *Subscription { return s.hub.subscribe(key, false) }
 
 // Read returns one page of events with seq > after, entries and texts filled in; empty at the head.
 func (s *Service) Read(ctx context.Context, sessionID string, after int64) ([]Event, error) {

@@ -19,6 +19,7 @@ import (
 type target struct {
 	agent, instance string
 	secret          string
+	verbose         bool // the reader wants to see what the model is asked with
 }
 
 // agent answers POST /agents/{agent}/{instance}.
@@ -41,6 +42,8 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.Stopping, func() { cancel(errStopping) })()
+	streams := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	in.ToEnd = !streams
 	f, err := h.Service.Prompt(ctx, in)
 	if err != nil {
 		h.fail(w, r, err)
@@ -48,7 +51,8 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	}
 	defer f.Close()
 	nameSubmission(w.Header(), f)
-	if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if streams {
+		to.verbose = r.URL.Query().Get("verbose") == "1"
 		h.stream(ctx, w, to, f, def)
 		return
 	}

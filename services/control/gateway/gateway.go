@@ -47,6 +47,12 @@ type Prompter interface {
 	Get(ctx context.Context, tenant, id string) (submission.Submission, error)
 }
 
+// Inputs finds what models are asked with.
+type Inputs interface {
+	// Input is the request of a submission's first turn, with the messages of the entries before one.
+	Input(ctx context.Context, s submission.Submission, before int64) (model.Request, error)
+}
+
 // Deps are what the handler works with.
 type Deps struct {
 	Agents  Agents
@@ -54,7 +60,9 @@ type Deps struct {
 	// Sessions is what /v1/sessions answers from; nil serves none of it.
 	Sessions pawlv1.SessionServiceServer
 	// Models tells over which protocol a model is asked.
-	Models  Models
+	Models Models
+	// Inputs tells what models are asked with, for readers that want to see it; nil tells nobody.
+	Inputs  Inputs
 	Auth    auth.Authenticator
 	Hosts   []string // names beside loopback ones that requests may be addressed to
 	Origins []string // browser origins beside the server's own that may call
@@ -160,7 +168,7 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 // route answers a request of a caller that is known.
 func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
-		h.agent(w, r, target{name, instance, secret})
+		h.agent(w, r, target{agent: name, instance: instance, secret: secret})
 		return
 	}
 	if id, ok := eventsPath(r.URL.Path); ok && h.Sessions != nil {

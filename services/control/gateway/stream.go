@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -32,7 +33,7 @@ func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, 
 		return
 	}
 	defer out.beat()()
-	if err := h.follow(ctx, out, f, def); err != nil {
+	if err := h.follow(ctx, out, to, f, def); err != nil {
 		p, ok := problemOf(err)
 		if !ok {
 			h.Log.ErrorContext(ctx, "streaming a submission failed", "submission_id", f.Submission.ID, "error", err)
@@ -59,12 +60,19 @@ func (h *handler) apiOf(ref model.Ref) model.API {
 }
 
 // follow writes the submission's events and returns why there are no more: nil when it completed or the reader has left.
-func (h *handler) follow(ctx context.Context, out *sink, f *submission.Following, def agent.Definition) error {
+func (h *handler) follow(ctx context.Context, out *sink, to target, f *submission.Following, def agent.Definition) error {
 	t := flue.NewTranslator(f.Submission, def.Model, h.apiOf)
 	var frames []byte
 	for batch, err := range f.Events(ctx) {
 		if err != nil {
 			return err
+		}
+		if to.verbose && h.Inputs != nil && batch[0].Type == event.Started {
+			asked, err := h.Inputs.Input(ctx, f.Submission, batch[0].EntrySeq)
+			if err != nil {
+				return err
+			}
+			t.Show(asked)
 		}
 		frames = frames[:0]
 		for _, e := range t.Translate(batch) {

@@ -77,6 +77,7 @@ type Input struct {
 	Key            session.Key // Name "" is the default session
 	Message        string
 	IdempotencyKey string
+	ToEnd          bool // Prompt follows for the end only: the deltas of answers may be left out
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME
@@ -147,7 +148,11 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub := s.events.Subscribe(adm.Key)
+	subscribe := s.events.Subscribe
+	if in.ToEnd {
+		subscribe = s.events.SubscribeToEnd
+	}
+	sub := subscribe(adm.Key)
 	got, err := s.admit(ctx, adm)
 	if err != nil {
 		sub.Close()
@@ -287,7 +292,7 @@ func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Durati
 		return sub, err
 	}
 	begun := time.Now()
-	watch := s.events.Subscribe(sub.Key)
+	watch := s.events.SubscribeToEnd(sub.Key)
 	defer watch.Close()
 	for {
 		sub, err := s.Get(ctx, tenant, id)

@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // drainGrace is how long an answer may go on streaming when the process wants to end.
@@ -69,6 +70,26 @@ func modelStop(err error) Stop {
 	}
 	// The text of a model's error was made safe for callers by package model.
 	return Stop{submission.Failed, "MODEL_FAILED", err.Error()}
+}
+
+// Input is what the model of a submission is asked with at its start: the conversation before an entry, and all but the conversation as it
+// would be sent now. executor is the one that the session is bound to, "" for none.
+func (w *Worker) Input(ctx context.Context, s submission.Submission, before int64, executor string) (model.Request, error) {
+	def, err := w.deps.Definitions.Definition(ctx, s.AgentDigest)
+	if err != nil {
+		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
+	}
+	r := &run{deps: &w.deps, executor: executor, def: def, conversation: &conversation{}}
+	if r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools); len(r.tools) > 0 {
+		r.offered[r.tools[0].Name] = true // there is somewhere to run calls
+	}
+	if err := r.conversation.catchUp(ctx, w.deps.Store, s.SessionID, before); err != nil { // the first entry's time is in the prompt
+		return model.Request{}, err
+	}
+	r.fence.SessionID = s.SessionID
+	req, err := r.request(ctx)
+	req.Messages = r.conversation.messages[:before-1]
+	return req, err
 }
 
 func (r *run) request(ctx context.Context) (model.Request, error) {
@@ -238,7 +259,9 @@ func (r *run) charge(ctx context.Context, a *answer) error {
 
 // answered commits an answer.
 func (r *run) answered(ctx context.Context, m model.Message) error {
-	r.dropText()
+	if !r.deps.Events.Watched(r.key) {
+		r.dropText()
+	}
 	progress := submission.Progress{Phase: submission.PhaseTools, Turn: r.sub.Turn, Usage: r.sub.Usage.Add(*m.Usage)}
 	c := submission.Commit{Progress: &progress}
 	e := r.entry(&c, session.Assistant, m)

@@ -25,6 +25,7 @@ const (
 // outbox is what waits for the next commit.
 type outbox struct {
 	pending   []event.Event // deltas and output, in order
+	growing   growingDelta  // the last of them, which may grow
 	bytes     int
 	since     time.Time      // of the oldest pending event
 	outcomes  []call.Outcome // the last ended call of the turn, whose entries are about to be committed
@@ -50,29 +51,20 @@ func (r *run) event(e event.Event) event.Event {
 	return e
 }
 
-// delta adds a piece of text to what waits, merged with the piece before it: watchers get pieces as they are flushed.
-func (r *run) delta(t event.Type, text string) {
-	if text == "" {
-		return
-	}
-	if n := len(r.pending); n > 0 && r.pending[n-1].Type == t && len(r.pending[n-1].Text) < flushBytes {
-		r.pending[n-1].Text += text
-	} else {
-		r.push(r.event(event.Event{Type: t, Text: text}))
-	}
-	r.bytes += len(text)
-}
-
 func (r *run) push(e event.Event) {
-	if len(r.pending) == 0 {
+	if !r.hasPending() {
 		r.since = time.Now()
 	}
+	r.closeDelta()
 	r.pending = append(r.pending, e)
 }
 
+// hasPending reports whether there is something to commit.
+func (r *run) hasPending() bool { return len(r.pending) > 0 || len(r.growing.text) > 0 }
+
 // flushDue is when what waits has to be committed; ok is false when nothing waits.
 func (r *run) flushDue() (in time.Duration, ok bool) {
-	if len(r.pending) == 0 {
+	if !r.hasPending() {
 		return 0, false
 	}
 	if r.bytes >= flushBytes {
@@ -87,14 +79,16 @@ func (r *run) flushDue() (in time.Duration, ok bool) {
 
 // flush commits what waits.
 func (r *run) flush(ctx context.Context) error {
-	if len(r.pending) == 0 {
+	if !r.hasPending() {
 		return nil
 	}
 	return r.commit(ctx, submission.Commit{})
 }
 
-// dropText forgets deltas that the coming entry holds in full: they need not be stored, whoever watches gets the entry.
+// dropText forgets deltas that need not be stored, because they are void, or because the coming entry holds them in full and nobody
+// watches.
 func (r *run) dropText() {
+	r.growing.clear()
 	keep := r.pending[:0]
 	for _, e := range r.pending {
 		if e.Type != event.Text && e.Type != event.Thinking {
@@ -124,6 +118,7 @@ func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) se
 // again while the database is away: the lane stays ours, and a step that was written without our hearing of it is recognised.
 func (r *run) commit(ctx context.Context, c submission.Commit) error {
 	c.Fence, c.SubmissionSeq, c.EntryHead, c.EventHead = r.fence, r.sub.Seq, r.conversation.head, r.eventHead
+	r.closeDelta()
 	c.Events = append(r.pending, c.Events...)
 	for i := range c.Events {
 		c.Events[i].Seq = r.eventHead + int64(i) + 1

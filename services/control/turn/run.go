@@ -188,7 +188,7 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 	case r.sub.Phase == submission.PhaseModel && r.sub.Attempts > 0 && !r.forced:
-		r.pending = append(r.pending, r.ownerChanged())
+		r.push(r.ownerChanged())
 	case r.fresh:
 		r.fresh = false
 		r.publishStart()

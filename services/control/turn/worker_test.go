@@ -285,7 +285,7 @@ func TestFollowingSeesEveryEventOnce(t *testing.T) {
 				types, live = append(types, string(e.Type)), append(live, e)
 			}
 		}
-		want := "started entry tool_started tool_finished entry entry settled"
+		want := "started entry tool_started tool_finished entry text entry settled"
 		if got := strings.Join(types, " "); got != want {
 			t.Errorf("events were %s, want %s", got, want)
 		}

@@ -5,8 +5,8 @@
 //	                            Error ──▶ {"error": {type, message, details}}
 //
 // It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent (text_delta and
-// thinking_delta tell the same once), turn_request has no input, deltas carry neither operationId nor turnId, and tool_call comes with
-// the tool's result, when all calls of the turn have ended.
+// thinking_delta tell the same once), turn_request has its input only for readers that ask for it, and tool_call comes with the tool's
+// result, when all calls of the turn have ended.
 package flue
 
 import (
@@ -79,6 +79,7 @@ type (
 		common
 		Purpose string `json:"purpose"`
 		modelRef
+		*request
 	}
 	turnEnd struct {
 		common
@@ -100,14 +101,6 @@ type (
 	messageEvent struct {
 		common
 		Message *message `json:"message"`
-	}
-	textDelta struct {
-		common
-		Text string `json:"text"`
-	}
-	thinkingDelta struct {
-		common
-		Delta string `json:"delta"`
 	}
 	thinkingEnd struct {
 		common

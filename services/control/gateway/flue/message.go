@@ -57,7 +57,8 @@ type toolRef struct {
 
 // bareMessage is a message without bookkeeping.
 type bareMessage struct {
-	Role    string  `json:"role"`
+	Role string `json:"role"`
+	*toolRef
 	Content []block `json:"content"`
 }
 
@@ -86,17 +87,7 @@ func (of APIOf) assistantOf(e *session.Entry, ref model.Ref) *message {
 	if e.Message.Model != nil {
 		ref = *e.Message.Model
 	}
-	m := assistant(of.refOf(ref), []block{}, e.CreatedAt)
-	for _, b := range e.Message.Content {
-		switch b.Type {
-		case model.TextBlock:
-			m.Content = append(m.Content, textBlock(b.Text))
-		case model.ThinkingBlock:
-			m.Content = append(m.Content, block{Type: "thinking", Thinking: &b.Text})
-		case model.ToolCallBlock:
-			m.Content = append(m.Content, block{Type: "toolCall", ID: b.CallID, Name: b.Tool, Arguments: arguments(b.Args)})
-		}
-	}
+	m := assistant(of.refOf(ref), blocksOf(e.Message), e.CreatedAt)
 	if e.Message.Usage != nil {
 		*m.Usage = usageOf(*e.Message.Usage)
 	}
@@ -108,6 +99,28 @@ func (of APIOf) assistantOf(e *session.Entry, ref model.Ref) *message {
 		m.StopReason = string(e.Message.Stop)
 	}
 	return m
+}
+
+// blocksOf is what a message of an assistant or a user says.
+func blocksOf(m model.Message) []block {
+	blocks := []block{}
+	for _, b := range m.Content {
+		switch b.Type {
+		case model.TextBlock:
+			blocks = append(blocks, textBlock(b.Text))
+		case model.ThinkingBlock:
+			blocks = append(blocks, block{Type: "thinking", Thinking: &b.Text})
+		case model.ToolCallBlock:
+			blocks = append(blocks, block{Type: "toolCall", ID: b.CallID, Name: b.Tool, Arguments: arguments(b.Args)})
+		case model.ImageBlock:
+			blocks = append(blocks, imageBlock(b.Image))
+		}
+	}
+	return blocks
+}
+
+func imageBlock(i *model.Image) block {
+	return block{Type: "image", Data: i.Data, MimeType: i.MediaType}
 }
 
 func textBlock(text string) block { return block{Type: "text", Text: &text} }
@@ -130,20 +143,28 @@ func arguments(raw json.RawMessage) json.RawMessage {
 // resultOf is a tool result's entry; nil when it holds no result.
 func resultOf(e *session.Entry) *message {
 	for _, b := range e.Message.Content {
-		if b.Type != model.ToolResultBlock {
-			continue
+		if m := toolMessage(b); m != nil {
+			m.Timestamp = e.CreatedAt.UnixMilli()
+			return m
 		}
-		m := &message{
-			Role: "toolResult", toolRef: &toolRef{ToolCallID: b.CallID, ToolName: b.Tool, IsError: b.IsError},
-			Content: []block{textBlock(b.Text)}, Timestamp: e.CreatedAt.UnixMilli(),
-		}
-		if b.Image != nil {
-			m.Content = append(m.Content, block{Type: "image", Data: b.Image.Data, MimeType: b.Image.MediaType})
-		}
-		if len(b.Details) > 0 && json.Valid(b.Details) {
-			m.Details = b.Details
-		}
-		return m
 	}
 	return nil
+}
+
+// toolMessage is a tool result's message; nil for a block that is none.
+func toolMessage(b model.Block) *message {
+	if b.Type != model.ToolResultBlock {
+		return nil
+	}
+	m := &message{
+		Role: "toolResult", toolRef: &toolRef{ToolCallID: b.CallID, ToolName: b.Tool, IsError: b.IsError},
+		Content: []block{textBlock(b.Text)},
+	}
+	if b.Image != nil {
+		m.Content = append(m.Content, imageBlock(b.Image))
+	}
+	if len(b.Details) > 0 && json.Valid(b.Details) {
+		m.Details = b.Details
+	}
+	return m
 }

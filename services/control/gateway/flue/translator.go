@@ -10,8 +10,13 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// maxDelta bounds what merged deltas grow to, in bytes.
-const maxDelta = 64 << 10
+const (
+	// behind is how many bytes of deltas wait for a reader that is behind. Who keeps up is sent what is committed at a time, which is
+	// less.
+	behind = 48 << 10
+	// maxDelta bounds what merged deltas grow to, in bytes.
+	maxDelta = 64 << 10
+)
 
 // Translator turns the events of one submission into those of the original, in order:
 //
@@ -27,6 +32,10 @@ type Translator struct {
 	api  APIOf
 	next int     // index of the next event
 	out  []Event // of the batch at hand
+	// encoded is what the JSON of deltas of the batch is in, heads what theirs have in common.
+	encoded []byte
+	heads   deltaHeads
+	asked   *request // what the model is asked with, nil unless it is shown
 
 	begun   time.Time // of the operation; zero before it
 	settled bool
@@ -39,7 +48,7 @@ type Translator struct {
 	results  []*message
 	messages []*message              // since agent_start
 	calls    map[string]*startedCall // of the turn, by the provider's id
-	asked    int                     // calls of the turn
+	wanted   int                     // calls of the turn
 
 	open     bool // a message was started and not ended
 	thinking bool // a thinking block is open
@@ -60,32 +69,19 @@ func NewTranslator(s submission.Submission, ref model.Ref, api APIOf) *Translato
 	return &Translator{sub: s, ref: ref, api: api}
 }
 
-// Translate returns what a batch of events comes to. Deltas that follow each other are merged. The result is valid until the next
-// call.
+// Translate returns what a batch of events comes to. Deltas come in the pieces in which the model said them, unless so many wait that the
+// reader is behind: then those that follow each other are merged. The result is valid until the next call.
 func (t *Translator) Translate(batch []event.Event) []Event {
-	t.out = t.out[:0]
+	t.out, t.encoded = t.out[:0], t.encoded[:0]
 	for i := 0; i < len(batch); {
-		e := &batch[i]
-		i++
-		if e.Type != event.Text && e.Type != event.Thinking {
-			t.event(e)
+		n := deltas(batch[i:])
+		if n == 0 {
+			t.event(&batch[i])
+			i++
 			continue
 		}
-		text, first := e.Text, i
-		for size := len(text); i < len(batch) && batch[i].Type == e.Type && batch[i].Turn == e.Turn; i++ {
-			if size += len(batch[i].Text); size > maxDelta {
-				break
-			}
-		}
-		if i > first {
-			var b strings.Builder
-			b.WriteString(text)
-			for _, more := range batch[first:i] {
-				b.WriteString(more.Text)
-			}
-			text = b.String()
-		}
-		t.delta(e, text)
+		t.deltas(batch[i : i+n])
+		i += n
 	}
 	// Only now: a turn that a limit or an abort forbids is settled in the same batch that made it due.
 	if t.due && !t.settled && len(batch) > 0 {
@@ -94,14 +90,71 @@ func (t *Translator) Translate(batch []event.Event) []Event {
 	return t.out
 }
 
+// deltas counts the deltas of one kind with which a batch begins.
+func deltas(batch []event.Event) (n int) {
+	first := &batch[0]
+	if first.Type != event.Text && first.Type != event.Thinking {
+		return 0
+	}
+	for n < len(batch) && batch[n].Type == first.Type && batch[n].Turn == first.Turn {
+		n++
+	}
+	return n
+}
+
+// deltas sends deltas of one kind.
+func (t *Translator) deltas(run []event.Event) {
+	size := 0
+	for i := range run {
+		size += len(run[i].Text)
+	}
+	if size > behind {
+		t.merge(run)
+		return
+	}
+	for i := range run {
+		e := &run[i]
+		text := e.Text
+		for _, n := range e.Pieces {
+			if n >= len(text) {
+				break // the last piece is what is left
+			}
+			t.delta(e, text[:n])
+			text = text[n:]
+		}
+		t.delta(e, text)
+	}
+}
+
+// merge sends deltas as few.
+func (t *Translator) merge(run []event.Event) {
+	for len(run) > 0 {
+		n, size := 1, len(run[0].Text)
+		for n < len(run) && size+len(run[n].Text) <= maxDelta {
+			size += len(run[n].Text)
+			n++
+		}
+		var b strings.Builder
+		b.Grow(size)
+		for i := range run[:n] {
+			b.WriteString(run[i].Text)
+		}
+		t.delta(&run[0], b.String())
+		run = run[n:]
+	}
+}
+
 func (t *Translator) event(e *event.Event) {
 	if t.settled {
 		return
 	}
 	t.begin(e.Time)
 	switch e.Type {
+	case event.Started:
+		t.asked.add(e.Entry)
 	case event.EntryAdded:
 		t.entry(e)
+		t.asked.add(e.Entry)
 	case event.Restarted:
 		t.restart(e)
 	case event.ModelWaiting:
@@ -135,9 +188,9 @@ func (t *Translator) beginTurn(at time.Time) {
 	}
 	t.turn++
 	t.due, t.inTurn, t.turnAt = false, true, at
-	t.answer, t.results, t.calls, t.asked = nil, []*message{}, map[string]*startedCall{}, 0
+	t.answer, t.results, t.calls, t.wanted = nil, []*message{}, map[string]*startedCall{}, 0
 	t.emit(at, "turn_start", &turnStart{Purpose: "agent"})
-	t.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: t.api.refOf(t.ref)})
+	t.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: t.api.refOf(t.ref), request: t.asked})
 }
 
 func (t *Translator) delta(e *event.Event, text string) {
@@ -169,7 +222,7 @@ func (t *Translator) startMessage(at time.Time) {
 
 func (t *Translator) say(at time.Time, text string) {
 	t.stopThinking(at)
-	t.emit(at, "text_delta", &textDelta{Text: text})
+	t.emitDelta(at, "text_delta", "text", text)
 }
 
 func (t *Translator) think(at time.Time, text string) {
@@ -178,7 +231,7 @@ func (t *Translator) think(at time.Time, text string) {
 		t.emit(at, "thinking_start", &common{})
 	}
 	t.thought.WriteString(text)
-	t.emit(at, "thinking_delta", &thinkingDelta{Delta: text})
+	t.emitDelta(at, "thinking_delta", "delta", text)
 }
 
 func (t *Translator) stopThinking(at time.Time) {
@@ -200,7 +253,7 @@ func (t *Translator) entry(e *event.Event) {
 		for _, b := range e.Entry.Message.Content {
 			if b.Type == model.ToolCallBlock {
 				t.calls[b.CallID] = &startedCall{block: b}
-				t.asked++
+				t.wanted++
 			}
 		}
 	case e.Entry.Kind == session.ToolResult:
@@ -262,7 +315,7 @@ func (t *Translator) toolResult(at time.Time, m *message) {
 	t.emit(at, "message_start", &messageEvent{Message: m})
 	t.emit(at, "message_end", &messageEvent{Message: m})
 	t.results, t.messages = append(t.results, m), append(t.messages, m)
-	if len(t.results) == t.asked {
+	if len(t.results) == t.wanted {
 		t.endTurn(at)
 		t.due = true
 	}
@@ -347,24 +400,24 @@ func ResultOf(s submission.Submission) Result {
 	return Result{Text: s.Text, Usage: usageOf(s.Usage), Model: Model{Provider: provider, ID: id}}
 }
 
-// emit numbers an event and encodes it. Deltas go without the ids that their message_start has: they are most of the stream.
+// emit numbers an event and encodes it.
 func (t *Translator) emit(at time.Time, kind string, r record) {
-	c := r.base()
-	*c = common{
-		Type: kind, InstanceID: t.sub.Key.Instance, Index: t.next, Timestamp: stamp(at), Session: t.sub.Key.Name, Harness: "default",
-	}
-	switch kind {
-	case "text_delta", "thinking_delta":
-	default:
-		c.OperationID = "op_" + ulid(t.sub.ID, 0)
-		if t.inTurn {
-			c.TurnID = "turn_" + ulid(t.sub.ID, uint32(t.turn))
-		}
-	}
+	*r.base() = t.common(at, kind)
 	body, err := Encode(r)
 	if err != nil {
 		return // strings and checked JSON always encode
 	}
 	t.out = append(t.out, Event{Type: kind, Index: t.next, JSON: body})
 	t.next++
+}
+
+func (t *Translator) common(at time.Time, kind string) common {
+	c := common{
+		Type: kind, InstanceID: t.sub.Key.Instance, Index: t.next, Timestamp: stamp(at), Session: t.sub.Key.Name, Harness: "default",
+		OperationID: "op_" + ulid(t.sub.ID, 0),
+	}
+	if t.inTurn {
+		c.TurnID = "turn_" + ulid(t.sub.ID, uint32(t.turn))
+	}
+	return c
 }

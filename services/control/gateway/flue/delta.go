@@ -1,0 +1,110 @@
+package flue
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// deltaHeads is what the deltas of one kind in one turn have in common: most events of a stream are deltas, and each is a few bytes.
+type deltaHeads struct {
+	kind string
+	turn int
+	// An event is head, its index, middle, its timestamp, tail and its text.
+	head, middle, tail []byte
+
+	at    int64 // Unix milliseconds of stamp
+	stamp []byte
+}
+
+// emitDelta is emit for an event whose own field is a text, without a value to encode.
+func (t *Translator) emitDelta(at time.Time, kind, field, text string) {
+	h := &t.heads
+	if h.kind != kind || h.turn != t.turn {
+		h.set(t, kind, field)
+	}
+	if ms := at.UnixMilli(); ms != h.at {
+		h.at, h.stamp = ms, append(h.stamp[:0], stamp(at)...)
+	}
+	begun := len(t.encoded)
+	b := append(t.encoded, h.head...)
+	b = strconv.AppendInt(b, int64(t.next), 10)
+	b = append(b, h.middle...)
+	b = append(b, h.stamp...)
+	b = append(b, h.tail...)
+	b = appendString(b, text)
+	b = append(b, '}')
+	t.encoded = b
+	t.out = append(t.out, Event{Type: kind, Index: t.next, JSON: b[begun:len(b):len(b)]})
+	t.next++
+}
+
+// set encodes an event without its text, and cuts it where index and timestamp go.
+func (h *deltaHeads) set(t *Translator, kind, field string) {
+	c := t.common(time.Time{}, kind)
+	index := strconv.Itoa(c.Index)
+	body, err := Encode(&c)
+	if err != nil {
+		return // strings always encode
+	}
+	head, rest, _ := bytes.Cut(body, []byte(`"eventIndex":`+index+`,"timestamp":"`))
+	_, rest, _ = bytes.Cut(rest, []byte(`"`))
+	*h = deltaHeads{
+		kind: kind, turn: t.turn, at: h.at, stamp: h.stamp,
+		head: append(head[:len(head):len(head)], `"eventIndex":`...), middle: []byte(`,"timestamp":"`),
+		tail: append(append([]byte(`"`), rest[:len(rest)-1]...), `,"`+field+`":`...),
+	}
+}
+
+const hex = "0123456789abcdef"
+
+// appendString adds a JSON string as Encode writes it.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	begun := 0
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			if c >= ' ' && c != '"' && c != '\\' {
+				i++
+				continue
+			}
+			dst = append(dst, s[begun:i]...)
+			dst = appendEscaped(dst, c)
+			i++
+			begun = i
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			dst = append(append(dst, s[begun:i]...), `\ufffd`...)
+			begun = i + size
+		case r == '\u2028' || r == '\u2029':
+			dst = append(append(dst, s[begun:i]...), `\u202`...)
+			dst = append(dst, hex[r&0xf])
+			begun = i + size
+		}
+		i += size
+	}
+	dst = append(dst, s[begun:]...)
+	return append(dst, '"')
+}
+
+func appendEscaped(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\b':
+		return append(dst, `\b`...)
+	case '\f':
+		return append(dst, `\f`...)
+	case '\n':
+		return append(dst, `\n`...)
+	case '\r':
+		return append(dst, `\r`...)
+	case '\t':
+		return append(dst, `\t`...)
+	}
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+}
