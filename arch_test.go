@@ -144,7 +144,8 @@ var rules = []rule{
 		name: "client commands know the API and the transport only",
 		why:  "they speak to control planes elsewhere, of other versions, and are a program of their own",
 		breach: func(pkg, imp string) bool {
-			return pkg == "internal/client" && local(imp) && !under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident")
+			return pkg == "internal/client" && local(imp) &&
+				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident")
 		},
 		example: [2]string{"internal/client", "internal/platformtest"},
 	},

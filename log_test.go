@@ -14,13 +14,22 @@ import (
 var (
 	loggers = []string{"log", "Log", "logger", "Logger", "slog"}
 	writes  = map[string]int{
-		"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "DebugContext": 1, "InfoContext": 1, "WarnContext": 1, "ErrorContext": 1, "LogAttrs": 2,
+		"Debug":        0,
+		"Info":         0,
+		"Warn":         0,
+		"Error":        0,
+		"DebugContext": 1,
+		"InfoContext":  1,
+		"WarnContext":  1,
+		"ErrorContext": 1,
+		"LogAttrs":     2,
 	}
 	messageForm = regexp.MustCompile(`^[a-z][^A-Z%]*$`)
 	keyForm     = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 )
 
-// Lines are found again by their message, and counted by it: it is a constant in lowercase, and what differs is in attributes.
+// Lines are found again by their message, and counted by it: it is a constant in lowercase, and what differs is in
+// attributes.
 func TestLogLinesHaveConstantMessages(t *testing.T) {
 	lines := 0
 	for _, p := range load(t) {

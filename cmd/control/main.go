@@ -1,5 +1,5 @@
-// Command control is the control plane's program: flags, environment, signals and listeners, and then control.Run. Its subcommands
-// speak to a control plane that runs.
+// Command control is the control plane's program: flags, environment, signals and listeners, and then control.Run.
+// Its subcommands speak to a control plane that runs.
 package main
 
 import (
@@ -23,8 +23,11 @@ func main() {
 func command() *cobra.Command {
 	o := &options{}
 	c := &cobra.Command{
-		Use: "control", Short: "Run the Pawl control plane", Args: cli.Args(0),
-		Long: "Run the Pawl control plane: an agent server with its own database and an executor on this host, unless told otherwise.\n\n" +
+		Use:   "control",
+		Short: "Run the Pawl control plane",
+		Args:  cli.Args(0),
+		Long: "Run the Pawl control plane: an agent server with its own database and an executor on this host, " +
+			"unless told otherwise.\n\n" +
 			"Every flag has the environment variable that stands in brackets; a flag wins over its variable.",
 		Example: "control                             # state in .pawl, agents from ./agents\n" +
 			"control --database postgres://…     # many replicas, one control plane\n" +

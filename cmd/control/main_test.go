@@ -113,7 +113,7 @@ func (a announcement) Write(b []byte) (int, error) {
 func TestTheLogOfALifeWithoutTrouble(t *testing.T) {
 	for name, args := range map[string][]string{"sqlite": nil, "postgres": {"--database", pgtest.URL(t)}} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, t.TempDir(), append(args, "--log-format", "json")...)
+			s := start(t, filepath.Join(t.TempDir(), "data"), append(args, "--log-format", "json")...)
 			if _, stderr, err := invoke(t, "prompt", "--data", s.data, "shell", "echo hello"); err != nil {
 				t.Errorf("%v, %q", err, stderr)
 			}

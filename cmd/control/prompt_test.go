@@ -40,7 +40,7 @@ func TestInterruptedPrompt(t *testing.T) {
 	c.SetErr(said)
 	done := make(chan error, 1)
 	go func() { done <- cli.Execute(ctx, c) }()
-	want := `^\[bash waits\] true\n  no executor is connected: start one .*; waits since \d\d:\d\d:\d\d, until \d\d:\d\d:\d\d\n$`
+	want := `^\[bash waits\] true\n  no executor is connected: .*; waits since \d\d:\d\d:\d\d, until \d\d:\d\d:\d\d\n$`
 	if text := said.until(t, "no executor"); !regexp.MustCompile(want).MatchString(text) {
 		t.Errorf("%q", text)
 	}
@@ -48,7 +48,8 @@ func TestInterruptedPrompt(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("no error")
 	}
-	want = `^control: interrupted; submission ([0-9a-f-]{36}) is on record and goes on: ` + "`control wait ([0-9a-f-]{36})`\n$"
+	want = `^control: interrupted; submission [0-9a-f-]{36} is on record and goes on: ` +
+		"`control wait [0-9a-f-]{36}`\n$"
 	if line := said.until(t, "goes on"); !regexp.MustCompile(want).MatchString(line) {
 		t.Errorf("%q", line)
 	}
@@ -78,7 +79,8 @@ func TestPromptOutlivesItsControlPlane(t *testing.T) {
 	said.until(t, "[bash on builtin] echo one\n")
 }
 
-// Every command that reads something has a table and JSON, and works against a control plane elsewhere as against one of this host.
+// Every command that reads something has a table and JSON, and works against a control plane elsewhere as against
+// one of this host.
 func TestCommandsThatRead(t *testing.T) {
 	dir := t.TempDir()
 	data, agents := filepath.Join(dir, "data"), filepath.Join(dir, "agents")
@@ -100,7 +102,11 @@ func TestCommandsThatRead(t *testing.T) {
 		Result       struct{ Text string }
 	}
 	body := run(append(here, "prompt", "shell", "true\nsay: hello\x1b[31m", "--instance", "i", "-o", "json")...)
-	if err := json.Unmarshal([]byte(body), &settled); err != nil || settled.Outcome != "OUTCOME_COMPLETED" || settled.Result.Text != "hello\x1b[31m" {
+	if err := json.Unmarshal(
+		[]byte(body),
+		&settled,
+	); err != nil || settled.Outcome != "OUTCOME_COMPLETED" ||
+		settled.Result.Text != "hello\x1b[31m" {
 		t.Fatalf("%v, %s", err, body)
 	}
 	for _, where := range [][]string{here, {"--server", s.here.GRPC, "--token-file", filepath.Join(data, "token")}} {
@@ -108,14 +114,29 @@ func TestCommandsThatRead(t *testing.T) {
 			args  []string
 			table string
 		}{
-			{[]string{"agents", "list"}, `(?m)^NAME +MODEL +TOOLS +DESCRIPTION\nmine +offline/shell +read,\S+ +mine\nshell `},
+			{
+				[]string{"agents", "list"},
+				`(?m)^NAME +MODEL +TOOLS +DESCRIPTION\nmine +offline/shell +read,\S+ +mine\nshell `,
+			},
 			{[]string{"agents", "get", "mine"}, `(?m)^name: +mine\nmodel: +offline/shell\ndescription: +mine\n`},
 			{[]string{"executors", "list"}, `^ID +STATE +CALLS +LABELS +LAST SEEN\nbuiltin +connected +0/64 +- +\d`},
 			{[]string{"executors", "get", "builtin"}, `^id: +builtin\nstate: +connected\n`},
-			{[]string{"sessions", "list", "--agent", "shell"}, `^SESSION +ID +PENDING +EXECUTOR +CREATED\nshell/i +` + settled.SessionID + ` +0 +builtin +\d`},
+			{
+				[]string{"sessions", "list", "--agent", "shell"},
+				`^SESSION +ID +PENDING +EXECUTOR +CREATED\nshell/i +` +
+					settled.SessionID + ` +0 +builtin +\d`,
+			},
 			{[]string{"sessions", "get", "shell/i"}, `^session: +shell/i\nid: +` + settled.SessionID},
-			{[]string{"submissions", "list", settled.SessionID}, `^ID +STATE +ACCEPTED +TURNS +ANSWER\n` + settled.SubmissionID + ` +completed .* hello\\x1b\[31m\n$`},
-			{[]string{"submissions", "get", settled.SubmissionID}, `^id: +` + settled.SubmissionID + `\n(?s:.*)answer: +hello\\x1b\[31m\n$`},
+			{
+				[]string{"submissions", "list", settled.SessionID},
+				`^ID +STATE +ACCEPTED +TURNS +ANSWER\n` +
+					settled.SubmissionID + ` +completed .* hello\\x1b\[31m\n$`,
+			},
+			{
+				[]string{"submissions", "get", settled.SubmissionID},
+				`^id: +` +
+					settled.SubmissionID + `\n(?s:.*)answer: +hello\\x1b\[31m\n$`,
+			},
 			{[]string{"wait", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", "shell/i"}, `^queued ones settled: +0\nrunning: +none\n$`},
@@ -125,13 +146,16 @@ func TestCommandsThatRead(t *testing.T) {
 				t.Errorf("%v: %s", c.args, out)
 			}
 			var v any
-			if out := run(append(append(c.args, where...), "-o", "json")...); json.Unmarshal([]byte(out), &v) != nil || strings.Contains(out, "\x1b") {
+			if out := run(
+				append(append(c.args, where...), "-o", "json")...); json.Unmarshal([]byte(out), &v) != nil ||
+				strings.Contains(out, "\x1b") {
 				t.Errorf("%v: %s", c.args, out)
 			}
 		}
 	}
 	for args, code := range map[string]int{
-		"agents get nobody": cli.Failed, "wait 0": cli.Failed, "abort nobody": cli.Usage, "abort nobody/i": cli.Failed, "wait": cli.Usage, "agents": 0, "agents lst": cli.Usage,
+		"agents get nobody": cli.Failed, "wait 0": cli.Failed, "abort nobody": cli.Usage,
+		"abort nobody/i": cli.Failed, "wait": cli.Usage, "agents": 0, "agents lst": cli.Usage,
 		"agents list --server 127.0.0.1:1": cli.Unreachable, "agents list --data " + dir + "/nowhere": cli.Unreachable,
 	} {
 		words := strings.Fields(args)
@@ -154,7 +178,12 @@ func checkVariables(t *testing.T, s *server) {
 	}
 	t.Chdir(t.TempDir()) // where no data directory is
 	t.Setenv("PAWL_SERVER", s.here.GRPC)
-	if _, stderr, err := invoke(t, "agents", "list"); err == nil || !strings.Contains(stderr, "a valid token is needed") {
+	if _, stderr, err := invoke(
+		t,
+		"agents",
+		"list",
+	); err == nil ||
+		!strings.Contains(stderr, "a valid token is needed") {
 		t.Errorf("without a token: %v, %q", err, stderr)
 	}
 	t.Setenv("PAWL_TOKEN", string(secret))
@@ -172,8 +201,8 @@ func checkVariables(t *testing.T, s *server) {
 	}
 }
 
-// Agent files are read again by a command and by SIGHUP. Work under way keeps its definition, and prompts of an agent that is gone are
-// refused for a reason.
+// Agent files are read again by a command and by SIGHUP. Work under way keeps its definition, and prompts of an
+// agent that is gone are refused for a reason.
 func TestAgentsAreReloaded(t *testing.T) {
 	dir := t.TempDir()
 	data, agents := filepath.Join(dir, "data"), filepath.Join(dir, "agents")
@@ -217,7 +246,8 @@ func TestAgentsAreReloaded(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if log := s.log.String(); !strings.Contains(log, `"msg":"agents reloaded","added":["b"]`) || !strings.Contains(log, "c.md:3: foo: unknown key") {
+	if log := s.log.String(); !strings.Contains(log, `"msg":"agents reloaded","added":["b"]`) ||
+		!strings.Contains(log, "c.md:3: foo: unknown key") {
 		t.Errorf("%s", log)
 	}
 }
@@ -231,7 +261,20 @@ func TestHangup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.CommandContext(t.Context(), program, "--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--agents", agents, "--executor", "none")
+	c := exec.CommandContext(
+		t.Context(),
+		program,
+		"--data",
+		data,
+		"--http",
+		"127.0.0.1:0",
+		"--grpc",
+		"127.0.0.1:0",
+		"--agents",
+		agents,
+		"--executor",
+		"none",
+	)
 	c.Env = append(os.Environ(), asProgram+"=1")
 	log := make(announcement, 100)
 	c.Stdout, c.Stderr = log, log

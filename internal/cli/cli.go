@@ -1,4 +1,5 @@
-// Package cli is what the command lines of both programs share: signals, variables of flags, levels of the log, errors in one line.
+// Package cli is what the command lines of both programs share: signals, variables of flags, levels of the log,
+// errors in one line.
 package cli
 
 import (
@@ -43,8 +44,8 @@ func FromEnvironment(f *pflag.FlagSet) (err error) {
 	return err
 }
 
-// Logger is what --log-format and --log-level stand for, with at most one line a second of one kind from one cause. Lines about
-// errors for which quiet is true are for debugging; nil is for none. Whoever ends calls loglimit.Flush.
+// Logger is what --log-format and --log-level stand for, with at most one line a second of one kind from one cause.
+// Lines about errors for which quiet is true are for debugging; nil is for none. Whoever ends calls loglimit.Flush.
 func Logger(w io.Writer, format, name string, quiet func(error) bool) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(name)); err != nil {

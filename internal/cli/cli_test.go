@@ -12,7 +12,19 @@ func TestFromEnvironment(t *testing.T) {
 	t.Setenv("PAWL_BOTH_WAYS", "from the environment")
 	t.Setenv("PAWL_LEFT_OUT", "from the environment")
 	f := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	both, left, none := f.String("both-ways", "default", "usage"), f.String("left-out", "default", "usage"), f.String("neither", "default", "usage")
+	both, left, none := f.String(
+		"both-ways",
+		"default",
+		"usage",
+	), f.String(
+		"left-out",
+		"default",
+		"usage",
+	), f.String(
+		"neither",
+		"default",
+		"usage",
+	)
 	NameVariables(f)
 	if err := f.Parse([]string{"--both-ways", "given"}); err != nil {
 		t.Fatal(err)
@@ -35,7 +47,9 @@ func TestFromEnvironment(t *testing.T) {
 }
 
 func TestLogger(t *testing.T) {
-	for format, want := range map[string]string{"text": "level=DEBUG msg=hello\n", "json": `"level":"DEBUG","msg":"hello"}` + "\n"} {
+	for format, want := range map[string]string{
+		"text": "level=DEBUG msg=hello\n", "json": `"level":"DEBUG","msg":"hello"}` + "\n",
+	} {
 		var b strings.Builder
 		log, err := Logger(&b, format, "debug", nil)
 		if err != nil {

@@ -29,7 +29,8 @@ func Misused(c *cobra.Command, err error) error {
 	return WithCode(fmt.Errorf("%w: see `%s --help`", err, c.CommandPath()), Usage)
 }
 
-// Args wants n arguments, which the command's usage names. Messages hold text only, and the library's words for what is none are its own.
+// Args wants n arguments, which the command's usage names. Messages hold text only, and the library's words for
+// what is none are its own.
 func Args(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		_, names, _ := strings.Cut(c.Use, " ")

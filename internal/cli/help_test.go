@@ -13,7 +13,13 @@ import (
 )
 
 func TestHelp(t *testing.T) {
-	c := &cobra.Command{Use: "program", Short: "Do it", Long: strings.Repeat("long ", 30) + "\n\nSecond.", Example: "program --one", RunE: func(*cobra.Command, []string) error { return nil }}
+	c := &cobra.Command{
+		Use:     "program",
+		Short:   "Do it",
+		Long:    strings.Repeat("long ", 30) + "\n\nSecond.",
+		Example: "program --one",
+		RunE:    func(*cobra.Command, []string) error { return nil },
+	}
 	c.Flags().String("one", "x", "`NAME`: one; "+strings.Repeat("word ", 30))
 	c.Flags().String("two-that-is-long-enough", "", "`SOMETHING`: two (default: none)")
 	c.Flags().BoolP("third", "t", false, "third")
@@ -33,9 +39,12 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"Usage:\n  program [flags]\n  program COMMAND\n", "Examples:\n  program --one\n", "Commands:\n  sub                     Do less\n",
+		"Usage:\n  program [flags]\n  program COMMAND\n", "Examples:\n  program --one\n",
+		"Commands:\n  sub       " +
+			"              Do less\n",
 		"\nSecond heading:\n  --one NAME              one; word word", "(default\n                          x)\n",
-		"  --two-that-is-long-enough SOMETHING\n                          two (default: none)\n", "  -t, --third             third\n",
+		"  --two-that-is-long-enough SOMETHING\n                          two (default: " +
+			"none)\n", "  -t, --third             third\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, out.String())

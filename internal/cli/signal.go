@@ -54,11 +54,16 @@ func (i *Interrupts) Interrupt() bool {
 	}
 }
 
-// Main runs a program, which tells its errors itself, and ends with their code. The first signal that no command asks for ends its
-// context, the next one ends the process at once. Other processes do not see what the program was configured with.
+// Main runs a program, which tells its errors itself, and ends with their code. The first signal that no command
+// asks for ends its context, the next one ends the process at once. Other processes do not see what the program was
+// configured with.
 func Main(run func(context.Context) error) {
 	if err := hostenv.Conceal(); err != nil {
-		Complain(os.Stderr, filepath.Base(os.Args[0]), fmt.Errorf("other processes may see this one's secrets: %w", err))
+		Complain(
+			os.Stderr,
+			filepath.Base(os.Args[0]),
+			fmt.Errorf("other processes may see this one's secrets: %w", err),
+		)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ctx, interrupts := WithInterrupts(ctx)

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Visible is a text of others as a terminal may be given it: control characters, and those that turn the direction of writing, are
-// written as escapes, so that they cannot act on the terminal. Line breaks and tabs stay.
+// Visible is a text of others as a terminal may be given it: control characters, and those that turn the direction
+// of writing, are written as escapes, so that they cannot act on the terminal. Line breaks and tabs stay.
 func Visible(s string) string {
 	if !strings.ContainsFunc(s, Acts) && utf8.ValidString(s) {
 		return s
@@ -33,5 +33,6 @@ func Visible(s string) string {
 
 // Acts reports whether a terminal would do something at a character instead of showing it.
 func Acts(r rune) bool {
-	return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029')
+	return r != '\n' && r != '\t' &&
+		(unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029')
 }

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// headLines and tailLines are what is shown of a call's output: its beginning, and its end when the call has failed.
+	// headLines and tailLines are what is shown of a call's output: its beginning, and its end when the call has
+	// failed.
 	headLines = 10
 	tailLines = 5
 	// slow is how long a call runs before its output is of interest by itself.

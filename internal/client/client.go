@@ -1,11 +1,12 @@
 // Package client is the commands that speak to a control plane: prompt, watch, wait, abort, files, token and the lists.
 //
-//	flags, variables ──▶ connection ──gRPC──▶ a control plane of this host, found by its data directory, or one at --server
+//	flags, variables ──▶ connection ──gRPC──▶ a control plane of this host, by its data directory, or one at --server
 //
 // It knows the API and the transport only, so that a program without a control plane in it can have the same commands.
 //
-// Invariants: what others wrote (models, commands, agents) reaches a terminal without control characters; standard output has the
-// answer, the list or JSON and nothing else; a command that ends because nobody can be reached has the code cli.Unreachable.
+// Invariants: what others wrote (models, commands, agents) reaches a terminal without control characters; standard
+// output has the answer, the list or JSON and nothing else; a command that ends because nobody can be reached has
+// the code cli.Unreachable.
 package client
 
 import (
@@ -19,11 +20,11 @@ import (
 
 // Options are what a program adds to the commands.
 type Options struct {
-	// Data is the data directory of a control plane on this host; "" when only --server can say where one is. It is read when a
-	// command runs.
+	// Data is the data directory of a control plane on this host; "" when only --server can say where one is. It is
+	// read when a command runs.
 	Data *string
-	// Database opens the tokens where they are stored, for when no control plane runs. nil: there are none to be had. fresh is
-	// whether what does not exist may be made.
+	// Database opens the tokens where they are stored, for when no control plane runs. nil: there are none to be
+	// had. fresh is whether what does not exist may be made.
 	Database func(ctx context.Context, fresh bool) (Tokens, error)
 	// State is where that is, without secrets.
 	State func() string
@@ -39,11 +40,12 @@ type Tokens interface {
 
 // Commands makes the commands.
 func Commands(o Options) []*cobra.Command {
-	all := []*cobra.Command{
-		promptCommand(&connection{options: o}), watchCommand(&connection{options: o}), waitCommand(&connection{options: o}),
-		abortCommand(&connection{options: o}), agentsCommand(&connection{options: o}), executorsCommand(&connection{options: o}),
-		sessionsCommand(&connection{options: o}), submissionsCommand(&connection{options: o}), filesCommand(&connection{options: o}),
-		tokenCommand(&connection{options: o}),
+	var all []*cobra.Command
+	for _, command := range []func(*connection) *cobra.Command{
+		promptCommand, watchCommand, waitCommand, abortCommand, agentsCommand, executorsCommand, sessionsCommand,
+		submissionsCommand, filesCommand, tokenCommand,
+	} {
+		all = append(all, command(&connection{options: o}))
 	}
 	return all
 }

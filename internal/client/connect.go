@@ -41,8 +41,18 @@ type connection struct {
 // flags adds the flags to a command and its subcommands.
 func (o *connection) flags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(&o.server, "server", "", "`HOST:PORT`: gRPC listener of a control plane elsewhere (default: the one that runs on --data)")
-	f.StringVar(&o.tokenFile, "token-file", "", "`FILE`: holds the token for --server; its value may be in PAWL_TOKEN instead")
+	f.StringVar(
+		&o.server,
+		"server",
+		"",
+		"`HOST:PORT`: gRPC listener of a control plane elsewhere (default: the one that runs on --data)",
+	)
+	f.StringVar(
+		&o.tokenFile,
+		"token-file",
+		"",
+		"`FILE`: holds the token for --server; its value may be in PAWL_TOKEN instead",
+	)
 	f.BoolVar(&o.tls, "tls", false, "use TLS; needed unless --server is on this host")
 	f.StringVar(&o.ca, "ca", "", "`FILE`: authorities to trust instead of the system's, PEM; implies --tls")
 	cli.NameVariables(f)
@@ -51,7 +61,8 @@ func (o *connection) flags(c *cobra.Command) {
 	c.PersistentPreRunE = o.prepare
 }
 
-// prepare reads the variables of the flags that were not given. Who names a data directory means that one, whatever the variables say.
+// prepare reads the variables of the flags that were not given. Who names a data directory means that one, whatever
+// the variables say.
 func (o *connection) prepare(c *cobra.Command, _ []string) error {
 	local := c.Flags().Changed("data") && !c.Flags().Changed("server")
 	for _, f := range []*pflag.FlagSet{c.InheritedFlags(), o.own} {
@@ -88,7 +99,10 @@ func (o *connection) dial(ctx context.Context) (*grpc.ClientConn, error) {
 		return o.dialServer(ctx)
 	}
 	if o.options.Data == nil {
-		return nil, cli.WithCode(errors.New("no control plane is named: give --server HOST:PORT, or set PAWL_SERVER"), cli.Usage)
+		return nil, cli.WithCode(
+			errors.New("no control plane is named: give --server HOST:PORT, or set PAWL_SERVER"),
+			cli.Usage,
+		)
 	}
 	a, ok, err := ReadAddresses(*o.options.Data)
 	if err != nil || !ok {
@@ -110,7 +124,10 @@ func (o *connection) dial(ctx context.Context) (*grpc.ClientConn, error) {
 // dialServer connects to the control plane at --server.
 func (o *connection) dialServer(ctx context.Context) (*grpc.ClientConn, error) {
 	if _, port, err := net.SplitHostPort(o.server); err != nil || port == "" {
-		return nil, cli.WithCode(fmt.Errorf("--server is HOST:PORT, the gRPC listener of a control plane, not %q", o.server), cli.Usage)
+		return nil, cli.WithCode(
+			fmt.Errorf("--server is HOST:PORT, the gRPC listener of a control plane, not %q", o.server),
+			cli.Usage,
+		)
 	}
 	var secure *tls.Config
 	if o.tls || o.ca != "" {
@@ -119,8 +136,11 @@ func (o *connection) dialServer(ctx context.Context) (*grpc.ClientConn, error) {
 			return nil, err
 		}
 	} else if !rpc.Loopback(o.server) {
-		return nil, cli.WithCode(fmt.Errorf("--server %s is not on this host, and the token would travel in the clear: "+
-			"add --tls (and --ca FILE for a private authority)", o.server), cli.Usage)
+		return nil, cli.WithCode(
+			fmt.Errorf("--server %s is not on this host, and the token would travel in the clear: "+
+				"add --tls (and --ca FILE for a private authority)", o.server),
+			cli.Usage,
+		)
 	}
 	secret, err := o.secret(ctx)
 	if err != nil {
@@ -147,7 +167,12 @@ func (o *connection) secret(ctx context.Context) (func(context.Context) (string,
 }
 
 // check connects and asks whether somebody is there.
-func check(ctx context.Context, addr string, secure *tls.Config, secret func(context.Context) (string, error)) (*grpc.ClientConn, error) {
+func check(
+	ctx context.Context,
+	addr string,
+	secure *tls.Config,
+	secret func(context.Context) (string, error),
+) (*grpc.ClientConn, error) {
 	opts := append(rpc.DialOptions(), rpc.Security(secure))
 	if secret != nil {
 		opts = append(opts, grpc.WithPerRPCCredentials(rpc.Token{Secret: secret, Plaintext: secure == nil}))
@@ -224,7 +249,8 @@ func inWords(ctx context.Context, err error) error {
 	return errors.New(st.Message())
 }
 
-// pinned trusts exactly the certificate in a file: the server's own, which need not name the address that it listens on.
+// pinned trusts exactly the certificate in a file: the server's own, which need not name the address that it
+// listens on.
 func pinned(certFile string) (*tls.Config, error) {
 	body, err := os.ReadFile(certFile)
 	if err != nil {

@@ -20,8 +20,10 @@ const fileChunk = 256 << 10
 
 func filesCommand(o *connection) *cobra.Command {
 	return o.group(&cobra.Command{
-		Use: "files", Short: "Read and write files of a session or an executor",
-		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or of an executor, " +
+		Use:   "files",
+		Short: "Read and write files of a session or an executor",
+		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
+			"of an executor, " +
 			"named by its id. A relative path is below the executor's root, and below the agent's cwd for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
 	}, &cobra.Command{
@@ -45,7 +47,12 @@ func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	parts := strings.SplitN(name, "/", 3)
 	if slices.Contains(parts, "") {
 		return nil, cli.WithCode(
-			fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name), cli.Usage)
+			fmt.Errorf(
+				"%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor",
+				name,
+			),
+			cli.Usage,
+		)
 	}
 	if len(parts) == 1 {
 		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
@@ -57,7 +64,11 @@ func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
 }
 
-func (o *connection) withFiles(c *cobra.Command, name string, f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error) error {
+func (o *connection) withFiles(
+	c *cobra.Command,
+	name string,
+	f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error,
+) error {
 	target, err := fileTarget(name)
 	if err != nil {
 		return err
@@ -122,7 +133,11 @@ func put(c *cobra.Command, files pawlv1.FileServiceClient, start *pawlv1.WriteFi
 		}
 	}
 	if ok {
-		send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_End_{End: &pawlv1.WriteFileRequest_End{Sha256: hash.Sum(nil)}}})
+		send(
+			&pawlv1.WriteFileRequest{
+				Part: &pawlv1.WriteFileRequest_End_{End: &pawlv1.WriteFileRequest_End{Sha256: hash.Sum(nil)}},
+			},
+		)
 	}
 	got, err := stream.CloseAndRecv()
 	if err != nil {

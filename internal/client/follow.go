@@ -68,7 +68,10 @@ func (f *follower) run(ctx context.Context) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case errors.Is(err, errLeft), ctx.Err() != nil, !f.p.begun(), conn != nil && status.Code(err) != codes.Unavailable:
+		case errors.Is(err, errLeft),
+			ctx.Err() != nil,
+			!f.p.begun(),
+			conn != nil && status.Code(err) != codes.Unavailable:
 			return err
 		case !away.IsZero() && f.p.seq == seen && now.Sub(away) > returnsWithin:
 			return unreachable(err)
@@ -163,14 +166,20 @@ func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error
 		return errLeft
 	case f.stops == 1:
 		f.leave = time.After(leaveAfter)
-		f.p.note(fmt.Sprintf("[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]", leaveAfter))
+		f.p.note(
+			fmt.Sprintf(
+				"[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]",
+				leaveAfter,
+			),
+		)
 		return nil
 	}
 	f.leave = nil
 	f.p.note("[aborting; Ctrl-C once more leaves at once]")
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	_, err := pawlv1.NewSubmissionServiceClient(conn).AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: f.p.submission})
+	_, err := pawlv1.NewSubmissionServiceClient(conn).
+		AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: f.p.submission})
 	return err
 }
 
@@ -191,7 +200,8 @@ func (f *follower) queued(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.
 	f.p.note(behind(res.GetSubmissions(), s))
 }
 
-// behind says what is ahead of a queued submission. before is the submissions of its session that came earlier, newest first.
+// behind says what is ahead of a queued submission. before is the submissions of its session that came earlier,
+// newest first.
 func behind(before []*pawlv1.Submission, s *pawlv1.Submission) string {
 	waiting := 0
 	var head *pawlv1.Submission

@@ -27,7 +27,12 @@ type plane struct {
 }
 
 func (p *plane) Prompt(_ *pawlv1.PromptRequest, s grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
-	sub := &pawlv1.Submission{SubmissionId: "s1", Seq: 3, Status: p.status, Key: &pawlv1.SessionKey{Agent: "a", Instance: "i"}}
+	sub := &pawlv1.Submission{
+		SubmissionId: "s1",
+		Seq:          3,
+		Status:       p.status,
+		Key:          &pawlv1.SessionKey{Agent: "a", Instance: "i"},
+	}
 	if err := s.Send(&pawlv1.PromptResponse{Submission: sub}); err != nil {
 		return err
 	}
@@ -36,17 +41,30 @@ func (p *plane) Prompt(_ *pawlv1.PromptRequest, s grpc.ServerStreamingServer[paw
 		return s.Context().Err()
 	case <-p.aborted:
 	}
-	return s.Send(&pawlv1.PromptResponse{Events: []*pawlv1.Event{{Seq: 1, Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{
-		Submission: &pawlv1.Submission{Outcome: pawlv1.Outcome_OUTCOME_ABORTED, Error: &pawlv1.Error{Reason: "ABORTED", Message: "asked for"}},
-	}}}}})
+	return s.Send(
+		&pawlv1.PromptResponse{
+			Events: []*pawlv1.Event{{Seq: 1, Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{
+				Submission: &pawlv1.Submission{
+					Outcome: pawlv1.Outcome_OUTCOME_ABORTED,
+					Error:   &pawlv1.Error{Reason: "ABORTED", Message: "asked for"},
+				},
+			}}}},
+		},
+	)
 }
 
-func (p *plane) AbortSubmission(context.Context, *pawlv1.AbortSubmissionRequest) (*pawlv1.AbortSubmissionResponse, error) {
+func (p *plane) AbortSubmission(
+	context.Context,
+	*pawlv1.AbortSubmissionRequest,
+) (*pawlv1.AbortSubmissionResponse, error) {
 	close(p.aborted)
 	return &pawlv1.AbortSubmissionResponse{}, nil
 }
 
-func (p *plane) ListSubmissions(context.Context, *pawlv1.ListSubmissionsRequest) (*pawlv1.ListSubmissionsResponse, error) {
+func (p *plane) ListSubmissions(
+	context.Context,
+	*pawlv1.ListSubmissionsRequest,
+) (*pawlv1.ListSubmissionsResponse, error) {
 	return &pawlv1.ListSubmissionsResponse{Submissions: p.before}, nil
 }
 
@@ -70,8 +88,13 @@ func follow(t *testing.T, p *plane) *following {
 	f.follower = &follower{
 		p: newPrinter(&bytes.Buffer{}, f.notes), interrupts: f.interrupt, offers: true,
 		connect: func(context.Context) (*grpc.ClientConn, error) {
-			return grpc.NewClient("passthrough:///p", append(rpc.DialOptions(), rpc.Security(nil),
-				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))...)
+			return grpc.NewClient("passthrough:///p", append(
+				rpc.DialOptions(),
+				rpc.Security(nil),
+				grpc.WithContextDialer(
+					func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) },
+				),
+			)...)
 		},
 		open: func(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
 			s, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(ctx, &pawlv1.PromptRequest{})
@@ -123,7 +146,11 @@ func TestInterruptsOfAPrompt(t *testing.T) {
 
 // Within a second there is a word about what is waited for.
 func TestSilenceIsExplained(t *testing.T) {
-	running := &pawlv1.Submission{SubmissionId: "s0", Status: pawlv1.Submission_STATUS_RUNNING, StartedAt: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local))}
+	running := &pawlv1.Submission{
+		SubmissionId: "s0",
+		Status:       pawlv1.Submission_STATUS_RUNNING,
+		StartedAt:    timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local)),
+	}
 	queued := &pawlv1.Submission{SubmissionId: "s2", Status: pawlv1.Submission_STATUS_QUEUED}
 	settled := &pawlv1.Submission{Status: pawlv1.Submission_STATUS_SETTLED}
 	for want, p := range map[string]*plane{

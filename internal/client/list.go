@@ -42,7 +42,12 @@ func agentsCommand(o *connection) *cobra.Command {
 						return res.GetAgents(), res.GetNextPageToken(), err
 					},
 					row: func(a *pawlv1.Agent) []string {
-						return []string{a.GetName(), a.GetModel(), strings.Join(a.GetTools(), ","), oneLine(a.GetDescription(), 60)}
+						return []string{
+							a.GetName(),
+							a.GetModel(),
+							strings.Join(a.GetTools(), ","),
+							oneLine(a.GetDescription(), 60),
+						}
 					},
 				}.print(c, o.output)
 			})
@@ -65,8 +70,11 @@ func agentsCommand(o *connection) *cobra.Command {
 			})
 		},
 	}), o.json(&cobra.Command{
-		Use: "reload", Short: "Read the agent files again", Args: cli.Args(0),
-		Long: "Read the agent files again, at the replica that answers; SIGHUP does the same. A file that is broken is named, and its " +
+		Use:   "reload",
+		Short: "Read the agent files again",
+		Args:  cli.Args(0),
+		Long: "Read the agent files again, at the replica that answers; SIGHUP does the same. A file that is " +
+			"broken is named, and its " +
 			"agent keeps its last good definition. Submissions under way keep the definition that they began with.",
 		RunE: func(c *cobra.Command, _ []string) error { return o.with(c, o.reload(c)) },
 	}))
@@ -84,8 +92,15 @@ func (o *connection) reload(c *cobra.Command) func(context.Context, *grpc.Client
 		if o.output == "json" {
 			err = printJSON(c.OutOrStdout(), res)
 		} else {
-			err = printFields(c.OutOrStdout(), field{"added", strings.Join(res.GetAdded(), ", ")},
-				field{"changed", strings.Join(res.GetChanged(), ", ")}, field{"removed", strings.Join(res.GetRemoved(), ", ")})
+			err = printFields(
+				c.OutOrStdout(),
+				field{"added", strings.Join(res.GetAdded(), ", ")},
+				field{
+					"changed",
+					strings.Join(res.GetChanged(), ", "),
+				},
+				field{"removed", strings.Join(res.GetRemoved(), ", ")},
+			)
 		}
 		for _, p := range res.GetProblems() {
 			kept := "it cannot be prompted"
@@ -121,7 +136,10 @@ func executorsCommand(o *connection) *cobra.Command {
 					},
 					row: func(x *pawlv1.Executor) []string {
 						return []string{
-							x.GetExecutorId(), stateOf(x), fmt.Sprintf("%d/%d", x.GetRunning(), x.GetSlots()), labels(x.GetLabels(), ","),
+							x.GetExecutorId(),
+							stateOf(x),
+							fmt.Sprintf("%d/%d", x.GetRunning(), x.GetSlots()),
+							labels(x.GetLabels(), ","),
 							stamp(x.GetLastSeen()),
 						}
 					},
@@ -132,7 +150,8 @@ func executorsCommand(o *connection) *cobra.Command {
 		Use: "get ID", Short: "Show one executor", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-				res, err := pawlv1.NewExecutorServiceClient(conn).GetExecutor(ctx, &pawlv1.GetExecutorRequest{ExecutorId: args[0]})
+				res, err := pawlv1.NewExecutorServiceClient(conn).
+					GetExecutor(ctx, &pawlv1.GetExecutorRequest{ExecutorId: args[0]})
 				x := res.GetExecutor()
 				switch {
 				case err != nil:
@@ -140,10 +159,21 @@ func executorsCommand(o *connection) *cobra.Command {
 				case o.output == "json":
 					return printJSON(c.OutOrStdout(), x)
 				}
-				return printFields(c.OutOrStdout(), field{"id", x.GetExecutorId()}, field{"state", stateOf(x)},
-					field{"calls", fmt.Sprintf("%d of %d", x.GetRunning(), x.GetSlots())}, field{"labels", labels(x.GetLabels(), ",")},
-					field{"root", x.GetRoot()}, field{"version", x.GetVersion()}, field{"isolation", x.GetIsolation()},
-					field{"replica", x.GetReplicaId()}, field{"last seen", stamp(x.GetLastSeen())})
+				return printFields(
+					c.OutOrStdout(),
+					field{"id", x.GetExecutorId()},
+					field{"state", stateOf(x)},
+					field{
+						"calls",
+						fmt.Sprintf("%d of %d", x.GetRunning(), x.GetSlots()),
+					},
+					field{"labels", labels(x.GetLabels(), ",")},
+					field{"root", x.GetRoot()},
+					field{"version", x.GetVersion()},
+					field{"isolation", x.GetIsolation()},
+					field{"replica", x.GetReplicaId()},
+					field{"last seen", stamp(x.GetLastSeen())},
+				)
 			})
 		},
 	}))
@@ -187,7 +217,11 @@ func sessionName(name string) (*pawlv1.GetSessionRequest, error) {
 }
 
 // withSession connects for what needs a session, whose name is checked first.
-func (o *connection) withSession(c *cobra.Command, name string, f func(context.Context, *grpc.ClientConn, *pawlv1.Session) error) error {
+func (o *connection) withSession(
+	c *cobra.Command,
+	name string,
+	f func(context.Context, *grpc.ClientConn, *pawlv1.Session) error,
+) error {
 	req, err := sessionName(name)
 	if err != nil {
 		return err
@@ -230,7 +264,13 @@ func sessionsCommand(o *connection) *cobra.Command {
 					},
 					row: func(s *pawlv1.Session) []string {
 						return []string{
-							keyText(s.GetKey()), s.GetSessionId(), fmt.Sprint(s.GetPending()), s.GetExecutorId(), stamp(s.GetCreatedAt()),
+							keyText(
+								s.GetKey(),
+							),
+							s.GetSessionId(),
+							fmt.Sprint(s.GetPending()),
+							s.GetExecutorId(),
+							stamp(s.GetCreatedAt()),
 						}
 					},
 				}.print(c, o.output)
@@ -250,10 +290,16 @@ func sessionsCommand(o *connection) *cobra.Command {
 				if o.output == "json" {
 					return printJSON(c.OutOrStdout(), s)
 				}
-				return printFields(c.OutOrStdout(), field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
-					field{"pending", fmt.Sprint(s.GetPending())}, field{"executor", s.GetExecutorId()},
-					field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
-					field{"created", stamp(s.GetCreatedAt())})
+				return printFields(
+					c.OutOrStdout(),
+					field{"session", keyText(s.GetKey())},
+					field{"id", s.GetSessionId()},
+					field{"pending", fmt.Sprint(s.GetPending())},
+					field{"executor", s.GetExecutorId()},
+					field{"entries", fmt.Sprint(s.GetEntryHead())},
+					field{"events", fmt.Sprint(s.GetEventHead())},
+					field{"created", stamp(s.GetCreatedAt())},
+				)
 			})
 		},
 	}))
@@ -273,7 +319,11 @@ func submissionsCommand(o *connection) *cobra.Command {
 					page: pagesOfSubmissions(ctx, conn, s.GetSessionId()),
 					row: func(s *pawlv1.Submission) []string {
 						return []string{
-							s.GetSubmissionId(), submissionState(s), stamp(s.GetAcceptedAt()), fmt.Sprint(s.GetTurn()), oneLine(said(s), 50),
+							s.GetSubmissionId(),
+							submissionState(s),
+							stamp(s.GetAcceptedAt()),
+							fmt.Sprint(s.GetTurn()),
+							oneLine(said(s), 50),
 						}
 					},
 				}.print(c, o.output)
@@ -283,7 +333,8 @@ func submissionsCommand(o *connection) *cobra.Command {
 		Use: "get ID", Short: "Show one submission", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-				res, err := pawlv1.NewSubmissionServiceClient(conn).GetSubmission(ctx, &pawlv1.GetSubmissionRequest{SubmissionId: args[0]})
+				res, err := pawlv1.NewSubmissionServiceClient(conn).
+					GetSubmission(ctx, &pawlv1.GetSubmissionRequest{SubmissionId: args[0]})
 				if err != nil {
 					return err
 				}
@@ -294,7 +345,11 @@ func submissionsCommand(o *connection) *cobra.Command {
 }
 
 // pagesOfSubmissions pages by seq, which the API does for submissions.
-func pagesOfSubmissions(ctx context.Context, conn *grpc.ClientConn, session string) func(string) ([]*pawlv1.Submission, string, error) {
+func pagesOfSubmissions(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	session string,
+) func(string) ([]*pawlv1.Submission, string, error) {
 	submissions, before := pawlv1.NewSubmissionServiceClient(conn), int64(0)
 	return func(string) ([]*pawlv1.Submission, string, error) {
 		res, err := submissions.ListSubmissions(ctx, &pawlv1.ListSubmissionsRequest{SessionId: session, Before: before})
@@ -320,10 +375,22 @@ func (o *connection) submission(c *cobra.Command, s *pawlv1.Submission) error {
 	if e := s.GetError(); e != nil {
 		reason = e.GetReason() + ": " + e.GetMessage()
 	}
-	return printFields(c.OutOrStdout(), field{"id", s.GetSubmissionId()}, field{"session", keyText(s.GetKey())},
-		field{"state", submissionState(s)}, field{"accepted", stamp(s.GetAcceptedAt())}, field{"started", stamp(s.GetStartedAt())},
-		field{"settled", stamp(s.GetSettledAt())}, field{"ran for", took}, field{"turns", fmt.Sprint(s.GetTurn())},
-		field{"error", reason}, field{"answer", s.GetResult().GetText()})
+	return printFields(
+		c.OutOrStdout(),
+		field{"id", s.GetSubmissionId()},
+		field{"session", keyText(s.GetKey())},
+		field{
+			"state",
+			submissionState(s),
+		},
+		field{"accepted", stamp(s.GetAcceptedAt())},
+		field{"started", stamp(s.GetStartedAt())},
+		field{"settled", stamp(s.GetSettledAt())},
+		field{"ran for", took},
+		field{"turns", fmt.Sprint(s.GetTurn())},
+		field{"error", reason},
+		field{"answer", s.GetResult().GetText()},
+	)
 }
 
 // submissionState is the outcome of a submission that has settled, else its status.

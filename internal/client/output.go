@@ -18,8 +18,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/cli"
 )
 
-// marshal makes of a message JSON as the HTTP API has it, with every field that is not a message. Unlike protojson's, the spaces are
-// always the same, and no control character is left that a terminal would act on.
+// marshal makes of a message JSON as the HTTP API has it, with every field that is not a message. Unlike
+// protojson's, the spaces are always the same, and no control character is left that a terminal would act on.
 func marshal(m proto.Message, indent string) ([]byte, error) {
 	raw, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/cli"
 )
 
-// printer writes what happens: the answer to out, everything else to err. A terminal gets the answer as it comes; elsewhere it is
-// written once, when it is complete, as what was begun may be begun anew.
+// printer writes what happens: the answer to out, everything else to err. A terminal gets the answer as it comes;
+// elsewhere it is written once, when it is complete, as what was begun may be begun anew.
 type printer struct {
 	out, err io.Writer
 	answers  terminal // out

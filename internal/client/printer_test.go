@@ -55,9 +55,18 @@ func (s *story) answer(text string, calls ...[3]string) *story {
 		if err := args.UnmarshalJSON([]byte(c[2])); err != nil {
 			s.t.Fatal(err)
 		}
-		m.Content = append(m.Content, &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: c[0], Name: c[1], Args: args}}})
+		m.Content = append(
+			m.Content,
+			&pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: c[0], Name: c[1], Args: args}}},
+		)
 	}
-	return s.add(&pawlv1.Event{Event: &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: &pawlv1.Entry{Kind: "assistant", Message: m}}}})
+	return s.add(
+		&pawlv1.Event{
+			Event: &pawlv1.Event_Entry{
+				Entry: &pawlv1.EntryAppended{Entry: &pawlv1.Entry{Kind: "assistant", Message: m}},
+			},
+		},
+	)
 }
 
 func (s *story) started(id, providerID, name, executor string) *story {
@@ -67,7 +76,9 @@ func (s *story) started(id, providerID, name, executor string) *story {
 }
 
 func (s *story) output(id, data string) *story {
-	return s.add(&pawlv1.Event{Event: &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: id, Data: []byte(data)}}})
+	return s.add(
+		&pawlv1.Event{Event: &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: id, Data: []byte(data)}}},
+	)
 }
 
 func (s *story) finished(id, name string, isError bool, took time.Duration) *story {
@@ -77,9 +88,13 @@ func (s *story) finished(id, name string, isError bool, took time.Duration) *sto
 }
 
 func (s *story) settled(text string) *story {
-	return s.add(&pawlv1.Event{Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: &pawlv1.Submission{
-		Status: pawlv1.Submission_STATUS_SETTLED, Outcome: pawlv1.Outcome_OUTCOME_COMPLETED, Result: &pawlv1.PromptResult{Text: text},
-	}}}})
+	return s.add(
+		&pawlv1.Event{Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: &pawlv1.Submission{
+			Status:  pawlv1.Submission_STATUS_SETTLED,
+			Outcome: pawlv1.Outcome_OUTCOME_COMPLETED,
+			Result:  &pawlv1.PromptResult{Text: text},
+		}}}},
+	)
 }
 
 // printed is what a printer writes of the story. at is whether both are one terminal of 80 columns.
@@ -111,8 +126,14 @@ func TestAnAnswerIsWrittenOnce(t *testing.T) {
 	if out != "Hello\nHello, world\n" || notes != "[the answer begins anew: why]\n" {
 		t.Errorf("on a terminal: %q, %q", out, notes)
 	}
-	work := tell(t).answer("I look.", [3]string{"p", "read", `{"path":"x"}`}).started("c", "p", "read", "m").finished("c", "read", false, 0).
-		text("Done").answer("Done").settled("Done")
+	work := tell(
+		t,
+	).answer("I look.", [3]string{"p", "read", `{"path":"x"}`}).
+		started("c", "p", "read", "m").
+		finished("c", "read", false, 0).
+		text("Done").
+		answer("Done").
+		settled("Done")
 	if out, notes := work.printed(false, nil); out != "Done\n" || notes != "I look.\n[read on m] x\n" {
 		t.Errorf("with calls, elsewhere: %q, %q", out, notes)
 	}
@@ -129,7 +150,8 @@ func TestAnswersAreHarmless(t *testing.T) {
 	s := tell(t).text("\x1b]0;x\a").answer("\x1b]0;x\a", [3]string{"p", "bash", `{"command":"echo \u001b[2J"}`}).
 		started("c", "p", "bash", "m").output("c", "\x1b[31mred\n").finished("c", "bash", true, 0).settled("\x1b]0;x\a")
 	out, notes := s.printed(true, nil)
-	if strings.Contains(out+notes, "\x1b") || !strings.Contains(notes, `[bash on m] echo \x1b[2J`) || !strings.Contains(notes, `  | \x1b[31mred`) {
+	if strings.Contains(out+notes, "\x1b") || !strings.Contains(notes, `[bash on m] echo \x1b[2J`) ||
+		!strings.Contains(notes, `  | \x1b[31mred`) {
 		t.Errorf("%q, %q", out, notes)
 	}
 	if out, _ := s.printed(false, nil); out != "\x1b]0;x\a\n" {
@@ -140,10 +162,21 @@ func TestAnswersAreHarmless(t *testing.T) {
 // Each call has its command or path, also when two have one id.
 func TestCallsHaveTitles(t *testing.T) {
 	long := strings.Repeat("x", 100)
-	_, notes := tell(t).answer("", [3]string{"p", "bash", `{"command":"first\nsecond\nthird"}`}, [3]string{"p", "bash", `{"command":"` + long + `"}`},
-		[3]string{"q", "grep", `{"pattern":"a.b","path":"src"}`}, [3]string{"r", "write", `{"path":"f","content":"c"}`}).
-		started("1", "p", "bash", "m").started("2", "p", "bash", "m").started("3", "q", "grep", "m").started("4", "r", "write", "m").
-		started("5", "unknown", "bash", "m").printed(true, nil)
+	_, notes := tell(
+		t,
+	).answer("", [3]string{"p", "bash", `{"command":"first\nsecond\nthird"}`},
+		[3]string{"p", "bash", `{"command":"` + long + `"}`},
+		[3]string{
+			"q",
+			"grep",
+			`{"pattern":"a.b","path":"src"}`,
+		}, [3]string{"r", "write", `{"path":"f","content":"c"}`}).
+		started("1", "p", "bash", "m").
+		started("2", "p", "bash", "m").
+		started("3", "q", "grep", "m").
+		started("4", "r", "write", "m").
+		started("5", "unknown", "bash", "m").
+		printed(true, nil)
 	lines := strings.Split(strings.TrimSpace(notes), "\n")
 	want := []string{"[bash on m] first … +2 lines", "", "[grep on m] a.b in src", "[write on m] f", "[bash on m]"}
 	if len(lines) != len(want) {
@@ -159,7 +192,8 @@ func TestCallsHaveTitles(t *testing.T) {
 	}
 }
 
-// Long output is folded: nothing of a quick call that went well, the beginning of a slow one, the end too of one that failed.
+// Long output is folded: nothing of a quick call that went well, the beginning of a slow one, the end too of one
+// that failed.
 func TestOutputIsFolded(t *testing.T) {
 	var many strings.Builder
 	for i := range 30 {
@@ -178,12 +212,14 @@ func TestOutputIsFolded(t *testing.T) {
 			[]string{head, "more lines", "is done"},
 		},
 		"slow": {
-			tell(t).started("c", "", "bash", "m").later(2*time.Second).output("c", many.String()).finished("c", "bash", false, 2*time.Second), false,
+			tell(t).started("c", "", "bash", "m").later(2*time.Second).output("c", many.String()).
+				finished("c", "bash", false, 2*time.Second), false,
 			[]string{head, "  | line 10\n  … 20 more lines; --verbose shows all\n", "[bash is done after 2s]\n"},
 			[]string{"line 11\n", tail},
 		},
 		"slow, and quiet at the end": {
-			tell(t).started("c", "", "bash", "m").output("c", "one\ntw").output("c", "o").finished("c", "bash", false, 2*time.Second), false,
+			tell(t).started("c", "", "bash", "m").output("c", "one\ntw").output("c", "o").
+				finished("c", "bash", false, 2*time.Second), false,
 			[]string{"  | one\n  | two\n"},
 			nil,
 		},
@@ -198,7 +234,8 @@ func TestOutputIsFolded(t *testing.T) {
 			[]string{"more lines"},
 		},
 		"redrawn": {
-			tell(t).started("c", "", "bash", "m").output("c", "10%\r20%\r100%\r\n").finished("c", "bash", true, 0), false,
+			tell(t).started("c", "", "bash", "m").output("c", "10%\r20%\r100%\r\n").
+				finished("c", "bash", true, 0), false,
 			[]string{"  | 100%\n"},
 			[]string{"20%"},
 		},
@@ -221,8 +258,14 @@ func TestOutputIsFolded(t *testing.T) {
 func TestWaitsAreTold(t *testing.T) {
 	s := tell(t).answer("", [3]string{"p", "bash", `{"command":"make"}`}).started("c", "p", "bash", "m")
 	s.add(&pawlv1.Event{Event: &pawlv1.Event_ToolWaiting{ToolWaiting: &pawlv1.ToolWaiting{
-		CallId: "c", ToolCallId: "p", Name: "bash", Reason: "EXECUTOR_AWAY", ExecutorId: "m", Message: "executor m is not connected: start it again",
-		Since: timestamppb.New(s.at), Until: timestamppb.New(s.at.Add(2 * time.Minute)),
+		CallId:     "c",
+		ToolCallId: "p",
+		Name:       "bash",
+		Reason:     "EXECUTOR_AWAY",
+		ExecutorId: "m",
+		Message:    "executor m is not connected: start it again",
+		Since:      timestamppb.New(s.at),
+		Until:      timestamppb.New(s.at.Add(2 * time.Minute)),
 	}}})
 	_, notes := s.output("c", "").printed(true, nil)
 	want := "[bash on m] make\n[bash waits] make\n" +
@@ -237,7 +280,10 @@ func TestWaitsForTheModelAreTold(t *testing.T) {
 	s := tell(t)
 	wait := func() *story {
 		return s.add(&pawlv1.Event{Event: &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
-			Reason: "RATE_LIMIT", Message: "slow down\x1b", Since: timestamppb.New(tell(t).at), Until: timestamppb.New(tell(t).at.Add(time.Minute)),
+			Reason:  "RATE_LIMIT",
+			Message: "slow down\x1b",
+			Since:   timestamppb.New(tell(t).at),
+			Until:   timestamppb.New(tell(t).at.Add(time.Minute)),
 		}}})
 	}
 	wait()
@@ -252,9 +298,13 @@ func TestWaitsForTheModelAreTold(t *testing.T) {
 // The event that settles what never ran has no seq, and is told all the same.
 func TestASettlementWithoutASeq(t *testing.T) {
 	p := newPrinter(&bytes.Buffer{}, &bytes.Buffer{})
-	p.event(&pawlv1.Event{Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: &pawlv1.Submission{
-		Status: pawlv1.Submission_STATUS_SETTLED, Outcome: pawlv1.Outcome_OUTCOME_ABORTED, Error: &pawlv1.Error{Reason: "ABORTED", Message: "asked for"},
-	}}}})
+	p.event(
+		&pawlv1.Event{Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: &pawlv1.Submission{
+			Status:  pawlv1.Submission_STATUS_SETTLED,
+			Outcome: pawlv1.Outcome_OUTCOME_ABORTED,
+			Error:   &pawlv1.Error{Reason: "ABORTED", Message: "asked for"},
+		}}}},
+	)
 	if p.failure == nil || p.failure.Error() != "ABORTED: asked for" {
 		t.Errorf("%v", p.failure)
 	}

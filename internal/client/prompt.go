@@ -23,10 +23,14 @@ func promptCommand(o *connection) *cobra.Command {
 	key := &pawlv1.SessionKey{}
 	var verbose bool
 	c := o.json(&cobra.Command{
-		Use: "prompt AGENT MESSAGE", Short: "Prompt an agent and print its answer", Args: cli.Args(2),
-		Long: "Prompt an agent and print its answer: to a terminal while it comes, elsewhere once, when it is complete. What the agent does goes to " +
+		Use:   "prompt AGENT MESSAGE",
+		Short: "Prompt an agent and print its answer",
+		Args:  cli.Args(2),
+		Long: "Prompt an agent and print its answer: to a terminal while it comes, elsewhere once, when it is " +
+			"complete. What the agent does goes to " +
 			"standard error. Long output of commands is folded, unless --verbose. MESSAGE - is standard input.\n\n" +
-			"Ctrl-C offers to abort; a second one does. Whoever leaves does not stop the work. When the control plane ends meanwhile, this " +
+			"Ctrl-C offers to abort; a second one does. Whoever leaves does not stop the work. When the control " +
+			"plane ends meanwhile, this " +
 			"command waits for it to come back, and goes on.",
 		Example: `control prompt shell "uname -a"` + "\n" +
 			"git diff | control prompt reviewer - > review.md\n" +
@@ -106,10 +110,15 @@ func (o *connection) prompt(c *cobra.Command, req *pawlv1.PromptRequest, verbose
 	case err != nil && p.submission == "":
 		return inWords(c.Context(), err)
 	case err != nil:
-		return fmt.Errorf("%w; submission %s is on record and goes on: `control wait %[2]s`", inWords(c.Context(), err), p.submission)
+		return fmt.Errorf(
+			"%w; submission %s is on record and goes on: `control wait %[2]s`",
+			inWords(c.Context(), err),
+			p.submission,
+		)
 	case o.output == "json":
 		return errors.Join(o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-			res, err := pawlv1.NewSubmissionServiceClient(conn).GetSubmission(ctx, &pawlv1.GetSubmissionRequest{SubmissionId: p.submission})
+			res, err := pawlv1.NewSubmissionServiceClient(conn).
+				GetSubmission(ctx, &pawlv1.GetSubmissionRequest{SubmissionId: p.submission})
 			if err != nil {
 				return err
 			}

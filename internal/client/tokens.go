@@ -17,8 +17,10 @@ import (
 
 func tokenCommand(o *connection) *cobra.Command {
 	return o.group(&cobra.Command{
-		Use: "token", Short: "Make, list and revoke tokens",
-		Long: "Make, list and revoke tokens: through a control plane that runs, or else in the database of the data directory.",
+		Use:   "token",
+		Short: "Make, list and revoke tokens",
+		Long: "Make, list and revoke tokens: through a control plane that runs, or else in the database of the " +
+			"data directory.",
 		Example: "control token create --executor gpu1 --allow-label gpu=a100 > gpu1.token\n" +
 			"control token list -o json",
 	}, tokenCreate(o), tokenList(o), tokenRevoke(o))
@@ -49,10 +51,20 @@ func tokenCreate(o *connection) *cobra.Command {
 					return err
 				}
 				made := res.GetToken()
-				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.GetTokenId(), cli.Visible(allows(made)), lasts(made))
+				fmt.Fprintf(
+					c.ErrOrStderr(),
+					"token %s for %s, %s\n",
+					made.GetTokenId(),
+					cli.Visible(allows(made)),
+					lasts(made),
+				)
 				if _, remote := t.(*remoteTokens); !remote {
-					fmt.Fprintf(c.ErrOrStderr(), "no control plane runs on %s: the token works at those that start on %s\n",
-						*o.options.Data, o.options.State())
+					fmt.Fprintf(
+						c.ErrOrStderr(),
+						"no control plane runs on %s: the token works at those that start on %s\n",
+						*o.options.Data,
+						o.options.State(),
+					)
 				}
 				if o.output == "json" {
 					return printJSON(c.OutOrStdout(), res)
@@ -64,8 +76,13 @@ func tokenCreate(o *connection) *cobra.Command {
 	})
 	f := c.Flags()
 	f.StringVar(&want.executor, "executor", "", "`ID`: for the executor of this id")
-	f.StringArrayVar(&want.labels, "allow-label", nil,
-		"`KEY=VALUE`: label that the executor may claim, where * in the value stands for anything; may be repeated (default: none)")
+	f.StringArrayVar(
+		&want.labels,
+		"allow-label",
+		nil,
+		"`KEY=VALUE`: label that the executor may claim, where * in the value stands for anything; may be "+
+			"repeated (default: none)",
+	)
 	f.BoolVar(&want.client, "client", false, "for a client: prompting and reading")
 	f.StringArrayVar(&want.agents, "agent", nil, "`AGENT`: one of the client's agents; may be repeated (default: all)")
 	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
@@ -99,7 +116,9 @@ func (w *wantedToken) request(c *cobra.Command) (*pawlv1.CreateTokenRequest, err
 		if err != nil {
 			return nil, cli.Misused(c, err)
 		}
-		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: w.executor, Labels: allowed}}
+		req.Principal = &pawlv1.CreateTokenRequest_Executor{
+			Executor: &pawlv1.ExecutorPrincipal{ExecutorId: w.executor, Labels: allowed},
+		}
 	}
 	return req, nil
 }
@@ -154,7 +173,9 @@ func tokenList(o *connection) *cobra.Command {
 
 func tokenRevoke(o *connection) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "End a token; what is connected with it loses its connection within seconds", Args: cli.Args(1),
+		Use:   "revoke ID",
+		Short: "End a token; what is connected with it loses its connection within seconds",
+		Args:  cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withTokens(c, false, func(t Tokens) error {
 				if _, err := t.RevokeToken(c.Context(), &pawlv1.RevokeTokenRequest{TokenId: args[0]}); err != nil {
@@ -194,8 +215,8 @@ func lasts(t *pawlv1.Token) string {
 	return "expires " + stamp(t.GetExpiresAt())
 }
 
-// withTokens opens the tokens, at whichever end they can be had. Only who makes one may do so before the first start, and make the
-// database with it.
+// withTokens opens the tokens, at whichever end they can be had. Only who makes one may do so before the first
+// start, and make the database with it.
 func (o *connection) withTokens(c *cobra.Command, fresh bool, f func(Tokens) error) (err error) {
 	conn, err := o.dial(c.Context())
 	if err != nil {
@@ -222,15 +243,24 @@ type remoteTokens struct {
 	client pawlv1.TokenServiceClient
 }
 
-func (r *remoteTokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
+func (r *remoteTokens) CreateToken(
+	ctx context.Context,
+	req *pawlv1.CreateTokenRequest,
+) (*pawlv1.CreateTokenResponse, error) {
 	return r.client.CreateToken(ctx, req)
 }
 
-func (r *remoteTokens) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
+func (r *remoteTokens) ListTokens(
+	ctx context.Context,
+	req *pawlv1.ListTokensRequest,
+) (*pawlv1.ListTokensResponse, error) {
 	return r.client.ListTokens(ctx, req)
 }
 
-func (r *remoteTokens) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest) (*pawlv1.RevokeTokenResponse, error) {
+func (r *remoteTokens) RevokeToken(
+	ctx context.Context,
+	req *pawlv1.RevokeTokenRequest,
+) (*pawlv1.RevokeTokenResponse, error) {
 	return r.client.RevokeToken(ctx, req)
 }
 

@@ -20,8 +20,11 @@ func watchCommand(o *connection) *cobra.Command {
 	var after int64
 	var verbose bool
 	c := o.json(&cobra.Command{
-		Use: "watch SESSION", Short: "Print what happens in a session, as it happens", Args: cli.Args(1),
-		Long: "Print what happens in a session, as it happens, until Ctrl-C. A session is named by " + sessionForm + ". " +
+		Use:   "watch SESSION",
+		Short: "Print what happens in a session, as it happens",
+		Args:  cli.Args(1),
+		Long: "Print what happens in a session, as it happens, until Ctrl-C. A session is named by " +
+			"" + sessionForm + ". " +
 			"With -o json each event is a line.",
 		Example: "control watch reviewer/42\ncontrol watch reviewer/42 --after 0 -o json",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -36,7 +39,9 @@ func watchCommand(o *connection) *cobra.Command {
 		},
 	})
 	o.flags(c)
-	c.Flags().Int64Var(&after, "after", -1, "`SEQ`: events after the one with this seq; 0 is from the beginning (default: from now on)")
+	c.Flags().
+		Int64Var(&after, "after", -1, "`SEQ`: events after the one with this seq; 0 is from the beginning "+
+			"(default: from now on)")
 	c.Flags().BoolVar(&verbose, "verbose", false, "show all that commands print")
 	return c
 }
@@ -59,7 +64,8 @@ func (o *connection) watch(c *cobra.Command, req *pawlv1.GetSessionRequest, afte
 				p.seq = found.GetEventHead()
 			}
 		}
-		s, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: session, After: p.seq})
+		s, err := pawlv1.NewSessionServiceClient(conn).
+			WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: session, After: p.seq})
 		return func() (batch, error) {
 			m, err := s.Recv()
 			if err != nil || o.output != "json" {
@@ -125,7 +131,12 @@ func waitCommand(o *connection) *cobra.Command {
 }
 
 // wait asks again and again, also while the control plane is away for a moment. The submission is as it was last seen.
-func (o *connection) wait(ctx context.Context, conn *grpc.ClientConn, id string, timeout time.Duration) (*pawlv1.Submission, error) {
+func (o *connection) wait(
+	ctx context.Context,
+	conn *grpc.ClientConn,
+	id string,
+	timeout time.Duration,
+) (*pawlv1.Submission, error) {
 	began := time.Now()
 	heard := began
 	for {
@@ -136,7 +147,8 @@ func (o *connection) wait(ctx context.Context, conn *grpc.ClientConn, id string,
 		res, err := pawlv1.NewSubmissionServiceClient(conn).WaitSubmission(ctx,
 			&pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(next)})
 		switch {
-		case err == nil && (res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED || timeout > 0 && time.Since(began) >= timeout):
+		case err == nil && res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED,
+			err == nil && timeout > 0 && time.Since(began) >= timeout:
 			return res.GetSubmission(), nil
 		case err == nil:
 			heard = time.Now()
@@ -154,8 +166,11 @@ func (o *connection) wait(ctx context.Context, conn *grpc.ClientConn, id string,
 
 func abortCommand(o *connection) *cobra.Command {
 	c := o.json(&cobra.Command{
-		Use: "abort SUBMISSION|SESSION", Short: "Abort a submission, or all of a session", Args: cli.Args(1),
-		Long: "Abort a submission, or all that a session has not settled. A submission is named by its id, a session by " + sessionForm + ". " +
+		Use:   "abort SUBMISSION|SESSION",
+		Short: "Abort a submission, or all of a session",
+		Args:  cli.Args(1),
+		Long: "Abort a submission, or all that a session has not settled. A submission is named by its id, a " +
+			"session by " + sessionForm + ". " +
 			"One that runs settles once its calls have ended: `control wait` tells.",
 		Example: "control abort 0199c2…\ncontrol abort reviewer/42",
 		RunE: func(c *cobra.Command, args []string) error {
@@ -163,7 +178,10 @@ func abortCommand(o *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, req) })
+			return o.with(
+				c,
+				func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, req) },
+			)
 		},
 	})
 	o.flags(c)
@@ -171,7 +189,12 @@ func abortCommand(o *connection) *cobra.Command {
 }
 
 // abort aborts what an id or a key names: an id may be of a submission or of a session.
-func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.ClientConn, req *pawlv1.GetSessionRequest) error {
+func (o *connection) abort(
+	ctx context.Context,
+	c *cobra.Command,
+	conn *grpc.ClientConn,
+	req *pawlv1.GetSessionRequest,
+) error {
 	submissions, id := pawlv1.NewSubmissionServiceClient(conn), req.GetSessionId()
 	if id != "" {
 		res, err := submissions.AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: id})
@@ -200,5 +223,9 @@ func (o *connection) abort(ctx context.Context, c *cobra.Command, conn *grpc.Cli
 	if r := res.GetRunning(); r != nil {
 		running = r.GetSubmissionId() + " (" + submissionState(r) + ")"
 	}
-	return printFields(c.OutOrStdout(), field{"queued ones settled", fmt.Sprint(res.GetSettled())}, field{"running", running})
+	return printFields(
+		c.OutOrStdout(),
+		field{"queued ones settled", fmt.Sprint(res.GetSettled())},
+		field{"running", running},
+	)
 }

@@ -1,8 +1,8 @@
 // Package loglimit is a slog.Handler that passes at most one line a second of one kind from one cause.
 //
-// The kind of a line is its message. Its cause is what it says of error, reason and the parties to it, or, when it has neither error
-// nor reason, of its session. Of the lines that are held back the last is written when the second is over, with their number as
-// "repeated". Lines below the level info pass as they are.
+// The kind of a line is its message. Its cause is what it says of error, reason and the parties to it, or, when it
+// has neither error nor reason, of its session. Of the lines that are held back the last is written when the second
+// is over, with their number as "repeated". Lines below the level info pass as they are.
 package loglimit
 
 import (
@@ -25,8 +25,8 @@ type Handler struct {
 	lines *lines
 }
 
-// New makes a Handler before next. Lines about an error for which quiet is true are for the level debug: something else tells of that
-// cause. nil is for none.
+// New makes a Handler before next. Lines about an error for which quiet is true are for the level debug: something
+// else tells of that cause. nil is for none.
 func New(next slog.Handler, quiet func(error) bool) *Handler {
 	return &Handler{next: next, quiet: quiet, lines: &lines{recent: map[string]*line{}}}
 }

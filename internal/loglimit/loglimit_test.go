@@ -19,12 +19,15 @@ var errAway = errors.New("the database is away")
 // written makes a log and returns what it has written since the last time.
 func written(level slog.Level) (*slog.Logger, func() string) {
 	b := &buffer{}
-	next := slog.NewTextHandler(b, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}})
+	next := slog.NewTextHandler(
+		b,
+		&slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}},
+	)
 	log := slog.New(loglimit.New(next, func(err error) bool { return errors.Is(err, errAway) }))
 	return log, b.take
 }
@@ -58,10 +61,20 @@ func TestOneLineASecond(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		const line = `level=WARN msg="writing failed" session_id=%d error="port %[1]d: refused"`
-		want := fmt.Sprintf(line+"\n"+line+" repeated=%d\n"+line+" repeated=%d\n"+line+" repeated=%d\n", 0, 999, 999, 1999, 1000, 2499, 500)
+		want := fmt.Sprintf(
+			line+"\n"+line+" repeated=%d\n"+line+" repeated=%d\n"+line+" repeated=%d\n",
+			0,
+			999,
+			999,
+			1999,
+			1000,
+			2499,
+			500,
+		)
 		// Which of two that happen in one instant is first is not said.
 		got := read()
-		if strings.Count(got, "\n") != 4 || total(t, got) != 2499 || !strings.HasPrefix(got, strings.SplitAfter(want, "\n")[0]) {
+		if strings.Count(got, "\n") != 4 || total(t, got) != 2499 ||
+			!strings.HasPrefix(got, strings.SplitAfter(want, "\n")[0]) {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
 		log.Warn("writing failed", "error", errors.New("port 1: refused"))
@@ -102,7 +115,8 @@ func TestCauses(t *testing.T) {
 			t.Errorf("got\n%s", got)
 		}
 		time.Sleep(2 * time.Second)
-		if got := read(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "submission_id=3\n") || strings.Contains(got, "repeated") {
+		if got := read(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "submission_id=3\n") ||
+			strings.Contains(got, "repeated") {
 			t.Errorf("got\n%s", got)
 		}
 	})

@@ -114,7 +114,10 @@ func TestAWaitIsToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logger := logged()
 		gpu := agent.Shell()
-		gpu.Name, gpu.Sandbox = "gpu", agent.Sandbox{Kind: agent.SandboxExecutor, Labels: map[string]string{"gpu": "a100", "zone": "eu"}}
+		gpu.Name, gpu.Sandbox = "gpu", agent.Sandbox{
+			Kind:   agent.SandboxExecutor,
+			Labels: map[string]string{"gpu": "a100", "zone": "eu"},
+		}
 		c := platformtest.New(t, platformtest.Options{Agents: []agent.Definition{gpu}, Log: logger})
 		a := c.Start("a", nil)
 		r := promptAt(t, a, "gpu", quick)
@@ -122,8 +125,10 @@ func TestAWaitIsToldAtOnce(t *testing.T) {
 		if took := time.Since(r.begun); took > time.Second {
 			t.Errorf("told after %s", took)
 		}
-		if w.GetReason() != "NO_EXECUTOR" || w.GetLabels()["gpu"] != "a100" || w.GetName() != "bash" || w.GetCallId() == "" ||
-			w.GetUntil().AsTime().Sub(w.GetSince().AsTime()) != 2*time.Minute || time.Since(w.GetSince().AsTime()) > time.Second ||
+		if w.GetReason() != "NO_EXECUTOR" || w.GetLabels()["gpu"] != "a100" || w.GetName() != "bash" ||
+			w.GetCallId() == "" ||
+			w.GetUntil().AsTime().Sub(w.GetSince().AsTime()) != 2*time.Minute ||
+			time.Since(w.GetSince().AsTime()) > time.Second ||
 			!strings.Contains(w.GetMessage(), "start one with --label gpu=a100 --label zone=eu") {
 			t.Errorf("%v", w)
 		}
@@ -134,7 +139,14 @@ func TestAWaitIsToldAtOnce(t *testing.T) {
 		synctest.Wait()
 		log.one(t, "tool call waits for an executor", "call_id", "session_id", "submission_id", "labels")
 		log.one(t, "tool call failed", "call_id", "session_id", "submission_id", "duration", "reason", "error")
-		if line := log.one(t, "submission settled", "submission_id", "session_id", "duration", "turns"); line["outcome"] != "completed" {
+		if line := log.one(
+			t,
+			"submission settled",
+			"submission_id",
+			"session_id",
+			"duration",
+			"turns",
+		); line["outcome"] != "completed" {
 			t.Errorf("%v", line)
 		}
 	})
@@ -152,7 +164,8 @@ func TestAnExecutorThatIsLostIsToldOf(t *testing.T) {
 		r.until(func(e *pawlv1.Event) bool { return len(e.GetToolOutput().GetData()) > 0 })
 		m.Wire.Cut()
 		w := r.waiting()
-		if w.GetReason() != "EXECUTOR_AWAY" || w.GetExecutorId() != "m" || !strings.Contains(w.GetMessage(), "the call goes on there") {
+		if w.GetReason() != "EXECUTOR_AWAY" || w.GetExecutorId() != "m" ||
+			!strings.Contains(w.GetMessage(), "the call goes on there") {
 			t.Errorf("%v", w)
 		}
 		m.Wire.Mend()
@@ -165,15 +178,21 @@ func TestAnExecutorThatIsLostIsToldOf(t *testing.T) {
 		synctest.Wait()
 		r = promptAt(t, a, "shell", quick)
 		w = r.waiting()
-		if w.GetReason() != "EXECUTOR_AWAY" || w.GetExecutorId() != "m" || !strings.Contains(w.GetMessage(), "which has this session's files") ||
-			!strings.Contains(w.GetMessage(), "prompt another session") || time.Since(r.begun) > time.Second {
+		if w.GetReason() != "EXECUTOR_AWAY" || w.GetExecutorId() != "m" ||
+			!strings.Contains(w.GetMessage(), "which has this session's files") ||
+			!strings.Contains(w.GetMessage(), "prompt another session") ||
+			time.Since(r.begun) > time.Second {
 			t.Errorf("after %s: %v", time.Since(r.begun), w)
 		}
 		m.Start(a)
 		r.until(func(e *pawlv1.Event) bool { return e.GetSettled() != nil })
 		synctest.Wait()
 		log.one(t, "tool call has its executor", "call_id", "executor_id", "waited")
-		if down := log.lines(t, "executor disconnected"); len(down) != 2 || down[0]["duration"] == nil || down[0]["executor_id"] != "m" {
+		if down := log.lines(
+			t,
+			"executor disconnected",
+		); len(down) != 2 || down[0]["duration"] == nil ||
+			down[0]["executor_id"] != "m" {
 			t.Errorf("%v", down)
 		}
 	})
@@ -186,7 +205,10 @@ func TestATakeOverIsLogged(t *testing.T) {
 		hung := agent.Shell()
 		hung.Name, hung.Model = "hung", model.Ref{Provider: "test", ID: "hung"}
 		w := &world{T: t}
-		w.c = platformtest.New(t, platformtest.Options{Models: models{&w.asking}, Agents: []agent.Definition{hung}, Log: logger})
+		w.c = platformtest.New(
+			t,
+			platformtest.Options{Models: models{&w.asking}, Agents: []agent.Definition{hung}, Log: logger},
+		)
 		a := w.c.Start("a", nil)
 		b := w.c.Start("b", nil)
 		id := w.submitTo(a, "hung", "say: x")
@@ -196,7 +218,8 @@ func TestATakeOverIsLogged(t *testing.T) {
 		if line := log.one(t, "submission taken over", "session_id", "epoch", "attempts"); line["submission_id"] != id {
 			t.Errorf("%v, want %s", line, id)
 		}
-		_, err := pawlv1.NewSubmissionServiceClient(b.GRPC).AbortSubmission(t.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id})
+		_, err := pawlv1.NewSubmissionServiceClient(b.GRPC).
+			AbortSubmission(t.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id})
 		if err != nil {
 			t.Fatal(err)
 		}

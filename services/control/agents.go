@@ -26,7 +26,17 @@ type agents struct {
 // Reload implements api.Agents.
 func (a agents) Reload() agent.Change {
 	c := a.Catalogue.Reload()
-	a.log.Info("agents reloaded", "added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems", len(c.Problems))
+	a.log.Info(
+		"agents reloaded",
+		"added",
+		c.Added,
+		"changed",
+		c.Changed,
+		"removed",
+		c.Removed,
+		"problems",
+		len(c.Problems),
+	)
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
@@ -54,7 +64,8 @@ func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
 	}
 }
 
-// pins keeps the definitions that submissions are pinned to: the catalogue has the present ones, the database all that were used.
+// pins keeps the definitions that submissions are pinned to: the catalogue has the present ones, the database all
+// that were used.
 type pins struct {
 	catalogue *agent.Catalogue
 	store     store.Definitions
@@ -64,7 +75,8 @@ type pins struct {
 	old    map[string]agent.Definition
 }
 
-// storeAgain is how often a definition that is in use is stored: it is what keeps the stored one from being deleted as unused.
+// storeAgain is how often a definition that is in use is stored: it is what keeps the stored one from being deleted
+// as unused.
 const storeAgain = time.Hour
 
 func newPins(c *agent.Catalogue, s store.Definitions) *pins {

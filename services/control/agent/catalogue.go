@@ -10,7 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/document"
 )
 
-// Catalogue is the agents that a control plane has. Its methods may be called concurrently; what they return is the caller's.
+// Catalogue is the agents that a control plane has. Its methods may be called concurrently; what they return is the
+// caller's.
 type Catalogue struct {
 	dir     string
 	lookup  Lookup
@@ -38,12 +39,17 @@ type Change struct {
 	Problems                []Problem
 }
 
-// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that env refers to;
-// they must be set. check must not refuse a model, nil refuses none. Every problem of every file is reported, one line each, and
-// then there is no catalogue.
+// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that
+// env refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is
+// reported, one line each, and then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
 	c := &Catalogue{
-		dir: dir, lookup: lookup, check: check, builtin: builtin, absent: map[string]error{}, byDigest: map[string]Definition{},
+		dir:      dir,
+		lookup:   lookup,
+		check:    check,
+		builtin:  builtin,
+		absent:   map[string]error{},
+		byDigest: map[string]Definition{},
 	}
 	var all []error
 	for _, p := range c.Reload().Problems {
@@ -55,9 +61,9 @@ func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*
 	return c, nil
 }
 
-// Reload reads the directory again and swaps all definitions at once. A file with a fault is reported, and its agent keeps the
-// definition that it had; if the directory cannot be read, all do. Definitions that are replaced or gone can still be had by their
-// digest.
+// Reload reads the directory again and swaps all definitions at once. A file with a fault is reported, and its
+// agent keeps the definition that it had; if the directory cannot be read, all do. Definitions that are replaced or
+// gone can still be had by their digest.
 func (c *Catalogue) Reload() Change {
 	c.reload.Lock()
 	defer c.reload.Unlock()
@@ -117,8 +123,8 @@ func compare(before, after map[string]Definition) Change {
 	return c
 }
 
-// Get finds the present definition of a name. Errors: ErrNotFound, which says so when the agent was removed, and ErrInvalid when its
-// file is broken and never was good.
+// Get finds the present definition of a name. Errors: ErrNotFound, which says so when the agent was removed, and
+// ErrInvalid when its file is broken and never was good.
 func (c *Catalogue) Get(name string) (Definition, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -132,7 +138,8 @@ func (c *Catalogue) Get(name string) (Definition, error) {
 	return d.clone(), nil
 }
 
-// ByDigest finds a definition that is or was in this catalogue; ErrNotFound for any other, those of an earlier process included.
+// ByDigest finds a definition that is or was in this catalogue; ErrNotFound for any other, those of an earlier
+// process included.
 func (c *Catalogue) ByDigest(digest string) (Definition, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

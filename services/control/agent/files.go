@@ -15,8 +15,8 @@ type source struct {
 	file string
 }
 
-// readAll reads the definitions in dir and adds the built-in ones. The map is nil when the directory cannot be read; that is the only
-// problem then.
+// readAll reads the definitions in dir and adds the built-in ones. The map is nil when the directory cannot be
+// read; that is the only problem then.
 func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]Definition, []Problem) {
 	sources, err := list(dir)
 	if err != nil {
@@ -65,7 +65,10 @@ func list(dir string) ([]source, error) {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if info, err := os.Stat(path); err == nil && info.IsDir() { // links are followed: configuration is often mounted as such
+		if info, err := os.Stat(
+			path,
+		); err == nil &&
+			info.IsDir() { // links are followed: configuration is often mounted as such
 			inner := filepath.Join(path, "agent.md")
 			if _, err := os.Lstat(inner); err == nil {
 				out = append(out, source{name: e.Name(), file: inner})

@@ -47,7 +47,10 @@ func (a *agents) GetAgent(ctx context.Context, req *pawlv1.GetAgentRequest) (*pa
 }
 
 // ReloadAgents implements AgentService.
-func (a *agents) ReloadAgents(ctx context.Context, _ *pawlv1.ReloadAgentsRequest) (*pawlv1.ReloadAgentsResponse, error) {
+func (a *agents) ReloadAgents(
+	ctx context.Context,
+	_ *pawlv1.ReloadAgentsRequest,
+) (*pawlv1.ReloadAgentsResponse, error) {
 	if err := may(ctx, auth.ReloadAgents, auth.Resource{}); err != nil {
 		return nil, err
 	}
@@ -62,7 +65,13 @@ func (a *agents) ReloadAgents(ctx context.Context, _ *pawlv1.ReloadAgentsRequest
 }
 
 func encodeAgent(d agent.Definition) *pawlv1.Agent {
-	out := &pawlv1.Agent{Name: d.Name, Description: d.Description, Model: d.Model.String(), Tools: d.Tools, Digest: d.Digest()}
+	out := &pawlv1.Agent{
+		Name:        d.Name,
+		Description: d.Description,
+		Model:       d.Model.String(),
+		Tools:       d.Tools,
+		Digest:      d.Digest(),
+	}
 	for _, s := range d.Expose {
 		out.Expose = append(out.Expose, string(s))
 	}

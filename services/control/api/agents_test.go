@@ -42,7 +42,12 @@ func TestPagesOfAgents(t *testing.T) {
 		}
 	}
 	for _, size := range []int32{-1, 1001} {
-		if _, err := c.ListAgents(t.Context(), &pawlv1.ListAgentsRequest{PageSize: size}); rpc.Reason(err) != "PAGE_SIZE" {
+		if _, err := c.ListAgents(
+			t.Context(),
+			&pawlv1.ListAgentsRequest{PageSize: size},
+		); rpc.Reason(
+			err,
+		) != "PAGE_SIZE" {
 			t.Errorf("%d: %v", size, err)
 		}
 	}
@@ -58,20 +63,29 @@ func TestPagesOfAgents(t *testing.T) {
 // Who names an agent that there is not is told which there are, of those that he may know of.
 func TestUnknownAgent(t *testing.T) {
 	f := start(t, apitest.Answer("Hello"))
+	limited := f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})
 	for name, c := range map[string]struct {
 		conn pawlv1.SubmissionServiceClient
 		want string
 	}{
-		"operator":       {pawlv1.NewSubmissionServiceClient(f.operator(t)), ", other, placed, reader, shell, writer; "},
-		"limited client": {pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})), "; agents: other; "},
+		"operator": {
+			pawlv1.NewSubmissionServiceClient(f.operator(t)), ", other, placed, reader, shell, writer; ",
+		},
+		"limited client": {pawlv1.NewSubmissionServiceClient(limited), "; agents: other; "},
 	} {
-		_, err := c.conn.Submit(t.Context(), &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "nobody", Instance: "i"}, Message: "x"})
+		_, err := c.conn.Submit(
+			t.Context(),
+			&pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "nobody", Instance: "i"}, Message: "x"},
+		)
 		text := status.Convert(err).Message()
 		if status.Code(err) != codes.NotFound || !strings.HasPrefix(text, `no such agent: "nobody"; agents: `) ||
 			!strings.Contains(text, c.want) || !strings.Contains(text, "`control agents reload`") {
 			t.Errorf("%s: %v", name, err)
 		}
-		stream, err := c.conn.Prompt(t.Context(), &pawlv1.PromptRequest{Key: &pawlv1.SessionKey{Agent: "nobody", Instance: "i"}, Message: "x"})
+		stream, err := c.conn.Prompt(
+			t.Context(),
+			&pawlv1.PromptRequest{Key: &pawlv1.SessionKey{Agent: "nobody", Instance: "i"}, Message: "x"},
+		)
 		if err == nil {
 			_, err = stream.Recv()
 		}

@@ -12,8 +12,8 @@ type tokens struct {
 	deps Deps
 }
 
-// Tokens is the service, for those that have the database and no server. Of d it needs Tokens. Callers put the principal into the
-// context.
+// Tokens is the service, for those that have the database and no server. Of d it needs Tokens. Callers put the
+// principal into the context.
 func Tokens(d Deps) pawlv1.TokenServiceServer { return &tokens{deps: d} }
 
 // CreateToken implements TokenService.

@@ -22,23 +22,33 @@ const (
 	waitDraining   = "EXECUTOR_DRAINING"
 )
 
-// unplaced is why a call that no executor has waits. e is the executor of the session's workspace, zero when there is none; known is
-// false when the control plane has no record of it.
+// unplaced is why a call that no executor has waits. e is the executor of the session's workspace, zero when there
+// is none; known is false when the control plane has no record of it.
 func (r *run) unplaced(c call.Call, e fleet.Executor, known bool) event.Wait {
 	w := event.Wait{
-		Executor: r.executor, Labels: r.wanted().Labels, Since: c.CreatedAt, Until: c.CreatedAt.Add(r.deps.DisconnectGrace),
+		Executor: r.executor,
+		Labels:   r.wanted().Labels,
+		Since:    c.CreatedAt,
+		Until:    c.CreatedAt.Add(r.deps.DisconnectGrace),
 	}
 	switch {
 	case r.executor == "":
 		w.Reason, w.Message = waitNoExecutor, noExecutor(r.def.Sandbox)
 	case !known:
 		w.Reason = waitGone
-		w.Message = fmt.Sprintf("executor %s, which has this session's files, is not known any more: its files are gone with it; "+
-			"prompt another session of the agent, or start an executor %[1]s with the files again", r.executor)
+		w.Message = fmt.Sprintf(
+			"executor %s, which has this session's files, is not known any more: its files are gone with it; "+
+				"prompt another session of the agent, or start an executor %[1]s with the files again",
+			r.executor,
+		)
 	default:
 		w.Reason = waitAway
-		w.Message = fmt.Sprintf("executor %s, which has this session's files, is not connected%s: start it again where it was, "+
-			"or prompt another session of the agent", r.executor, lastSeen(e))
+		w.Message = fmt.Sprintf(
+			"executor %s, which has this session's files, is not connected%s: start it again where it was, "+
+				"or prompt another session of the agent",
+			r.executor,
+			lastSeen(e),
+		)
 	}
 	return w
 }
@@ -68,9 +78,15 @@ func lastSeen(e fleet.Executor) string {
 // cutOff is why a call whose executor is away waits.
 func (r *run) cutOff(c call.Call, away time.Time) event.Wait {
 	return event.Wait{
-		Reason: waitAway, Executor: c.Executor, Since: away, Until: away.Add(r.deps.DisconnectGrace),
-		Message: fmt.Sprintf("executor %s, which runs this call, is not connected: the call goes on there, and its result arrives "+
-			"when the executor is back", c.Executor),
+		Reason:   waitAway,
+		Executor: c.Executor,
+		Since:    away,
+		Until:    away.Add(r.deps.DisconnectGrace),
+		Message: fmt.Sprintf(
+			"executor %s, which runs this call, is not connected: the call goes on there, and its result arrives "+
+				"when the executor is back",
+			c.Executor,
+		),
 	}
 }
 
@@ -94,7 +110,11 @@ func (r *run) waits(c call.Call, w event.Wait) {
 }
 
 func waiting(c call.Call, w event.Wait) event.Event {
-	return event.Event{Type: event.ToolWaiting, Call: &event.Call{ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool}, Wait: &w}
+	return event.Event{
+		Type: event.ToolWaiting,
+		Call: &event.Call{ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool},
+		Wait: &w,
+	}
 }
 
 // resumes tells watchers that a call which waited for its executor runs on: a piece of output without data says so.
@@ -105,6 +125,8 @@ func (r *run) resumes(c call.Call) {
 	}
 	l.waits = ""
 	r.push(r.event(event.Event{
-		Type: event.ToolOutput, Call: &event.Call{ID: c.ID}, Output: &event.Output{Offset: max(l.shown[0], l.logged[0])},
+		Type:   event.ToolOutput,
+		Call:   &event.Call{ID: c.ID},
+		Output: &event.Output{Offset: max(l.shown[0], l.logged[0])},
 	}))
 }

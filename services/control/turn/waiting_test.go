@@ -33,7 +33,8 @@ func TestWhyACallWaits(t *testing.T) {
 		"the one with the files is away": {
 			agent.Sandbox{},
 			"m", true, "EXECUTOR_AWAY",
-			[]string{"executor m, which has this session's files, is not connected (last seen 2026-02-03 04:05:06 UTC)", "start it again"},
+			[]string{"executor m, which has this session's files, is not connected (last seen 2026-02-03 04:05:06 " +
+				"UTC)", "start it again"},
 		},
 		"it is gone for good": {
 			agent.Sandbox{},
@@ -41,7 +42,11 @@ func TestWhyACallWaits(t *testing.T) {
 			[]string{"executor m, which has this session's files, is not known any more", "prompt another session"},
 		},
 	} {
-		r := &run{deps: &Deps{DisconnectGrace: time.Minute}, executor: c.executor, def: agent.Definition{Sandbox: c.sandbox}}
+		r := &run{
+			deps:     &Deps{DisconnectGrace: time.Minute},
+			executor: c.executor,
+			def:      agent.Definition{Sandbox: c.sandbox},
+		}
 		w := r.unplaced(call.Call{CreatedAt: seen.LastSeen}, seen, c.known)
 		if w.Reason != c.reason || w.Executor != c.executor || w.Until.Sub(w.Since) != time.Minute {
 			t.Errorf("%s: %+v", name, w)

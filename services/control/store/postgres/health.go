@@ -27,7 +27,8 @@ type health struct {
 // away reports whether err means that the database cannot be reached, or does not serve.
 func away(err error) bool {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
-		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == "53300" || pg.Code == "25006"
+		return strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "08") || pg.Code == "53300" ||
+			pg.Code == "25006"
 	}
 	return transient(err)
 }

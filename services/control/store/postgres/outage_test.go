@@ -40,7 +40,9 @@ func TestAnOutageIsOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	network, server := pgconn.NetworkAddress(config.Host, config.Port)
-	p, err := proxy.Listen(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, server) })
+	p, err := proxy.Listen(
+		func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, server) },
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
