@@ -23,6 +23,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/loglimit"
+	"github.com/pawl-dev/pawl/internal/memlimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -62,6 +63,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	cfg.Reload = reload
+	memlimit.Apply(log)
 	held, err := control.LockDataDir(o.data)
 	if err != nil {
 		return fmt.Errorf("--data: %w", err)

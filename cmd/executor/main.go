@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/loglimit"
+	"github.com/pawl-dev/pawl/internal/memlimit"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
@@ -80,6 +81,7 @@ func (o *options) run(ctx context.Context, logTo io.Writer) error {
 		return err
 	}
 	cfg.Logger = log
+	memlimit.Apply(log)
 	return executor.Run(ctx, cfg)
 }
 
