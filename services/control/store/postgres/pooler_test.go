@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
@@ -102,10 +104,39 @@ func TestDirectAddressLeadsToTheServerAndTheSameDatabase(t *testing.T) {
 	}
 }
 
+const ignoring = "ignore_startup_parameters = plan_cache_mode, jit, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin"
+
+// One that cannot be recognised is told by what it does to prepared statements, with the cure.
+func TestPoolerThatIsNotRecognisedIsTold(t *testing.T) {
+	address := with(t, pgtest.Pooled(t, migrated.URL(t), ignoring), "plan_cache_mode", "auto") // as if it had been applied
+	var told atomic.Bool
+	s, err := postgres.Open(t.Context(), address, postgres.Options{RetryFor: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := 0; n < 1000 && !told.Load(); n++ {
+				_, err := s.FindSession(t.Context(), key(fmt.Sprint(i)))
+				if err != nil && strings.Contains(err.Error(), "default_query_exec_mode=cache_describe") {
+					told.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if !told.Load() {
+		t.Error("nothing says what is wrong")
+	}
+}
+
 // A pooler that accepts startup parameters and drops them is known by their having no effect.
 func TestPoolerThatIgnoresParametersIsRecognised(t *testing.T) {
-	s := open(t, pgtest.Pooled(t, migrated.URL(t), "ignore_startup_parameters = plan_cache_mode, jit, enable_seqscan, enable_bitmapscan, "+
-		"enable_hashjoin, enable_mergejoin"), postgres.Options{})
+	s := open(t, pgtest.Pooled(t, migrated.URL(t), ignoring), postgres.Options{})
 	var wg sync.WaitGroup
 	for i := range 16 { // more than there are sessions
 		wg.Go(func() {

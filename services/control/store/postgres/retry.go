@@ -62,6 +62,16 @@ func isViolation(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "23505"
 }
 
+// errMixed says what the startup parameters did not tell, see Open.
+var errMixed = errs.New(errs.FailedPrecondition, "DATABASE_SHARES_SESSIONS",
+	"a pooler in front of the database mixes up prepared statements: add default_query_exec_mode=cache_describe to its address")
+
+// mixed reports whether a prepared statement is missing, or there already, which no session of our own does for long.
+func mixed(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && (pg.Code == "26000" || pg.Code == "42P05")
+}
+
 func exponential() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = 10 * time.Millisecond
@@ -96,6 +106,9 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again boo
 	}, backoff.WithMaxElapsedTime(s.opts.RetryFor), backoff.WithBackOff(exponential()))
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) && met != nil && away(met) {
 		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+	if ctx.Err() == nil && mixed(err) {
+		return fmt.Errorf("%w: %w", errMixed, err)
 	}
 	if ctx.Err() == nil && err != nil && transient(err) {
 		return fmt.Errorf("%w (%s)", ErrUnavailable, oneLine(err, s.pool.Config().ConnConfig.Password))
