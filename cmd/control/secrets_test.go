@@ -29,7 +29,8 @@ func TestKeysStayInControl(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := exec.CommandContext(t.Context(), "/proc/self/exe", "--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", root)
+	c := exec.CommandContext(t.Context(), "/proc/self/exe",
+		"--data", data, "--root", root, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0")
 	c.Env = append(os.Environ(), asProgram+"=1", "ANTHROPIC_API_KEY="+key, "HOME="+root)
 	c.Dir = root
 	if os.Geteuid() == 0 {
@@ -67,11 +68,14 @@ func TestKeysStayInControl(t *testing.T) {
 	if !strings.Contains(got, "PAWL_CALL_ID=") || strings.Contains(got, key) || strings.Contains(got, "ANTHROPIC") {
 		t.Errorf("a command's environment: %q", got)
 	}
-	for _, path := range []string{"/proc/self/environ", "/proc/%d/environ", "/proc/%d/maps", "link/environ", "/proc/%d/fd/3"} {
+	for _, path := range []string{
+		"/proc/self/environ", "/proc/%d/environ", "/proc/%d/maps", "link/environ", "/proc/%d/fd/3",
+	} {
 		answer(t, data, "shell", "ln -sfn /proc/self link")
 		path = strings.ReplaceAll(path, "%d", fmt.Sprint(control))
 		got, _ := answer(t, data, "shell", `call: read {"path": "`+path+`"}`)
-		refused := strings.Contains(got, "own process") || strings.Contains(got, "link of the kernel") || strings.Contains(got, "permission denied")
+		refused := strings.Contains(got, "own process") || strings.Contains(got, "link of the kernel") ||
+			strings.Contains(got, "permission denied")
 		if strings.Contains(got, key) || !refused {
 			t.Errorf("read %s: %q", path, got)
 		}

@@ -14,8 +14,8 @@ import (
 // Conceal keeps this process's secrets from other processes of its user, commands of agents above all:
 //
 //   - It is not dumpable from now on: /proc/PID/{environ,mem,maps,fd} and ptrace are for privileged processes only.
-//   - The environment that it was started with, which the kernel shows in /proc/PID/environ to whoever is privileged, is
-//     overwritten. Go has copied it by now, so os.Getenv answers as before; the kernel shows the same memory to all.
+//   - The environment that it was started with is overwritten: the kernel shows it in /proc/PID/environ to whoever is
+//     privileged. Go has copied it by now, so os.Getenv answers as before; the kernel shows the same memory to all.
 //
 // Root can still read this process's memory. Programs call this first. Children are as dumpable as the kernel makes
 // them.

@@ -164,8 +164,8 @@ func (c *Config) capSlots() error {
 	}
 	c.Slots = cmp.Or(c.Slots, work.DefaultSlots)
 	if most := keeper.Capacity(limit); c.Slots > most {
-		c.Logger.Warn("fewer slots than asked for: this process may open too few files (ulimit -n)", "slots", most, "asked_for", c.Slots,
-			"open_files", limit)
+		c.Logger.Warn("fewer slots than asked for: this process may open too few files (ulimit -n)",
+			"slots", most, "asked_for", c.Slots, "open_files", limit)
 		c.Slots = most
 	}
 	return nil

@@ -46,8 +46,8 @@ const (
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
 //	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
 //	ALREADY_EXISTS       EXISTS
-//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's agent has no
-//	                     tool that does this to files, and a client gets no more of a workspace than the agent has
+//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's
+//	                     agent has no tool that does this to files, and a client gets no more of a workspace than it has
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done
 //	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor took anything for two minutes; TIMEOUT
 //	UNAVAILABLE          EXECUTOR_AWAY: it is not connected, drains, or left before anything was done; may be tried again.
@@ -195,8 +195,8 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
 //	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
 //	ALREADY_EXISTS       EXISTS
-//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's agent has no
-//	                     tool that does this to files, and a client gets no more of a workspace than the agent has
+//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's
+//	                     agent has no tool that does this to files, and a client gets no more of a workspace than it has
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done
 //	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor took anything for two minutes; TIMEOUT
 //	UNAVAILABLE          EXECUTOR_AWAY: it is not connected, drains, or left before anything was done; may be tried again.

@@ -1889,9 +1889,9 @@ func (x *ResponseRestarted) GetMessage() string {
 	return ""
 }
 
-// ModelWaiting says that the call of the model waits, and for what: at once when the wait is of known length, after 15
-// seconds of silence from the model, and about every 15 seconds while the same wait goes on. The next other event of the
-// turn ends it.
+// ModelWaiting says that the call of the model waits, and for what: at once when the wait is of known length, after
+// 15 seconds of silence from the model, and about every 15 seconds while the same wait goes on. The next other event
+// of the turn ends it.
 type ModelWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider asked for a

@@ -129,7 +129,9 @@ func checkPath(p string) error {
 }
 
 // do runs a verb that answers with its result alone.
-func (f *files) do(ctx context.Context, t *pawlv1.FileTarget, path string, use access, verb *pawlv1.Execute) (*pawlv1.Result, error) {
+func (f *files) do(
+	ctx context.Context, t *pawlv1.FileTarget, path string, use access, verb *pawlv1.Execute,
+) (*pawlv1.Result, error) {
 	at, err := f.locate(ctx, t, path, use)
 	if err != nil {
 		return nil, err

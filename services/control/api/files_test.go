@@ -278,10 +278,11 @@ func TestFilesNeedTheTools(t *testing.T) {
 		},
 	}
 	for name, may := range map[string]string{
-		"shell": "get stat exists list put mkdir remove", "reader": "get stat exists list", "finder": "stat exists list",
-		"writer": "put mkdir", "idle": "",
+		"shell":  "get stat exists list put mkdir remove",
+		"reader": "get stat exists list", "finder": "stat exists list", "writer": "put mkdir", "idle": "",
 	} {
-		to := &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: name, Instance: "i"}}}
+		key := &pawlv1.SessionKey{Agent: name, Instance: "i"}
+		to := &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}
 		for verb, use := range verbs {
 			want := "TOOL_MISSING"
 			if slices.Contains(strings.Fields(may), verb) {

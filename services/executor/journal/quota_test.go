@@ -87,7 +87,8 @@ func TestWhatMayBeForgotten(t *testing.T) {
 		number := rapid.IntRange(0, 12)
 		call := func() Begin {
 			n := number.Draw(t, "call")
-			return Begin{CallID: fmt.Sprint("call-", n), SessionID: fmt.Sprint("session-", n%4), Epoch: int64(n), Dispatch: 1}
+			id, session := fmt.Sprint("call-", n), fmt.Sprint("session-", n%4)
+			return Begin{CallID: id, SessionID: session, Epoch: int64(n), Dispatch: 1}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(*rapid.T) {
@@ -113,7 +114,9 @@ func TestWhatMayBeForgotten(t *testing.T) {
 				w.noError(t, err)
 				w.revoked["x"+b.CallID] = now
 			},
-			"hours": func(t *rapid.T) { now = now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour) },
+			"hours": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
+			},
 			"sweep": func(t *rapid.T) { _, err := j.Sweep(); w.noError(t, err) },
 			"reopen": func(t *rapid.T) {
 				w.noError(t, j.Compact())

@@ -265,14 +265,15 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 }
 
 const (
-	// burst is how many commands at once leave memory behind that is worth a look, settleAfter how long after the last one that is
-	// given back.
+	// burst is how many commands at once leave memory behind that is worth a look, settleAfter how long after the last
+	// one that is given back.
 	burst       = 64
 	settleAfter = 2 * time.Second
 )
 
-// settleMemory gives the memory of a burst of commands back to the system. What is left of one are the stacks of its goroutines and
-// small objects, and a process that allocates nothing more collects no garbage for minutes. The caller holds mu.
+// settleMemory gives the memory of a burst of commands back to the system. What is left of one are the stacks of its
+// goroutines and small objects, and a process that allocates nothing more collects no garbage for minutes. The caller
+// holds mu.
 func (k *keeper) settleMemory() {
 	if k.running > 0 {
 		return

@@ -9,7 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// As many commands as the limit of open files allows run at once, however much they write, and none misses a descriptor.
+// As many commands as the limit of open files allows run at once, however much they write, and none misses a
+// descriptor.
 func TestCapacityIsEnough(t *testing.T) {
 	const limit = 256
 	if got := Capacity(limit); got != 32 {
@@ -21,7 +22,7 @@ func TestCapacityIsEnough(t *testing.T) {
 	dir, work := t.TempDir(), t.TempDir()
 	c := ensure(t, dir, Options{StreamCap: 4 << 10})
 	allow(t, c, limit)
-	line := "seq 5000; seq 5000 >&2; touch " + work + "/$PAWL_CALL_ID; until test -e " + work + "/go; do sleep 0.05; done; echo end"
+	line := "seq 5000; seq 5000 >&2; until test -e " + work + "/go; do sleep 0.05; done; echo end"
 	var cmds []*Cmd
 	for i := range Capacity(limit) {
 		cmds = append(cmds, start(t, c, fmt.Sprint("c", i), line))

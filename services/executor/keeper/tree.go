@@ -23,8 +23,9 @@ import (
 //	session the command's first process leads one, and a process can leave a session but not enter one
 //	descent it was seen below the command's first process, see observe
 //	age     it was started before the command was
-//	tag     a random number of the command's as the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not enforced
-//	        since 2.4. It survives setsid, double forks, env -i and closed descriptors; only a deliberate change removes it
+//	tag     a random number of the command's as the soft RLIMIT_LOCKS, which Linux keeps and inherits but has not
+//	        enforced since 2.4. It survives setsid, double forks, env -i and closed descriptors; only a deliberate
+//	        change removes it
 //	marker  PAWL_CALL_ID in its environment
 //
 // Evidence on a descendant counts for its ancestors: a parent below the keeper is of the same command. The first three
@@ -294,7 +295,7 @@ func (p proc) signal(sig unix.Signal) {
 	case errors.Is(rerr, errGone), rerr == nil && q.start != p.start:
 	case err == nil && rerr == nil:
 		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
-	default: // an old kernel, or no descriptor: better a number that may be another's, which takes a whole round of all numbers
+	default: // an old kernel, or no descriptor: the number can be another's only after a whole round of all numbers
 		_ = unix.Kill(p.pid, sig)
 	}
 }

@@ -78,8 +78,8 @@ type Sandbox interface {
 	Create(ctx context.Context, path string) (FileWriter, error)
 	// Stat does not follow the last link; ErrNotFound when nothing is there.
 	Stat(ctx context.Context, path string) (Info, error)
-	// Locate is the one name of the place that a path leads to, through links and `..`, whether anything is there or not. Two paths
-	// to one place have one name.
+	// Locate is the one name of the place that a path leads to, through links and `..`, whether anything is there or
+	// not. Two paths to one place have one name.
 	Locate(ctx context.Context, path string) (string, error)
 	// ReadDir returns the names in a directory, sorted, dotfiles included.
 	ReadDir(ctx context.Context, path string) ([]string, error)
@@ -140,8 +140,9 @@ type Exec interface {
 	Done() <-chan struct{}
 	// Exit is the end of the command; only after Done.
 	Exit() Exit
-	// Preserve keeps the files of a finished command beyond Forget, for a person to look at, because its output could not
-	// be read. It tells where they will be. What was preserved goes after a week, or sooner when much more of it comes.
+	// Preserve keeps the files of a finished command beyond Forget, for a person to look at, because its output could
+	// not be read. It tells where they will be. What was preserved goes after a week, or sooner when much more of it
+	// comes.
 	Preserve() (where string, err error)
 	// Kill ends the command and every descendant: TERM, grace, KILL. It returns when the command is finished or ctx ends.
 	Kill(ctx context.Context, grace time.Duration) error

@@ -123,6 +123,9 @@ func (o GrepOptions) run(ctx context.Context, root string, find finder) (Matches
 	}
 	w := &walker{root: root}
 	if !st.IsDir() {
+		if err := readable(start); err != nil {
+			return Matches{}, err
+		}
 		err = g.file(ctx, start, w.name(start), 0)
 		return g.out, errors.Join(err, sandbox.FromContext(ctx))
 	}
@@ -147,6 +150,22 @@ func (g *grep) included(start, path string) bool {
 		name, _ = filepath.Rel(start, path)
 	}
 	return doublestar.MatchUnvalidated(strings.TrimPrefix(strings.TrimPrefix(g.Include, "./"), "/"), name)
+}
+
+// readable is why the one file that is to be searched cannot be: a search that finds nothing in it would be a guess.
+func readable(path string) error {
+	f, _, err := hostfile.Open(path, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return sandbox.ErrPermission.With("%s: permission denied", path)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return sandbox.ErrUnavailable.With("%s: %v", path, err)
+	case errors.Is(err, syscall.ENXIO): // a socket or a pipe, in which nothing is found
+		return nil
+	case err != nil:
+		return err
+	}
+	return f.Close()
 }
 
 // file searches one. Files that cannot be read are passed over; only the end of ctx ends the search.

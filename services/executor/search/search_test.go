@@ -286,3 +286,11 @@ func FuzzRules(f *testing.F) {
 		r.ignored("/r/"+path, false)
 	})
 }
+
+// One file that is to be searched and cannot be read is an error: nothing found in it would be a guess.
+func TestUnreadableFileIsTold(t *testing.T) {
+	got, err := Grep(t.Context(), t.TempDir(), GrepOptions{Pattern: ".", Path: "/proc/self/environ"})
+	if !errors.Is(err, sandbox.ErrPermission) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

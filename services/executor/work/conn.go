@@ -276,8 +276,8 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 }
 
 const (
-	// rereadEvery is how long after a failure output, or a result in the journal, is read again, maxRereads how often at
-	// most.
+	// rereadEvery is how long after a failure output, or a result in the journal, is read again, maxRereads how often
+	// at most.
 	rereadEvery = 100 * time.Millisecond
 	maxRereads  = 50
 )

@@ -17,8 +17,8 @@ import (
 // shows what the user may see, and both programs and the keeper are not dumpable. So a file verb gives what a command
 // of the same user gets:
 //
-//   - a file of procfs that belongs to this process, or to one of its threads, is refused once it is open: by what was opened, and
-//     not by the text of a path, which can lead anywhere;
+//   - a file of procfs that belongs to this process, or to one of its threads, is refused once it is open: by what was
+//     opened, and not by the text of a path, which can lead anywhere;
 //   - a link of the kernel's, like /proc/self/fd/3, is not followed, where the kernel can be told so.
 
 // OpenDir opens a directory for reading its names.
@@ -36,7 +36,7 @@ func open(path string, flags int) (*os.File, error) {
 		f = os.NewFile(uintptr(fd), path)
 	case errors.Is(err, unix.ELOOP) && throughKernel(path):
 		return nil, sandbox.ErrPermission.With("%s: a link of the kernel's leads there, which is not followed", path)
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // an old kernel, or a container that knows no such call
+	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // an old kernel, or an old container's filter
 		if f, err = os.OpenFile(path, flags, 0); err != nil {
 			return nil, err
 		}
@@ -86,7 +86,8 @@ func RefuseOwn(f *os.File) error {
 
 func isOwn(fd int) (bool, error) {
 	var fs unix.Statfs_t
-	if _, err := retried(func() (int, error) { return 0, unix.Fstatfs(fd, &fs) }); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+	_, err := retried(func() (int, error) { return 0, unix.Fstatfs(fd, &fs) })
+	if err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
 		return false, err
 	}
 	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))

@@ -24,7 +24,8 @@ func tree(t *testing.T) (s *Sandbox, dir string) {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"ws/up": "..", "ws/here": ".", "ws/far": "../other/below", "other/ws": "../ws"} {
+	links := map[string]string{"ws/up": "..", "ws/here": ".", "ws/far": "../other/below", "other/ws": "../ws"}
+	for link, to := range links {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +55,8 @@ func intact(t *testing.T, dir, after string, files ...string) {
 func TestRemoveLeavesTheWorkspace(t *testing.T) {
 	s, dir := tree(t)
 	for _, path := range []string{
-		".", "", "/", "..", "../", "./.", s.Root(), s.Root() + "/", "sub/..", "sub/../../ws", "up/ws", "up/other/ws/here/.", "up", "here/.",
+		".", "", "/", "..", "../", "./.", s.Root(), s.Root() + "/", "sub/..", "sub/../../ws", "up/ws",
+		"up/other/ws/here/.", "up", "here/.",
 		"far/../../ws", filepath.Dir(s.Root()), "data", "data/calls/..", "here/data/", "up/ws/data",
 	} {
 		err := s.Remove(t.Context(), path, true, true)
@@ -112,14 +114,17 @@ func TestDotDotBehindALink(t *testing.T) {
 func TestOneNameForOnePlace(t *testing.T) {
 	s, dir := tree(t)
 	want := filepath.Join(dir, "other/file")
-	for _, path := range []string{"far/../file", "up/other/file", "../other/./file", "/" + want, "up/other/ws/../other/file"} {
+	for _, path := range []string{
+		"far/../file", "up/other/file", "../other/./file", "/" + want, "up/other/ws/../other/file",
+	} {
 		if got, err := s.Locate(t.Context(), path); err != nil || got != want {
 			t.Errorf("%s: %s, %v", path, got, err)
 		}
 	}
 }
 
-// A bind mount of the workspace, of its parent or of the data directory is what it shows. The test runs itself where it may mount.
+// A bind mount of the workspace, of its parent or of the data directory is what it shows. The test runs itself where it
+// may mount.
 func TestRemoveLeavesWhatIsMounted(t *testing.T) {
 	const inside = "PAWL_TEST_MOUNTS"
 	if os.Getenv(inside) == "" {
