@@ -80,8 +80,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "an unknown outcome is told as a failure", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{"services/control/tool/render_failure.go", `		text = unknownOutcome(req)
-	case`, `		text = "It failed."
-	case`}},
+`, `		text = "It failed."
+`}},
 	},
 	{
 		name: "calls that must run once at most are run again", expect: []string{"I4"}, mix: "keepers", seconds: 30, seeds: someSeeds,

@@ -72,8 +72,12 @@ func (c *Cluster) Machine(p *Platform, id string) *Machine {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m := &Machine{t: c.t, ID: id, Box: worktest.New(), Wire: newWire(), Disk: &Disk{dir: c.t.TempDir()}, token: made.GetSecret()}
-	c.t.Cleanup(func() {
+	return newMachine(&Machine{t: c.t, ID: id, token: made.GetSecret()})
+}
+
+func newMachine(m *Machine) *Machine {
+	m.Box, m.Wire, m.Disk = worktest.New(), newWire(), &Disk{dir: m.t.TempDir()}
+	m.t.Cleanup(func() {
 		m.Wire.Mend()
 		m.Kill()
 		m.Box.Close()
@@ -81,8 +85,32 @@ func (c *Cluster) Machine(p *Platform, id string) *Machine {
 	return m
 }
 
+// Clone is another machine with a copy of this one's disk as it is now, the same name and the same token. It runs no commands and no
+// daemon.
+func (m *Machine) Clone() *Machine {
+	m.t.Helper()
+	other := newMachine(&Machine{t: m.t, ID: m.ID, Quota: m.Quota, Slots: m.Slots, token: m.token})
+	other.Disk.Restore(m.t, m.Disk.Copy(m.t))
+	return other
+}
+
 // Start runs the daemon, which dials p from then on, after an earlier one is gone. It returns when control has welcomed it.
 func (m *Machine) Start(p *Platform) {
+	m.t.Helper()
+	m.Run(p)
+	m.Welcomed()
+}
+
+// Refused runs the daemon until it ends, and returns why.
+func (m *Machine) Refused(p *Platform) error {
+	m.t.Helper()
+	m.Run(p)
+	m.wait()
+	return m.current().err
+}
+
+// Run is Start, and does not wait for a welcome.
+func (m *Machine) Run(p *Platform) {
 	m.t.Helper()
 	m.wait()
 	m.Dial(p)
@@ -104,7 +132,6 @@ func (m *Machine) Start(p *Platform) {
 			},
 		})
 	}()
-	m.Welcomed()
 }
 
 // Welcomed returns when control has welcomed the daemon since the last time.
@@ -367,6 +394,29 @@ func (d *Disk) OnSync(f func() error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.onSync = f
+}
+
+// Copy is the content of the disk as it is now.
+func (d *Disk) Copy(t testing.TB) []byte {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b, err := os.ReadFile(filepath.Join(d.dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Restore sets the disk back to a copy, of itself or of another one. No daemon may run on it.
+func (d *Disk) Restore(t testing.TB, content []byte) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.synced = content
+	if err := os.WriteFile(filepath.Join(d.dir, "journal"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Lose replaces the disk by an empty one.

@@ -19,4 +19,4 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-var matrix = slices.Concat(replicaRows, zombieRows, executorRows, networkRows, limitRows)
+var matrix = slices.Concat(replicaRows, zombieRows, executorRows, copyRows, cloneRows, networkRows, limitRows)

@@ -25,6 +25,8 @@ var beside = []struct {
 	{"14a", "SIGKILL of a daemon; the next one attaches to the command", "services/executor/keeper", []string{"TestDaemonKilledWhileCommandRuns"}},
 	{"14b", "SIGKILL of the keeper, and of keeper and daemon", "internal/crashtest", []string{"TestKeeperIsKilled"}},
 	{"14b", "SIGKILL of a keeper while commands run, and while others start", "services/executor/keeper", []string{"TestKeeperKilled", "TestStartsWhileKeepersDie"}},
+	{"16", "the executor's data directory is set back to a backup of before the call", "internal/crashtest", []string{"TestRestoredDataDirectory"}},
+	{"18", "a clone of the executor's machine connects", "internal/crashtest", []string{"TestClonedMachine"}},
 	{"20", "a replica loses Postgres", "internal/crashtest", []string{"TestReplicaLosesTheDatabase"}},
 	{"22", "Postgres restarts", "internal/crashtest", []string{"TestPostgresRestarts"}},
 	{"23", "Postgres fails over and loses commits", "internal/crashtest", []string{"TestFailoverThatLostCommits"}},

@@ -18,6 +18,9 @@ func renderFailure(req Request, f Failure) Result {
 	switch f.Reason {
 	case ReasonInterrupted:
 		text = unknownOutcome(req)
+		if why := strings.TrimSpace(sanitize(f.Message)); why != "" {
+			text += "\nWhy: " + shorten(why, maxMessage)
+		}
 	case ReasonCancelled:
 		text = "The call was cancelled."
 	default:

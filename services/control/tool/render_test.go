@@ -313,7 +313,7 @@ func TestRenderFailures(t *testing.T) {
 		text    string
 		details string
 	}{
-		"bash unknown":      {Exec{Command: "rm x"}, Failure{Reason: ReasonInterrupted, Message: "whatever"}, "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not have run, and if it ran it may or may not have finished. Check what it has done before you repeat it.", `{"command":"rm x","reason":"INTERRUPTED"}`},
+		"bash unknown":      {Exec{Command: "rm x"}, Failure{Reason: ReasonInterrupted, Message: "whatever"}, "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not have run, and if it ran it may or may not have finished. Check what it has done before you repeat it.\nWhy: whatever", `{"command":"rm x","reason":"INTERRUPTED"}`},
 		"edit unknown":      {EditFile{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The outcome of this edit is unknown: its result was lost, and the file may or may not have been changed. Read the file before you repeat the edit.", `{"path":"a","reason":"INTERRUPTED"}`},
 		"write unknown":     {WriteFile{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The outcome of this call is unknown: its result was lost, and the file may or may not have been written. Writing it again is safe.", `{"path":"a","reason":"INTERRUPTED"}`},
 		"read unknown":      {ReadText{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The result of this call was lost. The call changes nothing: make it again if you still need the result.", `{"path":"a","reason":"INTERRUPTED"}`},

@@ -171,6 +171,28 @@ func TestKeeperKilled(t *testing.T) {
 }
 
 // killKeeper kills the keeper of c, and returns when c has noticed.
+// A keeper on a copy of the data directory, on the same host, does not take the commands of the original for what a dead keeper left.
+func TestKeeperOfACopy(t *testing.T) {
+	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	c := ensure(t, dir, Options{})
+	cmd := start(t, c, "call", "echo ready; until [ -e "+filepath.Join(dir, "go")+" ]; do sleep 0.01; done; exit 3")
+	awaitOutput(t, cmd, "ready\n")
+	if out, err := exec.Command("cp", "-a", dir, other).CombinedOutput(); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	copied := ensure(t, other, Options{})
+	if _, err := copied.Attach(t.Context(), "call"); !errors.Is(err, sandbox.ErrInterrupted) {
+		t.Errorf("attaching to it at the copy: %v", err)
+	}
+	if e := wait(t, start(t, copied, "next", "exit 5")); e.Code != 5 {
+		t.Errorf("at the copy: exit %+v", e)
+	}
+	touch(t, filepath.Join(dir, "go"))
+	if e := wait(t, cmd); e.Interrupted || e.Code != 3 {
+		t.Errorf("exit %+v", e)
+	}
+}
+
 func killKeeper(t *testing.T, c *Client) {
 	t.Helper()
 	c.mu.Lock()

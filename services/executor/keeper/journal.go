@@ -34,6 +34,7 @@ type record struct {
 	Boot  string `json:"boot,omitempty"`
 	Key   uint32 `json:"key,omitempty"`
 	Since int64  `json:"since,omitempty"`
+	Place string `json:"place,omitempty"`
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -63,6 +64,7 @@ type history struct {
 	boot  string
 	key   uint32
 	since int64
+	place string // of the data directory, see placeOf
 	ends  map[string]*end
 	open  map[string]int64 // id → started
 	// damaged says that a bad record was followed by others: something is missing from the middle.
@@ -91,7 +93,7 @@ func replay(r io.Reader) (*history, error) {
 		h.size = off
 		switch rec.Kind {
 		case recKeeper:
-			h.boot, h.key, h.since = rec.Boot, rec.Key, rec.Since
+			h.boot, h.key, h.since, h.place = rec.Boot, rec.Key, rec.Since, rec.Place
 		case recStart:
 			h.open[rec.ID] = rec.At
 		case recEnd:
@@ -105,7 +107,7 @@ func replay(r io.Reader) (*history, error) {
 }
 
 func (h *history) records() []*record {
-	out := []*record{{Kind: recKeeper, At: now(), Boot: h.boot, Key: h.key, Since: h.since}}
+	out := []*record{{Kind: recKeeper, At: now(), Boot: h.boot, Key: h.key, Since: h.since, Place: h.place}}
 	for id, e := range h.ends {
 		out = append(out, &record{Kind: recEnd, ID: id, End: e})
 	}

@@ -154,6 +154,16 @@ func (k *keeper) inherit() error {
 			return fmt.Errorf("keeping the damaged log: %w", err)
 		}
 	}
+	place, err := placeOf(k.lock)
+	if err != nil {
+		return fmt.Errorf("looking at the data directory: %w", err)
+	}
+	if h.place != "" && h.place != place {
+		// What carries the key may be the commands of the directory that this one was copied from, in the care of its keeper.
+		k.log.Warn("the data directory is a copy, or was restored: processes of earlier commands are left alone")
+		h.key = 0
+	}
+	h.place = place
 	good := h.since != 0 && !h.damaged && h.boot == hostenv.BootID() && h.key != 0
 	if !good {
 		h.since = now()
@@ -187,6 +197,15 @@ func (k *keeper) inherit() error {
 		return k.journal.reopen(h.size)
 	}
 	return err
+}
+
+// placeOf tells a data directory from its copies, on one host: by the file that its lock is.
+func placeOf(lock *os.File) (string, error) {
+	var at unix.Stat_t
+	if err := unix.Fstat(int(lock.Fd()), &at); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d:%d", at.Dev, at.Ino), nil
 }
 
 // run serves one daemon after the other until this keeper is of no use any more.

@@ -1,0 +1,143 @@
+package crashtest_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/internal/proctest"
+)
+
+// copyDir copies a directory as a backup does, sockets and all, while it is in use.
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("copying %s: %v, %s", from, err, out)
+	}
+}
+
+// A data directory is set back to a backup of before the command, as a machine is that is restored. The daemon knows nothing of the
+// command then, and control knows that this proves nothing: the command is not run again.
+func TestRestoredDataDirectory(t *testing.T) {
+	for name, restart := range map[string]bool{"while control runs": false, "and control is killed, too": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlane(t, "")
+			m := newMachine(t, p)
+			backup := m.Data + ".backup"
+			copyDir(t, m.Data, backup)
+			sub := p.submit(command)
+			m.awaitRunning()
+			if restart {
+				time.Sleep(6 * time.Second) // control records every 5 s how far the journal was
+				p.kill()
+			}
+			m.kill()
+			m.killKeeper()
+			for _, pid := range processes(t, "cwd", m.Root) {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // may be gone by now
+			}
+			if err := os.RemoveAll(m.Data); err != nil {
+				t.Fatal(err)
+			}
+			copyDir(t, backup, m.Data)
+			if restart {
+				p.start()
+			}
+			m.start()
+			got := p.wait(sub.GetSubmissionId())
+			if text := got.GetResult().GetText(); !strings.Contains(text, "outcome of this command is unknown") ||
+				!strings.Contains(text, "data directory is not the one") {
+				t.Errorf("settled %v: %q %v", got.GetOutcome(), text, got.GetError())
+			}
+			if runs := m.read("runs"); runs != "run\n" {
+				t.Errorf("the command left %q", runs)
+			}
+			p.says("a copy, or an older state, of the one that connected last under this name")
+		})
+	}
+}
+
+// A machine is cloned while its executor runs a command. The clone ends and says why, the command goes on where it is.
+func TestClonedMachine(t *testing.T) {
+	p := newPlane(t, "")
+	m := newMachine(t, p)
+	sub := p.submit(command)
+	m.awaitRunning()
+	clone := *m.Executor
+	clone.Data = filepath.Join(t.TempDir(), "clone")
+	copyDir(t, m.Data, clone.Data)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := clone.Start(ctx)
+		cancel()
+		if err == nil {
+			watch(t, clone.Process, clone.Log)
+			t.Fatal("the clone is connected")
+		}
+		select {
+		case <-clone.Done():
+		case <-time.After(patience):
+			t.Fatal("the clone runs on")
+		}
+		if said := clone.Log.String(); clone.ExitCode() != 1 || !strings.Contains(said, "another executor is connected as m1") ||
+			!strings.Contains(said, "give this one a name and a token of its own") {
+			t.Errorf("the clone ended with %d and said %s", clone.ExitCode(), said)
+		}
+	}
+	m.letGo()
+	m.once(p.wait(sub.GetSubmissionId()))
+	if connected := strings.Count(m.Log.String(), "connected to control"); connected != 1 {
+		t.Errorf("the executor was connected %d times", connected)
+	}
+}
+
+// Two replicas have one host name and one path for their data, as two containers have. Neither takes the other one for its predecessor.
+func TestReplicasWithOnePath(t *testing.T) {
+	programs, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, dir := pgtest.URL(t), t.TempDir()
+	link := filepath.Join(dir, "data")
+	var all []*plane
+	for _, name := range []string{"one", "two"} {
+		home := filepath.Join(dir, name)
+		if err := os.Mkdir(home, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(home, link); err != nil {
+			t.Fatal(err)
+		}
+		c, err := proctest.NewControl(programs, dir, url, "--executor", "none")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Data = link
+		p := &plane{t: t, Control: c}
+		p.start()
+		p.Data = home // for who asks for its token later
+		all = append(all, p)
+	}
+	for range 3 {
+		for _, p := range all {
+			time.Sleep(2 * time.Second) // a lease is renewed every 4 s: one that was ended is missed by then
+			if got := p.wait(p.submit("say: it works").GetSubmissionId()); got.GetResult().GetText() != "it works" {
+				t.Errorf("settled %v: %q %v", got.GetOutcome(), got.GetResult().GetText(), got.GetError())
+			}
+		}
+	}
+	for _, p := range all {
+		if said := p.Log.String(); strings.Contains(said, "lease was lost") {
+			t.Errorf("a replica took the other one for its predecessor: %s", said)
+		}
+	}
+}
