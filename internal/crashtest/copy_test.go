@@ -27,14 +27,17 @@ func copyDir(t *testing.T, from, to string) {
 func TestRestoredDataDirectory(t *testing.T) {
 	for name, restart := range map[string]bool{"while control runs": false, "and control is killed, too": true} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlane(t, "")
+			url := pgtest.URL(t)
+			p := newPlane(t, url)
 			m := newMachine(t, p)
 			backup := m.Data + ".backup"
 			copyDir(t, m.Data, backup)
 			sub := p.submit(command)
 			m.awaitRunning()
 			if restart {
-				time.Sleep(6 * time.Second) // control records every 5 s how far the journal was
+				eventually(t, "control to record how many calls the executor has begun", func() bool {
+					return ask[int](t, url, "SELECT begun FROM executors WHERE executor_id = 'm1'") == 1
+				})
 				p.kill()
 			}
 			m.kill()
@@ -127,13 +130,17 @@ func TestReplicasWithOnePath(t *testing.T) {
 		p.Data = home // for who asks for its token later
 		all = append(all, p)
 	}
-	for range 3 {
-		for _, p := range all {
-			time.Sleep(2 * time.Second) // a lease is renewed every 4 s: one that was ended is missed by then
-			if got := p.wait(p.submit("say: it works").GetSubmissionId()); got.GetResult().GetText() != "it works" {
-				t.Errorf("settled %v: %q %v", got.GetOutcome(), got.GetResult().GetText(), got.GetError())
-			}
+	// A lease that was ended is missed at its next renewal. Each is renewed twice.
+	const leases = "SELECT min(extract(epoch FROM expires))::float8 FROM replicas"
+	began := ask[float64](t, url, leases)
+	eventually(t, "both leases to be renewed", func() bool { return ask[float64](t, url, leases) > began+5 })
+	for _, p := range all {
+		if got := p.wait(p.submit("say: it works").GetSubmissionId()); got.GetResult().GetText() != "it works" {
+			t.Errorf("settled %v: %q %v", got.GetOutcome(), got.GetResult().GetText(), got.GetError())
 		}
+	}
+	if n := ask[int](t, url, "SELECT count(*) FROM replicas"); n != 2 {
+		t.Errorf("there were %d incarnations of two replicas", n)
 	}
 	for _, p := range all {
 		if said := p.Log.String(); strings.Contains(said, "lease was lost") {
