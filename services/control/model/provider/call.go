@@ -31,7 +31,6 @@ const (
 // conversation is what is kept of a conversation between calls, see model.Memo.
 type conversation struct {
 	encoder *wire.Encoder
-	omit    wire.Omission // what a server refused
 	head    []byte
 	headOf  headKey
 }
@@ -82,11 +81,11 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 // recall is what was kept of the conversation that req goes on with.
 func (m *languageModel) recall(req model.Request) *conversation {
 	c, ok := req.Memo.Load(m).(*conversation)
-	if !ok {
-		c = &conversation{}
-	}
-	if !ok || !c.encoder.Continues(req.Messages) {
-		c.encoder = wire.NewEncoder(m.target, c.omit)
+	switch {
+	case !ok:
+		c = &conversation{encoder: wire.NewEncoder(m.target, wire.Omission{})}
+	case !c.encoder.Continues(req.Messages):
+		c.encoder = wire.NewEncoder(m.target, c.encoder.Omits())
 	}
 	return c
 }
@@ -102,13 +101,13 @@ func (m *languageModel) body(c *call) ([][]byte, error) {
 	conv := c.conversation
 	key := headKey{
 		system: c.System, cacheKey: c.CacheKey, thinking: c.Thinking, maxOutput: c.MaxOutput,
-		refused: len(c.without), noThoughts: conv.omit.Thinking,
+		refused: len(c.without), noThoughts: conv.encoder.Omits().Thinking,
 	}
 	if len(tools) > 0 {
 		key.tools = &tools[0]
 	}
 	if conv.head == nil || conv.headOf != key {
-		head := wire.Head{Request: c.Request, Tools: tools, Without: c.without, NoThoughts: conv.omit.Thinking}
+		head := wire.Head{Request: c.Request, Tools: tools, Without: c.without, NoThoughts: key.noThoughts}
 		conv.head, conv.headOf = head.Append(nil, m.target), key
 	}
 	conv.encoder.Take(c.Messages)

@@ -75,7 +75,6 @@ func (m *languageModel) amend(c *call, e *model.Error) string {
 	if what == "" {
 		return ""
 	}
-	conv.omit = omit
 	conv.encoder = wire.NewEncoder(m.target, omit)
 	return what
 }

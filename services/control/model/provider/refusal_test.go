@@ -212,6 +212,9 @@ func TestWhatAServerRefusesOfAConversationIsLeftOut(t *testing.T) {
 					}
 					// The conversation goes on without it, and the server need not refuse it again.
 					tr.Message.Role = model.Assistant
+					for i := range req.Messages { // as after the conversation was read anew
+						req.Messages[i] = journaled(t, req.Messages[i])
+					}
 					req.Messages = append(req.Messages, tr.Message, user("more"))
 					if tr, err = ask(t, m, req); err != nil || len(tr.Restarts) != 0 {
 						t.Errorf("%+v, %v", tr, err)

@@ -126,6 +126,9 @@ func (e *Encoder) reset() {
 	*e = Encoder{target: e.target, omit: e.omit, format: e.format, skip: e.skip, sent: e.sent, ids: map[string]int{}}
 }
 
+// Omits is what the encoding leaves out.
+func (e *Encoder) Omits() Omission { return e.omit }
+
 // Continues reports whether messages begin with those that are encoded.
 func (e *Encoder) Continues(messages []model.Message) bool {
 	if e.taken == 0 {
