@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 // pile is a Store that has so many rows due of each kind.
 type pile struct {
+	sync.Mutex
 	due   [kinds]int
 	ages  [kinds]time.Duration
 	times [kinds]int
@@ -19,6 +21,8 @@ type pile struct {
 }
 
 func (p *pile) DeleteBatch(_ context.Context, kind Kind, age time.Duration, limit int) (Batch, error) {
+	p.Lock()
+	defer p.Unlock()
 	p.times[kind]++
 	if kind == p.fail {
 		return Batch{}, errors.New("away")
@@ -42,11 +46,14 @@ func TestSweeper(t *testing.T) {
 		go func() { done <- sweeper.Run(ctx) }()
 		time.Sleep(2 * every)
 		synctest.Wait()
+		p.Lock()
 		if p.due[Events]+p.due[Deltas] != 0 || p.due[Calls] == 0 {
 			t.Errorf("after two minutes there are left: %v", p.due)
 		}
+		p.Unlock()
 		time.Sleep(perHour * every * 5 / 4)
 		synctest.Wait()
+		p.Lock()
 		for kind := range kinds {
 			if (p.due[kind] == 0) == (kind == p.fail) {
 				t.Errorf("%d %s are left", p.due[kind], kind)
@@ -57,6 +64,7 @@ func TestSweeper(t *testing.T) {
 		if p.most > MaxRows || p.ages != want {
 			t.Errorf("at most %d at once, of ages %v", p.most, p.ages)
 		}
+		p.Unlock()
 		time.Sleep(perHour * every * 5 / 4)
 		cancel()
 		if err := <-done; err != nil {

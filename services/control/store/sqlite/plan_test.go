@@ -11,8 +11,8 @@ import (
 func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
 		deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
-		selectDispatched,   // sorts the few that it returns
-		tenants, sumBodies, // of the tests
+		selectDispatched,                                            // sorts the few that it returns
+		tenants, sumBodies, makeScratch, writeScratch, countScratch, // of the tests
 	}
 	small = slices.AppendSeq(small, maps.Values(tenantsOf))
 	s, err := Open(t.Context(), Memory, Options{})
