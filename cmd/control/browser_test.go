@@ -23,7 +23,8 @@ func browser(t *testing.T) context.Context {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program),
+		chromedp.UserDataDir(t.TempDir()))
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
 	}
@@ -39,7 +40,8 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-// calls is what a page does with the API: a prompt, a stream of one, its session's events from a cursor, and a wrong token.
+// calls is what a page does with the API: a prompt, a stream of one, its session's events from a cursor, and a wrong
+// token.
 const calls = `(async () => {
 	const api = %API%, out = {};
 	const headers = {"Authorization": "Bearer " + %TOKEN%, "Content-Type": "application/json", "Idempotency-Key": "from the page"};
@@ -80,7 +82,8 @@ type outcome struct {
 	Events     bool   `json:"events"`
 }
 
-// A page of an origin that --origin allows can do all that the API offers to a client; one of another origin cannot call at all.
+// A page of an origin that --origin allows can do all that the API offers to a client; one of another origin cannot
+// call at all.
 func TestPagesOfOrigins(t *testing.T) {
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -101,7 +104,8 @@ func TestPagesOfOrigins(t *testing.T) {
 		}
 		return string(b)
 	}
-	script := strings.NewReplacer("%API%", quoted(s.here.HTTP), "%TOKEN%", quoted(strings.TrimSpace(string(token)))).Replace(calls)
+	script := strings.NewReplacer("%API%", quoted(s.here.HTTP), "%TOKEN%",
+		quoted(strings.TrimSpace(string(token)))).Replace(calls)
 	ctx := browser(t)
 	visit := func(url string) outcome {
 		if err := chromedp.Do(ctx, chromedp.Navigate(url)); err != nil {
@@ -113,7 +117,8 @@ func TestPagesOfOrigins(t *testing.T) {
 		}
 		return out
 	}
-	if got := visit(allowed.URL); got.Failed != "" || got.Answer != "hello" || got.Session == "" || got.Submission == "" || !got.Stream ||
+	if got := visit(allowed.URL); got.Failed != "" || got.Answer != "hello" || got.Session == "" ||
+		got.Submission == "" || !got.Stream ||
 		!got.Events || got.Refused != "401 unauthenticated" {
 		t.Errorf("the allowed page: %+v", got)
 	}

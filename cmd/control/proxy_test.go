@@ -18,8 +18,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/debian"
 )
 
-// nginx runs the real one, with its default settings of a proxy, in front of a control plane until the test ends, and returns a client
-// that goes through it.
+// nginx runs the real one, with its default settings of a proxy, in front of a control plane until the test ends, and
+// returns a client that goes through it.
 func nginx(t *testing.T, upstream string) *http.Client {
 	t.Helper()
 	program, err := debian.Find(t.Context(), "nginx", "nginx", "/usr/sbin/nginx")

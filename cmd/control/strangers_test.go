@@ -23,7 +23,8 @@ const descriptors = 300
 // Connections of strangers, however many, leave the descriptors that prompts and commands need.
 func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	data := t.TempDir()
-	c := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, descriptors), "sh", os.Args[0],
+	c := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, descriptors), "sh",
+		os.Args[0],
 		"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir())
 	c.Env = append(os.Environ(), asProgram+"=1")
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
@@ -56,7 +57,8 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	}
 	web := http.Client{Timeout: time.Minute}
 	for range 5 {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, here.HTTP+"/agents/shell/i", strings.NewReader(`{"message":"echo hello"}`))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, here.HTTP+"/agents/shell/i",
+			strings.NewReader(`{"message":"echo hello"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

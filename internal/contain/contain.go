@@ -1,4 +1,5 @@
-// Package contain keeps a panic from ending the process: it becomes an error of the call, the run or the connection in which it happened.
+// Package contain keeps a panic from ending the process: it becomes an error of the call, the run or the connection in
+// which it happened.
 //
 //	Do(f) ──▶ f's error, or a Panic ──▶ whoever handles errors logs it once, with its stack
 //
@@ -51,8 +52,8 @@ const (
 	maxPause   = time.Minute
 )
 
-// Loop calls f until it returns without a panic, or ctx ends; f's error is returned. A panic is logged, and f is called again after a
-// pause, which grows: a loop of the process's housekeeping is needed for as long as the process lives.
+// Loop calls f until it returns without a panic, or ctx ends; f's error is returned. A panic is logged, and f is called
+// again after a pause, which grows: a loop of the process's housekeeping is needed for as long as the process lives.
 func Loop(ctx context.Context, log *slog.Logger, doing string, f func(context.Context) error) error {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		err := Do(func() error { return f(ctx) })

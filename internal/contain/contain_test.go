@@ -32,7 +32,8 @@ func fails() { panic("ouch") }
 func TestRunLogsOnce(t *testing.T) {
 	var log bytes.Buffer
 	Run(slog.New(slog.NewTextHandler(&log, nil)), "testing", fails)
-	if out := log.String(); strings.Count(out, "level=ERROR") != 1 || !strings.Contains(out, "doing=testing") || !strings.Contains(out, "contain.fails") {
+	if out := log.String(); strings.Count(out, "level=ERROR") != 1 || !strings.Contains(out, "doing=testing") ||
+		!strings.Contains(out, "contain.fails") {
 		t.Errorf("log %s", out)
 	}
 }
@@ -53,7 +54,8 @@ func TestLoop(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		n = 0
-		if err := Loop(ctx, log, "testing", func(context.Context) error { n++; fails(); return nil }); err != nil || n > 70 {
+		if err := Loop(ctx, log, "testing", func(context.Context) error { n++; fails(); return nil }); err != nil ||
+			n > 70 {
 			t.Errorf("%v after %d calls", err, n)
 		}
 	})

@@ -1,5 +1,5 @@
-// Package debian installs the programs that tests run and that a machine may lack. It does so on Debian and for root only: elsewhere a
-// test fails and says what to install.
+// Package debian installs the programs that tests run and that a machine may lack. It does so on Debian and for root
+// only: elsewhere a test fails and says what to install.
 package debian
 
 import (
@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Find is the path of a program, which is installed if it is missing. names are its names in the search path, in order of preference;
-// pkg is the package that it is in.
+// Find is the path of a program, which is installed if it is missing. names are its names in the search path, in order
+// of preference; pkg is the package that it is in.
 func Find(ctx context.Context, pkg string, names ...string) (string, error) {
 	look := func() (string, bool) {
 		for _, name := range names {
@@ -23,11 +23,12 @@ func Find(ctx context.Context, pkg string, names ...string) (string, error) {
 		}
 		return "", false
 	}
-	return Install(ctx, pkg, look, fmt.Errorf("%s is not installed: install it (Debian: apt-get install %s)", names[0], pkg))
+	return Install(ctx, pkg, look, fmt.Errorf("%s is not installed: install it (Debian: apt-get install %s)", names[0],
+		pkg))
 }
 
-// Install is what look finds. If it finds nothing, the package is installed; if that is not possible, the error is missing. Processes
-// that install at the same time wait for each other.
+// Install is what look finds. If it finds nothing, the package is installed; if that is not possible, the error is
+// missing. Processes that install at the same time wait for each other.
 func Install(ctx context.Context, pkg string, look func() (path string, ok bool), missing error) (string, error) {
 	if path, ok := look(); ok {
 		return path, nil

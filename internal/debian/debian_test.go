@@ -7,7 +7,8 @@ import (
 )
 
 func TestFind(t *testing.T) {
-	if path, err := Find(t.Context(), "dash", "no-such-program-1", "sh"); err != nil || !strings.HasSuffix(path, "/sh") {
+	if path, err := Find(t.Context(), "dash", "no-such-program-1", "sh"); err != nil || !strings.HasSuffix(path,
+		"/sh") {
 		t.Errorf("%q, %v", path, err)
 	}
 }
@@ -20,7 +21,8 @@ func TestMissing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	missing := errors.New("missing")
-	if _, err := Install(t.Context(), "some-package", func() (string, bool) { return "", false }, missing); !errors.Is(err, missing) {
+	if _, err := Install(t.Context(), "some-package", func() (string, bool) { return "", false },
+		missing); !errors.Is(err, missing) {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,11 +1,12 @@
-// Package gate bounds the connections of listeners, so that strangers cannot take the descriptors that the process needs for its work.
+// Package gate bounds the connections of listeners, so that strangers cannot take the descriptors that the process
+// needs for its work.
 //
 //	Accept ─▶ unproven ──Prove──▶ proven ─▶ closed
 //	             └─ silent for too long, or one too many: closed
 //
-// A connection is unproven until somebody has authenticated on it. Invariants: unproven connections are few, in all and per source
-// address; when there is one too many, the one that has been silent for longest is closed, of the same source if that has too many;
-// when all connections that there may be are proven, no more are accepted until one ends.
+// A connection is unproven until somebody has authenticated on it. Invariants: unproven connections are few, in all and
+// per source address; when there is one too many, the one that has been silent for longest is closed, of the same
+// source if that has too many; when all connections that there may be are proven, no more are accepted until one ends.
 package gate
 
 import (
@@ -75,8 +76,8 @@ func (g *Gate) Listen(l net.Listener) net.Listener {
 	return &listener{Listener: l, gate: g, closed: make(chan struct{})}
 }
 
-// Prove notes that somebody has authenticated on a connection. addr is what the connection's RemoteAddr or LocalAddr has returned; of
-// connections that no gate counts it may be too.
+// Prove notes that somebody has authenticated on a connection. addr is what the connection's RemoteAddr or LocalAddr
+// has returned; of connections that no gate counts it may be too.
 func Prove(addr net.Addr) {
 	if a, ok := addr.(address); ok {
 		a.conn.prove()
@@ -106,7 +107,8 @@ func (g *Gate) enter(c *conn) (victims []*conn) {
 	return victims
 }
 
-// evict takes out the unproven connection that has been silent for longest, of a source unless that is empty; c when there is no other.
+// evict takes out the unproven connection that has been silent for longest, of a source unless that is empty; c when
+// there is no other.
 func (g *Gate) evict(source string, c *conn) *conn {
 	victim := c
 	for one := range g.unproven {
@@ -152,8 +154,8 @@ func (g *Gate) leave(c *conn) {
 	g.uncount(c)
 }
 
-// full returns a channel that is closed when a connection has ended, nil when there is room for one more or an unproven one to close
-// for it.
+// full returns a channel that is closed when a connection has ended, nil when there is room for one more or an unproven
+// one to close for it.
 func (g *Gate) full() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

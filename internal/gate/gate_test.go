@@ -124,7 +124,10 @@ func TestUnprovenOfASource(t *testing.T) {
 		for name, c := range map[string]struct {
 			conn net.Conn
 			want bool
-		}{"another's": {other, true}, "the one that spoke": {first, true}, "the silent one": {second, false}, "the newest": {third, true}} {
+		}{
+			"another's": {other, true}, "the one that spoke": {first, true}, "the silent one": {second, false},
+			"the newest": {third, true},
+		} {
 			if open(c.conn) != c.want {
 				r.Errorf("%s is open: %v", name, !c.want)
 			}
@@ -132,7 +135,8 @@ func TestUnprovenOfASource(t *testing.T) {
 	})
 }
 
-// However many connect and say nothing, they hold no more connections than they may, and whoever authenticates keeps its own.
+// However many connect and say nothing, they hold no more connections than they may, and whoever authenticates keeps
+// its own.
 func TestStrangersTakeNoPlaceOfOthers(t *testing.T) {
 	within(t, small, func(r *rig) {
 		known, server := r.dial("10.0.0.1")
@@ -219,7 +223,8 @@ func TestSilence(t *testing.T) {
 			}
 		}
 		if open(silent) || !open(talking) || !open(known) {
-			r.Errorf("open: the silent one %v, the one that speaks %v, the known one %v", open(silent), open(talking), open(known))
+			r.Errorf("open: the silent one %v, the one that speaks %v, the known one %v", open(silent), open(talking),
+				open(known))
 		}
 	})
 }
@@ -243,7 +248,8 @@ func TestProveByEitherAddress(t *testing.T) {
 func TestLimitsLeaveDescriptors(t *testing.T) {
 	for _, n := range []uint64{1, 64, 1024, 1 << 20, 1<<64 - 1} {
 		l := limitsOf(n)
-		if n >= 64 && uint64(l.Total) > n/2 || l.Total < 1 || l.Unproven < 1 || l.Unproven > l.Total/2 || l.UnprovenOfSource < 1 ||
+		if n >= 64 && uint64(l.Total) > n/2 || l.Total < 1 || l.Unproven < 1 || l.Unproven > l.Total/2 ||
+			l.UnprovenOfSource < 1 ||
 			l.UnprovenOfSource > l.Unproven || l.OfSource < 1 || l.OfSource >= l.Total || l.Silence <= 0 {
 			t.Errorf("%d descriptors: %+v", n, l)
 		}

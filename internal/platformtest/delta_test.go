@@ -56,7 +56,8 @@ func (t talkers) Model(model.Ref) (model.Model, error) {
 
 // postAs sends a prompt over HTTP.
 func postAs(p *platformtest.Platform, path, accept, message string) (*http.Response, error) {
-	r, err := http.NewRequest(http.MethodPost, "http://localhost"+path, strings.NewReader(fmt.Sprintf(`{"message":%q}`, message)))
+	r, err := http.NewRequest(http.MethodPost, "http://localhost"+path, strings.NewReader(fmt.Sprintf(`{"message":%q}`,
+		message)))
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,8 @@ func postAs(p *platformtest.Platform, path, accept, message string) (*http.Respo
 	return p.HTTP.Do(r)
 }
 
-// Whoever listens gets the deltas one by one, as the model says them. For who waits for the answer only, none is stored.
+// Whoever listens gets the deltas one by one, as the model says them. For who waits for the answer only, none is
+// stored.
 func TestDeltasOneByOne(t *testing.T) {
 	for _, pause := range []time.Duration{0, 7 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -83,7 +85,8 @@ func TestDeltasOneByOne(t *testing.T) {
 			if n := strings.Count(string(body), "event: text_delta\n"); n != pieces || err != nil {
 				t.Errorf("%d deltas, %v", n, err)
 			}
-			if !strings.Contains(string(body), `"input":{"systemPrompt":`) || !strings.Contains(string(body), `"messages":[{"role":"user","content":[{"type":"text","text":"talk"}]}]`) {
+			if !strings.Contains(string(body), `"input":{"systemPrompt":`) || !strings.Contains(string(body),
+				`"messages":[{"role":"user","content":[{"type":"text","text":"talk"}]}]`) {
 				t.Error("what the model was asked with is not shown")
 			}
 			res, err = postAs(w.a, "/agents/shell/quiet", "application/json", "talk")
@@ -127,7 +130,8 @@ func TestInputIsShown(t *testing.T) {
 					w.Fatal(err)
 				}
 				want := 2*i + 1
-				if i == 1 && got.Input != nil || i != 1 && (got.Input == nil || len(got.Input.Messages) != want || len(got.Input.Tools) == 0 ||
+				if i == 1 && got.Input != nil || i != 1 && (got.Input == nil || len(got.Input.Messages) != want ||
+					len(got.Input.Tools) == 0 ||
 					!strings.Contains(got.Input.SystemPrompt, "Date: Saturday, 1 January 2000")) {
 					w.Errorf("prompt %d: %s", i, data)
 				}
@@ -137,10 +141,14 @@ func TestInputIsShown(t *testing.T) {
 	})
 }
 
-// BenchmarkStream is the whole path of a delta but for the network: the run, its commits, the hub, the events of a stream.
+// BenchmarkStream is the whole path of a delta but for the network: the run, its commits, the hub, the events of a
+// stream.
 func BenchmarkStream(b *testing.B) {
 	const pieces = 5000
-	c := platformtest.New(b, platformtest.Options{Models: talkers{pieces: pieces}, Agents: []agent.Definition{agent.Shell()}})
+	c := platformtest.New(b, platformtest.Options{
+		Models: talkers{pieces: pieces},
+		Agents: []agent.Definition{agent.Shell()},
+	})
 	p := c.Start("a", nil)
 	b.ReportAllocs()
 	n := 0

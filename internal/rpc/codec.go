@@ -18,8 +18,8 @@ type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 
-// Unmarshal implements encoding.CodecV2. That a message is too large is left to whoever reads it: an error here would be answered
-// by the library, without a reason.
+// Unmarshal implements encoding.CodecV2. That a message is too large is left to whoever reads it: an error here would
+// be answered by the library, without a reason.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	s, ok := v.(*sized)
 	if !ok {

@@ -33,8 +33,8 @@ func newCounter(most, mostOfSource int) *counter {
 	return &counter{most: most, mostOfSource: mostOfSource, sources: map[string]int{}}
 }
 
-// enter counts a call until leave is called; ok is false when there are too many. What comes from no address, as within this process,
-// is not limited by it.
+// enter counts a call until leave is called; ok is false when there are too many. What comes from no address, as within
+// this process, is not limited by it.
 func (c *counter) enter(source string) (leave func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 //
 //	headers ─▶ Glance ─▶ stream ─▶ Admit ─▶ the message is read ─▶ handler
 //
-// Invariant: no message of a call is read before Admit has agreed. What a client sends earlier stays within the flow control window of
-// its stream, and what Glance refuses gets no stream.
+// Invariant: no message of a call is read before Admit has agreed. What a client sends earlier stays within the flow
+// control window of its stream, and what Glance refuses gets no stream.
 type Server struct {
 	*grpc.Server
 	hooks Hooks
@@ -34,8 +34,8 @@ func NewServer(h Hooks) *Server {
 	return &Server{grpc.NewServer(append(opts, grpc.ChainStreamInterceptor(h.stream))...), h}
 }
 
-// RegisterService implements grpc.ServiceRegistrar. A unary method's generated code reads the request before it calls an interceptor,
-// so its calls are admitted around that code instead.
+// RegisterService implements grpc.ServiceRegistrar. A unary method's generated code reads the request before it calls
+// an interceptor, so its calls are admitted around that code instead.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	own := *desc
 	own.Methods = slices.Clone(desc.Methods)
@@ -58,7 +58,9 @@ func (h Hooks) glance(ctx context.Context, info *tap.Info) (context.Context, err
 // unary makes a method's handler one whose calls are admitted before their request is read.
 func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandler {
 	call := Call{Method: method}
-	return func(srv any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
+	return func(srv any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (resp any,
+		err error,
+	) {
 		err = h.run(ctx, call, func(ctx context.Context) error {
 			first := func(m any) error { return h.first(func(m any) error { return h.read(method, read, m) }, m) }
 			resp, err = handle(srv, ctx, first, nil)
@@ -81,8 +83,8 @@ var (
 // firstLimit is how long the first message of an admitted call may take to arrive.
 const firstLimit = 30 * time.Second
 
-// first reads a call's first message. After ErrLate the handler must return: the read that is left behind ends with the stream, which
-// nothing else can end.
+// first reads a call's first message. After ErrLate the handler must return: the read that is left behind ends with the
+// stream, which nothing else can end.
 func (h Hooks) first(read func(any) error, m any) error {
 	done := make(chan error, 1)
 	go func() { done <- contain.Do(func() error { return read(m) }) }()

@@ -23,7 +23,10 @@ var methods = []string{grpc_health_v1.Health_Check_FullMethodName, grpc_health_v
 // begin begins a call and sends no message.
 func begin(t *testing.T, h Hooks, method string, answer func(context.Context) error) grpc.ClientStream {
 	t.Helper()
-	stream, err := connect(t, h, answer).NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+	stream, err := connect(t, h, answer).NewStream(t.Context(), &grpc.StreamDesc{
+		ClientStreams: true,
+		ServerStreams: true,
+	}, method)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +37,10 @@ func begin(t *testing.T, h Hooks, method string, answer func(context.Context) er
 func TestCallsAreAdmittedByTheirHeaders(t *testing.T) {
 	refuse := func(context.Context, Call, string) (context.Context, func(), error) { return nil, nil, errTest }
 	glance := func(context.Context, Call, string) error { return errTest }
-	for name, h := range map[string]Hooks{"by Admit": {Admit: refuse, Log: quiet}, "at a glance": {Admit: admitAll, Glance: glance, Log: quiet}} {
+	for name, h := range map[string]Hooks{"by Admit": {Admit: refuse, Log: quiet}, "at a glance": {
+		Admit:  admitAll,
+		Glance: glance, Log: quiet,
+	}} {
 		for _, method := range methods {
 			synctest.Test(t, func(t *testing.T) {
 				stream := begin(t, h, method, func(context.Context) error { t.Error("the handler ran"); return nil })
@@ -69,7 +75,8 @@ func TestGlanceSeesMethodAndToken(t *testing.T) {
 func TestFirstMessageIsLate(t *testing.T) {
 	for _, method := range methods {
 		synctest.Test(t, func(t *testing.T) {
-			stream := begin(t, Hooks{Admit: admitAll, Log: quiet}, method, func(context.Context) error { t.Error("the handler ran"); return nil })
+			stream := begin(t, Hooks{Admit: admitAll, Log: quiet}, method,
+				func(context.Context) error { t.Error("the handler ran"); return nil })
 			begun := time.Now()
 			err := stream.RecvMsg(&grpc_health_v1.HealthCheckResponse{})
 			if !errors.Is(FromStatus(err), ErrLate) || time.Since(begun) != firstLimit {
@@ -96,7 +103,8 @@ func TestMessageSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.SendMsg(&grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("x", test.length)}); err != nil {
+		if err := stream.SendMsg(&grpc_health_v1.HealthCheckRequest{Service: strings.Repeat("x",
+			test.length)}); err != nil {
 			t.Fatal(err)
 		}
 		if err := stream.CloseSend(); err != nil {

@@ -18,8 +18,8 @@ type Guard interface {
 	Glance(ctx context.Context, secret string) error
 }
 
-// Open takes for an operator whoever is not known otherwise: for listeners that only this host's users reach, when they asked for it.
-// Executors and replicas still say who they are.
+// Open takes for an operator whoever is not known otherwise: for listeners that only this host's users reach, when they
+// asked for it. Executors and replicas still say who they are.
 type Open struct {
 	Known Authenticator // nil knows nobody
 }

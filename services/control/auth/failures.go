@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// failureBurst is how many secrets a source may show that are nobody's, and failuresPerSecond how fast it may show more.
+	// failureBurst is how many secrets a source may show that are nobody's, and failuresPerSecond how fast it may show
+	// more.
 	failureBurst      = 100
 	failuresPerSecond = 5
 	// maxSources bounds how many sources are remembered.
@@ -24,8 +25,8 @@ var ErrTooManyFailures = errs.New(errs.ResourceExhausted, "TOO_MANY_FAILURES",
 
 type sourceKey struct{}
 
-// WithSource returns a context that carries the address of the host that a request comes from; "" is within this process, which is not
-// limited.
+// WithSource returns a context that carries the address of the host that a request comes from; "" is within this
+// process, which is not limited.
 func WithSource(ctx context.Context, source string) context.Context {
 	return context.WithValue(ctx, sourceKey{}, source)
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Whoever shows too many tokens that are nobody's is refused without a query, for a while; a token that is known works meanwhile, and
-// other sources are not concerned.
+// Whoever shows too many tokens that are nobody's is refused without a query, for a while; a token that is known works
+// meanwhile, and other sources are not concerned.
 func TestFailuresOfASource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{}
@@ -75,7 +75,8 @@ func TestGlance(t *testing.T) {
 		want   error
 	}{
 		"none": {"", ErrUnauthenticated}, "another's": {"ghp_" + strings.Repeat("x", 40), ErrUnauthenticated},
-		"huge": {"pawl_" + strings.Repeat("x", 1<<20), ErrUnauthenticated}, "good": {secret, nil}, "unknown": {newSecret(Client), nil},
+		"huge": {"pawl_" + strings.Repeat("x", 1<<20), ErrUnauthenticated}, "good": {secret, nil},
+		"unknown": {newSecret(Client), nil},
 	} {
 		if err := s.Glance(t.Context(), c.secret); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)

@@ -17,14 +17,17 @@ var (
 	sharedMethods = strings.Join([]string{http.MethodGet, http.MethodHead, http.MethodPost}, ", ")
 	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
 	// exposedHeaders are those of our answers that such pages may read.
-	exposedHeaders = strings.Join([]string{linkHeader, sessionHeader, submissionHeader, "Allow", "Retry-After", "WWW-Authenticate"}, ", ")
+	exposedHeaders = strings.Join([]string{
+		linkHeader, sessionHeader, submissionHeader, "Allow", "Retry-After",
+		"WWW-Authenticate",
+	}, ", ")
 )
 
 // preflightAge is how long, in seconds, browsers may remember the answer to a preflight request.
 const preflightAge = "600"
 
-// share lets the page that sent the request read the answer, if it is of an allowed origin. Credentials of browsers, such as cookies,
-// are never used, so no answer allows them.
+// share lets the page that sent the request read the answer, if it is of an allowed origin. Credentials of browsers,
+// such as cookies, are never used, so no answer allows them.
 func (h *handler) share(w http.ResponseWriter, r *http.Request) {
 	if len(h.Origins) == 0 {
 		return

@@ -52,8 +52,9 @@ func TestContentTypes(t *testing.T) {
 		"": 415,
 	} {
 		body := `{"message":"hi"}`
-		status, _, got := raw(t, s, fmt.Sprintf("POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\n"+
-			"Content-Type: %s\nContent-Length: %d\n\n%s", kind, len(body), body))
+		status, _, got := raw(t, s,
+			fmt.Sprintf("POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\n"+
+				"Content-Type: %s\nContent-Length: %d\n\n%s", kind, len(body), body))
 		if status != want {
 			t.Errorf("%q: %d, want %d: %s", kind, status, want, got)
 		}
@@ -87,8 +88,10 @@ func TestAllowedOrigin(t *testing.T) {
 	} {
 		_, head, _ := raw(t, s, request)
 		exposed := strings.Split(head.Get("Access-Control-Expose-Headers"), ", ")
-		if head.Get("Access-Control-Allow-Origin") != "https://console.example" || !slices.Contains(exposed, "Pawl-Session") ||
-			!slices.Contains(exposed, "Pawl-Submission") || !slices.Contains(exposed, "Link") || head.Get("Vary") != "Origin" {
+		if head.Get("Access-Control-Allow-Origin") != "https://console.example" || !slices.Contains(exposed,
+			"Pawl-Session") ||
+			!slices.Contains(exposed, "Pawl-Submission") || !slices.Contains(exposed, "Link") ||
+			head.Get("Vary") != "Origin" {
 			t.Errorf("%s: %v", name, head)
 		}
 		if head.Get("Access-Control-Allow-Credentials") != "" {
@@ -97,8 +100,8 @@ func TestAllowedOrigin(t *testing.T) {
 	}
 }
 
-// Nobody else may: neither a page of the server's own origin nor of another one is told that it is allowed, and what is no preflight
-// request is a request like any other.
+// Nobody else may: neither a page of the server's own origin nor of another one is told that it is allowed, and what is
+// no preflight request is a request like any other.
 func TestOriginThatIsNotAllowed(t *testing.T) {
 	s := serve(t, deps(apitest.New(t, nil)))
 	for name, c := range map[string]struct {
@@ -117,7 +120,8 @@ func TestOriginThatIsNotAllowed(t *testing.T) {
 	}
 	d := deps(apitest.New(t, nil))
 	d.Origins = nil
-	if status, head, _ := raw(t, serve(t, d), preflight); status != 403 || head.Get("Access-Control-Allow-Origin") != "" {
+	if status, head, _ := raw(t, serve(t, d), preflight); status != 403 ||
+		head.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("without --origin: %d %v", status, head)
 	}
 }
@@ -141,9 +145,11 @@ func TestAnswersNameTheirSubmission(t *testing.T) {
 	}{
 		"an answer": {s, "*/*", 200}, "a stream": {s, "text/event-stream", 200}, "a failure": {failing, "*/*", 500},
 	} {
-		status, head, _ := raw(t, c.server, with("POST /agents/shell/i HTTP/1.1\nAccept: "+c.accept, `{"message":"hi"}`))
+		status, head, _ := raw(t, c.server, with("POST /agents/shell/i HTTP/1.1\nAccept: "+c.accept,
+			`{"message":"hi"}`))
 		uuid := regexp.MustCompile(`^[0-9a-f-]{36}$`)
-		if status != c.status || !uuid.MatchString(head.Get("Pawl-Session")) || !uuid.MatchString(head.Get("Pawl-Submission")) {
+		if status != c.status || !uuid.MatchString(head.Get("Pawl-Session")) ||
+			!uuid.MatchString(head.Get("Pawl-Submission")) {
 			t.Fatalf("%s: %d %v", name, status, head)
 		}
 		link := regexp.MustCompile(`^<(/v1/sessions/(.*)/events\?after=\d+)>; rel="monitor"; type="text/event-stream"$`)
@@ -224,8 +230,9 @@ func TestExpectContinue(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = io.WriteString(conn, "POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+token+
-			"\r\nContent-Type: application/json\r\nContent-Length: 16\r\nExpect: 100-continue\r\n\r\n")
+		_, err = io.WriteString(conn,
+			"POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "+token+
+				"\r\nContent-Type: application/json\r\nContent-Length: 16\r\nExpect: 100-continue\r\n\r\n")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +262,8 @@ func TestRefusalsWaitForNoBody(t *testing.T) {
 			path = "/healthz"
 		}
 		begun := time.Now()
-		status, _, body := raw(t, s, "POST "+path+" HTTP/1.1\n"+headers+"\nContent-Type: application/json\nContent-Length: 100\n\n")
+		status, _, body := raw(t, s,
+			"POST "+path+" HTTP/1.1\n"+headers+"\nContent-Type: application/json\nContent-Length: 100\n\n")
 		if took := time.Since(begun); status < 400 || took > 2*time.Second {
 			t.Errorf("%s: %d after %s: %s", name, status, took, body)
 		}
@@ -274,15 +282,17 @@ func (panicking) Prompt(context.Context, submission.Input) (*submission.Followin
 type panickingSessions struct{ pawlv1.SessionServiceServer }
 
 // WatchSession implements pawlv1.SessionServiceServer.
-func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest, s grpc.ServerStreamingServer[pawlv1.WatchSessionResponse]) error {
+func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest,
+	s grpc.ServerStreamingServer[pawlv1.WatchSessionResponse],
+) error {
 	if err := s.Send(&pawlv1.WatchSessionResponse{}); err != nil {
 		return err
 	}
 	panic("password=hunter2")
 }
 
-// A panic in a request is an error of that request, and is logged once with its stack. A stream that has begun is cut off, so that
-// nobody takes it for whole.
+// A panic in a request is an error of that request, and is logged once with its stack. A stream that has begun is cut
+// off, so that nobody takes it for whole.
 func TestPanics(t *testing.T) {
 	var log bytes.Buffer
 	d := deps(apitest.New(t, nil))

@@ -11,15 +11,18 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 )
 
-// A panic in what a frame sets off ends the connection that it came over. Whoever waits for a file over it is answered, and the executor
-// connects again.
+// A panic in what a frame sets off ends the connection that it came over. Whoever waits for a file over it is answered,
+// and the executor connects again.
 func TestPanicEndsItsConnection(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p := all[0]
 		e := p.executor()
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := p.Do(context.Background(), &File{Executor: "e", Verb: &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "p"}}}})
+			_, err := p.Do(context.Background(), &File{
+				Executor: "e",
+				Verb:     &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "p"}}},
+			})
 			waiting <- err
 		}()
 		if e.execute() == nil {

@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// deltaHeads is what the deltas of one kind in one turn have in common: most events of a stream are deltas, and each is a few bytes.
+// deltaHeads is what the deltas of one kind in one turn have in common: most events of a stream are deltas, and each is
+// a few bytes.
 type deltaHeads struct {
 	kind string
 	turn int

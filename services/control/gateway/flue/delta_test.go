@@ -14,7 +14,10 @@ import (
 
 // Strings of deltas are those that Encode writes.
 func FuzzString(f *testing.F) {
-	for _, s := range []string{"", "plain", "a\"b\\c/d", "\x00\x1f\x7f\b\f\n\r\t", "<&>", "é\u2028\u2029\U0001F600", "\xff\xc3", "\ufffd", "\xed\xa0\x80"} {
+	for _, s := range []string{
+		"", "plain", "a\"b\\c/d", "\x00\x1f\x7f\b\f\n\r\t", "<&>", "é\u2028\u2029\U0001F600",
+		"\xff\xc3", "\ufffd", "\xed\xa0\x80",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -28,7 +31,10 @@ func FuzzString(f *testing.F) {
 // translated is the text deltas of batches.
 func translated(batches ...[]event.Event) (texts []string) {
 	s := begin()
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: `i"eventIndex":7,"timestamp":"`, Name: "s"}}, opus, apiOf)
+	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{
+		Agent:    "a",
+		Instance: `i"eventIndex":7,"timestamp":"`, Name: "s",
+	}}, opus, apiOf)
 	for _, b := range batches {
 		s.add(b...)
 	}
@@ -48,7 +54,8 @@ func translated(batches ...[]event.Event) (texts []string) {
 				common
 				Text string `json:"text"`
 			}{t.common(batch[len(batch)-1].Time, "text_delta"), d.Text})
-			if d.Timestamp = ""; err != nil || d.Index != e.Index || d.InstanceID != t.sub.Key.Instance || d.OperationID == "" || d.TurnID == "" ||
+			if d.Timestamp = ""; err != nil || d.Index != e.Index || d.InstanceID != t.sub.Key.Instance ||
+				d.OperationID == "" || d.TurnID == "" ||
 				strings.Count(string(e.JSON), ":") != strings.Count(string(want), ":") {
 				panic(fmt.Sprintf("%s, want the like of %s", e.JSON, want))
 			}
@@ -65,11 +72,17 @@ func TestPieces(t *testing.T) {
 		batches [][]event.Event
 		want    []string
 	}{
-		"pieces":           {[][]event.Event{{piece}}, []string{"He", "llo ", "world"}},
-		"one piece":        {[][]event.Event{{text("Hello")}}, []string{"Hello"}},
-		"one after other":  {[][]event.Event{{piece, text("!")}}, []string{"He", "llo ", "world", "!"}},
-		"too few lengths":  {[][]event.Event{{{Type: event.Text, Text: "Hello", Pieces: []int{2}}}}, []string{"He", "llo"}},
-		"too long lengths": {[][]event.Event{{{Type: event.Text, Text: "Hello", Pieces: []int{2, 100, 1}}}}, []string{"He", "llo"}},
+		"pieces":          {[][]event.Event{{piece}}, []string{"He", "llo ", "world"}},
+		"one piece":       {[][]event.Event{{text("Hello")}}, []string{"Hello"}},
+		"one after other": {[][]event.Event{{piece, text("!")}}, []string{"He", "llo ", "world", "!"}},
+		"too few lengths": {[][]event.Event{{{Type: event.Text, Text: "Hello", Pieces: []int{2}}}}, []string{
+			"He",
+			"llo",
+		}},
+		"too long lengths": {
+			[][]event.Event{{{Type: event.Text, Text: "Hello", Pieces: []int{2, 100, 1}}}},
+			[]string{"He", "llo"},
+		},
 	} {
 		if got := translated(c.batches...); fmt.Sprint(got) != fmt.Sprint(c.want) || len(got) != len(c.want) {
 			t.Errorf("%s: %q", name, got)
@@ -77,7 +90,10 @@ func TestPieces(t *testing.T) {
 	}
 	var late []event.Event
 	for range 40 {
-		late = append(late, event.Event{Type: event.Text, Text: strings.Repeat("x", 4<<10), Pieces: []int{1 << 10, 3 << 10}})
+		late = append(late, event.Event{Type: event.Text, Text: strings.Repeat("x", 4<<10), Pieces: []int{
+			1 << 10,
+			3 << 10,
+		}})
 	}
 	if got := translated(late); len(got) != 3 || len(strings.Join(got, "")) != 160<<10 {
 		t.Errorf("160 KiB that waited came in %d pieces", len(got))
@@ -87,11 +103,23 @@ func TestPieces(t *testing.T) {
 // A turn_request shows, to who asks for it, all that the model is asked with at that point, and nothing to others.
 func TestInput(t *testing.T) {
 	s := scripts["tools"]()
-	s.batches[0][0].Entry = &session.Entry{Kind: session.Input, Message: model.Message{Role: model.User, Content: []model.Block{said("look around")}}}
-	tr := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i", Name: "default"}}, opus, apiOf)
+	s.batches[0][0].Entry = &session.Entry{Kind: session.Input, Message: model.Message{
+		Role:    model.User,
+		Content: []model.Block{said("look around")},
+	}}
+	tr := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{
+		Agent: "a", Instance: "i",
+		Name: "default",
+	}}, opus, apiOf)
 	tr.Show(model.Request{
-		System: "be brief", Thinking: model.ThinkingLow, Tools: []model.Tool{{Name: "bash", Description: "runs", Schema: json.RawMessage(`{"type":"object"}`)}},
-		Messages: []model.Message{{Role: model.User, Content: []model.Block{said("before"), {Type: model.ImageBlock, Image: &model.Image{MediaType: "image/png", Data: []byte{1}}}}}},
+		System: "be brief", Thinking: model.ThinkingLow, Tools: []model.Tool{{
+			Name: "bash", Description: "runs",
+			Schema: json.RawMessage(`{"type":"object"}`),
+		}},
+		Messages: []model.Message{{Role: model.User, Content: []model.Block{said("before"), {
+			Type:  model.ImageBlock,
+			Image: &model.Image{MediaType: "image/png", Data: []byte{1}},
+		}}}},
 	})
 	var inputs []string
 	for _, batch := range s.batches {
@@ -119,7 +147,8 @@ func TestInput(t *testing.T) {
 			if err := json.Unmarshal(e.JSON, &r); err != nil {
 				t.Fatal(err)
 			}
-			if r.Input.SystemPrompt != "be brief" || r.Reasoning != "low" || len(r.Input.Tools) != 1 || string(r.Input.Tools[0].Parameters) != `{"type":"object"}` {
+			if r.Input.SystemPrompt != "be brief" || r.Reasoning != "low" || len(r.Input.Tools) != 1 ||
+				string(r.Input.Tools[0].Parameters) != `{"type":"object"}` {
 				t.Errorf("%s", e.JSON)
 			}
 			text := ""
@@ -133,7 +162,10 @@ func TestInput(t *testing.T) {
 		}
 	}
 	const first = "user text image user text"
-	want := []string{first, first + " assistant text toolCall toolCall toolCall toolResultt1 text toolResultt2 text image toolResultt3 text"}
+	want := []string{
+		first,
+		first + " assistant text toolCall toolCall toolCall toolResultt1 text toolResultt2 text image toolResultt3 text",
+	}
 	if fmt.Sprintf("%q", inputs) != fmt.Sprintf("%q", want) {
 		t.Errorf("%q, want %q", inputs, want)
 	}

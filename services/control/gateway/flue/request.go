@@ -25,12 +25,16 @@ type requestTool struct {
 	Parameters  json.RawMessage `json:"parameters"`
 }
 
-// Show makes each turn_request carry what the model is asked with: a request whose messages are those before the submission, and what
-// the submission has added since. It is to be called before the submission's first event is translated.
+// Show makes each turn_request carry what the model is asked with: a request whose messages are those before the
+// submission, and what the submission has added since. It is to be called before the submission's first event is
+// translated.
 func (t *Translator) Show(r model.Request) {
 	in := requestInput{SystemPrompt: r.System, Messages: []*bareMessage{}}
 	for _, tool := range r.Tools {
-		in.Tools = append(in.Tools, requestTool{Name: tool.Name, Description: tool.Description, Parameters: tool.Schema})
+		in.Tools = append(in.Tools, requestTool{
+			Name: tool.Name, Description: tool.Description,
+			Parameters: tool.Schema,
+		})
 	}
 	t.asked = &request{Input: in, Reasoning: r.Thinking}
 	for _, m := range r.Messages {
@@ -52,7 +56,10 @@ func (r *request) message(m model.Message) {
 	case model.ToolRole:
 		for _, b := range m.Content {
 			if one := toolMessage(b); one != nil {
-				r.Input.Messages = append(r.Input.Messages, &bareMessage{Role: one.Role, toolRef: one.toolRef, Content: one.Content})
+				r.Input.Messages = append(r.Input.Messages, &bareMessage{
+					Role: one.Role, toolRef: one.toolRef,
+					Content: one.Content,
+				})
 			}
 		}
 	default:

@@ -13,8 +13,8 @@ var (
 	countScratch = sql(`SELECT count(*) FROM scratch`)
 )
 
-// An operation that panics takes back what it has written, costs those that share its transaction nothing, and leaves the writer and
-// the connections in order.
+// An operation that panics takes back what it has written, costs those that share its transaction nothing, and leaves
+// the writer and the connections in order.
 func TestPanicsInOperations(t *testing.T) {
 	for name, path := range map[string]string{"memory": Memory, "file": t.TempDir() + "/p.db"} {
 		t.Run(name, func(t *testing.T) {
