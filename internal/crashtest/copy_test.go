@@ -22,8 +22,8 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// A data directory is set back to a backup of before the command, as a machine is that is restored. The daemon knows nothing of the
-// command then, and control knows that this proves nothing: the command is not run again.
+// A data directory is set back to a backup of before the command, as a machine is that is restored. The daemon knows
+// nothing of the command then, and control knows that this proves nothing: the command is not run again.
 func TestRestoredDataDirectory(t *testing.T) {
 	for name, restart := range map[string]bool{"while control runs": false, "and control is killed, too": true} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,8 @@ func TestClonedMachine(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("the clone runs on")
 		}
-		if said := clone.Log.String(); clone.ExitCode() != 1 || !strings.Contains(said, "another executor is connected as m1") ||
+		if said := clone.Log.String(); clone.ExitCode() != 1 || !strings.Contains(said, "another executor is "+
+			"connected as m1") ||
 			!strings.Contains(said, "give this one a name and a token of its own") {
 			t.Errorf("the clone ended with %d and said %s", clone.ExitCode(), said)
 		}
@@ -100,7 +101,8 @@ func TestClonedMachine(t *testing.T) {
 	}
 }
 
-// Two replicas have one host name and one path for their data, as two containers have. Neither takes the other one for its predecessor.
+// Two replicas have one host name and one path for their data, as two containers have. Neither takes the other one for
+// its predecessor.
 func TestReplicasWithOnePath(t *testing.T) {
 	programs, err := built()
 	if err != nil {

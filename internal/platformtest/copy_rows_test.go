@@ -50,18 +50,21 @@ var copyRows = []row{
 		w.unknown("shell")
 		w.finish(w.a, "shell", "one")
 	}},
-	{"16", "the executor's data directory is set back to before the call, and its replica is killed", "U", func(w *world) {
-		disk := w.m.Disk.Copy(w)
-		id := w.submit(one)
-		w.sleep(10 * time.Second) // control records what it has heard of every 5 s
-		w.a.Kill()
-		w.setBack(disk)
-		b := w.next(w.a)
-		w.m.Start(b)
-		w.wait(b, id, copied)
-		w.unknown("shell")
-		w.finish(b, "shell", "one")
-	}},
+	{
+		"16", "the executor's data directory is set back to before the call, and its replica is killed", "U",
+		func(w *world) {
+			disk := w.m.Disk.Copy(w)
+			id := w.submit(one)
+			w.sleep(10 * time.Second) // control records what it has heard of every 5 s
+			w.a.Kill()
+			w.setBack(disk)
+			b := w.next(w.a)
+			w.m.Start(b)
+			w.wait(b, id, copied)
+			w.unknown("shell")
+			w.finish(b, "shell", "one")
+		},
+	},
 	{"16", "the executor's data directory is set back by several restarts", "U", func(w *world) {
 		disk := w.m.Disk.Copy(w)
 		for range 3 {
@@ -78,26 +81,30 @@ var copyRows = []row{
 		w.unknown("shell")
 		w.finish(w.a, "shell", "one")
 	}},
-	{"16", "the executor's host dies, and a copy of it that was made before the call takes its place", "U", func(w *world) {
-		clone := w.m.Clone()
-		id := w.submit(one)
-		w.sleep(10 * time.Second)
-		w.m.Wire.Freeze() // and nobody is told
-		clone.Start(w.a)
-		w.wait(w.a, id, copied)
-		w.unknown("shell")
-		if text, _ := clone.Box.Get("effects"); text != "" {
-			w.Errorf("the clone ran it again: %q", text)
-		}
-		w.m.Wire.Mend()
-		w.sleep(time.Minute)
-		clone.Stop()
-		w.m.Start(w.a)
-		w.finish(w.a, "shell", "one")
-	}},
+	{
+		"16", "the executor's host dies, and a copy of it that was made before the call takes its place", "U",
+		func(w *world) {
+			clone := w.m.Clone()
+			id := w.submit(one)
+			w.sleep(10 * time.Second)
+			w.m.Wire.Freeze() // and nobody is told
+			clone.Start(w.a)
+			w.wait(w.a, id, copied)
+			w.unknown("shell")
+			if text, _ := clone.Box.Get("effects"); text != "" {
+				w.Errorf("the clone ran it again: %q", text)
+			}
+			w.m.Wire.Mend()
+			w.sleep(time.Minute)
+			clone.Stop()
+			w.m.Start(w.a)
+			w.finish(w.a, "shell", "one")
+		},
+	},
 }
 
-// Rows 18 and 19: another executor of the same name, an executor that is slow, and a database that cannot record that one has left.
+// Rows 18 and 19: another executor of the same name, an executor that is slow, and a database that cannot record that
+// one has left.
 var cloneRows = []row{
 	{"18", "the executor is restarted again and again while control is away", "R", func(w *world) {
 		id := w.submit(one)

@@ -21,9 +21,9 @@ const diagnoseLimit = 3 * time.Second
 // preface is what a client of HTTP/2 begins with: the magic and empty settings.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-// Diagnose looks at what is at a gRPC server's address, host:port or unix:PATH, after a call to it has failed with err, and says in
-// one sentence what to do about it. cfg is the transport of the call, nil for plain text. It connects, sends no token, and returns ""
-// when it finds nothing wrong: the failure is then one of the moment.
+// Diagnose looks at what is at a gRPC server's address, host:port or unix:PATH, after a call to it has failed with err,
+// and says in one sentence what to do about it. cfg is the transport of the call, nil for plain text. It connects,
+// sends no token, and returns "" when it finds nothing wrong: the failure is then one of the moment.
 func Diagnose(ctx context.Context, addr string, cfg *tls.Config, err error) string {
 	p := prober{addr: addr, cfg: cfg}
 	var found string
@@ -50,11 +50,13 @@ type prober struct {
 }
 
 func (p prober) httpPort() string {
-	return fmt.Sprintf("%s is a port for HTTP: use the address of control's gRPC listener (its --grpc, port 3001 by default)", p.addr)
+	return fmt.Sprintf("%s is a port for HTTP: use the address of control's gRPC listener (its --grpc, port 3001 by "+
+		"default)", p.addr)
 }
 
 func (p prober) speaksTLS() string {
-	return fmt.Sprintf("%s speaks TLS, and this program does not: add --tls, and --tls-ca FILE for an authority of your own", p.addr)
+	return fmt.Sprintf("%s speaks TLS, and this program does not: add --tls, and --tls-ca FILE for an authority of "+
+		"your own", p.addr)
 }
 
 func (p prober) dial(ctx context.Context) (net.Conn, error) {
@@ -78,7 +80,8 @@ func (p prober) unreached(err error) string {
 	case errors.As(err, &unknown):
 		return fmt.Sprintf("the host of %s cannot be found (%v): check the name", p.addr, unknown.Err)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
-		return fmt.Sprintf("nothing listens at %s: check that control runs there, and that this is its gRPC listener (its --grpc)", p.addr)
+		return fmt.Sprintf("nothing listens at %s: check that control runs there, and that this is its gRPC "+
+			"listener (its --grpc)", p.addr)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return fmt.Sprintf("there is no way to %s from this host (%v): check the network and the address", p.addr, err)
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -107,7 +110,8 @@ func (p prober) plain(ctx context.Context) string {
 	case p.handshakes(ctx):
 		return p.speaksTLS()
 	}
-	return fmt.Sprintf("what answers at %s speaks no gRPC: use the address of control's gRPC listener (its --grpc)", p.addr)
+	return fmt.Sprintf("what answers at %s speaks no gRPC: use the address of control's gRPC listener (its --grpc)",
+		p.addr)
 }
 
 // handshakes reports whether a TLS server is there, whosoever it is.
@@ -150,24 +154,31 @@ func (p prober) untrusted(err error, name string) string {
 	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &record) && strings.HasPrefix(string(record.RecordHeader[:]), "HTTP/"):
-		return fmt.Sprintf("%s is a port for plain HTTP: use the address of control's gRPC listener (its --grpc, port 3001 by "+
+		return fmt.Sprintf("%s is a port for plain HTTP: use the address of control's gRPC listener (its --grpc, "+
+			"port 3001 by "+
 			"default), and leave out --tls and --tls-ca if control runs without TLS", p.addr)
 	case errors.As(err, &record):
-		return fmt.Sprintf("%s does not speak TLS: leave out --tls and --tls-ca, or start control with --tls-cert and --tls-key", p.addr)
+		return fmt.Sprintf("%s does not speak TLS: leave out --tls and --tls-ca, or start control with --tls-cert "+
+			"and --tls-key", p.addr)
 	case errors.As(err, &wrong):
-		return fmt.Sprintf("the certificate at %s is for %s and not for %s: use one of those names as the address, or give control a "+
+		return fmt.Sprintf("the certificate at %s is for %s and not for %s: use one of those names as the address, "+
+			"or give control a "+
 			"certificate for this one", p.addr, namesOf(wrong.Certificate), name)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
-		return fmt.Sprintf("the certificate at %s is not valid before %s: check the clock of this host and of the one that made it",
+		return fmt.Sprintf("the certificate at %s is not valid before %s: check the clock of this host and of the "+
+			"one that made it",
 			p.addr, invalid.Cert.NotBefore.UTC().Format(time.DateTime))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fmt.Sprintf("the certificate at %s expired on %s: give control a new one (its --tls-cert), or check the clock of this host",
+		return fmt.Sprintf("the certificate at %s expired on %s: give control a new one (its --tls-cert), or check "+
+			"the clock of this host",
 			p.addr, invalid.Cert.NotAfter.UTC().Format(time.DateTime))
 	case errors.As(err, &unknown):
-		return fmt.Sprintf("the certificate at %s is signed by an authority that this host does not trust: give that authority's "+
+		return fmt.Sprintf("the certificate at %s is signed by an authority that this host does not trust: give "+
+			"that authority's "+
 			"certificate with --tls-ca FILE", p.addr)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Sprintf("%s ended the TLS handshake: check that it is control's gRPC listener, and that control has --tls-cert and "+
+		return fmt.Sprintf("%s ended the TLS handshake: check that it is control's gRPC listener, and that control "+
+			"has --tls-cert and "+
 			"--tls-key", p.addr)
 	}
 	return fmt.Sprintf("TLS with %s failed (%v)", p.addr, err)

@@ -97,7 +97,12 @@ func TestDiagnose(t *testing.T) {
 	named, trustNamed := certificate(t, "pawl.example", now.Add(-time.Hour), now.Add(time.Hour))
 	old, trustOld := certificate(t, "127.0.0.1", now.Add(-2*time.Hour), now.Add(-time.Hour))
 	early, trustEarly := certificate(t, "127.0.0.1", now.Add(time.Hour), now.Add(2*time.Hour))
-	trusting := func(pool *x509.CertPool) *tls.Config { return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12} }
+	trusting := func(pool *x509.CertPool) *tls.Config {
+		return &tls.Config{
+			RootCAs:    pool,
+			MinVersion: tls.VersionTLS12,
+		}
+	}
 	closed := listen(t)
 	_ = closed.Close()
 	rude := listen(t)
@@ -124,16 +129,17 @@ func TestDiagnose(t *testing.T) {
 		"HTTPS for gRPC, asked none": {serveHTTP(t, good), nil, "add --tls"},
 		"TLS is asked for":           {serveGRPC(t, nil), trusting(trust), "does not speak TLS: leave out --tls"},
 		"TLS is not asked for":       {serveGRPC(t, good), nil, "speaks TLS, and this program does not: add --tls"},
-		"another name":               {serveGRPC(t, named), trusting(trustNamed), "is for pawl.example and not for 127.0.0.1: use one of those names"},
-		"expired":                    {serveGRPC(t, old), trusting(trustOld), "expired on"},
-		"not valid yet":              {serveGRPC(t, early), trusting(trustEarly), "is not valid before"},
-		"an unknown authority":       {serveGRPC(t, good), trusting(x509.NewCertPool()), "--tls-ca FILE"},
-		"nobody listens":             {closed.Addr().String(), nil, "nothing listens at"},
-		"nobody listens, with TLS":   {closed.Addr().String(), trusting(trust), "nothing listens at"},
-		"no such socket":             {"unix:" + filepath.Join(t.TempDir(), "none"), nil, "nothing listens at"},
-		"no such host":               {"no-such-host.invalid:3001", nil, "cannot be found"},
-		"it hangs up":                {rude.Addr().String(), nil, "speaks no gRPC"},
-		"it hangs up on TLS":         {rude.Addr().String(), trusting(trust), "ended the TLS handshake"},
+		"another name": {serveGRPC(t, named), trusting(trustNamed), "is for pawl.example and not for " +
+			"127.0.0.1: use one of those names"},
+		"expired":                  {serveGRPC(t, old), trusting(trustOld), "expired on"},
+		"not valid yet":            {serveGRPC(t, early), trusting(trustEarly), "is not valid before"},
+		"an unknown authority":     {serveGRPC(t, good), trusting(x509.NewCertPool()), "--tls-ca FILE"},
+		"nobody listens":           {closed.Addr().String(), nil, "nothing listens at"},
+		"nobody listens, with TLS": {closed.Addr().String(), trusting(trust), "nothing listens at"},
+		"no such socket":           {"unix:" + filepath.Join(t.TempDir(), "none"), nil, "nothing listens at"},
+		"no such host":             {"no-such-host.invalid:3001", nil, "cannot be found"},
+		"it hangs up":              {rude.Addr().String(), nil, "speaks no gRPC"},
+		"it hangs up on TLS":       {rude.Addr().String(), trusting(trust), "ended the TLS handshake"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +152,8 @@ func TestDiagnose(t *testing.T) {
 			defer cancel()
 			err = cc.Invoke(ctx, "/pawl.Test/Call", &emptypb.Empty{}, &emptypb.Empty{})
 			got := rpc.Diagnose(ctx, c.addr, c.cfg, err)
-			if c.says == "" && got != "" || !strings.Contains(got, c.says) || got != "" && !strings.Contains(got, c.addr) {
+			if c.says == "" && got != "" || !strings.Contains(got, c.says) || got != "" && !strings.Contains(got,
+				c.addr) {
 				t.Errorf("of %v it says %q, want %q", err, got, c.says)
 			}
 		})

@@ -28,7 +28,8 @@ type DataDir struct {
 	id   string // random, kept in the lock file: another directory at the same path is another one
 }
 
-// LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or Close is called.
+// LockDataDir makes the data directory, for this user only, and holds its lock until the process ends or Close is
+// called.
 func LockDataDir(dir string) (*DataDir, error) {
 	opened, err := disk.PrivateDir(dir)
 	if err != nil {
@@ -41,7 +42,8 @@ func LockDataDir(dir string) (*DataDir, error) {
 	f, err := disk.TryLock(path)
 	switch {
 	case errors.Is(err, disk.ErrLocked):
-		return nil, ErrDataDir.With("another control plane uses the data directory %s; give this one its own with --data", dir)
+		return nil, ErrDataDir.With("another control plane uses the data directory %s; give this one its own with "+
+			"--data", dir)
 	case err != nil:
 		return nil, fmt.Errorf("locking the data directory: %w", err)
 	}
@@ -77,8 +79,9 @@ func (d *DataDir) Close() error { return d.lock.Close() }
 // Name stands for the directory at its place, over restarts of the process and of the host.
 func (d *DataDir) Name() string { return d.path + "#" + d.id }
 
-// Lock names the lock for replica.Replica: whoever holds it knows that the process which held the lock of the same name is dead. That
-// is so for one file of one running kernel. A copy of the directory has the same id, and two containers may have the same path.
+// Lock names the lock for replica.Replica: whoever holds it knows that the process which held the lock of the same name
+// is dead. That is so for one file of one running kernel. A copy of the directory has the same id, and two containers
+// may have the same path.
 func (d *DataDir) Lock() (string, error) {
 	info, err := d.lock.Stat()
 	if err != nil {

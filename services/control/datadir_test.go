@@ -27,7 +27,8 @@ func lockOf(t *testing.T, dir string) (name, lock string) {
 	return d.Name(), lock
 }
 
-// A lock proves its predecessors dead: the next start has the same one, and nobody else ever has it, with whatever the path is.
+// A lock proves its predecessors dead: the next start has the same one, and nobody else ever has it, with whatever the
+// path is.
 func TestLockOfTheDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	name, lock := lockOf(t, dir)

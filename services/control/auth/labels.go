@@ -16,8 +16,9 @@ var ErrLabels = errs.New(errs.PermissionDenied, "LABELS_REFUSED", "the token doe
 // maxLabels bounds how many labels a token allows: more than an executor may have.
 const maxLabels = 64
 
-// Labels are the labels that a token allows an executor to claim, by key. A value is exact, or a pattern in which * stands for any
-// characters. Agents choose executors by labels and send them their secrets, so that a label which is not here may not be claimed.
+// Labels are the labels that a token allows an executor to claim, by key. A value is exact, or a pattern in which *
+// stands for any characters. Agents choose executors by labels and send them their secrets, so that a label which is
+// not here may not be claimed.
 type Labels map[string]string
 
 // Allow fails with ErrLabels, which names what is allowed, if a label is claimed that is not.
@@ -27,7 +28,8 @@ func (l Labels) Allow(claimed map[string]string) error {
 		if known && glob(pattern, claimed[key]) {
 			continue
 		}
-		return ErrLabels.With("the token does not allow the label %s=%s; it allows %s: start the executor without that label, or "+
+		return ErrLabels.With("the token does not allow the label %s=%s; it allows %s: start the executor without "+
+			"that label, or "+
 			"give it a token made with `control token create --executor NAME --allow-label %s=%s`",
 			key, claimed[key], l, key, claimed[key])
 	}

@@ -36,7 +36,8 @@ func TestLabels(t *testing.T) {
 		if c.refused == "" && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if c.refused != "" && (!errors.Is(err, ErrLabels) || !strings.Contains(err.Error(), c.refused+"; it allows "+c.allowed.String()+":")) {
+		if c.refused != "" && (!errors.Is(err, ErrLabels) || !strings.Contains(err.Error(),
+			c.refused+"; it allows "+c.allowed.String()+":")) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -4,10 +4,11 @@ import "slices"
 
 // Journal is an executor's journal as far as control has heard of it.
 //
-//	the incarnations that a Hello lists, newest first:   i7   i6 ── known ──▶ continues: a later start on the same journal
-//	                                                     i7   i5              forks: a copy, or an older state, of it
+//	the incarnations of a Hello, newest first:   i7   i6 ── known ──▶ continues: a later start on the journal
+//	                                             i7   i5              forks: a copy, or an older state, of it
 //
-// A copy that was taken while the known incarnation ran lists it too. It has begun fewer calls by then than control has heard of.
+// A copy that was taken while the known incarnation ran lists it too. It has begun fewer calls by then than control has
+// heard of.
 type Journal struct {
 	Name        string // what the executor calls it
 	Incarnation string // of the last Hello

@@ -64,17 +64,20 @@ func checkHello(h *pawlv1.Hello, who auth.Principal) (*pawlv1.Hello, error) {
 	case h == nil:
 		return nil, ErrHello.With("the first frame must be Hello")
 	case h.GetProtocol() != Protocol:
-		return nil, ErrProtocol.With("the executor speaks protocol %d, this control plane speaks %d: upgrade the older of the two",
+		return nil, ErrProtocol.With("the executor speaks protocol %d, this control plane speaks %d: upgrade the "+
+			"older of the two",
 			h.GetProtocol(), Protocol)
 	case h.GetExecutorId() != who.Executor:
 		return nil, ErrIdentity.With("the token belongs to executor %q, not %q", who.Executor, h.GetExecutorId())
 	case len(h.GetRequiredCapabilities()) > 0:
-		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: upgrade it",
+		return nil, ErrCapability.With("the executor (%s) requires %q, which this control plane does not know: "+
+			"upgrade it",
 			h.GetVersion(), h.GetRequiredCapabilities())
 	case h.GetBootId() == "" || h.GetJournalId() == "":
 		return nil, ErrHello.With("Hello lacks boot_id or journal_id")
 	case len(h.GetIncarnations()) < 1 || len(h.GetIncarnations()) > maxIncarnations:
-		return nil, ErrHello.With("Hello has %d incarnations, and 1 to %d are possible", len(h.GetIncarnations()), maxIncarnations)
+		return nil, ErrHello.With("Hello has %d incarnations, and 1 to %d are possible", len(h.GetIncarnations()),
+			maxIncarnations)
 	case h.GetSlots() < 1 || h.GetSlots() > maxSlots:
 		return nil, ErrHello.With("Hello has %d slots, and 1 to %d are possible", h.GetSlots(), maxSlots)
 	case len(h.GetLabels()) > maxLabels:
@@ -160,9 +163,9 @@ func (s *Server) register(ctx context.Context, hello *pawlv1.Hello) (fleet.Execu
 	return e, ErrContended
 }
 
-// admit decides whether an executor that says hello may take the place of the one that was connected last under its name. A process
-// takes over from its own last connection at once, because that one may be half open. Anybody else may not while the executor that
-// is connected answers: two daemons with one name would end each other's commands in turn.
+// admit decides whether an executor that says hello may take the place of the one that was connected last under its
+// name. A process takes over from its own last connection at once, because that one may be half open. Anybody else may
+// not while the executor that is connected answers: two daemons with one name would end each other's commands in turn.
 func (s *Server) admit(ctx context.Context, last fleet.Executor, hello *pawlv1.Hello) (fleet.Kin, error) {
 	chain := make([]fleet.Incarnation, len(hello.GetIncarnations()))
 	for i, n := range hello.GetIncarnations() {
@@ -184,7 +187,8 @@ func (s *Server) admit(ctx context.Context, last fleet.Executor, hello *pawlv1.H
 		last.ID, last.Version, last.Root)
 }
 
-// answers reports whether the executor's last connection still has somebody at its other end, at whichever replica it is.
+// answers reports whether the executor's last connection still has somebody at its other end, at whichever replica it
+// is.
 func (s *Server) answers(ctx context.Context, last fleet.Executor) (bool, error) {
 	if c := s.connection(last.ID); c != nil && c.executor.ConnectionEpoch == last.ConnectionEpoch {
 		return c.answers(ctx)
@@ -200,7 +204,8 @@ func (s *Server) warnOf(kin fleet.Kin, last, now fleet.Executor) {
 	var text string
 	switch kin {
 	case fleet.Other:
-		text = "it has another data directory than before: calls that were running there may end with an unknown outcome"
+		text = "it has another data directory than before: calls that were running there may end with an unknown " +
+			"outcome"
 	case fleet.Fork:
 		text = "its data directory is a copy, or an older state, of the one that connected last under this name: " +
 			"calls that were running there may end with an unknown outcome"

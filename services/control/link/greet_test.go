@@ -94,7 +94,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// Of two that run under one name the one that is connected and answers keeps it. The other hears what is wrong, in one exchange.
+// Of two that run under one name the one that is connected and answers keeps it. The other hears what is wrong, in one
+// exchange.
 func TestNamesakes(t *testing.T) {
 	me := first("j")
 	for name, other := range map[string]start{
@@ -112,7 +113,8 @@ func TestNamesakes(t *testing.T) {
 					one.welcomed()
 					began, before := time.Now(), all[0].cluster.db.known()
 					for n := range 3 {
-						all[at].connect(other).refusedFor("NAME_IN_USE", "connected as e", "a name and a token of its own", "stop that one first")
+						all[at].connect(other).refusedFor("NAME_IN_USE", "connected as e", "a name and a token of "+
+							"its own", "stop that one first")
 						if warned := strings.Count(log.String(), "level=WARN"); warned != n+1 {
 							t.Errorf("the log has %d warnings of %d: %s", warned, n+1, log)
 						}
@@ -121,7 +123,8 @@ func TestNamesakes(t *testing.T) {
 					if took := time.Since(began); took != 0 {
 						t.Errorf("it took %s", took)
 					}
-					if now := all[0].cluster.db.known(); now.ConnectionEpoch != before.ConnectionEpoch || now.JournalID != before.JournalID {
+					if now := all[0].cluster.db.known(); now.ConnectionEpoch != before.ConnectionEpoch ||
+						now.JournalID != before.JournalID {
 						t.Errorf("%+v became %+v", before, now)
 					}
 				})
@@ -147,10 +150,15 @@ func TestCopiesOfOneProcess(t *testing.T) {
 // A replica that cannot be asked, or a connection of which it knows nothing, keeps nobody out.
 func TestNobodyAnswers(t *testing.T) {
 	for name, end := range map[string]func(all []*plane, e *executor){
-		"the replica is dead":         func(all []*plane, _ *executor) { all[0].grpc.Stop() },
-		"it has another connection":   func(all []*plane, _ *executor) { all[0].cluster.db.raise() },
-		"the executor does not hear":  func(_ []*plane, e *executor) { e.deaf.Store(true) },
-		"nobody knows the connection": func(all []*plane, _ *executor) { all[0].Drop(ErrDraining); all[0].cluster.db.raise() },
+		"the replica is dead":        func(all []*plane, _ *executor) { all[0].grpc.Stop() },
+		"it has another connection":  func(all []*plane, _ *executor) { all[0].cluster.db.raise() },
+		"the executor does not hear": func(_ []*plane, e *executor) { e.deaf.Store(true) },
+		"nobody knows the connection": func(all []*plane,
+			_ *executor,
+		) {
+			all[0].Drop(ErrDraining)
+			all[0].cluster.db.raise()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, 2, func(all []*plane) {
@@ -192,7 +200,10 @@ func TestJournalsOfAnExecutor(t *testing.T) {
 		"another directory":                     {first("k"), 0, true, "another data directory"},
 		"a copy that has begun more by its own": {me.again(6).again(9), 7, true, "an older state"},
 	} {
-		for when, wait := range map[string]time.Duration{"known when it disconnects": 0, "known while it is connected": 2 * pingEvery} {
+		for when, wait := range map[string]time.Duration{
+			"known when it disconnects":   0,
+			"known while it is connected": 2 * pingEvery,
+		} {
 			t.Run(name+", "+when, func(t *testing.T) {
 				within(t, 1, func(all []*plane) {
 					db, log := all[0].cluster.db, all[0].logged()
@@ -222,7 +233,8 @@ func TestJournalsOfAnExecutor(t *testing.T) {
 					if other := now.JournalID != before.JournalID; other != c.other {
 						t.Errorf("it counts as another journal: %v, want %v", other, c.other)
 					}
-					if c.warned == "" && strings.Contains(log.String(), "data directory") || !strings.Contains(log.String(), c.warned) {
+					if c.warned == "" && strings.Contains(log.String(), "data directory") ||
+						!strings.Contains(log.String(), c.warned) {
 						t.Errorf("the log says %q", log)
 					}
 				})
@@ -237,7 +249,8 @@ func TestStatusNamesTheJournal(t *testing.T) {
 		p := all[0]
 		p.owner.runs = true
 		e := p.executor()
-		for name, want := range map[string]string{"j": p.cluster.db.known().JournalID, "of another time": "of another time"} {
+		for name, want := range map[string]string{"j": p.cluster.db.known().JournalID, "of another time": "of " +
+			"another time"} {
 			if err := p.Send(context.Background(), "e", attach("c")); err != nil {
 				t.Fatal(err)
 			}
@@ -303,7 +316,8 @@ func (d *database) lose(err error) {
 	d.lost = err
 }
 
-// The end of a connection is recorded when the database is well again: else the executor would count as connected for ever.
+// The end of a connection is recorded when the database is well again: else the executor would count as connected for
+// ever.
 func TestEndIsRecordedInTheEnd(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		db := all[0].cluster.db

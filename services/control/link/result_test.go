@@ -136,7 +136,10 @@ func TestCallsThatAreOverAreForgotten(t *testing.T) {
 		"a tombstone":           {[]func(string) *pawlv1.ConnectRequest{status(pawlv1.State_STATE_TOMBSTONE)}, 0},
 		"it runs":               {[]func(string) *pawlv1.ConnectRequest{accepted}, 1},
 		"a Cancel was rejected": {[]func(string) *pawlv1.ConnectRequest{accepted, rejected}, 1},
-		"found, then rejected":  {[]func(string) *pawlv1.ConnectRequest{status(pawlv1.State_STATE_RUNNING), rejected}, 1},
+		"found, then rejected": {[]func(string) *pawlv1.ConnectRequest{
+			status(pawlv1.State_STATE_RUNNING),
+			rejected,
+		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, 1, func(all []*plane) {

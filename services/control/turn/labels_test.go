@@ -9,7 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// An executor that came back without the labels of the agent gets none of its calls, with which the agent's secrets would go.
+// An executor that came back without the labels of the agent gets none of its calls, with which the agent's secrets
+// would go.
 func TestSecretsGoToLabelsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()

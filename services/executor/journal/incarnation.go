@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// maxIncarnations bounds how many incarnations a journal remembers. Only starts that reached a control plane count: one that
-// was restarted more often without being answered once is taken for another journal, which is safe.
+// maxIncarnations bounds how many incarnations a journal remembers. Only starts that reached a control plane count: one
+// that was restarted more often without being answered once is taken for another journal, which is safe.
 const maxIncarnations = 64
 
 // Incarnation is one start of an executor on its journal.
 type Incarnation struct {
 	ID string // random
-	// Begun is how many calls the journal had begun when the incarnation ended; of the present one, how many it has begun on
-	// the disk.
+	// Begun is how many calls the journal had begun when the incarnation ended; of the present one, how many it has
+	// begun on the disk.
 	Begun int64
 }
 
@@ -32,9 +32,9 @@ func (x *index) start(s start) {
 	}
 }
 
-// Incarnations returns the present incarnation and then its predecessors, newest first. The first call begins the present
-// incarnation: it is on the disk when the call returns. On a full disk it is not, and the next start will not know it, so that
-// control takes its journal for another one.
+// Incarnations returns the present incarnation and then its predecessors, newest first. The first call begins the
+// present incarnation: it is on the disk when the call returns. On a full disk it is not, and the next start will not
+// know it, so that control takes its journal for another one.
 func (j *Journal) Incarnations() ([]Incarnation, error) {
 	if err := j.incarnate(); err != nil {
 		return nil, err

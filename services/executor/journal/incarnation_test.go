@@ -121,7 +121,8 @@ func TestOnlyWhatIsOnTheDiskCounts(t *testing.T) {
 	}
 }
 
-// A full disk is no reason not to connect: the results that are held must be delivered. The next start does not continue it.
+// A full disk is no reason not to connect: the results that are held must be delivered. The next start does not
+// continue it.
 func TestIncarnationOnAFullDisk(t *testing.T) {
 	dir, full := t.TempDir(), false
 	cfg := Config{WriteAt: func(f *os.File, b []byte, off int64) (int, error) {
