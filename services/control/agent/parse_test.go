@@ -42,15 +42,17 @@ func TestParseReadsEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Definition{
-		Name:         "x",
-		Description:  "Reviews a change and reports findings.",
-		Model:        model.Ref{Provider: "openrouter", ID: "anthropic/claude-sonnet-4-6"},
-		Thinking:     model.ThinkingOff,
-		Sandbox:      Sandbox{Kind: SandboxExecutor, Labels: map[string]string{"gpu": "a100", "zone/eu": "b"}},
-		Cwd:          "work/tree",
-		Env:          Env{"CI": new("true"), "TOKEN": new("Bearer ${GITHUB_TOKEN}"), "PAGER": nil},
-		Tools:        []string{"read", "bash", "task"},
-		Limits:       Limits{Turns: 7, Tokens: 2_000_000, CostUSD: 5, Timeout: 90 * time.Minute, Attempts: 3, Calls: 20},
+		Name:        "x",
+		Description: "Reviews a change and reports findings.",
+		Model:       model.Ref{Provider: "openrouter", ID: "anthropic/claude-sonnet-4-6"},
+		Thinking:    model.ThinkingOff,
+		Sandbox:     Sandbox{Kind: SandboxExecutor, Labels: map[string]string{"gpu": "a100", "zone/eu": "b"}},
+		Cwd:         "work/tree",
+		Env:         Env{"CI": new("true"), "TOKEN": new("Bearer ${GITHUB_TOKEN}"), "PAGER": nil},
+		Tools:       []string{"read", "bash", "task"},
+		Limits: Limits{
+			Turns: 7, Tokens: 2_000_000, CostUSD: 5, Timeout: 90 * time.Minute, Attempts: 3, Calls: 20,
+		},
 		Expose:       []Surface{HTTP, WebSocket},
 		Instructions: "You are a reviewer.\n---\nBe brief.",
 	}
@@ -118,8 +120,11 @@ func TestParseThinkingLevels(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("d", 1025)
 	for name, c := range map[string]struct{ front, want string }{
-		"unknown key":             {"modle: a/b", "3: modle: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose"},
-		"unknown nested key":      {"limits:\n  turn: 3", "4: limits.turn: unknown key; there are turns, tokens, cost_usd, timeout, attempts, calls"},
+		"unknown key": {"modle: a/b", "3: modle: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose"},
+		"unknown nested key": {
+			"limits:\n  turn: 3",
+			"4: limits.turn: unknown key; there are turns, tokens, cost_usd, timeout, attempts, calls",
+		},
 		"merge key":               {"<<: {cwd: a}", "3: <<: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose"},
 		"key twice":               {"cwd: a\ncwd: b", "4: cwd: is given twice"},
 		"env key twice":           {"env: {A: a, A: b}", "3: env.A: is given twice"},

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// aliases are the names by which models call the arguments of a tool, out of habit with other tools: folded name → argument.
-// The argument's own name is found whatever its case and separators.
+// aliases are the names by which models call the arguments of a tool, out of habit with other tools: folded name →
+// argument. The argument's own name is found whatever its case and separators.
 var aliases = map[string]map[string]string{
 	NameRead: {
 		"file": "path", "filepath": "path", "filename": "path", "targetfile": "path", "absolutepath": "path",
@@ -59,7 +59,8 @@ const (
 	isRegex       = "\x00is regex"
 )
 
-// asides are what models add to a call to tell about it. They change nothing, so the model is not told that they were left out.
+// asides are what models add to a call to tell about it. They change nothing, so the model is not told that they were
+// left out.
 var asides = []string{
 	"description", "explanation", "reason", "reasoning", "thought", "thoughts", "purpose", "intent", "summary", "comment",
 	"justification", "title", "label", "risk", "risklevel", "securityrisk", "issafe", "requiresapproval", "placeholder",

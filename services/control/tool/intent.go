@@ -20,8 +20,8 @@ type arguments struct {
 	ignored  []string
 }
 
-// readArguments decodes the arguments and takes from them what is meant, as far as that is plain: under another name, in a
-// wrapper, as another type. What is left over is named in ignored.
+// readArguments decodes the arguments and takes from them what is meant, as far as that is plain: under another name,
+// in a wrapper, as another type. What is left over is named in ignored.
 func readArguments(c contract, text json.RawMessage) (*arguments, error) {
 	a := &arguments{contract: c}
 	if err := a.decode(text); err != nil {
@@ -37,7 +37,8 @@ func readArguments(c contract, text json.RawMessage) (*arguments, error) {
 	return a, nil
 }
 
-// decode accepts an object, nothing, an object written as a string, and for a tool with one required argument that one alone.
+// decode accepts an object, nothing, an object written as a string, and for a tool with one required argument that one
+// alone.
 func (a *arguments) decode(text json.RawMessage) error {
 	a.values, a.raw = map[string]any{}, map[string]json.RawMessage{}
 	if len(bytes.TrimSpace(text)) == 0 {
@@ -319,8 +320,8 @@ func (a *arguments) unbundle() {
 	}
 }
 
-// A timeout from leastMillis on that is a multiple of a thousand is taken as milliseconds, as other tools count: nobody means
-// 120,000 seconds. One above the limit can be nothing else.
+// A timeout from leastMillis on that is a multiple of a thousand is taken as milliseconds, as other tools count: nobody
+// means 120,000 seconds. One above the limit can be nothing else.
 const (
 	leastMillis = 10_000
 	maxTimeout  = 86_400

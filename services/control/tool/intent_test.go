@@ -14,43 +14,68 @@ func TestArgumentsAsTheyAreMeant(t *testing.T) {
 		tool, args string
 		want       Request
 	}{
-		"snake case":               {NameEdit, `{"file_path":"a","old_string":"b","new_string":"c","replace_all":"True"}`, EditFile{Path: "a", Old: "b", New: "c", ReplaceAll: true}},
-		"camel case":               {NameEdit, `{"filePath":"a","oldString":"b","newString":"c"}`, edit},
-		"short names":              {NameEdit, `{"path":"a","old_str":"b","new_str":"c"}`, edit},
-		"other case":               {NameEdit, `{"Path":"a","OLD_TEXT":"b","NewText":"c"}`, edit},
-		"a list of one edit":       {NameEdit, `{"path":"a","edits":[{"oldText":"b","newText":"c"}]}`, edit},
-		"boolean as number":        {NameEdit, `{"path":"a","oldText":"b","newText":"c","replaceAll":0}`, edit},
-		"object in a string":       {NameBash, `"{\"command\":\"ls\"}"`, Exec{Command: "ls"}},
-		"command alone":            {NameBash, `"ls -l"`, Exec{Command: "ls -l"}},
-		"object in an object":      {NameBash, `{"input":{"command":"ls"}}`, Exec{Command: "ls"}},
-		"named like the tool":      {NameBash, `{"bash":{"cmd":"ls"}}`, Exec{Command: "ls"}},
-		"string in an object":      {NameBash, `{"arguments":"{\"command\":\"ls\"}"}`, Exec{Command: "ls"}},
-		"input is the command":     {NameBash, `{"input":"ls"}`, Exec{Command: "ls"}},
-		"shell in a list":          {NameBash, `{"command":["bash","-lc","ls | wc"]}`, Exec{Command: "ls | wc"}},
-		"list of one":              {NameBash, `{"command":["ls"]}`, Exec{Command: "ls"}},
-		"fence":                    {NameBash, "{\"command\":\"```bash\\nls\\nwc x\\n```\\n\"}", Exec{Command: "ls\nwc x\n"}},
-		"directory":                {NameBash, `{"command":"ls","workdir":"d"}`, Exec{Command: "ls", Cwd: "d"}},
-		"milliseconds":             {NameBash, `{"command":"ls","timeout_ms":1500}`, Exec{Command: "ls", TimeoutSeconds: 1.5}},
-		"no timeout":               {NameBash, `{"command":"ls","timeout":-1}`, Exec{Command: "ls"}},
-		"odd seconds stay":         {NameBash, `{"command":"ls","timeout":10800.5}`, Exec{Command: "ls", TimeoutSeconds: 10800.5}},
-		"an hour stays":            {NameBash, `{"command":"ls","timeout":3600}`, Exec{Command: "ls", TimeoutSeconds: 3600}},
-		"offset 0":                 {NameRead, `{"path":"a","offset":0,"limit":0}`, ReadText{Path: "a"}},
-		"from the end":             {NameRead, `{"path":"a","offset":-20}`, ReadText{Path: "a", Offset: -20}},
-		"limit -1":                 {NameRead, `{"path":"a","limit":-1}`, ReadText{Path: "a"}},
-		"from line to line":        {NameRead, `{"file_path":"a","start_line":"5","end_line":9}`, ReadText{Path: "a", Offset: 5, Limit: 5}},
-		"to line":                  {NameRead, `{"path":"a","end_line":9}`, ReadText{Path: "a", Limit: 9}},
-		"range":                    {NameRead, `{"path":"a","view_range":[5,9]}`, ReadText{Path: "a", Offset: 5, Limit: 5}},
-		"range to the end":         {NameRead, `{"path":"a","view_range":[5,-1]}`, ReadText{Path: "a", Offset: 5}},
-		"path alone":               {NameRead, `"a.txt"`, ReadText{Path: "a.txt"}},
-		"path in a list":           {NameRead, `{"path":["a"]}`, ReadText{Path: "a"}},
-		"empty path":               {NameGrep, `{"pattern":"a","path":"","include":""}`, Grep{Pattern: "a"}},
-		"case":                     {NameGrep, `{"query":"a","-i":true}`, Grep{Pattern: "a", IgnoreCase: true}},
-		"case sensitive":           {NameGrep, `{"pattern":"a","case_sensitive":false}`, Grep{Pattern: "a", IgnoreCase: true}},
-		"not a regex":              {NameGrep, `{"pattern":"a","is_regex":"false"}`, Grep{Pattern: "a", Literal: true}},
-		"several globs":            {NameGrep, `{"pattern":"a","include":["*.go","*.rs"]}`, Grep{Pattern: "a", Include: "{*.go,*.rs}"}},
-		"glob":                     {NameGlob, `{"glob_pattern":"*.go","directory":"d"}`, Glob{Pattern: "*.go", Path: "d"}},
-		"contents":                 {NameWrite, `{"filename":"a","file_text":"b"}`, WriteFile{Path: "a", Content: []byte("b")}},
-		"the own name wins":        {NameWrite, `{"path":"a","content":"b"}`, WriteFile{Path: "a", Content: []byte("b")}},
+		"snake case": {
+			NameEdit, `{"file_path":"a","old_string":"b","new_string":"c","replace_all":"True"}`,
+			EditFile{Path: "a", Old: "b", New: "c", ReplaceAll: true},
+		},
+		"camel case":           {NameEdit, `{"filePath":"a","oldString":"b","newString":"c"}`, edit},
+		"short names":          {NameEdit, `{"path":"a","old_str":"b","new_str":"c"}`, edit},
+		"other case":           {NameEdit, `{"Path":"a","OLD_TEXT":"b","NewText":"c"}`, edit},
+		"a list of one edit":   {NameEdit, `{"path":"a","edits":[{"oldText":"b","newText":"c"}]}`, edit},
+		"boolean as number":    {NameEdit, `{"path":"a","oldText":"b","newText":"c","replaceAll":0}`, edit},
+		"object in a string":   {NameBash, `"{\"command\":\"ls\"}"`, Exec{Command: "ls"}},
+		"command alone":        {NameBash, `"ls -l"`, Exec{Command: "ls -l"}},
+		"object in an object":  {NameBash, `{"input":{"command":"ls"}}`, Exec{Command: "ls"}},
+		"named like the tool":  {NameBash, `{"bash":{"cmd":"ls"}}`, Exec{Command: "ls"}},
+		"string in an object":  {NameBash, `{"arguments":"{\"command\":\"ls\"}"}`, Exec{Command: "ls"}},
+		"input is the command": {NameBash, `{"input":"ls"}`, Exec{Command: "ls"}},
+		"shell in a list":      {NameBash, `{"command":["bash","-lc","ls | wc"]}`, Exec{Command: "ls | wc"}},
+		"list of one":          {NameBash, `{"command":["ls"]}`, Exec{Command: "ls"}},
+		"fence": {
+			NameBash, "{\"command\":\"```bash\\nls\\nwc x\\n```\\n\"}", Exec{Command: "ls\nwc x\n"},
+		},
+		"directory": {NameBash, `{"command":"ls","workdir":"d"}`, Exec{Command: "ls", Cwd: "d"}},
+		"milliseconds": {
+			NameBash, `{"command":"ls","timeout_ms":1500}`, Exec{Command: "ls", TimeoutSeconds: 1.5},
+		},
+		"no timeout": {NameBash, `{"command":"ls","timeout":-1}`, Exec{Command: "ls"}},
+		"odd seconds stay": {
+			NameBash, `{"command":"ls","timeout":10800.5}`, Exec{Command: "ls", TimeoutSeconds: 10800.5},
+		},
+		"an hour stays": {
+			NameBash, `{"command":"ls","timeout":3600}`, Exec{Command: "ls", TimeoutSeconds: 3600},
+		},
+		"offset 0":     {NameRead, `{"path":"a","offset":0,"limit":0}`, ReadText{Path: "a"}},
+		"from the end": {NameRead, `{"path":"a","offset":-20}`, ReadText{Path: "a", Offset: -20}},
+		"limit -1":     {NameRead, `{"path":"a","limit":-1}`, ReadText{Path: "a"}},
+		"from line to line": {
+			NameRead, `{"file_path":"a","start_line":"5","end_line":9}`, ReadText{Path: "a", Offset: 5, Limit: 5},
+		},
+		"to line": {NameRead, `{"path":"a","end_line":9}`, ReadText{Path: "a", Limit: 9}},
+		"range": {
+			NameRead, `{"path":"a","view_range":[5,9]}`, ReadText{Path: "a", Offset: 5, Limit: 5},
+		},
+		"range to the end": {NameRead, `{"path":"a","view_range":[5,-1]}`, ReadText{Path: "a", Offset: 5}},
+		"path alone":       {NameRead, `"a.txt"`, ReadText{Path: "a.txt"}},
+		"path in a list":   {NameRead, `{"path":["a"]}`, ReadText{Path: "a"}},
+		"empty path":       {NameGrep, `{"pattern":"a","path":"","include":""}`, Grep{Pattern: "a"}},
+		"case":             {NameGrep, `{"query":"a","-i":true}`, Grep{Pattern: "a", IgnoreCase: true}},
+		"case sensitive": {
+			NameGrep, `{"pattern":"a","case_sensitive":false}`, Grep{Pattern: "a", IgnoreCase: true},
+		},
+		"not a regex": {NameGrep, `{"pattern":"a","is_regex":"false"}`, Grep{Pattern: "a", Literal: true}},
+		"several globs": {
+			NameGrep, `{"pattern":"a","include":["*.go","*.rs"]}`, Grep{Pattern: "a", Include: "{*.go,*.rs}"},
+		},
+		"glob": {
+			NameGlob, `{"glob_pattern":"*.go","directory":"d"}`, Glob{Pattern: "*.go", Path: "d"},
+		},
+		"contents": {
+			NameWrite, `{"filename":"a","file_text":"b"}`, WriteFile{Path: "a", Content: []byte("b")},
+		},
+		"the own name wins": {
+			NameWrite, `{"path":"a","content":"b"}`, WriteFile{Path: "a", Content: []byte("b")},
+		},
 		"unknown and nothing":      {NameRead, `{"path":"a","x":null}`, ReadText{Path: "a"}},
 		"one tells about the rest": {NameRead, `{"path":"a","limit":"10.0"}`, ReadText{Path: "a", Limit: 10}},
 	} {
@@ -70,13 +95,37 @@ func TestWhatWasIgnoredIsSaid(t *testing.T) {
 	for name, c := range map[string]struct {
 		tool, args, text, details string
 	}{
-		"a comment":         {NameBash, `{"command":"ls","description":"list"}`, "out", `{"exitCode":0,"ignored":["description"]}`},
-		"unknown":           {NameBash, `{"command":"ls","run_in_background":true}`, "out\n\n[Ignored: run_in_background. The arguments of bash are command, cwd, timeout.]", `{"exitCode":0,"ignored":["run_in_background"]}`},
-		"twice":             {NameRead, `{"path":"a","file_path":"b"}`, "out\n\n[Ignored: file_path. The arguments of read are limit, offset, path.]", `{"exitCode":0,"ignored":["file_path"]}`},
-		"not a range":       {NameRead, `{"path":"a","range":"1-2"}`, "out\n\n[Ignored: range. The arguments of read are limit, offset, path.]", `{"exitCode":0,"ignored":["range"]}`},
-		"milliseconds":      {NameBash, `{"command":"ls","timeout":120000}`, "out\n\n[timeout is in seconds; 120000 was taken as milliseconds.]", `{"exitCode":0}`},
-		"above the limit":   {NameBash, `{"command":"ls","timeout":90500}`, "out\n\n[timeout is in seconds; 90500 was taken as milliseconds.]", `{"exitCode":0}`},
-		"a name of its own": {NameBash, `{"command":"ls","a\u001b":1}`, "out\n\n[Ignored: \"a\\x1b\". The arguments of bash are command, cwd, timeout.]", `{"exitCode":0,"ignored":["\"a\\x1b\""]}`},
+		"a comment": {
+			NameBash, `{"command":"ls","description":"list"}`, "out", `{"exitCode":0,"ignored":["description"]}`,
+		},
+		"unknown": {
+			NameBash, `{"command":"ls","run_in_background":true}`,
+			"out\n\n[Ignored: run_in_background. The arguments of bash are command, cwd, timeout.]",
+			`{"exitCode":0,"ignored":["run_in_background"]}`,
+		},
+		"twice": {
+			NameRead, `{"path":"a","file_path":"b"}`,
+			"out\n\n[Ignored: file_path. The arguments of read are limit, offset, path.]",
+			`{"exitCode":0,"ignored":["file_path"]}`,
+		},
+		"not a range": {
+			NameRead, `{"path":"a","range":"1-2"}`,
+			"out\n\n[Ignored: range. The arguments of read are limit, offset, path.]",
+			`{"exitCode":0,"ignored":["range"]}`,
+		},
+		"milliseconds": {
+			NameBash, `{"command":"ls","timeout":120000}`,
+			"out\n\n[timeout is in seconds; 120000 was taken as milliseconds.]", `{"exitCode":0}`,
+		},
+		"above the limit": {
+			NameBash, `{"command":"ls","timeout":90500}`,
+			"out\n\n[timeout is in seconds; 90500 was taken as milliseconds.]", `{"exitCode":0}`,
+		},
+		"a name of its own": {
+			NameBash, `{"command":"ls","a\u001b":1}`,
+			"out\n\n[Ignored: \"a\\x1b\". The arguments of bash are command, cwd, timeout.]",
+			`{"exitCode":0,"ignored":["\"a\\x1b\""]}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call, err := Parse(c.tool, json.RawMessage(c.args))
@@ -89,7 +138,12 @@ func TestWhatWasIgnoredIsSaid(t *testing.T) {
 			}
 		})
 	}
-	call, err := Parse(NameBash, json.RawMessage(`{"command":"ls"`+strings.Repeat(`,"`+strings.Repeat("x", 500)+`":1`, 1)+`,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}`))
+	call, err := Parse(
+		NameBash,
+		json.RawMessage(
+			`{"command":"ls"`+strings.Repeat(`,"`+strings.Repeat("x", 500)+`":1`, 1)+`,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}`,
+		),
+	)
 	if res := call.Annotate(Result{}); err != nil || len(res.Text) > 300 || strings.Count(res.Text, ",") != 6 {
 		t.Errorf("%v %d bytes: %s", err, len(res.Text), res.Text)
 	}

@@ -13,10 +13,10 @@ const MinSecret = 6
 // Redacted stands where a secret was.
 const Redacted = "[redacted]"
 
-// Clean makes of a reply what may be kept of it and shown to the model. Output becomes what a terminal would show of it in the
-// end, see plain. Every secret is replaced, overlapping ones too, also where an executor's cut left only a part of one. Of a secret
-// with several lines each line counts as one, since text is often shown line by line. Secrets shorter than MinSecret are left.
-// Apply it before Render, which makes further cuts.
+// Clean makes of a reply what may be kept of it and shown to the model. Output becomes what a terminal would show of it
+// in the end, see plain. Every secret is replaced, overlapping ones too, also where an executor's cut left only a part
+// of one. Of a secret with several lines each line counts as one, since text is often shown line by line. Secrets
+// shorter than MinSecret are left. Apply it before Render, which makes further cuts.
 func Clean(reply Reply, secrets []string) Reply {
 	needles := needles(secrets)
 	whole := func(s string) string { return cover(s, spans(s, needles)) }

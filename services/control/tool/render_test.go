@@ -73,7 +73,9 @@ func TestRenderGolden(t *testing.T) {
 			read,
 			TextReply{MediaType: "image/gif", Image: png},
 			Result{
-				Text: "a.txt is an image (image/png, 8 bytes).", Images: []model.Image{{MediaType: "image/png", Data: png}},
+				Text: "a.txt is an image (image/png, 8 bytes).", Images: []model.Image{
+					{MediaType: "image/png", Data: png},
+				},
 				Details: []byte(`{"bytes":8,"mediaType":"image/png","path":"a.txt"}`),
 			},
 		},
@@ -81,7 +83,8 @@ func TestRenderGolden(t *testing.T) {
 			read,
 			TextReply{MediaType: "image/png", Binary: true, Size: 6 << 20},
 			Result{
-				Text:    "a.txt is an image of 6291456 bytes, which is too large to be shown. Use bash to make a smaller copy.",
+				Text: "a.txt is an image of 6291456 bytes, which is too large to be shown. Use bash to make a " +
+					"smaller copy.",
 				IsError: true, Details: []byte(`{"bytes":6291456,"mediaType":"image/png","path":"a.txt"}`),
 			},
 		},
@@ -134,8 +137,19 @@ func TestRenderGolden(t *testing.T) {
 			},
 		},
 
-		"write": {WriteFile{Path: "a<b>.txt", Content: []byte("héllo")}, WriteReply{}, Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)}},
-		"edit":  {EditFile{Path: "a.txt"}, EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"}, Result{Text: "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b", Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`)}},
+		"write": {
+			WriteFile{Path: "a<b>.txt", Content: []byte("héllo")},
+			WriteReply{},
+			Result{Text: "Successfully wrote 6 bytes to a<b>.txt", Details: []byte(`{"bytes":6,"path":"a<b>.txt"}`)},
+		},
+		"edit": {
+			EditFile{Path: "a.txt"},
+			EditReply{Replacements: 1, Diff: "@@ -1 +1 @@\n-a\n+b\n"},
+			Result{
+				Text:    "Successfully edited a.txt\n\n@@ -1 +1 @@\n-a\n+b",
+				Details: []byte(`{"diff":"@@ -1 +1 @@\n-a\n+b","path":"a.txt","replacements":1}`),
+			},
+		},
 		"edit, note": {
 			EditFile{Path: "a.txt"},
 			EditReply{Replacements: 1, Diff: "+b\n", Note: "n\x00" + strings.Repeat("x", 600)},
@@ -182,7 +196,11 @@ func TestRenderGolden(t *testing.T) {
 			bash, ExecReply{Stdout: Captured{Cut: 5}}, Result{Text: "[... 5 bytes cut ...]", Details: []byte(`{"command":"make","exitCode":0}`)},
 		},
 
-		"grep": {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"d/a.go", 3, "  a\r\n"}, {"x\ny", 4, "a\nb\rc"}}, Total: 2}, Result{Text: "d/a.go:3:   a\n\"x\\ny\":4: a b c", Details: []byte(`{"matchCount":2}`)}},
+		"grep": {
+			Grep{Pattern: "a"},
+			GrepReply{Matches: []Match{{"d/a.go", 3, "  a\r\n"}, {"x\ny", 4, "a\nb\rc"}}, Total: 2},
+			Result{Text: "d/a.go:3:   a\n\"x\\ny\":4: a b c", Details: []byte(`{"matchCount":2}`)},
+		},
 		"grep, note": {
 			Grep{Pattern: "a"},
 			GrepReply{Note: "Taken as text."},
@@ -458,7 +476,9 @@ func TestRenderMissingOutput(t *testing.T) {
 		want  Result
 	}{
 		"a part": {
-			ExecReply{Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: Captured{Head: []byte("warning")}},
+			ExecReply{
+				Stdout: Captured{Cut: 9, Size: 9, Error: "stale handle"}, Stderr: Captured{Head: []byte("warning")},
+			},
 			Result{
 				Text: "[... 9 bytes cut ...]\nwarning\n\nThe output is not complete: stale handle.\n" +
 					"Command ended with exit code 0: it need not run again only because its output is missing.",
@@ -468,7 +488,8 @@ func TestRenderMissingOutput(t *testing.T) {
 		"all": {
 			ExecReply{ExitCode: 2, Stdout: Captured{Error: "broken pipe"}},
 			Result{
-				Text:    "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited with code 2",
+				Text: "(the output is missing)\n\nThe output is not complete: broken pipe.\nCommand exited " +
+					"with code 2",
 				IsError: true, Details: []byte(`{"command":"make","exitCode":2,"outputError":"broken pipe"}`),
 			},
 		},

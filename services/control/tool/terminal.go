@@ -13,8 +13,8 @@ const (
 	maxPadding = 16 << 10 // spaces that are put where the cursor was sent behind the end of a line
 )
 
-// plain is what a terminal would show of output in the end: without escape sequences, and of what was drawn over the last state.
-// Colours, titles, links and the like leave no trace. Text without control characters stays as it is.
+// plain is what a terminal would show of output in the end: without escape sequences, and of what was drawn over the
+// last state. Colours, titles, links and the like leave no trace. Text without control characters stays as it is.
 func plain(output string) string {
 	if !strings.ContainsFunc(output, isControl) {
 		return output

@@ -5,10 +5,10 @@
 // Everything here is pure, without I/O and clock; FitImages alone may wait. Requests and replies know nothing of the
 // wire that carries them.
 //
-// Invariants: a request says only what the JSON Schema of the tool allows, however the call was written. The error text of
-// Parse tells the model what to change. Render never returns more than MaxText bytes and MaxLines lines beside a short
-// notice, whatever an executor sent. A Result is valid UTF-8 without NUL. An unknown outcome is never rendered as success or
-// as plain failure.
+// Invariants: a request says only what the JSON Schema of the tool allows, however the call was written. The error text
+// of Parse tells the model what to change. Render never returns more than MaxText bytes and MaxLines lines beside a
+// short notice, whatever an executor sent. A Result is valid UTF-8 without NUL. An unknown outcome is never rendered as
+// success or as plain failure.
 package tool
 
 import (

@@ -143,7 +143,8 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 	if !r.sub.Deadline.IsZero() {
 		timeout = max(time.Until(r.sub.Deadline), time.Millisecond)
 	}
-	// The executor may have come back without the labels since the call was placed. With the order go the agent's secrets.
+	// The executor may have come back without the labels since the call was placed. With the order go the agent's
+	// secrets.
 	if e, err := r.deps.Fleet.Find(ctx, c.Executor); err == nil && e.Connected() && e.Has(r.wanted().Labels) {
 		l.connection, l.heard = e.ConnectionEpoch, time.Now()
 		if !r.send(ctx, c.Executor, &call.Order{

@@ -154,14 +154,17 @@ func TestLongSessionGoesOn(t *testing.T) {
 	})
 }
 
-// A model that gives bad arguments is told what is wrong with them, and its next try counts, even with an argument too many.
+// A model that gives bad arguments is told what is wrong with them, and its next try counts, even with an argument too
+// many.
 func TestModelCorrectsItsArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
 		b.die()
 		m := modeltest.New(
 			modeltest.Ask(model.Block{CallID: "1", Tool: "bash", Args: []byte(`{"run": "echo x"}`)}),
-			modeltest.Ask(model.Block{CallID: "2", Tool: "bash", Args: []byte(`{"command": "echo x", "background": true}`)}),
+			modeltest.Ask(
+				model.Block{CallID: "2", Tool: "bash", Args: []byte(`{"command": "echo x", "background": true}`)},
+			),
 			modeltest.Say("done"),
 		)
 		b.model = m

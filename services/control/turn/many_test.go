@@ -14,8 +14,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// manyCalls runs a turn in which the model asks for n calls at once, and returns what its next request ended with, how many
-// commands ran, and how many bytes all of it allocated.
+// manyCalls runs a turn in which the model asks for n calls at once, and returns what its next request ended with, how
+// many commands ran, and how many bytes all of it allocated.
 func manyCalls(t *testing.T, def agent.Definition, n int) (results []model.Block, ran int, allocated uint64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -48,8 +48,8 @@ func manyCalls(t *testing.T, def agent.Definition, n int) (results []model.Block
 	return results, ran, allocated
 }
 
-// A turn of 20,000 calls runs as many as the agent's limit says, answers each of the others, and costs as much for each call as a
-// turn of 2,000.
+// A turn of 20,000 calls runs as many as the agent's limit says, answers each of the others, and costs as much for each
+// call as a turn of 2,000.
 func TestTurnsOfManyCallsAreBounded(t *testing.T) {
 	def := agent.Shell()
 	def.Limits.Calls = 50
@@ -62,7 +62,9 @@ func TestTurnsOfManyCallsAreBounded(t *testing.T) {
 			t.Fatalf("%d calls: %d ran, %d results", c.n, ran, len(results))
 		}
 		for i, r := range results {
-			refused := strings.HasPrefix(r.Text, fmt.Sprintf("Not run: at most %d calls of one answer are run.", c.wanted))
+			refused := strings.HasPrefix(
+				r.Text, fmt.Sprintf("Not run: at most %d calls of one answer are run.", c.wanted),
+			)
 			if r.CallID != fmt.Sprint("c", i) || refused != (i >= c.wanted) || r.IsError != refused || !refused && r.Text != fmt.Sprint(i) {
 				t.Errorf("result %d of %d: %+v", i, c.n, r)
 			}

@@ -13,8 +13,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// Output is shown once, in order and byte for byte, however often an executor repeats it, and secrets never, however it is cut.
-// The model gets what a terminal would show of it in the end.
+// Output is shown once, in order and byte for byte, however often an executor repeats it, and secrets never, however it
+// is cut. The model gets what a terminal would show of it in the end.
 func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()

@@ -34,7 +34,9 @@ func (d *Document) candidates(e Edit) []candidate {
 		})
 	}
 	if old, ok := withoutNumbers(plain.old); ok {
-		c := candidate{old: old, new: plain.new, note: "The line numbers in oldText are not in the file and were left out."}
+		c := candidate{
+			old: old, new: plain.new, note: "The line numbers in oldText are not in the file and were left out.",
+		}
 		if fresh, ok := withoutNumbers(plain.new); ok {
 			c.new = fresh
 		}
@@ -148,9 +150,11 @@ func (d *Document) notFound(old string) *NotFound {
 func (e *NotFound) Error() string {
 	switch {
 	case e.undecodable:
-		return "the old text was not found; its U+FFFD stands for bytes that are not UTF-8 and cannot be given as text: use bash"
+		return "the old text was not found; its U+FFFD stands for bytes that are not UTF-8 and cannot be given " +
+			"as text: use bash"
 	case e.near != nil:
-		return fmt.Sprintf("the old text was not found; what begins at line %d differs only in white space or punctuation. "+
+		return fmt.Sprintf("the old text was not found; what begins at line %d differs only in white space or "+
+			"punctuation. "+
 			"Give it as the file has it:\n%s", e.near.line, e.near.text)
 	}
 	return "the old text was not found; it must match exactly, white space included: read the file again"

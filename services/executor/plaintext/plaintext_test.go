@@ -83,7 +83,9 @@ func TestApply(t *testing.T) {
 		"mark":               {"\xef\xbb\xbfa\n", Edit{Old: "a", New: "b"}, "\xef\xbb\xbfb\n", ""},
 		"mark given":         {"\xef\xbb\xbfa\n", Edit{Old: "\uFEFFa", New: "\uFEFFb"}, "\xef\xbb\xbfb\n", ""},
 		"everything":         {"\xef\xbb\xbfa\r\n", Edit{Old: "a\n", New: ""}, "\xef\xbb\xbf", ""},
-		"UTF-16":             {wide(UTF16LE, "😀a\r\nb\r\n"), Edit{Old: "a\nb", New: "ż\n😀"}, wide(UTF16LE, "😀ż\r\n😀\r\n"), ""},
+		"UTF-16": {
+			wide(UTF16LE, "😀a\r\nb\r\n"), Edit{Old: "a\nb", New: "ż\n😀"}, wide(UTF16LE, "😀ż\r\n😀\r\n"), "",
+		},
 		"UTF-16 BE":          {wide(UTF16BE, "a\nb\n"), Edit{Old: "b", New: "c\nd"}, wide(UTF16BE, "a\nc\nd\n"), ""},
 		"UTF-16, odd":        {"\xff\xfe\x3d\xd8a\x00b", Edit{Old: "a", New: "c"}, "\xff\xfe\x3d\xd8c\x00b", ""},
 		"other bytes":        {"\xe9 a \xff\n", Edit{Old: "a", New: "é"}, "\xe9 é \xff\n", ""},
@@ -128,15 +130,56 @@ func TestApplyFails(t *testing.T) {
 		edit Edit
 		want string
 	}{
-		"absent":      {"a", Edit{Old: "b"}, "the old text was not found; it must match exactly, white space included: read the file again"},
-		"twice":       {"a\nb\na\n", Edit{Old: "a"}, "the old text was found 2 times, in lines 1, 3; give more of the text around it, or replace all"},
-		"often":       {strings.Repeat("a\n", 12), Edit{Old: "a"}, "the old text was found 12 times, in lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …; give more of the text around it, or replace all"},
-		"indentation": {"x\n    if a {\n", Edit{Old: "\tif a {"}, "the old text was not found; what begins at line 2 differs only in white space or punctuation. Give it as the file has it:\n    if a {"},
-		"quotes":      {"say “hi” – now\n", Edit{Old: `say "hi" - now`}, "the old text was not found; what begins at line 1 differs only in white space or punctuation. Give it as the file has it:\nsay “hi” – now"},
-		"undecodable": {"caf\xe9", Edit{Old: "caf\uFFFD"}, "the old text was not found; its U+FFFD stands for bytes that are not UTF-8 and cannot be given as text: use bash"},
-		"twice alike": {"a \nb\na\t\n", Edit{Old: "a\n"}, "the old text was not found; what begins at line 1 differs only in white space or punctuation. Give it as the file has it:\na \n"},
-		"blank lines": {"a\n\nb", Edit{Old: " \n"}, "the old text was not found; it must match exactly, white space included: read the file again"},
-		"odd numbers": {"a\nb\n", Edit{Old: "1→a\n3→b"}, "the old text was not found; it must match exactly, white space included: read the file again"},
+		"absent": {
+			"a",
+			Edit{Old: "b"},
+			"the old text was not found; it must match exactly, white space included: read the file again",
+		},
+		"twice": {
+			"a\nb\na\n",
+			Edit{Old: "a"},
+			"the old text was found 2 times, in lines 1, 3; give more of the text around it, or replace all",
+		},
+		"often": {
+			strings.Repeat("a\n", 12),
+			Edit{Old: "a"},
+			"the old text was found 12 times, in lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …; give more of the text " +
+				"around it, or replace all",
+		},
+		"indentation": {
+			"x\n    if a {\n",
+			Edit{Old: "\tif a {"},
+			"the old text was not found; what begins at line 2 differs only in white space or punctuation. Give " +
+				"it as the file has it:\n    if a {",
+		},
+		"quotes": {
+			"say “hi” – now\n",
+			Edit{Old: `say "hi" - now`},
+			"the old text was not found; what begins at line 1 differs only in white space or punctuation. Give " +
+				"it as the file has it:\nsay “hi” – now",
+		},
+		"undecodable": {
+			"caf\xe9",
+			Edit{Old: "caf\uFFFD"},
+			"the old text was not found; its U+FFFD stands for bytes that are not UTF-8 and cannot be given as " +
+				"text: use bash",
+		},
+		"twice alike": {
+			"a \nb\na\t\n",
+			Edit{Old: "a\n"},
+			"the old text was not found; what begins at line 1 differs only in white space or punctuation. Give " +
+				"it as the file has it:\na \n",
+		},
+		"blank lines": {
+			"a\n\nb",
+			Edit{Old: " \n"},
+			"the old text was not found; it must match exactly, white space included: read the file again",
+		},
+		"odd numbers": {
+			"a\nb\n",
+			Edit{Old: "1→a\n3→b"},
+			"the old text was not found; it must match exactly, white space included: read the file again",
+		},
 	} {
 		if got, err := Parse([]byte(c.file)).Apply(c.edit); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %+v, %v, want %q", name, got, err, c.want)

@@ -73,8 +73,8 @@ type Sandbox interface {
 	Home() string
 	// Open reads a file as a stream. ErrIsDir for a directory.
 	Open(ctx context.Context, path string) (io.ReadSeekCloser, Info, error)
-	// Create begins a replacement of a file's content; missing parents are made. Nothing changes until Commit. Mode, owner and
-	// hard links of a file that is there stay. ErrIsDir for a path that ends with a slash, whatever is there.
+	// Create begins a replacement of a file's content; missing parents are made. Nothing changes until Commit. Mode,
+	// owner and hard links of a file that is there stay. ErrIsDir for a path that ends with a slash, whatever is there.
 	Create(ctx context.Context, path string) (FileWriter, error)
 	// Stat does not follow the last link; ErrNotFound when nothing is there.
 	Stat(ctx context.Context, path string) (Info, error)
@@ -102,9 +102,9 @@ type Sandbox interface {
 // FileWriter is one file being written. Exactly one of Commit and Abort ends it; Abort after Commit does nothing.
 type FileWriter interface {
 	io.Writer
-	// Commit makes the content visible, durably. It does so at once unless the file would lose something by that: a file with
-	// several hard links, or with an owner or attributes that a new file cannot get, is written in place. If the sandbox dies
-	// while it does that, the file is partly old and partly new.
+	// Commit makes the content visible, durably. It does so at once unless the file would lose something by that: a
+	// file with several hard links, or with an owner or attributes that a new file cannot get, is written in place. If
+	// the sandbox dies while it does that, the file is partly old and partly new.
 	Commit() error
 	Abort()
 }

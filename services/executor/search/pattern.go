@@ -11,14 +11,15 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// backtrack bounds the search of one line for a pattern that Go's own regular expressions, which are linear, cannot say.
+// backtrack bounds the search of one line for a pattern that Go's own regular expressions, which are linear, cannot
+// say.
 const backtrack = time.Second
 
 // finder tells where in a line a pattern is found first, -1 for nowhere.
 type finder func(line []byte) (at int, err error)
 
-// compile makes a finder of a pattern. Lookarounds and back references work. What is no regular expression in any way is
-// searched as text, which note says.
+// compile makes a finder of a pattern. Lookarounds and back references work. What is no regular expression in any way
+// is searched as text, which note says.
 func compile(pattern string, o GrepOptions) (find finder, note string) {
 	expr := pattern
 	if o.Literal {
@@ -42,7 +43,9 @@ func compile(pattern string, o GrepOptions) (find finder, note string) {
 			at, err := more.FindAllStringIndex(string(line), 1)
 			switch {
 			case err != nil:
-				return -1, sandbox.ErrInvalidArg.With("pattern %q takes too long in a line of %d bytes: make it simpler", pattern, len(line))
+				return -1, sandbox.ErrInvalidArg.With(
+					"pattern %q takes too long in a line of %d bytes: make it simpler", pattern, len(line),
+				)
 			case len(at) == 0:
 				return -1, nil
 			}
@@ -51,7 +54,9 @@ func compile(pattern string, o GrepOptions) (find finder, note string) {
 	}
 	o.Literal = true
 	find, _ = compile(pattern, o)
-	return find, fmt.Sprintf("The pattern is not a regular expression (%s) and was searched as plain text.", reason(err))
+	return find, fmt.Sprintf(
+		"The pattern is not a regular expression (%s) and was searched as plain text.", reason(err),
+	)
 }
 
 // reason is what is wrong with a regular expression.
@@ -60,7 +65,8 @@ func reason(err error) string {
 	return what
 }
 
-// basic takes a pattern as grep without -E does, where \| is an alternation and \( a group; false when it has none of these.
+// basic takes a pattern as grep without -E does, where \| is an alternation and \( a group; false when it has none of
+// these.
 func basic(pattern string) (string, bool) {
 	extended := strings.NewReplacer(`\\`, `\\`, `\|`, `|`, `\(`, `(`, `\)`, `)`, `|`, `\|`, `(`, `\(`, `)`, `\)`).Replace(pattern)
 	return extended, strings.Contains(strings.ReplaceAll(pattern, `\\`, ""), `\|`)

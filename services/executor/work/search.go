@@ -72,7 +72,9 @@ func (f Files) Grep(ctx context.Context, cwd string, q *pawlv1.Grep) (*pawlv1.Gr
 		return nil, err
 	}
 	r := &pawlv1.GrepResult{
-		Total: int64(found.Total), Note: valid(found.Note), Matches: make([]*pawlv1.GrepResult_Match, len(found.Matches)),
+		Total: int64(found.Total), Note: valid(found.Note), Matches: make(
+			[]*pawlv1.GrepResult_Match, len(found.Matches),
+		),
 	}
 	for i, m := range found.Matches {
 		r.Matches[i] = &pawlv1.GrepResult_Match{Path: valid(m.Path), Line: int64(m.Line), Text: valid(m.Text)}

@@ -60,10 +60,22 @@ func TestReadText(t *testing.T) {
 		{"image", "\x89PNG\x0d\x0a\x1a\x0a rest", 0, 0, &pawlv1.TextResult{MediaType: "image/png", Image: []byte("\x89PNG\x0d\x0a\x1a\x0a rest")}},
 		{"large image", "GIF89a" + strings.Repeat("x", maxImage), 0, 0, &pawlv1.TextResult{MediaType: "image/gif", Binary: true}},
 		{"CRLF", "a\r\nb\r\n", 2, 0, &pawlv1.TextResult{Content: []byte("b\n"), FirstLine: 2, Lines: 1, TotalLines: 2}},
-		{"UTF-16", "\xff\xfea\x00\r\x00\n\x00", 0, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
-		{"byte order mark", "\xef\xbb\xbfa", 0, 0, &pawlv1.TextResult{Content: []byte("a"), FirstLine: 1, Lines: 1, TotalLines: 1}},
-		{"from the end", lines(1, 10), -2, 0, &pawlv1.TextResult{Content: []byte("line 9\nline 10\n"), FirstLine: 9, Lines: 2, TotalLines: 10}},
-		{"more than there is", "a\n", math.MinInt64, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
+		{
+			"UTF-16", "\xff\xfea\x00\r\x00\n\x00", 0, 0,
+			&pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1},
+		},
+		{
+			"byte order mark", "\xef\xbb\xbfa", 0, 0,
+			&pawlv1.TextResult{Content: []byte("a"), FirstLine: 1, Lines: 1, TotalLines: 1},
+		},
+		{
+			"from the end", lines(1, 10), -2, 0,
+			&pawlv1.TextResult{Content: []byte("line 9\nline 10\n"), FirstLine: 9, Lines: 2, TotalLines: 10},
+		},
+		{
+			"more than there is", "a\n", math.MinInt64, 0,
+			&pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1},
+		},
 		{"latin 1", "caf\xe9\n", 0, 0, &pawlv1.TextResult{Content: []byte("caf\xe9\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,9 +3,9 @@
 //
 //	file verbs ──▶ the file system        commands ──▶ keeper.Client ──▶ keeper ──▶ bash -c
 //
-// Invariants: of the host's environment a command sees the 14 variables of hostenv.Names, as they were when the sandbox was
-// made. Beside them it sees hostenv.Defaults and what the sandbox and the call were given. No verb waits on a pipe, a socket
-// or a device.
+// Invariants: of the host's environment a command sees the 14 variables of hostenv.Names, as they were when the sandbox
+// was made. Beside them it sees hostenv.Defaults and what the sandbox and the call were given. No verb waits on a pipe,
+// a socket or a device.
 package local
 
 import (
@@ -161,8 +161,8 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 // maxArgument is less than the kernel's limit for one argument, which is 32 pages.
 const maxArgument = 120 << 10
 
-// shellArgs runs a command line. One that is too long for an argument comes in pieces, as positional parameters, and takes itself
-// for $0, $#, exit codes and errors as one in one piece does.
+// shellArgs runs a command line. One that is too long for an argument comes in pieces, as positional parameters, and
+// takes itself for $0, $#, exit codes and errors as one in one piece does.
 func shellArgs(shell, line string) [][]byte {
 	args := [][]byte{[]byte(shell), []byte("-c")}
 	if len(line) <= maxArgument {

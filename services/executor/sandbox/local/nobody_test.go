@@ -12,8 +12,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// Defaults are set whatever the host has, the executor's configuration changes them, a call's environment changes that, and
-// null takes away.
+// Defaults are set whatever the host has, the executor's configuration changes them, a call's environment changes that,
+// and null takes away.
 func TestDefaultsCanBeChangedAndRemoved(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	t.Setenv("PAGER", "less") // of the host, and nothing of a command's
@@ -53,25 +53,31 @@ func TestEnvironmentIsASnapshot(t *testing.T) {
 	}
 }
 
-// Programs that want an editor, a pager, a terminal or an answer come to an end by themselves. The time limit of each is only for
-// the failure.
+// Programs that want an editor, a pager, a terminal or an answer come to an end by themselves. The time limit of each
+// is only for the failure.
 func TestNobodySitsBeforeACommand(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	s := open(t, Options{})
 	const repo = "git init -q . && git config user.email a@example.org && git config user.name n && " +
-		"git config core.editor 'sleep 60; false' && git config core.pager 'sleep 60' && git config sequence.editor 'sleep 60; false' && "
+		"git config core.editor 'sleep 60; false' && git config core.pager 'sleep 60' && git config " +
+		"sequence.editor 'sleep 60; false' && "
 	rows := []struct{ line, want string }{
 		{repo + "git commit --allow-empty 2>&1; echo $?", "Aborting commit due to empty commit message.\n1\n"},
-		{"git commit -q --allow-empty -m one && git commit -q --allow-empty -m two && git commit -q --allow-empty --amend && " +
+		{"git commit -q --allow-empty -m one && git commit -q --allow-empty -m two && git commit -q " +
+			"--allow-empty --amend && " +
 			"git rebase -q -i --root && git --paginate log --format=%s", "two\none\n"},
 		{"echo x > file; less file; cat file | more", "x\nx\n"},
 		{"read -r answer; echo \"$? [$answer]\"; cat; wc -c", "1 []\n0\n"},
-		{"(: < /dev/tty) 2>/dev/null || echo no terminal; tty; [ -t 0 ] || [ -t 1 ] || [ -t 2 ] || echo none", "no terminal\nnot a tty\nnone\n"},
+		{
+			"(: < /dev/tty) 2>/dev/null || echo no terminal; tty; [ -t 0 ] || [ -t 1 ] || [ -t 2 ] || echo none",
+			"no terminal\nnot a tty\nnone\n",
+		},
 		{"$EDITOR file; $VISUAL file; echo x | $PAGER", "x\n"},
 	}
 	if _, err := exec.LookPath("vim"); err == nil {
 		rows = append(rows, struct{ line, want string }{
-			"echo aaa > text; echo 'set ignorecase' > ~/.vimrc; vim -c '%s/AA/b/' -c wq text >/dev/null 2>&1; cat text; " +
+			"echo aaa > text; echo 'set ignorecase' > ~/.vimrc; vim -c '%s/AA/b/' -c wq text >/dev/null 2>&1; " +
+				"cat text; " +
 				"vim text >/dev/null 2>&1 || echo $?", "ba\n1\n",
 		})
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox/hostfile"
 )
 
-// fileWriter takes the content in a staging file, and Commit puts that in the target's place. What the target was, other than
-// its content, stays: see install.
+// fileWriter takes the content in a staging file, and Commit puts that in the target's place. What the target was,
+// other than its content, stays: see install.
 type fileWriter struct {
 	ctx    context.Context
 	target string
@@ -143,9 +143,9 @@ func (w *fileWriter) Commit() error {
 	return typed(w.target, w.install())
 }
 
-// install puts the content in place. A rename does it at once, and is durable when it returns. Where a rename would lose what the
-// file is, the file is written in place: it has other names, an owner or attributes that a new file cannot be given here, or a
-// directory that takes no other file under its name.
+// install puts the content in place. A rename does it at once, and is durable when it returns. Where a rename would
+// lose what the file is, the file is written in place: it has other names, an owner or attributes that a new file
+// cannot be given here, or a directory that takes no other file under its name.
 func (w *fileWriter) install() error {
 	if !w.beside || w.linked() || !w.dress() {
 		return w.overwrite()
@@ -177,8 +177,8 @@ func (w *fileWriter) linked() bool {
 	return ok && st.Nlink > 1
 }
 
-// dress gives the staging file mode, owner and attributes of the file that it replaces; false when it cannot. The mode comes last,
-// so that nobody can open it before it belongs to its owner.
+// dress gives the staging file mode, owner and attributes of the file that it replaces; false when it cannot. The mode
+// comes last, so that nobody can open it before it belongs to its owner.
 func (w *fileWriter) dress() bool {
 	if w.old == nil {
 		return w.stage.Chmod(w.mode) == nil
@@ -226,8 +226,8 @@ func copyAttributes(from string, to *os.File) bool {
 	return true
 }
 
-// overwrite writes the content into the file that is there. Room for it is made first, so that a full disk changes nothing. A
-// crash before it is done leaves a mixture; the staging file beside it then has the new content.
+// overwrite writes the content into the file that is there. Room for it is made first, so that a full disk changes
+// nothing. A crash before it is done leaves a mixture; the staging file beside it then has the new content.
 func (w *fileWriter) overwrite() error {
 	size, err := w.stage.Seek(0, io.SeekEnd)
 	if err != nil {

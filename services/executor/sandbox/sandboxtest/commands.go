@@ -25,7 +25,9 @@ var commandTests = []test{
 		check(b, "code", got.Code, 3)
 		check(b, "errors", got.stderr, "")
 		check(b, "the text", b.read("big"), strings.Repeat("ż", fill/2)+strings.Repeat("y", fill%2)+"\n")
-		wrong := b.result(b.start("wrong", sandbox.Command{Line: "exit 5 #" + strings.Repeat("x", mebibyte/2) + "\nif"}))
+		wrong := b.result(
+			b.start("wrong", sandbox.Command{Line: "exit 5 #" + strings.Repeat("x", mebibyte/2) + "\nif"}),
+		)
 		check(b, "an early exit", wrong.Code, 5)
 	}},
 	{"exit codes", func(b *bench) {
