@@ -1,11 +1,11 @@
-// Package executor is the daemon that executes tool calls for a control plane: it dials control, takes calls, runs them in a
-// sandbox, and keeps what came of them until control has it.
+// Package executor is the daemon that executes tool calls for a control plane: it dials control, takes calls, runs them
+// in a sandbox, and keeps what came of them until control has it.
 //
 //	link ── frames ──▶ work ── verbs ──▶ sandbox (local: this host, commands in the care of a keeper)
 //	                     └── facts ──▶ journal
 //
-// Run is all of it. It starts what is depended on first and ends it last: the journal, the sandbox, the work, the link. The same
-// Run is cmd/executor and the executor that is built into control.
+// Run is all of it. It starts what is depended on first and ends it last: the journal, the sandbox, the work, the link.
+// The same Run is cmd/executor and the executor that is built into control.
 package executor
 
 import (
@@ -55,8 +55,8 @@ type Config struct {
 
 	// Dial makes the connection of one attempt. It takes the place of Targets, TLS and Token.
 	Dial func(ctx context.Context) (*grpc.ClientConn, error)
-	// Targets are addresses of one control plane, host:port or unix:PATH, tried in turn in an order of chance, so that not all
-	// executors are at one replica. Without TLS each must be on this host.
+	// Targets are addresses of one control plane, host:port or unix:PATH, tried in turn in an order of chance, so that
+	// not all executors are at one replica. Without TLS each must be on this host.
 	Targets []string
 	TLS     *tls.Config
 	Token   func(ctx context.Context) (string, error)
@@ -118,9 +118,10 @@ func (c *Config) explain(ctx context.Context, addr string, err error) string {
 	return rpc.Diagnose(ctx, addr, c.TLS, err)
 }
 
-// Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and leaves
-// running commands to the keeper and the next Run. An error says why it could not start, why control refuses it for good, or why
-// the journal can no longer be written: whoever supervises it starts it anew, and that tells what is on the disk.
+// Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and
+// leaves running commands to the keeper and the next Run. An error says why it could not start, why control refuses it
+// for good, or why the journal can no longer be written: whoever supervises it starts it anew, and that tells what is
+// on the disk.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
@@ -213,7 +214,8 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() ti
 	done := make(chan error, 1)
 	go func() {
 		done <- link.Run(linked, link.Config{
-			Dial: cfg.Dial, Addresses: len(cfg.Targets), Explain: explain, Work: w, Log: cfg.Logger, Connected: cfg.Connected,
+			Dial: cfg.Dial, Addresses: len(cfg.Targets), Explain: explain,
+			Work: w, Log: cfg.Logger, Connected: cfg.Connected,
 			Hello: func() (*pawlv1.Hello, error) { return cfg.hello(j, w) },
 		})
 	}()

@@ -3,9 +3,9 @@
 //	unknown ──Hello──▶ connected ──connection lost──▶ away ──Hello──▶ connected, connection_epoch+1
 //	                       └──Draining──▶ connected, takes nothing new
 //
-// Invariants: an executor has at most one connection in the whole control plane, the one with the highest connection_epoch; a
-// session's workspace stays on the executor that its first call went to; an executor whose Hello does not continue the journal of
-// the last one under its name has another journal, whatever it is called (Journal).
+// Invariants: an executor has at most one connection in the whole control plane, the one with the highest
+// connection_epoch; a session's workspace stays on the executor that its first call went to; an executor whose Hello
+// does not continue the journal of the last one under its name has another journal, whatever it is called (Journal).
 package fleet
 
 import (
@@ -28,8 +28,8 @@ func Missing(id string) error { return ErrNotFound.With("no such executor: %s", 
 // Executor is what is known of one executor.
 type Executor struct {
 	ID string
-	// JournalID is control's own id of the executor's journal: a new one for every Hello that does not continue the journal of
-	// the last one. What an absence from a journal proves is bound to it.
+	// JournalID is control's own id of the executor's journal: a new one for every Hello that does not continue the
+	// journal of the last one. What an absence from a journal proves is bound to it.
 	JournalID       string
 	Journal         Journal
 	Labels          map[string]string
@@ -63,10 +63,11 @@ type Store interface {
 	// Connect records a new connection at e.Replica. e.ConnectionEpoch is the last one that the caller has seen of this
 	// executor, 0 for none; the new one is higher by one. ErrChanged when there is another one by now.
 	Connect(ctx context.Context, e Executor) (epoch int64, err error)
-	// Disconnect records the end of a connection, and how many calls it has heard to have begun, unless a newer one exists.
+	// Disconnect records the end of a connection, and how many calls it has heard to have begun, unless a newer one
+	// exists.
 	Disconnect(ctx context.Context, id string, epoch, begun int64) error
-	// SetBegun records how many calls the executor's journal has begun, unless more are known. False when the connection is
-	// not the executor's present one.
+	// SetBegun records how many calls the executor's journal has begun, unless more are known. False when the
+	// connection is not the executor's present one.
 	SetBegun(ctx context.Context, id string, epoch, begun int64) (bool, error)
 	// SetDraining records that the executor takes nothing new.
 	SetDraining(ctx context.Context, id string, epoch int64) error

@@ -73,8 +73,8 @@ func (c *connection) end(cause error) {
 	c.cancel(cause)
 }
 
-// enqueue hands a frame to the sender; false when the connection has ended. It never blocks: an executor that does not read is
-// found by the ttl, and the length of the queue is bounded by then.
+// enqueue hands a frame to the sender; false when the connection has ended. It never blocks: an executor that does not
+// read is found by the ttl, and the length of the queue is bounded by then.
 func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,8 +114,8 @@ func (c *connection) askLocked(id, session string) {
 	}
 }
 
-// answered notes what a frame says about a call, and returns the session that asked for it over this connection, "" for none. A call
-// that the executor does not have will not be heard of again.
+// answered notes what a frame says about a call, and returns the session that asked for it over this connection, "" for
+// none. A call that the executor does not have will not be heard of again.
 func (c *connection) answered(rep call.Report) (session string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,8 +148,9 @@ func (c *connection) wake() {
 	}
 }
 
-// run serves the connection until the executor closes it, which is no error, or it ends with a cause. What it starts may be stuck in
-// the stream, which an executor that reads nothing can hold up, until Connect has returned; then the server waits for it.
+// run serves the connection until the executor closes it, which is no error, or it ends with a cause. What it starts
+// may be stuck in the stream, which an executor that reads nothing can hold up, until Connect has returned; then the
+// server waits for it.
 func (c *connection) run(ctx context.Context, hello *pawlv1.Hello) error {
 	ended := make(chan error, 2)
 	c.server.streams.Go(func() { ended <- contain.Do(func() error { return c.send(ctx) }) })
@@ -240,7 +241,8 @@ func (c *connection) watch(ctx context.Context) {
 	}
 }
 
-// recordBegun makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known by that.
+// recordBegun makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known
+// by that.
 func (c *connection) recordBegun(ctx context.Context) {
 	begun := c.begun.Load()
 	if begun == c.saved {
@@ -264,7 +266,8 @@ func (c *connection) recordBegun(ctx context.Context) {
 // probeLimit is how long an executor may take to show that it is there while another one wants its place.
 const probeLimit = 3 * time.Second
 
-// answers asks for a sign of life. ErrContended when none can be received now, because this replica is busy with a frame.
+// answers asks for a sign of life. ErrContended when none can be received now, because this replica is busy with a
+// frame.
 func (c *connection) answers(ctx context.Context) (bool, error) {
 	c.mu.Lock()
 	beat, over := c.beat, c.over
@@ -372,7 +375,8 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 // hasBegun notes how many calls the executor's journal has begun. Only the goroutine that receives calls it.
 func (c *connection) hasBegun(n int64) { c.begun.Store(max(c.begun.Load(), n)) }
 
-// pass hands a frame to the run that it concerns, here or at the replica that owns the session. One that gets lost is asked for again.
+// pass hands a frame to the run that it concerns, here or at the replica that owns the session. One that gets lost is
+// asked for again.
 func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	rep, ok := report(c.executor, req)
 	if !ok {
@@ -391,8 +395,8 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	return nil
 }
 
-// result hands a result to the session's run, which records and acknowledges it. When no run here owns the session it is recorded
-// right here: any replica may (C3), and its owner, wherever it is, finds the row.
+// result hands a result to the session's run, which records and acknowledges it. When no run here owns the session it
+// is recorded right here: any replica may (C3), and its owner, wherever it is, finds the row.
 func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) error {
 	rep, _ := report(c.executor, req)
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
@@ -436,7 +440,8 @@ func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) err
 // withheld is what is kept of a late reply whose secrets are not known.
 var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to is not kept: the secrets in it are not known here"}
 
-// leaveToOwner tells the owner of a session about a result that is not recorded here. The executor keeps it until it is acknowledged.
+// leaveToOwner tells the owner of a session about a result that is not recorded here. The executor keeps it until it is
+// acknowledged.
 func (c *connection) leaveToOwner(known call.Call, req *pawlv1.ConnectRequest) {
 	c.server.deps.Peers.deliver(c.executor.ID, known.SessionID, req)
 	c.server.deps.Hints.Notify(known.SessionID)
@@ -481,13 +486,15 @@ func (c *connection) recorded(known call.Call, reply tool.Reply) {
 	c.enqueue(encode(&call.ResultAck{CallID: known.ID}))
 }
 
-// outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript has the result.
+// outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript
+// has the result.
 func outputMayLack(c call.Call, reply tool.Reply) bool {
 	x, ok := reply.(tool.ExecReply)
 	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
 }
 
-// acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does not come through.
+// acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does
+// not come through.
 func (c *connection) acknowledgeTaken(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
 	defer cancel()
@@ -508,8 +515,8 @@ func (c *connection) acknowledgeTaken(ctx context.Context) {
 	}
 }
 
-// reconcile is C4: what the executor holds and nobody waits for is ended and acknowledged; what is dispatched to it is left to the
-// owners of the sessions, who are told that it is here and attach.
+// reconcile is C4: what the executor holds and nobody waits for is ended and acknowledged; what is dispatched to it is
+// left to the owners of the sessions, who are told that it is here and attach.
 func (c *connection) reconcile(ctx context.Context, hello *pawlv1.Hello) error {
 	for _, in := range hello.GetInflight() {
 		known, err := c.assigned(ctx, in.GetCallId())

@@ -212,7 +212,9 @@ func TestJournalsOfAnExecutor(t *testing.T) {
 					before := db.known()
 					one.begun.Store(c.begun)
 					if wait == 0 {
-						one.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{Begun: c.begun}}})
+						one.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{
+							Accepted: &pawlv1.Accepted{Begun: c.begun},
+						}})
 						synctest.Wait()
 					} else {
 						time.Sleep(wait)

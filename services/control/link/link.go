@@ -3,12 +3,12 @@
 //	Hello ─▶ registered, connection_epoch+1 ─▶ Welcome ─▶ frames both ways ─▶ any error, silence, a newer connection: gone
 //	  └─▶ refused: another executor is connected under this name, and answers a Ping
 //
-// One connection is one failure domain: any failure ends it and it is made anew. It has one goroutine that sends and one that
-// receives. Work and liveness share it: a connection on which no Heartbeat comes within the ttl, or on which one shows that frames
-// were lost, is closed.
+// One connection is one failure domain: any failure ends it and it is made anew. It has one goroutine that sends and
+// one that receives. Work and liveness share it: a connection on which no Heartbeat comes within the ttl, or on which
+// one shows that frames were lost, is closed.
 //
-// Invariants: ResultAck is sent only for results that are durable (C2); a result for a session that nobody here runs is recorded by
-// this replica itself (C3) before it is acknowledged; frames of a superseded connection are dropped.
+// Invariants: ResultAck is sent only for results that are durable (C2); a result for a session that nobody here runs is
+// recorded by this replica itself (C3) before it is acknowledged; frames of a superseded connection are dropped.
 package link
 
 import (
@@ -59,7 +59,8 @@ var (
 
 // Owner runs sessions in this process.
 type Owner interface {
-	// Deliver hands a report to the run of its session; false when none here runs it, or the run does not wait for the call.
+	// Deliver hands a report to the run of its session; false when none here runs it, or the run does not wait for the
+	// call.
 	Deliver(r call.Report) bool
 	// FleetChanged says that an executor came or went.
 	FleetChanged()
@@ -74,8 +75,8 @@ type Calls interface {
 
 // Redactor knows the secrets of sessions' agents.
 type Redactor interface {
-	// Redact takes the secrets of a call's agent out of what the call came to. An error that carries a reason says that they cannot
-	// be known here: the definition or a variable is missing.
+	// Redact takes the secrets of a call's agent out of what the call came to. An error that carries a reason says that
+	// they cannot be known here: the definition or a variable is missing.
 	Redact(ctx context.Context, c call.Call, reply tool.Reply) (tool.Reply, error)
 }
 
@@ -188,8 +189,8 @@ func (s *Server) recordEnd(ctx context.Context, c *connection) error {
 	})
 }
 
-// keepRecordingEnd tries until the end is recorded: an executor that counts as connected here for ever would be waited for for ever.
-// With the end of this replica's lease its connections are gone for everybody.
+// keepRecordingEnd tries until the end is recorded: an executor that counts as connected here for ever would be waited
+// for for ever. With the end of this replica's lease its connections are gone for everybody.
 func (s *Server) keepRecordingEnd(ctx context.Context, c *connection) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
@@ -208,7 +209,8 @@ func (s *Server) keepRecordingEnd(ctx context.Context, c *connection) {
 	s.deps.Owner.FleetChanged()
 }
 
-// Send hands a message to an executor: over its connection here, or through the replica that has it. ErrNotHere when nobody does.
+// Send hands a message to an executor: over its connection here, or through the replica that has it. ErrNotHere when
+// nobody does.
 func (s *Server) Send(ctx context.Context, executor string, m call.Message) error {
 	return s.forward(ctx, executor, encode(m))
 }

@@ -19,10 +19,11 @@ import (
 
 const (
 	peerTimeout = 3 * time.Second
-	// relayLimit bounds what waits for an owner to be found, and what waits for one replica. What does not fit is left to the
-	// owner, who attaches again.
+	// relayLimit bounds what waits for an owner to be found, and what waits for one replica. What does not fit is left
+	// to the owner, who attaches again.
 	relayLimit = 256
-	// peerIdle is how long a replica's relay lives with nothing to do, ownerFor how long an owner that was found is believed in.
+	// peerIdle is how long a replica's relay lives with nothing to do, ownerFor how long an owner that was found is
+	// believed in.
 	peerIdle = time.Minute
 	ownerFor = time.Second
 	// ownersKept bounds how many owners are remembered.
@@ -62,8 +63,8 @@ type relayed struct {
 	frame             *pawlv1.ConnectRequest
 }
 
-// NewPeers makes Peers. dial connects to a replica's address with the replicas' shared credentials; self is the id of the
-// present incarnation.
+// NewPeers makes Peers. dial connects to a replica's address with the replicas' shared credentials; self is the id of
+// the present incarnation.
 func NewPeers(owners Owners, self func() string, dial func(addr string) (*grpc.ClientConn, error), log *slog.Logger) *Peers {
 	return &Peers{
 		owners: owners, self: self, dial: dial, log: log, relay: make(chan relayed, relayLimit),
@@ -213,7 +214,8 @@ func (p *Peers) forward(ctx context.Context, addr, executor string, frame *pawlv
 	return err
 }
 
-// probe asks the replica that an executor was last connected to for a sign of life of it. A replica that cannot be asked has none.
+// probe asks the replica that an executor was last connected to for a sign of life of it. A replica that cannot be
+// asked has none.
 func (p *Peers) probe(ctx context.Context, last fleet.Executor) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit+peerTimeout)
 	defer cancel()

@@ -190,7 +190,9 @@ func TestDrainingWhileFramesCome(t *testing.T) {
 			}
 		}()
 		for range 50 {
-			e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: "k"}}})
+			e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{
+				Accepted: &pawlv1.Accepted{CallId: "k"},
+			}})
 			<-p.owner.got
 		}
 		close(stop)

@@ -1,13 +1,14 @@
-// Package link is the executor's end of Connect: it dials control and keeps one connection alive for as long as the daemon runs.
+// Package link is the executor's end of Connect: it dials control and keeps one connection alive for as long as the
+// daemon runs.
 //
 //	dial ─▶ Hello ─▶ Welcome ─▶ frames both ways ─▶ any error, silence: gone ─▶ wait ─▶ dial
 //	            └─▶ refused for a reason that is final (token, id, labels, version): Run ends
 //
-// One connection is one failure domain: whatever fails ends all of it, and it is made anew on a new ClientConn. It has one
-// goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
+// One connection is one failure domain: whatever fails ends all of it, and it is made anew on a new ClientConn. It has
+// one goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
 //
-// Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and begin anew
-// once a connection has lasted a second; the log has one line per change and address, not one per attempt.
+// Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and
+// begin anew once a connection has lasted a second; the log has one line per change and address, not one per attempt.
 package link
 
 import (
@@ -43,23 +44,25 @@ const (
 
 // Config of Run. All but Addresses, Explain and Connected is required.
 type Config struct {
-	// Dial makes a connection for one attempt; Run closes it. With several addresses of control each attempt dials the next one.
+	// Dial makes a connection for one attempt; Run closes it. With several addresses of control each attempt dials the
+	// next one.
 	Dial func(ctx context.Context) (*grpc.ClientConn, error)
 	// Addresses is how many addresses Dial has: the waits between attempts grow once all of them have failed. 0 is one.
 	Addresses int
-	// Explain says what to do about a connection that could not be made, "" for nothing. It may take seconds. Nil says nothing.
+	// Explain says what to do about a connection that could not be made, "" for nothing. It may take seconds. Nil says
+	// nothing.
 	Explain func(ctx context.Context, addr string, err error) string
 	Work    *work.Service
-	// Hello makes the first frame, without protocol, inflight, draining and last_connection_epoch. An error is one of this
-	// attempt.
+	// Hello makes the first frame, without protocol, inflight, draining and last_connection_epoch. An error is one of
+	// this attempt.
 	Hello func() (*pawlv1.Hello, error)
 	Log   *slog.Logger
 	// Connected is called after every Welcome.
 	Connected func()
 }
 
-// Run keeps connected until ctx ends, and then returns nil once what is ready to be sent was sent. An error is one that no retry
-// mends.
+// Run keeps connected until ctx ends, and then returns nil once what is ready to be sent was sent. An error is one that
+// no retry mends.
 func Run(ctx context.Context, cfg Config) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval, wait.Multiplier = firstWait, longWait, 2
@@ -104,7 +107,8 @@ type linker struct {
 func (l *linker) met(w *pawlv1.Welcome) {
 	l.welcomed, l.epoch = true, w.GetConnectionEpoch()
 	clear(l.warned)
-	l.cfg.Log.Info("connected to control", "addr", l.addr, "replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
+	l.cfg.Log.Info("connected to control", "addr", l.addr,
+		"replica_id", w.GetReplicaId(), "connection_epoch", w.GetConnectionEpoch())
 	if l.cfg.Connected != nil {
 		l.cfg.Connected()
 	}

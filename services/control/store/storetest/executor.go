@@ -145,7 +145,9 @@ var executorCases = []testCase{
 		r := live(t, db.Store)
 		for last := range int64(3) {
 			together(t, n, func(i int) error {
-				epochs[i], errs[i] = either(db, i).Connect(ctx(t), fleet.Executor{ID: "e", Replica: r, ConnectionEpoch: last})
+				epochs[i], errs[i] = either(db, i).Connect(ctx(t), fleet.Executor{
+					ID: "e", Replica: r, ConnectionEpoch: last,
+				})
 				return nil
 			})
 			connected := 0
