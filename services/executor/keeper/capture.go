@@ -38,7 +38,11 @@ type capture struct {
 	broken error
 }
 
-var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+// buffers are for what is read from pipes.
+var buffers interface {
+	Get() any
+	Put(any)
+} = &sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 func newCapture(r *os.File, path string, limit int64, grew func()) *capture {
 	return &capture{path: path, head: limit / 2, tail: limit - limit/2, grew: grew, r: r, done: make(chan struct{})}
