@@ -3074,8 +3074,6 @@ type ExecResult struct {
 	Cancelled bool  `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// The command had ended by itself when processes that it had left in the background were ended.
-	BackgroundEnded bool `protobuf:"varint,10,opt,name=background_ended,json=backgroundEnded,proto3" json:"background_ended,omitempty"`
 	// What a model sees: head and tail, at most 64 KiB each.
 	Stdout        *Captured              `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr        *Captured              `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
@@ -3146,13 +3144,6 @@ func (x *ExecResult) GetCancelled() bool {
 func (x *ExecResult) GetConfirmed() bool {
 	if x != nil {
 		return x.Confirmed
-	}
-	return false
-}
-
-func (x *ExecResult) GetBackgroundEnded() bool {
-	if x != nil {
-		return x.BackgroundEnded
 	}
 	return false
 }
@@ -4603,7 +4594,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\x83\x03\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xd8\x02\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
@@ -4611,8 +4602,6 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\ttimed_out\x18\x03 \x01(\bR\btimedOut\x12\x1c\n" +
 	"\tcancelled\x18\x04 \x01(\bR\tcancelled\x12\x1c\n" +
 	"\tconfirmed\x18\x05 \x01(\bR\tconfirmed\x12)\n" +
-	"\x10background_ended\x18\n" +
-	" \x01(\bR\x0fbackgroundEnded\x12)\n" +
 	"\x06stdout\x18\x06 \x01(\v2\x11.pawl.v1.CapturedR\x06stdout\x12)\n" +
 	"\x06stderr\x18\a \x01(\v2\x11.pawl.v1.CapturedR\x06stderr\x124\n" +
 	"\astarted\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +

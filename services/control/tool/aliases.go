@@ -62,7 +62,8 @@ const (
 // asides are what models add to a call to tell about it. They change nothing, so the model is not told that they were
 // left out.
 var asides = []string{
-	"description", "explanation", "reason", "reasoning", "thought", "thoughts", "purpose", "intent", "summary", "comment",
+	"description", "explanation", "reason", "reasoning", "thought", "thoughts", "purpose", "intent", "summary",
+	"comment",
 	"justification", "title", "label", "risk", "risklevel", "securityrisk", "issafe", "requiresapproval", "placeholder",
 }
 

@@ -141,7 +141,7 @@ func TestWhatWasIgnoredIsSaid(t *testing.T) {
 	call, err := Parse(
 		NameBash,
 		json.RawMessage(
-			`{"command":"ls"`+strings.Repeat(`,"`+strings.Repeat("x", 500)+`":1`, 1)+`,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}`,
+			`{"command":"ls","`+strings.Repeat("x", 500)+`":1`+`,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1}`,
 		),
 	)
 	if res := call.Annotate(Result{}); err != nil || len(res.Text) > 300 || strings.Count(res.Text, ",") != 6 {
@@ -169,7 +169,8 @@ func TestLongestCommand(t *testing.T) {
 	if _, err := Parse(NameBash, args(MaxCommand)); err != nil {
 		t.Error(err)
 	}
-	if _, err := Parse(NameBash, args(MaxCommand+1)); err == nil || !strings.Contains(err.Error(), "write the script to a file first") {
+	_, err := Parse(NameBash, args(MaxCommand+1))
+	if err == nil || !strings.Contains(err.Error(), "write the script to a file first") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -67,7 +67,8 @@ func TestPlain(t *testing.T) {
 // Output cannot make much more of itself than it is.
 func TestPlainIsBounded(t *testing.T) {
 	for _, piece := range []string{
-		"\x1b[999999999Cx\n", "\x1b[999999G#\x1b[1B", "\x1b[?1049h\x1b[999H", "\x1b[?1049l\x1b[?1049h\x1b[999H", "\x1b[2J\x1b[999;999Hx", "\x1b[999E\x1b[99M",
+		"\x1b[999999999Cx\n", "\x1b[999999G#\x1b[1B", "\x1b[?1049h\x1b[999H", "\x1b[?1049l\x1b[?1049h\x1b[999H",
+		"\x1b[2J\x1b[999;999Hx", "\x1b[999E\x1b[99M",
 	} {
 		output := strings.Repeat(piece, 64<<10/len(piece))
 		if got := plain(output); len(got) > len(output)+maxPadding+2*maxRow {
@@ -99,13 +100,15 @@ func TestCleanOutput(t *testing.T) {
 	} {
 		got := Clean(c.in, secrets).(ExecReply)
 		for i, s := range [][2]Captured{{got.Stdout, c.want.Stdout}, {got.Stderr, c.want.Stderr}} {
-			if g, w := s[0], s[1]; string(g.Head) != string(w.Head) || string(g.Tail) != string(w.Tail) || g.Cut != w.Cut || g.Size != w.Size {
+			g, w := s[0], s[1]
+			if string(g.Head) != string(w.Head) || string(g.Tail) != string(w.Tail) || g.Cut != w.Cut || g.Size != w.Size {
 				t.Errorf("%s, stream %d: got %q %q, want %q %q", name, i, g.Head, g.Tail, w.Head, w.Tail)
 			}
 		}
 	}
 	// Without secrets, too.
-	if got := Clean(ExecReply{Stdout: Captured{Head: []byte("\x1b[1ma")}}, nil).(ExecReply); string(got.Stdout.Head) != "a" {
+	got := Clean(ExecReply{Stdout: Captured{Head: []byte("\x1b[1ma")}}, nil).(ExecReply)
+	if string(got.Stdout.Head) != "a" {
 		t.Errorf("got %q", got.Stdout.Head)
 	}
 	if got := Clean(Failure{Message: "\x1b[1mno"}, nil).(Failure); got.Message != "no" {
@@ -114,7 +117,10 @@ func TestCleanOutput(t *testing.T) {
 }
 
 func FuzzPlain(f *testing.F) {
-	for _, s := range []string{"a\x1b[1mb\r\n", "\x1b[2J\x1b[H\x1b[?1049h\x1b[3;4Hx\x1b[?1049l", "\x1b]0;x\a\x1bP\x1b\\", "\u009b1A\x1b7\x1b8\x1b[J"} {
+	for _, s := range []string{
+		"a\x1b[1mb\r\n", "\x1b[2J\x1b[H\x1b[?1049h\x1b[3;4Hx\x1b[?1049l",
+		"\x1b]0;x\a\x1bP\x1b\\", "\u009b1A\x1b7\x1b8\x1b[J",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, output string) {

@@ -30,7 +30,8 @@ func (d *Document) candidates(e Edit) []candidate {
 	all := []candidate{{old: e.Old, new: plain.new}, plain}
 	if old, ok := strings.CutSuffix(plain.old, "\n"); ok && old != "" && !strings.HasSuffix(d.Text, "\n") {
 		all = append(all, candidate{
-			old: old, new: strings.TrimSuffix(plain.new, "\n"), atEnd: true, note: "The file has no line break at its end.",
+			old: old, new: strings.TrimSuffix(plain.new, "\n"), atEnd: true,
+			note: "The file has no line break at its end.",
 		})
 	}
 	if old, ok := withoutNumbers(plain.old); ok {
@@ -121,7 +122,8 @@ func foldLines(text string, fold func(string) string) string {
 func trimEnd(line string) string { return strings.TrimRightFunc(line, unicode.IsSpace) }
 
 // typed makes one of what looks alike or is written for one another.
-var typed = strings.NewReplacer("‘", "'", "’", "'", "“", `"`, "”", `"`, "–", "-", "—", "-", "…", "...", "\u00a0", " ")
+var typed = strings.NewReplacer("‘", "'", "’", "'", "“", `"`, "”", `"`, "–", "-", "—", "-",
+	"…", "...", "\u00a0", " ")
 
 // squeeze is a line without its indentation, with single spaces and plain punctuation.
 func squeeze(line string) string { return strings.Join(strings.Fields(typed.Replace(line)), " ") }

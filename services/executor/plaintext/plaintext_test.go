@@ -84,7 +84,9 @@ func TestApply(t *testing.T) {
 		"mark given":         {"\xef\xbb\xbfa\n", Edit{Old: "\uFEFFa", New: "\uFEFFb"}, "\xef\xbb\xbfb\n", ""},
 		"everything":         {"\xef\xbb\xbfa\r\n", Edit{Old: "a\n", New: ""}, "\xef\xbb\xbf", ""},
 		"UTF-16": {
-			wide(UTF16LE, "😀a\r\nb\r\n"), Edit{Old: "a\nb", New: "ż\n😀"}, wide(UTF16LE, "😀ż\r\n😀\r\n"), "",
+			wide(UTF16LE, "😀a\r\nb\r\n"),
+			Edit{Old: "a\nb", New: "ż\n😀"},
+			wide(UTF16LE, "😀ż\r\n😀\r\n"), "",
 		},
 		"UTF-16 BE":          {wide(UTF16BE, "a\nb\n"), Edit{Old: "b", New: "c\nd"}, wide(UTF16BE, "a\nc\nd\n"), ""},
 		"UTF-16, odd":        {"\xff\xfe\x3d\xd8a\x00b", Edit{Old: "a", New: "c"}, "\xff\xfe\x3d\xd8c\x00b", ""},
@@ -103,14 +105,23 @@ func TestApply(t *testing.T) {
 			"The line numbers in oldText are not in the file and were left out.",
 		},
 		"numbers in old only": {
-			"a\nb\n", Edit{Old: "1→a\n2→b", New: "c"}, "c\n", "The line numbers in oldText are not in the file and were left out.",
+			"a\nb\n",
+			Edit{Old: "1→a\n2→b", New: "c"},
+			"c\n",
+			"The line numbers in oldText are not in the file and were left out.",
 		},
 		"numbers of the file": {"1: a\n2: b\n", Edit{Old: "2: b", New: "3: b"}, "1: a\n3: b\n", ""},
 		"white space at ends": {
-			"a  \nb\t\nc\n", Edit{Old: "a\nb\n", New: "x\n"}, "x\nc\n", "oldText was found with other white space at the ends of lines.",
+			"a  \nb\t\nc\n",
+			Edit{Old: "a\nb\n", New: "x\n"},
+			"x\nc\n",
+			"oldText was found with other white space at the ends of lines.",
 		},
 		"white space given": {
-			"a\nb\nc", Edit{Old: "b \nc", New: "x"}, "a\nx", "oldText was found with other white space at the ends of lines.",
+			"a\nb\nc",
+			Edit{Old: "b \nc", New: "x"},
+			"a\nx",
+			"oldText was found with other white space at the ends of lines.",
 		},
 	} {
 		got, err := Parse([]byte(c.file)).Apply(c.edit)
@@ -198,7 +209,8 @@ func TestApplyIsAnEditOfTheText(t *testing.T) {
 		file := strings.Join(rapid.SliceOfN(word, 0, 30).Draw(t, "file"), "")
 		switch rapid.IntRange(0, 3).Draw(t, "encoding") {
 		case 0:
-			file = wide(UTF16LE, strings.ToValidUTF8(file, "")) + rapid.SampledFrom([]string{"", "\x3d\xd8", "x"}).Draw(t, "odd")
+			file = wide(UTF16LE, strings.ToValidUTF8(file, "")) +
+				rapid.SampledFrom([]string{"", "\x3d\xd8", "x"}).Draw(t, "odd")
 		case 1:
 			file = wide(UTF16BE, strings.ToValidUTF8(file, ""))
 		case 2:
@@ -225,14 +237,18 @@ func TestApplyIsAnEditOfTheText(t *testing.T) {
 		if at := strings.Index(d.Text, got.Old); !bytes.HasPrefix(got.File, []byte(file)[:d.fileOffset(at)]) {
 			t.Fatalf("%q: %+v changed what is before it: %q", file, e, got.File)
 		}
-		if at := strings.LastIndex(d.Text, got.Old) + len(got.Old); !e.All && !bytes.HasSuffix(got.File, []byte(file)[d.fileOffset(at):]) {
+		at := strings.LastIndex(d.Text, got.Old) + len(got.Old)
+		if !e.All && !bytes.HasSuffix(got.File, []byte(file)[d.fileOffset(at):]) {
 			t.Fatalf("%q: %+v changed what is behind it: %q", file, e, got.File)
 		}
 	})
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", "\xff\xfe", "\xff\xfea", "\xff\xfe\x0d\x00\x0a", "\xef\xbb", "\xef\xbb\xbf\r", "a\r\n\r"} {
+	for _, s := range []string{
+		"", "\xff\xfe", "\xff\xfea", "\xff\xfe\x0d\x00\x0a",
+		"\xef\xbb", "\xef\xbb\xbf\r", "a\r\n\r",
+	} {
 		f.Add([]byte(s), "a", "b\n")
 	}
 	f.Fuzz(func(t *testing.T, file []byte, old, fresh string) {

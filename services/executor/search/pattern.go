@@ -68,6 +68,7 @@ func reason(err error) string {
 // basic takes a pattern as grep without -E does, where \| is an alternation and \( a group; false when it has none of
 // these.
 func basic(pattern string) (string, bool) {
-	extended := strings.NewReplacer(`\\`, `\\`, `\|`, `|`, `\(`, `(`, `\)`, `)`, `|`, `\|`, `(`, `\(`, `)`, `\)`).Replace(pattern)
+	swap := strings.NewReplacer(`\\`, `\\`, `\|`, `|`, `\(`, `(`, `\)`, `)`, `|`, `\|`, `(`, `\(`, `)`, `\)`)
+	extended := swap.Replace(pattern)
 	return extended, strings.Contains(strings.ReplaceAll(pattern, `\\`, ""), `\|`)
 }

@@ -216,7 +216,8 @@ func copyAttributes(from string, to *os.File) bool {
 		if err != nil {
 			return false
 		}
-		if is, err := unix.Fgetxattr(int(to.Fd()), name, value[n:]); err == nil && string(value[n:n+is]) == string(value[:n]) {
+		is, err := unix.Fgetxattr(int(to.Fd()), name, value[n:])
+		if err == nil && string(value[n:n+is]) == string(value[:n]) {
 			continue // as security labels are, which a new file has from its directory
 		}
 		if unix.Fsetxattr(int(to.Fd()), name, value[:n], 0) != nil {
@@ -246,7 +247,8 @@ func (w *fileWriter) overwrite() error {
 	}
 	if w.old != nil && size > w.old.Size() {
 		const keepSize = unix.FALLOC_FL_KEEP_SIZE
-		if err := unix.Fallocate(int(f.Fd()), keepSize, 0, size); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err := unix.Fallocate(int(f.Fd()), keepSize, 0, size)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
 		}
 	}
