@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 const (
@@ -43,7 +44,8 @@ type follower struct {
 	interrupts <-chan struct{}
 	offers     bool
 
-	aborting bool
+	asked    bool             // the stream was asked for: what became of that may be unknown
+	aborting bool             // the abort was asked for, and is again wherever the stream is read
 	leave    <-chan time.Time // once it was interrupted
 	stops    int              // interrupts so far
 }
@@ -57,27 +59,26 @@ func (f *follower) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var away time.Time // since when nothing was heard
+	var away time.Time // since when the control plane has told nothing, zero while it is there
 	for {
-		seen := f.p.seq
 		if conn != nil {
+			seen, began := f.p.seq, time.Now()
 			err = f.read(ctx, conn)
 			_ = conn.Close() // of a connection that is done
+			if f.p.seq > seen || time.Since(began) > returnsWithin {
+				away = time.Time{}
+			}
 		}
-		now := time.Now()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case errors.Is(err, errLeft),
-			ctx.Err() != nil,
-			!f.p.begun(),
-			conn != nil && status.Code(err) != codes.Unavailable:
+		case errors.Is(err, errLeft), ctx.Err() != nil, conn != nil && status.Code(err) != codes.Unavailable:
 			return err
-		case !away.IsZero() && f.p.seq == seen && now.Sub(away) > returnsWithin:
+		case away.IsZero():
+			away = time.Now()
+			f.p.note(gone(err))
+		case time.Since(away) > returnsWithin:
 			return unreachable(err)
-		case away.IsZero() || f.p.seq > seen:
-			away = now
-			f.p.note("[the control plane has ended; waiting for it to come back]")
 		}
 		select {
 		case <-ctx.Done():
@@ -87,6 +88,14 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		conn, err = f.connect(ctx)
 	}
+}
+
+// gone says why the stream is asked for again.
+func gone(err error) string {
+	if rpc.Reason(err) != "" {
+		return "[" + rpc.FromStatus(err).Error() + "; trying again]"
+	}
+	return "[the control plane has ended; waiting for it to come back]"
 }
 
 // reach connects, and says so when that takes long.
@@ -106,7 +115,11 @@ func (f *follower) reach(ctx context.Context) (conn *grpc.ClientConn, err error)
 func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	f.asked = true
 	recv, err := f.open(ctx, conn)
+	if err == nil && f.aborting {
+		err = f.abort(ctx, conn)
+	}
 	if err != nil {
 		return err
 	}
@@ -145,6 +158,9 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 			for _, e := range m.events {
 				f.p.event(e)
 			}
+			if f.p.lost != nil {
+				return f.p.lost
+			}
 		case <-quiet.C:
 			f.p.silent()
 		case <-f.leave:
@@ -174,8 +190,13 @@ func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error
 		)
 		return nil
 	}
-	f.leave = nil
+	f.leave, f.aborting = nil, true
 	f.p.note("[aborting; Ctrl-C once more leaves at once]")
+	return f.abort(ctx, conn)
+}
+
+// abort asks for the end of what was admitted. To ask again changes nothing.
+func (f *follower) abort(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	_, err := pawlv1.NewSubmissionServiceClient(conn).

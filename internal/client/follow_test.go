@@ -84,18 +84,31 @@ func follow(t *testing.T, p *plane) *following {
 	pawlv1.RegisterSubmissionServiceServer(server, p)
 	go server.Serve(l) //nolint:errcheck // ends with the test
 	t.Cleanup(server.Stop)
+	return followAt(t, func(context.Context) (*grpc.ClientConn, error) {
+		return grpc.NewClient("passthrough:///p", append(
+			rpc.DialOptions(),
+			rpc.Security(nil),
+			grpc.WithContextDialer(
+				func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) },
+			),
+		)...)
+	})
+}
+
+// followAt follows a prompt at the control plane that connect leads to.
+func followAt(t *testing.T, connect func(context.Context) (*grpc.ClientConn, error)) *following {
+	t.Helper()
+	f := newFollowing(t, connect)
+	go func() { f.done <- f.run(t.Context()) }()
+	synctest.Wait()
+	return f
+}
+
+func newFollowing(t *testing.T, connect func(context.Context) (*grpc.ClientConn, error)) *following {
+	t.Helper()
 	f := &following{notes: &bytes.Buffer{}, interrupt: make(chan struct{}), done: make(chan error, 1)}
 	f.follower = &follower{
-		p: newPrinter(&bytes.Buffer{}, f.notes), interrupts: f.interrupt, offers: true,
-		connect: func(context.Context) (*grpc.ClientConn, error) {
-			return grpc.NewClient("passthrough:///p", append(
-				rpc.DialOptions(),
-				rpc.Security(nil),
-				grpc.WithContextDialer(
-					func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) },
-				),
-			)...)
-		},
+		p: newPrinter(&bytes.Buffer{}, f.notes), interrupts: f.interrupt, offers: true, connect: connect,
 		open: func(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
 			s, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(ctx, &pawlv1.PromptRequest{})
 			return func() (batch, error) {
@@ -104,8 +117,6 @@ func follow(t *testing.T, p *plane) *following {
 			}, err
 		},
 	}
-	go func() { f.done <- f.run(t.Context()) }()
-	synctest.Wait()
 	return f
 }
 

@@ -30,14 +30,19 @@ type printer struct {
 	asked      []*pawlv1.ToolCall
 	calls      map[string]*shownCall
 	failure    error
+	lost       error // why a part of the answer could not be written
 }
 
 func newPrinter(out, err io.Writer) *printer {
 	return &printer{out: out, err: err, answers: look(out), notes: look(err), calls: map[string]*shownCall{}}
 }
 
-// begun reports whether something was admitted, or seen, to go on with.
-func (p *printer) begun() bool { return p.submission != "" || p.inputs }
+// answer writes to out. A terminal that is gone, or a disk that is full, is no reader who has the answer.
+func (p *printer) answer(text string) {
+	if _, err := io.WriteString(p.out, text); err != nil && p.lost == nil {
+		p.lost = fmt.Errorf("writing the answer: %w", err)
+	}
+}
 
 // admitted notes what the events will be about.
 func (p *printer) admitted(s *pawlv1.Submission) { p.submission = s.GetSubmissionId() }
@@ -82,7 +87,7 @@ func (p *printer) echoed() {
 // lineEnd ends a line of the answer before something else comes, where both are on terminals.
 func (p *printer) lineEnd() {
 	if p.partial && p.answers.is && p.notes.is {
-		_, _ = io.WriteString(p.out, "\n")
+		p.answer("\n")
 		p.partial = false
 	}
 }
@@ -160,7 +165,7 @@ func (p *printer) text(s string) {
 	if p.mute || !p.answers.is || s == "" {
 		return
 	}
-	_, _ = io.WriteString(p.out, cli.Visible(s))
+	p.answer(cli.Visible(s))
 	p.partial = !strings.HasSuffix(s, "\n")
 }
 
@@ -184,7 +189,7 @@ func (p *printer) entry(e *pawlv1.Entry) {
 	p.sent = 0
 	if p.answers.is {
 		if p.partial {
-			_, _ = io.WriteString(p.out, "\n")
+			p.answer("\n")
 		}
 		p.partial = false
 		return
@@ -192,7 +197,7 @@ func (p *printer) entry(e *pawlv1.Entry) {
 	switch {
 	case whole == "" || p.mute:
 	case p.inputs:
-		_, _ = io.WriteString(p.out, whole+"\n")
+		p.answer(whole + "\n")
 	case len(p.asked) > 0: // not the answer yet
 		p.note(oneLine(whole, 200))
 	}
@@ -207,7 +212,7 @@ func (p *printer) settled(s *pawlv1.Submission) {
 	case !completed:
 		p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
 	case !p.mute && !p.inputs && !p.answers.is:
-		_, _ = io.WriteString(p.out, s.GetResult().GetText()+"\n")
+		p.answer(s.GetResult().GetText() + "\n")
 	}
 }
 

@@ -85,6 +85,17 @@ func message(c *cobra.Command, arg string) (string, error) {
 	}
 }
 
+// unknown is an error before the answer to a prompt came. Only what the control plane itself said against the prompt
+// tells that it was not accepted.
+func (f *follower) unknown(ctx context.Context, key *pawlv1.SessionKey, err error) error {
+	said := inWords(ctx, err)
+	if f.asked && (errors.Is(err, errLeft) || ctx.Err() != nil || cli.Code(err) == cli.Unreachable) {
+		return fmt.Errorf("%w; whether the prompt was accepted is not known: `control submissions list %s` tells",
+			said, keyText(key))
+	}
+	return said
+}
+
 // prompt follows a prompt to its end. Its key makes a prompt that is made again the same one.
 func (o *connection) prompt(c *cobra.Command, req *pawlv1.PromptRequest, verbose bool) error {
 	if err := o.checkOutput(c); err != nil {
@@ -107,8 +118,10 @@ func (o *connection) prompt(c *cobra.Command, req *pawlv1.PromptRequest, verbose
 	err := f.run(c.Context())
 	p.end()
 	switch {
+	case p.lost != nil && p.submission != "":
+		return fmt.Errorf("%w; `control wait %s` shows it again", p.lost, p.submission)
 	case err != nil && p.submission == "":
-		return inWords(c.Context(), err)
+		return f.unknown(c.Context(), req.GetKey(), err)
 	case err != nil:
 		return fmt.Errorf(
 			"%w; submission %s is on record and goes on: `control wait %[2]s`",

@@ -131,6 +131,7 @@ func waitCommand(o *connection) *cobra.Command {
 }
 
 // wait asks again and again, also while the control plane is away for a moment. The submission is as it was last seen.
+// A timeout, 0 for none, ends it in either case.
 func (o *connection) wait(
 	ctx context.Context,
 	conn *grpc.ClientConn,
@@ -139,6 +140,8 @@ func (o *connection) wait(
 ) (*pawlv1.Submission, error) {
 	began := time.Now()
 	heard := began
+	var own *grpc.ClientConn // to the control plane that came back, perhaps elsewhere
+	defer func() { _ = closeIf(own) }()
 	for {
 		next := waitEvery
 		if timeout > 0 {
@@ -146,14 +149,14 @@ func (o *connection) wait(
 		}
 		res, err := pawlv1.NewSubmissionServiceClient(conn).WaitSubmission(ctx,
 			&pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(next)})
+		over := timeout > 0 && time.Since(began) >= timeout
 		switch {
-		case err == nil && res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED,
-			err == nil && timeout > 0 && time.Since(began) >= timeout:
+		case err == nil && (over || res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED):
 			return res.GetSubmission(), nil
 		case err == nil:
 			heard = time.Now()
 			continue
-		case ctx.Err() != nil, status.Code(err) != codes.Unavailable, time.Since(heard) > returnsWithin:
+		case ctx.Err() != nil, status.Code(err) != codes.Unavailable, over, time.Since(heard) > returnsWithin:
 			return nil, err
 		}
 		select {
@@ -161,7 +164,19 @@ func (o *connection) wait(
 			return nil, ctx.Err()
 		case <-time.After(returnsEvery):
 		}
+		if again, err := o.dial(ctx); err == nil && again != nil {
+			_ = closeIf(own)
+			own, conn = again, again
+		}
 	}
+}
+
+// closeIf closes a connection that there may not be.
+func closeIf(conn *grpc.ClientConn) error {
+	if conn == nil {
+		return nil
+	}
+	return conn.Close()
 }
 
 func abortCommand(o *connection) *cobra.Command {
