@@ -81,7 +81,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 		if err := private(path); err != nil {
 			return nil, err
 		}
-		dsn = (&url.URL{Scheme: "file", Path: path}).String() + pragmas
+		dsn = (&url.URL{Scheme: "file", Path: path}).String() + pragmas + smallPages
 	}
 	c, err := connect(dsn)
 	if err != nil {
