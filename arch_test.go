@@ -31,7 +31,8 @@ func layer(p string) int {
 		return 5
 	case p == "services/control" || p == "services/executor":
 		return 4
-	case under(p, "services/control/api", "services/control/gateway", "services/control/link", "services/control/store", "services/executor/link"):
+	case under(p, "services/control/api", "services/control/gateway", "services/control/link",
+		"services/control/store", "services/executor/link"):
 		return 3
 	case under(p, "services"):
 		return 2 // the domain
@@ -89,7 +90,8 @@ var rules = []rule{
 		name: "the domain knows no database",
 		why:  "SQLite and Postgres are equals behind the interfaces that the domain declares; rows never leave a store",
 		breach: func(pkg, imp string) bool {
-			return domain(pkg) && under(imp, "database/sql", "github.com/jackc/pgx", "modernc.org/sqlite", "github.com/pressly/goose", "services/control/store")
+			return domain(pkg) && under(imp, "database/sql", "github.com/jackc/pgx", "modernc.org/sqlite",
+				"github.com/pressly/goose", "services/control/store")
 		},
 		example: [2]string{"services/control/session", "database/sql"},
 	},
@@ -97,7 +99,8 @@ var rules = []rule{
 		name: "only control's root picks a store",
 		why:  "whoever else names a store bypasses the interface, and with it the contract suite",
 		breach: func(pkg, imp string) bool {
-			return under(imp, "services/control/store") && !under(pkg, "services/control/store") && pkg != "services/control" && !whole(pkg)
+			return under(imp, "services/control/store") && !under(pkg, "services/control/store") &&
+				pkg != "services/control" && !whole(pkg)
 		},
 		example: [2]string{"services/control/link", "services/control/store/sqlite"},
 	},
@@ -107,17 +110,20 @@ var rules = []rule{
 		// The tests of a shared package must not either, except pgtest's, which may show a service's store at work.
 		tests: true,
 		breach: func(pkg, imp string) bool {
-			return under(pkg, "internal") && !whole(pkg) && !under(pkg, "internal/pgtest") && under(imp, "services", "cmd")
+			return under(pkg, "internal") && !whole(pkg) && !under(pkg, "internal/pgtest") &&
+				under(imp, "services", "cmd")
 		},
 		example: [2]string{"internal/rpc", "services/control/auth"},
 	},
 	{
 		name: "no library speaks to models",
-		why: "package wire has the codecs: a library cost 40 % of the CPU and half of the size of control, and confused calls " +
+		why: "package wire has the codecs: a library cost 40 % of the CPU and half of the size of control, and " +
+			"confused calls " +
 			"that shared an index",
 		tests: true,
 		breach: func(_, imp string) bool {
-			return under(imp, "charm.land/fantasy", "github.com/openai/openai-go", "github.com/anthropics/anthropic-sdk-go",
+			return under(imp, "charm.land/fantasy", "github.com/openai/openai-go",
+				"github.com/anthropics/anthropic-sdk-go",
 				"google.golang.org/genai", "github.com/sashabaranov/go-openai")
 		},
 		example: [2]string{"services/control/model/provider", "charm.land/fantasy"},
@@ -136,7 +142,8 @@ var rules = []rule{
 		why:   "what turns bytes into parts and messages into bytes is tested and fuzzed without a network",
 		tests: true,
 		breach: func(pkg, imp string) bool {
-			return under(pkg, "services/control/model/wire") && under(imp, "context", "net", "os", "services/control/model/provider")
+			return under(pkg, "services/control/model/wire") && under(imp, "context", "net", "os",
+				"services/control/model/provider")
 		},
 		example: [2]string{"services/control/model/wire", "net"},
 	},
@@ -154,7 +161,8 @@ var rules = []rule{
 		why:   "assertion and mock libraries are a second language; fakes are written by hand and contracts are suites",
 		tests: true,
 		breach: func(_, imp string) bool {
-			return under(imp, "github.com/stretchr/testify", "github.com/golang/mock", "go.uber.org/mock", "github.com/vektra/mockery",
+			return under(imp, "github.com/stretchr/testify", "github.com/golang/mock", "go.uber.org/mock",
+				"github.com/vektra/mockery",
 				"github.com/DATA-DOG/go-sqlmock", "github.com/pashagolub/pgxmock", "github.com/onsi", "gotest.tools", "github.com/matryer/is")
 		},
 		example: [2]string{"internal/ident", "github.com/stretchr/testify/require"},
@@ -227,7 +235,8 @@ func TestTestsNeitherSleepNorSkip(t *testing.T) {
 				switch _, method, _ := strings.Cut(call, "."); {
 				case call == "time.Sleep" && !fake:
 					t.Errorf("%s: time.Sleep without synctest: wait for what the test waits for", pos)
-				case slices.Contains([]string{"t.Skip", "b.Skip", "f.Skip", "tb.Skip"}, call), method == "Skipf", method == "SkipNow":
+				case slices.Contains([]string{"t.Skip", "b.Skip", "f.Skip", "tb.Skip"},
+					call), method == "Skipf", method == "SkipNow":
 					t.Errorf("%s: %s: a test runs or is not there", pos, call)
 				}
 			}
@@ -293,7 +302,8 @@ func load(t *testing.T) []goPackage {
 		base := entry.Name()
 		if entry.IsDir() {
 			_, notOurs := os.Stat(filepath.Join(name, "go.mod"))
-			if name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" || notOurs == nil) {
+			if name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules" ||
+				notOurs == nil) {
 				return fs.SkipDir
 			}
 			return nil

@@ -165,7 +165,8 @@ func oneOf(flag, value string, allowed ...string) error {
 	return usage("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
 
-// isOrigin reports whether s is an origin as browsers send it. No other text ever matches one, "*" included: each origin is named.
+// isOrigin reports whether s is an origin as browsers send it. No other text ever matches one, "*" included: each
+// origin is named.
 func isOrigin(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Hostname() != "*" &&
@@ -189,7 +190,8 @@ func (o *options) check() error {
 	}
 	for _, origin := range o.origins {
 		if !isOrigin(origin) {
-			return usage("--origin is SCHEME://HOST or SCHEME://HOST:PORT in lower case, as browsers send it, not %q", origin)
+			return usage("--origin is SCHEME://HOST or SCHEME://HOST:PORT in lower case, as browsers send it, not %q",
+				origin)
 		}
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {

@@ -72,7 +72,8 @@ type server struct {
 func start(t *testing.T, data string, args ...string) *server {
 	t.Helper()
 	c := command()
-	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir()}, args...))
+	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir()},
+		args...))
 	said := make(announcement, 1)
 	c.SetOut(said)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -108,8 +109,8 @@ func (a announcement) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A life without trouble leaves nothing but informative lines, on either database: at the start the built-in executor may come before
-// the replica is registered, and at the end it loses its connection.
+// A life without trouble leaves nothing but informative lines, on either database: at the start the built-in executor
+// may come before the replica is registered, and at the end it loses its connection.
 func TestTheLogOfALifeWithoutTrouble(t *testing.T) {
 	for name, args := range map[string][]string{"sqlite": nil, "postgres": {"--database", pgtest.URL(t)}} {
 		t.Run(name, func(t *testing.T) {
@@ -122,11 +123,15 @@ func TestTheLogOfALifeWithoutTrouble(t *testing.T) {
 			}
 			log := s.log.String()
 			for line := range strings.Lines(log) {
-				if !strings.Contains(line, `"level":"INFO"`) || strings.Contains(line, "cannot be reached") || strings.Contains(line, "was lost") {
+				if !strings.Contains(line, `"level":"INFO"`) || strings.Contains(line, "cannot be reached") ||
+					strings.Contains(line, "was lost") {
 					t.Errorf("%s", line)
 				}
 			}
-			for _, want := range []string{"replica registered", "executor connected", "submission settled", "executor disconnected"} {
+			for _, want := range []string{
+				"replica registered", "executor connected", "submission settled",
+				"executor disconnected",
+			} {
 				if strings.Count(log, `"msg":"`+want+`"`) != 1 {
 					t.Errorf("%q is not there once:\n%s", want, log)
 				}
@@ -152,7 +157,8 @@ func TestReplicasCanBeDialled(t *testing.T) {
 	}
 }
 
-// The whole program works behind a pooler that shares sessions, with the commands that reach the database by themselves.
+// The whole program works behind a pooler that shares sessions, with the commands that reach the database by
+// themselves.
 func TestControlBehindAPooler(t *testing.T) {
 	server, data := pgtest.URL(t), t.TempDir()
 	flags := []string{"--data", data, "--database", pgtest.Pooled(t, server), "--database-direct", server}
@@ -194,7 +200,8 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				t.Errorf("%v: %q", path, line)
 			}
 		}
-		if c.HasParent() && !c.Parent().HasParent() && !strings.Contains(out, "\nExamples:\n") && c.Name() != "completion" && c.Name() != "help" {
+		if c.HasParent() && !c.Parent().HasParent() && !strings.Contains(out, "\nExamples:\n") &&
+			c.Name() != "completion" && c.Name() != "help" {
 			t.Errorf("%v has no example", path)
 		}
 		for _, sub := range c.Commands() {
@@ -211,12 +218,28 @@ func TestVariables(t *testing.T) {
 		http string
 		data string
 	}{
-		"defaults":              {nil, nil, "127.0.0.1:3000", ".pawl"},
-		"variable":              {map[string]string{"PAWL_HTTP": "127.0.0.1:1", "PAWL_DATA": "d"}, nil, "127.0.0.1:1", "d"},
-		"flag over variable":    {map[string]string{"PAWL_HTTP": "127.0.0.1:1"}, []string{"--http", "127.0.0.1:2"}, "127.0.0.1:2", ".pawl"},
-		"port":                  {map[string]string{"PORT": "7"}, nil, "127.0.0.1:7", ".pawl"},
-		"variable over port":    {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, nil, "127.0.0.1:1", ".pawl"},
-		"flag over everything":  {map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"}, []string{"--http", "127.0.0.1:2"}, "127.0.0.1:2", ".pawl"},
+		"defaults": {nil, nil, "127.0.0.1:3000", ".pawl"},
+		"variable": {
+			map[string]string{"PAWL_HTTP": "127.0.0.1:1", "PAWL_DATA": "d"},
+			nil, "127.0.0.1:1",
+			"d",
+		},
+		"flag over variable": {
+			map[string]string{"PAWL_HTTP": "127.0.0.1:1"},
+			[]string{"--http", "127.0.0.1:2"},
+			"127.0.0.1:2", ".pawl",
+		},
+		"port": {map[string]string{"PORT": "7"}, nil, "127.0.0.1:7", ".pawl"},
+		"variable over port": {
+			map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"},
+			nil, "127.0.0.1:1",
+			".pawl",
+		},
+		"flag over everything": {
+			map[string]string{"PORT": "7", "PAWL_HTTP": "127.0.0.1:1"},
+			[]string{"--http", "127.0.0.1:2"},
+			"127.0.0.1:2", ".pawl",
+		},
 		"port of a host":        {map[string]string{"PORT": "7"}, []string{"--http", "0.0.0.0"}, "0.0.0.0:7", ".pawl"},
 		"port of a v6 host":     {map[string]string{"PORT": "7", "PAWL_HTTP": "[::]"}, nil, "[::]:7", ".pawl"},
 		"an open port":          {map[string]string{"PORT": "7"}, []string{"--http", "0.0.0.0:"}, "0.0.0.0:7", ".pawl"},
@@ -246,7 +269,8 @@ func TestVariables(t *testing.T) {
 	}
 	// What a subcommand does is not for the environment to say: PAWL_EXECUTOR is the server's.
 	t.Setenv("PAWL_EXECUTOR", "none")
-	if _, stderr, err := invoke(t, "--data", t.TempDir(), "token", "create"); err == nil || !strings.Contains(stderr, "give one of --executor") {
+	if _, stderr, err := invoke(t, "--data", t.TempDir(), "token", "create"); err == nil ||
+		!strings.Contains(stderr, "give one of --executor") {
 		t.Errorf("%s", stderr)
 	}
 }
@@ -265,70 +289,183 @@ func TestRefusals(t *testing.T) {
 	if err := os.Mkdir(bad, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bad, "a.md"), []byte("---\nmodel: offline/shell\nfoo: 1\nbar: 2\n---\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(bad, "a.md"), []byte("---\nmodel: offline/shell\nfoo: 1\nbar: 2\n---\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for want, args := range map[string][]string{
 		`is taken: stop what listens there, or choose another address with --http`: {"--http", taken.Addr().String()},
 		`choose another address with --grpc`:                                       {"--grpc", taken.Addr().String()},
 		`a.md:3: foo: unknown key`:                                                 {"--agents", bad},
-		`--data: making the data directory`:                                        {"--data", filepath.Join(file, "x")},
-		`--database: the database cannot be reached`:                               {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
-		`"foo" is no database`:                                                     {"--database", "foo"},
-		`a direct address is for Postgres behind a pooler`:                         {"--database-direct", "postgres://u@127.0.0.1:1/x"},
+		`--data: making the data directory`: {
+			"--data",
+			filepath.Join(file, "x"),
+		},
+		`--database: the database cannot be reached`: {
+			"--database",
+			"postgres://u:hunter2@127.0.0.1:1/x",
+		},
+		`"foo" is no database`: {"--database", "foo"},
+		`a direct address is for Postgres behind a pooler`: {
+			"--database-direct",
+			"postgres://u@127.0.0.1:1/x",
+		},
 		`--http 0.0.0.0:1 can be reached from other hosts, and tokens would travel in the clear: give --tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1`: {"--http", "0.0.0.0:1"},
-		`--grpc :1 can be reached from other hosts, and tokens`:                                           {"--grpc", ":1"},
-		`--retain-events is at least 1m`:                                                                  {"--retain-events", "59s"},
-		`--http [::]:1 can be reached from other hosts: use --auth token`:                                 {"--http", "[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x"},
-		`--http is HOST:PORT`:                                                                             {"--http", "3000"},
-		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`:                                  {"--advertise", "foo"},
-		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:                                   {"--advertise", ":1"},
-		`--origin is SCHEME://HOST or SCHEME://HOST:PORT in lower case, as browsers send it, not "*"`:     {"--origin", "*"},
-		`as browsers send it, not "https://console.example/"`:                                             {"--origin", "https://console.example/"},
-		`as browsers send it, not "console.example"`:                                                      {"--origin", "console.example"},
-		`--auth is token or none, not "x"`:                                                                {"--auth", "x"},
-		`--executor is builtin or none`:                                                                   {"--executor", "x"},
-		`--disconnect-grace must be longer`:                                                               {"--disconnect-grace", "0s"},
-		`--log-level is debug, info`:                                                                      {"--log-level", "x"},
-		`--log-format is text or json`:                                                                    {"--log-format", "x"},
-		`is not a directory`:                                                                              {"--root", file},
-		`TLS needs both a certificate and a key`:                                                          {"--tls-cert", file},
-		`reading the TLS certificate`:                                                                     {"--tls-cert", file, "--tls-key", file},
-		"unknown flag: --foo: see `control --help`":                                                       {"--foo"},
-		"there is no command \"foo\": see `control --help`":                                               {"foo"},
-		`control plane runs on`:                                                                           {"prompt", "shell", "hi"},
-		`give one of --executor`:                                                                          {"token", "create", "--operator", "--client"},
-		`--agent limits a client's token`:                                                                 {"token", "create", "--operator", "--agent", "a"},
-		`an executor's id begins with`:                                                                    {"token", "create", "--executor", "a b"},
-		`cannot expire in the past`:                                                                       {"token", "create", "--operator", "--expires", "-1h"},
-		`a database in memory keeps no tokens`:                                                            {"token", "list", "--database", "memory"},
-		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`":            {"token", "revoke"},
-		"control agents get takes NAME; arguments given: 0: see `control agents get --help`":              {"agents", "get"},
-		"\"x\" is no session: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id":               {"sessions", "get", "x", "--server", "127.0.0.1:1"},
-		"--output is table or json, not \"yaml\": see `control agents list --help`":                       {"agents", "list", "-o", "yaml"},
-		"nothing listens at 127.0.0.1:1: ":                                                                {"agents", "list", "--server", "127.0.0.1:1"},
-		"--server is HOST:PORT, the gRPC listener of a control plane, not \"x\"":                          {"agents", "list", "--server", "x"},
-		"--server pawl.example:1 is not on this host, and the token would travel in the clear: add --tls": {"prompt", "a", "b", "--server", "pawl.example:1"},
-		"reading the token: open nowhere":                                                                 {"agents", "list", "--server", "127.0.0.1:1", "--token-file", "nowhere"},
-		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`":             {"prompt", "a", "b", "c"},
-		"control token list takes no arguments, not \"x\": see `control token list --help`":               {"token", "list", "x"},
-		"\"a\\xff\" is not UTF-8 text: see `control prompt --help`":                                       {"prompt", "shell", "x", "--instance", "a\xff"},
-		"\"a\\xffb\" is not UTF-8 text: see `control prompt --help`":                                      {"prompt", "shell", "a\xffb"},
-		"\"a//b\" names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor":     {"files", "get", "a//b", "x"},
-		"there is no command \"make\": see `control token --help`":                                        {"token", "make"},
-		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`":         {"token", "create", "--expires", "x"},
-		"give one of --executor ID, --client and --operator: see `control token create --help`":           {"token", "create"},
-		`--allow-label is KEY=VALUE, not "gpu"`:                                                           {"token", "create", "--executor", "x", "--allow-label", "gpu"},
-		"--allow-label gpu is given twice: use one value with * in it":                                    {"token", "create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b"},
-		"--allow-label is for an executor's token: add --executor ID":                                     {"token", "create", "--client", "--allow-label", "gpu=a"},
-		"an allowed label: a label's key begins with a letter or digit":                                   {"token", "create", "--executor", "x", "--allow-label", "=a"},
+		`--grpc :1 can be reached from other hosts, and tokens`: {
+			"--grpc",
+			":1",
+		},
+		`--retain-events is at least 1m`: {"--retain-events", "59s"},
+		`--http [::]:1 can be reached from other hosts: use --auth token`: {
+			"--http",
+			"[::]:1", "--auth", "none", "--tls-cert", "x", "--tls-key", "x",
+		},
+		`--http is HOST:PORT`: {
+			"--http",
+			"3000",
+		},
+		`--advertise is HOST:PORT, as other replicas dial it, not "foo"`: {"--advertise", "foo"},
+		`--advertise is HOST:PORT, as other replicas dial it, not ":1"`:  {"--advertise", ":1"},
+		`--origin is SCHEME://HOST or SCHEME://HOST:PORT in lower case, as browsers send it, not "*"`: {
+			"--origin",
+			"*",
+		},
+		`as browsers send it, not "https://console.example/"`: {
+			"--origin",
+			"https://console.example/",
+		},
+		`as browsers send it, not "console.example"`: {
+			"--origin",
+			"console.example",
+		},
+		`--auth is token or none, not "x"`: {
+			"--auth",
+			"x",
+		},
+		`--executor is builtin or none`:     {"--executor", "x"},
+		`--disconnect-grace must be longer`: {"--disconnect-grace", "0s"},
+		`--log-level is debug, info`:        {"--log-level", "x"},
+		`--log-format is text or json`:      {"--log-format", "x"},
+		`is not a directory`: {
+			"--root",
+			file,
+		},
+		`TLS needs both a certificate and a key`:            {"--tls-cert", file},
+		`reading the TLS certificate`:                       {"--tls-cert", file, "--tls-key", file},
+		"unknown flag: --foo: see `control --help`":         {"--foo"},
+		"there is no command \"foo\": see `control --help`": {"foo"},
+		`control plane runs on`: {
+			"prompt",
+			"shell", "hi",
+		},
+		`give one of --executor`: {
+			"token",
+			"create", "--operator", "--client",
+		},
+		`--agent limits a client's token`: {
+			"token",
+			"create", "--operator", "--agent", "a",
+		},
+		`an executor's id begins with`: {
+			"token",
+			"create", "--executor", "a b",
+		},
+		`cannot expire in the past`: {
+			"token",
+			"create", "--operator", "--expires", "-1h",
+		},
+		`a database in memory keeps no tokens`: {
+			"token",
+			"list", "--database", "memory",
+		},
+		"control token revoke takes ID; arguments given: 0: see `control token revoke --help`": {
+			"token",
+			"revoke",
+		},
+		"control agents get takes NAME; arguments given: 0: see `control agents get --help`": {
+			"agents",
+			"get",
+		},
+		"\"x\" is no session: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id": {
+			"sessions",
+			"get", "x", "--server", "127.0.0.1:1",
+		},
+		"--output is table or json, not \"yaml\": see `control agents list --help`": {
+			"agents",
+			"list", "-o", "yaml",
+		},
+		"nothing listens at 127.0.0.1:1: ": {
+			"agents",
+			"list", "--server", "127.0.0.1:1",
+		},
+		"--server is HOST:PORT, the gRPC listener of a control plane, not \"x\"": {
+			"agents",
+			"list", "--server", "x",
+		},
+		"--server pawl.example:1 is not on this host, and the token would travel in the clear: add --tls": {
+			"prompt",
+			"a", "b", "--server", "pawl.example:1",
+		},
+		"reading the token: open nowhere": {
+			"agents",
+			"list", "--server", "127.0.0.1:1", "--token-file", "nowhere",
+		},
+		"control prompt takes AGENT MESSAGE; arguments given: 3: see `control prompt --help`": {
+			"prompt",
+			"a", "b", "c",
+		},
+		"control token list takes no arguments, not \"x\": see `control token list --help`": {
+			"token",
+			"list", "x",
+		},
+		"\"a\\xff\" is not UTF-8 text: see `control prompt --help`": {
+			"prompt",
+			"shell", "x", "--instance", "a\xff",
+		},
+		"\"a\\xffb\" is not UTF-8 text: see `control prompt --help`": {
+			"prompt",
+			"shell", "a\xffb",
+		},
+		"\"a//b\" names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor": {
+			"files",
+			"get", "a//b", "x",
+		},
+		"there is no command \"make\": see `control token --help`": {
+			"token",
+			"make",
+		},
+		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`": {
+			"token",
+			"create", "--expires", "x",
+		},
+		"give one of --executor ID, --client and --operator: see `control token create --help`": {
+			"token",
+			"create",
+		},
+		`--allow-label is KEY=VALUE, not "gpu"`: {
+			"token",
+			"create", "--executor", "x", "--allow-label", "gpu",
+		},
+		"--allow-label gpu is given twice: use one value with * in it": {
+			"token",
+			"create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b",
+		},
+		"--allow-label is for an executor's token: add --executor ID": {
+			"token",
+			"create", "--client", "--allow-label", "gpu=a",
+		},
+		"an allowed label: a label's key begins with a letter or digit": {
+			"token",
+			"create", "--executor", "x", "--allow-label", "=a",
+		},
 	} {
 		args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
 		if slices.Contains([]string{"token", "prompt", "files", "agents", "sessions"}, args[6]) {
 			args = append(args[6:], "--data", data)
 		}
 		stdout, stderr, err := invoke(t, args...)
-		if err == nil || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "control: ") {
+		if err == nil || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 ||
+			!strings.HasPrefix(stderr, "control: ") {
 			t.Errorf("%v: %v, %q, %q, want %q", args, err, stdout, stderr, want)
 		}
 		if strings.Contains(stderr, "hunter2") {
@@ -360,7 +497,10 @@ func TestRefusalsOfTheProgram(t *testing.T) {
 		"127.0.0.1:1 as u, database x: connection":      {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
 		"unknown flag: --foo":                           {"--foo"},
 	} {
-		c := exec.CommandContext(t.Context(), program, append([]string{"--data", filepath.Join(dir, "data"), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)...)
+		c := exec.CommandContext(t.Context(), program, append([]string{
+			"--data", filepath.Join(dir, "data"), "--http",
+			"127.0.0.1:0", "--grpc", "127.0.0.1:0",
+		}, args...)...)
 		c.Env = append(os.Environ(), asProgram+"=1")
 		var stdout, stderr bytes.Buffer
 		c.Stdout, c.Stderr = &stdout, &stderr
@@ -370,7 +510,8 @@ func TestRefusalsOfTheProgram(t *testing.T) {
 		if strings.HasPrefix(want, "unknown flag") {
 			code = cli.Usage
 		}
-		if c.ProcessState.ExitCode() != code || stdout.Len() > 0 || !strings.Contains(said, want) || strings.Count(said, "\n") != 1 || strings.Contains(said, "hunter2") {
+		if c.ProcessState.ExitCode() != code || stdout.Len() > 0 || !strings.Contains(said, want) ||
+			strings.Count(said, "\n") != 1 || strings.Contains(said, "hunter2") {
 			t.Errorf("%v: %v, %q, %q, want %q", args, err, &stdout, said, want)
 		}
 	}
@@ -385,19 +526,23 @@ func TestQuickstart(t *testing.T) {
 		}
 	}
 	_, line, _ := strings.Cut(s.said, "Try it:\n")
-	if said, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput(); err != nil || !strings.Contains(string(said), `"text":"hello from `) {
+	if said, err := exec.CommandContext(t.Context(), "sh", "-c", line).CombinedOutput(); err != nil ||
+		!strings.Contains(string(said), `"text":"hello from `) {
 		t.Errorf("%s gave %v, %s", line, err, said)
 	}
 	out, trace, err := invoke(t, "prompt", "--data", data, "shell", "seq 3 && pwd >&2")
-	if err != nil || !strings.Contains(out, "1\n2\n3\n") || !strings.Contains(trace, "[bash on builtin] seq 3 && pwd >&2\n") {
+	if err != nil || !strings.Contains(out, "1\n2\n3\n") || !strings.Contains(trace,
+		"[bash on builtin] seq 3 && pwd >&2\n") {
 		t.Errorf("%v, %q, %q", err, out, trace)
 	}
-	if out, stderr, err := invoke(t, "prompt", "--data", data, "shell", "fail: no way"); err == nil || !strings.Contains(stderr, "no way") {
+	if out, stderr, err := invoke(t, "prompt", "--data", data, "shell", "fail: no way"); err == nil ||
+		!strings.Contains(stderr, "no way") {
 		t.Errorf("%v, %q, %q", err, out, stderr)
 	}
 	checkFiles(t, data)
 	checkInterrupt(t, data)
-	if _, stderr, err := invoke(t, "--data", data, "--agents", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"); err == nil || !strings.Contains(stderr, "another control plane uses the data directory") {
+	if _, stderr, err := invoke(t, "--data", data, "--agents", data, "--http", "127.0.0.1:0", "--grpc",
+		"127.0.0.1:0"); err == nil || !strings.Contains(stderr, "another control plane uses the data directory") {
 		t.Errorf("a second one: %v, %s", err, stderr)
 	}
 	checkTokens(t, data)
@@ -419,16 +564,22 @@ func checkFiles(t *testing.T, data string) {
 	c.SetArgs([]string{"files", "put", "--data", data, "shell/cli", "dir/f"})
 	c.SetIn(strings.NewReader(content))
 	c.SetErr(&said)
-	if err := cli.Execute(t.Context(), c); err != nil || !regexp.MustCompile(`^400000 bytes, sha256 [0-9a-f]{64}, on builtin\n$`).MatchString(said.String()) {
+	if err := cli.Execute(t.Context(), c); err != nil ||
+		!regexp.MustCompile(`^400000 bytes, sha256 [0-9a-f]{64}, on builtin\n$`).MatchString(said.String()) {
 		t.Errorf("put: %v, %q", err, said.String())
 	}
 	for _, target := range []string{"shell/cli", "shell/cli/other", "builtin"} {
-		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "dir/f"); err != nil || out != content {
+		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "dir/f"); err != nil ||
+			out != content {
 			t.Errorf("%s: %d bytes, %v, %q", target, len(out), err, stderr)
 		}
 	}
-	for target, want := range map[string]string{"shell/cli": "no such file", "nobody": "no such executor: nobody", "nobody/cli": `no such agent: "nobody"`} {
-		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "missing"); err == nil || out != "" || !strings.Contains(stderr, want) {
+	for target, want := range map[string]string{
+		"shell/cli": "no such file", "nobody": "no such executor: nobody",
+		"nobody/cli": `no such agent: "nobody"`,
+	} {
+		if out, stderr, err := invoke(t, "files", "get", "--data", data, target, "missing"); err == nil || out != "" ||
+			!strings.Contains(stderr, want) {
 			t.Errorf("%s: %q, %v, %q, want %q", target, out, err, stderr, want)
 		}
 	}
@@ -459,7 +610,8 @@ func checkInterrupt(t *testing.T, data string) {
 // checkTokens makes, lists and revokes a token.
 func checkTokens(t *testing.T, data string) {
 	t.Helper()
-	secret, told, err := invoke(t, "token", "create", "--data", data, "--client", "--agent", "shell", "--agent", "b", "--name", "ci", "--expires", "720h")
+	secret, told, err := invoke(t, "token", "create", "--data", data, "--client", "--agent", "shell", "--agent", "b",
+		"--name", "ci", "--expires", "720h")
 	if err != nil || !regexp.MustCompile(`^pawl_client_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) {
 		t.Fatalf("%v, %q, %q", err, secret, told)
 	}
@@ -468,16 +620,19 @@ func checkTokens(t *testing.T, data string) {
 	}
 	id := strings.Fields(told)[1]
 	list, _, err := invoke(t, "token", "list", "--data", data)
-	if err != nil || !regexp.MustCompile(id+` +client of shell, b +ci .*expires`).MatchString(list) || strings.Contains(list, strings.TrimSpace(secret)) {
+	if err != nil || !regexp.MustCompile(id+` +client of shell, b +ci .*expires`).MatchString(list) ||
+		strings.Contains(list, strings.TrimSpace(secret)) {
 		t.Errorf("%v, %s", err, list)
 	}
 	if _, _, err := invoke(t, "token", "revoke", "--data", data, id); err != nil {
 		t.Error(err)
 	}
-	if _, stderr, err := invoke(t, "token", "revoke", "--data", data, "x"); err == nil || !strings.Contains(stderr, `no such token: "x"`) {
+	if _, stderr, err := invoke(t, "token", "revoke", "--data", data, "x"); err == nil ||
+		!strings.Contains(stderr, `no such token: "x"`) {
 		t.Errorf("%v, %q", err, stderr)
 	}
-	if list, _, err = invoke(t, "token", "list", "--data", data); err != nil || !regexp.MustCompile(id+`.*revoked`).MatchString(list) {
+	if list, _, err = invoke(t, "token", "list", "--data", data); err != nil ||
+		!regexp.MustCompile(id+`.*revoked`).MatchString(list) {
 		t.Errorf("%v, %s", err, list)
 	}
 }
@@ -506,9 +661,11 @@ func TestStaleAddresses(t *testing.T) {
 func TestTokensOfNoDatabase(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	for _, args := range [][]string{{"list"}, {"revoke", "x"}} {
-		for _, where := range [][]string{{"--data", data}, {"--data", data, "--database", "sqlite:" + filepath.Join(data, "other.db")}} {
+		for _, where := range [][]string{{"--data", data}, {"--data", data, "--database", "sqlite:" +
+			filepath.Join(data, "other.db")}} {
 			_, stderr, err := invoke(t, slices.Concat([]string{"token"}, args, where)...)
-			if err == nil || !strings.Contains(stderr, "there is no database at "+data) || !strings.Contains(stderr, "--data or --database") {
+			if err == nil || !strings.Contains(stderr, "there is no database at "+data) ||
+				!strings.Contains(stderr, "--data or --database") {
 				t.Errorf("%s: %v, %q", args, err, stderr)
 			}
 		}
@@ -522,7 +679,8 @@ func TestTokensOfNoDatabase(t *testing.T) {
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := certificate(t, dir)
-	s := start(t, filepath.Join(dir, "data"), "--http", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key, "--host", "pawl.example", "--executor", "none")
+	s := start(t, filepath.Join(dir, "data"), "--http", "0.0.0.0:0", "--tls-cert", cert, "--tls-key", key, "--host",
+		"pawl.example", "--executor", "none")
 	if !strings.HasPrefix(s.here.HTTP, "https://") || !strings.Contains(s.said, "--cacert") {
 		t.Errorf("%s", s.said)
 	}
@@ -560,7 +718,8 @@ func TestTLS(t *testing.T) {
 func checkRemoteTLS(t *testing.T, s *server, cert string) {
 	t.Helper()
 	token := filepath.Join(s.data, "token")
-	if _, stderr, err := invoke(t, "agents", "list", "--server", s.here.GRPC, "--ca", cert, "--token-file", token); err != nil {
+	if _, stderr, err := invoke(t, "agents", "list", "--server", s.here.GRPC, "--ca", cert, "--token-file",
+		token); err != nil {
 		t.Errorf("%v, %q", err, stderr)
 	}
 	web := "127.0.0.1:" + s.here.HTTP[strings.LastIndex(s.here.HTTP, ":")+1:]
@@ -596,7 +755,10 @@ func certificate(t *testing.T, dir string) (certFile, keyFile string) {
 		t.Fatal(err)
 	}
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: cert},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: private},
+	} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

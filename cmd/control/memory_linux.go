@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// leaveStart takes the pages of the program's own file out of this process; what is used again is mapped again, from the kernel's
-// cache. The initialisers of hundreds of packages lie all over the file, and each page that is touched brings its neighbours along.
-// Measured after two seconds at rest: 48 to 56 MB resident, 39 to 46 of them pages of the file; with this, 20 to 27 and 11 to 18, or
-// up to 36 and 27 once a prompt has come later.
+// leaveStart takes the pages of the program's own file out of this process; what is used again is mapped again, from
+// the kernel's cache. The initialisers of hundreds of packages lie all over the file, and each page that is touched
+// brings its neighbours along. Measured after two seconds at rest: 48 to 56 MB resident, 39 to 46 of them pages of the
+// file; with this, 20 to 27 and 11 to 18, or up to 36 and 27 once a prompt has come later.
 func leaveStart() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -23,7 +23,8 @@ func leaveStart() error {
 		return err
 	}
 	for _, m := range untouched(maps, program) {
-		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, m.begin, m.end-m.begin, syscall.MADV_DONTNEED); errno != 0 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_MADVISE, m.begin, m.end-m.begin,
+			syscall.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("returning pages of the program: %w", errno)
 		}
 	}
@@ -32,8 +33,8 @@ func leaveStart() error {
 
 type mapping struct{ begin, end uintptr }
 
-// untouched are the mappings of the program's file that cannot be written and hold no page of this process's own, such as the
-// linker makes where it relocates: those are the file's content, and can be had again.
+// untouched are the mappings of the program's file that cannot be written and hold no page of this process's own, such
+// as the linker makes where it relocates: those are the file's content, and can be had again.
 func untouched(smaps []byte, program string) []mapping {
 	var found []mapping
 	var last mapping

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A data directory that others could enter is closed to them, with a word, and nothing in it is for them, whatever the umask.
+// A data directory that others could enter is closed to them, with a word, and nothing in it is for them, whatever the
+// umask.
 func TestDataDirectoryIsPrivate(t *testing.T) {
 	old := unix.Umask(0)
 	defer unix.Umask(old)

@@ -59,19 +59,22 @@ func write(t *testing.T, content string, path ...string) string {
 	return file
 }
 
-// A model that a file configures answers a prompt, and what the file and its variables keep secret reaches the provider only.
+// A model that a file configures answers a prompt, and what the file and its variables keep secret reaches the provider
+// only.
 func TestProvidersFile(t *testing.T) {
 	const key, team, literal = "sk-very-secret-key-1", "very-secret-team-2", "very-secret-literal-3"
 	t.Setenv("LOCAL_KEY", key)
 	t.Setenv("TEAM", team)
 	hello := modeltest.Chat.Stream(modeltest.Turn{Text: []string{"hello ", "there"}})
-	refusal := modeltest.Answer(http.StatusUnauthorized, modeltest.Chat.Error("invalid_api_key", "no good: "+key+" "+team+" "+literal))
+	refusal := modeltest.Answer(http.StatusUnauthorized, modeltest.Chat.Error("invalid_api_key",
+		"no good: "+key+" "+team+" "+literal))
 	local := startProvider(t, hello, hello, refusal, refusal)
 	data := t.TempDir()
 	write(t, "---\nmodel: local/some-model\nsandbox: none\n---\nBe brief.\n", data, "agents", "brief.md")
 	file := write(t, "local:\n  api: openai-chat\n  base_url: "+local.URL+"/v1\n  key_env: LOCAL_KEY\n  headers:\n"+
 		"    X-Team: group ${TEAM}\n    X-Literal: "+literal+"\n", data, "providers.yaml")
-	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug", "--executor", "none")
+	s := start(t, data, "--providers", file, "--agents", filepath.Join(data, "agents"), "--log-level", "debug",
+		"--executor", "none")
 	token, err := os.ReadFile(filepath.Join(data, "token"))
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +85,8 @@ func TestProvidersFile(t *testing.T) {
 		{"application/json", "no good: [redacted]"},
 		{"text/event-stream", "no good: [redacted]"},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.here.HTTP+"/agents/brief/me", strings.NewReader(`{"message":"hi"}`))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.here.HTTP+"/agents/brief/me",
+			strings.NewReader(`{"message":"hi"}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,7 +119,8 @@ func TestProvidersFile(t *testing.T) {
 	}
 	for _, r := range local.requests {
 		h := r.Header
-		if r.URL.Path != "/v1/chat/completions" || h.Get("Authorization") != "Bearer "+key || h.Get("X-Team") != "group "+team || h.Get("X-Literal") != literal {
+		if r.URL.Path != "/v1/chat/completions" || h.Get("Authorization") != "Bearer "+key ||
+			h.Get("X-Team") != "group "+team || h.Get("X-Literal") != literal {
 			t.Errorf("the provider got %s with %v", r.URL.Path, h)
 		}
 	}
@@ -140,33 +145,40 @@ func TestWhatMayBeAbsent(t *testing.T) {
 	if err := os.Unsetenv("PAWL_PROVIDERS"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, got \"soap\"\n")
+	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, got "+
+		"\"soap\"\n")
 }
 
-// A provider that there is not ends the start, as any bad definition does. A key that is missing is told once, and the rest works.
+// A provider that there is not ends the start, as any bad definition does. A key that is missing is told once, and the
+// rest works.
 func TestModelsOfAgents(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("ANTHROPIC_API_KEY", "")
 	agents := filepath.Dir(write(t, "---\nmodel: anthropic/m\n---\n", "agents", "keyless.md"))
 	s := start(t, t.TempDir(), "--agents", agents, "--executor", "none")
-	if _, stderr, err := invoke(t, "prompt", "--data", s.data, "keyless", "x"); err == nil || !strings.HasPrefix(stderr, "control: MODEL_KEY_MISSING: ") || !strings.Contains(stderr, "set ANTHROPIC_API_KEY") {
+	if _, stderr, err := invoke(t, "prompt", "--data", s.data, "keyless", "x"); err == nil ||
+		!strings.HasPrefix(stderr, "control: MODEL_KEY_MISSING: ") || !strings.Contains(stderr,
+		"set ANTHROPIC_API_KEY") {
 		t.Errorf("%v, %q", err, stderr)
 	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if log := s.log.String(); strings.Count(log, "prompts of an agent will fail") != 1 || !strings.Contains(log, "agent=keyless") || !strings.Contains(log, "set ANTHROPIC_API_KEY") {
+	if log := s.log.String(); strings.Count(log, "prompts of an agent will fail") != 1 ||
+		!strings.Contains(log, "agent=keyless") || !strings.Contains(log, "set ANTHROPIC_API_KEY") {
 		t.Errorf("the log says\n%s", log)
 	}
 	write(t, "---\nmodel: foo/bar\n---\n", "agents", "lost.md")
-	refused(t, "control: agents/lost.md:2: model: there is no provider \"foo\", which model foo/bar names; add it to the providers file of control "+
+	refused(t, "control: agents/lost.md:2: model: there is no provider \"foo\", which model foo/bar names; add it to "+
+		"the providers file of control "+
 		"with api and base_url, or use one of anthropic, offline, openai\n", "--agents", agents)
 }
 
 // refused starts a control plane that ends with one line.
 func refused(t *testing.T, want string, args ...string) {
 	t.Helper()
-	stdout, stderr, err := invoke(t, append(args, "--data", t.TempDir(), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--database", "memory")...)
+	stdout, stderr, err := invoke(t, append(args, "--data", t.TempDir(), "--http", "127.0.0.1:0", "--grpc",
+		"127.0.0.1:0", "--database", "memory")...)
 	if err == nil || stdout != "" || stderr != want {
 		t.Errorf("%v, %q, %q, want %q", err, stdout, stderr, want)
 	}

@@ -72,7 +72,8 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		log.Warn("others could enter the data directory, now they cannot", "data", o.data)
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
-	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the host too.
+	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the
+	// host too.
 	cfg.Lock = held.Name()
 	if o.shared() {
 		if cfg.Lock, err = held.Lock(); err != nil {
@@ -111,7 +112,8 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		rest.Go(func() { atRest(ctx, log) })
 		o.announce(out, here)
 	}
-	defer func() { err = errors.Join(err, client.RemoveAddresses(o.data)) }() // the lock is held: they can be nobody else's
+	// the lock is held: they can be nobody else's
+	defer func() { err = errors.Join(err, client.RemoveAddresses(o.data)) }()
 	return control.Run(ctx, cfg)
 }
 
@@ -133,8 +135,8 @@ func unlessKey(check agent.CheckModel) agent.CheckModel {
 	}
 }
 
-// startOver is how long after it is ready a control plane is done with what the start sets off: the built-in executor has
-// connected, and what initialises itself at its first use has been used.
+// startOver is how long after it is ready a control plane is done with what the start sets off: the built-in executor
+// has connected, and what initialises itself at its first use has been used.
 const startOver = time.Second
 
 // atRest gives back what only the start needed.
@@ -187,7 +189,8 @@ type listening struct {
 func (at listening) listen(flag, addr string, protocols ...string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s %s is taken: stop what listens there, or choose another address with %s", flag, addr, flag)
+		return nil, fmt.Errorf("%s %s is taken: stop what listens there, or choose another address with %s", flag,
+			addr, flag)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", flag, err)
@@ -210,7 +213,8 @@ func (o *options) builtin(cfg *control.Config, dir string) {
 	}
 	cfg.Builtin = func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error {
 		return executor.Run(ctx, executor.Config{
-			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data, "executor"), Dial: dial, Version: cli.Version, Logger: cfg.Log,
+			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data,
+				"executor"), Dial: dial, Version: cli.Version, Logger: cfg.Log,
 		})
 	}
 }

@@ -60,7 +60,8 @@ func command() *cobra.Command {
 	f.StringVar(&o.name, "name", "", "id of this executor, as its token names it (default: the host's name)")
 	f.StringToStringVar(&o.labels, "label", nil, "label that agents select executors by, key=value; may be repeated")
 	f.StringVar(&o.root, "root", "", "working directory of the calls (default: this one)")
-	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default: .pawl/executor-NAME)")
+	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default: "+
+		".pawl/executor-NAME)")
 	f.IntVar(&o.slots, "slots", 64, "how many calls run at once")
 	f.BoolVar(&o.tls, "tls", false, "use TLS to control; needed unless control is on this host")
 	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust instead of the system's, a PEM file; implies --tls")
@@ -132,7 +133,8 @@ func (o *options) transport() (*tls.Config, error) {
 	}
 	for _, addr := range o.control {
 		if !rpc.Loopback(addr) && !strings.HasPrefix(addr, "unix:") {
-			return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add --tls (and "+
+			return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add "+
+				"--tls (and "+
 				"--tls-ca FILE for a private authority)", addr)
 		}
 	}

@@ -35,15 +35,22 @@ func TestRefusals(t *testing.T) {
 		"--control is HOST:PORT, control's gRPC listener, not \"http://h:1\"": {"--control", "http://h:1"},
 		"--label =x: a label's key begins":                                    {"--label", "=x"},
 		"--control pawl.example:1 is not on this host, and the token would":   {"--control", "pawl.example:1"},
-		"--control pawl.example:2 is not on this host, and the token would":   {"--control", "127.0.0.1:1,pawl.example:2"},
-		"--control is HOST:PORT, control's gRPC listener, not \"h2\"":         {"--control", "127.0.0.1:1", "--control", "h2"},
+		"--control pawl.example:2 is not on this host, and the token would": {
+			"--control",
+			"127.0.0.1:1,pawl.example:2",
+		},
+		"--control is HOST:PORT, control's gRPC listener, not \"h2\"": {
+			"--control", "127.0.0.1:1",
+			"--control", "h2",
+		},
 	} {
 		var said bytes.Buffer
 		c := command()
 		c.SetErr(&said)
 		c.SetArgs(append(args, "--data", t.TempDir()))
 		err := cli.Execute(t.Context(), c)
-		if err == nil || !strings.HasPrefix(said.String(), "executor: "+want) || strings.Count(said.String(), "\n") != 1 {
+		if err == nil || !strings.HasPrefix(said.String(), "executor: "+want) ||
+			strings.Count(said.String(), "\n") != 1 {
 			t.Errorf("%s: %v, %q", args, err, said.String())
 		}
 	}

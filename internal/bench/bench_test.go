@@ -69,9 +69,23 @@ func TestGoals(t *testing.T) {
 		{"a time within", Row{P50: ms(5), Floor: ms(2), Goal: most(P50, 0.005)}, "2.50×", "p50 ≤ 5 ms", "yes"},
 		{"a time beyond", Row{P50: ms(6), Goal: most(P50, 0.005)}, "", "p50 ≤ 5 ms", "no"},
 		{"p99", Row{P50: ms(1), P99: ms(9), Goal: most(P99, 0.005)}, "", "p99 ≤ 5 ms", "no"},
-		{"over the floor within", Row{P50: ms(5), Floor: ms(2), Goal: most(Over, 0.003)}, "2.50×", "p50 ≤ floor + 3 ms", "yes (3 ms)"},
-		{"over the floor beyond", Row{P50: ms(6), Floor: ms(2), Goal: most(Over, 0.003)}, "3×", "p50 ≤ floor + 3 ms", "no (4 ms)"},
-		{"a rate within", Row{P50: ms(1), Rate: perSecond(500), Floor: perSecond(1000), Goal: least(Rate, 400)}, "0.50×", "rate ≥ 400/s", "yes"},
+		{
+			"over the floor within",
+			Row{P50: ms(5), Floor: ms(2), Goal: most(Over, 0.003)},
+			"2.50×",
+			"p50 ≤ floor + 3 ms", "yes (3 ms)",
+		},
+		{
+			"over the floor beyond",
+			Row{P50: ms(6), Floor: ms(2), Goal: most(Over, 0.003)},
+			"3×", "p50 ≤ floor + 3 ms",
+			"no (4 ms)",
+		},
+		{
+			"a rate within",
+			Row{P50: ms(1), Rate: perSecond(500), Floor: perSecond(1000), Goal: least(Rate, 400)},
+			"0.50×", "rate ≥ 400/s", "yes",
+		},
 		{"a rate beyond", Row{Rate: perSecond(300), Goal: least(Rate, 400)}, "", "rate ≥ 400/s", "no"},
 		{"a ratio", Row{P50: ms(6), Floor: ms(2), Goal: most(Ratio, 2.5)}, "3×", "ratio ≤ 2.50×", "no"},
 		{"a goal without its measure", Row{P50: ms(6), Goal: least(Rate, 1)}, "", "", ""},
@@ -81,14 +95,18 @@ func TestGoals(t *testing.T) {
 	for _, tt := range tests {
 		c := tt.row.cells()
 		if c[6] != tt.ratio || c[7] != tt.goal || c[8] != tt.met {
-			t.Errorf("%s: ratio %q, goal %q, met %q; want %q, %q, %q", tt.name, c[6], c[7], c[8], tt.ratio, tt.goal, tt.met)
+			t.Errorf("%s: ratio %q, goal %q, met %q; want %q, %q, %q", tt.name, c[6], c[7], c[8], tt.ratio, tt.goal,
+				tt.met)
 		}
 	}
 }
 
 var someRows = []Row{
 	{What: "4 KiB append and fsync", P50: Quantity{0.0003, Seconds}},
-	{Database: "sqlite", What: "a|b", P50: Quantity{0.002, Seconds}, Floor: Quantity{0.001, Seconds}, Goal: most(P50, 0.003)},
+	{
+		Database: "sqlite", What: "a|b", P50: Quantity{0.002, Seconds}, Floor: Quantity{0.001, Seconds},
+		Goal: most(P50, 0.003),
+	},
 }
 
 func TestTable(t *testing.T) {

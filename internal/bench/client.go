@@ -60,7 +60,11 @@ func newWeb(p *plane, clients int) (*web, error) {
 	return &web{
 		client: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: clients,
-			DialContext:         func(ctx context.Context, _, addr string) (net.Conn, error) { return c.dial(ctx, addr) },
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn,
+				error,
+			) {
+				return c.dial(ctx, addr)
+			},
 		}},
 		url: "http://" + p.HTTP + "/agents/", token: token, counter: c,
 	}, err
@@ -140,7 +144,10 @@ type followed struct {
 // follow prompts over gRPC and reads the events to their end.
 func follow(ctx context.Context, conn *grpc.ClientConn, key *pawlv1.SessionKey, message string) (followed, error) {
 	var f followed
-	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(ctx, &pawlv1.PromptRequest{Key: key, Message: message})
+	stream, err := pawlv1.NewSubmissionServiceClient(conn).Prompt(ctx, &pawlv1.PromptRequest{
+		Key:     key,
+		Message: message,
+	})
 	if err != nil {
 		return f, err
 	}

@@ -16,9 +16,10 @@ const (
 	delta           = "a piece of text of exactly forty bytes, "
 )
 
-// deltas measures one prompt whose answer comes in 5,000 pieces, over server-sent events and over gRPC: time, bytes on the
-// wire, and the control plane's memory and processor time. The offline model's deltas cost next to nothing, so that the rest is the
-// platform's; the others come from a model over HTTP. The floor is that model's stream, read without a control plane.
+// deltas measures one prompt whose answer comes in 5,000 pieces, over server-sent events and over gRPC: time, bytes on
+// the wire, and the control plane's memory and processor time. The offline model's deltas cost next to nothing, so that
+// the rest is the platform's; the others come from a model over HTTP. The floor is that model's stream, read without a
+// control plane.
 func deltas(ctx context.Context, r *run) error {
 	pieces := strings.SplitAfter(strings.Repeat(delta, deltasPerPrompt), ", ")[:deltasPerPrompt]
 	source, err := r.newFakeModel(ctx, modeltest.Turn{Text: pieces})
@@ -83,7 +84,10 @@ func (r *run) talk(ctx context.Context, from talker, wire string, source fakeMod
 		return err
 	}
 	what := fmt.Sprintf("5,000 deltas, %s, %s", from.model(), wire)
-	whole := Row{What: what, Rate: rate(deltasPerPrompt, quantile(times, 0.5)), Floor: floor, Goal: least(Rate, 120_000)}
+	whole := Row{
+		What: what, Rate: rate(deltasPerPrompt, quantile(times, 0.5)), Floor: floor,
+		Goal: least(Rate, 120_000),
+	}
 	r.add(timed(whole, times))
 	each := (after - before) / time.Duration(len(times)*deltasPerPrompt)
 	r.add(Row{What: "… processor time of control, a delta", P50: took(each)})

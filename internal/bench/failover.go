@@ -14,8 +14,9 @@ import (
 	"github.com/pawl-dev/pawl/internal/proctest"
 )
 
-// Whatever dies here dies while it runs a prompt whose command runs on a separate executor; the command is let go at that moment, and
-// the time is taken until the submission has settled. It must complete, with the command's true result.
+// Whatever dies here dies while it runs a prompt whose command runs on a separate executor; the command is let go at
+// that moment, and the time is taken until the submission has settled. It must complete, with the command's true
+// result.
 
 // failover kills one of two replicas: the other takes over.
 func failover(ctx context.Context, r *run) error {
@@ -86,8 +87,8 @@ func handOver(ctx context.Context, r *run) error {
 	return nil
 }
 
-// restart kills the only replica, and starts it again at once. It has been up for a while: executors wait longer and longer before they
-// try to find one that dies again and again.
+// restart kills the only replica, and starts it again at once. It has been up for a while: executors wait longer and
+// longer before they try to find one that dies again and again.
 func restart(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 )
 
-// fakeModel is a language model over HTTP, in the shapes of two APIs, that always gives the same answer. It runs in this process,
-// so that what it costs is not control's.
+// fakeModel is a language model over HTTP, in the shapes of two APIs, that always gives the same answer. It runs in
+// this process, so that what it costs is not control's.
 type fakeModel struct{ url string }
 
 // fakeAgent talks to a fake model through one API.
@@ -31,8 +31,8 @@ func (a fakeAgent) model() string {
 
 var fakeAgents = []fakeAgent{{"Anthropic", "anthropic"}, {"OpenAI Chat", "chat"}}
 
-// newFakeModel serves an answer until the run ends. Answers of a few events are written at once, as a server on the same machine
-// would be heard; streams of deltas are flushed event by event.
+// newFakeModel serves an answer until the run ends. Answers of a few events are written at once, as a server on the
+// same machine would be heard; streams of deltas are flushed event by event.
 func (r *run) newFakeModel(ctx context.Context, turn modeltest.Turn) (fakeModel, error) {
 	mux := http.NewServeMux()
 	for prefix, wire := range map[string]modeltest.Wire{"/anthropic": modeltest.Anthropic, "/chat": modeltest.Chat} {

@@ -16,8 +16,8 @@ const (
 	fileChunk = 256 << 10
 )
 
-// files measures a file of 10 MB that is written to a separate executor and read from it. The floor, in turns with it, is the same on this
-// host: written anew and synced, and read.
+// files measures a file of 10 MB that is written to a separate executor and read from it. The floor, in turns with it,
+// is the same on this host: written anew and synced, and read.
 func files(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -101,8 +101,8 @@ func (r *run) localFiles() (localFiles, error) {
 	return l, errors.Join(err, os.WriteFile(l.from, make([]byte, fileSize), 0o600))
 }
 
-// copy reads a file in pieces. It avoids the system call that copies between files: what comes through a network has to be read and
-// written.
+// copy reads a file in pieces. It avoids the system call that copies between files: what comes through a network has to
+// be read and written.
 func (l localFiles) copy(to io.Writer) error {
 	from, err := os.Open(l.from)
 	if err != nil {

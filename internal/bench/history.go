@@ -21,7 +21,8 @@ func longHistory(ctx context.Context, r *run) error {
 	return r.history(ctx, r.some(1000, 100), 1100, Goal{})
 }
 
-// history measures what the turns of one session write to disk, and how long they take: neither may grow with what was said before.
+// history measures what the turns of one session write to disk, and how long they take: neither may grow with what was
+// said before.
 func (r *run) history(ctx context.Context, turns, size int, goal Goal) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -67,7 +68,8 @@ func (r *run) history(ctx context.Context, turns, size int, goal Goal) error {
 	r.add(Row{What: what + ", written per turn (mean)", P50: bytes(sum / int64(turns)), Floor: bytes(size), Goal: goal})
 	firstBytes, lastBytes := quarters(volumes)
 	r.add(Row{
-		What: "… in its last quarter, beside its first", P50: bytes(quantile(lastBytes, 0.5)), P99: bytes(quantile(lastBytes, 0.99)),
+		What: "… in its last quarter, beside its first", P50: bytes(quantile(lastBytes,
+			0.5)), P99: bytes(quantile(lastBytes, 0.99)),
 		Floor: bytes(quantile(firstBytes, 0.5)), Goal: flat,
 	})
 	first, last := quarters(times)
@@ -75,7 +77,8 @@ func (r *run) history(ctx context.Context, turns, size int, goal Goal) error {
 	return nil
 }
 
-// writes is a counter of the bytes that the run's database has written: Postgres' log, or what the process gave to its disk.
+// writes is a counter of the bytes that the run's database has written: Postgres' log, or what the process gave to its
+// disk.
 func (r *run) writes(ctx context.Context, p *plane) (func(context.Context) (int64, error), error) {
 	if r.database != Postgres {
 		return func(context.Context) (int64, error) { return written(p.Pid()) }, nil

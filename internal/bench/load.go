@@ -24,8 +24,11 @@ func (f figure) row(r Row) Row {
 	return timed(r, append([]time.Duration(nil), f.times...))
 }
 
-// load has clients do something again and again, until it was done total times or a time is over; 0 bounds nothing. n counts from 0.
-func load(ctx context.Context, clients, total int, lasts time.Duration, do func(ctx context.Context, n int) error) (figure, error) {
+// load has clients do something again and again, until it was done total times or a time is over; 0 bounds nothing. n
+// counts from 0.
+func load(
+	ctx context.Context, clients, total int, lasts time.Duration, do func(ctx context.Context, n int) error,
+) (figure, error) {
 	var next atomic.Int64
 	times := make(chan time.Duration, clients)
 	began := time.Now()

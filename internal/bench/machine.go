@@ -23,7 +23,8 @@ type Machine struct {
 // thisRun is this machine and this commit, as far as they can be told.
 func thisRun() Machine {
 	m := Machine{
-		Date: time.Now().UTC().Format(time.DateOnly), Commit: output("git", "describe", "--always", "--dirty", "--abbrev=12"),
+		Date: time.Now().UTC().Format(time.DateOnly), Commit: output("git", "describe", "--always", "--dirty",
+			"--abbrev=12"),
 		CPU: "unknown CPU", CPUs: runtime.NumCPU(), Kernel: kernel(output("uname", "-sr")), Go: runtime.Version(),
 	}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -36,7 +37,8 @@ func thisRun() Machine {
 }
 
 func (m Machine) String() string {
-	return fmt.Sprintf("%s, commit %s, %d × %s, %.0f GiB, %s, %s", m.Date, m.Commit, m.CPUs, m.CPU, float64(m.Memory)/(1<<30), m.Kernel, m.Go)
+	return fmt.Sprintf("%s, commit %s, %d × %s, %.0f GiB, %s, %s", m.Date, m.Commit, m.CPUs, m.CPU,
+		float64(m.Memory)/(1<<30), m.Kernel, m.Go)
 }
 
 // kernel leaves out what only its builder knows: "Linux 6.18.44-x" is Linux 6.18.

@@ -1,5 +1,5 @@
-// Command bench measures the platform as its programs run it, on memory, SQLite and Postgres, each figure beside a floor that is
-// measured in the same run, so that ratios can be quoted.
+// Command bench measures the platform as its programs run it, on memory, SQLite and Postgres, each figure beside a
+// floor that is measured in the same run, so that ratios can be quoted.
 //
 //	main ─▶ measurements, one group a file ─▶ rows ─▶ table, Markdown, JSON
 //	             └── bench: programs, databases, floors, for all; run: what one measurement starts, and ends
@@ -37,10 +37,11 @@ type options struct {
 func parse(args []string) (options, error) {
 	o := options{only: regexp.MustCompile("")}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.Func("only", "measure only what matches this regular expression: NAME or NAME/DATABASE, see -list", func(s string) (err error) {
-		o.only, err = regexp.Compile(s)
-		return err
-	})
+	f.Func("only", "measure only what matches this regular expression: NAME or NAME/DATABASE, see -list",
+		func(s string) (err error) {
+			o.only, err = regexp.Compile(s)
+			return err
+		})
 	f.BoolVar(&o.quick, "quick", false, "short runs: to see that it works, not for figures")
 	f.BoolVar(&o.list, "list", false, "list the measurements and measure nothing")
 	f.StringVar(&o.json, "json", "", "write the rows to this file, as JSON")

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adoptOrphans makes this process the parent of what its children leave behind: keepers above all, which outlive their executors.
+// adoptOrphans makes this process the parent of what its children leave behind: keepers above all, which outlive their
+// executors.
 func adoptOrphans() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the parent of orphans: %w", err)
@@ -85,8 +86,8 @@ func cpu(pids ...int) (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// parseTicks finds the times in user and kernel mode, which Linux gives in hundredths of a second whatever its own clock. The program's
-// name, in brackets, may hold anything.
+// parseTicks finds the times in user and kernel mode, which Linux gives in hundredths of a second whatever its own
+// clock. The program's name, in brackets, may hold anything.
 func parseTicks(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {

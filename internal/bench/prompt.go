@@ -35,8 +35,8 @@ func admission(ctx context.Context, r *run) error {
 	return nil
 }
 
-// prompts measures prompts in new sessions over HTTP, with no model (the offline one) and with the same short answer of a model over
-// HTTP, in each API's shape.
+// prompts measures prompts in new sessions over HTTP, with no model (the offline one) and with the same short answer of
+// a model over HTTP, in each API's shape.
 func prompts(ctx context.Context, r *run) error {
 	p, err := r.planeWithModel(ctx, modeltest.Turn{Text: []string{"hi"}})
 	if err != nil {
@@ -52,7 +52,10 @@ func prompts(ctx context.Context, r *run) error {
 			if err != nil {
 				return err
 			}
-			row := Row{What: "prompt, " + from.model() + ", new sessions, " + plural(clients, "client"), Floor: floor.rate()}
+			row := Row{
+				What:  "prompt, " + from.model() + ", new sessions, " + plural(clients, "client"),
+				Floor: floor.rate(),
+			}
 			if clients == 1 {
 				row.Floor = floor.p50()
 			}
@@ -66,8 +69,8 @@ func prompts(ctx context.Context, r *run) error {
 	return nil
 }
 
-// long measures a session of 1,500 prompts, one after the other: its last fifty beside its first. Each request to the model carries
-// the whole conversation, which only a model over HTTP shows.
+// long measures a session of 1,500 prompts, one after the other: its last fifty beside its first. Each request to the
+// model carries the whole conversation, which only a model over HTTP shows.
 func long(ctx context.Context, r *run) error {
 	p, err := r.planeWithModel(ctx, modeltest.Turn{Text: []string{"hi"}})
 	if err != nil {
@@ -88,7 +91,8 @@ func long(ctx context.Context, r *run) error {
 	return nil
 }
 
-// fifo measures many clients of one session, whose prompts run one after the other: does it matter how long its history is?
+// fifo measures many clients of one session, whose prompts run one after the other: does it matter how long its history
+// is?
 func fifo(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -132,8 +136,8 @@ func (r *run) planeWithModel(ctx context.Context, turn modeltest.Turn) (*plane, 
 	return p, p.start(ctx)
 }
 
-// prompting has clients prompt until it was done total times or, if that is 0, the time is over. path gives AGENT/INSTANCE.
-// Each answer must be "hi".
+// prompting has clients prompt until it was done total times or, if that is 0, the time is over. path gives
+// AGENT/INSTANCE. Each answer must be "hi".
 func (r *run) prompting(ctx context.Context, p *plane, clients, total int, path func() string) (figure, error) {
 	client, err := newWeb(p, clients)
 	if err != nil {

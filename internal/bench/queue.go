@@ -17,8 +17,8 @@ import (
 // queueClients is how many submissions, or jobs, are on their way at a time.
 const queueClients = 64
 
-// throughput measures the way from admission to settlement of the cheapest submission, beside a bare queue: a table from which jobs
-// are taken with SKIP LOCKED. They run in turns on one server, so that noise hits both.
+// throughput measures the way from admission to settlement of the cheapest submission, beside a bare queue: a table
+// from which jobs are taken with SKIP LOCKED. They run in turns on one server, so that noise hits both.
 func throughput(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -30,7 +30,10 @@ func throughput(ctx context.Context, r *run) error {
 	}
 	service := pawlv1.NewSubmissionServiceClient(p.conn)
 	submit := func(ctx context.Context, _ int) error {
-		got, err := service.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: ident.New()}, Message: "say: x"})
+		got, err := service.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{
+			Agent:    "shell",
+			Instance: ident.New(),
+		}, Message: "say: x"})
 		if err != nil {
 			return err
 		}
@@ -51,7 +54,10 @@ func throughput(ctx context.Context, r *run) error {
 		}
 	}
 	r.add(bare.row(Row{What: fmt.Sprintf("bare queue, insert, take, done, %d clients", queueClients)}))
-	r.add(ours.row(Row{What: fmt.Sprintf("submission, admit to settled, %d clients", queueClients), Floor: bare.rate()}))
+	r.add(ours.row(Row{
+		What:  fmt.Sprintf("submission, admit to settled, %d clients", queueClients),
+		Floor: bare.rate(),
+	}))
 	return nil
 }
 
@@ -93,8 +99,8 @@ func (r *run) bareQueue(ctx context.Context) (func(context.Context, int) error, 
 	}, nil
 }
 
-// depth measures whether it matters how much is queued: to a claim, and to a prompt of a new session. Two control planes on one server,
-// one with next to nothing queued, are measured in turns.
+// depth measures whether it matters how much is queued: to a claim, and to a prompt of a new session. Two control
+// planes on one server, one with next to nothing queued, are measured in turns.
 func depth(ctx context.Context, r *run) error {
 	deep := r.some(200_000, 20_000)
 	shallow, err := r.queued(ctx, 100)
@@ -127,8 +133,8 @@ type queue struct {
 	owner  string
 }
 
-// queued makes a control plane whose queue is so long. What is in it is due tomorrow, so that the control plane leaves it alone; claims are
-// made with the clock of the day after.
+// queued makes a control plane whose queue is so long. What is in it is due tomorrow, so that the control plane leaves
+// it alone; claims are made with the clock of the day after.
 func (r *run) queued(ctx context.Context, n int) (*queue, error) {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -196,7 +202,8 @@ func tidy(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// leases measures what it costs to stay the owner of many running lanes: log and transactions of a control plane that does nothing else.
+// leases measures what it costs to stay the owner of many running lanes: log and transactions of a control plane that
+// does nothing else.
 func leases(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -206,7 +213,8 @@ func leases(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	for _, table := range []string{"sessions", "lanes", "submissions"} { // that the server tidies up what runLanes inserts is no traffic of leases
+	// that the server tidies up what runLanes inserts is no traffic of leases
+	for _, table := range []string{"sessions", "lanes", "submissions"} {
 		if _, err := conn.Exec(ctx, "ALTER TABLE "+table+" SET (autovacuum_enabled = off)"); err != nil {
 			return err
 		}
@@ -222,8 +230,14 @@ func leases(ctx context.Context, r *run) error {
 		}
 	}
 	what := fmt.Sprintf("lease of a replica with %d running lanes, compared with none", lanes)
-	r.add(Row{What: what + ": log per renewal", P50: bytes(int64(volumes[1])), Floor: bytes(int64(volumes[0])), Goal: flat})
-	r.add(Row{What: what + ": transactions", Rate: perSecond(transactions[1]), Floor: perSecond(transactions[0]), Goal: flat})
+	r.add(Row{
+		What: what + ": log per renewal", P50: bytes(int64(volumes[1])), Floor: bytes(int64(volumes[0])),
+		Goal: flat,
+	})
+	r.add(Row{
+		What: what + ": transactions", Rate: perSecond(transactions[1]), Floor: perSecond(transactions[0]),
+		Goal: flat,
+	})
 	return nil
 }
 
@@ -233,9 +247,11 @@ const renewEvery = 4 * time.Second
 // traffic is what the database is given to do meanwhile: bytes of log per renewal, transactions a second.
 func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions float64, err error) {
 	read := func() (log, commits int64, err error) {
-		return log, commits, conn.QueryRow(ctx, "SELECT "+walBytes+", xact_commit FROM pg_stat_database WHERE datname = current_database()").Scan(&log, &commits)
+		return log, commits, conn.QueryRow(ctx, "SELECT "+walBytes+", xact_commit FROM pg_stat_database WHERE "+
+			"datname = current_database()").Scan(&log, &commits)
 	}
-	// What was done before has to reach the statistics; and the first change of a page after a checkpoint is logged with all of it.
+	// What was done before has to reach the statistics; and the first change of a page after a checkpoint is logged
+	// with all of it.
 	if err := wait(ctx, renewEvery+time.Second); err != nil {
 		return 0, 0, err
 	}
@@ -243,8 +259,8 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	if err != nil {
 		return 0, 0, err
 	}
-	// The median: once in a while the server logs a page of its own affairs. No longer than this: lanes that have no run, as these, are
-	// handed back once they were seen twice, 20 s apart.
+	// The median: once in a while the server logs a page of its own affairs. No longer than this: lanes that have no
+	// run, as these, are handed back once they were seen twice, 20 s apart.
 	var volumes []float64
 	first, renewals := commits, r.some(3, 2)
 	for range renewals {

@@ -11,7 +11,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
-// settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has given back.
+// settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has
+// given back.
 const settleDown = 2 * time.Second
 
 // atRest is a control plane's resident memory after a while without work.
@@ -107,7 +108,8 @@ func sockets(ctx context.Context, r *run) error {
 	return nil
 }
 
-// silent measures what a watcher holds that reads nothing of a session with 50 MB of output. Each has a connection of its own.
+// silent measures what a watcher holds that reads nothing of a session with 50 MB of output. Each has a connection of
+// its own.
 func silent(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx)
 	if err != nil {
@@ -129,7 +131,8 @@ func silent(ctx context.Context, r *run) error {
 			return err
 		}
 		r.atEnd(conn.Close)
-		if _, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: loud.settled.GetSessionId()}); err != nil {
+		if _, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx,
+			&pawlv1.WatchSessionRequest{SessionId: loud.settled.GetSessionId()}); err != nil {
 			return err
 		}
 	}
@@ -137,6 +140,9 @@ func silent(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.add(Row{What: "RSS per watcher that reads nothing", P50: bytes((after - before) / int64(n)), Goal: most(P50, 1<<20)})
+	r.add(Row{
+		What: "RSS per watcher that reads nothing", P50: bytes((after - before) / int64(n)),
+		Goal: most(P50, 1<<20),
+	})
 	return nil
 }

@@ -9,8 +9,8 @@ type Row struct {
 	P50      Quantity `json:"p50,omitzero"`
 	P99      Quantity `json:"p99,omitzero"`
 	Rate     Quantity `json:"rate,omitzero"`
-	// Floor was measured in the same run: what cannot be undercut, or what it is compared with. Its unit tells what of the row it is
-	// the floor of.
+	// Floor was measured in the same run: what cannot be undercut, or what it is compared with. Its unit tells what of
+	// the row it is the floor of.
 	Floor Quantity `json:"floor,omitzero"`
 	Goal  Goal     `json:"goal,omitzero"`
 }
@@ -101,7 +101,10 @@ func (r Row) cells() []string {
 			met += fmt.Sprintf(" (%s)", v)
 		}
 	}
-	return []string{r.Database, r.What, r.P50.String(), r.P99.String(), r.Rate.String(), r.Floor.String(), ratio, goal, met}
+	return []string{
+		r.Database, r.What, r.P50.String(), r.P99.String(), r.Rate.String(), r.Floor.String(), ratio, goal,
+		met,
+	}
 }
 
 var columns = []string{"database", "what", "p50", "p99", "rate", "floor", "ratio", "goal", "met"}

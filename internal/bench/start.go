@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// starts measures how long it takes from the start of the process until it serves, and until the first prompt is answered: with an
-// empty database, and with one that has its tables. The floor is the program that does nothing.
+// starts measures how long it takes from the start of the process until it serves, and until the first prompt is
+// answered: with an empty database, and with one that has its tables. The floor is the program that does nothing.
 func starts(ctx context.Context, r *run) error {
 	type measured struct{ serves, answers []time.Duration }
 	var first, again measured

@@ -13,9 +13,9 @@ import (
 // callsPerPrompt are made one after the other: each line of a message is a turn of its own.
 const callsPerPrompt = 50
 
-// toolCalls measures what a tool call costs, from one answer of the model to the next: the commit that asks for it, its way to the
-// executor, the executor's journal, the process, its way back, and the commit of its result. Bare processes are measured in turns
-// with the prompts, so that noise hits both.
+// toolCalls measures what a tool call costs, from one answer of the model to the next: the commit that asks for it, its
+// way to the executor, the executor's journal, the process, its way back, and the commit of its result. Bare processes
+// are measured in turns with the prompts, so that noise hits both.
 func toolCalls(ctx context.Context, r *run) error {
 	for _, where := range []string{"built-in", "separate"} {
 		args := map[string][]string{"separate": {"--executor", "none"}}[where]
@@ -40,7 +40,8 @@ func toolCalls(ctx context.Context, r *run) error {
 
 func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) error {
 	program := strings.TrimSpace(strings.Repeat("true\n", callsPerPrompt))
-	if _, err := follow(ctx, p.conn, &pawlv1.SessionKey{Agent: "shell", Instance: "warm"}, "true\ntrue\ntrue"); err != nil {
+	if _, err := follow(ctx, p.conn, &pawlv1.SessionKey{Agent: "shell", Instance: "warm"},
+		"true\ntrue\ntrue"); err != nil {
 		return err
 	}
 	var bare, turns, trips []time.Duration
@@ -54,7 +55,8 @@ func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) err
 			return err
 		}
 		if len(f.calls) != callsPerPrompt || len(f.entries) != callsPerPrompt+1 {
-			return fmt.Errorf("%d calls and %d answers of the model, want %d", len(f.calls), len(f.entries), callsPerPrompt)
+			return fmt.Errorf("%d calls and %d answers of the model, want %d", len(f.calls), len(f.entries),
+				callsPerPrompt)
 		}
 		for i, at := range f.entries[1:] {
 			turns = append(turns, at.Sub(f.entries[i]))
@@ -81,9 +83,15 @@ func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) err
 	for _, t := range turns {
 		sum += t
 	}
-	r.add(timed(Row{What: "bash true, " + where + " executor, whole turn", Rate: rate(len(turns), sum), Floor: floor, Goal: goal}, turns))
+	r.add(timed(Row{
+		What: "bash true, " + where + " executor, whole turn", Rate: rate(len(turns), sum), Floor: floor,
+		Goal: goal,
+	}, turns))
 	r.add(timed(Row{What: "bash true, " + where + " executor, dispatch to outcome", Floor: floor}, trips))
-	r.add(Row{What: "… processor time of control and executor, each", P50: took((after - before) / time.Duration(len(turns)))})
+	r.add(Row{
+		What: "… processor time of control and executor, each",
+		P50:  took((after - before) / time.Duration(len(turns))),
+	})
 	return nil
 }
 

@@ -174,7 +174,10 @@ func (c *clients) viaPrompt(ctx context.Context, p *prompt, at *replica) (id str
 
 // told notes that a client saw the settlement.
 func (c *clients) told(p *prompt, s *pawlv1.Submission) {
-	c.acknowledged(check.Ack{Prompt: p.ID, Submission: s.GetSubmissionId(), Outcome: outcomeName(s.GetOutcome()), Text: s.GetResult().GetText()})
+	c.acknowledged(check.Ack{
+		Prompt: p.ID, Submission: s.GetSubmissionId(), Outcome: outcomeName(s.GetOutcome()),
+		Text: s.GetResult().GetText(),
+	})
 }
 
 func outcomeName(o pawlv1.Outcome) string {
@@ -187,7 +190,8 @@ func (c *clients) viaHTTP(ctx context.Context, p *prompt, at *replica) bool {
 	if err != nil {
 		return false
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+at.frontHTTP.Addr()+"/agents/"+agentName+"/"+instanceName, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"http://"+at.frontHTTP.Addr()+"/agents/"+agentName+"/"+instanceName, bytes.NewReader(body))
 	if err != nil {
 		return false
 	}
@@ -229,7 +233,10 @@ func (c *clients) viaHTTP(ctx context.Context, p *prompt, at *replica) bool {
 	case res.StatusCode == http.StatusOK:
 		c.acknowledged(check.Ack{Prompt: p.ID, Outcome: "completed", Text: answer.Result.Text})
 	case answer.Error.Meta.Outcome != "":
-		c.acknowledged(check.Ack{Prompt: p.ID, Submission: answer.Error.Meta.SubmissionID, Outcome: answer.Error.Meta.Outcome})
+		c.acknowledged(check.Ack{
+			Prompt: p.ID, Submission: answer.Error.Meta.SubmissionID,
+			Outcome: answer.Error.Meta.Outcome,
+		})
 	default:
 		return false // it was refused, or nobody knows
 	}
@@ -253,7 +260,8 @@ func (c *clients) conflict(p *prompt, at *replica) {
 func (c *clients) abort(id string, r *rand.Rand) {
 	for range 5 {
 		ctx, cancel := context.WithTimeout(c.patient, 2*time.Second)
-		_, err := pawlv1.NewSubmissionServiceClient(c.cluster.any(r).conn).AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: id})
+		_, err := pawlv1.NewSubmissionServiceClient(c.cluster.any(r).conn).AbortSubmission(ctx,
+			&pawlv1.AbortSubmissionRequest{SubmissionId: id})
 		cancel()
 		if err == nil || c.patient.Err() != nil {
 			return
@@ -266,7 +274,8 @@ func (c *clients) abort(id string, r *rand.Rand) {
 func (c *clients) wait(p *prompt, id string, r *rand.Rand) {
 	for c.patient.Err() == nil {
 		ctx, cancel := context.WithTimeout(c.patient, 5*time.Second)
-		got, err := pawlv1.NewSubmissionServiceClient(c.cluster.any(r).conn).WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id})
+		got, err := pawlv1.NewSubmissionServiceClient(c.cluster.any(r).conn).WaitSubmission(ctx,
+			&pawlv1.WaitSubmissionRequest{SubmissionId: id})
 		cancel()
 		switch {
 		case err == nil && got.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED:

@@ -159,7 +159,10 @@ func (c *cluster) addReplica(i int, programs string) (err error) {
 	c.nodes.Go(func() error { return r.run(c.life) })
 	r.conn, err = grpc.NewClient(r.frontGRPC.Addr(), append(rpc.DialOptions(), rpc.Security(nil),
 		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.File(r.token), Plaintext: true}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: time.Second}))...)
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{
+			BaseDelay:  50 * time.Millisecond,
+			Multiplier: 1.5, MaxDelay: 500 * time.Millisecond,
+		}, MinConnectTimeout: time.Second}))...)
 	if err == nil {
 		c.closers = append(c.closers, func() { _ = r.conn.Close() })
 	}
@@ -245,8 +248,8 @@ func (c *cluster) query(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, c.database.URL)
 }
 
-// record makes the database remember what only it can tell: each change of ownership, settlement and outcome, with what held at that
-// moment under the row's lock.
+// record makes the database remember what only it can tell: each change of ownership, settlement and outcome, with what
+// held at that moment under the row's lock.
 func (c *cluster) record(ctx context.Context) error {
 	conn, err := c.query(ctx)
 	if err != nil {

@@ -143,7 +143,10 @@ SELECT s.submission_id::text, s.session_id::text, s.seq, s.status, s.started_at,
     (SELECT string_agg(format('%s state %s at %s (connected to %s)', c.call_id, c.state, c.executor, x.replica), ', ') FROM tool_calls c
       LEFT JOIN executors x ON x.executor_id = c.executor WHERE c.session_id = s.session_id AND c.submission_seq = s.seq AND c.state < 2))
 FROM submissions s JOIN lanes l USING (session_id) ORDER BY s.session_id, s.seq`,
-		[]any{&s.ID, &session, &s.Seq, &status, &started, &s.Outcome, &s.Confirmed, &s.ResultEntry, &input, &where}, func() error {
+		[]any{
+			&s.ID, &session, &s.Seq, &status, &started, &s.Outcome, &s.Confirmed, &s.ResultEntry, &input,
+			&where,
+		}, func() error {
 			said := inputs[s.ID]
 			if said == "" && len(input) > 0 {
 				var m model.Message
@@ -168,10 +171,11 @@ FROM submissions s JOIN lanes l USING (session_id) ORDER BY s.session_id, s.seq`
 
 func (d *database) settlings(ctx context.Context) error {
 	var s check.Settling
-	return d.each(ctx, `SELECT submission_id::text, again FROM chaos.settlings`, []any{&s.Submission, &s.Again}, func() error {
-		d.evidence.Settlings = append(d.evidence.Settlings, s)
-		return nil
-	})
+	return d.each(ctx, `SELECT submission_id::text, again FROM chaos.settlings`, []any{&s.Submission, &s.Again},
+		func() error {
+			d.evidence.Settlings = append(d.evidence.Settlings, s)
+			return nil
+		})
 }
 
 func (d *database) owners(ctx context.Context) error {
@@ -194,7 +198,10 @@ func (d *database) calls(ctx context.Context) error {
 	var k check.Call
 	return d.each(ctx, `SELECT call_id, session_id::text, submission_seq, turn, idx, entry_seq, provider_id, safety, state, executor,
   late_reply IS NOT NULL, created_at, done_at FROM tool_calls ORDER BY created_at`,
-		[]any{&k.ID, &session, &k.Seq, &k.Turn, &idx, &entry, &k.Provider, &safety, &state, &k.Executor, &k.LateReply, &k.Created, &done}, func() error {
+		[]any{
+			&k.ID, &session, &k.Seq, &k.Turn, &idx, &entry, &k.Provider, &safety, &state, &k.Executor, &k.LateReply,
+			&k.Created, &done,
+		}, func() error {
 			k.Session, k.State, k.AtMostOnce, k.Done, k.Token = d.names[session], call.State(state), safety == int(tool.AtMostOnce), time.Time{}, ""
 			if done != nil {
 				k.Done = *done
@@ -274,12 +281,16 @@ func readJournal(x *executor, sessions map[string]*check.Session) (out check.Jou
 		out.Epochs[s.ID] = j.Epoch(s.ID)
 	}
 	for k := range j.Calls(func(*journal.Call) bool { return true }) {
-		out.Calls = append(out.Calls, check.JournalCall{ID: k.CallID, Epoch: k.Epoch, Finished: k.State == journal.Finished})
+		out.Calls = append(out.Calls, check.JournalCall{
+			ID: k.CallID, Epoch: k.Epoch,
+			Finished: k.State == journal.Finished,
+		})
 	}
 	return out, nil
 }
 
-// witness looks for processes of calls that have ended, and for executors that are away for so long that it explains a lost outcome.
+// witness looks for processes of calls that have ended, and for executors that are away for so long that it explains a
+// lost outcome.
 type witness struct {
 	cluster  *cluster
 	found    map[string]check.Survivor

@@ -23,8 +23,8 @@ type injector struct {
 	absences []check.Absence
 }
 
-// run injects the faults at their times, undoes each when it has lasted, and returns when none lasts any more. When ctx ends, those
-// that last are undone and the others are left out.
+// run injects the faults at their times, undoes each when it has lasted, and returns when none lasts any more. When ctx
+// ends, those that last are undone and the others are left out.
 func (in *injector) run(ctx context.Context, all []fault) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -180,7 +180,8 @@ func (in *injector) terminateBackends(ctx context.Context) bool {
 	defer cancel()
 	conn, err := in.cluster.query(ctx)
 	if err == nil {
-		_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+		_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "+
+			"pg_backend_pid() AND backend_type = 'client backend'")
 		_ = conn.Close(ctx)
 	}
 	if err != nil {

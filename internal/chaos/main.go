@@ -1,10 +1,10 @@
-// Command chaos runs the real programs, three replicas and three executors on one Postgres, under prompts and a seeded schedule of
-// faults, then heals everything and checks what is left against the invariants of the design.
+// Command chaos runs the real programs, three replicas and three executors on one Postgres, under prompts and a seeded
+// schedule of faults, then heals everything and checks what is left against the invariants of the design.
 //
 //	seed ──▶ prompts and faults ──▶ programs, proxies, clients, readers ──heal──▶ evidence ──check──▶ report, exit 1 on a violation
 //
-// CHAOS_SECONDS is how long faults come, CHAOS_SEED what they follow from. The schedule is the same for the same seed; what it meets
-// is a matter of the machine's timing, so a violation may take a few runs of its seed to come again.
+// CHAOS_SECONDS is how long faults come, CHAOS_SEED what they follow from. The schedule is the same for the same seed;
+// what it meets is a matter of the machine's timing, so a violation may take a few runs of its seed to come again.
 package main
 
 import (
@@ -42,10 +42,12 @@ func main() {
 	var seed, seconds string
 	mutate := flag.Bool("mutants", false, "run deliberately broken builds instead, each of which must be found out")
 	only := flag.String("only", "", "with -mutants: run those whose name holds this")
-	flag.StringVar(&seed, "seed", os.Getenv("CHAOS_SEED"), "what prompts and faults follow from (CHAOS_SEED); by default another one each time")
+	flag.StringVar(&seed, "seed", os.Getenv("CHAOS_SEED"), "what prompts and faults follow from (CHAOS_SEED); by "+
+		"default another one each time")
 	flag.StringVar(&seconds, "seconds", os.Getenv("CHAOS_SECONDS"), "how long faults come (CHAOS_SECONDS)")
 	flag.StringVar(&o.mix, "mix", "all", "which faults: all, or one that aims")
-	flag.BoolVar(&o.race, "race", os.Getenv("CHAOS_RACE") != "", "build the programs with the race detector (CHAOS_RACE)")
+	flag.BoolVar(&o.race, "race", os.Getenv("CHAOS_RACE") != "", "build the programs with the race detector "+
+		"(CHAOS_RACE)")
 	flag.BoolVar(&o.verbose, "v", false, "tell each fault")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -105,7 +107,8 @@ func (o *options) chaos(ctx context.Context) (good bool, err error) {
 	}
 	r.print(o.out)
 	if len(r.violations) > 0 {
-		_, _ = fmt.Fprintf(o.out, "What is left is in %s. Again: CHAOS_SEED=%d CHAOS_SECONDS=%d go run ./internal/chaos -v -mix %s\n",
+		_, _ = fmt.Fprintf(o.out, "What is left is in %s. Again: CHAOS_SEED=%d CHAOS_SECONDS=%d go run "+
+			"./internal/chaos -v -mix %s\n",
 			dir, o.seed, int(o.length.Seconds()), o.mix)
 		return false, os.RemoveAll(programs)
 	}

@@ -111,7 +111,8 @@ func (o *options) mutant(ctx context.Context, root string, m mutant) (v verdict,
 		return v, err
 	}
 	programs := filepath.Join(dir, "bin")
-	if err := proctest.Programs(ctx, programs, proctest.Build{Race: o.race, Overlay: overlay}, "control", "executor"); err != nil {
+	if err := proctest.Programs(ctx, programs, proctest.Build{Race: o.race, Overlay: overlay}, "control",
+		"executor"); err != nil {
 		return v, err
 	}
 	for i, seed := range m.seeds {
@@ -177,7 +178,8 @@ func table(all []verdict) string {
 		if !v.good {
 			mark = "  <── not as expected"
 		}
-		fmt.Fprintf(&b, "%-52s %-10s %-34s %d, %.0f s%s\n", v.name, expected, strings.Join(found, " "), v.seed, v.took.Seconds(), mark)
+		fmt.Fprintf(&b, "%-52s %-10s %-34s %d, %.0f s%s\n", v.name, expected, strings.Join(found, " "), v.seed,
+			v.took.Seconds(), mark)
 	}
 	return b.String()
 }

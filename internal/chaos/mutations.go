@@ -47,11 +47,17 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		name: "a call that comes twice runs twice", expect: []string{"I4"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{
 			twice,
-			{workDir + "rules.go", `case f.known && !mayRunAgain(f, dispatch):`, `case false && !mayRunAgain(f, dispatch):`},
+			{
+				workDir + "rules.go", `case f.known && !mayRunAgain(f, dispatch):`,
+				`case false && !mayRunAgain(f, dispatch):`,
+			},
 			{workDir + "exec.go", `	if again {
 		ctx, cancel`, `	if false {
 		ctx, cancel`},
-			{keeperDir + "call.go", `if known := k.calls[id]; known != nil {`, `if known := k.calls[id]; known != nil && false {`},
+			{
+				keeperDir + "call.go", `if known := k.calls[id]; known != nil {`,
+				`if known := k.calls[id]; known != nil && false {`,
+			},
 		},
 	},
 	{
@@ -86,13 +92,22 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "calls that must run once at most are run again", expect: []string{"I4"}, mix: "keepers", seconds: 30, seeds: someSeeds,
 		patches: []patch{
-			{turnDir + "await.go", `if state == call.Lost && c.Safety != tool.AtMostOnce && r.stop == nil {`, `if state == call.Lost && r.stop == nil {`},
-			{workDir + "rules.go", `f.state == journal.Interrupted && f.safety != journal.AtMostOnce && dispatch`, `f.state == journal.Interrupted && dispatch`},
+			{
+				turnDir + "await.go", `if state == call.Lost && c.Safety != tool.AtMostOnce && r.stop == nil {`,
+				`if state == call.Lost && r.stop == nil {`,
+			},
+			{
+				workDir + "rules.go", `f.state == journal.Interrupted && f.safety != journal.AtMostOnce && dispatch`,
+				`f.state == journal.Interrupted && dispatch`,
+			},
 		},
 	},
 	{
 		name: "a settled lane goes idle whatever waits", expect: []string{"I1"}, mix: "links", seconds: 10, seeds: someSeeds,
-		patches: []patch{{postgresDir + "commit_sql.go", `WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END`, `ELSE 0 END`}},
+		patches: []patch{{
+			postgresDir + "commit_sql.go",
+			`WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END`, `ELSE 0 END`,
+		}},
 	},
 	{
 		name: "admission ignores the idempotency key", expect: []string{"I1"}, mix: "links", seconds: 15, seeds: someSeeds,

@@ -128,7 +128,8 @@ func (n *node) setFrozen(frozen bool, s syscall.Signal) {
 	}
 }
 
-// full makes the disk full for the program, or not any more, and reports whether there was one. What it has started does not notice.
+// full makes the disk full for the program, or not any more, and reports whether there was one. What it has started
+// does not notice.
 func (n *node) full(on bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -181,10 +182,12 @@ func processes(file, what string, f func(pid int, text []byte)) {
 	}
 }
 
-// keepers are the processes that keep an executor's commands: theirs are the data directory and a configuration as arguments.
+// keepers are the processes that keep an executor's commands: theirs are the data directory and a configuration as
+// arguments.
 func keepers(dataDir string) (pids []int) {
 	processes("cmdline", dataDir, func(pid int, cmd []byte) {
-		if args := strings.Split(string(cmd), "\x00"); len(args) >= 4 && args[2] == dataDir && strings.HasPrefix(args[3], "{") {
+		if args := strings.Split(string(cmd), "\x00"); len(args) >= 4 && args[2] == dataDir &&
+			strings.HasPrefix(args[3], "{") {
 			pids = append(pids, pid)
 		}
 	})

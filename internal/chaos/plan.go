@@ -48,7 +48,10 @@ type author struct {
 
 func newAuthor(seed uint64, session int, dir string, m mix) *author {
 	name := fmt.Sprintf("s%02d", session)
-	return &author{rng: rand.New(rand.NewPCG(seed, uint64(session)+1)), session: name, effects: filepath.Join(dir, name), mix: m}
+	return &author{
+		rng: rand.New(rand.NewPCG(seed, uint64(session)+1)), session: name,
+		effects: filepath.Join(dir, name), mix: m,
+	}
 }
 
 func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
@@ -60,7 +63,8 @@ func (a *author) next() *prompt {
 	a.n++
 	r := a.rng
 	p := &prompt{
-		via: way(r.IntN(int(ways))), pause: between(r, 0, 400*time.Millisecond), patient: between(r, time.Second, 6*time.Second),
+		via: way(r.IntN(int(ways))), pause: between(r, 0, 400*time.Millisecond), patient: between(r, time.Second,
+			6*time.Second),
 		Prompt: check.Prompt{ID: fmt.Sprintf("%s.p%03d", a.session, a.n), Session: a.session},
 	}
 	if r.IntN(8) > 0 {
@@ -77,7 +81,8 @@ func (a *author) next() *prompt {
 	if r.IntN(12) > 0 {
 		for t := range 1 + r.IntN(2) {
 			if r.IntN(10) == 0 {
-				turns, more := a.change(fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)), fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)+1))
+				turns, more := a.change(fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)),
+					fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)+1))
 				p.Turns, lines = append(p.Turns, turns...), append(lines, more...)
 				continue
 			}
@@ -99,9 +104,13 @@ func (a *author) next() *prompt {
 	return p
 }
 
-// change is two turns: a file is written, which may happen twice, and then edited, which may not: every edit adds a mark.
+// change is two turns: a file is written, which may happen twice, and then edited, which may not: every edit adds a
+// mark.
 func (a *author) change(first, second string) (turns [][]check.Command, lines []string) {
-	write, edit := check.Command{Token: first + ".c0", Tool: "write"}, check.Command{Token: second + ".c0", Tool: "edit"}
+	write, edit := check.Command{Token: first + ".c0", Tool: "write"}, check.Command{
+		Token: second + ".c0",
+		Tool:  "edit",
+	}
 	path := filepath.Join(filepath.Dir(a.effects), filesDir, edit.Token)
 	return [][]check.Command{{write}, {edit}}, []string{
 		fmt.Sprintf(`call: write {"content": "%s: %s", "path": %q}`, write.Token, edit.Token, path),
@@ -191,8 +200,9 @@ type mix struct {
 	aborts  int           // percent of the prompts
 	huge    int           // one in so many of the large outputs is larger than the window
 	links   []link        // that are broken; nil is all
-	long    int           // one in so many outages outlasts a lease, or what a cancelled call is waited for; 0 is one in four
-	wide    bool          // commands last long
+	// one in so many outages outlasts a lease, or what a cancelled call is waited for; 0 is one in four
+	long int
+	wide bool // commands last long
 }
 
 // mixes by name. The whole one is for finding what nobody thinks of, the others aim.
@@ -204,26 +214,39 @@ var mixes = map[string]mix{
 			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 		},
 	},
-	"owners":    {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4}, long: 2, wide: true},
+	"owners": {
+		every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4},
+		long: 2, wide: true,
+	},
 	"handovers": {every: 500 * time.Millisecond, huge: 2, weights: map[kind]int{replicaDrain: 1}},
-	"database":  {every: 1500 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2},
+	"database": {
+		every: 1500 * time.Millisecond, aborts: 5, huge: 100,
+		weights: map[kind]int{linkHold: 3, executorKill: 2}, links: []link{linkDatabase}, long: 2,
+	},
 	"executors": {
 		every: 700 * time.Millisecond, aborts: 5, huge: 100,
-		weights: map[kind]int{executorKill: 4, linkCut: 3, linkHold: 3, replicaKill: 1}, links: []link{linkExecutor, linkDatabase},
+		weights: map[kind]int{executorKill: 4, linkCut: 3, linkHold: 3, replicaKill: 1}, links: []link{
+			linkExecutor,
+			linkDatabase,
+		},
 	},
 	"keepers": {every: 700 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{keeperKill: 3, bothKill: 2}},
 	"disks":   {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{executorWipe: 1}},
-	"full":    {every: time.Second, aborts: 30, huge: 100, weights: map[kind]int{executorFull: 3, executorKill: 2, keeperKill: 1}},
-	"wiped":   {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorWipe: 1}},
-	"links":   {every: 400 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkCut: 3, linkHold: 4}},
-	"aborts":  {every: 3 * time.Second, aborts: 70, huge: 100, weights: map[kind]int{linkCut: 1, executorKill: 1}},
-	"late":    {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorStop: 1}, long: 1},
+	"full": {every: time.Second, aborts: 30, huge: 100, weights: map[kind]int{
+		executorFull: 3, executorKill: 2,
+		keeperKill: 1,
+	}},
+	"wiped":  {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorWipe: 1}},
+	"links":  {every: 400 * time.Millisecond, aborts: 5, huge: 100, weights: map[kind]int{linkCut: 3, linkHold: 4}},
+	"aborts": {every: 3 * time.Second, aborts: 70, huge: 100, weights: map[kind]int{linkCut: 1, executorKill: 1}},
+	"late":   {every: time.Second, aborts: 60, huge: 100, weights: map[kind]int{executorStop: 1}, long: 1},
 }
 
 // link is a class of connections.
 type link int
 
-// Classes of connections: an executor's to control, a replica's to its peers and to the database, clients' to a replica.
+// Classes of connections: an executor's to control, a replica's to its peers and to the database, clients' to a
+// replica.
 const (
 	linkExecutor link = iota
 	linkPeer
@@ -282,7 +305,8 @@ func schedule(seed uint64, length time.Duration, m mix) []fault {
 	var all []fault
 	for at := time.Second; at < length; at += time.Duration(r.ExpFloat64()*float64(m.every)) + 50*time.Millisecond {
 		f := draw(r, lots[r.IntN(len(lots))], at, length, m)
-		if what := f.subject(); busy[what] <= at && !(strings.HasPrefix(what, "replica") && others(busy, at) >= replicas-1) {
+		if what := f.subject(); busy[what] <= at && !(strings.HasPrefix(what, "replica") &&
+			others(busy, at) >= replicas-1) {
 			busy[what] = at + f.lasts + 500*time.Millisecond
 			all = append(all, f)
 		}

@@ -86,7 +86,10 @@ func (s *stream) find(ctx context.Context, at *replica) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	got, err := pawlv1.NewSessionServiceClient(at.conn).GetSession(ctx, &pawlv1.GetSessionRequest{
-		Session: &pawlv1.GetSessionRequest_Key{Key: &pawlv1.SessionKey{Agent: agentName, Instance: instanceName, Session: s.session}},
+		Session: &pawlv1.GetSessionRequest_Key{Key: &pawlv1.SessionKey{
+			Agent: agentName, Instance: instanceName,
+			Session: s.session,
+		}},
 	})
 	if err != nil {
 		return ""
@@ -116,7 +119,8 @@ func (s *stream) read(ctx context.Context, c *cluster, reader int, r *rand.Rand)
 
 // watch reads from the cursor on for as long as the connection lasts, at most to the event upto.
 func (s *stream) watch(ctx context.Context, at *replica, reader int, id string, cursor *int64, upto int64) {
-	w, err := pawlv1.NewSessionServiceClient(at.conn).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: id, After: *cursor})
+	w, err := pawlv1.NewSessionServiceClient(at.conn).WatchSession(ctx,
+		&pawlv1.WatchSessionRequest{SessionId: id, After: *cursor})
 	for err == nil && *cursor < upto {
 		var m *pawlv1.WatchSessionResponse
 		if m, err = w.Recv(); err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
-// settleWithin bounds how long after the last fault nothing may settle although something has to: a lease that runs out, an
-// executor's grace, and what two busy cores add to that.
+// settleWithin bounds how long after the last fault nothing may settle although something has to: a lease that runs
+// out, an executor's grace, and what two busy cores add to that.
 const settleWithin = 15*time.Second + grace + 30*time.Second
 
 // report is what a run came to.
@@ -141,8 +141,8 @@ func (c *cluster) progress(ctx context.Context) (open, settled int, err error) {
 	return open, settled, err
 }
 
-// giveUp calls off the wait once nothing has settled for as long as patience lasts, or not everything for twice as long: work may come
-// up faster than it settles.
+// giveUp calls off the wait once nothing has settled for as long as patience lasts, or not everything for twice as
+// long: work may come up faster than it settles.
 func (c *cluster) giveUp(ctx context.Context, patience time.Duration, off func()) {
 	last, since, began := -1, time.Now(), time.Now()
 	for ctx.Err() == nil {
@@ -224,7 +224,8 @@ func (r *report) print(w io.Writer) {
 		broken[v.Invariant]++
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "chaos: %d replicas, %d executors, %d sessions, one Postgres; seed %d, %s of faults (%s), %d cores\n",
+	fmt.Fprintf(&b, "chaos: %d replicas, %d executors, %d sessions, one Postgres; seed %d, %s of faults (%s), %d "+
+		"cores\n",
 		replicas, executors, sessions, r.options.seed, r.options.length, r.options.mix, cores())
 	fmt.Fprintf(&b, "  submissions  %d admitted, of %d prompts\n", len(e.Submissions), len(e.Prompts))
 	fmt.Fprintf(&b, "  settled      %s; the last %.1f s after the last fault\n", counts(outcomes), r.settled.Seconds())

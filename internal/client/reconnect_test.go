@@ -148,7 +148,8 @@ func TestControlPlaneThatTellsNothingIsGivenUp(t *testing.T) {
 		f := followAt(t, u.dialer(t))
 		began := time.Now()
 		err := <-f.done
-		if took := time.Since(began); cli.Code(err) != cli.Unreachable || took < returnsWithin || took > 2*returnsWithin {
+		if took := time.Since(began); cli.Code(err) != cli.Unreachable || took < returnsWithin ||
+			took > 2*returnsWithin {
 			t.Errorf("%v after %s", err, took)
 		}
 		if n := strings.Count(f.notes.String(), "\n"); n != 1 {

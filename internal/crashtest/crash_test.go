@@ -65,8 +65,8 @@ func TestBothAreKilled(t *testing.T) {
 	m.once(p.wait(sub.GetSubmissionId()))
 }
 
-// A session that one replica admits runs on an executor that is connected to the other; when its replica dies, the other goes on with
-// the very call.
+// A session that one replica admits runs on an executor that is connected to the other; when its replica dies, the
+// other goes on with the very call.
 func TestExecutorAtTheOtherReplica(t *testing.T) {
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)

@@ -48,8 +48,8 @@ func through(t *testing.T, url string) (string, *proxy.Proxy) {
 	return u.String(), x
 }
 
-// Crash matrix 20: a replica cannot reach Postgres any more. It stops by itself, the other one takes over when the lease is over, and the
-// executor, which finds it through one address, has kept the result.
+// Crash matrix 20: a replica cannot reach Postgres any more. It stops by itself, the other one takes over when the
+// lease is over, and the executor, which finds it through one address, has kept the result.
 func TestReplicaLosesTheDatabase(t *testing.T) {
 	url := pgtest.URL(t)
 	bad, wire := through(t, url)
@@ -103,7 +103,8 @@ func TestPostgresRestarts(t *testing.T) {
 	for range 5 {
 		sub := one.submit("echo a >> turns\necho b >> turns\necho done")
 		for range 5 {
-			administer(t, cluster.URL, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+			administer(t, cluster.URL, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = "+
+				"'client backend' AND pid <> pg_backend_pid()")
 		}
 		if got := two.wait(sub.GetSubmissionId()); !strings.HasSuffix(got.GetResult().GetText(), "done") {
 			t.Errorf("settled %v: %q %v", got.GetOutcome(), got.GetResult().GetText(), got.GetError())
@@ -129,8 +130,9 @@ func administer(t *testing.T, url, sql string) {
 	}
 }
 
-// Crash matrix 23: Postgres fails over to a replica that lacks the last commits, epochs among them. The epochs of all lanes are raised
-// before control starts: then a call that the database knows has its true result, and one that it has forgotten is ended.
+// Crash matrix 23: Postgres fails over to a replica that lacks the last commits, epochs among them. The epochs of all
+// lanes are raised before control starts: then a call that the database knows has its true result, and one that it has
+// forgotten is ended.
 func TestFailoverThatLostCommits(t *testing.T) {
 	cluster, err := pgtest.Start(t.Context(), pgtest.Options{NoFsync: true})
 	if err != nil {

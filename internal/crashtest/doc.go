@@ -1,2 +1,3 @@
-// Package crashtest kills the real programs with real signals while commands run, and looks at what is left: the true result, once.
+// Package crashtest kills the real programs with real signals while commands run, and looks at what is left: the true
+// result, once.
 package crashtest

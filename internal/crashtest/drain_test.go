@@ -24,7 +24,8 @@ func TestExecutorDrains(t *testing.T) {
 	m.once(p.wait(sub.GetSubmissionId()))
 }
 
-// A second signal ends an executor at once, whatever it waits for: here to be rid of what a control plane that stands still does not take.
+// A second signal ends an executor at once, whatever it waits for: here to be rid of what a control plane that stands
+// still does not take.
 func TestSecondSignalEndsTheExecutor(t *testing.T) {
 	p := newPlane(t, "")
 	m := newMachine(t, p)

@@ -38,11 +38,16 @@ func newDesk(t *testing.T, conn grpc.ClientConnInterface, target *pawlv1.FileTar
 
 var (
 	byExecutor = &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: "m1"}}
-	bySession  = &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}}}
+	bySession  = &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{
+		Agent:    "shell",
+		Instance: "i",
+	}}}
 )
 
 // open begins to write.
-func (d *desk) open(ctx context.Context, path string) grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse] {
+func (d *desk) open(
+	ctx context.Context, path string,
+) grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse] {
 	d.t.Helper()
 	stream, err := d.files.WriteFile(ctx)
 	if err != nil {
@@ -52,7 +57,9 @@ func (d *desk) open(ctx context.Context, path string) grpc.ClientStreamingClient
 	return stream
 }
 
-func (d *desk) send(stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse], m *pawlv1.WriteFileRequest) {
+func (d *desk) send(
+	stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse], m *pawlv1.WriteFileRequest,
+) {
 	d.t.Helper()
 	if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
 		d.t.Fatal(err)
@@ -109,7 +116,8 @@ func (d *desk) roundTrip(path string, content []byte) {
 		d.t.Errorf("writing %s: %v", path, err)
 		return
 	}
-	if w := wrote.GetWritten(); w.GetSize() != int64(len(content)) || !bytes.Equal(w.GetSha256(), sum[:]) || wrote.GetExecutorId() != "m1" {
+	if w := wrote.GetWritten(); w.GetSize() != int64(len(content)) || !bytes.Equal(w.GetSha256(), sum[:]) ||
+		wrote.GetExecutorId() != "m1" {
 		d.t.Errorf("%s: %v", path, wrote)
 	}
 	got, err := d.read(path)
@@ -175,13 +183,17 @@ func TestFiles(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 	for path, want := range map[string]bool{"large": true, "missing": false, "large/below": false} {
-		if got, err := d.files.Exists(d.ctx, &pawlv1.ExistsRequest{Target: d.target, Path: path}); err != nil || got.GetExists() != want {
+		if got, err := d.files.Exists(d.ctx, &pawlv1.ExistsRequest{Target: d.target, Path: path}); err != nil ||
+			got.GetExists() != want {
 			t.Errorf("%s: %v, %v", path, got, err)
 		}
 	}
 	_, err = d.files.MakeDir(d.ctx, &pawlv1.MakeDirRequest{Target: d.target, Path: "a/b"})
 	reason(err, codes.NotFound, "NOT_FOUND")
-	if _, err = d.files.MakeDir(d.ctx, &pawlv1.MakeDirRequest{Target: d.target, Path: "a/b", Recursive: true}); err != nil {
+	if _, err = d.files.MakeDir(d.ctx, &pawlv1.MakeDirRequest{
+		Target: d.target, Path: "a/b",
+		Recursive: true,
+	}); err != nil {
 		t.Error(err)
 	}
 	_, err = d.files.Remove(d.ctx, &pawlv1.RemoveRequest{Target: d.target, Path: "a"})
@@ -196,13 +208,14 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, err := dir.Recv()
-	if got := string(bytes.Join(names.GetNames(), []byte(" "))); err != nil || got != "absolute dir empty large window" {
+	if got := string(bytes.Join(names.GetNames(), []byte(" "))); err != nil ||
+		got != "absolute dir empty large window" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
-// A client that leaves in the middle of a write changes nothing and leaves nothing behind, nor does an executor that is killed there
-// make anybody believe that it wrote.
+// A client that leaves in the middle of a write changes nothing and leaves nothing behind, nor does an executor that is
+// killed there make anybody believe that it wrote.
 func TestFilesLeftInTheMiddle(t *testing.T) {
 	p := newPlane(t, "")
 	m := newMachine(t, p)
@@ -221,7 +234,8 @@ func TestFilesLeftInTheMiddle(t *testing.T) {
 
 	stream := begin(d.ctx)
 	m.kill()
-	if err := stream.RecvMsg(&pawlv1.WriteFileResponse{}); status.Code(err) != codes.Unavailable || rpc.Reason(err) != "EXECUTOR_AWAY" {
+	if err := stream.RecvMsg(&pawlv1.WriteFileResponse{}); status.Code(err) != codes.Unavailable ||
+		rpc.Reason(err) != "EXECUTOR_AWAY" {
 		t.Error(err)
 	}
 	if _, err := d.read("f"); status.Code(err) != codes.Unavailable || rpc.Reason(err) != "EXECUTOR_AWAY" {
@@ -245,10 +259,12 @@ func TestFilesAtTheOtherReplica(t *testing.T) {
 		if _, err := d.read("missing"); status.Code(err) != codes.NotFound || rpc.Reason(err) != "NOT_FOUND" {
 			t.Error(err)
 		}
-		if _, err := d.write("large", []byte("x"), make([]byte, 32)); status.Code(err) != codes.InvalidArgument || rpc.Reason(err) != "HASH_MISMATCH" {
+		if _, err := d.write("large", []byte("x"), make([]byte, 32)); status.Code(err) != codes.InvalidArgument ||
+			rpc.Reason(err) != "HASH_MISMATCH" {
 			t.Error(err)
 		}
-		if got, err := d.files.Exists(d.ctx, &pawlv1.ExistsRequest{Target: target, Path: "large"}); err != nil || !got.GetExists() {
+		if got, err := d.files.Exists(d.ctx, &pawlv1.ExistsRequest{Target: target, Path: "large"}); err != nil ||
+			!got.GetExists() {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
@@ -263,7 +279,8 @@ func TestFilesAtTheOtherReplica(t *testing.T) {
 	d.send(stream, &pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Data{Data: random(500_000)}})
 	eventually(t, "the content to arrive", func() bool { return len(temporaries(t, m.Root)) == 1 })
 	two.kill()
-	if err := stream.RecvMsg(&pawlv1.WriteFileResponse{}); status.Code(err) != codes.Unavailable || rpc.Reason(err) != "EXECUTOR_AWAY" {
+	if err := stream.RecvMsg(&pawlv1.WriteFileResponse{}); status.Code(err) != codes.Unavailable ||
+		rpc.Reason(err) != "EXECUTOR_AWAY" {
 		t.Error(err)
 	}
 	eventually(t, "the temporary file to go", func() bool { return len(temporaries(t, m.Root)) == 0 })

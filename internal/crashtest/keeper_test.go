@@ -47,7 +47,8 @@ func (m *machine) killKeeper() {
 // deserters is a command like command that leaves processes outside of its session, too.
 const deserters = `echo run >> runs; (setsid sleep 1000 >/dev/null 2>&1 &); sleep 1000 & until [ -e go ]; do sleep 0.05; done; echo end >> runs`
 
-// Crash matrix 14b: the keeper dies, alone or with its daemon. Nobody knows what became of the command, and nothing of it lives on.
+// Crash matrix 14b: the keeper dies, alone or with its daemon. Nobody knows what became of the command, and nothing of
+// it lives on.
 func TestKeeperIsKilled(t *testing.T) {
 	for name, both := range map[string]bool{"alone": false, "with the daemon": true} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +65,8 @@ func TestKeeperIsKilled(t *testing.T) {
 				m.start()
 			}
 			got := p.wait(sub.GetSubmissionId())
-			if got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED || !strings.Contains(got.GetResult().GetText(), "outcome of this command is unknown") {
+			if got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED ||
+				!strings.Contains(got.GetResult().GetText(), "outcome of this command is unknown") {
 				t.Errorf("settled %v: %q %v", got.GetOutcome(), got.GetResult().GetText(), got.GetError())
 			}
 			if left := processes(t, "cwd", m.Root); len(left) > 0 {
@@ -90,8 +92,8 @@ func limit(t *testing.T, pid int, bytes uint64) {
 	}
 }
 
-// Crash matrix 29: the executor's disk is full. What runs is not lost, what is new is refused and says why, and all is well when there is
-// space again.
+// Crash matrix 29: the executor's disk is full. What runs is not lost, what is new is refused and says why, and all is
+// well when there is space again.
 func TestExecutorsDiskIsFull(t *testing.T) {
 	p := newPlane(t, "")
 	m := newMachine(t, p)
@@ -101,7 +103,8 @@ func TestExecutorsDiskIsFull(t *testing.T) {
 	m.letGo()
 	m.once(p.wait(sub.GetSubmissionId()))
 	refused := p.submit("echo refused >> runs")
-	if got := p.wait(refused.GetSubmissionId()); !strings.Contains(got.GetResult().GetText(), "the disk of the executor's journal is full") {
+	if got := p.wait(refused.GetSubmissionId()); !strings.Contains(got.GetResult().GetText(),
+		"the disk of the executor's journal is full") {
 		t.Errorf("settled %v: %q", got.GetOutcome(), got.GetResult().GetText())
 	}
 	limit(t, m.Pid(), unix.RLIM_INFINITY)
@@ -112,7 +115,8 @@ func TestExecutorsDiskIsFull(t *testing.T) {
 	m.once(p.wait(sub.GetSubmissionId()))
 }
 
-// Crash matrix 29: control's disk is full while a command ends. Its result is committed when there is space again; nobody else had to.
+// Crash matrix 29: control's disk is full while a command ends. Its result is committed when there is space again;
+// nobody else had to.
 func TestControlsDiskIsFull(t *testing.T) {
 	p := newPlane(t, "")
 	m := newMachine(t, p)

@@ -35,7 +35,8 @@ func (p *plane) heard(sub *pawlv1.Submission) {
 			continue
 		}
 		if finished > 0 || o.GetSkipped() != 0 || o.GetOffset() != int64(len(got[o.GetStream()])) {
-			p.t.Errorf("%s at %d, skipping %d, after %d bytes and %d ends", o.GetStream(), o.GetOffset(), o.GetSkipped(), len(got[o.GetStream()]), finished)
+			p.t.Errorf("%s at %d, skipping %d, after %d bytes and %d ends", o.GetStream(), o.GetOffset(),
+				o.GetSkipped(), len(got[o.GetStream()]), finished)
 			return
 		}
 		got[o.GetStream()] = append(got[o.GetStream()], o.GetData()...)
@@ -50,15 +51,22 @@ func (p *plane) heard(sub *pawlv1.Submission) {
 	}
 }
 
-// I5: the bytes that a client sees of a command's output are the bytes that it wrote, whoever dies while it writes them.
+// I5: the bytes that a client sees of a command's output are the bytes that it wrote, whoever dies while it writes
+// them.
 func TestOutputSurvives(t *testing.T) {
 	type act func(p *plane, m *machine)
 	for name, c := range map[string]struct{ kill, start act }{
 		"control":               {func(p *plane, _ *machine) { p.kill() }, func(p *plane, _ *machine) { p.start() }},
 		"the executor's daemon": {func(_ *plane, m *machine) { m.kill() }, func(_ *plane, m *machine) { m.start() }},
-		"both":                  {func(p *plane, m *machine) { p.kill(); m.kill() }, func(p *plane, m *machine) { p.start(); m.start() }},
+		"both": {
+			func(p *plane, m *machine) { p.kill(); m.kill() },
+			func(p *plane, m *machine) { p.start(); m.start() },
+		},
 	} {
-		for when, meanwhile := range map[string]bool{", the command ends meanwhile": true, ", the command ends after": false} {
+		for when, meanwhile := range map[string]bool{
+			", the command ends meanwhile": true,
+			", the command ends after":     false,
+		} {
 			t.Run(name+when, func(t *testing.T) {
 				p := newPlane(t, "")
 				m := newMachine(t, p)

@@ -18,7 +18,8 @@ import (
 // patience bounds every wait. A dead replica's lease alone lasts 15 s.
 const patience = time.Minute
 
-// built is where the two programs are, built once. With the race detector, as the tests are: that shares their build cache.
+// built is where the two programs are, built once. With the race detector, as the tests are: that shares their build
+// cache.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "pawl-programs")
 	if err != nil {
@@ -140,7 +141,8 @@ func (p *plane) wait(id string) *pawlv1.Submission {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	got, err := pawlv1.NewSubmissionServiceClient(p.dial()).WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id}, grpc.WaitForReady(true))
+	got, err := pawlv1.NewSubmissionServiceClient(p.dial()).WaitSubmission(ctx,
+		&pawlv1.WaitSubmissionRequest{SubmissionId: id}, grpc.WaitForReady(true))
 	if err != nil {
 		p.t.Fatal(err)
 	}

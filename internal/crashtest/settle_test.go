@@ -16,7 +16,8 @@ func (p *plane) events(sub *pawlv1.Submission) (all []*pawlv1.Event) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	watch, err := pawlv1.NewSessionServiceClient(p.dial()).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
+	watch, err := pawlv1.NewSessionServiceClient(p.dial()).WatchSession(ctx,
+		&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -34,7 +35,8 @@ func (p *plane) events(sub *pawlv1.Submission) (all []*pawlv1.Event) {
 	}
 }
 
-// settledOnce checks the stream up to the end of last: dense, and every submission in it settled once and sent each call once.
+// settledOnce checks the stream up to the end of last: dense, and every submission in it settled once and sent each
+// call once.
 func (p *plane) settledOnce(last *pawlv1.Submission) {
 	p.t.Helper()
 	settled, started := map[string]int{}, map[string]int{}
@@ -58,7 +60,8 @@ func (p *plane) settledOnce(last *pawlv1.Submission) {
 	}
 }
 
-// Crash matrix 24: SIGTERM hands the running submission over with its command and no attempt charged, and what waits behind it.
+// Crash matrix 24: SIGTERM hands the running submission over with its command and no attempt charged, and what waits
+// behind it.
 func TestDrainHandsOver(t *testing.T) {
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
@@ -98,8 +101,8 @@ func onRecord(t *testing.T, url, session string) string {
 		UNION ALL SELECT 'call ' || c::text FROM tool_calls c WHERE session_id = $1) AS x (line)`, session)
 }
 
-// Crash matrix 12: a replica is stopped in the middle of a turn and thaws when another has its sessions and has ended what it ran. It says
-// that it has lost them, and writes nothing of them any more.
+// Crash matrix 12: a replica is stopped in the middle of a turn and thaws when another has its sessions and has ended
+// what it ran. It says that it has lost them, and writes nothing of them any more.
 func TestFrozenReplica(t *testing.T) {
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
@@ -116,7 +119,8 @@ func TestFrozenReplica(t *testing.T) {
 	})
 	m.letGo()
 	got := two.wait(sub.GetSubmissionId())
-	if text := got.GetResult().GetText(); got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED || !strings.HasSuffix(strings.TrimSpace(text), "the true result") || got.GetAttempts() != 1 {
+	if text := got.GetResult().GetText(); got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED ||
+		!strings.HasSuffix(strings.TrimSpace(text), "the true result") || got.GetAttempts() != 1 {
 		t.Errorf("settled %v after %d attempts: %q", got.GetOutcome(), got.GetAttempts(), text)
 	}
 	if runs := m.read("runs"); runs != "run\nend\n" {

@@ -11,7 +11,8 @@ import (
 // ErrLocked answers TryLock for a file whose lock another process holds.
 var ErrLocked = errors.New("another process holds the lock")
 
-// TryLock opens the file at path, makes it if need be, and takes its lock. Closing the file, or the end of the process, lets go of it.
+// TryLock opens the file at path, makes it if need be, and takes its lock. Closing the file, or the end of the process,
+// lets go of it.
 func TryLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -39,8 +40,8 @@ func SyncDir(dir string) error {
 	return errors.Join(err, d.Close())
 }
 
-// Replace gives a file, which only its owner may read, this content. A reader, and who reads after a crash, sees all of the old or all
-// of the new.
+// Replace gives a file, which only its owner may read, this content. A reader, and who reads after a crash, sees all of
+// the old or all of the new.
 func Replace(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // 0600
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// PrivateDir sees to a directory that nobody but this process's user can enter, and makes it if need be. repaired says that others
-// could enter it until now. The error of a directory that cannot be made private says what to do.
+// PrivateDir sees to a directory that nobody but this process's user can enter, and makes it if need be. repaired says
+// that others could enter it until now. The error of a directory that cannot be made private says what to do.
 func PrivateDir(path string) (repaired bool, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return false, err
@@ -28,7 +28,8 @@ func makePrivate(d *os.File) (repaired bool, err error) {
 		return false, err
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && int(sys.Uid) != os.Geteuid() {
-		return false, fmt.Errorf("%s belongs to user %d, who can see all that is in it, and this process runs as user %d: "+
+		return false, fmt.Errorf("%s belongs to user %d, who can see all that is in it, and this process runs as "+
+			"user %d: "+
 			"use a directory below it, or make it over with chown", d.Name(), sys.Uid, os.Geteuid())
 	}
 	const others fs.FileMode = 0o077
@@ -41,7 +42,8 @@ func makePrivate(d *os.File) (repaired bool, err error) {
 	}
 	// A file system without modes takes every change and makes none.
 	if st, err = d.Stat(); err == nil && st.Mode().Perm()&others != 0 {
-		err = fmt.Errorf("others can enter %s (mode %v), and its file system cannot keep them out: use a directory of another one",
+		err = fmt.Errorf("others can enter %s (mode %v), and its file system cannot keep them out: use a directory "+
+			"of another one",
 			d.Name(), st.Mode().Perm())
 	}
 	return err == nil, err

@@ -1,4 +1,5 @@
-// Package ident makes ids and checks the names that callers choose. Edges call it, so that everything behind them can trust names.
+// Package ident makes ids and checks the names that callers choose. Edges call it, so that everything behind them can
+// trust names.
 package ident
 
 import (
@@ -18,7 +19,8 @@ var ErrInvalid = errs.New(errs.InvalidArgument, "INVALID_NAME", "the name is not
 // New returns a UUIDv7: unique, and in order of time.
 func New() string { return uuid.Must(uuid.NewV7()).String() }
 
-// IsUUID reports whether s is a UUID in its canonical form: lowercase, with hyphens, so that equal ids are equal strings.
+// IsUUID reports whether s is a UUID in its canonical form: lowercase, with hyphens, so that equal ids are equal
+// strings.
 func IsUUID(s string) bool {
 	id, err := uuid.Parse(s)
 	return err == nil && id.String() == s
@@ -52,7 +54,8 @@ func CheckSession(s string) error {
 // CheckExecutor checks the id of an executor.
 func CheckExecutor(s string) error {
 	if !executorName.MatchString(s) {
-		return ErrInvalid.With("an executor's id begins with a letter or digit and has at most 64 letters, digits, . - and _")
+		return ErrInvalid.With("an executor's id begins with a letter or digit and has at most 64 letters, digits, . " +
+			"- and _")
 	}
 	return nil
 }
@@ -60,7 +63,8 @@ func CheckExecutor(s string) error {
 // CheckLabel checks a label of an executor.
 func CheckLabel(key, value string) error {
 	if !labelKey.MatchString(key) {
-		return ErrInvalid.With("a label's key begins with a letter or digit and has at most 63 letters, digits, . _ / and -")
+		return ErrInvalid.With("a label's key begins with a letter or digit and has at most 63 letters, digits, . _ " +
+			"/ and -")
 	}
 	return CheckText("the value of label "+key, value, 256)
 }
@@ -68,8 +72,8 @@ func CheckLabel(key, value string) error {
 // CheckIdempotencyKey checks an idempotency key.
 func CheckIdempotencyKey(s string) error { return CheckText("an idempotency key", s, 255) }
 
-// CheckText checks a text that a person reads and a database keeps: not blank, at most so many bytes, no control characters.
-// Databases differ in what they refuse; this refuses it for all of them. what names it in the error.
+// CheckText checks a text that a person reads and a database keeps: not blank, at most so many bytes, no control
+// characters. Databases differ in what they refuse; this refuses it for all of them. what names it in the error.
 func CheckText(what, s string, most int) error {
 	switch {
 	case strings.TrimSpace(s) == "":

@@ -42,7 +42,8 @@ func word(n int) string { return strings.Repeat("a", n) }
 func TestNames(t *testing.T) {
 	label := func(key string) error { return ident.CheckLabel(key, "a100") }
 	value := func(s string) error { return ident.CheckLabel("gpu", s) }
-	text := []string{"", " ", "\t\u00a0\n", "a\nb", "a\x00b", "a\u0085b", "\xff", "a\xc3", "a\u202eb", "a\u2066b"} // refused wherever free text is a name
+	// refused wherever free text is a name
+	text := []string{"", " ", "\t\u00a0\n", "a\nb", "a\x00b", "a\u0085b", "\xff", "a\xc3", "a\u202eb", "a\u2066b"}
 	for _, test := range []struct {
 		name    string
 		check   func(string) error
@@ -117,7 +118,8 @@ func FuzzNames(f *testing.F) {
 			if err != nil && !errors.Is(err, ident.ErrInvalid) {
 				t.Errorf("%q: %v carries no reason", s, err)
 			}
-			if err == nil && (len(s) > name.most || strings.TrimSpace(s) == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl)) {
+			if err == nil && (len(s) > name.most || strings.TrimSpace(s) == "" || !utf8.ValidString(s) ||
+				strings.ContainsFunc(s, unicode.IsControl)) {
 				t.Errorf("%q was accepted with a limit of %d bytes", s, name.most)
 			}
 			if err != nil && !utf8.ValidString(err.Error()) {

@@ -20,7 +20,8 @@ var allowed = []struct{ name, phrase string }{
 	{"Unlicense", "this is free and unencumbered software released into the public domain"},
 }
 
-// copyleft finds the title of a GNU licence or the usual notice. The bare name does not do: MPL-2.0 allows to combine with them.
+// copyleft finds the title of a GNU licence or the usual notice. The bare name does not do: MPL-2.0 allows to combine
+// with them.
 var copyleft = regexp.MustCompile(`gnu (affero |lesser |library )?general public license version [0-9]|` +
 	`under the terms of the gnu (affero |lesser |library )?general public license|` +
 	`server side public license version|business source license 1`)

@@ -15,17 +15,21 @@ func TestClassify(t *testing.T) {
 		err        error
 	}{
 		{"Apache", "   Apache License\n   Version 2.0, January 2004", []string{"Apache-2.0"}, nil},
-		{"MPL names the GPL", "Mozilla Public License Version 2.0\n\"Secondary License\" means either the GNU General Public License, Version 2.0, …", []string{"MPL-2.0"}, nil},
-		{"MIT as markdown", "# MIT\n\n> *Permission* is hereby granted,\n> free of charge, to any person obtaining a copy", []string{"MIT"}, nil},
+		{"MPL names the GPL", "Mozilla Public License Version 2.0\n\"Secondary License\" means either the GNU " +
+			"General Public License, Version 2.0, …", []string{"MPL-2.0"}, nil},
+		{"MIT as markdown", "# MIT\n\n> *Permission* is hereby granted,\n> free of charge, to any person obtaining a " +
+			"copy", []string{"MIT"}, nil},
 		{
-			"BSD in comments", "// Redistribution and use in source and binary forms, with or without\n// modification, are permitted provided that",
+			"BSD in comments", "// Redistribution and use in source and binary forms, with or without\n// " +
+				"modification, are permitted provided that",
 			[]string{"BSD"},
 			nil,
 		},
 		{"AGPL", "GNU AFFERO GENERAL PUBLIC LICENSE\n   Version 3, 19 November 2007", nil, errCopyleft},
 		{"GPL", "GNU GENERAL PUBLIC LICENSE\n   Version 2, June 1991", nil, errCopyleft},
 		{"notice", "redistribute it under the terms of the GNU Lesser General Public License", nil, errCopyleft},
-		{"MIT and GPL", "Permission is hereby granted, free of charge, to any person obtaining a copy … GNU General Public License\nVersion 3", nil, errCopyleft},
+		{"MIT and GPL", "Permission is hereby granted, free of charge, to any person obtaining a copy … GNU General " +
+			"Public License\nVersion 3", nil, errCopyleft},
 		{"source available", "Business Source License 1.1", nil, errCopyleft},
 		{"nothing", "All rights reserved.", nil, errUnknown},
 	} {
@@ -48,7 +52,8 @@ func TestModule(t *testing.T) {
 		}
 		return dir
 	}
-	const mit, gpl = "Permission is hereby granted, free of charge, to any person obtaining a copy", "GNU General Public License Version 3"
+	const mit, gpl = "Permission is hereby granted, free of charge, to any person obtaining a copy", "GNU General " +
+		"Public License Version 3"
 	for name, test := range map[string]struct {
 		files map[string]string
 		want  string

@@ -1,5 +1,6 @@
-// Command licenses checks that every module which the packages of the current directory build or test with is under a licence that
-// Pawl may ship: permissive, or MPL-2.0. It reads the licence files in the module cache and prints what it found.
+// Command licenses checks that every module which the packages of the current directory build or test with is under a
+// licence that Pawl may ship: permissive, or MPL-2.0. It reads the licence files in the module cache and prints what it
+// found.
 package main
 
 import (
@@ -54,7 +55,8 @@ func run() error {
 
 // used maps the path of each module to its directory. Modules that are only named in go.mod files do not count.
 func used() (map[string]string, error) {
-	cmd := exec.Command("go", "list", "-deps", "-test", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}{{end}}{{end}}", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-test", "-f", "{{with .Module}}{{if not "+
+		".Main}}{{.Path}}\t{{.Dir}}{{end}}{{end}}", "./...")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -70,8 +72,8 @@ func used() (map[string]string, error) {
 	return modules, lines.Err()
 }
 
-// ofModule names the licences in a module's root. A file that says nothing known is let pass beside one that does (a logo's
-// origin, an author's note); a licence that is not allowed never is.
+// ofModule names the licences in a module's root. A file that says nothing known is let pass beside one that does (a
+// logo's origin, an author's note); a licence that is not allowed never is.
 func ofModule(dir string) (string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -101,5 +103,6 @@ func ofModule(dir string) (string, error) {
 
 func licenceFile(name string) bool {
 	name = strings.ToUpper(name)
-	return strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") || strings.HasPrefix(name, "COPYING") || name == "UNLICENSE"
+	return strings.HasPrefix(name, "LICENSE") || strings.HasPrefix(name, "LICENCE") ||
+		strings.HasPrefix(name, "COPYING") || name == "UNLICENSE"
 }

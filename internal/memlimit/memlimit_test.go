@@ -58,7 +58,10 @@ func TestLimitOfAContainer(t *testing.T) {
 		},
 		"both, as in a hybrid": {
 			"4:memory:/a\n0::/b\n", own1 + own2,
-			map[string]string{"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n", "sys/fs/cgroup/b/memory.max": "4000\n"},
+			map[string]string{
+				"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "5000\n",
+				"sys/fs/cgroup/b/memory.max":                   "4000\n",
+			},
 			4000,
 		},
 		"nonsense": {"x\n::\n", "- - -\n\n", nil, 0},
@@ -69,7 +72,10 @@ func TestLimitOfAContainer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := fstest.MapFS{"proc/self/cgroup": {Data: []byte(c.groups)}, "proc/self/mountinfo": {Data: []byte(c.mounts)}}
+			root := fstest.MapFS{
+				"proc/self/cgroup":    {Data: []byte(c.groups)},
+				"proc/self/mountinfo": {Data: []byte(c.mounts)},
+			}
 			for name, text := range c.files {
 				root[name] = &fstest.MapFile{Data: []byte(text)}
 			}

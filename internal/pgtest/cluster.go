@@ -27,8 +27,8 @@ type Options struct {
 	NoFsync bool
 }
 
-// Cluster is a temporary Postgres server on loopback, with its data under a directory of its own. It lives no longer than
-// the process that started it, however that process ends.
+// Cluster is a temporary Postgres server on loopback, with its data under a directory of its own. It lives no longer
+// than the process that started it, however that process ends.
 type Cluster struct {
 	// URL of the maintenance database, for a superuser.
 	URL string
@@ -73,7 +73,8 @@ func (c *Cluster) Stop() error {
 	return err
 }
 
-// Crash stops the server at once, as the death of its machine would, and returns when it serves again over what was committed.
+// Crash stops the server at once, as the death of its machine would, and returns when it serves again over what was
+// committed.
 func (c *Cluster) Crash(ctx context.Context) error {
 	if c.keeper == nil {
 		return errors.New("only a cluster that was started here can be made to crash")

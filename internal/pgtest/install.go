@@ -22,8 +22,10 @@ var places = []string{
 	"/usr/local/opt/postgresql@*/bin",
 }
 
-var errNotInstalled = errors.New("PostgreSQL (13 or later) is not installed: install it (Debian: apt-get install postgresql; " +
-	"macOS: brew install postgresql) or set " + Env + " to the postgres:// URL of a server where databases may be created")
+var errNotInstalled = errors.New("PostgreSQL (13 or later) is not installed: install it (Debian: apt-get install " +
+	"postgresql; " +
+	"macOS: brew install postgresql) or set " + Env + " to the postgres:// URL of a server where databases may be " +
+	"created")
 
 // binaries is the directory of initdb and postgres. On Debian, root gets them installed.
 func binaries(ctx context.Context) (string, error) {

@@ -28,7 +28,8 @@ import (
 //go:embed pool.sh
 var pool string
 
-var errNoPooler = errors.New("PgBouncer is not installed: install it (Debian: apt-get install pgbouncer; macOS: brew install pgbouncer)")
+var errNoPooler = errors.New("PgBouncer is not installed: install it (Debian: apt-get install pgbouncer; macOS: brew " +
+	"install pgbouncer)")
 
 // poolers are the poolers of this test binary, by the server that they are in front of and by their settings.
 var poolers = struct {
@@ -42,8 +43,9 @@ type pooler struct {
 	hold io.WriteCloser
 }
 
-// Pooled is the address of a database, which URL or a Template gave, through PgBouncer in transaction mode: each transaction gets whichever
-// of a few sessions is free. Settings are further lines of its configuration. The pooler ends with the test binary.
+// Pooled is the address of a database, which URL or a Template gave, through PgBouncer in transaction mode: each
+// transaction gets whichever of a few sessions is free. Settings are further lines of its configuration. The pooler
+// ends with the test binary.
 func Pooled(t testing.TB, database string, settings ...string) string {
 	t.Helper()
 	server, err := url.Parse(database)

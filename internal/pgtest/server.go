@@ -62,7 +62,8 @@ func (s *server) prepare(ctx context.Context, tpl Template) (err error) {
 		return err
 	}
 	if err := tpl.Prepare(ctx, database(s.url, draft)); err != nil {
-		return errors.Join(fmt.Errorf("prepare template %q: %w", tpl.Key, err), s.exec(ctx, "DROP DATABASE "+draft+" WITH (FORCE)"))
+		return errors.Join(fmt.Errorf("prepare template %q: %w", tpl.Key, err),
+			s.exec(ctx, "DROP DATABASE "+draft+" WITH (FORCE)"))
 	}
 	if err := s.exec(ctx, "ALTER DATABASE "+draft+" ALLOW_CONNECTIONS false"); err != nil {
 		return err

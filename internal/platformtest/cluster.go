@@ -30,8 +30,8 @@ type Options struct {
 	Log    *slog.Logger // of all replicas; nil discards
 }
 
-// Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of them can be
-// killed, frozen and cut off at any point.
+// Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of
+// them can be killed, frozen and cut off at any point.
 type Cluster struct {
 	t       testing.TB
 	options Options
@@ -77,8 +77,9 @@ func New(t testing.TB, o Options) *Cluster {
 	}
 }
 
-// Start runs a replica until it is killed, stopped, or the test ends. The next one of the same name has its data directory: it knows that
-// the one before is dead. Others reach it by its name. strike, if it is not nil, is there before anything else is.
+// Start runs a replica until it is killed, stopped, or the test ends. The next one of the same name has its data
+// directory: it knows that the one before is dead. Others reach it by its name. strike, if it is not nil, is there
+// before anything else is.
 func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platform {
 	c.t.Helper()
 	catalogue, err := agent.Load("", os.LookupEnv, nil, c.options.Agents...)
@@ -163,7 +164,9 @@ func (c *Cluster) dialer(from string) func(string, ...grpc.DialOption) (*grpc.Cl
 			return p.grpc.DialContext(ctx)
 		}
 		wire := c.Peers(from, to)
-		hold := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		hold := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+			opts ...grpc.CallOption,
+		) error {
 			c.mu.Lock()
 			relay := c.relay
 			c.mu.Unlock()
@@ -176,8 +179,13 @@ func (c *Cluster) dialer(from string) func(string, ...grpc.DialOption) (*grpc.Cl
 			}
 			return invoke(ctx, method, req, reply, cc, opts...)
 		}
-		return grpc.NewClient("passthrough:///"+to, append(opts, rpc.Security(nil), grpc.WithChainUnaryInterceptor(hold),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return wire.dial(ctx, dial) }))...)
+		return grpc.NewClient("passthrough:///"+to, append(opts, rpc.Security(nil),
+			grpc.WithChainUnaryInterceptor(hold),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+				error,
+			) {
+				return wire.dial(ctx, dial)
+			}))...)
 	}
 }
 

@@ -59,7 +59,8 @@ type Write struct {
 	Err error
 }
 
-// Database is the database as one replica sees it. A test can strike at every Step, take the database away, and freeze its replica.
+// Database is the database as one replica sees it. A test can strike at every Step, take the database away, and freeze
+// its replica.
 type Database struct {
 	db    store.Store
 	hints *hints

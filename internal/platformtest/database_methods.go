@@ -24,12 +24,20 @@ func (d *Database) Close() error { return nil }
 
 // Commit implements submission.Store.
 func (d *Database) Commit(ctx context.Context, c submission.Commit) (submission.Committed, error) {
-	return put(ctx, d, Step{Op: opOf(&c), Commit: &c}, func(ctx context.Context) (submission.Committed, error) { return d.db.Commit(ctx, c) })
+	return put(ctx, d, Step{Op: opOf(&c), Commit: &c}, func(ctx context.Context) (submission.Committed,
+		error,
+	) {
+		return d.db.Commit(ctx, c)
+	})
 }
 
 // CompleteCall implements call.Store.
 func (d *Database) CompleteCall(ctx context.Context, o call.Outcome) (call.Call, error) {
-	return put(ctx, d, Step{Op: "CompleteCall", Outcome: &o}, func(ctx context.Context) (call.Call, error) { return d.db.CompleteCall(ctx, o) })
+	return put(ctx, d, Step{Op: "CompleteCall", Outcome: &o}, func(ctx context.Context) (call.Call,
+		error,
+	) {
+		return d.db.CompleteCall(ctx, o)
+	})
 }
 
 // OwnerOf implements replica.Store.
@@ -43,31 +51,53 @@ func (d *Database) OwnerOf(ctx context.Context, sessionID string) (r replica.Rep
 
 // FindSession implements session.Store.
 func (d *Database) FindSession(ctx context.Context, key session.Key) (session.Session, error) {
-	return ask(ctx, d, "FindSession", func(ctx context.Context) (session.Session, error) { return d.db.FindSession(ctx, key) })
+	return ask(ctx, d, "FindSession", func(ctx context.Context) (session.Session,
+		error,
+	) {
+		return d.db.FindSession(ctx, key)
+	})
 }
 
 // GetSession implements session.Store.
 func (d *Database) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
-	return ask(ctx, d, "GetSession", func(ctx context.Context) (session.Session, error) { return d.db.GetSession(ctx, tenant, id) })
+	return ask(ctx, d, "GetSession", func(ctx context.Context) (session.Session,
+		error,
+	) {
+		return d.db.GetSession(ctx, tenant, id)
+	})
 }
 
 // ListSessions implements session.Store.
 func (d *Database) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
-	return ask(ctx, d, "ListSessions", func(ctx context.Context) ([]session.Session, error) { return d.db.ListSessions(ctx, f) })
+	return ask(ctx, d, "ListSessions", func(ctx context.Context) ([]session.Session,
+		error,
+	) {
+		return d.db.ListSessions(ctx, f)
+	})
 }
 
 // Entries implements session.Store.
 func (d *Database) Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error) {
-	return ask(ctx, d, "Entries", func(ctx context.Context) ([]session.Entry, error) { return d.db.Entries(ctx, sessionID, after, limit) })
+	return ask(ctx, d, "Entries", func(ctx context.Context) ([]session.Entry,
+		error,
+	) {
+		return d.db.Entries(ctx, sessionID, after, limit)
+	})
 }
 
 // GetSubmission implements submission.Store.
 func (d *Database) GetSubmission(ctx context.Context, tenant, id string) (submission.Submission, error) {
-	return ask(ctx, d, "GetSubmission", func(ctx context.Context) (submission.Submission, error) { return d.db.GetSubmission(ctx, tenant, id) })
+	return ask(ctx, d, "GetSubmission", func(ctx context.Context) (submission.Submission,
+		error,
+	) {
+		return d.db.GetSubmission(ctx, tenant, id)
+	})
 }
 
 // ListSubmissions implements submission.Store.
-func (d *Database) ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]submission.Submission, error) {
+func (d *Database) ListSubmissions(
+	ctx context.Context, sessionID string, before int64, limit int,
+) ([]submission.Submission, error) {
 	return ask(ctx, d, "ListSubmissions", func(ctx context.Context) ([]submission.Submission, error) {
 		return d.db.ListSubmissions(ctx, sessionID, before, limit)
 	})
@@ -75,16 +105,26 @@ func (d *Database) ListSubmissions(ctx context.Context, sessionID string, before
 
 // AbortRequests implements submission.Store.
 func (d *Database) AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error) {
-	return ask(ctx, d, "AbortRequests", func(ctx context.Context) ([]submission.AbortRequest, error) { return d.db.AbortRequests(ctx, owner) })
+	return ask(ctx, d, "AbortRequests", func(ctx context.Context) ([]submission.AbortRequest,
+		error,
+	) {
+		return d.db.AbortRequests(ctx, owner)
+	})
 }
 
 // OwnedLanes implements submission.Store.
 func (d *Database) OwnedLanes(ctx context.Context, owner string) ([]submission.Fence, error) {
-	return ask(ctx, d, "OwnedLanes", func(ctx context.Context) ([]submission.Fence, error) { return d.db.OwnedLanes(ctx, owner) })
+	return ask(ctx, d, "OwnedLanes", func(ctx context.Context) ([]submission.Fence,
+		error,
+	) {
+		return d.db.OwnedLanes(ctx, owner)
+	})
 }
 
 // TurnCalls implements call.Store.
-func (d *Database) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error) {
+func (d *Database) TurnCalls(
+	ctx context.Context, sessionID string, submissionSeq int64, turn int,
+) ([]call.Call, error) {
 	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {
 		return d.db.TurnCalls(ctx, sessionID, submissionSeq, turn)
 	})
@@ -97,27 +137,47 @@ func (d *Database) GetCall(ctx context.Context, id string) (call.Call, error) {
 
 // DispatchedCalls implements call.Store.
 func (d *Database) DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error) {
-	return ask(ctx, d, "DispatchedCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.DispatchedCalls(ctx, executor) })
+	return ask(ctx, d, "DispatchedCalls", func(ctx context.Context) ([]call.Call,
+		error,
+	) {
+		return d.db.DispatchedCalls(ctx, executor)
+	})
 }
 
 // Events implements event.Store.
 func (d *Database) Events(ctx context.Context, sessionID string, after int64, limit int) ([]event.Event, error) {
-	return ask(ctx, d, "Events", func(ctx context.Context) ([]event.Event, error) { return d.db.Events(ctx, sessionID, after, limit) })
+	return ask(ctx, d, "Events", func(ctx context.Context) ([]event.Event,
+		error,
+	) {
+		return d.db.Events(ctx, sessionID, after, limit)
+	})
 }
 
 // EventHeads implements event.Store.
 func (d *Database) EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error) {
-	return ask(ctx, d, "EventHeads", func(ctx context.Context) (map[string]int64, error) { return d.db.EventHeads(ctx, sessionIDs) })
+	return ask(ctx, d, "EventHeads", func(ctx context.Context) (map[string]int64,
+		error,
+	) {
+		return d.db.EventHeads(ctx, sessionIDs)
+	})
 }
 
 // GetExecutor implements fleet.Store.
 func (d *Database) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
-	return ask(ctx, d, "GetExecutor", func(ctx context.Context) (fleet.Executor, error) { return d.db.GetExecutor(ctx, id) })
+	return ask(ctx, d, "GetExecutor", func(ctx context.Context) (fleet.Executor,
+		error,
+	) {
+		return d.db.GetExecutor(ctx, id)
+	})
 }
 
 // ListExecutors implements fleet.Store.
 func (d *Database) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
-	return ask(ctx, d, "ListExecutors", func(ctx context.Context) ([]fleet.Executor, error) { return d.db.ListExecutors(ctx) })
+	return ask(ctx, d, "ListExecutors", func(ctx context.Context) ([]fleet.Executor,
+		error,
+	) {
+		return d.db.ListExecutors(ctx)
+	})
 }
 
 // FindToken implements auth.Store.
@@ -127,17 +187,29 @@ func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, erro
 
 // ListTokens implements auth.Store.
 func (d *Database) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
-	return ask(ctx, d, "ListTokens", func(ctx context.Context) ([]auth.Token, error) { return d.db.ListTokens(ctx, tenant) })
+	return ask(ctx, d, "ListTokens", func(ctx context.Context) ([]auth.Token,
+		error,
+	) {
+		return d.db.ListTokens(ctx, tenant)
+	})
 }
 
 // GetDefinition implements store.Definitions.
 func (d *Database) GetDefinition(ctx context.Context, digest string) ([]byte, error) {
-	return ask(ctx, d, "GetDefinition", func(ctx context.Context) ([]byte, error) { return d.db.GetDefinition(ctx, digest) })
+	return ask(ctx, d, "GetDefinition", func(ctx context.Context) ([]byte,
+		error,
+	) {
+		return d.db.GetDefinition(ctx, digest)
+	})
 }
 
 // Admit implements submission.Store.
 func (d *Database) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
-	return put(ctx, d, Step{Op: "Admit"}, func(ctx context.Context) (submission.Admitted, error) { return d.db.Admit(ctx, a) })
+	return put(ctx, d, Step{Op: "Admit"}, func(ctx context.Context) (submission.Admitted,
+		error,
+	) {
+		return d.db.Admit(ctx, a)
+	})
 }
 
 // Claim implements submission.Store.
@@ -152,7 +224,9 @@ func (d *Database) Claim(ctx context.Context, owner string, limit int) (leases [
 }
 
 // TakeOver implements submission.Store.
-func (d *Database) TakeOver(ctx context.Context, owner string, dead []string, limit int) (leases []submission.Lease, err error) {
+func (d *Database) TakeOver(
+	ctx context.Context, owner string, dead []string, limit int,
+) (leases []submission.Lease, err error) {
 	s := Step{Op: "TakeOver"}
 	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
 		leases, err = d.db.TakeOver(ctx, owner, dead, limit)
@@ -163,7 +237,9 @@ func (d *Database) TakeOver(ctx context.Context, owner string, dead []string, li
 }
 
 // TakeOverdue implements submission.Store.
-func (d *Database) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) (leases []submission.Lease, err error) {
+func (d *Database) TakeOverdue(
+	ctx context.Context, owner string, grace time.Duration, limit int,
+) (leases []submission.Lease, err error) {
 	s := Step{Op: "TakeOverdue"}
 	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
 		leases, err = d.db.TakeOverdue(ctx, owner, grace, limit)
@@ -174,7 +250,9 @@ func (d *Database) TakeOverdue(ctx context.Context, owner string, grace time.Dur
 }
 
 // RequestAbortSession implements submission.Store.
-func (d *Database) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+func (d *Database) RequestAbortSession(
+	ctx context.Context, tenant, sessionID string,
+) (settled int, running string, err error) {
 	err = d.use(ctx, &Step{Op: "RequestAbortSession"}, true, func(ctx context.Context) (err error) {
 		settled, running, err = d.db.RequestAbortSession(ctx, tenant, sessionID)
 		return err
@@ -189,7 +267,11 @@ func (d *Database) Settled(ctx context.Context, ids []string) ([]string, error) 
 
 // LostCalls implements call.Store.
 func (d *Database) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
-	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, sessionID, submissionSeq) })
+	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call,
+		error,
+	) {
+		return d.db.LostCalls(ctx, sessionID, submissionSeq)
+	})
 }
 
 // ExtendToken implements auth.Store.
@@ -208,7 +290,11 @@ func (d *Database) DeleteBatch(
 
 // RequestAbort implements submission.Store.
 func (d *Database) RequestAbort(ctx context.Context, tenant, id string) (submission.Submission, error) {
-	return put(ctx, d, Step{Op: "RequestAbort"}, func(ctx context.Context) (submission.Submission, error) { return d.db.RequestAbort(ctx, tenant, id) })
+	return put(ctx, d, Step{Op: "RequestAbort"}, func(ctx context.Context) (submission.Submission,
+		error,
+	) {
+		return d.db.RequestAbort(ctx, tenant, id)
+	})
 }
 
 // Connect implements fleet.Store.
@@ -218,17 +304,29 @@ func (d *Database) Connect(ctx context.Context, e fleet.Executor) (int64, error)
 
 // RegisterReplica implements replica.Store.
 func (d *Database) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) ([]string, error) {
-	return put(ctx, d, Step{Op: "RegisterReplica"}, func(ctx context.Context) ([]string, error) { return d.db.RegisterReplica(ctx, r, ttl) })
+	return put(ctx, d, Step{Op: "RegisterReplica"}, func(ctx context.Context) ([]string,
+		error,
+	) {
+		return d.db.RegisterReplica(ctx, r, ttl)
+	})
 }
 
 // RenewReplica implements replica.Store.
 func (d *Database) RenewReplica(ctx context.Context, id string, ttl time.Duration) (bool, error) {
-	return put(ctx, d, Step{Op: "RenewReplica"}, func(ctx context.Context) (bool, error) { return d.db.RenewReplica(ctx, id, ttl) })
+	return put(ctx, d, Step{Op: "RenewReplica"}, func(ctx context.Context) (bool,
+		error,
+	) {
+		return d.db.RenewReplica(ctx, id, ttl)
+	})
 }
 
 // ClusterSecret implements auth.Store.
 func (d *Database) ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error) {
-	return put(ctx, d, Step{Op: "ClusterSecret"}, func(ctx context.Context) ([]byte, error) { return d.db.ClusterSecret(ctx, candidate) })
+	return put(ctx, d, Step{Op: "ClusterSecret"}, func(ctx context.Context) ([]byte,
+		error,
+	) {
+		return d.db.ClusterSecret(ctx, candidate)
+	})
 }
 
 // Release implements submission.Store.
@@ -275,7 +373,10 @@ func (d *Database) RevokeToken(ctx context.Context, tenant, id string) error {
 
 // PutDefinition implements store.Definitions.
 func (d *Database) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
-	return put0(ctx, d, "PutDefinition", func(ctx context.Context) error { return d.db.PutDefinition(ctx, digest, name, body) })
+	return put0(ctx, d, "PutDefinition", func(ctx context.Context) error {
+		return d.db.PutDefinition(ctx, digest, name,
+			body)
+	})
 }
 
 // Notify implements store.Notifier.

@@ -144,7 +144,8 @@ var executorRows = []row{
 			}
 			return platformtest.Pass
 		})
-		if _, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).AbortSubmission(w.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id}); err != nil {
+		if _, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).AbortSubmission(w.Context(),
+			&pawlv1.AbortSubmissionRequest{SubmissionId: id}); err != nil {
 			w.Fatal(err)
 		}
 		w.m.Start(w.a)

@@ -35,7 +35,8 @@ func admitAcross(w *world, step string, replayed bool) {
 	w.finish(b, "shell", "one")
 }
 
-// zombie is a replica that freezes before a write, of whose session another one takes over, and that then goes on with the write.
+// zombie is a replica that freezes before a write, of whose session another one takes over, and that then goes on with
+// the write.
 func zombie(agent, op string) func(w *world) {
 	return func(w *world) {
 		b := w.c.Start("b", nil)
@@ -103,14 +104,15 @@ func once(f func(platformtest.Frame) (platformtest.Fate, bool)) func(platformtes
 	}
 }
 
-// elsewhere is a session that a runs on the machine, which is connected to b; then the two replicas lose each other. The command
-// runs.
+// elsewhere is a session that a runs on the machine, which is connected to b; then the two replicas lose each other.
+// The command runs.
 func (w *world) elsewhere() (b *platformtest.Platform, id string) {
 	w.Helper()
 	b = w.c.Start("b", nil)
 	w.move(b)
 	id = w.submit(one)
-	w.sleep(55 * time.Second) // when its executor has been silent and out of reach for longer than is left of it, the owner steps back
+	// when its executor has been silent and out of reach for longer than is left of it, the owner steps back
+	w.sleep(55 * time.Second)
 	if got := w.effects(); len(got) != 1 {
 		w.Fatalf("the command does not run: %q", got)
 	}
@@ -183,8 +185,8 @@ func (w *world) output(agent, want string) {
 	}
 }
 
-// begins checks that the stream has the bytes of the command from the first on, each once. Whoever records a result without being the
-// session's owner leaves the rest of the output to the result's entry.
+// begins checks that the stream has the bytes of the command from the first on, each once. Whoever records a result
+// without being the session's owner leaves the rest of the output to the result's entry.
 func (w *world) begins(agent, want string) {
 	w.Helper()
 	if got := w.shown(agent); !strings.HasPrefix(want, got) || got == "" {

@@ -20,7 +20,8 @@ var limitRows = []row{
 		}
 		p := w.next(w.a)
 		got, err := w.tryWait(p, w.again(p, "shell", one))
-		if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_INTERRUPTED || got.GetError().GetReason() != "STALLED" {
+		if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_INTERRUPTED ||
+			got.GetError().GetReason() != "STALLED" {
 			w.Errorf("settled %v %v, %v", got.GetOutcome(), got.GetError(), err)
 		}
 		w.finish(p, "shell")

@@ -85,8 +85,8 @@ func newMachine(m *Machine) *Machine {
 	return m
 }
 
-// Clone is another machine with a copy of this one's disk as it is now, the same name and the same token. It runs no commands and no
-// daemon.
+// Clone is another machine with a copy of this one's disk as it is now, the same name and the same token. It runs no
+// commands and no daemon.
 func (m *Machine) Clone() *Machine {
 	m.t.Helper()
 	other := newMachine(&Machine{t: m.t, ID: m.ID, Quota: m.Quota, Slots: m.Slots, token: m.token})
@@ -94,7 +94,8 @@ func (m *Machine) Clone() *Machine {
 	return other
 }
 
-// Start runs the daemon, which dials p from then on, after an earlier one is gone. It returns when control has welcomed it.
+// Start runs the daemon, which dials p from then on, after an earlier one is gone. It returns when control has welcomed
+// it.
 func (m *Machine) Start(p *Platform) {
 	m.t.Helper()
 	m.Run(p)
@@ -122,7 +123,10 @@ func (m *Machine) Run(p *Platform) {
 	go func() {
 		defer close(d.done)
 		d.err = executor.Run(ctx, executor.Config{
-			ID: m.ID, DataDir: m.Disk.dir, Sandbox: mortal{m.Box, d}, Dial: d.dial, Slots: m.Slots, DrainGrace: time.Millisecond,
+			ID: m.ID, DataDir: m.Disk.dir, Sandbox: mortal{
+				m.Box,
+				d,
+			}, Dial: d.dial, Slots: m.Slots, DrainGrace: time.Millisecond,
 			Journal: journal.Config{Fsync: d.fsync, WriteAt: d.writeAt, Quota: m.Quota},
 			Connected: func() {
 				select {
@@ -339,13 +343,19 @@ func up(m *pawlv1.ConnectRequest) Frame {
 	case *pawlv1.ConnectRequest_Accepted:
 		return Frame{Kind: "Accepted", CallID: f.Accepted.GetCallId(), Epoch: f.Accepted.GetEpoch()}
 	case *pawlv1.ConnectRequest_Rejected:
-		return Frame{Kind: "Rejected", CallID: f.Rejected.GetCallId(), Epoch: f.Rejected.GetEpoch(), Reason: f.Rejected.GetReason().String()[len("REASON_"):]}
+		return Frame{
+			Kind: "Rejected", CallID: f.Rejected.GetCallId(), Epoch: f.Rejected.GetEpoch(),
+			Reason: f.Rejected.GetReason().String()[len("REASON_"):],
+		}
 	case *pawlv1.ConnectRequest_Output:
 		return Frame{Kind: "Output", CallID: f.Output.GetCallId()}
 	case *pawlv1.ConnectRequest_Result:
 		return Frame{Kind: "Result", CallID: f.Result.GetCallId(), Epoch: f.Result.GetEpoch()}
 	case *pawlv1.ConnectRequest_Status:
-		return Frame{Kind: "Status", CallID: f.Status.GetCall().GetCallId(), Epoch: f.Status.GetCall().GetEpoch(), Reason: f.Status.GetCall().GetState().String()[len("STATE_"):]}
+		return Frame{
+			Kind: "Status", CallID: f.Status.GetCall().GetCallId(), Epoch: f.Status.GetCall().GetEpoch(),
+			Reason: f.Status.GetCall().GetState().String()[len("STATE_"):],
+		}
 	case *pawlv1.ConnectRequest_Heartbeat:
 		return Frame{Kind: "Heartbeat"}
 	}

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A row of the crash matrix (durability.md 2): the fault is injected at exactly its point, outcome is what must come of it.
+// A row of the crash matrix (durability.md 2): the fault is injected at exactly its point, outcome is what must come of
+// it.
 type row struct {
 	row     string
 	name    string

@@ -1,5 +1,6 @@
-// Package platformtest runs the whole platform in one process for tests: control and executors as their programs run them, a database in
-// memory, real gRPC and HTTP over in-memory connections. Inside a testing/synctest bubble all of it is on fake time.
+// Package platformtest runs the whole platform in one process for tests: control and executors as their programs run
+// them, a database in memory, real gRPC and HTTP over in-memory connections. Inside a testing/synctest bubble all of it
+// is on fake time.
 //
 //	Cluster ─┬─ Platform: a replica ── Database: what it sees of the store; a test strikes at every Step
 //	         ├─ Machine: a host that executes calls ── Wire: its network; Disk: its journal; worktest.Box: its commands
@@ -61,8 +62,8 @@ func StartOn(t testing.TB, db store.Store) *Platform {
 	return New(t, Options{Store: db}).Start("control", nil)
 }
 
-// Strike kills the replica where it stands: it writes nothing and sends nothing from now on. It may be called from a step of the database.
-// Its error is what the step comes to.
+// Strike kills the replica where it stands: it writes nothing and sends nothing from now on. It may be called from a
+// step of the database. Its error is what the step comes to.
 func (p *Platform) Strike() error {
 	p.killed = true
 	p.DB.die()
@@ -86,7 +87,8 @@ func (p *Platform) Stop() {
 	<-p.done
 }
 
-// Freeze stops the replica's use of the database as SIGSTOP would, Thaw lets it go on, in the belief that no time has passed.
+// Freeze stops the replica's use of the database as SIGSTOP would, Thaw lets it go on, in the belief that no time has
+// passed.
 func (p *Platform) Freeze() { p.DB.freeze() }
 
 // Thaw ends Freeze.
@@ -97,7 +99,11 @@ func (p *Platform) Dial(t testing.TB, token string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///control", append(rpc.DialOptions(), rpc.Security(nil),
 		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(token), Plaintext: true}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.grpc.DialContext(ctx) }))...)
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+			error,
+		) {
+			return p.grpc.DialContext(ctx)
+		}))...)
 	if err != nil {
 		t.Fatal(err)
 	}

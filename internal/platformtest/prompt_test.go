@@ -20,7 +20,8 @@ import (
 // post posts JSON as the operator. header holds names and values, of which each replaces what is sent otherwise.
 func post(t *testing.T, p *platformtest.Platform, path, body string, header ...string) (*http.Response, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path,
+		strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,8 @@ func TestPromptOverHTTP(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &got); err != nil {
 			t.Fatalf("%s: %v", body, err)
 		}
-		if res.StatusCode != http.StatusOK || got.Result.Text != "hello world" || got.Result.Model.Provider != "offline" || got.Result.Model.ID != "shell" {
+		if res.StatusCode != http.StatusOK || got.Result.Text != "hello world" ||
+			got.Result.Model.Provider != "offline" || got.Result.Model.ID != "shell" {
 			t.Errorf("%d %s", res.StatusCode, body)
 		}
 	})
@@ -89,7 +91,8 @@ func TestPromptAsEventStream(t *testing.T) {
 				}
 			}
 		}
-		want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end turn agent_end operation idle"
+		want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end " +
+			"turn agent_end operation idle"
 		if got := strings.Join(kinds, " "); got != want || text != "hello world" {
 			t.Errorf("events %s\nwant   %s\ntext %q", got, want, text)
 		}
@@ -104,15 +107,27 @@ func TestBadRequestsAreToldWhatIsWrong(t *testing.T) {
 			status            int
 			says              string
 		}{
-			"no token":         {"/agents/shell/i", "", `{"message":"x"}`, 401, "unauthenticated"},
-			"wrong token":      {"/agents/shell/i", "pawl_operator_wrong", `{"message":"x"}`, 401, "unauthenticated"},
-			"unknown agent":    {"/agents/nobody/i", p.Token, `{"message":"x"}`, 404, `Agent \"nobody\" is not registered.`},
-			"unknown route":    {"/nothing", p.Token, `{}`, 404, "route_not_found"},
-			"no JSON":          {"/agents/shell/i", p.Token, `{`, 400, "invalid_json"},
-			"no message":       {"/agents/shell/i", p.Token, `{"session":"s"}`, 400, "Direct agent requests must use JSON object body"},
-			"null session":     {"/agents/shell/i", p.Token, `{"message":"x","session":null}`, 400, "must be a non-empty string when provided"},
-			"reserved session": {"/agents/shell/i", p.Token, `{"message":"x","session":"task:1"}`, 400, "are reserved for delegated tasks"},
-			"blank instance":   {"/agents/shell/%20", p.Token, `{"message":"x"}`, 400, "non-empty segments"},
+			"no token":    {"/agents/shell/i", "", `{"message":"x"}`, 401, "unauthenticated"},
+			"wrong token": {"/agents/shell/i", "pawl_operator_wrong", `{"message":"x"}`, 401, "unauthenticated"},
+			"unknown agent": {
+				"/agents/nobody/i", p.Token, `{"message":"x"}`, 404,
+				`Agent \"nobody\" is not registered.`,
+			},
+			"unknown route": {"/nothing", p.Token, `{}`, 404, "route_not_found"},
+			"no JSON":       {"/agents/shell/i", p.Token, `{`, 400, "invalid_json"},
+			"no message": {
+				"/agents/shell/i", p.Token, `{"session":"s"}`, 400,
+				"Direct agent requests must use JSON object body",
+			},
+			"null session": {
+				"/agents/shell/i", p.Token, `{"message":"x","session":null}`, 400,
+				"must be a non-empty string when provided",
+			},
+			"reserved session": {
+				"/agents/shell/i", p.Token, `{"message":"x","session":"task:1"}`, 400,
+				"are reserved for delegated tasks",
+			},
+			"blank instance": {"/agents/shell/%20", p.Token, `{"message":"x"}`, 400, "non-empty segments"},
 		} {
 			res, body := post(t, p, c.path, c.body, "Authorization", "Bearer "+c.token)
 			if res.StatusCode != c.status || !strings.Contains(body, c.says) {
@@ -152,7 +167,8 @@ func TestPromptOverGRPC(t *testing.T) {
 		// The stream can be read again from any position.
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		watch, err := pawlv1.NewSessionServiceClient(p.GRPC).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: settled.GetSessionId(), After: 1})
+		watch, err := pawlv1.NewSessionServiceClient(p.GRPC).WatchSession(ctx,
+			&pawlv1.WatchSessionRequest{SessionId: settled.GetSessionId(), After: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -92,7 +92,8 @@ var replicaRows = []row{
 		b := w.next(w.a)
 		w.wait(b, w.again(b, "shell", one), truth)
 		if w.count("Status", "UNKNOWN") != 1 || w.count("Execute", "") != 1 {
-			w.Errorf("%d times unknown, %d times sent, want once each", w.count("Status", "UNKNOWN"), w.count("Execute", ""))
+			w.Errorf("%d times unknown, %d times sent, want once each", w.count("Status", "UNKNOWN"),
+				w.count("Execute", ""))
 		}
 		w.finish(b, "shell", "one")
 	}},
@@ -167,13 +168,16 @@ var replicaRows = []row{
 		w.wait(b, w.again(b, "shell", one+"\n& "+quick), truth+"\nquick result")
 		w.finish(b, "shell", "one", "quick")
 	}},
-	{"8", "the result arrived at a replica that does not own the session, which is killed before its commit", "R", func(w *world) {
-		b, id := w.elsewhere()
-		killAt(b, "before CompleteCall")
-		b = w.next(b)
-		w.wait(b, id, truth)
-		w.finish(b, "shell", "one")
-	}},
+	{
+		"8", "the result arrived at a replica that does not own the session, which is killed before its commit", "R",
+		func(w *world) {
+			b, id := w.elsewhere()
+			killAt(b, "before CompleteCall")
+			b = w.next(b)
+			w.wait(b, id, truth)
+			w.finish(b, "shell", "one")
+		},
+	},
 	{"9", "the result is durable, killed before it is acknowledged", "R", func(w *world) {
 		killAt(w.a, "after T3")
 		id := w.submit(one)
@@ -191,7 +195,8 @@ var replicaRows = []row{
 		w.wait(b, w.again(b, "shell", one+"\n& "+quick), truth+"\nquick result")
 		w.finish(b, "shell", "one", "quick")
 	}},
-	{"9", "the result is durable at a replica that does not own the session, which is killed before it acknowledges it", "R", func(w *world) {
+	{"9", "the result is durable at a replica that does not own the session, which is killed before it acknowledges " +
+		"it", "R", func(w *world) {
 		b, id := w.elsewhere()
 		killAt(b, "after CompleteCall")
 		b = w.next(b)

@@ -15,23 +15,54 @@ var beside = []struct {
 	rows, fault, folder string
 	tests               []string
 }{
-	{"7, 8", "SIGKILL of control while a command runs, which ends before or after its restart", "internal/crashtest", []string{"TestControlIsKilled"}},
-	{"7", "SIGKILL of a replica whose call runs on an executor at another replica", "internal/crashtest", []string{"TestExecutorAtTheOtherReplica", "TestOutputSurvivesAtTheOtherReplica"}},
-	{"12", "SIGSTOP of a replica and, after another has taken over, SIGCONT", "internal/crashtest", []string{"TestFrozenReplica"}},
-	{"13, 15", "the executor dies between any two steps of a call, and while it revokes one", "services/executor/work", []string{"TestKilledBetweenAnyTwoSteps", "TestKilledWhileRevoking"}},
-	{"13, 14b", "the executor's journal is cut at every byte", "services/executor/journal", []string{"TestTruncatedAtEveryByte"}},
-	{"14a, 15", "SIGKILL of the executor's daemon while a command runs, which ends before or after its restart", "internal/crashtest", []string{"TestExecutorIsKilled"}},
+	{
+		"7, 8", "SIGKILL of control while a command runs, which ends before or after its restart", "internal/crashtest",
+		[]string{"TestControlIsKilled"},
+	},
+	{
+		"7", "SIGKILL of a replica whose call runs on an executor at another replica", "internal/crashtest",
+		[]string{"TestExecutorAtTheOtherReplica", "TestOutputSurvivesAtTheOtherReplica"},
+	},
+	{
+		"12", "SIGSTOP of a replica and, after another has taken over, SIGCONT", "internal/crashtest",
+		[]string{"TestFrozenReplica"},
+	},
+	{
+		"13, 15", "the executor dies between any two steps of a call, and while it revokes one", "services/executor/work",
+		[]string{"TestKilledBetweenAnyTwoSteps", "TestKilledWhileRevoking"},
+	},
+	{
+		"13, 14b", "the executor's journal is cut at every byte", "services/executor/journal",
+		[]string{"TestTruncatedAtEveryByte"},
+	},
+	{
+		"14a, 15", "SIGKILL of the executor's daemon while a command runs, which ends before or after its restart",
+		"internal/crashtest",
+		[]string{"TestExecutorIsKilled"},
+	},
 	{"14a", "SIGKILL of control and the executor's daemon", "internal/crashtest", []string{"TestBothAreKilled"}},
-	{"14a", "SIGKILL of a daemon; the next one attaches to the command", "services/executor/keeper", []string{"TestDaemonKilledWhileCommandRuns"}},
+	{
+		"14a", "SIGKILL of a daemon; the next one attaches to the command", "services/executor/keeper",
+		[]string{"TestDaemonKilledWhileCommandRuns"},
+	},
 	{"14b", "SIGKILL of the keeper, and of keeper and daemon", "internal/crashtest", []string{"TestKeeperIsKilled"}},
-	{"14b", "SIGKILL of a keeper while commands run, and while others start", "services/executor/keeper", []string{"TestKeeperKilled", "TestStartsWhileKeepersDie"}},
-	{"16", "the executor's data directory is set back to a backup of before the call", "internal/crashtest", []string{"TestRestoredDataDirectory"}},
+	{
+		"14b", "SIGKILL of a keeper while commands run, and while others start", "services/executor/keeper",
+		[]string{"TestKeeperKilled", "TestStartsWhileKeepersDie"},
+	},
+	{
+		"16", "the executor's data directory is set back to a backup of before the call", "internal/crashtest",
+		[]string{"TestRestoredDataDirectory"},
+	},
 	{"18", "a clone of the executor's machine connects", "internal/crashtest", []string{"TestClonedMachine"}},
 	{"20", "a replica loses Postgres", "internal/crashtest", []string{"TestReplicaLosesTheDatabase"}},
 	{"22", "Postgres restarts", "internal/crashtest", []string{"TestPostgresRestarts"}},
 	{"23", "Postgres fails over and loses commits", "internal/crashtest", []string{"TestFailoverThatLostCommits"}},
 	{"24", "SIGTERM of a replica", "internal/crashtest", []string{"TestDrainHandsOver"}},
-	{"29", "no space for the executor's journal, for control's database", "internal/crashtest", []string{"TestExecutorsDiskIsFull", "TestControlsDiskIsFull"}},
+	{
+		"29", "no space for the executor's journal, for control's database", "internal/crashtest",
+		[]string{"TestExecutorsDiskIsFull", "TestControlsDiskIsFull"},
+	},
 	{"29", "no space at any write of the executor's journal", "services/executor/journal", []string{"TestFullDisk"}},
 }
 

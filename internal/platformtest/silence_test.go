@@ -17,17 +17,21 @@ import (
 
 // A client that goes silent without hanging up costs a connection for minutes, and not for ever.
 func TestSilentClientsAreLeft(t *testing.T) {
-	const prompt = "POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+	const prompt = "POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: " +
+		"application/json\r\nContent-Length: %d\r\n\r\n%s"
 	const message = `{"message":"say: hi"}`
 	for name, c := range map[string]struct {
 		sends string
 		reads bool   // what comes at once
 		says  string // of what comes in the end
 	}{
-		"it has its answer":        {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", true, "ok"},
-		"its request has no end":   {"GET /healthz HTTP/1.1\r\nHost", true, "400 Bad Request"},
-		"its body is for nobody":   {fmt.Sprintf(prompt, "nobody", 100, `{"message":`), true, "unauthenticated"},
-		"its body has no end":      {fmt.Sprintf(prompt, "TOKEN", 100, `{"message":`), false, "did not arrive within 2m0s"},
+		"it has its answer":      {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", true, "ok"},
+		"its request has no end": {"GET /healthz HTTP/1.1\r\nHost", true, "400 Bad Request"},
+		"its body is for nobody": {fmt.Sprintf(prompt, "nobody", 100, `{"message":`), true, "unauthenticated"},
+		"its body has no end": {
+			fmt.Sprintf(prompt, "TOKEN", 100, `{"message":`), false,
+			"did not arrive within 2m0s",
+		},
 		"it does not take answers": {fmt.Sprintf(prompt, "TOKEN", len(message), message), false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,14 +97,16 @@ func TestReadersThatTakeNothingSlowNobody(t *testing.T) {
 	alone := work(t, func(w *world) (string, func() error) { return w.submit(large), nil })
 	for name, begin := range map[string]start{
 		"watches": func(w *world) (string, func() error) {
-			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(w.Context(), &pawlv1.WatchSessionRequest{SessionId: w.sessionID("shell")})
+			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(w.Context(),
+				&pawlv1.WatchSessionRequest{SessionId: w.sessionID("shell")})
 			if err != nil {
 				w.Fatal(err)
 			}
 			return w.submit(large), func() error { _, err := watch.Recv(); return err }
 		},
 		"prompted": func(w *world) (string, func() error) {
-			prompt, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).Prompt(w.Context(), &pawlv1.PromptRequest{Key: key("shell"), Message: large})
+			prompt, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).Prompt(w.Context(),
+				&pawlv1.PromptRequest{Key: key("shell"), Message: large})
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -126,7 +132,8 @@ func TestConnectionsAreKeptWhileTheyAreUsed(t *testing.T) {
 		conn := dialWeb(t, p)
 		for range 3 {
 			message := `{"message":"echo hi"}`
-			if _, err := fmt.Fprintf(conn, "POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+			if _, err := fmt.Fprintf(conn, "POST /agents/shell/i HTTP/1.1\r\nHost: localhost\r\nAuthorization: "+
+				"Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 				p.Token, len(message), message); err != nil {
 				t.Fatal(err)
 			}

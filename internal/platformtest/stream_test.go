@@ -53,10 +53,13 @@ func see(e *pawlv1.Event) (seen, error) {
 }
 
 // read watches a session over gRPC from a cursor until take returns false.
-func read(ctx context.Context, p *platformtest.Platform, session string, after int64, take func(*pawlv1.Event) (more bool)) error {
+func read(
+	ctx context.Context, p *platformtest.Platform, session string, after int64, take func(*pawlv1.Event) (more bool),
+) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
-	watch, err := pawlv1.NewSessionServiceClient(p.GRPC).WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: session, After: after})
+	watch, err := pawlv1.NewSessionServiceClient(p.GRPC).WatchSession(ctx,
+		&pawlv1.WatchSessionRequest{SessionId: session, After: after})
 	if err != nil {
 		return err
 	}
@@ -74,7 +77,9 @@ func read(ctx context.Context, p *platformtest.Platform, session string, after i
 }
 
 // readSSE is read over server-sent events.
-func readSSE(ctx context.Context, p *platformtest.Platform, session string, after int64, take func(*pawlv1.Event) (more bool)) error {
+func readSSE(
+	ctx context.Context, p *platformtest.Platform, session string, after int64, take func(*pawlv1.Event) (more bool),
+) error {
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()
 	res, err := openSSE(ctx, p, session, strconv.FormatInt(after, 10))
@@ -120,16 +125,19 @@ func openSSE(ctx context.Context, p *platformtest.Platform, session, cursor stri
 	return p.HTTP.Do(req)
 }
 
-// prompts are admitted to one session one after the other, each when the one before it has settled. They have long answers, thoughts
-// and results, so that there are deltas.
+// prompts are admitted to one session one after the other, each when the one before it has settled. They have long
+// answers, thoughts and results, so that there are deltas.
 const prompts = 8
 
 func prompt(n int) string {
-	return fmt.Sprintf("think: %s\nsay: %s\ncall: nothing {}\nsay: done %d", strings.Repeat("hm ", 5700), strings.Repeat(fmt.Sprint("word", n, " "), 2700), n)
+	return fmt.Sprintf("think: %s\nsay: %s\ncall: nothing {}\nsay: done %d", strings.Repeat("hm ", 5700),
+		strings.Repeat(fmt.Sprint("word", n, " "), 2700), n)
 }
 
 // reader reads the whole stream: at any replica, over either protocol, leaving and coming back as the dice say.
-func reader(ctx context.Context, dice *rand.Rand, planes []*platformtest.Platform, session string) (all []seen, err error) {
+func reader(
+	ctx context.Context, dice *rand.Rand, planes []*platformtest.Platform, session string,
+) (all []seen, err error) {
 	for settled := 0; settled < prompts; {
 		after := int64(0)
 		if len(all) > 0 {
@@ -158,8 +166,8 @@ func reader(ctx context.Context, dice *rand.Rand, planes []*platformtest.Platfor
 	return all, nil
 }
 
-// Twenty readers that leave and come back at random, at any replica, over gRPC and server-sent events, see exactly what a reader sees
-// who stayed: a sequence without a gap.
+// Twenty readers that leave and come back at random, at any replica, over gRPC and server-sent events, see exactly what
+// a reader sees who stayed: a sequence without a gap.
 func TestReadersThatLeaveSeeTheSame(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) []*platformtest.Platform{
 		"two replicas on Postgres": func(t *testing.T) (planes []*platformtest.Platform) {
@@ -196,7 +204,8 @@ func TestReadersThatLeaveSeeTheSame(t *testing.T) {
 			g.Go(func() error {
 				id := first.GetSubmission().GetSubmissionId()
 				for n := 1; ; n++ {
-					if _, err := client.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id}); err != nil || n == prompts {
+					if _, err := client.WaitSubmission(ctx,
+						&pawlv1.WaitSubmissionRequest{SubmissionId: id}); err != nil || n == prompts {
 						return err
 					}
 					next, err := client.Submit(ctx, &pawlv1.SubmitRequest{Key: key, Message: prompt(n)})
@@ -245,7 +254,8 @@ func TestReadersThatLeaveSeeTheSame(t *testing.T) {
 				}
 				for n := range min(len(all), len(stayed)) {
 					if all[n] != stayed[n] {
-						t.Errorf("reader %d: event %d differs from what the one who stayed saw:\n%s\n%s", i, n, all[n], stayed[n])
+						t.Errorf("reader %d: event %d differs from what the one who stayed saw:\n%s\n%s", i, n, all[n],
+							stayed[n])
 						break
 					}
 				}
@@ -265,7 +275,10 @@ func TestCursorBelowRetentionIsRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := pawlv1.NewSubmissionServiceClient(p.GRPC)
-	req := &pawlv1.PromptRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}, Message: "say: old news", IdempotencyKey: "k"}
+	req := &pawlv1.PromptRequest{
+		Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i"}, Message: "say: old news",
+		IdempotencyKey: "k",
+	}
 	latest := int64(0) // seq of the last event that settled has seen
 	settled := func() *pawlv1.Submission {
 		t.Helper()
@@ -298,7 +311,8 @@ func TestCursorBelowRetentionIsRefused(t *testing.T) {
 	if !ok || refusal.Reason() != "CURSOR_TOO_OLD" || !strings.Contains(refusal.Error(), "entries") {
 		t.Fatalf("over gRPC: %v", err)
 	}
-	if facts := refusal.Facts(); facts["continue_from"] != strconv.FormatInt(head, 10) || facts["oldest"] != strconv.FormatInt(head+1, 10) {
+	if facts := refusal.Facts(); facts["continue_from"] != strconv.FormatInt(head, 10) ||
+		facts["oldest"] != strconv.FormatInt(head+1, 10) {
 		t.Errorf("told %v", facts)
 	}
 	res, err := openSSE(ctx, p, session, "1")
@@ -317,12 +331,14 @@ func TestCursorBelowRetentionIsRefused(t *testing.T) {
 		}
 	}
 	// A replay of what settled long ago is still answered.
-	if again := settled(); again.GetSubmissionId() != before.GetSubmissionId() || again.GetResult().GetText() != "old news" {
+	if again := settled(); again.GetSubmissionId() != before.GetSubmissionId() ||
+		again.GetResult().GetText() != "old news" {
 		t.Errorf("the replay ended with %v", again)
 	}
 	// And whoever goes on from where it was told gets what comes next.
 	req.IdempotencyKey, req.Message = "", "say: fresh"
-	for _, how := range []func(context.Context, *platformtest.Platform, string, int64, func(*pawlv1.Event) bool) error{read, readSSE} {
+	for _, how := range []func(context.Context, *platformtest.Platform, string, int64,
+		func(*pawlv1.Event) bool) error{read, readSSE} {
 		next := make(chan *pawlv1.Event, 1)
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error {

@@ -177,8 +177,8 @@ func (c *hostConn) Close() error {
 	return c.Conn.Close()
 }
 
-// lobby is a listener in memory for HTTP. bufconn is not: a read deadline of it that is lifted can still strike later, which net/http
-// takes for the end of its client.
+// lobby is a listener in memory for HTTP. bufconn is not: a read deadline of it that is lifted can still strike later,
+// which net/http takes for the end of its client.
 type lobby struct {
 	conns chan net.Conn
 	once  sync.Once

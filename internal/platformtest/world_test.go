@@ -40,7 +40,8 @@ const (
 	truth = "half of it\nthe true result"
 )
 
-// models are offline/shell, test/paced, which takes a second for each part of what offline/shell would say, and test/hung, which never answers.
+// models are offline/shell, test/paced, which takes a second for each part of what offline/shell would say, and
+// test/hung, which never answers.
 type models struct{ asking *atomic.Int32 }
 
 func (m models) Model(ref model.Ref) (model.Model, error) {
@@ -110,10 +111,15 @@ func (w *world) sleep(d time.Duration) { time.Sleep(d) }
 func key(agent string) *pawlv1.SessionKey { return &pawlv1.SessionKey{Agent: agent, Instance: "i"} }
 
 // try submits, with an idempotency key that stands for the message.
-func (w *world) try(ctx context.Context, p *platformtest.Platform, agent, message string) (*pawlv1.SubmitResponse, error) {
+func (w *world) try(
+	ctx context.Context, p *platformtest.Platform, agent, message string,
+) (*pawlv1.SubmitResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return pawlv1.NewSubmissionServiceClient(p.GRPC).Submit(ctx, &pawlv1.SubmitRequest{Key: key(agent), Message: message, IdempotencyKey: strings.ReplaceAll(message, "\n", " ")})
+	return pawlv1.NewSubmissionServiceClient(p.GRPC).Submit(ctx, &pawlv1.SubmitRequest{
+		Key:     key(agent),
+		Message: message, IdempotencyKey: strings.ReplaceAll(message, "\n", " "),
+	})
 }
 
 func (w *world) submitTo(p *platformtest.Platform, agent, message string) string {
@@ -140,7 +146,8 @@ func (w *world) submit(message string) string { w.Helper(); return w.submitTo(w.
 func (w *world) tryWait(p *platformtest.Platform, id string) (*pawlv1.Submission, error) {
 	ctx, cancel := context.WithTimeout(w.Context(), 10*time.Hour)
 	defer cancel()
-	got, err := pawlv1.NewSubmissionServiceClient(p.GRPC).WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id}, grpc.WaitForReady(true))
+	got, err := pawlv1.NewSubmissionServiceClient(p.GRPC).WaitSubmission(ctx,
+		&pawlv1.WaitSubmissionRequest{SubmissionId: id}, grpc.WaitForReady(true))
 	return got.GetSubmission(), err
 }
 
@@ -152,7 +159,8 @@ func (w *world) wait(p *platformtest.Platform, id, answer string) *pawlv1.Submis
 		w.Fatal(err)
 	}
 	if got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED || !strings.Contains(got.GetResult().GetText(), answer) {
-		w.Fatalf("settled %v with %q %v, want completed with %q", got.GetOutcome(), got.GetResult().GetText(), got.GetError(), answer)
+		w.Fatalf("settled %v with %q %v, want completed with %q", got.GetOutcome(), got.GetResult().GetText(),
+			got.GetError(), answer)
 	}
 	return got
 }
@@ -216,7 +224,10 @@ func (w *world) entries(sessionID string) []session.Entry {
 
 func (w *world) sessionID(agent string) string {
 	w.Helper()
-	s, err := w.c.Store.FindSession(w.Context(), session.Key{Tenant: session.DefaultTenant, Agent: agent, Instance: "i", Name: session.DefaultName})
+	s, err := w.c.Store.FindSession(w.Context(), session.Key{
+		Tenant: session.DefaultTenant, Agent: agent,
+		Instance: "i", Name: session.DefaultName,
+	})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -241,8 +252,8 @@ func (w *world) calls(sessionID string) (all []call.Call) {
 	return all
 }
 
-// finish checks what holds after every row: the next submission of the session runs, and what must always hold holds. p is a replica
-// that lives.
+// finish checks what holds after every row: the next submission of the session runs, and what must always hold holds. p
+// is a replica that lives.
 func (w *world) finish(p *platformtest.Platform, agent string, effects ...string) {
 	w.Helper()
 	id := w.submitTo(p, agent, "say: next")
@@ -250,7 +261,8 @@ func (w *world) finish(p *platformtest.Platform, agent string, effects ...string
 		w.Errorf("the next submission: %v, %v", got, err)
 	}
 	w.sleep(time.Minute) // whatever comes late
-	if got, want := strings.Join(slices.Sorted(slices.Values(w.effects())), " "), strings.Join(slices.Sorted(slices.Values(effects)), " "); got != want {
+	if got, want := strings.Join(slices.Sorted(slices.Values(w.effects())),
+		" "), strings.Join(slices.Sorted(slices.Values(effects)), " "); got != want {
 		w.Errorf("effects %q, want %q", got, want)
 	}
 	w.checkStream(agent)
@@ -258,7 +270,8 @@ func (w *world) finish(p *platformtest.Platform, agent string, effects ...string
 	w.checkCalls(agent)
 }
 
-// checkStream: seqs are dense, and every submission starts and settles once. Of one that never began the stream has nothing.
+// checkStream: seqs are dense, and every submission starts and settles once. Of one that never began the stream has
+// nothing.
 func (w *world) checkStream(agent string) {
 	w.Helper()
 	id := w.sessionID(agent)
@@ -284,12 +297,14 @@ func (w *world) checkStream(agent string) {
 			want = 0
 		}
 		if s.Status != submission.SettledStatus || settled[s.ID] != want || started[s.ID] != want {
-			w.Errorf("submission %d: status %d, %d started and %d settled events", s.Seq, s.Status, started[s.ID], settled[s.ID])
+			w.Errorf("submission %d: status %d, %d started and %d settled events", s.Seq, s.Status, started[s.ID],
+				settled[s.ID])
 		}
 	}
 }
 
-// checkTranscript: submissions follow each other in order of admission, each begins with its input, and every call has one result.
+// checkTranscript: submissions follow each other in order of admission, each begins with its input, and every call has
+// one result.
 func (w *world) checkTranscript(agent string) {
 	w.Helper()
 	id := w.sessionID(agent)
@@ -306,7 +321,8 @@ func (w *world) checkTranscript(agent string) {
 	for i, e := range w.entries(id) {
 		seq := order[e.SubmissionID]
 		if e.Seq != int64(i)+1 || seq < last || (seq > last) != (e.Kind == session.Input) {
-			w.Errorf("entry %d, a %s with seq %d of submission %d, comes after submission %d", i+1, e.Kind, e.Seq, seq, last)
+			w.Errorf("entry %d, a %s with seq %d of submission %d, comes after submission %d", i+1, e.Kind, e.Seq, seq,
+				last)
 		}
 		last = seq
 		for _, b := range e.Message.Content {
@@ -352,7 +368,8 @@ func (w *world) checkCalls(agent string) {
 	}
 }
 
-// unknown checks that a call is shown as one of which nobody knows the outcome: to the model, in the record, in the stream.
+// unknown checks that a call is shown as one of which nobody knows the outcome: to the model, in the record, in the
+// stream.
 func (w *world) unknown(agent string) {
 	w.Helper()
 	id := w.sessionID(agent)
@@ -362,14 +379,16 @@ func (w *world) unknown(agent string) {
 		}
 		for _, e := range w.entries(id) {
 			for _, b := range e.Message.Content {
-				if b.Type == model.ToolResultBlock && b.CallID == c.ProviderID && (!b.IsError || !strings.Contains(b.Text, "unknown") && !strings.Contains(b.Text, "was lost")) {
+				if b.Type == model.ToolResultBlock && b.CallID == c.ProviderID &&
+					(!b.IsError || !strings.Contains(b.Text, "unknown") && !strings.Contains(b.Text, "was lost")) {
 					w.Errorf("the model is told %q of a call whose outcome nobody knows", b.Text)
 				}
 			}
 		}
 		shown := false
 		for _, e := range w.events(id) {
-			shown = shown || e.Type == event.ToolFinished && e.Call.ID == c.ID && e.Call.State == "lost" && e.Call.IsError
+			shown = shown || e.Type == event.ToolFinished && e.Call.ID == c.ID && e.Call.State == "lost" &&
+				e.Call.IsError
 		}
 		if !shown {
 			w.Error("the stream does not show that the outcome is unknown")

@@ -17,33 +17,36 @@ var zombieRows = []row{
 	{"12", "a frozen replica wakes: its T3 is refused", "harmless", zombie("shell", "T3")},
 	{"12", "a frozen replica wakes: its T4 is refused", "harmless", zombie("shell", "T4")},
 	{"12", "a frozen replica wakes: its flush is refused", "harmless", zombie("paced", "flush")},
-	{"12", "a frozen replica wakes after another one took over and before that one wrote anything", "harmless", func(w *world) {
-		frozen, taken := make(chan struct{}), make(chan struct{})
-		var first, second sync.Once
-		w.a.DB.Strike(func(s platformtest.Step) error {
-			if s.String() == "before T3" {
-				first.Do(func() { w.a.Freeze(); close(frozen) })
-			}
-			return nil
-		})
-		id := w.submit(one)
-		w.met(frozen)
-		b := w.c.Start("b", func(p *platformtest.Platform, s platformtest.Step) error {
-			if s.String() == "after TakeOver" && s.Leases > 0 {
-				second.Do(func() { p.Freeze(); close(taken) })
-			}
-			return nil
-		})
-		w.met(taken)
-		woke := time.Now()
-		w.a.Thaw() // nothing but the epoch tells its T3 from one that may be written
-		synctest.Wait()
-		w.refused(w.a, "T3", woke)
-		b.Thaw()
-		w.move(b)
-		w.wait(b, id, truth)
-		w.finish(b, "shell", "one")
-	}},
+	{
+		"12", "a frozen replica wakes after another one took over and before that one wrote anything", "harmless",
+		func(w *world) {
+			frozen, taken := make(chan struct{}), make(chan struct{})
+			var first, second sync.Once
+			w.a.DB.Strike(func(s platformtest.Step) error {
+				if s.String() == "before T3" {
+					first.Do(func() { w.a.Freeze(); close(frozen) })
+				}
+				return nil
+			})
+			id := w.submit(one)
+			w.met(frozen)
+			b := w.c.Start("b", func(p *platformtest.Platform, s platformtest.Step) error {
+				if s.String() == "after TakeOver" && s.Leases > 0 {
+					second.Do(func() { p.Freeze(); close(taken) })
+				}
+				return nil
+			})
+			w.met(taken)
+			woke := time.Now()
+			w.a.Thaw() // nothing but the epoch tells its T3 from one that may be written
+			synctest.Wait()
+			w.refused(w.a, "T3", woke)
+			b.Thaw()
+			w.move(b)
+			w.wait(b, id, truth)
+			w.finish(b, "shell", "one")
+		},
+	},
 	{"12", "a frozen replica wakes: its Execute is refused", "harmless", func(w *world) {
 		b := w.c.Start("b", nil)
 		w.move(b)
@@ -57,7 +60,8 @@ var zombieRows = []row{
 		w.a.Thaw()
 		w.sleep(time.Minute)
 		if w.count("Execute", "") != before+1 || w.count("Rejected", "STALE_EPOCH") != 1 {
-			w.Errorf("%d of %d orders are the late one, %d were refused", w.count("Execute", "")-before, w.count("Execute", ""), w.count("Rejected", "STALE_EPOCH"))
+			w.Errorf("%d of %d orders are the late one, %d were refused", w.count("Execute", "")-before,
+				w.count("Execute", ""), w.count("Rejected", "STALE_EPOCH"))
 		}
 		w.finish(w.a, "shell", "one")
 	}},
@@ -67,7 +71,8 @@ var zombieRows = []row{
 		thaw := w.hold("Cancel")
 		id := w.submit(one)
 		w.sleep(10 * time.Second)
-		if _, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).AbortSubmission(w.Context(), &pawlv1.AbortSubmissionRequest{SubmissionId: id}); err != nil {
+		if _, err := pawlv1.NewSubmissionServiceClient(w.a.GRPC).AbortSubmission(w.Context(),
+			&pawlv1.AbortSubmissionRequest{SubmissionId: id}); err != nil {
 			w.Fatal(err)
 		}
 		synctest.Wait()
@@ -81,7 +86,8 @@ var zombieRows = []row{
 		w.a.Thaw()
 		w.sleep(time.Minute)
 		if w.count("Cancel", "") != before+1 || w.count("Rejected", "STALE_EPOCH") != 1 {
-			w.Errorf("%d of %d cancels are the late one, %d were refused", w.count("Cancel", "")-before, w.count("Cancel", ""), w.count("Rejected", "STALE_EPOCH"))
+			w.Errorf("%d of %d cancels are the late one, %d were refused", w.count("Cancel", "")-before,
+				w.count("Cancel", ""), w.count("Rejected", "STALE_EPOCH"))
 		}
 		w.finish(w.a, "shell", "one")
 	}},

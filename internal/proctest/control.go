@@ -28,8 +28,8 @@ type Control struct {
 	programs, home string
 }
 
-// NewControl is a control plane with its state below dir, which exists, of a program that was built into programs. It is not started
-// yet.
+// NewControl is a control plane with its state below dir, which exists, of a program that was built into programs. It
+// is not started yet.
 func NewControl(programs, dir, database string, args ...string) (*Control, error) {
 	c := &Control{Data: filepath.Join(dir, "control"), Database: database, Args: args, programs: programs, home: dir}
 	if database == "" {
@@ -111,7 +111,8 @@ type Executor struct {
 // NewExecutor makes a token for an executor of c, which serves, and its directories below dir. It is not started yet.
 func (c *Control) NewExecutor(ctx context.Context, conn grpc.ClientConnInterface, name, dir string) (*Executor, error) {
 	e := &Executor{
-		Name: name, Control: c.GRPC, TokenFile: filepath.Join(dir, name+".token"), Root: filepath.Join(dir, name+"-root"),
+		Name: name, Control: c.GRPC, TokenFile: filepath.Join(dir, name+".token"), Root: filepath.Join(dir,
+			name+"-root"),
 		Data: filepath.Join(dir, name), programs: c.programs,
 	}
 	made, err := pawlv1.NewTokenServiceClient(conn).CreateToken(ctx, &pawlv1.CreateTokenRequest{

@@ -57,7 +57,8 @@ func (l *Log) Await(ctx context.Context, p *Process, text string) error {
 			}
 			return fmt.Errorf("process %d has ended before it said %q; it said:\n%s", p.Pid(), text, l)
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for process %d to say %q: %w; it said:\n%s", p.Pid(), text, context.Cause(ctx), l)
+			return fmt.Errorf("waiting for process %d to say %q: %w; it said:\n%s", p.Pid(), text, context.Cause(ctx),
+				l)
 		case <-grown:
 		}
 	}

@@ -1,5 +1,5 @@
-// Package proctest builds the real programs and runs them as processes that can be signalled, killed and started again: for tests and
-// measurements that are about processes.
+// Package proctest builds the real programs and runs them as processes that can be signalled, killed and started again:
+// for tests and measurements that are about processes.
 //
 //	Programs ─▶ Start ─▶ Process ─End─▶ gone, and waited for
 //	              ├── Control, which starts again at the same addresses and data, and is ready when it says so
@@ -51,11 +51,13 @@ type Process struct {
 	done chan struct{}
 }
 
-// Start runs a program with nothing of this process's environment but PATH, home as its home, and log for all that it says.
+// Start runs a program with nothing of this process's environment but PATH, home as its home, and log for all that it
+// says.
 func Start(path string, args []string, home string, log io.Writer) (*Process, error) {
 	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C is for who runs the tests, who ends the rest in order
+	// a terminal's ^C is for who runs the tests, who ends the rest in order
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}

@@ -117,8 +117,8 @@ func ClientTLS(caFile string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// Loopback reports whether an address, host:port or host, can be reached from this host only. An empty host listens everywhere. A
-// name other than localhost is not trusted to stay where it points.
+// Loopback reports whether an address, host:port or host, can be reached from this host only. An empty host listens
+// everywhere. A name other than localhost is not trusted to stay where it points.
 func Loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

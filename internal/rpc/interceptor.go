@@ -16,11 +16,11 @@ import (
 
 // Hooks are what a server asks about calls.
 type Hooks struct {
-	// Admit decides on a call before a message of it is read, and returns the context for its handler. done is called when the call
-	// has ended. The bearer token is in secret, "" for none. Nil refuses everything.
+	// Admit decides on a call before a message of it is read, and returns the context for its handler. done is called
+	// when the call has ended. The bearer token is in secret, "" for none. Nil refuses everything.
 	Admit func(ctx context.Context, call Call, secret string) (admitted context.Context, done func(), err error)
-	// Glance refuses a call that Admit would refuse, before it gets a stream. It holds up all calls of its connection, so it must
-	// answer at once, from memory. call.Stream is not known. Nil leaves all calls to Admit.
+	// Glance refuses a call that Admit would refuse, before it gets a stream. It holds up all calls of its connection,
+	// so it must answer at once, from memory. call.Stream is not known. Nil leaves all calls to Admit.
 	Glance func(ctx context.Context, call Call, secret string) error
 	// MaxMessage is how many bytes a message to a method may have. Nil is MaxMessage for all.
 	MaxMessage func(method string) int
@@ -52,7 +52,10 @@ func (h Hooks) admit(ctx context.Context, call Call) (context.Context, func(), e
 
 func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
-		return handler(srv, &serverStream{ServerStream: ss, ctx: ctx, hooks: h, method: info.FullMethod, bounded: !info.IsClientStream})
+		return handler(srv, &serverStream{
+			ServerStream: ss, ctx: ctx, hooks: h, method: info.FullMethod,
+			bounded: !info.IsClientStream,
+		})
 	})
 }
 
@@ -85,8 +88,8 @@ func (s *serverStream) RecvMsg(m any) error {
 
 func (s *serverStream) Context() context.Context { return s.ctx }
 
-// SendMsg implements grpc.ServerStream. After ErrStalled the handler must return: the send that is left behind ends with the stream,
-// which nothing else can end.
+// SendMsg implements grpc.ServerStream. After ErrStalled the handler must return: the send that is left behind ends
+// with the stream, which nothing else can end.
 func (s *serverStream) SendMsg(m any) error {
 	if !s.bounded {
 		return s.ServerStream.SendMsg(m)
@@ -135,7 +138,8 @@ func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) 
 	if !ok {
 		h.logger().ErrorContext(ctx, "rpc failed", "method", call.Method, "error", err)
 	}
-	h.logger().DebugContext(ctx, "rpc", "method", call.Method, "code", status.Code(st).String(), "duration", time.Since(begun))
+	h.logger().DebugContext(ctx, "rpc", "method", call.Method, "code", status.Code(st).String(), "duration",
+		time.Since(begun))
 	return st
 }
 

@@ -1,4 +1,5 @@
-// Package rpc is how pawl's programs speak gRPC: errors with reasons, interceptors, limits, credentials. It knows no service.
+// Package rpc is how pawl's programs speak gRPC: errors with reasons, interceptors, limits, credentials. It knows no
+// service.
 //
 //	errs.Error ──ToStatus──▶ status + ErrorInfo{reason, domain "pawl.dev"} ──FromStatus──▶ errs.Error
 //
@@ -15,7 +16,8 @@ import (
 // MaxMessage bounds a message in either direction.
 const MaxMessage = 32 << 20
 
-// maxStreams is how many calls one connection may have at a time; its client holds back what is more. Each may hold a page of events.
+// maxStreams is how many calls one connection may have at a time; its client holds back what is more. Each may hold a
+// page of events.
 const maxStreams = 1000
 
 const (
@@ -43,7 +45,10 @@ func serverOptions() []grpc.ServerOption {
 		grpc.ConnectionTimeout(handshakeLimit),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout, MaxConnectionIdle: idleLimit}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: pingEvery, Timeout: pingTimeout,
+			MaxConnectionIdle: idleLimit,
+		}),
 	}
 }
 

@@ -29,16 +29,22 @@ type service struct {
 	answer func(context.Context) error
 }
 
-func (s service) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+func (s service) Check(
+	ctx context.Context, _ *grpc_health_v1.HealthCheckRequest,
+) (*grpc_health_v1.HealthCheckResponse, error) {
 	return &grpc_health_v1.HealthCheckResponse{}, s.answer(ctx)
 }
 
-func (s service) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+func (s service) Watch(
+	_ *grpc_health_v1.HealthCheckRequest, stream grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse],
+) error {
 	return s.answer(stream.Context())
 }
 
 // serve starts a server with hooks and returns a client with options.
-func serve(t *testing.T, h Hooks, answer func(context.Context) error, opts ...grpc.DialOption) grpc_health_v1.HealthClient {
+func serve(
+	t *testing.T, h Hooks, answer func(context.Context) error, opts ...grpc.DialOption,
+) grpc_health_v1.HealthClient {
 	t.Helper()
 	return grpc_health_v1.NewHealthClient(connect(t, h, answer, opts...))
 }
@@ -51,7 +57,9 @@ func connect(t *testing.T, h Hooks, answer func(context.Context) error, opts ...
 	grpc_health_v1.RegisterHealthServer(s, service{answer: answer})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
-	opts = append(append(DialOptions(), opts...), Security(nil), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+	opts = append(append(DialOptions(), opts...), Security(nil), grpc.WithContextDialer(func(ctx context.Context,
+		_ string,
+	) (net.Conn, error) {
 		return l.DialContext(ctx)
 	}))
 	conn, err := grpc.NewClient("passthrough:test", opts...)
@@ -85,7 +93,10 @@ func both(t *testing.T, c grpc_health_v1.HealthClient, check func(kind string, e
 }
 
 func TestReasonCrossesTheWire(t *testing.T) {
-	c := serve(t, Hooks{Admit: admitAll}, func(context.Context) error { return fmt.Errorf("context: %w", errTest.With("this one")) })
+	c := serve(t, Hooks{Admit: admitAll}, func(context.Context) error {
+		return fmt.Errorf("context: %w",
+			errTest.With("this one"))
+	})
 	both(t, c, func(kind string, err error) {
 		got := FromStatus(err)
 		if !errors.Is(got, errTest) || got.Error() != "this one" || status.Code(err) != codes.FailedPrecondition {
@@ -113,7 +124,8 @@ func TestInternalsStayInside(t *testing.T) {
 				t.Errorf("%s, %s: reason %q", name, kind, Reason(err))
 			}
 		})
-		if out := log.String(); strings.Count(out, "level=ERROR") != 2 || !strings.Contains(out, "hunter2") || !strings.Contains(out, "/Check") {
+		if out := log.String(); strings.Count(out, "level=ERROR") != 2 || !strings.Contains(out, "hunter2") ||
+			!strings.Contains(out, "/Check") {
 			t.Errorf("%s: log %s", name, out)
 		}
 	}
@@ -153,7 +165,8 @@ func TestDeadlinesOfTheServerAreItsOwn(t *testing.T) {
 }
 
 func TestNobodyIsAdmittedWithoutAHook(t *testing.T) {
-	c := serve(t, Hooks{Log: slog.New(slog.DiscardHandler)}, func(context.Context) error { t.Error("the handler ran"); return nil })
+	c := serve(t, Hooks{Log: slog.New(slog.DiscardHandler)},
+		func(context.Context) error { t.Error("the handler ran"); return nil })
 	both(t, c, func(kind string, err error) {
 		if status.Code(err) != codes.Internal {
 			t.Errorf("%s: %v", kind, err)
@@ -177,7 +190,10 @@ func TestTokenReachesTheHook(t *testing.T) {
 		}
 		return errTest
 	}
-	c := serve(t, Hooks{Admit: admit}, answer, grpc.WithPerRPCCredentials(Token{Secret: Static("sesame"), Plaintext: true}))
+	c := serve(t, Hooks{Admit: admit}, answer, grpc.WithPerRPCCredentials(Token{
+		Secret:    Static("sesame"),
+		Plaintext: true,
+	}))
 	both(t, c, func(kind string, err error) {
 		if !errors.Is(FromStatus(err), errTest) {
 			t.Errorf("%s: %v", kind, err)

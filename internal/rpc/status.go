@@ -71,8 +71,8 @@ func isContextError(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// ToStatus makes of an error what crosses the wire. A gRPC status passes as it is; ok is false when the error says more than
-// the status does, so that it must be logged.
+// ToStatus makes of an error what crosses the wire. A gRPC status passes as it is; ok is false when the error says more
+// than the status does, so that it must be logged.
 func ToStatus(err error) (_ error, ok bool) {
 	if err == nil {
 		return nil, true
@@ -85,15 +85,18 @@ func ToStatus(err error) (_ error, ok bool) {
 	if !ok {
 		text = internalText
 	}
-	st, detailErr := status.New(toCode[e.Code()], text).WithDetails(&errdetails.ErrorInfo{Reason: e.Reason(), Domain: Domain, Metadata: e.Facts()})
+	st, detailErr := status.New(toCode[e.Code()], text).WithDetails(&errdetails.ErrorInfo{
+		Reason: e.Reason(),
+		Domain: Domain, Metadata: e.Facts(),
+	})
 	if detailErr != nil {
 		return status.Error(toCode[e.Code()], text), ok
 	}
 	return st.Err(), ok
 }
 
-// FromStatus makes an errs.Error of what crossed the wire, so that errors.Is with a sentinel works at the caller. An error without a
-// reason of ours is returned unchanged.
+// FromStatus makes an errs.Error of what crossed the wire, so that errors.Is with a sentinel works at the caller. An
+// error without a reason of ours is returned unchanged.
 func FromStatus(err error) error {
 	if err == nil {
 		return nil

@@ -1,8 +1,8 @@
-// Command tree checks the files that Git tracks: no file is larger than 1 MiB, so that no built program is committed, and no line
-// is wider than 120 columns.
+// Command tree checks the files that Git tracks: no file is larger than 1 MiB, so that no built program is committed,
+// and no line is wider than 120 columns.
 //
-// Lines that were wider when the rule came are counted in long.txt, a file each. A count may only fall; -write writes the present
-// counts.
+// Lines that were wider when the rule came are counted in long.txt, a file each. A count may only fall; -write writes
+// the present counts.
 package main
 
 import (
@@ -51,7 +51,8 @@ func run(write bool) error {
 		case err != nil:
 			return err
 		case len(content) > maxFile:
-			faults = append(faults, fmt.Errorf("%s has %d bytes: nothing above %d is committed", name, len(content), maxFile))
+			faults = append(faults, fmt.Errorf("%s has %d bytes: nothing above %d is committed", name, len(content),
+				maxFile))
 		case prose(name):
 			if n := len(wideLines(name, content)); n > 0 {
 				wide[name] = n
@@ -98,7 +99,8 @@ func prose(name string) bool {
 	return filepath.Base(name) == "Makefile"
 }
 
-// wideLines are the numbers of the lines that are too wide. Rows of Markdown's tables cannot be broken and do not count.
+// wideLines are the numbers of the lines that are too wide. Rows of Markdown's tables cannot be broken and do not
+// count.
 func wideLines(name string, content []byte) []int {
 	var numbers []int
 	lines := bufio.NewScanner(bytes.NewReader(content))
@@ -131,7 +133,8 @@ func compare(before, now map[string]int) []error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if now[name] > before[name] {
-			faults = append(faults, fmt.Errorf("%s has %d lines wider than %d columns and may have %d: break the new ones",
+			faults = append(faults, fmt.Errorf("%s has %d lines wider than %d columns and may have %d: break the new "+
+				"ones",
 				name, now[name], maxWidth, before[name]))
 		}
 	}

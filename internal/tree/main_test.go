@@ -30,7 +30,8 @@ func TestWideLines(t *testing.T) {
 func TestACountMayOnlyFall(t *testing.T) {
 	before := map[string]int{"a.go": 2, "b.go": 2, "c.go": 2}
 	faults := compare(before, map[string]int{"a.go": 1, "b.go": 3, "d.go": 1})
-	if len(faults) != 2 || !strings.HasPrefix(faults[0].Error(), "b.go") || !strings.HasPrefix(faults[1].Error(), "d.go") {
+	if len(faults) != 2 || !strings.HasPrefix(faults[0].Error(), "b.go") ||
+		!strings.HasPrefix(faults[1].Error(), "d.go") {
 		t.Errorf("%v, want b.go and d.go to fail", faults)
 	}
 }

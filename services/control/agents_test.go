@@ -19,7 +19,8 @@ func (d *definitions) PutDefinition(context.Context, string, string, []byte) err
 
 func (*definitions) GetDefinition(context.Context, string) ([]byte, error) { return nil, nil }
 
-// A definition that is in use is stored again from time to time: a stored one that nothing was pinned to for long is deleted.
+// A definition that is in use is stored again from time to time: a stored one that nothing was pinned to for long is
+// deleted.
 func TestDefinitionsInUseAreStoredAgain(t *testing.T) {
 	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil, agent.Shell())
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package control is the control plane: it owns sessions, queues and tool calls in a database, runs the model loop, and sends calls
-// to executors.
+// Package control is the control plane: it owns sessions, queues and tool calls in a database, runs the model loop, and
+// sends calls to executors.
 //
 //	api, gateway ─▶ submission ─▶ turn ─▶ model
 //	                    │           └──▶ link ─▶ executors
@@ -68,7 +68,8 @@ type Config struct {
 	Host    string
 	Lock    string
 	Version string
-	// Builtin runs the built-in executor, whose id is BuiltinID, until its ctx ends. dial reaches this control plane in memory.
+	// Builtin runs the built-in executor, whose id is BuiltinID, until its ctx ends. dial reaches this control plane in
+	// memory.
 	Builtin   func(ctx context.Context, dial func(context.Context) (*grpc.ClientConn, error)) error
 	BuiltinID string
 	// Ready, if set, is called once everything serves.
@@ -96,7 +97,8 @@ type plane struct {
 	memory      *bufconn.Listener // for the built-in executor
 }
 
-// Run serves until ctx ends, then hands over what it runs and returns. It returns an error when it cannot start or cannot go on.
+// Run serves until ctx ends, then hands over what it runs and returns. It returns an error when it cannot start or
+// cannot go on.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -127,7 +129,10 @@ func (p *plane) assemble(ctx context.Context) error {
 		}
 	}
 	p.events = event.NewService(p.Store)
-	p.replicas = replica.NewService(p.Store, replica.Replica{Addr: p.Advertise, Version: p.Version, Host: p.Host, Lock: p.Lock}, p.Log)
+	p.replicas = replica.NewService(p.Store, replica.Replica{
+		Addr: p.Advertise, Version: p.Version, Host: p.Host,
+		Lock: p.Lock,
+	}, p.Log)
 	p.fleet = fleet.NewService(p.Store)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
@@ -138,7 +143,10 @@ func (p *plane) assemble(ctx context.Context) error {
 	})
 	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
-		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{p.Store, p.worker}, Replica: p.replicas.ID,
+		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{
+			p.Store,
+			p.worker,
+		}, Replica: p.replicas.ID,
 		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log,
 	})
 	out.Server = p.links
@@ -179,7 +187,8 @@ func (h hints) Notify(sessionIDs ...string) {
 func executorIdentity(ctx context.Context) (auth.Principal, error) {
 	p := auth.FromContext(ctx)
 	if p.Kind != auth.Executor {
-		return p, auth.ErrForbidden.With("only an executor's token can connect: make one with `control token create --executor NAME`")
+		return p, auth.ErrForbidden.With("only an executor's token can connect: make one with `control token create " +
+			"--executor NAME`")
 	}
 	return p, nil
 }
@@ -300,7 +309,11 @@ func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID})
 	return grpc.NewClient("passthrough:///builtin", append(rpc.DialOptions(), rpc.Security(nil),
 		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return p.memory.DialContext(ctx) }))...)
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+			error,
+		) {
+			return p.memory.DialContext(ctx)
+		}))...)
 }
 
 func (p *plane) serveGRPC() {

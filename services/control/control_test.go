@@ -98,19 +98,22 @@ func oneControlPlane(t *testing.T, database control.Database) {
 	key := &pawlv1.SessionKey{Agent: "shell", Instance: "i"}
 	var id string
 	for i, conn := range []*grpc.ClientConn{one, two, one, two} {
-		got, err := pawlv1.NewSubmissionServiceClient(conn).Submit(ctx, &pawlv1.SubmitRequest{Key: key, Message: "say: " + strings.Repeat("x", i+1)})
+		got, err := pawlv1.NewSubmissionServiceClient(conn).Submit(ctx,
+			&pawlv1.SubmitRequest{Key: key, Message: "say: " + strings.Repeat("x", i+1)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		id = got.GetSubmission().GetSubmissionId()
 	}
-	done, err := pawlv1.NewSubmissionServiceClient(one).WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id})
+	done, err := pawlv1.NewSubmissionServiceClient(one).WaitSubmission(ctx,
+		&pawlv1.WaitSubmissionRequest{SubmissionId: id})
 	if err != nil || done.GetSubmission().GetResult().GetText() != "xxxx" {
 		t.Fatalf("the last prompt: %v, %v", done, err)
 	}
 	for _, conn := range []*grpc.ClientConn{one, two} {
 		watching, stop := context.WithCancel(ctx)
-		watch, err := pawlv1.NewSessionServiceClient(conn).WatchSession(watching, &pawlv1.WatchSessionRequest{SessionId: done.GetSubmission().GetSessionId()})
+		watch, err := pawlv1.NewSessionServiceClient(conn).WatchSession(watching,
+			&pawlv1.WatchSessionRequest{SessionId: done.GetSubmission().GetSessionId()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +157,10 @@ func TestStopAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = control.Run(stopped, control.Config{Store: db, GRPC: l, Agents: catalogue, Lookup: os.LookupEnv, Log: log})
+		err = control.Run(stopped, control.Config{
+			Store: db, GRPC: l, Agents: catalogue, Lookup: os.LookupEnv,
+			Log: log,
+		})
 		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}

@@ -18,13 +18,15 @@ import (
 )
 
 // ErrDatabase refuses a name of a database.
-var ErrDatabase = errs.New(errs.InvalidArgument, "DATABASE_UNKNOWN", "a database is memory, sqlite:PATH or postgres://…")
+var ErrDatabase = errs.New(errs.InvalidArgument, "DATABASE_UNKNOWN", "a database is memory, sqlite:PATH or "+
+	"postgres://…")
 
 // Database says where the state is.
 type Database struct {
 	// Name is memory, sqlite:PATH or postgres://….
 	Name string
-	// Direct is a postgres:// address of the same database that leads to the server itself, where Name leads to a pooler. "" is none.
+	// Direct is a postgres:// address of the same database that leads to the server itself, where Name leads to a
+	// pooler. "" is none.
 	Direct string
 }
 
@@ -44,11 +46,12 @@ func OpenStore(ctx context.Context, d Database, log *slog.Logger) (store.Store, 
 	return nil, ErrDatabase.With("%q is no database: use memory, sqlite:PATH or postgres://…", d.Name)
 }
 
-// DatabaseAway reports whether err says that the database cannot be reached. The store tells the log of each outage, once.
+// DatabaseAway reports whether err says that the database cannot be reached. The store tells the log of each outage,
+// once.
 func DatabaseAway(err error) bool { return errors.Is(err, postgres.ErrUnavailable) }
 
-// NewModels resolves the offline model, those of the providers that are known, and those that the providers file has. "" is no file.
-// Keys and what the file refers to are variables that lookup finds.
+// NewModels resolves the offline model, those of the providers that are known, and those that the providers file has.
+// "" is no file. Keys and what the file refers to are variables that lookup finds.
 func NewModels(file string, lookup agent.Lookup) (*model.Registry, error) {
 	var config model.Config
 	if file != "" {

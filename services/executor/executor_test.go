@@ -44,7 +44,8 @@ func TestSlotsAreCapped(t *testing.T) {
 	}
 }
 
-// An executor whose journal can no longer be written ends and says why, so that it is started anew; it does not stay to refuse.
+// An executor whose journal can no longer be written ends and says why, so that it is started anew; it does not stay to
+// refuse.
 func TestEndsWithItsJournal(t *testing.T) {
 	dir := t.TempDir()
 	j, err := journal.Open(dir, journal.Config{})

@@ -49,12 +49,14 @@ func (c *checker) output() {
 				}
 				from, to := e.Output.Offset, e.Output.Offset+int64(len(e.Output.Data))
 				if to > int64(len(want)) || from < 0 || want[from:to] != string(e.Output.Data) {
-					c.broken("I5", k.Token, "%s at %d is %s (event %d of %s)", name, from, quote(string(e.Output.Data)), e.Seq, k.Session)
+					c.broken("I5", k.Token, "%s at %d is %s (event %d of %s)", name, from,
+						quote(string(e.Output.Data)), e.Seq, k.Session)
 					whole = false
 					break
 				}
 				if from-e.Output.Skipped != got {
-					c.broken("I5", k.Token, "%s goes on at %d, watchers have %d bytes (event %d of %s)", name, from, got, e.Seq, k.Session)
+					c.broken("I5", k.Token, "%s goes on at %d, watchers have %d bytes (event %d of %s)", name, from,
+						got, e.Seq, k.Session)
 					whole = false
 					break
 				}
@@ -91,7 +93,8 @@ func (c *checker) processes() {
 		if of == nil || !of.Confirmed {
 			continue
 		}
-		if r, _ := c.result(k); k.State == call.Lost && !k.LateReply || r.details.Cancelled && !r.details.Confirmed && r.details.Reason == "" {
+		if r, _ := c.result(k); k.State == call.Lost && !k.LateReply || r.details.Cancelled && !r.details.Confirmed &&
+			r.details.Reason == "" {
 			c.broken("I6", where(of), "is confirmed to be over, and %s (%s) is not", k.Token, k.State)
 		}
 	}
@@ -165,7 +168,8 @@ func (c *checker) outcome(k *Call, cmd Command, r result, lines int) {
 			c.broken("I7", k.Token, "its outcome is unknown and is told as %s", quote(r.text))
 		}
 		if !c.explained(k) {
-			c.broken("I7", k.Token, "its outcome (call %s, executor %s, done %s) counts as unknown, although nothing hid it", k.ID, k.Executor, k.Done.Format("15:04:05.000"))
+			c.broken("I7", k.Token, "its outcome (call %s, executor %s, done %s) counts as unknown, although nothing "+
+				"hid it", k.ID, k.Executor, k.Done.Format("15:04:05.000"))
 		}
 	case d.Reason != "":
 		if d.Reason == tool.ReasonInterrupted {
@@ -195,7 +199,8 @@ func (c *checker) edit(k *Call, r result, marks int) {
 			c.broken("I7", k.Token, "the outcome of the edit is unknown and is told as %s", quote(r.text))
 		}
 		if !c.explained(k) {
-			c.broken("I7", k.Token, "the outcome of the edit (call %s, executor %s) counts as unknown, although nothing hid it", k.ID, k.Executor)
+			c.broken("I7", k.Token, "the outcome of the edit (call %s, executor %s) counts as unknown, although "+
+				"nothing hid it", k.ID, k.Executor)
 		}
 	case r.isError && marks > 0:
 		c.broken("I7", k.Token, "the edit failed, it is said (%s), and it was made", quote(r.text))
@@ -225,7 +230,8 @@ func (c *checker) explained(k *Call) bool {
 		return true
 	}
 	return slices.ContainsFunc(c.Absences, func(a Absence) bool {
-		return a.Executor == k.Executor && (c.edits[k.Token] || !a.EditsOnly) && a.From.Before(k.Done) && a.To.After(k.Created)
+		return a.Executor == k.Executor && (c.edits[k.Token] || !a.EditsOnly) && a.From.Before(k.Done) &&
+			a.To.After(k.Created)
 	})
 }
 

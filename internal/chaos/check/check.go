@@ -133,7 +133,8 @@ func (c *checker) settlement() {
 			continue
 		}
 		if times[s.ID] != 1 || again[s.ID] > 0 {
-			c.broken("I1", where, "settled %d times, and its outcome was written again %d times", times[s.ID], again[s.ID])
+			c.broken("I1", where, "settled %d times, and its outcome was written again %d times", times[s.ID],
+				again[s.ID])
 		}
 		events := c.settled[s.ID]
 		switch {
@@ -225,7 +226,8 @@ func (c *checker) ownership() {
 		last := int64(0)
 		for _, g := range s.Segments {
 			if g.Epoch < last {
-				c.broken("I2", name, "events %d to %d were written at epoch %d, after some of epoch %d", g.First, g.Last, g.Epoch, last)
+				c.broken("I2", name, "events %d to %d were written at epoch %d, after some of epoch %d", g.First,
+					g.Last, g.Epoch, last)
 			}
 			last = max(last, g.Epoch)
 			if l := lanes[name]; l != nil {
@@ -239,7 +241,8 @@ func (c *checker) ownership() {
 	for _, j := range c.Journals {
 		for name, s := range c.Sessions {
 			if j.Epochs[s.ID] > s.Epoch {
-				c.broken("I2", name, "executor %s knows epoch %d, the lane is at %d", j.Executor, j.Epochs[s.ID], s.Epoch)
+				c.broken("I2", name, "executor %s knows epoch %d, the lane is at %d", j.Executor, j.Epochs[s.ID],
+					s.Epoch)
 			}
 		}
 	}
@@ -249,7 +252,8 @@ func (c *checker) ownership() {
 func (c *checker) stale(name string, g Segment, since []Owner) {
 	for _, o := range since {
 		if g.First > o.EventHead && g.Epoch < o.Epoch {
-			c.broken("I2", name, "events %d to %d were written at epoch %d after epoch %d began (at %d)", g.First, g.Last, g.Epoch, o.Epoch, o.EventHead)
+			c.broken("I2", name, "events %d to %d were written at epoch %d after epoch %d began (at %d)", g.First,
+				g.Last, g.Epoch, o.Epoch, o.EventHead)
 			return
 		}
 	}
@@ -261,7 +265,8 @@ func (c *checker) streams() {
 		next := int64(1)
 		for _, g := range s.Segments {
 			if g.First != next || g.Last != g.First+int64(len(g.Events))-1 {
-				c.broken("I3", name, "events %d to %d (%d of them) come where %d should", g.First, g.Last, len(g.Events), next)
+				c.broken("I3", name, "events %d to %d (%d of them) come where %d should", g.First, g.Last,
+					len(g.Events), next)
 			}
 			next = g.Last + 1
 		}

@@ -15,7 +15,8 @@ import (
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-// world is evidence of two submissions that went as they should: a command each, the second after a change of ownership.
+// world is evidence of two submissions that went as they should: a command each, the second after a change of
+// ownership.
 func world() *check.Evidence {
 	e := &check.Evidence{
 		Prompts: map[string]*check.Prompt{}, Effects: map[string][]string{}, Files: map[string]string{},
@@ -25,7 +26,10 @@ func world() *check.Evidence {
 			{Session: "s", Epoch: 2, From: "r1", To: "r2", EventHead: 6},
 			{Session: "s", Epoch: 2, From: "r2", EventHead: 12},
 		},
-		Journals: []check.Journal{{Executor: "x", Epochs: map[string]int64{"sid": 2}, Calls: []check.JournalCall{{ID: "c1"}, {ID: "c2"}}}},
+		Journals: []check.Journal{{
+			Executor: "x", Epochs: map[string]int64{"sid": 2},
+			Calls: []check.JournalCall{{ID: "c1"}, {ID: "c2"}},
+		}},
 	}
 	for n := int64(1); n <= 2; n++ {
 		addSubmission(e, n)
@@ -38,7 +42,10 @@ func addSubmission(e *check.Evidence, n int64) {
 	prompt, sub, id := fmt.Sprintf("p%d", n), fmt.Sprintf("sub%d", n), fmt.Sprintf("c%d", n)
 	token := prompt + ".c"
 	out := "out " + token + "\n"
-	e.Prompts[prompt] = &check.Prompt{ID: prompt, Session: "s", Key: "k" + prompt, Turns: [][]check.Command{{{Token: token, Output: [2]string{out, ""}}}}}
+	e.Prompts[prompt] = &check.Prompt{
+		ID: prompt, Session: "s", Key: "k" + prompt,
+		Turns: [][]check.Command{{{Token: token, Output: [2]string{out, ""}}}},
+	}
 	e.Acks = append(e.Acks, check.Ack{Prompt: prompt, Submission: sub, Outcome: "completed", Text: "done"})
 	e.Submissions = append(e.Submissions, check.Submission{
 		ID: sub, Session: "s", Prompt: prompt, Seq: n, Settled: true, Started: true, Outcome: "completed", ResultEntry: 4 * n,
@@ -46,11 +53,15 @@ func addSubmission(e *check.Evidence, n int64) {
 	e.Settlings = append(e.Settlings, check.Settling{Submission: sub})
 	e.Effects["s"] = append(e.Effects["s"], token)
 	e.Calls = append(e.Calls, check.Call{
-		ID: id, Session: "s", Token: token, Provider: "call_" + id, Seq: n, Turn: 1, AtMostOnce: true, State: call.Done, Executor: "x",
+		ID: id, Session: "s", Token: token, Provider: "call_" +
+			id, Seq: n, Turn: 1, AtMostOnce: true, State: call.Done, Executor: "x",
 		Created: noon, Done: noon.Add(time.Second),
 	})
 	for i, kind := range []string{"input", "assistant", "tool_result", "assistant"} {
-		en := check.Entry{Seq: 4*(n-1) + int64(i) + 1, Submission: sub, Kind: kind, Message: model.Message{Content: []model.Block{{Type: model.TextBlock, Text: "done"}}}}
+		en := check.Entry{
+			Seq: 4*(n-1) + int64(i) + 1, Submission: sub, Kind: kind,
+			Message: model.Message{Content: []model.Block{{Type: model.TextBlock, Text: "done"}}},
+		}
 		if kind == "tool_result" {
 			en.Message.Content = []model.Block{{
 				Type: model.ToolResultBlock, CallID: "call_" + id, Text: strings.TrimSpace(out), Details: json.RawMessage(`{"exitCode":0}`),
@@ -122,7 +133,10 @@ func TestEveryViolationIsFound(t *testing.T) {
 		"it settled again": {"I1", func(e *check.Evidence) {
 			e.Settlings = append(e.Settlings, check.Settling{Submission: "sub1", Again: true})
 		}},
-		"it settled twice":             {"I1", func(e *check.Evidence) { e.Settlings = append(e.Settlings, check.Settling{Submission: "sub1"}) }},
+		"it settled twice": {"I1", func(e *check.Evidence) {
+			e.Settlings = append(e.Settlings,
+				check.Settling{Submission: "sub1"})
+		}},
 		"two settled events":           {"I1", func(e *check.Evidence) { session(e).Segments[1].Events[4] = session(e).Segments[0].Events[5] }},
 		"no settled event":             {"I1", func(e *check.Evidence) { session(e).Segments[1].Events[5].Type = event.EntryAdded }},
 		"row and event differ":         {"I1", func(e *check.Evidence) { session(e).Segments[1].Events[5].Settlement.Outcome = "failed" }},
@@ -152,9 +166,17 @@ func TestEveryViolationIsFound(t *testing.T) {
 		"an entry is missing":          {"I3", func(e *check.Evidence) { session(e).Entries = session(e).Entries[:7] }},
 		"an entry of nobody":           {"I3", func(e *check.Evidence) { session(e).Entries[7].Submission = "other" }},
 		"a reader saw something else":  {"I3", func(e *check.Evidence) { e.Readers = []string{"event 3"} }},
-		"a command ran twice":          {"I4", func(e *check.Evidence) { e.Effects["s"] = []string{"p1.c", "p1.c", "p2.c"} }},
-		"a command of no record":       {"I4", func(e *check.Evidence) { e.Effects["s"] = append(e.Effects["s"], "p3.c") }},
-		"an outcome was rewritten":     {"I4", func(e *check.Evidence) { e.Rewrites = []string{"c1"} }},
+		"a command ran twice": {"I4", func(e *check.Evidence) {
+			e.Effects["s"] = []string{
+				"p1.c", "p1.c",
+				"p2.c",
+			}
+		}},
+		"a command of no record": {"I4", func(e *check.Evidence) {
+			e.Effects["s"] = append(e.Effects["s"],
+				"p3.c")
+		}},
+		"an outcome was rewritten": {"I4", func(e *check.Evidence) { e.Rewrites = []string{"c1"} }},
 		"an edit was made twice": {"I4", func(e *check.Evidence) {
 			e.Prompts["p1"].Turns[0][0].Tool = "edit"
 			e.Files["p1.c"] = "x" + check.Mark + check.Mark
@@ -189,9 +211,15 @@ func TestEveryViolationIsFound(t *testing.T) {
 			result(e).Details = json.RawMessage(`{"reason":"INTERRUPTED"}`)
 			e.Effects["s"] = []string{"p2.c"}
 		}},
-		"unknown, told as failure":            {"I7", func(e *check.Evidence) { lose(e); result(e).Text = "it failed" }},
-		"unknown for no reason":               {"I7", func(e *check.Evidence) { lose(e); e.Absences = nil }},
-		"unknown, and only edits were hidden": {"I7", func(e *check.Evidence) { lose(e); e.Absences[0].EditsOnly = true }},
+		"unknown, told as failure": {
+			"I7",
+			func(e *check.Evidence) { lose(e); result(e).Text = "it failed" },
+		},
+		"unknown for no reason": {"I7", func(e *check.Evidence) { lose(e); e.Absences = nil }},
+		"unknown, and only edits were hidden": {
+			"I7",
+			func(e *check.Evidence) { lose(e); e.Absences[0].EditsOnly = true },
+		},
 		"unknown, of another time": {"I7", func(e *check.Evidence) {
 			lose(e)
 			e.Absences[0].From = noon.Add(time.Minute)

@@ -1,5 +1,5 @@
-// Package check decides whether what a control plane left behind, after every fault that was thrown at it, is what it promised. It is
-// pure: evidence in, violations out.
+// Package check decides whether what a control plane left behind, after every fault that was thrown at it, is what it
+// promised. It is pure: evidence in, violations out.
 //
 //	what was asked (Prompts, Acks) ┐
 //	what the database says         ├──Check──▶ Violations, by invariant of the design (I1 to I8)
@@ -55,7 +55,8 @@ type Command struct {
 // Mark is what an edit adds to its file.
 const Mark = "+"
 
-// Ack is an answer that a client got: the prompt was admitted. Outcome and Text are set when the answer was the settlement.
+// Ack is an answer that a client got: the prompt was admitted. Outcome and Text are set when the answer was the
+// settlement.
 type Ack struct {
 	Prompt     string
 	Submission string // "" when the answer did not tell

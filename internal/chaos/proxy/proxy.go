@@ -1,5 +1,6 @@
-// Package proxy is a TCP proxy that breaks connections on purpose: it cuts them, lets them go silent in one direction or both, and
-// delays what passes. It knows bytes and no protocol: a message that is sent twice comes of an answer that is held back and cut.
+// Package proxy is a TCP proxy that breaks connections on purpose: it cuts them, lets them go silent in one direction
+// or both, and delays what passes. It knows bytes and no protocol: a message that is sent twice comes of an answer that
+// is held back and cut.
 package proxy
 
 import (
@@ -54,7 +55,10 @@ func Listen(dial Dial) (*Proxy, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Proxy{listener: l, dial: dial, ctx: ctx, cancel: cancel, changed: make(chan struct{}), pairs: map[*pair]struct{}{}}
+	p := &Proxy{
+		listener: l, dial: dial, ctx: ctx, cancel: cancel, changed: make(chan struct{}),
+		pairs: map[*pair]struct{}{},
+	}
 	p.wait.Go(p.accept)
 	return p, nil
 }
@@ -79,7 +83,8 @@ func (p *Proxy) Set(m Mode) {
 	p.changed = make(chan struct{})
 }
 
-// Cut ends the open connections, both halves at once and without a farewell; what was held back is lost. It returns how many.
+// Cut ends the open connections, both halves at once and without a farewell; what was held back is lost. It returns how
+// many.
 func (p *Proxy) Cut() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,13 +1,14 @@
-// Package agent holds the definitions of agents: it parses them from Markdown with YAML front matter, checks every key, and
-// keeps a catalogue of them.
+// Package agent holds the definitions of agents: it parses them from Markdown with YAML front matter, checks every key,
+// and keeps a catalogue of them.
 //
 //	agents/<name>.md, agents/<name>/agent.md ──Parse──▶ Definition ──▶ Catalogue ──Get, ByDigest──▶ submissions
 //
-// A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under way.
+// A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under
+// way.
 //
-// Invariants: a Definition in a Catalogue is valid and complete, defaults filled in; equal digests mean equal behaviour;
-// values of the control plane's environment are in no Definition, no digest and no error: a definition holds ${NAME}
-// references, which Env.Expand resolves at use.
+// Invariants: a Definition in a Catalogue is valid and complete, defaults filled in; equal digests mean equal
+// behaviour; values of the control plane's environment are in no Definition, no digest and no error: a definition holds
+// ${NAME} references, which Env.Expand resolves at use.
 package agent
 
 import (
@@ -32,7 +33,8 @@ var (
 	// ErrInvalid is a definition that breaks a rule; the text names file, line and key.
 	ErrInvalid = errs.New(errs.InvalidArgument, "AGENT_INVALID", "the agent's definition is invalid")
 	// ErrVariable is a ${NAME} in env whose variable is not set.
-	ErrVariable = errs.New(errs.FailedPrecondition, "AGENT_VARIABLE", "a variable that the agent's env refers to is not set")
+	ErrVariable = errs.New(errs.FailedPrecondition, "AGENT_VARIABLE", "a variable that the agent's env refers to is "+
+		"not set")
 )
 
 // Missing is ErrNotFound about a name, for agents that there are not and for those that a caller may not know of.
@@ -43,7 +45,8 @@ func Missing(name string) error {
 // mostKnown is how many names a message lists.
 const mostKnown = 20
 
-// WithKnown adds to an ErrNotFound the names of the agents that there are and how others are loaded. Other errors stay as they are.
+// WithKnown adds to an ErrNotFound the names of the agents that there are and how others are loaded. Other errors stay
+// as they are.
 func WithKnown(err error, known []string) error {
 	if !errors.Is(err, ErrNotFound) {
 		return err
@@ -55,7 +58,8 @@ func WithKnown(err error, known []string) error {
 	case more > 0:
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	return ErrNotFound.With("%v; agents: %s; a new file agents/NAME.md is loaded by `control agents reload` or SIGHUP", err, names)
+	return ErrNotFound.With("%v; agents: %s; a new file agents/NAME.md is loaded by `control agents reload` or SIGHUP",
+		err, names)
 }
 
 // Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.

@@ -79,7 +79,8 @@ func TestLoadWithoutDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	put(t, file, "")
 	for dir, want := range map[string]string{file: "not a directory", file + "s": "no such file or directory"} {
-		if _, err := Load(dir, lookupIn(nil), nil); !errors.Is(err, ErrInvalid) || err.Error() != "the directory of agents "+dir+" cannot be read: "+want {
+		if _, err := Load(dir, lookupIn(nil), nil); !errors.Is(err, ErrInvalid) ||
+			err.Error() != "the directory of agents "+dir+" cannot be read: "+want {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -120,7 +121,8 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 		t.Fatalf("got %v, %v", c, err)
 	}
 	want := []string{
-		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose",
+		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, " +
+			"subagents, compaction, limits, expose",
 		"a.md:4: cwd: must be text, got a number; put it in quotes",
 		"b/agent.md: agent b is defined in " + dir + "/b.md too",
 		"big.md: is larger than 1 MiB",
@@ -162,7 +164,8 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 		t.Errorf("got %v, %v", two.Instructions, err)
 	}
 	for range 2 { // however often it is read again
-		if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) || err.Error() != `agent "gone" was removed: its file is gone` {
+		if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) ||
+			err.Error() != `agent "gone" was removed: its file is gone` {
 			t.Errorf("got %v", err)
 		}
 		if got := c.Reload(); !reflect.DeepEqual(got, Change{}) {
@@ -175,12 +178,14 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 			t.Errorf("%s: got %v, %v", d.Name, got, err)
 		}
 	}
-	if _, err := c.ByDigest("feed"); !errors.Is(err, ErrNotFound) || err.Error() != `no agent with digest "feed" is known` {
+	if _, err := c.ByDigest("feed"); !errors.Is(err, ErrNotFound) ||
+		err.Error() != `no agent with digest "feed" is known` {
 		t.Errorf("got %v", err)
 	}
 }
 
-// A broken file is named and costs nobody else anything: its agent keeps what it had, and one that had nothing says why.
+// A broken file is named and costs nobody else anything: its agent keeps what it had, and one that had nothing says
+// why.
 func TestReloadKeepsTheLastGoodDefinition(t *testing.T) {
 	dir := tree(t, map[string]string{"a.md": minimal + "one", "b.md": minimal + "one", "twice.md": minimal})
 	c, err := Load(dir, lookupIn(nil), nil, Shell())
@@ -242,7 +247,8 @@ func TestReloadWithoutTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := c.Reload()
-	if len(got.Problems) != 1 || !got.Problems[0].Kept || !strings.Contains(got.Problems[0].Err.Error(), "cannot be read") {
+	if len(got.Problems) != 1 || !got.Problems[0].Kept || !strings.Contains(got.Problems[0].Err.Error(),
+		"cannot be read") {
 		t.Errorf("got %+v", got)
 	}
 	if _, err := c.Get("a"); err != nil || got.Removed != nil {
@@ -255,9 +261,13 @@ func TestWithKnown(t *testing.T) {
 	for i := range many {
 		many[i] = "a"
 	}
-	for want, known := range map[string][]string{"; agents: none; ": nil, "; agents: a, b; ": {"a", "b"}, ", a and 2 more; ": many} {
+	for want, known := range map[string][]string{
+		"; agents: none; ": nil, "; agents: a, b; ": {"a", "b"},
+		", a and 2 more; ": many,
+	} {
 		err := WithKnown(Missing("x"), known)
-		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "control agents reload") {
+		if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "control agents reload") {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

@@ -23,7 +23,10 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 	if root != nil {
 		p.Mapping(root, "",
 			document.Key("model", func(key string, n *yaml.Node) { p.model(d, key, n) }),
-			document.Key("description", func(key string, n *yaml.Node) { d.Description, _ = p.Text(key, n, maxDescription) }),
+			document.Key("description", func(key string, n *yaml.Node) {
+				d.Description,
+					_ = p.Text(key, n, maxDescription)
+			}),
 			document.Key("thinking", func(key string, n *yaml.Node) { p.thinking(d, key, n) }),
 			document.Key("sandbox", func(key string, n *yaml.Node) { p.sandbox(d, key, n) }),
 			document.Key("cwd", func(key string, n *yaml.Node) { p.cwd(d, key, n) }),
@@ -113,7 +116,8 @@ func (p *parser) labels(labels map[string]string, key string, n *yaml.Node) {
 		value, ok := p.Text(key, v, maxLabel)
 		switch {
 		case !validLabel(name):
-			p.Report(k.Line, key, "cannot be a label: it must begin with a letter or digit and have at most 63 letters, digits and . _ / -")
+			p.Report(k.Line, key, "cannot be a label: it must begin with a letter or digit and have at most 63 "+
+				"letters, digits and . _ / -")
 		case ok && value == "":
 			p.Report(v.Line, key, "must not be empty")
 		case ok:

@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 )
 
-// Digest is the sha256 of everything that the definition says, in hex. Comments, the order of keys and where the definition was
-// read from do not matter. The hash is taken of the JSON form, so a new field must be left out there while it has its zero value.
+// Digest is the sha256 of everything that the definition says, in hex. Comments, the order of keys and where the
+// definition was read from do not matter. The hash is taken of the JSON form, so a new field must be left out there
+// while it has its zero value.
 func (d Definition) Digest() string {
 	if d.Tools == nil {
 		d.Tools = []string{}

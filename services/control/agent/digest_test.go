@@ -63,7 +63,8 @@ func TestDigestIgnoresHowItIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := parse("---\n# comment\ntools:\n- read\n- bash\ncwd: \"c\"\nmodel: a/b\nexpose: [http, websocket]\nlimits: {turns: 100}\n---\n\nBody\n\n")
+	b, err := parse("---\n# comment\ntools:\n- read\n- bash\ncwd: \"c\"\nmodel: a/b\nexpose: [http, " +
+		"websocket]\nlimits: {turns: 100}\n---\n\nBody\n\n")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,12 @@ func TestExpand(t *testing.T) {
 		value, want string
 		secrets     []string
 	}{
-		"literal":         {"true", "true", nil},
-		"reference":       {"${TOKEN}", "hunter2hunter2", []string{"hunter2hunter2"}},
-		"within text":     {"Bearer ${TOKEN}!", "Bearer hunter2hunter2!", []string{"Bearer hunter2hunter2!", "hunter2hunter2"}},
+		"literal":   {"true", "true", nil},
+		"reference": {"${TOKEN}", "hunter2hunter2", []string{"hunter2hunter2"}},
+		"within text": {
+			"Bearer ${TOKEN}!", "Bearer hunter2hunter2!",
+			[]string{"Bearer hunter2hunter2!", "hunter2hunter2"},
+		},
 		"two":             {"${A}${TOKEN}", "1hunter2hunter2", []string{"1", "1hunter2hunter2", "hunter2hunter2"}},
 		"escaped":         {"a$${TOKEN}b", "a${TOKEN}b", nil},
 		"escaped, then":   {"$${X}${A}", "${X}1", []string{"${X}1", "1"}},

@@ -7,9 +7,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors only. With a
-// lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips these checks. All problems are reported together, one line
-// each; each is an ErrInvalid that names file, line and key.
+// Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
+// only. With a lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips
+// these checks. All problems are reported together, one line each; each is an ErrInvalid that names file, line and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
 	p := &parser{document.New(file), lookup, check}
 	d := defaults(name)
@@ -33,7 +33,8 @@ type CheckModel func(model.Ref) error
 func (p *parser) parse(d *Definition, src []byte) {
 	named := validName(d.Name)
 	if !named {
-		p.Report(0, "", "%q cannot be an agent's name: it must begin with a letter and have at most 64 letters, digits, _ and -", d.Name)
+		p.Report(0, "", "%q cannot be an agent's name: it must begin with a letter and have at most 64 letters, "+
+			"digits, _ and -", d.Name)
 	}
 	if !p.Check(src) {
 		return
@@ -49,7 +50,8 @@ func (p *parser) parse(d *Definition, src []byte) {
 	}
 }
 
-// split separates front matter and body. The front matter keeps its line numbers: an empty line stands for the opening ---.
+// split separates front matter and body. The front matter keeps its line numbers: an empty line stands for the opening
+// ---.
 func split(src string) (front, body string, ok bool) {
 	src = strings.ReplaceAll(strings.TrimPrefix(src, "\ufeff"), "\r\n", "\n")
 	first, rest, _ := strings.Cut(src, "\n")

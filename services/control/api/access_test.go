@@ -27,35 +27,113 @@ import (
 
 // Every method of every service, with the codes for: a client of another agent, an executor, a peer, an operator.
 var access = map[string][4]codes.Code{
-	"pawl.v1.AgentService/ListAgents":           {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.AgentService/GetAgent":             {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.AgentService/ReloadAgents":         {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SessionService/ListSessions":       {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SessionService/GetSession":         {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SessionService/ListEntries":        {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SessionService/WatchSession":       {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/Submit":          {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/Prompt":          {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/WaitSubmission":  {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/GetSubmission":   {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/ListSubmissions": {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/AbortSubmission": {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.SubmissionService/AbortSession":    {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.ExecutorService/Connect":           {codes.PermissionDenied, codes.OK, codes.PermissionDenied, codes.OK},
-	"pawl.v1.ExecutorService/ListExecutors":     {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.ExecutorService/GetExecutor":       {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/ReadFile":              {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/WriteFile":             {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.InvalidArgument},
-	"pawl.v1.FileService/Stat":                  {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/ReadDir":               {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/Exists":                {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/MakeDir":               {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.FileService/Remove":                {codes.NotFound, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.TokenService/CreateToken":          {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.InvalidArgument},
-	"pawl.v1.TokenService/ListTokens":           {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	"pawl.v1.TokenService/RevokeToken":          {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.NotFound},
-	reflectionV1 + "/ServerReflectionInfo":      {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
-	reflectionV1Alpha + "/ServerReflectionInfo": {codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.AgentService/ListAgents": {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.AgentService/GetAgent": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.AgentService/ReloadAgents": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
+	"pawl.v1.SessionService/ListSessions": {codes.OK, codes.PermissionDenied, codes.PermissionDenied, codes.OK},
+	"pawl.v1.SessionService/GetSession": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SessionService/ListEntries": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SessionService/WatchSession": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/Submit": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/Prompt": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/WaitSubmission": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/GetSubmission": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/ListSubmissions": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/AbortSubmission": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.SubmissionService/AbortSession": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.ExecutorService/Connect": {codes.PermissionDenied, codes.OK, codes.PermissionDenied, codes.OK},
+	"pawl.v1.ExecutorService/ListExecutors": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
+	"pawl.v1.ExecutorService/GetExecutor": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
+	"pawl.v1.FileService/ReadFile": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.FileService/WriteFile": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.InvalidArgument,
+	},
+	"pawl.v1.FileService/Stat": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.FileService/ReadDir": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.FileService/Exists": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.FileService/MakeDir": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.FileService/Remove": {
+		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
+	"pawl.v1.TokenService/CreateToken": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.InvalidArgument,
+	},
+	"pawl.v1.TokenService/ListTokens": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
+	"pawl.v1.TokenService/RevokeToken": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.NotFound,
+	},
+	reflectionV1 + "/ServerReflectionInfo": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
+	reflectionV1Alpha + "/ServerReflectionInfo": {
+		codes.PermissionDenied, codes.PermissionDenied,
+		codes.PermissionDenied, codes.OK,
+	},
 }
 
 const (
@@ -74,9 +152,13 @@ func TestAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	callers := []*grpc.ClientConn{
-		f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}}), f.as(t, auth.Token{Kind: auth.Executor, Executor: "gpu1"}), f.conn(peer), f.operator(t),
+		f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}}), f.as(t,
+			auth.Token{Kind: auth.Executor, Executor: "gpu1"}), f.conn(peer), f.operator(t),
 	}
-	strangers := map[string]*grpc.ClientConn{"no token": f.conn(""), "a wrong token": f.conn("pawl_operator_x"), "a wrong peer": f.conn(peer + "x")}
+	strangers := map[string]*grpc.ClientConn{
+		"no token": f.conn(""), "a wrong token": f.conn("pawl_operator_x"),
+		"a wrong peer": f.conn(peer + "x"),
+	}
 	seen := 0
 	for name, info := range f.server.GetServiceInfo() {
 		for _, m := range info.Methods {
@@ -94,7 +176,8 @@ func TestAccess(t *testing.T) {
 			}
 			seen++
 			for who, conn := range strangers {
-				if err := call(t, conn, full, sub); status.Code(err) != codes.Unauthenticated || rpc.Reason(err) != "UNAUTHENTICATED" {
+				if err := call(t, conn, full, sub); status.Code(err) != codes.Unauthenticated ||
+					rpc.Reason(err) != "UNAUTHENTICATED" {
 					t.Errorf("%s with %s: %v", full, who, err)
 				}
 			}
@@ -132,7 +215,10 @@ func call(t *testing.T, conn *grpc.ClientConn, full string, sub *pawlv1.Submissi
 			req.Set(field, protoreflect.ValueOfString(value))
 		}
 	}
-	for name, value := range map[protoreflect.Name]proto.Message{"key": key, "target": target, "start": &pawlv1.WriteFileRequest_Start{Target: target, Path: "f"}} {
+	for name, value := range map[protoreflect.Name]proto.Message{
+		"key": key, "target": target,
+		"start": &pawlv1.WriteFileRequest_Start{Target: target, Path: "f"},
+	} {
 		field := m.Input().Fields().ByName(name)
 		if field == nil || name == "key" && field.ContainingOneof() != nil {
 			continue
@@ -150,7 +236,8 @@ func call(t *testing.T, conn *grpc.ClientConn, full string, sub *pawlv1.Submissi
 	if !m.IsStreamingClient() && !m.IsStreamingServer() {
 		return conn.Invoke(ctx, "/"+full, req, res)
 	}
-	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: m.IsStreamingClient()}, "/"+full)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: m.IsStreamingClient()},
+		"/"+full)
 	if err != nil {
 		return err
 	}
@@ -197,9 +284,14 @@ func TestOnlyPeersForward(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, method := range []string{peerv1.PeerService_Forward_FullMethodName, peerv1.PeerService_Deliver_FullMethodName, peerv1.PeerService_Transfer_FullMethodName} {
-		for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer + "x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
-			if _, _, err := api.Hooks(f.auth, nil).Admit(t.Context(), rpc.Call{Method: method}, secret); !errors.Is(err, want) {
+	for _, method := range []string{
+		peerv1.PeerService_Forward_FullMethodName,
+		peerv1.PeerService_Deliver_FullMethodName, peerv1.PeerService_Transfer_FullMethodName,
+	} {
+		for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer +
+			"x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
+			if _, _, err := api.Hooks(f.auth, nil).Admit(t.Context(), rpc.Call{Method: method},
+				secret); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", method, err, want)
 			}
 		}

@@ -2,8 +2,8 @@
 //
 //	proto ──translate──▶ domain service ──translate──▶ proto
 //
-// Invariants: every RPC asks auth.Authorize before it touches anything; what a caller may not see is not found; a message stays far
-// below what clients accept by default, unless one item alone is larger.
+// Invariants: every RPC asks auth.Authorize before it touches anything; what a caller may not see is not found; a
+// message stays far below what clients accept by default, unless one item alone is larger.
 package api
 
 import (
@@ -93,8 +93,8 @@ func Register(s *rpc.Server, d Deps) {
 // peerService is the replicas' own service.
 const peerService = "pawl.peer.v1.PeerService"
 
-// Hooks authenticate the caller of every RPC but health checks, keep reflection to operators and the replicas' own service to replicas,
-// and bound messages.
+// Hooks authenticate the caller of every RPC but health checks, keep reflection to operators and the replicas' own
+// service to replicas, and bound messages.
 func Hooks(a auth.Guard, log *slog.Logger) rpc.Hooks {
 	return rpc.Hooks{Admit: admit(a), Glance: glance(a), MaxMessage: maxMessage, Log: log}
 }
@@ -118,7 +118,9 @@ func service(method string) string {
 // isOpen reports whether a method answers without a token.
 func isOpen(method string) bool { return service(method) == healthv1.Health_ServiceDesc.ServiceName }
 
-func admit(a auth.Authenticator) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
+func admit(
+	a auth.Authenticator,
+) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 		if isOpen(call.Method) {
 			return ctx, nil, nil
@@ -153,7 +155,8 @@ func glance(a auth.Guard) func(ctx context.Context, call rpc.Call, secret string
 }
 
 const (
-	// maxRequest is the largest message of most methods in bytes, maxContent that of methods which write a file in pieces.
+	// maxRequest is the largest message of most methods in bytes, maxContent that of methods which write a file in
+	// pieces.
 	maxRequest = 256 << 10
 	maxContent = maxData + maxRequest
 )

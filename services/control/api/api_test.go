@@ -79,7 +79,10 @@ func TestBadRequests(t *testing.T) {
 				return err
 			},
 			func() error {
-				_, err := sm.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "shell", Instance: "i", Session: "task:1"}})
+				_, err := sm.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{
+					Agent: "shell", Instance: "i",
+					Session: "task:1",
+				}})
 				return err
 			},
 			func() error {
@@ -119,8 +122,13 @@ func TestTextsThatNoRowHas(t *testing.T) {
 	conn, ctx := f.operator(t), t.Context()
 	ss := pawlv1.NewSessionServiceClient(conn)
 	for field, try := range map[string]func(s string) error{
-		"key.agent":    func(s string) error { return getKey(ctx, ss, &pawlv1.SessionKey{Agent: s, Instance: "i"}) },
-		"key.instance": func(s string) error { return getKey(ctx, ss, &pawlv1.SessionKey{Agent: "shell", Instance: s}) },
+		"key.agent": func(s string) error { return getKey(ctx, ss, &pawlv1.SessionKey{Agent: s, Instance: "i"}) },
+		"key.instance": func(s string) error {
+			return getKey(ctx, ss, &pawlv1.SessionKey{
+				Agent:    "shell",
+				Instance: s,
+			})
+		},
 		"key.session": func(s string) error {
 			return getKey(ctx, ss, &pawlv1.SessionKey{Agent: "shell", Instance: "i", Session: s})
 		},
@@ -137,16 +145,21 @@ func TestTextsThatNoRowHas(t *testing.T) {
 			return err
 		},
 		"target.executor_id": func(s string) error {
-			_, err := pawlv1.NewFileServiceClient(conn).Stat(ctx, &pawlv1.StatRequest{Path: "f", Target: &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: s}}})
+			_, err := pawlv1.NewFileServiceClient(conn).Stat(ctx, &pawlv1.StatRequest{
+				Path:   "f",
+				Target: &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: s}},
+			})
 			return err
 		},
 		"a token's name": func(s string) error {
-			_, err := pawlv1.NewTokenServiceClient(conn).CreateToken(ctx, &pawlv1.CreateTokenRequest{Name: s, Principal: &pawlv1.CreateTokenRequest_Operator{}})
+			_, err := pawlv1.NewTokenServiceClient(conn).CreateToken(ctx,
+				&pawlv1.CreateTokenRequest{Name: s, Principal: &pawlv1.CreateTokenRequest_Operator{}})
 			return err
 		},
 	} {
 		for _, s := range []string{"a\x00b", "a\nb", "\x1b[2J"} {
-			if err := try(s); status.Code(err) != codes.InvalidArgument || rpc.Reason(err) != "INVALID_NAME" || !strings.Contains(err.Error(), field) {
+			if err := try(s); status.Code(err) != codes.InvalidArgument || rpc.Reason(err) != "INVALID_NAME" ||
+				!strings.Contains(err.Error(), field) {
 				t.Errorf("%s %q: %v", field, s, err)
 			}
 		}
@@ -170,8 +183,12 @@ func TestWaitEndsWithItsTimeout(t *testing.T) {
 		id := got.GetSubmission().GetSubmissionId()
 		for _, timeout := range []time.Duration{math.MinInt64, -time.Second, 0, 1, 90 * time.Second} {
 			begun := time.Now()
-			res, err := c.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(timeout)})
-			if err != nil || res.GetSubmission().GetStatus() != pawlv1.Submission_STATUS_QUEUED || res.GetSubmission().GetSubmissionId() != id {
+			res, err := c.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{
+				SubmissionId: id,
+				Timeout:      durationpb.New(timeout),
+			})
+			if err != nil || res.GetSubmission().GetStatus() != pawlv1.Submission_STATUS_QUEUED ||
+				res.GetSubmission().GetSubmissionId() != id {
 				t.Errorf("%v: %v, %v", timeout, res, err)
 			}
 			if took := time.Since(begun); took != max(0, timeout) {
@@ -181,7 +198,10 @@ func TestWaitEndsWithItsTimeout(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 2 { // before the deadline of the call, and after it
-			res, err := c.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(time.Hour)})
+			res, err := c.WaitSubmission(ctx, &pawlv1.WaitSubmissionRequest{
+				SubmissionId: id,
+				Timeout:      durationpb.New(time.Hour),
+			})
 			if status.Code(err) != codes.DeadlineExceeded {
 				t.Errorf("%v, %v", res, err)
 			}
@@ -194,7 +214,10 @@ func TestSessionPages(t *testing.T) {
 	f := start(t, apitest.Answer("Hello"))
 	for i := range 7 {
 		a := []string{"shell", "other"}[i%2]
-		if _, err := f.Submissions.Submit(t.Context(), submission.Input{Key: session.Key{Agent: a, Instance: string(rune('a' + i))}, Message: "hi"}); err != nil {
+		if _, err := f.Submissions.Submit(t.Context(), submission.Input{Key: session.Key{
+			Agent:    a,
+			Instance: string(rune('a' + i)),
+		}, Message: "hi"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,9 +256,12 @@ func TestMessagesStaySmall(t *testing.T) {
 	f := start(t, func(sub submission.Submission, publish func(...event.Event)) {
 		var batch []event.Event
 		for range 9 {
-			batch = append(batch, event.Event{Type: event.EntryAdded, Entry: &session.Entry{Kind: session.Assistant, Message: model.Message{
-				Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: large}},
-			}}})
+			batch = append(batch, event.Event{Type: event.EntryAdded, Entry: &session.Entry{
+				Kind: session.Assistant,
+				Message: model.Message{
+					Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: large}},
+				},
+			}})
 		}
 		publish(batch...)
 		apitest.Answer("Hello")(sub, publish)
@@ -244,7 +270,8 @@ func TestMessagesStaySmall(t *testing.T) {
 	c := pawlv1.NewSessionServiceClient(f.operator(t))
 	seq := int64(0)
 	for {
-		page, err := c.ListEntries(t.Context(), &pawlv1.ListEntriesRequest{SessionId: sub.GetSessionId(), After: seq}, grpc.MaxCallRecvMsgSize(2<<20))
+		page, err := c.ListEntries(t.Context(), &pawlv1.ListEntriesRequest{SessionId: sub.GetSessionId(), After: seq},
+			grpc.MaxCallRecvMsgSize(2<<20))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +284,8 @@ func TestMessagesStaySmall(t *testing.T) {
 			}
 		}
 	}
-	watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()}, grpc.MaxCallRecvMsgSize(2<<20))
+	watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()},
+		grpc.MaxCallRecvMsgSize(2<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,10 +314,12 @@ func TestTokens(t *testing.T) {
 	if err != nil || !strings.HasPrefix(made.GetSecret(), "pawl_client_") {
 		t.Fatalf("%v, %v", made, err)
 	}
-	if tok := made.GetToken(); tok.GetClient().GetAgents()[0] != "other" || tok.GetExpiresAt().AsTime().Sub(tok.GetCreatedAt().AsTime()) != time.Hour {
+	if tok := made.GetToken(); tok.GetClient().GetAgents()[0] != "other" ||
+		tok.GetExpiresAt().AsTime().Sub(tok.GetCreatedAt().AsTime()) != time.Hour {
 		t.Errorf("%v", tok)
 	}
-	agents, err := pawlv1.NewAgentServiceClient(f.conn(made.GetSecret())).ListAgents(t.Context(), &pawlv1.ListAgentsRequest{})
+	agents, err := pawlv1.NewAgentServiceClient(f.conn(made.GetSecret())).ListAgents(t.Context(),
+		&pawlv1.ListAgentsRequest{})
 	if err != nil || len(agents.GetAgents()) != 1 {
 		t.Errorf("%v, %v", agents, err)
 	}

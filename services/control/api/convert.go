@@ -52,7 +52,10 @@ func encodeEntry(e *session.Entry) *pawlv1.Entry {
 	if e == nil {
 		return nil
 	}
-	return &pawlv1.Entry{Seq: e.Seq, SubmissionId: e.SubmissionID, Kind: string(e.Kind), Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt)}
+	return &pawlv1.Entry{
+		Seq: e.Seq, SubmissionId: e.SubmissionID, Kind: string(e.Kind),
+		Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt),
+	}
 }
 
 func encodeMessage(m model.Message) *pawlv1.Message {
@@ -74,7 +77,10 @@ func encodeBlock(b model.Block) *pawlv1.Block {
 	case model.ThinkingBlock:
 		return &pawlv1.Block{Block: &pawlv1.Block_Thinking{Thinking: &pawlv1.Thinking{Text: clean(b.Text)}}}
 	case model.ToolCallBlock:
-		return &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{Id: clean(b.CallID), Name: clean(b.Tool), Args: encodeStruct(b.Args)}}}
+		return &pawlv1.Block{Block: &pawlv1.Block_ToolCall{ToolCall: &pawlv1.ToolCall{
+			Id:   clean(b.CallID),
+			Name: clean(b.Tool), Args: encodeStruct(b.Args),
+		}}}
 	case model.ToolResultBlock:
 		return &pawlv1.Block{Block: &pawlv1.Block_ToolResult{ToolResult: &pawlv1.ToolResult{
 			Id: clean(b.CallID), Name: clean(b.Tool), Text: clean(b.Text), IsError: b.IsError, Image: encodeImage(b.Image), Details: encodeStruct(b.Details),
@@ -92,8 +98,8 @@ func encodeImage(i *model.Image) *pawlv1.Image {
 	return &pawlv1.Image{MediaType: i.MediaType, Data: i.Data}
 }
 
-// encodeStruct is a JSON object on the wire. A model may write arguments that are no object: they are left out here and refused by
-// the tool, whose result says so.
+// encodeStruct is a JSON object on the wire. A model may write arguments that are no object: they are left out here and
+// refused by the tool, whose result says so.
 func encodeStruct(raw json.RawMessage) *structpb.Struct {
 	var fields map[string]any
 	if len(raw) == 0 || json.Unmarshal(raw, &fields) != nil {
@@ -159,8 +165,9 @@ func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
 }
 
-// maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds two: one that
-// it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger buffer has a megabyte.
+// maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds
+// two: one that it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger
+// buffer has a megabyte.
 const (
 	maxStreamed = 31 << 10
 	// eventFrame is about what an event takes beside its content.
@@ -195,7 +202,10 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 	case event.Thinking:
 		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: clean(e.Text)}}
 	case event.Restarted:
-		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{Reason: e.Reason, Message: clean(e.Text)}}
+		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{
+			Reason:  e.Reason,
+			Message: clean(e.Text),
+		}}
 	case event.ModelWaiting:
 		w := e.Wait
 		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
@@ -216,7 +226,10 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		if e.Output.Stderr {
 			stream = "stderr"
 		}
-		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data, Skipped: e.Output.Skipped}}
+		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{
+			CallId: e.Call.ID, Stream: stream,
+			Offset: e.Output.Offset, Data: e.Output.Data, Skipped: e.Output.Skipped,
+		}}
 	case event.ToolFinished:
 		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
 			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State, IsError: e.Call.IsError,

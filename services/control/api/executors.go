@@ -24,7 +24,9 @@ func (e *executors) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectReques
 }
 
 // ListExecutors implements ExecutorService.
-func (e *executors) ListExecutors(ctx context.Context, req *pawlv1.ListExecutorsRequest) (*pawlv1.ListExecutorsResponse, error) {
+func (e *executors) ListExecutors(
+	ctx context.Context, req *pawlv1.ListExecutorsRequest,
+) (*pawlv1.ListExecutorsResponse, error) {
 	if err := may(ctx, auth.ReadExecutors, auth.Resource{}); err != nil {
 		return nil, err
 	}
@@ -44,7 +46,9 @@ func (e *executors) ListExecutors(ctx context.Context, req *pawlv1.ListExecutors
 }
 
 // GetExecutor implements ExecutorService.
-func (e *executors) GetExecutor(ctx context.Context, req *pawlv1.GetExecutorRequest) (*pawlv1.GetExecutorResponse, error) {
+func (e *executors) GetExecutor(
+	ctx context.Context, req *pawlv1.GetExecutorRequest,
+) (*pawlv1.GetExecutorResponse, error) {
 	if err := may(ctx, auth.ReadExecutors, auth.Resource{}); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,8 @@ const (
 var (
 	errFileRequest = errs.New(errs.InvalidArgument, "INVALID_ARG", "the request is not valid")
 	errNoTool      = errs.New(errs.PermissionDenied, "TOOL_MISSING", "the agent has no tool that does this to files")
-	errNoSandbox   = errs.New(errs.FailedPrecondition, "NO_SANDBOX", "the agent has no sandbox, so its sessions have no files")
+	errNoSandbox   = errs.New(errs.FailedPrecondition, "NO_SANDBOX", "the agent has no sandbox, so its sessions have "+
+		"no files")
 )
 
 type files struct {
@@ -104,12 +105,16 @@ func (f *files) workspace(ctx context.Context, k session.Key, use access) (place
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return place{}, err
 	}
-	e, ok, err := f.deps.Placer.Place(ctx, fleet.Wanted{Executor: s.Executor, Labels: def.Sandbox.Labels, Builtin: f.deps.Builtin})
+	e, ok, err := f.deps.Placer.Place(ctx, fleet.Wanted{
+		Executor: s.Executor, Labels: def.Sandbox.Labels,
+		Builtin: f.deps.Builtin,
+	})
 	switch {
 	case err != nil:
 		return place{}, err
 	case !ok && s.Executor != "":
-		return place{}, link.ErrAway.With("the session's workspace is on executor %s, which is not connected; try again", s.Executor)
+		return place{}, link.ErrAway.With("the session's workspace is on executor %s, which is not connected; try "+
+			"again", s.Executor)
 	case !ok:
 		return place{}, link.ErrAway.With("no executor that is connected would do for the agent; try again")
 	}
@@ -141,7 +146,9 @@ func (f *files) do(
 }
 
 // ReadFile implements FileService.
-func (f *files) ReadFile(req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse]) error {
+func (f *files) ReadFile(
+	req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse],
+) error {
 	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath(), readFiles)
 	if err != nil {
 		return err
@@ -197,7 +204,9 @@ func (f *files) WriteFile(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequ
 }
 
 // content is the next piece of what a caller writes.
-func content(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) (*pawlv1.Input, error) {
+func content(
+	stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse],
+) (*pawlv1.Input, error) {
 	m, err := stream.Recv()
 	if errors.Is(err, io.EOF) {
 		return nil, errFileRequest.With("the content has no end; nothing was written")
@@ -208,7 +217,8 @@ func content(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.W
 	switch part := m.GetPart().(type) {
 	case *pawlv1.WriteFileRequest_Data:
 		if len(part.Data) > maxData {
-			return nil, errFileRequest.With("a message has %d bytes of content; %d are the most; nothing was written", len(part.Data), maxData)
+			return nil, errFileRequest.With("a message has %d bytes of content; %d are the most; nothing was written",
+				len(part.Data), maxData)
 		}
 		return &pawlv1.Input{Data: part.Data}, nil
 	case *pawlv1.WriteFileRequest_End_:
@@ -267,7 +277,10 @@ func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.
 
 // MakeDir implements FileService.
 func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{Path: req.GetPath(), Recursive: req.GetRecursive()}}}
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{
+		Path:      req.GetPath(),
+		Recursive: req.GetRecursive(),
+	}}}
 	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), writeFiles, verb); err != nil {
 		return nil, err
 	}
@@ -276,7 +289,10 @@ func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv
 
 // Remove implements FileService.
 func (f *files) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{Path: req.GetPath(), Recursive: req.GetRecursive(), Force: req.GetForce()}}}
+	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{
+		Path:      req.GetPath(),
+		Recursive: req.GetRecursive(), Force: req.GetForce(),
+	}}}
 	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), removeFiles, verb); err != nil {
 		return nil, err
 	}

@@ -39,7 +39,8 @@ type fileVerbs struct {
 func (v *fileVerbs) Do(_ context.Context, f *link.File) (*pawlv1.Result, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.asked = append(v.asked, fmt.Sprintf("%s %q %v", f.Executor, f.Verb.GetCwd(), f.Verb.ProtoReflect().WhichOneof(f.Verb.ProtoReflect().Descriptor().Oneofs().ByName("verb")).Name()))
+	v.asked = append(v.asked, fmt.Sprintf("%s %q %v", f.Executor, f.Verb.GetCwd(),
+		f.Verb.ProtoReflect().WhichOneof(f.Verb.ProtoReflect().Descriptor().Oneofs().ByName("verb")).Name()))
 	if v.err != nil {
 		return nil, v.err
 	}
@@ -63,7 +64,10 @@ func (v *fileVerbs) Do(_ context.Context, f *link.File) (*pawlv1.Result, error) 
 			}
 		}
 	case *pawlv1.Execute_Stat:
-		return &pawlv1.Result{Outcome: &pawlv1.Result_Stat{Stat: &pawlv1.StatResult{IsFile: true, Size: 7, Mode: 0o644, LinkTarget: "x"}}}, nil
+		return &pawlv1.Result{Outcome: &pawlv1.Result_Stat{Stat: &pawlv1.StatResult{
+			IsFile: true, Size: 7, Mode: 0o644,
+			LinkTarget: "x",
+		}}}, nil
 	case *pawlv1.Execute_ReadDir:
 		return &pawlv1.Result{Outcome: &pawlv1.Result_Names{Names: &pawlv1.NamesResult{Names: v.names}}}, nil
 	case *pawlv1.Execute_Exists:
@@ -74,7 +78,10 @@ func (v *fileVerbs) Do(_ context.Context, f *link.File) (*pawlv1.Result, error) 
 
 func (v *fileVerbs) digest() *pawlv1.Result {
 	sum := sha256.Sum256(v.content)
-	return &pawlv1.Result{Outcome: &pawlv1.Result_File{File: &pawlv1.FileResult{Size: int64(len(v.content)), Sha256: sum[:]}}}
+	return &pawlv1.Result{Outcome: &pawlv1.Result_File{File: &pawlv1.FileResult{
+		Size:   int64(len(v.content)),
+		Sha256: sum[:],
+	}}}
 }
 
 func (v *fileVerbs) take() string {
@@ -97,7 +104,9 @@ func (rows) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
 }
 
 // put writes a file in the given messages.
-func put(ctx context.Context, c pawlv1.FileServiceClient, parts ...*pawlv1.WriteFileRequest) (*pawlv1.WriteFileResponse, error) {
+func put(
+	ctx context.Context, c pawlv1.FileServiceClient, parts ...*pawlv1.WriteFileRequest,
+) (*pawlv1.WriteFileResponse, error) {
 	stream, err := c.WriteFile(ctx)
 	if err != nil {
 		return nil, err
@@ -158,7 +167,8 @@ func TestFiles(t *testing.T) {
 	if got := strings.Join(parts, ", "); got != "opened gpu1 11, hello world, done 11 true" {
 		t.Error(got)
 	}
-	if got, err := c.Stat(ctx, &pawlv1.StatRequest{Target: target, Path: "f"}); err != nil || !got.GetIsFile() || got.GetSize() != 7 || got.GetMode() != 0o644 || got.GetLinkTarget() != "x" {
+	if got, err := c.Stat(ctx, &pawlv1.StatRequest{Target: target, Path: "f"}); err != nil || !got.GetIsFile() ||
+		got.GetSize() != 7 || got.GetMode() != 0o644 || got.GetLinkTarget() != "x" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if got, err := c.Exists(ctx, &pawlv1.ExistsRequest{Target: target, Path: "f"}); err != nil || !got.GetExists() {
@@ -195,7 +205,8 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// A session's files are where its calls go, under the agent's cwd; a client may use those of its agents, and no executor by name.
+// A session's files are where its calls go, under the agent's cwd; a client may use those of its agents, and no
+// executor by name.
 func TestFileTargets(t *testing.T) {
 	f := start(t, nil)
 	stat := func(conn *grpc.ClientConn, to *pawlv1.FileTarget) error {
@@ -203,7 +214,10 @@ func TestFileTargets(t *testing.T) {
 		return err
 	}
 	of := func(agent string) *pawlv1.FileTarget {
-		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: agent, Instance: "i"}}}
+		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{
+			Agent:    agent,
+			Instance: "i",
+		}}}
 	}
 	at := &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: "any"}}
 	operator, limited := f.operator(t), f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"placed"}})
@@ -223,7 +237,10 @@ func TestFileTargets(t *testing.T) {
 		{limited, at, "FORBIDDEN", ""},
 		{operator, nil, "INVALID_ARG", ""},
 		{operator, &pawlv1.FileTarget{}, "INVALID_ARG", ""},
-		{operator, &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: "shell"}}}, "INVALID_NAME", ""},
+		{
+			operator, &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: &pawlv1.SessionKey{Agent: "shell"}}},
+			"INVALID_NAME", "",
+		},
 	} {
 		if err := stat(c.conn, c.to); rpc.Reason(err) != c.reason {
 			t.Errorf("%v: %v, want %s", c.to, err, c.reason)
@@ -232,7 +249,8 @@ func TestFileTargets(t *testing.T) {
 			t.Errorf("%v: asked %q, want %q", c.to, got, c.want)
 		}
 	}
-	if a, b := stat(limited, of("shell")), stat(limited, of("nope")); a.Error() != strings.Replace(b.Error(), "nope", "shell", 1) {
+	if a, b := stat(limited, of("shell")), stat(limited, of("nope")); a.Error() != strings.Replace(b.Error(), "nope",
+		"shell", 1) {
 		t.Errorf("a foreign agent is told from none: %v, %v", a, b)
 	}
 }
@@ -309,7 +327,10 @@ func fileAgents() []agent.Definition {
 		named("writer", func(d *agent.Definition) { d.Tools = []string{"write"} }),
 		named("idle", func(d *agent.Definition) { d.Tools = []string{} }),
 		named("placed", func(d *agent.Definition) {
-			d.Cwd, d.Sandbox = "sub", agent.Sandbox{Kind: agent.SandboxExecutor, Labels: map[string]string{"gpu": "yes"}}
+			d.Cwd, d.Sandbox = "sub", agent.Sandbox{
+				Kind:   agent.SandboxExecutor,
+				Labels: map[string]string{"gpu": "yes"},
+			}
 		}),
 		named("elsewhere", func(d *agent.Definition) {
 			d.Sandbox = agent.Sandbox{Kind: agent.SandboxExecutor, Labels: map[string]string{"gpu": "no"}}
@@ -322,7 +343,8 @@ func TestBadFileRequests(t *testing.T) {
 	f := start(t, apitest.Answer("Hello"))
 	c, ctx := pawlv1.NewFileServiceClient(f.operator(t)), t.Context()
 	for path, want := range map[string]string{"": "empty", strings.Repeat("x", 4097): "4097", "a\x00b": "NUL"} {
-		if _, err := c.Stat(ctx, &pawlv1.StatRequest{Target: target, Path: path}); rpc.Reason(err) != "INVALID_ARG" || !strings.Contains(err.Error(), want) {
+		if _, err := c.Stat(ctx, &pawlv1.StatRequest{Target: target, Path: path}); rpc.Reason(err) != "INVALID_ARG" ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.10q: %v", path, err)
 		}
 	}
@@ -338,12 +360,14 @@ func TestBadFileRequests(t *testing.T) {
 		"path is empty":   {begin(target, ""), finish(nil)},
 		"target":          {begin(nil, "f"), finish(nil)},
 	} {
-		if _, err := put(ctx, c, parts...); status.Code(err) != codes.InvalidArgument || rpc.Reason(err) != "INVALID_ARG" || !strings.Contains(err.Error(), want) {
+		if _, err := put(ctx, c, parts...); status.Code(err) != codes.InvalidArgument ||
+			rpc.Reason(err) != "INVALID_ARG" || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
 	f.files.err = errs.New(errs.FailedPrecondition, "IS_DIR", "f: is a directory")
-	if _, err := put(ctx, c, begin(target, "f"), finish(nil)); status.Code(err) != codes.FailedPrecondition || rpc.Reason(err) != "IS_DIR" {
+	if _, err := put(ctx, c, begin(target, "f"), finish(nil)); status.Code(err) != codes.FailedPrecondition ||
+		rpc.Reason(err) != "IS_DIR" {
 		t.Error(err)
 	}
 }

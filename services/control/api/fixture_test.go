@@ -118,7 +118,10 @@ func start(t *testing.T, script apitest.Script) *fixture {
 	t.Helper()
 	other := agent.Shell()
 	other.Name = "other"
-	f := &fixture{Plane: apitest.New(t, script, append(fileAgents(), other)...), auth: auth.NewService(&tokens{}), files: &fileVerbs{}}
+	f := &fixture{
+		Plane: apitest.New(t, script, append(fileAgents(), other)...), auth: auth.NewService(&tokens{}),
+		files: &fileVerbs{},
+	}
 	f.server = rpc.NewServer(api.Hooks(f.auth, slog.New(slog.DiscardHandler)))
 	api.Register(f.server, api.Deps{
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events, Fleet: executors{}, Connector: executors{}, Files: f.files,
@@ -135,7 +138,11 @@ func start(t *testing.T, script apitest.Script) *fixture {
 		}
 	})
 	f.conn = func(secret string) *grpc.ClientConn {
-		opts := append(rpc.DialOptions(), rpc.Security(nil), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+		opts := append(rpc.DialOptions(), rpc.Security(nil), grpc.WithContextDialer(func(ctx context.Context,
+			_ string,
+		) (net.Conn, error) {
+			return l.DialContext(ctx)
+		}))
 		if secret != "" {
 			opts = append(opts, grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}))
 		}

@@ -9,7 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
-// maxWeight is how many bytes of content go into one message before another is begun: gRPC's clients take 4 MiB by default.
+// maxWeight is how many bytes of content go into one message before another is begun: gRPC's clients take 4 MiB by
+// default.
 const maxWeight = 1 << 20
 
 // Failures of requests for pages.
@@ -66,7 +67,8 @@ func checkID(id string, missing error) error {
 	return nil
 }
 
-// checkRef answers for texts that name a row, or none when they are empty, and that no row can have. A database may fail at them.
+// checkRef answers for texts that name a row, or none when they are empty, and that no row can have. A database may
+// fail at them.
 func checkRef(field, s string) error {
 	if s == "" {
 		return nil
@@ -76,7 +78,8 @@ func checkRef(field, s string) error {
 
 // checkKey is checkRef for the parts of a session's key.
 func checkKey(k *pawlv1.SessionKey) error {
-	return errors.Join(checkRef("key.agent", k.GetAgent()), checkRef("key.instance", k.GetInstance()), checkRef("key.session", k.GetSession()))
+	return errors.Join(checkRef("key.agent", k.GetAgent()), checkRef("key.instance", k.GetInstance()),
+		checkRef("key.session", k.GetSession()))
 }
 
 // cut is how many of the items fit into one message: at least one.

@@ -24,7 +24,9 @@ type sessions struct {
 func Sessions(d Deps) pawlv1.SessionServiceServer { return &sessions{deps: d} }
 
 // ListSessions implements SessionService.
-func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsRequest) (*pawlv1.ListSessionsResponse, error) {
+func (s *sessions) ListSessions(
+	ctx context.Context, req *pawlv1.ListSessionsRequest,
+) (*pawlv1.ListSessionsResponse, error) {
 	if err := may(ctx, auth.ReadSessions, auth.Resource{}); err != nil {
 		return nil, err
 	}
@@ -54,7 +56,8 @@ func (s *sessions) ListSessions(ctx context.Context, req *pawlv1.ListSessionsReq
 	return out, nil
 }
 
-// list is a page of the sessions that the caller may read. A caller that is limited to several agents gets their pages merged.
+// list is a page of the sessions that the caller may read. A caller that is limited to several agents gets their pages
+// merged.
 func (s *sessions) list(ctx context.Context, f session.Filter) ([]session.Session, error) {
 	agents := auth.FromContext(ctx).Limits()
 	switch {
@@ -72,7 +75,8 @@ func (s *sessions) list(ctx context.Context, f session.Filter) ([]session.Sessio
 		}
 		all = append(all, page...)
 	}
-	slices.SortFunc(all, func(a, b session.Session) int { return strings.Compare(b.ID, a.ID) }) // ids are in order of time
+	// ids are in order of time
+	slices.SortFunc(all, func(a, b session.Session) int { return strings.Compare(b.ID, a.ID) })
 	return all[:min(f.Limit, len(all))], nil
 }
 
@@ -88,7 +92,10 @@ func (s *sessions) GetSession(ctx context.Context, req *pawlv1.GetSessionRequest
 			return nil, err
 		}
 		key := decodeKey(ctx, k)
-		if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: key.Agent, Missing: session.ErrNotFound}); err != nil {
+		if err := may(ctx, auth.ReadSessions, auth.Resource{
+			Agent:   key.Agent,
+			Missing: session.ErrNotFound,
+		}); err != nil {
 			return nil, err
 		}
 		one, err = s.deps.Sessions.FindSession(ctx, key)
@@ -113,14 +120,19 @@ func (d Deps) find(ctx context.Context, id string) (session.Session, error) {
 	if err != nil {
 		return session.Session{}, err
 	}
-	if err := may(ctx, auth.ReadSessions, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound}); err != nil {
+	if err := may(ctx, auth.ReadSessions, auth.Resource{
+		Agent:   one.Key.Agent,
+		Missing: session.ErrNotFound,
+	}); err != nil {
 		return session.Session{}, err
 	}
 	return one, nil
 }
 
 // ListEntries implements SessionService.
-func (s *sessions) ListEntries(ctx context.Context, req *pawlv1.ListEntriesRequest) (*pawlv1.ListEntriesResponse, error) {
+func (s *sessions) ListEntries(
+	ctx context.Context, req *pawlv1.ListEntriesRequest,
+) (*pawlv1.ListEntriesResponse, error) {
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err != nil {
 		return nil, err
@@ -141,7 +153,9 @@ func (s *sessions) ListEntries(ctx context.Context, req *pawlv1.ListEntriesReque
 }
 
 // WatchSession implements SessionService.
-func (s *sessions) WatchSession(req *pawlv1.WatchSessionRequest, stream grpc.ServerStreamingServer[pawlv1.WatchSessionResponse]) error {
+func (s *sessions) WatchSession(
+	req *pawlv1.WatchSessionRequest, stream grpc.ServerStreamingServer[pawlv1.WatchSessionResponse],
+) error {
 	if req.GetAfter() < 0 {
 		return errCursor
 	}

@@ -26,12 +26,19 @@ func TestWatchFromBeyondTheHead(t *testing.T) {
 		f := start(t, apitest.Answer("Hello"))
 		sub := f.answered(t)
 		c := pawlv1.NewSessionServiceClient(f.operator(t))
-		for after, want := range map[int64]string{4: "", 5: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD", -1: "CURSOR", -1 << 63: "CURSOR"} {
-			watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: after})
+		for after, want := range map[int64]string{
+			4: "", 5: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD", -1: "CURSOR",
+			-1 << 63: "CURSOR",
+		} {
+			watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{
+				SessionId: sub.GetSessionId(),
+				After:     after,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := watch.Recv(); rpc.Reason(err) != want || want == "CURSOR_AHEAD" && (status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 4")) ||
+			if _, err := watch.Recv(); rpc.Reason(err) != want || want == "CURSOR_AHEAD" &&
+				(status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 4")) ||
 				want == "CURSOR" && status.Code(err) != codes.InvalidArgument {
 				t.Errorf("%d: %v", after, err)
 			}
@@ -70,7 +77,8 @@ func TestPromptStreamsEverything(t *testing.T) {
 			t.Errorf("replayed %v: %s", replayed, got)
 		}
 		got := last.GetSettled().GetSubmission()
-		if got.GetResult().GetText() != "Hello" || got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED || got.GetResult().GetUsage().GetInput() != 10 {
+		if got.GetResult().GetText() != "Hello" || got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED ||
+			got.GetResult().GetUsage().GetInput() != 10 {
 			t.Errorf("%v", got)
 		}
 	}
@@ -111,7 +119,8 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, apitest.Answer("Hello"))
 		sub := f.answered(t)
-		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: 2})
+		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(),
+			&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,10 +128,14 @@ func TestWatch(t *testing.T) {
 			t.Errorf("first %v, %v", first, err)
 		}
 		past, err := watch.Recv()
-		if err != nil || len(past.GetEvents()) != 2 || past.GetEvents()[0].GetSeq() != 3 || past.GetEvents()[0].GetEntry().GetEntry().GetMessage().GetContent()[0].GetText() != "Hello" {
+		if err != nil || len(past.GetEvents()) != 2 || past.GetEvents()[0].GetSeq() != 3 ||
+			past.GetEvents()[0].GetEntry().GetEntry().GetMessage().GetContent()[0].GetText() != "Hello" {
 			t.Errorf("past %v, %v", past, err)
 		}
-		f.Publish(submission.Submission{ID: sub.GetSubmissionId(), SessionID: sub.GetSessionId(), Key: session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, Seq: 1},
+		f.Publish(submission.Submission{
+			ID: sub.GetSubmissionId(), SessionID: sub.GetSessionId(),
+			Key: session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, Seq: 1,
+		},
 			event.Event{Type: event.Text, Text: "cut \xf0\x9f"},
 			event.Event{
 				Type: event.ToolOutput, Call: &event.Call{ID: "c"},
@@ -154,7 +167,8 @@ func TestStalledReaderIsLeft(t *testing.T) {
 			apitest.Answer("Hello")(sub, publish)
 		})
 		sub := f.answered(t)
-		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
+		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(),
+			&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -189,7 +203,8 @@ func TestRevokedTokenEndsStreams(t *testing.T) {
 		if _, err := stream.Recv(); err != nil {
 			t.Fatal(err)
 		}
-		_, err = pawlv1.NewTokenServiceClient(f.operator(t)).RevokeToken(t.Context(), &pawlv1.RevokeTokenRequest{TokenId: made.ID})
+		_, err = pawlv1.NewTokenServiceClient(f.operator(t)).RevokeToken(t.Context(),
+			&pawlv1.RevokeTokenRequest{TokenId: made.ID})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,7 +38,9 @@ func (s *submissions) Submit(ctx context.Context, req *pawlv1.SubmitRequest) (*p
 }
 
 // Prompt implements SubmissionService.
-func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
+func (s *submissions) Prompt(
+	req *pawlv1.PromptRequest, stream grpc.ServerStreamingServer[pawlv1.PromptResponse],
+) error {
 	ctx := stream.Context()
 	in, err := s.input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
 	if err != nil {
@@ -63,8 +65,8 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 		}
 	}
 	if s := f.Submission; s.Status == submission.SettledStatus && !f.Told {
-		// It was aborted before it began and left no event, or its events were deleted: the caller is told the same way all the same,
-		// without a seq.
+		// It was aborted before it began and left no event, or its events were deleted: the caller is told the same way
+		// all the same, without a seq.
 		return stream.Send(&pawlv1.PromptResponse{Events: []*pawlv1.Event{{
 			SubmissionId: s.ID, Time: stamp(s.SettledAt), Event: &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(s)}},
 		}}})
@@ -76,7 +78,9 @@ func (s *submissions) Prompt(req *pawlv1.PromptRequest, stream grpc.ServerStream
 }
 
 // WaitSubmission implements SubmissionService.
-func (s *submissions) WaitSubmission(ctx context.Context, req *pawlv1.WaitSubmissionRequest) (*pawlv1.WaitSubmissionResponse, error) {
+func (s *submissions) WaitSubmission(
+	ctx context.Context, req *pawlv1.WaitSubmissionRequest,
+) (*pawlv1.WaitSubmissionResponse, error) {
 	if _, err := s.find(ctx, req.GetSubmissionId(), auth.ReadSessions); err != nil {
 		return nil, err
 	}
@@ -110,7 +114,9 @@ func (s *submissions) find(ctx context.Context, id string, v auth.Verb) (submiss
 }
 
 // GetSubmission implements SubmissionService.
-func (s *submissions) GetSubmission(ctx context.Context, req *pawlv1.GetSubmissionRequest) (*pawlv1.GetSubmissionResponse, error) {
+func (s *submissions) GetSubmission(
+	ctx context.Context, req *pawlv1.GetSubmissionRequest,
+) (*pawlv1.GetSubmissionResponse, error) {
 	got, err := s.find(ctx, req.GetSubmissionId(), auth.ReadSessions)
 	if err != nil {
 		return nil, err
@@ -119,7 +125,9 @@ func (s *submissions) GetSubmission(ctx context.Context, req *pawlv1.GetSubmissi
 }
 
 // ListSubmissions implements SubmissionService.
-func (s *submissions) ListSubmissions(ctx context.Context, req *pawlv1.ListSubmissionsRequest) (*pawlv1.ListSubmissionsResponse, error) {
+func (s *submissions) ListSubmissions(
+	ctx context.Context, req *pawlv1.ListSubmissionsRequest,
+) (*pawlv1.ListSubmissionsResponse, error) {
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err != nil {
 		return nil, err
@@ -153,7 +161,9 @@ func (s *submissions) ListSubmissions(ctx context.Context, req *pawlv1.ListSubmi
 }
 
 // AbortSubmission implements SubmissionService.
-func (s *submissions) AbortSubmission(ctx context.Context, req *pawlv1.AbortSubmissionRequest) (*pawlv1.AbortSubmissionResponse, error) {
+func (s *submissions) AbortSubmission(
+	ctx context.Context, req *pawlv1.AbortSubmissionRequest,
+) (*pawlv1.AbortSubmissionResponse, error) {
 	if _, err := s.find(ctx, req.GetSubmissionId(), auth.Prompt); err != nil {
 		return nil, err
 	}
@@ -165,7 +175,9 @@ func (s *submissions) AbortSubmission(ctx context.Context, req *pawlv1.AbortSubm
 }
 
 // AbortSession implements SubmissionService.
-func (s *submissions) AbortSession(ctx context.Context, req *pawlv1.AbortSessionRequest) (*pawlv1.AbortSessionResponse, error) {
+func (s *submissions) AbortSession(
+	ctx context.Context, req *pawlv1.AbortSessionRequest,
+) (*pawlv1.AbortSessionResponse, error) {
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err == nil {
 		err = may(ctx, auth.Prompt, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound})

@@ -74,7 +74,10 @@ func encodeToken(t auth.Token) *pawlv1.Token {
 	case auth.Client:
 		out.Principal = &pawlv1.Token_Client{Client: &pawlv1.Client{Agents: t.Agents}}
 	case auth.Executor:
-		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: t.Executor, Labels: t.Labels}}
+		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{
+			ExecutorId: t.Executor,
+			Labels:     t.Labels,
+		}}
 	}
 	return out
 }

@@ -2,8 +2,8 @@
 //
 //	token ──Authenticate──▶ Principal ──Authorize(verb, resource)──▶ nil or an error
 //
-// Invariants: secrets are stored as hashes and compared in constant time; there is no path on which no token means open; a foreign
-// resource is not found rather than forbidden.
+// Invariants: secrets are stored as hashes and compared in constant time; there is no path on which no token means
+// open; a foreign resource is not found rather than forbidden.
 package auth
 
 import (
@@ -15,9 +15,10 @@ import (
 
 // Failures of authentication and authorization.
 var (
-	ErrUnauthenticated = errs.New(errs.Unauthenticated, "UNAUTHENTICATED", "a valid token is needed: send it as `authorization: Bearer TOKEN`")
-	ErrForbidden       = errs.New(errs.PermissionDenied, "FORBIDDEN", "this token does not allow that")
-	ErrTokenNotFound   = errs.New(errs.NotFound, "TOKEN_NOT_FOUND", "no such token")
+	ErrUnauthenticated = errs.New(errs.Unauthenticated, "UNAUTHENTICATED", "a valid token is needed: send it as "+
+		"`authorization: Bearer TOKEN`")
+	ErrForbidden     = errs.New(errs.PermissionDenied, "FORBIDDEN", "this token does not allow that")
+	ErrTokenNotFound = errs.New(errs.NotFound, "TOKEN_NOT_FOUND", "no such token")
 )
 
 // Kind of a principal.

@@ -20,14 +20,14 @@ const (
 	Forward       Verb = "forward between replicas"
 )
 
-// Resource is what it is done to. Empty fields are not looked at: a verb with an empty Resource asks whether the principal may do
-// such a thing at all.
+// Resource is what it is done to. Empty fields are not looked at: a verb with an empty Resource asks whether the
+// principal may do such a thing at all.
 type Resource struct {
 	Tenant   string
 	Agent    string
 	Executor string
-	// Missing is told to a principal for whom the resource is foreign, so that it cannot tell foreign from absent. Nil tells
-	// ErrForbidden.
+	// Missing is told to a principal for whom the resource is foreign, so that it cannot tell foreign from absent. Nil
+	// tells ErrForbidden.
 	Missing error
 }
 
@@ -46,8 +46,8 @@ var allowed = map[Verb][]Kind{
 	Forward:       {Peer},
 }
 
-// Authorize is the one authorization check, for gRPC and HTTP alike. Fails with ErrUnauthenticated without a principal, with
-// ErrForbidden when this kind of principal never may, and with r.Missing when it may not do it to this resource.
+// Authorize is the one authorization check, for gRPC and HTTP alike. Fails with ErrUnauthenticated without a principal,
+// with ErrForbidden when this kind of principal never may, and with r.Missing when it may not do it to this resource.
 func Authorize(p Principal, v Verb, r Resource) error {
 	if p.Kind == "" {
 		return ErrUnauthenticated

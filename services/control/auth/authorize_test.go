@@ -46,14 +46,24 @@ func TestForeignIsMissing(t *testing.T) {
 		r    Resource
 		want error
 	}{
-		"own agent":        {limited, Prompt, Resource{Agent: "a", Missing: gone}, nil},
-		"other agent":      {limited, Prompt, Resource{Agent: "b", Missing: gone}, gone},
-		"all agents":       {Principal{Kind: Client}, Prompt, Resource{Agent: "b", Missing: gone}, nil},
-		"other tenant":     {limited, ReadSessions, Resource{Tenant: "x", Agent: "a", Missing: gone}, gone},
-		"operator, tenant": {Principal{Kind: Operator, Tenant: "default"}, ReadSessions, Resource{Tenant: "x", Missing: gone}, gone},
-		"own executor":     {Principal{Kind: Executor, Executor: "e"}, Connect, Resource{Executor: "e"}, nil},
-		"other executor":   {Principal{Kind: Executor, Executor: "e"}, Connect, Resource{Executor: "f"}, ErrForbidden},
-		"never":            {Principal{Kind: Executor, Executor: "e"}, Prompt, Resource{Agent: "a", Missing: gone}, ErrForbidden},
+		"own agent":    {limited, Prompt, Resource{Agent: "a", Missing: gone}, nil},
+		"other agent":  {limited, Prompt, Resource{Agent: "b", Missing: gone}, gone},
+		"all agents":   {Principal{Kind: Client}, Prompt, Resource{Agent: "b", Missing: gone}, nil},
+		"other tenant": {limited, ReadSessions, Resource{Tenant: "x", Agent: "a", Missing: gone}, gone},
+		"operator, tenant": {
+			Principal{Kind: Operator, Tenant: "default"},
+			ReadSessions,
+			Resource{Tenant: "x", Missing: gone},
+			gone,
+		},
+		"own executor":   {Principal{Kind: Executor, Executor: "e"}, Connect, Resource{Executor: "e"}, nil},
+		"other executor": {Principal{Kind: Executor, Executor: "e"}, Connect, Resource{Executor: "f"}, ErrForbidden},
+		"never": {
+			Principal{Kind: Executor, Executor: "e"},
+			Prompt,
+			Resource{Agent: "a", Missing: gone},
+			ErrForbidden,
+		},
 	} {
 		if err := Authorize(c.p, c.v, c.r); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)

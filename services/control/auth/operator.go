@@ -29,8 +29,8 @@ const (
 	keepEvery = 24 * time.Hour
 )
 
-// KeepOperator extends the life of the token in the file at path from time to time, until ctx ends. What fails is logged, and tried
-// again the next time.
+// KeepOperator extends the life of the token in the file at path from time to time, until ctx ends. What fails is
+// logged, and tried again the next time.
 func (s *Service) KeepOperator(ctx context.Context, path string) error {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
@@ -41,14 +41,15 @@ func (s *Service) KeepOperator(ctx context.Context, path string) error {
 		case <-tick.C:
 		}
 		if err := s.EnsureOperator(ctx, path); err != nil && ctx.Err() == nil {
-			slog.WarnContext(ctx, "extending the life of the operator's token failed, trying again later", "path", path, "error", err)
+			slog.WarnContext(ctx, "extending the life of the operator's token failed, trying again later", "path",
+				path, "error", err)
 		}
 	}
 }
 
-// EnsureOperator makes sure that the file at path, readable by its owner only, holds an operator's token that this database knows. A
-// token of another database is made known to this one. One that was revoked is replaced, as is one with an end that somebody chose;
-// the life of one that was made here is extended.
+// EnsureOperator makes sure that the file at path, readable by its owner only, holds an operator's token that this
+// database knows. A token of another database is made known to this one. One that was revoked is replaced, as is one
+// with an end that somebody chose; the life of one that was made here is extended.
 func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 	secret, err := readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +73,8 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 		slog.WarnContext(ctx, "operator token has ended, making a new one", "path", path)
 		return s.newOperator(ctx, path)
 	case t.Kind != Operator:
-		return fmt.Errorf("%s holds the token of another kind (%s): remove it to have a new operator token made", path, t.Kind)
+		return fmt.Errorf("%s holds the token of another kind (%s): remove it to have a new operator token made", path,
+			t.Kind)
 	}
 	return nil
 }
@@ -124,7 +126,8 @@ func readSecret(path string) (string, error) {
 	}
 	secret := strings.TrimSpace(string(b))
 	// 32 random bytes are 43 characters: a file that somebody made up must not become a password.
-	if rest, ok := strings.CutPrefix(secret, "pawl_"+string(Operator)+"_"); !ok || len(rest) < 43 || len(secret) > maxSecret || strings.ContainsAny(secret, " \t\r\n") {
+	if rest, ok := strings.CutPrefix(secret, "pawl_"+string(Operator)+"_"); !ok || len(rest) < 43 ||
+		len(secret) > maxSecret || strings.ContainsAny(secret, " \t\r\n") {
 		return "", fmt.Errorf("%s does not hold an operator token: remove it to have a new one made", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {

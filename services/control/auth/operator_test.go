@@ -87,8 +87,8 @@ func TestEndedOperatorTokenIsReplaced(t *testing.T) {
 	}
 }
 
-// The token of a data directory ends some time after the last control plane that ran on it, so that directories that come and go leave
-// nothing behind for good. One that is used again has its token back.
+// The token of a data directory ends some time after the last control plane that ran on it, so that directories that
+// come and go leave nothing behind for good. One that is used again has its token back.
 func TestOperatorTokenLivesWithItsDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	synctest.Test(t, func(t *testing.T) {
@@ -117,14 +117,16 @@ func TestOperatorTokenLivesWithItsDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * fresh)
-		if _, err := s.Authenticate(t.Context(), secret); err != nil || len(store.tokens) != 1 || token(t, path) != secret {
+		if _, err := s.Authenticate(t.Context(), secret); err != nil || len(store.tokens) != 1 ||
+			token(t, path) != secret {
 			t.Errorf("after another start: %v, %d tokens", err, len(store.tokens))
 		}
 	})
 }
 
 func TestOperatorTokenFileWithSomethingElse(t *testing.T) {
-	for _, content := range []string{"", "secret", "pawl_operator_short", newSecret(Client), newSecret(Operator) + "\nx", strings.Repeat("x", 1<<16)} {
+	for _, content := range []string{"", "secret", "pawl_operator_short", newSecret(Client), newSecret(Operator) +
+		"\nx", strings.Repeat("x", 1<<16)} {
 		path := filepath.Join(t.TempDir(), "token")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -157,12 +159,16 @@ func TestOperatorTokenIsNoLinkAndNoDirectory(t *testing.T) {
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for path, says := range map[string]string{other: "does not hold an operator token", link: "is a link", sub: "is no file"} {
+	for path, says := range map[string]string{
+		other: "does not hold an operator token", link: "is a link",
+		sub: "is no file",
+	} {
 		before, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := NewService(&memory{}).EnsureOperator(t.Context(), path); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "remove it") {
+		if err := NewService(&memory{}).EnsureOperator(t.Context(), path); err == nil ||
+			!strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "remove it") {
 			t.Errorf("%s: %v", path, err)
 		}
 		if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// fresh is how long an answer of the store is believed; a token revoked at another replica works at most this much longer.
+	// fresh is how long an answer of the store is believed; a token revoked at another replica works at most this much
+	// longer.
 	fresh = 5 * time.Second
 	// maxCached bounds the cache; only tokens that exist are in it.
 	maxCached = 1024
@@ -55,8 +56,8 @@ func NewService(store Store) *Service {
 	}
 }
 
-// Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in; expiresIn 0 is
-// never. Fails with ErrTokenInvalid or ident's ErrInvalid.
+// Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in;
+// expiresIn 0 is never. Fails with ErrTokenInvalid or ident's ErrInvalid.
 func (s *Service) Mint(ctx context.Context, t Token, expiresIn time.Duration) (secret string, made Token, err error) {
 	if err := check(&t, expiresIn); err != nil {
 		return "", Token{}, err
@@ -149,8 +150,8 @@ func (s *Service) Peer(ctx context.Context) (string, error) {
 	return s.peer, nil
 }
 
-// Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or an unknown one of a
-// source that has shown too many. It answers from memory.
+// Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or an
+// unknown one of a source that has shown too many. It answers from memory.
 func (s *Service) Glance(ctx context.Context, secret string) error {
 	if !plausible(secret) {
 		return ErrUnauthenticated
@@ -176,8 +177,8 @@ func (s *Service) knows(secret string) bool {
 	return local || seen || subtle.ConstantTimeCompare([]byte(s.peer), []byte(secret)) == 1
 }
 
-// Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, with ErrTooManyFailures when the context's source has shown
-// too many secrets that are nobody's, or with the error of the store when it cannot tell.
+// Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, with ErrTooManyFailures when the context's
+// source has shown too many secrets that are nobody's, or with the error of the store when it cannot tell.
 func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, error) {
 	if err := s.Glance(ctx, secret); err != nil {
 		return Principal{}, err
@@ -234,7 +235,8 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, er
 	if err != nil && !missing {
 		return Token{}, fmt.Errorf("looking up a token: %w", err)
 	}
-	// An index may compare as it likes; this comparison decides. It is made for unknown tokens too, so that they cost the same.
+	// An index may compare as it likes; this comparison decides. It is made for unknown tokens too, so that they cost
+	// the same.
 	if missing {
 		t.Hash = make([]byte, sha256.Size)
 	}
@@ -277,8 +279,8 @@ func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
 	return nil
 }
 
-// Watch returns a context that ends with ErrUnauthenticated as its cause within seconds of the secret's end, for what outlives one
-// request. stop ends the watch and waits for it.
+// Watch returns a context that ends with ErrUnauthenticated as its cause within seconds of the secret's end, for what
+// outlives one request. stop ends the watch and waits for it.
 func Watch(ctx context.Context, a Authenticator, secret string) (watched context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})

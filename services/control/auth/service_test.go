@@ -144,11 +144,18 @@ func TestMintRefuses(t *testing.T) {
 	s := NewService(&memory{})
 	for name, tok := range map[string]Token{
 		"no kind": {}, "peer": {Kind: Peer}, "executor without id": {Kind: Executor},
-		"executor with a path": {Kind: Executor, Executor: "../x"}, "long name": {Kind: Operator, Name: strings.Repeat("x", 256)},
-		"name of two lines": {Kind: Operator, Name: "a\nb"}, "name that moves the cursor": {Kind: Operator, Name: "\x1b[2J"},
+		"executor with a path": {Kind: Executor, Executor: "../x"}, "long name": {
+			Kind: Operator,
+			Name: strings.Repeat("x", 256),
+		},
+		"name of two lines": {Kind: Operator, Name: "a\nb"}, "name that moves the cursor": {
+			Kind: Operator,
+			Name: "\x1b[2J",
+		},
 		"nameless agent": {Kind: Client, Agents: []string{""}},
 	} {
-		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) && !errors.Is(err, ident.ErrInvalid) {
+		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) &&
+			!errors.Is(err, ident.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -194,7 +201,8 @@ func TestOpenKnowsWhoSaysWhoTheyAre(t *testing.T) {
 			t.Errorf("%+v, %v", p, err)
 		}
 		for _, unknown := range []string{"", "x"} {
-			if p, err := a.Authenticate(t.Context(), unknown); err != nil || p.Kind != Operator || p.Tenant != "default" {
+			if p, err := a.Authenticate(t.Context(), unknown); err != nil || p.Kind != Operator ||
+				p.Tenant != "default" {
 				t.Errorf("%+v, %v", p, err)
 			}
 		}

@@ -4,8 +4,9 @@
 //	   │                      ├──cancel, confirmed or not──▶ cancelled
 //	   └──────────────────────┴──nobody can know──▶ lost ──late result──▶ lost (kept beside it)
 //
-// Invariants: a call is durable before it is sent (C1); the first terminal state wins; a result that comes after lost is kept as
-// late and never changes the transcript; whoever receives a result may record it, owner of the session or not.
+// Invariants: a call is durable before it is sent (C1); the first terminal state wins; a result that comes after lost
+// is kept as late and never changes the transcript; whoever receives a result may record it, owner of the session or
+// not.
 package call
 
 import (
@@ -73,7 +74,8 @@ type Outcome struct {
 	Reply  []byte // JSON; nil when the same commit appends the entry that holds it
 }
 
-// Cancellation is what is known of the calls of a submission that was made to end: whether nothing of them runs any more.
+// Cancellation is what is known of the calls of a submission that was made to end: whether nothing of them runs any
+// more.
 type Cancellation struct {
 	Confirmed   bool          `json:"confirmed"`
 	Unconfirmed []Unconfirmed `json:"unconfirmed,omitempty"` // the calls of which that is not known
@@ -108,12 +110,14 @@ type Dispatch struct {
 type Store interface {
 	// TurnCalls returns the calls of one turn, in order of Index, in any state.
 	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]Call, error)
-	// LostCalls returns the calls of a submission whose outcome is unknown and for which no late reply has come, in order.
+	// LostCalls returns the calls of a submission whose outcome is unknown and for which no late reply has come, in
+	// order.
 	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]Call, error)
 	// GetCall returns a call or ErrNotFound.
 	GetCall(ctx context.Context, id string) (Call, error)
-	// CompleteCall records an outcome if the call is pending or dispatched and returns the call as it is then: done or cancelled
-	// before means that the outcome is a duplicate; lost before means that the reply was kept as late. ErrNotFound.
+	// CompleteCall records an outcome if the call is pending or dispatched and returns the call as it is then: done or
+	// cancelled before means that the outcome is a duplicate; lost before means that the reply was kept as late.
+	// ErrNotFound.
 	CompleteCall(ctx context.Context, o Outcome) (Call, error)
 	// DispatchedCalls returns all calls that are dispatched to an executor.
 	DispatchedCalls(ctx context.Context, executor string) ([]Call, error)

@@ -93,8 +93,8 @@ type Ended struct{ Reply tool.Reply }
 type Found struct {
 	State    FoundState
 	Dispatch int
-	// Journal is the id of the executor's journal now. Unknown by the journal that the executor had at the dispatch proves that the
-	// call never ran and, revoked by the answer, never will: see ForgetAfter.
+	// Journal is the id of the executor's journal now. Unknown by the journal that the executor had at the dispatch
+	// proves that the call never ran and, revoked by the answer, never will: see ForgetAfter.
 	Journal string
 }
 
@@ -119,8 +119,8 @@ func (Output) report()   {}
 func (Ended) report()    {}
 func (Found) report()    {}
 
-// StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome: the owner
-// decides by the call's safety whether to run it again.
+// StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome:
+// the owner decides by the call's safety whether to run it again.
 func StateOf(r tool.Reply) State {
 	switch r := r.(type) {
 	case tool.ExecReply:

@@ -1,10 +1,11 @@
-// Package document reads what people write for control: YAML of which every key is known, in files of bounded size. It is for
-// packages that turn such a file into their own types, and want every problem of it told at once, with file, line and key.
+// Package document reads what people write for control: YAML of which every key is known, in files of bounded size. It
+// is for packages that turn such a file into their own types, and want every problem of it told at once, with file,
+// line and key.
 //
 //	Load ──▶ New ──▶ Root ──▶ Mapping, Text, Word, … ──▶ Err
 //
-// Invariants: a problem is one line and never holds a value that may be secret; anchors, aliases and tags are refused before any
-// value is read; a bad value costs a problem, and reading goes on.
+// Invariants: a problem is one line and never holds a value that may be secret; anchors, aliases and tags are refused
+// before any value is read; a bad value costs a problem, and reading goes on.
 package document
 
 import (
@@ -115,7 +116,8 @@ func (d *Document) Check(src []byte) bool {
 	return false
 }
 
-// Root parses YAML to its one root node, nil when src is empty. When ok is false the problem is reported. what names src in it.
+// Root parses YAML to its one root node, nil when src is empty. When ok is false the problem is reported. what names
+// src in it.
 func (d *Document) Root(what, src string) (root *yaml.Node, ok bool) {
 	dec := yaml.NewDecoder(strings.NewReader(src))
 	var doc, more yaml.Node

@@ -94,7 +94,9 @@ func (d *Document) Text(key string, n *yaml.Node, most int) (string, bool) {
 }
 
 // Template reads the references in value, which stands at n. With a lookup they must be set.
-func (d *Document) Template(key string, n *yaml.Node, value string, lookup func(name string) (value string, ok bool)) (Template, bool) {
+func (d *Document) Template(
+	key string, n *yaml.Node, value string, lookup func(name string) (value string, ok bool),
+) (Template, bool) {
 	t, err := ParseTemplate(value)
 	if err != nil {
 		d.Report(n.Line, key, "%v", err)

@@ -1,18 +1,18 @@
 // Package event is streams: ordered logs that clients tail and resume.
 //
-// Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as the facts
-// that they tell, and published to watchers after the commit, so that a cursor never points past the log.
+// Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as
+// the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
 //	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled
 //
 // per submission.
 //
-// A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but deltas whose
-// message is an entry by now, retention deletes all that is older than it allows. Entries stay.
+// A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but
+// deltas whose message is an entry by now, retention deletes all that is older than it allows. Entries stay.
 //
-// Invariants: seq is dense from 1 when it is written, and what is deleted leaves a hole; every reader sees the same events in the same
-// order; a reader that is told nothing has missed nothing but what was compacted: a cursor below the floor, up to which retention
-// has deleted, is refused; a slow reader never slows the writer.
+// Invariants: seq is dense from 1 when it is written, and what is deleted leaves a hole; every reader sees the same
+// events in the same order; a reader that is told nothing has missed nothing but what was compacted: a cursor below the
+// floor, up to which retention has deleted, is refused; a slow reader never slows the writer.
 package event
 
 import (
@@ -55,8 +55,8 @@ type Event struct {
 	EntrySeq     int64          `json:"q,omitempty"`
 	Entry        *session.Entry `json:"-"`
 	Text         string         `json:"x,omitempty"`
-	// Pieces are the lengths in bytes of the pieces in which the model said the Text of a delta; none is one piece. They are kept of
-	// what was said while somebody watched.
+	// Pieces are the lengths in bytes of the pieces in which the model said the Text of a delta; none is one piece.
+	// They are kept of what was said while somebody watched.
 	Pieces     []int       `json:"p,omitempty"`
 	Reason     string      `json:"r,omitempty"`
 	Call       *Call       `json:"c,omitempty"`
@@ -127,7 +127,8 @@ type Settlement struct {
 // Kind of a segment, as numbered in the database, by what its events are.
 type Kind uint8
 
-// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds comes next.
+// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds
+// comes next.
 const (
 	Mixed  Kind = iota
 	Deltas      // only Text, Thinking and ToolOutput
@@ -157,22 +158,26 @@ func KindOf(events []Event) Kind {
 }
 
 // ErrCursorTooOld says that events after the cursor were deleted by retention.
-var ErrCursorTooOld = errs.New(errs.OutOfRange, "CURSOR_TOO_OLD", "events after the cursor have been deleted; read the session's entries for what they told")
+var ErrCursorTooOld = errs.New(errs.OutOfRange, "CURSOR_TOO_OLD", "events after the cursor have been deleted; read "+
+	"the session's entries for what they told")
 
 // TooOld is ErrCursorTooOld with where to go on.
 func TooOld(after, floor int64) error {
 	return ErrCursorTooOld.WithFacts(map[string]string{
 		"oldest": strconv.FormatInt(floor+1, 10), "continue_from": strconv.FormatInt(floor, 10),
-	}, "events up to %d have been deleted, the cursor is at %d: continue after %d; the session's entries hold what was said before", floor, after, floor)
+	}, "events up to %d have been deleted, the cursor is at %d: continue after %d; the session's entries hold what "+
+		"was said before", floor, after, floor)
 }
 
-// ErrCursorAhead says that the cursor is of no event of this stream: of another session, or of a database that was restored since.
+// ErrCursorAhead says that the cursor is of no event of this stream: of another session, or of a database that was
+// restored since.
 var ErrCursorAhead = errs.New(errs.OutOfRange, "CURSOR_AHEAD", "the cursor is beyond the head of the session's events")
 
 // Ahead is ErrCursorAhead with where the head is.
 func Ahead(after, head int64) error {
 	return ErrCursorAhead.WithFacts(map[string]string{"head": strconv.FormatInt(head, 10)},
-		"the cursor is at %d and the session's events end at %d: it is of another session, or of a database that was restored since; continue after %d, or read again after 0", after, head, head)
+		"the cursor is at %d and the session's events end at %d: it is of another session, or of a database that was "+
+			"restored since; continue after %d, or read again after 0", after, head, head)
 }
 
 // FloorOf is where ErrCursorTooOld says to continue; ok is false for other errors.
@@ -187,8 +192,8 @@ func FloorOf(err error) (floor int64, ok bool) {
 
 // Store reads streams. Events are appended by commits, see package submission, and deleted by package retention.
 type Store interface {
-	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4 MiB, at least
-	// one unless there is none. ErrCursorTooOld when retention has deleted any of them.
+	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4
+	// MiB, at least one unless there is none. ErrCursorTooOld when retention has deleted any of them.
 	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
 	// EventHeads returns the seq of the last event for each of the sessions.
 	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)

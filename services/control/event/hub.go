@@ -152,16 +152,16 @@ func (s *Subscription) take() (events []Event, stale bool) {
 	return events, stale
 }
 
-// Awaits says that a submission may end without an event, as one does that is aborted before it begins: the log is read again once it has
-// settled. "" is that there is no such submission.
+// Awaits says that a submission may end without an event, as one does that is aborted before it begins: the log is read
+// again once it has settled. "" is that there is no such submission.
 func (s *Subscription) Awaits(submissionID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.awaits = submissionID
 }
 
-// Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes events, so
-// it is not for a subscription that is followed. Fails with ctx's error.
+// Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes
+// events, so it is not for a subscription that is followed. Fails with ctx's error.
 func (s *Subscription) Await(ctx context.Context, sessionID, submissionID string, limit time.Duration) error {
 	s.at(sessionID, math.MaxInt64)
 	s.Awaits(submissionID)

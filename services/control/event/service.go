@@ -14,7 +14,8 @@ import (
 
 const (
 	pageSize = 256
-	// pageBytes is how much content a page has at most, unless one event has more: a reader that takes nothing holds one.
+	// pageBytes is how much content a page has at most, unless one event has more: a reader that takes nothing holds
+	// one.
 	pageBytes = 256 << 10
 	// entryPage is how many of the entries that events refer to are read at a time: they may be large.
 	entryPage = 16
@@ -49,8 +50,9 @@ func (s *Service) Publish(key session.Key, events []Event) {
 // Watched reports whether anybody here watches the session as it goes on.
 func (s *Service) Watched(key session.Key) bool { return s.hub.watched(key) }
 
-// Run looks for growth of the watched streams that was committed by other replicas, and for the end of awaited submissions, with one query
-// each for all of them. It returns when ctx ends; a failed query is tried again at the next tick.
+// Run looks for growth of the watched streams that was committed by other replicas, and for the end of awaited
+// submissions, with one query each for all of them. It returns when ctx ends; a failed query is tried again at the next
+// tick.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
@@ -118,7 +120,8 @@ func distinct(subs []position, of func(position) string) (ids []string) {
 	return slices.Compact(ids)
 }
 
-// Poke says that streams may have grown, or that something about the sessions changed that left no event; nil is all sessions.
+// Poke says that streams may have grown, or that something about the sessions changed that left no event; nil is all
+// sessions.
 func (s *Service) Poke(sessionIDs []string) {
 	for _, p := range s.hub.following() {
 		if sessionIDs == nil || slices.Contains(sessionIDs, p.session) {
@@ -130,8 +133,8 @@ func (s *Service) Poke(sessionIDs []string) {
 // Subscribe takes a place in a session's live events, before or after it exists. Events published from now on reach it.
 func (s *Service) Subscribe(key session.Key) *Subscription { return s.hub.subscribe(key, true) }
 
-// SubscribeToEnd is Subscribe for a reader that waits for the end of a submission. All events reach it, but it does not count as one that
-// watches: deltas of the model's answer need not be committed for it.
+// SubscribeToEnd is Subscribe for a reader that waits for the end of a submission. All events reach it, but it does not
+// count as one that watches: deltas of the model's answer need not be committed for it.
 func (s *Service) SubscribeToEnd(key session.Key) *Subscription { return s.hub.subscribe(key, false) }
 
 // Read returns one page of events with seq > after, entries and texts filled in; empty at the head.
@@ -198,11 +201,13 @@ func entryOf(e Event) int64 {
 	return e.EntrySeq
 }
 
-// Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and without a gap but
-// where the log has one. It fails with ErrCursorTooOld.
-// An empty batch says that the log was read and had nothing new. It ends when ctx ends (without an error) or with the error of a read.
-// With fresh, sub was taken before after was the head; else the log is read first.
-func (s *Service) Follow(ctx context.Context, sub *Subscription, sessionID string, after int64, fresh bool) iter.Seq2[[]Event, error] {
+// Follow yields the session's events with seq > after in batches: past ones from the log, then live, in order and
+// without a gap but where the log has one. It fails with ErrCursorTooOld. An empty batch says that the log was read and
+// had nothing new. It ends when ctx ends (without an error) or with the error of a read. With fresh, sub was taken
+// before after was the head; else the log is read first.
+func (s *Service) Follow(
+	ctx context.Context, sub *Subscription, sessionID string, after int64, fresh bool,
+) iter.Seq2[[]Event, error] {
 	return func(yield func([]Event, error) bool) {
 		stale := !fresh
 		for {

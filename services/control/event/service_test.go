@@ -209,9 +209,14 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 func TestPagesAreSmall(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	for name, one := range map[string]func(i int64) Event{
-		"texts":       func(int64) Event { return Event{Type: Text, Text: large[:100<<10]} },
-		"large ones":  func(int64) Event { return Event{Type: Text, Text: large} },
-		"output":      func(int64) Event { return Event{Type: ToolOutput, Output: &Output{Data: []byte(large[:100<<10])}} },
+		"texts":      func(int64) Event { return Event{Type: Text, Text: large[:100<<10]} },
+		"large ones": func(int64) Event { return Event{Type: Text, Text: large} },
+		"output": func(int64) Event {
+			return Event{
+				Type:   ToolOutput,
+				Output: &Output{Data: []byte(large[:100<<10])},
+			}
+		},
 		"entries":     func(i int64) Event { return Event{Type: EntryAdded, EntrySeq: 7 * i} },
 		"settlements": func(i int64) Event { return Event{Type: Settled, Settlement: &Settlement{EntrySeq: i}} },
 	} {

@@ -41,29 +41,53 @@ func TestPlace(t *testing.T) {
 		want  Wanted
 		id    string // "" is nowhere
 	}{
-		"nobody is there":                  {},
-		"one that is away or drains":       {all: []Executor{away, draining}},
-		"the least loaded":                 {all: []Executor{connected("a", 4, 3), connected("b", 8, 4), connected("c", 2, 2)}, id: "b"},
-		"more slots at the same load":      {all: []Executor{connected("a", 4, 2), connected("b", 8, 4)}, id: "b"},
-		"an executor without slots, full":  {all: []Executor{connected("a", 0, 1), connected("b", 2, 1)}, id: "b"},
-		"here before less loaded":          {all: []Executor{connected("a", 4, 0), connected("b", 4, 3)}, local: []Executor{connected("b", 4, 3)}, id: "b"},
-		"the built-in one before all":      {all: []Executor{connected("a", 4, 0)}, local: []Executor{connected("mine", 4, 4)}, want: Wanted{Builtin: "mine"}, id: "mine"},
-		"not the built-in one that drains": {all: []Executor{connected("a", 4, 0)}, local: []Executor{draining}, want: Wanted{Builtin: "draining"}, id: "a"},
+		"nobody is there":            {},
+		"one that is away or drains": {all: []Executor{away, draining}},
+		"the least loaded": {all: []Executor{
+			connected("a", 4, 3), connected("b", 8, 4),
+			connected("c", 2, 2),
+		}, id: "b"},
+		"more slots at the same load":     {all: []Executor{connected("a", 4, 2), connected("b", 8, 4)}, id: "b"},
+		"an executor without slots, full": {all: []Executor{connected("a", 0, 1), connected("b", 2, 1)}, id: "b"},
+		"here before less loaded": {
+			all:   []Executor{connected("a", 4, 0), connected("b", 4, 3)},
+			local: []Executor{connected("b", 4, 3)}, id: "b",
+		},
+		"the built-in one before all": {
+			all:   []Executor{connected("a", 4, 0)},
+			local: []Executor{connected("mine", 4, 4)}, want: Wanted{Builtin: "mine"}, id: "mine",
+		},
+		"not the built-in one that drains": {
+			all: []Executor{connected("a", 4, 0)}, local: []Executor{draining},
+			want: Wanted{Builtin: "draining"}, id: "a",
+		},
 		"all labels": {
-			all:  []Executor{connected("a", 4, 0, "gpu", "a100"), connected("b", 4, 3, "gpu", "a100", "zone", "1"), connected("c", 4, 0, "gpu", "h100", "zone", "1")},
+			all: []Executor{
+				connected("a", 4, 0, "gpu", "a100"), connected("b", 4, 3, "gpu", "a100", "zone", "1"),
+				connected("c", 4, 0, "gpu", "h100", "zone", "1"),
+			},
 			want: Wanted{Labels: map[string]string{"gpu": "a100", "zone": "1"}}, id: "b",
 		},
 		"labels before the built-in one": {
 			all: []Executor{connected("a", 4, 3, "gpu", "a100")}, local: []Executor{connected("mine", 4, 0)},
 			want: Wanted{Builtin: "mine", Labels: map[string]string{"gpu": "a100"}}, id: "a",
 		},
-		"labels that nobody has": {all: []Executor{connected("a", 4, 0)}, want: Wanted{Labels: map[string]string{"gpu": "a100"}}},
+		"labels that nobody has": {
+			all:  []Executor{connected("a", 4, 0)},
+			want: Wanted{Labels: map[string]string{"gpu": "a100"}},
+		},
 		"where it is bound, however loaded": {
 			all: []Executor{connected("a", 4, 0), connected("b", 4, 9)}, want: Wanted{Executor: "b"}, id: "b",
 		},
-		"where it is bound, though it drains": {all: []Executor{draining, connected("a", 4, 0)}, want: Wanted{Executor: "draining"}, id: "draining"},
+		"where it is bound, though it drains": {
+			all:  []Executor{draining, connected("a", 4, 0)},
+			want: Wanted{Executor: "draining"}, id: "draining",
+		},
 		"where it is bound, with the labels": {
-			all: []Executor{connected("a", 4, 0, "gpu", "a100")}, want: Wanted{Executor: "a", Labels: map[string]string{"gpu": "a100"}}, id: "a",
+			all: []Executor{connected("a", 4, 0, "gpu", "a100")}, want: Wanted{
+				Executor: "a",
+				Labels:   map[string]string{"gpu": "a100"},
+			}, id: "a",
 		},
 		"where it is bound, without the labels any more": {
 			all:  []Executor{connected("a", 4, 0, "gpu", "t4"), connected("b", 4, 0, "gpu", "a100")},

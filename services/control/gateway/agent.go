@@ -59,7 +59,8 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	h.answer(ctx, w, r, f)
 }
 
-// Headers of an answer to a prompt. Link names where the events of the submission, and all later ones of its session, can be read.
+// Headers of an answer to a prompt. Link names where the events of the submission, and all later ones of its session,
+// can be read.
 const (
 	sessionHeader    = "Pawl-Session"
 	submissionHeader = "Pawl-Submission"
@@ -112,7 +113,10 @@ func (h *handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 	}
 	message, name, err := parsePrompt(body)
 	return submission.Input{
-		Key:     session.Key{Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance, Name: name},
+		Key: session.Key{
+			Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance,
+			Name: name,
+		},
 		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"),
 	}, err
 }

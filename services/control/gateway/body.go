@@ -33,7 +33,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if len(kinds) != 1 || !isJSON(kinds[0]) {
 		return nil, flue.UnsupportedMediaType(strings.Join(kinds, ", "))
 	}
-	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" && !strings.EqualFold(coding, "identity") {
+	if coding := strings.Join(r.Header.Values("Content-Encoding"), ", "); coding != "" &&
+		!strings.EqualFold(coding, "identity") {
 		w.Header().Set("Accept-Encoding", "identity")
 		return nil, flue.UnsupportedEncoding(coding)
 	}
@@ -67,8 +68,9 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// isJSON reports whether a Content-Type is application/json or ends in +json, whatever its parameters are. Browsers send neither of
-// these to other origins without a preflight request, so a page that is not allowed cannot send a body that is read.
+// isJSON reports whether a Content-Type is application/json or ends in +json, whatever its parameters are. Browsers
+// send neither of these to other origins without a preflight request, so a page that is not allowed cannot send a body
+// that is read.
 func isJSON(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")
 	name, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(kind)), "application/")
@@ -84,10 +86,14 @@ func isToken(s string) bool {
 }
 
 func payloadTooLarge(details string) *flue.Error {
-	return &flue.Error{Status: http.StatusRequestEntityTooLarge, Type: "payload_too_large", Message: "Request body is too large.", Details: details}
+	return &flue.Error{
+		Status: http.StatusRequestEntityTooLarge, Type: "payload_too_large",
+		Message: "Request body is too large.", Details: details,
+	}
 }
 
-// parsePrompt reads {"message": string, "session"?: string}. Other keys are ignored, and of a key that is there twice the last counts.
+// parsePrompt reads {"message": string, "session"?: string}. Other keys are ignored, and of a key that is there twice
+// the last counts.
 func parsePrompt(body []byte) (message, session string, err error) {
 	var fields map[string]json.RawMessage // unlike a struct's, a map's keys are case-sensitive
 	err = json.Unmarshal(body, &fields)

@@ -9,7 +9,10 @@ import (
 )
 
 func FuzzAgentPath(f *testing.F) {
-	for _, s := range []string{"/agents/a/b", "/agents/a/b%2Fc", "/agents/a/%zz", "/agents/a/", "/agents//b", "//agents/a/b", "/agents/a/b/c", "", "/agents/%20/%00"} {
+	for _, s := range []string{
+		"/agents/a/b", "/agents/a/b%2Fc", "/agents/a/%zz", "/agents/a/", "/agents//b",
+		"//agents/a/b", "/agents/a/b/c", "", "/agents/%20/%00",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -23,9 +26,13 @@ func FuzzAgentPath(f *testing.F) {
 	})
 }
 
-// Whatever a body holds, it is a prompt or an error of the protocol, and what is a prompt is what encoding/json makes of it.
+// Whatever a body holds, it is a prompt or an error of the protocol, and what is a prompt is what encoding/json makes
+// of it.
 func FuzzPrompt(f *testing.F) {
-	for _, s := range []string{`{"message":"hi"}`, `{"message":"hi","session":"s"}`, `{"Message":"x"}`, `null`, `[]`, `{`, ``, ` `, "\xff", "{\"message\":\"\xff\"}", `{"message":"\ud800"}`} {
+	for _, s := range []string{
+		`{"message":"hi"}`, `{"message":"hi","session":"s"}`, `{"Message":"x"}`, `null`, `[]`,
+		`{`, ``, ` `, "\xff", "{\"message\":\"\xff\"}", `{"message":"\ud800"}`,
+	} {
 		f.Add(s, "application/json")
 		f.Add(s, "")
 	}
@@ -47,7 +54,8 @@ func FuzzPrompt(f *testing.F) {
 			return
 		}
 		var m map[string]any
-		if err := json.Unmarshal(got, &m); err != nil || m["message"] != message || session != "" && m["session"] != session {
+		if err := json.Unmarshal(got, &m); err != nil || m["message"] != message || session != "" &&
+			m["session"] != session {
 			t.Errorf("%q gave %q and %q", got, message, session)
 		}
 	})

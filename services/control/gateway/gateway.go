@@ -1,10 +1,11 @@
-// Package gateway is the HTTP surface: prompts as JSON or as a stream of server-sent events, in the protocol that package flue speaks.
+// Package gateway is the HTTP surface: prompts as JSON or as a stream of server-sent events, in the protocol that
+// package flue speaks.
 //
 //	request ─▶ host, origin, token ─▶ route ─▶ submission.Service ─▶ JSON, or events as they are committed
 //
-// It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees carries a reason and
-// no internals; without a token only /healthz, / and the preflight requests of allowed origins are answered; no body is read before
-// its sender is authenticated.
+// It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees
+// carries a reason and no internals; without a token only /healthz, / and the preflight requests of allowed origins are
+// answered; no body is read before its sender is authenticated.
 package gateway
 
 import (
@@ -29,7 +30,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// errStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another replica.
+// errStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another
+// replica.
 var errStopping = errs.New(errs.Unavailable, "SERVER_STOPPING",
 	"the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
 
@@ -89,8 +91,8 @@ func New(d Deps) http.Handler {
 	return &handler{d}
 }
 
-// unauthenticatedLimit is how long the body of a request that is refused, or needs no token, may take to arrive. The server reads a
-// small rest of such a body before it answers; it keeps none of it.
+// unauthenticatedLimit is how long the body of a request that is refused, or needs no token, may take to arrive. The
+// server reads a small rest of such a body before it answers; it keeps none of it.
 const unauthenticatedLimit = 5 * time.Second
 
 // ServeHTTP routes on the escaped path: an instance id may hold an encoded slash, and nothing is redirected.
@@ -129,8 +131,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.contained(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
 }
 
-// contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the connection: it must not
-// take for whole what is not.
+// contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the
+// connection: it must not take for whole what is not.
 func (h *handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
 	out := &response{ResponseWriter: w}
 	err := contain.Do(func() error { h.route(out, r, secret); return nil })

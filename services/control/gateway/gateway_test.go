@@ -111,76 +111,91 @@ func raw(t *testing.T, s *httptest.Server, request string) (status int, head htt
 
 // with is a request with a JSON body.
 func with(headers, body string) string {
-	return fmt.Sprintf("%s\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nContent-Length: %d\n\n%s", headers, len(body), body)
+	return fmt.Sprintf("%s\nHost: localhost\nAuthorization: Bearer op\nContent-Type: "+
+		"application/json\nContent-Length: %d\n\n%s", headers, len(body), body)
 }
 
 const get = "Host: localhost\nAuthorization: Bearer op\n\n"
 
 // requests are told apart by the first rule that they break; rules are in the order in which they are checked.
 var requests = map[string]string{
-	"prompt":                      with("POST /agents/shell/i HTTP/1.1", `{"message":"hi"}`),
-	"prompt_extra_keys":           with("POST /agents/shell/i HTTP/1.1", `{"Message":1,"message":"","session":" pad ","x":null}`),
-	"prompt_query_is_ignored":     with("POST /agents/shell/i?wait=foo HTTP/1.1", `{"message":"hi"}`),
-	"prompt_encoded_slash":        with("POST /agents/shell/a%2Fb HTTP/1.1", `{"message":"hi"}`),
-	"prompt_bom":                  with("POST /agents/shell/i HTTP/1.1", "\uFEFF"+`{"message":"hi"}`),
-	"host_foreign":                "POST /agents/shell/i HTTP/1.1\nHost: evil.example\nAuthorization: Bearer op\n\n",
-	"host_foreign_healthz":        "GET /healthz HTTP/1.1\nHost: evil.example\n\n",
-	"host_allowed":                "GET /healthz HTTP/1.1\nHost: PAWL.example.:8080\n\n",
-	"host_is_an_address":          "GET /healthz HTTP/1.1\nHost: 10.1.2.3:3000\n\n",
-	"origin_foreign":              "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: https://evil.example\nAuthorization: Bearer op\n\n",
-	"origin_null":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: null\nAuthorization: Bearer op\n\n",
-	"origin_second_is_foreign":    "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\nOrigin: https://evil.example\n\n",
-	"origin_allowed":              "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\n\n",
-	"origin_same":                 "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3000\n\n",
-	"origin_other_port":           "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3001\n\n",
-	"healthz":                     "GET /healthz HTTP/1.1\nHost: localhost\n\n",
-	"healthz_post":                "POST /healthz HTTP/1.1\nHost: localhost\n\n",
-	"token_none":                  "POST /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
-	"token_none_get":              "GET /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
-	"token_none_elsewhere":        "GET /nowhere HTTP/1.1\nHost: localhost\n\n",
-	"token_wrong":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer nobody\n\n",
-	"token_basic":                 "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Basic op\n\n",
-	"token_cannot_be_checked":     "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer broken\n\n",
-	"token_of_another_agent":      "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer other\n\n",
-	"token_of_an_executor":        "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer executor\n\n",
-	"method_get":                  "GET /agents/nope/i HTTP/1.1\n" + get,
-	"method_options":              "OPTIONS /agents/shell/i HTTP/1.1\n" + get,
-	"method_head":                 "HEAD /agents/shell/i HTTP/1.1\n" + get,
-	"path_blank_agent":            with("POST /agents/%20/i HTTP/1.1", `{`),
-	"path_blank_instance":         with("POST /agents/nope/%09 HTTP/1.1", `{`),
-	"path_no_instance":            with("POST /agents/shell HTTP/1.1", `{"message":"hi"}`),
-	"path_trailing_slash":         with("POST /agents/shell/i/ HTTP/1.1", `{"message":"hi"}`),
-	"path_empty_segment":          with("POST /agents//i HTTP/1.1", `{"message":"hi"}`),
-	"path_doubled_slash":          with("POST //agents/shell/i HTTP/1.1", `{"message":"hi"}`),
-	"path_dots":                   with("POST /agents/shell/../i HTTP/1.1", `{"message":"hi"}`),
-	"path_root":                   "GET / HTTP/1.1\n" + get,
-	"agent_unknown":               with("POST /agents/no%3Cpe%3E/i HTTP/1.1", `{`),
-	"agent_hidden":                with("POST /agents/hidden/i HTTP/1.1", `{`),
-	"body_none":                   "POST /agents/shell/i HTTP/1.1\n" + get,
-	"body_empty":                  "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\nContent-Length: 0\n\n",
-	"body_typed_but_not_there":    "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\n\n",
-	"body_chunked_without_type":   "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nTransfer-Encoding: chunked\n\n2\n{}\n0\n\n",
-	"body_form":                   "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: text/plain\nContent-Length: 2\n\n{}",
-	"body_vendor_json":            "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/vnd.api+json\nContent-Length: 2\n\n{}",
-	"body_without_type":           "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Length: 2\n\n{}",
-	"body_type_in_capitals":       "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: Application/JSON; charset=utf-8\nContent-Length: 16\n\n{\"message\":\"hi\"}",
-	"body_blank":                  with("POST /agents/shell/i HTTP/1.1", " \t "),
-	"body_cut":                    with("POST /agents/shell/i HTTP/1.1", `{"message":`),
-	"body_two_values":             with("POST /agents/shell/i HTTP/1.1", `{} {}`),
-	"body_null":                   with("POST /agents/shell/i HTTP/1.1", `null`),
-	"body_array":                  with("POST /agents/shell/i HTTP/1.1", `[]`),
-	"body_message_missing":        with("POST /agents/shell/i HTTP/1.1", `{"MESSAGE":"hi"}`),
-	"body_message_null":           with("POST /agents/shell/i HTTP/1.1", `{"message":null}`),
-	"body_message_number":         with("POST /agents/shell/i HTTP/1.1", `{"message":"a","message":1}`),
-	"session_null":                with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":null}`),
-	"session_blank":               with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":" "}`),
-	"session_number":              with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":1}`),
-	"session_task":                with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"task:1"}`),
-	"session_too_long":            with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"`+strings.Repeat("x", 257)+`"}`),
-	"instance_with_a_line_break":  with("POST /agents/shell/a%0Ab HTTP/1.1", `{"message":"hi"}`),
-	"body_gzip":                   with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: gzip", "\x1f\x8b"),
-	"body_identity":               with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: identity", `{"message":"hi"}`),
-	"body_chunked":                "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n5\n{\"mes\nb\nsage\":\"hi\"}\n0\n\n",
+	"prompt": with("POST /agents/shell/i HTTP/1.1", `{"message":"hi"}`),
+	"prompt_extra_keys": with("POST /agents/shell/i HTTP/1.1",
+		`{"Message":1,"message":"","session":" pad ","x":null}`),
+	"prompt_query_is_ignored": with("POST /agents/shell/i?wait=foo HTTP/1.1", `{"message":"hi"}`),
+	"prompt_encoded_slash":    with("POST /agents/shell/a%2Fb HTTP/1.1", `{"message":"hi"}`),
+	"prompt_bom":              with("POST /agents/shell/i HTTP/1.1", "\uFEFF"+`{"message":"hi"}`),
+	"host_foreign":            "POST /agents/shell/i HTTP/1.1\nHost: evil.example\nAuthorization: Bearer op\n\n",
+	"host_foreign_healthz":    "GET /healthz HTTP/1.1\nHost: evil.example\n\n",
+	"host_allowed":            "GET /healthz HTTP/1.1\nHost: PAWL.example.:8080\n\n",
+	"host_is_an_address":      "GET /healthz HTTP/1.1\nHost: 10.1.2.3:3000\n\n",
+	"origin_foreign": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: " +
+		"https://evil.example\nAuthorization: Bearer op\n\n",
+	"origin_null": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: null\nAuthorization: " +
+		"Bearer op\n\n",
+	"origin_second_is_foreign": "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\nOrigin: " +
+		"https://evil.example\n\n",
+	"origin_allowed":          "GET /healthz HTTP/1.1\nHost: localhost\nOrigin: https://console.example\n\n",
+	"origin_same":             "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3000\n\n",
+	"origin_other_port":       "GET /healthz HTTP/1.1\nHost: localhost:3000\nOrigin: http://localhost:3001\n\n",
+	"healthz":                 "GET /healthz HTTP/1.1\nHost: localhost\n\n",
+	"healthz_post":            "POST /healthz HTTP/1.1\nHost: localhost\n\n",
+	"token_none":              "POST /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
+	"token_none_get":          "GET /agents/shell/i HTTP/1.1\nHost: localhost\n\n",
+	"token_none_elsewhere":    "GET /nowhere HTTP/1.1\nHost: localhost\n\n",
+	"token_wrong":             "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer nobody\n\n",
+	"token_basic":             "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Basic op\n\n",
+	"token_cannot_be_checked": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer broken\n\n",
+	"token_of_another_agent":  "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer other\n\n",
+	"token_of_an_executor":    "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer executor\n\n",
+	"method_get":              "GET /agents/nope/i HTTP/1.1\n" + get,
+	"method_options":          "OPTIONS /agents/shell/i HTTP/1.1\n" + get,
+	"method_head":             "HEAD /agents/shell/i HTTP/1.1\n" + get,
+	"path_blank_agent":        with("POST /agents/%20/i HTTP/1.1", `{`),
+	"path_blank_instance":     with("POST /agents/nope/%09 HTTP/1.1", `{`),
+	"path_no_instance":        with("POST /agents/shell HTTP/1.1", `{"message":"hi"}`),
+	"path_trailing_slash":     with("POST /agents/shell/i/ HTTP/1.1", `{"message":"hi"}`),
+	"path_empty_segment":      with("POST /agents//i HTTP/1.1", `{"message":"hi"}`),
+	"path_doubled_slash":      with("POST //agents/shell/i HTTP/1.1", `{"message":"hi"}`),
+	"path_dots":               with("POST /agents/shell/../i HTTP/1.1", `{"message":"hi"}`),
+	"path_root":               "GET / HTTP/1.1\n" + get,
+	"agent_unknown":           with("POST /agents/no%3Cpe%3E/i HTTP/1.1", `{`),
+	"agent_hidden":            with("POST /agents/hidden/i HTTP/1.1", `{`),
+	"body_none":               "POST /agents/shell/i HTTP/1.1\n" + get,
+	"body_empty": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: text/plain\nContent-Length: 0\n\n",
+	"body_typed_but_not_there": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: text/plain\n\n",
+	"body_chunked_without_type": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nTransfer-Encoding: chunked\n\n2\n{}\n0\n\n",
+	"body_form": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: text/plain\nContent-Length: 2\n\n{}",
+	"body_vendor_json": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: application/vnd.api+json\nContent-Length: 2\n\n{}",
+	"body_without_type": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Length: 2\n\n{}",
+	"body_type_in_capitals": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: Application/JSON; charset=utf-8\nContent-Length: 16\n\n{\"message\":\"hi\"}",
+	"body_blank":           with("POST /agents/shell/i HTTP/1.1", " \t "),
+	"body_cut":             with("POST /agents/shell/i HTTP/1.1", `{"message":`),
+	"body_two_values":      with("POST /agents/shell/i HTTP/1.1", `{} {}`),
+	"body_null":            with("POST /agents/shell/i HTTP/1.1", `null`),
+	"body_array":           with("POST /agents/shell/i HTTP/1.1", `[]`),
+	"body_message_missing": with("POST /agents/shell/i HTTP/1.1", `{"MESSAGE":"hi"}`),
+	"body_message_null":    with("POST /agents/shell/i HTTP/1.1", `{"message":null}`),
+	"body_message_number":  with("POST /agents/shell/i HTTP/1.1", `{"message":"a","message":1}`),
+	"session_null":         with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":null}`),
+	"session_blank":        with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":" "}`),
+	"session_number":       with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":1}`),
+	"session_task":         with("POST /agents/shell/i HTTP/1.1", `{"message":"hi","session":"task:1"}`),
+	"session_too_long": with("POST /agents/shell/i HTTP/1.1",
+		`{"message":"hi","session":"`+strings.Repeat("x", 257)+`"}`),
+	"instance_with_a_line_break": with("POST /agents/shell/a%0Ab HTTP/1.1", `{"message":"hi"}`),
+	"body_gzip":                  with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: gzip", "\x1f\x8b"),
+	"body_identity": with("POST /agents/shell/i HTTP/1.1\nContent-Encoding: identity",
+		`{"message":"hi"}`),
+	"body_chunked": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer " +
+		"op\nContent-Type: application/json\nTransfer-Encoding: chunked\n\n5\n{\"mes\nb\nsage\":\"hi\"}\n0\n\n",
 	"body_two_types":              with("POST /agents/shell/i HTTP/1.1\nContent-Type: text/plain", `{"message":"hi"}`),
 	"http_1_0":                    with("POST /agents/shell/i HTTP/1.0", `{"message":"hi"}`),
 	"http_1_0_without_a_host":     "GET /healthz HTTP/1.0\n\n",
@@ -239,7 +254,8 @@ func golden(t *testing.T, name, got string) {
 func TestTooLarge(t *testing.T) {
 	d := deps(apitest.New(t, nil))
 	s := serve(t, d)
-	status, _, body := raw(t, s, "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer op\nContent-Type: application/json\nContent-Length: 33554433\n\n")
+	status, _, body := raw(t, s, "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer "+
+		"op\nContent-Type: application/json\nContent-Length: 33554433\n\n")
 	if status != http.StatusRequestEntityTooLarge || !strings.Contains(body, `"payload_too_large"`) {
 		t.Errorf("body: %d %s", status, body)
 	}
@@ -269,7 +285,8 @@ func (r refusing) Prompt(context.Context, submission.Input) (*submission.Followi
 // prompt sends a prompt and returns the response's status and body.
 func prompt(t *testing.T, s *httptest.Server, message string, headers ...string) (int, string) {
 	t.Helper()
-	status, _, body := raw(t, s, with(strings.Join(append([]string{"POST /agents/shell/i HTTP/1.1"}, headers...), "\n"), fmt.Sprintf(`{"message":%q}`, message)))
+	status, _, body := raw(t, s, with(strings.Join(append([]string{"POST /agents/shell/i HTTP/1.1"}, headers...),
+		"\n"), fmt.Sprintf(`{"message":%q}`, message)))
 	return status, body
 }
 
@@ -302,7 +319,8 @@ func TestIdempotencyKey(t *testing.T) {
 func TestBodyIsUTF8(t *testing.T) {
 	s := serve(t, deps(apitest.New(t, apitest.Answer("x"))))
 	status, _, body := raw(t, s, with("POST /agents/shell/i HTTP/1.1", "{\"message\":\"a\xffb\"}"))
-	if status != 400 || !strings.Contains(body, `"type":"invalid_json"`) || !strings.Contains(body, "the body is not UTF-8") {
+	if status != 400 || !strings.Contains(body, `"type":"invalid_json"`) ||
+		!strings.Contains(body, "the body is not UTF-8") {
 		t.Errorf("%d %s", status, body)
 	}
 }
@@ -322,7 +340,8 @@ func TestFailureTellsWhyInMeta(t *testing.T) {
 
 func TestStream(t *testing.T) {
 	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
-	status, head, body := raw(t, s, with("POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, text/event-stream;q=1", `{"message":"hi","session":"s"}`))
+	status, head, body := raw(t, s, with("POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, "+
+		"text/event-stream;q=1", `{"message":"hi","session":"s"}`))
 	if status != 200 || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" ||
 		head.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("%d %v", status, head)
@@ -334,7 +353,8 @@ func TestStream(t *testing.T) {
 			t.Errorf("block %s", block)
 		}
 	}
-	want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end turn agent_end operation idle"
+	want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end turn " +
+		"agent_end operation idle"
 	if got := strings.Join(types, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -356,7 +376,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 // request is a streaming prompt.
 func request(ctx context.Context) *http.Request {
-	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/agents/shell/i", strings.NewReader(`{"message":"hi"}`))
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/agents/shell/i",
+		strings.NewReader(`{"message":"hi"}`))
 	r.Header.Set("Authorization", "Bearer op")
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Content-Length", "16")
@@ -413,7 +434,10 @@ func TestClientLeaves(t *testing.T) {
 		<-done
 		close(gone)
 		synctest.Wait()
-		one, err := p.Store.FindSession(t.Context(), session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"})
+		one, err := p.Store.FindSession(t.Context(), session.Key{
+			Tenant: "default", Agent: "shell", Instance: "i",
+			Name: "default",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -478,7 +502,8 @@ func TestServerStops(t *testing.T) {
 		<-done
 		<-done
 		<-w.written
-		if got := <-w.written; !strings.HasPrefix(got, "event: error\nid: 0\n") || !strings.Contains(got, `"server_stopping"`) {
+		if got := <-w.written; !strings.HasPrefix(got, "event: error\nid: 0\n") ||
+			!strings.Contains(got, `"server_stopping"`) {
 			t.Errorf("stream: %q", got)
 		}
 		if sync.Code != 503 || !strings.Contains(sync.Body.String(), `"server_stopping"`) {
@@ -529,7 +554,10 @@ func TestAbortedInTheQueue(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
-		one, err := p.Store.FindSession(t.Context(), session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"})
+		one, err := p.Store.FindSession(t.Context(), session.Key{
+			Tenant: "default", Agent: "shell", Instance: "i",
+			Name: "default",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -542,7 +570,8 @@ func TestAbortedInTheQueue(t *testing.T) {
 		}
 		<-done
 		<-w.written
-		if got := <-w.written; !strings.HasPrefix(got, "event: error\n") || !strings.Contains(got, `"outcome":"aborted"`) {
+		if got := <-w.written; !strings.HasPrefix(got, "event: error\n") ||
+			!strings.Contains(got, `"outcome":"aborted"`) {
 			t.Errorf("%q", got)
 		}
 	})

@@ -82,9 +82,10 @@ func TestAllowedOrigin(t *testing.T) {
 		}
 	}
 	for name, request := range map[string]string{
-		"a prompt":      with("POST /agents/shell/i HTTP/1.1\nOrigin: https://console.example", `{"message":"hi"}`),
-		"a wrong token": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: https://console.example\nContent-Length: 0\n\n",
-		"an API path":   "GET /v1/nowhere HTTP/1.1\nOrigin: https://console.example\n" + get,
+		"a prompt": with("POST /agents/shell/i HTTP/1.1\nOrigin: https://console.example", `{"message":"hi"}`),
+		"a wrong token": "POST /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: " +
+			"https://console.example\nContent-Length: 0\n\n",
+		"an API path": "GET /v1/nowhere HTTP/1.1\nOrigin: https://console.example\n" + get,
 	} {
 		_, head, _ := raw(t, s, request)
 		exposed := strings.Split(head.Get("Access-Control-Expose-Headers"), ", ")

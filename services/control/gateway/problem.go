@@ -36,7 +36,10 @@ func problemOf(err error) (p *flue.Error, ok bool) {
 	if !known {
 		return flue.Internal(), false
 	}
-	return &flue.Error{Status: status, Type: strings.ToLower(e.Reason()), Message: "The request was refused.", Details: e.Error()}, true
+	return &flue.Error{
+		Status: status, Type: strings.ToLower(e.Reason()), Message: "The request was refused.",
+		Details: e.Error(),
+	}, true
 }
 
 // fail answers with an error.
@@ -61,7 +64,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		status, body = http.StatusInternalServerError, nil // strings and numbers always encode
 	}
 	// The rest of a body that is refused is read before the answer is sent.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + stalled)) // some connections have none
+	// some connections have none
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + stalled))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))

@@ -21,7 +21,8 @@ func (h *handler) checkSource(r *http.Request) error {
 			Details: "Send the header Host, as HTTP/1.1 does.",
 		}
 	}
-	if !rpc.Loopback(host) && !slices.ContainsFunc(h.Hosts, func(one string) bool { return strings.EqualFold(hostname(one), host) }) {
+	if !rpc.Loopback(host) && !slices.ContainsFunc(h.Hosts,
+		func(one string) bool { return strings.EqualFold(hostname(one), host) }) {
 		return &flue.Error{
 			Status: http.StatusForbidden, Type: "forbidden_host", Message: "This host name is not allowed.",
 			Details: fmt.Sprintf("Start the server with --host %s to allow it.", host),
@@ -47,7 +48,8 @@ func hostname(host string) string {
 	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
 }
 
-// sameOrigin reports whether a page was served under the host that it calls. The scheme says nothing: a proxy may end TLS.
+// sameOrigin reports whether a page was served under the host that it calls. The scheme says nothing: a proxy may end
+// TLS.
 func sameOrigin(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && strings.EqualFold(u.Host, host)

@@ -18,12 +18,15 @@ import (
 const (
 	// heartbeatEvery keeps idle streams open through proxies.
 	heartbeatEvery = 15 * time.Second
-	// stalled is how long a reader may take nothing before it counts as gone. It slows nobody meanwhile: events wait in the log.
+	// stalled is how long a reader may take nothing before it counts as gone. It slows nobody meanwhile: events wait in
+	// the log.
 	stalled = 2 * time.Minute
 )
 
 // stream answers with the submission's events as they are committed, until it has settled.
-func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, f *submission.Following, def agent.Definition) {
+func (h *handler) stream(
+	ctx context.Context, w http.ResponseWriter, to target, f *submission.Following, def agent.Definition,
+) {
 	streamHeaders(w.Header(), "no-cache") // exactly this value is the original's
 	w.WriteHeader(http.StatusOK)
 	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
@@ -42,7 +45,8 @@ func (h *handler) stream(ctx context.Context, w http.ResponseWriter, to target, 
 	}
 }
 
-// streamHeaders are those of a stream of events. The last one keeps nginx, and proxies that follow it, from holding events back.
+// streamHeaders are those of a stream of events. The last one keeps nginx, and proxies that follow it, from holding
+// events back.
 func streamHeaders(head http.Header, cacheControl string) {
 	head.Set("Content-Type", "text/event-stream")
 	head.Set("Cache-Control", cacheControl)
@@ -59,8 +63,11 @@ func (h *handler) apiOf(ref model.Ref) model.API {
 	return m.API()
 }
 
-// follow writes the submission's events and returns why there are no more: nil when it completed or the reader has left.
-func (h *handler) follow(ctx context.Context, out *sink, to target, f *submission.Following, def agent.Definition) error {
+// follow writes the submission's events and returns why there are no more: nil when it completed or the reader has
+// left.
+func (h *handler) follow(
+	ctx context.Context, out *sink, to target, f *submission.Following, def agent.Definition,
+) error {
 	t := flue.NewTranslator(f.Submission, def.Model, h.apiOf)
 	var frames []byte
 	for batch, err := range f.Events(ctx) {

@@ -20,7 +20,8 @@ import (
 
 // Failures of a watch over HTTP.
 var (
-	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter after, is the id of an event")
+	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter "+
+		"after, is the id of an event")
 	errMethod = errs.New(errs.Unimplemented, "METHOD", "events are read with GET")
 )
 

@@ -28,12 +28,18 @@ func (p pruned) Events(ctx context.Context, sessionID string, after int64, limit
 func TestWatchRefusals(t *testing.T) {
 	p := apitest.New(t, apitest.Answer("Hello")) // 4 events
 	d := deps(p)
-	d.Sessions = api.Sessions(api.Deps{Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions, Events: event.NewService(pruned{p.Store})})
+	d.Sessions = api.Sessions(api.Deps{
+		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store,
+		Service: p.Submissions, Events: event.NewService(pruned{p.Store}),
+	})
 	s := serve(t, d)
 	if status, body := prompt(t, s, "hi"); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	one, err := p.Store.FindSession(t.Context(), session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"})
+	one, err := p.Store.FindSession(t.Context(), session.Key{
+		Tenant: "default", Agent: "shell", Instance: "i",
+		Name: "default",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +51,17 @@ func TestWatchRefusals(t *testing.T) {
 		reason                    string
 		says, head                string
 	}{
-		"unknown session":       {"GET", nowhere, op, "", 404, "SESSION_NOT_FOUND", "no such session", ""},
-		"no id":                 {"GET", "/v1/sessions/x/events", op, "", 404, "SESSION_NOT_FOUND", "no such session", ""},
-		"another agent's":       {"GET", here, "Bearer other", "", 404, "SESSION_NOT_FOUND", "no such session", ""},
-		"an executor's token":   {"GET", here, "Bearer executor", "", 403, "FORBIDDEN", "does not allow", ""},
-		"no token":              {"GET", here, "Bearer nobody", "", 401, "UNAUTHENTICATED", "", "Www-Authenticate: Bearer"},
+		"unknown session": {"GET", nowhere, op, "", 404, "SESSION_NOT_FOUND", "no such session", ""},
+		"no id": {
+			"GET", "/v1/sessions/x/events", op, "", 404, "SESSION_NOT_FOUND", "no such session",
+			"",
+		},
+		"another agent's":     {"GET", here, "Bearer other", "", 404, "SESSION_NOT_FOUND", "no such session", ""},
+		"an executor's token": {"GET", here, "Bearer executor", "", 403, "FORBIDDEN", "does not allow", ""},
+		"no token": {
+			"GET", here, "Bearer nobody", "", 401, "UNAUTHENTICATED", "",
+			"Www-Authenticate: Bearer",
+		},
 		"no number":             {"GET", here + "?after=x", op, "", 400, "CURSOR", "Last-Event-ID", ""},
 		"below nothing":         {"GET", here + "?after=-1", op, "", 400, "CURSOR", "Last-Event-ID", ""},
 		"the header counts":     {"GET", here + "?after=2", op, "x", 400, "CURSOR", "Last-Event-ID", ""},
@@ -66,7 +78,8 @@ func TestWatchRefusals(t *testing.T) {
 			}
 			status, head, body := raw(t, s, request+"Connection: close\n\n")
 			body = strings.ReplaceAll(body, `": "`, `":"`) // protojson's spaces are random
-			if status != c.status || head.Get("Content-Type") != "application/json" || !strings.Contains(body, `"reason":"`+c.reason+`"`) || !strings.Contains(body, c.says) {
+			if status != c.status || head.Get("Content-Type") != "application/json" ||
+				!strings.Contains(body, `"reason":"`+c.reason+`"`) || !strings.Contains(body, c.says) {
 				t.Errorf("%d %v %s", status, head, body)
 			}
 			if k, v, ok := strings.Cut(c.head, ": "); ok && head.Get(k) != v {

@@ -26,18 +26,20 @@ type connection struct {
 	executor fleet.Executor // as it connected
 	cancel   context.CancelCauseFunc
 	gone     <-chan struct{} // closed when the connection ends
-	heard    atomic.Int64    // unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
-	begun    atomic.Int64    // calls that the executor's journal has begun
+	// unix nanoseconds of the last answer to a Ping: whoever sends and does not listen is of no use
+	heard atomic.Int64
+	begun atomic.Int64 // calls that the executor's journal has begun
 
 	handling atomic.Bool // a frame: that time is ours, and no silence of the executor's
 	saved    int64       // of begun, in the database; of the goroutine that watches
 
-	mu        sync.Mutex // guards what follows
-	queue     []*pawlv1.ConnectResponse
-	content   []*pawlv1.ConnectResponse // Input, sent when the queue is empty; each transfer has at most a window in it
-	ready     chan struct{}
-	lastCall  string               // that was put into the queue
-	asked     map[string]asked     // calls of sessions that were asked for over this connection and may still be heard of
+	mu       sync.Mutex // guards what follows
+	queue    []*pawlv1.ConnectResponse
+	content  []*pawlv1.ConnectResponse // Input, sent when the queue is empty; each transfer has at most a window in it
+	ready    chan struct{}
+	lastCall string // that was put into the queue
+	// calls of sessions that were asked for over this connection and may still be heard of
+	asked     map[string]asked
 	unacked   map[string]bool      // calls whose results are recorded, and are acknowledged when their output was taken
 	transfers map[string]*transfer // calls of no session, until the executor has ended them
 	pinged    map[uint64]string
@@ -254,7 +256,8 @@ func (c *connection) recordBegun(ctx context.Context) {
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
-			c.server.deps.Log.Debug("recording what an executor has begun failed, trying again", "executor_id", c.executor.ID, "error", err)
+			c.server.deps.Log.Debug("recording what an executor has begun failed, trying again", "executor_id",
+				c.executor.ID, "error", err)
 		}
 	case !present:
 		c.end(ErrSuperseded)
@@ -299,7 +302,10 @@ func (c *connection) ping() {
 	defer c.mu.Unlock()
 	c.nonce++
 	c.pinged[c.nonce] = c.lastCall
-	c.enqueueLocked(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: c.nonce, LastCallId: c.lastCall}}})
+	c.enqueueLocked(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{
+		Nonce:      c.nonce,
+		LastCallId: c.lastCall,
+	}}})
 }
 
 func (c *connection) receive(ctx context.Context) error {
@@ -340,7 +346,8 @@ func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) err
 		return c.pass(req)
 	case *pawlv1.ConnectRequest_Status:
 		if f.Status.GetJournalId() == c.executor.Journal.Name {
-			f.Status.JournalId = c.executor.JournalID // what the answer proves is bound to the journal as control knows it
+			// what the answer proves is bound to the journal as control knows it
+			f.Status.JournalId = c.executor.JournalID
 		}
 		return c.pass(req)
 	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Rejected:
@@ -438,7 +445,8 @@ func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) err
 }
 
 // withheld is what is kept of a late reply whose secrets are not known.
-var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to is not kept: the secrets in it are not known here"}
+var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to is not kept: the secrets in it are " +
+	"not known here"}
 
 // leaveToOwner tells the owner of a session about a result that is not recorded here. The executor keeps it until it is
 // acknowledged.
@@ -465,7 +473,10 @@ func (c *connection) record(ctx context.Context, known call.Call, reply tool.Rep
 	if err != nil {
 		return err
 	}
-	known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{CallID: known.ID, State: call.StateOf(reply), Reply: body})
+	known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{
+		CallID: known.ID, State: call.StateOf(reply),
+		Reply: body,
+	})
 	if err != nil {
 		return err
 	}
@@ -527,7 +538,10 @@ func (c *connection) reconcile(ctx context.Context, hello *pawlv1.Hello) error {
 			continue
 		}
 		if in.GetState() == pawlv1.State_STATE_RUNNING {
-			c.enqueue(encode(&call.Cancel{CallID: in.GetCallId(), SessionID: in.GetSessionId(), Epoch: in.GetEpoch(), Grace: time.Second}))
+			c.enqueue(encode(&call.Cancel{
+				CallID: in.GetCallId(), SessionID: in.GetSessionId(), Epoch: in.GetEpoch(),
+				Grace: time.Second,
+			}))
 		}
 	}
 	open, err := c.server.deps.Calls.DispatchedCalls(ctx, c.executor.ID)

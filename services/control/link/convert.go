@@ -60,7 +60,10 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 	case tool.WriteFile:
 		x.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: q.Path, Content: q.Content}}
 	case tool.EditFile:
-		x.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{Path: q.Path, OldText: q.Old, NewText: q.New, ReplaceAll: q.ReplaceAll}}
+		x.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{
+			Path: q.Path, OldText: q.Old, NewText: q.New,
+			ReplaceAll: q.ReplaceAll,
+		}}
 	case tool.Exec:
 		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd}
 		if q.TimeoutSeconds > 0 {
@@ -68,7 +71,10 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 		}
 		x.Verb = &pawlv1.Execute_Exec{Exec: e}
 	case tool.Grep:
-		x.Verb = &pawlv1.Execute_Grep{Grep: &pawlv1.Grep{Pattern: q.Pattern, Path: q.Path, Include: q.Include, Literal: q.Literal, IgnoreCase: q.IgnoreCase}}
+		x.Verb = &pawlv1.Execute_Grep{Grep: &pawlv1.Grep{
+			Pattern: q.Pattern, Path: q.Path, Include: q.Include,
+			Literal: q.Literal, IgnoreCase: q.IgnoreCase,
+		}}
 	case tool.Glob:
 		x.Verb = &pawlv1.Execute_Glob{Glob: &pawlv1.Glob{Pattern: q.Pattern, Path: q.Path}}
 	}
@@ -93,17 +99,26 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 		r.CallID, r.Body = f.Accepted.GetCallId(), call.Accepted{}
 	case *pawlv1.ConnectRequest_Rejected:
 		r.CallID = f.Rejected.GetCallId()
-		r.Body = call.Rejected{Epoch: f.Rejected.GetEpoch(), Reason: rejection(f.Rejected.GetReason()), Message: f.Rejected.GetMessage()}
+		r.Body = call.Rejected{
+			Epoch: f.Rejected.GetEpoch(), Reason: rejection(f.Rejected.GetReason()),
+			Message: f.Rejected.GetMessage(),
+		}
 	case *pawlv1.ConnectRequest_Output:
 		if f.Output.GetStream() == pawlv1.Stream_STREAM_FILE {
 			return r, false
 		}
 		r.CallID = f.Output.GetCallId()
-		r.Body = call.Output{Stderr: f.Output.GetStream() == pawlv1.Stream_STREAM_STDERR, Offset: f.Output.GetOffset(), Data: f.Output.GetData()}
+		r.Body = call.Output{
+			Stderr: f.Output.GetStream() == pawlv1.Stream_STREAM_STDERR, Offset: f.Output.GetOffset(),
+			Data: f.Output.GetData(),
+		}
 	case *pawlv1.ConnectRequest_Status:
 		s := f.Status
 		r.CallID, r.SessionID = s.GetCall().GetCallId(), s.GetCall().GetSessionId()
-		r.Body = call.Found{State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()), Journal: s.GetJournalId()}
+		r.Body = call.Found{
+			State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()),
+			Journal: s.GetJournalId(),
+		}
 	case *pawlv1.ConnectRequest_Result:
 		r.CallID, r.SessionID, r.Body = f.Result.GetCallId(), f.Result.GetSessionId(), call.Ended{Reply: decodeReply(f.Result)}
 	default:
@@ -112,7 +127,8 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	return r, true
 }
 
-// rejection names a reason as package call does. One that this version does not know says no more than that it was refused.
+// rejection names a reason as package call does. One that this version does not know says no more than that it was
+// refused.
 func rejection(r pawlv1.Rejected_Reason) string {
 	if _, known := pawlv1.Rejected_Reason_name[int32(r)]; !known || r == pawlv1.Rejected_REASON_UNSPECIFIED {
 		return "UNSUPPORTED"
@@ -152,7 +168,10 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(), Entries: t.GetEntries(), Size: t.GetSize(),
 		}
 	case *pawlv1.Result_Edit:
-		return tool.EditReply{Replacements: int(o.Edit.GetReplacements()), Diff: o.Edit.GetDiff(), Note: o.Edit.GetNote()}
+		return tool.EditReply{
+			Replacements: int(o.Edit.GetReplacements()), Diff: o.Edit.GetDiff(),
+			Note: o.Edit.GetNote(),
+		}
 	case *pawlv1.Result_Grep:
 		r := tool.GrepReply{Total: o.Grep.GetTotal(), Note: o.Grep.GetNote()}
 		for _, m := range o.Grep.GetMatches() {

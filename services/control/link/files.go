@@ -22,8 +22,8 @@ const (
 	stallLimit = 2 * time.Minute
 )
 
-// File is a verb on the files of an executor, for a client who waits. Its functions may be called by another goroutine than
-// Do's, one at a time, and may outlast Do: they must end when the client's RPC does.
+// File is a verb on the files of an executor, for a client who waits. Its functions may be called by another goroutine
+// than Do's, one at a time, and may outlast Do: they must end when the client's RPC does.
 type File struct {
 	Executor string
 	Verb     *pawlv1.Execute // verb and cwd; the rest is filled in
@@ -34,8 +34,8 @@ type File struct {
 	Take   func(data []byte) error
 }
 
-// Do runs a verb at an executor, over its connection here or through the replica that has it. It is asked for once, whatever happens:
-// ErrAway when nothing was done, ErrOutcome when nobody knows. When ctx ends so does the call.
+// Do runs a verb at an executor, over its connection here or through the replica that has it. It is asked for once,
+// whatever happens: ErrAway when nothing was done, ErrOutcome when nobody knows. When ctx ends so does the call.
 func (s *Server) Do(ctx context.Context, f *File) (*pawlv1.Result, error) {
 	if c := s.connection(f.Executor); c != nil {
 		return c.do(ctx, f)
@@ -77,7 +77,10 @@ func (c *connection) do(ctx context.Context, f *File) (*pawlv1.Result, error) {
 
 // begin asks for a call of no session.
 func (c *connection) begin(verb *pawlv1.Execute) (*transfer, error) {
-	x := &pawlv1.Execute{CallId: ident.New(), Dispatch: 1, Safety: encodeSafety(safety(verb)), Cwd: verb.GetCwd(), Verb: verb.GetVerb()}
+	x := &pawlv1.Execute{
+		CallId: ident.New(), Dispatch: 1, Safety: encodeSafety(safety(verb)), Cwd: verb.GetCwd(),
+		Verb: verb.GetVerb(),
+	}
 	body, err := proto.Marshal(x)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a call: %w", err)

@@ -12,7 +12,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 )
 
-// replicas runs a test where the executor is connected to the replica that is asked, and where it is connected to another one.
+// replicas runs a test where the executor is connected to the replica that is asked, and where it is connected to
+// another one.
 func replicas(t *testing.T, f func(t *testing.T, asked, holds *plane)) {
 	t.Helper()
 	t.Run("here", func(t *testing.T) { within(t, 1, func(all []*plane) { f(t, all[0], all[0]) }) })
@@ -58,7 +59,8 @@ func TestVerb(t *testing.T) {
 		e := holds.executor()
 		c := asked.do(remove())
 		x := e.execute()
-		if x.GetSessionId() != "" || x.GetEpoch() != 0 || x.GetSafety() != pawlv1.Safety_SAFETY_AT_MOST_ONCE || len(x.GetArgsSha256()) != 32 || x.GetRemove() == nil {
+		if x.GetSessionId() != "" || x.GetEpoch() != 0 || x.GetSafety() != pawlv1.Safety_SAFETY_AT_MOST_ONCE ||
+			len(x.GetArgsSha256()) != 32 || x.GetRemove() == nil {
 			t.Errorf("%v", x)
 		}
 		e.result(x.GetCallId(), done())
@@ -77,7 +79,8 @@ func TestVerb(t *testing.T) {
 		if got := e.take(); acks(got) != 2 {
 			t.Errorf("%v", got)
 		}
-		if _, err := asked.Do(t.Context(), &File{Executor: "nobody", Verb: existsFile()}); !errors.Is(err, fleet.ErrNotFound) {
+		if _, err := asked.Do(t.Context(), &File{Executor: "nobody", Verb: existsFile()}); !errors.Is(err,
+			fleet.ErrNotFound) {
 			t.Error(err)
 		}
 	})
@@ -95,12 +98,14 @@ func TestRead(t *testing.T) {
 		e.output(x.GetCallId(), 0, []byte("abc\x00\xff"))
 		e.output(x.GetCallId(), 5, []byte("def"))
 		got := e.take()
-		if len(got) != 2 || got[1].GetOutputAck().GetUpto() != 8 || got[1].GetOutputAck().GetStream() != pawlv1.Stream_STREAM_FILE {
+		if len(got) != 2 || got[1].GetOutputAck().GetUpto() != 8 ||
+			got[1].GetOutputAck().GetStream() != pawlv1.Stream_STREAM_FILE {
 			t.Errorf("%v", got)
 		}
 		e.result(x.GetCallId(), file(8))
 		res, err := c.end()
-		if err != nil || string(c.took) != "abc\x00\xffdef" || c.size != 8 || string(res.GetFile().GetSha256()) != "sum" {
+		if err != nil || string(c.took) != "abc\x00\xffdef" || c.size != 8 ||
+			string(res.GetFile().GetSha256()) != "sum" {
 			t.Errorf("%v, %v, %q, size %d", res, err, c.took, c.size)
 		}
 		if got := e.take(); acks(got) != 1 || holds.open() != 0 {
@@ -244,7 +249,8 @@ func TestLeavingDropsContent(t *testing.T) {
 	})
 }
 
-// The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is bounded too.
+// The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is
+// bounded too.
 func TestSlowWriter(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p := all[0]
@@ -294,8 +300,8 @@ func TestSlowWriter(t *testing.T) {
 	})
 }
 
-// An executor that breaks the rules ends the transfer and gets a Cancel; what it goes on sending is thrown away; the connection and
-// other calls live.
+// An executor that breaks the rules ends the transfer and gets a Cancel; what it goes on sending is thrown away; the
+// connection and other calls live.
 func TestHostileExecutor(t *testing.T) {
 	frame := func(o *pawlv1.Output) func(*executor, string) {
 		return func(e *executor, id string) {
@@ -311,20 +317,57 @@ func TestHostileExecutor(t *testing.T) {
 		act  func(*executor, string)
 		over bool // the executor has ended the call
 	}{
-		"output before it is open":  {readFile(), frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Data: []byte("x")}), false},
-		"a gap":                     {readFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Offset: 1, Data: []byte("x")})), false},
-		"a negative offset":         {readFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Offset: -1, Data: []byte("x")})), false},
-		"another stream":            {readFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_STDOUT, Data: []byte("x")})), false},
-		"a frame that is too large": {readFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Data: make([]byte, maxFrame+1)})), false},
-		"output of a write":         {writeFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Data: []byte("x")})), false},
-		"output of a verb":          {existsFile(), accepted(frame(&pawlv1.Output{Stream: pawlv1.Stream_STREAM_FILE, Data: []byte("x")})), false},
-		"credit for nothing":        {writeFile(), func(e *executor, id string) { e.inputAck(id, 1) }, false},
-		"credit taken back":         {writeFile(), func(e *executor, id string) { e.inputAck(id, -1) }, false},
-		"a short file":              {readFile(), accepted(func(e *executor, id string) { e.output(id, 0, []byte("abc")); e.result(id, file(5)) }), true},
-		"a long file":               {readFile(), accepted(func(e *executor, id string) { e.output(id, 0, []byte("abc")); e.result(id, file(2)) }), true},
-		"a result of another kind":  {existsFile(), func(e *executor, id string) { e.result(id, done()) }, true},
-		"a result of no kind":       {existsFile(), func(e *executor, id string) { e.result(id, &pawlv1.Result{}) }, true},
-		"a reason nobody knows":     {existsFile(), func(e *executor, id string) { e.result(id, failed("MADE_UP")) }, true},
+		"output before it is open": {readFile(), frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Data:   []byte("x"),
+		}), false},
+		"a gap": {readFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Offset: 1, Data: []byte("x"),
+		})), false},
+		"a negative offset": {readFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Offset: -1, Data: []byte("x"),
+		})), false},
+		"another stream": {readFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_STDOUT,
+			Data:   []byte("x"),
+		})), false},
+		"a frame that is too large": {readFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Data:   make([]byte, maxFrame+1),
+		})), false},
+		"output of a write": {writeFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Data:   []byte("x"),
+		})), false},
+		"output of a verb": {existsFile(), accepted(frame(&pawlv1.Output{
+			Stream: pawlv1.Stream_STREAM_FILE,
+			Data:   []byte("x"),
+		})), false},
+		"credit for nothing": {writeFile(), func(e *executor, id string) { e.inputAck(id, 1) }, false},
+		"credit taken back":  {writeFile(), func(e *executor, id string) { e.inputAck(id, -1) }, false},
+		"a short file": {readFile(), accepted(func(e *executor,
+			id string,
+		) {
+			e.output(id, 0, []byte("abc"))
+			e.result(id, file(5))
+		}), true},
+		"a long file": {readFile(), accepted(func(e *executor,
+			id string,
+		) {
+			e.output(id, 0, []byte("abc"))
+			e.result(id, file(2))
+		}), true},
+		"a result of another kind": {existsFile(), func(e *executor, id string) { e.result(id, done()) }, true},
+		"a result of no kind": {
+			existsFile(), func(e *executor, id string) { e.result(id, &pawlv1.Result{}) },
+			true,
+		},
+		"a reason nobody knows": {
+			existsFile(), func(e *executor, id string) { e.result(id, failed("MADE_UP")) },
+			true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, 1, func(all []*plane) {
@@ -449,7 +492,10 @@ func TestReplicaLost(t *testing.T) {
 
 // A client that leaves ends its call; what waits for it is thrown away at once.
 func TestClientLeaves(t *testing.T) {
-	for name, verb := range map[string]*pawlv1.Execute{"read": readFile(), "write": writeFile(), "exists": existsFile()} {
+	for name, verb := range map[string]*pawlv1.Execute{
+		"read": readFile(), "write": writeFile(),
+		"exists": existsFile(),
+	} {
 		t.Run(name, func(t *testing.T) {
 			replicas(t, func(t *testing.T, asked, holds *plane) {
 				e := holds.executor()
@@ -540,7 +586,8 @@ func TestRefusals(t *testing.T) {
 			c := p.do(remove())
 			e.result(e.execute().GetCallId(), failed(reason))
 			_, err := c.end()
-			if got, ok := errs.Public(err); !ok || got.Reason() != reason || got.Code() != code || got.Error() != "it says why" {
+			if got, ok := errs.Public(err); !ok || got.Reason() != reason || got.Code() != code ||
+				got.Error() != "it says why" {
 				t.Errorf("%s: %v", reason, err)
 			}
 			e.take()
@@ -583,7 +630,8 @@ func TestTransferLimit(t *testing.T) {
 // C4: what an executor still has of an earlier connection and nobody knows is cancelled, and its result acknowledged.
 func TestReconcileEndsWhatNobodyKnows(t *testing.T) {
 	within(t, 1, func(all []*plane) {
-		e := all[0].executor(&pawlv1.CallState{CallId: "old", State: pawlv1.State_STATE_RUNNING}, &pawlv1.CallState{CallId: "ended", State: pawlv1.State_STATE_FINISHED})
+		e := all[0].executor(&pawlv1.CallState{CallId: "old", State: pawlv1.State_STATE_RUNNING},
+			&pawlv1.CallState{CallId: "ended", State: pawlv1.State_STATE_FINISHED})
 		if got := e.take(); cancels(got) > 1 {
 			t.Errorf("%v", got)
 		}

@@ -43,18 +43,22 @@ const (
 // Failures of a connection.
 var (
 	ErrProtocol   = errs.New(errs.FailedPrecondition, "PROTOCOL_VERSION", "protocol version mismatch")
-	ErrCapability = errs.New(errs.FailedPrecondition, "UNKNOWN_CAPABILITY", "the executor requires a capability that this control plane does not know")
-	ErrIdentity   = errs.New(errs.PermissionDenied, "EXECUTOR_IDENTITY", "the token belongs to another executor")
-	ErrHello      = errs.New(errs.InvalidArgument, "HELLO_INVALID", "the executor's Hello is not valid")
-	ErrHelloLate  = errs.New(errs.DeadlineExceeded, "HELLO_LATE", "no Hello came in time")
-	ErrNameInUse  = errs.New(errs.FailedPrecondition, "NAME_IN_USE", "another executor is connected under this name and answers")
-	ErrContended  = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; try again")
+	ErrCapability = errs.New(errs.FailedPrecondition, "UNKNOWN_CAPABILITY", "the executor requires a capability that "+
+		"this control plane does not know")
+	ErrIdentity  = errs.New(errs.PermissionDenied, "EXECUTOR_IDENTITY", "the token belongs to another executor")
+	ErrHello     = errs.New(errs.InvalidArgument, "HELLO_INVALID", "the executor's Hello is not valid")
+	ErrHelloLate = errs.New(errs.DeadlineExceeded, "HELLO_LATE", "no Hello came in time")
+	ErrNameInUse = errs.New(errs.FailedPrecondition, "NAME_IN_USE", "another executor is connected under this name "+
+		"and answers")
+	ErrContended = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; "+
+		"try again")
 	ErrFrame      = errs.New(errs.InvalidArgument, "FRAME_INVALID", "the executor sent a frame that is not valid")
 	ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "a newer connection of this executor has taken over")
 	ErrSilent     = errs.New(errs.DeadlineExceeded, "SILENT", "the executor did not answer in time")
 	ErrNotHere    = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
-	ErrNoLease    = errs.New(errs.Unavailable, "NO_LEASE", "this replica has no lease yet, or has lost it, and serves no executors now")
-	ErrDraining   = errs.New(errs.Unavailable, "DRAINING", "this replica is shutting down")
+	ErrNoLease    = errs.New(errs.Unavailable, "NO_LEASE", "this replica has no lease yet, or has lost it, and "+
+		"serves no executors now")
+	ErrDraining = errs.New(errs.Unavailable, "DRAINING", "this replica is shutting down")
 )
 
 // Owner runs sessions in this process.
@@ -144,12 +148,14 @@ func (s *Server) Connect(stream stream) error {
 		return err
 	}
 	began := time.Now()
-	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "version", c.executor.Version)
+	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch,
+		"version", c.executor.Version)
 	err = c.run(ctx, hello)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	s.deps.Log.Info("executor disconnected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch,
+	s.deps.Log.Info("executor disconnected", "executor_id", c.executor.ID, "connection_epoch",
+		c.executor.ConnectionEpoch,
 		"duration", time.Since(began), "reason", reason(err))
 	return err
 }
@@ -204,7 +210,8 @@ func (s *Server) keepRecordingEnd(ctx context.Context, c *connection) {
 		if err == nil {
 			break
 		}
-		s.deps.Log.Debug("recording the end of an executor's connection failed again", "executor_id", c.executor.ID, "error", err)
+		s.deps.Log.Debug("recording the end of an executor's connection failed again", "executor_id", c.executor.ID,
+			"error", err)
 	}
 	s.deps.Owner.FleetChanged()
 }

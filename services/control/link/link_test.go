@@ -22,7 +22,8 @@ func attach(id string) *call.Attach {
 	return &call.Attach{CallID: id, SessionID: "s", Epoch: 1, Dispatch: 1}
 }
 
-// An executor that reads nothing fills its stream, and what sends into that waits. Neither its end nor the server's waits for it.
+// An executor that reads nothing fills its stream, and what sends into that waits. Neither its end nor the server's
+// waits for it.
 func TestDeafExecutorHoldsUpNobody(t *testing.T) {
 	for name, end := range map[string]func(p *plane){
 		"the replica drains": func(p *plane) { p.Close() },
@@ -35,7 +36,10 @@ func TestDeafExecutorHoldsUpNobody(t *testing.T) {
 				release := e.pause()
 				defer release()
 				for range 24 {
-					order := &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.WriteFile{Path: "p", Content: make([]byte, 1<<20)}}
+					order := &call.Order{
+						Call:    call.Call{ID: "c", SessionID: "s"},
+						Request: tool.WriteFile{Path: "p", Content: make([]byte, 1<<20)},
+					}
 					if err := p.Send(context.Background(), "e", order); err != nil {
 						t.Fatal(err)
 					}
@@ -108,7 +112,8 @@ func TestPingNamesTheCallBeforeIt(t *testing.T) {
 	})
 }
 
-// An executor that sends and does not answer what it is sent is left, and one that answers without the call before the Ping at once.
+// An executor that sends and does not answer what it is sent is left, and one that answers without the call before the
+// Ping at once.
 func TestWhoDoesNotListenIsLeft(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		e := all[0].executor()
@@ -123,12 +128,16 @@ func TestWhoDoesNotListenIsLeft(t *testing.T) {
 		e = all[0].executor()
 		e.deaf.Store(true)
 		c := all[0].connection("e")
-		if err := all[0].Send(context.Background(), "e", &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.Exec{Command: "true"}}); err != nil {
+		if err := all[0].Send(context.Background(), "e", &call.Order{
+			Call:    call.Call{ID: "c", SessionID: "s"},
+			Request: tool.Exec{Command: "true"},
+		}); err != nil {
 			t.Fatal(err)
 		}
 		c.ping()
 		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.nonce, LastCallId: "b"}}})
-		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(), "call c was sent and did not arrive") {
+		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(),
+			"call c was sent and did not arrive") {
 			t.Errorf("it has not got the call: %v", err)
 		}
 	})
@@ -145,7 +154,8 @@ func TestCallIDsAreChecked(t *testing.T) {
 		} {
 			e := all[0].executor()
 			say(e)
-			if err := e.ended(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "call_id") {
+			if err := e.ended(); status.Code(err) != codes.InvalidArgument ||
+				!strings.Contains(err.Error(), "call_id") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -179,15 +189,27 @@ func TestHelloIsChecked(t *testing.T) {
 		change func(h *pawlv1.Hello)
 		says   string // "" is accepted
 	}{
-		"as it should be":      {func(*pawlv1.Hello) {}, ""},
-		"labels":               {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
-		"labels not allowed":   {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "h100"} }, "it allows gpu=a*"},
-		"no incarnation":       {func(h *pawlv1.Hello) { h.Incarnations = nil }, "0 incarnations"},
-		"too many of them":     {func(h *pawlv1.Hello) { h.Incarnations = make([]*pawlv1.Incarnation, 65) }, "65 incarnations"},
-		"a blank one":          {func(h *pawlv1.Hello) { h.Incarnations = []*pawlv1.Incarnation{{}} }, "incarnations.id"},
-		"one of fewer than 0":  {func(h *pawlv1.Hello) { h.Incarnations[0].Begun = -1 }, "-1 calls"},
-		"a label's key":        {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
-		"a label's value":      {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} }, "value of label gpu"},
+		"as it should be": {func(*pawlv1.Hello) {}, ""},
+		"labels":          {func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a100"} }, ""},
+		"labels not allowed": {
+			func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "h100"} },
+			"it allows gpu=a*",
+		},
+		"no incarnation": {func(h *pawlv1.Hello) { h.Incarnations = nil }, "0 incarnations"},
+		"too many of them": {
+			func(h *pawlv1.Hello) { h.Incarnations = make([]*pawlv1.Incarnation, 65) },
+			"65 incarnations",
+		},
+		"a blank one": {
+			func(h *pawlv1.Hello) { h.Incarnations = []*pawlv1.Incarnation{{}} },
+			"incarnations.id",
+		},
+		"one of fewer than 0": {func(h *pawlv1.Hello) { h.Incarnations[0].Begun = -1 }, "-1 calls"},
+		"a label's key":       {func(h *pawlv1.Hello) { h.Labels = map[string]string{"g pu": "a100"} }, "label's key"},
+		"a label's value": {
+			func(h *pawlv1.Hello) { h.Labels = map[string]string{"gpu": "a\x00"} },
+			"value of label gpu",
+		},
 		"too many labels":      {func(h *pawlv1.Hello) { h.Labels = many }, "65 labels"},
 		"a NUL in root":        {func(h *pawlv1.Hello) { h.Root = "/a\x00" }, "root"},
 		"a long version":       {func(h *pawlv1.Hello) { h.Version = strings.Repeat("v", maxText+1) }, "version"},
@@ -195,11 +217,14 @@ func TestHelloIsChecked(t *testing.T) {
 		"an ESC in root":       {func(h *pawlv1.Hello) { h.Root = "/\x1b[2J" }, "root"},
 		"too many slots":       {func(h *pawlv1.Hello) { h.Slots = 3_000_000_000 }, "3000000000 slots"},
 		"no slots":             {func(h *pawlv1.Hello) { h.Slots = 0 }, "0 slots"},
-		"a NUL in an id":       {func(h *pawlv1.Hello) { h.Inflight = []*pawlv1.CallState{{CallId: "a\x00"}} }, "inflight.call_id"},
-		"no journal":           {func(h *pawlv1.Hello) { h.JournalId = "" }, "journal_id"},
-		"another protocol":     {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
-		"another executor":     {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
-		"an unknown need":      {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
+		"a NUL in an id": {
+			func(h *pawlv1.Hello) { h.Inflight = []*pawlv1.CallState{{CallId: "a\x00"}} },
+			"inflight.call_id",
+		},
+		"no journal":       {func(h *pawlv1.Hello) { h.JournalId = "" }, "journal_id"},
+		"another protocol": {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
+		"another executor": {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
+		"an unknown need":  {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &pawlv1.Hello{

@@ -65,7 +65,9 @@ type relayed struct {
 
 // NewPeers makes Peers. dial connects to a replica's address with the replicas' shared credentials; self is the id of
 // the present incarnation.
-func NewPeers(owners Owners, self func() string, dial func(addr string) (*grpc.ClientConn, error), log *slog.Logger) *Peers {
+func NewPeers(
+	owners Owners, self func() string, dial func(addr string) (*grpc.ClientConn, error), log *slog.Logger,
+) *Peers {
 	return &Peers{
 		owners: owners, self: self, dial: dial, log: log, relay: make(chan relayed, relayLimit),
 		conns: map[string]*grpc.ClientConn{}, found: map[string]owner{},
@@ -122,7 +124,8 @@ func (p *Peers) serve(ctx context.Context, addr string, queue <-chan relayed, id
 			}
 			if err := contain.Do(func() error { return p.tell(ctx, addr, r) }); err != nil && ctx.Err() == nil {
 				p.forget(r.session)
-				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "addr", addr, "error", err)
+				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "addr", addr,
+					"error", err)
 			}
 		case <-timer.C:
 			select {

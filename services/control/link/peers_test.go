@@ -73,7 +73,11 @@ func startPeers(t *testing.T, replicas map[string]*fakePeer) *Peers {
 	}
 	p := NewPeers(placed{}, func() string { return "self" }, func(addr string) (*grpc.ClientConn, error) {
 		return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listeners[addr].DialContext(ctx) }))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+				error,
+			) {
+				return listeners[addr].DialContext(ctx)
+			}))
 	}, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -27,7 +27,8 @@ func (p *Peers) do(ctx context.Context, addr string, f *File) (*pawlv1.Result, e
 		return nil, p.unreached(ctx, addr, err)
 	}
 	r := &relay{stream: stream, call: newTransfer(f.Verb), file: f, refused: make(chan error, 1)}
-	if err := stream.Send(&peerv1.TransferRequest{ExecutorId: f.Executor, Execute: f.Verb}); err != nil && !errors.Is(err, io.EOF) {
+	if err := stream.Send(&peerv1.TransferRequest{ExecutorId: f.Executor, Execute: f.Verb}); err != nil &&
+		!errors.Is(err, io.EOF) {
 		return nil, p.unreached(ctx, addr, err)
 	}
 	if f.Next != nil {

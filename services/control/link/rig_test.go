@@ -204,8 +204,11 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 		var all []*plane
 		for i := range replicas {
 			p := &plane{cluster: c, id: string(rune('a' + i)), grpc: rpc.NewServer(rpc.Hooks{
-				Admit: func(ctx context.Context, _ rpc.Call, _ string) (context.Context, func(), error) { return ctx, nil, nil },
-				Log:   slog.New(slog.DiscardHandler),
+				Admit: func(ctx context.Context, _ rpc.Call, _ string) (context.Context, func(), error) {
+					return ctx,
+						nil, nil
+				},
+				Log: slog.New(slog.DiscardHandler),
 			})}
 			p.local, p.owner = fleet.NewService(c.db), &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
@@ -408,7 +411,10 @@ func (e *executor) execute() *pawlv1.Execute {
 }
 
 func (e *executor) accept(id string, size int64) {
-	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{CallId: id, Size: &size}}})
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{
+		CallId: id,
+		Size:   &size,
+	}}})
 }
 
 func (e *executor) output(id string, off int64, data []byte) {
@@ -418,7 +424,10 @@ func (e *executor) output(id string, off int64, data []byte) {
 }
 
 func (e *executor) inputAck(id string, upto int64) {
-	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: &pawlv1.InputAck{CallId: id, Upto: upto}}})
+	e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: &pawlv1.InputAck{
+		CallId: id,
+		Upto:   upto,
+	}}})
 }
 
 func (e *executor) result(id string, r *pawlv1.Result) {
@@ -439,7 +448,10 @@ func exists() *pawlv1.Result {
 }
 
 func failed(reason string) *pawlv1.Result {
-	return &pawlv1.Result{Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{Reason: reason, Message: "it says why"}}}
+	return &pawlv1.Result{Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{
+		Reason:  reason,
+		Message: "it says why",
+	}}}
 }
 
 // client waits for a verb.

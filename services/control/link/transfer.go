@@ -11,9 +11,11 @@ import (
 
 // Failures of transfers.
 var (
-	ErrAway     = errs.New(errs.Unavailable, "EXECUTOR_AWAY", "the executor is not connected; try again")
-	ErrOutcome  = errs.New(errs.Unavailable, "OUTCOME_UNKNOWN", "the executor left and nobody knows whether it was done: look, and decide")
-	ErrBusy     = errs.New(errs.ResourceExhausted, "EXECUTOR_BUSY", "the executor serves as many requests at once as it can; nothing was done, try again")
+	ErrAway    = errs.New(errs.Unavailable, "EXECUTOR_AWAY", "the executor is not connected; try again")
+	ErrOutcome = errs.New(errs.Unavailable, "OUTCOME_UNKNOWN", "the executor left and nobody knows whether it was "+
+		"done: look, and decide")
+	ErrBusy = errs.New(errs.ResourceExhausted, "EXECUTOR_BUSY", "the executor serves as many requests at once as "+
+		"it can; nothing was done, try again")
 	ErrStalled  = errs.New(errs.DeadlineExceeded, "STALLED", "the caller neither sent nor took anything for too long")
 	ErrExecutor = errs.New(errs.Internal, "EXECUTOR_FAILED", "the executor failed")
 )
@@ -21,14 +23,14 @@ var (
 // maxFrame bounds the bytes in one Input or Output.
 const maxFrame = 256 << 10
 
-// transfer is a call of no session at the executor of one connection: what the executor has said and what it was sent. Whoever
-// drives it waits for ready and looks; the connection's receiver only ever adds.
+// transfer is a call of no session at the executor of one connection: what the executor has said and what it was sent.
+// Whoever drives it waits for ready and looks; the connection's receiver only ever adds.
 //
 //	asked ──Accepted──▶ open ──Output* / Input*──▶ ended: Result, Rejected, the connection lost
 //	   └──the client leaves──▶ left: a Cancel is sent, what still comes is thrown away until the executor has ended it
 //
-// Invariants: at most a window of bytes waits for the client, because more is a failure; at most a window of bytes was sent
-// without an acknowledgement.
+// Invariants: at most a window of bytes waits for the client, because more is a failure; at most a window of bytes was
+// sent without an acknowledgement.
 type transfer struct {
 	id      string
 	verb    *pawlv1.Execute

@@ -111,7 +111,8 @@ func TestRetryHasFullJitter(t *testing.T) {
 			}
 			delays = append(delays, tr.Restarts[0].Delay)
 		}
-		if low, high := slices.Min(delays), slices.Max(delays); low > 200*time.Millisecond || high < 800*time.Millisecond || high > time.Second {
+		if low, high := slices.Min(delays), slices.Max(delays); low > 200*time.Millisecond ||
+			high < 800*time.Millisecond || high > time.Second {
 			t.Errorf("delays from %s to %s, want them spread over 1 s", low, high)
 		}
 	})
@@ -121,7 +122,8 @@ func TestRetryStopsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		m := model.Retrying(modeltest.New(modeltest.Fail(rateLimited(time.Minute)), modeltest.Say("x")), model.RetryPolicy{})
+		m := model.Retrying(modeltest.New(modeltest.Fail(rateLimited(time.Minute)), modeltest.Say("x")),
+			model.RetryPolicy{})
 		start := time.Now()
 		_, err, broken := modeltest.Read(m.Stream(ctx, model.Request{}))
 		if broken != nil || !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
@@ -132,7 +134,8 @@ func TestRetryStopsWithTheContext(t *testing.T) {
 
 func TestAStreamWithoutAnEndIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr, err := mustRead(t, model.Retrying(modeltest.New(modeltest.Reply{modeltest.Delta("x")}, modeltest.Say("y")), model.RetryPolicy{}))
+		tr, err := mustRead(t, model.Retrying(modeltest.New(modeltest.Reply{modeltest.Delta("x")}, modeltest.Say("y")),
+			model.RetryPolicy{}))
 		if err != nil || len(tr.Restarts) != 1 || tr.Restarts[0].Err.Kind != model.KindCut {
 			t.Errorf("%+v, %v", tr, err)
 		}
@@ -141,7 +144,8 @@ func TestAStreamWithoutAnEndIsCut(t *testing.T) {
 
 func TestSilenceIsAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := model.Timeouts(modeltest.New(modeltest.Reply{modeltest.Delta("x"), modeltest.Hang()}), model.TimeoutPolicy{})
+		m := model.Timeouts(modeltest.New(modeltest.Reply{modeltest.Delta("x"), modeltest.Hang()}),
+			model.TimeoutPolicy{})
 		start := time.Now()
 		_, err := mustRead(t, m)
 		e, ok := model.AsError(err)
@@ -206,7 +210,8 @@ func TestTheFirstEventHasALimitOfItsOwn(t *testing.T) {
 
 func TestASlowConsumerIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, err := range model.Timeouts(modeltest.New(modeltest.Say("x", "y")), model.TimeoutPolicy{}).Stream(t.Context(), model.Request{}) {
+		for _, err := range model.Timeouts(modeltest.New(modeltest.Say("x", "y")),
+			model.TimeoutPolicy{}).Stream(t.Context(), model.Request{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -217,7 +222,10 @@ func TestASlowConsumerIsNoStall(t *testing.T) {
 
 func TestACallHasADeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := slices.Repeat(modeltest.Reply{{Wait: 30 * time.Second, Part: model.Part{Type: model.PartText, Text: "x"}}}, 100)
+		r := slices.Repeat(modeltest.Reply{{Wait: 30 * time.Second, Part: model.Part{
+			Type: model.PartText,
+			Text: "x",
+		}}}, 100)
 		start := time.Now()
 		_, err := mustRead(t, model.Timeouts(modeltest.New(r), model.TimeoutPolicy{Call: 10 * time.Minute}))
 		e, ok := model.AsError(err)

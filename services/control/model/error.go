@@ -73,16 +73,22 @@ func AsError(err error) (e *Error, ok bool) {
 
 // Reasons why a model call failed, as callers see them.
 var (
-	ErrFailed          = errs.New(errs.Unavailable, "MODEL_FAILED", "the model call failed")
-	ErrUnavailable     = errs.New(errs.Unavailable, "MODEL_UNAVAILABLE", "the provider is not available; try again later")
-	ErrRateLimited     = errs.New(errs.ResourceExhausted, "MODEL_RATE_LIMITED", "the provider's rate limit is reached; try again later")
-	ErrQuota           = errs.New(errs.ResourceExhausted, "MODEL_QUOTA", "the provider's quota is used up; add credit to the account")
-	ErrAuth            = errs.New(errs.FailedPrecondition, "MODEL_AUTH", "the provider refused the key; check it")
-	ErrNotFound        = errs.New(errs.NotFound, "MODEL_NOT_FOUND", "the provider has no such model; check its name")
-	ErrInvalidRequest  = errs.New(errs.InvalidArgument, "MODEL_INVALID_REQUEST", "the provider does not accept the request")
-	ErrContextOverflow = errs.New(errs.ResourceExhausted, "MODEL_CONTEXT_OVERFLOW", "the conversation does not fit the model's context window")
-	ErrRefused         = errs.New(errs.FailedPrecondition, "MODEL_REFUSED", "the provider's safety system stopped the answer")
-	ErrDeadline        = errs.New(errs.DeadlineExceeded, "MODEL_DEADLINE", "the model call took longer than it may")
+	ErrFailed      = errs.New(errs.Unavailable, "MODEL_FAILED", "the model call failed")
+	ErrUnavailable = errs.New(errs.Unavailable, "MODEL_UNAVAILABLE", "the provider is not available; try again "+
+		"later")
+	ErrRateLimited = errs.New(errs.ResourceExhausted, "MODEL_RATE_LIMITED", "the provider's rate limit is "+
+		"reached; try again later")
+	ErrQuota = errs.New(errs.ResourceExhausted, "MODEL_QUOTA", "the provider's quota is used up; add "+
+		"credit to the account")
+	ErrAuth           = errs.New(errs.FailedPrecondition, "MODEL_AUTH", "the provider refused the key; check it")
+	ErrNotFound       = errs.New(errs.NotFound, "MODEL_NOT_FOUND", "the provider has no such model; check its name")
+	ErrInvalidRequest = errs.New(errs.InvalidArgument, "MODEL_INVALID_REQUEST", "the provider does not accept the "+
+		"request")
+	ErrContextOverflow = errs.New(errs.ResourceExhausted, "MODEL_CONTEXT_OVERFLOW", "the conversation does not fit "+
+		"the model's context window")
+	ErrRefused = errs.New(errs.FailedPrecondition, "MODEL_REFUSED", "the provider's safety system stopped "+
+		"the answer")
+	ErrDeadline = errs.New(errs.DeadlineExceeded, "MODEL_DEADLINE", "the model call took longer than it may")
 )
 
 var reasons = map[Kind]*errs.Error{

@@ -69,7 +69,8 @@ func TestALongerPauseIsHeededByWhoWaits(t *testing.T) {
 			l.Heed(rateLimited(time.Second)) // a shorter one changes nothing
 		}()
 		w, err := waits(t.Context(), model.Limited(modeltest.New(modeltest.Say("x")), &l))
-		if err != nil || time.Since(start) < 25*time.Second || len(w) != 2 || !w[1].Until.Equal(start.Add(25*time.Second)) {
+		if err != nil || time.Since(start) < 25*time.Second || len(w) != 2 ||
+			!w[1].Until.Equal(start.Add(25*time.Second)) {
 			t.Errorf("%+v, %v after %s", w, err, time.Since(start))
 		}
 	})
@@ -115,7 +116,8 @@ func TestAPauseOfMoreThanFiveMinutesIsAnErrorThatSaysWhen(t *testing.T) {
 		_, err := mustRead(t, stack)
 		at := start.Add(24 * time.Hour).UTC().Format("2006-01-02 15:04:05 UTC")
 		want := "slow down; it accepts requests again at " + at + " (in 24h0m0s)"
-		if e, ok := model.AsError(err); !ok || e.Kind != model.KindRateLimited || e.Text != want || !time.Now().Equal(start) {
+		if e, ok := model.AsError(err); !ok || e.Kind != model.KindRateLimited || e.Text != want ||
+			!time.Now().Equal(start) {
 			t.Errorf("%v after %s, want %s", err, time.Since(start), want)
 		}
 		if !errors.Is(err, model.ErrRateLimited) {
@@ -187,7 +189,8 @@ func TestASilentProviderIsWaitedFor(t *testing.T) {
 		m := model.Timeouts(modeltest.New(append(modeltest.Reply{alive}, modeltest.Say("x")...)), model.TimeoutPolicy{})
 		start := time.Now()
 		w, err := waits(t.Context(), m)
-		if err != nil || len(w) != 2 || w[0].Reason != model.WaitFirstToken || !w[0].Until.Equal(start.Add(5*time.Minute)) ||
+		if err != nil || len(w) != 2 || w[0].Reason != model.WaitFirstToken ||
+			!w[0].Until.Equal(start.Add(5*time.Minute)) ||
 			!w[1].Until.Equal(start.Add(6*time.Minute)) {
 			t.Errorf("%+v, %v", w, err)
 		}

@@ -4,8 +4,8 @@
 //
 //	Request ──▶ Stream ──▶ Text* Thinking* ToolCall* … Usage Finish
 //
-// Invariants: a stream that ends without Finish ended in an error; every error is an *Error, which says whether trying again can
-// help, or the context's; a provider's key never appears in a part or an error.
+// Invariants: a stream that ends without Finish ended in an error; every error is an *Error, which says whether trying
+// again can help, or the context's; a provider's key never appears in a part or an error.
 //
 // What every provider needs is said once, by decorators. A Registry stacks them for each model that it opens:
 //
@@ -170,25 +170,26 @@ type PartType uint8
 const (
 	PartText     PartType = iota + 1 // Text: a delta
 	PartThinking                     // Text: a delta
-	PartBlock                        // Block: a text, thinking or tool call block is complete; deltas before it belong to it
-	PartFinish                       // Usage, Stop: the last part
-	PartRestart                      // Restart: the call is made again; every part before this one is void
-	// PartProgress says that an event came that is no part yet, as while a long tool call is written. Timeouts keeps it to
-	// itself.
+	// Block: a text, thinking or tool call block is complete; deltas before it belong to it
+	PartBlock
+	PartFinish  // Usage, Stop: the last part
+	PartRestart // Restart: the call is made again; every part before this one is void
+	// PartProgress says that an event came that is no part yet, as while a long tool call is written. Timeouts keeps it
+	// to itself.
 	PartProgress
-	// PartAlive says that bytes came that hold nothing of the answer: headers, a comment, a ping, the frame that opens a
-	// message. Until the first event they end a silence. Timeouts keeps it to itself.
+	// PartAlive says that bytes came that hold nothing of the answer: headers, a comment, a ping, the frame that opens
+	// a message. Until the first event they end a silence. Timeouts keeps it to itself.
 	PartAlive
 	// PartWaiting says that the call waits, and for what: Waiting. The next part that is none of PartWaiting, PartUsage
 	// and PartRestart ends the wait.
 	PartWaiting
-	// PartUsage says what the provider has counted so far: Usage, which replaces what an earlier one said. A call that is
-	// cut is charged by the last one. PartFinish says the same for a call that ends well.
+	// PartUsage says what the provider has counted so far: Usage, which replaces what an earlier one said. A call that
+	// is cut is charged by the last one. PartFinish says the same for a call that ends well.
 	PartUsage
 )
 
-// Part is one event of a stream. For every text and thinking block the deltas come first and then the PartBlock with the whole
-// block; tool calls come as PartBlock only, in the order in which the model asked.
+// Part is one event of a stream. For every text and thinking block the deltas come first and then the PartBlock with
+// the whole block; tool calls come as PartBlock only, in the order in which the model asked.
 type Part struct {
 	Type  PartType
 	Text  string
@@ -225,7 +226,8 @@ type Restart struct {
 	Attempt int           // the attempt that will be made, 2 for the first retry
 	Delay   time.Duration // how long it waits before
 	Err     *Error        // what ended the attempt before
-	// Without names what the request is sent without this time, because the provider refused it; "" when it is the same.
+	// Without names what the request is sent without this time, because the provider refused it; "" when it is the
+	// same.
 	Without string
 }
 
@@ -237,8 +239,8 @@ type Model interface {
 	API() API
 	// Window is the context window in tokens, 0 when unknown.
 	Window() int64
-	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop or ending
-	// ctx ends the call. It does not retry: see Retrying.
+	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop
+	// or ending ctx ends the call. It does not retry: see Retrying.
 	Stream(ctx context.Context, req Request) iter.Seq2[Part, error]
 }
 

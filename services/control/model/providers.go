@@ -13,7 +13,8 @@ import (
 )
 
 // ErrInvalidProviders is a providers file that breaks a rule; the text names file, line and key.
-var ErrInvalidProviders = errs.New(errs.InvalidArgument, "MODEL_PROVIDERS_INVALID", "the file of the model providers cannot be used")
+var ErrInvalidProviders = errs.New(errs.InvalidArgument, "MODEL_PROVIDERS_INVALID", "the file of the model providers "+
+	"cannot be used")
 
 // Bounds of texts in a providers file, in characters.
 const (
@@ -79,7 +80,8 @@ func (p *providers) parse(src []byte) map[string]Provider {
 		case name == string(APIOffline):
 			p.Report(k.Line, key, "is built in and cannot be configured")
 		case !validProvider(name):
-			p.Report(k.Line, key, "cannot be a provider's name: use lower-case letters, digits, dots, dashes and underscores")
+			p.Report(k.Line, key, "cannot be a provider's name: use lower-case letters, digits, dots, dashes and "+
+				"underscores")
 		default:
 			all[name] = p.provider(name, k, v)
 		}
@@ -100,7 +102,8 @@ func (p *providers) provider(name string, k, v *yaml.Node) Provider {
 		case !ok:
 			p.Report(k.Line, name+".api", "is required: %s is not the name of a provider that is known", name)
 		case out.BaseURL != "" && known.API == APIResponses:
-			p.Report(k.Line, name+".api", "is required with base_url: most servers that resemble OpenAI speak %s, some %s",
+			p.Report(k.Line, name+".api", "is required with base_url: most servers that resemble OpenAI speak %s, "+
+				"some %s",
 				APIChat, APIResponses)
 		}
 	}
@@ -127,7 +130,8 @@ func (p *providers) baseURL(key string, n *yaml.Node) string {
 func (p *providers) keyEnv(key string, n *yaml.Node) string {
 	s, ok := p.Text(key, n, maxVariable)
 	if ok && (!document.Variable(s) || strings.ContainsFunc(s, unicode.IsLower)) {
-		p.Report(n.Line, key, "must be the name of an environment variable in capitals, such as LOCAL_KEY, and not the key itself")
+		p.Report(n.Line, key, "must be the name of an environment variable in capitals, such as LOCAL_KEY, and not "+
+			"the key itself")
 	}
 	return s
 }

@@ -64,9 +64,12 @@ func TestParseProvidersReadsEveryKey(t *testing.T) {
 		"local": {
 			BaseURL: "http://localhost:11434/v1", KeyEnv: "LOCAL_KEY",
 			Settings: model.Settings{
-				API:     model.APIChat,
-				Headers: map[string]model.Secret{"X-Team": "team blue", "Authorization": "Bearer s3cr3t", "X-Literal": "${TEAM}"},
-				Query:   map[string]model.Secret{"api-version": "2025-04-01", "key": "s3cr3t"},
+				API: model.APIChat,
+				Headers: map[string]model.Secret{
+					"X-Team": "team blue", "Authorization": "Bearer s3cr3t",
+					"X-Literal": "${TEAM}",
+				},
+				Query: map[string]model.Secret{"api-version": "2025-04-01", "key": "s3cr3t"},
 				ExtraBody: map[string]json.RawMessage{
 					"service_tier": json.RawMessage(`"flex"`),
 					"provider":     json.RawMessage(`{"f":0.5,"n":1,"off":null,"on":true,"order":["a","1"]}`),
@@ -77,7 +80,10 @@ func TestParseProvidersReadsEveryKey(t *testing.T) {
 			},
 			Models: map[string]model.ModelConfig{
 				"meta/llama:free": {
-					Info:     model.Info{Window: 128000, MaxOutput: 8192, Images: &yes, Thinks: &no, Efforts: []string{"low", "high"}},
+					Info: model.Info{
+						Window: 128000, MaxOutput: 8192, Images: &yes, Thinks: &no,
+						Efforts: []string{"low", "high"},
+					},
 					Settings: model.Settings{API: model.APIAnthropic, MaxImages: 1},
 				},
 				"4": {
@@ -95,7 +101,8 @@ func TestParseProvidersReadsEveryKey(t *testing.T) {
 		"anthropic": {Settings: model.Settings{Headers: map[string]model.Secret{"X-A": "b"}}},
 		"work":      {Settings: model.Settings{API: model.APIResponses}},
 	}
-	for name, src := range map[string]string{"unix": fullProviders, "windows, BOM": "\ufeff" + strings.ReplaceAll(fullProviders, "\n", "\r\n")} {
+	for name, src := range map[string]string{"unix": fullProviders, "windows, BOM": "\ufeff" +
+		strings.ReplaceAll(fullProviders, "\n", "\r\n")} {
 		got, err := parseProviders(src)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got  %#v, %v\nwant %#v", name, got, err, want)
@@ -343,8 +350,10 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"several, in order": {
 			"a:\n  api: openai-chat\n  key_env: b\n  url: c\nb:\n  models: {m: {window: a}}",
-			"3: a.key_env: must be the name of an environment variable in capitals, such as LOCAL_KEY, and not the key itself|" +
-				"4: a.url: unknown key; " + keys + "|5: b.api: is required: b is not the name of a provider that is known|" +
+			"3: a.key_env: must be the name of an environment variable in capitals, such as LOCAL_KEY, and not the " +
+				"key itself|" +
+				"4: a.url: unknown key; " + keys + "|5: b.api: is required: b is not the name of a provider that is " +
+				"known|" +
 				"6: b.models.m.window: must be a whole number, got text",
 		},
 	} {
@@ -354,7 +363,8 @@ func TestParseProvidersRefuses(t *testing.T) {
 			for i := range lines {
 				lines[i] = "p.yaml:" + lines[i]
 			}
-			if err == nil || err.Error() != strings.Join(lines, "\n") || !errors.Is(err, model.ErrInvalidProviders) || got != nil {
+			if err == nil || err.Error() != strings.Join(lines, "\n") || !errors.Is(err, model.ErrInvalidProviders) ||
+				got != nil {
 				t.Errorf("got\n%v, %v\nwant\n%s", err, got, strings.Join(lines, "\n"))
 			}
 			if strings.Contains(strings.ToLower(fmt.Sprint(err)), "s3cr3t") {

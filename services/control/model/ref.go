@@ -7,7 +7,8 @@ import (
 )
 
 // ErrInvalidRef is a model's name that does not have the form "provider/model".
-var ErrInvalidRef = errs.New(errs.InvalidArgument, "INVALID_MODEL", `a model is named as "provider/model", such as anthropic/claude-sonnet-4-6`)
+var ErrInvalidRef = errs.New(errs.InvalidArgument, "INVALID_MODEL",
+	`a model is named as "provider/model", such as anthropic/claude-sonnet-4-6`)
 
 // MaxRef bounds the name of a model.
 const MaxRef = 200

@@ -64,7 +64,8 @@ type opened struct {
 // maxModels bounds the cache against names that clients invent.
 const maxModels = 1024
 
-// NewRegistry makes a registry. Keys are read when a model is resolved: one that is missing is no error until it is needed.
+// NewRegistry makes a registry. Keys are read when a model is resolved: one that is missing is no error until it is
+// needed.
 func NewRegistry(c Config, d Deps) *Registry {
 	return &Registry{config: c, deps: d, models: map[Ref]opened{}, limiters: map[[sha256.Size]byte]*Limiter{}}
 }
@@ -112,7 +113,8 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 	e := Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Settings: p.Settings, Info: m.Info}
 	if _, spoken := r.deps.APIs[e.API]; !ok || !spoken {
 		return Endpoint{}, ErrUnknownProvider.With(
-			"there is no provider %q, which model %s names; add it to the providers file of control with api and base_url, or use one of %s",
+			"there is no provider %q, which model %s names; add it to the providers file of control with api and "+
+				"base_url, or use one of %s",
 			ref.Provider, ref, r.names())
 	}
 	if p.KeyEnv == "" {
@@ -120,7 +122,8 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 	}
 	if e.Key = Secret(strings.TrimSpace(r.deps.Getenv(p.KeyEnv))); e.Key == "" {
 		return Endpoint{}, ErrKeyMissing.With(
-			"model %s needs a key: set %s in the environment of control and start it again, or use offline/shell, which needs none",
+			"model %s needs a key: set %s in the environment of control and start it again, or use offline/shell, "+
+				"which needs none",
 			ref, p.KeyEnv)
 	}
 	return e, nil

@@ -53,7 +53,8 @@ func TestParseRef(t *testing.T) {
 			t.Errorf("%q became %q", good, r)
 		}
 	}
-	for _, bad := range []string{"", "a", "/", "a/", "/b", "A/b", "a b/c", "a/b c", "a/b\n", "../a/b", "a/" + strings.Repeat("x", 300)} {
+	for _, bad := range []string{"", "a", "/", "a/", "/b", "A/b", "a b/c", "a/b c", "a/b\n", "../a/b", "a/" +
+		strings.Repeat("x", 300)} {
 		if r, err := model.ParseRef(bad); !errors.Is(err, model.ErrInvalidRef) {
 			t.Errorf("%q became %v, %v", bad, r, err)
 		}
@@ -80,7 +81,8 @@ func TestTheOfflineModelNeedsNothing(t *testing.T) {
 func TestAMissingKeySaysWhatToDo(t *testing.T) {
 	r, _ := registry(t, model.Config{}, nil)
 	_, err := r.Model(ref(t, "anthropic/claude-x"))
-	if !errors.Is(err, model.ErrKeyMissing) || !strings.Contains(err.Error(), "set ANTHROPIC_API_KEY") || model.ErrKeyMissing.Reason() != "MODEL_KEY_MISSING" {
+	if !errors.Is(err, model.ErrKeyMissing) || !strings.Contains(err.Error(), "set ANTHROPIC_API_KEY") ||
+		model.ErrKeyMissing.Reason() != "MODEL_KEY_MISSING" {
 		t.Errorf("%v", err)
 	}
 }

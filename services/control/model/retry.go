@@ -119,7 +119,8 @@ func (p RetryPolicy) delays() *backoff.ExponentialBackOff {
 	}
 }
 
-// attemptOnce passes one attempt on. It returns nil when the call is over, by a finish or because the consumer has left.
+// attemptOnce passes one attempt on. It returns nil when the call is over, by a finish or because the consumer has
+// left.
 func attemptOnce(stream iter.Seq2[Part, error], yield func(Part, error) bool) error {
 	for p, err := range stream {
 		if err != nil {

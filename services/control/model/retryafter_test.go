@@ -16,10 +16,13 @@ func TestRetryAfter(t *testing.T) {
 		header map[string]string
 		want   time.Duration
 	}{
-		"nothing":               {nil, 0},
-		"seconds":               {map[string]string{"Retry-After": "30"}, 30 * time.Second},
-		"fractions":             {map[string]string{"Retry-After": " 1.5 "}, 1500 * time.Millisecond},
-		"milliseconds win":      {map[string]string{"Retry-After": "30", "Retry-After-Ms": "250"}, 250 * time.Millisecond},
+		"nothing":   {nil, 0},
+		"seconds":   {map[string]string{"Retry-After": "30"}, 30 * time.Second},
+		"fractions": {map[string]string{"Retry-After": " 1.5 "}, 1500 * time.Millisecond},
+		"milliseconds win": {
+			map[string]string{"Retry-After": "30", "Retry-After-Ms": "250"},
+			250 * time.Millisecond,
+		},
 		"a day":                 {map[string]string{"Retry-After": "86400"}, 24 * time.Hour},
 		"a date":                {map[string]string{"Retry-After": later, "Date": date}, 90 * time.Second},
 		"a date that is past":   {map[string]string{"Retry-After": date, "Date": later}, 0},

@@ -98,7 +98,8 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 	}
 }
 
-// translate says which of our limits ended the call. An error that is not about the context is the provider's, and is the better one.
+// translate says which of our limits ended the call. An error that is not about the context is the provider's, and is
+// the better one.
 func (t *timeouts) translate(ctx context.Context, limit time.Duration, err error) error {
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -107,7 +108,8 @@ func (t *timeouts) translate(ctx context.Context, limit time.Duration, err error
 	case errStalled:
 		return &Error{Kind: KindStalled, Retryable: true, Text: fmt.Sprintf("%s sent nothing for %s", t.Ref(), limit)}
 	case errDeadline:
-		return &Error{Kind: KindDeadline, Text: fmt.Sprintf("the call of %s took longer than %s", t.Ref(), t.policy.Call)}
+		return &Error{Kind: KindDeadline, Text: fmt.Sprintf("the call of %s took longer than %s", t.Ref(),
+			t.policy.Call)}
 	default:
 		return err
 	}

@@ -10,9 +10,12 @@ import (
 
 func TestWordsOfAProvider(t *testing.T) {
 	for name, c := range map[string]struct{ body, want string }{
-		"nothing":         {" \n", ""},
-		"OpenAI":          {`{"error":{"message":"no credits","type":"insufficient_quota","code":402}}`, "no credits"},
-		"Anthropic":       {`{"type":"error","error":{"type":"x","message":"Overloaded"},"request_id":"r"}`, "Overloaded"},
+		"nothing": {" \n", ""},
+		"OpenAI":  {`{"error":{"message":"no credits","type":"insufficient_quota","code":402}}`, "no credits"},
+		"Anthropic": {
+			`{"type":"error","error":{"type":"x","message":"Overloaded"},"request_id":"r"}`,
+			"Overloaded",
+		},
 		"bare":            {`{"message":"x","code":"y"}`, "x"},
 		"text for object": {`{"error":"x does not support tools"}`, "x does not support tools"},
 		"detail":          {`{"detail":"model not loaded"}`, "model not loaded"},

@@ -1,13 +1,13 @@
 // Package picture makes of a file an image that every provider of models takes. A provider refuses a whole request for
-// one image that it does not take, and an image stays in its conversation: so what is wrong with an image has to be found
-// before it enters one.
+// one image that it does not take, and an image stays in its conversation: so what is wrong with an image has to be
+// found before it enters one.
 //
 //	bytes ─ kind by content ─▶ size, cost ─▶ decode ─┬─ fits ──────────────────▶ as it is
 //	                                                └─ shrink, encode anew ────▶ PNG or JPEG
 //
-// Invariants: an Image that Fit returns was decoded to its end, has at most MaxSide pixels a side, and its data is at most
-// MaxBase64 bytes long in base64; at most maxMemory bytes of decoded pixels are in memory at a time, whatever a file says
-// of itself.
+// Invariants: an Image that Fit returns was decoded to its end, has at most MaxSide pixels a side, and its data is at
+// most MaxBase64 bytes long in base64; at most maxMemory bytes of decoded pixels are in memory at a time, whatever a
+// file says of itself.
 package picture
 
 import (
@@ -31,8 +31,8 @@ import (
 
 // Bounds of an Image.
 const (
-	// MaxSide is in pixels. Providers take up to 8,000, but some only 2,000 in a request with many images, and all look at
-	// a smaller copy of what is larger.
+	// MaxSide is in pixels. Providers take up to 8,000, but some only 2,000 in a request with many images, and all look
+	// at a smaller copy of what is larger.
 	MaxSide = 2000
 	// MaxBase64 is in bytes, counted as an image is sent.
 	MaxBase64 = 5 << 20
@@ -85,9 +85,9 @@ type Fitted struct {
 // memory is shared by all of the process, as its memory is.
 var memory = semaphore.NewWeighted(maxMemory)
 
-// Fit makes an image of a file: the file itself if providers take it, else a copy that is encoded anew and no larger than
-// it has to be. The error of a file that cannot be used is an ErrUnusable. It waits while other images take too much
-// memory, and takes up to some seconds of processor time. Safe for concurrent use.
+// Fit makes an image of a file: the file itself if providers take it, else a copy that is encoded anew and no larger
+// than it has to be. The error of a file that cannot be used is an ErrUnusable. It waits while other images take too
+// much memory, and takes up to some seconds of processor time. Safe for concurrent use.
 func Fit(ctx context.Context, data []byte) (Fitted, error) {
 	mediaType := Type(data)
 	i := slices.IndexFunc(formats, func(f format) bool { return f.mediaType == mediaType })

@@ -90,7 +90,8 @@ func mustFit(t *testing.T, data []byte) picture.Fitted {
 	}
 	m, kind, err := image.Decode(bytes.NewReader(f.Data))
 	if err != nil || "image/"+kind != f.MediaType || m.Bounds().Size() != image.Pt(f.Width, f.Height) {
-		t.Errorf("it says %s of %d x %d, and is %s of %s: %v", f.MediaType, f.Width, f.Height, kind, m.Bounds().Size(), err)
+		t.Errorf("it says %s of %d x %d, and is %s of %s: %v", f.MediaType, f.Width, f.Height, kind, m.Bounds().Size(),
+			err)
 	}
 	if max(f.Width, f.Height) > picture.MaxSide {
 		t.Errorf("%d x %d pixels", f.Width, f.Height)
@@ -104,7 +105,8 @@ func mustFit(t *testing.T, data []byte) picture.Fitted {
 func TestAnImageThatFitsStaysAsItIs(t *testing.T) {
 	small := noise(60, 40)
 	for mediaType, data := range map[string][]byte{
-		"image/png": asPNG(t, small), "image/jpeg": asJPEG(t, small), "image/gif": asGIF(t, small), "image/webp": asWebP(t),
+		"image/png": asPNG(t, small), "image/jpeg": asJPEG(t, small), "image/gif": asGIF(t,
+			small), "image/webp": asWebP(t),
 	} {
 		f := mustFit(t, data)
 		if f.MediaType != mediaType || !bytes.Equal(f.Data, data) || f.Original != (image.Point{}) {
@@ -230,7 +232,8 @@ func FuzzFit(f *testing.F) {
 				t.Error(err)
 			}
 		case max(fitted.Width, fitted.Height) > picture.MaxSide || min(fitted.Width, fitted.Height) < 1 ||
-			base64.StdEncoding.EncodedLen(len(fitted.Data)) > picture.MaxBase64 || picture.Type(fitted.Data) != fitted.MediaType:
+			base64.StdEncoding.EncodedLen(len(fitted.Data)) > picture.MaxBase64 ||
+			picture.Type(fitted.Data) != fitted.MediaType:
 			t.Errorf("%s of %d x %d, %d bytes", fitted.MediaType, fitted.Width, fitted.Height, len(fitted.Data))
 		}
 	})

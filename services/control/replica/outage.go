@@ -2,8 +2,8 @@ package replica
 
 import "time"
 
-// outage is what a reaper has seen of the database. While nobody could reach it nobody could renew: a lease that ended then proves no
-// death, and after an outage the others get one full TTL to come back before their lanes are taken.
+// outage is what a reaper has seen of the database. While nobody could reach it nobody could renew: a lease that ended
+// then proves no death, and after an outage the others get one full TTL to come back before their lanes are taken.
 type outage struct {
 	seen time.Time // when the database last answered, zero for never
 	hold time.Time // no reaping before

@@ -18,16 +18,32 @@ func TestOutage(t *testing.T) {
 		at      time.Duration
 		reaps   bool
 	}{
-		"nothing has happened yet":        {nil, 0, true},
-		"it answers as it should":         {[]time.Duration{0, 4 * time.Second, 8 * time.Second}, 9 * time.Second, true},
-		"half a ttl without an answer":    {[]time.Duration{0}, TTL / 2, true},
-		"more than that":                  {[]time.Duration{0}, TTL/2 + 1, false},
-		"back after half a ttl":           {[]time.Duration{0, TTL / 2}, TTL / 2, true},
-		"just back after more":            {[]time.Duration{0, TTL/2 + 1}, TTL/2 + 1, false},
-		"just before a ttl has passed":    {[]time.Duration{0, 10 * time.Second, 14 * time.Second, 18 * time.Second, 22 * time.Second}, 10*time.Second + TTL - 1, false},
-		"a ttl later":                     {[]time.Duration{0, 10 * time.Second, 14 * time.Second, 18 * time.Second, 22 * time.Second}, 10*time.Second + TTL, true},
-		"a second outage begins it anew":  {[]time.Duration{0, 10 * time.Second, 20 * time.Second, 24 * time.Second, 28 * time.Second}, 10*time.Second + TTL + 3*time.Second, false},
-		"and ends a ttl after the second": {[]time.Duration{0, 10 * time.Second, 20 * time.Second, 27 * time.Second, 34 * time.Second}, 20*time.Second + TTL, true},
+		"nothing has happened yet": {nil, 0, true},
+		"it answers as it should": {
+			[]time.Duration{0, 4 * time.Second, 8 * time.Second},
+			9 * time.Second,
+			true,
+		},
+		"half a ttl without an answer": {[]time.Duration{0}, TTL / 2, true},
+		"more than that":               {[]time.Duration{0}, TTL/2 + 1, false},
+		"back after half a ttl":        {[]time.Duration{0, TTL / 2}, TTL / 2, true},
+		"just back after more":         {[]time.Duration{0, TTL/2 + 1}, TTL/2 + 1, false},
+		"just before a ttl has passed": {[]time.Duration{
+			0, 10 * time.Second, 14 * time.Second, 18 * time.Second,
+			22 * time.Second,
+		}, 10*time.Second + TTL - 1, false},
+		"a ttl later": {[]time.Duration{
+			0, 10 * time.Second, 14 * time.Second, 18 * time.Second,
+			22 * time.Second,
+		}, 10*time.Second + TTL, true},
+		"a second outage begins it anew": {[]time.Duration{
+			0, 10 * time.Second, 20 * time.Second, 24 * time.Second,
+			28 * time.Second,
+		}, 10*time.Second + TTL + 3*time.Second, false},
+		"and ends a ttl after the second": {[]time.Duration{
+			0, 10 * time.Second, 20 * time.Second, 27 * time.Second,
+			34 * time.Second,
+		}, 20*time.Second + TTL, true},
 	} {
 		var o outage
 		for _, d := range c.answers {
@@ -70,7 +86,10 @@ func (f *flaky) err() error {
 
 // A replica that has seen an outage declares nobody dead for a TTL, in its next incarnation too.
 func TestNoReapingAfterAnOutage(t *testing.T) {
-	for name, outage := range map[string]time.Duration{"the lease holds": TTL/2 - 900*time.Millisecond, "the lease is lost": time.Minute} {
+	for name, outage := range map[string]time.Duration{
+		"the lease holds":   TTL/2 - 900*time.Millisecond,
+		"the lease is lost": time.Minute,
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				db := &flaky{}

@@ -4,8 +4,9 @@
 //	              ├── a renewal fails or comes too late ──▶ dead: everything it owned is cancelled, a new incarnation registers
 //	              └── drain ──▶ gone: lanes handed back
 //
-// Invariants: an incarnation that cannot prove its lease stops before others may take its lanes: it trusts itself for the TTL less a
-// margin, counted on its own monotonic clock from before the last successful renewal; the database's clock decides the rest.
+// Invariants: an incarnation that cannot prove its lease stops before others may take its lanes: it trusts itself for
+// the TTL less a margin, counted on its own monotonic clock from before the last successful renewal; the database's
+// clock decides the rest.
 package replica
 
 import (
@@ -19,13 +20,14 @@ type Replica struct {
 	Addr    string // gRPC address that other replicas dial, "" when there are none
 	Version string
 	Host    string
-	Lock    string // path of the data directory's lock file: whoever holds the lock on that host knows that its predecessors are dead
+	// path of the data directory's lock file: whoever holds the lock on that host knows that its predecessors are dead
+	Lock string
 }
 
 // Store keeps replicas.
 type Store interface {
-	// RegisterReplica makes r live for ttl and returns the ids of earlier incarnations with the same non-empty Host and Lock,
-	// which are dead because r holds that lock.
+	// RegisterReplica makes r live for ttl and returns the ids of earlier incarnations with the same non-empty Host and
+	// Lock, which are dead because r holds that lock.
 	RegisterReplica(ctx context.Context, r Replica, ttl time.Duration) (predecessors []string, err error)
 	// RenewReplica extends the lease by ttl from now; false when it has expired or is gone, and then it stays dead.
 	RenewReplica(ctx context.Context, id string, ttl time.Duration) (bool, error)

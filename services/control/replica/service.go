@@ -65,12 +65,13 @@ func (s *Service) setID(id string) {
 	s.id = id
 }
 
-// Incarnation is one life as a replica. ctx ends when its lease can no longer be proven. predecessors are dead for sure.
+// Incarnation is one life as a replica. ctx ends when its lease can no longer be proven. predecessors are dead for
+// sure.
 type Incarnation func(ctx context.Context, id string, predecessors []string) error
 
-// Run registers and calls live, again with a new identity whenever a lease is lost, until live returns while the lease holds, or
-// ctx ends. The first registration must succeed; later ones are tried until they do. When stop ends no further incarnation begins;
-// the present one has to see that for itself.
+// Run registers and calls live, again with a new identity whenever a lease is lost, until live returns while the lease
+// holds, or ctx ends. The first registration must succeed; later ones are tried until they do. When stop ends no
+// further incarnation begins; the present one has to see that for itself.
 func (s *Service) Run(ctx, stop context.Context, live Incarnation) error {
 	for first := true; ; first = false {
 		err := s.incarnation(ctx, stop, live)
@@ -97,7 +98,11 @@ func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
 	var predecessors []string
-	err := contain.Do(func() (err error) { predecessors, err = s.store.RegisterReplica(registering, self, TTL); return err })
+	err := contain.Do(func() (err error) {
+		predecessors, err = s.store.RegisterReplica(registering, self,
+			TTL)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("registering as a replica: %w", err)
 	}

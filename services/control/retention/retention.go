@@ -3,8 +3,9 @@
 //	each minute ──▶ events, deltas
 //	each hour   ──▶ receipts, calls, executors, tokens, definitions
 //
-// Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only writer for long;
-// what a pass cannot delete is not looked at again and again; a kind that fails does not keep the others from their turn.
+// Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
+// writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
+// others from their turn.
 package retention
 
 import (
@@ -19,7 +20,8 @@ type Kind uint8
 
 // Kinds, with the age that counts for each.
 const (
-	// Events are segments of streams, by the time of their commit. The oldest of a stream go first, and its floor rises with them.
+	// Events are segments of streams, by the time of their commit. The oldest of a stream go first, and its floor rises
+	// with them.
 	Events Kind = iota
 	// Deltas are segments of nothing but deltas that an entry covers, by the time of the entry's commit.
 	Deltas
@@ -29,10 +31,12 @@ const (
 	Calls
 	// Executors are those that are not connected, by the time at which they were last seen.
 	Executors
-	// Tokens are those that were revoked or have expired, by the time of their end. An operator's token stays, so that the file that
-	// holds its secret cannot bring it back; but one that a data directory made for itself goes once it has expired.
+	// Tokens are those that were revoked or have expired, by the time of their end. An operator's token stays, so that
+	// the file that holds its secret cannot bring it back; but one that a data directory made for itself goes once it
+	// has expired.
 	Tokens
-	// Definitions are those of agents that no unsettled submission is pinned to, by the time at which they were last pinned.
+	// Definitions are those of agents that no unsettled submission is pinned to, by the time at which they were last
+	// pinned.
 	Definitions
 	kinds // how many there are
 )
@@ -68,8 +72,8 @@ type Batch struct {
 
 // Store deletes. Several replicas may do so at once: none waits for another.
 type Store interface {
-	// DeleteBatch deletes, in one transaction, at most limit rows (and about MaxBytes) of a kind that are older than age. The work
-	// that it does is bounded by limit, whatever the database holds.
+	// DeleteBatch deletes, in one transaction, at most limit rows (and about MaxBytes) of a kind that are older than
+	// age. The work that it does is bounded by limit, whatever the database holds.
 	DeleteBatch(ctx context.Context, kind Kind, age time.Duration, limit int) (Batch, error)
 }
 
@@ -114,8 +118,8 @@ func (s Sweeper) age(kind Kind) time.Duration {
 	}
 }
 
-// sweep deletes all that is due of one kind. Between batches it pauses for as long as a batch took: whoever waits for the writer gets at
-// least half of it.
+// sweep deletes all that is due of one kind. Between batches it pauses for as long as a batch took: whoever waits for
+// the writer gets at least half of it.
 func (s Sweeper) sweep(ctx context.Context, kind Kind) {
 	deleted := 0
 	for more := true; more; {

@@ -33,7 +33,8 @@ func (p *pile) DeleteBatch(_ context.Context, kind Kind, age time.Duration, limi
 	return Batch{Deleted: n, More: n == limit}, nil
 }
 
-// All that is due is deleted in bounded batches. A kind that fails keeps none of the others, and is tried again each time.
+// All that is due is deleted in bounded batches. A kind that fails keeps none of the others, and is tried again each
+// time.
 func TestSweeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pile{fail: Receipts}

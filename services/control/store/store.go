@@ -41,12 +41,13 @@ type Definitions interface {
 	GetDefinition(ctx context.Context, digest string) ([]byte, error)
 }
 
-// Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits polls too.
+// Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits
+// polls too.
 type Notifier interface {
 	// Notify queues hints and returns at once.
 	Notify(sessionIDs ...string)
-	// Listen calls f with the sessions that other replicas notified, and with nil when hints may have been lost (after a
-	// reconnect). It returns when ctx ends. A database of one process has nobody to hear and just waits.
+	// Listen calls f with the sessions that other replicas notified, and with nil when hints may have been lost (after
+	// a reconnect). It returns when ctx ends. A database of one process has nobody to hear and just waits.
 	Listen(ctx context.Context, f func(sessionIDs []string)) error
 }
 

@@ -37,8 +37,8 @@ type Agents interface {
 
 // Worker runs leases in this process.
 type Worker interface {
-	// Reserve takes a slot for a lease that an admission may get. ok is false when there is none; else exactly one of Start and
-	// Unreserve must follow.
+	// Reserve takes a slot for a lease that an admission may get. ok is false when there is none; else exactly one of
+	// Start and Unreserve must follow.
 	Reserve() (owner string, ok bool)
 	Unreserve()
 	// Start runs a lease in the reserved slot.
@@ -107,7 +107,10 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if err != nil {
 		return Admission{}, err
 	}
-	body, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: in.Message}}})
+	body, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{
+		Type: model.TextBlock,
+		Text: in.Message,
+	}}})
 	if err != nil {
 		return Admission{}, fmt.Errorf("encoding the input: %w", err)
 	}
@@ -141,8 +144,8 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 	return got, nil
 }
 
-// Prompt is Submit and the submission's events in one: nothing of it is missed and, in the common case, nothing is read back
-// from the database. Close it. The events end after the one that settles the submission.
+// Prompt is Submit and the submission's events in one: nothing of it is missed and, in the common case, nothing is read
+// back from the database. Close it. The events end after the one that settles the submission.
 func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 	adm, err := s.admission(ctx, &in)
 	if err != nil {
@@ -179,8 +182,8 @@ type Following struct {
 // Close ends the following. The submission goes on.
 func (f *Following) Close() { f.sub.Close() }
 
-// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it early. Of a
-// submission whose events were deleted it yields what is left.
+// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it
+// early. Of a submission whose events were deleted it yields what is left.
 func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
 	return func(yield func([]event.Event, error) bool) {
 		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
@@ -283,9 +286,9 @@ func (s *Service) withText(ctx context.Context, sub Submission) (Submission, err
 // Forever is a limit for Wait that never passes.
 const Forever = time.Duration(math.MaxInt64)
 
-// Wait returns the submission once it has settled, or as it is when the limit has passed; at once when the limit is not above 0. It
-// fails with ctx's error when ctx ends before: the end of a caller's own deadline is no answer. It holds no state: any replica can
-// wait for any submission.
+// Wait returns the submission once it has settled, or as it is when the limit has passed; at once when the limit is not
+// above 0. It fails with ctx's error when ctx ends before: the end of a caller's own deadline is no answer. It holds no
+// state: any replica can wait for any submission.
 func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Duration) (Submission, error) {
 	sub, err := s.Get(ctx, tenant, id)
 	if err != nil || sub.Status == SettledStatus || limit <= 0 {
@@ -306,8 +309,8 @@ func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Durati
 	}
 }
 
-// Abort asks that a submission end and returns it as it is now. A queued one is settled at once; a running one settles through its
-// owner, wherever that is.
+// Abort asks that a submission end and returns it as it is now. A queued one is settled at once; a running one settles
+// through its owner, wherever that is.
 func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, error) {
 	sub, err := s.store.RequestAbort(ctx, tenant, id)
 	if err != nil {
@@ -319,9 +322,11 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	return s.withText(ctx, sub)
 }
 
-// AbortSession does so with every submission of a session that has not settled. It returns how many queued ones it settled and the
-// running one, nil for none.
-func (s *Service) AbortSession(ctx context.Context, tenant, sessionID string) (settled int, running *Submission, err error) {
+// AbortSession does so with every submission of a session that has not settled. It returns how many queued ones it
+// settled and the running one, nil for none.
+func (s *Service) AbortSession(
+	ctx context.Context, tenant, sessionID string,
+) (settled int, running *Submission, err error) {
 	settled, id, err := s.store.RequestAbortSession(ctx, tenant, sessionID)
 	if err != nil {
 		return 0, nil, err

@@ -8,9 +8,9 @@
 //
 // A lane is the queue of one session: idle ─admit▶ ready ─claim▶ running ─settle▶ ready or idle.
 //
-// Invariants: at most one submission of a session runs; they run in order of admission; every write of an owner carries the
-// lane's epoch and is refused when the lane has another (ErrFenced), so a stale owner can change nothing; the facts of a step
-// commit together; a submission settles exactly once.
+// Invariants: at most one submission of a session runs; they run in order of admission; every write of an owner carries
+// the lane's epoch and is refused when the lane has another (ErrFenced), so a stale owner can change nothing; the facts
+// of a step commit together; a submission settles exactly once.
 package submission
 
 import (
@@ -29,7 +29,8 @@ import (
 var (
 	ErrNotFound = errs.New(errs.NotFound, "SUBMISSION_NOT_FOUND", "no such submission")
 	// ErrIdempotencyConflict: the idempotency key was used for another input.
-	ErrIdempotencyConflict = errs.New(errs.AlreadyExists, "IDEMPOTENCY_CONFLICT", "this idempotency key was used with another message; use a new key")
+	ErrIdempotencyConflict = errs.New(errs.AlreadyExists, "IDEMPOTENCY_CONFLICT", "this idempotency key was used "+
+		"with another message; use a new key")
 	// ErrFenced: the writer owns the lane no more. It must stop and forget what it knows of the session.
 	ErrFenced = errs.New(errs.Aborted, "FENCED", "the session has another owner")
 )
@@ -120,8 +121,8 @@ type Admission struct {
 	IdempotencyKey string          // "" is none
 	AgentDigest    string
 	Timeout        time.Duration
-	// Owner, when set, takes an idle lane in the same transaction: the submission is then admitted, claimed and started (input
-	// entry and started event committed, PhaseModel, turn 1) at once.
+	// Owner, when set, takes an idle lane in the same transaction: the submission is then admitted, claimed and started
+	// (input entry and started event committed, PhaseModel, turn 1) at once.
 	Owner string
 }
 
@@ -150,8 +151,9 @@ type Lease struct {
 	Forced bool
 }
 
-// Commit is the facts of one step of the submission at the head of an owned lane. They are written in one transaction or not at
-// all. EntryHead and EventHead are the heads before it: a retry after a lost answer is recognised by them and succeeds.
+// Commit is the facts of one step of the submission at the head of an owned lane. They are written in one transaction
+// or not at all. EntryHead and EventHead are the heads before it: a retry after a lost answer is recognised by them and
+// succeeds.
 type Commit struct {
 	Fence         Fence
 	SubmissionSeq int64
@@ -202,39 +204,41 @@ type Committed struct {
 // AbortRequest is a running submission that is to be aborted.
 type AbortRequest struct{ SessionID, SubmissionID string }
 
-// Store keeps submissions and lanes. Independent calls may be grouped into one transaction by the implementation; each gets
-// its own answer. Clocks are the database's.
+// Store keeps submissions and lanes. Independent calls may be grouped into one transaction by the implementation; each
+// gets its own answer. Clocks are the database's.
 type Store interface {
-	// Admit accepts an input. The session is made when missing. An idempotency key is remembered for ReceiptLife, whatever becomes of
-	// the session, and for as long as its submission is there. Of one that is gone, only ID, Key and that it settled are known.
-	// ErrIdempotencyConflict.
+	// Admit accepts an input. The session is made when missing. An idempotency key is remembered for ReceiptLife,
+	// whatever becomes of the session, and for as long as its submission is there. Of one that is gone, only ID, Key
+	// and that it settled are known. ErrIdempotencyConflict.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// Claim takes at most limit ready lanes for owner, oldest first. Half-done submissions come before later ones.
 	Claim(ctx context.Context, owner string, limit int) ([]Lease, error)
-	// TakeOver takes at most limit running lanes of the replicas named in dead, or, when none is named, of those whose lease has expired
-	// or is gone, with epoch+1 and attempts+1, stalls+1 on the running submission.
+	// TakeOver takes at most limit running lanes of the replicas named in dead, or, when none is named, of those whose
+	// lease has expired or is gone, with epoch+1 and attempts+1, stalls+1 on the running submission.
 	TakeOver(ctx context.Context, owner string, dead []string, limit int) ([]Lease, error)
-	// TakeOverdue takes at most limit running lanes, whoever owns them, whose submission should have ended for more than grace: its
-	// deadline has passed or an abort was requested. With epoch+1, Forced leases and nothing charged; the next one may do so after
-	// another grace.
+	// TakeOverdue takes at most limit running lanes, whoever owns them, whose submission should have ended for more
+	// than grace: its deadline has passed or an abort was requested. With epoch+1, Forced leases and nothing charged;
+	// the next one may do so after another grace.
 	TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]Lease, error)
-	// Commit writes one step. ErrFenced when the lane has another owner or epoch, call.ErrEnded when it says lost of a call whose
-	// outcome has been recorded; nothing is written then.
+	// Commit writes one step. ErrFenced when the lane has another owner or epoch, call.ErrEnded when it says lost of a
+	// call whose outcome has been recorded; nothing is written then.
 	Commit(ctx context.Context, c Commit) (Committed, error)
 	// OwnedLanes returns the lanes that owner runs, in no order.
 	OwnedLanes(ctx context.Context, owner string) ([]Fence, error)
 	// Release hands an owned lane back with its half-done submission, no attempt charged. ErrFenced.
 	Release(ctx context.Context, f Fence) error
-	// ReleaseStalled is Release after a failure that the submission may be the cause of: it is charged as a stall. ErrFenced.
+	// ReleaseStalled is Release after a failure that the submission may be the cause of: it is charged as a stall.
+	// ErrFenced.
 	ReleaseStalled(ctx context.Context, f Fence) error
 	// GetSubmission returns the tenant's submission or ErrNotFound.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
 	// ListSubmissions returns at most limit submissions of a session with seq < before (0: all), newest first.
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
-	// RequestAbort settles a queued submission as aborted, marks a running one, leaves a settled one, and returns it. ErrNotFound.
+	// RequestAbort settles a queued submission as aborted, marks a running one, leaves a settled one, and returns it.
+	// ErrNotFound.
 	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
-	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how many queued ones
-	// it settled, and the id of the running one, "" for none. session.ErrNotFound.
+	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how
+	// many queued ones it settled, and the id of the running one, "" for none. session.ErrNotFound.
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
 	// Settled returns which of the submissions have settled. Ids that are none are left out.
 	Settled(ctx context.Context, ids []string) ([]string, error)

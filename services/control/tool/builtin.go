@@ -7,8 +7,10 @@ var builtin = []Tool{
 	{
 		Name:   NameRead,
 		Safety: Pure,
-		Description: "Read a file, or list a directory. Text comes as whole lines, at most 2,000 of them and 50 KB at a time; when there " +
-			"is more, the last line says with which offset to continue. Images (PNG, JPEG, GIF, WebP) are shown as images. For a " +
+		Description: "Read a file, or list a directory. Text comes as whole lines, at most 2,000 of them and 50 KB " +
+			"at a time; when there " +
+			"is more, the last line says with which offset to continue. Images (PNG, JPEG, GIF, WebP) are shown as " +
+			"images. For a " +
 			"directory the names in it are returned.",
 		Schema: json.RawMessage(`{
   "type": "object",
@@ -24,7 +26,8 @@ var builtin = []Tool{
 	{
 		Name:   NameWrite,
 		Safety: Idempotent,
-		Description: "Write a file: the content replaces whatever was there, all at once. Missing directories on the way are made. To " +
+		Description: "Write a file: the content replaces whatever was there, all at once. Missing directories on the " +
+			"way are made. To " +
 			"change a part of an existing file use edit.",
 		Schema: json.RawMessage(`{
   "type": "object",
@@ -39,7 +42,8 @@ var builtin = []Tool{
 	{
 		Name:   NameEdit,
 		Safety: AtMostOnce,
-		Description: "Replace text in a file. oldText is taken literally, whitespace and line breaks included, and must occur exactly " +
+		Description: "Replace text in a file. oldText is taken literally, whitespace and line breaks included, and " +
+			"must occur exactly " +
 			"once, unless replaceAll is set. Returns a diff of what changed.",
 		Schema: json.RawMessage(`{
   "type": "object",
@@ -56,8 +60,10 @@ var builtin = []Tool{
 	{
 		Name:   NameBash,
 		Safety: AtMostOnce,
-		Description: "Run a shell command in the working directory and return its output, standard output first, then standard error. " +
-			"There is no terminal and no input. Of long output the beginning and the end are kept. Processes that are left in the " +
+		Description: "Run a shell command in the working directory and return its output, standard output first, " +
+			"then standard error. " +
+			"There is no terminal and no input. Of long output the beginning and the end are kept. Processes that " +
+			"are left in the " +
 			"background are ended with the command.",
 		Schema: json.RawMessage(`{
   "type": "object",
@@ -73,7 +79,8 @@ var builtin = []Tool{
 	{
 		Name:   NameGrep,
 		Safety: Pure,
-		Description: "Search the contents of files for a regular expression, or for literal text. Hidden files and files that ignore " +
+		Description: "Search the contents of files for a regular expression, or for literal text. Hidden files and " +
+			"files that ignore " +
 			"files (.gitignore and the like) exclude are left out. Returns lines as path:line: text, at most 100.",
 		Schema: json.RawMessage(`{
   "type": "object",
@@ -91,7 +98,8 @@ var builtin = []Tool{
 	{
 		Name:   NameGlob,
 		Safety: Pure,
-		Description: "List files whose path matches a pattern, such as **/*.go. Hidden and ignored files are left out. Returns at most " +
+		Description: "List files whose path matches a pattern, such as **/*.go. Hidden and ignored files are left " +
+			"out. Returns at most " +
 			"1,000 paths.",
 		Schema: json.RawMessage(`{
   "type": "object",

@@ -106,7 +106,10 @@ func build(name string, values map[string]any) (Request, error) {
 	case NameBash:
 		return Exec{Command: a.Command, Cwd: a.Cwd, TimeoutSeconds: a.Timeout}, nil
 	case NameGrep:
-		return Grep{Pattern: a.Pattern, Path: a.Path, Include: a.Include, Literal: a.Literal, IgnoreCase: a.IgnoreCase}, nil
+		return Grep{
+			Pattern: a.Pattern, Path: a.Path, Include: a.Include, Literal: a.Literal,
+			IgnoreCase: a.IgnoreCase,
+		}, nil
 	case NameGlob:
 		return Glob{Pattern: a.Pattern, Path: a.Path}, nil
 	}
@@ -162,10 +165,12 @@ func refuse(name string, problems []string, args json.RawMessage) error {
 	if n := len(problems); n > maxProblems {
 		problems = append(problems[:maxProblems:maxProblems], fmt.Sprintf("… %d more", n-maxProblems))
 	}
-	return ErrArguments.With("Validation failed for tool %q:\n  - %s\n\nReceived arguments:\n%s\n\nCorrect the arguments and call the tool again.",
+	return ErrArguments.With("Validation failed for tool %q:\n  - %s\n\nReceived arguments:\n%s\n\nCorrect the "+
+		"arguments and call the tool again.",
 		name, strings.Join(problems, "\n  - "), shorten(sanitize(string(args)), maxEcho))
 }
 
 func unknown(name string) error {
-	return ErrUnknown.With("Tool %s not found. Available tools: %s.", shorten(sanitize(name), 100), strings.Join(Names(), ", "))
+	return ErrUnknown.With("Tool %s not found. Available tools: %s.", shorten(sanitize(name), 100),
+		strings.Join(Names(), ", "))
 }

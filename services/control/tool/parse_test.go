@@ -15,30 +15,60 @@ func TestParse(t *testing.T) {
 		tool, args string
 		want       Request
 	}{
-		"read":                 {NameRead, `{"path":"a.txt","offset":3,"limit":10}`, ReadText{Path: "a.txt", Offset: 3, Limit: 10}},
-		"read, path only":      {NameRead, `{"path":"a.txt"}`, ReadText{Path: "a.txt"}},
-		"write":                {NameWrite, `{"path":"a","content":"x\u0000\n$& <>"}`, WriteFile{Path: "a", Content: []byte("x\x00\n$& <>")}},
-		"write nothing":        {NameWrite, `{"path":"a","content":""}`, WriteFile{Path: "a", Content: []byte{}}},
-		"edit":                 {NameEdit, `{"path":"a","oldText":" x\n","newText":"$1","replaceAll":true}`, EditFile{Path: "a", Old: " x\n", New: "$1", ReplaceAll: true}},
-		"edit away":            {NameEdit, `{"path":"a","oldText":"x","newText":""}`, EditFile{Path: "a", Old: "x"}},
-		"bash":                 {NameBash, `{"command":"ls","timeout":0.5}`, Exec{Command: "ls", TimeoutSeconds: 0.5}},
-		"bash, no timeout":     {NameBash, `{"command":" ls","timeout":0}`, Exec{Command: " ls"}},
-		"grep":                 {NameGrep, `{"pattern":"-a|b","path":"d","include":"*.go","literal":true,"ignoreCase":true}`, Grep{Pattern: "-a|b", Path: "d", Include: "*.go", Literal: true, IgnoreCase: true}},
-		"glob":                 {NameGlob, `{"pattern":"**/*.go","path":"d"}`, Glob{Pattern: "**/*.go", Path: "d"}},
-		"number as string":     {NameRead, `{"path":"a","offset":" 2 ","limit":"1e2"}`, ReadText{Path: "a", Offset: 2, Limit: 100}},
-		"fraction as string":   {NameBash, `{"command":"a","timeout":"1.5"}`, Exec{Command: "a", TimeoutSeconds: 1.5}},
-		"whole float":          {NameRead, `{"path":"a","offset":2.0,"limit":1e3}`, ReadText{Path: "a", Offset: 2, Limit: 1000}},
-		"boolean as string":    {NameGrep, `{"pattern":"a","literal":"true","ignoreCase":"false"}`, Grep{Pattern: "a", Literal: true}},
-		"number for string":    {NameGrep, `{"pattern":5}`, Grep{Pattern: "5"}},
-		"fraction for string":  {NameGrep, `{"pattern":1.5}`, Grep{Pattern: "1.5"}},
-		"large for string":     {NameGrep, `{"pattern":12345678901}`, Grep{Pattern: "12345678901"}},
-		"boolean for string":   {NameWrite, `{"path":"a","content":true}`, WriteFile{Path: "a", Content: []byte("true")}},
-		"null for optional":    {NameRead, `{"path":"a","offset":null,"limit":null}`, ReadText{Path: "a"}},
-		"string stays string":  {NameGrep, `{"pattern":"5"}`, Grep{Pattern: "5"}},
-		"blank content":        {NameWrite, `{"path":"a","content":" "}`, WriteFile{Path: "a", Content: []byte(" ")}},
-		"NUL in text to edit":  {NameEdit, `{"path":"a","oldText":"\u0000","newText":""}`, EditFile{Path: "a", Old: "\x00"}},
-		"the largest offset":   {NameRead, `{"path":"a","offset":9007199254740991}`, ReadText{Path: "a", Offset: 9007199254740991}},
-		"the longest timeout":  {NameBash, `{"command":"a","timeout":86400}`, Exec{Command: "a", TimeoutSeconds: 86400}},
+		"read": {
+			NameRead, `{"path":"a.txt","offset":3,"limit":10}`,
+			ReadText{Path: "a.txt", Offset: 3, Limit: 10},
+		},
+		"read, path only": {NameRead, `{"path":"a.txt"}`, ReadText{Path: "a.txt"}},
+		"write": {
+			NameWrite, `{"path":"a","content":"x\u0000\n$& <>"}`,
+			WriteFile{Path: "a", Content: []byte("x\x00\n$& <>")},
+		},
+		"write nothing": {NameWrite, `{"path":"a","content":""}`, WriteFile{Path: "a", Content: []byte{}}},
+		"edit": {
+			NameEdit, `{"path":"a","oldText":" x\n","newText":"$1","replaceAll":true}`,
+			EditFile{Path: "a", Old: " x\n", New: "$1", ReplaceAll: true},
+		},
+		"edit away":        {NameEdit, `{"path":"a","oldText":"x","newText":""}`, EditFile{Path: "a", Old: "x"}},
+		"bash":             {NameBash, `{"command":"ls","timeout":0.5}`, Exec{Command: "ls", TimeoutSeconds: 0.5}},
+		"bash, no timeout": {NameBash, `{"command":" ls","timeout":0}`, Exec{Command: " ls"}},
+		"grep":             {NameGrep, `{"pattern":"-a|b","path":"d","include":"*.go","literal":true,"ignoreCase":true}`, Grep{Pattern: "-a|b", Path: "d", Include: "*.go", Literal: true, IgnoreCase: true}},
+		"glob":             {NameGlob, `{"pattern":"**/*.go","path":"d"}`, Glob{Pattern: "**/*.go", Path: "d"}},
+		"number as string": {
+			NameRead, `{"path":"a","offset":" 2 ","limit":"1e2"}`,
+			ReadText{Path: "a", Offset: 2, Limit: 100},
+		},
+		"fraction as string": {NameBash, `{"command":"a","timeout":"1.5"}`, Exec{Command: "a", TimeoutSeconds: 1.5}},
+		"whole float": {
+			NameRead, `{"path":"a","offset":2.0,"limit":1e3}`,
+			ReadText{Path: "a", Offset: 2, Limit: 1000},
+		},
+		"boolean as string": {
+			NameGrep, `{"pattern":"a","literal":"true","ignoreCase":"false"}`,
+			Grep{Pattern: "a", Literal: true},
+		},
+		"number for string":   {NameGrep, `{"pattern":5}`, Grep{Pattern: "5"}},
+		"fraction for string": {NameGrep, `{"pattern":1.5}`, Grep{Pattern: "1.5"}},
+		"large for string":    {NameGrep, `{"pattern":12345678901}`, Grep{Pattern: "12345678901"}},
+		"boolean for string": {
+			NameWrite, `{"path":"a","content":true}`,
+			WriteFile{Path: "a", Content: []byte("true")},
+		},
+		"null for optional":   {NameRead, `{"path":"a","offset":null,"limit":null}`, ReadText{Path: "a"}},
+		"string stays string": {NameGrep, `{"pattern":"5"}`, Grep{Pattern: "5"}},
+		"blank content":       {NameWrite, `{"path":"a","content":" "}`, WriteFile{Path: "a", Content: []byte(" ")}},
+		"NUL in text to edit": {
+			NameEdit, `{"path":"a","oldText":"\u0000","newText":""}`,
+			EditFile{Path: "a", Old: "\x00"},
+		},
+		"the largest offset": {
+			NameRead, `{"path":"a","offset":9007199254740991}`,
+			ReadText{Path: "a", Offset: 9007199254740991},
+		},
+		"the longest timeout": {
+			NameBash, `{"command":"a","timeout":86400}`,
+			Exec{Command: "a", TimeoutSeconds: 86400},
+		},
 		"space around the lot": {NameGlob, " {\"pattern\":\"a\"}\n", Glob{Pattern: "a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -71,13 +101,15 @@ func TestParseListsProblems(t *testing.T) {
 				"mode: no such argument; there are newText, oldText, path, replaceAll",
 			},
 		},
-		"not JSON":            {NameRead, `{"path":`, []string{"arguments: not valid JSON (unexpected end of JSON input)"}},
-		"more than one value": {NameRead, `{} {}`, []string{"arguments: not valid JSON (invalid character '{' after top-level value)"}},
-		"list":                {NameRead, `["a"]`, []string{"arguments: must be an object, got an array"}},
-		"string":              {NameEdit, `"a"`, []string{"arguments: must be an object, got a string"}},
-		"blank string":        {NameRead, `" "`, []string{"arguments: must be an object, got a string"}},
-		"number":              {NameRead, `1`, []string{"arguments: must be an object, got a number"}},
-		"boolean":             {NameRead, `true`, []string{"arguments: must be an object, got a boolean"}},
+		"not JSON": {NameRead, `{"path":`, []string{"arguments: not valid JSON (unexpected end of JSON " +
+			"input)"}},
+		"more than one value": {NameRead, `{} {}`, []string{"arguments: not valid JSON (invalid character '{' after " +
+			"top-level value)"}},
+		"list":         {NameRead, `["a"]`, []string{"arguments: must be an object, got an array"}},
+		"string":       {NameEdit, `"a"`, []string{"arguments: must be an object, got a string"}},
+		"blank string": {NameRead, `" "`, []string{"arguments: must be an object, got a string"}},
+		"number":       {NameRead, `1`, []string{"arguments: must be an object, got a number"}},
+		"boolean":      {NameRead, `true`, []string{"arguments: must be an object, got a boolean"}},
 		"several edits": {
 			NameEdit, `{"path":"a","edits":[{"old":"a","new":"b"},{"old":"c","new":"d"}]}`,
 			[]string{
@@ -90,29 +122,63 @@ func TestParseListsProblems(t *testing.T) {
 		"NUL in cwd": {
 			NameBash, `{"command":"a","cwd":"b\u0000"}`, []string{"cwd: must not contain a NUL character"},
 		},
-		"null for required":    {NameRead, `{"path":null}`, []string{"path: must be a string, got null"}},
-		"offset text":          {NameRead, `{"path":"a","offset":"end"}`, []string{"offset: must be an integer, got string"}},
-		"offset infinite":      {NameRead, `{"path":"a","offset":"Inf"}`, []string{"offset: must be an integer, got string"}},
-		"offset not a number":  {NameRead, `{"path":"a","offset":"NaN"}`, []string{"offset: must be an integer, got string"}},
-		"offset fraction":      {NameRead, `{"path":"a","offset":1.5}`, []string{"offset: must be an integer, got number"}},
-		"offset huge":          {NameRead, `{"path":"a","offset":9007199254740992}`, []string{"offset: must be at most 9007199254740991"}},
-		"limit huge":           {NameRead, `{"path":"a","limit":"1e300"}`, []string{"limit: must be at most 9007199254740991"}},
-		"endless number":       {NameRead, `{"path":"a","limit":1e999999999}`, []string{"arguments: not valid JSON (json: cannot unmarshal number 1e999999999 into Go value of type float64)"}},
-		"NUL in read":          {NameRead, `{"path":"a\u0000"}`, []string{"path: must not contain a NUL character"}},
-		"NUL in write":         {NameWrite, `{"path":"a\u0000","content":""}`, []string{"path: must not contain a NUL character"}},
-		"NUL in edit":          {NameEdit, `{"path":"a\u0000","oldText":"a","newText":"b"}`, []string{"path: must not contain a NUL character"}},
-		"NUL in bash":          {NameBash, `{"command":"a\u0000"}`, []string{"command: must not contain a NUL character"}},
-		"NUL in grep":          {NameGrep, `{"pattern":"a","path":"b\u0000","include":"c\u0000"}`, []string{"path: must not contain a NUL character", "include: must not contain a NUL character"}},
-		"NUL in glob":          {NameGlob, `{"pattern":"a\u0000","path":"b\u0000"}`, []string{"path: must not contain a NUL character", "pattern: must not contain a NUL character"}},
-		"empty old text":       {NameEdit, `{"path":"a","oldText":"","newText":"b"}`, []string{"oldText: must not be empty"}},
-		"edit changes nothing": {NameEdit, `{"path":"a","oldText":"b","newText":"b"}`, []string{"newText: is the same as oldText, so nothing would change"}},
-		"blank command":        {NameBash, `{"command":" \n"}`, []string{"command: must not be blank"}},
-		"endless timeout":      {NameBash, `{"command":"a","timeout":1e300}`, []string{"timeout: must be at most 86400"}},
-		"empty pattern":        {NameGrep, `{"pattern":""}`, []string{"pattern: must not be empty"}},
-		"empty glob":           {NameGlob, `{"pattern":"","path":""}`, []string{"pattern: must not be empty"}},
-		"no command":           {NameBash, `{}`, []string{"command: is required"}},
-		"no content":           {NameWrite, `{"path":"a"}`, []string{"content: is required"}},
-		"no pattern":           {NameGlob, `{}`, []string{"pattern: is required"}},
+		"null for required": {NameRead, `{"path":null}`, []string{"path: must be a string, got null"}},
+		"offset text": {NameRead, `{"path":"a","offset":"end"}`, []string{"offset: must be an integer, got " +
+			"string"}},
+		"offset infinite": {NameRead, `{"path":"a","offset":"Inf"}`, []string{"offset: must be an integer, got " +
+			"string"}},
+		"offset not a number": {NameRead, `{"path":"a","offset":"NaN"}`, []string{"offset: must be an integer, got " +
+			"string"}},
+		"offset fraction": {NameRead, `{"path":"a","offset":1.5}`, []string{"offset: must be an integer, got " +
+			"number"}},
+		"offset huge": {
+			NameRead, `{"path":"a","offset":9007199254740992}`,
+			[]string{"offset: must be at most 9007199254740991"},
+		},
+		"limit huge": {NameRead, `{"path":"a","limit":"1e300"}`, []string{"limit: must be at most " +
+			"9007199254740991"}},
+		"endless number": {
+			NameRead, `{"path":"a","limit":1e999999999}`,
+			[]string{"arguments: not valid JSON (json: cannot unmarshal number 1e999999999 into Go value of type " +
+				"float64)"},
+		},
+		"NUL in read": {NameRead, `{"path":"a\u0000"}`, []string{"path: must not contain a NUL character"}},
+		"NUL in write": {
+			NameWrite, `{"path":"a\u0000","content":""}`,
+			[]string{"path: must not contain a NUL character"},
+		},
+		"NUL in edit": {
+			NameEdit, `{"path":"a\u0000","oldText":"a","newText":"b"}`,
+			[]string{"path: must not contain a NUL character"},
+		},
+		"NUL in bash": {NameBash, `{"command":"a\u0000"}`, []string{"command: must not contain a NUL " +
+			"character"}},
+		"NUL in grep": {
+			NameGrep, `{"pattern":"a","path":"b\u0000","include":"c\u0000"}`,
+			[]string{"path: must not contain a NUL character", "include: must not contain a NUL character"},
+		},
+		"NUL in glob": {
+			NameGlob, `{"pattern":"a\u0000","path":"b\u0000"}`,
+			[]string{"path: must not contain a NUL character", "pattern: must not contain a NUL character"},
+		},
+		"empty old text": {
+			NameEdit, `{"path":"a","oldText":"","newText":"b"}`,
+			[]string{"oldText: must not be empty"},
+		},
+		"edit changes nothing": {
+			NameEdit, `{"path":"a","oldText":"b","newText":"b"}`,
+			[]string{"newText: is the same as oldText, so nothing would change"},
+		},
+		"blank command": {NameBash, `{"command":" \n"}`, []string{"command: must not be blank"}},
+		"endless timeout": {
+			NameBash, `{"command":"a","timeout":1e300}`,
+			[]string{"timeout: must be at most 86400"},
+		},
+		"empty pattern": {NameGrep, `{"pattern":""}`, []string{"pattern: must not be empty"}},
+		"empty glob":    {NameGlob, `{"pattern":"","path":""}`, []string{"pattern: must not be empty"}},
+		"no command":    {NameBash, `{}`, []string{"command: is required"}},
+		"no content":    {NameWrite, `{"path":"a"}`, []string{"content: is required"}},
+		"no pattern":    {NameGlob, `{}`, []string{"pattern: is required"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req, err := Parse(c.tool, json.RawMessage(c.args))
@@ -135,7 +201,8 @@ func TestParseBoundsItsErrors(t *testing.T) {
 	}
 	raw, _ := json.Marshal(args)
 	_, err := Parse(NameRead, raw)
-	if err == nil || len(err.Error()) > 6000 || !strings.Contains(err.Error(), "\n  - … 81 more\n") || strings.Count(err.Error(), "\n  - ") != 21 {
+	if err == nil || len(err.Error()) > 6000 || !strings.Contains(err.Error(), "\n  - … 81 more\n") ||
+		strings.Count(err.Error(), "\n  - ") != 21 {
 		t.Errorf("got %d bytes: %v", len(err.Error()), err)
 	}
 	if _, err := Parse(NameRead, []byte("\xff\x00")); err == nil || sanitize(err.Error()) != err.Error() {
@@ -148,10 +215,12 @@ func TestParseBoundsItsErrors(t *testing.T) {
 
 func TestParseUnknownTool(t *testing.T) {
 	_, err := Parse("nope", nil)
-	if !errors.Is(err, ErrUnknown) || err.Error() != "Tool nope not found. Available tools: read, write, edit, bash, grep, glob." {
+	if !errors.Is(err, ErrUnknown) || err.Error() != "Tool nope not found. Available tools: read, write, edit, bash, "+
+		"grep, glob." {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Parse(strings.Repeat("x\x00", 1000), nil); !errors.Is(err, ErrUnknown) || len(err.Error()) > 250 || strings.Contains(err.Error(), "\x00") {
+	if _, err := Parse(strings.Repeat("x\x00", 1000), nil); !errors.Is(err, ErrUnknown) || len(err.Error()) > 250 ||
+		strings.Contains(err.Error(), "\x00") {
 		t.Errorf("got %q", err)
 	}
 	if r := Refused(err); !r.IsError || r.Text != err.Error() {
@@ -178,7 +247,8 @@ func TestExplainHasAWordForEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := c.explain(c.schema.Validate(map[string]any{"a": "y"})); !slices.Equal(got, []string{"a: breaks the schema's pattern"}) {
+	if got := c.explain(c.schema.Validate(map[string]any{"a": "y"})); !slices.Equal(got,
+		[]string{"a: breaks the schema's pattern"}) {
 		t.Errorf("got %q", got)
 	}
 	if got := c.explain(errors.New("odd")); !slices.Equal(got, []string{"arguments: odd"}) {
@@ -197,7 +267,10 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s is %v", name, got)
 		}
 	}
-	for s, want := range map[Safety]string{AtMostOnce: "at_most_once", Idempotent: "idempotent", Pure: "pure", 0: "unspecified"} {
+	for s, want := range map[Safety]string{
+		AtMostOnce: "at_most_once", Idempotent: "idempotent", Pure: "pure",
+		0: "unspecified",
+	} {
 		if s.String() != want {
 			t.Errorf("got %s", s)
 		}
@@ -215,7 +288,8 @@ func TestTools(t *testing.T) {
 
 func TestOfferKeepsOneOrder(t *testing.T) {
 	got := Offer([]string{"task", "grep", "read"})
-	if len(got) != 2 || got[0].Name != "read" || got[1].Name != "grep" || got[0].Description == "" || !json.Valid(got[0].Schema) {
+	if len(got) != 2 || got[0].Name != "read" || got[1].Name != "grep" || got[0].Description == "" ||
+		!json.Valid(got[0].Schema) {
 		t.Errorf("got %v", got)
 	}
 	if Offer(nil) != nil {

@@ -24,9 +24,13 @@ func TestRedact(t *testing.T) {
 		"overlap":      {"abcdefghij!", []string{"abcdef", "cdefghij"}, "[redacted]!"},
 		"with itself":  {"aaaaaaaa.", []string{"aaaaaa"}, "[redacted]."},
 		"touching":     {"secretsecret", []string{"secret"}, "[redacted]"},
-		"lines":        {"12: first-line\n13: second-line", []string{"first-line\nsecond-line\n"}, "12: [redacted]\n13: [redacted]"},
-		"trimmed":      {"a secret b", []string{" secret\n"}, "a [redacted] b"},
-		"empty":        {"abc", []string{""}, "abc"},
+		"lines": {
+			"12: first-line\n13: second-line",
+			[]string{"first-line\nsecond-line\n"},
+			"12: [redacted]\n13: [redacted]",
+		},
+		"trimmed": {"a secret b", []string{" secret\n"}, "a [redacted] b"},
+		"empty":   {"abc", []string{""}, "abc"},
 	} {
 		if got := cover(c.text, spans(c.text, needles(c.secrets))); got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
@@ -38,25 +42,50 @@ func TestClean(t *testing.T) {
 	secrets := []string{"topsecret"}
 	b := func(s string) []byte { return []byte(s) }
 	for name, c := range map[string]struct{ in, want Reply }{
-		"read":      {TextReply{Content: b("a topsecret b topsec"), TotalLines: 1}, TextReply{Content: b("a [redacted] b topsec"), TotalLines: 1}},
-		"line cut":  {TextReply{Content: b("a topsec"), LineCut: true}, TextReply{Content: b("a [redacted]"), LineCut: true}},
-		"directory": {TextReply{IsDir: true, Entries: []string{"a", "topsecret.txt"}}, TextReply{IsDir: true, Content: b(""), Entries: []string{"a", "[redacted].txt"}}},
-		"edit":      {EditReply{Replacements: 1, Diff: "+topsecret"}, EditReply{Replacements: 1, Diff: "+[redacted]"}},
+		"read": {
+			TextReply{Content: b("a topsecret b topsec"), TotalLines: 1},
+			TextReply{Content: b("a [redacted] b topsec"), TotalLines: 1},
+		},
+		"line cut": {
+			TextReply{Content: b("a topsec"), LineCut: true},
+			TextReply{Content: b("a [redacted]"), LineCut: true},
+		},
+		"directory": {
+			TextReply{IsDir: true, Entries: []string{"a", "topsecret.txt"}},
+			TextReply{IsDir: true, Content: b(""), Entries: []string{"a", "[redacted].txt"}},
+		},
+		"edit": {EditReply{Replacements: 1, Diff: "+topsecret"}, EditReply{Replacements: 1, Diff: "+[redacted]"}},
 		"exec": {
-			ExecReply{ExitCode: 1, Stdout: Captured{Head: b("x tops"), Tail: b("ecret y")}, Stderr: Captured{Tail: b("topsecret")}},
-			ExecReply{ExitCode: 1, Stdout: Captured{Head: b("x [redacted] y")}, Stderr: Captured{Head: b("[redacted]")}},
+			ExecReply{
+				ExitCode: 1, Stdout: Captured{Head: b("x tops"), Tail: b("ecret y")},
+				Stderr: Captured{Tail: b("topsecret")},
+			},
+			ExecReply{
+				ExitCode: 1, Stdout: Captured{Head: b("x [redacted] y")},
+				Stderr: Captured{Head: b("[redacted]")},
+			},
 		},
 		"exec, cut": {
 			ExecReply{Stdout: Captured{Head: b("topsecret x topsecr"), Tail: b("psecret y topsecret"), Cut: 5}},
-			ExecReply{Stdout: Captured{Head: b("[redacted] x [redacted]"), Tail: b("[redacted] y [redacted]"), Cut: 5}, Stderr: Captured{Head: b("")}},
+			ExecReply{
+				Stdout: Captured{Head: b("[redacted] x [redacted]"), Tail: b("[redacted] y [redacted]"), Cut: 5},
+				Stderr: Captured{Head: b("")},
+			},
 		},
 		"exec, cut elsewhere": {
 			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}},
 			ExecReply{Stdout: Captured{Head: b("tops"), Tail: b("cret"), Cut: 5}, Stderr: Captured{Head: b("")}},
 		},
-		"notes":    {EditReply{Note: "topsecret"}, EditReply{Note: "[redacted]"}},
-		"note":     {GrepReply{Note: "topsecret"}, GrepReply{Note: "[redacted]"}},
-		"grep":     {GrepReply{Total: 3, Matches: []Match{{"topsecret", 1, "topsecret"}, {"p", 2, "a topsecr..."}, {"p", 3, "a topsecr"}}}, GrepReply{Total: 3, Matches: []Match{{"[redacted]", 1, "[redacted]"}, {"p", 2, "a [redacted]..."}, {"p", 3, "a [redacted]"}}}},
+		"notes": {EditReply{Note: "topsecret"}, EditReply{Note: "[redacted]"}},
+		"note":  {GrepReply{Note: "topsecret"}, GrepReply{Note: "[redacted]"}},
+		"grep": {GrepReply{Total: 3, Matches: []Match{
+			{"topsecret", 1, "topsecret"},
+			{"p", 2, "a topsecr..."},
+			{"p", 3, "a topsecr"},
+		}}, GrepReply{Total: 3, Matches: []Match{{"[redacted]", 1, "[redacted]"}, {
+			"p", 2,
+			"a [redacted]...",
+		}, {"p", 3, "a [redacted]"}}}},
 		"glob":     {GlobReply{Paths: []string{"d/topsecret"}}, GlobReply{Paths: []string{"d/[redacted]"}}},
 		"failure":  {Failure{Reason: "X", Message: "no topsecret"}, Failure{Reason: "X", Message: "no [redacted]"}},
 		"write":    {WriteReply{Size: 1}, WriteReply{Size: 1}},
@@ -91,7 +120,10 @@ func TestStreamRedactsAcrossPieces(t *testing.T) {
 		"in two":        {[]string{"a tops", "ecret b"}, []string{"a ", "[redacted] b", ""}},
 		"a false start": {[]string{"a top", "ology"}, []string{"a ", "topology", ""}},
 		"at the end":    {[]string{"a topsecre"}, []string{"a ", "topsecre"}},
-		"single bytes":  {strings.Split("xtopsecrety", ""), []string{"x", "", "", "", "", "", "", "", "", "", "[redacted]y", ""}},
+		"single bytes": {strings.Split("xtopsecrety", ""), []string{
+			"x", "", "", "", "", "", "", "", "", "",
+			"[redacted]y", "",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := NewStream([]string{"topsecret"})

@@ -24,8 +24,8 @@ type Result struct {
 	Details json.RawMessage
 }
 
-// Render turns the reply to a request into what the model sees. A reply that does not belong to the request says nothing of
-// what happened: it renders as an unknown outcome.
+// Render turns the reply to a request into what the model sees. A reply that does not belong to the request says
+// nothing of what happened: it renders as an unknown outcome.
 func Render(req Request, reply Reply) Result {
 	if f, ok := reply.(Failure); ok {
 		return renderFailure(req, f)

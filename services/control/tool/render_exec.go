@@ -53,7 +53,8 @@ func exitNotes(req Exec, r ExecReply, code int) []string {
 	}
 	switch {
 	case (r.Cancelled || r.TimedOut) && !r.Confirmed:
-		notes = append(notes, "It could not be confirmed that all of its processes have ended: check before you start it again.")
+		notes = append(notes, "It could not be confirmed that all of its processes have ended: check before you "+
+			"start it again.")
 	case r.Cancelled:
 		notes = append(notes, "All of its processes have ended.")
 	}
@@ -63,7 +64,8 @@ func exitNotes(req Exec, r ExecReply, code int) []string {
 	if code != 0 {
 		notes = append(notes, fmt.Sprintf("Command exited with code %d", code))
 	} else if len(outputErrors(r)) > 0 {
-		notes = append(notes, "Command ended with exit code 0: it need not run again only because its output is missing.")
+		notes = append(notes, "Command ended with exit code 0: it need not run again only because its output is "+
+			"missing.")
 	}
 	return notes
 }
@@ -133,7 +135,8 @@ func (o *output) trim() {
 	}
 }
 
-// Of output that is too long the head keeps two fifths and the tail the rest, less room for the marker: errors come last.
+// Of output that is too long the head keeps two fifths and the tail the rest, less room for the marker: errors come
+// last.
 const (
 	outputHeadBytes = MaxText * 2 / 5
 	outputHeadLines = MaxLines * 2 / 5

@@ -80,14 +80,17 @@ func unknownOutcome(req Request) string {
 	case Pure:
 		return "The result of this call was lost. The call changes nothing: make it again if you still need the result."
 	case Idempotent:
-		return "The outcome of this call is unknown: its result was lost, and the file may or may not have been written. Writing it " +
+		return "The outcome of this call is unknown: its result was lost, and the file may or may not have been " +
+			"written. Writing it " +
 			"again is safe."
 	}
 	if req.Tool() == NameEdit {
-		return "The outcome of this edit is unknown: its result was lost, and the file may or may not have been changed. Read the " +
+		return "The outcome of this edit is unknown: its result was lost, and the file may or may not have been " +
+			"changed. Read the " +
 			"file before you repeat the edit."
 	}
-	return "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not have run, and if it " +
+	return "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not " +
+		"have run, and if it " +
 		"ran it may or may not have finished. Check what it has done before you repeat it."
 }
 

@@ -48,5 +48,6 @@ func boundDiff(diff string) string {
 	if lines == 0 {
 		end = floor(diff, MaxText)
 	}
-	return strings.TrimSuffix(diff[:end], "\n") + fmt.Sprintf("\n[... %d more bytes of the diff cut ...]", len(diff)-end)
+	return strings.TrimSuffix(diff[:end], "\n") + fmt.Sprintf("\n[... %d more bytes of the diff cut ...]",
+		len(diff)-end)
 }

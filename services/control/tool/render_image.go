@@ -19,9 +19,9 @@ func renderImage(path string, data []byte) Result {
 	}
 }
 
-// FitImages is r with images that every provider of models takes, and a text that says what was changed. A result with an
-// image that cannot be shown is an error without images. It waits while other images are decoded; the only error is that
-// of the context.
+// FitImages is r with images that every provider of models takes, and a text that says what was changed. A result with
+// an image that cannot be shown is an error without images. It waits while other images are decoded; the only error is
+// that of the context.
 func (r Result) FitImages(ctx context.Context) (Result, error) {
 	images := r.Images
 	r.Images = nil
@@ -29,7 +29,8 @@ func (r Result) FitImages(ctx context.Context) (Result, error) {
 		f, err := picture.Fit(ctx, image.Data)
 		switch {
 		case errors.Is(err, picture.ErrUnusable):
-			r.Text += fmt.Sprintf(" %s. Use bash to inspect it, or to make a copy that is smaller or of another kind.", sentence(err))
+			r.Text += fmt.Sprintf(" %s. Use bash to inspect it, or to make a copy that is smaller or of another kind.",
+				sentence(err))
 			r.Images, r.IsError = nil, true
 			return r, nil
 		case err != nil:

@@ -24,7 +24,8 @@ func renderText(req ReadText, r TextReply) Result {
 	case r.Binary || len(r.Image) > 0:
 		size := max(r.Size, int64(len(r.Image)))
 		return Result{
-			Text:    fmt.Sprintf("%s is a binary file of %d bytes and is not shown as text. Use bash to inspect it.", path, size),
+			Text: fmt.Sprintf("%s is a binary file of %d bytes and is not shown as text. Use bash to inspect it.",
+				path, size),
 			Details: fields{"path": path, "binary": true, "bytes": size}.encode(),
 		}
 	}
@@ -84,7 +85,8 @@ func renderLongLine(path, content string, line, total int64) Result {
 	text, _, _ := strings.Cut(content, "\n")
 	text = text[:floor(text, MaxText)]
 	total = max(total, line)
-	notice := fmt.Sprintf("\n\n[Line %d of %d is longer than 50 KB; only its beginning is shown. Use bash to see more of it", line, total)
+	notice := fmt.Sprintf("\n\n[Line %d of %d is longer than 50 KB; only its beginning is shown. Use bash to see "+
+		"more of it", line, total)
 	if line < total {
 		notice += fmt.Sprintf(", or offset=%d to continue after it", line+1)
 	}

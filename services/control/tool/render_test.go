@@ -38,37 +38,130 @@ func TestRenderGolden(t *testing.T) {
 		rep  Reply
 		want Result
 	}{
-		"read whole":         {read, TextReply{Content: []byte("a\nb\n"), FirstLine: 1, TotalLines: 2}, Result{Text: "a\nb\n", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
-		"read no newline":    {read, TextReply{Content: []byte("a\nb"), FirstLine: 1, TotalLines: 2}, Result{Text: "a\nb", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
-		"read by limit":      {ReadText{Path: "a.txt", Offset: 3, Limit: 2}, TextReply{Content: []byte("c\nd\n"), FirstLine: 3, TotalLines: 9}, Result{Text: "c\nd\n\n[Showing lines 3-4 of 9. Use offset=5 to continue.]", Details: []byte(`{"lines":9,"path":"a.txt"}`)}},
-		"read limit kept":    {ReadText{Path: "a.txt", Limit: 1}, TextReply{Content: []byte("a\nb\n"), FirstLine: 1, TotalLines: 2}, Result{Text: "a\n\n[Showing lines 1-1 of 2. Use offset=2 to continue.]", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
-		"read to the end":    {ReadText{Path: "a.txt", Offset: 8, Limit: 2}, TextReply{Content: []byte("h\ni\n"), FirstLine: 8, TotalLines: 9}, Result{Text: "h\ni\n", Details: []byte(`{"lines":9,"path":"a.txt"}`)}},
-		"read blank lines":   {read, TextReply{Content: []byte("\n\n"), FirstLine: 1, TotalLines: 3}, Result{Text: "\n\n\n[Showing lines 1-2 of 3. Use offset=3 to continue.]", Details: []byte(`{"lines":3,"path":"a.txt"}`)}},
-		"read 2,001 lines":   {read, TextReply{Content: []byte(numbered(1, 2001)), FirstLine: 1, TotalLines: 2001}, Result{Text: numbered(1, 2000) + "\n[Showing lines 1-2000 of 2001. Use offset=2001 to continue.]", Details: []byte(`{"lines":2001,"path":"a.txt"}`)}},
-		"read 2,000 lines":   {read, TextReply{Content: []byte(numbered(1, 2000)), FirstLine: 1, TotalLines: 2000}, Result{Text: numbered(1, 2000), Details: []byte(`{"lines":2000,"path":"a.txt"}`)}},
-		"read 50 KB":         {read, TextReply{Content: []byte("a\n" + long + "\nb\n"), FirstLine: 1, TotalLines: 3}, Result{Text: "a\n\n[Showing lines 1-1 of 3. Use offset=2 to continue.]", Details: []byte(`{"lines":3,"path":"a.txt"}`)}},
-		"read exactly 50 KB": {read, TextReply{Content: []byte(long + "\n"), FirstLine: 1, TotalLines: 1}, Result{Text: long + "\n", Details: []byte(`{"lines":1,"path":"a.txt"}`)}},
-		"read, total wrong":  {read, TextReply{Content: []byte("a\nb\n")}, Result{Text: "a\nb\n", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
+		"read whole": {
+			read,
+			TextReply{Content: []byte("a\nb\n"), FirstLine: 1, TotalLines: 2},
+			Result{Text: "a\nb\n", Details: []byte(`{"lines":2,"path":"a.txt"}`)},
+		},
+		"read no newline": {
+			read,
+			TextReply{Content: []byte("a\nb"), FirstLine: 1, TotalLines: 2},
+			Result{Text: "a\nb", Details: []byte(`{"lines":2,"path":"a.txt"}`)},
+		},
+		"read by limit": {
+			ReadText{Path: "a.txt", Offset: 3, Limit: 2},
+			TextReply{
+				Content: []byte("c\nd\n"), FirstLine: 3,
+				TotalLines: 9,
+			},
+			Result{
+				Text:    "c\nd\n\n[Showing lines 3-4 of 9. Use offset=5 to continue.]",
+				Details: []byte(`{"lines":9,"path":"a.txt"}`),
+			},
+		},
+		"read limit kept": {ReadText{Path: "a.txt", Limit: 1}, TextReply{
+			Content: []byte("a\nb\n"), FirstLine: 1,
+			TotalLines: 2,
+		}, Result{Text: "a\n\n[Showing lines 1-1 of 2. Use offset=2 to continue.]", Details: []byte(`{"lines":2,"path":"a.txt"}`)}},
+		"read to the end": {
+			ReadText{Path: "a.txt", Offset: 8, Limit: 2},
+			TextReply{Content: []byte("h\ni\n"), FirstLine: 8, TotalLines: 9},
+			Result{
+				Text:    "h\ni\n",
+				Details: []byte(`{"lines":9,"path":"a.txt"}`),
+			},
+		},
+		"read blank lines": {
+			read,
+			TextReply{Content: []byte("\n\n"), FirstLine: 1, TotalLines: 3},
+			Result{
+				Text:    "\n\n\n[Showing lines 1-2 of 3. Use offset=3 to continue.]",
+				Details: []byte(`{"lines":3,"path":"a.txt"}`),
+			},
+		},
+		"read 2,001 lines": {
+			read,
+			TextReply{Content: []byte(numbered(1, 2001)), FirstLine: 1, TotalLines: 2001},
+			Result{
+				Text:    numbered(1, 2000) + "\n[Showing lines 1-2000 of 2001. Use offset=2001 to continue.]",
+				Details: []byte(`{"lines":2001,"path":"a.txt"}`),
+			},
+		},
+		"read 2,000 lines": {
+			read,
+			TextReply{Content: []byte(numbered(1, 2000)), FirstLine: 1, TotalLines: 2000},
+			Result{Text: numbered(1, 2000), Details: []byte(`{"lines":2000,"path":"a.txt"}`)},
+		},
+		"read 50 KB": {
+			read,
+			TextReply{Content: []byte("a\n" + long + "\nb\n"), FirstLine: 1, TotalLines: 3},
+			Result{
+				Text:    "a\n\n[Showing lines 1-1 of 3. Use offset=2 to continue.]",
+				Details: []byte(`{"lines":3,"path":"a.txt"}`),
+			},
+		},
+		"read exactly 50 KB": {
+			read,
+			TextReply{Content: []byte(long + "\n"), FirstLine: 1, TotalLines: 1},
+			Result{Text: long + "\n", Details: []byte(`{"lines":1,"path":"a.txt"}`)},
+		},
+		"read, total wrong": {
+			read,
+			TextReply{Content: []byte("a\nb\n")},
+			Result{Text: "a\nb\n", Details: []byte(`{"lines":2,"path":"a.txt"}`)},
+		},
 		"read long line": {
 			ReadText{Path: "a.txt", Offset: 7},
 			TextReply{Content: []byte(long), FirstLine: 7, TotalLines: 9, LineCut: true},
-			Result{Text: long + "\n\n[Line 7 of 9 is longer than 50 KB; only its beginning is shown. Use bash to see more of it, or offset=8 to continue after it.]", Details: []byte(`{"lineCut":true,"lines":9,"path":"a.txt"}`)},
+			Result{Text: long + "\n\n[Line 7 of 9 is longer than 50 KB; only its beginning is shown. Use bash to see " +
+				"more of it, or offset=8 to continue after it.]", Details: []byte(`{"lineCut":true,"lines":9,"path":"a.txt"}`)},
 		},
 		"read long last line": {
 			read,
 			TextReply{Content: []byte(long + "yy\nz")},
-			Result{Text: long + "\n\n[Line 1 of 1 is longer than 50 KB; only its beginning is shown. Use bash to see more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
+			Result{Text: long + "\n\n[Line 1 of 1 is longer than 50 KB; only its beginning is shown. Use bash to see " +
+				"more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
 		},
 		"read long line of characters": {
 			read,
 			TextReply{Content: []byte("x" + strings.Repeat("é", MaxText/2)), FirstLine: 1, TotalLines: 1},
-			Result{Text: "x" + strings.Repeat("é", MaxText/2-1) + "\n\n[Line 1 of 1 is longer than 50 KB; only its beginning is shown. Use bash to see more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
+			Result{Text: "x" + strings.Repeat("é", MaxText/2-1) + "\n\n[Line 1 of 1 is longer than 50 KB; only its " +
+				"beginning is shown. Use bash to see more of it.]", Details: []byte(`{"lineCut":true,"lines":1,"path":"a.txt"}`)},
 		},
-		"read beyond":         {ReadText{Path: "a.txt", Offset: 9999}, TextReply{TotalLines: 3000}, Result{Text: "Offset 9999 is beyond end of file (3000 lines total)", IsError: true, Details: []byte(`{"lines":3000,"path":"a.txt"}`)}},
-		"read beyond nothing": {ReadText{Path: "a.txt", Offset: 2}, TextReply{}, Result{Text: "Offset 2 is beyond end of file (0 lines total)", IsError: true, Details: []byte(`{"lines":0,"path":"a.txt"}`)}},
-		"read nothing":        {ReadText{Path: "a.txt", Offset: 1}, TextReply{}, Result{Text: "(empty file)", Details: []byte(`{"lines":0,"path":"a.txt"}`)}},
-		"read unsafe":         {read, TextReply{Content: []byte("a\x00\xffb"), FirstLine: 1, TotalLines: 1}, Result{Text: "a\uFFFD\uFFFDb", Details: []byte(`{"lines":1,"path":"a.txt"}`)}},
-		"read binary":         {read, TextReply{Binary: true, Size: 77}, Result{Text: "a.txt is a binary file of 77 bytes and is not shown as text. Use bash to inspect it.", Details: []byte(`{"binary":true,"bytes":77,"path":"a.txt"}`)}},
+		"read beyond": {
+			ReadText{Path: "a.txt", Offset: 9999},
+			TextReply{TotalLines: 3000},
+			Result{
+				Text: "Offset 9999 is beyond end of file (3000 lines total)", IsError: true,
+				Details: []byte(`{"lines":3000,"path":"a.txt"}`),
+			},
+		},
+		"read beyond nothing": {
+			ReadText{Path: "a.txt", Offset: 2},
+			TextReply{},
+			Result{
+				Text: "Offset 2 is beyond end of file (0 lines total)", IsError: true,
+				Details: []byte(`{"lines":0,"path":"a.txt"}`),
+			},
+		},
+		"read nothing": {
+			ReadText{Path: "a.txt", Offset: 1},
+			TextReply{},
+			Result{Text: "(empty file)", Details: []byte(`{"lines":0,"path":"a.txt"}`)},
+		},
+		"read unsafe": {
+			read,
+			TextReply{Content: []byte("a\x00\xffb"), FirstLine: 1, TotalLines: 1},
+			Result{Text: "a\uFFFD\uFFFDb", Details: []byte(`{"lines":1,"path":"a.txt"}`)},
+		},
+		"read binary": {
+			read,
+			TextReply{Binary: true, Size: 77},
+			Result{
+				Text:    "a.txt is a binary file of 77 bytes and is not shown as text. Use bash to inspect it.",
+				Details: []byte(`{"binary":true,"bytes":77,"path":"a.txt"}`),
+			},
+		},
 		"read image": {
 			read,
 			TextReply{MediaType: "image/gif", Image: png},
@@ -158,42 +251,97 @@ func TestRenderGolden(t *testing.T) {
 				Details: []byte(`{"diff":"+b","path":"a.txt","replacements":1}`),
 			},
 		},
-		"edit many":      {EditFile{Path: "a.txt"}, EditReply{Replacements: 3}, Result{Text: "Replaced 3 occurrences in a.txt", Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`)}},
-		"bash":           {bash, ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true}, Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash joins":     {bash, ExecReply{Stdout: out("out"), Stderr: out("err")}, Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash stderr":    {bash, ExecReply{Stderr: out("err\n")}, Result{Text: "err", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash silent":    {bash, ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")}, Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash fails":     {bash, ExecReply{ExitCode: 7}, Result{Text: "(no output)\n\nCommand exited with code 7", Details: []byte(`{"command":"make","exitCode":7}`)}},
-		"bash unsafe":    {Exec{Command: "a\x00&&"}, ExecReply{Stdout: out("a\x00\xff")}, Result{Text: "a\uFFFD\uFFFD", Details: []byte("{\"command\":\"a\uFFFD&&\",\"exitCode\":0}")}},
-		"bash across":    {bash, ExecReply{Stdout: Captured{Head: []byte("h\xc3"), Tail: []byte("\xa9!")}}, Result{Text: "hé!", Details: []byte(`{"command":"make","exitCode":0}`)}},
-		"bash times out": {bash, ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true, Stdout: out("partial")}, Result{Text: "partial\n\nCommand timed out after 1.5 seconds.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`)}},
+		"edit many": {
+			EditFile{Path: "a.txt"},
+			EditReply{Replacements: 3},
+			Result{
+				Text:    "Replaced 3 occurrences in a.txt",
+				Details: []byte(`{"diff":"","path":"a.txt","replacements":3}`),
+			},
+		},
+		"bash": {
+			bash,
+			ExecReply{Stdout: out("\n  out\n"), Stderr: out("err\n"), Confirmed: true},
+			Result{Text: "  out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)},
+		},
+		"bash joins": {
+			bash,
+			ExecReply{Stdout: out("out"), Stderr: out("err")},
+			Result{Text: "out\nerr", Details: []byte(`{"command":"make","exitCode":0}`)},
+		},
+		"bash stderr": {bash, ExecReply{Stderr: out("err\n")}, Result{
+			Text:    "err",
+			Details: []byte(`{"command":"make","exitCode":0}`),
+		}},
+		"bash silent": {
+			bash,
+			ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")},
+			Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)},
+		},
+		"bash fails": {bash, ExecReply{ExitCode: 7}, Result{
+			Text:    "(no output)\n\nCommand exited with code 7",
+			Details: []byte(`{"command":"make","exitCode":7}`),
+		}},
+		"bash unsafe": {
+			Exec{Command: "a\x00&&"},
+			ExecReply{Stdout: out("a\x00\xff")},
+			Result{Text: "a\uFFFD\uFFFD", Details: []byte("{\"command\":\"a\uFFFD&&\",\"exitCode\":0}")},
+		},
+		"bash across": {
+			bash,
+			ExecReply{Stdout: Captured{Head: []byte("h\xc3"), Tail: []byte("\xa9!")}},
+			Result{Text: "hé!", Details: []byte(`{"command":"make","exitCode":0}`)},
+		},
+		"bash times out": {
+			bash,
+			ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true, Stdout: out("partial")},
+			Result{
+				Text:    "partial\n\nCommand timed out after 1.5 seconds.\nCommand exited with code 124",
+				Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`),
+			},
+		},
 		"bash times out, code wrong": {
 			Exec{Command: "make", TimeoutSeconds: 1},
 			ExecReply{ExitCode: 1, TimedOut: true},
-			Result{Text: "(no output)\n\nCommand timed out after 1 second.\nIt could not be confirmed that all of its processes have ended: check before you start it again.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":false,"exitCode":124,"timedOut":true}`)},
+			Result{Text: "(no output)\n\nCommand timed out after 1 second.\nIt could not be confirmed that all of " +
+				"its processes have ended: check before you start it again.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":false,"exitCode":124,"timedOut":true}`)},
 		},
 		"bash times out by the call": {
 			Exec{Command: "make"},
 			ExecReply{ExitCode: 124, TimedOut: true, Confirmed: true},
-			Result{Text: "(no output)\n\nCommand timed out.\nCommand exited with code 124", Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`)},
+			Result{
+				Text:    "(no output)\n\nCommand timed out.\nCommand exited with code 124",
+				Details: []byte(`{"command":"make","confirmed":true,"exitCode":124,"timedOut":true}`),
+			},
 		},
 		"bash cancelled": {
 			bash,
 			ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true, Stdout: out("partial")},
-			Result{Text: "partial\n\nCommand was cancelled before it finished.\nAll of its processes have ended.\nCommand exited with code 143", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":true,"exitCode":143}`)},
+			Result{Text: "partial\n\nCommand was cancelled before it finished.\nAll of its processes have " +
+				"ended.\nCommand exited with code 143", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":true,"exitCode":143}`)},
 		},
 		"bash cancelled, alive perhaps": {
 			bash,
 			ExecReply{Cancelled: true},
-			Result{Text: "(no output)\n\nCommand was cancelled before it finished.\nIt could not be confirmed that all of its processes have ended: check before you start it again.", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":false,"exitCode":0}`)},
+			Result{Text: "(no output)\n\nCommand was cancelled before it finished.\nIt could not be confirmed that " +
+				"all of its processes have ended: check before you start it again.", IsError: true, Details: []byte(`{"cancelled":true,"command":"make","confirmed":false,"exitCode":0}`)},
 		},
 		"bash, executor cut": {
 			bash,
-			ExecReply{Stdout: Captured{Head: []byte("head"), Tail: []byte("tail\n"), Cut: 12}, Stderr: Captured{Head: []byte("e1\n"), Tail: []byte("e2"), Cut: 34}},
-			Result{Text: "head\n[... 12 bytes cut ...]\ntail\ne1\n[... 34 bytes cut ...]\ne2", Details: []byte(`{"command":"make","exitCode":0}`)},
+			ExecReply{
+				Stdout: Captured{Head: []byte("head"), Tail: []byte("tail\n"), Cut: 12},
+				Stderr: Captured{Head: []byte("e1\n"), Tail: []byte("e2"), Cut: 34},
+			},
+			Result{
+				Text:    "head\n[... 12 bytes cut ...]\ntail\ne1\n[... 34 bytes cut ...]\ne2",
+				Details: []byte(`{"command":"make","exitCode":0}`),
+			},
 		},
 		"bash, executor cut all": {
-			bash, ExecReply{Stdout: Captured{Cut: 5}}, Result{Text: "[... 5 bytes cut ...]", Details: []byte(`{"command":"make","exitCode":0}`)},
+			bash, ExecReply{Stdout: Captured{Cut: 5}}, Result{
+				Text:    "[... 5 bytes cut ...]",
+				Details: []byte(`{"command":"make","exitCode":0}`),
+			},
 		},
 
 		"grep": {
@@ -206,19 +354,54 @@ func TestRenderGolden(t *testing.T) {
 			GrepReply{Note: "Taken as text."},
 			Result{Text: "No matches found.\n\n[Taken as text.]", Details: []byte(`{"matchCount":0}`)},
 		},
-		"grep nothing":  {Grep{Pattern: "a"}, GrepReply{}, Result{Text: "No matches found.", Details: []byte(`{"matchCount":0}`)}},
-		"grep more":     {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"a", 1, "x"}}, Total: 300}, Result{Text: "a:1: x\n\n[Showing 1 of 300 matches. Narrow your search.]", Details: []byte(`{"matchCount":300}`)}},
-		"grep only sum": {Grep{Pattern: "a"}, GrepReply{Total: -1, Matches: []Match{{"a", 1, "x"}}}, Result{Text: "a:1: x", Details: []byte(`{"matchCount":1}`)}},
-		"grep long":     {Grep{Pattern: "a"}, GrepReply{Matches: []Match{{"a", 1, strings.Repeat("é", 501)}, {"a", 2, strings.Repeat("é", 500)}, {"a", 3, strings.Repeat("é", 500) + "..."}}}, Result{Text: "a:1: " + strings.Repeat("é", 500) + "...\na:2: " + strings.Repeat("é", 500) + "\na:3: " + strings.Repeat("é", 500) + "...", Details: []byte(`{"matchCount":3}`)}},
+		"grep nothing": {Grep{Pattern: "a"}, GrepReply{}, Result{
+			Text:    "No matches found.",
+			Details: []byte(`{"matchCount":0}`),
+		}},
+		"grep more": {
+			Grep{Pattern: "a"},
+			GrepReply{Matches: []Match{{"a", 1, "x"}}, Total: 300},
+			Result{
+				Text:    "a:1: x\n\n[Showing 1 of 300 matches. Narrow your search.]",
+				Details: []byte(`{"matchCount":300}`),
+			},
+		},
+		"grep only sum": {
+			Grep{Pattern: "a"},
+			GrepReply{Total: -1, Matches: []Match{{"a", 1, "x"}}},
+			Result{Text: "a:1: x", Details: []byte(`{"matchCount":1}`)},
+		},
+		"grep long": {Grep{Pattern: "a"}, GrepReply{Matches: []Match{
+			{"a", 1, strings.Repeat("é", 501)},
+			{"a", 2, strings.Repeat("é", 500)},
+			{"a", 3, strings.Repeat("é", 500) + "..."},
+		}}, Result{Text: "a:1: " +
+			strings.Repeat("é", 500) + "...\na:2: " + strings.Repeat("é", 500) + "\na:3: " + strings.Repeat("é", 500) +
+			"...", Details: []byte(`{"matchCount":3}`)}},
 
-		"glob":         {Glob{Pattern: "a"}, GlobReply{Paths: []string{"a", "b\tc"}}, Result{Text: "a\n\"b\\tc\"", Details: []byte(`{"pathCount":2,"truncated":false}`)}},
-		"glob nothing": {Glob{Pattern: "a"}, GlobReply{}, Result{Text: "No files found.", Details: []byte(`{"pathCount":0,"truncated":false}`)}},
-		"glob more":    {Glob{Pattern: "a"}, GlobReply{Paths: []string{"a"}, Truncated: true}, Result{Text: "a\n\n[Showing the first 1 paths; there are more. Narrow the pattern.]", Details: []byte(`{"pathCount":1,"truncated":true}`)}},
+		"glob": {
+			Glob{Pattern: "a"},
+			GlobReply{Paths: []string{"a", "b\tc"}},
+			Result{Text: "a\n\"b\\tc\"", Details: []byte(`{"pathCount":2,"truncated":false}`)},
+		},
+		"glob nothing": {Glob{Pattern: "a"}, GlobReply{}, Result{
+			Text:    "No files found.",
+			Details: []byte(`{"pathCount":0,"truncated":false}`),
+		}},
+		"glob more": {
+			Glob{Pattern: "a"},
+			GlobReply{Paths: []string{"a"}, Truncated: true},
+			Result{
+				Text:    "a\n\n[Showing the first 1 paths; there are more. Narrow the pattern.]",
+				Details: []byte(`{"pathCount":1,"truncated":true}`),
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Render(c.req, c.rep)
 			if !reflect.DeepEqual(got, c.want) {
-				t.Errorf("got\n%.3000q error=%v %s\nwant\n%.3000q error=%v %s", got.Text, got.IsError, got.Details, c.want.Text, c.want.IsError, c.want.Details)
+				t.Errorf("got\n%.3000q error=%v %s\nwant\n%.3000q error=%v %s", got.Text, got.IsError, got.Details,
+					c.want.Text, c.want.IsError, c.want.Details)
 			}
 		})
 	}
@@ -236,7 +419,8 @@ func TestRenderBoundsSearches(t *testing.T) {
 		t.Errorf("got %s", got.Text)
 	}
 	got = Render(Glob{}, l)
-	if strings.Count(got.Text, "a\n") != 1000 || !strings.HasSuffix(got.Text, "\n\n[Showing 1000 of 1001 paths. Narrow the pattern.]") {
+	if strings.Count(got.Text, "a\n") != 1000 || !strings.HasSuffix(got.Text, "\n\n[Showing 1000 of 1001 paths. "+
+		"Narrow the pattern.]") {
 		t.Errorf("got %s", got.Text)
 	}
 	for i := range l.Paths {
@@ -267,14 +451,16 @@ func TestRenderBoundsDiffs(t *testing.T) {
 
 func TestRenderKeepsHeadAndTailOfOutput(t *testing.T) {
 	lines := Render(Exec{}, ExecReply{Stdout: out(numbered(1, 5000)), ExitCode: 1}).Text
-	if want := numbered(1, 800) + "[... 3008 lines, 29881 bytes cut ...]\n" + strings.TrimSuffix(numbered(3809, 5000), "\n") + "\n\nCommand exited with code 1"; lines != want {
+	if want := numbered(1, 800) + "[... 3008 lines, 29881 bytes cut ...]\n" +
+		strings.TrimSuffix(numbered(3809, 5000), "\n") + "\n\nCommand exited with code 1"; lines != want {
 		t.Errorf("got\n%s", lines)
 	}
 	exact := strings.TrimSuffix(numbered(1, 2000), "\n")
 	if got := Render(Exec{}, ExecReply{Stdout: out(exact)}).Text; got != exact {
 		t.Error("2,000 lines must not be cut")
 	}
-	if got := Render(Exec{}, ExecReply{Stdout: out(numbered(1, 2001))}).Text; !strings.Contains(got, "[... 9 lines, 81 bytes cut ...]") {
+	if got := Render(Exec{}, ExecReply{Stdout: out(numbered(1, 2001))}).Text; !strings.Contains(got,
+		"[... 9 lines, 81 bytes cut ...]") {
 		t.Error("2,001 lines must be cut")
 	}
 	full := strings.Repeat("x", MaxText)
@@ -282,15 +468,18 @@ func TestRenderKeepsHeadAndTailOfOutput(t *testing.T) {
 		t.Error("50 KB must not be cut")
 	}
 	got := Render(Exec{}, ExecReply{Stdout: out("x" + strings.Repeat("é", MaxText))}).Text
-	want := "x" + strings.Repeat("é", outputHeadBytes/2-1) + "\n[... 1 lines, 51714 bytes cut ...]\n" + strings.Repeat("é", outputTailBytes/2)
+	want := "x" + strings.Repeat("é", outputHeadBytes/2-1) + "\n[... 1 lines, 51714 bytes cut ...]\n" +
+		strings.Repeat("é", outputTailBytes/2)
 	if got != want {
-		t.Errorf("one long line: got %d bytes, want %d: %s", len(got), len(want), got[outputHeadBytes-10:outputHeadBytes+50])
+		t.Errorf("one long line: got %d bytes, want %d: %s", len(got), len(want),
+			got[outputHeadBytes-10:outputHeadBytes+50])
 	}
 }
 
 // The head ends and the tail begins at a line, unless that would throw away most of the room.
 func TestRenderCutsOutputAtLines(t *testing.T) {
-	text := strings.Repeat("a", 15000) + "\n" + strings.Repeat("b", 30000) + "\n" + strings.Repeat("c", 30000) + "\n" + strings.Repeat("d", 20000)
+	text := strings.Repeat("a", 15000) + "\n" + strings.Repeat("b", 30000) + "\n" + strings.Repeat("c", 30000) + "\n" +
+		strings.Repeat("d", 20000)
 	got := Render(Exec{}, ExecReply{Stdout: out(text)}).Text
 	want := strings.Repeat("a", 15000) + "\n[... 2 lines, 60002 bytes cut ...]\n" + strings.Repeat("d", 20000)
 	if got != want {
@@ -299,7 +488,8 @@ func TestRenderCutsOutputAtLines(t *testing.T) {
 	text = strings.Repeat("a", 9000) + "\n" + strings.Repeat("b", 60000) + "\n" + strings.Repeat("d", 9000)
 	got = Render(Exec{}, ExecReply{Stdout: out(text)}).Text
 	want = strings.Repeat("a", 9000) + "\n" + strings.Repeat("b", outputHeadBytes-9001) +
-		fmt.Sprintf("\n[... 1 lines, %d bytes cut ...]\n", len(text)-outputHeadBytes-outputTailBytes) + text[len(text)-outputTailBytes:]
+		fmt.Sprintf("\n[... 1 lines, %d bytes cut ...]\n", len(text)-outputHeadBytes-outputTailBytes) +
+		text[len(text)-outputTailBytes:]
 	if got != want {
 		t.Errorf("got %d bytes", len(got))
 	}
@@ -310,7 +500,8 @@ func TestRenderAddsUpCuts(t *testing.T) {
 	half := strings.Repeat("x", 64*1024)
 	r := ExecReply{Stdout: Captured{Head: []byte(half), Tail: []byte(half), Cut: 1_000_000}}
 	got := Render(Exec{}, r).Text
-	if want := strings.Repeat("x", outputHeadBytes) + fmt.Sprintf("\n[... %d bytes cut ...]\n", 2*65536-outputHeadBytes-outputTailBytes+1_000_000) + strings.Repeat("x", outputTailBytes); got != want {
+	if want := strings.Repeat("x", outputHeadBytes) + fmt.Sprintf("\n[... %d bytes cut ...]\n",
+		2*65536-outputHeadBytes-outputTailBytes+1_000_000) + strings.Repeat("x", outputTailBytes); got != want {
 		t.Errorf("got %d bytes", len(got))
 	}
 	r = ExecReply{
@@ -318,7 +509,8 @@ func TestRenderAddsUpCuts(t *testing.T) {
 		Stderr: Captured{Head: []byte("error\n"), Tail: []byte("last\n"), Cut: 9},
 	}
 	got = Render(Exec{}, r).Text
-	if !strings.HasPrefix(got, "first\n[... 7 bytes cut ...]\nxx") || !strings.HasSuffix(got, "xx\nerror\n[... 9 bytes cut ...]\nlast") ||
+	if !strings.HasPrefix(got, "first\n[... 7 bytes cut ...]\nxx") || !strings.HasSuffix(got,
+		"xx\nerror\n[... 9 bytes cut ...]\nlast") ||
 		!strings.Contains(got, "x\n[... 1 lines, ") || strings.Count(got, "bytes cut") != 3 {
 		t.Errorf("got %s … %s", got[:100], got[len(got)-100:])
 	}
@@ -331,25 +523,108 @@ func TestRenderFailures(t *testing.T) {
 		text    string
 		details string
 	}{
-		"bash unknown":      {Exec{Command: "rm x"}, Failure{Reason: ReasonInterrupted, Message: "whatever"}, "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not have run, and if it ran it may or may not have finished. Check what it has done before you repeat it.\nWhy: whatever", `{"command":"rm x","reason":"INTERRUPTED"}`},
-		"edit unknown":      {EditFile{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The outcome of this edit is unknown: its result was lost, and the file may or may not have been changed. Read the file before you repeat the edit.", `{"path":"a","reason":"INTERRUPTED"}`},
-		"write unknown":     {WriteFile{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The outcome of this call is unknown: its result was lost, and the file may or may not have been written. Writing it again is safe.", `{"path":"a","reason":"INTERRUPTED"}`},
-		"read unknown":      {ReadText{Path: "a"}, Failure{Reason: ReasonInterrupted}, "The result of this call was lost. The call changes nothing: make it again if you still need the result.", `{"path":"a","reason":"INTERRUPTED"}`},
-		"no request":        {nil, Failure{Reason: ReasonInterrupted}, "The outcome of this call is unknown.", `{"reason":"INTERRUPTED"}`},
-		"no reply":          {Exec{Command: "a"}, nil, unknownOutcome(Exec{}), `{"command":"a","reason":"INTERRUPTED"}`},
-		"other reply":       {Exec{Command: "a"}, WriteReply{}, unknownOutcome(Exec{}), `{"command":"a","reason":"INTERRUPTED"}`},
-		"other reply write": {WriteFile{Path: "a"}, EditReply{}, unknownOutcome(WriteFile{}), `{"path":"a","reason":"INTERRUPTED"}`},
-		"cancelled":         {Grep{Path: "a"}, Failure{Reason: ReasonCancelled, Message: "x"}, "The call was cancelled.", `{"path":"a","reason":"CANCELLED"}`},
-		"message":           {ReadText{Path: "a"}, Failure{Reason: "NOT_FOUND", Message: "no such file or directory"}, "a: no such file or directory", `{"path":"a","reason":"NOT_FOUND"}`},
-		"message with path": {ReadText{Path: "b/c"}, Failure{Reason: "NOT_FOUND", Message: "open /w/b/c: no such file\n"}, "open /w/b/c: no such file", `{"path":"b/c","reason":"NOT_FOUND"}`},
-		"no message":        {Glob{Path: "a"}, Failure{Reason: "SANDBOX_GONE"}, "a: sandbox gone", `{"path":"a","reason":"SANDBOX_GONE"}`},
-		"path within word":  {ReadText{Path: "a"}, Failure{Reason: "X", Message: "éa bad a1 aa"}, "a: éa bad a1 aa", `{"path":"a","reason":"X"}`},
-		"path, later":       {ReadText{Path: "a"}, Failure{Reason: "X", Message: "bad a"}, "bad a", `{"path":"a","reason":"X"}`},
-		"nothing":           {Exec{}, Failure{}, "the tool failed", `{"command":"","reason":""}`},
-		"unsafe":            {Exec{Command: "\x00"}, Failure{Reason: "X\xff", Message: "a\x00b"}, "a\uFFFDb", "{\"command\":\"\uFFFD\",\"reason\":\"X\uFFFD\"}"},
-		"many lines":        {Exec{}, Failure{Reason: "X", Message: numbered(1, 51)}, numbered(1, 50) + "...", `{"command":"","reason":"X"}`},
-		"lines enough":      {Exec{}, Failure{Reason: "X", Message: numbered(1, 50)}, strings.TrimSuffix(numbered(1, 50), "\n"), `{"command":"","reason":"X"}`},
-		"long":              {Exec{}, Failure{Reason: "X", Message: strings.Repeat("m", 5000)}, strings.Repeat("m", maxMessage) + "...", `{"command":"","reason":"X"}`},
+		"bash unknown": {
+			Exec{Command: "rm x"},
+			Failure{Reason: ReasonInterrupted, Message: "whatever"},
+			"The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not " +
+				"have run, and if it ran it may or may not have finished. Check what it has done before you repeat " +
+				"it.\nWhy: whatever", `{"command":"rm x","reason":"INTERRUPTED"}`,
+		},
+		"edit unknown": {
+			EditFile{Path: "a"},
+			Failure{Reason: ReasonInterrupted},
+			"The outcome of this edit is unknown: its result was lost, and the file may or may not have been " +
+				"changed. Read the file before you repeat the edit.", `{"path":"a","reason":"INTERRUPTED"}`,
+		},
+		"write unknown": {
+			WriteFile{Path: "a"},
+			Failure{Reason: ReasonInterrupted},
+			"The outcome of this call is unknown: its result was lost, and the file may or may not have been " +
+				"written. Writing it again is safe.", `{"path":"a","reason":"INTERRUPTED"}`,
+		},
+		"read unknown": {
+			ReadText{Path: "a"},
+			Failure{Reason: ReasonInterrupted},
+			"The result of this call was lost. The call changes nothing: make it again if you still need the result.", `{"path":"a","reason":"INTERRUPTED"}`,
+		},
+		"no request": {
+			nil,
+			Failure{Reason: ReasonInterrupted},
+			"The outcome of this call is unknown.",
+			`{"reason":"INTERRUPTED"}`,
+		},
+		"no reply": {
+			Exec{Command: "a"},
+			nil, unknownOutcome(Exec{}),
+			`{"command":"a","reason":"INTERRUPTED"}`,
+		},
+		"other reply": {
+			Exec{Command: "a"},
+			WriteReply{},
+			unknownOutcome(Exec{}),
+			`{"command":"a","reason":"INTERRUPTED"}`,
+		},
+		"other reply write": {
+			WriteFile{Path: "a"},
+			EditReply{},
+			unknownOutcome(WriteFile{}),
+			`{"path":"a","reason":"INTERRUPTED"}`,
+		},
+		"cancelled": {
+			Grep{Path: "a"},
+			Failure{Reason: ReasonCancelled, Message: "x"},
+			"The call was cancelled.", `{"path":"a","reason":"CANCELLED"}`,
+		},
+		"message": {
+			ReadText{Path: "a"},
+			Failure{Reason: "NOT_FOUND", Message: "no such file or directory"},
+			"a: no such file or directory", `{"path":"a","reason":"NOT_FOUND"}`,
+		},
+		"message with path": {ReadText{Path: "b/c"}, Failure{
+			Reason:  "NOT_FOUND",
+			Message: "open /w/b/c: no such file\n",
+		}, "open /w/b/c: no such file", `{"path":"b/c","reason":"NOT_FOUND"}`},
+		"no message": {
+			Glob{Path: "a"},
+			Failure{Reason: "SANDBOX_GONE"},
+			"a: sandbox gone",
+			`{"path":"a","reason":"SANDBOX_GONE"}`,
+		},
+		"path within word": {
+			ReadText{Path: "a"},
+			Failure{Reason: "X", Message: "éa bad a1 aa"},
+			"a: éa bad a1 aa",
+			`{"path":"a","reason":"X"}`,
+		},
+		"path, later": {
+			ReadText{Path: "a"},
+			Failure{Reason: "X", Message: "bad a"},
+			"bad a",
+			`{"path":"a","reason":"X"}`,
+		},
+		"nothing": {Exec{}, Failure{}, "the tool failed", `{"command":"","reason":""}`},
+		"unsafe": {
+			Exec{Command: "\x00"},
+			Failure{Reason: "X\xff", Message: "a\x00b"},
+			"a\uFFFDb",
+			"{\"command\":\"\uFFFD\",\"reason\":\"X\uFFFD\"}",
+		},
+		"many lines": {
+			Exec{},
+			Failure{Reason: "X", Message: numbered(1, 51)},
+			numbered(1, 50) + "...",
+			`{"command":"","reason":"X"}`,
+		},
+		"lines enough": {
+			Exec{},
+			Failure{Reason: "X", Message: numbered(1, 50)},
+			strings.TrimSuffix(numbered(1, 50), "\n"), `{"command":"","reason":"X"}`,
+		},
+		"long": {
+			Exec{},
+			Failure{Reason: "X", Message: strings.Repeat("m", 5000)},
+			strings.Repeat("m", maxMessage) + "...", `{"command":"","reason":"X"}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Render(c.req, c.rep)
@@ -372,7 +647,13 @@ func TestEveryRequestChecksItsReply(t *testing.T) {
 }
 
 func TestSubject(t *testing.T) {
-	for _, req := range []Request{ReadText{Path: "p"}, WriteFile{Path: "p"}, EditFile{Path: "p"}, Grep{Path: "p"}, Glob{Path: "p"}} {
+	for _, req := range []Request{
+		ReadText{Path: "p"},
+		WriteFile{Path: "p"},
+		EditFile{Path: "p"},
+		Grep{Path: "p"},
+		Glob{Path: "p"},
+	} {
 		if subject(req) != "p" {
 			t.Errorf("%T", req)
 		}
@@ -389,10 +670,16 @@ func TestRefusedIsBounded(t *testing.T) {
 // Whatever an executor sends, a result stays within its bounds and can be stored.
 func TestRenderNeverExceedsItsBounds(t *testing.T) {
 	piece := rapid.Custom(func(t *rapid.T) string {
-		unit := rapid.SampledFrom([]string{"x", "\n", "a line\n", "é", "\xff", "a\xff", "\x00", "世界\n", "\r\n", " "}).Draw(t, "unit")
+		unit := rapid.SampledFrom([]string{
+			"x", "\n", "a line\n", "é", "\xff", "a\xff", "\x00", "世界\n", "\r\n",
+			" ",
+		}).Draw(t, "unit")
 		return strings.Repeat(unit, rapid.SampledFrom([]int{0, 1, 3, 100, 2001, 20479, 51200, 70000}).Draw(t, "times"))
 	})
-	text := rapid.Custom(func(t *rapid.T) string { return strings.Join(rapid.SliceOfN(piece, 0, 4).Draw(t, "pieces"), "") })
+	text := rapid.Custom(func(t *rapid.T) string {
+		return strings.Join(rapid.SliceOfN(piece, 0, 4).Draw(t, "pieces"),
+			"")
+	})
 	captured := rapid.Custom(func(t *rapid.T) Captured {
 		return Captured{
 			Head: []byte(text.Draw(t, "head")), Tail: []byte(text.Draw(t, "tail")),
@@ -402,9 +689,14 @@ func TestRenderNeverExceedsItsBounds(t *testing.T) {
 	number := rapid.SampledFrom([]int64{-1, 0, 1, 2, 2000, 2001, 1 << 60})
 	cases := []func(*rapid.T) (Request, Reply){
 		func(t *rapid.T) (Request, Reply) {
-			return ReadText{Path: text.Draw(t, "path"), Offset: number.Draw(t, "offset"), Limit: number.Draw(t, "limit")}, TextReply{
-				Content: []byte(text.Draw(t, "content")), FirstLine: number.Draw(t, "first"), TotalLines: number.Draw(t, "total"),
-				LineCut: rapid.Bool().Draw(t, "cut"), Binary: rapid.Bool().Draw(t, "binary"), IsDir: rapid.Bool().Draw(t, "dir"),
+			return ReadText{
+				Path: text.Draw(t, "path"), Offset: number.Draw(t, "offset"),
+				Limit: number.Draw(t, "limit"),
+			}, TextReply{
+				Content: []byte(text.Draw(t, "content")), FirstLine: number.Draw(t,
+					"first"), TotalLines: number.Draw(t, "total"),
+				LineCut: rapid.Bool().Draw(t, "cut"), Binary: rapid.Bool().Draw(t,
+					"binary"), IsDir: rapid.Bool().Draw(t, "dir"),
 				Entries: rapid.SliceOfN(piece, 0, 5).Draw(t, "entries"),
 			}
 		},
@@ -417,20 +709,25 @@ func TestRenderNeverExceedsItsBounds(t *testing.T) {
 			return ReadText{Path: "d"}, TextReply{IsDir: true, Entries: entries}
 		},
 		func(t *rapid.T) (Request, Reply) {
-			return EditFile{Path: text.Draw(t, "path")}, EditReply{Replacements: rapid.Int().Draw(t, "n"), Diff: text.Draw(t, "diff")}
+			return EditFile{Path: text.Draw(t, "path")}, EditReply{
+				Replacements: rapid.Int().Draw(t, "n"),
+				Diff:         text.Draw(t, "diff"),
+			}
 		},
 		func(t *rapid.T) (Request, Reply) {
 			return WriteFile{Path: text.Draw(t, "path")}, WriteReply{}
 		},
 		func(t *rapid.T) (Request, Reply) {
 			return Exec{Command: text.Draw(t, "command")}, ExecReply{
-				ExitCode: rapid.Int().Draw(t, "code"), Stdout: captured.Draw(t, "stdout"), Stderr: captured.Draw(t, "stderr"),
+				ExitCode: rapid.Int().Draw(t, "code"), Stdout: captured.Draw(t, "stdout"), Stderr: captured.Draw(t,
+					"stderr"),
 				TimedOut: rapid.Bool().Draw(t, "timed out"), Cancelled: rapid.Bool().Draw(t, "cancelled"),
 			}
 		},
 		func(t *rapid.T) (Request, Reply) {
 			m := Match{piece.Draw(t, "path"), number.Draw(t, "line"), piece.Draw(t, "text")}
-			return Grep{}, GrepReply{Matches: make([]Match, 0), Total: number.Draw(t, "total")}.with(m, rapid.IntRange(0, 300).Draw(t, "n"))
+			return Grep{}, GrepReply{Matches: make([]Match, 0), Total: number.Draw(t, "total")}.with(m,
+				rapid.IntRange(0, 300).Draw(t, "n"))
 		},
 		func(t *rapid.T) (Request, Reply) {
 			paths := make([]string, rapid.IntRange(0, 2000).Draw(t, "n"))

@@ -1,6 +1,7 @@
 package tool
 
-// Reply is what an executor answers, by value: TextReply, WriteReply, EditReply, ExecReply, GrepReply, GlobReply or Failure.
+// Reply is what an executor answers, by value: TextReply, WriteReply, EditReply, ExecReply, GrepReply, GlobReply or
+// Failure.
 type Reply interface{ reply() }
 
 // TextReply answers ReadText. One of Content, Binary, Image and IsDir describes the path.

@@ -2,8 +2,8 @@ package tool
 
 import "strings"
 
-// Stream redacts output that arrives in pieces, wherever the pieces are cut. It holds back what may be the beginning of a secret.
-// Not for concurrent use.
+// Stream redacts output that arrives in pieces, wherever the pieces are cut. It holds back what may be the beginning of
+// a secret. Not for concurrent use.
 type Stream struct {
 	needles []string
 	held    string

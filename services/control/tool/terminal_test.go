@@ -101,7 +101,8 @@ func TestCleanOutput(t *testing.T) {
 		got := Clean(c.in, secrets).(ExecReply)
 		for i, s := range [][2]Captured{{got.Stdout, c.want.Stdout}, {got.Stderr, c.want.Stderr}} {
 			g, w := s[0], s[1]
-			if string(g.Head) != string(w.Head) || string(g.Tail) != string(w.Tail) || g.Cut != w.Cut || g.Size != w.Size {
+			if string(g.Head) != string(w.Head) || string(g.Tail) != string(w.Tail) || g.Cut != w.Cut ||
+				g.Size != w.Size {
 				t.Errorf("%s, stream %d: got %q %q, want %q %q", name, i, g.Head, g.Tail, w.Head, w.Tail)
 			}
 		}

@@ -48,8 +48,8 @@ func ceil(s string, i int) int {
 	return i
 }
 
-// headLines is the end of the first whole lines of text within both bounds, and how many they are. The line break after the
-// last of them does not count as one of its bytes.
+// headLines is the end of the first whole lines of text within both bounds, and how many they are. The line break after
+// the last of them does not count as one of its bytes.
 func headLines(text string, maxLines, maxBytes int) (end, lines int) {
 	for lines < maxLines && end < len(text) {
 		size := len(text) - end

@@ -1,4 +1,5 @@
-// Package tool is what a model may do to a workspace: the six built-in tools, their arguments, and the text that it gets back.
+// Package tool is what a model may do to a workspace: the six built-in tools, their arguments, and the text that it
+// gets back.
 //
 //	arguments ──Parse──▶ Call.Request ──(link, executor)──▶ Reply ──Render──▶ Result ──Call.Annotate──▶ Result
 //

@@ -72,9 +72,11 @@ func modelStop(err error) Stop {
 	return Stop{submission.Failed, "MODEL_FAILED", err.Error()}
 }
 
-// Input is what the model of a submission is asked with at its start: the conversation before an entry, and all but the conversation as it
-// would be sent now. executor is the one that the session is bound to, "" for none.
-func (w *Worker) Input(ctx context.Context, s submission.Submission, before int64, executor string) (model.Request, error) {
+// Input is what the model of a submission is asked with at its start: the conversation before an entry, and all but the
+// conversation as it would be sent now. executor is the one that the session is bound to, "" for none.
+func (w *Worker) Input(
+	ctx context.Context, s submission.Submission, before int64, executor string,
+) (model.Request, error) {
 	def, err := w.deps.Definitions.Definition(ctx, s.AgentDigest)
 	if err != nil {
 		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
@@ -83,7 +85,8 @@ func (w *Worker) Input(ctx context.Context, s submission.Submission, before int6
 	if r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools); len(r.tools) > 0 {
 		r.offered[r.tools[0].Name] = true // there is somewhere to run calls
 	}
-	if err := r.conversation.catchUp(ctx, w.deps.Store, s.SessionID, before); err != nil { // the first entry's time is in the prompt
+	// the first entry's time is in the prompt
+	if err := r.conversation.catchUp(ctx, w.deps.Store, s.SessionID, before); err != nil {
 		return model.Request{}, err
 	}
 	r.fence.SessionID = s.SessionID
@@ -104,7 +107,10 @@ func (r *run) request(ctx context.Context) (model.Request, error) {
 		}
 	}
 	return model.Request{
-		System:   agent.SystemPrompt(r.def, agent.Surroundings{Cwd: r.conversation.cwd, Date: r.conversation.began.UTC().Format("Monday, 2 January 2006")}),
+		System: agent.SystemPrompt(r.def, agent.Surroundings{
+			Cwd:  r.conversation.cwd,
+			Date: r.conversation.began.UTC().Format("Monday, 2 January 2006"),
+		}),
 		Messages: r.conversation.messages,
 		Tools:    r.tools,
 		Thinking: r.def.Thinking,
@@ -125,7 +131,8 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 		if err == nil {
 			return
 		}
-		r.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", r.id(), "submission_id", r.sub.ID,
+		r.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", r.id(), "submission_id",
+			r.sub.ID,
 			"model", r.def.Model.String(), "error", err)
 		select {
 		case parts <- item{err: ErrModelPanic}:
@@ -288,5 +295,6 @@ func restartText(p model.Part) string {
 	if p.Restart.Without != "" {
 		return fmt.Sprintf("attempt %d without %s: %v", p.Restart.Attempt, p.Restart.Without, p.Restart.Err)
 	}
-	return fmt.Sprintf("attempt %d after %s: %v", p.Restart.Attempt, p.Restart.Delay.Round(time.Millisecond), p.Restart.Err)
+	return fmt.Sprintf("attempt %d after %s: %v", p.Restart.Attempt, p.Restart.Delay.Round(time.Millisecond),
+		p.Restart.Err)
 }

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	sweepEvery  = 5 * time.Second  // to look at executors and rows that no hint told of
-	yieldAfter  = 5 * time.Second  // of not reaching an executor
-	silence     = 2 * sweepEvery   // of an executor about a call, before it is asked
-	survival    = time.Second      // of an owner that waits for a running call, which is not what its predecessors died of then
+	sweepEvery = 5 * time.Second // to look at executors and rows that no hint told of
+	yieldAfter = 5 * time.Second // of not reaching an executor
+	silence    = 2 * sweepEvery  // of an executor about a call, before it is asked
+	// of an owner that waits for a running call, which is not what its predecessors died of then
+	survival    = time.Second
 	cancelGrace = 2 * time.Second  // between TERM and KILL
 	cancelWait  = 10 * time.Second // for an executor to say that a cancelled call has ended
 	cancelLimit = 20 * time.Second // for all of that, whatever an executor's connection does
@@ -26,7 +27,8 @@ const (
 // errStale is an executor's claim that it knows a higher epoch of the session.
 var errStale = errors.New("the executor knows a higher epoch of the session")
 
-var unconfirmedFailure = tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that the call has ended"}
+var unconfirmedFailure = tool.Failure{Reason: tool.ReasonInterrupted, Message: "the executor did not confirm that " +
+	"the call has ended"}
 
 // liveCall is what this run knows of an open call beside its record.
 type liveCall struct {
@@ -57,7 +59,8 @@ func (r *run) liveOf(id string) *liveCall {
 	return l
 }
 
-// await handles what executors say of the turn's calls, until all have ended or the submission is stopped or handed over.
+// await handles what executors say of the turn's calls, until all have ended or the submission is stopped or handed
+// over.
 func (r *run) await(ctx context.Context) error {
 	cancel := r.stop != nil
 	r.inbox.expect(r.calls)
@@ -144,8 +147,8 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 	return nudged, nil
 }
 
-// missed asks again for a result that was posted when nobody waited for it any more: the connection, which may have to record it, has
-// left it to this run.
+// missed asks again for a result that was posted when nobody waited for it any more: the connection, which may have to
+// record it, has left it to this run.
 func (r *run) missed(ctx context.Context, rep call.Report) {
 	if _, ok := rep.Body.(call.Ended); ok {
 		r.send(ctx, rep.Executor, &call.Attach{CallID: rep.CallID, SessionID: r.id(), Epoch: r.fence.Epoch})
@@ -191,7 +194,10 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	}
 	err = r.commit(ctx, submission.Commit{
 		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body}},
-		Events:   []event.Event{r.event(event.Event{Type: event.ToolFinished, Call: finished(*c, r.isError(*c), c.DoneAt.Sub(c.CreatedAt))})},
+		Events: []event.Event{r.event(event.Event{
+			Type: event.ToolFinished,
+			Call: finished(*c, r.isError(*c), c.DoneAt.Sub(c.CreatedAt)),
+		})},
 	})
 	if errors.Is(err, call.ErrEnded) {
 		*c = before
@@ -200,7 +206,8 @@ func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply
 	return err
 }
 
-// reconsider takes the last outcome of the turn back: it said lost, and another replica has recorded what the call came to.
+// reconsider takes the last outcome of the turn back: it said lost, and another replica has recorded what the call came
+// to.
 func (r *run) reconsider(ctx context.Context) error {
 	*r.callByID(r.undecided.ID) = r.undecided
 	r.outcomes = nil
@@ -222,7 +229,8 @@ func (r *run) reply(c call.Call) tool.Reply {
 	reply, err := call.DecodeReply(c.Reply)
 	if err != nil {
 		r.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
-		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be read"}
+		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be " +
+			"read"}
 	}
 	return tool.Clean(reply, r.values.Secrets())
 }
@@ -265,14 +273,15 @@ func (r *run) found(ctx context.Context, c *call.Call, f call.Found) error {
 // noProof is why an executor that does not know a call may have run it.
 func noProof(c call.Call, f call.Found) string {
 	if f.Journal != c.Journal {
-		return "the executor has no record of the call: its data directory is not the one that it had when the call was sent, " +
+		return "the executor has no record of the call: its data directory is not the one that it had when the call " +
+			"was sent, " +
 			"but another one, a copy, or an older state of it"
 	}
 	return "the executor has no record of the call, and none that proves that it never ran"
 }
 
-// neverRan is C5: an executor that does not know a call has never run it if its journal is the one that it had at the dispatch and has
-// forgotten nothing since. Ids are compared and no clocks of two machines.
+// neverRan is C5: an executor that does not know a call has never run it if its journal is the one that it had at the
+// dispatch and has forgotten nothing since. Ids are compared and no clocks of two machines.
 func neverRan(c call.Call, f call.Found) bool {
 	return f.Journal != "" && f.Journal == c.Journal && time.Since(c.DispatchedAt) < call.ForgetAfter
 }
@@ -284,8 +293,8 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	l := r.liveOf(c.ID)
 	switch rej.Reason {
 	case "STALE_EPOCH":
-		// Whether the lane is lost is for the database to say: giving it back changes nothing if it is, and else the next owner has a
-		// higher epoch. One that is to end does without the executor's word.
+		// Whether the lane is lost is for the database to say: giving it back changes nothing if it is, and else the
+		// next owner has a higher epoch. One that is to end does without the executor's word.
 		if r.stop == nil {
 			return errStale
 		}
@@ -304,8 +313,8 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: rej.Message})
 }
 
-// pause is how long after its n-th dispatch a call is not sent again: the second is sent at once, an executor that refuses for ever
-// costs little.
+// pause is how long after its n-th dispatch a call is not sent again: the second is sent at once, an executor that
+// refuses for ever costs little.
 func pause(dispatches int) time.Duration {
 	if dispatches < 2 {
 		return 0
@@ -316,7 +325,10 @@ func pause(dispatches int) time.Duration {
 // dispatchAgain sends a call that is known not to run, or that may run again.
 func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 	if r.stop != nil {
-		return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
+		return r.outcome(ctx, c, call.Cancelled, tool.Failure{
+			Reason:  tool.ReasonCancelled,
+			Message: "the call was never started",
+		})
 	}
 	if wait := time.Until(c.DispatchedAt.Add(pause(c.Dispatch))); wait > 0 {
 		l := r.liveOf(c.ID)
@@ -334,7 +346,10 @@ func (r *run) dispatchAgain(ctx context.Context, c *call.Call) error {
 	next := *c
 	next.State, next.Executor, next.Dispatch, next.DispatchedAt, next.Journal = call.Dispatched, e.ID, c.Dispatch+1, time.Now(), e.JournalID
 	err = r.commit(ctx, submission.Commit{
-		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch, Journal: next.Journal}}, Executor: e.ID,
+		Dispatches: []call.Dispatch{{
+			CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch,
+			Journal: next.Journal,
+		}}, Executor: e.ID,
 		Events: []event.Event{r.event(event.Event{Type: event.ToolStarted, Call: started(next)})},
 	})
 	if err != nil {

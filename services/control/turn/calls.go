@@ -131,7 +131,8 @@ func (r *run) hash(req tool.Request) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// order sends a dispatched call. When it cannot be sent the record stands, and the call is attached to once its executor is there.
+// order sends a dispatched call. When it cannot be sent the record stands, and the call is attached to once its
+// executor is there.
 func (r *run) order(ctx context.Context, c *call.Call) {
 	req, err := r.requestOf(*c)
 	if err != nil {
@@ -178,7 +179,10 @@ func started(c call.Call) *event.Call {
 }
 
 func finished(c call.Call, isError bool, took time.Duration) *event.Call {
-	return &event.Call{ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool, Executor: c.Executor, State: c.State.String(), IsError: isError, Duration: took}
+	return &event.Call{
+		ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool, Executor: c.Executor, State: c.State.String(),
+		IsError: isError, Duration: took,
+	}
 }
 
 // appendResults is T3: what the calls came to, in order of the calls; with stop also the settlement.
@@ -202,7 +206,10 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 			return err
 		}
 		if fresh[k.ID] {
-			c.Events = append(c.Events, r.event(event.Event{Type: event.ToolFinished, Call: finished(k, res.IsError, k.DoneAt.Sub(k.CreatedAt))}))
+			c.Events = append(c.Events, r.event(event.Event{
+				Type: event.ToolFinished,
+				Call: finished(k, res.IsError, k.DoneAt.Sub(k.CreatedAt)),
+			}))
 		}
 		r.entry(&c, session.ToolResult, resultMessage(b, res))
 	}
@@ -231,7 +238,10 @@ func (r *run) result(i int, k call.Call, called bool) tool.Result {
 }
 
 func resultMessage(b model.Block, res tool.Result) model.Message {
-	block := model.Block{Type: model.ToolResultBlock, CallID: b.CallID, Tool: b.Tool, Text: res.Text, IsError: res.IsError, Details: res.Details}
+	block := model.Block{
+		Type: model.ToolResultBlock, CallID: b.CallID, Tool: b.Tool, Text: res.Text,
+		IsError: res.IsError, Details: res.Details,
+	}
 	if len(res.Images) > 0 {
 		block.Image = &res.Images[0]
 	}

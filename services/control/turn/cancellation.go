@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// cancellation is what is known of the submission's calls when it is made to end; nil when it ends by itself. It names every call of
-// which nobody has said that nothing of it is left, of earlier turns too.
+// cancellation is what is known of the submission's calls when it is made to end; nil when it ends by itself. It names
+// every call of which nobody has said that nothing of it is left, of earlier turns too.
 func (r *run) cancellation(ctx context.Context, o submission.Outcome) (*call.Cancellation, error) {
 	switch o {
 	case submission.Aborted, submission.Expired, submission.Interrupted:
@@ -46,7 +46,10 @@ func (r *run) cancellation(ctx context.Context, o submission.Outcome) (*call.Can
 
 // unconfirmed tells why nobody knows whether a lost call has ended.
 func (r *run) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
-	u := call.Unconfirmed{CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost, Message: "nobody saw the call end on executor " + c.Executor}
+	u := call.Unconfirmed{
+		CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost,
+		Message: "nobody saw the call end on executor " + c.Executor,
+	}
 	if e, err := r.deps.Fleet.Find(ctx, c.Executor); err != nil || !e.Connected() {
 		u.Reason, u.Message = call.ExecutorAway, "executor "+c.Executor+" is not connected"
 	} else if l := r.live[c.ID]; l != nil && !l.cancelled.IsZero() {

@@ -85,8 +85,8 @@ func (r *run) flush(ctx context.Context) error {
 	return r.commit(ctx, submission.Commit{})
 }
 
-// dropText forgets deltas that need not be stored, because they are void, or because the coming entry holds them in full and nobody
-// watches.
+// dropText forgets deltas that need not be stored, because they are void, or because the coming entry holds them in
+// full and nobody watches.
 func (r *run) dropText() {
 	r.growing.clear()
 	keep := r.pending[:0]
@@ -103,7 +103,8 @@ func (r *run) dropText() {
 func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) session.Entry {
 	e := session.Entry{
 		Seq: r.conversation.head + int64(len(c.Entries)) + 1, SubmissionID: r.sub.ID, Kind: kind, Message: m,
-		CreatedAt: time.Now().Truncate(time.Microsecond), // as the stores keep it: live watchers see what later ones read
+		// as the stores keep it: live watchers see what later ones read
+		CreatedAt: time.Now().Truncate(time.Microsecond),
 	}
 	c.Entries = append(c.Entries, e)
 	t := event.EntryAdded
@@ -114,8 +115,9 @@ func (r *run) entry(c *submission.Commit, kind session.Kind, m model.Message) se
 	return e
 }
 
-// commit writes one step with everything that waits, publishes its events and sends the acknowledgements that it allows. It tries
-// again while the database is away: the lane stays ours, and a step that was written without our hearing of it is recognised.
+// commit writes one step with everything that waits, publishes its events and sends the acknowledgements that it
+// allows. It tries again while the database is away: the lane stays ours, and a step that was written without our
+// hearing of it is recognised.
 func (r *run) commit(ctx context.Context, c submission.Commit) error {
 	c.Fence, c.SubmissionSeq, c.EntryHead, c.EventHead = r.fence, r.sub.Seq, r.conversation.head, r.eventHead
 	r.closeDelta()
@@ -124,7 +126,10 @@ func (r *run) commit(ctx context.Context, c submission.Commit) error {
 		c.Events[i].Seq = r.eventHead + int64(i) + 1
 	}
 	done, err := backoff.Retry(ctx, func() (submission.Committed, error) { return r.try(ctx, c) },
-		backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 5 * time.Second}),
+		backoff.WithBackOff(&backoff.ExponentialBackOff{
+			InitialInterval:     50 * time.Millisecond,
+			RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 5 * time.Second,
+		}),
 		backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		return err
@@ -145,7 +150,8 @@ func (r *run) try(ctx context.Context, c submission.Commit) (submission.Committe
 	if _, answered := errs.Public(err); answered && !errs.Temporary(err) || contain.Is(err) || ctx.Err() != nil {
 		return done, backoff.Permanent(err)
 	}
-	r.deps.Log.Warn("committing a step failed, trying again", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
+	r.deps.Log.Warn("committing a step failed, trying again", "session_id", r.id(), "submission_id", r.sub.ID, "error",
+		err)
 	return done, err
 }
 
@@ -184,7 +190,8 @@ func (r *run) applied(c submission.Commit, done submission.Committed) {
 	r.deps.Hints.Notify(r.id())
 }
 
-// acknowledge tells executors what is durable. An acknowledgement that gets lost is repeated when the executor repeats its news.
+// acknowledge tells executors what is durable. An acknowledgement that gets lost is repeated when the executor repeats
+// its news.
 func (r *run) acknowledge(ctx context.Context) {
 	for _, a := range r.output {
 		r.send(ctx, a.executor, a.message)

@@ -94,11 +94,13 @@ func TestSessionGoesOn(t *testing.T) {
 		b.counted.reads()
 
 		b.expect(b.wait(b.submit("s", "say: at rest").ID), submission.Completed, "at rest")
-		b.expectHistory(told, append(slices.Clone(afterOne), "user: say: at rest"), 5) // the input, which is admission's
+		// the input, which is admission's
+		b.expectHistory(told, append(slices.Clone(afterOne), "user: say: at rest"), 5)
 	})
 }
 
-// What sessions at rest keep in memory is bounded: the one that rests longest is read anew, the one that rested last is not.
+// What sessions at rest keep in memory is bounded: the one that rests longest is read anew, the one that rested last is
+// not.
 func TestSessionGoesOnAfterItsEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, told := remembering(t)
@@ -110,7 +112,10 @@ func TestSessionGoesOnAfterItsEviction(t *testing.T) {
 		b.counted.reads()
 
 		b.expect(b.wait(b.submit("b", "say: kept").ID), submission.Completed, "kept")
-		b.expectHistory(told, []string{"user: " + long, "assistant: " + strings.Repeat("x", 2<<20), "assistant: long", "user: say: kept"}, 2)
+		b.expectHistory(told, []string{
+			"user: " + long, "assistant: " + strings.Repeat("x", 2<<20), "assistant: long",
+			"user: say: kept",
+		}, 2)
 		b.expect(b.wait(b.submit("s", "say: evicted").ID), submission.Completed, "evicted")
 		b.expectHistory(told, append(slices.Clone(afterOne), "user: say: evicted"), 0)
 	})
@@ -133,7 +138,8 @@ func TestSessionGoesOnWithWhatAnotherReplicaAdded(t *testing.T) {
 		b.service = here
 
 		b.expect(b.wait(b.submit("s", "say: here").ID), submission.Completed, "here")
-		b.expectHistory(told, append(slices.Clone(afterOne), "user: say: there", "assistant: there", "user: say: here"), 5)
+		b.expectHistory(told, append(slices.Clone(afterOne), "user: say: there", "assistant: there",
+			"user: say: here"), 5)
 	})
 }
 

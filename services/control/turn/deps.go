@@ -52,8 +52,8 @@ type Fleet interface {
 	Find(ctx context.Context, id string) (fleet.Executor, error)
 }
 
-// Executors sends to executors, wherever they are connected. A message that cannot be sent is an error and otherwise a hint:
-// only a report proves that it arrived.
+// Executors sends to executors, wherever they are connected. A message that cannot be sent is an error and otherwise a
+// hint: only a report proves that it arrived.
 type Executors interface {
 	Send(ctx context.Context, executor string, m call.Message) error
 }

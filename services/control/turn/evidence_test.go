@@ -28,8 +28,8 @@ func (b *bench) say(c call.Call, executor string, body call.ReportBody) bool {
 	return b.worker.Deliver(call.Report{Executor: executor, CallID: c.ID, SessionID: c.SessionID, Body: body})
 }
 
-// What an executor does not know proves that it never ran only if its journal is the one that it had at the dispatch, whatever its
-// clock says.
+// What an executor does not know proves that it never ran only if its journal is the one that it had at the dispatch,
+// whatever its clock says.
 func TestAnotherJournalProvesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
@@ -48,7 +48,8 @@ func TestAnotherJournalProvesNothing(t *testing.T) {
 	})
 }
 
-// A result that was recorded and acknowledged while nobody ran the session is what the call came to, not an unknown outcome.
+// A result that was recorded and acknowledged while nobody ran the session is what the call came to, not an unknown
+// outcome.
 func TestTombstoneLeadsToTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
@@ -63,7 +64,10 @@ func TestTombstoneLeadsToTheRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: running.Call.ID, State: call.Done, Reply: body}); err != nil {
+		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{
+			CallID: running.Call.ID, State: call.Done,
+			Reply: body,
+		}); err != nil {
 			t.Fatal(err)
 		}
 		b.executor.mu.Lock()
@@ -92,7 +96,8 @@ func TestForeignReportsAreRefused(t *testing.T) {
 	})
 }
 
-// A piece of output that got lost on its way is asked for again; what comes after it is neither shown nor acknowledged before.
+// A piece of output that got lost on its way is asked for again; what comes after it is neither shown nor acknowledged
+// before.
 func TestLostOutputIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())

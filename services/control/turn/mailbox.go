@@ -6,8 +6,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
-// mailbox is what others tell a run. Posting never blocks, so that a run that is busy committing never delays a connection, and what
-// waits is bounded: output beyond the executor's window is dropped, and asked for again if it is ever wanted.
+// mailbox is what others tell a run. Posting never blocks, so that a run that is busy committing never delays a
+// connection, and what waits is bounded: output beyond the executor's window is dropped, and asked for again if it is
+// ever wanted.
 type mailbox struct {
 	ready chan struct{} // holds a token when there may be something
 
@@ -23,7 +24,10 @@ type mailbox struct {
 const maxSaid = 64
 
 func newMailbox() *mailbox {
-	return &mailbox{ready: make(chan struct{}, 1), open: map[string]string{}, waiting: map[string]int{}, said: map[string]int{}}
+	return &mailbox{
+		ready: make(chan struct{}, 1), open: map[string]string{}, waiting: map[string]int{},
+		said: map[string]int{},
+	}
 }
 
 // expect says which calls the run waits for.

@@ -44,7 +44,10 @@ func after(d time.Duration, r modeltest.Reply) modeltest.Reply {
 }
 
 func limited(d time.Duration) modeltest.Reply {
-	return modeltest.Fail(&model.Error{Kind: model.KindRateLimited, Retryable: true, RetryAfter: d, Text: "slow down, they say"})
+	return modeltest.Fail(&model.Error{
+		Kind: model.KindRateLimited, Retryable: true, RetryAfter: d,
+		Text: "slow down, they say",
+	})
 }
 
 func TestWhatAModelWaitsForIsTold(t *testing.T) {
@@ -72,15 +75,19 @@ func TestWhatAModelWaitsForIsTold(t *testing.T) {
 			"waiting for the rate limit of offline/shell until ",
 		},
 		"a pause in an answer": {
-			replies: []modeltest.Reply{append(modeltest.Reply{modeltest.Delta("do")}, after(50*time.Second, modeltest.Reply{
-				modeltest.Delta("ne"),
-				{Part: model.Part{Type: model.PartBlock, Block: model.Block{Type: model.TextBlock, Text: "done"}}},
-				modeltest.Finish(model.StopEnd),
-			})...)},
+			replies: []modeltest.Reply{append(modeltest.Reply{modeltest.Delta("do")},
+				after(50*time.Second, modeltest.Reply{
+					modeltest.Delta("ne"),
+					{Part: model.Part{Type: model.PartBlock, Block: model.Block{Type: model.TextBlock, Text: "done"}}},
+					modeltest.Finish(model.StopEnd),
+				})...)},
 		},
 		"a failure, then silence": {
 			[]modeltest.Reply{
-				after(20*time.Second, modeltest.Fail(&model.Error{Kind: model.KindServer, Retryable: true, Text: "oh no"})),
+				after(20*time.Second, modeltest.Fail(&model.Error{
+					Kind: model.KindServer, Retryable: true,
+					Text: "oh no",
+				})),
 				after(20*time.Second, modeltest.Say("done")),
 			},
 			[]string{"FIRST_TOKEN 15", "RETRY 20", "FIRST_TOKEN"},
@@ -123,7 +130,8 @@ func TestTheProvidersWordsAreTold(t *testing.T) {
 		}
 		found := 0
 		for _, e := range b.logged(sub.SessionID) {
-			if e.Wait != nil && strings.HasSuffix(e.Wait.Message, "slow down, they say") || strings.Contains(e.Text, "slow down, they say") {
+			if e.Wait != nil && strings.HasSuffix(e.Wait.Message, "slow down, they say") ||
+				strings.Contains(e.Text, "slow down, they say") {
 				found++
 			}
 		}
@@ -134,10 +142,16 @@ func TestTheProvidersWordsAreTold(t *testing.T) {
 }
 
 // used is what the provider has counted before a call is cut.
-var used = modeltest.Step{Part: model.Part{Type: model.PartUsage, Usage: model.Usage{Input: 100, Output: 7, Cost: model.Cost{Input: 1}}}}
+var used = modeltest.Step{Part: model.Part{Type: model.PartUsage, Usage: model.Usage{
+	Input: 100, Output: 7,
+	Cost: model.Cost{Input: 1},
+}}}
 
 func cutAfterUse() modeltest.Reply {
-	return modeltest.Reply{used, modeltest.Delta("lost"), {Err: &model.Error{Kind: model.KindCut, Retryable: true, Text: "cut"}}}
+	return modeltest.Reply{used, modeltest.Delta("lost"), {Err: &model.Error{
+		Kind: model.KindCut, Retryable: true,
+		Text: "cut",
+	}}}
 }
 
 func TestWhatACutCallCostIsCharged(t *testing.T) {

@@ -4,11 +4,12 @@
 //	   T1 input entry                 T3 result entries
 //	   T2 assistant entry + calls     T4 final entry + settlement
 //
-// Next is the pure core: what is recorded decides what is done next, so a new owner goes on where a dead one stopped. A run has the
-// effects: one goroutine per leased lane, which alone writes for its session; each arrow above is one fenced commit.
+// Next is the pure core: what is recorded decides what is done next, so a new owner goes on where a dead one stopped. A
+// run has the effects: one goroutine per leased lane, which alone writes for its session; each arrow above is one
+// fenced commit.
 //
-// Invariants: a call is committed before it is sent; a result is acknowledged after it is committed; events are published after
-// their commit; a run that is fenced writes nothing more and tells nobody anything more.
+// Invariants: a call is committed before it is sent; a result is acknowledged after it is committed; events are
+// published after their commit; a run that is fenced writes nothing more and tells nobody anything more.
 package turn
 
 import (
@@ -26,7 +27,8 @@ const maxStalls = 3
 // stallsToStop is how many more may do so while they stop the submission, before it is settled without being looked at.
 const stallsToStop = 3
 
-// maxStallShift bounds how much longer each owner waits, before the next one tries, than the one before it: twice as long.
+// maxStallShift bounds how much longer each owner waits, before the next one tries, than the one before it: twice as
+// long.
 const maxStallShift = 5
 
 // Stop is why a submission has to end before the model is done.
@@ -108,7 +110,8 @@ func exhausted(s State) *Stop {
 }
 
 func stalled(times int) *Stop {
-	return &Stop{submission.Interrupted, "STALLED", fmt.Sprintf("%d times in a row the control plane died, failed, or was turned away, "+
+	return &Stop{submission.Interrupted, "STALLED", fmt.Sprintf("%d times in a row the control plane died, failed, "+
+		"or was turned away, "+
 		"at this point of the submission; it is given up as the likely cause", times)}
 }
 
@@ -119,9 +122,11 @@ func limit(s State) *Stop {
 	case l.Turns > 0 && sub.Turn > l.Turns:
 		return &Stop{submission.Failed, "LIMIT_TURNS", fmt.Sprintf("the agent's limit of %d turns is reached", l.Turns)}
 	case l.Tokens > 0 && sub.Usage.Total() >= l.Tokens:
-		return &Stop{submission.Failed, "LIMIT_TOKENS", fmt.Sprintf("the agent's limit of %d tokens is reached (%d used)", l.Tokens, sub.Usage.Total())}
+		return &Stop{submission.Failed, "LIMIT_TOKENS", fmt.Sprintf("the agent's limit of %d tokens is reached (%d "+
+			"used)", l.Tokens, sub.Usage.Total())}
 	case l.CostUSD > 0 && sub.Usage.Cost.Total() >= l.CostUSD:
-		return &Stop{submission.Failed, "LIMIT_COST", fmt.Sprintf("the agent's limit of $%.2f is reached (about $%.2f used)", l.CostUSD, sub.Usage.Cost.Total())}
+		return &Stop{submission.Failed, "LIMIT_COST", fmt.Sprintf("the agent's limit of $%.2f is reached (about "+
+			"$%.2f used)", l.CostUSD, sub.Usage.Cost.Total())}
 	}
 	return nil
 }

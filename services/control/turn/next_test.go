@@ -33,23 +33,58 @@ func TestNext(t *testing.T) {
 		state State
 		want  Effect
 	}{
-		"a new input is appended first":        {State{Submission: running(submission.PhaseAccepted, 0)}, Begin{}},
-		"even when it is to be stopped":        {State{Submission: running(submission.PhaseAccepted, 0), Stop: abort}, Begin{}},
-		"then the model is asked":              {State{Submission: running(submission.PhaseModel, 1)}, AskModel{}},
-		"not when stopped":                     {State{Submission: running(submission.PhaseModel, 1), Stop: abort}, Settle{*abort}},
-		"open calls are awaited":               {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Done, call.Dispatched)}, AwaitCalls{}},
-		"pending calls too":                    {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Pending)}, AwaitCalls{}},
-		"a stop cancels them":                  {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Dispatched), Stop: abort}, AwaitCalls{Stop: abort}},
-		"ended calls are appended":             {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Done, call.Lost, call.Cancelled)}, AppendResults{}},
-		"a turn whose calls were all refused":  {State{Submission: running(submission.PhaseTools, 1)}, AppendResults{}},
-		"a stop settles with the results":      {State{Submission: running(submission.PhaseTools, 1), Calls: calls(call.Cancelled), Stop: abort}, AppendResults{Settle: abort}},
-		"the last turn of the limit is run":    {State{Submission: running(submission.PhaseModel, 3)}, AskModel{}},
-		"one more is not":                      {State{Submission: running(submission.PhaseModel, 4)}, Settle{Stop{submission.Failed, "LIMIT_TURNS", "the agent's limit of 3 turns is reached"}}},
-		"tokens":                               {State{Submission: with(running(submission.PhaseModel, 2), func(s *submission.Submission) { s.Usage = model.Usage{Input: 60, Output: 40} })}, Settle{Stop{submission.Failed, "LIMIT_TOKENS", "the agent's limit of 100 tokens is reached (100 used)"}}},
-		"cost":                                 {State{Submission: with(running(submission.PhaseModel, 2), func(s *submission.Submission) { s.Usage.Cost.Output = 1 })}, Settle{Stop{submission.Failed, "LIMIT_COST", "the agent's limit of $1.00 is reached (about $1.00 used)"}}},
-		"an input that kills its owners":       {State{Submission: with(running(submission.PhaseModel, 1), func(s *submission.Submission) { s.Stalls = 3 })}, Settle{Stop{submission.Interrupted, "STALLED", "3 times in a row the control plane died, failed, or was turned away, at this point of the submission; it is given up as the likely cause"}}},
-		"too many owners":                      {State{Submission: with(running(submission.PhaseModel, 1), func(s *submission.Submission) { s.Attempts = 10 })}, Settle{Stop{submission.Interrupted, "LIMIT_ATTEMPTS", "the submission was taken over 10 times, which is the agent's limit"}}},
-		"limits do not cut a turn's tools off": {State{Submission: with(running(submission.PhaseTools, 4), func(s *submission.Submission) { s.Usage.Input = 1000 }), Calls: calls(call.Dispatched)}, AwaitCalls{}},
+		"a new input is appended first": {State{Submission: running(submission.PhaseAccepted, 0)}, Begin{}},
+		"even when it is to be stopped": {
+			State{Submission: running(submission.PhaseAccepted, 0), Stop: abort},
+			Begin{},
+		},
+		"then the model is asked": {State{Submission: running(submission.PhaseModel, 1)}, AskModel{}},
+		"not when stopped": {
+			State{Submission: running(submission.PhaseModel, 1), Stop: abort},
+			Settle{*abort},
+		},
+		"open calls are awaited": {State{
+			Submission: running(submission.PhaseTools, 1),
+			Calls:      calls(call.Done, call.Dispatched),
+		}, AwaitCalls{}},
+		"pending calls too": {State{
+			Submission: running(submission.PhaseTools, 1),
+			Calls:      calls(call.Pending),
+		}, AwaitCalls{}},
+		"a stop cancels them": {State{
+			Submission: running(submission.PhaseTools, 1),
+			Calls:      calls(call.Dispatched), Stop: abort,
+		}, AwaitCalls{Stop: abort}},
+		"ended calls are appended": {State{
+			Submission: running(submission.PhaseTools, 1),
+			Calls:      calls(call.Done, call.Lost, call.Cancelled),
+		}, AppendResults{}},
+		"a turn whose calls were all refused": {State{Submission: running(submission.PhaseTools, 1)}, AppendResults{}},
+		"a stop settles with the results": {State{
+			Submission: running(submission.PhaseTools, 1),
+			Calls:      calls(call.Cancelled), Stop: abort,
+		}, AppendResults{Settle: abort}},
+		"the last turn of the limit is run": {State{Submission: running(submission.PhaseModel, 3)}, AskModel{}},
+		"one more is not": {
+			State{Submission: running(submission.PhaseModel, 4)},
+			Settle{Stop{submission.Failed, "LIMIT_TURNS", "the agent's limit of 3 turns is reached"}},
+		},
+		"tokens": {State{Submission: with(running(submission.PhaseModel, 2),
+			func(s *submission.Submission) {
+				s.Usage = model.Usage{
+					Input:  60,
+					Output: 40,
+				}
+			})}, Settle{Stop{submission.Failed, "LIMIT_TOKENS", "the agent's limit of 100 tokens is " +
+			"reached (100 used)"}}},
+		"cost": {State{Submission: with(running(submission.PhaseModel, 2),
+			func(s *submission.Submission) { s.Usage.Cost.Output = 1 })}, Settle{Stop{submission.Failed, "LIMIT_COST", "the agent's limit of $1.00 is reached (about $1.00 used)"}}},
+		"an input that kills its owners": {State{Submission: with(running(submission.PhaseModel, 1),
+			func(s *submission.Submission) { s.Stalls = 3 })}, Settle{Stop{submission.Interrupted, "STALLED", "3 times in a row the control plane died, failed, or was turned away, at this point of the submission; it is given up as the likely cause"}}},
+		"too many owners": {State{Submission: with(running(submission.PhaseModel, 1),
+			func(s *submission.Submission) { s.Attempts = 10 })}, Settle{Stop{submission.Interrupted, "LIMIT_ATTEMPTS", "the submission was taken over 10 times, which is the agent's limit"}}},
+		"limits do not cut a turn's tools off": {State{Submission: with(running(submission.PhaseTools, 4),
+			func(s *submission.Submission) { s.Usage.Input = 1000 }), Calls: calls(call.Dispatched)}, AwaitCalls{}},
 	} {
 		c.state.Limits = limits
 		if diff := cmp.Diff(c.want, Next(c.state)); diff != "" {
@@ -58,10 +93,12 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// Whatever is recorded, doing what Next says leads to a settlement, never runs past a limit and never asks while calls are open.
+// Whatever is recorded, doing what Next says leads to a settlement, never runs past a limit and never asks while calls
+// are open.
 func TestNextAlwaysEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := State{Submission: running(submission.PhaseAccepted, 0), Limits: agent.Limits{Turns: rapid.IntRange(1, 6).Draw(t, "turns"), Attempts: 5}}
+		s := State{Submission: running(submission.PhaseAccepted, 0), Limits: agent.Limits{Turns: rapid.IntRange(1,
+			6).Draw(t, "turns"), Attempts: 5}}
 		asked := 0
 		for step := 0; ; step++ {
 			if step > 200 {
@@ -92,7 +129,10 @@ func TestNextAlwaysEnds(t *testing.T) {
 				for i := range s.Calls {
 					if !s.Calls[i].State.Terminal() {
 						open = true
-						s.Calls[i].State = rapid.SampledFrom([]call.State{call.Dispatched, call.Done, call.Lost, call.Cancelled}).Draw(t, "state")
+						s.Calls[i].State = rapid.SampledFrom([]call.State{
+							call.Dispatched, call.Done, call.Lost,
+							call.Cancelled,
+						}).Draw(t, "state")
 						break
 					}
 				}

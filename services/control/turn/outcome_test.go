@@ -23,7 +23,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// A drain between the end of a turn's last call and the commit of it: the result is acknowledged by nobody but the commit that has it.
+// A drain between the end of a turn's last call and the commit of it: the result is acknowledged by nobody but the
+// commit that has it.
 func TestDrainKeepsAnAcknowledgedResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
@@ -88,7 +89,8 @@ func TestInterruptedThereIsTheEnd(t *testing.T) {
 	})
 }
 
-// Only the database says whose a lane is. An executor that claims to know a higher epoch costs attempts, and no more than it may.
+// Only the database says whose a lane is. An executor that claims to know a higher epoch costs attempts, and no more
+// than it may.
 func TestExecutorCannotFenceASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
@@ -124,8 +126,12 @@ func TestSecretsStayOutOfResultsThatOthersRecorded(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		sub := b.submit("s", "echo $TOKEN")
 		synctest.Wait()
-		b.record(running, tool.ExecReply{Stdout: tool.Captured{Head: []byte("it is hunter2hunter2\n")}, Confirmed: true})
-		if got := b.wait(sub.ID); !strings.HasPrefix(got.Text, "it is ") || strings.Contains(got.Text, "hunter2hunter2") {
+		b.record(running, tool.ExecReply{
+			Stdout:    tool.Captured{Head: []byte("it is hunter2hunter2\n")},
+			Confirmed: true,
+		})
+		if got := b.wait(sub.ID); !strings.HasPrefix(got.Text, "it is ") ||
+			strings.Contains(got.Text, "hunter2hunter2") {
 			t.Errorf("the answer is %q", got.Text)
 		}
 	})
@@ -139,7 +145,10 @@ func TestUnreadableRecordIsTold(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		sub := b.submit("s", "echo one")
 		synctest.Wait()
-		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: running.Call.ID, State: call.Done, Reply: []byte("{")}); err != nil {
+		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{
+			CallID: running.Call.ID, State: call.Done,
+			Reply: []byte("{"),
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.wait(sub.ID); got.Outcome != submission.Completed || !strings.Contains(got.Text, "cannot be read") {
@@ -155,7 +164,10 @@ func (b *bench) record(o *call.Order, reply tool.Reply) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := b.store.CompleteCall(b.Context(), call.Outcome{CallID: o.Call.ID, State: call.Done, Reply: body}); err != nil {
+	if _, err := b.store.CompleteCall(b.Context(), call.Outcome{
+		CallID: o.Call.ID, State: call.Done,
+		Reply: body,
+	}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -272,7 +284,10 @@ func TestFailingRunHandsItsLaneBack(t *testing.T) {
 func TestUnreadableInputIsSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
-		a := submission.Admission{ID: ident.New(), Key: key("s"), Input: []byte("{"), AgentDigest: agent.Shell().Digest()}
+		a := submission.Admission{
+			ID: ident.New(), Key: key("s"), Input: []byte("{"),
+			AgentDigest: agent.Shell().Digest(),
+		}
 		if _, err := b.store.Admit(b.Context(), a); err != nil {
 			b.Fatal(err)
 		}
@@ -283,15 +298,22 @@ func TestUnreadableInputIsSettled(t *testing.T) {
 	})
 }
 
-// A lane that was taken for this replica, which never heard so, is handed back: its owner lives, so nobody else would take it.
+// A lane that was taken for this replica, which never heard so, is handed back: its owner lives, so nobody else would
+// take it.
 func TestOwnedLaneWithoutARunIsHandedBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
-		input, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: "say: hi"}}})
+		input, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{
+			Type: model.TextBlock,
+			Text: "say: hi",
+		}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := submission.Admission{ID: ident.New(), Key: key("s"), Input: input, AgentDigest: agent.Shell().Digest(), Owner: b.id}
+		a := submission.Admission{
+			ID: ident.New(), Key: key("s"), Input: input, AgentDigest: agent.Shell().Digest(),
+			Owner: b.id,
+		}
 		if got, err := b.store.Admit(b.Context(), a); err != nil || got.Lease == nil {
 			t.Fatalf("%+v, %v", got, err)
 		}
@@ -333,7 +355,10 @@ func TestLateResultIsNotSwallowed(t *testing.T) {
 		if n := g.asked.Load(); n != 2 {
 			t.Fatalf("the model was asked %d times", n)
 		}
-		if b.worker.Deliver(call.Report{Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(order)}}) {
+		if b.worker.Deliver(call.Report{
+			Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID,
+			Body: call.Ended{Reply: echo(order)},
+		}) {
 			t.Error("the run took a result that it does nothing with")
 		}
 		close(g.open)
@@ -354,8 +379,12 @@ func TestRefusedCancelConfirmsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		b.worker.Deliver(call.Report{Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID, Body: call.Rejected{Epoch: 1 << 40, Reason: "NO_SPACE"}})
-		if got := b.wait(sub.ID); got.Outcome != submission.Aborted || got.Cancellation == nil || got.Cancellation.Confirmed {
+		b.worker.Deliver(call.Report{
+			Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID,
+			Body: call.Rejected{Epoch: 1 << 40, Reason: "NO_SPACE"},
+		})
+		if got := b.wait(sub.ID); got.Outcome != submission.Aborted || got.Cancellation == nil ||
+			got.Cancellation.Confirmed {
 			t.Errorf("settled %s, %+v", got.Outcome, got.Cancellation)
 		}
 	})

@@ -32,14 +32,23 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 			t.Errorf("the call's environment is %v", running.Env)
 		}
 		say := func(offset int64, data string) {
-			b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID, Body: call.Output{Offset: offset, Data: []byte(data)}})
+			b.worker.Deliver(call.Report{
+				Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID,
+				Body: call.Output{Offset: offset, Data: []byte(data)},
+			})
 		}
 		say(0, "before hunter2")
 		say(0, "before hunter2") // repeated
 		say(7, "hunter2hunter2\r\x1b[1m after")
-		b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID, Body: call.Ended{
-			Reply: tool.ExecReply{Stdout: tool.Captured{Head: []byte("1%\r2% hunter2\x1b[1mhunter2")}, Confirmed: true},
-		}})
+		b.worker.Deliver(call.Report{
+			Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID,
+			Body: call.Ended{
+				Reply: tool.ExecReply{
+					Stdout:    tool.Captured{Head: []byte("1%\r2% hunter2\x1b[1mhunter2")},
+					Confirmed: true,
+				},
+			},
+		})
 		var shown strings.Builder
 		for batch, err := range f.Events(t.Context()) {
 			if err != nil {
@@ -55,7 +64,8 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 			}
 		}
 		all := shown.String()
-		if !strings.HasPrefix(all, "before ") || !strings.HasSuffix(all, "\r\x1b[1m after") || strings.Contains(all, "hunter2") || strings.Contains(f.Submission.Text, "hunter2") {
+		if !strings.HasPrefix(all, "before ") || !strings.HasSuffix(all, "\r\x1b[1m after") ||
+			strings.Contains(all, "hunter2") || strings.Contains(f.Submission.Text, "hunter2") {
 			t.Errorf("shown %q, answered %q", all, f.Submission.Text)
 		}
 		if got := f.Submission.Text; got != "2% [redacted]" {
@@ -185,7 +195,10 @@ func TestRecordedResultWaitsForItsOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: running.Call.ID, State: call.Done, Reply: body}); err != nil {
+		if _, err := b.store.CompleteCall(t.Context(), call.Outcome{
+			CallID: running.Call.ID, State: call.Done,
+			Reply: body,
+		}); err != nil {
 			t.Fatal(err)
 		}
 		b.executor.mu.Lock()

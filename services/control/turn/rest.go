@@ -15,13 +15,14 @@ const (
 	restEvery = time.Second
 	// restWait is how long none may come before the stream goes on without it, and says so.
 	restWait = 10 * time.Second
-	// restSlow is the same while its executor is connected: that one keeps the output until the result is acknowledged, so what does not
-	// come is late (control or the disks have too much to do), not lost. Who stops the submission does not want to wait for it.
+	// restSlow is the same while its executor is connected: that one keeps the output until the result is acknowledged,
+	// so what does not come is late (control or the disks have too much to do), not lost. Who stops the submission does
+	// not want to wait for it.
 	restSlow = time.Minute
 )
 
-// end is an outcome that waits until the output before it is in the stream. The executor keeps the output until it is told that the
-// result is recorded, so nothing of it is lost meanwhile.
+// end is an outcome that waits until the output before it is in the stream. The executor keeps the output until it is
+// told that the result is recorded, so nothing of it is lost meanwhile.
 type end struct {
 	reply tool.Reply
 	row   *call.Call // when somebody else has recorded it
@@ -41,7 +42,8 @@ func (l *liveCall) missing() (n [2]int64) {
 	return n
 }
 
-// close takes what a call came to; row is set when it is recorded. It counts when all output of the call has been taken.
+// close takes what a call came to; row is set when it is recorded. It counts when all output of the call has been
+// taken.
 func (r *run) close(ctx context.Context, c *call.Call, reply tool.Reply, row *call.Call) error {
 	l := r.liveOf(c.ID)
 	if l.end == nil {
@@ -131,7 +133,8 @@ func (r *run) showRest(c *call.Call) {
 		if missing -= shown - l.shown[i]; missing <= 0 {
 			continue
 		}
-		r.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id", c.Executor, "bytes", missing)
+		r.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id", c.Executor,
+			"bytes", missing)
 		r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: c.ID}, Output: &event.Output{
 			Stderr: stderr, Offset: shown + missing, Skipped: missing,
 		}}))

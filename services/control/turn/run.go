@@ -148,7 +148,10 @@ func (r *run) submission(ctx context.Context) error {
 func (r *run) giveUp(ctx context.Context) error {
 	r.conversation = &conversation{head: r.leaseHead}
 	s := stalled(r.sub.Stalls)
-	c := submission.Commit{Settle: &submission.Settlement{Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Usage: r.sub.Usage}}
+	c := submission.Commit{Settle: &submission.Settlement{
+		Outcome: s.Outcome, Reason: s.Reason, Message: s.Message,
+		Usage: r.sub.Usage,
+	}}
 	c.Events = []event.Event{r.event(event.Event{Type: event.Settled, Settlement: &event.Settlement{
 		Outcome: string(s.Outcome), Reason: s.Reason, Message: s.Message, Usage: r.sub.Usage, Turn: r.sub.Turn,
 	}})}
@@ -203,8 +206,8 @@ func (r *run) ownerChanged() event.Event {
 	})
 }
 
-// checkStop turns an abort request or a passed deadline into a stop. Whether the deadline of a forced lease has passed was for the
-// database's clock to say.
+// checkStop turns an abort request or a passed deadline into a stop. Whether the deadline of a forced lease has passed
+// was for the database's clock to say.
 func (r *run) checkStop() {
 	switch {
 	case r.stop != nil:
@@ -254,7 +257,8 @@ func (r *run) handBack(ctx context.Context) error {
 	return errHandedOver
 }
 
-// release gives the lane back. Failing to is no loss: it goes with this process, or the worker finds that it has no run.
+// release gives the lane back. Failing to is no loss: it goes with this process, or the worker finds that it has no
+// run.
 func (r *run) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, releaseLimit)
 	defer cancel()
@@ -265,8 +269,8 @@ func (r *run) release(ctx context.Context) {
 	r.deps.Hints.Notify(r.id())
 }
 
-// abandon gives the lane back after the run has met err, until it is given back or lost: a lane whose owner lives and has no run for
-// it would stay so. For whom the lane is lost, this is without effect.
+// abandon gives the lane back after the run has met err, until it is given back or lost: a lane whose owner lives and
+// has no run for it would stay so. For whom the lane is lost, this is without effect.
 func (r *run) abandon(ctx context.Context, err error) {
 	give := r.deps.Store.Release
 	wait := retryAfter

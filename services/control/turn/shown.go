@@ -12,9 +12,10 @@ import (
 // logPage is how many events a new owner reads at first to find what its predecessors have shown.
 const logPage = 256
 
-// readShown finds what of the turn's calls is in the stream already. A new owner gets all output from the executor again, since only
-// the whole says where secrets begin, and shows what comes after. It reads back to the answer that asked for the calls. A call that
-// somebody recorded and nobody told the end of is still open to this run: its output may not be in the stream.
+// readShown finds what of the turn's calls is in the stream already. A new owner gets all output from the executor
+// again, since only the whole says where secrets begin, and shows what comes after. It reads back to the answer that
+// asked for the calls. A call that somebody recorded and nobody told the end of is still open to this run: its output
+// may not be in the stream.
 func (r *run) readShown(ctx context.Context) error {
 	if len(r.calls) == 0 {
 		return nil
@@ -35,7 +36,8 @@ func (r *run) readShown(ctx context.Context) error {
 		switch c := &r.calls[i]; {
 		case !c.State.Terminal():
 		case r.liveOf(c.ID).told:
-			r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}}) // its acknowledgement may be lost
+			// its acknowledgement may be lost
+			r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})
 		default:
 			c.State = call.Dispatched
 		}
@@ -86,8 +88,8 @@ func (r *run) wasShown(e event.Event) {
 	}
 }
 
-// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes after a piece
-// that got lost on its way: it is asked for again from there.
+// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes
+// after a piece that got lost on its way: it is asked for again from there.
 func (r *run) tookOutput(ctx context.Context, c *call.Call, o call.Output) error {
 	l, i := r.liveOf(c.ID), streamIndex(o.Stderr)
 	end := o.Offset + int64(len(o.Data))
@@ -129,7 +131,10 @@ func (r *run) show(callID string, stderr bool, data []byte) bool {
 	if len(data) == 0 {
 		return false
 	}
-	r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &event.Output{Stderr: stderr, Offset: offset, Data: data}}))
+	r.push(r.event(event.Event{
+		Type: event.ToolOutput, Call: &event.Call{ID: callID},
+		Output: &event.Output{Stderr: stderr, Offset: offset, Data: data},
+	}))
 	r.bytes += len(data)
 	return true
 }

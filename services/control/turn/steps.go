@@ -19,7 +19,8 @@ const maxWhy = 500
 func (r *run) begin(ctx context.Context) error {
 	var input model.Message
 	if err := json.Unmarshal(r.sub.Input, &input); err != nil {
-		return r.settle(ctx, Stop{submission.Failed, "INPUT_UNREADABLE", "the input that was stored cannot be read: " + err.Error()})
+		return r.settle(ctx, Stop{submission.Failed, "INPUT_UNREADABLE", "the input that was stored cannot be read: " +
+			err.Error()})
 	}
 	c := submission.Commit{}
 	e := r.entry(&c, session.Input, input)

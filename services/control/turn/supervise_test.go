@@ -48,7 +48,8 @@ func (h hanging) Stream(ctx context.Context, req model.Request) iter.Seq2[model.
 	}
 }
 
-// A replica that drains waits for an answer that streams only for a moment; the successor asks again, and no attempt is charged.
+// A replica that drains waits for an answer that streams only for a moment; the successor asks again, and no attempt is
+// charged.
 func TestDrainInAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
@@ -103,8 +104,8 @@ func (b *bench) second(def agent.Definition) *turn.Worker {
 	return w
 }
 
-// A provider that hangs so that its owner hangs with it: another replica ends the submission when its time is up, the next in the
-// queue runs, and what the owner says when it wakes up is refused.
+// A provider that hangs so that its owner hangs with it: another replica ends the submission when its time is up, the
+// next in the queue runs, and what the owner says when it wakes up is refused.
 func TestOwnerThatHangsIsEnded(t *testing.T) {
 	for name, c := range map[string]struct {
 		abort   bool
@@ -112,8 +113,14 @@ func TestOwnerThatHangsIsEnded(t *testing.T) {
 		reason  string
 		within  [2]time.Duration
 	}{
-		"past its deadline": {false, submission.Expired, "LIMIT_TIMEOUT", [2]time.Duration{90 * time.Second, 97 * time.Second}},
-		"past its abort":    {true, submission.Aborted, "ABORTED", [2]time.Duration{30 * time.Second, 37 * time.Second}},
+		"past its deadline": {
+			false, submission.Expired, "LIMIT_TIMEOUT",
+			[2]time.Duration{90 * time.Second, 97 * time.Second},
+		},
+		"past its abort": {true, submission.Aborted, "ABORTED", [2]time.Duration{
+			30 * time.Second,
+			37 * time.Second,
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -137,7 +144,8 @@ func TestOwnerThatHangsIsEnded(t *testing.T) {
 					}
 				}
 				got := b.wait(sub.ID)
-				if got.Outcome != c.outcome || got.Reason != c.reason || !strings.Contains(got.Message, "did not end it in time") || got.Attempts != 0 {
+				if got.Outcome != c.outcome || got.Reason != c.reason ||
+					!strings.Contains(got.Message, "did not end it in time") || got.Attempts != 0 {
 					t.Errorf("settled %s %s after %d attempts: %s", got.Outcome, got.Reason, got.Attempts, got.Message)
 				}
 				if took := time.Since(began); took < c.within[0] || took > c.within[1] {
@@ -167,7 +175,8 @@ func TestOwnerThatHangsIsEnded(t *testing.T) {
 	}
 }
 
-// Whether a deadline has passed is for the database's clock to say: a replica whose own clock is behind ends the submission as well.
+// Whether a deadline has passed is for the database's clock to say: a replica whose own clock is behind ends the
+// submission as well.
 func TestDeadlineIsTheDatabases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		def := agent.Shell()
@@ -207,7 +216,8 @@ func TestTheDeadHandNothingBack(t *testing.T) {
 	})
 }
 
-// What an abort settles with says whether nothing runs any more, and else which call may, where, and why that is not known.
+// What an abort settles with says whether nothing runs any more, and else which call may, where, and why that is not
+// known.
 func TestCancellationSaysWhatIsKnown(t *testing.T) {
 	for name, c := range map[string]struct {
 		executor func(*executor) // as it is when the abort is requested
@@ -249,7 +259,8 @@ func TestCancellationSaysWhatIsKnown(t *testing.T) {
 					t.Errorf("cancellation %+v", z)
 				default:
 					u := z.Unconfirmed[0]
-					if u.CallID != running.Call.ID || u.Executor != "x1" || u.Tool != "bash" || u.Reason != c.reason || u.Message == "" || !strings.Contains(got.Message, u.CallID) {
+					if u.CallID != running.Call.ID || u.Executor != "x1" || u.Tool != "bash" || u.Reason != c.reason ||
+						u.Message == "" || !strings.Contains(got.Message, u.CallID) {
 						t.Errorf("unconfirmed %+v, message %q", u, got.Message)
 					}
 				}
@@ -311,7 +322,10 @@ func TestCallsLostInEarlierTurnsAreNotConfirmed(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err := b.store.CompleteCall(t.Context(), call.Outcome{CallID: orders[0].Call.ID, State: call.Done, Reply: body}); err != nil {
+					if _, err := b.store.CompleteCall(t.Context(), call.Outcome{
+						CallID: orders[0].Call.ID,
+						State:  call.Done, Reply: body,
+					}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -322,7 +336,8 @@ func TestCallsLostInEarlierTurnsAreNotConfirmed(t *testing.T) {
 				if got == nil || got.Confirmed != late {
 					t.Fatalf("cancellation %+v", got)
 				}
-				if !late && (len(got.Unconfirmed) != 1 || got.Unconfirmed[0].CallID != orders[0].Call.ID || got.Unconfirmed[0].Reason != call.OutcomeLost) {
+				if !late && (len(got.Unconfirmed) != 1 || got.Unconfirmed[0].CallID != orders[0].Call.ID ||
+					got.Unconfirmed[0].Reason != call.OutcomeLost) {
 					t.Errorf("cancellation %+v", got)
 				}
 			})
@@ -386,7 +401,10 @@ func TestAbortOfASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
 		b.executor.on = func(*call.Order) tool.Reply { return nil }
-		subs := []submission.Submission{b.submit("s", "sleep 1000"), b.submit("s", "echo one"), b.submit("s", "echo two")}
+		subs := []submission.Submission{
+			b.submit("s", "sleep 1000"), b.submit("s", "echo one"),
+			b.submit("s", "echo two"),
+		}
 		synctest.Wait()
 		settled, running, err := b.service.AbortSession(t.Context(), session.DefaultTenant, subs[0].SessionID)
 		if err != nil || settled != 2 || running == nil || running.ID != subs[0].ID || !running.AbortRequested {
@@ -406,7 +424,8 @@ func TestAbortOfASession(t *testing.T) {
 	})
 }
 
-// The owner gives a call up in the very moment in which another replica records its result: the conversation has the result.
+// The owner gives a call up in the very moment in which another replica records its result: the conversation has the
+// result.
 func TestResultThatIsRecordedFirstIsNotLost(t *testing.T) {
 	for name, message := range map[string]string{"the only call": "echo one", "one of two": "echo one\n& echo two"} {
 		t.Run(name, func(t *testing.T) {
@@ -424,7 +443,8 @@ func TestResultThatIsRecordedFirstIsNotLost(t *testing.T) {
 						if err != nil {
 							t.Error(err)
 						}
-						if _, err := b.store.CompleteCall(context.Background(), call.Outcome{CallID: o.CallID, State: call.Done, Reply: body}); err != nil {
+						if _, err := b.store.CompleteCall(context.Background(),
+							call.Outcome{CallID: o.CallID, State: call.Done, Reply: body}); err != nil {
 							t.Error(err)
 						}
 						recorded++
@@ -473,7 +493,8 @@ func TestNobodyIsDeclaredDeadAfterAnOutage(t *testing.T) {
 		b.die()
 		var over atomic.Bool
 		b.mayReap = over.Load
-		gone, err := b.store.RegisterReplica(t.Context(), replica.Replica{ID: ident.New(), Host: "h", Lock: "l"}, time.Hour)
+		gone, err := b.store.RegisterReplica(t.Context(), replica.Replica{ID: ident.New(), Host: "h", Lock: "l"},
+			time.Hour)
 		if err != nil || len(gone) != 1 {
 			t.Fatalf("predecessors %v, %v", gone, err)
 		}

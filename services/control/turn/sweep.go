@@ -13,7 +13,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it waits for one.
+// sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it
+// waits for one.
 func (r *run) sweep(ctx context.Context) error {
 	r.inbox.expect(r.calls)
 	if r.recordedElsewhere() {
@@ -33,9 +34,9 @@ func (r *run) sweep(ctx context.Context) error {
 	return r.survive(ctx)
 }
 
-// survive clears the stalls once this owner has lived beside a running call for a moment: what killed those before it was something
-// else, and a long command is not to be given up for deaths that have nothing to do with it. What kills an owner by what it says does
-// so at once. The empty piece of output tells watchers that it runs on.
+// survive clears the stalls once this owner has lived beside a running call for a moment: what killed those before it
+// was something else, and a long command is not to be given up for deaths that have nothing to do with it. What kills
+// an owner by what it says does so at once. The empty piece of output tells watchers that it runs on.
 func (r *run) survive(ctx context.Context) error {
 	if r.sub.Stalls == 0 || r.stop != nil {
 		return nil
@@ -45,14 +46,20 @@ func (r *run) survive(ctx context.Context) error {
 		if l == nil || c.State.Terminal() || l.end != nil || l.running.IsZero() || time.Since(l.running) < survival {
 			continue
 		}
-		r.push(r.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: c.ID}, Output: &event.Output{Offset: max(l.shown[0], l.logged[0])}}))
-		return r.commit(ctx, submission.Commit{Progress: &submission.Progress{Phase: r.sub.Phase, Turn: r.sub.Turn, Usage: r.sub.Usage}})
+		r.push(r.event(event.Event{
+			Type: event.ToolOutput, Call: &event.Call{ID: c.ID},
+			Output: &event.Output{Offset: max(l.shown[0], l.logged[0])},
+		}))
+		return r.commit(ctx, submission.Commit{Progress: &submission.Progress{
+			Phase: r.sub.Phase, Turn: r.sub.Turn,
+			Usage: r.sub.Usage,
+		}})
 	}
 	return nil
 }
 
-// recordedElsewhere reports whether an outcome may have been recorded by others than this run: by another replica, or by this one before
-// the run waited for the call.
+// recordedElsewhere reports whether an outcome may have been recorded by others than this run: by another replica, or
+// by this one before the run waited for the call.
 func (r *run) recordedElsewhere() bool {
 	for _, c := range r.calls {
 		if !c.State.Terminal() && (c.Executor != r.deps.Builtin || r.liveOf(c.ID).connection == 0) {
@@ -62,8 +69,8 @@ func (r *run) recordedElsewhere() bool {
 	return false
 }
 
-// reload takes over outcomes that were recorded elsewhere. read is false when the rows cannot be read now: nothing may be concluded
-// from them then, and the next sweep asks executors and rows again.
+// reload takes over outcomes that were recorded elsewhere. read is false when the rows cannot be read now: nothing may
+// be concluded from them then, and the next sweep asks executors and rows again.
 func (r *run) reload(ctx context.Context) (read bool, err error) {
 	rows, err := r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn)
 	if err != nil {
@@ -85,8 +92,8 @@ func (r *run) reload(ctx context.Context) (read bool, err error) {
 	return true, nil
 }
 
-// unreached notes that an executor which is connected to some replica cannot be reached from here. When that lasts, the lane is left to
-// the other replicas: one of them holds the connection.
+// unreached notes that an executor which is connected to some replica cannot be reached from here. When that lasts, the
+// lane is left to the other replicas: one of them holds the connection.
 func (r *run) unreached(ctx context.Context, l *liveCall) error {
 	now := time.Now()
 	if l.unreached.IsZero() {
@@ -95,7 +102,8 @@ func (r *run) unreached(ctx context.Context, l *liveCall) error {
 	if now.Sub(l.unreached) < yieldAfter {
 		return nil
 	}
-	r.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others", "session_id", r.id(), "executor_id", r.executor)
+	r.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others", "session_id",
+		r.id(), "executor_id", r.executor)
 	r.worker.standBack()
 	return r.handBack(ctx)
 }
@@ -108,7 +116,10 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 	}
 	if c.State == call.Pending {
 		if cancel {
-			return r.outcome(ctx, c, call.Cancelled, tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was never started"})
+			return r.outcome(ctx, c, call.Cancelled, tool.Failure{
+				Reason:  tool.ReasonCancelled,
+				Message: "the call was never started",
+			})
 		}
 		if now.Sub(c.CreatedAt) > r.deps.DisconnectGrace {
 			who := "no executor for this agent was"
@@ -151,7 +162,8 @@ func (r *run) tend(ctx context.Context, c *call.Call) error {
 	case cancel && l.cancelled.IsZero() && l.away.IsZero():
 		l.cancelled = now
 		r.send(ctx, c.Executor, &call.Cancel{CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Grace: cancelGrace})
-	case cancel && (!l.away.IsZero() && now.Sub(l.away) > cancelWait || !l.cancelled.IsZero() && now.Sub(l.cancelled) > cancelGrace+cancelWait):
+	case cancel && (!l.away.IsZero() && now.Sub(l.away) > cancelWait || !l.cancelled.IsZero() &&
+		now.Sub(l.cancelled) > cancelGrace+cancelWait):
 		return r.outcome(ctx, c, call.Lost, unconfirmedFailure)
 	case !l.away.IsZero() && now.Sub(l.away) > r.deps.DisconnectGrace:
 		return r.outcome(ctx, c, call.Lost, tool.Failure{Reason: tool.ReasonInterrupted, Message: fmt.Sprintf(

@@ -33,7 +33,8 @@ func TestAPromptWithoutAnAnswerIsTold(t *testing.T) {
 		want := []string{
 			"user: fail: no such luck", "assistant: [This prompt got no answer: it failed. no such luck]",
 			"user: echo long", `assistant: call 1 bash {"command":"echo long"}`, "tool: result 1 ",
-			"assistant: [This prompt got no answer: it was aborted. an abort was requested; confirmed: nothing of it runs any more]",
+			"assistant: [This prompt got no answer: it was aborted. an abort was requested; confirmed: nothing of it " +
+				"runs any more]",
 			"user: say: on",
 		}
 		check := func() {

@@ -17,7 +17,8 @@ const (
 	pollEvery = time.Second     // for ready lanes that no hint told of
 	reapEvery = time.Second     // for lanes of dead replicas
 	hungEvery = 5 * time.Second // for what should have ended
-	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see cancelLimit.
+	// overdueGrace is how long an owner may take to end what should have ended. It is longer than ending takes, see
+	// cancelLimit.
 	overdueGrace = 30 * time.Second
 	strayEvery   = 20 * time.Second // for lanes that are owned here and have no run
 	standsBack   = 3 * time.Second  // for others to claim what was left to them
@@ -47,9 +48,9 @@ func NewWorker(deps Deps) *Worker {
 	return &Worker{deps: deps.withDefaults(), cache: newCache(), wake: make(chan struct{}, 1), runs: map[string]*run{}}
 }
 
-// Run is one incarnation: it claims ready lanes, takes over those of dead replicas (those of predecessors in any case) and runs them,
-// until ctx ends, when nothing more is written, or drain is closed, when lanes are handed back at their next safe point. It
-// returns when no run is left.
+// Run is one incarnation: it claims ready lanes, takes over those of dead replicas (those of predecessors in any case)
+// and runs them, until ctx ends, when nothing more is written, or drain is closed, when lanes are handed back at their
+// next safe point. It returns when no run is left.
 func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, drain <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -125,7 +126,8 @@ func (w *Worker) reap(ctx context.Context) {
 	}
 }
 
-// supervise takes lanes from owners that hang, this one included. That takes no free slot: what hangs may have them all.
+// supervise takes lanes from owners that hang, this one included. That takes no free slot: what hangs may have them
+// all.
 func (w *Worker) supervise(ctx context.Context) {
 	w.mu.Lock()
 	owner := w.owner
@@ -138,13 +140,14 @@ func (w *Worker) supervise(ctx context.Context) {
 	w.used += len(leases)
 	w.mu.Unlock()
 	for _, l := range leases {
-		w.deps.Log.Warn("a submission was not ended in time, ending it", "session_id", l.Fence.SessionID, "submission_id", l.Submission.ID, "epoch", l.Fence.Epoch)
+		w.deps.Log.Warn("a submission was not ended in time, ending it", "session_id", l.Fence.SessionID,
+			"submission_id", l.Submission.ID, "epoch", l.Fence.Epoch)
 		w.start(l, false)
 	}
 }
 
-// recall gives back the lanes that this incarnation owns without having a run for them: they were taken, and the answer that said so
-// was lost. before are those that it found the last time: a claim that is under way looks the same.
+// recall gives back the lanes that this incarnation owns without having a run for them: they were taken, and the answer
+// that said so was lost. before are those that it found the last time: a claim that is under way looks the same.
 func (w *Worker) recall(ctx context.Context, before map[submission.Fence]bool) map[submission.Fence]bool {
 	w.mu.Lock()
 	owner := w.owner
@@ -160,7 +163,8 @@ func (w *Worker) recall(ctx context.Context, before map[submission.Fence]bool) m
 		case !before[f]:
 			found[f] = true
 		default:
-			w.deps.Log.Warn("a session was owned and not run, handing it back", "session_id", f.SessionID, "epoch", f.Epoch)
+			w.deps.Log.Warn("a session was owned and not run, handing it back", "session_id", f.SessionID, "epoch",
+				f.Epoch)
 			if err := w.deps.Store.Release(ctx, f); err != nil && !errors.Is(err, submission.ErrFenced) {
 				w.deps.Log.Error("handing a lane back failed", "session_id", f.SessionID, "error", err)
 				found[f] = true
@@ -196,7 +200,8 @@ func (w *Worker) takeOver(ctx context.Context, dead []string) {
 	w.lease(ctx, "take over", func(owner string, n int) ([]submission.Lease, error) {
 		leases, err := w.deps.Store.TakeOver(ctx, owner, dead, n)
 		for _, l := range leases {
-			w.deps.Log.InfoContext(ctx, "submission taken over", "submission_id", l.Submission.ID, "session_id", l.Fence.SessionID,
+			w.deps.Log.InfoContext(ctx, "submission taken over", "submission_id", l.Submission.ID, "session_id",
+				l.Fence.SessionID,
 				"epoch", l.Fence.Epoch, "attempts", l.Submission.Attempts, "reason", "its owner is dead")
 		}
 		return leases, err
@@ -294,7 +299,8 @@ func (w *Worker) start(l submission.Lease, fresh bool) {
 			w.deps.Log.Warn("lost a session to another owner", "session_id", r.id(), "epoch", r.fence.Epoch)
 			r.abandon(ctx, err)
 		default:
-			w.deps.Log.Error("running a submission failed, it is tried again", "session_id", r.id(), "submission_id", r.sub.ID, "error", err)
+			w.deps.Log.Error("running a submission failed, it is tried again", "session_id", r.id(), "submission_id",
+				r.sub.ID, "error", err)
 			r.abandon(ctx, err)
 		}
 	}(ctx, w.drain, w.group)
@@ -323,7 +329,8 @@ func (w *Worker) find(sessionID string) *run {
 	return w.runs[sessionID]
 }
 
-// Deliver hands an executor's report to the run that owns its session; false when none here does, or it does not wait for the call.
+// Deliver hands an executor's report to the run that owns its session; false when none here does, or it does not wait
+// for the call.
 func (w *Worker) Deliver(r call.Report) bool {
 	run := w.find(r.SessionID)
 	return run != nil && run.inbox.post(r)

@@ -50,7 +50,10 @@ type executor struct {
 var errAway = errors.New("away")
 
 func (e *executor) info() fleet.Executor {
-	x := fleet.Executor{ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r", JournalID: e.journal, Labels: e.labels}
+	x := fleet.Executor{
+		ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r",
+		JournalID: e.journal, Labels: e.labels,
+	}
 	if e.away {
 		x.Replica = ""
 	}
@@ -88,7 +91,10 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		e.known[m.Call.ID] = call.RunningThere
 		if reply := e.on(m); reply != nil {
 			e.known[m.Call.ID] = call.FinishedThere
-			go e.deliver(call.Report{Executor: id, CallID: m.Call.ID, SessionID: m.Call.SessionID, Body: call.Ended{Reply: reply}})
+			go e.deliver(call.Report{
+				Executor: id, CallID: m.Call.ID, SessionID: m.Call.SessionID,
+				Body: call.Ended{Reply: reply},
+			})
 		}
 	case *call.Attach:
 		e.attached[m.CallID] = m.StdoutFrom
@@ -111,7 +117,8 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 
 // echo answers a command with itself.
 func echo(o *call.Order) tool.Reply {
-	return tool.ExecReply{Stdout: tool.Captured{Head: []byte(strings.TrimPrefix(o.Request.(tool.Exec).Command, "echo ") + "\n")}, Confirmed: true}
+	return tool.ExecReply{Stdout: tool.Captured{Head: []byte(strings.TrimPrefix(o.Request.(tool.Exec).Command,
+		"echo ") + "\n")}, Confirmed: true}
 }
 
 type agents struct{ def agent.Definition }
@@ -157,7 +164,10 @@ func newBenchOn(t *testing.T, def agent.Definition, opts sqlite.Options) *bench 
 			t.Error(err)
 		}
 	})
-	b := &bench{T: t, store: store, executor: &executor{epoch: 1, on: echo, known: map[string]call.FoundState{}, attached: map[string]int64{}, acked: map[string]bool{}, journal: "j1"}}
+	b := &bench{T: t, store: store, executor: &executor{
+		epoch: 1, on: echo, known: map[string]call.FoundState{},
+		attached: map[string]int64{}, acked: map[string]bool{}, journal: "j1",
+	}}
 	b.start(def)
 	t.Cleanup(func() { b.kill(); <-b.done })
 	return b
@@ -179,7 +189,10 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	}
 	b.worker = turn.NewWorker(turn.Deps{
 		Store: b.counted, Slots: b.slots, Events: b.events, MayReap: b.mayReap, Models: models{b.model}, Definitions: definitions, Builtin: b.builtin, Fleet: b.executor, Executors: b.executor,
-		Hints: b.store, Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: slog.New(slog.DiscardHandler),
+		Hints: b.store, Lookup: func(name string) (string, bool) {
+			return "hunter2hunter2",
+				name == "SECRET"
+		}, Log: slog.New(slog.DiscardHandler),
 	})
 	b.executor.deliver = b.worker.Deliver
 	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.store)
@@ -231,7 +244,8 @@ func (b *bench) wait(id string) submission.Submission {
 func (b *bench) expect(sub submission.Submission, outcome submission.Outcome, text string) {
 	b.Helper()
 	if sub.Outcome != outcome || sub.Text != text {
-		b.Fatalf("the submission settled %s %q (%s: %s), want %s %q", sub.Outcome, sub.Text, sub.Reason, sub.Message, outcome, text)
+		b.Fatalf("the submission settled %s %q (%s: %s), want %s %q", sub.Outcome, sub.Text, sub.Reason, sub.Message,
+			outcome, text)
 	}
 }
 
@@ -301,7 +315,8 @@ func TestFollowingSeesEveryEventOnce(t *testing.T) {
 		}
 		for i, e := range live {
 			if e.Entry != nil && !e.Entry.CreatedAt.Equal(logged[i].Entry.CreatedAt) {
-				t.Errorf("event %d: live watchers see the time %v, later ones %v", e.Seq, e.Entry.CreatedAt, logged[i].Entry.CreatedAt)
+				t.Errorf("event %d: live watchers see the time %v, later ones %v", e.Seq, e.Entry.CreatedAt,
+					logged[i].Entry.CreatedAt)
 			}
 		}
 	})
@@ -313,7 +328,8 @@ func TestAbortCancelsTheCall(t *testing.T) {
 		b.executor.on = func(*call.Order) tool.Reply { return nil }
 		sub, queued := b.submit("s", "sleep 1000"), b.submit("s", "echo never")
 		synctest.Wait()
-		if got, err := b.service.Abort(t.Context(), session.DefaultTenant, queued.ID); err != nil || got.Outcome != submission.Aborted {
+		if got, err := b.service.Abort(t.Context(), session.DefaultTenant, queued.ID); err != nil ||
+			got.Outcome != submission.Aborted {
 			t.Errorf("aborting a queued submission: %+v, %v", got, err)
 		}
 		if _, err := b.service.Abort(t.Context(), session.DefaultTenant, sub.ID); err != nil {
@@ -353,7 +369,10 @@ func TestSuccessorAttachesToTheRunningCall(t *testing.T) {
 		b.die()
 		b.start(agent.Shell())
 		synctest.Wait()
-		if !b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(running)}}) {
+		if !b.worker.Deliver(call.Report{
+			Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID,
+			Body: call.Ended{Reply: echo(running)},
+		}) {
 			t.Fatal("the successor does not wait for the call")
 		}
 		got := b.wait(sub.ID)
@@ -446,7 +465,10 @@ func TestDrainHandsOverWithoutCharge(t *testing.T) {
 		b.done <- nil
 		b.start(agent.Shell())
 		synctest.Wait()
-		b.worker.Deliver(call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID, Body: call.Ended{Reply: echo(running)}})
+		b.worker.Deliver(call.Report{
+			Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID,
+			Body: call.Ended{Reply: echo(running)},
+		})
 		got := b.wait(sub.ID)
 		b.expect(got, submission.Completed, "handed over")
 		if got.Attempts != 0 || len(b.executor.ran) != 1 {

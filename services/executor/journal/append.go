@@ -85,7 +85,8 @@ func (j *Journal) Forgot(callIDs ...string) (LSN, error) {
 	return j.append(0, recs...)
 }
 
-// Drop forgets a call that never ran or may run again. It is not recorded: the reason for it is found again after a restart.
+// Drop forgets a call that never ran or may run again. It is not recorded: the reason for it is found again after a
+// restart.
 func (j *Journal) Drop(callID string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -100,7 +101,8 @@ func (j *Journal) append(keep int64, recs ...*encoder) (LSN, error) {
 	j.buf = j.buf[:0]
 	for _, r := range recs {
 		if len(r.b) > maxRecord {
-			return 0, ErrTooLarge.With("a record of %d bytes is more than the executor's journal takes, which is %d", len(r.b), maxRecord)
+			return 0, ErrTooLarge.With("a record of %d bytes is more than the executor's journal takes, which is %d",
+				len(r.b), maxRecord)
 		}
 		j.buf = frame(j.buf, r.b)
 	}
@@ -203,8 +205,8 @@ func (j *Journal) sync() {
 	j.changed.Broadcast()
 }
 
-// next finds where a whole frame starts in b after its first byte, or returns -1. b starts where reading stopped: a frame behind
-// that means a hole and not a torn end.
+// next finds where a whole frame starts in b after its first byte, or returns -1. b starts where reading stopped: a
+// frame behind that means a hole and not a torn end.
 func next(b []byte) int {
 	for i := 1; i < len(b); i++ {
 		if b[i] == 0 {

@@ -21,11 +21,13 @@ import (
 
 // Failures of a journal.
 var (
-	ErrLocked   = errs.New(errs.FailedPrecondition, "JOURNAL_LOCKED", "another executor uses this data directory")
-	ErrNoSpace  = errs.New(errs.ResourceExhausted, "NO_SPACE", "the executor's journal has no space left for another call")
-	ErrTooLarge = errs.New(errs.ResourceExhausted, "TOO_LARGE", "the record is larger than the executor's journal takes")
-	ErrUnknown  = errs.New(errs.NotFound, "CALL_UNKNOWN", "the journal has no outcome of this call")
-	ErrFailed   = errs.New(errs.Unavailable, "JOURNAL_FAILED", "the executor's journal can no longer be written")
+	ErrLocked  = errs.New(errs.FailedPrecondition, "JOURNAL_LOCKED", "another executor uses this data directory")
+	ErrNoSpace = errs.New(errs.ResourceExhausted, "NO_SPACE", "the executor's journal has no space left for another "+
+		"call")
+	ErrTooLarge = errs.New(errs.ResourceExhausted, "TOO_LARGE", "the record is larger than the executor's journal "+
+		"takes")
+	ErrUnknown = errs.New(errs.NotFound, "CALL_UNKNOWN", "the journal has no outcome of this call")
+	ErrFailed  = errs.New(errs.Unavailable, "JOURNAL_FAILED", "the executor's journal can no longer be written")
 )
 
 // Config of a journal. The zero value works.

@@ -52,7 +52,10 @@ func dump(j *Journal) string {
 }
 
 func begin(id string) Begin {
-	return Begin{CallID: id, SessionID: "s-" + id, Epoch: 3, Dispatch: 1, Args: []byte("hash"), Verb: 27, Exec: true, Deadline: t0.Add(time.Hour)}
+	return Begin{
+		CallID: id, SessionID: "s-" + id, Epoch: 3, Dispatch: 1, Args: []byte("hash"), Verb: 27, Exec: true,
+		Deadline: t0.Add(time.Hour),
+	}
 }
 
 func script(j *Journal) []func() (LSN, error) {
@@ -185,10 +188,14 @@ func TestSameAfterReopenAndCompact(t *testing.T) {
 			},
 			"end": func(t *rapid.T) {
 				out := rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "out")
-				check(j.End(begin(id.Draw(t, "id")), rapid.SampledFrom([]State{Finished, Interrupted}).Draw(t, "state"), out))
+				check(j.End(begin(id.Draw(t, "id")), rapid.SampledFrom([]State{Finished, Interrupted}).Draw(t,
+					"state"), out))
 			},
-			"raise":  func(t *rapid.T) { check(j.Raise(id.Draw(t, "s"), rapid.Int64Range(0, 9).Draw(t, "epoch"))) },
-			"revoke": func(t *rapid.T) { check(j.Revoke(id.Draw(t, "id"), rapid.Uint32Range(1, 4).Draw(t, "dispatch"))) },
+			"raise": func(t *rapid.T) { check(j.Raise(id.Draw(t, "s"), rapid.Int64Range(0, 9).Draw(t, "epoch"))) },
+			"revoke": func(t *rapid.T) {
+				check(j.Revoke(id.Draw(t, "id"),
+					rapid.Uint32Range(1, 4).Draw(t, "dispatch")))
+			},
 			"ack":    func(t *rapid.T) { check(j.Ack(id.Draw(t, "id"))) },
 			"forgot": func(t *rapid.T) { check(j.Forgot(id.Draw(t, "id"))) },
 			"tick":   func(*rapid.T) { now = now.Add(time.Second) },
@@ -280,7 +287,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A record that reading would take for damage, alone or with its Begin in a compacted file, is refused when it is written.
+// A record that reading would take for damage, alone or with its Begin in a compacted file, is refused when it is
+// written.
 func TestRecordTooLarge(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{NoSync: true}
@@ -324,7 +332,8 @@ func TestQuota(t *testing.T) {
 		t.Error("the newest tombstone is gone")
 	}
 	if j.ID() == first {
-		t.Error("the journal has forgotten what it was asked to do a minute ago, and kept its id: that proves that it never ran")
+		t.Error("the journal has forgotten what it was asked to do a minute ago, and kept its id: that proves that " +
+			"it never ran")
 	}
 	if out, err := j.Outcome("held"); err != nil || string(out) != "precious" {
 		t.Errorf("held result: %q, %v", out, err)

@@ -39,7 +39,8 @@ func (j *Journal) load() error {
 	return j.reopen(end)
 }
 
-// replay takes in every whole record and returns where the last one ends, and whether some in between were not readable.
+// replay takes in every whole record and returns where the last one ends, and whether some in between were not
+// readable.
 func (j *Journal) replay(b []byte) (end int64, hole bool, err error) {
 	end = int64(len(magic))
 	for {
@@ -72,7 +73,8 @@ func (j *Journal) create() error {
 	return j.Compact()
 }
 
-// reopen goes on behind the last whole record. What is behind it is cut off, so that no old byte is ever read as a record.
+// reopen goes on behind the last whole record. What is behind it is cut off, so that no old byte is ever read as a
+// record.
 func (j *Journal) reopen(end int64) error {
 	f, err := os.OpenFile(j.path(), os.O_RDWR, 0o600)
 	if err != nil {

@@ -35,7 +35,8 @@ var (
 	errRecord  = errors.New("malformed record")
 )
 
-// frame appends length, checksum and payload to b. The checksum covers the length, so that a length is never believed alone.
+// frame appends length, checksum and payload to b. The checksum covers the length, so that a length is never believed
+// alone.
 func frame(b, payload []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
 	sum := crc32.Update(crc32.Checksum(b[len(b)-4:], castagnoli), castagnoli, payload)
@@ -60,8 +61,8 @@ func unframe(b []byte) (payload []byte, n int, ok bool) {
 	return payload, frameHead + int(size), true
 }
 
-// encoder and decoder write and read the fields of a record in a fixed order. New fields go to the end of a record; a reader
-// takes missing ones as zero, so an old journal stays readable.
+// encoder and decoder write and read the fields of a record in a fixed order. New fields go to the end of a record; a
+// reader takes missing ones as zero, so an old journal stays readable.
 type encoder struct{ b []byte }
 
 func encode(k kind) *encoder                 { return &encoder{b: append(make([]byte, 0, 192), byte(k))} }

@@ -11,8 +11,8 @@ import (
 // compactAbove is the size under which a file is left alone.
 const compactAbove = 1 << 20
 
-// Sweep forgets what is past its time and rewrites the file when most of it is dead. It is to be called now and then, by one
-// goroutine. expired is the calls whose outcome nobody took in time, error or not: they are tombstones now.
+// Sweep forgets what is past its time and rewrites the file when most of it is dead. It is to be called now and then,
+// by one goroutine. expired is the calls whose outcome nobody took in time, error or not: they are tombstones now.
 func (j *Journal) Sweep() (expired []string, err error) {
 	j.mu.Lock()
 	expired = j.expire()
@@ -69,8 +69,9 @@ func (j *Journal) evict() {
 	}
 }
 
-// Compact replaces the file by one that holds what is alive. On any failure before the new one is in place the old one stays in
-// use. The lock is free while the disk works: calls begin and end meanwhile, in the old file, and follow into the new one.
+// Compact replaces the file by one that holds what is alive. On any failure before the new one is in place the old one
+// stays in use. The lock is free while the disk works: calls begin and end meanwhile, in the old file, and follow into
+// the new one.
 //
 //	snapshot ─▶ written, synced ─▶ what came meanwhile, synced ─▶ the rest ─▶ renamed ─▶ directory synced
 //	 locked                        └─ no other sync: the rest is what nobody waited for ──────────┘

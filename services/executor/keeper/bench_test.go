@@ -14,9 +14,9 @@ import (
 )
 
 // BenchmarkPath compares one command in turns, so that a noisy machine is as noisy to all: bare is fork, exec and wait,
-// the floor; sync is an fdatasync of a growing log, the other part of the floor; keeper is Start to Done with END on disk;
-// beside is that while another command runs. The times are 5th percentiles, because a
-// neighbour's load is in all others; over is what the keeper adds to bare and one sync.
+// the floor; sync is an fdatasync of a growing log, the other part of the floor; keeper is Start to Done with END on
+// disk; beside is that while another command runs. The times are 5th percentiles, because a neighbour's load is in all
+// others; over is what the keeper adds to bare and one sync.
 func BenchmarkPath(b *testing.B) {
 	for _, line := range []string{"true", "echo hello"} {
 		b.Run(line, func(b *testing.B) { benchPath(b, line) })
@@ -39,7 +39,10 @@ func benchPath(b *testing.B, line string) {
 		name string
 		run  func()
 	}{
-		{"bare", func() { bare(b, line) }}, {"sync", func() { syncLine(b, log) }}, {"keeper", through(c)}, {"beside", through(busy)},
+		{"bare", func() { bare(b, line) }}, {"sync", func() { syncLine(b, log) }}, {"keeper", through(c)}, {
+			"beside",
+			through(busy),
+		},
 	}
 	times := map[string][]time.Duration{}
 	for b.Loop() {

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// naturalEnd is what processes get that the command left behind at a normal end, to end by themselves: the far side of
-	// `> >(tee log)` has a little to write yet.
+	// naturalEnd is what processes get that the command left behind at a normal end, to end by themselves: the far side
+	// of `> >(tee log)` has a little to write yet.
 	naturalEnd = 25 * time.Millisecond
 	// leftoverGrace is from TERM to KILL for those that did not.
 	leftoverGrace = 100 * time.Millisecond
@@ -174,7 +174,8 @@ func startError(err error, spec *Spec) error {
 	case syscall.ENOSPC, syscall.EDQUOT:
 		return sandbox.ErrNoSpace.With("%s", what)
 	case syscall.E2BIG:
-		return sandbox.ErrTooLarge.With("starting %s: command line and environment are too long for this system (1 MiB of both is possible as a rule): write the script to a file first", spec.Argv[0])
+		return sandbox.ErrTooLarge.With("starting %s: command line and environment are too long for this system (1 "+
+			"MiB of both is possible as a rule): write the script to a file first", spec.Argv[0])
 	case syscall.EINVAL:
 		return sandbox.ErrInvalidArg.With("%s", what)
 	}
@@ -386,8 +387,8 @@ func (k *keeper) forget(id string) error {
 	return nil
 }
 
-// killCall asks for the end of a command; of one that has ended, for the end of the children that it kept. done is called
-// when the wish is on its way, or fulfilled in the second case.
+// killCall asks for the end of a command; of one that has ended, for the end of the children that it kept. done is
+// called when the wish is on its way, or fulfilled in the second case.
 func (k *keeper) killCall(id string, grace time.Duration, done func(error)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -3,13 +3,16 @@ package keeper
 import "golang.org/x/sys/unix"
 
 const (
-	// descriptorsPerCommand is how many a keeper needs for one at most: two pipes, the two files of its output and their tails.
+	// descriptorsPerCommand is how many a keeper needs for one at most: two pipes, the two files of its output and
+	// their tails.
 	descriptorsPerCommand = 6
-	// descriptorsBeside is how many it needs for itself, for the command that is being started, and for looking at processes.
+	// descriptorsBeside is how many it needs for itself, for the command that is being started, and for looking at
+	// processes.
 	descriptorsBeside = 64
 )
 
-// Capacity is how many commands a keeper can hold at once that has a limit of open files, which it raises as far as it may.
+// Capacity is how many commands a keeper can hold at once that has a limit of open files, which it raises as far as it
+// may.
 func Capacity(openFiles uint64) int {
 	if openFiles >= 1<<30 { // unlimited
 		return 1 << 27

@@ -48,8 +48,8 @@ func newCapture(r *os.File, path string, limit int64, grew func()) *capture {
 	return &capture{path: path, head: limit / 2, tail: limit - limit/2, grew: grew, r: r, done: make(chan struct{})}
 }
 
-// pump reads until every holder of the pipe is gone, or until stop and the pipe is empty. It has a buffer only while there is
-// something to read: most commands are silent most of the time, and there can be a thousand of them.
+// pump reads until every holder of the pipe is gone, or until stop and the pipe is empty. It has a buffer only while
+// there is something to read: most commands are silent most of the time, and there can be a thousand of them.
 func (c *capture) pump() {
 	defer close(c.done)
 	raw, err := c.r.SyscallConn()
@@ -70,8 +70,8 @@ func (c *capture) pump() {
 // stop ends the pump without waiting for those who still hold the pipe.
 func (c *capture) stop() { c.r.SetReadDeadline(time.Unix(1, 0)) }
 
-// drain takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time. more is false at
-// the end of the pipe and after an error, ready when something was taken or nothing more will come.
+// drain takes what is in the pipe, at most what the largest pipe holds: its holders may be writing all the time. more
+// is false at the end of the pipe and after an error, ready when something was taken or nothing more will come.
 func (c *capture) drain(fd int) (more, ready bool, err error) {
 	buf := buffers.Get().(*[64 << 10]byte)
 	defer buffers.Put(buf)

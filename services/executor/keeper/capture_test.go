@@ -31,7 +31,10 @@ func TestSilentCommandsHoldNoBuffer(t *testing.T) {
 		captures, writers = append(captures, c), append(writers, w)
 		go c.pump()
 	}
-	waitFor(t, "every capture to look at its pipe", func() bool { return pool.taken.Load() >= many && pool.out.Load() == 0 })
+	waitFor(t, "every capture to look at its pipe", func() bool {
+		return pool.taken.Load() >= many &&
+			pool.out.Load() == 0
+	})
 	for i, w := range writers {
 		if _, err := unix.Write(w, []byte("hello")); err != nil {
 			t.Fatal(err)

@@ -75,8 +75,8 @@ type Client struct {
 // errLinkLost ends requests whose answer will not come; whoever asked asks again.
 var errLinkLost = errors.New("keeper: the connection was lost")
 
-// Open makes a client of the keeper of dir and returns at once; connecting, and starting a keeper if none lives, goes on
-// in the background. dir is made if it is missing. The caller closes the client; the keeper stays.
+// Open makes a client of the keeper of dir and returns at once; connecting, and starting a keeper if none lives, goes
+// on in the background. dir is made if it is missing. The caller closes the client; the keeper stays.
 func Open(dir string, opts Options) (*Client, error) {
 	o := opts.withDefaults()
 	dir, err := filepath.Abs(dir)

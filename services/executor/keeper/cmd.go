@@ -42,8 +42,8 @@ func checkID(id string) error {
 	return nil
 }
 
-// Start runs a command under id, or finds the one that was started under it: running, finished, or ErrInterrupted. After
-// ErrTimeout and ErrCancelled it may run; Attach tells.
+// Start runs a command under id, or finds the one that was started under it: running, finished, or ErrInterrupted.
+// After ErrTimeout and ErrCancelled it may run; Attach tells.
 func (c *Client) Start(ctx context.Context, id string, spec Spec) (*Cmd, error) {
 	return c.follow(ctx, message{Kind: kindStart, ID: id, Spec: &spec})
 }
@@ -112,7 +112,10 @@ func (cmd *Cmd) update(s *state) {
 	close(cmd.changed)
 	if s.End == nil {
 		// An answer may be older than the events that overtook it.
-		cmd.size = [3]int64{sandbox.Stdout: max(cmd.size[sandbox.Stdout], s.Stdout), sandbox.Stderr: max(cmd.size[sandbox.Stderr], s.Stderr)}
+		cmd.size = [3]int64{
+			sandbox.Stdout: max(cmd.size[sandbox.Stdout], s.Stdout),
+			sandbox.Stderr: max(cmd.size[sandbox.Stderr], s.Stderr),
+		}
 		cmd.changed = make(chan struct{})
 		return
 	}
@@ -182,7 +185,8 @@ func (cmd *Cmd) ReadOutput(s sandbox.Stream, p []byte, off int64) (int, error) {
 	case e == nil:
 		return n, nil
 	case !e.Interrupted && off+int64(n) < size:
-		return n, sandbox.ErrUnavailable.With("reading the output of command %s: %d bytes are missing from its file", cmd.id, size-off-int64(n))
+		return n, sandbox.ErrUnavailable.With("reading the output of command %s: %d bytes are missing from its file",
+			cmd.id, size-off-int64(n))
 	}
 	return n, io.EOF
 }

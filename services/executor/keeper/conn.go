@@ -15,8 +15,8 @@ const (
 	growthPause = 5 * time.Millisecond
 )
 
-// conn is the keeper's end of the connection to its daemon: serve reads it, write writes it. What is to be written waits
-// as replies, and as the set of commands that changed, so that a daemon that does not read holds up nobody.
+// conn is the keeper's end of the connection to its daemon: serve reads it, write writes it. What is to be written
+// waits as replies, and as the set of commands that changed, so that a daemon that does not read holds up nobody.
 type conn struct {
 	k  *keeper
 	nc *net.UnixConn

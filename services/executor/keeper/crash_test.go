@@ -46,7 +46,8 @@ func killedDaemon(t *testing.T, dir, line string) {
 
 func TestDaemonKilledWhileCommandRuns(t *testing.T) {
 	dir, work := t.TempDir(), t.TempDir()
-	killedDaemon(t, dir, fmt.Sprintf("cd %s; echo ran >> count; echo first; until test -e go; do sleep 0.01; done; echo second; exit 9", work))
+	killedDaemon(t, dir, fmt.Sprintf("cd %s; echo ran >> count; echo first; until test -e go; do sleep 0.01; done; "+
+		"echo second; exit 9", work))
 	c := ensure(t, dir, Options{})
 	cmd, err := c.Attach(t.Context(), "call")
 	if err != nil {
@@ -171,7 +172,8 @@ func TestKeeperKilled(t *testing.T) {
 }
 
 // killKeeper kills the keeper of c, and returns when c has noticed.
-// A keeper on a copy of the data directory, on the same host, does not take the commands of the original for what a dead keeper left.
+// A keeper on a copy of the data directory, on the same host, does not take the commands of the original for what a
+// dead keeper left.
 func TestKeeperOfACopy(t *testing.T) {
 	dir, other := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 	c := ensure(t, dir, Options{})
@@ -243,7 +245,8 @@ func TestTwoClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, first, "call", "sleep 1000")
-	if _, err := serving(t.Context(), dir, Options{StartTimeout: 100 * time.Millisecond}); !errors.Is(err, sandbox.ErrUnavailable) {
+	if _, err := serving(t.Context(), dir, Options{StartTimeout: 100 * time.Millisecond}); !errors.Is(err,
+		sandbox.ErrUnavailable) {
 		t.Fatalf("a second client beside the first: %v", err)
 	}
 	type result struct {

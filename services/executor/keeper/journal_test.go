@@ -42,7 +42,8 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(h.ends) != 1 || h.ends["ended"].Code != 3 || len(h.open) != 1 || h.open["open"] != 4 || h.since != 1 || h.key != testKey || h.damaged {
+	if len(h.ends) != 1 || h.ends["ended"].Code != 3 || len(h.open) != 1 || h.open["open"] != 4 || h.since != 1 ||
+		h.key != testKey || h.damaged {
 		t.Errorf("%+v", h)
 	}
 }
@@ -147,7 +148,11 @@ func TestShrink(t *testing.T) {
 	}
 	for i := range 100 {
 		id := itoa(i)
-		for _, r := range []*record{{Kind: recStart, ID: id}, {Kind: recEnd, ID: id, End: &end{Code: i}}, {Kind: recForget, ID: id}} {
+		for _, r := range []*record{
+			{Kind: recStart, ID: id},
+			{Kind: recEnd, ID: id, End: &end{Code: i}},
+			{Kind: recForget, ID: id},
+		} {
 			if i == 99 && r.Kind == recForget {
 				continue
 			}
@@ -168,7 +173,8 @@ func TestShrink(t *testing.T) {
 	if err != nil || rerr != nil {
 		t.Fatal(err, rerr)
 	}
-	if j.length() > before/20 || len(h.ends) != 1 || h.ends["99"].Code != 99 || len(h.open) != 1 || h.key != 7 || h.since != 8 {
+	if j.length() > before/20 || len(h.ends) != 1 || h.ends["99"].Code != 99 || len(h.open) != 1 || h.key != 7 ||
+		h.since != 8 {
 		t.Errorf("%d of %d bytes, %+v", j.length(), before, h)
 	}
 }

@@ -89,8 +89,8 @@ type keeper struct {
 	since   int64
 	null    *os.File
 
-	// treeMu makes forks, reaps and scans of the process tree happen one at a time: a scan sees no half-made child, and no
-	// pid in it gets another meaning. Taken before mu.
+	// treeMu makes forks, reaps and scans of the process tree happen one at a time: a scan sees no half-made child, and
+	// no pid in it gets another meaning. Taken before mu.
 	treeMu sync.Mutex
 
 	mu       sync.Mutex
@@ -159,7 +159,8 @@ func (k *keeper) inherit() error {
 		return fmt.Errorf("looking at the data directory: %w", err)
 	}
 	if h.place != "" && h.place != place {
-		// What carries the key may be the commands of the directory that this one was copied from, in the care of its keeper.
+		// What carries the key may be the commands of the directory that this one was copied from, in the care of its
+		// keeper.
 		k.log.Warn("the data directory is a copy, or was restored: processes of earlier commands are left alone")
 		h.key = 0
 	}

@@ -42,7 +42,10 @@ func TestFilesArePrivate(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	watchPrivate(t, dir, seen)
-	for _, want := range []string{"keeper.log", "keeper.lock", "keeper.sock", "keeper.out", "calls/a/stdout.tail", "preserved/a/stdout"} {
+	for _, want := range []string{
+		"keeper.log", "keeper.lock", "keeper.sock", "keeper.out", "calls/a/stdout.tail",
+		"preserved/a/stdout",
+	} {
 		if !seen[want] {
 			t.Errorf("%s was not seen", want)
 		}

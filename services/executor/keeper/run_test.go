@@ -43,7 +43,8 @@ func TestCap(t *testing.T) {
 		if tt.cut > 0 {
 			want = line[:4<<10] + "\n[... " + itoa(int(tt.cut)) + " bytes cut ...]\n" + line[tt.n-4<<10:]
 		}
-		if got := output(t, cmd, sandbox.Stdout); got != want || e.StdoutCut != tt.cut || e.StdoutBytes != int64(len(want)) {
+		if got := output(t, cmd, sandbox.Stdout); got != want || e.StdoutCut != tt.cut ||
+			e.StdoutBytes != int64(len(want)) {
 			t.Errorf("%s: %d bytes, %d cut, want %d, %d", tt.name, len(got), e.StdoutCut, len(want), tt.cut)
 		}
 	}
@@ -52,14 +53,15 @@ func TestCap(t *testing.T) {
 	}
 }
 
-// A command sees no descriptor but its three, no signal ignored, and its own session. No pipe has a part in the listing: the shell holds
-// one of its ends until it has started the reader.
+// A command sees no descriptor but its three, no signal ignored, and its own session. No pipe has a part in the
+// listing: the shell holds one of its ends until it has started the reader.
 func TestCommandStartsClean(t *testing.T) {
 	c := ensure(t, t.TempDir(), Options{})
 	cmd := start(t, c, "call", `ls -m /proc/$$/fd; grep SigIgn /proc/self/status; umask; env | sort | cut -d= -f1 | tr '\n' ' '`)
 	wait(t, cmd)
 	got := strings.Fields(output(t, cmd, sandbox.Stdout))
-	want := strings.Fields("0, 1, 2 SigIgn: 0000000000000000 " + umask() + " LANG PATH PAWL_CALL_ID PAWL_KEEPER PWD SHLVL _")
+	want := strings.Fields("0, 1, 2 SigIgn: 0000000000000000 " + umask() + " LANG PATH PAWL_CALL_ID PAWL_KEEPER PWD " +
+		"SHLVL _")
 	if strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -87,10 +89,12 @@ func TestStartErrors(t *testing.T) {
 	if _, err := c.Start(t.Context(), "a", s); !errors.Is(err, sandbox.ErrNotFound) {
 		t.Errorf("missing directory: %v", err)
 	}
-	if _, err := c.Start(t.Context(), "a", shell(": "+strings.Repeat("x", 200_000))); !errors.Is(err, sandbox.ErrTooLarge) {
+	if _, err := c.Start(t.Context(), "a", shell(": "+strings.Repeat("x", 200_000))); !errors.Is(err,
+		sandbox.ErrTooLarge) {
 		t.Errorf("long line: %v", err)
 	}
-	if _, err := c.Start(t.Context(), "a", shell(": "+strings.Repeat("x", maxFrame))); !errors.Is(err, sandbox.ErrTooLarge) {
+	if _, err := c.Start(t.Context(), "a", shell(": "+strings.Repeat("x", maxFrame))); !errors.Is(err,
+		sandbox.ErrTooLarge) {
 		t.Errorf("line beyond a frame: %v", err)
 	}
 	if _, err := c.Attach(t.Context(), "a"); !errors.Is(err, sandbox.ErrUnknownExec) {

@@ -43,7 +43,8 @@ func connect(ctx context.Context, dir string, o *Options) (*link, error) {
 			return l, nil
 		}
 		if ctx.Err() != nil {
-			return nil, sandbox.ErrUnavailable.With("reaching the keeper of %s: %v", dir, errors.Join(context.Cause(ctx), err))
+			return nil, sandbox.ErrUnavailable.With("reaching the keeper of %s: %v", dir,
+				errors.Join(context.Cause(ctx), err))
 		}
 		if !isAbsent(err) {
 			return nil, sandbox.ErrUnavailable.With("reaching the keeper of %s: %v", dir, err)
@@ -68,7 +69,10 @@ func connect(ctx context.Context, dir string, o *Options) (*link, error) {
 
 // isAbsent tells whether an error of dial means that no keeper was there to answer.
 func isAbsent(err error) bool {
-	for _, e := range []error{unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+	for _, e := range []error{
+		unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF,
+		io.ErrUnexpectedEOF,
+	} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -111,11 +115,15 @@ func greetKeeper(nc *net.UnixConn, version string) (*link, error) {
 	h := *m.Hello
 	proto := min(maxProto, h.Proto)
 	if proto < minProto || proto < h.MinProto {
-		return nil, fmt.Errorf("keeper %q speaks protocols %d to %d, this daemon (%q) %d to %d: let its commands end first",
+		return nil, fmt.Errorf("keeper %q speaks protocols %d to %d, this daemon (%q) %d to %d: let its commands end "+
+			"first",
 			h.Version, h.MinProto, h.Proto, version, minProto, maxProto)
 	}
 	l := &link{nc: nc, hello: h}
-	if err := l.send(&message{Kind: kindHello, Hello: &hello{Proto: proto, MinProto: minProto, Version: version}}); err != nil {
+	if err := l.send(&message{Kind: kindHello, Hello: &hello{
+		Proto: proto, MinProto: minProto,
+		Version: version,
+	}}); err != nil {
 		return nil, err
 	}
 	if h.Version != version {
@@ -148,7 +156,10 @@ const maxOut = 1 << 20
 // spawn starts a keeper in its own session and waits until it serves, or somebody else's does.
 func spawn(ctx context.Context, dir string, o *Options) error {
 	reapSpawned()
-	args, err := argv(os.Args[0], dir, config{Version: o.Version, OrphanGrace: o.OrphanGrace, Idle: o.Idle, StreamCap: o.StreamCap})
+	args, err := argv(os.Args[0], dir, config{
+		Version: o.Version, OrphanGrace: o.OrphanGrace, Idle: o.Idle,
+		StreamCap: o.StreamCap,
+	})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// sweepLimit bounds the hunt for processes that do not die. What is left then has KILL pending and is not confirmed.
+	// sweepLimit bounds the hunt for processes that do not die. What is left then has KILL pending and is not
+	// confirmed.
 	sweepLimit = 5 * time.Second
 	// shutdownGrace is from TERM to KILL when the keeper itself has to end.
 	shutdownGrace = 2 * time.Second
@@ -330,8 +331,8 @@ func (k *keeper) killMembers(c *call) {
 	}
 }
 
-// freeze stops what list finds until it finds nothing new. A fork that happened during one listing is in the next. After an error
-// what was found before it is returned: it proves nothing about what is left.
+// freeze stops what list finds until it finds nothing new. A fork that happened during one listing is in the next.
+// After an error what was found before it is returned: it proves nothing about what is left.
 func freeze(list func() ([]proc, error)) (members []proc, err error) {
 	stopped := map[int]uint64{}
 	for range 20 {

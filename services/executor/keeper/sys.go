@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes keeper.lock for the life of this process. It is an open file description lock: others can ask whether it
-// is held without taking it, and it never leaks into a command because the descriptor closes on exec.
+// lockFile takes keeper.lock for the life of this process. It is an open file description lock: others can ask whether
+// it is held without taking it, and it never leaks into a command because the descriptor closes on exec.
 func lockFile(dir string) (f *os.File, ok bool, err error) {
 	f, err = os.OpenFile(filepath.Join(dir, "keeper.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -67,7 +67,8 @@ func socketAddr(dir string) (addr *net.UnixAddr, release func(), err error) {
 	return &net.UnixAddr{Name: name, Net: "unix"}, func() { unix.Close(fd) }, nil
 }
 
-// listen binds keeper.sock, 0600 from its first moment. Only the holder of the lock may: it replaces a dead one's socket.
+// listen binds keeper.sock, 0600 from its first moment. Only the holder of the lock may: it replaces a dead one's
+// socket.
 func listen(dir string) (*net.UnixListener, error) {
 	if err := os.Remove(filepath.Join(dir, "keeper.sock")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("removing an old socket: %w", err)
@@ -115,9 +116,9 @@ func outputPipe() (r *os.File, w int, err error) {
 	return os.NewFile(uintptr(p[0]), "pipe"), p[1], nil
 }
 
-// listenAgain undoes what the parent told this process to ignore and Go's runtime leaves alone: the signals that C libraries keep for
-// themselves, which a program started by make or posix_spawn may find ignored. Commands inherit what is ignored; every other signal
-// has a handler of Go's and is back at its default after exec.
+// listenAgain undoes what the parent told this process to ignore and Go's runtime leaves alone: the signals that C
+// libraries keep for themselves, which a program started by make or posix_spawn may find ignored. Commands inherit what
+// is ignored; every other signal has a handler of Go's and is back at its default after exec.
 func listenAgain() {
 	const sizeOfMask = 8
 	var initial [4]uint64 // a struct sigaction: SIG_DFL, no flags, no mask

@@ -183,8 +183,8 @@ func anyChild() bool {
 	return !errors.Is(err, unix.ECHILD)
 }
 
-// waitPeek waits for a child to die and leaves it a zombie, so that its number stays its own until the caller knows whose
-// it is. 0 if WNOHANG is given and none died.
+// waitPeek waits for a child to die and leaves it a zombie, so that its number stays its own until the caller knows
+// whose it is. 0 if WNOHANG is given and none died.
 func waitPeek(flags int) (pid int, err error) {
 	// siginfo_t of a dead child; the empty array gives pid its alignment.
 	var info struct {

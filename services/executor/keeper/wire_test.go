@@ -13,13 +13,25 @@ import (
 // What a keeper of an older version reads and writes. A change here needs a new protocol number, unless it only adds.
 func TestWireFormat(t *testing.T) {
 	for want, m := range map[string]*message{
-		`{"kind":"hello","hello":{"proto":1,"min_proto":1,"version":"v","pid":2,"since":3}}`: {Kind: kindHello, Hello: &hello{1, 1, "v", 2, 3}},
+		`{"kind":"hello","hello":{"proto":1,"min_proto":1,"version":"v","pid":2,"since":3}}`: {
+			Kind:  kindHello,
+			Hello: &hello{1, 1, "v", 2, 3},
+		},
 		`{"kind":"start","seq":1,"id":"a","spec":{"argv":["eA=="],"dir":"Lw==","env":["QT1i"],"timeout":5,"keep":true}}`: {
 			Kind: kindStart, Seq: 1, ID: "a",
-			Spec: &Spec{Argv: [][]byte{[]byte("x")}, Dir: []byte("/"), Env: [][]byte{[]byte("A=b")}, Timeout: 5, Keep: true},
+			Spec: &Spec{
+				Argv: [][]byte{[]byte("x")}, Dir: []byte("/"), Env: [][]byte{[]byte("A=b")}, Timeout: 5,
+				Keep: true,
+			},
 		},
-		`{"kind":"kill","seq":2,"id":"a","grace":1000000000}`:                               {Kind: kindKill, Seq: 2, ID: "a", Grace: time.Second},
-		`{"kind":"reply","seq":3,"err":{"reason":"UNKNOWN_EXEC","text":"no such command"}}`: {Kind: kindReply, Seq: 3, Err: toWire(sandbox.ErrUnknownExec)},
+		`{"kind":"kill","seq":2,"id":"a","grace":1000000000}`: {
+			Kind: kindKill, Seq: 2,
+			ID: "a", Grace: time.Second,
+		},
+		`{"kind":"reply","seq":3,"err":{"reason":"UNKNOWN_EXEC","text":"no such command"}}`: {
+			Kind: kindReply, Seq: 3,
+			Err: toWire(sandbox.ErrUnknownExec),
+		},
 		`{"kind":"event","state":{"id":"a","stdout":4,"end":{"code":137,"signal":9,"started":1,"ended":2}}}`: {
 			Kind: kindEvent, State: &state{ID: "a", Stdout: 4, End: &end{Code: 137, Signal: 9, Started: 1, Ended: 2}},
 		},

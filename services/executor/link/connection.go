@@ -43,7 +43,9 @@ func (l *linker) connect(ctx context.Context) error {
 }
 
 // greet says Hello and waits for the Welcome, not for ever.
-func (l *linker) greet(ctx, sctx context.Context, cancel context.CancelCauseFunc, cc *grpc.ClientConn) (stream, *pawlv1.Welcome, error) {
+func (l *linker) greet(
+	ctx, sctx context.Context, cancel context.CancelCauseFunc, cc *grpc.ClientConn,
+) (stream, *pawlv1.Welcome, error) {
 	late := time.AfterFunc(greet, func() { cancel(fmt.Errorf("control did not answer within %v", greet)) })
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { cancel(ctx.Err()) })()
@@ -57,7 +59,8 @@ func (l *linker) greet(ctx, sctx context.Context, cancel context.CancelCauseFunc
 	}
 	hello.LastConnectionEpoch = l.epoch
 	hello.Protocol, hello.Inflight, hello.Draining = Protocol, l.cfg.Work.Inflight(), l.cfg.Work.Draining()
-	if err := s.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) {
+	if err := s.Send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Hello{Hello: hello}}); err != nil &&
+		!errors.Is(err, io.EOF) {
 		return nil, nil, because(sctx, err)
 	}
 	m, err := s.Recv() // tells why, too, when Send could not

@@ -55,7 +55,10 @@ func (c *control) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest,
 			return err
 		}
 	}
-	s := &serverConn{hello: m.GetHello(), stream: stream, end: make(chan error, 1), frames: make(chan *pawlv1.ConnectRequest, 1000)}
+	s := &serverConn{
+		hello: m.GetHello(), stream: stream, end: make(chan error, 1),
+		frames: make(chan *pawlv1.ConnectRequest, 1000),
+	}
 	received := make(chan error, 1)
 	deaf := c.deaf.Load()
 	c.conns <- s
@@ -332,8 +335,8 @@ func TestStuckSend(t *testing.T) {
 	})
 }
 
-// The waits between attempts grow to a limit, and begin anew after a connection that lasted; one that ends at once is an attempt
-// that failed.
+// The waits between attempts grow to a limit, and begin anew after a connection that lasted; one that ends at once is
+// an attempt that failed.
 func TestBackoff(t *testing.T) {
 	linked(t, func(r *rig) {
 		r.down()
@@ -505,8 +508,8 @@ func TestPart(t *testing.T) {
 	})
 }
 
-// Several addresses are tried one after the other; the waits grow only when all of them have failed. Each is warned of once, with what
-// to do about it.
+// Several addresses are tried one after the other; the waits grow only when all of them have failed. Each is warned of
+// once, with what to do about it.
 func TestAddressesInTurn(t *testing.T) {
 	linkedBy(t, 3, func(r *rig) {
 		r.next()

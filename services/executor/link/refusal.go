@@ -18,8 +18,8 @@ var (
 	ErrVersion  = errs.New(errs.FailedPrecondition, "VERSION_REFUSED", "control and this executor do not fit together")
 )
 
-// refusals are the reasons of control that are final, see Connect in the protocol. A code is none: proxies and other servers
-// send codes too, and the same code says "not now" elsewhere.
+// refusals are the reasons of control that are final, see Connect in the protocol. A code is none: proxies and other
+// servers send codes too, and the same code says "not now" elsewhere.
 var refusals = map[string]*errs.Error{
 	"UNAUTHENTICATED":    ErrToken,
 	"FORBIDDEN":          ErrIdentity,
@@ -38,7 +38,8 @@ func refusal(err error) error {
 	case nil:
 		return nil
 	case ErrToken:
-		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, at this "+
+		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, "+
+			"at this "+
 			"control plane", plain(err))
 	}
 	return final.With("control refused this executor: %s", plain(err))

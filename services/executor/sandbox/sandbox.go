@@ -7,7 +7,8 @@
 //	             ▲ Attach (after the daemon was restarted)
 //
 // Invariants: Start of an id that was started before attaches to it and never runs it again; when a command is finished
-// no process of it is left, or its Exit says that this could not be confirmed; output and exit status stay until Forget.
+// no process of it is left, or its Exit says that this could not be confirmed; output and exit status stay until
+// Forget.
 package sandbox
 
 import (
@@ -90,8 +91,8 @@ type Sandbox interface {
 	// Remove deletes; recursive takes directories with their content, force tolerates a missing path.
 	Remove(ctx context.Context, path string, recursive, force bool) error
 
-	// Start runs a command under id (unique, [A-Za-z0-9_-]{1,64}) and returns once it runs. A failure to start (missing cwd,
-	// no shell) is returned here, and then nothing ran.
+	// Start runs a command under id (unique, [A-Za-z0-9_-]{1,64}) and returns once it runs. A failure to start (missing
+	// cwd, no shell) is returned here, and then nothing ran.
 	Start(ctx context.Context, id string, cmd Command) (Exec, error)
 	// Attach finds a command again: running, finished, ErrInterrupted or ErrUnknownExec.
 	Attach(ctx context.Context, id string) (Exec, error)
@@ -129,12 +130,15 @@ const (
 
 // Exec is a command that was started. Its methods may be called concurrently.
 type Exec interface {
-	// ReadOutput copies captured bytes of a stream from offset off on, as written by the command so far: n may be 0 while it
-	// runs. io.EOF once the command is finished and off is at the end. Past the cap the middle is cut: Cut tells which bytes.
+	// ReadOutput copies captured bytes of a stream from offset off on, as written by the command so far: n may be 0
+	// while it runs. io.EOF once the command is finished and off is at the end. Past the cap the middle is cut: Cut
+	// tells which bytes.
 	ReadOutput(s Stream, p []byte, off int64) (n int, err error)
-	// Size is how long a stream is as far as is known here without asking: while the command runs ReadOutput may give more.
+	// Size is how long a stream is as far as is known here without asking: while the command runs ReadOutput may give
+	// more.
 	Size(s Stream) int64
-	// Changed returns a channel that is closed when output, and with it its Size, grows or the command finishes after this call.
+	// Changed returns a channel that is closed when output, and with it its Size, grows or the command finishes after
+	// this call.
 	Changed() <-chan struct{}
 	// Done is closed when the command is finished.
 	Done() <-chan struct{}
@@ -144,7 +148,8 @@ type Exec interface {
 	// not be read. It tells where they will be. What was preserved goes after a week, or sooner when much more of it
 	// comes.
 	Preserve() (where string, err error)
-	// Kill ends the command and every descendant: TERM, grace, KILL. It returns when the command is finished or ctx ends.
+	// Kill ends the command and every descendant: TERM, grace, KILL. It returns when the command is finished or ctx
+	// ends.
 	Kill(ctx context.Context, grace time.Duration) error
 }
 
@@ -159,7 +164,8 @@ type Exit struct {
 	// StdoutBytes and StderrBytes are the lengths of the captured streams, as ReadOutput gives them.
 	StdoutBytes int64
 	StderrBytes int64
-	// StdoutCut and StderrCut count bytes that the cap removed between head and tail. The captured stream holds a marker there.
+	// StdoutCut and StderrCut count bytes that the cap removed between head and tail. The captured stream holds a
+	// marker there.
 	StdoutCut int64
 	StderrCut int64
 	// StdoutError and StderrError say why a stream was not captured as it should be; "" is a stream that was.

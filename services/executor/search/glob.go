@@ -22,8 +22,9 @@ type Paths struct {
 }
 
 // Glob lists the files below dir (relative to root; "" is root) whose path from there matches pattern: *, ?, [a-z],
-// {a,b}, and ** for any number of directories. A pattern that ends in / lists directories. Hidden names are left out unless
-// a part of the pattern starts with a dot; .git always is. At most limit paths are returned, 0 is DefaultMaxPaths.
+// {a,b}, and ** for any number of directories. A pattern that ends in / lists directories. Hidden names are left out
+// unless a part of the pattern starts with a dot; .git always is. At most limit paths are returned, 0 is
+// DefaultMaxPaths.
 func Glob(ctx context.Context, root, pattern, dir string, limit int) (Paths, error) {
 	if limit <= 0 {
 		limit = DefaultMaxPaths
@@ -51,7 +52,8 @@ func Glob(ctx context.Context, root, pattern, dir string, limit int) (Paths, err
 	if !st.IsDir() {
 		return out, sandbox.FromContext(ctx)
 	}
-	w := &walker{root: root, hidden: strings.HasPrefix(pattern, ".") || strings.Contains(pattern, "/.") || strings.Contains(pattern, "{.")}
+	w := &walker{root: root, hidden: strings.HasPrefix(pattern, ".") || strings.Contains(pattern, "/.") ||
+		strings.Contains(pattern, "{.")}
 	w.visit = func(p string, e fs.DirEntry) error {
 		rel, err := filepath.Rel(start, p)
 		if err != nil || e.IsDir() != dirs || !doublestar.MatchUnvalidated(rest, rel) {

@@ -60,7 +60,8 @@ func rulesAbove(root, dir string) *rules {
 func (r *rules) enter(dir string) *rules {
 	n := &rules{parent: r, dir: dir}
 	n.byFile[0] = readRules(filepath.Join(dir, ".ignore"))
-	n.byFile[1] = append(readRules(filepath.Join(dir, ".git", "info", "exclude")), readRules(filepath.Join(dir, ".gitignore"))...)
+	n.byFile[1] = append(readRules(filepath.Join(dir, ".git", "info", "exclude")),
+		readRules(filepath.Join(dir, ".gitignore"))...)
 	if n.byFile[0] == nil && n.byFile[1] == nil {
 		return r
 	}

@@ -60,9 +60,14 @@ func TestGrep(t *testing.T) {
 		{"absolute path", GrepOptions{Pattern: "Two", Path: root}, "a.go:2:Two needle"},
 		{"a named file", GrepOptions{Pattern: "needle", Path: ".hidden"}, ".hidden:1:needle"},
 		{"a named link", GrepOptions{Pattern: "Two", Path: "link"}, "link:2:Two needle"},
-		{"a named ignored directory", GrepOptions{Pattern: "needle", Path: "node_modules"}, "node_modules/x.js:1:needle"},
+		{
+			"a named ignored directory",
+			GrepOptions{Pattern: "needle", Path: "node_modules"},
+			"node_modules/x.js:1:needle",
+		},
 		{"include", GrepOptions{Pattern: "needle", Include: "*.{go,rs}"}, "a.go:2:Two needle"},
-		{"include a path", GrepOptions{Pattern: "needle", Include: "a/**"}, "a/b.txt:1:needle\na/b.txt:3:needle (again)"},
+		{"include a path", GrepOptions{Pattern: "needle", Include: "a/**"}, "a/b.txt:1:needle\na/b.txt:3:needle " +
+			"(again)"},
 		{"nothing", GrepOptions{Pattern: "nothing"}, ""},
 	} {
 		m, err := Grep(t.Context(), root, tt.o)
@@ -74,7 +79,8 @@ func TestGrep(t *testing.T) {
 	if err != nil || len(m.Matches) != 2 || m.Total != 3 {
 		t.Errorf("limit: %v %+v", err, m)
 	}
-	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing"}); !errors.Is(err, sandbox.ErrNotFound) {
+	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing"}); !errors.Is(err,
+		sandbox.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -133,12 +139,14 @@ func TestGrepTakesOtherHabits(t *testing.T) {
 			t.Errorf("%s: %v, note %q\n%s\nwant\n%s", tt.name, err, m.Note, got, tt.want)
 		}
 	}
-	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing/*.go"}); !errors.Is(err, sandbox.ErrNotFound) {
+	if _, err := Grep(t.Context(), root, GrepOptions{Pattern: "x", Path: "missing/*.go"}); !errors.Is(err,
+		sandbox.ErrNotFound) {
 		t.Error(err)
 	}
 	// A pattern that backtracks for ever ends the search, and says so.
 	slow := tree(t, map[string]string{"f": strings.Repeat("a", 40) + "!\n"})
-	if _, err := Grep(t.Context(), slow, GrepOptions{Pattern: `(?=x|a)(a+)+(a+)+\1$`}); !errors.Is(err, sandbox.ErrInvalidArg) ||
+	if _, err := Grep(t.Context(), slow, GrepOptions{Pattern: `(?=x|a)(a+)+(a+)+\1$`}); !errors.Is(err,
+		sandbox.ErrInvalidArg) ||
 		!strings.Contains(err.Error(), "takes too long") {
 		t.Error(err)
 	}
@@ -151,7 +159,8 @@ func TestGrepLongLines(t *testing.T) {
 	if err != nil || m.Total != 3 || len(m.Matches) != 3 {
 		t.Fatalf("%v %+v", err, m)
 	}
-	if x := m.Matches[0]; !strings.Contains(x.Text, "needle") || len(x.Text) > 50 || strings.ContainsRune(x.Text, '\uFFFD') {
+	if x := m.Matches[0]; !strings.Contains(x.Text, "needle") || len(x.Text) > 50 ||
+		strings.ContainsRune(x.Text, '\uFFFD') {
 		t.Errorf("%q", x.Text)
 	}
 	if x := m.Matches[2]; x.Path != "huge" || x.Line != 2 {

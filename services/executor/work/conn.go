@@ -22,7 +22,8 @@ var ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "the connection was rep
 // errLostResult stands for a result that the journal has and cannot give.
 var errLostResult = sandbox.ErrInterrupted.With("the call ended, and the executor cannot read the record of its result")
 
-// ErrRenamed ends a connection that introduced this executor with a journal that has another id by now: the next one says so.
+// ErrRenamed ends a connection that introduced this executor with a journal that has another id by now: the next one
+// says so.
 var ErrRenamed = errs.New(errs.Aborted, "JOURNAL_RENAMED", "the journal had to forget what is young, and has a new id")
 
 // Conn is one connection as the work sees it. Receive is for one goroutine, Next for one other.
@@ -43,7 +44,8 @@ type Conn struct {
 	closed   bool
 }
 
-// Connect begins a connection that control has welcomed; an older one ends. Every result that was not acknowledged is sent.
+// Connect begins a connection that control has welcomed; an older one ends. Every result that was not acknowledged is
+// sent.
 func (s *Service) Connect(window int64) *Conn {
 	if window <= 0 {
 		window = DefaultWindow
@@ -141,7 +143,8 @@ func (s *Service) push(c *call) {
 	}
 }
 
-// Next waits for the next frame to send. The frame's bytes are good until the next call. ErrSuperseded or ErrRenamed at the end.
+// Next waits for the next frame to send. The frame's bytes are good until the next call. ErrSuperseded or ErrRenamed at
+// the end.
 func (c *Conn) Next(ctx context.Context) (*pawlv1.ConnectRequest, error) {
 	for {
 		m, err := c.poll()
@@ -368,9 +371,12 @@ func encode(r *pawlv1.Result) []byte {
 	b, err := proto.Marshal(r)
 	if err != nil {
 		// Only a string that is not UTF-8 can do that, and those are made valid where results are built.
-		b, _ = proto.Marshal(&pawlv1.Result{CallId: r.GetCallId(), SessionId: r.GetSessionId(), Epoch: r.GetEpoch(), Outcome: &pawlv1.Result_Failure{
-			Failure: &pawlv1.Failure{Reason: "INTERNAL", Message: "the result could not be encoded"},
-		}})
+		b, _ = proto.Marshal(&pawlv1.Result{
+			CallId: r.GetCallId(), SessionId: r.GetSessionId(), Epoch: r.GetEpoch(),
+			Outcome: &pawlv1.Result_Failure{
+				Failure: &pawlv1.Failure{Reason: "INTERNAL", Message: "the result could not be encoded"},
+			},
+		})
 	}
 	return b
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
 
-// At most a window of bytes is on its way, acknowledged bytes make room, and a result does not wait for a watcher that is gone.
+// At most a window of bytes is on its way, acknowledged bytes make room, and a result does not wait for a watcher that
+// is gone.
 func TestWindow(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("a", line("bytes 2500;sleep 1h")))
@@ -137,12 +138,14 @@ func TestCaptured(t *testing.T) {
 			got := r.take()
 			c, all := got[len(got)-1].GetResult().GetExec().GetStdout(), worktest.Pattern(n)
 			if c.GetSize() != int64(n) || c.GetCut() != int64(n-len(c.GetHead())-len(c.GetTail())) {
-				t.Errorf("%d: size %d, head %d, tail %d, cut %d", n, c.GetSize(), len(c.GetHead()), len(c.GetTail()), c.GetCut())
+				t.Errorf("%d: size %d, head %d, tail %d, cut %d", n, c.GetSize(), len(c.GetHead()), len(c.GetTail()),
+					c.GetCut())
 			}
 			if n <= maxHead+maxTail && c.GetCut() != 0 {
 				t.Errorf("%d: %d cut", n, c.GetCut())
 			}
-			if !bytes.HasPrefix(all, c.GetHead()) || !bytes.HasSuffix(all, c.GetTail()) || len(c.GetHead()) > maxHead || len(c.GetTail()) > maxTail {
+			if !bytes.HasPrefix(all, c.GetHead()) || !bytes.HasSuffix(all, c.GetTail()) || len(c.GetHead()) > maxHead ||
+				len(c.GetTail()) > maxTail {
 				t.Errorf("%d: wrong head or tail", n)
 			}
 			r.ack(id)
@@ -257,7 +260,8 @@ func TestChunkedWrite(t *testing.T) {
 	})
 }
 
-// The content waits for a slow disk in memory up to a window, and not at all in the connection: others are served meanwhile.
+// The content waits for a slow disk in memory up to a window, and not at all in the connection: others are served
+// meanwhile.
 func TestInputWindow(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Gate = make(chan struct{})
@@ -307,7 +311,8 @@ func TestLooseCallsEndWithTheConnection(t *testing.T) {
 			t.Helper()
 			synctest.Wait()
 			if r.written() != fresh || r.s.running != 0 || len(r.s.live) != 0 || r.box.Writing() != 0 {
-				t.Errorf("the journal went from %d to %d, %d running, %d known, %d writes", fresh, r.written(), r.s.running, len(r.s.live), r.box.Writing())
+				t.Errorf("the journal went from %d to %d, %d running, %d known, %d writes", fresh, r.written(),
+					r.s.running, len(r.s.live), r.box.Writing())
 			}
 		}
 		begin()
@@ -333,7 +338,8 @@ func TestLooseCallsEndWithTheConnection(t *testing.T) {
 
 		// One that ends and is acknowledged; one that is cancelled; one that is cancelled and never came.
 		r.box.Gate = nil
-		r.send(execute("fenced", loose, epoch(7), pure, func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "f"}} }))
+		r.send(execute("fenced", loose, epoch(7), pure,
+			func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "f"}} }))
 		r.want("accepted fenced", "result fenced exists true")
 		r.ack("fenced") // there is no fence: epoch 0 comes next
 		r.send(execute("done", loose, remove))
@@ -404,7 +410,10 @@ func TestLooseVerbs(t *testing.T) {
 
 func edit(id, path, old, now string, all bool) *pawlv1.Execute {
 	return execute(id, func(e *pawlv1.Execute) {
-		e.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{Path: path, OldText: old, NewText: now, ReplaceAll: all}}
+		e.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{
+			Path: path, OldText: old, NewText: now,
+			ReplaceAll: all,
+		}}
 	})
 }
 
@@ -472,10 +481,14 @@ func TestCwdAndEnv(t *testing.T) {
 		r.send(execute("t", textVerb("f"), at))
 		r.want("accepted t", `result t text "content\n"`)
 		r.send(execute("x", at, func(e *pawlv1.Execute) {
-			e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: "env A;env B", Cwd: "deep", Env: map[string]string{"B": "2"}}}
+			e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{
+				Command: "env A;env B", Cwd: "deep",
+				Env: map[string]string{"B": "2"},
+			}}
 		}))
 		got := r.take()
-		if s := string(got[len(got)-1].GetResult().GetExec().GetStdout().GetHead()); s != "A=1 in sub/deep\nB=2 in sub/deep\n" {
+		if s := string(got[len(got)-1].GetResult().GetExec().GetStdout().GetHead()); s != "A=1 in sub/deep\nB=2 in "+
+			"sub/deep\n" {
 			t.Errorf("%q", s)
 		}
 	})
@@ -489,7 +502,10 @@ func TestSuperseded(t *testing.T) {
 		r.want("accepted a")
 		r.s.Connect(testWindow)
 		synctest.Wait()
-		old.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{CallId: "a", SessionId: "s", Epoch: 1}}})
+		old.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{
+			CallId:    "a",
+			SessionId: "s", Epoch: 1,
+		}}})
 		r.want()
 		if r.s.running != 1 {
 			t.Error("a superseded connection cancelled a call")
@@ -510,8 +526,8 @@ func TestResultTooLarge(t *testing.T) {
 	})
 }
 
-// A result that nobody takes for a day becomes a tombstone everywhere at once: in the journal, in what control is told, and in
-// the sandbox.
+// A result that nobody takes for a day becomes a tombstone everywhere at once: in the journal, in what control is told,
+// and in the sandbox.
 func TestNobodyTakesTheResult(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("x", line("echo hi")))
@@ -520,7 +536,8 @@ func TestNobodyTakesTheResult(t *testing.T) {
 		time.Sleep(23 * time.Hour)
 		r.connect()
 		time.Sleep(2 * attachWait)
-		if got := brief(r.take()); got != "result x exit 0, result w file 3" && got != "result w file 3, result x exit 0" {
+		if got := brief(r.take()); got != "result x exit 0, result w file 3" &&
+			got != "result w file 3, result x exit 0" {
 			t.Error(got)
 		}
 		time.Sleep(2 * time.Hour)
@@ -543,8 +560,8 @@ func TestNobodyTakesTheResult(t *testing.T) {
 	})
 }
 
-// A file system that does not answer costs the call that asked it, and nothing else: the call ends with its context and gives
-// its slot back, the connection serves others, and the service ends.
+// A file system that does not answer costs the call that asked it, and nothing else: the call ends with its context and
+// gives its slot back, the connection serves others, and the service ends.
 func TestHangingFileSystem(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Put("f", "content")
@@ -567,7 +584,8 @@ func TestHangingFileSystem(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		r.want("result cancelled CANCELLED")
 		time.Sleep(time.Minute)
-		if got := brief(r.take()); got != "result show TIMEOUT, result put INTERRUPTED" && got != "result put INTERRUPTED, result show TIMEOUT" {
+		if got := brief(r.take()); got != "result show TIMEOUT, result put INTERRUPTED" &&
+			got != "result put INTERRUPTED, result show TIMEOUT" {
 			t.Error(got)
 		}
 		r.send(execute("waits", textVerb("f"), pure))

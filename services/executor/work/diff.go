@@ -16,9 +16,9 @@ type change struct {
 	text     []byte
 }
 
-// unified is the unified diff of an edit. What was replaced is known, so nothing needs to be compared: whole lines around each
-// spot are replaced, and those that stay the same at either end of a change are context. It looks at no more of a large file
-// than it shows, the count of lines aside.
+// unified is the unified diff of an edit. What was replaced is known, so nothing needs to be compared: whole lines
+// around each spot are replaced, and those that stay the same at either end of a change are context. It looks at no
+// more of a large file than it shows, the count of lines aside.
 func unified(name string, old, find, replacement []byte) string {
 	if bytes.IndexByte(old, 0) >= 0 {
 		return "Binary files differ\n"

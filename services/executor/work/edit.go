@@ -13,7 +13,8 @@ const (
 	maxDiff = 64 << 10
 )
 
-// editFile replaces literal text. The path is locked from the read to the commit, so that edits at the same time all survive.
+// editFile replaces literal text. The path is locked from the read to the commit, so that edits at the same time all
+// survive.
 func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, error) {
 	path := s.path(c, v.GetPath())
 	switch {
@@ -78,7 +79,8 @@ func (s *Service) readWhole(c *call, path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(b) > maxEdit {
-		return nil, sandbox.ErrTooLarge.With("%s: is larger than %d bytes, which is the most that can be edited", path, maxEdit)
+		return nil, sandbox.ErrTooLarge.With("%s: is larger than %d bytes, which is the most that can be edited", path,
+			maxEdit)
 	}
 	return b, nil
 }

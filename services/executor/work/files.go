@@ -35,7 +35,8 @@ func readDir(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 		size += len(n)
 	}
 	if size > maxNames {
-		return nil, sandbox.ErrTooLarge.With("%s: the %d names in the directory are more than one answer holds", path, len(names))
+		return nil, sandbox.ErrTooLarge.With("%s: the %d names in the directory are more than one answer holds", path,
+			len(names))
 	}
 	return &pawlv1.Result_Names{Names: r}, nil
 }

@@ -20,8 +20,8 @@ import (
 
 var errKilled = errors.New("killed")
 
-// mortal counts what a daemon does to the world, and dies before the step that it is to die at: nothing that it does from then on has
-// an effect, and nobody hears of it.
+// mortal counts what a daemon does to the world, and dies before the step that it is to die at: nothing that it does
+// from then on has an effect, and nobody hears of it.
 type mortal struct {
 	*worktest.Box
 
@@ -157,7 +157,8 @@ func (v *victim) heed() {
 
 func (v *victim) order(n uint32) {
 	v.dispatch = n
-	v.send(execute("a", line("add effects a;sleep 1m;exit 3"), dispatch(n), epoch(v.epoch), func(e *pawlv1.Execute) { e.Safety = v.safety }))
+	v.send(execute("a", line("add effects a;sleep 1m;exit 3"), dispatch(n), epoch(v.epoch),
+		func(e *pawlv1.Execute) { e.Safety = v.safety }))
 }
 
 // again starts the daemon that comes after the one that died; host says that the host went down with it.
@@ -181,15 +182,20 @@ func (v *victim) again(host bool) {
 	v.connect()
 }
 
-// E1–E7: a daemon may die between any two steps of a call's life, alone or with its host. Alone, the true result comes of it; with its
-// host, a command that ran is of unknown outcome. It never runs twice.
+// E1–E7: a daemon may die between any two steps of a call's life, alone or with its host. Alone, the true result comes
+// of it; with its host, a command that ran is of unknown outcome. It never runs twice.
 func TestKilledBetweenAnyTwoSteps(t *testing.T) {
-	for _, safety := range []pawlv1.Safety{pawlv1.Safety_SAFETY_AT_MOST_ONCE, pawlv1.Safety_SAFETY_IDEMPOTENT, pawlv1.Safety_SAFETY_PURE} {
+	for _, safety := range []pawlv1.Safety{
+		pawlv1.Safety_SAFETY_AT_MOST_ONCE, pawlv1.Safety_SAFETY_IDEMPOTENT,
+		pawlv1.Safety_SAFETY_PURE,
+	} {
 		for _, host := range []bool{false, true} {
-			name := strings.ToLower(strings.TrimPrefix(safety.String(), "SAFETY_")) + map[bool]string{false: ", the daemon", true: ", the host"}[host]
+			name := strings.ToLower(strings.TrimPrefix(safety.String(), "SAFETY_")) +
+				map[bool]string{false: ", the daemon", true: ", the host"}[host]
 			t.Run(name, func(t *testing.T) {
 				all := killedAt(t, safety, host, 0)
-				if got := strings.Join(all, " "); safety == pawlv1.Safety_SAFETY_AT_MOST_ONCE && !strings.Contains(got, "write sync start started write write sync forget write") {
+				if got := strings.Join(all, " "); safety == pawlv1.Safety_SAFETY_AT_MOST_ONCE &&
+					!strings.Contains(got, "write sync start started write write sync forget write") {
 					t.Errorf("the steps are %s", got)
 				}
 				for k := 1; k <= len(all); k++ {
@@ -235,8 +241,10 @@ func killedAt(t *testing.T, safety pawlv1.Safety, host bool, k int) (steps []str
 			}
 			v.connect()
 		}
-		if v.outcome != "exit 3" && !(host && v.outcome == "INTERRUPTED" && running && told == "" && safety == pawlv1.Safety_SAFETY_AT_MOST_ONCE) {
-			t.Errorf("killed before step %d of %v: the outcome is %q (told %q, running %v)", k, steps, v.outcome, told, running)
+		if v.outcome != "exit 3" && !(host && v.outcome == "INTERRUPTED" && running && told == "" &&
+			safety == pawlv1.Safety_SAFETY_AT_MOST_ONCE) {
+			t.Errorf("killed before step %d of %v: the outcome is %q (told %q, running %v)", k, steps, v.outcome, told,
+				running)
 		}
 		if n := v.box.Runs("a"); n != 1 && (safety == pawlv1.Safety_SAFETY_AT_MOST_ONCE || !host || n != 2) {
 			t.Errorf("killed before step %d of %v: it ran %d times", k, steps, n)
@@ -252,7 +260,8 @@ func killedAt(t *testing.T, safety pawlv1.Safety, host bool, k int) (steps []str
 	return steps
 }
 
-// E3: a call that was told to be unknown, or cancelled before it came, never runs, between whichever steps the daemon dies.
+// E3: a call that was told to be unknown, or cancelled before it came, never runs, between whichever steps the daemon
+// dies.
 func TestKilledWhileRevoking(t *testing.T) {
 	for name, revoke := range map[string]func(v *victim){
 		"attach": func(v *victim) { v.attach("a", 2, 1, 0, 0) },

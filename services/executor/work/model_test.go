@@ -40,7 +40,8 @@ func (m *truth) check(t *rapid.T) {
 					t.Fatalf("%s is told to be unknown and was settled", id)
 				}
 				if f.Status.GetJournalId() != m.j.ID() {
-					t.Fatalf("%s is told to be unknown by journal %q, and this is %q", id, f.Status.GetJournalId(), m.j.ID())
+					t.Fatalf("%s is told to be unknown by journal %q, and this is %q", id, f.Status.GetJournalId(),
+						m.j.ID())
 				}
 				m.revoked[id] = max(m.revoked[id], f.Status.GetDispatch())
 				delete(m.results, id) // one that was interrupted may run again
@@ -52,7 +53,8 @@ func (m *truth) check(t *rapid.T) {
 				t.Fatal(err)
 			}
 			id, reason := r.GetCallId(), r.GetFailure().GetReason()
-			if old := m.results[id]; old != nil && string(old) != string(out) && m.safety[id] == pawlv1.Safety_SAFETY_AT_MOST_ONCE {
+			if old := m.results[id]; old != nil && string(old) != string(out) &&
+				m.safety[id] == pawlv1.Safety_SAFETY_AT_MOST_ONCE {
 				t.Fatalf("two results of %s", id)
 			}
 			m.results[id] = out
@@ -93,7 +95,10 @@ func TestTruth(t *testing.T) {
 			m.connect()
 			ids := []string{"amo-1", "amo-2", "amo-3", "idem-1", "pure-1"}
 			for _, id := range ids {
-				m.safety[id] = map[byte]pawlv1.Safety{'a': pawlv1.Safety_SAFETY_AT_MOST_ONCE, 'i': pawlv1.Safety_SAFETY_IDEMPOTENT, 'p': pawlv1.Safety_SAFETY_PURE}[id[0]]
+				m.safety[id] = map[byte]pawlv1.Safety{
+					'a': pawlv1.Safety_SAFETY_AT_MOST_ONCE,
+					'i': pawlv1.Safety_SAFETY_IDEMPOTENT, 'p': pawlv1.Safety_SAFETY_PURE,
+				}[id[0]]
 			}
 			id := rapid.SampledFrom(ids)
 			someEpoch := func(t *rapid.T) int64 {
@@ -104,13 +109,15 @@ func TestTruth(t *testing.T) {
 			t.Repeat(map[string]func(*rapid.T){
 				"execute": func(t *rapid.T) {
 					id, before := id.Draw(t, "id"), m.epoch
-					e := execute(id, line("echo x;sleep 1m;exit 3"), dispatch(rapid.Uint32Range(1, 3).Draw(t, "dispatch")))
+					e := execute(id, line("echo x;sleep 1m;exit 3"), dispatch(rapid.Uint32Range(1, 3).Draw(t,
+						"dispatch")))
 					e.Epoch, e.Safety = someEpoch(t), m.safety[id]
 					runs := m.box.Runs(id)
 					m.send(e)
 					synctest.Wait()
 					ran := m.box.Runs(id) > runs
-					if ran && (e.GetEpoch() < before || e.GetDispatch() <= m.revoked[id] || m.acked[id] || m.barred[id]) {
+					if ran && (e.GetEpoch() < before || e.GetDispatch() <= m.revoked[id] || m.acked[id] ||
+						m.barred[id]) {
 						t.Fatalf("%s of epoch %d, dispatch %d ran; epoch %d, revoked %d, acknowledged %v, cancelled %v",
 							id, e.GetEpoch(), e.GetDispatch(), before, m.revoked[id], m.acked[id], m.barred[id])
 					}
@@ -143,7 +150,10 @@ func TestTruth(t *testing.T) {
 					m.ack(id)
 					m.acked[id] = true
 				},
-				"time":      func(t *rapid.T) { time.Sleep(time.Duration(rapid.IntRange(1, 90).Draw(t, "s")) * time.Second) },
+				"time": func(t *rapid.T) {
+					time.Sleep(time.Duration(rapid.IntRange(1, 90).Draw(t,
+						"s")) * time.Second)
+				},
 				"reconnect": func(t *rapid.T) { m.check(t); m.connect() },
 				"restart":   func(t *rapid.T) { m.check(t); m.restart() },
 				"crash": func(t *rapid.T) {

@@ -265,16 +265,20 @@ func (s *Service) cancelRunning(c *call, m *pawlv1.Cancel) {
 	}
 }
 
-// cancelledUnseen answers for a call of no session that is not here: what could still arrive of it came before the Cancel.
+// cancelledUnseen answers for a call of no session that is not here: what could still arrive of it came before the
+// Cancel.
 func (s *Service) cancelledUnseen(m *pawlv1.Cancel) {
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
 		CallId: m.GetCallId(), Epoch: m.GetEpoch(),
-		Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{Reason: sandbox.ErrCancelled.Reason(), Message: "cancelled before it began"}},
+		Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{
+			Reason:  sandbox.ErrCancelled.Reason(),
+			Message: "cancelled before it began",
+		}},
 	}}})
 }
 
-// cancelUnseen makes sure that a call that never arrived never runs, and says that it is not here: whether that proves that it never
-// ran is for control to say, which knows the journal that the executor had when it sent the call (C5).
+// cancelUnseen makes sure that a call that never arrived never runs, and says that it is not here: whether that proves
+// that it never ran is for control to say, which knows the journal that the executor had when it sent the call (C5).
 func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
 	lsn, err := s.j.Revoke(m.GetCallId(), math.MaxUint32)
 	if err != nil {
@@ -284,7 +288,8 @@ func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
 	s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetSessionId(), 0) })
 }
 
-// onceDurable calls f, which answers, when what the answer says is on the disk, unless the connection has ended by then.
+// onceDurable calls f, which answers, when what the answer says is on the disk, unless the connection has ended by
+// then.
 func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
 	conn := s.conn
 	s.goLocked(func() {
@@ -304,7 +309,10 @@ func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
 func (s *Service) unknown(callID, sessionID string, dispatch uint32) {
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
 		Dispatch: dispatch, JournalId: s.j.ID(),
-		Call: &pawlv1.CallState{CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID), State: pawlv1.State_STATE_UNKNOWN},
+		Call: &pawlv1.CallState{
+			CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID),
+			State: pawlv1.State_STATE_UNKNOWN,
+		},
 	}}})
 }
 
@@ -365,8 +373,8 @@ func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason
 	}}})
 }
 
-// acceptedFrame says that a call has begun. With it control learns how many calls the journal has begun at least: an older state
-// of this data directory shows by having begun fewer.
+// acceptedFrame says that a call has begun. With it control learns how many calls the journal has begun at least: an
+// older state of this data directory shows by having begun fewer.
 func (s *Service) acceptedFrame(c *call) *pawlv1.ConnectRequest {
 	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{
 		CallId: c.id(), Epoch: c.epoch, Size: c.size, Begun: s.j.Begun(),

@@ -20,7 +20,10 @@ func (s *Service) Recover(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for r := range s.j.Calls(func(c *journal.Call) bool { return c.State == journal.Tombstone && c.Exec && !c.Forgot }) {
+	for r := range s.j.Calls(func(c *journal.Call) bool {
+		return c.State == journal.Tombstone && c.Exec &&
+			!c.Forgot
+	}) {
 		s.forget = append(s.forget, r.CallID)
 	}
 	s.wakeReaper()
@@ -28,7 +31,10 @@ func (s *Service) Recover(ctx context.Context) error {
 }
 
 func (s *Service) recover(r journal.Call) error {
-	c := &call{begin: r.Begin, epoch: r.Epoch, accepted: true, state: r.State, ended: make(chan struct{}), stop: func() {}}
+	c := &call{
+		begin: r.Begin, epoch: r.Epoch, accepted: true, state: r.State, ended: make(chan struct{}),
+		stop: func() {},
+	}
 	if !r.Exec {
 		s.recoverVerb(c)
 		return nil
@@ -68,8 +74,8 @@ func (s *Service) forgotten(id string) bool {
 	return err == nil
 }
 
-// knew reports whether the sandbox would know of a call's command if it had been started. What it knew under an earlier kernel may have
-// never reached the disk, and no clock tells that: those go back.
+// knew reports whether the sandbox would know of a call's command if it had been started. What it knew under an earlier
+// kernel may have never reached the disk, and no clock tells that: those go back.
 func (s *Service) knew(c journal.Call) bool {
 	return s.cfg.KnowsSince == nil || c.Boot == hostenv.BootID() && c.At.After(s.cfg.KnowsSince())
 }

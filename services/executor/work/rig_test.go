@@ -153,15 +153,18 @@ func brief(frames []*pawlv1.ConnectRequest) string {
 		case *pawlv1.ConnectRequest_Accepted:
 			all = append(all, "accepted "+f.Accepted.GetCallId())
 		case *pawlv1.ConnectRequest_Rejected:
-			all = append(all, fmt.Sprintf("rejected %s %s", f.Rejected.GetCallId(), strings.TrimPrefix(f.Rejected.GetReason().String(), "REASON_")))
+			all = append(all, fmt.Sprintf("rejected %s %s", f.Rejected.GetCallId(),
+				strings.TrimPrefix(f.Rejected.GetReason().String(), "REASON_")))
 		case *pawlv1.ConnectRequest_Output:
 			o := f.Output
-			all = append(all, fmt.Sprintf("output %s %s %d+%d", o.GetCallId(), strings.TrimPrefix(o.GetStream().String(), "STREAM_"), o.GetOffset(), len(o.GetData())))
+			all = append(all, fmt.Sprintf("output %s %s %d+%d", o.GetCallId(),
+				strings.TrimPrefix(o.GetStream().String(), "STREAM_"), o.GetOffset(), len(o.GetData())))
 		case *pawlv1.ConnectRequest_Result:
 			all = append(all, fmt.Sprintf("result %s %s", f.Result.GetCallId(), outcome(f.Result)))
 		case *pawlv1.ConnectRequest_Status:
 			s := f.Status
-			all = append(all, fmt.Sprintf("status %s %s", s.GetCall().GetCallId(), strings.TrimPrefix(s.GetCall().GetState().String(), "STATE_")))
+			all = append(all, fmt.Sprintf("status %s %s", s.GetCall().GetCallId(),
+				strings.TrimPrefix(s.GetCall().GetState().String(), "STATE_")))
 		case *pawlv1.ConnectRequest_InputAck:
 			all = append(all, fmt.Sprintf("input ack %s %d", f.InputAck.GetCallId(), f.InputAck.GetUpto()))
 		case *pawlv1.ConnectRequest_Draining:

@@ -439,7 +439,10 @@ func TestInterruptedAlive(t *testing.T) {
 func TestE6NeverRan(t *testing.T) {
 	within(t, func(r *rig) {
 		// BEGIN is durable, and the daemon dies before Start.
-		lsn, err := r.j.Begin(journal.Begin{CallID: "a", SessionID: "s", Epoch: 1, Dispatch: 1, Exec: true, Args: execute("a", line("exit 0")).ArgsSha256})
+		lsn, err := r.j.Begin(journal.Begin{
+			CallID: "a", SessionID: "s", Epoch: 1, Dispatch: 1, Exec: true,
+			Args: execute("a", line("exit 0")).ArgsSha256,
+		})
 		if err != nil || r.j.Wait(lsn) != nil {
 			t.Fatal(err)
 		}
@@ -457,8 +460,8 @@ func TestE6NeverRan(t *testing.T) {
 	})
 }
 
-// E6: "never ran" of a sandbox that lost its memory is no proof; neither is that of one whose host may have lost what it had not synced,
-// whatever the clocks say.
+// E6: "never ran" of a sandbox that lost its memory is no proof; neither is that of one whose host may have lost what
+// it had not synced, whatever the clocks say.
 func TestE6SandboxForgot(t *testing.T) {
 	for name, c := range map[string]struct {
 		boot  string // in which the command began

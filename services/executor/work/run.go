@@ -26,7 +26,8 @@ func (s *Service) run(c *call, again bool) {
 		s.accept(c) // ReadFile accepts when the file is open: output must not come first
 	}
 	r, err := s.perform(c)
-	if s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled) || errors.Is(err, errHangs)) {
+	if s.ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, sandbox.ErrCancelled) ||
+		errors.Is(err, errHangs)) {
 		close(c.ended)
 		return // cut short by Close: what became of it is for Recover to say
 	}
@@ -43,7 +44,8 @@ func (s *Service) run(c *call, again bool) {
 }
 
 const (
-	// hangGrace is how long a verb may take to see the end of its context. One that hangs in a file system does not see it.
+	// hangGrace is how long a verb may take to see the end of its context. One that hangs in a file system does not see
+	// it.
 	hangGrace = time.Second
 	// maxHanging is how many of those may be left behind, each with a thread of this process.
 	maxHanging = 256
@@ -152,14 +154,15 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 	return r, nil
 }
 
-// maxResult bounds a result, far below what a message and a record of the journal may hold: one that cannot be sent would end
-// every connection anew.
+// maxResult bounds a result, far below what a message and a record of the journal may hold: one that cannot be sent
+// would end every connection anew.
 const maxResult = 16 << 20
 
 // finish records the end of a call and lets its result go.
 func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 	if n := proto.Size(r); n > maxResult {
-		r = failure(c, sandbox.ErrTooLarge.With("the result has %d bytes, %d are the most that can be sent; ask for less at once", n, maxResult))
+		r = failure(c, sandbox.ErrTooLarge.With("the result has %d bytes, %d are the most that can be sent; ask for "+
+			"less at once", n, maxResult))
 	}
 	var outcome []byte
 	if c.verb != verbReadFile && !c.loose() {

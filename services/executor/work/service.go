@@ -19,8 +19,9 @@ const (
 	DefaultSlots = 64
 	// DefaultWindow is the credit of a stream when control names none.
 	DefaultWindow = 1 << 20
-	// maxChunk is the most bytes that an Output carries: with what is around it, here and in the events that control makes of it, it
-	// fits into gRPC's buffers of 32 KiB. The next larger ones have a megabyte, and whoever waits holds one.
+	// maxChunk is the most bytes that an Output carries: with what is around it, here and in the events that control
+	// makes of it, it fits into gRPC's buffers of 32 KiB. The next larger ones have a megabyte, and whoever waits holds
+	// one.
 	maxChunk = 31 << 10
 	// looseSlots is how many calls of no session run at once.
 	looseSlots = 32
@@ -28,7 +29,8 @@ const (
 	linger = 250 * time.Millisecond
 	// attachWait is how long the result of a call with output waits for an Attach on a new connection.
 	attachWait = time.Second
-	// sweepEvery is how often the journal is swept, reapDelay how long acknowledged commands gather before one fsync for all.
+	// sweepEvery is how often the journal is swept, reapDelay how long acknowledged commands gather before one fsync
+	// for all.
 	sweepEvery = time.Minute
 	reapDelay  = 100 * time.Millisecond
 	// askTimeout bounds one question to the sandbox, askPause is between two.
@@ -83,13 +85,16 @@ func New(cfg Config) *Service {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	ctx, quit := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1), live: map[string]*call{}, hanging: map[*call]bool{}}
+	s := &Service{
+		cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1),
+		live: map[string]*call{}, hanging: map[*call]bool{},
+	}
 	s.wg.Go(s.housekeeping)
 	return s
 }
 
-// Close ends everything that runs in this process and waits for it, but not for ever: what hangs in a file system or on the
-// journal's disk is left to the end of the process. Commands go on in the sandbox.
+// Close ends everything that runs in this process and waits for it, but not for ever: what hangs in a file system or on
+// the journal's disk is left to the end of the process. Commands go on in the sandbox.
 func (s *Service) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -252,8 +257,8 @@ func (s *Service) expired(ids []string) {
 	}
 }
 
-// forgetAcknowledged drops commands from the sandbox. The acknowledgements are made durable first: a command that the sandbox
-// has forgotten and the journal believes to be begun would count as one that never ran.
+// forgetAcknowledged drops commands from the sandbox. The acknowledgements are made durable first: a command that the
+// sandbox has forgotten and the journal believes to be begun would count as one that never ran.
 func (s *Service) forgetAcknowledged() {
 	s.mu.Lock()
 	ids := s.forget

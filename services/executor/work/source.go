@@ -14,8 +14,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// source is where the output of a call is read from, at any offset and as often as it is needed. n may be 0 while there is no
-// more yet; io.EOF says that there will be none.
+// source is where the output of a call is read from, at any offset and as often as it is needed. n may be 0 while there
+// is no more yet; io.EOF says that there will be none.
 type source interface {
 	read(s pawlv1.Stream, p []byte, off int64) (n int, err error)
 	close()
@@ -37,8 +37,8 @@ func streamOf(s pawlv1.Stream) sandbox.Stream {
 
 func (c commandSource) close() {}
 
-// fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced. Only serve
-// touches the file, so that one that does not answer holds up nobody else.
+// fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced.
+// Only serve touches the file, so that one that does not answer holds up nobody else.
 //
 //	read ──wants──▶ serve ──fills──▶ buf ──grew──▶ read
 type fileSource struct {
@@ -70,7 +70,10 @@ type fileEnd struct {
 }
 
 func newFileSource(f io.ReadSeekCloser) *fileSource {
-	return &fileSource{f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: make(chan struct{}, 1), over: make(chan struct{})}
+	return &fileSource{
+		f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: make(chan struct{}, 1),
+		over: make(chan struct{}),
+	}
 }
 
 // read takes what is here and asks for what is not.

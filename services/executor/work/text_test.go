@@ -48,17 +48,44 @@ func TestReadText(t *testing.T) {
 		{"empty", "", 0, 0, &pawlv1.TextResult{FirstLine: 1}},
 		{"no end", "a\nb", 0, 0, &pawlv1.TextResult{Content: []byte("a\nb"), FirstLine: 1, Lines: 2, TotalLines: 2}},
 		{"end", "a\nb\n", 0, 0, &pawlv1.TextResult{Content: []byte("a\nb\n"), FirstLine: 1, Lines: 2, TotalLines: 2}},
-		{"window", lines(1, 10), 3, 2, &pawlv1.TextResult{Content: []byte("line 3\nline 4\n"), FirstLine: 3, Lines: 2, TotalLines: 10}},
+		{"window", lines(1, 10), 3, 2, &pawlv1.TextResult{
+			Content: []byte("line 3\nline 4\n"), FirstLine: 3, Lines: 2,
+			TotalLines: 10,
+		}},
 		{"beyond", "a\n", 5, 0, &pawlv1.TextResult{FirstLine: 5, TotalLines: 1}},
-		{"most lines", lines(1, 3000), 0, 0, &pawlv1.TextResult{Content: []byte(lines(1, 2000)), FirstLine: 1, Lines: 2000, TotalLines: 3000}},
-		{"limit over most", lines(1, 3000), 2, 2500, &pawlv1.TextResult{Content: []byte(lines(2, 2001)), FirstLine: 2, Lines: 2000, TotalLines: 3000}},
-		{"most bytes", wide, 0, 0, &pawlv1.TextResult{Content: []byte(wide[:51000]), FirstLine: 1, Lines: 51, TotalLines: 100}},
-		{"long line", long + "\nnext\n", 0, 0, &pawlv1.TextResult{Content: []byte(long[:maxText-1]), FirstLine: 1, Lines: 1, TotalLines: 2, LineCut: true}},
-		{"behind a long line", long + "\nnext\n", 2, 0, &pawlv1.TextResult{Content: []byte("next\n"), FirstLine: 2, Lines: 1, TotalLines: 2}},
-		{"before a long line", "a\n" + long, 0, 0, &pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 2}},
+		{"most lines", lines(1, 3000), 0, 0, &pawlv1.TextResult{
+			Content: []byte(lines(1, 2000)), FirstLine: 1,
+			Lines: 2000, TotalLines: 3000,
+		}},
+		{"limit over most", lines(1, 3000), 2, 2500, &pawlv1.TextResult{
+			Content: []byte(lines(2, 2001)), FirstLine: 2,
+			Lines: 2000, TotalLines: 3000,
+		}},
+		{"most bytes", wide, 0, 0, &pawlv1.TextResult{
+			Content: []byte(wide[:51000]), FirstLine: 1, Lines: 51,
+			TotalLines: 100,
+		}},
+		{"long line", long + "\nnext\n", 0, 0, &pawlv1.TextResult{
+			Content: []byte(long[:maxText-1]), FirstLine: 1,
+			Lines: 1, TotalLines: 2, LineCut: true,
+		}},
+		{"behind a long line", long + "\nnext\n", 2, 0, &pawlv1.TextResult{
+			Content: []byte("next\n"), FirstLine: 2,
+			Lines: 1, TotalLines: 2,
+		}},
+		{"before a long line", "a\n" + long, 0, 0, &pawlv1.TextResult{
+			Content: []byte("a\n"), FirstLine: 1, Lines: 1,
+			TotalLines: 2,
+		}},
 		{"binary", "a\x00b", 0, 0, &pawlv1.TextResult{Binary: true}},
-		{"image", "\x89PNG\x0d\x0a\x1a\x0a rest", 0, 0, &pawlv1.TextResult{MediaType: "image/png", Image: []byte("\x89PNG\x0d\x0a\x1a\x0a rest")}},
-		{"large image", "GIF89a" + strings.Repeat("x", maxImage), 0, 0, &pawlv1.TextResult{MediaType: "image/gif", Binary: true}},
+		{"image", "\x89PNG\x0d\x0a\x1a\x0a rest", 0, 0, &pawlv1.TextResult{
+			MediaType: "image/png",
+			Image:     []byte("\x89PNG\x0d\x0a\x1a\x0a rest"),
+		}},
+		{
+			"large image", "GIF89a" + strings.Repeat("x", maxImage), 0, 0,
+			&pawlv1.TextResult{MediaType: "image/gif", Binary: true},
+		},
 		{"CRLF", "a\r\nb\r\n", 2, 0, &pawlv1.TextResult{Content: []byte("b\n"), FirstLine: 2, Lines: 1, TotalLines: 2}},
 		{
 			"UTF-16", "\xff\xfea\x00\r\x00\n\x00", 0, 0,
@@ -76,7 +103,10 @@ func TestReadText(t *testing.T) {
 			"more than there is", "a\n", math.MinInt64, 0,
 			&pawlv1.TextResult{Content: []byte("a\n"), FirstLine: 1, Lines: 1, TotalLines: 1},
 		},
-		{"latin 1", "caf\xe9\n", 0, 0, &pawlv1.TextResult{Content: []byte("caf\xe9\n"), FirstLine: 1, Lines: 1, TotalLines: 1}},
+		{"latin 1", "caf\xe9\n", 0, 0, &pawlv1.TextResult{
+			Content: []byte("caf\xe9\n"), FirstLine: 1, Lines: 1,
+			TotalLines: 1,
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.want.Size = int64(len(c.content))
@@ -118,7 +148,8 @@ func TestReadTextWindow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b strings.Builder
 		for range rapid.IntRange(0, 60).Draw(t, "lines") {
-			b.WriteString(strings.Repeat(rapid.SampledFrom([]string{"x", "é", "\r"}).Draw(t, "c"), rapid.SampledFrom([]int{0, 1, 5, 3000, 30000}).Draw(t, "n")))
+			b.WriteString(strings.Repeat(rapid.SampledFrom([]string{"x", "é", "\r"}).Draw(t, "c"),
+				rapid.SampledFrom([]int{0, 1, 5, 3000, 30000}).Draw(t, "n")))
 			b.WriteString("\n")
 		}
 		text := b.String() + rapid.SampledFrom([]string{"", "tail"}).Draw(t, "tail")
@@ -147,8 +178,10 @@ func TestReadTextWindow(t *testing.T) {
 				want = want[:len(want)-1]
 			}
 		}
-		if string(r.GetContent()) != want || r.GetLines() != int64(n) || r.GetTotalLines() != int64(len(all)) || r.GetLineCut() != cut {
-			t.Fatalf("%d bytes in %d of %d lines, cut %v; want %d bytes in %d of %d, cut %v", len(r.GetContent()), r.GetLines(), r.GetTotalLines(), r.GetLineCut(), len(want), n, len(all), cut)
+		if string(r.GetContent()) != want || r.GetLines() != int64(n) || r.GetTotalLines() != int64(len(all)) ||
+			r.GetLineCut() != cut {
+			t.Fatalf("%d bytes in %d of %d lines, cut %v; want %d bytes in %d of %d, cut %v", len(r.GetContent()),
+				r.GetLines(), r.GetTotalLines(), r.GetLineCut(), len(want), n, len(all), cut)
 		}
 	})
 }

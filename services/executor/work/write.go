@@ -65,7 +65,8 @@ func (in *intake) put(m *pawlv1.Input, window int64) {
 	case in.failed != nil, len(m.GetData()) == 0 && !m.GetLast():
 		return
 	case in.held > window:
-		in.frames, in.failed = nil, sandbox.ErrInvalidArg.With("more than %d bytes came without an acknowledgement; nothing was written", window)
+		in.frames, in.failed = nil, sandbox.ErrInvalidArg.With("more than %d bytes came without an acknowledgement; "+
+			"nothing was written", window)
 	default:
 		in.frames = append(in.frames, m)
 	}
@@ -127,7 +128,8 @@ func (s *Service) writeChunks(c *call, in *intake, path string) (*pawlv1.Result_
 			return nil, err
 		}
 		if m.GetOffset() != size {
-			return nil, sandbox.ErrInvalidArg.With("the content has a gap: %d bytes came, the next frame is for %d; nothing was written", size, m.GetOffset())
+			return nil, sandbox.ErrInvalidArg.With("the content has a gap: %d bytes came, the next frame is for %d; "+
+				"nothing was written", size, m.GetOffset())
 		}
 		if _, err := w.Write(m.GetData()); err != nil {
 			return nil, err
@@ -140,7 +142,8 @@ func (s *Service) writeChunks(c *call, in *intake, path string) (*pawlv1.Result_
 		}
 		sum := hash.Sum(nil)
 		if want := m.GetSha256(); len(want) > 0 && !bytes.Equal(sum, want) {
-			return nil, errHash.With("the content that arrived has the hash %x and not %x; nothing was written", sum, want)
+			return nil, errHash.With("the content that arrived has the hash %x and not %x; nothing was written", sum,
+				want)
 		}
 		if err := s.commit(c, path, w); err != nil {
 			return nil, err

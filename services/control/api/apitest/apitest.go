@@ -1,5 +1,5 @@
-// Package apitest is a control plane in memory for tests of the surfaces: real services on a store that keeps maps, and a worker that
-// plays a script instead of asking a model.
+// Package apitest is a control plane in memory for tests of the surfaces: real services on a store that keeps maps, and
+// a worker that plays a script instead of asking a model.
 package apitest
 
 import (
@@ -30,10 +30,12 @@ type Plane struct {
 	Submissions *submission.Service
 }
 
-// New makes a Plane that has the built-in agent and the given ones, and whose submissions play script. It ends with the test.
+// New makes a Plane that has the built-in agent and the given ones, and whose submissions play script. It ends with the
+// test.
 func New(t testing.TB, script Script, agents ...agent.Definition) *Plane {
 	t.Helper()
-	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil, append(agents, agent.Shell())...)
+	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil,
+		append(agents, agent.Shell())...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +58,15 @@ func Answer(text string) Script {
 		publish(event.Event{Type: event.Text, Text: text})
 		ref := agent.Shell().Model
 		usage := model.Usage{Input: 10, Output: 3}
-		publish(event.Event{Type: event.EntryAdded, Entry: &session.Entry{Kind: session.Assistant, Message: model.Message{
-			Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: text}}, Model: &ref, Usage: &usage, Stop: model.StopEnd,
-		}}}, event.Event{Type: event.Settled, Settlement: &event.Settlement{
+		publish(event.Event{Type: event.EntryAdded, Entry: &session.Entry{
+			Kind: session.Assistant,
+			Message: model.Message{
+				Role: model.Assistant, Content: []model.Block{{
+					Type: model.TextBlock,
+					Text: text,
+				}}, Model: &ref, Usage: &usage, Stop: model.StopEnd,
+			},
+		}}, event.Event{Type: event.Settled, Settlement: &event.Settlement{
 			Outcome: string(submission.Completed), Model: ref.String(), Usage: usage, EntrySeq: 2, Text: text, Turn: 1,
 		}})
 	}
@@ -67,7 +75,10 @@ func Answer(text string) Script {
 // Fail is a script that fails.
 func Fail(reason, message string) Script {
 	return func(_ submission.Submission, publish func(...event.Event)) {
-		publish(event.Event{Type: event.Settled, Settlement: &event.Settlement{Outcome: string(submission.Failed), Reason: reason, Message: message, Turn: 1}})
+		publish(event.Event{Type: event.Settled, Settlement: &event.Settlement{
+			Outcome: string(submission.Failed),
+			Reason:  reason, Message: message, Turn: 1,
+		}})
 	}
 }
 
@@ -131,7 +142,10 @@ func (s *Store) Admit(_ context.Context, a submission.Admission) (submission.Adm
 	if id == "" {
 		id = ident.New()
 		s.byKey[a.Key] = id
-		s.sessions[id] = &log{session: session.Session{ID: id, Key: a.Key, CreatedAt: time.Now()}, hashes: map[string][]byte{}}
+		s.sessions[id] = &log{
+			session: session.Session{ID: id, Key: a.Key, CreatedAt: time.Now()},
+			hashes:  map[string][]byte{},
+		}
 	}
 	l := s.sessions[id]
 	if old, ok := l.hashes[a.IdempotencyKey]; ok && a.IdempotencyKey != "" {
@@ -143,7 +157,8 @@ func (s *Store) Admit(_ context.Context, a submission.Admission) (submission.Adm
 	}
 	l.hashes[a.IdempotencyKey] = a.InputHash
 	sub := submission.Submission{
-		ID: a.ID, SessionID: id, Key: a.Key, Seq: int64(len(l.submissions)) + 1, IdempotencyKey: a.IdempotencyKey, AgentDigest: a.AgentDigest, AcceptedAt: time.Now(),
+		ID: a.ID, SessionID: id, Key: a.Key, Seq: int64(len(l.submissions)) +
+			1, IdempotencyKey: a.IdempotencyKey, AgentDigest: a.AgentDigest, AcceptedAt: time.Now(),
 	}
 	got := submission.Admitted{EventHead: int64(len(l.events))}
 	if !s.Queue {
@@ -152,7 +167,10 @@ func (s *Store) Admit(_ context.Context, a submission.Admission) (submission.Adm
 			return got, err
 		}
 		sub.Status, sub.StartedAt, sub.Turn = submission.Running, time.Now(), 1
-		l.entries = append(l.entries, session.Entry{Seq: int64(len(l.entries)) + 1, SubmissionID: sub.ID, Kind: session.Input, Message: m, CreatedAt: time.Now()})
+		l.entries = append(l.entries, session.Entry{
+			Seq: int64(len(l.entries)) + 1, SubmissionID: sub.ID,
+			Kind: session.Input, Message: m, CreatedAt: time.Now(),
+		})
 		got.Lease = &submission.Lease{Submission: sub, EntryHead: int64(len(l.entries)), EventHead: got.EventHead}
 	}
 	l.submissions, l.bases = append(l.submissions, sub), append(l.bases, got.EventHead)
@@ -206,10 +224,13 @@ func (s *Store) GetSubmission(ctx context.Context, tenant, id string) (submissio
 }
 
 // ListSubmissions implements submission.Store.
-func (s *Store) ListSubmissions(_ context.Context, sessionID string, before int64, limit int) ([]submission.Submission, error) {
+func (s *Store) ListSubmissions(
+	_ context.Context, sessionID string, before int64, limit int,
+) ([]submission.Submission, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(s.log(sessionID).submissions), func(x submission.Submission) bool { return before != 0 && x.Seq >= before })
+	list := slices.DeleteFunc(slices.Clone(s.log(sessionID).submissions),
+		func(x submission.Submission) bool { return before != 0 && x.Seq >= before })
 	slices.Reverse(list)
 	return list[:min(limit, len(list))], nil
 }
@@ -228,7 +249,9 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (submission
 }
 
 // RequestAbortSession implements submission.Store.
-func (s *Store) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+func (s *Store) RequestAbortSession(
+	ctx context.Context, tenant, sessionID string,
+) (settled int, running string, err error) {
 	list, err := s.ListSubmissions(ctx, sessionID, 0, 1000)
 	for _, sub := range list {
 		if sub.Status == submission.SettledStatus {
@@ -272,7 +295,8 @@ func (s *Store) ListSessions(_ context.Context, f session.Filter) ([]session.Ses
 	var list []session.Session
 	for _, l := range s.sessions {
 		k := l.session.Key
-		if k.Tenant == f.Tenant && (f.Agent == "" || k.Agent == f.Agent) && (f.Instance == "" || k.Instance == f.Instance) && (f.BeforeID == "" || l.session.ID < f.BeforeID) {
+		if k.Tenant == f.Tenant && (f.Agent == "" || k.Agent == f.Agent) &&
+			(f.Instance == "" || k.Instance == f.Instance) && (f.BeforeID == "" || l.session.ID < f.BeforeID) {
 			list = append(list, l.session)
 		}
 	}

@@ -164,7 +164,8 @@ func TestInput(t *testing.T) {
 	const first = "user text image user text"
 	want := []string{
 		first,
-		first + " assistant text toolCall toolCall toolCall toolResultt1 text toolResultt2 text image toolResultt3 text",
+		first + " assistant text toolCall toolCall toolCall toolResultt1 text toolResultt2 text image toolResultt3 " +
+			"text",
 	}
 	if fmt.Sprintf("%q", inputs) != fmt.Sprintf("%q", want) {
 		t.Errorf("%q, want %q", inputs, want)

@@ -48,7 +48,10 @@ func Internal() *Error {
 // NotCompleted tells of a submission that did not complete: what clients of the original expect, and why in meta.
 func NotCompleted(s submission.Submission) *Error {
 	e := Internal()
-	e.Meta = map[string]any{"submissionId": s.ID, "outcome": string(s.Outcome), "reason": s.Reason, "message": s.Message}
+	e.Meta = map[string]any{
+		"submissionId": s.ID, "outcome": string(s.Outcome), "reason": s.Reason,
+		"message": s.Message,
+	}
 	if c := s.Cancellation; c != nil {
 		e.Meta["cancellation"] = map[string]any{"confirmed": c.Confirmed, "unconfirmed": unconfirmed(c.Unconfirmed)}
 	}
@@ -58,14 +61,20 @@ func NotCompleted(s submission.Submission) *Error {
 func unconfirmed(calls []call.Unconfirmed) []map[string]string {
 	out := make([]map[string]string, len(calls))
 	for i, c := range calls {
-		out[i] = map[string]string{"callId": c.CallID, "tool": c.Tool, "executorId": c.Executor, "reason": c.Reason, "message": c.Message}
+		out[i] = map[string]string{
+			"callId": c.CallID, "tool": c.Tool, "executorId": c.Executor, "reason": c.Reason,
+			"message": c.Message,
+		}
 	}
 	return out
 }
 
 // Malformed says what is wrong with a request.
 func Malformed(details string) *Error {
-	return &Error{Status: http.StatusBadRequest, Type: "invalid_request", Message: "Request is malformed.", Details: details}
+	return &Error{
+		Status: http.StatusBadRequest, Type: "invalid_request", Message: "Request is malformed.",
+		Details: details,
+	}
 }
 
 // What can be malformed.
@@ -100,11 +109,15 @@ func UnsupportedMediaType(got string) *Error {
 // UnsupportedEncoding tells which Content-Encoding came.
 func UnsupportedEncoding(got string) *Error {
 	return unsupported("Request body must be sent without a content encoding.",
-		fmt.Sprintf(`Received Content-Encoding: "%s".`, got)+"\nSend the request body as it is, without compressing it.")
+		fmt.Sprintf(`Received Content-Encoding: "%s".`, got)+"\nSend the request body as it is, without compressing "+
+			"it.")
 }
 
 func unsupported(message, details string) *Error {
-	return &Error{Status: http.StatusUnsupportedMediaType, Type: "unsupported_media_type", Message: message, Details: details}
+	return &Error{
+		Status: http.StatusUnsupportedMediaType, Type: "unsupported_media_type", Message: message,
+		Details: details,
+	}
 }
 
 // MethodNotAllowed names the methods that a route takes.
@@ -116,11 +129,12 @@ func MethodNotAllowed(method string, allowed ...string) *Error {
 	}
 }
 
-// AgentNotFound answers for an agent that is unknown, not exposed, or not the caller's. Its meta says why, as known has it: which
-// agents there are for the caller and how others are loaded.
+// AgentNotFound answers for an agent that is unknown, not exposed, or not the caller's. Its meta says why, as known has
+// it: which agents there are for the caller and how others are loaded.
 func AgentNotFound(name string, known error) *Error {
 	return &Error{
-		Status: http.StatusNotFound, Type: "agent_not_found", Message: fmt.Sprintf(`Agent "%s" is not registered.`, name),
+		Status: http.StatusNotFound, Type: "agent_not_found", Message: fmt.Sprintf(`Agent "%s" is not registered.`,
+			name),
 		Details: "Verify the agent name is correct.", Meta: map[string]any{"message": known.Error()},
 	}
 }
@@ -128,7 +142,8 @@ func AgentNotFound(name string, known error) *Error {
 // RouteNotFound answers for everything else.
 func RouteNotFound(method, path string) *Error {
 	return &Error{
-		Status: http.StatusNotFound, Type: "route_not_found", Message: fmt.Sprintf("No route matches %s %s.", method, path),
+		Status: http.StatusNotFound, Type: "route_not_found", Message: fmt.Sprintf("No route matches %s %s.", method,
+			path),
 		Details: "Agents are served at POST /agents/<name>/<id>.",
 	}
 }

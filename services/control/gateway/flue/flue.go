@@ -1,12 +1,12 @@
-// Package flue speaks Flue 0.10.2: it turns a submission's events into that protocol's, and failures into its error envelope. Its
-// public client then works unmodified.
+// Package flue speaks Flue 0.10.2: it turns a submission's events into that protocol's, and failures into its error
+// envelope. Its public client then works unmodified.
 //
 //	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event
 //	                            Error ──▶ {"error": {type, message, details}}
 //
-// It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent (text_delta and
-// thinking_delta tell the same once), turn_request has its input only for readers that ask for it, and tool_call comes with the tool's
-// result, when all calls of the turn have ended.
+// It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent
+// (text_delta and thinking_delta tell the same once), turn_request has its input only for readers that ask for it, and
+// tool_call comes with the tool's result, when all calls of the turn have ended.
 package flue
 
 import (
@@ -175,7 +175,10 @@ type Cost struct {
 func usageOf(u model.Usage) Usage {
 	return Usage{
 		Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, TotalTokens: u.Total(),
-		Cost: Cost{Input: u.Cost.Input, Output: u.Cost.Output, CacheRead: u.Cost.CacheRead, CacheWrite: u.Cost.CacheWrite, Total: u.Cost.Total()},
+		Cost: Cost{
+			Input: u.Cost.Input, Output: u.Cost.Output, CacheRead: u.Cost.CacheRead,
+			CacheWrite: u.Cost.CacheWrite, Total: u.Cost.Total(),
+		},
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 // crockford is the alphabet of ULIDs.
 var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
 
-// ulid writes a UUIDv7, which is a ULID in all but its spelling: 48 bits of milliseconds, then what makes it unique. n tells ids
-// apart that are derived from one UUID, so that they are the same each time a submission is followed.
+// ulid writes a UUIDv7, which is a ULID in all but its spelling: 48 bits of milliseconds, then what makes it unique. n
+// tells ids apart that are derived from one UUID, so that they are the same each time a submission is followed.
 func ulid(id string, n uint32) string {
 	u, err := uuid.Parse(id)
 	if err != nil {

@@ -125,7 +125,8 @@ func imageBlock(i *model.Image) block {
 
 func textBlock(text string) block { return block{Type: "text", Text: &text} }
 
-// arguments are a call's arguments. What a model wrote instead of JSON is passed on as a string, so that the event can be sent.
+// arguments are a call's arguments. What a model wrote instead of JSON is passed on as a string, so that the event can
+// be sent.
 func arguments(raw json.RawMessage) json.RawMessage {
 	switch {
 	case len(raw) == 0:

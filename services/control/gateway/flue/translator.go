@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// behind is how many bytes of deltas wait for a reader that is behind. Who keeps up is sent what is committed at a time, which is
-	// less.
+	// behind is how many bytes of deltas wait for a reader that is behind. Who keeps up is sent what is committed at a
+	// time, which is less.
 	behind = 48 << 10
 	// maxDelta bounds what merged deltas grow to, in bytes.
 	maxDelta = 64 << 10
@@ -69,8 +69,9 @@ func NewTranslator(s submission.Submission, ref model.Ref, api APIOf) *Translato
 	return &Translator{sub: s, ref: ref, api: api}
 }
 
-// Translate returns what a batch of events comes to. Deltas come in the pieces in which the model said them, unless so many wait that the
-// reader is behind: then those that follow each other are merged. The result is valid until the next call.
+// Translate returns what a batch of events comes to. Deltas come in the pieces in which the model said them, unless so
+// many wait that the reader is behind: then those that follow each other are merged. The result is valid until the next
+// call.
 func (t *Translator) Translate(batch []event.Event) []Event {
 	t.out, t.encoded = t.out[:0], t.encoded[:0]
 	for i := 0; i < len(batch); {
@@ -306,7 +307,10 @@ func (t *Translator) toolStart(at time.Time, id string) {
 func (t *Translator) toolResult(at time.Time, m *message) {
 	t.toolStart(at, m.ToolCallID) // a refused call was never started
 	call := &toolCall{
-		ToolName: m.ToolName, ToolCallID: m.ToolCallID, IsError: m.IsError, Result: &toolResult{Content: m.Content, Details: m.Details},
+		ToolName: m.ToolName, ToolCallID: m.ToolCallID, IsError: m.IsError, Result: &toolResult{
+			Content: m.Content,
+			Details: m.Details,
+		},
 	}
 	if c := t.calls[m.ToolCallID]; c != nil {
 		call.DurationMs = c.took.Milliseconds()
@@ -353,7 +357,8 @@ func (t *Translator) failTurn(at time.Time, stop, why string) {
 	t.endTurn(at)
 }
 
-// restart voids the turn so far. Nothing can be taken back from a reader: it is told of an attempt that failed, and of a new one.
+// restart voids the turn so far. Nothing can be taken back from a reader: it is told of an attempt that failed, and of
+// a new one.
 func (t *Translator) restart(e *event.Event) {
 	why, stop, line := e.Text, stopError, "[flue:model-retry] Retrying transient model error"
 	if e.Reason != "model_retry" {

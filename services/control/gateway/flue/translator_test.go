@@ -73,7 +73,10 @@ func entry(kind session.Kind, m model.Message) event.Event {
 
 func answer(stop model.Stop, blocks ...model.Block) event.Event {
 	usage := tokens
-	return entry(session.Assistant, model.Message{Role: model.Assistant, Content: blocks, Model: &opus, Usage: &usage, Stop: stop})
+	return entry(session.Assistant, model.Message{
+		Role: model.Assistant, Content: blocks, Model: &opus, Usage: &usage,
+		Stop: stop,
+	})
 }
 
 func said(s string) model.Block { return model.Block{Type: model.TextBlock, Text: s} }
@@ -91,7 +94,10 @@ func result(b model.Block) event.Event {
 }
 
 func toolEvent(kind event.Type, id, tool string) event.Event {
-	return event.Event{Type: kind, Call: &event.Call{ID: "call-" + id, ProviderID: id, Tool: tool, State: "done", Duration: 7 * time.Millisecond}}
+	return event.Event{Type: kind, Call: &event.Call{
+		ID: "call-" + id, ProviderID: id, Tool: tool, State: "done",
+		Duration: 7 * time.Millisecond,
+	}}
 }
 
 func settled(z event.Settlement) event.Event {
@@ -125,16 +131,26 @@ var scripts = map[string]func() *script{
 		s := begin()
 		s.add(text("look"))
 		s.add(
-			answer(model.StopTools, said("looking"), asks("t1", "bash", `{"command":"ls"}`), asks("t2", "read", `{"path":"x"}`), asks("t3", "read", `[1]`)),
+			answer(model.StopTools, said("looking"), asks("t1", "bash", `{"command":"ls"}`),
+				asks("t2", "read", `{"path":"x"}`), asks("t3", "read", `[1]`)),
 			toolEvent(event.ToolStarted, "t1", "bash"), toolEvent(event.ToolStarted, "t2", "read"),
 		)
 		s.add(toolEvent(event.ToolStarted, "t1", "bash"))
-		s.add(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: "call-t1"}, Output: &event.Output{Data: []byte("a\n")}})
+		s.add(event.Event{
+			Type: event.ToolOutput, Call: &event.Call{ID: "call-t1"},
+			Output: &event.Output{Data: []byte("a\n")},
+		})
 		s.add(toolEvent(event.ToolFinished, "t2", "read"))
 		s.add(
 			toolEvent(event.ToolFinished, "t1", "bash"),
-			result(model.Block{CallID: "t1", Tool: "bash", Text: "a\n", Details: json.RawMessage(`{"command":"ls","exitCode":0}`)}),
-			result(model.Block{CallID: "t2", Tool: "read", Text: "an image", Image: &model.Image{MediaType: "image/png", Data: []byte{0, 255}}}),
+			result(model.Block{
+				CallID: "t1", Tool: "bash", Text: "a\n",
+				Details: json.RawMessage(`{"command":"ls","exitCode":0}`),
+			}),
+			result(model.Block{
+				CallID: "t2", Tool: "read", Text: "an image",
+				Image: &model.Image{MediaType: "image/png", Data: []byte{0, 255}},
+			}),
 			result(model.Block{CallID: "t3", Tool: "read", Text: "no such arguments", IsError: true}),
 		)
 		s.turn = 2
@@ -154,13 +170,17 @@ var scripts = map[string]func() *script{
 		s.add(thought("wait"), text("Hel"))
 		s.add(event.Event{Type: event.Restarted, Reason: "model_retry", Text: "429 overloaded"})
 		s.add(text("Hello"))
-		s.add(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission"})
+		s.add(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the " +
+			"submission"})
 		s.add(answer(model.StopEnd, said("Hello")), completed("Hello"))
 		return s
 	},
 	"model_failed": func() *script {
 		s := begin()
-		s.add(settled(event.Settlement{Outcome: "failed", Reason: "MODEL_FAILED", Message: "the provider refuses the key"}))
+		s.add(settled(event.Settlement{
+			Outcome: "failed", Reason: "MODEL_FAILED",
+			Message: "the provider refuses the key",
+		}))
 		return s
 	},
 	"aborted_in_the_answer": func() *script {
@@ -171,9 +191,13 @@ var scripts = map[string]func() *script{
 	},
 	"aborted_in_the_tools": func() *script {
 		s := begin()
-		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"sleep 9"}`)), toolEvent(event.ToolStarted, "t1", "bash"))
+		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"sleep 9"}`)),
+			toolEvent(event.ToolStarted, "t1", "bash"))
 		s.add(
-			toolEvent(event.ToolFinished, "t1", "bash"), result(model.Block{CallID: "t1", Tool: "bash", Text: "cancelled", IsError: true}),
+			toolEvent(event.ToolFinished, "t1", "bash"), result(model.Block{
+				CallID: "t1", Tool: "bash",
+				Text: "cancelled", IsError: true,
+			}),
 			settled(event.Settlement{Outcome: "aborted", Reason: "ABORTED", Message: "the submission was aborted"}),
 		)
 		return s
@@ -201,10 +225,12 @@ func TestGolden(t *testing.T) {
 }
 
 // known are the types that the original's client accepts on an agent's stream.
-var known = strings.Fields("agent_start agent_end turn_start turn_request turn_end turn message_start message_end text_delta thinking_start " +
+var known = strings.Fields("agent_start agent_end turn_start turn_request turn_end turn message_start message_end " +
+	"text_delta thinking_start " +
 	"thinking_delta thinking_end tool_start tool_call operation_start operation log idle")
 
-// What the original's client checks of every event, and what the order promises, holds for every script however it is cut.
+// What the original's client checks of every event, and what the order promises, holds for every script however it is
+// cut.
 func TestEveryStreamIsWellFormed(t *testing.T) {
 	for name, make := range scripts {
 		whole := make()
@@ -224,8 +250,9 @@ type wire struct {
 	Type, InstanceID, Timestamp, Session, Harness, OperationID, TurnID, Text, Delta string
 	EventIndex                                                                      *int
 	RunID                                                                           *string
-	Message                                                                         json.RawMessage // of a log line it is a string
-	IsError                                                                         bool
+	// of a log line it is a string
+	Message json.RawMessage
+	IsError bool
 }
 
 type wireMessage struct {
@@ -258,7 +285,8 @@ func check(t *testing.T, name string, events []wire) {
 	depth := map[string]int{}
 	var texts, thoughts string
 	for i, e := range events {
-		if e.InstanceID != "i<1>/x" || e.RunID != nil || e.EventIndex == nil || *e.EventIndex != i || e.Session != "default" || e.Harness != "default" || e.Timestamp == "" {
+		if e.InstanceID != "i<1>/x" || e.RunID != nil || e.EventIndex == nil || *e.EventIndex != i ||
+			e.Session != "default" || e.Harness != "default" || e.Timestamp == "" {
 			t.Errorf("%s: event %d: %+v", name, i, e)
 		}
 		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+e.Type+" ") {
@@ -301,12 +329,14 @@ func check(t *testing.T, name string, events []wire) {
 			t.Errorf("%s: %s is left open", name, kind)
 		}
 	}
-	if n := len(events); events[0].Type != "operation_start" || events[n-1].Type != "idle" || events[n-2].Type != "operation" {
+	if n := len(events); events[0].Type != "operation_start" || events[n-1].Type != "idle" ||
+		events[n-2].Type != "operation" {
 		t.Errorf("%s: begins with %s, ends with %s, %s", name, events[0].Type, events[n-2].Type, events[n-1].Type)
 	}
 }
 
-// A delta takes little more on the wire than the protocol demands, and those that wait for a reader that is behind share that.
+// A delta takes little more on the wire than the protocol demands, and those that wait for a reader that is behind
+// share that.
 func TestDeltasAreSmall(t *testing.T) {
 	s := begin()
 	word := strings.Repeat("x", 40)
@@ -337,7 +367,10 @@ func TestULIDKeepsTheTime(t *testing.T) {
 }
 
 func TestErrorFrame(t *testing.T) {
-	e := NotCompleted(submission.Submission{ID: "s", Outcome: submission.Failed, Reason: "LIMIT_TURNS", Message: "100 turns"})
+	e := NotCompleted(submission.Submission{
+		ID: "s", Outcome: submission.Failed, Reason: "LIMIT_TURNS",
+		Message: "100 turns",
+	})
 	want := `event: error
 id: 0
 data: {"type":"error","instanceId":"i","error":{"type":"internal_error","message":"An internal error occurred.","details":"The server encountered an unexpected error while handling this request.","meta":{"message":"100 turns","outcome":"failed","reason":"LIMIT_TURNS","submissionId":"s"}}}
@@ -349,15 +382,22 @@ data: {"type":"error","instanceId":"i","error":{"type":"internal_error","message
 }
 
 func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
-	e := NotCompleted(submission.Submission{ID: "s", Outcome: submission.Aborted, Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
-		CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "away",
-	}}}})
+	e := NotCompleted(submission.Submission{
+		ID: "s", Outcome: submission.Aborted,
+		Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
+			CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "away",
+		}}},
+	})
 	want := `"cancellation":{"confirmed":false,"unconfirmed":[{"callId":"c","executorId":"x","message":"away","reason":"EXECUTOR_AWAY","tool":"bash"}]}`
 	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got, want) {
 		t.Errorf("got %s", got)
 	}
-	e = NotCompleted(submission.Submission{Outcome: submission.Aborted, Cancellation: &call.Cancellation{Confirmed: true}})
-	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got, `"cancellation":{"confirmed":true,"unconfirmed":[]}`) {
+	e = NotCompleted(submission.Submission{
+		Outcome:      submission.Aborted,
+		Cancellation: &call.Cancellation{Confirmed: true},
+	})
+	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got,
+		`"cancellation":{"confirmed":true,"unconfirmed":[]}`) {
 		t.Errorf("got %s", got)
 	}
 }

@@ -29,7 +29,10 @@ func anthropicStream(t Turn) Play {
 	}
 	n := 0
 	block := func(start object, deltas ...object) {
-		p = append(p, event("content_block_start", object{"type": "content_block_start", "index": n, "content_block": start}))
+		p = append(p, event("content_block_start", object{
+			"type": "content_block_start", "index": n,
+			"content_block": start,
+		}))
 		for _, d := range deltas {
 			p = append(p, event("content_block_delta", object{"type": "content_block_delta", "index": n, "delta": d}))
 		}
@@ -49,15 +52,22 @@ func anthropicStream(t Turn) Play {
 	}
 	for _, c := range t.Calls {
 		block(object{"type": "tool_use", "id": c.ID, "name": c.Tool, "input": object{}},
-			append([]object{{"type": "input_json_delta", "partial_json": ""}}, deltas("input_json_delta", "partial_json", c.Args)...)...)
+			append([]object{{"type": "input_json_delta", "partial_json": ""}},
+				deltas("input_json_delta", "partial_json", c.Args)...)...)
 	}
-	reason := map[model.Stop]string{model.StopEnd: "end_turn", model.StopLength: "max_tokens", model.StopTools: "tool_use"}[t.stop()]
+	reason := map[model.Stop]string{
+		model.StopEnd: "end_turn", model.StopLength: "max_tokens",
+		model.StopTools: "tool_use",
+	}[t.stop()]
 	if t.Refused {
 		reason = "refusal"
 	}
 	return append(p,
 		event("message_delta", object{
-			"type": "message_delta", "delta": object{"stop_reason": reason, "stop_sequence": nil}, "usage": object{"output_tokens": u.Output},
+			"type": "message_delta", "delta": object{
+				"stop_reason":   reason,
+				"stop_sequence": nil,
+			}, "usage": object{"output_tokens": u.Output},
 		}),
 		event("message_stop", object{"type": "message_stop"}))
 }

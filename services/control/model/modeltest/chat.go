@@ -37,10 +37,14 @@ func chatStream(t Turn) Play {
 			"index": i, "id": c.ID, "type": "function", "function": object{"name": c.Tool, "arguments": ""},
 		}}}, nil))
 		for _, s := range c.Args {
-			p = append(p, chunk(object{"tool_calls": []any{object{"index": i, "function": object{"arguments": s}}}}, nil))
+			p = append(p, chunk(object{"tool_calls": []any{object{"index": i, "function": object{"arguments": s}}}},
+				nil))
 		}
 	}
-	reason := map[model.Stop]string{model.StopEnd: "stop", model.StopLength: "length", model.StopTools: "tool_calls"}[t.stop()]
+	reason := map[model.Stop]string{
+		model.StopEnd: "stop", model.StopLength: "length",
+		model.StopTools: "tool_calls",
+	}[t.stop()]
 	if t.Refused {
 		reason = "content_filter"
 	}
@@ -49,7 +53,8 @@ func chatStream(t Turn) Play {
 		event("", object{
 			"id": "chatcmpl_1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": []any{},
 			"usage": object{
-				"prompt_tokens": u.Input + u.CacheRead, "completion_tokens": u.Output, "total_tokens": u.Input + u.CacheRead + u.Output,
+				"prompt_tokens": u.Input + u.CacheRead, "completion_tokens": u.Output, "total_tokens": u.Input +
+					u.CacheRead + u.Output,
 				"prompt_tokens_details": object{"cached_tokens": u.CacheRead},
 			},
 		}),

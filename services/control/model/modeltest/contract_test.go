@@ -20,7 +20,9 @@ func TestScriptedKeepsTheContract(t *testing.T) {
 		modeltest.Failure:  modeltest.Fail(&model.Error{Kind: model.KindAuth, Text: "no"}),
 		modeltest.Stall:    {modeltest.Delta("x"), modeltest.Hang()},
 	}
-	modeltest.Contract(t, modeltest.Subject{New: func(_ *testing.T, s modeltest.Scenario) (model.Model, model.Request, bool) {
+	modeltest.Contract(t, modeltest.Subject{New: func(_ *testing.T, s modeltest.Scenario) (model.Model, model.Request,
+		bool,
+	) {
 		m := modeltest.New()
 		for range 8 {
 			m.Add(replies[s])
@@ -35,14 +37,17 @@ func TestReadFindsBrokenStreams(t *testing.T) {
 	}
 	finish := modeltest.Finish(model.StopEnd)
 	broken := map[string]modeltest.Reply{
-		"no end":             {modeltest.Delta("x")},
-		"open block":         {modeltest.Delta("x"), finish},
-		"another text":       {modeltest.Delta("x"), block(model.Block{Type: model.TextBlock, Text: "y"}), finish},
-		"mixed deltas":       {modeltest.Delta("x"), {Part: model.Part{Type: model.PartThinking, Text: "y"}}},
-		"after the end":      {finish, modeltest.Delta("x")},
-		"empty block":        {block(model.Block{Type: model.TextBlock}), finish},
-		"call without id":    {block(model.Block{Type: model.ToolCallBlock, Tool: "a", Args: []byte("{}")}), finish},
-		"call with bad JSON": {block(model.Block{Type: model.ToolCallBlock, CallID: "1", Tool: "a", Args: []byte("{")}), finish},
+		"no end":          {modeltest.Delta("x")},
+		"open block":      {modeltest.Delta("x"), finish},
+		"another text":    {modeltest.Delta("x"), block(model.Block{Type: model.TextBlock, Text: "y"}), finish},
+		"mixed deltas":    {modeltest.Delta("x"), {Part: model.Part{Type: model.PartThinking, Text: "y"}}},
+		"after the end":   {finish, modeltest.Delta("x")},
+		"empty block":     {block(model.Block{Type: model.TextBlock}), finish},
+		"call without id": {block(model.Block{Type: model.ToolCallBlock, Tool: "a", Args: []byte("{}")}), finish},
+		"call with bad JSON": {block(model.Block{
+			Type: model.ToolCallBlock, CallID: "1", Tool: "a",
+			Args: []byte("{"),
+		}), finish},
 		"tools without call": {modeltest.Finish(model.StopTools)},
 		"no reason":          {{Part: model.Part{Type: model.PartFinish}}},
 	}

@@ -18,8 +18,8 @@ type Transcript struct {
 	Parts    int
 }
 
-// Read reads a stream to its end and checks that it keeps to the grammar that model.Part states. The error is the stream's own;
-// broken says which rule was broken, or is nil.
+// Read reads a stream to its end and checks that it keeps to the grammar that model.Part states. The error is the
+// stream's own; broken says which rule was broken, or is nil.
 func Read(stream iter.Seq2[model.Part, error]) (t Transcript, err, broken error) {
 	c := checker{seen: map[string]bool{}}
 	for p, e := range stream {

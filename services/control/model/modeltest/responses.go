@@ -46,7 +46,10 @@ func responsesStream(t Turn) Play {
 				"part": object{"type": "summary_text", "text": ""},
 			})
 			for _, s := range t.Thinking {
-				emit("response.reasoning_summary_text.delta", object{"item_id": "rs_1", "output_index": n, "summary_index": 0, "delta": s})
+				emit("response.reasoning_summary_text.delta", object{
+					"item_id": "rs_1", "output_index": n,
+					"summary_index": 0, "delta": s,
+				})
 			}
 		})
 	}
@@ -54,22 +57,32 @@ func responsesStream(t Turn) Play {
 		message := object{"id": "msg_1", "type": "message", "role": "assistant", "content": []any{}}
 		item(message, message, func() {
 			for _, s := range t.Text {
-				emit("response.output_text.delta", object{"item_id": "msg_1", "output_index": n, "content_index": 0, "delta": s})
+				emit("response.output_text.delta", object{
+					"item_id": "msg_1", "output_index": n, "content_index": 0,
+					"delta": s,
+				})
 			}
 		})
 	}
 	for _, c := range t.Calls {
 		call := func(args string) object {
-			return object{"id": "fc_" + c.ID, "type": "function_call", "call_id": c.ID, "name": c.Tool, "arguments": args}
+			return object{
+				"id": "fc_" + c.ID, "type": "function_call", "call_id": c.ID, "name": c.Tool,
+				"arguments": args,
+			}
 		}
 		item(call(""), call(strings.Join(c.Args, "")), func() {
 			for _, s := range c.Args {
-				emit("response.function_call_arguments.delta", object{"item_id": "fc_" + c.ID, "output_index": n, "delta": s})
+				emit("response.function_call_arguments.delta", object{
+					"item_id": "fc_" + c.ID, "output_index": n,
+					"delta": s,
+				})
 			}
 		})
 	}
 	response := object{"id": "resp_1", "status": "completed", "usage": object{
-		"input_tokens": u.Input + u.CacheRead, "output_tokens": u.Output, "total_tokens": u.Input + u.CacheRead + u.Output,
+		"input_tokens": u.Input + u.CacheRead, "output_tokens": u.Output, "total_tokens": u.Input + u.CacheRead +
+			u.Output,
 		"input_tokens_details": object{"cached_tokens": u.CacheRead}, "output_tokens_details": object{"reasoning_tokens": 0},
 	}}
 	switch {

@@ -1,5 +1,6 @@
-// Package modeltest has what tests of and with models need: a contract suite that every Model must pass, a scripted Model, and
-// servers that speak the streaming protocols of providers in memory, so that all of it runs on fake time in a synctest bubble.
+// Package modeltest has what tests of and with models need: a contract suite that every Model must pass, a scripted
+// Model, and servers that speak the streaming protocols of providers in memory, so that all of it runs on fake time in
+// a synctest bubble.
 package modeltest
 
 import (

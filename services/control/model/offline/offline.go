@@ -9,12 +9,12 @@
 //	think: TEXT                  thinks TEXT
 //	fail: TEXT                   fails the call, for good, with the error TEXT
 //
-// One model call runs the steps up to and including the next that asks for tools; the call that gets the results goes on from
-// there. After the last step the answer is what the say lines after the last tool call said or, if there are none, the results
-// of all tool calls, joined by newlines.
+// One model call runs the steps up to and including the next that asks for tools; the call that gets the results goes
+// on from there. After the last step the answer is what the say lines after the last tool call said or, if there are
+// none, the results of all tool calls, joined by newlines.
 //
-// Invariants: the same request gives the same stream; how far the program has come is read from the messages after the prompt
-// and from nothing else; the work is in proportion to the prompt and its results, not to the conversation.
+// Invariants: the same request gives the same stream; how far the program has come is read from the messages after the
+// prompt and from nothing else; the work is in proportion to the prompt and its results, not to the conversation.
 package offline
 
 import (
@@ -120,7 +120,8 @@ func (s state) answer() string {
 	return strings.Join(results, "\n")
 }
 
-// callID names the nth tool call of this model call. It depends on the request alone; the session's key keeps sessions apart.
+// callID names the nth tool call of this model call. It depends on the request alone; the session's key keeps sessions
+// apart.
 func callID(req model.Request, s state, n int) string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s\x00%d\x00%d\x00%s", req.CacheKey, len(req.Messages), n, s.prompt)

@@ -23,7 +23,9 @@ func TestContract(t *testing.T) {
 		modeltest.Tools:    "ls\n& pwd",
 		modeltest.Failure:  "fail: no",
 	}
-	modeltest.Contract(t, modeltest.Subject{New: func(_ *testing.T, s modeltest.Scenario) (model.Model, model.Request, bool) {
+	modeltest.Contract(t, modeltest.Subject{New: func(_ *testing.T, s modeltest.Scenario) (model.Model, model.Request,
+		bool,
+	) {
 		p, ok := prompts[s]
 		return offline.New(), model.Request{Messages: []model.Message{user(p)}}, ok
 	}})
@@ -35,7 +37,10 @@ func drive(t *testing.T, prompt string, tool func(model.Block) string) []string 
 	var log []string
 	messages := []model.Message{user("echo before"), {Role: model.Assistant, Content: []model.Block{
 		{Type: model.ToolCallBlock, CallID: "old", Tool: "bash"},
-	}}, {Role: model.ToolRole, Content: []model.Block{{Type: model.ToolResultBlock, CallID: "old", Text: "old"}}}, user(prompt)}
+	}}, {Role: model.ToolRole, Content: []model.Block{{
+		Type: model.ToolResultBlock, CallID: "old",
+		Text: "old",
+	}}}, user(prompt)}
 	for range 100 {
 		tr, err, broken := modeltest.Read(offline.New().Stream(t.Context(), model.Request{Messages: messages}))
 		if broken != nil {
@@ -88,7 +93,10 @@ func TestProgram(t *testing.T) {
 		{"fail after say", "say: a\nfail: b\nsay: c", "text(a)error(b)"},
 		{"fail after a call", "ls\nfail: b", `[bash {"command":"ls"}] | error(b)`},
 		{"call without arguments", "call: ls", `[ls {}] | text({})`},
-		{"call with bad arguments", "say: x\ncall: write {", `text(x)error(line 2: write call: NAME {"argument": "value"})`},
+		{
+			"call with bad arguments", "say: x\ncall: write {",
+			`text(x)error(line 2: write call: NAME {"argument": "value"})`,
+		},
 		{"call with no object", "call: write 1", `error(line 1: write call: NAME {"argument": "value"})`},
 		{"call without a name", "call: ", `error(line 1: write call: NAME {"argument": "value"})`},
 		{"nothing", " \n", "text(Each line of a message is run as a shell command; `say: TEXT` answers with TEXT.)"},
@@ -117,7 +125,8 @@ func TestResultsAreJoinedByExactlyOneNewline(t *testing.T) {
 }
 
 func TestSayIsStreamedWordByWord(t *testing.T) {
-	tr, err, broken := modeltest.Read(offline.New().Stream(t.Context(), model.Request{Messages: []model.Message{user("say: one two  three")}}))
+	tr, err, broken := modeltest.Read(offline.New().Stream(t.Context(),
+		model.Request{Messages: []model.Message{user("say: one two  three")}}))
 	if err != nil || broken != nil {
 		t.Fatal(err, broken)
 	}
@@ -146,7 +155,10 @@ func TestSameRequestSameStream(t *testing.T) {
 func TestUsageIsOfThePromptAlone(t *testing.T) {
 	long := user(strings.Repeat("x", 1000))
 	for range 2 {
-		tr, err, _ := modeltest.Read(offline.New().Stream(t.Context(), model.Request{System: "12345678", Messages: []model.Message{long, user("say: 34567890ab")}}))
+		tr, err, _ := modeltest.Read(offline.New().Stream(t.Context(), model.Request{
+			System:   "12345678",
+			Messages: []model.Message{long, user("say: 34567890ab")},
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +193,10 @@ func FuzzPrompt(f *testing.F) {
 			results := model.Message{Role: model.ToolRole}
 			for _, b := range tr.Message.Content {
 				if b.Type == model.ToolCallBlock {
-					results.Content = append(results.Content, model.Block{Type: model.ToolResultBlock, CallID: b.CallID, Text: "ok"})
+					results.Content = append(results.Content, model.Block{
+						Type:   model.ToolResultBlock,
+						CallID: b.CallID, Text: "ok",
+					})
 				}
 			}
 			messages = append(messages, tr.Message, results)

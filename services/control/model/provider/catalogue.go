@@ -71,12 +71,15 @@ func info(m catwalk.Model) model.Info {
 	return model.Info{
 		Window: m.ContextWindow, MaxOutput: m.DefaultMaxTokens,
 		Images: &m.SupportsImages, Thinks: &m.CanReason, Efforts: m.ReasoningLevels,
-		Price: &model.Price{Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached, CacheRead: m.CostPer1MOutCached},
+		Price: &model.Price{
+			Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached,
+			CacheRead: m.CostPer1MOutCached,
+		},
 	}
 }
 
-// lookup is what is known about a model: what is configured comes first, then the provider's catalogue, then that of the API's own
-// provider, because a proxy usually keeps the names.
+// lookup is what is known about a model: what is configured comes first, then the provider's catalogue, then that of
+// the API's own provider, because a proxy usually keeps the names.
 func lookup(e model.Endpoint, id string) model.Info {
 	names := []string{e.Name, "openai"}
 	if e.API == model.APIAnthropic {

@@ -23,8 +23,8 @@ func (m *languageModel) failed(kind model.Kind, retryable bool, format string, a
 	return &model.Error{Kind: kind, Retryable: retryable, Text: m.Ref().String() + ": " + text}
 }
 
-// failure classifies what ended a call: what the provider said, else the end of the context, else what Go says. answered
-// tells whether the provider had begun to answer.
+// failure classifies what ended a call: what the provider said, else the end of the context, else what Go says.
+// answered tells whether the provider had begun to answer.
 func (m *languageModel) failure(ctx context.Context, answered bool, err error) error {
 	var reported *wire.ReportedError
 	if errors.As(err, &reported) {
@@ -114,7 +114,8 @@ func retryable(k model.Kind) bool {
 func (m *languageModel) refusal(res *http.Response, body []byte) error {
 	words := model.Words(body)
 	if res.StatusCode < http.StatusBadRequest {
-		return m.failed(model.KindProtocol, false, "%s (%d) instead of a stream of events; check base_url and api of the provider",
+		return m.failed(model.KindProtocol, false, "%s (%d) instead of a stream of events; check base_url and api of "+
+			"the provider",
 			strings.ToLower(statusText(res.StatusCode)), res.StatusCode)
 	}
 	kind := statusKind(res.StatusCode)

@@ -30,23 +30,50 @@ func TestStatuses(t *testing.T) {
 		after     time.Duration
 	}{
 		{"bad request", 400, "invalid_request_error", "messages: wrong", nil, model.KindInvalidRequest, false, 0},
-		{"too long", 400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", nil, model.KindContextOverflow, false, 0},
+		{
+			"too long", 400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum", nil,
+			model.KindContextOverflow, false, 0,
+		},
 		{"too long by code", 400, "context_length_exceeded", "no", nil, model.KindContextOverflow, false, 0},
 		{"too large", 413, "request_too_large", "no", nil, model.KindContextOverflow, false, 0},
 		{"key", 401, "authentication_error", "invalid x-api-key", nil, model.KindAuth, false, 0},
 		{"forbidden", 403, "permission_error", "no", nil, model.KindAuth, false, 0},
 		{"model", 404, "not_found_error", "model: nope", nil, model.KindNotFound, false, 0},
-		{"rate", 429, "rate_limit_error", "slow down, too many tokens", []string{"Retry-After", "17"}, model.KindRateLimited, true, 17 * time.Second},
-		{"rate in ms", 429, "rate_limit_exceeded", "slow down", []string{"Retry-After-Ms", "1500", "Retry-After", "2"}, model.KindRateLimited, true, 1500 * time.Millisecond},
-		{"rate at a date", 429, "rate_limit_exceeded", "slow down", []string{"Retry-After", "Sat, 01 Jan 2000 00:00:30 GMT"}, model.KindRateLimited, true, 30 * time.Second},
+		{
+			"rate", 429, "rate_limit_error", "slow down, too many tokens",
+			[]string{"Retry-After", "17"},
+			model.KindRateLimited, true, 17 * time.Second,
+		},
+		{
+			"rate in ms", 429, "rate_limit_exceeded", "slow down",
+			[]string{"Retry-After-Ms", "1500", "Retry-After", "2"},
+			model.KindRateLimited, true, 1500 * time.Millisecond,
+		},
+		{"rate at a date", 429, "rate_limit_exceeded", "slow down", []string{
+			"Retry-After",
+			"Sat, 01 Jan 2000 00:00:30 GMT",
+		}, model.KindRateLimited, true, 30 * time.Second},
 		{"quota", 429, "insufficient_quota", "no money", nil, model.KindQuota, false, 0},
 		{"server", 500, "api_error", "oops", nil, model.KindServer, true, 0},
 		{"gateway", 502, "", "<html>bad</html>", nil, model.KindServer, true, 0},
 		{"unavailable", 503, "", "", nil, model.KindOverloaded, true, 0},
 		{"overloaded", 529, "overloaded_error", "Overloaded", nil, model.KindOverloaded, true, 0},
-		{"asked to", 400, "invalid_request_error", "hm", []string{"X-Should-Retry", "true"}, model.KindInvalidRequest, true, 0},
-		{"asked not to", 500, "api_error", "500 times no", []string{"X-Should-Retry", "false"}, model.KindServer, false, 0},
-		{"a number in prose", 400, "invalid_request_error", "at most 500 items, overloaded operator", nil, model.KindInvalidRequest, false, 0},
+		{
+			"asked to", 400, "invalid_request_error", "hm",
+			[]string{"X-Should-Retry", "true"},
+			model.KindInvalidRequest,
+			true, 0,
+		},
+		{
+			"asked not to", 500, "api_error", "500 times no",
+			[]string{"X-Should-Retry", "false"},
+			model.KindServer,
+			false, 0,
+		},
+		{
+			"a number in prose", 400, "invalid_request_error", "at most 500 items, overloaded operator", nil,
+			model.KindInvalidRequest, false, 0,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -58,7 +85,8 @@ func TestStatuses(t *testing.T) {
 				s := modeltest.NewServer(t, modeltest.Answer(tt.status, body, tt.header...))
 				_, err := ask(t, open(t, w, s), model.Request{})
 				e, ok := model.AsError(err)
-				if !ok || e.Kind != tt.want || e.Retryable != tt.retryable || e.Status != tt.status || e.RetryAfter != tt.after {
+				if !ok || e.Kind != tt.want || e.Retryable != tt.retryable || e.Status != tt.status ||
+					e.RetryAfter != tt.after {
 					t.Fatalf("%#v, want %s, retryable %t, after %s", err, tt.want, tt.retryable, tt.after)
 				}
 				if tt.kind != "" && !strings.Contains(e.Text, tt.message) {
@@ -93,7 +121,8 @@ func TestAnErrorInTheMiddleOfAStream(t *testing.T) {
 				p = append(p[:p.Index("one ")+1:p.Index("one ")+1], w.ErrorEvent(tt.kind, tt.message))
 				tr, err := ask(t, open(t, w, modeltest.NewServer(t, p)), model.Request{})
 				e, ok := model.AsError(err)
-				if !ok || e.Kind != tt.want || e.Retryable != tt.retryable || !strings.Contains(e.Text, tt.message) || tr.Text != "one " {
+				if !ok || e.Kind != tt.want || e.Retryable != tt.retryable || !strings.Contains(e.Text, tt.message) ||
+					tr.Text != "one " {
 					t.Errorf("%#v after %q", err, tr.Text)
 				}
 			})
@@ -190,12 +219,15 @@ func TestGarbage(t *testing.T) {
 		handler   http.Handler
 		retryable bool
 	}{
-		"a web page":              {modeltest.Answer(200, "<html>welcome</html>", "Content-Type", "text/html"), false},
-		"an answer at once":       {modeltest.Answer(200, `{"id":"x"}`), false},
-		"a redirect":              {modeltest.Answer(307, "", "Location", "http://evil.test/"), false},
-		"a redirect to a GET":     {modeltest.Answer(302, "", "Location", "http://evil.test/"), false},
-		"events that are no JSON": {modeltest.Play{{Name: "message_start", Data: "{nope"}, {Name: "message_start", Data: "}"}}, true},
-		"binary":                  {modeltest.Play{{Raw: "\x00\xff\xfe\n\n\n"}}, true},
+		"a web page":          {modeltest.Answer(200, "<html>welcome</html>", "Content-Type", "text/html"), false},
+		"an answer at once":   {modeltest.Answer(200, `{"id":"x"}`), false},
+		"a redirect":          {modeltest.Answer(307, "", "Location", "http://evil.test/"), false},
+		"a redirect to a GET": {modeltest.Answer(302, "", "Location", "http://evil.test/"), false},
+		"events that are no JSON": {modeltest.Play{
+			{Name: "message_start", Data: "{nope"},
+			{Name: "message_start", Data: "}"},
+		}, true},
+		"binary": {modeltest.Play{{Raw: "\x00\xff\xfe\n\n\n"}}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -216,7 +248,10 @@ func TestGarbage(t *testing.T) {
 
 func TestARefusalIsAnError(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		_, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"I"}, Refused: true}))), model.Request{})
+		_, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(modeltest.Turn{
+			Text:    []string{"I"},
+			Refused: true,
+		}))), model.Request{})
 		if e, ok := model.AsError(err); !ok || e.Kind != model.KindRefused || e.Retryable {
 			t.Errorf("%#v", err)
 		}
@@ -225,7 +260,10 @@ func TestARefusalIsAnError(t *testing.T) {
 
 func TestTheLimitOfTheOutputIsNoError(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		tr, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"I"}, Stop: model.StopLength}))), model.Request{})
+		tr, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(modeltest.Turn{
+			Text: []string{"I"},
+			Stop: model.StopLength,
+		}))), model.Request{})
 		if err != nil || tr.Message.Stop != model.StopLength {
 			t.Errorf("%+v, %v", tr.Message, err)
 		}
@@ -244,10 +282,16 @@ func TestAProviderThatIsNotReached(t *testing.T) {
 		text      string
 		retryable bool
 	}{
-		"refused":     {dial(fmt.Errorf("connect: %w", syscall.ECONNREFUSED)), "connection refused", true},
-		"no host":     {dial(&net.DNSError{Err: "no such host", Name: "secret.internal", IsNotFound: true}), "address is not known", true},
-		"reset":       {dial(syscall.ECONNRESET), "connection reset", true},
-		"certificate": {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "certificate is not valid", false},
+		"refused": {dial(fmt.Errorf("connect: %w", syscall.ECONNREFUSED)), "connection refused", true},
+		"no host": {
+			dial(&net.DNSError{Err: "no such host", Name: "secret.internal", IsNotFound: true}),
+			"address is not known", true,
+		},
+		"reset": {dial(syscall.ECONNRESET), "connection reset", true},
+		"certificate": {
+			&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+			"certificate is not valid", false,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -273,12 +317,14 @@ func TestAProviderThatIsNotReached(t *testing.T) {
 func TestSecretsDoNotShow(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		echo := fmt.Sprintf("Incorrect API key provided: %s with %s", key, "header-secret-1")
-		s := modeltest.NewServer(t, modeltest.Answer(401, w.Error("invalid_api_key", echo)), modeltest.Play{w.ErrorEvent("api_error", echo)})
+		s := modeltest.NewServer(t, modeltest.Answer(401, w.Error("invalid_api_key", echo)),
+			modeltest.Play{w.ErrorEvent("api_error", echo)})
 		m := open(t, w, s, func(e *model.Endpoint) { e.Headers = map[string]model.Secret{"X-Proxy": "Bearer header-secret-1"} })
 		for range 2 {
 			_, err := ask(t, m, model.Request{})
 			for e := err; e != nil; e = errors.Unwrap(e) {
-				if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, key) || strings.Contains(text, "header-secret") {
+				if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, key) ||
+					strings.Contains(text, "header-secret") {
 					t.Errorf("an error tells a secret: %s", text)
 				}
 			}
@@ -293,7 +339,8 @@ func TestTheContextEndsACallThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modeltest.Anthropic
 		p := w.Stream(modeltest.Turn{Text: []string{"x"}})
-		m := model.Timeouts(open(t, w, modeltest.NewServer(t, p.Until(0, modeltest.Stop))), model.TimeoutPolicy{Call: 5 * time.Second})
+		m := model.Timeouts(open(t, w, modeltest.NewServer(t, p.Until(0, modeltest.Stop))),
+			model.TimeoutPolicy{Call: 5 * time.Second})
 		start := time.Now()
 		_, err := ask(t, m, model.Request{})
 		if e, ok := model.AsError(err); !ok || e.Kind != model.KindDeadline || time.Since(start) != 5*time.Second {

@@ -17,7 +17,8 @@ func TestOverflowPhrases(t *testing.T) {
 		}
 	}
 	for _, no := range []string{
-		"", "messages: at least one is required", "Throttling error: too many tokens, please wait", "rate limit: too many tokens per minute",
+		"", "messages: at least one is required", "Throttling error: too many tokens, please wait", "rate limit: too " +
+			"many tokens per minute",
 		"max_tokens is too large",
 	} {
 		if isOverflow(no) {

@@ -1,5 +1,5 @@
-// Package provider calls the language models of providers over HTTP: addresses, headers, keys, errors and the catalogue of
-// windows and prices, which is the only use of charm.land/catwalk. What is sent and read is package wire's.
+// Package provider calls the language models of providers over HTTP: addresses, headers, keys, errors and the catalogue
+// of windows and prices, which is the only use of charm.land/catwalk. What is sent and read is package wire's.
 //
 //	model.Request ─ wire.Encoder ─▶ POST ─▶ provider
 //	model.Part    ◀ wire.Decoder ─◀ stream ◀──┘
@@ -7,8 +7,8 @@
 // Invariants:
 //   - A key goes to its endpoint only: no redirect is followed, and a request has the headers that are listed here and
 //     those that are configured.
-//   - What a provider says about a block (signatures, encrypted reasoning) is kept in Block.Opaque as JSON and given back
-//     unchanged to the same model only.
+//   - What a provider says about a block (signatures, encrypted reasoning) is kept in Block.Opaque as JSON and given
+//     back unchanged to the same model only.
 //   - An error is classified by status, by the type or code that the provider gave it, or by Go type. Prose is read for
 //     three purposes: to tell a context overflow from other invalid requests, and to find the parameter, or the part of the
 //     conversation, that a refused request is asked again without.
@@ -190,7 +190,8 @@ func sameTools(a, b []model.Tool) bool {
 		return false
 	}
 	for i := range a {
-		if a[i].Name != b[i].Name || a[i].Description != b[i].Description || string(a[i].Schema) != string(b[i].Schema) {
+		if a[i].Name != b[i].Name || a[i].Description != b[i].Description ||
+			string(a[i].Schema) != string(b[i].Schema) {
 			return false
 		}
 	}

@@ -78,12 +78,17 @@ func TestContract(t *testing.T) {
 			{ID: "x", Tool: "bash", Args: []string{`{"command":"2"}`}},
 		}},
 		modeltest.CutShort: {
-			Calls: []modeltest.WireCall{{ID: "x", Tool: "bash", Args: []string{`{"command":"1`}}}, Stop: model.StopLength,
+			Calls: []modeltest.WireCall{{
+				ID: "x", Tool: "bash",
+				Args: []string{`{"command":"1`},
+			}}, Stop: model.StopLength,
 		},
 	}
 	for _, w := range modeltest.Wires() {
 		t.Run(string(w.API), func(t *testing.T) {
-			modeltest.Contract(t, modeltest.Subject{New: func(t *testing.T, s modeltest.Scenario) (model.Model, model.Request, bool) {
+			modeltest.Contract(t, modeltest.Subject{New: func(t *testing.T, s modeltest.Scenario) (model.Model,
+				model.Request, bool,
+			) {
 				srv := modeltest.NewServer(t)
 				switch s {
 				case modeltest.Failure:
@@ -94,7 +99,10 @@ func TestContract(t *testing.T) {
 				default:
 					srv.Always(w.Stream(turns[s]))
 				}
-				return open(t, w, srv), model.Request{Messages: []model.Message{user("hi")}, Thinking: model.ThinkingMedium}, true
+				return open(t, w, srv), model.Request{
+					Messages: []model.Message{user("hi")},
+					Thinking: model.ThinkingMedium,
+				}, true
 			}})
 		})
 	}
@@ -107,7 +115,8 @@ func TestToolCallsComeWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := tr.Message.Content
-		if len(c) != 3 || c[0].Text != "let me see" || c[1].CallID != "call_1" || string(c[1].Args) != `{"command":"ls -l"}` ||
+		if len(c) != 3 || c[0].Text != "let me see" || c[1].CallID != "call_1" ||
+			string(c[1].Args) != `{"command":"ls -l"}` ||
 			c[2].CallID != "call_2" || c[2].Tool != "read" || string(c[2].Args) != `{"path":"a"}` {
 			t.Errorf("%+v", c)
 		}
@@ -129,7 +138,10 @@ func TestACallWithoutArguments(t *testing.T) {
 
 func TestArgumentsCutAtTheLimitAreTold(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		turn := modeltest.Turn{Stop: model.StopLength, Calls: []modeltest.WireCall{{ID: "c", Tool: "write", Args: []string{`{"path":"a`}}}}
+		turn := modeltest.Turn{Stop: model.StopLength, Calls: []modeltest.WireCall{{
+			ID: "c", Tool: "write",
+			Args: []string{`{"path":"a`},
+		}}}
 		tr, err := ask(t, open(t, w, modeltest.NewServer(t, w.Stream(turn))), model.Request{})
 		if err != nil || tr.Message.Stop != model.StopLength || len(tr.Message.Content) != 1 {
 			t.Fatalf("%+v, %v", tr.Message, err)
@@ -175,9 +187,17 @@ func TestWindowsComeFromTheCatalogue(t *testing.T) {
 		{model.Endpoint{Name: "anthropic", Settings: anthropic}, "claude-sonnet-4-5", 200_000},
 		{model.Endpoint{Name: "anthropic", Settings: anthropic}, "claude-sonnet-4-5-20250929", 200_000},
 		{model.Endpoint{Name: "proxy", BaseURL: "http://h", Settings: anthropic}, "claude-sonnet-4-6", 200_000},
-		{model.Endpoint{Name: "openai", Settings: model.Settings{API: model.APIResponses}}, "gpt-5-2025-08-07", 400_000},
+		{
+			model.Endpoint{Name: "openai", Settings: model.Settings{API: model.APIResponses}},
+			"gpt-5-2025-08-07",
+			400_000,
+		},
 		{model.Endpoint{Name: "local", BaseURL: "http://h", Settings: chat}, "mine", 0},
-		{model.Endpoint{Name: "local", BaseURL: "http://h", Settings: chat, Info: model.Info{Window: 8192}}, "mine", 8192},
+		{
+			model.Endpoint{Name: "local", BaseURL: "http://h", Settings: chat, Info: model.Info{Window: 8192}},
+			"mine",
+			8192,
+		},
 	} {
 		m, err := apis[tt.e.API](tt.e, tt.id)
 		if err != nil {
@@ -197,7 +217,8 @@ func TestKnownProviders(t *testing.T) {
 			Settings: model.Settings{API: model.APIChat}, KeyEnv: "GROQ_API_KEY", BaseURL: "https://api.groq.com/openai/v1",
 		},
 	} {
-		if p, ok := provider.Known(name); !ok || p.API != want.API || p.KeyEnv != want.KeyEnv || p.BaseURL != want.BaseURL {
+		if p, ok := provider.Known(name); !ok || p.API != want.API || p.KeyEnv != want.KeyEnv ||
+			p.BaseURL != want.BaseURL {
 			t.Errorf("%s is %+v", name, p)
 		}
 	}

@@ -53,7 +53,8 @@ func toolResult(id, text string) model.Block {
 	return model.Block{Type: model.ToolResultBlock, CallID: id, Tool: "bash", Text: text}
 }
 
-// TestAConversationIsSentBackAsItCame makes a first turn with thinking and tool calls, and looks at the request of the second.
+// TestAConversationIsSentBackAsItCame makes a first turn with thinking and tool calls, and looks at the request of the
+// second.
 func TestAConversationIsSentBackAsItCame(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		first := twoCalls
@@ -62,7 +63,10 @@ func TestAConversationIsSentBackAsItCame(t *testing.T) {
 		m := open(t, w, s)
 		req := model.Request{
 			System: "You are a test.", Thinking: model.ThinkingHigh, MaxOutput: 30000, CacheKey: "session-1",
-			Tools: []model.Tool{bashTool, {Name: "read", Description: "Reads.", Schema: json.RawMessage(`{"type":"object"}`)}},
+			Tools: []model.Tool{bashTool, {
+				Name: "read", Description: "Reads.",
+				Schema: json.RawMessage(`{"type":"object"}`),
+			}},
 			Messages: []model.Message{{Role: model.User, Content: []model.Block{
 				{Type: model.TextBlock, Text: "look"}, {Type: model.ImageBlock, Image: image},
 			}}},
@@ -140,7 +144,8 @@ func TestHeaders(t *testing.T) {
 					}
 				}
 				for name := range h {
-					if _, ok := want[name]; !ok && name != "Accept" && name != "Content-Length" && name != "Accept-Encoding" {
+					if _, ok := want[name]; !ok && name != "Accept" && name != "Content-Length" &&
+						name != "Accept-Encoding" {
 						t.Errorf("%s: the header %s: %s was not asked for", w.API, name, h.Get(name))
 					}
 				}
@@ -162,11 +167,19 @@ func sent(t *testing.T, w modeltest.Wire, req model.Request, change ...func(*mod
 func TestAnotherModelsThoughtsAreText(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		other := model.Ref{Provider: "other", ID: "m"}
-		body := sent(t, w, model.Request{Messages: []model.Message{user("hi"), {Role: model.Assistant, Model: &other, Content: []model.Block{
-			{Type: model.ThinkingBlock, Text: "a thought", Opaque: json.RawMessage(`{"anthropic":{"type":"anthropic.reasoning_metadata","data":{"signature":"foreign"}}}`)},
-			{Type: model.TextBlock, Text: "said"},
-		}}, user("go on")}})
-		if !strings.Contains(body, `"a thought`) || !strings.Contains(body, `said"`) || strings.Contains(body, "foreign") || strings.Contains(body, "reasoning_content") {
+		body := sent(t, w, model.Request{Messages: []model.Message{
+			user("hi"),
+			{Role: model.Assistant, Model: &other, Content: []model.Block{
+				{
+					Type: model.ThinkingBlock, Text: "a thought",
+					Opaque: json.RawMessage(`{"anthropic":{"type":"anthropic.reasoning_metadata","data":{"signature":"foreign"}}}`),
+				},
+				{Type: model.TextBlock, Text: "said"},
+			}},
+			user("go on"),
+		}})
+		if !strings.Contains(body, `"a thought`) || !strings.Contains(body, `said"`) ||
+			strings.Contains(body, "foreign") || strings.Contains(body, "reasoning_content") {
 			t.Error(body)
 		}
 	})
@@ -194,7 +207,10 @@ func TestWhatAPIsRefuseIsRepaired(t *testing.T) {
 				t.Errorf("%q was sent", text)
 			}
 		}
-		for text, n := range map[string]int{`"(no output)"`: 1, `"No result provided"`: 2, `"odd"`: 1, `"second"`: 1, `"same"`: 2} {
+		for text, n := range map[string]int{
+			`"(no output)"`: 1, `"No result provided"`: 2, `"odd"`: 1, `"second"`: 1,
+			`"same"`: 2,
+		} {
 			if strings.Count(body, text) != n {
 				t.Errorf("%s was sent %d times, want %d", text, strings.Count(body, text), n)
 			}
@@ -208,7 +224,10 @@ func TestWhatAPIsRefuseIsRepaired(t *testing.T) {
 func TestAModelWithoutEyesGetsAWord(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		no := false
-		body := sent(t, w, model.Request{Messages: []model.Message{{Role: model.User, Content: []model.Block{{Type: model.ImageBlock, Image: image}}}}},
+		body := sent(t, w, model.Request{Messages: []model.Message{{
+			Role:    model.User,
+			Content: []model.Block{{Type: model.ImageBlock, Image: image}},
+		}}},
 			func(e *model.Endpoint) { e.Info = model.Info{Images: &no} })
 		if !strings.Contains(body, "does not take images") || strings.Contains(body, "cG5n") {
 			t.Error(body)
@@ -228,15 +247,47 @@ func TestThinking(t *testing.T) {
 		{"default", modeltest.Anthropic, model.Info{Thinks: &yes}, "", ""},
 		{"off", modeltest.Anthropic, model.Info{Thinks: &yes}, "off", ""},
 		{"cannot", modeltest.Anthropic, model.Info{Thinks: &no}, "high", ""},
-		{"budget", modeltest.Anthropic, model.Info{Thinks: &yes, MaxOutput: 64000, Efforts: []string{"low"}}, "high", `"thinking":{"type":"enabled","budget_tokens":16384}`},
-		{"budget that fits", modeltest.Anthropic, model.Info{Thinks: &yes, MaxOutput: 8000}, "high", `"thinking":{"type":"enabled","budget_tokens":6976}`},
+		{
+			"budget", modeltest.Anthropic,
+			model.Info{Thinks: &yes, MaxOutput: 64000, Efforts: []string{"low"}},
+			"high",
+			`"thinking":{"type":"enabled","budget_tokens":16384}`,
+		},
+		{
+			"budget that fits", modeltest.Anthropic,
+			model.Info{Thinks: &yes, MaxOutput: 8000},
+			"high",
+			`"thinking":{"type":"enabled","budget_tokens":6976}`,
+		},
 		{"no room", modeltest.Anthropic, model.Info{Thinks: &yes, MaxOutput: 2000}, "high", ""},
-		{"level", modeltest.Anthropic, model.Info{Thinks: &yes, Efforts: []string{"low", "medium", "high", "max"}}, "medium", `"output_config":{"effort":"medium"}`},
-		{"next level", modeltest.Anthropic, model.Info{Thinks: &yes, Efforts: []string{"low", "medium", "high", "max"}}, "xhigh", `"output_config":{"effort":"max"}`},
+		{
+			"level", modeltest.Anthropic,
+			model.Info{Thinks: &yes, Efforts: []string{"low", "medium", "high", "max"}},
+			"medium", `"output_config":{"effort":"medium"}`,
+		},
+		{"next level", modeltest.Anthropic, model.Info{Thinks: &yes, Efforts: []string{
+			"low", "medium", "high",
+			"max",
+		}}, "xhigh", `"output_config":{"effort":"max"}`},
 		{"default", modeltest.Responses, model.Info{Thinks: &yes}, "", `"include":["reasoning.encrypted_content"]`},
-		{"level", modeltest.Responses, model.Info{Thinks: &yes}, "high", `"reasoning":{"effort":"high","summary":"auto"}`},
-		{"off", modeltest.Responses, model.Info{Thinks: &yes, Efforts: []string{"minimal", "low"}}, "off", `"reasoning":{"effort":"minimal"`},
-		{"none", modeltest.Responses, model.Info{Thinks: &yes, Efforts: []string{"none", "low"}}, "off", `"reasoning":{"effort":"none"}`},
+		{
+			"level", modeltest.Responses,
+			model.Info{Thinks: &yes},
+			"high",
+			`"reasoning":{"effort":"high","summary":"auto"}`,
+		},
+		{
+			"off", modeltest.Responses,
+			model.Info{Thinks: &yes, Efforts: []string{"minimal", "low"}},
+			"off",
+			`"reasoning":{"effort":"minimal"`,
+		},
+		{
+			"none", modeltest.Responses,
+			model.Info{Thinks: &yes, Efforts: []string{"none", "low"}},
+			"off",
+			`"reasoning":{"effort":"none"}`,
+		},
 		{"cannot", modeltest.Responses, model.Info{Thinks: &no}, "high", ""},
 		{"level", modeltest.Chat, model.Info{Thinks: &yes}, "xhigh", `"reasoning_effort":"high"`},
 		{"cannot", modeltest.Chat, model.Info{Thinks: &no}, "high", ""},
@@ -250,7 +301,8 @@ func TestThinking(t *testing.T) {
 					}
 					e.Info = tt.info
 				})
-				about := strings.Contains(body, "thinking") || strings.Contains(body, "effort") || strings.Contains(body, "reasoning")
+				about := strings.Contains(body, "thinking") || strings.Contains(body, "effort") ||
+					strings.Contains(body, "reasoning")
 				if tt.want == "" && about || !strings.Contains(body, tt.want) {
 					t.Errorf("want %s in %s", tt.want, body)
 				}
@@ -261,7 +313,10 @@ func TestThinking(t *testing.T) {
 
 func TestTheSameConversationMakesTheSameRequest(t *testing.T) { // or no prompt cache would hit
 	each(t, func(t *testing.T, w modeltest.Wire) {
-		req := model.Request{System: "s", Tools: []model.Tool{bashTool}, Messages: []model.Message{user("hi")}, CacheKey: strings.Repeat("k", 99)}
+		req := model.Request{
+			System: "s", Tools: []model.Tool{bashTool}, Messages: []model.Message{user("hi")},
+			CacheKey: strings.Repeat("k", 99),
+		}
 		if a, b := sent(t, w, req), sent(t, w, req); a != b {
 			t.Errorf("%s\n%s", a, b)
 		}
@@ -284,7 +339,10 @@ func TestASchemaThatIsNoJSON(t *testing.T) {
 func TestRedactedThinkingGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modeltest.Anthropic
-		s := modeltest.NewServer(t, w.Stream(modeltest.Turn{Redacted: "blackbox", Signature: "only-a-signature", Text: []string{"x"}}),
+		s := modeltest.NewServer(t, w.Stream(modeltest.Turn{
+			Redacted: "blackbox", Signature: "only-a-signature",
+			Text: []string{"x"},
+		}),
 			w.Stream(modeltest.Turn{Text: []string{"y"}}))
 		m := open(t, w, s)
 		tr, err := ask(t, m, model.Request{})
@@ -293,7 +351,10 @@ func TestRedactedThinkingGoesBack(t *testing.T) {
 		}
 		ref := m.Ref()
 		tr.Message.Model = &ref
-		if _, err := ask(t, m, model.Request{Messages: []model.Message{user("hi"), journaled(t, tr.Message), user("more")}}); err != nil {
+		if _, err := ask(t, m, model.Request{Messages: []model.Message{
+			user("hi"), journaled(t, tr.Message),
+			user("more"),
+		}}); err != nil {
 			t.Fatal(err)
 		}
 		body := string(s.Requests()[1].Body)

@@ -9,12 +9,12 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// lockLaneSQL comes before abortSQL in the same transaction: whoever claims holds the lane first, too, and only under the lane's
-// lock is a look at the submission's status good for more than a moment.
+// lockLaneSQL comes before abortSQL in the same transaction: whoever claims holds the lane first, too, and only under
+// the lane's lock is a look at the submission's status good for more than a moment.
 const lockLaneSQL = `SELECT 1 FROM lanes WHERE session_id = $1 FOR NO KEY UPDATE`
 
-// abortSQL settles queued submissions and takes them out of the lane's count, and marks a running one; which of them it is about is
-// filled in. It answers with how many were settled and the id of the running one.
+// abortSQL settles queued submissions and takes them out of the lane's count, and marks a running one; which of them it
+// is about is filled in. It answers with how many were settled and the id of the running one.
 const abortSQL = `
 WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
 q AS (UPDATE submissions s SET status = 2, abort_requested_at = n.now, settled_at = n.now,
@@ -42,7 +42,8 @@ func (s *Store) abort(ctx context.Context, sql, sessionID, id string) (settled i
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(lockLaneSQL, sessionID)
-	batch.Queue(sql, id, s.offset(), string(z.Outcome), z.Reason, z.Message, cancellation).QueryRow(func(row pgx.Row) error {
+	batch.Queue(sql, id, s.offset(), string(z.Outcome), z.Reason, z.Message,
+		cancellation).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})
 	err = s.send(ctx, batch)
@@ -50,7 +51,9 @@ func (s *Store) abort(ctx context.Context, sql, sessionID, id string) (settled i
 }
 
 // RequestAbortSession implements submission.Store.
-func (s *Store) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+func (s *Store) RequestAbortSession(
+	ctx context.Context, tenant, sessionID string,
+) (settled int, running string, err error) {
 	if _, err := s.GetSession(ctx, tenant, sessionID); err != nil {
 		return 0, "", err
 	}

@@ -59,8 +59,8 @@ func scopeOf(k session.Key) string {
 	return string(b)
 }
 
-// flushAdmissions admits a batch in one transaction. Where two replicas use sessions or keys at the same time, the batch is
-// sorted, so that they wait for each other in one order only.
+// flushAdmissions admits a batch in one transaction. Where two replicas use sessions or keys at the same time, the
+// batch is sorted, so that they wait for each other in one order only.
 func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	slices.SortFunc(ops, func(a, b *admissionOp) int { return cmp.Compare(a.in.scope, b.in.scope) })
 	places, found, err := s.resolve(ctx, ops)
@@ -130,7 +130,10 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 			places[i] = place{fresh: true, sessionID: newID(), now: now}
 			return nil
 		}
-		places[i] = place{sessionID: *id, executor: *executor, entryHead: value(entryHead), eventHead: value(eventHead), now: now}
+		places[i] = place{
+			sessionID: *id, executor: *executor, entryHead: value(entryHead),
+			eventHead: value(eventHead), now: now,
+		}
 		return nil
 	})
 	return places, found, err
@@ -162,15 +165,17 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 		receipts = receipts || a.IdempotencyKey != ""
 		missing[i] = true
 	}
-	batch.Queue(admissionSQL[fresh][receipts], ords, sessions, tenants, agents, instances, names, submissions, idems, scopes, hashes,
+	batch.Queue(admissionSQL[fresh][receipts], ords, sessions, tenants, agents, instances, names, submissions, idems,
+		scopes, hashes,
 		digests, inputs, timeouts, owners, claims, entryHeads, eventHeads, segments, nows).Query(func(rows pgx.Rows) error {
 		var i int
 		var row admissionRow
-		_, err := pgx.ForEachRow(rows, []any{&i, &row.seq, &row.took, &row.epoch, &row.entryBase, &row.eventBase}, func() error {
-			ops[i].out = row.answer(&ops[i].in, places[i])
-			delete(missing, i)
-			return nil
-		})
+		_, err := pgx.ForEachRow(rows, []any{&i, &row.seq, &row.took, &row.epoch, &row.entryBase, &row.eventBase},
+			func() error {
+				ops[i].out = row.answer(&ops[i].in, places[i])
+				delete(missing, i)
+				return nil
+			})
 		for i := range missing {
 			ops[i].err = session.ErrNotFound // deleted under our hands
 		}

@@ -2,7 +2,8 @@ package postgres
 
 import "strings"
 
-// resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start can carry it.
+// resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start
+// can carry it.
 const resolveSQL = `
 SELECT t.ord, s.session_id, s.executor, l.entry_head, l.event_head, r.scope IS NOT NULL,
   clock_timestamp() + $8::bigint * interval '1 microsecond'
@@ -28,8 +29,8 @@ x AS (INSERT INTO lanes (session_id, tenant, state, next_seq, pending, ready_at,
     (owner IS NOT NULL)::int, (owner IS NOT NULL)::int, (owner IS NOT NULL)::int FROM i),
 l AS MATERIALIZED (SELECT i.*, 1::bigint AS seq, owner IS NOT NULL AS took, (owner IS NOT NULL)::int::bigint AS epoch, 0::bigint AS entry_base, 0::bigint AS event_base FROM i),`
 
-// knownSQL queues at existing lanes and takes those that are idle and as they were read. A lane that was deleted meanwhile
-// gives no row, and the admission is tried again.
+// knownSQL queues at existing lanes and takes those that are idle and as they were read. A lane that was deleted
+// meanwhile gives no row, and the admission is tried again.
 var knownSQL = admissionColumns + strings.ReplaceAll(`
 l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     state      = CASE WHEN x.state <> 0 THEN x.state WHEN {unchanged} THEN 2 ELSE 1 END,

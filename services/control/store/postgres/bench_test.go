@@ -36,12 +36,24 @@ func prompt(ctx context.Context, s *postgres.Store, owner string, key session.Ke
 	l := got.Lease
 	_, err = s.Commit(ctx, submission.Commit{
 		Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead,
-		Entries: []session.Entry{{Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant, Message: text(model.Assistant, "hello")}},
+		Entries: []session.Entry{{
+			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant,
+			Message: text(model.Assistant, "hello"),
+		}},
 		Events: []event.Event{
-			{Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.EntryAdded, EntrySeq: l.EntryHead + 1},
-			{Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.Settled, Settlement: &event.Settlement{Outcome: "completed", EntrySeq: l.EntryHead + 1}},
+			{
+				Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.EntryAdded,
+				EntrySeq: l.EntryHead + 1,
+			},
+			{
+				Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.Settled,
+				Settlement: &event.Settlement{Outcome: "completed", EntrySeq: l.EntryHead + 1},
+			},
 		},
-		Settle: &submission.Settlement{Outcome: submission.Completed, Model: "m", Usage: model.Usage{Input: 10, Output: 5}, ResultEntry: l.EntryHead + 1, Continue: true},
+		Settle: &submission.Settlement{
+			Outcome: submission.Completed, Model: "m",
+			Usage: model.Usage{Input: 10, Output: 5}, ResultEntry: l.EntryHead + 1, Continue: true,
+		},
 	})
 	return err
 }
@@ -63,7 +75,8 @@ func BenchmarkPrompt(b *testing.B) {
 								if mode == "new" {
 									name = ident.New()
 								}
-								if err := prompt(b.Context(), s, owner, session.Key{Tenant: "default", Agent: "a", Instance: "i", Name: name}); err != nil {
+								if err := prompt(b.Context(), s, owner,
+									session.Key{Tenant: "default", Agent: "a", Instance: "i", Name: name}); err != nil {
 									b.Error(err)
 									return
 								}

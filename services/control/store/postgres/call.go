@@ -52,7 +52,9 @@ func (s *Store) GetCall(ctx context.Context, id string) (got call.Call, err erro
 }
 
 // TurnCalls implements call.Store.
-func (s *Store) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) (calls []call.Call, err error) {
+func (s *Store) TurnCalls(
+	ctx context.Context, sessionID string, submissionSeq int64, turn int,
+) (calls []call.Call, err error) {
 	if !isID(sessionID) {
 		return nil, nil
 	}
@@ -110,7 +112,8 @@ func (s *Store) calls(ctx context.Context, sql string, args ...any) ([]call.Call
 func scanCall(row pgx.CollectableRow) (c call.Call, err error) {
 	var safety, state int16
 	var dispatched, done *time.Time
-	err = row.Scan(&c.ID, &c.SessionID, &c.SubmissionSeq, &c.Turn, &c.Index, &c.EntrySeq, &c.ProviderID, &c.Tool, &safety, &c.ArgsHash,
+	err = row.Scan(&c.ID, &c.SessionID, &c.SubmissionSeq, &c.Turn, &c.Index, &c.EntrySeq, &c.ProviderID, &c.Tool,
+		&safety, &c.ArgsHash,
 		&c.Executor, &c.Dispatch, &state, &c.Reply, &c.LateReply, &c.CreatedAt, &dispatched, &done, &c.Journal)
 	c.Safety, c.State, c.DispatchedAt, c.DoneAt = tool.Safety(safety), call.State(state), value(dispatched), value(done)
 	return c, err

@@ -12,9 +12,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// Claiming is two statements in one pipelined transaction, never one: the first re-checks a lane on its newest version when it
-// had to follow it there, while a sub-select in the same statement would still look at submissions as they were before. The
-// second statement has a snapshot of its own, taken when the lanes are already locked.
+// Claiming is two statements in one pipelined transaction, never one: the first re-checks a lane on its newest version
+// when it had to follow it there, while a sub-select in the same statement would still look at submissions as they were
+// before. The second statement has a snapshot of its own, taken when the lanes are already locked.
 
 const claimLanesSQL = `
 WITH c AS (SELECT session_id FROM lanes WHERE state = 1 AND ready_at <= (SELECT clock_timestamp() + $4::bigint * interval '1 microsecond')
@@ -30,8 +30,8 @@ c AS (SELECT l.session_id FROM d CROSS JOIN LATERAL (SELECT session_id FROM lane
     WHERE state = 2 AND owner = d.replica_id AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.session_id = c.session_id`
 
-// overdueLanesSQL finds running submissions that should have ended. A lane that has moved on since they were read is left alone, which
-// its epoch and its stream's head tell: whatever settles a submission moves both or one of them.
+// overdueLanesSQL finds running submissions that should have ended. A lane that has moved on since they were read is
+// left alone, which its epoch and its stream's head tell: whatever settles a submission moves both or one of them.
 const overdueLanesSQL = `
 WITH t AS (SELECT clock_timestamp() + $4::bigint * interval '1 microsecond' AS now),
 c AS (SELECT now - $5::bigint * interval '1 microsecond' AS cut FROM t),
@@ -45,8 +45,8 @@ k AS (SELECT l.session_id, d.submission_id FROM d JOIN lanes l ON l.session_id =
 f AS (UPDATE submissions x SET forced_at = t.now FROM k, t WHERE x.submission_id = k.submission_id)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM k WHERE x.session_id = k.session_id`
 
-// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is looked up where the
-// lane says that these begin, whatever the length of the history.
+// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is
+// looked up where the lane says that these begin, whatever the length of the history.
 const headsSQL = `
 UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
   started_at = COALESCE(s.started_at, c.now),
@@ -78,7 +78,9 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 }
 
 // TakeOverdue implements submission.Store.
-func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) ([]submission.Lease, error) {
+func (s *Store) TakeOverdue(
+	ctx context.Context, owner string, grace time.Duration, limit int,
+) ([]submission.Lease, error) {
 	claimID := uuid.NewString()
 	leases, err := s.take(ctx, 0, owner, claimID, overdueLanesSQL, owner, claimID, limit, s.offset(), micros(grace))
 	for i := range leases {
@@ -89,7 +91,8 @@ func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Durati
 
 var claimHeadsSQL = headsOf("l.state = 2 AND l.owner = $3::uuid AND l.claim_id = $4::uuid", "")
 
-// take runs the statement that takes lanes under claimID and reads what it got; charge is what that costs each submission.
+// take runs the statement that takes lanes under claimID and reads what it got; charge is what that costs each
+// submission.
 func (s *Store) take(
 	ctx context.Context, charge int, owner, claimID, lanes string, args ...any,
 ) (leases []submission.Lease, err error) {
@@ -145,8 +148,8 @@ func collectLeases(leases *[]submission.Lease) func(pgx.Rows) error {
 	}
 }
 
-// unknownSQL puts owners of lanes on record that are not: replicas whose row was deleted when they owned nothing, and that went on after
-// a long sleep. They are entered as dead, which they are as soon as they look.
+// unknownSQL puts owners of lanes on record that are not: replicas whose row was deleted when they owned nothing, and
+// that went on after a long sleep. They are entered as dead, which they are as soon as they look.
 const unknownSQL = `
 INSERT INTO replicas (replica_id, expires) SELECT DISTINCT l.owner, '-infinity'::timestamptz FROM lanes l
 WHERE l.state = 2 AND NOT EXISTS (SELECT 1 FROM replicas r WHERE r.replica_id = l.owner) ON CONFLICT DO NOTHING`
@@ -156,7 +159,8 @@ func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submissio
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		batch := &pgx.Batch{}
 		batch.Queue(unknownSQL)
-		batch.Queue(`SELECT session_id, epoch FROM lanes WHERE state = 2 AND owner = $1`, owner).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(`SELECT session_id, epoch FROM lanes WHERE state = 2 AND owner = $1`,
+			owner).Query(func(rows pgx.Rows) (err error) {
 			lanes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[submission.Fence])
 			return err
 		})
@@ -165,7 +169,8 @@ func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submissio
 	return lanes, wrap("read owned lanes", err)
 }
 
-// Release implements submission.Store. The lane keeps its ready_at, so that work which had begun is the first to be claimed.
+// Release implements submission.Store. The lane keeps its ready_at, so that work which had begun is the first to be
+// claimed.
 func (s *Store) Release(ctx context.Context, f submission.Fence) error {
 	return wrap("release", s.release(ctx, f, releaseSQL))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// TestClaimAcrossASnapshotGap settles lanes while others are about to claim them on an old snapshot: nothing may run twice,
-// out of order or never.
+// TestClaimAcrossASnapshotGap settles lanes while others are about to claim them on an old snapshot: nothing may run
+// twice, out of order or never.
 func TestClaimAcrossASnapshotGap(t *testing.T) {
 	s := open(t, migrated.URL(t), postgres.Options{})
 	const lanes, each, claimers = 6, 30, 8
@@ -72,7 +72,8 @@ func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
 	owner, heir := live(t, s), live(t, s)
 	l := start(t, s, "a", owner)
 
-	// An entry that is not committed yet has the seq that the commit needs, so the commit waits after it has locked the lane.
+	// An entry that is not committed yet has the seq that the commit needs, so the commit waits after it has locked the
+	// lane.
 	blocker := raw(t, address)
 	tx, err := blocker.Begin(t.Context())
 	if err != nil {
@@ -132,8 +133,8 @@ func TestCommitWaitsForATakeOver(t *testing.T) {
 	dense(t, s, l.Fence.SessionID, 1)
 }
 
-// TestContinueFindsWhatWasQueuedWhileItWaited admits between the commit's snapshot and its lock: the counter on the lane knows of
-// the submission, and so must the statement that goes on with it.
+// TestContinueFindsWhatWasQueuedWhileItWaited admits between the commit's snapshot and its lock: the counter on the
+// lane knows of the submission, and so must the statement that goes on with it.
 func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	address := migrated.URL(t)
 	s := open(t, address, postgres.Options{})
@@ -142,7 +143,8 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET tenant = tenant WHERE session_id = $1`, l.Fence.SessionID); err != nil {
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET tenant = tenant WHERE session_id = $1`,
+		l.Fence.SessionID); err != nil {
 		t.Fatal(err)
 	}
 	admitted := make(chan error, 1)
@@ -174,8 +176,8 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	}
 }
 
-// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, or moves it on, while another replica is about to take its lane
-// on an old snapshot: what runs there by now is not overdue, or not hung.
+// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, or moves it on, while another replica is
+// about to take its lane on an old snapshot: what runs there by now is not overdue, or not hung.
 func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
 	for name, moves := range map[string]func(l *submission.Lease) submission.Commit{
 		"settled, and the next one runs": func(l *submission.Lease) submission.Commit {

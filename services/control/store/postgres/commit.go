@@ -102,8 +102,8 @@ func dense(c submission.Commit) error {
 	return nil
 }
 
-// digestOf tells a repeated commit from another one on the same heads. It only ever has to tell commits of one owner apart, for
-// which half a hash is plenty.
+// digestOf tells a repeated commit from another one on the same heads. It only ever has to tell commits of one owner
+// apart, for which half a hash is plenty.
 func digestOf(c *commit) ([]byte, error) {
 	rest := c.Commit
 	rest.Entries, rest.Events = nil, nil
@@ -199,7 +199,8 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	o.out = submission.Committed{}
 	var epoch int64
 	var state int16
-	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.SessionID, c.SubmissionSeq, c.EventHead+1, c.EventHead+int64(len(c.Events)),
+	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.SessionID, c.SubmissionSeq, c.EventHead+1,
+		c.EventHead+int64(len(c.Events)),
 		c.Fence.Epoch, c.digest, c.EntryHead+int64(len(c.Entries))).Scan(&epoch, &state, &o.out.AbortRequested)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s.refuse(ctx, o)
@@ -217,7 +218,8 @@ func (s *Store) refuse(ctx context.Context, o *commitOp) error {
 	c := &o.in
 	held := false
 	if len(c.changes) > 0 {
-		err := s.pool.QueryRow(ctx, heldSQL, c.Fence.SessionID, c.SubmissionSeq, c.Fence.Epoch, c.EntryHead, c.EventHead).Scan(&held)
+		err := s.pool.QueryRow(ctx, heldSQL, c.Fence.SessionID, c.SubmissionSeq, c.Fence.Epoch, c.EntryHead,
+			c.EventHead).Scan(&held)
 		if err != nil {
 			return err
 		}

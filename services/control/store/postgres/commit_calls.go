@@ -27,8 +27,8 @@ type change struct {
 
 func (d change) lost() bool { return d.state != nil && call.State(*d.state) == call.Lost }
 
-// merge leaves one item per call, since a statement can change a row only once: what happens to a new call in the same commit
-// becomes part of its record. The first outcome of a call counts.
+// merge leaves one item per call, since a statement can change a row only once: what happens to a new call in the same
+// commit becomes part of its record. The first outcome of a call counts.
 func (c *commit) merge() error {
 	c.Calls = append([]call.Call(nil), c.Calls...)
 	created, changed := make(map[string]*call.Call, len(c.Calls)), map[string]int{}

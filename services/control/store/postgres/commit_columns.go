@@ -89,7 +89,8 @@ func (cols *commitColumns) add(i int, c *commit) {
 		t := &cols.changes
 		t.ords, t.ids = append(t.ords, ord), append(t.ids, d.callID)
 		t.executors, t.dispatches = append(t.executors, d.executor), append(t.dispatches, int32(d.dispatch))
-		t.states, t.replies, t.journals = append(t.states, d.state), append(t.replies, d.reply), append(t.journals, d.journal)
+		t.states, t.replies, t.journals = append(t.states, d.state), append(t.replies, d.reply), append(t.journals,
+			d.journal)
 		cols.lost = cols.lost || d.lost()
 	}
 	cols.forget = cols.forget || c.ForgetReplies
@@ -131,10 +132,12 @@ func (t *callColumns) add(ord int32, seq int64, c *call.Call) {
 	t.ords, t.ids, t.seqs = append(t.ords, ord), append(t.ids, c.ID), append(t.seqs, seq)
 	t.turns, t.indexes = append(t.turns, int32(c.Turn)), append(t.indexes, int32(c.Index))
 	t.entrySeqs, t.providerIDs = append(t.entrySeqs, c.EntrySeq), append(t.providerIDs, printable(c.ProviderID))
-	t.tools, t.safeties, t.hashes = append(t.tools, printable(c.Tool)), append(t.safeties, int16(c.Safety)), append(t.hashes, c.ArgsHash)
+	t.tools, t.safeties, t.hashes = append(t.tools, printable(c.Tool)), append(t.safeties,
+		int16(c.Safety)), append(t.hashes, c.ArgsHash)
 	t.executors, t.dispatches = append(t.executors, c.Executor), append(t.dispatches, int32(c.Dispatch))
 	t.states, t.replies = append(t.states, int16(c.State)), append(t.replies, c.Reply)
-	t.createdAt, t.dispatchedAt = append(t.createdAt, moment(c.CreatedAt)), append(t.dispatchedAt, moment(c.DispatchedAt))
+	t.createdAt, t.dispatchedAt = append(t.createdAt, moment(c.CreatedAt)), append(t.dispatchedAt,
+		moment(c.DispatchedAt))
 	t.doneAt, t.journals = append(t.doneAt, moment(c.DoneAt)), append(t.journals, printable(c.Journal))
 }
 
@@ -162,7 +165,8 @@ func (cols *commitColumns) args(offset int64) []any {
 		args = append(args, e.ords, e.ns, e.submissions, e.kinds, e.bodies, e.createdAt)
 	}
 	if p.calls {
-		args = append(args, c.ords, c.ids, c.seqs, c.turns, c.indexes, c.entrySeqs, c.providerIDs, c.tools, c.safeties, c.hashes,
+		args = append(args, c.ords, c.ids, c.seqs, c.turns, c.indexes, c.entrySeqs, c.providerIDs, c.tools, c.safeties,
+			c.hashes,
 			c.executors, c.dispatches, c.states, c.replies, c.createdAt, c.dispatchedAt, c.doneAt, c.journals)
 	}
 	return args

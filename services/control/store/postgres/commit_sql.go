@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// A commit is one statement, driven by the fenced UPDATE of the lanes: whatever else it writes is joined to the lanes that came
-// back, so that a stale owner writes nothing. Parts that few commits need are left out of the statement when no operation of the
-// batch needs them.
+// A commit is one statement, driven by the fenced UPDATE of the lanes: whatever else it writes is joined to the lanes
+// that came back, so that a stale owner writes nothing. Parts that few commits need are left out of the statement when
+// no operation of the batch needs them.
 
 // commitsPart is the commits of a batch.
 var commitsPart = fragment{params: 31, sql: `
@@ -20,16 +20,17 @@ WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[
     settles, continues, outcome, reason, message, model, result_entry, digest,
     entry_submission, entry_kind, entry_body, entry_at, cancellation, segment_kind, calls)),`}
 
-// changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all, or not
-// before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
+// changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all,
+// or not before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
 var changesPart = fragment{params: 7, sql: `
 n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[], $7::text[])
   AS t(ord, call_id, executor, dispatch, state, reply, journal_id)),
 bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id
   WHERE c.call_id IS NULL OR c.session_id <> i.session_id OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
 
-// lostPart is changesPart for a batch that says lost of a call: nobody may have recorded its outcome meanwhile, or the transcript would
-// call unknown what the record knows. So the record is locked and looked at as it is then, after its lane, as all others do.
+// lostPart is changesPart for a batch that says lost of a call: nobody may have recorded its outcome meanwhile, or the
+// transcript would call unknown what the record knows. So the record is locked and looked at as it is then, after its
+// lane, as all others do.
 var lostPart = fragment{params: 7, sql: strings.Replace(changesPart.sql, "\nbad AS (", `
 h AS MATERIALIZED (SELECT i.ord FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
   AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) ORDER BY x.session_id FOR NO KEY UPDATE OF x),
@@ -39,9 +40,9 @@ bad AS (SELECT r.ord FROM r WHERE r.state IN (2, 4) UNION ALL `, 1)}
 
 const noneBad = ` AND i.ord NOT IN (SELECT ord FROM bad)`
 
-// lanesPart checks that the lane is as the owner last left it and moves it on. That the submission runs needs no lock: as long
-// as the lane passes, only its owner can have settled it. What comes after a settlement is decided by the counter on the lane,
-// never by a look at the submissions, which could be older than the lock.
+// lanesPart checks that the lane is as the owner last left it and moves it on. That the submission runs needs no lock:
+// as long as the lane passes, only its owner can have settled it. What comes after a settlement is decided by the
+// counter on the lane, never by a look at the submissions, which could be older than the lock.
 func lanesPart(condition string) fragment {
 	return fragment{params: 1, sql: strings.ReplaceAll(lanesSQL, "{condition}", condition)}
 }
@@ -84,7 +85,8 @@ b AS (UPDATE submissions s SET
     has_calls    = s.has_calls OR l.calls
   FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR l.calls OR (l.entries > 0 AND l.stalls > 0)))`
 
-// entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no join.
+// entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no
+// join.
 var entriesPart = fragment{params: 6, sql: `,
 m AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT l.session_id, l.entry_head + t.n, l.tenant, t.submission_id, t.kind, t.body, COALESCE(t.created_at, l.now)
@@ -103,7 +105,8 @@ c AS (INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn,
     AS t(ord, call_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety,
       args_hash, executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id) JOIN l ON l.ord = t.ord)`}
 
-// changePart dispatches and completes calls that have not ended. What comes after lost is kept beside it, as by CompleteCall.
+// changePart dispatches and completes calls that have not ended. What comes after lost is kept beside it, as by
+// CompleteCall.
 var changePart = fragment{sql: `,
 d AS (UPDATE tool_calls c SET
     executor      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.executor ELSE c.executor END,
@@ -138,7 +141,10 @@ type parts struct{ entries, calls, changes, lost, forget, bind bool }
 var statements = sync.OnceValue(func() map[parts]string {
 	all := map[parts]string{}
 	for n := range 1 << 6 {
-		p := parts{entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0, lost: n&32 != 0}
+		p := parts{
+			entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0,
+			lost: n&32 != 0,
+		}
 		chosen := []fragment{commitsPart}
 		switch {
 		case p.lost:
@@ -161,13 +167,16 @@ var statements = sync.OnceValue(func() map[parts]string {
 	return all
 })
 
-// nextSQL is headsSQL for lanes that the commit before it in the same transaction has kept. It needs a snapshot of its own: a
-// submission that was admitted while the commit waited for its lane counts already, but the commit's own snapshot lacks it.
-var nextSQL = headsOf("l.state + 0 = 2 AND l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = i.event_head",
-	"JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS i(session_id, epoch, event_head) ON i.session_id = l.session_id")
+// nextSQL is headsSQL for lanes that the commit before it in the same transaction has kept. It needs a snapshot of its
+// own: a submission that was admitted while the commit waited for its lane counts already, but the commit's own
+// snapshot lacks it.
+var nextSQL = headsOf("l.state + 0 = 2 AND l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = "+
+	"i.event_head",
+	"JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS i(session_id, epoch, event_head) ON i.session_id = "+
+		"l.session_id")
 
-// recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While the epoch is
-// the same, the heads must be as it left them: an owner that has gone on knew the answer.
+// recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While
+// the epoch is the same, the heads must be as it left them: an owner that has gone on knew the answer.
 const recogniseSQL = `
 SELECT l.epoch, l.state, s.abort_requested_at IS NOT NULL FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2
 JOIN segments g ON g.session_id = l.session_id AND g.first_seq = $3 AND g.last_seq = $4 AND g.epoch = $5 AND g.digest = $6

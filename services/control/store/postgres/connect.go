@@ -26,18 +26,19 @@ import (
 // dialTimeout bounds one attempt, so that a host that swallows packets does not use up the whole wait.
 const dialTimeout = 3 * time.Second
 
-// absentFor is how long a database is tried where nobody listens or the name is not known: long enough for one that is restarted,
-// and short enough for whoever mistyped the address.
+// absentFor is how long a database is tried where nobody listens or the name is not known: long enough for one that is
+// restarted, and short enough for whoever mistyped the address.
 const absentFor = time.Second
 
-// planning is for prepared statements: each is planned once, and well. Every statement here finds its rows by an index, from the
-// few rows that it is given. A plan that was made while the tables were empty must say so too, as it stays for a minute or more
-// while they grow; and lanes must be locked in the order in which they are given, which a hash join would not do. Behind a pooler that
-// shares sessions nothing is prepared, and only the transactions that lock many lanes are planned so, see Store.batch.
+// planning is for prepared statements: each is planned once, and well. Every statement here finds its rows by an index,
+// from the few rows that it is given. A plan that was made while the tables were empty must say so too, as it stays for
+// a minute or more while they grow; and lanes must be locked in the order in which they are given, which a hash join
+// would not do. Behind a pooler that shares sessions nothing is prepared, and only the transactions that lock many
+// lanes are planned so, see Store.batch.
 //
-// For the same reason statements ask for the time in a sub-select, which an index can be searched with, and compare "state + 0" where
-// they mean to find a row by its key: a partial index that was empty when the tables were analysed looks cheaper than any key, and is
-// read from end to end when it no longer is.
+// For the same reason statements ask for the time in a sub-select, which an index can be searched with, and compare
+// "state + 0" where they mean to find a row by its key: a partial index that was empty when the tables were analysed
+// looks cheaper than any key, and is read from end to end when it no longer is.
 var planning = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "jit": "off",
 	"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
@@ -46,13 +47,16 @@ var planning = map[string]string{
 // access is how the database is reached.
 type access struct {
 	pool *pgxpool.Pool
-	// direct is for what needs a session of its own. nil is that there is none: a pooler gives each transaction another one.
+	// direct is for what needs a session of its own. nil is that there is none: a pooler gives each transaction another
+	// one.
 	direct *pgx.ConnConfig
-	// shared says that the pool's connections are a pooler's, which keeps nothing of a session from one transaction to the next.
+	// shared says that the pool's connections are a pooler's, which keeps nothing of a session from one transaction to
+	// the next.
 	shared bool
 }
 
-// connect makes the pool and proves that the database answers. A database that starts is waited for, a wrong password is not.
+// connect makes the pool and proves that the database answers. A database that starts is waited for, a wrong password
+// is not.
 func connect(ctx context.Context, address string, opts Options) (a access, err error) {
 	config, err := configure(address)
 	if err != nil {
@@ -80,7 +84,8 @@ func connect(ctx context.Context, address string, opts Options) (a access, err e
 	case said.async && a.shared:
 		return a, errAsynchronous
 	case said.async:
-		// A lane that was claimed with an asynchronous commit can come back from a crash with an epoch that is then issued twice.
+		// A lane that was claimed with an asynchronous commit can come back from a crash with an epoch that is then
+		// issued twice.
 		c.RuntimeParams["synchronous_commit"] = "on"
 	}
 	if !a.shared {
@@ -116,7 +121,8 @@ func reachDirect(ctx context.Context, opts Options) (*pgx.ConnConfig, error) {
 
 var (
 	errAsynchronous = errs.New(errs.FailedPrecondition, "DATABASE_ASYNCHRONOUS",
-		"the database's commits are asynchronous, which a crash may undo, and a pooler keeps this from being changed for one "+
+		"the database's commits are asynchronous, which a crash may undo, and a pooler keeps this from being changed "+
+			"for one "+
 			"connection: run ALTER ROLE … SET synchronous_commit = on for the user of the address")
 	errNotDirect = errs.New(errs.FailedPrecondition, "DATABASE_NOT_DIRECT",
 		"a pooler is behind it that shares sessions: it has to lead to the Postgres server itself")
@@ -143,12 +149,14 @@ func reach(ctx context.Context, c *pgx.ConnConfig, timeout time.Duration) (said 
 		return said, nil
 	}
 	if last == nil {
-		last = fmt.Errorf("%s: no answer within %v: check the address, and that no firewall is in between", whereabouts(&c.Config), timeout)
+		last = fmt.Errorf("%s: no answer within %v: check the address, and that no firewall is in between",
+			whereabouts(&c.Config), timeout)
 	}
 	return said, last
 }
 
-// refusedParameter is the refusal of a startup parameter, by a pooler: Postgres itself has other words. nil is that err is none.
+// refusedParameter is the refusal of a startup parameter, by a pooler: Postgres itself has other words. nil is that err
+// is none.
 func refusedParameter(err error) *pgconn.PgError {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "08P01" && strings.Contains(pg.Message, "startup parameter") {
@@ -161,7 +169,8 @@ func refusedParameter(err error) *pgconn.PgError {
 func configure(address string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(address)
 	if err != nil {
-		return nil, errors.New("the database's address cannot be understood: want postgres://user:password@host:port/database, " +
+		return nil, errors.New("the database's address cannot be understood: want " +
+			"postgres://user:password@host:port/database, " +
 			"with special characters of the password percent-encoded")
 	}
 	if u, err := url.Parse(address); err != nil || !u.Query().Has("pool_max_conns") {
@@ -186,8 +195,8 @@ func configure(address string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// share makes connections fit for a pooler that gives each transaction another session. Statements are described once and sent with each
-// use, which keeps the types of the direct way.
+// share makes connections fit for a pooler that gives each transaction another session. Statements are described once
+// and sent with each use, which keeps the types of the direct way.
 func share(c *pgx.ConnConfig) {
 	for name := range planning {
 		delete(c.RuntimeParams, name)
@@ -229,7 +238,8 @@ func setDefault(params map[string]string, name, value string) {
 func absent(err error) bool {
 	for _, cause := range causes(err) {
 		dns := (*net.DNSError)(nil)
-		if !errors.As(cause, &dns) && !isAny(cause, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENOENT) {
+		if !errors.As(cause, &dns) && !isAny(cause, syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH,
+			syscall.ENOENT) {
 			return false
 		}
 	}
@@ -281,7 +291,8 @@ func reason(err error) string {
 	var pg *pgconn.PgError
 	switch pg = refusedParameter(err); {
 	case pg != nil:
-		return pg.Message + ": a pooler in between refuses it; remove it from the address, or have the pooler ignore it " +
+		return pg.Message + ": a pooler in between refuses it; remove it from the address, or have the pooler ignore " +
+			"it " +
 			"(ignore_startup_parameters of PgBouncer)"
 	case errors.As(err, &dns):
 		return dns.Err + ": check the host's name, " + dns.Name

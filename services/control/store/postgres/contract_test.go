@@ -13,13 +13,16 @@ import (
 )
 
 // migrated is a database that has this version's tables.
-var migrated = pgtest.Template{Key: "control store " + postgres.Format, Prepare: func(ctx context.Context, url string) error {
-	s, err := postgres.Open(ctx, url, postgres.Options{})
-	if err != nil {
-		return err
-	}
-	return s.Close()
-}}
+var migrated = pgtest.Template{
+	Key: "control store " + postgres.Format,
+	Prepare: func(ctx context.Context, url string) error {
+		s, err := postgres.Open(ctx, url, postgres.Options{})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	},
+}
 
 // with is the url with one more option.
 func with(t testing.TB, address, name, value string) string {

@@ -15,8 +15,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// underFire runs admissions and commits side by side while strike is called again and again, and then checks that each of them
-// happened exactly once.
+// underFire runs admissions and commits side by side while strike is called again and again, and then checks that each
+// of them happened exactly once.
 func underFire(t *testing.T, s *postgres.Store, strikes int, strike func()) {
 	const workers, prompts, steps = 8, 12, 4
 	owner := live(t, s)
@@ -96,8 +96,8 @@ func TestTerminatedConnectionsLoseAndRepeatNothing(t *testing.T) {
 	})
 }
 
-// TestCrashedServerLosesAndRepeatsNothing kills a backend with SIGKILL, upon which the server ends all others without a word,
-// discards its memory and recovers from the log.
+// TestCrashedServerLosesAndRepeatsNothing kills a backend with SIGKILL, upon which the server ends all others without a
+// word, discards its memory and recovers from the log.
 func TestCrashedServerLosesAndRepeatsNothing(t *testing.T) {
 	cluster, err := pgtest.Start(t.Context(), pgtest.Options{})
 	if err != nil {

@@ -35,7 +35,8 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 	if leases, err := s.TakeOver(t.Context(), ident.New(), []string{dead}, 10); err != nil || len(leases) != 2 {
 		t.Errorf("took over %d lanes, want 2: %v", len(leases), err)
 	}
-	if all, err := s.ListExecutors(t.Context()); err != nil || len(all) != 2 || len(all[0].Labels) != 0 || len(all[1].Labels) != 1 {
+	if all, err := s.ListExecutors(t.Context()); err != nil || len(all) != 2 || len(all[0].Labels) != 0 ||
+		len(all[1].Labels) != 1 {
 		t.Errorf("executors: %+v, %v", all, err)
 	}
 }

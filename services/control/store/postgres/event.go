@@ -20,8 +20,8 @@ func encodeEvents(events []event.Event) []byte {
 	return b
 }
 
-// eventsSQL starts with the segment that holds the seq after the cursor, or the next one that exists, and ends where limit or the
-// size of a page is reached. The floor is of the same snapshot.
+// eventsSQL starts with the segment that holds the seq after the cursor, or the next one that exists, and ends where
+// limit or the size of a page is reached. The floor is of the same snapshot.
 const eventsSQL = `
 SELECT l.event_floor, g.first_seq, g.body FROM lanes l LEFT JOIN LATERAL (
   SELECT first_seq, body,
@@ -38,7 +38,9 @@ WHERE l.session_id = $1 ORDER BY g.first_seq`
 const maxPage = 256 << 10
 
 // Events implements event.Store.
-func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit int) (events []event.Event, err error) {
+func (s *Store) Events(
+	ctx context.Context, sessionID string, after int64, limit int,
+) (events []event.Event, err error) {
 	if !isID(sessionID) || limit <= 0 {
 		return nil, nil
 	}
@@ -84,7 +86,8 @@ func (s *Store) EventHeads(ctx context.Context, sessionIDs []string) (heads map[
 	ids := validIDs(sessionIDs)
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		heads = make(map[string]int64, len(ids))
-		rows, err := s.pool.Query(ctx, `SELECT session_id, event_head FROM lanes WHERE session_id = ANY($1::uuid[])`, ids)
+		rows, err := s.pool.Query(ctx, `SELECT session_id, event_head FROM lanes WHERE session_id = ANY($1::uuid[])`,
+			ids)
 		if err != nil {
 			return err
 		}

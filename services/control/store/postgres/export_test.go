@@ -64,19 +64,24 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]sub
 	slow := strings.Replace(claimLanesSQL, "WITH c AS (SELECT session_id FROM lanes",
 		"WITH z AS MATERIALIZED (SELECT pg_sleep(0.004)), c AS (SELECT session_id FROM z, lanes", 1)
 	slow = strings.Replace(slow, "FOR UPDATE", "FOR UPDATE OF lanes", 1)
-	// Without this a lane that settled meanwhile would be skipped for its new ready_at, and the gap would not be tested.
+	// Without this a lane that settled meanwhile would be skipped for its new ready_at, and the gap would not be
+	// tested.
 	slow = strings.Replace(slow, "AND ready_at <=", "AND '-infinity' <", 1)
-	if !strings.Contains(slow, "pg_sleep") || !strings.Contains(slow, "infinity") || !strings.Contains(slow, "OF lanes") {
+	if !strings.Contains(slow, "pg_sleep") || !strings.Contains(slow, "infinity") ||
+		!strings.Contains(slow, "OF lanes") {
 		panic("the statement has changed: " + slow)
 	}
 	claimID := uuid.NewString()
 	return s.take(ctx, 0, owner, claimID, slow, owner, claimID, limit, s.offset())
 }
 
-// TakeOverdueBehind is TakeOverdue that waits for an advisory lock between the snapshot of its first statement and the moment when it
-// locks lanes.
-func (s *Store) TakeOverdueBehind(ctx context.Context, owner string, grace time.Duration, lock int64) ([]submission.Lease, error) {
-	held := strings.Replace(overdueLanesSQL, "\nd AS MATERIALIZED (", "\nz AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($6)),\nd AS MATERIALIZED (", 1)
+// TakeOverdueBehind is TakeOverdue that waits for an advisory lock between the snapshot of its first statement and the
+// moment when it locks lanes.
+func (s *Store) TakeOverdueBehind(
+	ctx context.Context, owner string, grace time.Duration, lock int64,
+) ([]submission.Lease, error) {
+	held := strings.Replace(overdueLanesSQL, "\nd AS MATERIALIZED (", "\nz AS MATERIALIZED (SELECT "+
+		"pg_advisory_xact_lock_shared($6)),\nd AS MATERIALIZED (", 1)
 	held = strings.Replace(held, "submission_id FROM d JOIN", "submission_id FROM z, d JOIN", 1)
 	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "FROM z, d") {
 		panic("the statement has changed: " + held)
@@ -170,7 +175,8 @@ func (s *Store) Forget(ctx context.Context, sessionID string) error {
 	return nil
 }
 
-// AdmitAgain admits, and again as Admit does when it learns that a key or a session was taken: by itself, whose answer was lost.
+// AdmitAgain admits, and again as Admit does when it learns that a key or a session was taken: by itself, whose answer
+// was lost.
 func (s *Store) AdmitAgain(ctx context.Context, a submission.Admission) (first, second submission.Admitted, err error) {
 	op := admission{Admission: a, scope: scopeOf(a.Key), claimID: uuid.NewString()}
 	if first, err = s.admits.do(ctx, op.scope, op); err != nil {

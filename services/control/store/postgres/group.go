@@ -16,7 +16,8 @@ const (
 	maxFlush = 256
 	// maxQueue is how many operations wait before callers do.
 	maxQueue = 10_000
-	// flushers are the flushes that may be under way. With two, one batch is parsed and planned while the other is synced.
+	// flushers are the flushes that may be under way. With two, one batch is parsed and planned while the other is
+	// synced.
 	flushers = 2
 )
 
@@ -32,9 +33,9 @@ type op[In, Out any] struct {
 	done    chan struct{}
 }
 
-// group commits independent operations together: what arrives while flushes are under way is the next batch, so that a lone
-// caller never waits and many callers share the cost of a commit. A batch has one operation per session, and a session is in
-// one batch at a time: operations on a session keep their order, and no statement meets a row twice.
+// group commits independent operations together: what arrives while flushes are under way is the next batch, so that a
+// lone caller never waits and many callers share the cost of a commit. A batch has one operation per session, and a
+// session is in one batch at a time: operations on a session keep their order, and no statement meets a row twice.
 type group[In, Out any] struct {
 	flush func(ctx context.Context, ops []*op[In, Out]) error
 	slots chan struct{} // back-pressure
@@ -79,7 +80,9 @@ func (g *group[In, Out]) do(ctx context.Context, session string, in In) (out Out
 }
 
 // run flushes until close, and returns when the last flush has ended.
-func (g *group[In, Out]) run(ctx context.Context, retry func(context.Context, func(context.Context, bool) error) error) {
+func (g *group[In, Out]) run(
+	ctx context.Context, retry func(context.Context, func(context.Context, bool) error) error,
+) {
 	var wg sync.WaitGroup
 	for range flushers {
 		wg.Go(func() {
@@ -180,7 +183,8 @@ func (g *group[In, Out]) close() {
 	g.wake.Broadcast()
 }
 
-// send runs a batch on one connection. If what takes its rows panics, the connection is closed: nobody knows what it would say next.
+// send runs a batch on one connection. If what takes its rows panics, the connection is closed: nobody knows what it
+// would say next.
 func (s *Store) send(ctx context.Context, batch *pgx.Batch) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {

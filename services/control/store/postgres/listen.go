@@ -18,10 +18,11 @@ const (
 	hintTimeout = 5 * time.Second
 )
 
-// Listen implements store.Notifier. Where there is no session to listen in, nothing is heard: who waits for a hint polls too.
+// Listen implements store.Notifier. Where there is no session to listen in, nothing is heard: who waits for a hint
+// polls too.
 func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 	if s.direct == nil {
-		s.opts.Log.Info("other replicas' work is found by polling, for the pooler shares sessions: --database-direct makes it faster")
+		s.opts.Log.Info("this replica polls for the work of others: a pooler shares sessions, see --database-direct")
 		<-ctx.Done()
 		return nil
 	}
@@ -49,7 +50,8 @@ func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 // deafAfter is how long no hints may be heard before the log says so.
 const deafAfter = 5 * time.Second
 
-// hearing tells the log when hints cannot be heard although the database answers: work of other replicas is then noticed late.
+// hearing tells the log when hints cannot be heard although the database answers: work of other replicas is then
+// noticed late.
 type hearing struct {
 	store *Store
 	deaf  time.Time // since when nothing is heard, zero while it is
@@ -66,7 +68,8 @@ func (h *hearing) lost(err error) {
 		return
 	}
 	h.told = true
-	log.Warn("hints of other replicas cannot be heard, looking for work every second instead", "error", text, "since", h.deaf)
+	log.Warn("hints of other replicas cannot be heard, looking for work every second instead", "error", text, "since",
+		h.deaf)
 }
 
 func (h *hearing) again() {

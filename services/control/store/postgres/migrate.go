@@ -24,7 +24,8 @@ var migrations embed.FS
 
 // ErrNewerFormat says that a later version of control has migrated the database.
 var ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER",
-	"the database has a newer format than this version of control understands; run the version that wrote it, or a later one")
+	"the database has a newer format than this version of control understands; run the version that wrote it, or a "+
+		"later one")
 
 // migrationLock is the advisory lock's key: "pawl" in ASCII.
 const migrationLock = 0x7061776c
@@ -65,7 +66,8 @@ var errNotSame = errs.New(errs.FailedPrecondition, "DATABASE_NOT_SAME",
 	"the direct address leads to another database, or to another schema of it, than the pooler's")
 
 const (
-	// lease is how long a replica that died while it migrated keeps others from it, where there is no session whose end tells.
+	// lease is how long a replica that died while it migrated keeps others from it, where there is no session whose end
+	// tells.
 	lease = 15 * time.Second
 	// maxWaits bounds, with an interval of a tenth of a second, how long replicas wait for one that migrates: a day.
 	maxWaits = 24 * 60 * 60 * 10
@@ -116,7 +118,8 @@ func (locker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	defer tick.Stop()
 	for {
 		var got bool
-		if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, int64(migrationLock)).Scan(&got); err != nil || got {
+		if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`,
+			int64(migrationLock)).Scan(&got); err != nil || got {
 			return err
 		}
 		select {

@@ -73,8 +73,8 @@ func (n *notes) take() []string {
 	return payloads
 }
 
-// sendNotes sends hints off the path of those who give them, until ctx ends. Hints that cannot be sent are dropped: whoever
-// waits for one polls too.
+// sendNotes sends hints off the path of those who give them, until ctx ends. Hints that cannot be sent are dropped:
+// whoever waits for one polls too.
 func (s *Store) sendNotes(ctx context.Context) {
 	for {
 		select {

@@ -74,10 +74,12 @@ func TestMigrationsGoDownAndUp(t *testing.T) {
 func TestCommitsAreSynchronous(t *testing.T) {
 	for _, byDefault := range []string{"on", "off"} {
 		address := migrated.URL(t)
-		if _, err := raw(t, address).Exec(t.Context(), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = `+byDefault+`', current_database()); END $$`); err != nil {
+		if _, err := raw(t, address).Exec(t.Context(),
+			`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = `+byDefault+`', current_database()); END $$`); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := open(t, address, postgres.Options{}).Setting(t.Context(), "synchronous_commit"); err != nil || got != "on" {
+		if got, err := open(t, address, postgres.Options{}).Setting(t.Context(), "synchronous_commit"); err != nil ||
+			got != "on" {
 			t.Errorf("synchronous_commit is %q where the default is %s, %v", got, byDefault, err)
 		}
 	}
@@ -89,15 +91,34 @@ func TestFailingToOpenIsToldInALine(t *testing.T) {
 	good := migrated.URL(t)
 	const password, encoded = "s3cr3t/pa:ss", "s3cr3t%2Fpa%3Ass"
 	for name, c := range map[string]struct{ address, want string }{
-		"nobody listens":    {"postgres://user:" + encoded + "@127.0.0.1:1/db", "127.0.0.1:1 as user, database db: connection refused: check host and port"},
-		"several":           {"postgres://user:" + encoded + "@127.0.0.1:1,127.0.0.1:2/db", "127.0.0.1:1, 127.0.0.1:2 as user, database db: connection refused"},
-		"no such socket":    {"postgres://user:" + encoded + "@/db?port=7&host=" + t.TempDir(), "7 as user, database db: there is no such socket: check the directory"},
-		"no such name":      {"postgres://user:" + encoded + "@no.such.host.invalid:5/db", "no.such.host.invalid:5 as user, database db: "},
-		"no answer":         {"postgres://user:" + encoded + "@" + silent + "/db", silent + " as user, database db: no answer within 200ms: check the address"},
-		"no such database":  {strings.Replace(good, "/pawl_test_", "/no_such_", 1), "does not exist: check user, password and database's name"},
-		"not encoded":       {"postgres://user:" + password + "@localhost:1/db", "special characters of the password percent-encoded"},
-		"not an address":    {"postgres://user:" + password + "@@@:x", "want postgres://user:password@host:port/database"},
-		"unknown parameter": {"postgres://user:" + encoded + "@localhost/db?pool_max_conns=lots", "want postgres://user:password@host:port/database"},
+		"nobody listens": {"postgres://user:" + encoded + "@127.0.0.1:1/db", "127.0.0.1:1 as user, database db: " +
+			"connection refused: check host and port"},
+		"several": {
+			"postgres://user:" + encoded + "@127.0.0.1:1,127.0.0.1:2/db",
+			"127.0.0.1:1, 127.0.0.1:2 as user, database db: connection refused",
+		},
+		"no such socket": {
+			"postgres://user:" + encoded + "@/db?port=7&host=" + t.TempDir(),
+			"7 as user, database db: there is no such socket: check the directory",
+		},
+		"no such name": {
+			"postgres://user:" + encoded + "@no.such.host.invalid:5/db",
+			"no.such.host.invalid:5 as user, database db: ",
+		},
+		"no answer": {"postgres://user:" + encoded + "@" + silent + "/db", silent +
+			" as user, database db: no answer within 200ms: check the address"},
+		"no such database": {strings.Replace(good, "/pawl_test_", "/no_such_", 1), "does not exist: check user, " +
+			"password and database's name"},
+		"not encoded": {"postgres://user:" + password + "@localhost:1/db", "special characters of the password " +
+			"percent-encoded"},
+		"not an address": {
+			"postgres://user:" + password + "@@@:x",
+			"want postgres://user:password@host:port/database",
+		},
+		"unknown parameter": {
+			"postgres://user:" + encoded + "@localhost/db?pool_max_conns=lots",
+			"want postgres://user:password@host:port/database",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := postgres.Open(t.Context(), c.address, postgres.Options{ConnectTimeout: 200 * time.Millisecond})
@@ -130,7 +151,8 @@ func silentListener(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Only a database that is there may take the whole of ConnectTimeout. One that refuses is given a second, as it may be restarted.
+// Only a database that is there may take the whole of ConnectTimeout. One that refuses is given a second, as it may be
+// restarted.
 func TestAnAbsentDatabaseEndsTheStartSoon(t *testing.T) {
 	for name, c := range map[string]struct {
 		address           string
@@ -144,8 +166,10 @@ func TestAnAbsentDatabaseEndsTheStartSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			began := time.Now()
-			_, err := postgres.Open(t.Context(), "postgres://u:p@"+c.address+"/db", postgres.Options{ConnectTimeout: c.timeout})
-			if took := time.Since(began); !errors.Is(err, postgres.ErrUnavailable) || took < c.atLeast || took >= c.lessThan {
+			_, err := postgres.Open(t.Context(), "postgres://u:p@"+c.address+"/db",
+				postgres.Options{ConnectTimeout: c.timeout})
+			if took := time.Since(began); !errors.Is(err, postgres.ErrUnavailable) || took < c.atLeast ||
+				took >= c.lessThan {
 				t.Errorf("%v after %v", err, took)
 			}
 		})
@@ -165,8 +189,8 @@ func TestClosedStoreRefusesWork(t *testing.T) {
 	}
 }
 
-// TestStatementsFindTheirRowsByIndex plans the hot statements on empty tables, as a new installation does, where a planner left
-// to itself would settle on reading whole tables, and keep to it while they grow.
+// TestStatementsFindTheirRowsByIndex plans the hot statements on empty tables, as a new installation does, where a
+// planner left to itself would settle on reading whole tables, and keep to it while they grow.
 func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 	address := migrated.URL(t)
 	s := open(t, address, postgres.Options{})
@@ -181,7 +205,10 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, bad := range []string{"Seq Scan on lanes", "Seq Scan on submissions", "Seq Scan on sessions", "Seq Scan on tool_calls", "Seq Scan on segments", "Hash Join", "Merge Join", "Bitmap"} {
+			for _, bad := range []string{
+				"Seq Scan on lanes", "Seq Scan on submissions", "Seq Scan on sessions",
+				"Seq Scan on tool_calls", "Seq Scan on segments", "Hash Join", "Merge Join", "Bitmap",
+			} {
 				if strings.Contains(plan, bad) {
 					t.Errorf("%s in\n%s", bad, plan)
 				}
@@ -189,7 +216,8 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 			for _, whole := range []string{
 				`(?m)(?:submissions|tool_calls|entries|segments)_\w+ on .*\n\s+Index Cond: \(session_id = [\w.$]+\)$`,
 				`Aggregate .*\n\s+->  Index Only Scan using segments`,
-				`(?:lanes|submissions|segments)_\w+ on .*\n(?:\s+Index Cond.*\n)?\s+Filter: .*clock_timestamp`, // which is asked again at each row
+				// which is asked again at each row
+				`(?:lanes|submissions|segments)_\w+ on .*\n(?:\s+Index Cond.*\n)?\s+Filter: .*clock_timestamp`,
 			} {
 				if m := regexp.MustCompile(whole).FindString(plan); m != "" {
 					t.Errorf("too much is read for\n%s\nin\n%s", m, plan)

@@ -13,7 +13,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store/storetest"
 )
 
-// TestContractBehindAPooler is how hosted databases are reached: sessions are shared, and nothing of one lasts from one transaction to the next.
+// TestContractBehindAPooler is how hosted databases are reached: sessions are shared, and nothing of one lasts from one
+// transaction to the next.
 func TestContractBehindAPooler(t *testing.T) {
 	storetest.Run(t, opener(func(t *testing.T) string { return pgtest.Pooled(t, migrated.URL(t)) }))
 }
@@ -45,14 +46,16 @@ func TestStoresThatStartTogetherBehindAPoolerMigrateOnce(t *testing.T) {
 			wg.Wait()
 			var applied int
 			if err := raw(t, address).QueryRow(t.Context(),
-				`SELECT count(*) FROM goose_db_version WHERE version_id = 1`).Scan(&applied); err != nil || applied != 1 {
+				`SELECT count(*) FROM goose_db_version WHERE version_id = 1`).Scan(&applied); err != nil ||
+				applied != 1 {
 				t.Errorf("migrated %d times, %v", applied, err)
 			}
 		})
 	}
 }
 
-// Transactions that lock many lanes are planned as those of direct connections are, and leave nothing behind in the session.
+// Transactions that lock many lanes are planned as those of direct connections are, and leave nothing behind in the
+// session.
 func TestPlanningIsPartOfTheTransactionBehindAPooler(t *testing.T) {
 	address := migrated.URL(t)
 	for at, want := range map[string][2]string{address: {"off", "off"}, pgtest.Pooled(t, address): {"off", "on"}} {
@@ -104,11 +107,13 @@ func TestDirectAddressLeadsToTheServerAndTheSameDatabase(t *testing.T) {
 	}
 }
 
-const ignoring = "ignore_startup_parameters = plan_cache_mode, jit, enable_seqscan, enable_bitmapscan, enable_hashjoin, enable_mergejoin"
+const ignoring = "ignore_startup_parameters = plan_cache_mode, jit, enable_seqscan, enable_bitmapscan, " +
+	"enable_hashjoin, enable_mergejoin"
 
 // One that cannot be recognised is told by what it does to prepared statements, with the cure.
 func TestPoolerThatIsNotRecognisedIsTold(t *testing.T) {
-	address := with(t, pgtest.Pooled(t, migrated.URL(t), ignoring), "plan_cache_mode", "auto") // as if it had been applied
+	// as if it had been applied
+	address := with(t, pgtest.Pooled(t, migrated.URL(t), ignoring), "plan_cache_mode", "auto")
 	var told atomic.Bool
 	s, err := postgres.Open(t.Context(), address, postgres.Options{RetryFor: time.Second})
 	if err != nil {
@@ -153,7 +158,8 @@ func TestPoolerThatIgnoresParametersIsRecognised(t *testing.T) {
 	wg.Wait()
 }
 
-// What would have to be set for a session, and is not, is refused: a commit that a crash undoes could issue an epoch twice.
+// What would have to be set for a session, and is not, is refused: a commit that a crash undoes could issue an epoch
+// twice.
 func TestAsynchronousCommitsBehindAPoolerAreRefused(t *testing.T) {
 	address := migrated.URL(t)
 	if _, err := raw(t, address).Exec(t.Context(),

@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// replay answers an admission that was accepted before: by an earlier call with the same idempotency key, or by this very call
-// when the answer was lost. false means that it is new.
+// replay answers an admission that was accepted before: by an earlier call with the same idempotency key, or by this
+// very call when the answer was lost. false means that it is new.
 func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err error) {
 	a := &o.in
 	if o.again || a.tries > 0 {
@@ -50,9 +50,13 @@ func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err
 		a.scope, a.IdempotencyKey, s.offset()); err != nil {
 		return false, err
 	}
-	sub := stored{Submission: submission.Submission{Key: a.Key, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus}}
+	sub := stored{Submission: submission.Submission{
+		Key: a.Key, IdempotencyKey: a.IdempotencyKey,
+		Status: submission.SettledStatus,
+	}}
 	var hash []byte
-	err = s.pool.QueryRow(ctx, `SELECT submission_id, hash FROM receipts WHERE scope = $1 AND idem_key = $2`, a.scope, a.IdempotencyKey).
+	err = s.pool.QueryRow(ctx, `SELECT submission_id, hash FROM receipts WHERE scope = $1 AND idem_key = $2`, a.scope,
+		a.IdempotencyKey).
 		Scan(&sub.ID, &hash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil

@@ -10,11 +10,13 @@ import (
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
-// Leases are compared with the database's clock only. A row whose lease has ended stays until its incarnation owns no lane:
-// that is how a take-over finds the dead without looking at every running lane.
+// Leases are compared with the database's clock only. A row whose lease has ended stays until its incarnation owns no
+// lane: that is how a take-over finds the dead without looking at every running lane.
 
 // RegisterReplica implements replica.Store.
-func (s *Store) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) (predecessors []string, err error) {
+func (s *Store) RegisterReplica(
+	ctx context.Context, r replica.Replica, ttl time.Duration,
+) (predecessors []string, err error) {
 	offset := s.offset()
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		batch := &pgx.Batch{}

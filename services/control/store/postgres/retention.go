@@ -11,8 +11,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 )
 
-// What retention deletes it finds by an index that holds little else, locks without waiting, and deletes by key. Each statement answers
-// with how many rows it deleted and how many it looked at. Its first parameters are the clock's offset, the age and the limit.
+// What retention deletes it finds by an index that holds little else, locks without waiting, and deletes by key. Each
+// statement answers with how many rows it deleted and how many it looked at. Its first parameters are the clock's
+// offset, the age and the limit.
 
 const (
 	// nowSQL and cutSQL are times on the database's clock, in sub-selects that an index can be searched with.
@@ -51,8 +52,9 @@ var (
     AND expires_at <= {cut}`).Replace(deleteTokensSQL))
 )
 
-// deleteDefinitionsSQL looks at every submission that has not settled when there are definitions that were not pinned for long, and only
-// then. One that is pinned still is pinned now. Whoever pins one meanwhile has stored it again before, which the row's lock shows.
+// deleteDefinitionsSQL looks at every submission that has not settled when there are definitions that were not pinned
+// for long, and only then. One that is pinned still is pinned now. Whoever pins one meanwhile has stored it again
+// before, which the row's lock shows.
 var deleteDefinitionsSQL = onTime(`
 WITH o AS MATERIALIZED (SELECT digest FROM definitions WHERE used_at <= {cut} ORDER BY used_at LIMIT $3 FOR UPDATE SKIP LOCKED),
 p AS MATERIALIZED (SELECT DISTINCT s.agent_digest AS digest FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM o)) due
@@ -64,7 +66,9 @@ d AS (DELETE FROM definitions x USING o WHERE x.digest = o.digest AND o.digest N
 SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
 
 // DeleteBatch implements retention.Store.
-func (s *Store) DeleteBatch(ctx context.Context, kind retention.Kind, age time.Duration, limit int) (b retention.Batch, err error) {
+func (s *Store) DeleteBatch(
+	ctx context.Context, kind retention.Kind, age time.Duration, limit int,
+) (b retention.Batch, err error) {
 	statement := map[retention.Kind]string{
 		retention.Events: expireSQL, retention.Receipts: deleteReceiptsSQL, retention.Executors: deleteExecutorsSQL,
 		retention.Definitions: deleteDefinitionsSQL,
@@ -88,7 +92,9 @@ func (s *Store) DeleteBatch(ctx context.Context, kind retention.Kind, age time.D
 }
 
 // deleteBy runs a statement that answers with how many rows it deleted and how many it looked at.
-func (s *Store) deleteBy(ctx context.Context, statement string, age time.Duration, limit int) (b retention.Batch, err error) {
+func (s *Store) deleteBy(
+	ctx context.Context, statement string, age time.Duration, limit int,
+) (b retention.Batch, err error) {
 	var seen int
 	err = s.pool.QueryRow(ctx, statement, s.offset(), micros(age), limit).Scan(&b.Deleted, &seen)
 	b.More = seen >= limit || b.Deleted >= limit
@@ -142,7 +148,8 @@ func (s *Store) deleteCalls(ctx context.Context, age time.Duration, limit int) (
 		if err != nil {
 			return err
 		}
-		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(sessions) == limit || int(tag.RowsAffected()) == limit}
+		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(sessions) == limit ||
+			int(tag.RowsAffected()) == limit}
 		_, err = tx.Exec(ctx, withoutCallsSQL, sessions, seqs)
 		return err
 	})

@@ -16,7 +16,8 @@ import (
 )
 
 // ErrUnavailable says that the database did not answer for as long as operations are retried.
-var ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again later")
+var ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again "+
+	"later")
 
 // transientCodes are the SQLSTATEs after which the same operation may succeed.
 var transientCodes = map[string]bool{
@@ -34,7 +35,8 @@ var transientCodes = map[string]bool{
 func transient(err error) bool {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
 		// A cached plan fails once when a migration has changed its result; pgx prepares it anew.
-		return transientCodes[pg.Code] || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Message, "cached plan must not change")
+		return transientCodes[pg.Code] || strings.HasPrefix(pg.Code, "08") ||
+			strings.HasPrefix(pg.Message, "cached plan must not change")
 	}
 	if errors.Is(err, context.Canceled) {
 		return false
@@ -64,7 +66,8 @@ func isViolation(err error) bool {
 
 // errMixed says what the startup parameters did not tell, see Open.
 var errMixed = errs.New(errs.FailedPrecondition, "DATABASE_SHARES_SESSIONS",
-	"a pooler in front of the database mixes up prepared statements: add default_query_exec_mode=cache_describe to its address")
+	"a pooler in front of the database mixes up prepared statements: add default_query_exec_mode=cache_describe to "+
+		"its address")
 
 // mixed reports whether a prepared statement is missing, or there already, which no session of our own does for long.
 func mixed(err error) bool {
@@ -79,8 +82,8 @@ func exponential() *backoff.ExponentialBackOff {
 	return b
 }
 
-// retry calls f until it succeeds, fails for good or Options.RetryFor has passed. f is told whether an earlier call may have
-// been committed; it must be harmless to repeat.
+// retry calls f until it succeeds, fails for good or Options.RetryFor has passed. f is told whether an earlier call may
+// have been committed; it must be harmless to repeat.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again bool) error) error {
 	again, met := false, error(nil) // met is the last failure
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {

@@ -33,7 +33,10 @@ func (s *Store) GetSession(ctx context.Context, tenant, id string) (session.Sess
 func (s *Store) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
 	where, args := `WHERE k.tenant = $1`, []any{f.Tenant}
 	for _, c := range []struct{ condition, value string }{
-		{` AND k.agent <> '' AND k.agent = $%d`, f.Agent}, {` AND k.instance = $%d`, f.Instance}, {` AND k.session_id < $%d`, f.BeforeID},
+		{` AND k.agent <> '' AND k.agent = $%d`, f.Agent}, {
+			` AND k.instance = $%d`,
+			f.Instance,
+		}, {` AND k.session_id < $%d`, f.BeforeID},
 	} {
 		if c.value != "" {
 			args = append(args, c.value)
@@ -66,7 +69,8 @@ func (s *Store) sessions(ctx context.Context, where string, args ...any) (list [
 			return err
 		}
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (x session.Session, err error) {
-			return x, row.Scan(&x.ID, &x.Key.Tenant, &x.Key.Agent, &x.Key.Instance, &x.Key.Name, &x.CreatedAt, &x.EntryHead,
+			return x, row.Scan(&x.ID, &x.Key.Tenant, &x.Key.Agent, &x.Key.Instance, &x.Key.Name, &x.CreatedAt,
+				&x.EntryHead,
 				&x.EventHead, &x.Pending, &x.Executor)
 		})
 		return err
@@ -75,7 +79,9 @@ func (s *Store) sessions(ctx context.Context, where string, args ...any) (list [
 }
 
 // Entries implements session.Store.
-func (s *Store) Entries(ctx context.Context, sessionID string, after int64, limit int) (entries []session.Entry, err error) {
+func (s *Store) Entries(
+	ctx context.Context, sessionID string, after int64, limit int,
+) (entries []session.Entry, err error) {
 	if !isID(sessionID) || limit <= 0 {
 		return nil, nil
 	}

@@ -3,11 +3,12 @@
 //	Admit, Commit ──▶ group ──▶ one statement for many operations ──▶ an answer for each
 //	Claim, TakeOver, RequestAbort ──▶ two pipelined statements: lock the lane, then look on a new snapshot
 //
-// Every write about a session is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and lock at
-// once: who does not get the row back writes nothing. Sessions' lanes are the only rows that statements wait for.
+// Every write about a session is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and
+// lock at once: who does not get the row back writes nothing. Sessions' lanes are the only rows that statements wait
+// for.
 //
-// Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer, and is;
-// the database's clock decides leases; a notification is never part of a transaction that writes.
+// Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
+// and is; the database's clock decides leases; a notification is never part of a transaction that writes.
 package postgres
 
 import (
@@ -27,9 +28,9 @@ import (
 
 // Options of a Store. The zero value is right.
 type Options struct {
-	// Direct is an address of the same database that leads to the server itself, where the Store's own leads to a pooler that shares
-	// sessions: for what needs a session. "" is none; then other replicas' hints are not heard, and replicas that start together
-	// take turns by a row.
+	// Direct is an address of the same database that leads to the server itself, where the Store's own leads to a
+	// pooler that shares sessions: for what needs a session. "" is none; then other replicas' hints are not heard, and
+	// replicas that start together take turns by a row.
 	Direct string
 	// Log hears of lost connections; nil is slog's default.
 	Log *slog.Logger
@@ -74,11 +75,12 @@ var _ store.Store = (*Store)(nil)
 
 // Open connects to the database at url (postgres://user:password@host:port/database?options), brings its tables to this
 // version's format and starts the store's own work. It fails within a second or so when there is
-// nothing at the address, within Options.ConnectTimeout when the database does not answer, and at once when it has a newer format.
+// nothing at the address, within Options.ConnectTimeout when the database does not answer, and at once when it has a
+// newer format.
 //
-// A pooler that shares sessions, as PgBouncer does in transaction mode, is recognised by what it makes of startup parameters. Where it
-// applies them, and forgets prepared statements nevertheless, the url has to say default_query_exec_mode=cache_describe. It may also
-// set pool_max_conns.
+// A pooler that shares sessions, as PgBouncer does in transaction mode, is recognised by what it makes of startup
+// parameters. Where it applies them, and forgets prepared statements nevertheless, the url has to say
+// default_query_exec_mode=cache_describe. It may also set pool_max_conns.
 func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	opts.defaults()
 	access, err := connect(ctx, url, opts)
@@ -96,7 +98,8 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })
 	s.flushes.Go(func() { s.commits.run(background, s.retry) })
 	s.rest.Go(func() {
-		_ = contain.Loop(background, s.opts.Log, "sending hints", func(ctx context.Context) error { s.sendNotes(ctx); return nil })
+		_ = contain.Loop(background, s.opts.Log, "sending hints",
+			func(ctx context.Context) error { s.sendNotes(ctx); return nil })
 	})
 	return s, nil
 }

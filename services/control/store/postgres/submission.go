@@ -30,7 +30,9 @@ func (s *Store) GetSubmission(ctx context.Context, tenant, id string) (sub submi
 }
 
 // ListSubmissions implements submission.Store.
-func (s *Store) ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) (subs []submission.Submission, err error) {
+func (s *Store) ListSubmissions(
+	ctx context.Context, sessionID string, before int64, limit int,
+) (subs []submission.Submission, err error) {
 	if !isID(sessionID) {
 		return nil, nil
 	}
@@ -119,8 +121,8 @@ func (r *submissionRow) targets(more ...any) []any {
 	}, more...)
 }
 
-// submission finishes what was scanned. The next scan does not touch it. One row that is damaged must not keep a batch of lanes from being
-// claimed, and neither of the fields that are decoded decides what happens next.
+// submission finishes what was scanned. The next scan does not touch it. One row that is damaged must not keep a batch
+// of lanes from being claimed, and neither of the fields that are decoded decides what happens next.
 func (r *submissionRow) submission() submission.Submission {
 	s := r.sub
 	s.IdempotencyKey, s.Status, s.Phase = value(r.idem), submission.Status(r.status), submission.Phase(r.phase)
@@ -133,7 +135,8 @@ func (r *submissionRow) submission() submission.Submission {
 		}
 	}
 	if err != nil {
-		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID, "error", err)
+		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID,
+			"error", err)
 	}
 	return s
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 )
 
-// expireSQL deletes the oldest segments, from the front of their streams: no stream has a hole below its floor that readers are not told
-// of. A lane that somebody else is at is left for later, so that it waits for nobody; while it holds one, that lane's owner waits.
+// expireSQL deletes the oldest segments, from the front of their streams: no stream has a hole below its floor that
+// readers are not told of. A lane that somebody else is at is left for later, so that it waits for nobody; while it
+// holds one, that lane's owner waits.
 var expireSQL = onTime(`
 WITH o AS MATERIALIZED (SELECT session_id, last_seq FROM segments WHERE created_at <= {cut} ORDER BY created_at LIMIT $3),
 held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM o) FOR NO KEY UPDATE SKIP LOCKED),
@@ -64,8 +65,8 @@ type compaction struct {
 	seqs     []int64
 }
 
-// compact looks at each segment once, in order of time. Before one with an entry it deletes the deltas that the entry covers: downwards in
-// the stream, to the next entry, start or end of a submission.
+// compact looks at each segment once, in order of time. Before one with an entry it deletes the deltas that the entry
+// covers: downwards in the stream, to the next entry, start or end of a submission.
 func (s *Store) compact(ctx context.Context, age time.Duration, limit int) (b retention.Batch, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var last segmentPlace
@@ -97,7 +98,9 @@ func (s *Store) compact(ctx context.Context, age time.Duration, limit int) (b re
 }
 
 // since is the segments to look at, with the last one before them if that is not done with.
-func since(ctx context.Context, tx pgx.Tx, last segmentPlace, offset, age int64, limit int) (next []segmentPlace, err error) {
+func since(
+	ctx context.Context, tx pgx.Tx, last segmentPlace, offset, age int64, limit int,
+) (next []segmentPlace, err error) {
 	if last.below > 0 {
 		next = append(next, last)
 	}

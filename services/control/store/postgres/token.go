@@ -22,7 +22,8 @@ func (s *Store) CreateToken(ctx context.Context, t auth.Token) error {
 		if again {
 			sql += ` ON CONFLICT (token_id) DO NOTHING` // our own
 		}
-		_, err := s.pool.Exec(ctx, sql, t.ID, t.Tenant, t.Name, string(t.Kind), t.Agents, t.Executor, t.Hash, moment(t.CreatedAt),
+		_, err := s.pool.Exec(ctx, sql, t.ID, t.Tenant, t.Name, string(t.Kind), t.Agents, t.Executor, t.Hash,
+			moment(t.CreatedAt),
 			moment(t.ExpiresAt), moment(t.RevokedAt), labels)
 		return err
 	}))

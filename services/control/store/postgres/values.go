@@ -22,8 +22,8 @@ func optional(s string) *string {
 	return &s
 }
 
-// printable is s as a text column can hold it. What models and providers say may hold anything, and must not keep a commit from
-// being written.
+// printable is s as a text column can hold it. What models and providers say may hold anything, and must not keep a
+// commit from being written.
 func printable(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s

@@ -32,7 +32,10 @@ func admission(name, owner string) submission.Admission {
 	if err != nil {
 		panic(err)
 	}
-	return submission.Admission{ID: ident.New(), Key: key(name), Input: input, InputHash: []byte("hash"), AgentDigest: "digest", Owner: owner}
+	return submission.Admission{
+		ID: ident.New(), Key: key(name), Input: input, InputHash: []byte("hash"),
+		AgentDigest: "digest", Owner: owner,
+	}
 }
 
 // start admits to an idle session and takes its lane.
@@ -56,7 +59,10 @@ func step(l *submission.Lease) submission.Commit {
 			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant,
 			Message: message(model.Assistant, fmt.Sprint("entry ", l.EntryHead+1)),
 		}},
-		Events: []event.Event{{Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.EntryAdded, EntrySeq: l.EntryHead + 1}},
+		Events: []event.Event{{
+			Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID,
+			Type: event.EntryAdded, EntrySeq: l.EntryHead + 1,
+		}},
 	}
 }
 
@@ -68,7 +74,9 @@ func settling(l *submission.Lease) submission.Commit {
 }
 
 // commit commits and moves the lease's heads.
-func commit(ctx context.Context, s *postgres.Store, l *submission.Lease, c submission.Commit) (submission.Committed, error) {
+func commit(
+	ctx context.Context, s *postgres.Store, l *submission.Lease, c submission.Commit,
+) (submission.Committed, error) {
 	out, err := s.Commit(ctx, c)
 	if err == nil {
 		l.EntryHead, l.EventHead = l.EntryHead+int64(len(c.Entries)), l.EventHead+int64(len(c.Events))
@@ -140,7 +148,8 @@ func refused(t testing.TB, err, want error) {
 	}
 }
 
-// An admission that meets itself has what it took: else its lane would have an owner that lives and knows nothing of it.
+// An admission that meets itself has what it took: else its lane would have an owner that lives and knows nothing of
+// it.
 func TestAdmissionThatMeetsItselfHasItsLease(t *testing.T) {
 	s := open(t, migrated.URL(t), postgres.Options{})
 	a := admission("a", "")
@@ -149,7 +158,8 @@ func TestAdmissionThatMeetsItselfHasItsLease(t *testing.T) {
 	if err != nil || first.Lease == nil || second.Lease == nil {
 		t.Fatalf("%+v, then %+v, %v", first.Lease, second.Lease, err)
 	}
-	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.EntryHead != first.Lease.EntryHead || second.Lease.EventHead != first.Lease.EventHead {
+	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.EntryHead != first.Lease.EntryHead ||
+		second.Lease.EventHead != first.Lease.EventHead {
 		t.Errorf("%+v, then %+v", first.Lease, second.Lease)
 	}
 }

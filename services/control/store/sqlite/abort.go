@@ -58,7 +58,9 @@ func (t tx) unqueue(which statement, id, sessionID string) (n int, err error) {
 }
 
 // RequestAbortSession implements submission.Store.
-func (s *Store) RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error) {
+func (s *Store) RequestAbortSession(
+	ctx context.Context, tenant, sessionID string,
+) (settled int, running string, err error) {
 	err = s.write(ctx, func(t tx) error {
 		running = ""
 		r, err := t.row(sessionThere, sessionID, tenant)

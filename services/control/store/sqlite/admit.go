@@ -92,7 +92,8 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 		}
 	}
 	if a.IdempotencyKey != "" {
-		_, err = t.exec(insertReceipt, scope(a.Key), a.IdempotencyKey, a.Key.Tenant, a.InputHash, a.ID, t.now.Add(submission.ReceiptLife).UnixMicro())
+		_, err = t.exec(insertReceipt, scope(a.Key), a.IdempotencyKey, a.Key.Tenant, a.InputHash, a.ID,
+			t.now.Add(submission.ReceiptLife).UnixMicro())
 	}
 	return out, err
 }
@@ -100,7 +101,8 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 // scope names a session for its receipts, which may outlive its id. Parts are quoted so that no two keys are the same.
 func scope(k session.Key) string {
 	escape := strings.NewReplacer(`\`, `\\`, `/`, `\/`)
-	return escape.Replace(k.Tenant) + "/" + escape.Replace(k.Agent) + "/" + escape.Replace(k.Instance) + "/" + escape.Replace(k.Name)
+	return escape.Replace(k.Tenant) + "/" + escape.Replace(k.Agent) + "/" + escape.Replace(k.Instance) + "/" +
+		escape.Replace(k.Name)
 }
 
 // replay answers an admission whose key was used before.
@@ -116,7 +118,10 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 	out.Replayed = true
 	out.Submission, out.EventHead, err = t.getSubmission(k.Tenant, r.text(1))
 	if errors.Is(err, submission.ErrNotFound) { // it is gone with its session
-		out.Submission = submission.Submission{ID: r.text(1), Key: k, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus}
+		out.Submission = submission.Submission{
+			ID: r.text(1), Key: k, IdempotencyKey: a.IdempotencyKey,
+			Status: submission.SettledStatus,
+		}
 		err = nil
 	}
 	return out, true, err
@@ -166,7 +171,8 @@ func admitted(a submission.Admission, l lane, start bool, now time.Time) submiss
 func (t tx) enqueue(a submission.Admission, l lane, start bool) (err error) {
 	switch {
 	case l.isNew:
-		if _, err = t.exec(insertSession, l.sessionID, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name, t.micros()); err != nil {
+		if _, err = t.exec(insertSession, l.sessionID, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name,
+			t.micros()); err != nil {
 			return err
 		}
 		state, owner, one := laneReady, any(nil), 0
@@ -184,7 +190,8 @@ func (t tx) enqueue(a submission.Admission, l lane, start bool) (err error) {
 
 func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error {
 	sub := out.Submission
-	_, err := t.exec(insertSubmission, sub.ID, sub.Key.Tenant, sub.SessionID, sub.Seq, optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest,
+	_, err := t.exec(insertSubmission, sub.ID, sub.Key.Tenant, sub.SessionID, sub.Seq, optional(sub.IdempotencyKey),
+		a.InputHash, sub.AgentDigest,
 		[]byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn, sub.InputEntry, sub.Timeout.Microseconds(),
 		micros(sub.Deadline), t.micros(), micros(sub.StartedAt))
 	return err
@@ -203,5 +210,8 @@ func (t tx) addStart(a submission.Admission, out submission.Admitted) error {
 	if err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	return t.addSegment(l.Fence, a.Key.Tenant, segment{first: l.EventHead, last: l.EventHead, kind: event.Bounds, body: body})
+	return t.addSegment(l.Fence, a.Key.Tenant, segment{
+		first: l.EventHead, last: l.EventHead, kind: event.Bounds,
+		body: body,
+	})
 }

@@ -35,8 +35,8 @@ func benchStore(b *testing.B) *sqlite.Store {
 
 var benchInput = json.RawMessage(`{"role":"user","content":[{"type":"text","text":"hi"}]}`)
 
-// prompt is what one prompt costs the store: admission with an owner, then one commit with the answer, its events and the
-// settlement.
+// prompt is what one prompt costs the store: admission with an owner, then one commit with the answer, its events and
+// the settlement.
 func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
 	out, err := s.Admit(ctx, submission.Admission{
 		ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "bench", Name: name},
@@ -54,18 +54,34 @@ func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
 		Entries: []session.Entry{{
 			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant, CreatedAt: time.Now(),
 			Message: model.Message{
-				Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: "hello"}}, Model: &model.Ref{Provider: "p", ID: "m"},
+				Role: model.Assistant, Content: []model.Block{{
+					Type: model.TextBlock,
+					Text: "hello",
+				}}, Model: &model.Ref{Provider: "p", ID: "m"},
 				Usage: &model.Usage{Input: 10, Output: 20}, Stop: model.StopEnd,
 			},
 		}},
 		Events: []event.Event{
-			{Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.EntryAdded, EntrySeq: l.EntryHead + 1},
-			{Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.Settled, Settlement: &event.Settlement{
-				Outcome: "completed", Model: "p/m", Usage: model.Usage{Input: 10, Output: 20}, EntrySeq: l.EntryHead + 1, Turn: 1,
-			}},
+			{
+				Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.EntryAdded,
+				EntrySeq: l.EntryHead + 1,
+			},
+			{
+				Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.Settled,
+				Settlement: &event.Settlement{
+					Outcome: "completed", Model: "p/m", Usage: model.Usage{
+						Input:  10,
+						Output: 20,
+					}, EntrySeq: l.EntryHead +
+						1, Turn: 1,
+				},
+			},
 		},
 		Settle: &submission.Settlement{
-			Outcome: submission.Completed, Model: "p/m", Usage: model.Usage{Input: 10, Output: 20}, ResultEntry: l.EntryHead + 1, Continue: true,
+			Outcome: submission.Completed, Model: "p/m", Usage: model.Usage{
+				Input:  10,
+				Output: 20,
+			}, ResultEntry: l.EntryHead + 1, Continue: true,
 		},
 	})
 	return err
@@ -101,7 +117,8 @@ func TestPromptsWriteLittle(t *testing.T) {
 	}
 }
 
-// BenchmarkFloor is one write of a page that reaches the disk: two of them are the least that a prompt costs one client.
+// BenchmarkFloor is one write of a page that reaches the disk: two of them are the least that a prompt costs one
+// client.
 func BenchmarkFloor(b *testing.B) {
 	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
 	if err != nil {
@@ -127,7 +144,10 @@ func fill(b *testing.B, s *sqlite.Store, n int) {
 	for i := range n {
 		g.Go(func() error {
 			_, err := s.Admit(b.Context(), submission.Admission{
-				ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "queue", Name: fmt.Sprint(i)},
+				ID: ident.New(), Key: session.Key{
+					Tenant: session.DefaultTenant, Agent: "agent", Instance: "queue",
+					Name: fmt.Sprint(i),
+				},
 				Input: benchInput, AgentDigest: "digest",
 			})
 			return err
@@ -182,7 +202,10 @@ func BenchmarkDeltas(b *testing.B) {
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {
 		out, err := s.Admit(b.Context(), submission.Admission{
-			ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "deltas", Name: ident.New()},
+			ID: ident.New(), Key: session.Key{
+				Tenant: session.DefaultTenant, Agent: "agent", Instance: "deltas",
+				Name: ident.New(),
+			},
 			Input: benchInput, AgentDigest: "digest", Owner: owner,
 		})
 		if err != nil {
@@ -191,7 +214,10 @@ func BenchmarkDeltas(b *testing.B) {
 		}
 		l := out.Lease
 		for pb.Next() {
-			c := submission.Commit{Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead}
+			c := submission.Commit{
+				Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead,
+				EventHead: l.EventHead,
+			}
 			for range 20 {
 				l.EventHead++
 				c.Events = append(c.Events, event.Event{

@@ -81,8 +81,10 @@ func (t tx) addCall(st step, c call.Call) error {
 	if c.State.Terminal() {
 		done = cmp.Or(done, t.now)
 	}
-	_, err := t.exec(insertCall, c.ID, st.tenant, st.Fence.SessionID, st.SubmissionSeq, c.Turn, c.Index, c.EntrySeq, c.ProviderID, c.Tool,
-		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(cmp.Or(c.CreatedAt, t.now)), micros(dispatched), micros(done), c.Journal)
+	_, err := t.exec(insertCall, c.ID, st.tenant, st.Fence.SessionID, st.SubmissionSeq, c.Turn, c.Index, c.EntrySeq,
+		c.ProviderID, c.Tool,
+		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(cmp.Or(c.CreatedAt,
+			t.now)), micros(dispatched), micros(done), c.Journal)
 	return err
 }
 

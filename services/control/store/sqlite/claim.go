@@ -61,7 +61,10 @@ func (t tx) take(owner, sessionID string) (submission.Lease, error) {
 	if r == nil {
 		return submission.Lease{}, fmt.Errorf("session %s has no lane", sessionID)
 	}
-	l := submission.Lease{Fence: submission.Fence{SessionID: sessionID, Epoch: r.int(0)}, EntryHead: r.int(1), EventHead: r.int(2)}
+	l := submission.Lease{
+		Fence: submission.Fence{SessionID: sessionID, Epoch: r.int(0)}, EntryHead: r.int(1),
+		EventHead: r.int(2),
+	}
 	return t.head(l)
 }
 
@@ -84,8 +87,11 @@ func (t tx) head(l submission.Lease) (submission.Lease, error) {
 	return l, nil
 }
 
-// TakeOver implements submission.Store. An owner without a live lease counts as dead, whether it expired or was removed.
-func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit int) (leases []submission.Lease, err error) {
+// TakeOver implements submission.Store. An owner without a live lease counts as dead, whether it expired or was
+// removed.
+func (s *Store) TakeOver(
+	ctx context.Context, owner string, dead []string, limit int,
+) (leases []submission.Lease, err error) {
 	err = s.write(ctx, func(t tx) error {
 		orphans, err := t.orphans(owner, dead, limit)
 		if err != nil {
@@ -107,7 +113,8 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 	return leases, err
 }
 
-// orphans finds running lanes of dead owners. It looks once at each owner of lanes, of which there are few, not at each lane.
+// orphans finds running lanes of dead owners. It looks once at each owner of lanes, of which there are few, not at each
+// lane.
 func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, err error) {
 	for last := ""; len(sessions) < limit; {
 		r, err := t.row(nextOwner, last)
@@ -139,7 +146,9 @@ func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, 
 }
 
 // TakeOverdue implements submission.Store.
-func (s *Store) TakeOverdue(ctx context.Context, owner string, grace time.Duration, limit int) (leases []submission.Lease, err error) {
+func (s *Store) TakeOverdue(
+	ctx context.Context, owner string, grace time.Duration, limit int,
+) (leases []submission.Lease, err error) {
 	err = s.write(ctx, func(t tx) error {
 		leases = nil
 		overdue, err := t.texts(selectOverdue, t.now.Add(-grace).UnixMicro())

@@ -85,7 +85,8 @@ func encodeStep(c submission.Commit) (st step, err error) {
 }
 
 func (t tx) commit(st step) (out submission.Committed, err error) {
-	r, err := t.returning(moveHeads, st.newEntryHead, st.newEventHead, st.Fence.SessionID, st.Fence.Epoch, st.EntryHead, st.EventHead)
+	r, err := t.returning(moveHeads, st.newEntryHead, st.newEventHead, st.Fence.SessionID, st.Fence.Epoch,
+		st.EntryHead, st.EventHead)
 	if err != nil {
 		return out, err
 	}
@@ -121,7 +122,8 @@ func (t tx) progress(st step) (aborted bool, err error) {
 	var r row
 	switch p := st.Progress; {
 	case p != nil:
-		r, err = t.returning(advance, int64(p.Phase), p.Turn, st.progressUsage, p.InputEntry, st.Fence.SessionID, st.SubmissionSeq)
+		r, err = t.returning(advance, int64(p.Phase), p.Turn, st.progressUsage, p.InputEntry, st.Fence.SessionID,
+			st.SubmissionSeq)
 	case len(st.Entries) > 0:
 		r, err = t.returning(unstall, st.Fence.SessionID, st.SubmissionSeq)
 	default:
@@ -136,8 +138,9 @@ func (t tx) progress(st step) (aborted bool, err error) {
 	return r.bool(0), nil
 }
 
-// again answers a commit whose heads do not fit. It is this very commit, retried after its answer was lost, when the epoch is
-// the same, the heads have moved by it and no further, and the log holds its events; anything else is a stale owner's.
+// again answers a commit whose heads do not fit. It is this very commit, retried after its answer was lost, when the
+// epoch is the same, the heads have moved by it and no further, and the log holds its events; anything else is a stale
+// owner's.
 func (t tx) again(st step) (out submission.Committed, err error) {
 	r, err := t.row(selectHeads, st.Fence.SessionID)
 	if err != nil {

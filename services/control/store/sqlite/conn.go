@@ -15,7 +15,8 @@ const pragmas = "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=tem
 	"&_pragma=synchronous(FULL)&_pragma=wal_autocheckpoint(8000)"
 
 // smallPages is for files. A commit changes little on each of many pages and writes these whole: with pages of half the
-// usual size it writes two fifths less, at the same cost of time. In memory nothing is written and more pages cost time.
+// usual size it writes two fifths less, at the same cost of time. In memory nothing is written and more pages cost
+// time.
 const smallPages = "&_pragma=page_size(2048)"
 
 // statements are the texts of all prepared statements; a statement is an index into it.

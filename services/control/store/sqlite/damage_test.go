@@ -15,7 +15,10 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 	defer closeStore(t, s)
 	tokens := []auth.Token{
 		{ID: ident.New(), Tenant: session.DefaultTenant, Kind: auth.Client, Agents: []string{"a"}, Hash: []byte("bad")},
-		{ID: ident.New(), Tenant: session.DefaultTenant, Kind: auth.Client, Agents: []string{"a"}, Hash: []byte("good")},
+		{
+			ID: ident.New(), Tenant: session.DefaultTenant, Kind: auth.Client, Agents: []string{"a"},
+			Hash: []byte("good"),
+		},
 	}
 	for i, name := range []string{"bad", "good"} {
 		if _, err := s.Admit(t.Context(), admission(name)); err != nil {
@@ -49,11 +52,13 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 	if leases, err := s.TakeOver(t.Context(), ident.New(), []string{dead}, 10); err != nil || len(leases) != 2 {
 		t.Errorf("took over %d lanes, want 2: %v", len(leases), err)
 	}
-	if all, err := s.ListExecutors(t.Context()); err != nil || len(all) != 2 || len(all[0].Labels) != 0 || len(all[1].Labels) != 1 {
+	if all, err := s.ListExecutors(t.Context()); err != nil || len(all) != 2 || len(all[0].Labels) != 0 ||
+		len(all[1].Labels) != 1 {
 		t.Errorf("executors: %+v, %v", all, err)
 	}
 	// What a token is limited to is never guessed.
-	if all, err := s.ListTokens(t.Context(), session.DefaultTenant); err != nil || len(all) != 1 || all[0].ID != tokens[1].ID {
+	if all, err := s.ListTokens(t.Context(), session.DefaultTenant); err != nil || len(all) != 1 ||
+		all[0].ID != tokens[1].ID {
 		t.Errorf("tokens: %+v, %v", all, err)
 	}
 	if _, err := s.FindToken(t.Context(), []byte("bad")); err == nil {

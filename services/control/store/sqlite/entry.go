@@ -36,7 +36,10 @@ func encodeEntries(c submission.Commit) ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encoding entry %d: %w", e.Seq, err)
 		}
-		entries = append(entries, entry{seq: e.Seq, submissionID: e.SubmissionID, kind: e.Kind, body: body, createdAt: micros(e.CreatedAt)})
+		entries = append(entries, entry{
+			seq: e.Seq, submissionID: e.SubmissionID, kind: e.Kind, body: body,
+			createdAt: micros(e.CreatedAt),
+		})
 	}
 	return entries, nil
 }
@@ -45,15 +48,21 @@ func (t tx) addEntry(sessionID, tenant string, e entry) error {
 	if e.createdAt == 0 {
 		e.createdAt = t.micros()
 	}
-	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body, e.createdAt)
+	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body,
+		e.createdAt)
 	return err
 }
 
 // Entries implements session.Store.
-func (s *Store) Entries(ctx context.Context, sessionID string, after int64, limit int) (entries []session.Entry, err error) {
+func (s *Store) Entries(
+	ctx context.Context, sessionID string, after int64, limit int,
+) (entries []session.Entry, err error) {
 	err = s.read(ctx, func(c *conn) error {
 		return c.rows(selectEntries, func(r row) (bool, error) {
-			e := session.Entry{Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)), CreatedAt: r.time(4)}
+			e := session.Entry{
+				Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)),
+				CreatedAt: r.time(4),
+			}
 			if err := json.Unmarshal(r.blob(3), &e.Message); err != nil {
 				return false, fmt.Errorf("decoding entry %d: %w", e.Seq, err)
 			}

@@ -35,7 +35,9 @@ func (t tx) addSegment(f submission.Fence, tenant string, s segment) error {
 }
 
 // Events implements event.Store.
-func (s *Store) Events(ctx context.Context, sessionID string, after int64, limit int) (events []event.Event, err error) {
+func (s *Store) Events(
+	ctx context.Context, sessionID string, after int64, limit int,
+) (events []event.Event, err error) {
 	if limit <= 0 {
 		return nil, nil
 	}

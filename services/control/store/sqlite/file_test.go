@@ -39,7 +39,10 @@ func closeStore(t *testing.T, s *Store) {
 
 func admission(name string) submission.Admission {
 	return submission.Admission{
-		ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "a", Instance: "i", Name: name}, Input: []byte(`{}`), AgentDigest: "d",
+		ID: ident.New(), Key: session.Key{
+			Tenant: session.DefaultTenant, Agent: "a", Instance: "i",
+			Name: name,
+		}, Input: []byte(`{}`), AgentDigest: "d",
 	}
 }
 
@@ -152,7 +155,8 @@ func TestFileThatIsNoDatabaseIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), "not a SQLite database") {
+	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(),
+		"not a SQLite database") {
 		t.Errorf("opening it: %v", err)
 	}
 }
@@ -366,8 +370,9 @@ func TestRowsAreTheirSessionsTenants(t *testing.T) {
 	if _, err := s.Commit(t.Context(), submission.Commit{
 		Fence: l.Fence, SubmissionSeq: 1, EntryHead: l.EntryHead, EventHead: l.EventHead,
 		Entries: []session.Entry{{Seq: l.EntryHead + 1, Kind: session.Assistant}},
-		Events:  []event.Event{{Seq: l.EventHead + 1, Time: time.Now(), Type: event.EntryAdded, EntrySeq: l.EntryHead + 1}},
-		Calls:   []call.Call{{ID: "c", Tool: "bash"}},
+		Events: []event.Event{{Seq: l.EventHead + 1, Time: time.Now(), Type: event.EntryAdded, EntrySeq: l.EntryHead +
+			1}},
+		Calls: []call.Call{{ID: "c", Tool: "bash"}},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/disk"
 )
 
-// lockFile takes the lock that makes this process the only one to open the database. The lock is on a file beside it: SQLite
-// drops its own locks when any descriptor of the database file is closed.
+// lockFile takes the lock that makes this process the only one to open the database. The lock is on a file beside it:
+// SQLite drops its own locks when any descriptor of the database file is closed.
 func lockFile(path string) (unlock func() error, err error) {
 	f, err := disk.TryLock(path + ".lock")
 	switch {

@@ -32,7 +32,8 @@ func migrator(c *conn, f func(*goose.Provider) error) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithDisableGlobalRegistry(true),
+		goose.WithLogger(goose.NopLogger()))
 	if err != nil {
 		return fmt.Errorf("reading the migrations: %w", err)
 	}
@@ -47,7 +48,8 @@ func migrate(ctx context.Context, c *conn) error {
 			return fmt.Errorf("reading the database's format: %w", explain(err))
 		}
 		if have > want {
-			return ErrNewerFormat.With("the database has format %d and this version knows %d: use a newer version", have, want)
+			return ErrNewerFormat.With("the database has format %d and this version knows %d: use a newer version",
+				have, want)
 		}
 		if have == want {
 			return nil

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestPlans keeps every statement from reading a whole table or sorting it, so that no cost grows with the number of rows.
+// TestPlans keeps every statement from reading a whole table or sorting it, so that no cost grows with the number of
+// rows.
 func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
 		deleteForgotten, deletePredecessors, selectExecutors, selectTokens,
@@ -33,7 +34,8 @@ func TestPlans(t *testing.T) {
 			c.prepared = append(c.prepared, nil)
 			err := c.rows(statement(len(statements)-1), func(r row) (bool, error) {
 				plan := r.text(3)
-				if strings.HasPrefix(plan, "SCAN") && !strings.Contains(plan, "INDEX") && plan != "SCAN CONSTANT ROW" || strings.Contains(plan, "TEMP B-TREE") {
+				if strings.HasPrefix(plan, "SCAN") && !strings.Contains(plan, "INDEX") && plan != "SCAN CONSTANT ROW" ||
+					strings.Contains(plan, "TEMP B-TREE") {
 					t.Errorf("%s\n\t%s", text, plan)
 				}
 				return true, nil

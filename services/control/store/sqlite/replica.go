@@ -24,7 +24,9 @@ var (
 const forgetAfter = 24 * time.Hour
 
 // RegisterReplica implements replica.Store.
-func (s *Store) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) (predecessors []string, err error) {
+func (s *Store) RegisterReplica(
+	ctx context.Context, r replica.Replica, ttl time.Duration,
+) (predecessors []string, err error) {
 	err = s.write(ctx, func(t tx) error {
 		predecessors = nil
 		if r.Host != "" && r.Lock != "" {
@@ -64,7 +66,10 @@ func (s *Store) OwnerOf(ctx context.Context, sessionID string) (owner replica.Re
 	err = s.read(ctx, func(c *conn) error {
 		r, err := c.row(selectOwner, sessionID, s.now().UnixMicro())
 		if err == nil && r != nil {
-			owner, ok = replica.Replica{ID: r.text(0), Addr: r.text(1), Version: r.text(2), Host: r.text(3), Lock: r.text(4)}, true
+			owner, ok = replica.Replica{
+				ID: r.text(0), Addr: r.text(1), Version: r.text(2), Host: r.text(3),
+				Lock: r.text(4),
+			}, true
 		}
 		return err
 	})

@@ -37,7 +37,9 @@ var (
 )
 
 // DeleteBatch implements retention.Store.
-func (s *Store) DeleteBatch(ctx context.Context, kind retention.Kind, age time.Duration, limit int) (b retention.Batch, err error) {
+func (s *Store) DeleteBatch(
+	ctx context.Context, kind retention.Kind, age time.Duration, limit int,
+) (b retention.Batch, err error) {
 	do := map[retention.Kind]func(t tx, before int64, limit int) (retention.Batch, error){
 		retention.Events: tx.expire, retention.Deltas: tx.compact, retention.Receipts: tx.deleteReceipts, retention.Calls: tx.deleteCalls,
 		retention.Executors: tx.deleteExecutors, retention.Tokens: tx.deleteTokens,
@@ -67,7 +69,8 @@ func (t tx) deleteReceipts(before int64, limit int) (retention.Batch, error) {
 	return full(n, limit, err)
 }
 
-// deleteCalls deletes the calls of submissions that settled before. The index of those that have calls loses each as it is done.
+// deleteCalls deletes the calls of submissions that settled before. The index of those that have calls loses each as it
+// is done.
 func (t tx) deleteCalls(before int64, limit int) (b retention.Batch, err error) {
 	type owner struct {
 		session string
@@ -152,8 +155,9 @@ func (t tx) deleteTokens(before int64, limit int) (retention.Batch, error) {
 	return full(revoked+expired, limit, err)
 }
 
-// deleteDefinitions looks for definitions that were last pinned before the age. Which of them are pinned still is found on a reader, for
-// it takes a look at every submission that has not settled; who pins one meanwhile has stored it again before. nil is that there are none.
+// deleteDefinitions looks for definitions that were last pinned before the age. Which of them are pinned still is found
+// on a reader, for it takes a look at every submission that has not settled; who pins one meanwhile has stored it again
+// before. nil is that there are none.
 func (s *Store) deleteDefinitions(
 	ctx context.Context, age time.Duration, limit int,
 ) (do func(tx, int64, int) (retention.Batch, error), err error) {

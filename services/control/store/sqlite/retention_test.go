@@ -64,8 +64,9 @@ const (
 	volumeLong     = 5_000
 )
 
-// fill stores the segments of so many sessions, all an hour old: a start, deltas, and an answer in every other session, nothing but the end
-// in the rest. The first session has one long answer. Submissions have settled, with two calls each.
+// fill stores the segments of so many sessions, all an hour old: a start, deltas, and an answer in every other session,
+// nothing but the end in the rest. The first session has one long answer. Submissions have settled, with two calls
+// each.
 func fill(t *testing.T, s *Store, sessions, long int) (deltas, covered, calls int) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour).UnixMicro()
@@ -95,8 +96,8 @@ func fill(t *testing.T, s *Store, sessions, long int) (deltas, covered, calls in
 	return sessions*volumeDeltas + long, sessions/2*volumeDeltas + long, 2 * sessions
 }
 
-// No batch holds the writer for long, however much there is: each touches a bounded number of rows, which TestPlans shows are found by an
-// index. What a pass could not delete is not touched by the next.
+// No batch holds the writer for long, however much there is: each touches a bounded number of rows, which TestPlans
+// shows are found by an index. What a pass could not delete is not touched by the next.
 func TestRetentionIsBoundedAtVolume(t *testing.T) {
 	s := openAt(t, Memory)
 	defer closeStore(t, s)
@@ -141,7 +142,8 @@ func TestRetentionIsBoundedAtVolume(t *testing.T) {
 			t.Errorf("%d of %d %s were deleted, by touching %d rows", deleted, p.deleted, p.kind, touched)
 		}
 		count.rows = 0
-		if b, err := s.DeleteBatch(t.Context(), p.kind, time.Minute, retention.MaxRows); err != nil || b != (retention.Batch{}) || count.rows > 2 {
+		if b, err := s.DeleteBatch(t.Context(), p.kind, time.Minute, retention.MaxRows); err != nil ||
+			b != (retention.Batch{}) || count.rows > 2 {
 			t.Errorf("the next pass over %s touches %d rows: %+v, %v", p.kind, count.rows, b, err)
 		}
 	}

@@ -20,7 +20,10 @@ var (
 
 func (r row) session() session.Session {
 	return session.Session{
-		ID: r.text(0), Key: session.Key{Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3), Name: r.text(4)}, CreatedAt: r.time(5),
+		ID: r.text(0), Key: session.Key{
+			Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3),
+			Name: r.text(4),
+		}, CreatedAt: r.time(5),
 		EntryHead: r.int(6), EventHead: r.int(7), Pending: int(r.int(8)), Executor: r.text(9),
 	}
 }

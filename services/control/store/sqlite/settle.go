@@ -17,7 +17,8 @@ var (
 // settle ends the submission and hands the lane on. The commit's fence has been checked.
 func (t tx) settle(st step, out submission.Committed) (submission.Committed, error) {
 	s := st.Settle
-	n, err := t.exec(settleSubmission, string(s.Outcome), s.Reason, s.Message, s.Model, st.settleUsage, s.ResultEntry, t.micros(),
+	n, err := t.exec(settleSubmission, string(s.Outcome), s.Reason, s.Message, s.Model, st.settleUsage, s.ResultEntry,
+		t.micros(),
 		st.cancellation, st.Fence.SessionID, st.SubmissionSeq)
 	if err == nil && n == 0 {
 		err = submission.ErrFenced

@@ -3,8 +3,9 @@
 //	writes ──▶ queue ──▶ writer: BEGIN, operation*, COMMIT (one fsync) ──▶ answers
 //	reads  ──▶ pool of connections, each a snapshot of what is committed
 //
-// Invariants: an answer is given after the commit that it reports; an operation is in its transaction wholly or not at all; no
-// other process has the file open; a lane's row holds its fence and both heads, so that one UPDATE checks and moves them.
+// Invariants: an answer is given after the commit that it reports; an operation is in its transaction wholly or not at
+// all; no other process has the file open; a lane's row holds its fence and both heads, so that one UPDATE checks and
+// moves them.
 package sqlite
 
 import (
@@ -45,8 +46,8 @@ type Store struct {
 	closing error // what Close answers
 }
 
-// Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a newer
-// version wrote it.
+// Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a
+// newer version wrote it.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now

@@ -43,10 +43,12 @@ func (r row) submission() submission.Submission {
 		Attempts: int(r.int(20)), Stalls: int(r.int(21)), Timeout: time.Duration(r.int(22)) * time.Microsecond,
 		Deadline: r.time(23), AbortRequested: r.bool(24), AcceptedAt: r.time(25), StartedAt: r.time(26), SettledAt: r.time(27),
 	}
-	// One row that is damaged must not keep a batch of lanes from being claimed, and neither field decides what happens next.
+	// One row that is damaged must not keep a batch of lanes from being claimed, and neither field decides what happens
+	// next.
 	err := errors.Join(decodeCancellation(r.text(28), &s.Cancellation), decodeUsage(r.text(19), &s.Usage))
 	if err != nil {
-		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID, "error", err)
+		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID,
+			"error", err)
 	}
 	return s
 }
@@ -113,7 +115,9 @@ func (c *conn) getSubmission(tenant, id string) (sub submission.Submission, even
 }
 
 // ListSubmissions implements submission.Store.
-func (s *Store) ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) (subs []submission.Submission, err error) {
+func (s *Store) ListSubmissions(
+	ctx context.Context, sessionID string, before int64, limit int,
+) (subs []submission.Submission, err error) {
 	if before == 0 {
 		before = 1<<63 - 1
 	}

@@ -20,8 +20,8 @@ var (
 		ORDER BY first_seq DESC LIMIT ?`)
 )
 
-// expire deletes the oldest segments. It does so from the front of their streams: no stream has a hole below its floor that readers are
-// not told of.
+// expire deletes the oldest segments. It does so from the front of their streams: no stream has a hole below its floor
+// that readers are not told of.
 func (t tx) expire(before int64, limit int) (b retention.Batch, err error) {
 	var sessions []string // the longest unchanged first
 	upto := map[string]int64{}
@@ -83,8 +83,8 @@ type cursor struct {
 	below       int64
 }
 
-// compact looks at each segment once, in order of time. Before one with an entry it deletes the deltas that the entry covers: downwards in
-// the stream, to the next entry, start or end of a submission.
+// compact looks at each segment once, in order of time. Before one with an entry it deletes the deltas that the entry
+// covers: downwards in the stream, to the next entry, start or end of a submission.
 func (t tx) compact(before int64, limit int) (b retention.Batch, err error) {
 	c, err := t.cursor(compaction)
 	if err != nil {

@@ -69,8 +69,8 @@ func (w *writer) close() {
 	<-w.ended
 }
 
-// write runs do in a transaction and returns when that is committed. When ctx ends first, do has not run and will not: an
-// operation that has begun is waited for, so that its answer is definite.
+// write runs do in a transaction and returns when that is committed. When ctx ends first, do has not run and will not:
+// an operation that has begun is waited for, so that its answer is definite.
 func (w *writer) write(ctx context.Context, do func(tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -174,8 +174,8 @@ func started(group []*operation) []*operation {
 	return live
 }
 
-// attempt runs the operations in a transaction. It returns which of them spoiled it and with what, or -1 and the failure of
-// the transaction itself.
+// attempt runs the operations in a transaction. It returns which of them spoiled it and with what, or -1 and the
+// failure of the transaction itself.
 func (w *writer) attempt(group []*operation, results []error) (spoiler int, err error) {
 	c, err := w.conns.get(context.Background())
 	if err != nil {

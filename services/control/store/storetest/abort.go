@@ -145,7 +145,8 @@ var abortCases = []testCase{
 			}
 		}
 		for _, sub := range queued {
-			if got := get(t, db.Store, sub.ID); got.Outcome != submission.Aborted || got.Reason != submission.ReasonAborted || !got.Cancellation.Confirmed || got.SettledAt.IsZero() {
+			if got := get(t, db.Store, sub.ID); got.Outcome != submission.Aborted ||
+				got.Reason != submission.ReasonAborted || !got.Cancellation.Confirmed || got.SettledAt.IsZero() {
 				t.Errorf("a queued one is %+v", got)
 			}
 		}
@@ -189,7 +190,10 @@ var abortCases = []testCase{
 	}},
 	{"of a session finds only the tenant's", func(t *testing.T, db DB) {
 		sub := queue(t, db.Store, "a")
-		for _, c := range []struct{ tenant, id string }{{"other", sub.SessionID}, {session.DefaultTenant, ident.New()}} {
+		for _, c := range []struct{ tenant, id string }{
+			{"other", sub.SessionID},
+			{session.DefaultTenant, ident.New()},
+		} {
 			_, _, err := db.Store.RequestAbortSession(ctx(t), c.tenant, c.id)
 			refused(t, err, session.ErrNotFound)
 		}

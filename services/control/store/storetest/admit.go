@@ -48,9 +48,15 @@ var admitCases = []testCase{
 				ID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key, Seq: n, AgentDigest: "digest", Status: submission.Running,
 				Phase: submission.PhaseModel, Turn: 1, InputEntry: 2*n - 1, Timeout: time.Minute, Deadline: at.Add(time.Minute), AcceptedAt: at, StartedAt: at,
 			}
-			equal(t, "the answer", got, submission.Admitted{Submission: sub, EventHead: 2*n - 2, Lease: &submission.Lease{
-				Fence: submission.Fence{SessionID: sub.SessionID, Epoch: n}, Submission: sub, EntryHead: 2*n - 1, EventHead: 2*n - 1,
-			}})
+			equal(t, "the answer", got, submission.Admitted{
+				Submission: sub, EventHead: 2*n - 2,
+				Lease: &submission.Lease{
+					Fence: submission.Fence{
+						SessionID: sub.SessionID,
+						Epoch:     n,
+					}, Submission: sub, EntryHead: 2*n - 1, EventHead: 2*n - 1,
+				},
+			})
 			equal(t, "the submission", get(t, db.Second, a.ID), sub)
 			c := consistent(t, db.Second, sub.SessionID)
 			if c.Owner != owner {
@@ -74,7 +80,8 @@ var admitCases = []testCase{
 			a := admission(name)
 			a.Owner = owner
 			got := admit(t, db.Second, a)
-			if got.Lease != nil || got.Submission.Status != submission.Queued || got.Submission.Seq != 2 || got.Submission.Input == nil {
+			if got.Lease != nil || got.Submission.Status != submission.Queued || got.Submission.Seq != 2 ||
+				got.Submission.Input == nil {
 				t.Errorf("%s: admitted %+v", name, got)
 			}
 			consistent(t, db.Store, got.Submission.SessionID)
@@ -106,7 +113,8 @@ var admitCases = []testCase{
 		h.commit(t, h.end(false))
 		db.Advance(6 * 24 * time.Hour)
 		got = admit(t, db.Second, again)
-		if got.Submission.Status != submission.SettledStatus || got.Submission.Outcome != submission.Completed || got.Lease != nil {
+		if got.Submission.Status != submission.SettledStatus || got.Submission.Outcome != submission.Completed ||
+			got.Lease != nil {
 			t.Errorf("the replay of a settled submission is %+v", got)
 		}
 		if c := consistent(t, db.Store, h.session()); len(c.Submissions) != 1 {
@@ -131,7 +139,10 @@ var admitCases = []testCase{
 		seen := map[string]bool{}
 		for _, k := range []session.Key{
 			key("a"), key("b"), other(func(k *session.Key) { k.Agent = "other" }), other(func(k *session.Key) { k.Instance = "other" }),
-			other(func(k *session.Key) { k.Instance, k.Name = "a/b", "c" }), other(func(k *session.Key) { k.Instance, k.Name = "a", "b/c" }),
+			other(func(k *session.Key) { k.Instance, k.Name = "a/b", "c" }), other(func(k *session.Key) {
+				k.Instance,
+					k.Name = "a", "b/c"
+			}),
 		} {
 			a := admission("")
 			a.Key, a.IdempotencyKey = k, "key"
@@ -195,7 +206,8 @@ var admitCases = []testCase{
 	}},
 	{"keeps any bytes of an input", func(t *testing.T, db DB) {
 		a := admission("a")
-		a.Input = input("\x00 zero, \" quote, \\ backslash, ≈ \u2028 and " + string(bytes.Repeat([]byte("long "), 50_000)))
+		a.Input = input("\x00 zero, \" quote, \\ backslash, ≈ \u2028 and " +
+			string(bytes.Repeat([]byte("long "), 50_000)))
 		admit(t, db.Store, a)
 		if got := get(t, db.Second, a.ID); !bytes.Equal(got.Input, a.Input) {
 			t.Errorf("the input came back changed")

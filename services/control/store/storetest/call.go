@@ -83,7 +83,8 @@ var callCases = []testCase{
 		for n, executor := range []string{"one", "two"} {
 			db.Advance(time.Minute)
 			c := h.step(0)
-			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1, Journal: "journal of " + executor}}
+			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1, Journal: "journal of " +
+				executor}}
 			h.commit(t, c)
 			got := getCall(t, db.Second, k.ID)
 			want := k
@@ -195,7 +196,10 @@ var callCases = []testCase{
 					_, refusal = db.Store.Commit(ctx(t), c)
 					return nil
 				}
-				_, err = db.Second.CompleteCall(ctx(t), call.Outcome{CallID: k.ID, State: call.Done, Reply: []byte(`"r"`)})
+				_, err = db.Second.CompleteCall(ctx(t), call.Outcome{
+					CallID: k.ID, State: call.Done,
+					Reply: []byte(`"r"`),
+				})
 				return err
 			})
 			got := getCall(t, db.Store, k.ID)
@@ -251,7 +255,10 @@ var callCases = []testCase{
 		var won atomic.Int32
 		together(t, n, func(i int) error {
 			reply := fmt.Sprintf(`"%d"`, i)
-			got, err := either(db, i).CompleteCall(ctx(t), call.Outcome{CallID: k.ID, State: call.Done, Reply: []byte(reply)})
+			got, err := either(db, i).CompleteCall(ctx(t), call.Outcome{
+				CallID: k.ID, State: call.Done,
+				Reply: []byte(reply),
+			})
 			if string(got.Reply) == reply {
 				won.Add(1)
 			}

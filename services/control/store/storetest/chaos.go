@@ -54,7 +54,8 @@ var chaosCases = []testCase{
 						return err
 					}
 					for _, l := range leases {
-						if err := finish(t, s, hold(s, l), false, func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
+						if err := finish(t, s, hold(s, l), false,
+							func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
 							return err
 						}
 					}
@@ -87,7 +88,8 @@ var chaosCases = []testCase{
 							continue
 						}
 					}
-					if err := finish(t, s, h, rng.IntN(2) == 0, func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
+					if err := finish(t, s, h, rng.IntN(2) == 0,
+						func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
 						return err
 					}
 				}

@@ -39,8 +39,12 @@ var claimCases = []testCase{
 		got := claim(t, db.Second, owner, 1)[0]
 		want := first
 		want.Status, want.StartedAt, want.Deadline = submission.Running, got.Submission.StartedAt, got.Submission.StartedAt.Add(time.Minute)
-		equal(t, "the lease", got, submission.Lease{Fence: submission.Fence{SessionID: first.SessionID, Epoch: 1}, Submission: want})
-		if waited := got.Submission.StartedAt.Sub(first.AcceptedAt); waited < time.Hour || waited > time.Hour+time.Minute {
+		equal(t, "the lease", got, submission.Lease{
+			Fence:      submission.Fence{SessionID: first.SessionID, Epoch: 1},
+			Submission: want,
+		})
+		if waited := got.Submission.StartedAt.Sub(first.AcceptedAt); waited < time.Hour ||
+			waited > time.Hour+time.Minute {
 			t.Errorf("started %v after it was accepted", waited)
 		}
 		equal(t, "the submission", get(t, db.Store, first.ID), want)

@@ -11,7 +11,10 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-var someUsage = model.Usage{Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Cost: model.Cost{Input: .5, Output: .25, CacheRead: 1, CacheWrite: 2}}
+var someUsage = model.Usage{
+	Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4,
+	Cost: model.Cost{Input: .5, Output: .25, CacheRead: 1, CacheWrite: 2},
+}
 
 var commitCases = []testCase{
 	{"writes entries and events as they are", func(t *testing.T, db DB) {
@@ -20,7 +23,10 @@ var commitCases = []testCase{
 		c.Entries[0].Message = model.Message{
 			Role: model.Assistant, Model: &model.Ref{Provider: "p", ID: "m"}, Usage: &someUsage, Stop: model.StopTools,
 			Content: []model.Block{
-				{Type: model.ToolCallBlock, CallID: "c", Tool: "bash", Args: []byte(`{"a":"\u0000"}`), Opaque: []byte(`{"signature":"x"}`)},
+				{
+					Type: model.ToolCallBlock, CallID: "c", Tool: "bash", Args: []byte(`{"a":"\u0000"}`),
+					Opaque: []byte(`{"signature":"x"}`),
+				},
 				{Type: model.ImageBlock, Image: &model.Image{MediaType: "image/png", Data: []byte{0, 1, 255}}},
 			},
 		}
@@ -47,7 +53,8 @@ var commitCases = []testCase{
 		for _, p := range []submission.Progress{
 			{Phase: submission.PhaseModel, Turn: 1, InputEntry: 1},
 			{Phase: submission.PhaseTools, Turn: 1, Usage: someUsage},
-			{Phase: submission.PhaseModel, Turn: 2, InputEntry: 7, Usage: someUsage.Add(someUsage)}, // it was set before
+			// it was set before
+			{Phase: submission.PhaseModel, Turn: 2, InputEntry: 7, Usage: someUsage.Add(someUsage)},
 		} {
 			c := h.step(1)
 			c.Progress = &p
@@ -84,7 +91,10 @@ var commitCases = []testCase{
 	{"succeeds again when its answer was lost", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
 		for name, settle := range map[string]*submission.Settlement{
-			"plain": nil, "settled": {Outcome: submission.Completed}, "continued": {Outcome: submission.Failed, Continue: true},
+			"plain": nil, "settled": {Outcome: submission.Completed}, "continued": {
+				Outcome:  submission.Failed,
+				Continue: true,
+			},
 		} {
 			for _, waiting := range []int{0, 1} {
 				h := start(t, db.Store, name+string(rune('0'+waiting)), owner)
@@ -139,7 +149,10 @@ var commitCases = []testCase{
 			"event too far":   func(c *submission.Commit) { c.Events[1].Seq++ },
 			"entry too far":   func(c *submission.Commit) { c.Entries[1].Seq++ },
 			"entry too early": func(c *submission.Commit) { c.Entries[0].Seq-- },
-			"heads too early": func(c *submission.Commit) { c.EntryHead, c.Entries[0].Seq, c.Entries = 0, 1, c.Entries[:1] },
+			"heads too early": func(c *submission.Commit) {
+				c.EntryHead, c.Entries[0].Seq, c.Entries = 0, 1,
+					c.Entries[:1]
+			},
 			"other submission": func(c *submission.Commit) {
 				c.SubmissionSeq++
 				c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 9}
@@ -197,8 +210,14 @@ func everyEvent(head int64, sub string) []event.Event {
 		{Type: event.Text, Text: "a\x00\u2028<b>"},
 		{Type: event.Thinking, Text: "hm"},
 		{Type: event.Restarted, Reason: "WHY", Text: "because"},
-		{Type: event.ToolStarted, Call: &event.Call{ID: "c", ProviderID: "p", Tool: "bash", Executor: "e", State: "dispatched"}},
-		{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0, 255}}},
+		{Type: event.ToolStarted, Call: &event.Call{
+			ID: "c", ProviderID: "p", Tool: "bash", Executor: "e",
+			State: "dispatched",
+		}},
+		{Type: event.ToolOutput, Call: &event.Call{ID: "c"}, Output: &event.Output{
+			Stderr: true, Offset: 7,
+			Data: []byte{0, 255},
+		}},
 		{Type: event.ToolFinished, Call: &event.Call{ID: "c", State: "done", IsError: true, Duration: time.Second}},
 		{Type: event.Settled, Settlement: &event.Settlement{
 			Outcome: "failed", Reason: "R", Message: "m", Model: "p/m", Usage: someUsage, EntrySeq: 3, Turn: 2,

@@ -34,7 +34,8 @@ var eventCases = []testCase{
 					ok(t, err)
 					from := min(after, len(all))
 					want := all[from:min(from+limit, len(all))]
-					if len(got) != len(want) || len(got) > 0 && (got[0].Seq != want[0].Seq || got[len(got)-1].Seq != want[len(want)-1].Seq) {
+					if len(got) != len(want) || len(got) > 0 && (got[0].Seq != want[0].Seq ||
+						got[len(got)-1].Seq != want[len(want)-1].Seq) {
 						t.Fatalf("after %d, at most %d: got %d events", after, limit, len(got))
 					}
 				}

@@ -53,7 +53,11 @@ var losses = map[string]func(t *testing.T, s store.Store, h *holder){
 		queue(t, s, "b")
 		h.lease.Fence.SessionID = find(t, s, "b").ID
 	},
-	"never held: no such session": func(_ *testing.T, _ store.Store, h *holder) { h.lease.Fence.SessionID = ident.New() },
+	"never held: no such session": func(_ *testing.T, _ store.Store,
+		h *holder,
+	) {
+		h.lease.Fence.SessionID = ident.New()
+	},
 }
 
 func (h *holder) owner(t tester) string {
@@ -121,7 +125,10 @@ func fenceCases() (cases []testCase) {
 			open.State, open.Executor, open.Dispatch = call.Dispatched, "executor", 1
 			c.Calls = append(c.Calls, open, done)
 			h.commit(t, c)
-			_, err := db.Store.CompleteCall(ctx(t), call.Outcome{CallID: done.ID, State: call.Done, Reply: []byte(`"r"`)})
+			_, err := db.Store.CompleteCall(ctx(t), call.Outcome{
+				CallID: done.ID, State: call.Done,
+				Reply: []byte(`"r"`),
+			})
 			ok(t, err)
 			id := h.session()
 			lose(t, db.Second, h)

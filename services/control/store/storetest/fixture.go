@@ -64,7 +64,10 @@ func input(text string) json.RawMessage {
 }
 
 func admission(name string) submission.Admission {
-	return submission.Admission{ID: ident.New(), Key: key(name), Input: input("hi"), InputHash: []byte("hash"), AgentDigest: "digest"}
+	return submission.Admission{
+		ID: ident.New(), Key: key(name), Input: input("hi"), InputHash: []byte("hash"),
+		AgentDigest: "digest",
+	}
 }
 
 func admit(t tester, s store.Store, a submission.Admission) submission.Admitted {
@@ -159,7 +162,8 @@ func (h *holder) step(n int) submission.Commit {
 	for i := range n {
 		seq := h.lease.EntryHead + int64(i) + 1
 		c.Entries = append(c.Entries, session.Entry{
-			Seq: seq, SubmissionID: h.lease.Submission.ID, Kind: session.Assistant, Message: message(model.Assistant, fmt.Sprint("entry ", seq)),
+			Seq: seq, SubmissionID: h.lease.Submission.ID, Kind: session.Assistant, Message: message(model.Assistant,
+				fmt.Sprint("entry ", seq)),
 			CreatedAt: someTime,
 		})
 	}
@@ -271,7 +275,8 @@ func consistent(t tester, s store.Store, id string) contents {
 		}
 	}
 	if c.Session.EntryHead != int64(len(c.Entries)) || c.Session.EventHead != int64(len(c.Events)) {
-		t.Errorf("heads are %d and %d, of %d entries and %d events", c.Session.EntryHead, c.Session.EventHead, len(c.Entries), len(c.Events))
+		t.Errorf("heads are %d and %d, of %d entries and %d events", c.Session.EntryHead, c.Session.EventHead,
+			len(c.Entries), len(c.Events))
 	}
 	return c
 }

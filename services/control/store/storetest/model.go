@@ -156,11 +156,13 @@ func (l *modelLane) own(rt *rapid.T, s store.Store, lease submission.Lease, owne
 	l.state, l.owner, l.epoch, head.status, l.last = "running", owner, lease.Fence.Epoch, submission.Running, nil
 	l.holder = hold(s, lease)
 	sub := lease.Submission
-	if sub.ID != head.id || sub.Status != submission.Running || sub.Attempts != head.attempts || sub.Stalls != head.stalls || sub.AbortRequested != head.aborted {
+	if sub.ID != head.id || sub.Status != submission.Running || sub.Attempts != head.attempts ||
+		sub.Stalls != head.stalls || sub.AbortRequested != head.aborted {
 		rt.Fatalf("the lease is for %+v, the head is %+v", sub, head)
 	}
 	if lease.EntryHead != l.entries || lease.EventHead != l.events || lease.Fence.SessionID != l.sessionID {
-		rt.Fatalf("the lease has heads %d and %d, the lane %d and %d", lease.EntryHead, lease.EventHead, l.entries, l.events)
+		rt.Fatalf("the lease has heads %d and %d, the lane %d and %d", lease.EntryHead, lease.EventHead, l.entries,
+			l.events)
 	}
 }
 
@@ -182,14 +184,18 @@ func (w *world) admit(rt *rapid.T) {
 	}
 	s := w.store(rt)
 	out := admit(rt, s, a)
-	if i := slices.IndexFunc(l.subs, func(s *modelSubmission) bool { return s.key != "" && s.key == a.IdempotencyKey }); i >= 0 {
+	if i := slices.IndexFunc(l.subs, func(s *modelSubmission) bool {
+		return s.key != "" &&
+			s.key == a.IdempotencyKey
+	}); i >= 0 {
 		if !out.Replayed || out.Lease != nil || out.Submission.ID != l.subs[i].id {
 			rt.Fatalf("a used key was answered by %+v", out)
 		}
 		return
 	}
 	l.subs = append(l.subs, &modelSubmission{id: a.ID, key: a.IdempotencyKey})
-	if out.Replayed || out.Submission.Seq != int64(len(l.subs)) || out.EventHead != l.events || (out.Lease != nil) != (l.state == "idle" && a.Owner != "") {
+	if out.Replayed || out.Submission.Seq != int64(len(l.subs)) || out.EventHead != l.events ||
+		(out.Lease != nil) != (l.state == "idle" && a.Owner != "") {
 		rt.Fatalf("on a lane that is %s: %+v", l.state, out)
 	}
 	l.sessionID = out.Submission.SessionID
@@ -266,7 +272,8 @@ func (w *world) settle(rt *rapid.T) {
 	head := l.head()
 	head.status, head.outcome = submission.SettledStatus, submission.Completed
 	waits, zombie := l.pending() > 0, *l.holder
-	if out.Ready != (waits && !c.Settle.Continue) || (out.Next != nil) != (waits && c.Settle.Continue) || out.AbortRequested != head.aborted {
+	if out.Ready != (waits && !c.Settle.Continue) || (out.Next != nil) != (waits && c.Settle.Continue) ||
+		out.AbortRequested != head.aborted {
 		rt.Fatalf("%d wait and the answer is %+v", l.pending(), out)
 	}
 	switch {
@@ -400,8 +407,10 @@ func (w *world) check(rt *rapid.T) {
 			continue
 		}
 		c := consistent(rt, w.db.Store, l.sessionID)
-		if c.Session.EntryHead != l.entries || c.Session.EventHead != l.events || c.Owner != l.owner || len(c.Submissions) != len(l.subs) {
-			rt.Fatalf("heads %d and %d, owner %q, %d submissions; the lane is %+v", c.Session.EntryHead, c.Session.EventHead, c.Owner, len(c.Submissions), l)
+		if c.Session.EntryHead != l.entries || c.Session.EventHead != l.events || c.Owner != l.owner ||
+			len(c.Submissions) != len(l.subs) {
+			rt.Fatalf("heads %d and %d, owner %q, %d submissions; the lane is %+v", c.Session.EntryHead,
+				c.Session.EventHead, c.Owner, len(c.Submissions), l)
 		}
 		for _, got := range c.Submissions {
 			want := l.subs[got.Seq-1]

@@ -79,7 +79,8 @@ var overdueCases = []testCase{
 		}
 		db.Advance(2 * time.Second)
 		got := takeOverdue(t, db.Store, owner) // from itself: one that hangs may be its own
-		if len(got) != 1 || !got[0].Forced || !got[0].Submission.AbortRequested || got[0].Fence.Epoch != h.lease.Fence.Epoch+1 {
+		if len(got) != 1 || !got[0].Forced || !got[0].Submission.AbortRequested ||
+			got[0].Fence.Epoch != h.lease.Fence.Epoch+1 {
 			t.Fatalf("took %+v", got)
 		}
 	}},

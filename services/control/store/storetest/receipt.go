@@ -25,9 +25,12 @@ var receiptCases = []testCase{
 		queue(t, db.Store, "a") // the session is made again
 		a.ID = ident.New()
 		for _, s := range []store.Store{db.Store, db.Second} {
-			equal(t, "the replay", admit(t, s, a), submission.Admitted{Replayed: true, Submission: submission.Submission{
-				ID: first.ID, Key: a.Key, IdempotencyKey: "key", Status: submission.SettledStatus,
-			}})
+			equal(t, "the replay", admit(t, s, a), submission.Admitted{
+				Replayed: true,
+				Submission: submission.Submission{
+					ID: first.ID, Key: a.Key, IdempotencyKey: "key", Status: submission.SettledStatus,
+				},
+			})
 		}
 		a.InputHash = []byte("other")
 		_, err := db.Store.Admit(ctx(t), a)
@@ -52,35 +55,38 @@ var receiptCases = []testCase{
 			t.Errorf("the new one is not remembered: %+v", again)
 		}
 	}},
-	{"are deleted when they have expired, so many at a time, and the submission still answers", func(t *testing.T, db DB) {
-		var subs []submission.Admission
-		for i := range 5 {
-			a := keyed("a", fmt.Sprint("key ", i))
-			admit(t, db.Store, a)
-			subs = append(subs, a)
-		}
-		if n := deleteAll(t, db.Store, retention.Receipts, 0, 10); n != 0 {
-			t.Fatalf("deleted %d that live", n)
-		}
-		db.Advance(submission.ReceiptLife + time.Minute)
-		young := admit(t, db.Store, keyed("b", "young")).Submission
-		for _, want := range []int{2, 2, 1, 0} {
-			b, err := db.Second.DeleteBatch(ctx(t), retention.Receipts, 0, 2)
-			ok(t, err)
-			if b.Deleted != want {
-				t.Errorf("deleted %d, want %d", b.Deleted, want)
+	{
+		"are deleted when they have expired, so many at a time, and the submission still answers",
+		func(t *testing.T, db DB) {
+			var subs []submission.Admission
+			for i := range 5 {
+				a := keyed("a", fmt.Sprint("key ", i))
+				admit(t, db.Store, a)
+				subs = append(subs, a)
 			}
-		}
-		for _, a := range subs {
-			first := a.ID
-			a.ID = ident.New()
-			if got := admit(t, db.Store, a); !got.Replayed || got.Submission.ID != first {
-				t.Errorf("the key of a submission that is there was used again: %+v", got)
+			if n := deleteAll(t, db.Store, retention.Receipts, 0, 10); n != 0 {
+				t.Fatalf("deleted %d that live", n)
 			}
-		}
-		db.Forget(young.SessionID)
-		if got := admit(t, db.Store, keyed("b", "young")); !got.Replayed {
-			t.Errorf("a receipt that lives was deleted")
-		}
-	}},
+			db.Advance(submission.ReceiptLife + time.Minute)
+			young := admit(t, db.Store, keyed("b", "young")).Submission
+			for _, want := range []int{2, 2, 1, 0} {
+				b, err := db.Second.DeleteBatch(ctx(t), retention.Receipts, 0, 2)
+				ok(t, err)
+				if b.Deleted != want {
+					t.Errorf("deleted %d, want %d", b.Deleted, want)
+				}
+			}
+			for _, a := range subs {
+				first := a.ID
+				a.ID = ident.New()
+				if got := admit(t, db.Store, a); !got.Replayed || got.Submission.ID != first {
+					t.Errorf("the key of a submission that is there was used again: %+v", got)
+				}
+			}
+			db.Forget(young.SessionID)
+			if got := admit(t, db.Store, keyed("b", "young")); !got.Replayed {
+				t.Errorf("a receipt that lives was deleted")
+			}
+		},
+	},
 }

@@ -159,10 +159,14 @@ var retentionCases = []testCase{
 			ok(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, findToken(t, db.Store, hash).ID))
 		}
 		put(t, db.Store, auth.Token{Kind: auth.Executor, Executor: "e", ExpiresAt: now.Add(time.Hour)}, "expired")
-		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName, ExpiresAt: now.Add(time.Hour)}, "directory")
+		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName, ExpiresAt: now.Add(time.Hour)},
+			"directory")
 		put(t, db.Store, auth.Token{Kind: auth.Operator, ExpiresAt: now.Add(time.Hour)}, "operator, expired")
 		put(t, db.Store, auth.Token{Kind: auth.Client, ExpiresAt: now.Add(2 * month)}, "lives")
-		ended := put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName, ExpiresAt: now.Add(time.Hour)}, "operator, revoked")
+		ended := put(t, db.Store, auth.Token{
+			Kind: auth.Operator, Name: auth.OperatorName,
+			ExpiresAt: now.Add(time.Hour),
+		}, "operator, revoked")
 		ok(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, findToken(t, db.Store, ended).ID))
 		db.Advance(month - time.Hour)
 		if n := deleteAll(t, db.Store, retention.Tokens, month, 2); n != 0 {
@@ -197,7 +201,8 @@ var retentionCases = []testCase{
 		for d, want := range map[string]error{
 			"unused": store.ErrDefinitionNotFound, "settled": store.ErrDefinitionNotFound, "queued": nil, "running": nil, "used again": nil,
 		} {
-			if body, err := db.Store.GetDefinition(ctx(t), d); !errors.Is(err, want) || err == nil && string(body) != d {
+			if body, err := db.Store.GetDefinition(ctx(t), d); !errors.Is(err, want) || err == nil &&
+				string(body) != d {
 				t.Errorf("%s: %q, %v", d, body, err)
 			}
 		}

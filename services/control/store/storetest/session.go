@@ -59,14 +59,18 @@ var sessionCases = []testCase{
 			return 1
 		})
 		for _, f := range []session.Filter{
-			{}, {Agent: "x"}, {Instance: "1"}, {Agent: "x", Instance: "1"}, {Agent: "z"}, {Tenant: "other"}, {Agent: "x", Instance: "3"},
+			{}, {Agent: "x"}, {Instance: "1"}, {
+				Agent:    "x",
+				Instance: "1",
+			}, {Agent: "z"}, {Tenant: "other"}, {Agent: "x", Instance: "3"},
 		} {
 			if f.Tenant == "" {
 				f.Tenant = session.DefaultTenant
 			}
 			var want []session.Session
 			for _, s := range all {
-				if s.Key.Tenant == f.Tenant && (f.Agent == "" || s.Key.Agent == f.Agent) && (f.Instance == "" || s.Key.Instance == f.Instance) {
+				if s.Key.Tenant == f.Tenant && (f.Agent == "" || s.Key.Agent == f.Agent) &&
+					(f.Instance == "" || s.Key.Instance == f.Instance) {
 					want = append(want, s)
 				}
 			}

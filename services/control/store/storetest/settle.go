@@ -44,7 +44,8 @@ var settleCases = []testCase{
 			t.Errorf("the lane still has owner %q", c.Owner)
 		}
 		got := claimOne(t, db.Second, owner)
-		if got.lease.Submission.ID != next.ID || got.lease.Fence.Epoch != 2 || got.lease.EntryHead != 2 || got.lease.EventHead != 2 {
+		if got.lease.Submission.ID != next.ID || got.lease.Fence.Epoch != 2 || got.lease.EntryHead != 2 ||
+			got.lease.EventHead != 2 {
 			t.Errorf("claimed %+v", got.lease)
 		}
 	}},

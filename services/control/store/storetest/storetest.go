@@ -1,7 +1,7 @@
 // Package storetest is the contract that every store passes.
 //
-// Each test opens a database of its own. Ids of replicas, sessions, submissions and tokens are UUIDs. Nothing here sleeps: time
-// passes when a test calls DB.Advance.
+// Each test opens a database of its own. Ids of replicas, sessions, submissions and tokens are UUIDs. Nothing here
+// sleeps: time passes when a test calls DB.Advance.
 package storetest
 
 import (

@@ -12,7 +12,10 @@ import (
 )
 
 func token(hash string, at time.Time) auth.Token {
-	return auth.Token{ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client, Hash: []byte(hash), CreatedAt: at}
+	return auth.Token{
+		ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client,
+		Hash: []byte(hash), CreatedAt: at,
+	}
 }
 
 func findToken(t tester, s store.Store, hash string) auth.Token {

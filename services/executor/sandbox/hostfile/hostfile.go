@@ -1,5 +1,6 @@
-// Package hostfile reads files of this host and never waits for what only looks like a file: a named pipe without a writer, or
-// a "regular" file of the kernel that has nothing to say yet. It opens nothing that is about this process itself.
+// Package hostfile reads files of this host and never waits for what only looks like a file: a named pipe without a
+// writer, or a "regular" file of the kernel that has nothing to say yet. It opens nothing that is about this process
+// itself.
 package hostfile
 
 import (
@@ -53,7 +54,8 @@ func (f *File) Read(p []byte) (n int, err error) {
 	case closed != nil:
 		return 0, closed
 	case errors.Is(err, unix.EAGAIN):
-		return 0, sandbox.ErrInvalidArg.With("%s: has nothing to read now and no end; it is not a regular file", f.f.Name())
+		return 0, sandbox.ErrInvalidArg.With("%s: has nothing to read now and no end; it is not a regular file",
+			f.f.Name())
 	case err != nil:
 		return 0, sandbox.ErrIO.With("%s: %v", f.f.Name(), err)
 	case n == 0:

@@ -41,7 +41,8 @@ func TestFailedRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, sandbox.ErrIO) || !strings.Contains(err.Error(), "is a directory") {
+	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, sandbox.ErrIO) ||
+		!strings.Contains(err.Error(), "is a directory") {
 		t.Errorf("%v", err)
 	}
 }

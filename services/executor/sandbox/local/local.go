@@ -1,5 +1,5 @@
-// Package local is the sandbox that is this host: its files as the executor's user sees them, and commands in the care of
-// a keeper.
+// Package local is the sandbox that is this host: its files as the executor's user sees them, and commands in the care
+// of a keeper.
 //
 //	file verbs ──▶ the file system        commands ──▶ keeper.Client ──▶ keeper ──▶ bash -c
 //
@@ -111,7 +111,8 @@ func findShell() (string, error) {
 func overlay(env map[string]string, over map[string]*string) error {
 	for name, v := range over {
 		if name == "" || strings.ContainsAny(name, "=\x00") || v != nil && strings.Contains(*v, "\x00") {
-			return sandbox.ErrInvalidArg.With("environment variable %q: the name is empty or holds =, or there is a NUL", name)
+			return sandbox.ErrInvalidArg.With("environment variable %q: the name is empty or holds =, or there is a "+
+				"NUL", name)
 		}
 		if v == nil {
 			delete(env, name)

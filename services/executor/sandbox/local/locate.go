@@ -62,8 +62,8 @@ func (s *Sandbox) Locate(ctx context.Context, path string) (string, error) {
 	return at, typed(path, err)
 }
 
-// locate finds the place that a path names in the end, through links, even if nothing is there yet. There is no link and no `..`
-// in the answer.
+// locate finds the place that a path names in the end, through links, even if nothing is there yet. There is no link
+// and no `..` in the answer.
 func locate(path string) (string, error) {
 	for range maxLinks {
 		at, err := place(path)

@@ -12,8 +12,9 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// Remove implements sandbox.Sandbox. Without recursive it takes files, links and empty directories. The working directory and the
-// executor's data stay, and so does what they are in, by whatever name it is called: a link, a bind mount, a way round with `..`.
+// Remove implements sandbox.Sandbox. Without recursive it takes files, links and empty directories. The working
+// directory and the executor's data stay, and so does what they are in, by whatever name it is called: a link, a bind
+// mount, a way round with `..`.
 func (s *Sandbox) Remove(ctx context.Context, path string, recursive, force bool) error {
 	path, err := s.begin(ctx, path)
 	if err != nil {
@@ -104,8 +105,8 @@ func (p protected) emptyDir(ctx context.Context, path string, looked fs.FileInfo
 	return errors.Join(err, r.Close())
 }
 
-// empty removes one entry after the other, so that ctx can end it. Nothing is followed that takes the place of a directory
-// meanwhile.
+// empty removes one entry after the other, so that ctx can end it. Nothing is followed that takes the place of a
+// directory meanwhile.
 func (p protected) empty(ctx context.Context, r *os.Root, looked fs.FileInfo, path string) error {
 	st, err := r.Stat(".")
 	if err != nil {

@@ -50,7 +50,10 @@ func TestOnlyAllowedEnvironmentReachesCommands(t *testing.T) {
 			t.Errorf("%s reached a command", name)
 		}
 	}
-	for text, want := range map[string]bool{"secret": false, "MINE=value": true, "TZ=": false, "LC_CTYPE=C.UTF-8": true, "LC_ALL=C.UTF-8": false} {
+	for text, want := range map[string]bool{
+		"secret": false, "MINE=value": true, "TZ=": false,
+		"LC_CTYPE=C.UTF-8": true, "LC_ALL=C.UTF-8": false,
+	} {
 		if strings.Contains(got, text) != want {
 			t.Errorf("%s: want %v in\n%s", text, want, got)
 		}
@@ -97,7 +100,8 @@ func TestNewRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for root, want := range map[string]error{file: sandbox.ErrNotDir, file + "/x": sandbox.ErrNotDir, file + "x": sandbox.ErrNotFound} {
+	for root, want := range map[string]error{file: sandbox.ErrNotDir, file + "/x": sandbox.ErrNotDir, file +
+		"x": sandbox.ErrNotFound} {
 		if _, err := New(Options{Root: root}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", root, err)
 		}
@@ -143,7 +147,10 @@ func TestLinkRelativeToWhereItIs(t *testing.T) {
 
 // Every error of the system has a reason, whether it is one that callers tell apart or not.
 func TestTyped(t *testing.T) {
-	for no, want := range map[syscall.Errno]error{syscall.EACCES: sandbox.ErrPermission, syscall.EIO: sandbox.ErrIO, syscall.EBADMSG: sandbox.ErrIO} {
+	for no, want := range map[syscall.Errno]error{
+		syscall.EACCES: sandbox.ErrPermission, syscall.EIO: sandbox.ErrIO,
+		syscall.EBADMSG: sandbox.ErrIO,
+	} {
 		if err := typed("f", no); !errors.Is(err, want) || !strings.HasPrefix(err.Error(), "f: ") {
 			t.Errorf("%v: %v", no, err)
 		}

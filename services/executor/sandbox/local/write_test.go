@@ -84,7 +84,8 @@ func TestWriteKeepsAttributes(t *testing.T) {
 		t.Errorf("written in place, or mode %o instead of %o", after.Mode, before.Mode)
 	}
 	value := make([]byte, 10)
-	if n, err := unix.Getxattr(f, "user.pawl", value); !errors.Is(err, unix.ENOTSUP) && string(value[:max(n, 0)]) != "kept" {
+	if n, err := unix.Getxattr(f, "user.pawl", value); !errors.Is(err, unix.ENOTSUP) &&
+		string(value[:max(n, 0)]) != "kept" {
 		t.Errorf("attribute %q, %v", value[:max(n, 0)], err)
 	}
 }

@@ -76,7 +76,8 @@ var commandTests = []test{
 	{"cwd", func(b *bench) {
 		b.fixture("mkdir sub; touch file")
 		check(b, "default", b.result(b.start("c1", sandbox.Command{Line: "pwd -P"})).stdout, b.sb.Root()+"\n")
-		check(b, "relative", b.result(b.start("c2", sandbox.Command{Line: "pwd -P", Cwd: "sub"})).stdout, b.path("sub")+"\n")
+		check(b, "relative", b.result(b.start("c2", sandbox.Command{Line: "pwd -P", Cwd: "sub"})).stdout,
+			b.path("sub")+"\n")
 		check(b, "absolute", b.result(b.start("c3", sandbox.Command{Line: "pwd -P", Cwd: "/"})).stdout, "/\n")
 		_, err := b.sb.Start(b.ctx, "c4", sandbox.Command{Line: "touch ran", Cwd: "missing"})
 		b.is(err, sandbox.ErrNotFound)
@@ -111,7 +112,8 @@ var commandTests = []test{
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
-				x, err := b.sb.Start(b.ctx, fmt.Sprintf("c%d", i), sandbox.Command{Line: fmt.Sprintf("echo %d; exit %d", i, i)})
+				x, err := b.sb.Start(b.ctx, fmt.Sprintf("c%d", i),
+					sandbox.Command{Line: fmt.Sprintf("echo %d; exit %d", i, i)})
 				if err != nil {
 					b.Error(err)
 					return

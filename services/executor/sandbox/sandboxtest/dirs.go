@@ -48,7 +48,8 @@ var dirTests = []test{
 		check(b, "made", i.IsDir, true)
 	}},
 	{"rm", func(b *bench) {
-		b.fixture("touch file; mkdir empty full rec; touch full/x; mkdir -p rec/a/b; touch rec/a/b/c; ln -s nowhere dangling; ln -s full link; touch full/keep")
+		b.fixture("touch file; mkdir empty full rec; touch full/x; mkdir -p rec/a/b; touch rec/a/b/c; ln -s nowhere " +
+			"dangling; ln -s full link; touch full/keep")
 		b.is(b.sb.Remove(b.ctx, "missing", false, false), sandbox.ErrNotFound)
 		b.is(b.sb.Remove(b.ctx, "missing", true, false), sandbox.ErrNotFound)
 		b.ok(b.sb.Remove(b.ctx, "missing", false, true))

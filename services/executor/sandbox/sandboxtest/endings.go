@@ -41,7 +41,10 @@ var endingTests = []test{
 		check(b, "stdout", r.stdout, "partial\n")
 		check(b, "stderr", r.stderr, "[timed out after 1.5 s]\n")
 		check(b, "confirmed", r.Confirmed, true)
-		r = b.result(b.start("c2", sandbox.Command{Line: "printf half >&2; exec sleep 1000", Timeout: 1500 * time.Millisecond}))
+		r = b.result(b.start("c2", sandbox.Command{
+			Line:    "printf half >&2; exec sleep 1000",
+			Timeout: 1500 * time.Millisecond,
+		}))
 		check(b, "stderr", r.stderr, "half\n[timed out after 1.5 s]\n")
 	}},
 	{"a timeout that is not reached", func(b *bench) {
@@ -61,7 +64,8 @@ var endingTests = []test{
 		b.ok(x.Kill(b.ctx, time.Second)) // again
 	}},
 	{"cancel lets a command clean up", func(b *bench) {
-		x := b.start("call", sandbox.Command{Line: "trap 'echo bye; exit 5' TERM; echo on; while :; do sleep 0.01; done"})
+		x := b.start("call", sandbox.Command{Line: "trap 'echo bye; exit 5' TERM; echo on; while :; do sleep 0.01; " +
+			"done"})
 		b.await(x, "on\n")
 		b.ok(x.Kill(b.ctx, 10*time.Second))
 		r := b.result(x)
@@ -133,7 +137,8 @@ var endingTests = []test{
 	{"background children that are kept", func(b *bench) {
 		mine := mark()
 		x := b.start("call", sandbox.Command{
-			Line: "(until test -e go; do sleep 0.01; done; echo ignored; echo done > result; exec sleep " + mine + ") & echo x", Keep: true,
+			Line: "(until test -e go; do sleep 0.01; done; echo ignored; echo done > result; exec sleep " + mine +
+				") & echo x", Keep: true,
 		})
 		r := b.result(x)
 		check(b, "code", r.Code, 0)

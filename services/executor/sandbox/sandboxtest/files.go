@@ -92,7 +92,8 @@ var fileTests = []test{
 		check(b, "what is there", strings.Join(names, " "), "d f name")
 	}},
 	{"write goes through links", func(b *bench) {
-		b.fixture("mkdir d e; echo old > d/target; ln -s ../d/target e/link; ln -s e/link link2; ln -s nowhere/yet dangling")
+		b.fixture("mkdir d e; echo old > d/target; ln -s ../d/target e/link; ln -s e/link link2; ln -s nowhere/yet " +
+			"dangling")
 		b.write("link2", "new")
 		check(b, "target", b.read("d/target"), "new")
 		i, err := b.sb.Stat(b.ctx, "link2")

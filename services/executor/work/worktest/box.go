@@ -1,8 +1,8 @@
-// Package worktest has a sandbox in memory, for tests of everything above a sandbox. It uses no process, file or socket, and
-// all its waiting is on the time package: inside testing/synctest it is on fake time.
+// Package worktest has a sandbox in memory, for tests of everything above a sandbox. It uses no process, file or
+// socket, and all its waiting is on the time package: inside testing/synctest it is on fake time.
 //
-// Like a keeper it survives those who use it: commands belong to the Box and go on when a daemon is restarted. Crash is the death
-// of the keeper.
+// Like a keeper it survives those who use it: commands belong to the Box and go on when a daemon is restarted. Crash is
+// the death of the keeper.
 package worktest
 
 import (
@@ -25,7 +25,8 @@ type Box struct {
 	OnStart func(id string) error
 	// Gate, when set, holds file verbs up until it is closed or their context ends.
 	Gate chan struct{}
-	// Hang, when set, does so whatever their context says, HangReads to reads of open files: a file system that does not answer.
+	// Hang, when set, does so whatever their context says, HangReads to reads of open files: a file system that does
+	// not answer.
 	Hang, HangReads chan struct{}
 
 	mu      sync.Mutex
@@ -326,7 +327,10 @@ func (b *Box) Start(_ context.Context, id string, cmd sandbox.Command) (sandbox.
 	if c := b.cmds[id]; c != nil {
 		return c.found()
 	}
-	c := &Cmd{b: b, changed: make(chan struct{}), done: make(chan struct{}), kill: make(chan struct{}, 1), started: time.Now()}
+	c := &Cmd{
+		b: b, changed: make(chan struct{}), done: make(chan struct{}), kill: make(chan struct{}, 1),
+		started: time.Now(),
+	}
 	b.cmds[id] = c
 	b.runs[id]++
 	b.wg.Go(func() { c.run(cmd) })
