@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -71,9 +72,12 @@ type pins struct {
 	store     store.Definitions
 
 	mu     sync.Mutex           // guards what follows
-	stored map[string]time.Time // when, by digest
+	stored map[string]time.Time // when, by digest; within storeAgain
 	old    map[string]agent.Definition
 }
+
+// keptOld is how many definitions that are no longer in the catalogue are kept in memory. Each edit of a file leaves one.
+const keptOld = 64
 
 // storeAgain is how often a definition that is in use is stored: it is what keeps the stored one from being deleted
 // as unused.
@@ -106,6 +110,7 @@ func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	maps.DeleteFunc(p.stored, func(_ string, at time.Time) bool { return now.Sub(at) >= storeAgain })
 	p.stored[pin.Digest] = now
 	return pin, nil
 }
@@ -130,6 +135,9 @@ func (p *pins) Definition(ctx context.Context, digest string) (agent.Definition,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.old) >= keptOld {
+		clear(p.old) // those that are in use are read again
+	}
 	p.old[digest] = def
 	return def, nil
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ func (d *definitions) PutDefinition(context.Context, string, string, []byte) err
 	return nil
 }
 
-func (*definitions) GetDefinition(context.Context, string) ([]byte, error) { return nil, nil }
+func (*definitions) GetDefinition(context.Context, string) ([]byte, error) { return []byte(`{"name":"old"}`), nil }
 
 // A definition that is in use is stored again from time to time: a stored one that nothing was pinned to for long is
 // deleted.
@@ -39,4 +40,22 @@ func TestDefinitionsInUseAreStoredAgain(t *testing.T) {
 			t.Errorf("stored %d times in 10 hours, want 10", d.stored)
 		}
 	})
+}
+
+// Each edit of a file leaves a definition that work may still be pinned to. A process that lives through many edits
+// does not keep them all.
+func TestOldDefinitionsAreBounded(t *testing.T) {
+	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil, agent.Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPins(catalogue, &definitions{})
+	for n := range 10 * keptOld {
+		if def, err := p.Definition(t.Context(), fmt.Sprint("digest-", n)); err != nil || def.Name != "old" {
+			t.Fatal(def.Name, err)
+		}
+	}
+	if len(p.old) > keptOld {
+		t.Errorf("%d definitions are kept, want at most %d", len(p.old), keptOld)
+	}
 }
