@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -120,6 +121,9 @@ func (r *run) sql(ctx context.Context, address string) (*pgx.Conn, error) {
 // written is what a process has given to the disk.
 func written(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if errors.Is(err, os.ErrPermission) {
+		return 0, fmt.Errorf("what control writes is shown to root only, because control is not dumpable: %w", err)
+	}
 	if err != nil {
 		return 0, err
 	}

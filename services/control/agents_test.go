@@ -18,7 +18,9 @@ func (d *definitions) PutDefinition(context.Context, string, string, []byte) err
 	return nil
 }
 
-func (*definitions) GetDefinition(context.Context, string) ([]byte, error) { return []byte(`{"name":"old"}`), nil }
+func (*definitions) GetDefinition(context.Context, string) ([]byte, error) {
+	return []byte(`{"name":"old"}`), nil
+}
 
 // A definition that is in use is stored again from time to time: a stored one that nothing was pinned to for long is
 // deleted.
