@@ -45,6 +45,7 @@ type connection struct {
 	pinged    map[uint64]string
 	nonce     uint64
 	beat      chan struct{} // closed by the next Heartbeat
+	beaten    uint64        // the latest nonce that a Heartbeat has answered
 	draining  bool
 	over      bool
 }
@@ -239,20 +240,18 @@ func (c *connection) watch(ctx context.Context) {
 		}
 		c.ping()
 		c.acknowledgeTaken(ctx)
-		c.recordBegun(ctx)
+		c.confirm(ctx)
 	}
 }
 
-// recordBegun makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known
-// by that.
-func (c *connection) recordBegun(ctx context.Context) {
-	begun := c.begun.Load()
-	if begun == c.saved {
-		return
-	}
+// confirm makes durable how many calls the executor has begun: a copy of its journal that has begun fewer is known by
+// that. It ends a connection that is not the executor's present one: the replica that has that one may not have reached
+// this one to ask.
+func (c *connection) confirm(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
 	defer cancel()
-	present, err := c.server.deps.Fleet.SetBegun(ctx, c.executor.ID, c.executor.ConnectionEpoch, begun)
+	begun := c.begun.Load()
+	present, err := c.present(ctx, begun)
 	switch {
 	case err != nil:
 		if ctx.Err() == nil {
@@ -266,46 +265,61 @@ func (c *connection) recordBegun(ctx context.Context) {
 	}
 }
 
+// present reports whether this is the executor's connection. begun is recorded if it is news.
+func (c *connection) present(ctx context.Context, begun int64) (bool, error) {
+	id, epoch := c.executor.ID, c.executor.ConnectionEpoch
+	if begun != c.saved {
+		return c.server.deps.Fleet.SetBegun(ctx, id, epoch, begun)
+	}
+	e, err := c.server.deps.Fleet.GetExecutor(ctx, id)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return false, nil
+	}
+	return e.ConnectionEpoch == epoch, err
+}
+
 // probeLimit is how long an executor may take to show that it is there while another one wants its place.
 const probeLimit = 3 * time.Second
 
-// answers asks for a sign of life. ErrContended when none can be received now, because this replica is busy with a
-// frame.
+// answers asks for a sign of life: what was sent before the question is none. ErrContended when none can be received
+// now, because this replica is busy with a frame.
 func (c *connection) answers(ctx context.Context) (bool, error) {
-	c.mu.Lock()
-	beat, over := c.beat, c.over
-	c.mu.Unlock()
-	if over {
-		return false, nil
-	}
-	c.ping()
+	nonce := c.ping()
 	limit := time.NewTimer(probeLimit)
 	defer limit.Stop()
-	select {
-	case <-beat:
-		return true, nil
-	case <-c.gone:
-		return false, nil
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
-	case <-limit.C:
+	for {
+		c.mu.Lock()
+		beat, over, answered := c.beat, c.over, c.beaten >= nonce
+		c.mu.Unlock()
+		if over || answered {
+			return answered && !over, nil
+		}
+		select {
+		case <-beat:
+		case <-c.gone:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-limit.C:
+			if c.handling.Load() {
+				return false, ErrContended
+			}
+			return false, nil
+		}
 	}
-	if c.handling.Load() {
-		return false, ErrContended
-	}
-	return false, nil
 }
 
-// ping asks for a Heartbeat that names the last call before it in the queue: nothing may get between the two.
-func (c *connection) ping() {
+// ping asks for a Heartbeat that names the last call before it in the queue: nothing may get between the two. It
+// returns the nonce that the Heartbeat will have.
+func (c *connection) ping() (nonce uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.nonce++
 	c.pinged[c.nonce] = c.lastCall
 	c.enqueueLocked(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{
-		Nonce:      c.nonce,
-		LastCallId: c.lastCall,
+		Nonce: c.nonce, LastCallId: c.lastCall,
 	}}})
+	return c.nonce
 }
 
 func (c *connection) receive(ctx context.Context) error {
@@ -374,6 +388,7 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 	c.heard.Store(time.Now().UnixNano())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.beaten = max(c.beaten, h.GetNonce())
 	close(c.beat)
 	c.beat = make(chan struct{})
 	return nil

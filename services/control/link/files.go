@@ -118,13 +118,11 @@ func safety(verb *pawlv1.Execute) tool.Safety {
 	return tool.Pure
 }
 
-// forget ends what is known of a transfer here; false when that happened before.
-func (c *connection) forget(t *transfer) bool {
+// forget ends what is known of a transfer here.
+func (c *connection) forget(t *transfer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, open := c.transfers[t.id]
 	delete(c.transfers, t.id)
-	return open
 }
 
 // leave ends a transfer for its client. What the executor has not ended is cancelled, and stays known until it has.
@@ -143,19 +141,23 @@ func (c *connection) leave(t *transfer) {
 func (c *connection) transferred(req *pawlv1.ConnectRequest) bool {
 	c.mu.Lock()
 	t := c.transfers[subject(req)]
+	if t != nil && ends(req) {
+		// Before the client hears of the end: it would cancel what it still finds here.
+		delete(c.transfers, t.id)
+	}
 	c.mu.Unlock()
 	if t == nil {
 		return false
 	}
-	if !t.hear(req) {
-		return true
-	}
-	c.forget(t)
+	t.hear(req)
 	if req.GetResult() != nil {
 		c.enqueue(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: t.id}}})
 	}
 	return true
 }
+
+// ends reports whether a frame is the last one about its call.
+func ends(req *pawlv1.ConnectRequest) bool { return req.GetResult() != nil || req.GetRejected() != nil }
 
 // subject is the call that a frame is about, "" for none.
 func subject(req *pawlv1.ConnectRequest) string {

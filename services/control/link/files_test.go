@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -641,4 +642,39 @@ func TestReconcileEndsWhatNobodyKnows(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
+}
+
+// A transfer is over for the connection before its client hears of the end. Else the client, who is fast, cancels a
+// call that has ended.
+func TestTransferIsOverBeforeItsClientHears(t *testing.T) {
+	for name, last := range map[string]*pawlv1.ConnectRequest{
+		"result":   {Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{CallId: "c"}}},
+		"rejected": {Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{CallId: "c"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newConnection(nil, nil, fleet.Executor{}, func(error) {})
+			transfer := newTransfer(&pawlv1.Execute{CallId: "c"})
+			c.transfers["c"] = transfer
+			transfer.mu.Lock() // the client hears nothing
+			taken := make(chan struct{})
+			go func() {
+				defer close(taken)
+				c.transferred(last)
+			}()
+			for began := time.Now(); ; runtime.Gosched() {
+				c.mu.Lock()
+				_, open := c.transfers["c"]
+				c.mu.Unlock()
+				if !open {
+					break
+				}
+				if time.Since(began) > 10*time.Second {
+					t.Error("it is known still")
+					break
+				}
+			}
+			transfer.mu.Unlock()
+			<-taken
+		})
+	}
 }

@@ -175,6 +175,9 @@ func (s *Server) admit(ctx context.Context, last fleet.Executor, hello *pawlv1.H
 	if !last.Connected() || kin == fleet.Same && hello.GetLastConnectionEpoch() == last.ConnectionEpoch {
 		return kin, nil
 	}
+	if last.Draining {
+		return kin, ErrContended.With("the executor that is connected as %s is draining and leaves; try again", last.ID)
+	}
 	answers, err := s.answers(ctx, last)
 	if err != nil || !answers {
 		return kin, err

@@ -362,3 +362,64 @@ func TestSlowHelloIsNoRefusal(t *testing.T) {
 		}
 	})
 }
+
+// Only an answer to the question shows that an executor is there. What it sent before it died may arrive later.
+func TestWhatWasSentBeforeIsNoAnswer(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		me := first("j")
+		one := all[0].connect(me)
+		one.welcomed()
+		one.deaf.Store(true)
+		time.Sleep(pingEvery)
+		synctest.Wait() // the first Ping was sent
+		two := all[0].connect(me.again(0))
+		synctest.Wait()
+		one.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: 1}}})
+		two.take()
+		time.Sleep(probeLimit)
+		two.lives()
+		one.refusedFor("SUPERSEDED")
+	})
+}
+
+// An executor that drains leaves. The one that is to follow it waits for that instead of giving up.
+func TestNamesakeOfAnExecutorThatDrains(t *testing.T) {
+	for place, at := range map[string]int{"here": 0, "at another replica": 1} {
+		t.Run(place, func(t *testing.T) {
+			within(t, 2, func(all []*plane) {
+				one := all[0].connect(first("j"))
+				one.welcomed()
+				one.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Draining{Draining: &pawlv1.Draining{}}})
+				synctest.Wait()
+				next := first("k")
+				all[at].connect(next).refusedFor("NAME_CONTENDED", "draining")
+				one.lives()
+				one.close()
+				synctest.Wait()
+				all[at].connect(next).welcomed()
+			})
+		})
+	}
+}
+
+// A connection whose executor has connected anew at a replica that could not reach this one ends here, although
+// somebody answers at its other end.
+func TestSupersededElsewhere(t *testing.T) {
+	within(t, 2, func(all []*plane) {
+		me := first("j")
+		one := all[0].connect(me)
+		one.welcomed()
+		one.deaf.Store(true)
+		two := all[1].connect(me.again(0))
+		two.take()
+		time.Sleep(probeLimit)
+		two.lives()
+		one.deaf.Store(false)
+		time.Sleep(2 * pingEvery)
+		one.refusedFor("SUPERSEDED")
+		if _, here := all[0].local.Local("e"); here {
+			t.Error("its former replica takes it for its own")
+		}
+		two.lives()
+	})
+}

@@ -42,7 +42,15 @@ type database struct {
 	fleet.Store
 }
 
-func (d *database) SetDraining(context.Context, string, int64) error { return nil }
+func (d *database) SetDraining(_ context.Context, id string, epoch int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.all[id]; e.ConnectionEpoch == epoch {
+		e.Draining = true
+		d.all[id] = e
+	}
+	return nil
+}
 
 func (d *database) Connect(_ context.Context, e fleet.Executor) (int64, error) {
 	d.mu.Lock()

@@ -69,8 +69,8 @@ func (t *transfer) signal() {
 	}
 }
 
-// hear takes in a frame of the executor; over when no more is to be expected.
-func (t *transfer) hear(req *pawlv1.ConnectRequest) (over bool) {
+// hear takes in a frame of the executor.
+func (t *transfer) hear(req *pawlv1.ConnectRequest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.signal()
@@ -81,7 +81,6 @@ func (t *transfer) hear(req *pawlv1.ConnectRequest) (over bool) {
 		}
 	case *pawlv1.ConnectRequest_Rejected:
 		t.fail(rejected(f.Rejected))
-		return true
 	case *pawlv1.ConnectRequest_Output:
 		t.output(f.Output)
 	case *pawlv1.ConnectRequest_InputAck:
@@ -92,9 +91,7 @@ func (t *transfer) hear(req *pawlv1.ConnectRequest) (over bool) {
 		}
 	case *pawlv1.ConnectRequest_Result:
 		t.end(f.Result)
-		return true
 	}
-	return false
 }
 
 func (t *transfer) output(o *pawlv1.Output) {
