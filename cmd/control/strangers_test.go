@@ -42,6 +42,7 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 	if !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
+	closed := make(chan struct{}, 2*descriptors)
 	for range descriptors {
 		for _, addr := range []string{here.GRPC, strings.TrimPrefix(here.HTTP, "http://")} {
 			idle, err := net.Dial("tcp", addr)
@@ -49,6 +50,20 @@ func TestIdleConnectionsLeaveDescriptors(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = idle.Close() })
+			go func() {
+				_, _ = io.Copy(io.Discard, idle) // until either side closes it
+				closed <- struct{}{}
+			}()
+		}
+	}
+	// All have been accepted when all but those that may stay were closed: a client that came before would stand in a
+	// queue of strangers.
+	giveUp := time.After(time.Minute)
+	for n := range 2*descriptors - descriptors/4 {
+		select {
+		case <-closed:
+		case <-giveUp:
+			t.Fatalf("%d of %d connections of strangers were closed", n, 2*descriptors)
 		}
 	}
 	token, err := os.ReadFile(filepath.Join(data, "token"))
