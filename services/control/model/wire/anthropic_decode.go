@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -158,10 +159,12 @@ func (d *Decoder) blockStop(index int) {
 	if d.open != "" && d.key == index {
 		d.close()
 	}
-	for _, c := range d.calls {
-		if c.index == index {
-			d.give(c, false)
-		}
+	var open []*toolCall // calls of this index, the last first
+	for c := d.latest(index); c != nil && !c.given; c = c.before {
+		open = append(open, c)
+	}
+	for _, c := range slices.Backward(open) {
+		d.give(c, false)
 	}
 }
 

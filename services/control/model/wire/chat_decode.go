@@ -169,7 +169,7 @@ func (d *Decoder) chatCall(v []byte, beside bool) {
 	case c == nil:
 		c = d.start(index, id, name)
 	case c.id == "":
-		c.id = id
+		d.identify(c, id)
 	}
 	if c.name != name {
 		c.name = rename(c.name, name)
@@ -182,17 +182,14 @@ func (d *Decoder) chatCall(v []byte, beside bool) {
 	}
 }
 
-// slot is the call that a piece may belong to.
+// slot is the call that a piece may belong to: the last one with its id, since the pieces of calls that share an index
+// may be interleaved, else the last one with its index.
 func (d *Decoder) slot(index int, id string) *toolCall {
+	if c := d.byID[callKey{index, id}]; c != nil {
+		return c
+	}
 	if index >= 0 {
 		return d.latest(index)
-	}
-	if id != "" {
-		for _, c := range d.calls {
-			if c.id == id && c.index < 0 {
-				return c
-			}
-		}
 	}
 	if c := d.last(); c != nil && (id == "" || c.id == "") {
 		return c
@@ -218,7 +215,8 @@ func (d *Decoder) another(c *toolCall, id, name string, args []byte) bool {
 
 // repeats reports whether a piece is the arguments that have come already, as servers send that repeat the whole call.
 func (c *toolCall) repeats(args []byte) bool {
-	return isString(args) && c.over() && str(args) == string(c.args)
+	return isString(args) && len(args)-2 >= len(c.args) && // what is cheap to see comes first: most pieces are short
+		c.over() && str(args) == string(c.args)
 }
 
 // rename joins the pieces of a name; a name that is repeated, or comes as a whole after its beginning, is no piece.

@@ -22,12 +22,14 @@ type Decoder struct {
 	chars joiner          // of the open block
 	meta  json.RawMessage // Block.Opaque of the open block
 
-	calls []*toolCall // in the order in which they began
-	ids   map[string]bool
-	given int // calls that were passed on
+	calls   []*toolCall           // in the order in which they began
+	byIndex map[int]*toolCall     // the last call that began with an index
+	byID    map[callKey]*toolCall // the last call that has an id, by index and without
+	ids     map[string]int        // how many calls that were passed on have an id
+	given   int                   // calls that were passed on
 
-	lastBlock int     // index of the block of an Anthropic answer that began last
-	items     []*item // of a Responses answer
+	lastBlock int   // index of the block of an Anthropic answer that began last
+	items     items // of a Responses answer
 
 	usage   model.Usage
 	counted bool   // usage has changed since it was passed on
@@ -61,13 +63,11 @@ func (d *Decoder) Event(e Event) ([]model.Part, error) {
 	case string(data) == "[DONE]":
 		d.ended = true
 		return d.out, nil
-	case data[0] == '[': // some servers put an error into a list
-		elements(data, func(v []byte) { data = v })
 	}
-	if err := d.handle(d, Event{Name: e.Name, Data: data}); err != nil {
+	if err := d.take(e.Name, data); err != nil {
 		return d.out, err
 	}
-	if d.counted && d.meaning { // not before the answer: what opens a message is no event of it
+	if d.counted && d.Answered() { // not before the answer: what opens a message is no event of it
 		d.counted = false
 		d.emit(model.Part{Type: model.PartUsage, Usage: d.usage})
 	}
@@ -75,6 +75,22 @@ func (d *Decoder) Event(e Event) ([]model.Part, error) {
 		d.emit(model.Part{Type: model.PartProgress})
 	}
 	return d.out, nil
+}
+
+// take takes the data of an event. Some servers put an error, or several chunks, into a list.
+func (d *Decoder) take(name, data []byte) (err error) {
+	listed := false
+	if data[0] == '[' {
+		elements(data, func(v []byte) {
+			if listed = true; err == nil {
+				err = d.handle(d, Event{Name: name, Data: v})
+			}
+		})
+	}
+	if !listed {
+		err = d.handle(d, Event{Name: name, Data: data})
+	}
+	return err
 }
 
 // Ended reports that the answer is over and nothing of it can follow.
@@ -220,6 +236,13 @@ type toolCall struct {
 	complete json.RawMessage // arguments that came whole, used if no pieces came
 	meta     json.RawMessage
 	given    bool
+	before   *toolCall // the call that began before this one with the same index
+}
+
+// callKey is what pieces of a call are known by when several calls share an index.
+type callKey struct {
+	index int // -1 for any
+	id    string
 }
 
 // write adds a piece of the arguments: a JSON string, or the arguments themselves.
@@ -248,21 +271,28 @@ func (c *toolCall) over() bool {
 
 // start adds a call.
 func (d *Decoder) start(index int, id, name string) *toolCall {
-	c := &toolCall{index: index, id: id, name: name}
+	if d.byIndex == nil {
+		d.byIndex, d.byID = map[int]*toolCall{}, map[callKey]*toolCall{}
+	}
+	c := &toolCall{index: index, name: name, before: d.byIndex[index]}
+	d.identify(c, id)
+	d.byIndex[index] = c
 	d.calls = append(d.calls, c)
 	d.meaning = true
 	return c
 }
 
+// identify gives a call its id.
+func (d *Decoder) identify(c *toolCall, id string) {
+	if c.id = id; id != "" {
+		d.byID[callKey{c.index, id}], d.byID[callKey{-1, id}] = c, c
+	}
+}
+
 // latest is the last call that began with this index; nil if there is none, or it was passed on.
 func (d *Decoder) latest(index int) *toolCall {
-	for i := len(d.calls) - 1; i >= 0; i-- {
-		if c := d.calls[i]; c.index == index {
-			if c.given {
-				return nil
-			}
-			return c
-		}
+	if c := d.byIndex[index]; c != nil && !c.given {
+		return c
 	}
 	return nil
 }
@@ -313,17 +343,18 @@ func (d *Decoder) give(c *toolCall, cut bool) {
 // before anything is stored.
 func (d *Decoder) unique(id string) string {
 	if d.ids == nil {
-		d.ids = map[string]bool{}
+		d.ids = map[string]int{}
 	}
 	id = keptID(id)
 	made := id
 	if id == "" {
 		id, made = "call", "call_1"
 	}
-	for n := 2; d.ids[made]; n++ {
-		made = id + "_" + strconv.Itoa(n)
+	for d.ids[made] > 0 {
+		d.ids[id] = max(d.ids[id], 1) + 1
+		made = id + "_" + strconv.Itoa(d.ids[id])
 	}
-	d.ids[made] = true
+	d.ids[made] = max(d.ids[made], 1)
 	return made
 }
 

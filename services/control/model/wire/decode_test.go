@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
@@ -414,6 +415,36 @@ func TestChat(t *testing.T) {
 				call(`{"index":1,"function":{"arguments":":2}"}},{"index":0,"function":{"arguments":":1}"}}`) +
 				ended("tool_calls"),
 			`a=bash{"c":1} | b=ls{"p":2} | tool_use`,
+		},
+		{
+			"one index, two ids, interleaved",
+			call(`{"index":0,"id":"a","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"index":0,"id":"b","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"index":0,"id":"a","function":{"arguments":"1}"}}`) +
+				call(`{"index":0,"id":"b","function":{"arguments":"2}"}}`) + ended("tool_calls"),
+			`a=bash{"x":1} | b=bash{"x":2} | tool_use`,
+		},
+		{
+			"an index at the beginning only",
+			call(`{"index":0,"id":"a","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"index":1,"id":"b","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"id":"a","function":{"arguments":"1}"}}`) +
+				call(`{"id":"b","function":{"arguments":"2}"}}`) + ended("tool_calls"),
+			`a=bash{"x":1} | b=bash{"x":2} | tool_use`,
+		},
+		{
+			"no index, one id, in pieces",
+			call(`{"id":"a","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"id":"a","function":{"arguments":"1}"}}`) +
+				call(`{"id":"a","function":{"name":"bash","arguments":"{\"x\":"}}`) +
+				call(`{"id":"a","function":{"arguments":"2}"}}`) + ended("tool_calls"),
+			`a=bash{"x":1} | a_2=bash{"x":2} | tool_use`,
+		},
+		{
+			"chunks in a list",
+			`data: [{"choices":[{"delta":{"content":"hel"}}]},{"choices":[{"delta":{"content":"lo"}}]}]` + "\n\n" +
+				ended("stop"),
+			"hello | stop",
 		},
 		{
 			"one id, two indexes",
@@ -988,6 +1019,17 @@ func TestResponses(t *testing.T) {
 			`c=bash{"a":1} | tool_use`,
 		},
 		{
+			"items without id and index, told again at the end",
+			event("response.output_text.delta", `"delta":"hello"`) +
+				event("response.output_item.done", `"item":`+message) +
+				event("response.output_item.done", `"item":`+call("other", "c", "{}")) +
+				event(
+					"response.completed",
+					`"response":{"status":"completed","output":[`+message+`,`+call("f1", "c", "{}")+`]}`,
+				),
+			"hello | c=bash{} | tool_use",
+		},
+		{
 			"not streamed",
 			`{"id":"r","object":"response","status":"completed","output":[` + message +
 				`],"usage":{"input_tokens":1,"output_tokens":2}}`,
@@ -1000,6 +1042,64 @@ func TestResponses(t *testing.T) {
 			"hello | length",
 		},
 	})
+}
+
+// An event of two lines follows another one without a blank line between them.
+func TestAnEventOfSeveralLinesWithoutABlankLineBeforeIt(t *testing.T) {
+	src := `data: {"choices":[{"delta":{"content":"a"}}]}` + "\n" +
+		`data: {"choices":` + "\n" + `data: [{"delta":{"content":"b"}}]}` + "\n\n" + done
+	for _, end := range []string{"\n", "\r", "\r\n"} {
+		text := strings.ReplaceAll(src, "\n", end)
+		for _, r := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text))} {
+			if got := tell(t, parts(model.APIChat, r)); got != "ab | stop" {
+				t.Errorf("lines that end with %q, by %T: %s", end, r, got)
+			}
+		}
+	}
+}
+
+// The time that an answer takes grows with its calls and not with their square, which would take a minute here.
+func TestAnAnswerOfManyCalls(t *testing.T) {
+	const most = 60_000
+	for api, src := range map[model.API]func(i int) string{
+		model.APIChat: func(i int) string {
+			return chunk(fmt.Sprintf(`{"tool_calls":[{"id":"%d","function":{"name":"bash","arguments":"{}"}}]}`, i))
+		},
+		model.APIAnthropic: func(i int) string {
+			block := fmt.Sprintf(`"index":%d,"content_block":{"type":"tool_use","id":"one","name":"bash","input":{}}`, i)
+			return event("content_block_start", block) + event("content_block_stop", fmt.Sprintf(`"index":%d`, i))
+		},
+		model.APIResponses: func(i int) string {
+			item := fmt.Sprintf(
+				`"output_index":%d,"item":{"id":"%d","type":"function_call","call_id":"%d","name":"bash"}`, i, i, i,
+			)
+			return event("response.output_item.done", item)
+		},
+	} {
+		var all strings.Builder
+		for i := range most {
+			all.WriteString(src(i))
+		}
+		all.WriteString(map[model.API]string{
+			model.APIChat: done, model.APIAnthropic: event("message_stop", ""),
+			model.APIResponses: event("response.completed", `"response":{"status":"completed"}`),
+		}[api])
+		start, seen := time.Now(), map[string]bool{}
+		for p, err := range parts(api, strings.NewReader(all.String())) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(start) > 15*time.Second {
+				t.Fatalf("%s: %d calls in %s", api, len(seen), time.Since(start))
+			}
+			if p.Type == model.PartBlock {
+				seen[p.Block.CallID] = true
+			}
+		}
+		if len(seen) != most {
+			t.Errorf("%s: %d calls", api, len(seen))
+		}
+	}
 }
 
 func TestWhatIsNoStream(t *testing.T) {

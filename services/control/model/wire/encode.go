@@ -53,8 +53,8 @@ type Encoder struct {
 	buf   []byte
 	taken int // messages that were encoded
 	last  speaker
-	calls []pending // of the last turn, until they all have a result
-	open  int       // of those, the ones without a result
+	calls []pending        // of the last turn, until they all have a result
+	open  map[string][]int // of those, the ones without a result: their positions, by id in the journal
 	ids   map[string]int
 	sizes []int // of all images, as they are sent
 	skip  int   // so many of the first images are left out
@@ -170,7 +170,7 @@ func (e *Encoder) add(m model.Message) {
 		for i := range m.Content {
 			e.result(&m.Content[i])
 		}
-		if e.open == 0 {
+		if len(e.open) == 0 {
 			e.settle()
 		}
 	default:
@@ -270,7 +270,10 @@ func (e *Encoder) assistant(m model.Message) {
 func (e *Encoder) call(b model.Block, own bool) content {
 	args := object(b.Args)
 	p := pending{from: b.CallID, tool: toolName(b.Tool), plain: e.omit.Calls || e.omit.holds(b.CallID)}
-	e.open++
+	if e.open == nil {
+		e.open = map[string][]int{}
+	}
+	e.open[b.CallID] = append(e.open[b.CallID], len(e.calls))
 	if p.plain {
 		e.calls = append(e.calls, p)
 		return content{kind: model.TextBlock, text: "[called " + p.tool + " with " + string(args) + "]"}
@@ -293,12 +296,13 @@ func (e *Encoder) result(b *model.Block) {
 	if b.Type != model.ToolResultBlock {
 		return
 	}
-	for i := range e.calls {
-		if p := &e.calls[i]; p.from == b.CallID && p.result == nil {
-			p.result = b
-			e.open--
-			return
-		}
+	waiting := e.open[b.CallID]
+	if len(waiting) == 0 {
+		return
+	}
+	e.calls[waiting[0]].result = b
+	if e.open[b.CallID] = waiting[1:]; len(waiting) == 1 {
+		delete(e.open, b.CallID)
 	}
 }
 
@@ -315,7 +319,7 @@ func (e *Encoder) settle() {
 			pieces++
 		}
 	}
-	e.calls, e.open = nil, 0
+	e.calls, e.open = nil, nil
 	e.element()
 	e.buf = e.format.results(e.buf, results)
 	e.end(tools, pieces)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -680,4 +682,22 @@ func FuzzArguments(f *testing.F) {
 			done
 		tell(t, parts(model.APIChat, strings.NewReader(src)))
 	})
+}
+
+func TestAConversationOfManyCallsIsEncodedInLittleTime(t *testing.T) {
+	const most = 60_000
+	asks := model.Message{Role: model.Assistant}
+	messages := []model.Message{says(model.User, textOf("x")), {}}
+	for i := range most {
+		id := strconv.Itoa(i)
+		asks.Content = append(asks.Content, callOf(id, "{}"))
+		messages = append(messages, says(model.ToolRole, resultOf(id, "y")))
+	}
+	messages[1] = asks
+	start := time.Now()
+	e := wire.NewEncoder(target(model.APIChat), wire.Omission{})
+	e.Take(messages)
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("%s: the time grows with the square of the calls", took)
+	}
 }

@@ -109,33 +109,63 @@ func fieldsOf(data []byte) (f fields, ok bool) {
 	return f, ok
 }
 
-// find is the item that an event is about: the one with its id, else the one with its index, since some servers give
-// every event another id, else the last one that is not done. An item that is not known begins.
-func (d *Decoder) find(f fields) *item {
-	byIndex, open := (*item)(nil), (*item)(nil)
-	for i := len(d.items) - 1; i >= 0; i-- {
-		it := d.items[i]
-		switch {
-		case len(f.id) > 0 && string(f.id) == it.id:
+// items are those of an answer.
+type items struct {
+	all     []*item
+	byID    map[string]*item // the last one that began with an id
+	byIndex map[int]*item    // the last one that began with an index
+	undone  []*item          // in the order in which they began; some of them may be done
+}
+
+// open is the last item that is not done, nil when there is none.
+func (s *items) open() *item {
+	for n := len(s.undone); n > 0; n-- {
+		if it := s.undone[n-1]; !it.done {
 			return it
-		case byIndex == nil && f.index >= 0 && f.index == it.index:
-			byIndex = it
-		case open == nil && !it.done:
-			open = it
+		}
+		s.undone = s.undone[:n-1]
+	}
+	return nil
+}
+
+// known is the item that an event is about: the one with its id, else the one with its index, since some servers give
+// every event another id. nil for an item that has not begun.
+func (s *items) known(f fields) *item {
+	if len(f.id) > 0 {
+		if it := s.byID[string(f.id)]; it != nil {
+			return it
 		}
 	}
-	switch {
-	case byIndex != nil:
-		return byIndex
-	case open != nil && f.index < 0:
-		return open
+	if f.index >= 0 {
+		return s.byIndex[f.index]
+	}
+	return nil
+}
+
+// find is the item that an event is about; of an event without an index it may be the last one that is not done. An
+// item that is not known begins.
+func (d *Decoder) find(f fields) *item {
+	if it := d.items.known(f); it != nil {
+		return it
+	}
+	if it := d.items.open(); it != nil && f.index < 0 {
+		return it
 	}
 	return d.begins(f)
 }
 
 func (d *Decoder) begins(f fields) *item {
-	it := &item{id: string(f.id), index: f.index, key: len(d.items)}
-	d.items = append(d.items, it)
+	s := &d.items
+	if s.byID == nil {
+		s.byID, s.byIndex = map[string]*item{}, map[int]*item{}
+	}
+	it := &item{id: string(f.id), index: f.index, key: len(s.all)}
+	if s.all, s.undone = append(s.all, it), append(s.undone, it); it.id != "" {
+		s.byID[it.id] = it
+	}
+	if it.index >= 0 {
+		s.byIndex[it.index] = it
+	}
 	return it
 }
 
@@ -232,13 +262,21 @@ func (d *Decoder) thought(it *item, v []byte) {
 	}
 }
 
-// responseEnded takes the whole response at its end. Its output counts where nothing of it was streamed.
+// responseEnded takes the whole response at its end. Its output counts where nothing of it was streamed. Events that
+// had neither the id nor an index of their item are told by their order.
 func (d *Decoder) responseEnded(v []byte) {
+	streamed := d.items.all
 	n := 0
 	elements(member(v, "output"), func(out []byte) {
 		f := fields{id: word(member(out, "id")), index: n}
-		n++
-		d.itemDone(d.find(f), out)
+		it := d.items.known(f)
+		if it == nil && n < len(streamed) && streamed[n].index < 0 {
+			it = streamed[n]
+		}
+		if n++; it == nil {
+			it = d.begins(f)
+		}
+		d.itemDone(it, out)
 	})
 	if usage := member(v, "usage"); isObject(usage) {
 		d.chatUsage(usage)

@@ -195,9 +195,13 @@ func (r *Reader) complete() bool {
 	return r.whole
 }
 
-// pushBack makes line the next one that is read. There is room for it: it was read from the buffer.
+// pushBack makes line the next one that is read, with the end that it had: an LF that follows a CR is no blank line.
 func (r *Reader) pushBack(line []byte) {
-	line = append(bytes.Clone(line), '\n')
+	end := byte('\n')
+	if r.cr {
+		r.cr, end = false, '\r'
+	}
+	line = append(bytes.Clone(line), end)
 	if r.r < len(line) {
 		rest := append(line, r.buf[r.r:r.w]...)
 		r.buf, r.r, r.w = append(rest, make([]byte, firstBuffer)...), 0, len(rest)
