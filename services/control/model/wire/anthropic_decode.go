@@ -108,6 +108,8 @@ func (d *Decoder) blockStart(index int, block []byte) {
 		} else if isString(input) {
 			c.complete = []byte(str(input))
 		}
+	default: // also a tool that the provider runs itself, whose outcome the text says
+		d.unknown(block)
 	}
 }
 

@@ -15,7 +15,7 @@ func (d *Decoder) chat(e Event) error {
 		switch string(name) {
 		case "choices":
 			known = true
-			elements(v, func(c []byte) {
+			each(v, func(c []byte) {
 				if choice == nil && count(member(c, "index")) == 0 {
 					choice = c
 				}
@@ -54,13 +54,15 @@ func (d *Decoder) chat(e Event) error {
 }
 
 func (d *Decoder) chatChoice(choice []byte) error {
-	var reason, delta, message []byte
+	var reason, delta, message, text []byte
 	members(choice, func(name, v []byte) {
 		switch string(name) {
 		case "delta":
 			delta = v
 		case "message":
 			message = v
+		case "text": // of the older API, which some servers stream under the address of this one
+			text = v
 		case "finish_reason":
 			reason = word(v)
 		case "usage":
@@ -70,7 +72,16 @@ func (d *Decoder) chatChoice(choice []byte) error {
 	if isNull(delta) && !d.meaning { // some servers repeat in a message all that the deltas have said
 		delta = message
 	}
-	d.chatDelta(delta)
+	switch {
+	case isString(delta):
+		d.chatContent(delta)
+	case isNull(delta):
+		d.chatContent(text)
+	default:
+		if err := d.chatDelta(delta); err != nil {
+			return err
+		}
+	}
 	if string(reason) == "error" {
 		return &ReportedError{Body: bytes.Clone(choice)}
 	}
@@ -84,9 +95,11 @@ const (
 	thoughtKey
 )
 
-func (d *Decoder) chatDelta(delta []byte) {
+// chatDelta takes a delta, or a whole message. A call that cannot be understood is an error at once, since the rest of
+// the answer would be taken for all of it.
+func (d *Decoder) chatDelta(delta []byte) error {
 	var content, thought, field, calls, legacy []byte
-	members(delta, func(name, v []byte) {
+	if !members(delta, func(name, v []byte) {
 		switch string(name) {
 		case "content":
 			content = v
@@ -103,7 +116,9 @@ func (d *Decoder) chatDelta(delta []byte) {
 		case "function_call":
 			legacy = v
 		}
-	})
+	}) {
+		d.unknown(delta)
+	}
 	if thought != nil {
 		d.add(model.ThinkingBlock, thoughtKey, thought)
 		if string(field) != defaultThoughtField {
@@ -111,14 +126,22 @@ func (d *Decoder) chatDelta(delta []byte) {
 		}
 	}
 	d.chatContent(content)
-	n := 0
-	elements(calls, func(v []byte) {
-		d.chatCall(v, n > 0)
+	n, odd := 0, false
+	listed := each(calls, func(v []byte) {
+		if odd = odd || !isObject(v); !odd {
+			d.chatCall(v, n > 0)
+		}
 		n++
 	})
+	if odd || !listed {
+		return &ForeignError{
+			What: "the tool calls of the provider's answer are no list of objects", Came: bytes.Clone(calls),
+		}
+	}
 	if isObject(legacy) {
 		d.chatCall([]byte(`{"index":0,"function":`+string(legacy)+`}`), false)
 	}
+	return nil
 }
 
 // chatContent is a text, or a list of parts that are texts and thoughts.
@@ -127,7 +150,7 @@ func (d *Decoder) chatContent(v []byte) {
 		d.add(model.TextBlock, saidKey, v)
 		return
 	}
-	elements(v, func(part []byte) {
+	known := each(v, func(part []byte) {
 		if isString(part) {
 			d.add(model.TextBlock, saidKey, part)
 			return
@@ -139,8 +162,15 @@ func (d *Decoder) chatContent(v []byte) {
 			elements(thought, func(p []byte) { d.add(model.ThinkingBlock, thoughtKey, member(p, "text")) })
 			return
 		}
-		d.add(model.TextBlock, saidKey, member(part, "text"))
+		text := member(part, "text")
+		if text == nil {
+			d.unknown(part)
+		}
+		d.add(model.TextBlock, saidKey, text)
 	})
+	if !known {
+		d.unknown(v)
+	}
 }
 
 // chatCall is a piece of a call. What tells calls apart differs from server to server: the index, the id, or only that
@@ -157,6 +187,12 @@ func (d *Decoder) chatCall(v []byte, beside bool) {
 			id = str(v)
 		case "function":
 			name, args = str(member(v, "name")), member(v, "arguments")
+		case "name": // without the object "function" around it, as in Responses
+			if isString(v) {
+				name = str(v)
+			}
+		case "arguments":
+			args = v
 		case "extra_content":
 			extra = v
 		}

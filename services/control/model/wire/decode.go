@@ -36,8 +36,9 @@ type Decoder struct {
 	reason  string // why the model stopped, in the protocol's words
 	stop    model.Stop
 	refused bool
-	ended   bool // the protocol's mark of the end came
-	meaning bool // something of an answer came
+	ended   bool   // the protocol's mark of the end came
+	meaning bool   // something of an answer came
+	strange []byte // the first content of a shape or kind that is not known
 }
 
 // NewDecoder reads the answer to a request that offered these tools.
@@ -116,6 +117,11 @@ func (d *Decoder) End() ([]model.Part, error) {
 	}
 	d.close()
 	d.flush(d.stop == model.StopLength)
+	if !d.meaning && d.strange != nil {
+		return nil, &ForeignError{
+			What: "the provider's answer has nothing but content of an unknown kind", Came: d.strange,
+		}
+	}
 	if d.stop != model.StopLength {
 		d.stop = model.StopEnd
 		if d.given > 0 {
@@ -130,6 +136,13 @@ func (d *Decoder) End() ([]model.Part, error) {
 // event before would take more than to read it.
 func foreignEvent(data []byte) error {
 	return &ForeignError{What: "an event of the provider's stream is no JSON object", Came: bytes.Clone(data)}
+}
+
+// unknown notes content that is passed over. An answer of nothing else is an error, which shows the content.
+func (d *Decoder) unknown(v []byte) {
+	if d.strange == nil {
+		d.strange = bytes.Clone(v)
+	}
 }
 
 // valid is raw JSON that is kept, nil if it is none.

@@ -577,6 +577,58 @@ func TestChat(t *testing.T) {
 				"gth; do less in one call, or make several. The tool was not called. What came of the arg" +
 				"uments:\n\n\nCall the tool again with a whole JSON object. | length",
 		},
+		{
+			"one call without a list",
+			chunk(`{"tool_calls":{"index":0,"id":"a","function":{"name":"ls","arguments":"{}"}}}`) + ended("tool_calls"),
+			"a=ls{} | tool_use",
+		},
+		{
+			"calls of another shape beside a text",
+			chunk(`{"content":"a","tool_calls":"ls()"}`) + ended("tool_calls"),
+			"a | error: the tool calls of the provider's answer are no list of objects: \"\\\"ls()\\\"\"",
+		},
+		{
+			"calls that are no objects",
+			call(`"ls()"`) + ended("tool_calls"),
+			"error: the tool calls of the provider's answer are no list of objects: \"[\\\"ls()\\\"]\"",
+		},
+		{
+			"a call without the object of its function",
+			call(`{"index":0,"id":"a","type":"function","name":"ls","arguments":"{}"}`) + ended("tool_calls"),
+			"a=ls{} | tool_use",
+		},
+		{
+			"one choice without a list",
+			`data: {"choices":{"delta":{"content":"a"},"finish_reason":"stop"}}` + "\n\n" + done,
+			"a | stop",
+		},
+		{"one part without a list", chunk(`{"content":{"type":"text","text":"a"}}`) + ended("stop"), "a | stop"},
+		{
+			"a delta that is the text",
+			`data: {"choices":[{"delta":"a"}]}` + "\n\n" + ended("stop"),
+			"a | stop",
+		},
+		{
+			"a text of the older API",
+			`data: {"choices":[{"text":"a","finish_reason":"stop"}]}` + "\n\n" + done,
+			"a | stop",
+		},
+		{
+			"nothing but content of another shape",
+			chunk(`{"content":42}`) + ended("stop"),
+			"error: the provider's answer has nothing but content of an unknown kind: \"42\"",
+		},
+		{
+			"nothing but parts of another kind",
+			chunk(`{"content":[{"type":"hologram"}]}`) + ended("stop"),
+			"error: the provider's answer has nothing but content of an unknown kind: " +
+				"\"{\\\"type\\\":\\\"hologram\\\"}\"",
+		},
+		{
+			"content of another shape beside a text",
+			chunk(`{"content":42}`) + chunk(`{"content":"a"}`) + ended("stop"),
+			"a | stop",
+		},
 	})
 }
 
@@ -822,6 +874,12 @@ func TestAnthropic(t *testing.T) {
 				"ason\":\"end_turn\"}\n",
 			`a | stop`,
 		},
+		{
+			"nothing but blocks of another kind",
+			begin + open(0, `{"type":"mcp_tool_use"}`) + end("tool_use") + stop,
+			"error: the provider's answer has nothing but content of an unknown kind: " +
+				"\"{\\\"type\\\":\\\"mcp_tool_use\\\"}\"",
+		},
 	})
 }
 
@@ -1040,6 +1098,12 @@ func TestResponses(t *testing.T) {
 			`{"id":"r","object":"response","status":"incomplete","incomplete_details":{"reason":"max_` +
 				`output_tokens"},"output":[` + message + `]}`,
 			"hello | length",
+		},
+		{
+			"nothing but items of another kind",
+			begin + finished(0, `{"type":"custom_tool_call"}`) + end,
+			"error: the provider's answer has nothing but content of an unknown kind: " +
+				"\"{\\\"type\\\":\\\"custom_tool_call\\\"}\"",
 		},
 	})
 }

@@ -151,6 +151,19 @@ func elements(array []byte, f func(value []byte)) {
 	walk(array, '[', func(_, value []byte) { f(value) })
 }
 
+// each calls f for every element of a list, and for an object that stands where a list belongs, as some servers write a
+// list of one. ok is false for what is neither null, nor an object, nor a list.
+func each(v []byte, f func(value []byte)) (ok bool) {
+	switch {
+	case isNull(v):
+		return true
+	case isObject(v):
+		f(v)
+		return true
+	}
+	return walk(v, '[', func(_, value []byte) { f(value) })
+}
+
 func walk(b []byte, opens byte, f func(name, value []byte)) (ok bool) {
 	i := skipSpace(b, 0)
 	if i >= len(b) || b[i] != opens {

@@ -237,6 +237,8 @@ func (d *Decoder) itemDone(it *item, v []byte) {
 		}
 	case "reasoning":
 		d.thought(it, v)
+	default: // also a tool that the provider runs itself, whose outcome a message says
+		d.unknown(v)
 	}
 }
 
