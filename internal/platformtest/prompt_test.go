@@ -93,6 +93,7 @@ func TestPromptAsEventStream(t *testing.T) {
 		}
 		want := "operation_start agent_start turn_start turn_request message_start text_delta message_end turn_end " +
 			"turn agent_end operation idle"
+		kinds = slices.Compact(kinds) // how many deltas the text comes in depends on when the reader takes them
 		if got := strings.Join(kinds, " "); got != want || text != "hello world" {
 			t.Errorf("events %s\nwant   %s\ntext %q", got, want, text)
 		}

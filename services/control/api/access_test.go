@@ -21,8 +21,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/api"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/store/planetest"
 )
 
 // Every method of every service, with the codes for: a client of another agent, an executor, a peer, an operator.
@@ -145,7 +145,7 @@ const (
 var public = []string{"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "grpc.health.v1.Health/List"}
 
 func TestAccess(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	sub := f.answered(t)
 	peer, err := f.auth.Peer(t.Context())
 	if err != nil {
@@ -253,7 +253,7 @@ func call(t *testing.T, conn *grpc.ClientConn, full string, sub *pawlv1.Submissi
 }
 
 func TestForeignIsAsAbsent(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	sub := f.answered(t)
 	limited := f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})
 	for full := range access {
@@ -300,7 +300,7 @@ func TestOnlyPeersForward(t *testing.T) {
 
 // Only prompts, files and executors have messages that are large, and callers without a token have none at all.
 func TestMessagesAreBoundedByMethod(t *testing.T) {
-	h := api.Hooks(auth.NewService(&tokens{}), nil)
+	h := api.Hooks(auth.NewService(planetest.New(t, nil).Store), nil)
 	large := []string{
 		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt", "pawl.v1.FileService/WriteFile",
 		"pawl.v1.ExecutorService/Connect", "pawl.peer.v1.PeerService/Forward", "pawl.peer.v1.PeerService/Deliver",

@@ -10,13 +10,12 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
 // Pages of agents, put together, are all agents that the caller may see, in order.
 func TestPagesOfAgents(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	c := pawlv1.NewAgentServiceClient(f.operator(t))
 	whole, err := c.ListAgents(t.Context(), &pawlv1.ListAgentsRequest{})
 	if err != nil || whole.GetNextPageToken() != "" || len(whole.GetAgents()) < 3 {
@@ -62,7 +61,7 @@ func TestPagesOfAgents(t *testing.T) {
 
 // Who names an agent that there is not is told which there are, of those that he may know of.
 func TestUnknownAgent(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	limited := f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})
 	for name, c := range map[string]struct {
 		conn pawlv1.SubmissionServiceClient

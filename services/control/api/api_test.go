@@ -18,19 +18,23 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
-	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 func TestBadRequests(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	sub := f.answered(t)
 	conn := f.operator(t)
-	ss, sm, tk := pawlv1.NewSessionServiceClient(conn), pawlv1.NewSubmissionServiceClient(conn), pawlv1.NewTokenServiceClient(conn)
+	ss, sm, tk := pawlv1.NewSessionServiceClient(
+		conn,
+	), pawlv1.NewSubmissionServiceClient(
+		conn,
+	), pawlv1.NewTokenServiceClient(
+		conn,
+	)
 	ctx := t.Context()
 	for want, calls := range map[string][]func() error{
 		"SESSION_NOT_FOUND": {
@@ -118,7 +122,7 @@ func TestBadRequests(t *testing.T) {
 
 // What a database may refuse is refused before it, by the field's name.
 func TestTextsThatNoRowHas(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	conn, ctx := f.operator(t), t.Context()
 	ss := pawlv1.NewSessionServiceClient(conn)
 	for field, try := range map[string]func(s string) error{
@@ -174,7 +178,6 @@ func getKey(ctx context.Context, c pawlv1.SessionServiceClient, k *pawlv1.Sessio
 func TestWaitEndsWithItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, nil)
-		f.Store.Queue = true
 		c := pawlv1.NewSubmissionServiceClient(f.operator(t))
 		got, err := c.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"})
 		if err != nil {
@@ -211,7 +214,7 @@ func TestWaitEndsWithItsTimeout(t *testing.T) {
 
 // Pages of sessions hold what the caller may see, newest first, none twice, none left out.
 func TestSessionPages(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	for i := range 7 {
 		a := []string{"shell", "other"}[i%2]
 		if _, err := f.Submissions.Submit(t.Context(), submission.Input{Key: session.Key{
@@ -253,19 +256,10 @@ func TestSessionPages(t *testing.T) {
 // A page and a batch stay below what clients take by default, whatever they hold.
 func TestMessagesStaySmall(t *testing.T) {
 	large := strings.Repeat("x", 900<<10)
-	f := start(t, func(sub submission.Submission, publish func(...event.Event)) {
-		var batch []event.Event
-		for range 9 {
-			batch = append(batch, event.Event{Type: event.EntryAdded, Entry: &session.Entry{
-				Kind: session.Assistant,
-				Message: model.Message{
-					Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: large}},
-				},
-			}})
-		}
-		publish(batch...)
-		apitest.Answer("Hello")(sub, publish)
-	})
+	f := start(t, modeltest.Always(modeltest.Say(large)))
+	for range 9 {
+		f.answered(t)
+	}
 	sub := f.answered(t)
 	c := pawlv1.NewSessionServiceClient(f.operator(t))
 	seq := int64(0)
@@ -284,12 +278,19 @@ func TestMessagesStaySmall(t *testing.T) {
 			}
 		}
 	}
+	if seq != 20 {
+		t.Errorf("%d entries", seq)
+	}
+	one, err := f.Store.GetSession(t.Context(), session.DefaultTenant, sub.GetSessionId())
+	if err != nil {
+		t.Fatal(err)
+	}
 	watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()},
 		grpc.MaxCallRecvMsgSize(2<<20))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seq := int64(0); seq < 13; {
+	for seq := int64(0); seq < one.EventHead; {
 		m, err := watch.Recv()
 		if err != nil {
 			t.Fatal(err)
@@ -299,9 +300,6 @@ func TestMessagesStaySmall(t *testing.T) {
 				t.Errorf("event %d at %d", e.GetSeq(), seq)
 			}
 		}
-	}
-	if seq != 11 {
-		t.Errorf("%d entries", seq)
 	}
 }
 

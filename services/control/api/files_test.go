@@ -20,7 +20,6 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link"
@@ -120,7 +119,9 @@ func put(
 }
 
 func begin(t *pawlv1.FileTarget, path string) *pawlv1.WriteFileRequest {
-	return &pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Start_{Start: &pawlv1.WriteFileRequest_Start{Target: t, Path: path}}}
+	return &pawlv1.WriteFileRequest{
+		Part: &pawlv1.WriteFileRequest_Start_{Start: &pawlv1.WriteFileRequest_Start{Target: t, Path: path}},
+	}
 }
 
 func data(b []byte) *pawlv1.WriteFileRequest {
@@ -340,7 +341,7 @@ func fileAgents() []agent.Definition {
 }
 
 func TestBadFileRequests(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	c, ctx := pawlv1.NewFileServiceClient(f.operator(t)), t.Context()
 	for path, want := range map[string]string{"": "empty", strings.Repeat("x", 4097): "4097", "a\x00b": "NUL"} {
 		if _, err := c.Stat(ctx, &pawlv1.StatRequest{Target: target, Path: path}); rpc.Reason(err) != "INVALID_ARG" ||

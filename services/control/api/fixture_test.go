@@ -1,15 +1,11 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
-	"slices"
-	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
@@ -18,68 +14,12 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
+	"github.com/pawl-dev/pawl/services/control/store/planetest"
 )
-
-// tokens is an auth.Store in memory.
-type tokens struct {
-	mu  sync.Mutex
-	all []auth.Token
-}
-
-func (s *tokens) CreateToken(_ context.Context, t auth.Token) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, t)
-	return nil
-}
-
-func (s *tokens) FindToken(_ context.Context, hash []byte) (auth.Token, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range s.all {
-		if bytes.Equal(t.Hash, hash) {
-			return t, nil
-		}
-	}
-	return auth.Token{}, auth.ErrTokenNotFound
-}
-
-func (s *tokens) ListTokens(context.Context, string) ([]auth.Token, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.all), nil
-}
-
-func (s *tokens) ExtendToken(_ context.Context, id string, expires time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.all {
-		if s.all[i].ID == id {
-			s.all[i].ExpiresAt = expires
-			return nil
-		}
-	}
-	return auth.ErrTokenNotFound
-}
-
-func (s *tokens) RevokeToken(_ context.Context, _, id string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range s.all {
-		if s.all[i].ID == id {
-			s.all[i].RevokedAt = time.Now()
-			return nil
-		}
-	}
-	return auth.ErrTokenNotFound
-}
-
-func (s *tokens) ClusterSecret(_ context.Context, candidate []byte) ([]byte, error) {
-	return candidate, nil
-}
 
 // executors is a fleet of one.
 type executors struct{}
@@ -105,27 +45,29 @@ func (executors) Connect(stream grpc.BidiStreamingServer[pawlv1.ConnectRequest, 
 	return context.Cause(stream.Context())
 }
 
+// hello answers everything.
+func hello() model.Model { return modeltest.Always(modeltest.Say("Hello")) }
+
 // fixture is the API on a plane in memory.
 type fixture struct {
-	*apitest.Plane
+	*planetest.Plane
 	server *rpc.Server
 	auth   *auth.Service
 	files  *fileVerbs
 	conn   func(secret string) *grpc.ClientConn
 }
 
-func start(t *testing.T, script apitest.Script) *fixture {
+// start serves the API of a plane whose agents ask m; nil leaves what is submitted in its queue.
+func start(t *testing.T, m model.Model) *fixture {
 	t.Helper()
 	other := agent.Shell()
 	other.Name = "other"
-	f := &fixture{
-		Plane: apitest.New(t, script, append(fileAgents(), other)...), auth: auth.NewService(&tokens{}),
-		files: &fileVerbs{},
-	}
+	f := &fixture{Plane: planetest.New(t, m, append(fileAgents(), other)...), files: &fileVerbs{}}
+	f.auth = auth.NewService(f.Store)
 	f.server = rpc.NewServer(api.Hooks(f.auth, slog.New(slog.DiscardHandler)))
 	api.Register(f.server, api.Deps{
-		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events, Fleet: executors{}, Connector: executors{}, Files: f.files,
-		Placer: fleet.NewService(rows{}), Tokens: f.auth,
+		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
+		Fleet: executors{}, Connector: executors{}, Files: f.files, Placer: fleet.NewService(rows{}), Tokens: f.auth,
 	})
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)
@@ -184,7 +126,10 @@ func (f *fixture) answered(t *testing.T) *pawlv1.Submission {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, err := c.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{SubmissionId: got.GetSubmission().GetSubmissionId()})
+	done, err := c.WaitSubmission(
+		t.Context(),
+		&pawlv1.WaitSubmissionRequest{SubmissionId: got.GetSubmission().GetSubmissionId()},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,35 +10,36 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // Who has seen more than there is, is told so, and does not wait for what will be kept from it.
 func TestWatchFromBeyondTheHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, apitest.Answer("Hello"))
+		f := start(t, hello())
 		sub := f.answered(t)
 		c := pawlv1.NewSessionServiceClient(f.operator(t))
+		// The events are started, entry and settled: nobody watched the text.
 		for after, want := range map[int64]string{
-			4: "", 5: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD", -1: "CURSOR",
-			-1 << 63: "CURSOR",
+			3: "", 4: "CURSOR_AHEAD", 1<<63 - 1: "CURSOR_AHEAD", -1: "CURSOR", -1 << 63: "CURSOR",
 		} {
-			watch, err := c.WatchSession(t.Context(), &pawlv1.WatchSessionRequest{
-				SessionId: sub.GetSessionId(),
-				After:     after,
-			})
+			watch, err := c.WatchSession(
+				t.Context(),
+				&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: after},
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := watch.Recv(); rpc.Reason(err) != want || want == "CURSOR_AHEAD" &&
-				(status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 4")) ||
+			if _, err := watch.Recv(); rpc.Reason(err) != want ||
+				want == "CURSOR_AHEAD" &&
+					(status.Code(err) != codes.OutOfRange || !strings.Contains(err.Error(), "end at 3")) ||
 				want == "CURSOR" && status.Code(err) != codes.InvalidArgument {
 				t.Errorf("%d: %v", after, err)
 			}
@@ -47,7 +48,7 @@ func TestWatchFromBeyondTheHead(t *testing.T) {
 }
 
 func TestPromptStreamsEverything(t *testing.T) {
-	f := start(t, apitest.Answer("Hello"))
+	f := start(t, hello())
 	c := pawlv1.NewSubmissionServiceClient(f.operator(t))
 	for _, replayed := range []bool{false, true} {
 		stream, err := c.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi", IdempotencyKey: "k"})
@@ -69,7 +70,10 @@ func TestPromptStreamsEverything(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, e := range m.GetEvents() {
-				kinds = append(kinds, string(e.ProtoReflect().WhichOneof(e.ProtoReflect().Descriptor().Oneofs().ByName("event")).Name()))
+				kinds = append(
+					kinds,
+					string(e.ProtoReflect().WhichOneof(e.ProtoReflect().Descriptor().Oneofs().ByName("event")).Name()),
+				)
 				last = e
 			}
 		}
@@ -91,7 +95,6 @@ func TestPromptStreamsEverything(t *testing.T) {
 func TestPromptTellsOfAnAbortInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t, nil)
-		f.Store.Queue = true
 		c := pawlv1.NewSubmissionServiceClient(f.operator(t))
 		stream, err := c.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi"})
 		if err != nil {
@@ -117,10 +120,10 @@ func TestPromptTellsOfAnAbortInTheQueue(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, apitest.Answer("Hello"))
+		f := start(t, hello())
 		sub := f.answered(t)
 		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(),
-			&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: 2})
+			&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId(), After: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,22 +131,20 @@ func TestWatch(t *testing.T) {
 			t.Errorf("first %v, %v", first, err)
 		}
 		past, err := watch.Recv()
-		if err != nil || len(past.GetEvents()) != 2 || past.GetEvents()[0].GetSeq() != 3 ||
+		if err != nil || len(past.GetEvents()) != 2 || past.GetEvents()[0].GetSeq() != 2 ||
 			past.GetEvents()[0].GetEntry().GetEntry().GetMessage().GetContent()[0].GetText() != "Hello" {
 			t.Errorf("past %v, %v", past, err)
 		}
-		f.Publish(submission.Submission{
-			ID: sub.GetSubmissionId(), SessionID: sub.GetSessionId(),
-			Key: session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, Seq: 1,
-		},
-			event.Event{Type: event.Text, Text: "cut \xf0\x9f"},
-			event.Event{
-				Type: event.ToolOutput, Call: &event.Call{ID: "c"},
+		f.Events.Publish(session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, []event.Event{
+			{Seq: 4, Type: event.Text, Text: "cut \xf0\x9f"},
+			{
+				Seq: 5, Type: event.ToolOutput, Call: &event.Call{ID: "c"},
 				Output: &event.Output{Stderr: true, Offset: 7, Data: []byte{0xff}},
 			},
-			event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+			{Seq: 6, Type: event.ModelWaiting, Wait: &event.Wait{
 				Reason: "RETRY", Since: time.Unix(1, 0), Until: time.Unix(2, 0), Message: "x\xff",
-			}})
+			}},
+		})
 		live, err := watch.Recv()
 		if err != nil || len(live.GetEvents()) != 3 || live.GetEvents()[0].GetText().GetText() != "cut \uFFFD" ||
 			live.GetEvents()[1].GetToolOutput().GetStream() != "stderr" {
@@ -160,12 +161,10 @@ func TestWatch(t *testing.T) {
 // A reader that takes nothing is left after a while, and told how to go on.
 func TestStalledReaderIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, func(sub submission.Submission, publish func(...event.Event)) {
-			for range 20 {
-				publish(event.Event{Type: event.Text, Text: strings.Repeat("x", 60<<10)})
-			}
-			apitest.Answer("Hello")(sub, publish)
-		})
+		f := start(t, modeltest.Always(modeltest.Say(strings.Repeat("x", 60<<10))))
+		for range 19 {
+			f.answered(t)
+		}
 		sub := f.answered(t)
 		watch, err := pawlv1.NewSessionServiceClient(f.operator(t)).WatchSession(t.Context(),
 			&pawlv1.WatchSessionRequest{SessionId: sub.GetSessionId()})
@@ -173,17 +172,16 @@ func TestStalledReaderIsLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Minute)
-		seq := int64(0)
+		size := 0
 		for err == nil {
 			var m *pawlv1.WatchSessionResponse
 			if m, err = watch.Recv(); err == nil {
-				for _, e := range m.GetEvents() {
-					seq = e.GetSeq()
-				}
+				size += proto.Size(m)
 			}
 		}
-		if rpc.Reason(err) != "READER_STALLED" || status.Code(err) != codes.ResourceExhausted || seq < 1 || seq > 10 {
-			t.Errorf("after event %d: %v", seq, err)
+		if rpc.Reason(err) != "READER_STALLED" || status.Code(err) != codes.ResourceExhausted ||
+			size < 1 || size > 600<<10 {
+			t.Errorf("after %d bytes: %v", size, err)
 		}
 	})
 }
@@ -191,7 +189,7 @@ func TestStalledReaderIsLeft(t *testing.T) {
 // What holds a stream open loses it soon after its token is revoked.
 func TestRevokedTokenEndsStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, apitest.Answer("Hello"))
+		f := start(t, hello())
 		secret, made, err := f.auth.Mint(t.Context(), auth.Token{Kind: auth.Executor, Executor: "gpu1"}, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -23,13 +23,13 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/auth"
-	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -65,7 +65,7 @@ func hidden() agent.Definition {
 	return d
 }
 
-func deps(p *apitest.Plane) gateway.Deps {
+func deps(p *planetest.Plane) gateway.Deps {
 	return gateway.Deps{
 		Agents: p.Agents, Service: p.Submissions, Auth: known, Hosts: []string{"pawl.example:443"}, Origins: []string{"https://console.example"},
 		Models: offlineModels{}, Log: slog.New(slog.DiscardHandler),
@@ -77,6 +77,14 @@ type offlineModels struct{}
 
 func (offlineModels) Model(ref model.Ref) (model.Model, error) {
 	return offline.Open(model.Endpoint{}, ref.ID)
+}
+
+// hello answers everything.
+func hello() model.Model { return modeltest.Always(modeltest.Say("Hello")) }
+
+// failing is a model that fails at once.
+func failing(text string) model.Model {
+	return modeltest.Always(modeltest.Fail(&model.Error{Kind: model.KindFailed, Text: text}))
 }
 
 func serve(t *testing.T, d gateway.Deps) *httptest.Server {
@@ -212,7 +220,7 @@ var requests = map[string]string{
 }
 
 func TestAnswers(t *testing.T) {
-	p := apitest.New(t, apitest.Answer("Hello <world>"), hidden())
+	p := planetest.New(t, modeltest.Always(modeltest.Say("Hello <world>")), hidden())
 	s := serve(t, deps(p))
 	var out strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
@@ -252,7 +260,7 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestTooLarge(t *testing.T) {
-	d := deps(apitest.New(t, nil))
+	d := deps(planetest.New(t, nil))
 	s := serve(t, d)
 	status, _, body := raw(t, s, "POST /agents/shell/i HTTP/1.1\nHost: localhost\nAuthorization: Bearer "+
 		"op\nContent-Type: application/json\nContent-Length: 33554433\n\n")
@@ -291,11 +299,7 @@ func prompt(t *testing.T, s *httptest.Server, message string, headers ...string)
 }
 
 func TestIdempotencyKey(t *testing.T) {
-	n := 0
-	s := serve(t, deps(apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
-		n++
-		apitest.Answer(fmt.Sprint("answer ", n))(sub, publish)
-	})))
+	s := serve(t, deps(planetest.New(t, modeltest.New(modeltest.Say("answer 1"), modeltest.Say("answer 2")))))
 	_, first := prompt(t, s, "hi", "Idempotency-Key: k")
 	status, again := prompt(t, s, "hi", "Idempotency-Key: k")
 	if status != 200 || again != first || !strings.Contains(first, "answer 1") {
@@ -317,7 +321,7 @@ func TestIdempotencyKey(t *testing.T) {
 
 // What is no text is refused, and nobody is asked something else in its place.
 func TestBodyIsUTF8(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Answer("x"))))
+	s := serve(t, deps(planetest.New(t, modeltest.Always(modeltest.Say("x")))))
 	status, _, body := raw(t, s, with("POST /agents/shell/i HTTP/1.1", "{\"message\":\"a\xffb\"}"))
 	if status != 400 || !strings.Contains(body, `"type":"invalid_json"`) ||
 		!strings.Contains(body, "the body is not UTF-8") {
@@ -326,22 +330,30 @@ func TestBodyIsUTF8(t *testing.T) {
 }
 
 func TestFailureTellsWhyInMeta(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Fail("MODEL_FAILED", "the key is wrong"))))
+	s := serve(t, deps(planetest.New(t, failing("the key is wrong"))))
 	status, body := prompt(t, s, "hi")
 	want := `{"error":{"type":"internal_error","message":"An internal error occurred.","details":"The server encountered an unexpected error while handling this request.","meta":{"message":"the key is wrong","outcome":"failed","reason":"MODEL_FAILED","submissionId":`
 	if status != 500 || !strings.HasPrefix(body, want) {
 		t.Errorf("%d %s", status, body)
 	}
 	status, streamed := prompt(t, s, "hi", "Accept: text/event-stream")
-	if status != 200 || !regexp.MustCompile(`(?s)\nevent: idle\n.*\n\nevent: error\nid: 0\ndata: \{"type":"error","instanceId":"i","error":\{"type":"internal_error".*"reason":"MODEL_FAILED".*\}\}\n\n$`).MatchString(streamed) {
+	if status != 200 ||
+		!regexp.MustCompile(`(?s)\nevent: idle\n.*\n\nevent: error\nid: 0\ndata: \{"type":"error","instanceId":"i","error":\{"type":"internal_error".*"reason":"MODEL_FAILED".*\}\}\n\n$`).
+			MatchString(streamed) {
 		t.Errorf("%d %s", status, streamed)
 	}
 }
 
 func TestStream(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
-	status, head, body := raw(t, s, with("POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, "+
-		"text/event-stream;q=1", `{"message":"hi","session":"s"}`))
+	s := serve(t, deps(planetest.New(t, hello())))
+	status, head, body := raw(
+		t,
+		s,
+		with(
+			"POST /agents/shell/a%2Fb HTTP/1.1\nAccept: application/json, text/event-stream;q=1",
+			`{"message":"hi","session":"s"}`,
+		),
+	)
 	if status != 200 || head.Get("Content-Type") != "text/event-stream" || head.Get("Cache-Control") != "no-cache" ||
 		head.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("%d %v", status, head)
@@ -358,6 +370,23 @@ func TestStream(t *testing.T) {
 	if got := strings.Join(types, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// sessionKey is that of the session that request prompts.
+var sessionKey = session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}
+
+// only is the one submission of that session.
+func only(t *testing.T, p *planetest.Plane) submission.Submission {
+	t.Helper()
+	one, err := p.Store.FindSession(t.Context(), sessionKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subs, err := p.Store.ListSubmissions(t.Context(), one.ID, 0, 10)
+	if err != nil || len(subs) != 1 {
+		t.Fatalf("%+v, %v", subs, err)
+	}
+	return subs[0]
 }
 
 // recorder is a response that a test reads while it is written.
@@ -387,8 +416,7 @@ func request(ctx context.Context) *http.Request {
 
 func TestHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := apitest.New(t, nil) // nothing ever happens
-		p.Store.Queue = true
+		p := planetest.New(t, nil) // nothing ever happens
 		ctx, leave := context.WithCancel(t.Context())
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
@@ -420,11 +448,9 @@ func TestHeartbeats(t *testing.T) {
 // A client that leaves ends its stream, not the work.
 func TestClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gone := make(chan struct{})
-		p := apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
-			<-gone
-			apitest.Answer("Hello")(sub, publish)
-		})
+		reply := modeltest.Say("Hello")
+		reply[0].Wait = time.Minute
+		p := planetest.New(t, modeltest.New(reply))
 		ctx, leave := context.WithCancel(t.Context())
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
@@ -432,37 +458,26 @@ func TestClientLeaves(t *testing.T) {
 		synctest.Wait()
 		leave()
 		<-done
-		close(gone)
+		time.Sleep(time.Minute)
 		synctest.Wait()
-		one, err := p.Store.FindSession(t.Context(), session.Key{
-			Tenant: "default", Agent: "shell", Instance: "i",
-			Name: "default",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		subs, err := p.Store.ListSubmissions(t.Context(), one.ID, 0, 10)
-		if err != nil || len(subs) != 1 || subs[0].Outcome != submission.Completed {
-			t.Errorf("%+v, %v", subs, err)
+		if sub := only(t, p); sub.Outcome != submission.Completed {
+			t.Errorf("%+v", sub)
 		}
 	})
 }
 
-// A reader that takes nothing slows nobody: the script ends while the first frame still waits.
+// A reader that takes nothing slows nobody: the submission settles while the first frame still waits.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		finished := make(chan struct{})
-		p := apitest.New(t, func(sub submission.Submission, publish func(...event.Event)) {
-			for range 10_000 {
-				publish(event.Event{Type: event.Text, Text: "x"})
-			}
-			apitest.Answer(strings.Repeat("x", 10_000)+"!")(sub, publish)
-			close(finished)
-		})
+		deltas := slices.Repeat([]string{"x"}, 10_000)
+		p := planetest.New(t, modeltest.New(modeltest.Say(append(deltas, "!")...)))
 		w := &recorder{header: http.Header{}, written: make(chan string)}
 		done := make(chan struct{})
 		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
-		<-finished
+		synctest.Wait()
+		if sub := only(t, p); sub.Outcome != submission.Completed {
+			t.Fatalf("the reader holds up the submission: %+v", sub)
+		}
 		texts := 0
 		for open := true; open; {
 			select {
@@ -474,7 +489,7 @@ func TestSlowReader(t *testing.T) {
 				open = false
 			}
 		}
-		if texts != 2*10_000+1 { // the script's answer streams the whole again
+		if texts != 10_000+1 {
 			t.Errorf("%d bytes of text", texts)
 		}
 	})
@@ -482,8 +497,7 @@ func TestSlowReader(t *testing.T) {
 
 func TestServerStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := apitest.New(t, nil)
-		p.Store.Queue = true
+		p := planetest.New(t, nil)
 		d := deps(p)
 		stopping, stop := context.WithCancel(t.Context())
 		d.Stopping = stopping
@@ -522,8 +536,7 @@ func (a authenticator) Authenticate(_ context.Context, secret string) (auth.Prin
 // A stream ends soon after its token.
 func TestTokenIsRevoked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := apitest.New(t, nil)
-		p.Store.Queue = true
+		p := planetest.New(t, nil)
 		d := deps(p)
 		var revoked atomic.Bool
 		d.Auth = authenticator(func(secret string) (auth.Principal, error) {
@@ -548,24 +561,12 @@ func TestTokenIsRevoked(t *testing.T) {
 // Aborted before it ran, a submission leaves no event: the error frame is the only one.
 func TestAbortedInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := apitest.New(t, nil)
-		p.Store.Queue = true
+		p := planetest.New(t, nil)
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
 		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
-		one, err := p.Store.FindSession(t.Context(), session.Key{
-			Tenant: "default", Agent: "shell", Instance: "i",
-			Name: "default",
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		subs, err := p.Store.ListSubmissions(t.Context(), one.ID, 0, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := p.Submissions.Abort(t.Context(), "default", subs[0].ID); err != nil {
+		if _, err := p.Submissions.Abort(t.Context(), "default", only(t, p).ID); err != nil {
 			t.Fatal(err)
 		}
 		<-done

@@ -22,14 +22,14 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/api"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // A body is read when its type is JSON's own, and no type that a page may send without a preflight request is.
 func TestContentTypes(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
+	s := serve(t, deps(planetest.New(t, hello())))
 	for kind, want := range map[string]int{
 		"application/json":                        200,
 		"APPLICATION/JSON ; charset=\"utf-8\"":    200,
@@ -66,7 +66,7 @@ const preflight = "OPTIONS /agents/shell/i HTTP/1.1\nHost: localhost\nOrigin: ht
 
 // A page of an allowed origin may ask what it may send, without a token, and read every answer.
 func TestAllowedOrigin(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
+	s := serve(t, deps(planetest.New(t, hello())))
 	status, head, body := raw(t, s, preflight)
 	if status != 204 || body != "" || head.Get("Access-Control-Allow-Origin") != "https://console.example" {
 		t.Errorf("%d %v %q", status, head, body)
@@ -104,7 +104,7 @@ func TestAllowedOrigin(t *testing.T) {
 // Nobody else may: neither a page of the server's own origin nor of another one is told that it is allowed, and what is
 // no preflight request is a request like any other.
 func TestOriginThatIsNotAllowed(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, nil)))
+	s := serve(t, deps(planetest.New(t, nil)))
 	for name, c := range map[string]struct {
 		request string
 		status  int
@@ -119,7 +119,7 @@ func TestOriginThatIsNotAllowed(t *testing.T) {
 			t.Errorf("%s: %d %v", name, status, head)
 		}
 	}
-	d := deps(apitest.New(t, nil))
+	d := deps(planetest.New(t, nil))
 	d.Origins = nil
 	if status, head, _ := raw(t, serve(t, d), preflight); status != 403 ||
 		head.Get("Access-Control-Allow-Origin") != "" {
@@ -129,7 +129,7 @@ func TestOriginThatIsNotAllowed(t *testing.T) {
 
 // An answer names its session and submission, whatever comes of it, and where their events can be read: all of them.
 func TestAnswersNameTheirSubmission(t *testing.T) {
-	p := apitest.New(t, apitest.Answer("Hello"))
+	p := planetest.New(t, hello())
 	d := deps(p)
 	d.Sessions = api.Sessions(api.Deps{
 		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions, Events: p.Events,
@@ -138,13 +138,13 @@ func TestAnswersNameTheirSubmission(t *testing.T) {
 	if status, body := prompt(t, s, "first"); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	failing := serve(t, deps(apitest.New(t, apitest.Fail("MODEL_FAILED", "no"))))
+	broken := serve(t, deps(planetest.New(t, failing("no"))))
 	for name, c := range map[string]struct {
 		server *httptest.Server
 		accept string
 		status int
 	}{
-		"an answer": {s, "*/*", 200}, "a stream": {s, "text/event-stream", 200}, "a failure": {failing, "*/*", 500},
+		"an answer": {s, "*/*", 200}, "a stream": {s, "text/event-stream", 200}, "a failure": {broken, "*/*", 500},
 	} {
 		status, head, _ := raw(t, c.server, with("POST /agents/shell/i HTTP/1.1\nAccept: "+c.accept,
 			`{"message":"hi"}`))
@@ -158,7 +158,7 @@ func TestAnswersNameTheirSubmission(t *testing.T) {
 		if at == nil || at[2] != head.Get("Pawl-Session") {
 			t.Fatalf("%s: the link is %q", name, head.Get("Link"))
 		}
-		if c.server == failing {
+		if c.server == broken {
 			continue
 		}
 		first := firstEvent(t, s, at[1])
@@ -216,7 +216,7 @@ func TestBodyIsReadAfterAuthentication(t *testing.T) {
 		r.Body = io.NopCloser(unread{t})
 		change(r)
 		w := httptest.NewRecorder()
-		gateway.New(deps(apitest.New(t, nil))).ServeHTTP(w, r)
+		gateway.New(deps(planetest.New(t, nil))).ServeHTTP(w, r)
 		if w.Code < 400 {
 			t.Errorf("%s: %d", name, w.Code)
 		}
@@ -225,7 +225,7 @@ func TestBodyIsReadAfterAuthentication(t *testing.T) {
 
 // Who waits to be told that its body is wanted is told so with a token, and gets the answer at once without.
 func TestExpectContinue(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, apitest.Answer("Hello"))))
+	s := serve(t, deps(planetest.New(t, hello())))
 	for token, want := range map[string]string{"op": "HTTP/1.1 100 Continue", "nobody": "HTTP/1.1 401 Unauthorized"} {
 		conn, err := net.Dial("tcp", s.Listener.Addr().String())
 		if err != nil {
@@ -249,7 +249,7 @@ func TestExpectContinue(t *testing.T) {
 
 // Whoever is refused before its body has come is answered at once, and its connection ends.
 func TestRefusalsWaitForNoBody(t *testing.T) {
-	s := serve(t, deps(apitest.New(t, nil)))
+	s := serve(t, deps(planetest.New(t, nil)))
 	for name, headers := range map[string]string{
 		"no token":   "Host: localhost",
 		"host":       "Host: evil.example\nAuthorization: Bearer op",
@@ -296,7 +296,7 @@ func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest,
 // off, so that nobody takes it for whole.
 func TestPanics(t *testing.T) {
 	var log bytes.Buffer
-	d := deps(apitest.New(t, nil))
+	d := deps(planetest.New(t, nil))
 	d.Service, d.Sessions, d.Log = panicking{}, panickingSessions{}, slog.New(slog.NewTextHandler(&log, nil))
 	s := serve(t, d)
 	status, body := prompt(t, s, "hi")

@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/api"
-	"github.com/pawl-dev/pawl/services/control/api/apitest"
 	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/planetest"
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 )
 
 // pruned is a log whose first two events retention has deleted.
-type pruned struct{ *apitest.Store }
+type pruned struct{ *sqlite.Store }
 
 // Events implements event.Log.
 func (p pruned) Events(ctx context.Context, sessionID string, after int64, limit int) ([]event.Event, error) {
@@ -26,23 +26,24 @@ func (p pruned) Events(ctx context.Context, sessionID string, after int64, limit
 
 // What cannot be watched is refused before anything is streamed, in the form of the API.
 func TestWatchRefusals(t *testing.T) {
-	p := apitest.New(t, apitest.Answer("Hello")) // 4 events
+	p := planetest.New(t, hello())
 	d := deps(p)
 	d.Sessions = api.Sessions(api.Deps{
-		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store,
-		Service: p.Submissions, Events: event.NewService(pruned{p.Store}),
+		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions,
+		Events: event.NewService(pruned{p.Store}),
 	})
 	s := serve(t, d)
 	if status, body := prompt(t, s, "hi"); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	one, err := p.Store.FindSession(t.Context(), session.Key{
-		Tenant: "default", Agent: "shell", Instance: "i",
-		Name: "default",
-	})
+	one, err := p.Store.FindSession(t.Context(), sessionKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if one, err = p.Store.GetSession(t.Context(), sessionKey.Tenant, one.ID); err != nil {
+		t.Fatal(err)
+	}
+	head := one.EventHead
 	here, nowhere := "/v1/sessions/"+one.ID+"/events", "/v1/sessions/0198c0de-0000-7000-8000-000000000000/events"
 	const op = "Bearer op"
 	for name, c := range map[string]struct {
@@ -67,7 +68,7 @@ func TestWatchRefusals(t *testing.T) {
 		"the header counts":     {"GET", here + "?after=2", op, "x", 400, "CURSOR", "Last-Event-ID", ""},
 		"too old":               {"GET", here + "?after=1", op, "", 410, "CURSOR_TOO_OLD", `"continue_from":"2"`, ""},
 		"too old, by header":    {"GET", here, op, "1", 410, "CURSOR_TOO_OLD", "continue after 2", ""},
-		"ahead":                 {"GET", here + "?after=5", op, "", 400, "CURSOR_AHEAD", `"head":"4"`, ""},
+		"ahead":                 {"GET", fmt.Sprint(here, "?after=", head+1), op, "", 400, "CURSOR_AHEAD", `"head":"` + fmt.Sprint(head), ""},
 		"another method":        {"POST", here, op, "", 405, "METHOD", "GET", "Allow: GET"},
 		"another, no session's": {"DELETE", nowhere, op, "", 405, "METHOD", "GET", "Allow: GET"},
 	} {
@@ -88,7 +89,7 @@ func TestWatchRefusals(t *testing.T) {
 		})
 	}
 	// The last cursor that is good: from there on the stream goes on.
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+here+"?after=4", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprint(s.URL, here, "?after=", head), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

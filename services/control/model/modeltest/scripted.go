@@ -68,12 +68,16 @@ func Finish(stop model.Stop) Step {
 type Scripted struct {
 	mu       sync.Mutex
 	replies  []Reply
+	always   Reply // when there are no replies left
 	requests []model.Request
 	window   int64
 }
 
 // New is a model that answers its calls with these replies, in order. A call too many fails.
 func New(replies ...Reply) *Scripted { return &Scripted{replies: replies} }
+
+// Always is a model that answers each call with the same reply.
+func Always(r Reply) *Scripted { return &Scripted{always: r} }
 
 // WithWindow sets the context window.
 func (s *Scripted) WithWindow(tokens int64) *Scripted {
@@ -120,7 +124,11 @@ func (s *Scripted) next(req model.Request) Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, req)
-	if len(s.replies) == 0 {
+	switch {
+	case len(s.replies) > 0:
+	case s.always != nil:
+		return s.always
+	default:
 		return Fail(&model.Error{Kind: model.KindFailed, Text: "modeltest: a call too many"})
 	}
 	r := s.replies[0]
