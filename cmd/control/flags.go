@@ -29,6 +29,7 @@ type options struct {
 	data, database, direct     string // of subcommands too
 	http, grpc, root, executor string
 	agents, providers          string
+	agentsLater                bool // the directory of agents need not be there yet
 	advertise, cert, key, ca   string
 	auth, logFormat, logLevel  string
 	hosts, origins             []string
@@ -139,12 +140,11 @@ func (o *options) databaseAt() control.Database {
 	return control.Database{Name: o.databaseName(), Direct: o.direct}
 }
 
-// makeDo empties the paths of what may be absent where nobody has asked for it.
+// makeDo does without what is absent where nobody has asked for it. The directory of agents may come later.
 func (o *options) makeDo(given func(flag string) bool) {
-	for flag, path := range map[string]*string{"agents": &o.agents, "providers": &o.providers} {
-		if _, err := os.Stat(*path); !given(flag) && errors.Is(err, fs.ErrNotExist) {
-			*path = ""
-		}
+	o.agentsLater = !given("agents")
+	if _, err := os.Stat(o.providers); !given("providers") && errors.Is(err, fs.ErrNotExist) {
+		o.providers = ""
 	}
 }
 

@@ -252,6 +252,16 @@ func TestAgentsAreReloaded(t *testing.T) {
 	}
 }
 
+// The first agent may come after the start, into a directory that was not there.
+func TestFirstAgentIsLoaded(t *testing.T) {
+	t.Chdir(t.TempDir())
+	start(t, ".pawl")
+	write(t, "---\nmodel: offline/shell\n---\n", "agents", "a.md")
+	if got, stderr, err := invoke(t, "agents", "reload"); err != nil || got != "added:  a\n" {
+		t.Errorf("%v, %q, %q", err, got, stderr)
+	}
+}
+
 // The program reads agent files again at SIGHUP.
 func TestHangup(t *testing.T) {
 	dir := t.TempDir()

@@ -51,7 +51,11 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		return err
 	}
 	cfg.Models = models
-	if cfg.Agents, err = agent.Load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
+	load := agent.Load
+	if o.agentsLater {
+		load = agent.LoadIfThere
+	}
+	if cfg.Agents, err = load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
 		return err
 	}
 	for _, d := range cfg.Agents.List() {

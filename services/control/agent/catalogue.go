@@ -3,7 +3,9 @@ package agent
 import (
 	"cmp"
 	"errors"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 
@@ -14,6 +16,7 @@ import (
 // caller's.
 type Catalogue struct {
 	dir     string
+	later   bool // dir need not be there yet
 	lookup  Lookup
 	check   CheckModel
 	builtin []Definition
@@ -43,8 +46,18 @@ type Change struct {
 // env refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is
 // reported, one line each, and then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
+	return load(dir, false, lookup, check, builtin)
+}
+
+// LoadIfThere is Load of a directory that need not exist: the first Reload that finds it reads it.
+func LoadIfThere(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
+	return load(dir, true, lookup, check, builtin)
+}
+
+func load(dir string, later bool, lookup Lookup, check CheckModel, builtin []Definition) (*Catalogue, error) {
 	c := &Catalogue{
 		dir:      dir,
+		later:    later,
 		lookup:   lookup,
 		check:    check,
 		builtin:  builtin,
@@ -67,7 +80,7 @@ func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*
 func (c *Catalogue) Reload() Change {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	read, problems := readAll(c.dir, c.lookup, c.check, c.builtin)
+	read, problems := readAll(c.present(), c.lookup, c.check, c.builtin)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if read == nil {
@@ -101,6 +114,17 @@ func (c *Catalogue) Reload() Change {
 		c.byDigest[d.Digest()] = d
 	}
 	return change
+}
+
+// present is the directory to read, "" while there is none and need not be. One that was there once has to be.
+func (c *Catalogue) present() string {
+	if c.later {
+		if _, err := os.Stat(c.dir); errors.Is(err, fs.ErrNotExist) {
+			return ""
+		}
+		c.later = false
+	}
+	return c.dir
 }
 
 // compare is what has changed between two sets of definitions.

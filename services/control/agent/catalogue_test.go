@@ -321,3 +321,48 @@ func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A directory that need not be there is read once it is. From then on its absence is a fault, not the end of its agents.
+func TestDirectoryThatComesLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "agents")
+	c, err := LoadIfThere(dir, lookupIn(nil), nil, Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change := c.Reload(); len(change.Problems) > 0 {
+		t.Errorf("before it is there: %+v", change)
+	}
+	put(t, filepath.Join(dir, "a.md"), minimal)
+	if change := c.Reload(); len(change.Problems) > 0 || !reflect.DeepEqual(change.Added, []string{"a"}) {
+		t.Errorf("once it is there: %+v", change)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	change := c.Reload()
+	if len(change.Removed) > 0 || len(change.Problems) != 1 || !change.Problems[0].Kept {
+		t.Errorf("once it is gone: %+v", change)
+	}
+}
+
+// An agent's directory that cannot be looked at is not one that is gone.
+func TestDirectoryThatCannotBeLookedAt(t *testing.T) {
+	dir := tree(t, map[string]string{"a/agent.md": minimal, "b.md": minimal})
+	c, err := Load(dir, lookupIn(nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", filepath.Join(dir, "a")); err != nil { // leads to itself
+		t.Fatal(err)
+	}
+	change := c.Reload()
+	if len(change.Removed) > 0 || len(change.Problems) != 1 || change.Problems[0].Agent != "a" || !change.Problems[0].Kept {
+		t.Errorf("%+v", change)
+	}
+	if _, err := c.Get("a"); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,14 +67,17 @@ func list(dir string) ([]source, error) {
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if info, err := os.Stat(
-			path,
-		); err == nil &&
-			info.IsDir() { // links are followed: configuration is often mounted as such
+		info, err := os.Stat(path) // links are followed: configuration is often mounted as such
+		switch {
+		case err == nil && info.IsDir():
 			inner := filepath.Join(path, "agent.md")
-			if _, err := os.Lstat(inner); err == nil {
+			// What cannot be looked at is not gone: reading it says what is wrong.
+			if _, err := os.Lstat(inner); !errors.Is(err, fs.ErrNotExist) {
 				out = append(out, source{name: e.Name(), file: inner})
 			}
+			continue
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(e.Name(), ".md"):
+			out = append(out, source{name: e.Name(), file: filepath.Join(path, "agent.md")})
 			continue
 		}
 		if name, ok := strings.CutSuffix(e.Name(), ".md"); ok {
