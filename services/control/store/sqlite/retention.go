@@ -19,7 +19,7 @@ var (
 	withoutCalls = sql(`UPDATE submissions SET has_calls = 0 WHERE session_id = ? AND seq = ?`)
 
 	selectUnseen   = sql(`SELECT executor_id, replica FROM executors WHERE last_seen <= ? ORDER BY last_seen LIMIT ?`)
-	seeExecutor    = sql(`UPDATE executors SET last_seen = ? WHERE executor_id = ?`)
+	seeExecutor    = sql(`UPDATE executors SET last_seen = ?, replica = ? WHERE executor_id = ?`)
 	deleteExecutor = sql(`DELETE FROM executors WHERE executor_id = ?`)
 
 	deleteRevoked = sql(`DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens
@@ -120,7 +120,8 @@ func (t tx) sized(q statement, budget *retention.Budget, args ...any) (rowids []
 	return rowids, err
 }
 
-// deleteExecutors deletes executors that were last seen before. One that is connected all that time is seen now.
+// deleteExecutors deletes executors that were last seen before. One that is connected all that time is seen now. So is one whose replica
+// died: nobody wrote down the end of its connection, which may have been a moment ago.
 func (t tx) deleteExecutors(before int64, limit int) (b retention.Batch, err error) {
 	replicas := map[string]string{}
 	err = t.rows(selectUnseen, func(r row) (bool, error) {
@@ -131,12 +132,11 @@ func (t tx) deleteExecutors(before int64, limit int) (b retention.Batch, err err
 		return b, err
 	}
 	for id, replica := range replicas {
-		live, err := t.row(isLive, replica, t.micros())
-		if err == nil && live != nil {
-			_, err = t.exec(seeExecutor, t.micros(), id)
-		} else if err == nil {
+		if replica == "" {
 			b.Deleted++
 			_, err = t.exec(deleteExecutor, id)
+		} else {
+			err = t.see(id, replica)
 		}
 		if err != nil {
 			return b, err
@@ -144,6 +144,19 @@ func (t tx) deleteExecutors(before int64, limit int) (b retention.Batch, err err
 	}
 	b.More = len(replicas) == limit
 	return b, nil
+}
+
+// see notes that an executor was there until now, and that it is away from now on if its replica is dead.
+func (t tx) see(id, replica string) error {
+	live, err := t.row(isLive, replica, t.micros())
+	if err != nil {
+		return err
+	}
+	if live == nil {
+		replica = ""
+	}
+	_, err = t.exec(seeExecutor, t.micros(), optional(replica), id)
+	return err
 }
 
 func (t tx) deleteTokens(before int64, limit int) (retention.Batch, error) {

@@ -127,7 +127,6 @@ var retentionCases = []testCase{
 			id := fmt.Sprint("away ", i)
 			ok(t, db.Store.Disconnect(ctx(t), id, connect(t, db.Store, fleet.Executor{ID: id, Replica: r}), 0))
 		}
-		connect(t, db.Store, fleet.Executor{ID: "of a dead replica", Replica: r})
 		db.Advance(month + time.Minute)
 		now := live(t, db.Store)
 		connect(t, db.Store, fleet.Executor{ID: "young", Replica: now})
@@ -135,8 +134,8 @@ var retentionCases = []testCase{
 		ttl := 2 * month
 		_, err := db.Store.RegisterReplica(ctx(t), replica.Replica{ID: now}, ttl)
 		ok(t, err)
-		if n := deleteAll(t, db.Second, retention.Executors, month, 2); n != 6 {
-			t.Errorf("%d executors went, want 6", n)
+		if n := deleteAll(t, db.Second, retention.Executors, month, 2); n != 5 {
+			t.Errorf("%d executors went, want 5", n)
 		}
 		db.Advance(month + time.Minute)
 		ok(t, db.Store.Disconnect(ctx(t), "young", 1, 0))
@@ -150,6 +149,24 @@ var retentionCases = []testCase{
 		b, err := db.Store.DeleteBatch(ctx(t), retention.Executors, month, 1)
 		if ok(t, err); b.More {
 			t.Error("a connected executor is looked at again and again")
+		}
+	}},
+	{"an executor is away since its replica died, not since it connected", func(t *testing.T, db DB) {
+		r := live(t, db.Store)
+		epoch := connect(t, db.Store, fleet.Executor{ID: "e", Replica: r})
+		db.Advance(month + time.Minute) // its replica has died, a moment ago as far as is known
+		for range 2 {
+			if n := deleteAll(t, db.Second, retention.Executors, month, 2); n != 0 {
+				t.Errorf("%d executors went, it may have been there a moment ago", n)
+			}
+			db.Advance(month / 2)
+		}
+		if e := executor(t, db.Store, "e"); e.ConnectionEpoch != epoch || e.Connected() {
+			t.Errorf("it is known as %+v", e)
+		}
+		db.Advance(time.Minute)
+		if n := deleteAll(t, db.Store, retention.Executors, month, 2); n != 1 {
+			t.Errorf("%d executors went, want the one that is away for long now", n)
 		}
 	}},
 	{"tokens go long after their end, operators' stay", func(t *testing.T, db DB) {
