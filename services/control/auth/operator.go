@@ -25,8 +25,11 @@ const OperatorName = "operator of the data directory"
 const (
 	// operatorLife is how long the token of a data directory lives that no control plane runs on.
 	operatorLife = 30 * 24 * time.Hour
-	// keepEvery is how often a control plane extends its token's life.
-	keepEvery = 24 * time.Hour
+	// extendAfter is how much of it may pass before a control plane extends it.
+	extendAfter = 24 * time.Hour
+	// keepEvery is how often a control plane looks. Host clocks jump: after a long sleep of the host, or once its clock is set, a
+	// token may have ended that lived on for weeks a moment before.
+	keepEvery = 5 * time.Minute
 )
 
 // KeepOperator extends the life of the token in the file at path from time to time, until ctx ends. What fails is
@@ -66,6 +69,9 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("looking up the operator's token: %w", err)
 	case t.Name == OperatorName && t.Kind == Operator && t.RevokedAt.IsZero():
+		if left := time.Until(t.ExpiresAt); left > operatorLife-extendAfter && left <= operatorLife {
+			return nil
+		}
 		if err := s.store.ExtendToken(ctx, t.ID, expiry()); err != nil {
 			return fmt.Errorf("extending the life of the operator's token: %w", err)
 		}

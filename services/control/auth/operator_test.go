@@ -101,7 +101,7 @@ func TestOperatorTokenLivesWithItsDirectory(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		kept := make(chan error, 1)
 		go func() { kept <- s.KeepOperator(ctx, path) }()
-		time.Sleep(10 * operatorLife)
+		time.Sleep(3 * operatorLife)
 		if _, err := s.Authenticate(t.Context(), secret); err != nil {
 			t.Errorf("while a control plane runs: %v", err)
 		}
@@ -120,6 +120,39 @@ func TestOperatorTokenLivesWithItsDirectory(t *testing.T) {
 		if _, err := s.Authenticate(t.Context(), secret); err != nil || len(store.tokens) != 1 ||
 			token(t, path) != secret {
 			t.Errorf("after another start: %v, %d tokens", err, len(store.tokens))
+		}
+	})
+}
+
+// A clock that jumps ends the token for minutes at most, and does not make it live for ever.
+func TestOperatorTokenOutlivesAJumpOfTheClock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		s := NewService(store)
+		if err := s.EnsureOperator(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		kept := make(chan error, 1)
+		go func() { kept <- s.KeepOperator(ctx, path) }()
+		for _, jump := range []time.Duration{2 * operatorLife, -2 * operatorLife} {
+			id, ends := store.tokens[0].ID, store.tokens[0].ExpiresAt.Add(-jump) // as seen by a clock that jumped
+			if err := store.ExtendToken(ctx, id, ends); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(10 * time.Minute)
+			synctest.Wait()
+			if left := time.Until(store.tokens[0].ExpiresAt); left <= operatorLife-extendAfter || left > operatorLife {
+				t.Errorf("after a jump by %s the token lives for %s", jump, left)
+			}
+			if _, err := s.Authenticate(t.Context(), token(t, path)); err != nil {
+				t.Errorf("after a jump by %s: %v", jump, err)
+			}
+		}
+		cancel()
+		if err := <-kept; err != nil {
+			t.Error(err)
 		}
 	})
 }
