@@ -183,16 +183,19 @@ func (a *answer) read(yield func(model.Part) bool) error {
 			a.came = append(a.came[:0], e.Data[:min(len(e.Data), maxCame)]...)
 		}
 		for _, p := range parts {
-			if !yield(p) {
+			if !yield(a.priced(p)) {
 				return errLeft
 			}
 		}
 		if err != nil {
 			return err
 		}
-		if grace == nil && a.decoder.Complete() {
+		switch {
+		case grace == nil && a.decoder.Complete():
 			grace = time.AfterFunc(usageGrace, a.cancel)
 			defer grace.Stop()
+		case grace != nil && slices.ContainsFunc(parts, isContent):
+			grace.Reset(usageGrace) // some servers give a reason with every piece of the answer
 		}
 	}
 	parts, err := a.decoder.End()
@@ -201,15 +204,23 @@ func (a *answer) read(yield func(model.Part) bool) error {
 	}
 	a.drain()
 	for _, p := range parts {
-		if p.Type == model.PartFinish {
-			p.Usage.Cost = a.model.target.Info.Price.Cost(p.Usage)
-		}
-		if !yield(p) {
+		if !yield(a.priced(p)) {
 			return errLeft
 		}
 	}
 	return nil
 }
+
+// priced is a part with the cost of the usage that it tells.
+func (a *answer) priced(p model.Part) model.Part {
+	if p.Type == model.PartFinish || p.Type == model.PartUsage {
+		p.Usage.Cost = a.model.target.Info.Price.Cost(p.Usage)
+	}
+	return p
+}
+
+// isContent reports whether a part is, or may be, a piece of the answer.
+func isContent(p model.Part) bool { return p.Type != model.PartAlive && p.Type != model.PartUsage }
 
 // drain reads to the end of the stream, so that its connection can be used again.
 func (a *answer) drain() {

@@ -176,6 +176,38 @@ func TestUsageAndCost(t *testing.T) {
 	})
 }
 
+// What an answer has cost that did not come to its end, or was refused, counts as well.
+func TestACallThatComesToNothingHasItsCost(t *testing.T) {
+	price := &model.Price{Input: 3, Output: 15}
+	spent := func(t *testing.T, w modeltest.Wire, p modeltest.Play) (last model.Usage) {
+		t.Helper()
+		m := open(t, w, modeltest.NewServer(t, p), func(e *model.Endpoint) { e.Info.Price = price })
+		for part, err := range m.Stream(t.Context(), model.Request{Messages: []model.Message{user("hi")}}) {
+			switch {
+			case part.Type == model.PartFinish:
+				t.Fatalf("%s: it came to its end", w.API)
+			case err == nil && part.Type == model.PartUsage:
+				last = part.Usage
+			}
+		}
+		return last
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := modeltest.Anthropic
+		p := w.Stream(modeltest.Turn{Text: []string{"one ", "two"}})
+		u := spent(t, w, p.Until(p.Index("two"), modeltest.Cut))
+		if u.Input == 0 || u.Cost.Input == 0 || u.Cost != price.Cost(u) {
+			t.Errorf("cut: %+v", u)
+		}
+	})
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		u := spent(t, w, w.Stream(modeltest.Turn{Refused: true, Usage: model.Usage{Input: 100, Output: 7}}))
+		if u.Input != 100 || u.Output != 7 || u.Cost != price.Cost(u) {
+			t.Errorf("refused: %+v", u)
+		}
+	})
+}
+
 func TestWindowsComeFromTheCatalogue(t *testing.T) {
 	apis := provider.APIs(nil)
 	anthropic, chat := model.Settings{API: model.APIAnthropic}, model.Settings{API: model.APIChat}

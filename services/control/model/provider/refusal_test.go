@@ -349,6 +349,24 @@ func TestAStreamThatStaysOpenAfterItsReason(t *testing.T) {
 	})
 }
 
+// Some servers give a reason with every chunk: that one is no end.
+func TestAReasonWithEveryPieceOfAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p modeltest.Play
+		for _, piece := range strings.Split("abcdefgh", "") {
+			p = append(p, modeltest.Event{
+				Wait: time.Second, Data: `{"choices":[{"delta":{"content":"` + piece + `"},"finish_reason":"stop"}]}`,
+			})
+		}
+		s := modeltest.NewServer(t, append(p, modeltest.Event{Act: modeltest.Stop}))
+		start := time.Now()
+		tr, err := ask(t, open(t, modeltest.Chat, s), model.Request{})
+		if took := time.Since(start); err != nil || tr.Text != "abcdefgh" || took > 15*time.Second {
+			t.Errorf("%q, %v after %s", tr.Text, err, took)
+		}
+	})
+}
+
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		s := modeltest.NewServer(t)
