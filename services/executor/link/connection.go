@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
@@ -102,10 +103,10 @@ func (c *connection) run(ctx, sctx context.Context) error {
 		c.cancel(context.Cause(gctx))
 		c.work.Close()
 	})()
-	g.Go(func() error { return c.send(ctx) })
+	g.Go(func() error { return contain.Do(func() error { return c.send(ctx) }) })
 	g.Go(func() error {
 		defer close(c.over)
-		return c.receive()
+		return contain.Do(c.receive)
 	})
 	g.Go(func() error { return c.watch(gctx) })
 	err := g.Wait()

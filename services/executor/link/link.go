@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
@@ -69,7 +70,7 @@ func Run(ctx context.Context, cfg Config) error {
 	l := &linker{cfg: cfg, warned: map[string]bool{}}
 	for failed := 0; ; {
 		began := time.Now()
-		err := l.connect(ctx)
+		err := contain.Do(func() error { return l.connect(ctx) })
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
 	"github.com/pawl-dev/pawl/services/executor/work"
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
@@ -127,7 +128,31 @@ type rig struct {
 	listen *bufconn.Listener
 	dials  []time.Time
 
-	addresses int // of control
+	addresses int          // of control
+	poison    atomic.Int32 // so often something panics
+}
+
+// poisoned is a box in which reading output panics at times.
+type poisoned struct {
+	*worktest.Box
+	reads *atomic.Int32
+}
+
+func (p *poisoned) Start(ctx context.Context, id string, cmd sandbox.Command) (sandbox.Exec, error) {
+	ex, err := p.Box.Start(ctx, id, cmd)
+	return poisonedExec{ex, p.reads}, err
+}
+
+type poisonedExec struct {
+	sandbox.Exec
+	reads *atomic.Int32
+}
+
+func (p poisonedExec) ReadOutput(s sandbox.Stream, b []byte, off int64) (int, error) {
+	if p.reads.Add(-1) >= 0 {
+		panic("poison")
+	}
+	return p.Exec.ReadOutput(s, b, off)
 }
 
 type logBuffer struct {
@@ -176,7 +201,7 @@ func rigged(t *testing.T, r *rig, refuse func(*pawlv1.Hello) error, f func(r *ri
 		r.t, r.box, r.done = t, worktest.New(), make(chan error, 1)
 		r.control = &control{conns: make(chan *serverConn, 10), refuse: refuse}
 		defer r.box.Close()
-		r.work = work.New(work.Config{Sandbox: r.box, Journal: j})
+		r.work = work.New(work.Config{Sandbox: &poisoned{Box: r.box, reads: &r.poison}, Journal: j})
 		defer r.work.Close()
 		r.up()
 		defer r.down()
@@ -186,7 +211,12 @@ func rigged(t *testing.T, r *rig, refuse func(*pawlv1.Hello) error, f func(r *ri
 			r.done <- Run(ctx, Config{
 				Dial: r.dial, Addresses: r.addresses, Work: r.work, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
 				Explain: func(_ context.Context, addr string, _ error) string { return "look at " + addr },
-				Hello:   func() (*pawlv1.Hello, error) { return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"}, nil },
+				Hello: func() (*pawlv1.Hello, error) {
+					if r.poison.Add(-1) >= 0 {
+						panic("poison")
+					}
+					return &pawlv1.Hello{ExecutorId: "e", JournalId: "j"}, nil
+				},
 			})
 		}()
 		f(r)
@@ -534,6 +564,29 @@ func TestAddressesInTurn(t *testing.T) {
 			if n := r.log.count(`cure="look at passthrough:///` + addr + `"`); n != 1 {
 				t.Errorf("%d times it is said what to do about %s", n, addr)
 			}
+		}
+	})
+}
+
+// A panic ends the connection in which it happens, or the attempt to make it, and no lock stays behind.
+func TestPanicEndsTheConnectionOnly(t *testing.T) {
+	bad := &rig{addresses: 1}
+	bad.poison.Store(1)
+	rigged(t, bad, nil, func(r *rig) {
+		c := r.next()
+		if n := r.attempts(); n != 2 {
+			t.Errorf("the first connection was made in %d attempts", n)
+		}
+		c.execute(t, "a", "sleep 1s;echo hi;sleep 3s;exit 3")
+		synctest.Wait()
+		r.poison.Store(1)
+		time.Sleep(2 * time.Second)
+		c = r.next()
+		if x := c.result(t, "a").GetExec(); x.GetExitCode() != 3 || string(x.GetStdout().GetHead()) != "hi\n" {
+			t.Errorf("%v", x)
+		}
+		if n := r.box.Runs("a"); n != 1 {
+			t.Errorf("ran %d times", n)
 		}
 	})
 }

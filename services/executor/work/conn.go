@@ -254,9 +254,11 @@ func (c *Conn) read(call *call, s pawlv1.Stream, credit int64) (int, error) {
 	if c.buf == nil {
 		c.buf = make([]byte, maxChunk)
 	}
-	c.s.mu.Unlock()
-	n, err := src.read(s, c.buf[:min(credit, maxChunk)], off)
-	c.s.mu.Lock()
+	n, err := func() (int, error) {
+		c.s.mu.Unlock()
+		defer c.s.mu.Lock()
+		return src.read(s, c.buf[:min(credit, maxChunk)], off)
+	}()
 	if c.closed || f.gen != gen {
 		return 0, errMoved
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
 
@@ -643,5 +644,40 @@ func TestManyHang(t *testing.T) {
 		synctest.Wait()
 		r.send(execute("again", textVerb("f"), pure))
 		r.want("accepted again", `result again text "content"`)
+	})
+}
+
+// A journal that had to forget what is young while the connection was idle ends it with the next frame of control's,
+// and not by control's patience.
+func TestRenamedJournalEndsAnIdleConnection(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, dir)
+		r.jcfg = journal.Config{NoSync: true, Quota: 4000}
+		defer r.end()
+		r.up()
+		r.connect()
+		for n := range 100 { // as acknowledgements do, these take more than the quota
+			b := journal.Begin{CallID: "c" + strings.Repeat("x", n), SessionID: "t", Epoch: 1, Dispatch: 1}
+			if _, err := r.j.End(b, journal.Finished, nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.j.Ack(b.CallID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		was := r.j.ID()
+		time.Sleep(sweepEvery)
+		synctest.Wait()
+		if r.j.ID() == was {
+			t.Fatal("the journal has its id still")
+		}
+		r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Ping{Ping: &pawlv1.Ping{Nonce: 1}}})
+		synctest.Wait()
+		r.s.mu.Lock()
+		defer r.s.mu.Unlock()
+		if !r.conn.closed {
+			t.Error("the connection goes on")
+		}
 	})
 }

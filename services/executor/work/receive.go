@@ -16,6 +16,7 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c || c.renamed() {
+		c.signal() // Next ends the connection
 		return
 	}
 	switch f := m.GetFrame().(type) {
@@ -122,7 +123,7 @@ func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 				return
 			}
 		}
-		s.run(c, old != nil)
+		s.contained(c, func() { s.run(c, old != nil) })
 	})
 }
 

@@ -51,7 +51,7 @@ func (s *Service) recover(r journal.Call) error {
 		s.mu.Lock()
 		s.live[c.id()] = c
 		s.running++
-		s.goLocked(func() { s.follow(c, ex) })
+		s.goLocked(func() { s.contained(c, func() { s.follow(c, ex) }) })
 		s.mu.Unlock()
 	case r.Safety != journal.AtMostOnce && (errors.Is(err, sandbox.ErrUnknownExec) || s.forgotten(r.CallID)):
 		s.j.Drop(c.id()) // it may run again

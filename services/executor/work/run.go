@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -37,10 +38,34 @@ func (s *Service) run(c *call, again bool) {
 			state, err = journal.Interrupted, sandbox.ErrInterrupted // it may still happen
 		}
 	}
+	if contain.Is(err) {
+		s.log.Error("a panic in a call was contained", "call_id", c.id(), "err", err)
+		if err = errPanic; c.changes() && c.begin.Safety == journal.AtMostOnce {
+			state, err = journal.Interrupted, sandbox.ErrInterrupted // it may have happened
+		}
+	}
 	if err != nil {
 		r = s.failed(c, err)
 	}
 	s.finish(c, state, r)
+}
+
+// errPanic is what a call comes to that panicked and may be repeated.
+var errPanic = errs.New(errs.Internal, "INTERNAL", "the executor failed; its log tells why")
+
+// contained keeps a panic from ending more than the call.
+func (s *Service) contained(c *call, f func()) {
+	err := contain.Do(func() error { f(); return nil })
+	if err == nil {
+		return
+	}
+	s.log.Error("a panic in a call was contained", "call_id", c.id(), "err", err)
+	s.mu.Lock()
+	running := c.running()
+	s.mu.Unlock()
+	if running {
+		s.finish(c, journal.Interrupted, failure(c, sandbox.ErrInterrupted))
+	}
 }
 
 const (
@@ -67,8 +92,9 @@ func (s *Service) perform(c *call) (*pawlv1.Result, error) {
 	}
 	answered := make(chan answer, 1)
 	s.wg.Go(func() {
-		r, err := s.do(c)
-		answered <- answer{r, err}
+		var a answer
+		a.err = contain.Do(func() (err error) { a.r, err = s.do(c); return err })
+		answered <- a
 	})
 	select {
 	case a := <-answered:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -89,7 +90,9 @@ func New(cfg Config) *Service {
 		cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1),
 		live: map[string]*call{}, hanging: map[*call]bool{},
 	}
-	s.wg.Go(s.housekeeping)
+	s.wg.Go(func() {
+		_ = contain.Loop(ctx, s.log, "housekeeping", func(context.Context) error { s.housekeeping(); return nil })
+	})
 	return s
 }
 
@@ -144,7 +147,7 @@ func (s *Service) unended() []string {
 // goLocked starts a goroutine unless the service is closed. The caller holds mu, so that none starts while Close waits.
 func (s *Service) goLocked(f func()) {
 	if !s.closed {
-		s.wg.Go(f)
+		s.wg.Go(func() { contain.Run(s.log, "what a call needs", f) })
 	}
 }
 
