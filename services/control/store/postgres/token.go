@@ -3,6 +3,10 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,8 +38,10 @@ const selectTokens = `SELECT token_id, tenant, name, kind, agents, executor, has
 
 // FindToken implements auth.Store.
 func (s *Store) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
-	list, err := s.tokens(ctx, selectTokens+`WHERE hash = $1`, hash)
-	if err == nil && len(list) == 0 {
+	list, damaged, err := s.tokens(ctx, selectTokens+`WHERE hash = $1`, hash)
+	if err == nil && damaged != nil {
+		err = damaged
+	} else if err == nil && len(list) == 0 {
 		err = auth.ErrTokenNotFound
 	}
 	if err != nil {
@@ -46,7 +52,10 @@ func (s *Store) FindToken(ctx context.Context, hash []byte) (auth.Token, error) 
 
 // ListTokens implements auth.Store.
 func (s *Store) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
-	list, err := s.tokens(ctx, selectTokens+`WHERE tenant = $1 ORDER BY token_id DESC`, tenant)
+	list, damaged, err := s.tokens(ctx, selectTokens+`WHERE tenant = $1 ORDER BY token_id DESC`, tenant)
+	if damaged != nil {
+		slog.ErrorContext(ctx, "rows of tokens are damaged, going on without them", "error", damaged)
+	}
 	return list, wrap("list tokens", err)
 }
 
@@ -79,26 +88,59 @@ func (s *Store) ExtendToken(ctx context.Context, id string, expires time.Time) e
 	}))
 }
 
-func (s *Store) tokens(ctx context.Context, sql string, args ...any) (list []auth.Token, err error) {
+// tokens reads tokens; those whose limits cannot be read are only in damaged, for they let nobody in.
+func (s *Store) tokens(ctx context.Context, sql string, args ...any) (list []auth.Token, damaged, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		list, damaged = nil, nil
 		rows, err := s.pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (t auth.Token, err error) {
-			var expires, revoked *time.Time
-			var labels []byte
-			err = row.Scan(&t.ID, &t.Tenant, &t.Name, &t.Kind, &t.Agents, &t.Executor, &t.Hash, &t.CreatedAt, &expires,
-				&revoked, &labels)
-			if err == nil && labels != nil {
-				err = json.Unmarshal(labels, &t.Labels)
+		var row tokenRow
+		_, err = pgx.ForEachRow(rows, row.targets(), func() error {
+			t, err := row.token()
+			if err != nil {
+				damaged = errors.Join(damaged, err)
+				return nil
 			}
-			t.ExpiresAt, t.RevokedAt = value(expires), value(revoked)
-			return t, err
+			list = append(list, t)
+			return nil
 		})
 		return err
 	})
-	return list, err
+	return list, damaged, err
+}
+
+// tokenRow is a row of selectTokens.
+type tokenRow struct {
+	id, tenant, name string
+	kind             auth.Kind
+	agents           []string
+	executor         string
+	hash             []byte
+	created          time.Time
+	expires, revoked *time.Time
+	labels           []byte
+}
+
+func (r *tokenRow) targets() []any {
+	return []any{
+		&r.id, &r.tenant, &r.name, &r.kind, &r.agents, &r.executor, &r.hash, &r.created, &r.expires, &r.revoked, &r.labels,
+	}
+}
+
+// token makes a token of what was scanned. The next scan does not touch it.
+func (r *tokenRow) token() (auth.Token, error) {
+	t := auth.Token{
+		ID: r.id, Tenant: r.tenant, Name: r.name, Kind: r.kind, Agents: slices.Clone(r.agents), Executor: r.executor,
+		Hash: slices.Clone(r.hash), CreatedAt: r.created, ExpiresAt: value(r.expires), RevokedAt: value(r.revoked),
+	}
+	if r.labels != nil {
+		if err := json.Unmarshal(r.labels, &t.Labels); err != nil {
+			return t, fmt.Errorf("decoding the labels of token %s: %w", t.ID, err)
+		}
+	}
+	return t, nil
 }
 
 // ClusterSecret implements auth.Store.
