@@ -28,7 +28,9 @@ type Handler struct {
 // New makes a Handler before next. Lines about an error for which quiet is true are for the level debug: something
 // else tells of that cause. nil is for none.
 func New(next slog.Handler, quiet func(error) bool) *Handler {
-	return &Handler{next: next, quiet: quiet, lines: &lines{recent: map[string]*line{}}}
+	l := &lines{recent: map[string]*line{}}
+	l.written.L = &l.mu
+	return &Handler{next: next, quiet: quiet, lines: l}
 }
 
 // Flush writes what is held back. The logger's handler need not be a Handler.
@@ -129,8 +131,10 @@ func withoutNumbers(s string) string {
 
 // lines is what was written within the last second.
 type lines struct {
-	mu     sync.Mutex // guards recent and what it holds
-	recent map[string]*line
+	mu      sync.Mutex // guards what follows, and what recent holds
+	recent  map[string]*line
+	writing int       // lines that timers are writing
+	written sync.Cond // there are fewer
 }
 
 // line is a kind of line from a cause.
@@ -169,8 +173,13 @@ func (l *lines) over(key string) {
 	}
 	next, r := one.take()
 	one.timer.Reset(every)
+	l.writing++
 	l.mu.Unlock()
 	_ = next.Handle(context.Background(), r) // as slog.Logger does: nobody is there to tell
+	l.mu.Lock()
+	l.writing--
+	l.mu.Unlock()
+	l.written.Broadcast()
 }
 
 // take is the line that stands for those that were held.
@@ -184,15 +193,23 @@ func (one *line) take() (slog.Handler, slog.Record) {
 	return next, r
 }
 
+// flush writes what is held back, and waits for what timers are writing.
 func (l *lines) flush() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	var held []func()
 	for key, one := range l.recent {
 		one.timer.Stop()
 		delete(l.recent, key)
 		if one.held > 0 {
 			next, r := one.take()
-			_ = next.Handle(context.Background(), r)
+			held = append(held, func() { _ = next.Handle(context.Background(), r) })
 		}
+	}
+	for l.writing > 0 {
+		l.written.Wait()
+	}
+	l.mu.Unlock()
+	for _, write := range held {
+		write()
 	}
 }
