@@ -28,7 +28,7 @@ var (
 		WHERE expires_at > 0 AND (kind <> 'operator' OR name = 'operator of the data directory' AND revoked_at = 0)
 		AND expires_at <= ? ORDER BY expires_at LIMIT ?)`)
 
-	selectUnused = sql(`SELECT digest FROM definitions WHERE used_at <= ? ORDER BY used_at LIMIT ?`)
+	selectUnused = sql(`SELECT digest, length(body) FROM definitions WHERE used_at <= ? ORDER BY used_at LIMIT ?`)
 	// Both have an index of nothing else.
 	pinnedByQueued   = sql(`SELECT agent_digest FROM submissions INDEXED BY submissions_queue WHERE status = 0`)
 	pinnedByRunning  = sql(`SELECT agent_digest FROM submissions INDEXED BY submissions_running WHERE status = 1`)
@@ -175,9 +175,17 @@ func (s *Store) deleteDefinitions(
 	ctx context.Context, age time.Duration, limit int,
 ) (do func(tx, int64, int) (retention.Batch, error), err error) {
 	pinned := map[string]bool{}
-	var unused []string
+	type definition struct {
+		digest string
+		size   int
+	}
+	var unused []definition
 	err = s.read(ctx, func(c *conn) error {
-		if unused, err = c.texts(selectUnused, s.now().Add(-age).UnixMicro(), limit); err != nil || len(unused) == 0 {
+		err := c.rows(selectUnused, func(r row) (bool, error) {
+			unused = append(unused, definition{r.text(0), int(r.int(1))})
+			return true, nil
+		}, s.now().Add(-age).UnixMicro(), limit)
+		if err != nil || len(unused) == 0 {
 			return err
 		}
 		for _, q := range []statement{pinnedByQueued, pinnedByRunning} {
@@ -194,19 +202,25 @@ func (s *Store) deleteDefinitions(
 		return nil, err
 	}
 	return func(t tx, before int64, limit int) (b retention.Batch, err error) {
-		for _, digest := range unused {
+		budget := retention.NewBudget(limit)
+		for _, d := range unused {
+			if budget.Spent() {
+				break
+			}
 			var n int64
-			if pinned[digest] {
-				_, err = t.exec(useDefinition, t.micros(), digest)
+			if pinned[d.digest] {
+				budget.Spend(0)
+				_, err = t.exec(useDefinition, t.micros(), d.digest)
 			} else {
-				n, err = t.exec(deleteDefinition, digest, before)
+				budget.Spend(d.size)
+				n, err = t.exec(deleteDefinition, d.digest, before)
 			}
 			if err != nil {
 				return b, err
 			}
 			b.Deleted += int(n)
 		}
-		b.More = len(unused) == limit
+		b.More = budget.Spent()
 		return b, nil
 	}, nil
 }

@@ -185,3 +185,29 @@ func bodies(t *testing.T, s *Store) (n int) {
 	}
 	return n
 }
+
+// So do definitions, which are as large as the files that they come from may be.
+func TestRetentionBoundsBytesOfDefinitions(t *testing.T) {
+	s := openAt(t, Memory)
+	defer closeStore(t, s)
+	const n, size = 12, 300_000
+	for i := range n {
+		if err := s.PutDefinition(t.Context(), fmt.Sprint(i), "agent", make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deleted := 0
+	for more := true; more; {
+		b, err := s.DeleteBatch(t.Context(), retention.Definitions, -time.Minute, retention.MaxRows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.Deleted*size > retention.MaxBytes+size {
+			t.Errorf("a batch deletes %d definitions of %d bytes", b.Deleted, size)
+		}
+		deleted, more = deleted+b.Deleted, b.More
+	}
+	if deleted != n {
+		t.Errorf("%d definitions went, want %d", deleted, n)
+	}
+}
