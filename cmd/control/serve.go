@@ -164,7 +164,7 @@ func (o *options) listen(cfg *control.Config) error {
 	if err != nil {
 		return fmt.Errorf("finding how many files may be open: %w", err)
 	}
-	at := listening{gate: gate.New(limits), secure: secure}
+	at := listening{gate: gate.New(limits, cfg.Log), secure: secure}
 	if cfg.HTTP, err = at.listen("--http", o.http, "h2", "http/1.1"); err != nil {
 		return err
 	}

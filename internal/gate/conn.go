@@ -16,31 +16,47 @@ type listener struct {
 	once   sync.Once
 }
 
-// Accept implements net.Listener. It waits while there are as many connections as there may be.
+// Accept implements net.Listener. It waits while there are as many connections as there may be, and while those that
+// nobody has authenticated on yet are as many as there may be and new.
 func (l *listener) Accept() (net.Conn, error) {
-	for {
-		full := l.gate.full()
-		if full == nil {
-			break
-		}
-		select {
-		case <-full:
-		case <-l.closed:
-			return nil, net.ErrClosed
-		}
+	if err := l.await(); err != nil {
+		return nil, err
 	}
 	inner, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: inner, gate: l.gate, source: hostOf(inner.RemoteAddr())}
-	c.heard.Store(time.Now().UnixNano())
+	c := &conn{Conn: inner, gate: l.gate, source: hostOf(inner.RemoteAddr()), since: time.Now()}
+	c.heard.Store(c.since.UnixNano())
 	c.silence = time.AfterFunc(math.MaxInt64, c.checkSilence)
 	c.silence.Reset(l.gate.limits.Silence) // now that checkSilence finds the timer
 	for _, one := range l.gate.enter(c) {
+		l.gate.log.Warn("a connection was closed to make room for others", "source", one.source)
 		_ = one.Close() // a stranger's
 	}
 	return c, nil // closed already, perhaps: whoever serves it finds out
+}
+
+// await returns when one more connection may be accepted.
+func (l *listener) await() error {
+	for {
+		changed, wait := l.gate.room()
+		if changed == nil {
+			return nil
+		}
+		if wait <= 0 {
+			wait = math.MaxInt64
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-l.closed:
+			timer.Stop()
+			return net.ErrClosed
+		}
+		timer.Stop()
+	}
 }
 
 // Close implements net.Listener.
@@ -62,6 +78,7 @@ type conn struct {
 	net.Conn
 	gate    *Gate
 	source  string
+	since   time.Time    // when it was accepted
 	heard   atomic.Int64 // when something came, in Unix nanoseconds; not kept up once it is proven
 	proven  atomic.Bool
 	counted bool // guarded by the gate's lock

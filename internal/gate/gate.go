@@ -4,12 +4,15 @@
 //	Accept ─▶ unproven ──Prove──▶ proven ─▶ closed
 //	             └─ silent for too long, or one too many: closed
 //
-// A connection is unproven until somebody has authenticated on it. Invariants: unproven connections are few, in all and
-// per source address; when there is one too many, the one that has been silent for longest is closed, of the same
-// source if that has too many; when all connections that there may be are proven, no more are accepted until one ends.
+// A connection is unproven until somebody has authenticated on it. Invariants: unproven connections are few; when there
+// is one too many, one of the source address that has most of them is closed, the one that has been silent for longest;
+// none is closed for another before it had time to authenticate: meanwhile no more are accepted, and a burst of
+// connections waits in the kernel's queue; when all connections that there may be are proven, no more are accepted until
+// one ends.
 package gate
 
 import (
+	"log/slog"
 	"net"
 	"sync"
 	"syscall"
@@ -20,9 +23,9 @@ import (
 type Limits struct {
 	Total    int // open ones
 	OfSource int // of one source address
-	// Unproven is how many of them may be unproven, UnprovenOfSource how many of one source address.
-	Unproven         int
-	UnprovenOfSource int
+	Unproven int // unproven ones
+	// Patience is how long an unproven one is kept, at least, before it is closed for another.
+	Patience time.Duration
 	// Silence is how long an unproven one may send nothing.
 	Silence time.Duration
 }
@@ -33,6 +36,8 @@ const (
 	// maxUnproven bounds those that nobody has authenticated on. Authentication takes milliseconds.
 	maxUnproven = 1024
 	silence     = 30 * time.Second
+	// patience is short, because strangers can make everybody wait for so long: 10,000 of them are accepted in a second.
+	patience = 100 * time.Millisecond
 )
 
 // OfDescriptors are limits that leave half of the process's descriptors to its work.
@@ -45,30 +50,32 @@ func OfDescriptors() (Limits, error) {
 }
 
 func limitsOf(descriptors uint64) Limits {
-	l := Limits{Total: int(min(maxTotal, max(descriptors/2, 8))), Silence: silence}
+	l := Limits{Total: int(min(maxTotal, max(descriptors/2, 8))), Patience: patience, Silence: silence}
 	l.OfSource = l.Total - l.Total/8
 	l.Unproven = min(maxUnproven, l.Total/4)
-	l.UnprovenOfSource = max(1, l.Unproven/4)
 	return l
 }
 
 // Gate counts the connections of its listeners. Its methods may be called concurrently.
 type Gate struct {
 	limits Limits
+	log    *slog.Logger
 
 	mu       sync.Mutex // guards what follows
 	total    int
 	sources  map[string]*source
 	unproven map[*conn]struct{}
-	freed    chan struct{} // closed and made anew when a connection has ended
+	changed  chan struct{} // closed and made anew when a connection has ended or is proven
 }
 
 // source is what is open from one address.
 type source struct{ open, unproven int }
 
-// New makes a Gate.
-func New(l Limits) *Gate {
-	return &Gate{limits: l, sources: map[string]*source{}, unproven: map[*conn]struct{}{}, freed: make(chan struct{})}
+// New makes a Gate. It logs each connection that it closes to make room.
+func New(l Limits, log *slog.Logger) *Gate {
+	return &Gate{
+		limits: l, log: log, sources: map[string]*source{}, unproven: map[*conn]struct{}{}, changed: make(chan struct{}),
+	}
 }
 
 // Listen makes a listener's connections ones that the gate counts. TLS goes around the result, not into it.
@@ -98,28 +105,43 @@ func (g *Gate) enter(c *conn) (victims []*conn) {
 	s.unproven++
 	c.counted = true
 	g.unproven[c] = struct{}{}
-	if s.unproven > g.limits.UnprovenOfSource || s.open > g.limits.OfSource {
+	if s.open > g.limits.OfSource {
 		victims = append(victims, g.evict(c.source, c))
 	}
 	if len(g.unproven) > g.limits.Unproven || g.total > g.limits.Total {
-		victims = append(victims, g.evict("", c))
+		victims = append(victims, g.evict(g.largest(c), c))
 	}
 	return victims
 }
 
-// evict takes out the unproven connection that has been silent for longest, of a source unless that is empty; c when
-// there is no other.
-func (g *Gate) evict(source string, c *conn) *conn {
-	victim := c
+// largest is the source that has most unproven connections beside c, that of c when there are no others.
+func (g *Gate) largest(c *conn) string {
+	most, n := c.source, 0
 	for one := range g.unproven {
-		if one == c || source != "" && one.source != source {
-			continue
+		if u := g.sources[one.source].unproven; one != c && u > n {
+			most, n = one.source, u
 		}
-		if victim == c || one.heard.Load() < victim.heard.Load() {
+	}
+	return most
+}
+
+// evict takes out the source's unproven connection that has been silent for longest; c when it has no other.
+func (g *Gate) evict(source string, c *conn) *conn {
+	victim := g.silent(source, c)
+	if victim == nil {
+		victim = c
+	}
+	g.uncount(victim)
+	return victim
+}
+
+// silent is the source's unproven connection that has been silent for longest, c apart, nil when there is none.
+func (g *Gate) silent(source string, c *conn) (victim *conn) {
+	for one := range g.unproven {
+		if one != c && one.source == source && (victim == nil || one.heard.Load() < victim.heard.Load()) {
 			victim = one
 		}
 	}
-	g.uncount(victim)
 	return victim
 }
 
@@ -136,8 +158,13 @@ func (g *Gate) uncount(c *conn) {
 	} else {
 		delete(g.sources, c.source)
 	}
-	close(g.freed)
-	g.freed = make(chan struct{})
+	g.change()
+}
+
+// change wakes those who wait for room. The caller holds the lock.
+func (g *Gate) change() {
+	close(g.changed)
+	g.changed = make(chan struct{})
 }
 
 // proven takes a connection out of the unproven ones. The caller holds the lock.
@@ -145,6 +172,7 @@ func (g *Gate) proven(c *conn) {
 	if _, ok := g.unproven[c]; ok {
 		delete(g.unproven, c)
 		g.sources[c.source].unproven--
+		g.change()
 	}
 }
 
@@ -154,13 +182,24 @@ func (g *Gate) leave(c *conn) {
 	g.uncount(c)
 }
 
-// full returns a channel that is closed when a connection has ended, nil when there is room for one more or an unproven
-// one to close for it.
-func (g *Gate) full() <-chan struct{} {
+// room reports what has to be waited for before one more connection is accepted: nothing when changed is nil, else that
+// changed is closed or that the time has passed, which is for ever when it is 0.
+func (g *Gate) room() (changed <-chan struct{}, wait time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.total < g.limits.Total || len(g.unproven) > 0 {
-		return nil
+	full := g.total >= g.limits.Total
+	switch {
+	case !full && len(g.unproven) < g.limits.Unproven:
+		return nil, 0
+	case len(g.unproven) == 0:
+		return g.changed, 0
 	}
-	return g.freed
+	victim := g.silent(g.largest(nobody), nobody)
+	if wait = g.limits.Patience - time.Since(victim.since); wait > 0 {
+		return g.changed, wait
+	}
+	return nil, 0
 }
+
+// nobody is a connection that is not there.
+var nobody = &conn{}

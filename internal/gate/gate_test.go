@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -52,7 +53,7 @@ func within(t *testing.T, l Limits, f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{T: t, pipes: newPipes(), accepted: make(chan net.Conn, 1000)}
-		r.listener = New(l).Listen(r.pipes)
+		r.listener = New(l, slog.New(slog.DiscardHandler)).Listen(r.pipes)
 		done := make(chan error, 1)
 		var all []net.Conn
 		go func() {
@@ -109,9 +110,9 @@ func open(client net.Conn) bool {
 
 func prove(server net.Conn) { Prove(server.RemoteAddr()) }
 
-var small = Limits{Total: 8, OfSource: 6, Unproven: 4, UnprovenOfSource: 2, Silence: time.Minute}
+var small = Limits{Total: 8, OfSource: 6, Unproven: 4, Silence: time.Minute}
 
-// A source that has one unproven connection too many loses the one that has been silent for longest; others lose none.
+// For an unproven connection too many, the source that has most loses the one that has been silent for longest.
 func TestUnprovenOfASource(t *testing.T) {
 	within(t, small, func(r *rig) {
 		other, _ := r.dial("10.0.0.2")
@@ -121,16 +122,42 @@ func TestUnprovenOfASource(t *testing.T) {
 			r.Fatal(err)
 		}
 		third, _ := r.dial("10.0.0.1")
+		newest, _ := r.dial("10.0.0.3")
 		for name, c := range map[string]struct {
 			conn net.Conn
 			want bool
 		}{
 			"another's": {other, true}, "the one that spoke": {first, true}, "the silent one": {second, false},
-			"the newest": {third, true},
+			"the last of the same source": {third, true}, "the newest": {newest, true},
 		} {
 			if open(c.conn) != c.want {
 				r.Errorf("%s is open: %v", name, !c.want)
 			}
+		}
+	})
+}
+
+// Connections that come at once wait for each other to authenticate, and none is lost.
+func TestABurstWaits(t *testing.T) {
+	burst := Limits{Total: 8, OfSource: 8, Unproven: 2, Patience: time.Second, Silence: time.Minute}
+	within(t, burst, func(r *rig) {
+		first, server := r.dial("10.0.0.1")
+		second, _ := r.dial("10.0.0.1")
+		third, early := r.dial("10.0.0.1")
+		if early != nil {
+			r.Error("a third was accepted before one of two was known")
+		}
+		prove(server)
+		synctest.Wait()
+		if len(r.accepted) != 1 || !open(first) || !open(second) || !open(third) {
+			r.Errorf("accepted: %d, open: %v %v %v", len(r.accepted), open(first), open(second), open(third))
+		}
+		<-r.accepted
+		fourth, _ := r.dial("10.0.0.1")
+		time.Sleep(burst.Patience)
+		synctest.Wait()
+		if len(r.accepted) != 1 || open(second) || !open(third) || !open(fourth) {
+			r.Errorf("after its time the silent one is open: %v, accepted: %d", open(second), len(r.accepted))
 		}
 	})
 }
@@ -249,8 +276,7 @@ func TestLimitsLeaveDescriptors(t *testing.T) {
 	for _, n := range []uint64{1, 64, 1024, 1 << 20, 1<<64 - 1} {
 		l := limitsOf(n)
 		if n >= 64 && uint64(l.Total) > n/2 || l.Total < 1 || l.Unproven < 1 || l.Unproven > l.Total/2 ||
-			l.UnprovenOfSource < 1 ||
-			l.UnprovenOfSource > l.Unproven || l.OfSource < 1 || l.OfSource >= l.Total || l.Silence <= 0 {
+			l.Patience <= 0 || l.OfSource < 1 || l.OfSource >= l.Total || l.Silence <= 0 {
 			t.Errorf("%d descriptors: %+v", n, l)
 		}
 	}
