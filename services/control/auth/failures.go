@@ -36,7 +36,7 @@ func sourceOf(ctx context.Context) string {
 	return source
 }
 
-// failures counts, per source, secrets that were nobody's. Each costs a query; nothing else limits who makes them.
+// failures counts, per source, queries for secrets that were nobody's: nothing else limits who makes them.
 type failures struct {
 	mu      sync.Mutex // guards what follows
 	sources map[string]*rate.Limiter

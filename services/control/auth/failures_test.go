@@ -113,3 +113,72 @@ func TestSourcesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// Whoever repeats a token that is nobody's any more, as a forgotten client does, costs hardly a query and locks nobody
+// out who has the same address.
+func TestOneWrongTokenLocksNobodyOut(t *testing.T) {
+	for _, name := range []string{"never a token", "revoked", "revoked, and its row is gone"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &memory{}
+				s := NewService(store)
+				here := WithSource(t.Context(), "10.0.0.1")
+				wrong := newSecret(Client)
+				if name != "never a token" {
+					var made Token
+					var err error
+					if wrong, made, err = s.Mint(t.Context(), Token{Kind: Operator}, 0); err != nil {
+						t.Fatal(err)
+					}
+					if err := authenticate(here, s, wrong); err != nil {
+						t.Fatal(err)
+					}
+					if err := store.RevokeToken(t.Context(), made.Tenant, made.ID); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(2 * fresh)
+				}
+				if strings.Contains(name, "gone") {
+					store.tokens = nil
+				}
+				before := store.lookups
+				for range 10 * failureBurst {
+					if err := authenticate(here, s, wrong); !errors.Is(err, ErrUnauthenticated) {
+						t.Fatal(err)
+					}
+				}
+				if n := store.lookups - before; n != 1 {
+					t.Errorf("%d queries", n)
+				}
+				good, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+				if err == nil {
+					err = authenticate(here, s, good)
+				}
+				if err != nil {
+					t.Errorf("another one at the same address: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A token that is made after somebody has tried it works within seconds: with another replica's, or the file of a data
+// directory, that happens.
+func TestWrongTokenThatBecomesRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := &memory{}, NewService(&memory{})
+		s := NewService(one)
+		secret, _, err := two.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := authenticate(t.Context(), s, secret); !errors.Is(err, ErrUnauthenticated) {
+			t.Fatal(err)
+		}
+		one.tokens = two.store.(*memory).tokens
+		time.Sleep(fresh)
+		if err := authenticate(t.Context(), s, secret); err != nil {
+			t.Error(err)
+		}
+	})
+}

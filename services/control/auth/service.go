@@ -23,7 +23,7 @@ const (
 	// fresh is how long an answer of the store is believed; a token revoked at another replica works at most this much
 	// longer.
 	fresh = 5 * time.Second
-	// maxCached bounds the cache; only tokens that exist are in it.
+	// maxCached bounds what is remembered of tokens that exist, and of secrets that are nobody's.
 	maxCached = 1024
 	maxSecret = 256
 	maxExpiry = 100 * 365 * 24 * time.Hour
@@ -36,8 +36,9 @@ var ErrTokenInvalid = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "the token
 type Service struct {
 	store Store
 
-	mu    sync.Mutex                   // guards what follows
-	cache map[[sha256.Size]byte]cached // of tokens that exist; what is not fresh is asked for again
+	mu    sync.Mutex                      // guards what follows
+	cache map[[sha256.Size]byte]cached    // of tokens that exist; what is not fresh is asked for again
+	wrong map[[sha256.Size]byte]time.Time // of secrets that are nobody's: until when that is believed
 	local map[[sha256.Size]byte]Principal
 	peer  string
 
@@ -52,7 +53,8 @@ type cached struct {
 // NewService makes a Service on a store.
 func NewService(store Store) *Service {
 	return &Service{
-		store: store, cache: map[[sha256.Size]byte]cached{}, local: map[[sha256.Size]byte]Principal{}, failures: newFailures(),
+		store: store, cache: map[[sha256.Size]byte]cached{}, wrong: map[[sha256.Size]byte]time.Time{},
+		local: map[[sha256.Size]byte]Principal{}, failures: newFailures(),
 	}
 }
 
@@ -150,10 +152,10 @@ func (s *Service) Peer(ctx context.Context) (string, error) {
 	return s.peer, nil
 }
 
-// Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or an
-// unknown one of a source that has shown too many. It answers from memory.
+// Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or was
+// nobody's a moment ago, or an unknown one of a source that has shown too many. It answers from memory.
 func (s *Service) Glance(ctx context.Context, secret string) error {
-	if !plausible(secret) {
+	if !plausible(secret) || s.isWrong(secret) {
 		return ErrUnauthenticated
 	}
 	if s.knows(secret) {
@@ -177,20 +179,21 @@ func (s *Service) knows(secret string) bool {
 	return local || seen || subtle.ConstantTimeCompare([]byte(s.peer), []byte(secret)) == 1
 }
 
+// isWrong reports whether the store has said a moment ago that the secret is nobody's.
+func (s *Service) isWrong(secret string) bool {
+	hash := sha256.Sum256([]byte(secret))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, wrong := s.wrong[hash]
+	return wrong && time.Now().Before(until)
+}
+
 // Authenticate finds who a secret stands for. Fails with ErrUnauthenticated, with ErrTooManyFailures when the context's
-// source has shown too many secrets that are nobody's, or with the error of the store when it cannot tell.
+// source has shown too many different secrets that are nobody's, or with the error of the store when it cannot tell.
 func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, error) {
 	if err := s.Glance(ctx, secret); err != nil {
 		return Principal{}, err
 	}
-	p, err := s.authenticate(ctx, secret)
-	if errors.Is(err, ErrUnauthenticated) {
-		s.failures.count(sourceOf(ctx))
-	}
-	return p, err
-}
-
-func (s *Service) authenticate(ctx context.Context, secret string) (Principal, error) {
 	if strings.HasPrefix(secret, "pawl_"+string(Peer)+"_") {
 		return s.authenticatePeer(ctx, secret)
 	}
@@ -240,11 +243,18 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, er
 	if missing {
 		t.Hash = make([]byte, sha256.Size)
 	}
-	if subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
-		return Token{}, ErrUnauthenticated
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
+		// A client that repeats one wrong token costs a query now and then, and locks nobody out who shares its address.
+		s.failures.count(sourceOf(ctx))
+		delete(s.cache, hash) // it may have been a token's once
+		if len(s.wrong) >= maxCached {
+			clear(s.wrong)
+		}
+		s.wrong[hash] = time.Now().Add(fresh)
+		return Token{}, ErrUnauthenticated
+	}
 	if len(s.cache) >= maxCached {
 		clear(s.cache)
 	}
