@@ -72,9 +72,9 @@ func checkArguments(t Tool, text json.RawMessage) (*arguments, []string) {
 		return nil, []string{"arguments: " + err.Error()}
 	}
 	if err := c.schema.Validate(a.values); err != nil {
-		return nil, append(c.explain(err), a.hints()...)
+		return nil, slices.Concat(a.problems, c.explain(err), a.hints())
 	}
-	return a, nil
+	return a, a.problems
 }
 
 // hints help whoever has left out an argument and given others that the tool does not know.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ type arguments struct {
 	raw      map[string]json.RawMessage // the same as they were written: key order and numbers survive
 	notes    []string
 	ignored  []string
+	problems []string // what cannot be taken in one way only
+	seconds  bool     // timeout was given in a name that says its unit
 }
 
 // readArguments decodes the arguments and takes from them what is meant, as far as that is plain: under another name,
@@ -99,8 +102,10 @@ func (a *arguments) unwrap() {
 	}
 }
 
-// rename gives every argument its own name. An argument that is there under its own name wins.
+// rename gives every argument its own name. An argument that is there under its own name wins. Of two other names with
+// different values neither does: to run, or to write, what was not meant is worse than to ask again.
 func (a *arguments) rename() {
+	by := map[string]string{} // the name under which an argument was given
 	for _, name := range slices.Sorted(maps.Keys(a.values)) {
 		v, meant := a.values[name], a.contract.meaning(name)
 		if meant == name {
@@ -110,12 +115,16 @@ func (a *arguments) rename() {
 		_, taken := a.values[meant]
 		switch {
 		case meant == "" && v == nil:
+		case by[meant] != "" && !reflect.DeepEqual(a.values[meant], v):
+			a.problems = append(a.problems, fmt.Sprintf(
+				"%s: is given twice, as %s and as %s, with different values; give %[1]s alone", meant, by[meant], name))
 		case meant == "" || taken:
 			a.ignored = append(a.ignored, name)
 		case strings.HasPrefix(meant, "\x00"):
 			a.mean(meant, name, v)
 		default:
-			a.values[meant], a.raw[meant] = v, a.raw[name]
+			a.values[meant], a.raw[meant], by[meant] = v, a.raw[name], name
+			a.seconds = a.seconds || meant == "timeout" && fold(name) != "timeout"
 		}
 	}
 }
@@ -132,6 +141,7 @@ func (a *arguments) mean(meant, name string, v any) {
 	switch {
 	case meant == milliseconds && number:
 		set("timeout", n/1000)
+		a.seconds = true
 	case meant == caseSensitive && boolean:
 		set("ignoreCase", !flag)
 	case meant == isRegex && boolean:
@@ -203,7 +213,7 @@ func (a *arguments) coerce(name string) {
 func (a *arguments) toText(name string, v any) any {
 	switch v := v.(type) {
 	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
+		return numeral(v, a.raw[name])
 	case bool:
 		return strconv.FormatBool(v)
 	case map[string]any:
@@ -223,6 +233,14 @@ func (a *arguments) toText(name string, v any) any {
 		}
 	}
 	return v
+}
+
+// numeral is a number as it was written: 1.10 is another text than 1.1, and a long one has more digits than a float.
+func numeral(v float64, raw json.RawMessage) string {
+	if text := string(bytes.TrimSpace(raw)); text != "" {
+		return text
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
 }
 
 // jsonText is for who writes a JSON file and gives the document instead of its text.
@@ -301,7 +319,7 @@ func toBoolean(v any) (value, ok bool) {
 	return false, false
 }
 
-// unbundle takes the one edit out of a list of edits.
+// unbundle takes the one edit out of a list of edits. A list beside another edit stays where it is, to be ignored aloud.
 func (a *arguments) unbundle() {
 	list, ok := a.values["edits"].([]any)
 	if a.contract.tool != NameEdit || !ok || len(list) != 1 {
@@ -311,6 +329,11 @@ func (a *arguments) unbundle() {
 	inner := arguments{contract: a.contract}
 	if json.Unmarshal(a.raw["edits"], &raw) != nil || inner.decode(raw[0]) != nil {
 		return
+	}
+	for name := range a.values {
+		if own := a.contract.meaning(name); own == "oldText" || own == "newText" {
+			return
+		}
 	}
 	delete(a.values, "edits")
 	for name, v := range inner.values {
@@ -342,6 +365,7 @@ func (a *arguments) adjust() {
 	case !ok:
 	case n < 0:
 		delete(a.values, "timeout")
+	case a.seconds:
 	case n >= leastMillis && math.Mod(n, 1000) == 0 || n > maxTimeout && n <= maxTimeout*1000:
 		a.values["timeout"] = n / 1000
 		a.notes = append(a.notes, fmt.Sprintf("timeout is in seconds; %s was taken as milliseconds.",

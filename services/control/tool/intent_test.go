@@ -38,6 +38,19 @@ func TestArgumentsAsTheyAreMeant(t *testing.T) {
 		"milliseconds": {
 			NameBash, `{"command":"ls","timeout_ms":1500}`, Exec{Command: "ls", TimeoutSeconds: 1.5},
 		},
+		"hours in milliseconds": {
+			NameBash, `{"command":"ls","timeout_ms":36000000}`, Exec{Command: "ls", TimeoutSeconds: 36000},
+		},
+		"hours in seconds that are said": {
+			NameBash, `{"command":"ls","timeout_seconds":36000}`, Exec{Command: "ls", TimeoutSeconds: 36000},
+		},
+		"a number as text": {
+			NameWrite, `{"path":"version","body":1.10}`, WriteFile{Path: "version", Content: []byte("1.10")},
+		},
+		"a long number as text": {
+			NameEdit, `{"path":"a","old":12345678901234567891,"new":1e2}`,
+			EditFile{Path: "a", Old: "12345678901234567891", New: "1e2"},
+		},
 		"no timeout": {NameBash, `{"command":"ls","timeout":-1}`, Exec{Command: "ls"}},
 		"odd seconds stay": {
 			NameBash, `{"command":"ls","timeout":10800.5}`, Exec{Command: "ls", TimeoutSeconds: 10800.5},
@@ -107,6 +120,16 @@ func TestWhatWasIgnoredIsSaid(t *testing.T) {
 			NameRead, `{"path":"a","file_path":"b"}`,
 			"out\n\n[Ignored: file_path. The arguments of read are limit, offset, path.]",
 			`{"exitCode":0,"ignored":["file_path"]}`,
+		},
+		"the same twice": {
+			NameBash, `{"cmd":"ls","script":"ls"}`,
+			"out\n\n[Ignored: script. The arguments of bash are command, cwd, timeout.]",
+			`{"exitCode":0,"ignored":["script"]}`,
+		},
+		"edits beside an edit": {
+			NameEdit, `{"path":"a","oldText":"b","newText":"c","edits":[{"oldText":"d","newText":"e"}]}`,
+			"out\n\n[Ignored: edits. The arguments of edit are newText, oldText, path, replaceAll.]",
+			`{"exitCode":0,"ignored":["edits"]}`,
 		},
 		"not a range": {
 			NameRead, `{"path":"a","range":"1-2"}`,

@@ -117,6 +117,17 @@ func TestParseListsProblems(t *testing.T) {
 				"edits: one call makes one edit; call edit once for each",
 			},
 		},
+		"two other names": {
+			NameWrite, `{"path":"a","text":"b","body":"c"}`,
+			[]string{"content: is given twice, as body and as text, with different values; give content alone"},
+		},
+		"two cases": {
+			NameBash, `{"Command":"ls","COMMAND":"rm x"}`,
+			[]string{"command: is given twice, as COMMAND and as Command, with different values; give command alone"},
+		},
+		"days in milliseconds": {
+			NameBash, `{"command":"ls","timeout_ms":172800000}`, []string{"timeout: must be at most 86400"},
+		},
 		"argument vector": {NameBash, `{"command":["ls","-l"]}`, []string{"command: must be a string, got array"}},
 		"two paths":       {NameRead, `{"path":["a","b"]}`, []string{"path: must be a string, got array"}},
 		"NUL in cwd": {
