@@ -79,6 +79,32 @@ func TestPromptOutlivesItsControlPlane(t *testing.T) {
 	said.until(t, "[bash on builtin] echo one\n")
 }
 
+// What was accepted of an agent goes on, and can be followed, though the agent is gone when its control plane comes back.
+func TestPromptOutlivesItsAgent(t *testing.T) {
+	data, agents := t.TempDir(), t.TempDir()
+	file := write(t, "---\nmodel: offline/shell\n---\n", agents, "a.md")
+	s := start(t, data, "--executor", "none", "--agents", agents)
+	said := make(announcement, 100)
+	var out bytes.Buffer
+	c := command()
+	c.SetArgs([]string{"prompt", "--data", data, "a", "echo one"})
+	c.SetOut(&out)
+	c.SetErr(said)
+	done := make(chan error, 1)
+	go func() { done <- cli.Execute(t.Context(), c) }()
+	said.until(t, "no executor")
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	start(t, data, "--agents", agents)
+	if err := <-done; err != nil || out.String() != "one\n" {
+		t.Errorf("%v, %q", err, &out)
+	}
+}
+
 // Every command that reads something has a table and JSON, and works against a control plane elsewhere as against
 // one of this host.
 func TestCommandsThatRead(t *testing.T) {

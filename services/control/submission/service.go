@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -103,9 +104,9 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if len(in.Message) > MaxMessage {
 		return Admission{}, ErrMessageTooLarge
 	}
-	pin, err := s.agents.PinAgent(ctx, in.Key.Agent)
-	if err != nil {
-		return Admission{}, err
+	pin, noPin := s.agents.PinAgent(ctx, in.Key.Agent)
+	if noPin != nil && in.IdempotencyKey == "" {
+		return Admission{}, noPin
 	}
 	body, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{
 		Type: model.TextBlock,
@@ -115,10 +116,21 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 		return Admission{}, fmt.Errorf("encoding the input: %w", err)
 	}
 	hash := sha256.Sum256([]byte(in.Message))
-	return Admission{
+	adm := Admission{
 		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash[:], IdempotencyKey: in.IdempotencyKey,
 		AgentDigest: pin.Digest, Timeout: pin.Timeout,
-	}, nil
+	}
+	if noPin == nil {
+		return adm, nil
+	}
+	// What was accepted while the agent was there goes on, and whoever asks again is told so.
+	adm.ReplayOnly = true
+	if _, err := s.store.Admit(ctx, adm); errors.Is(err, ErrNotFound) {
+		return Admission{}, noPin
+	} else if err != nil {
+		return Admission{}, fmt.Errorf("looking for an earlier admission: %w", err)
+	}
+	return adm, nil
 }
 
 func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {

@@ -2,6 +2,7 @@ package submission
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -27,6 +28,33 @@ type worker struct {
 func (w *worker) Reserve() (string, bool) { return "owner", true }
 func (w *worker) Start(Lease)             { w.started++ }
 func (w *worker) Unreserve()              { w.given++ }
+
+// before is a database that has admitted one input.
+type before struct{ Reader }
+
+func (before) Admit(_ context.Context, a Admission) (Admitted, error) {
+	if a.IdempotencyKey != "known" || !a.ReplayOnly {
+		return Admitted{}, ErrNotFound
+	}
+	return Admitted{Replayed: true, Submission: Submission{ID: "first"}}, nil
+}
+
+var errGone = errors.New("the agent is gone")
+
+type gone struct{}
+
+func (gone) PinAgent(context.Context, string) (Pin, error) { return Pin{}, errGone }
+
+// What was accepted before its agent was removed still answers who asks again under its key.
+func TestReplayOutlivesItsAgent(t *testing.T) {
+	s := NewService(before{}, gone{}, nil, &worker{}, nil)
+	for idem, want := range map[string]error{"known": nil, "unknown": errGone, "": errGone} {
+		in := Input{Key: session.Key{Agent: "a", Instance: "i"}, Message: "m", IdempotencyKey: idem}
+		if got, err := s.Submit(t.Context(), in); !errors.Is(err, want) || err == nil && got.Submission.ID != "first" {
+			t.Errorf("%q: %+v, %v", idem, got, err)
+		}
+	}
+}
 
 type pinned struct{}
 

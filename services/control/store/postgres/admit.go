@@ -71,13 +71,17 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	for i, o := range ops {
 		o.err = nil
 		switch {
-		case found[i] || o.in.tries > 0 || o.again:
+		case found[i] || o.in.tries > 0 || o.again || o.in.ReplayOnly:
 			// It looks like a replay, has lost a race or may have been committed: worth a look before the write.
 			answered, err := s.replay(ctx, o)
 			if err != nil {
 				return err
 			}
 			if answered {
+				continue
+			}
+			if o.in.ReplayOnly {
+				o.err = submission.ErrNotFound
 				continue
 			}
 			fallthrough

@@ -74,6 +74,9 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 			return out, err
 		}
 	}
+	if a.ReplayOnly {
+		return out, submission.ErrNotFound
+	}
 	l, err := t.findLane(a.Key)
 	if err != nil {
 		return out, err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/retention"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -35,6 +36,26 @@ var receiptCases = []testCase{
 		a.InputHash = []byte("other")
 		_, err := db.Store.Admit(ctx(t), a)
 		refused(t, err, submission.ErrIdempotencyConflict)
+	}},
+	{"answer who asks for an earlier admission only", func(t *testing.T, db DB) {
+		a := keyed("a", "key")
+		first := admit(t, db.Store, a).Submission
+		a.ID, a.ReplayOnly, a.AgentDigest = ident.New(), true, ""
+		for _, s := range []store.Store{db.Store, db.Second} {
+			if got := admit(t, s, a); !got.Replayed || got.Submission.ID != first.ID {
+				t.Errorf("the replay is %+v", got)
+			}
+		}
+		for _, other := range []submission.Admission{keyed("a", "other"), keyed("b", "key"), admission("a")} {
+			other.ReplayOnly = true
+			_, err := db.Store.Admit(ctx(t), other)
+			refused(t, err, submission.ErrNotFound)
+		}
+		if subs, err := db.Store.ListSubmissions(ctx(t), first.SessionID, 0, 10); err != nil || len(subs) != 1 {
+			t.Errorf("submissions: %+v, %v", subs, err)
+		}
+		_, err := db.Store.FindSession(ctx(t), key("b"))
+		refused(t, err, session.ErrNotFound)
 	}},
 	{"are forgotten with a session that is gone, in their time", func(t *testing.T, db DB) {
 		a := keyed("a", "key")
