@@ -28,10 +28,15 @@ func (k *keeper) removeFiles(id string, e *end) error {
 	if !unreadable(dir, e) {
 		return os.RemoveAll(dir)
 	}
+	return errors.Join(k.preserve(id), k.expirePreserved())
+}
+
+// preserve moves the files of a command to where they stay for a while.
+func (k *keeper) preserve(id string) error {
 	to := filepath.Join(k.dir, preservedDir, id)
 	err := os.MkdirAll(filepath.Dir(to), 0o700)
 	if err == nil {
-		err = os.Rename(dir, to)
+		err = os.Rename(filepath.Join(k.dir, "calls", id), to)
 	}
 	if err == nil {
 		now := time.Now() // since when it is preserved
@@ -40,12 +45,18 @@ func (k *keeper) removeFiles(id string, e *end) error {
 	if err == nil {
 		k.log.Warn("output that could not be read is preserved", "id", id, "path", to)
 	}
-	return errors.Join(err, k.expirePreserved())
+	return err
+}
+
+// isMarked reports whether the daemon has said that it could not read the output in dir.
+func isMarked(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, unreadMark))
+	return err == nil
 }
 
 // unreadable reports whether the daemon could not read the output in dir, or will not find it as e says.
 func unreadable(dir string, e *end) bool {
-	if _, err := os.Lstat(filepath.Join(dir, unreadMark)); err == nil {
+	if isMarked(dir) {
 		return true
 	}
 	for name, size := range map[string]int64{"stdout": e.Stdout, "stderr": e.Stderr} {
@@ -57,8 +68,8 @@ func unreadable(dir string, e *end) bool {
 	return false
 }
 
-// tidy removes what an earlier keeper did not come to remove: output of commands that the log does not know. Without a
-// whole log nobody can tell.
+// tidy removes, or preserves, what an earlier keeper did not come to remove: output of commands that the log does not
+// know. Without a whole log nobody can tell.
 func (k *keeper) tidy(wholeLog bool) error {
 	if !wholeLog {
 		return k.expirePreserved()
@@ -68,8 +79,13 @@ func (k *keeper) tidy(wholeLog bool) error {
 		err = nil
 	}
 	for _, e := range entries {
-		if k.calls[e.Name()] == nil {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(k.dir, "calls", e.Name())))
+		dir := filepath.Join(k.dir, "calls", e.Name())
+		switch {
+		case k.calls[e.Name()] != nil:
+		case isMarked(dir):
+			err = errors.Join(err, k.preserve(e.Name()))
+		default:
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}
 	return errors.Join(err, k.expirePreserved())

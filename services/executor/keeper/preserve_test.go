@@ -114,6 +114,9 @@ func TestTidy(t *testing.T) {
 	}
 	gone := []string{make("calls/unknown", time.Now()), make("preserved/old", time.Now().Add(-preserveFor-time.Hour))}
 	stays := []string{make("preserved/new", time.Now()), filepath.Join(dir, "calls", "held", "stdout")}
+	// Its keeper died between the record that it is forgotten and the removal.
+	make("calls/marked/"+unreadMark, time.Now())
+	stays = append(stays, filepath.Join(dir, preservedDir, "marked", unreadMark))
 	killKeeper(t, c)
 	for _, path := range gone {
 		if _, err := os.Lstat(path); err == nil {
