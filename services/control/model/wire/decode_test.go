@@ -150,6 +150,17 @@ func TestChat(t *testing.T) {
 		{"no done", chunk(`{"content":"hello"}`) + ended("stop"), "hello | stop"},
 		{"no finish reason", chunk(`{"content":"hello"}`) + done, "hello | stop"},
 		{"neither", chunk(`{"content":"hello"}`), "hello | error: the stream ended before its end"},
+		{
+			"cut in an event after the reason",
+			chunk(`{"content":"hello"}`) + ended("stop") + `data: {"choices":[],"usa`,
+			"hello | stop",
+		},
+		{
+			"cut in an event before the reason",
+			chunk(`{"content":"hello"}`) + `data: {"choices":[{"delta":{"con`,
+			"hello | error: the stream ended before its end",
+		},
+		{"cut in the only event", `{"choices":[{"mess`, "error: the stream ended before its end"},
 		{"nothing but done", done, "error: the provider's stream ended without an answer"},
 		{
 			"an empty reason",

@@ -26,7 +26,7 @@ type Event struct {
 //   - lines end with LF, CR LF or CR; a byte order mark comes first; "data:" with or without a blank after it
 //   - comments, "data:" without anything and other fields are signs of life, see Event
 //   - a name may come in a block of its own before its data
-//   - blank lines between events may be missing, as well as the one after the last
+//   - blank lines between events may be missing, as well as the one after the last if that is whole
 //   - JSON that no field announces is an event as well: a whole answer, an error, one object a line
 //
 // A Reader is used by one goroutine. Release gives its buffers back.
@@ -83,7 +83,7 @@ func (r *Reader) Next() (Event, error) {
 	for {
 		line, err := r.line()
 		if err != nil {
-			if r.has && len(r.data) > 0 {
+			if r.has && len(r.data) > 0 && !r.cut() {
 				return r.dispatch(), nil // the error comes again
 			}
 			return Event{}, err
@@ -194,6 +194,10 @@ func (r *Reader) complete() bool {
 	}
 	return r.whole
 }
+
+// cut reports whether the event's data is an object whose end is missing. At the end of the stream such an event is
+// dropped, as the standard asks for all that no blank line ends: it says nothing, and the answer may be whole without it.
+func (r *Reader) cut() bool { return (r.data[0] == '{' || r.data[0] == '[') && !r.complete() }
 
 // pushBack makes line the next one that is read, with the end that it had: an LF that follows a CR is no blank line.
 func (r *Reader) pushBack(line []byte) {
