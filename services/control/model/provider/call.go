@@ -35,6 +35,9 @@ type conversation struct {
 	headOf  headKey
 }
 
+// size is how many bytes are kept.
+func (c *conversation) size() int { return cap(c.head) + len(c.headOf.system) + c.encoder.Size() }
+
 // headKey is what the head of a request depends on.
 type headKey struct {
 	system, cacheKey string
@@ -56,7 +59,7 @@ type call struct {
 func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
 		c := &call{Request: req, conversation: m.recall(req)}
-		defer func() { req.Memo.Keep(m, c.conversation, c.conversation.encoder.Size()) }()
+		defer func() { req.Memo.Keep(m, c.conversation, c.conversation.size()) }()
 		for attempt := 1; ; attempt++ {
 			err := m.attempt(ctx, c, func(p model.Part) bool { return yield(p, nil) })
 			if err == nil {

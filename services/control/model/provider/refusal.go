@@ -111,7 +111,8 @@ func (m *languageModel) refusedParameter(c *call, words string) string {
 	}
 	for _, name := range optional[m.target.API] {
 		_, configured := m.target.Extra[name]
-		if !configured && !slices.Contains(c.without, name) && wire.Names(words, name) {
+		sent := name == wire.Marks || wire.Holds(c.conversation.head, name)
+		if sent && !configured && !slices.Contains(c.without, name) && wire.Names(words, name) {
 			return name
 		}
 	}

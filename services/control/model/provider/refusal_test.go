@@ -394,3 +394,31 @@ func TestAnAnswerThatIsNone(t *testing.T) {
 		}
 	})
 }
+
+// A server that names a parameter which the request did not have has not refused it: nobody loses it for that.
+func TestAParameterThatWasNotSentIsNotRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			w     modeltest.Wire
+			words string
+		}{
+			{modeltest.Anthropic, "invalid request: thinking"},
+			{modeltest.Chat, "invalid value: reasoning_effort"},
+			{modeltest.Responses, "unsupported: max_output_tokens"},
+		} {
+			s := modeltest.NewServer(t, modeltest.Answer(400, tt.w.Error("invalid_request_error", tt.words)))
+			s.Always(tt.w.Stream(modeltest.Turn{Text: []string{"yes"}}))
+			m := open(t, tt.w, s)
+			schema := json.RawMessage(`{"type":"object","properties":{"include":{}}}`)
+			req := model.Request{
+				Messages: []model.Message{user("hi")}, Tools: []model.Tool{{Name: "grep", Schema: schema}},
+			}
+			if _, err := ask(t, m, req); err == nil {
+				t.Errorf("%s: it was asked again", tt.w.API)
+			}
+			if n := len(s.Requests()); n != 1 {
+				t.Errorf("%s: %d requests", tt.w.API, n)
+			}
+		}
+	})
+}

@@ -323,6 +323,23 @@ func TestTheSameConversationMakesTheSameRequest(t *testing.T) { // or no prompt 
 	})
 }
 
+// What is kept of a conversation is counted whole: caches are bounded by it.
+func TestWhatIsKeptIsCounted(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		s := modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"x"}}))
+		var memo model.Memo
+		req := model.Request{
+			System: strings.Repeat("s", 100_000), Messages: []model.Message{user(strings.Repeat("u", 100_000))}, Memo: &memo,
+		}
+		if _, err := ask(t, open(t, w, s), req); err != nil {
+			t.Fatal(err)
+		}
+		if sent := len(s.Requests()[0].Body); memo.Size() < sent {
+			t.Errorf("%d bytes are counted of a request of %d", memo.Size(), sent)
+		}
+	})
+}
+
 func TestASchemaThatIsNoJSON(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		s := modeltest.NewServer(t)

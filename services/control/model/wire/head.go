@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -54,6 +55,13 @@ func (h Head) Append(dst []byte, t Target) []byte {
 		return append(appendString(dst, h.Request.System), `},`...)
 	}
 	return append(dst, list...)
+}
+
+// Holds reports whether a head has a parameter, which is named as in Head.Without.
+func Holds(head []byte, name string) bool {
+	outer, inner, nested := strings.Cut(name, ".")
+	v := member(head, outer)
+	return v != nil && (!nested || member(v, inner) != nil)
 }
 
 // params are the parameters of a body, in order.
