@@ -6,12 +6,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var errDead = errors.New("the process is dead")
+
+// ErrAway is what stores answer while the database cannot be reached.
+var ErrAway = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached")
 
 // Step is one use of the database by a replica, before it or After it.
 type Step struct {

@@ -2,11 +2,11 @@ package platformtest_test
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
+	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 )
 
 // Rows 25, 26 and 29: what has a limit reaches it.
@@ -42,7 +42,7 @@ var limitRows = []row{
 			began := time.Now()
 			w.a.DB.Strike(func(s platformtest.Step) error {
 				if s.String() == "before "+op && time.Since(began) < 30*time.Minute {
-					return fmt.Errorf("writing: %w", syscall.ENOSPC)
+					return fmt.Errorf("writing: %w", sqlite.ErrFull)
 				}
 				return nil
 			})
@@ -62,7 +62,7 @@ var limitRows = []row{
 		began := time.Now()
 		w.a.DB.Strike(func(s platformtest.Step) error {
 			if s.String() == "before T3" && time.Since(began) < 30*time.Minute {
-				return fmt.Errorf("writing: %w", syscall.ENOSPC)
+				return fmt.Errorf("writing: %w", sqlite.ErrFull)
 			}
 			return nil
 		})

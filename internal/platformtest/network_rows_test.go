@@ -1,7 +1,6 @@
 package platformtest_test
 
 import (
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -95,7 +94,7 @@ var networkRows = []row{
 			}
 			return nil
 		})
-		w.a.DB.Lose(errors.New("no route to the database"))
+		w.a.DB.Lose(platformtest.ErrAway)
 
 		w.sleep(time.Until(trusted) - time.Millisecond)
 		if w.asking.Load() != 1 {
@@ -158,7 +157,7 @@ var networkRows = []row{
 		id := w.submit(one)
 		w.sleep(10 * time.Second)
 		for _, p := range []*platformtest.Platform{w.a, b} {
-			p.DB.Lose(errors.New("the database restarts"))
+			p.DB.Lose(platformtest.ErrAway)
 		}
 		w.sleep(30 * time.Second)
 		for _, p := range []*platformtest.Platform{w.a, b} {
@@ -173,7 +172,7 @@ var networkRows = []row{
 		w.a.DB.Strike(func(s platformtest.Step) error {
 			if s.After && slices.Contains([]string{"T2", "T3", "T4"}, s.Op) {
 				if _, again := answered.LoadOrStore(s.Op, true); !again {
-					return errors.New("connection reset")
+					return platformtest.ErrAway
 				}
 			}
 			return nil

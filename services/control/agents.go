@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -87,6 +88,10 @@ func newPins(c *agent.Catalogue, s store.Definitions) *pins {
 	return &pins{catalogue: c, store: s, stored: map[string]time.Time{}, old: map[string]agent.Definition{}}
 }
 
+// errDefinitionUnreadable settles submissions that are pinned to a definition that cannot be decoded.
+var errDefinitionUnreadable = errs.New(errs.FailedPrecondition, "DEFINITION_UNREADABLE",
+	"the definition that the prompt is pinned to cannot be read; submit it again to run with the agent's present one")
+
 // PinAgent implements submission.Agents.
 func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error) {
 	def, err := p.catalogue.Get(name)
@@ -131,7 +136,7 @@ func (p *pins) Definition(ctx context.Context, digest string) (agent.Definition,
 		return agent.Definition{}, err
 	}
 	if err := json.Unmarshal(body, &def); err != nil {
-		return agent.Definition{}, fmt.Errorf("decoding a pinned agent: %w", err)
+		return agent.Definition{}, fmt.Errorf("%w: %w", errDefinitionUnreadable, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

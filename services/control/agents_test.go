@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 )
 
@@ -59,5 +60,22 @@ func TestOldDefinitionsAreBounded(t *testing.T) {
 	}
 	if len(p.old) > keptOld {
 		t.Errorf("%d definitions are kept, want at most %d", len(p.old), keptOld)
+	}
+}
+
+// damaged has definitions that cannot be decoded.
+type damaged struct{ definitions }
+
+func (*damaged) GetDefinition(context.Context, string) ([]byte, error) { return []byte("{"), nil }
+
+// Work that is pinned to what cannot be decoded settles with a reason: another attempt would find the same bytes.
+func TestUnreadableDefinitionHasAReason(t *testing.T) {
+	catalogue, err := agent.Load("", func(string) (string, bool) { return "", false }, nil, agent.Shell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = newPins(catalogue, &damaged{}).Definition(t.Context(), "digest")
+	if e, ok := errs.Public(err); !ok || errs.Temporary(err) || e.Reason() != "DEFINITION_UNREADABLE" {
+		t.Error(err)
 	}
 }

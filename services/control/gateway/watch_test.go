@@ -45,6 +45,7 @@ func TestWatchRefusals(t *testing.T) {
 	}
 	head := one.EventHead
 	here, nowhere := "/v1/sessions/"+one.ID+"/events", "/v1/sessions/0198c0de-0000-7000-8000-000000000000/events"
+	ahead := fmt.Sprint(here, "?after=", head+1)
 	const op = "Bearer op"
 	for name, c := range map[string]struct {
 		method, path, token, last string
@@ -68,7 +69,7 @@ func TestWatchRefusals(t *testing.T) {
 		"the header counts":     {"GET", here + "?after=2", op, "x", 400, "CURSOR", "Last-Event-ID", ""},
 		"too old":               {"GET", here + "?after=1", op, "", 410, "CURSOR_TOO_OLD", `"continue_from":"2"`, ""},
 		"too old, by header":    {"GET", here, op, "1", 410, "CURSOR_TOO_OLD", "continue after 2", ""},
-		"ahead":                 {"GET", fmt.Sprint(here, "?after=", head+1), op, "", 400, "CURSOR_AHEAD", `"head":"` + fmt.Sprint(head), ""},
+		"ahead":                 {"GET", ahead, op, "", 400, "CURSOR_AHEAD", fmt.Sprint(`"head":"`, head), ""},
 		"another method":        {"POST", here, op, "", 405, "METHOD", "GET", "Allow: GET"},
 		"another, no session's": {"DELETE", nowhere, op, "", 405, "METHOD", "GET", "Allow: GET"},
 	} {

@@ -7,8 +7,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/pawl-dev/pawl/internal/contain"
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -146,8 +144,7 @@ func (r *run) try(ctx context.Context, c submission.Commit) (submission.Committe
 	if err == nil {
 		return done, nil
 	}
-	// What carries a reason is an answer, but for "not now"; the rest is a database that cannot answer now.
-	if _, answered := errs.Public(err); answered && !errs.Temporary(err) || contain.Is(err) || ctx.Err() != nil {
+	if !outage(err) || ctx.Err() != nil {
 		return done, backoff.Permanent(err)
 	}
 	r.deps.Log.Warn("committing a step failed, trying again", "session_id", r.id(), "submission_id", r.sub.ID, "error",

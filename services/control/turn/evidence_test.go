@@ -2,7 +2,6 @@ package turn_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -145,7 +144,7 @@ type flaky struct {
 
 func (f *flaky) Definition(ctx context.Context, digest string) (agent.Definition, error) {
 	if f.failures.Add(-1) >= 0 {
-		return agent.Definition{}, errors.New("the database is away")
+		return agent.Definition{}, errAbsent
 	}
 	return f.agents.Definition(ctx, digest)
 }

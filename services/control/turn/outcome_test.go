@@ -3,7 +3,6 @@ package turn_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"strings"
 	"sync"
@@ -180,7 +179,7 @@ func TestTombstoneWaitsForTheRecord(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		sub := b.submit("s", "echo done")
 		synctest.Wait()
-		b.counted.fails("TurnCalls", errors.New("away"))
+		b.counted.fails("TurnCalls", errAbsent)
 		b.record(running, echo(running))
 		b.executor.known[running.Call.ID] = call.TombstoneThere
 		b.reconnect()
@@ -268,10 +267,10 @@ func TestFailingRunHandsItsLaneBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
 		b.die()
-		defs := &failing{agents: agents{agent.Shell()}, err: errors.New("away")}
+		defs := &failing{agents: agents{agent.Shell()}, err: errAbsent}
 		b.definitions = defs
 		b.start(agent.Shell())
-		b.counted.fails("Release", errors.New("away"))
+		b.counted.fails("Release", errAbsent)
 		sub := b.submit("s", "say: hi")
 		time.Sleep(time.Minute)
 		defs.set(nil)

@@ -165,7 +165,7 @@ func (r *run) prepare(ctx context.Context) error {
 	if err == nil {
 		r.values, err = def.Env.Expand(r.deps.Lookup)
 	}
-	if e, answered := errs.Public(err); answered && !errs.Temporary(err) {
+	if e, answered := errs.Public(err); answered && !outage(err) {
 		r.stop = &Stop{submission.Failed, e.Reason(), e.Error()}
 	} else if err != nil {
 		return fmt.Errorf("reading the agent's definition: %w", err)
@@ -269,13 +269,18 @@ func (r *run) release(ctx context.Context) {
 	r.deps.Hints.Notify(r.id())
 }
 
+// outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such
+// errors as temporary.
+func outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
+
 // abandon gives the lane back after the run has met err, until it is given back or lost: a lane whose owner lives and
 // has no run for it would stay so. For whom the lane is lost, this is without effect.
 func (r *run) abandon(ctx context.Context, err error) {
 	give := r.deps.Store.Release
 	wait := retryAfter
-	if errors.Is(err, errStale) || contain.Is(err) {
-		// An executor may say so for ever, and what panics may do so each time.
+	if !outage(err) && !errors.Is(err, submission.ErrFenced) {
+		// The next owner may meet the same error each time: a panic, a row that cannot be read, an executor that
+		// refuses.
 		give = r.deps.Store.ReleaseStalled
 		wait <<= min(r.sub.Stalls, maxStallShift)
 	}

@@ -567,6 +567,9 @@ func (c *countingStore) Entries(ctx context.Context, id string, after int64, lim
 	c.readMu.Lock()
 	c.read = append(c.read, after)
 	c.readMu.Unlock()
+	if err := c.failure("Entries"); err != nil {
+		return nil, err
+	}
 	return c.Store.Entries(ctx, id, after, limit)
 }
 

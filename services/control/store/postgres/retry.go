@@ -47,6 +47,14 @@ func transient(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
+// exhausted reports whether the server lacks what every operation needs: space, memory, files, time. To try again at
+// once does not help.
+func exhausted(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) &&
+		(strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "58") || pg.Code == "57014")
+}
+
 // uncertain reports whether the statement that failed with err may have been committed nevertheless.
 func uncertain(err error) bool {
 	pg := (*pgconn.PgError)(nil)
@@ -113,7 +121,7 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again boo
 	if ctx.Err() == nil && mixed(err) {
 		return fmt.Errorf("%w: %w", errMixed, err)
 	}
-	if ctx.Err() == nil && err != nil && transient(err) {
+	if ctx.Err() == nil && err != nil && (transient(err) || exhausted(err)) {
 		return fmt.Errorf("%w (%s)", ErrUnavailable, oneLine(err, s.pool.Config().ConnConfig.Password))
 	}
 	return err

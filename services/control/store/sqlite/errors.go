@@ -18,6 +18,9 @@ var (
 	ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER", "the database was written by a newer version")
 	// ErrFull says that the disk is. What was accepted is kept, and goes on when there is space.
 	ErrFull = errs.New(errs.Unavailable, "DATABASE_FULL", "the disk of the database is full: make room and try again")
+	// ErrUnavailable says that the file cannot be used at present. The same operation may succeed later.
+	ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE",
+		"the database cannot be used at present; the server's log says why")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("the database is closed")
 )
@@ -33,6 +36,9 @@ var hints = map[int]string{
 	lib.SQLITE_NOTADB:   "the file is not a SQLite database",
 }
 
+// lasting are the result codes that no repetition of the operation makes good.
+var lasting = map[int]bool{lib.SQLITE_CORRUPT: true, lib.SQLITE_NOTADB: true}
+
 // explain adds to an error of the driver what it means here.
 func explain(err error) error {
 	var e *modernc.Error
@@ -40,7 +46,11 @@ func explain(err error) error {
 		if e.Code()&0xff == lib.SQLITE_FULL {
 			return fmt.Errorf("%w (%w)", ErrFull, err)
 		}
-		if hint, ok := hints[e.Code()&0xff]; ok {
+		hint, ok := hints[e.Code()&0xff]
+		switch {
+		case ok && !lasting[e.Code()&0xff]:
+			return fmt.Errorf("%w: %s (%w)", ErrUnavailable, hint, err)
+		case ok:
 			return fmt.Errorf("%s: %w", hint, err)
 		}
 	}
