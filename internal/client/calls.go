@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
@@ -112,17 +113,27 @@ func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
 	if n := o.GetSkipped(); n > 0 {
 		c.take(fmt.Sprintf("(%d bytes of output could not be had)", n))
 	}
-	for data := o.GetData(); len(data) > 0; {
-		line, rest, ended := bytes.Cut(data, []byte("\n"))
-		data = rest
-		c.partial = append(c.partial, line[:min(len(line), maxLine)]...)
-		if ended || len(c.partial) >= maxLine {
+	c.write(o.GetData())
+	c.open = c.open || p.verbose || at.Sub(c.began) >= slow
+	p.showHead(c)
+}
+
+// write takes what was printed, line by line. A line that is too long comes in pieces, which end where a character does.
+func (c *shownCall) write(data []byte) {
+	for len(data) > 0 {
+		line, rest, whole := bytes.Cut(data, []byte("\n"))
+		if room := maxLine - len(c.partial); len(line) > room {
+			for room > 0 && room > maxLine-len(c.partial)-utf8.UTFMax && !utf8.RuneStart(data[room]) {
+				room--
+			}
+			line, rest, whole = data[:room], data[room:], true
+		}
+		c.partial, data = append(c.partial, line...), rest
+		if whole {
 			c.take(string(c.partial))
 			c.partial = c.partial[:0]
 		}
 	}
-	c.open = c.open || p.verbose || at.Sub(c.began) >= slow
-	p.showHead(c)
 }
 
 // take counts a line, and keeps it if it may be shown.

@@ -327,3 +327,27 @@ func TestWrap(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A line that is longer than what is kept of one is shown in pieces, and whole.
+func TestVerboseShowsLongLinesWhole(t *testing.T) {
+	var err bytes.Buffer
+	p := newPrinter(&bytes.Buffer{}, &err)
+	p.verbose = true
+	long := strings.Repeat("äöü€", maxLine)
+	for data := []byte(long + "\nend\n"); len(data) > 0; {
+		n := min(len(data), 5000)
+		p.output(&pawlv1.ToolOutput{CallId: "c", Data: data[:n]}, time.Now())
+		data = data[n:]
+	}
+	var shown strings.Builder
+	for line := range strings.Lines(err.String()) {
+		piece := strings.TrimSuffix(strings.TrimPrefix(line, "  | "), "\n")
+		if len(piece) > maxLine {
+			t.Errorf("a line of %d bytes", len(piece))
+		}
+		shown.WriteString(piece)
+	}
+	if shown.String() != long+"end" {
+		t.Errorf("%d of %d bytes are shown", shown.Len(), len(long)+3)
+	}
+}
