@@ -43,6 +43,26 @@ func NewRedactor(e Endpoint) Redactor {
 	return r
 }
 
+// minPart is the length from which the beginning of a secret is hidden where a text was cut.
+const minPart = 4
+
+// Excerpt is the beginning of b, about most bytes, without secrets. Of a secret that the cut went through nothing stays.
+func (r Redactor) Excerpt(b []byte, most int) []byte {
+	s := string(b[:min(len(b), most)])
+	for _, secret := range r.secrets {
+		s = strings.ReplaceAll(s, secret, redacted)
+	}
+	s = strings.TrimRight(s, " \r\n")
+	for _, secret := range r.secrets {
+		for n := min(len(secret)-1, len(s)); n >= minPart; n-- {
+			if strings.HasSuffix(s, secret[:n]) {
+				return []byte(s[:len(s)-n] + redacted)
+			}
+		}
+	}
+	return []byte(s)
+}
+
 // Clean is s as one line that may be shown: without secrets and control characters, and at most MaxWords long.
 func (r Redactor) Clean(s string) string {
 	for _, secret := range r.secrets {

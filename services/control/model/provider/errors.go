@@ -211,7 +211,9 @@ func (m *languageModel) broken(err error) error {
 	case errors.Is(err, wire.ErrRefused):
 		return m.failed(model.KindRefused, false, "%v", err)
 	case errors.As(err, &foreign):
-		return m.failed(model.KindProtocol, !foreign.Final, "%v", foreign) // which is retried once
+		quoted := *foreign
+		quoted.Came = m.redactor.Excerpt(foreign.Came, maxCame)
+		return m.failed(model.KindProtocol, !foreign.Final, "%v", &quoted) // which is retried once
 	default:
 		e := m.failed(model.KindCut, true, "%v", wire.ErrCut)
 		e.Once = errors.Is(err, wire.ErrCut) // the connection did not break: this is how the server ends its streams

@@ -367,3 +367,21 @@ func TestLeavingEndsTheRequest(t *testing.T) {
 		}
 	})
 }
+
+// What a server sent instead of an answer is cut to be quoted, and the cut may go through a key.
+func TestACutThroughAKeyShowsNothingOfIt(t *testing.T) {
+	each(t, func(t *testing.T, w modeltest.Wire) {
+		for n := 250; n <= 310; n++ {
+			for name, body := range map[string]string{
+				"a page": strings.Repeat("x", n) + key + "\n", "an event": "data: {" + strings.Repeat("x", n) + key + "\n\n",
+				"JSON": `{"a":"` + strings.Repeat("x", n) + key + `"}`,
+			} {
+				s := modeltest.NewServer(t, modeltest.Answer(200, body))
+				_, err := ask(t, open(t, w, s), model.Request{})
+				if err == nil || strings.Contains(err.Error(), key[:8]) {
+					t.Fatalf("%s, %d: %v", name, n, err)
+				}
+			}
+		}
+	})
+}
