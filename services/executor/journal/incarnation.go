@@ -26,6 +26,9 @@ type start struct {
 func (s start) encode() *encoder { return encode(recIncarnation).str(s.id).int(s.begun) }
 
 func (x *index) start(s start) {
+	if n := len(x.incarnations); n > 0 && x.incarnations[n-1].id == s.id {
+		return // its record was late, and a compaction has written it too
+	}
 	x.incarnations = append(x.incarnations, s)
 	if n := len(x.incarnations); n > maxIncarnations {
 		x.incarnations = slices.Delete(x.incarnations, 0, n-maxIncarnations)
@@ -33,8 +36,8 @@ func (x *index) start(s start) {
 }
 
 // Incarnations returns the present incarnation and then its predecessors, newest first. The first call begins the
-// present incarnation: it is on the disk when the call returns. On a full disk it is not, and the next start will not
-// know it, so that control takes its journal for another one.
+// present incarnation: it is on the disk when the call returns. On a full disk it is not, and Sweep writes it when there
+// is room. A start before that does not know it, so that control takes its journal for another one.
 func (j *Journal) Incarnations() ([]Incarnation, error) {
 	if err := j.incarnate(); err != nil {
 		return nil, err
@@ -50,26 +53,36 @@ func (j *Journal) Incarnations() ([]Incarnation, error) {
 	return all, nil
 }
 
-// incarnate begins the present incarnation, once.
+// incarnate begins the present incarnation, once, and writes it unless it is written.
 func (j *Journal) incarnate() error {
 	j.mu.Lock()
-	if j.present != "" {
+	if !j.incarnated {
+		j.incarnated, j.unsaved = true, true
+		j.x.start(start{id: newID(), begun: j.x.begun})
+	}
+	if !j.unsaved {
 		j.mu.Unlock()
 		return nil
 	}
-	now := start{id: newID(), begun: j.x.begun}
-	lsn, err := j.append(0, now.encode())
-	switch {
-	case errors.Is(err, ErrNoSpace):
-		j.x.start(now)
-		lsn = j.lsn
-	case err != nil:
-		j.mu.Unlock()
+	lsn, err := j.saveIncarnation()
+	j.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	j.present = now.id
-	j.mu.Unlock()
 	return j.Wait(lsn)
+}
+
+// saveIncarnation writes the present incarnation unless that was done, or the disk is full. The caller holds mu.
+func (j *Journal) saveIncarnation() (LSN, error) {
+	if !j.unsaved {
+		return j.lsn, nil
+	}
+	lsn, err := j.append(0, j.x.incarnations[len(j.x.incarnations)-1].encode())
+	if errors.Is(err, ErrNoSpace) {
+		return j.lsn, nil
+	}
+	j.unsaved = err != nil
+	return lsn, err
 }
 
 // Begun is how many calls the journal has begun, as far as that is on the disk.

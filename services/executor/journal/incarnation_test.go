@@ -151,6 +151,58 @@ func TestIncarnationOnAFullDisk(t *testing.T) {
 	}
 }
 
+// What a full disk did not take is written when there is room. A daemon that runs for months after it began on a full
+// disk would else be taken for a copy at its next start.
+func TestIncarnationIsWrittenWhenThereIsRoom(t *testing.T) {
+	for name, write := range map[string]func(t *testing.T, j *Journal){
+		"by a sweep": func(t *testing.T, j *Journal) {
+			if _, err := j.Sweep(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"for the next Hello": func(t *testing.T, j *Journal) { chain(t, j) },
+		"by a compaction": func(t *testing.T, j *Journal) {
+			if err := j.Compact(); err != nil {
+				t.Fatal(err)
+			}
+			chain(t, j)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, full := t.TempDir(), false
+			cfg := Config{WriteAt: func(f *os.File, b []byte, off int64) (int, error) {
+				if full {
+					return 0, syscall.ENOSPC
+				}
+				return f.WriteAt(b, off)
+			}}
+			j := open(t, dir, cfg)
+			first, _ := chain(t, j)
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			full = true
+			j = open(t, dir, cfg)
+			second, _ := chain(t, j)
+			full = false
+			write(t, j)
+			began(t, j, "a")
+			if again, _ := chain(t, j); len(again) != 2 || again[0] != second[0] {
+				t.Errorf("%q became %q", second, again)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			third, begun := chain(t, open(t, dir, cfg))
+			if len(third) != 3 || third[1] != second[0] || third[2] != first[0] {
+				t.Errorf("%q does not continue %q and %q", third, second, first)
+			} else if begun[1] != 1 || begun[2] != 0 {
+				t.Errorf("they have begun %v calls", begun)
+			}
+		})
+	}
+}
+
 // Two that begin with one file are two from then on.
 func TestACopyHasItsOwnIncarnation(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()

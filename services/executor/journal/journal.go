@@ -89,15 +89,17 @@ type Journal struct {
 	cfg  Config
 	lock *os.File
 
-	mu      sync.Mutex
-	x       index
-	f       *os.File
-	end     int64  // of the records
-	alloc   int64  // of the zeroes behind them
-	lsn     LSN    // written
-	synced  LSN    // on disk
-	begun   int64  // calls whose begin is on disk
-	present string // the incarnation of this process, "" before it has one
+	mu     sync.Mutex
+	x      index
+	f      *os.File
+	end    int64 // of the records
+	alloc  int64 // of the zeroes behind them
+	lsn    LSN   // written
+	synced LSN   // on disk
+	begun  int64 // calls whose begin is on disk
+	// incarnated says that the newest incarnation is this process's, unsaved that it is not in the file.
+	incarnated, unsaved bool
+
 	syncing bool
 	changed *sync.Cond    // of synced, syncing, failed
 	failed  error         // a write or fsync that nobody can make undone

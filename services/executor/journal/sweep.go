@@ -18,9 +18,10 @@ func (j *Journal) Sweep() (expired []string, err error) {
 	expired = j.expire()
 	j.evict()
 	leave := j.end < compactAbove || j.x.live > j.end/2
+	_, err = j.saveIncarnation()
 	j.mu.Unlock()
-	if leave {
-		return expired, nil
+	if leave || err != nil {
+		return expired, err
 	}
 	return expired, j.Compact()
 }
