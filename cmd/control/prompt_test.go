@@ -209,7 +209,7 @@ func checkVariables(t *testing.T, s *server) {
 		"agents",
 		"list",
 	); err == nil ||
-		!strings.Contains(stderr, "a valid token is needed") {
+		!strings.Contains(stderr, "a valid token is needed: give --token-file FILE") {
 		t.Errorf("without a token: %v, %q", err, stderr)
 	}
 	t.Setenv("PAWL_TOKEN", string(secret))

@@ -239,6 +239,10 @@ func inWords(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return errors.New("interrupted")
+	case rpc.Reason(err) == "UNAUTHENTICATED":
+		// The server tells of a header, which the flag or the variable sets here.
+		said := strings.ReplaceAll(rpc.FromStatus(err).Error(), ": send it as `authorization: Bearer TOKEN`", "")
+		return errors.New(said + ": give --token-file FILE with --server, or set PAWL_TOKEN")
 	case rpc.Reason(err) != "":
 		return rpc.FromStatus(err)
 	case !ok:
