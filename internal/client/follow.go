@@ -148,6 +148,9 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case m := <-got:
+			if errors.Is(m.err, io.EOF) && !f.p.done && !f.p.inputs {
+				return status.Error(codes.Unavailable, "the stream ended before the prompt had settled")
+			}
 			if m.err != nil {
 				return m.err
 			}

@@ -29,6 +29,7 @@ type printer struct {
 	sent       int    // bytes of the text of the message at hand
 	asked      []*pawlv1.ToolCall
 	calls      map[string]*shownCall
+	done       bool // the submission has settled
 	failure    error
 	lost       error // why a part of the answer could not be written
 }
@@ -205,6 +206,7 @@ func (p *printer) entry(e *pawlv1.Entry) {
 
 // settled writes the answer where it was not written as it came, and keeps why there is none.
 func (p *printer) settled(s *pawlv1.Submission) {
+	p.done = true
 	completed := s.GetOutcome() == pawlv1.Outcome_OUTCOME_COMPLETED
 	switch {
 	case !completed && p.inputs:

@@ -117,6 +117,22 @@ func TestPromptIsAskedAgainBeforeItsAdmissionIsKnown(t *testing.T) {
 	})
 }
 
+// A stream that ends before the prompt has settled is asked for again: its end is no answer.
+func TestEndOfAStreamIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := &unsteady{prompt: func(n int, s grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
+			if n == 0 {
+				return admit(s)
+			}
+			return errors.Join(admit(s), settle(s))
+		}}
+		f := followAt(t, u.dialer(t))
+		if err := <-f.done; err != nil || u.prompts.Load() != 2 || f.p.seq != 1 {
+			t.Errorf("%v after %d requests: %s", err, u.prompts.Load(), f.notes)
+		}
+	})
+}
+
 // Each outage has its own time: what was long ago does not shorten it, though nothing was heard in between.
 func TestEachOutageHasItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
