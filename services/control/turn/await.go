@@ -310,7 +310,11 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 			return nil // it may be the Cancel that was refused: that proves nothing about the call
 		}
 	}
-	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: rej.Message})
+	message := rej.Message
+	if rej.Reason == "NO_SPACE" || rej.Reason == "UNSUPPORTED" {
+		message = "The executor did not run this call: " + message // the model must not take it for the call's own failure
+	}
+	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: message})
 }
 
 // pause is how long after its n-th dispatch a call is not sent again: the second is sent at once, an executor that

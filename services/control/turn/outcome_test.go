@@ -388,3 +388,22 @@ func TestRefusedCancelConfirmsNothing(t *testing.T) {
 		}
 	})
 }
+
+// The model is told that a call was not run, not only why: "disk full" could also be what a command came to.
+func TestRefusedCallIsSaidNotToHaveRun(t *testing.T) {
+	for _, reason := range []string{"NO_SPACE", "UNSUPPORTED"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, agent.Shell())
+			b.executor.deaf = true
+			var order *call.Order
+			b.executor.on = func(o *call.Order) tool.Reply { order = o; return nil }
+			sub := b.submit("s", "echo a")
+			synctest.Wait()
+			b.say(order.Call, order.Call.Executor, call.Rejected{
+				Epoch: order.Epoch, Reason: reason, Message: "the disk of the executor's journal is full",
+			})
+			b.expect(b.wait(sub.ID), submission.Completed,
+				"The executor did not run this call: the disk of the executor's journal is full")
+		})
+	}
+}
