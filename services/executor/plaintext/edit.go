@@ -31,7 +31,6 @@ func (d *Document) Apply(e Edit) (*Edited, error) {
 			return &Edited{File: file, Count: n, Before: string(d.file), Old: e.Old, New: e.New}, nil
 		}
 	}
-	most := 0
 	for _, c := range d.candidates(e) {
 		n := strings.Count(d.Text, c.old)
 		if c.atEnd && n == 1 && !strings.HasSuffix(d.Text, c.old) {
@@ -40,13 +39,9 @@ func (d *Document) Apply(e Edit) (*Edited, error) {
 		if n == 1 || n > 0 && e.All && !c.atEnd {
 			return &Edited{File: d.replace(c), Count: n, Note: c.note, Before: d.Text, Old: c.old, New: c.new}, nil
 		}
-		if n > 0 && most == 0 {
-			most = n
-			e.Old = c.old
+		if n > 0 { // what is less literal must not choose between these places
+			return nil, d.ambiguous(c.old)
 		}
-	}
-	if most > 0 {
-		return nil, d.ambiguous(e.Old)
 	}
 	return nil, d.notFound(e.Old)
 }

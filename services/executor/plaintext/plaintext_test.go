@@ -196,9 +196,11 @@ func TestApplyFails(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %q", name, got, err, c.want)
 		}
 	}
-	var many *Ambiguous
-	if _, err := Parse([]byte("aa")).Apply(Edit{Old: "a", New: "b"}); !errors.As(err, &many) {
-		t.Errorf("%v", err)
+	for _, file := range []string{"aa", "x a\na \ny a\n"} { // that one line is like it, but for its end, decides nothing
+		var many *Ambiguous
+		if got, err := Parse([]byte(file)).Apply(Edit{Old: "a", New: "b"}); !errors.As(err, &many) {
+			t.Errorf("%q: %+v, %v", file, got, err)
+		}
 	}
 }
 
