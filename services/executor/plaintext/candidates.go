@@ -13,6 +13,24 @@ type candidate struct {
 	old, new string
 	note     string
 	atEnd    bool // only where the text ends
+	lines    bool // only as whole lines
+}
+
+// fits reports whether every place in which the text has the old text is one that is meant.
+func (c candidate) fits(text string) bool {
+	for at := 0; c.lines; {
+		i := strings.Index(text[at:], c.old)
+		if i < 0 {
+			break
+		}
+		from, to := at+i, at+i+len(c.old)
+		begins := from == 0 || text[from-1] == '\n'
+		if !begins || to < len(text) && text[to] != '\n' && text[to-1] != '\n' {
+			return false
+		}
+		at = to
+	}
+	return true
 }
 
 // candidates are the ways to take an edit, the most literal first. They cover what models make of text that
@@ -36,7 +54,8 @@ func (d *Document) candidates(e Edit) []candidate {
 	}
 	if old, ok := withoutNumbers(plain.old); ok {
 		c := candidate{
-			old: old, new: plain.new, note: "The line numbers in oldText are not in the file and were left out.",
+			old: old, new: plain.new, lines: true,
+			note: "The line numbers in oldText are not in the file and were left out.",
 		}
 		if fresh, ok := withoutNumbers(plain.new); ok {
 			c.new = fresh

@@ -33,7 +33,7 @@ func (d *Document) Apply(e Edit) (*Edited, error) {
 	}
 	for _, c := range d.candidates(e) {
 		n := strings.Count(d.Text, c.old)
-		if c.atEnd && n == 1 && !strings.HasSuffix(d.Text, c.old) {
+		if c.atEnd && n == 1 && !strings.HasSuffix(d.Text, c.old) || n > 0 && !c.fits(d.Text) {
 			continue
 		}
 		if n == 1 || n > 0 && e.All && !c.atEnd {

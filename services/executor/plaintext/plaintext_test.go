@@ -196,6 +196,16 @@ func TestApplyFails(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %q", name, got, err, c.want)
 		}
 	}
+	// A number before a line stands before all of it.
+	for _, all := range []bool{false, true} {
+		var none *NotFound
+		for _, file := range []string{"name: webhook\n", "the web\n", "web\nwebhook\n"} {
+			got, err := Parse([]byte(file)).Apply(Edit{Old: "80: web", New: "80: api", All: all})
+			if !errors.As(err, &none) {
+				t.Errorf("%q, all %t: %+v, %v", file, all, got, err)
+			}
+		}
+	}
 	for _, file := range []string{"aa", "x a\na \ny a\n"} { // that one line is like it, but for its end, decides nothing
 		var many *Ambiguous
 		if got, err := Parse([]byte(file)).Apply(Edit{Old: "a", New: "b"}); !errors.As(err, &many) {
