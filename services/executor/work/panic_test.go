@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -59,4 +60,32 @@ func TestPanicInACall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// poisonedFiles is a sandbox whose files cannot be read without a panic.
+type poisonedFiles struct{ sandbox.Sandbox }
+
+func (p poisonedFiles) Open(ctx context.Context, path string) (io.ReadSeekCloser, sandbox.Info, error) {
+	f, info, err := p.Sandbox.Open(ctx, path)
+	return poisonedFile{f}, info, err
+}
+
+type poisonedFile struct{ io.ReadSeekCloser }
+
+func (poisonedFile) Read([]byte) (int, error) { panic("poison") }
+
+// A panic while a file is read for its watcher is the end of the call: nobody waits for the rest.
+func TestPanicInAFile(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, dir)
+		r.sb = poisonedFiles{r.box}
+		r.box.Put("f", "content")
+		defer r.end()
+		r.up()
+		r.connect()
+		r.send(readFileCall("a", "f"))
+		time.Sleep(time.Minute)
+		r.want("accepted a", "result a INTERNAL")
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -127,7 +128,8 @@ func (f *fileSource) serve(ctx context.Context, grew func()) {
 		f.mu.Lock()
 		off := f.want
 		f.mu.Unlock()
-		b, err := f.fill(off)
+		var b []byte
+		err := contain.Do(func() (err error) { b, err = f.fill(off); return err })
 		f.mu.Lock()
 		f.spare, f.buf = f.buf[:0], b
 		f.from, f.err = off, err
