@@ -80,7 +80,7 @@ func serveGRPC(t *testing.T, cfg *tls.Config) string {
 func serveHTTP(t *testing.T, cfg *tls.Config) string {
 	t.Helper()
 	l := listen(t)
-	s := &http.Server{TLSConfig: cfg, ReadHeaderTimeout: time.Minute, ErrorLog: nil}
+	s := &http.Server{TLSConfig: cfg.Clone(), ReadHeaderTimeout: time.Minute, ErrorLog: nil}
 	if cfg == nil {
 		go s.Serve(l) //nolint:errcheck // ends with Close
 	} else {
