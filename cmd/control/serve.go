@@ -143,7 +143,7 @@ func unlessKey(check agent.CheckModel) agent.CheckModel {
 // has connected, and what initialises itself at its first use has been used.
 const startOver = time.Second
 
-// atRest gives back what only the start needed.
+// atRest gives back what only the start needed and, until ctx ends, what bursts of work leave behind.
 func atRest(ctx context.Context, log *slog.Logger) {
 	select {
 	case <-ctx.Done():
@@ -152,6 +152,7 @@ func atRest(ctx context.Context, log *slog.Logger) {
 			log.Debug("pages that only the start needed stay resident", "error", err)
 		}
 	}
+	memlimit.Release(ctx)
 }
 
 // listen opens the listeners, with TLS when there is a certificate.
