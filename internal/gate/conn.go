@@ -27,7 +27,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: inner, gate: l.gate, source: hostOf(inner.RemoteAddr()), since: time.Now()}
-	c.heard.Store(c.since.UnixNano())
+	c.heard.Store(int64(uptime()))
 	c.silence = time.AfterFunc(math.MaxInt64, c.checkSilence)
 	c.silence.Reset(l.gate.limits.Silence) // now that checkSilence finds the timer
 	for _, one := range l.gate.enter(c) {
@@ -79,13 +79,19 @@ type conn struct {
 	gate    *Gate
 	source  string
 	since   time.Time    // when it was accepted
-	heard   atomic.Int64 // when something came, in Unix nanoseconds; not kept up once it is proven
+	heard   atomic.Int64 // when something came, by uptime; not kept up once it is proven
 	proven  atomic.Bool
 	counted bool // guarded by the gate's lock
 	silence *time.Timer
 	once    sync.Once
 	err     error // of closing
 }
+
+// began is what silence is counted from: the host's clock may jump, and all would have been silent for hours.
+var began = time.Now()
+
+// uptime is the time since the program began, on the monotonic clock.
+func uptime() time.Duration { return time.Since(began) }
 
 // address is an end of a connection, from which the connection is found: servers hand on addresses, not connections.
 type address struct {
@@ -103,7 +109,7 @@ func (c *conn) LocalAddr() net.Addr { return address{c.Conn.LocalAddr(), c} }
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.proven.Load() {
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(int64(uptime()))
 	}
 	return n, err
 }
@@ -141,7 +147,7 @@ func (c *conn) checkSilence() {
 	if c.proven.Load() {
 		return
 	}
-	quiet := time.Since(time.Unix(0, c.heard.Load()))
+	quiet := uptime() - time.Duration(c.heard.Load())
 	if quiet >= c.gate.limits.Silence {
 		_ = c.Close() // a stranger's
 		return
