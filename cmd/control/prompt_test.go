@@ -79,7 +79,8 @@ func TestPromptOutlivesItsControlPlane(t *testing.T) {
 	said.until(t, "[bash on builtin] echo one\n")
 }
 
-// What was accepted of an agent goes on, and can be followed, though the agent is gone when its control plane comes back.
+// What was accepted of an agent goes on, and can be followed, though the agent is gone when its control plane comes
+// back.
 func TestPromptOutlivesItsAgent(t *testing.T) {
 	data, agents := t.TempDir(), t.TempDir()
 	file := write(t, "---\nmodel: offline/shell\n---\n", agents, "a.md")

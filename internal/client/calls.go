@@ -118,7 +118,8 @@ func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
 	p.showHead(c)
 }
 
-// write takes what was printed, line by line. A line that is too long comes in pieces, which end where a character does.
+// write takes what was printed, line by line. A line that is too long comes in pieces, which end where a character
+// does.
 func (c *shownCall) write(data []byte) {
 	for len(data) > 0 {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))

@@ -7,8 +7,8 @@
 // A connection is unproven until somebody has authenticated on it. Invariants: unproven connections are few; when there
 // is one too many, one of the source address that has most of them is closed, the one that has been silent for longest;
 // none is closed for another before it had time to authenticate: meanwhile no more are accepted, and a burst of
-// connections waits in the kernel's queue; when all connections that there may be are proven, no more are accepted until
-// one ends.
+// connections waits in the kernel's queue; when all connections that there may be are proven, no more are accepted
+// until one ends.
 package gate
 
 import (
@@ -36,7 +36,8 @@ const (
 	// maxUnproven bounds those that nobody has authenticated on. Authentication takes milliseconds.
 	maxUnproven = 1024
 	silence     = 30 * time.Second
-	// patience is short, because strangers can make everybody wait for so long: 10,000 of them are accepted in a second.
+	// patience is short, because strangers can make everybody wait for so long: 10,000 of them are accepted in a
+	// second.
 	patience = 100 * time.Millisecond
 )
 
@@ -74,7 +75,8 @@ type source struct{ open, unproven int }
 // New makes a Gate. It logs each connection that it closes to make room.
 func New(l Limits, log *slog.Logger) *Gate {
 	return &Gate{
-		limits: l, log: log, sources: map[string]*source{}, unproven: map[*conn]struct{}{}, changed: make(chan struct{}),
+		limits: l, log: log, sources: map[string]*source{}, unproven: map[*conn]struct{}{},
+		changed: make(chan struct{}),
 	}
 }
 

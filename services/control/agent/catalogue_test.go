@@ -322,7 +322,8 @@ func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
 	wg.Wait()
 }
 
-// A directory that need not be there is read once it is. From then on its absence is a fault, not the end of its agents.
+// A directory that need not be there is read once it is. From then on its absence is a fault, not the end of its
+// agents.
 func TestDirectoryThatComesLater(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "agents")
 	c, err := LoadIfThere(dir, lookupIn(nil), nil, Shell())
@@ -359,7 +360,8 @@ func TestDirectoryThatCannotBeLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	change := c.Reload()
-	if len(change.Removed) > 0 || len(change.Problems) != 1 || change.Problems[0].Agent != "a" || !change.Problems[0].Kept {
+	if len(change.Removed) > 0 || len(change.Problems) != 1 || change.Problems[0].Agent != "a" ||
+		!change.Problems[0].Kept {
 		t.Errorf("%+v", change)
 	}
 	if _, err := c.Get("a"); err != nil {

@@ -374,7 +374,8 @@ func TestWhatWasSentBeforeIsNoAnswer(t *testing.T) {
 		synctest.Wait() // the first Ping was sent
 		two := all[0].connect(me.again(0))
 		synctest.Wait()
-		one.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: 1}}})
+		beat := &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: 1}}
+		one.send(&pawlv1.ConnectRequest{Frame: beat})
 		two.take()
 		time.Sleep(probeLimit)
 		two.lives()

@@ -46,7 +46,8 @@ func NewRedactor(e Endpoint) Redactor {
 // minPart is the length from which the beginning of a secret is hidden where a text was cut.
 const minPart = 4
 
-// Excerpt is the beginning of b, about most bytes, without secrets. Of a secret that the cut went through nothing stays.
+// Excerpt is the beginning of b, about most bytes, without secrets. Of a secret that the cut went through nothing
+// stays.
 func (r Redactor) Excerpt(b []byte, most int) []byte {
 	s := string(b[:min(len(b), most)])
 	for _, secret := range r.secrets {

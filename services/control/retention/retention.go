@@ -29,8 +29,8 @@ const (
 	Receipts
 	// Calls are the records of tool calls, by the time at which their submission settled.
 	Calls
-	// Executors are those that are not connected, by the time at which they were last seen. One whose connection ended with its replica
-	// was last seen, for want of a better witness, when the first pass finds the replica dead.
+	// Executors are those that are not connected, by the time at which they were last seen. One whose connection ended
+	// with its replica was last seen, for want of a better witness, when the first pass finds the replica dead.
 	Executors
 	// Tokens are those that were revoked or have expired, by the time of their end. An operator's token stays, so that
 	// the file that holds its secret cannot bring it back; but one that a data directory made for itself goes once it

@@ -121,7 +121,8 @@ type Admission struct {
 	IdempotencyKey string          // "" is none
 	AgentDigest    string
 	Timeout        time.Duration
-	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is none.
+	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is
+	// none.
 	ReplayOnly bool
 	// Owner, when set, takes an idle lane in the same transaction: the submission is then admitted, claimed and started
 	// (input entry and started event committed, PhaseModel, turn 1) at once.

@@ -319,7 +319,8 @@ func toBoolean(v any) (value, ok bool) {
 	return false, false
 }
 
-// unbundle takes the one edit out of a list of edits. A list beside another edit stays where it is, to be ignored aloud.
+// unbundle takes the one edit out of a list of edits. A list beside another edit stays where it is, to be ignored
+// aloud.
 func (a *arguments) unbundle() {
 	list, ok := a.values["edits"].([]any)
 	if a.contract.tool != NameEdit || !ok || len(list) != 1 {

@@ -312,7 +312,8 @@ func (r *run) rejected(ctx context.Context, c *call.Call, rej call.Rejected) err
 	}
 	message := rej.Message
 	if rej.Reason == "NO_SPACE" || rej.Reason == "UNSUPPORTED" {
-		message = "The executor did not run this call: " + message // the model must not take it for the call's own failure
+		// the model must not take it for the call's own failure
+		message = "The executor did not run this call: " + message
 	}
 	return r.outcome(ctx, c, call.Done, tool.Failure{Reason: rej.Reason, Message: message})
 }

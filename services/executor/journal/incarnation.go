@@ -36,8 +36,8 @@ func (x *index) start(s start) {
 }
 
 // Incarnations returns the present incarnation and then its predecessors, newest first. The first call begins the
-// present incarnation: it is on the disk when the call returns. On a full disk it is not, and Sweep writes it when there
-// is room. A start before that does not know it, so that control takes its journal for another one.
+// present incarnation: it is on the disk when the call returns. On a full disk it is not, and Sweep writes it when
+// there is room. A start before that does not know it, so that control takes its journal for another one.
 func (j *Journal) Incarnations() ([]Incarnation, error) {
 	if err := j.incarnate(); err != nil {
 		return nil, err

@@ -116,7 +116,8 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	lock, err := disk.TryLock(filepath.Join(dir, "journal.lock"))
 	switch {
 	case errors.Is(err, disk.ErrLocked):
-		return nil, ErrLocked.With("another executor uses the data directory %s: stop it, or give this one its own with "+
+		return nil, ErrLocked.With("another executor uses the data directory %s: stop it, or give this one its own "+
+			"with "+
 			"--data", dir)
 	case err != nil:
 		return nil, fmt.Errorf("taking the journal's lock: %w", err)

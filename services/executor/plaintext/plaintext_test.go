@@ -206,7 +206,8 @@ func TestApplyFails(t *testing.T) {
 			}
 		}
 	}
-	for _, file := range []string{"aa", "x a\na \ny a\n"} { // that one line is like it, but for its end, decides nothing
+	// that one line is like it, but for its end, decides nothing
+	for _, file := range []string{"aa", "x a\na \ny a\n"} {
 		var many *Ambiguous
 		if got, err := Parse([]byte(file)).Apply(Edit{Old: "a", New: "b"}); !errors.As(err, &many) {
 			t.Errorf("%q: %+v, %v", file, got, err)

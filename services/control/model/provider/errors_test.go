@@ -373,7 +373,8 @@ func TestACutThroughAKeyShowsNothingOfIt(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
 		for n := 250; n <= 310; n++ {
 			for name, body := range map[string]string{
-				"a page": strings.Repeat("x", n) + key + "\n", "an event": "data: {" + strings.Repeat("x", n) + key + "\n\n",
+				"a page": strings.Repeat("x", n) + key + "\n", "an event": "data: {" + strings.Repeat("x", n) + key +
+					"\n\n",
 				"JSON": `{"a":"` + strings.Repeat("x", n) + key + `"}`,
 			} {
 				s := modeltest.NewServer(t, modeltest.Answer(200, body))

@@ -329,7 +329,8 @@ func TestWhatIsKeptIsCounted(t *testing.T) {
 		s := modeltest.NewServer(t, w.Stream(modeltest.Turn{Text: []string{"x"}}))
 		var memo model.Memo
 		req := model.Request{
-			System: strings.Repeat("s", 100_000), Messages: []model.Message{user(strings.Repeat("u", 100_000))}, Memo: &memo,
+			System: strings.Repeat("s", 100_000), Messages: []model.Message{user(strings.Repeat("u",
+				100_000))}, Memo: &memo,
 		}
 		if _, err := ask(t, open(t, w, s), req); err != nil {
 			t.Fatal(err)

@@ -590,7 +590,8 @@ func TestChat(t *testing.T) {
 		},
 		{
 			"one call without a list",
-			chunk(`{"tool_calls":{"index":0,"id":"a","function":{"name":"ls","arguments":"{}"}}}`) + ended("tool_calls"),
+			chunk(`{"tool_calls":{"index":0,"id":"a","function":{"name":"ls","arguments":"{}"}}}`) +
+				ended("tool_calls"),
 			"a=ls{} | tool_use",
 		},
 		{
@@ -1141,7 +1142,8 @@ func TestAnAnswerOfManyCalls(t *testing.T) {
 			return chunk(fmt.Sprintf(`{"tool_calls":[{"id":"%d","function":{"name":"bash","arguments":"{}"}}]}`, i))
 		},
 		model.APIAnthropic: func(i int) string {
-			block := fmt.Sprintf(`"index":%d,"content_block":{"type":"tool_use","id":"one","name":"bash","input":{}}`, i)
+			block := fmt.Sprintf(`"index":%d,"content_block":{"type":"tool_use","id":"one","name":"bash","input":{}}`,
+				i)
 			return event("content_block_start", block) + event("content_block_stop", fmt.Sprintf(`"index":%d`, i))
 		},
 		model.APIResponses: func(i int) string {

@@ -196,7 +196,8 @@ func (r *Reader) complete() bool {
 }
 
 // cut reports whether the event's data is an object whose end is missing. At the end of the stream such an event is
-// dropped, as the standard asks for all that no blank line ends: it says nothing, and the answer may be whole without it.
+// dropped, as the standard asks for all that no blank line ends: it says nothing, and the answer may be whole without
+// it.
 func (r *Reader) cut() bool { return (r.data[0] == '{' || r.data[0] == '[') && !r.complete() }
 
 // pushBack makes line the next one that is read, with the end that it had: an LF that follows a CR is no blank line.

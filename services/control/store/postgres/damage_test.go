@@ -17,7 +17,8 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 	labels := auth.Labels{"k": "v"}
 	for _, name := range []string{"bad", "good"} {
 		if err := s.CreateToken(t.Context(), auth.Token{
-			ID: ident.New(), Tenant: session.DefaultTenant, Kind: auth.Executor, Executor: name, Labels: labels, Hash: []byte(name),
+			ID: ident.New(), Tenant: session.DefaultTenant, Kind: auth.Executor, Executor: name, Labels: labels,
+			Hash: []byte(name),
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -29,8 +30,10 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 		}
 	}
 	for _, q := range []string{
-		`UPDATE submissions SET usage = '"x"', cancellation = '[' WHERE session_id = (SELECT session_id FROM sessions WHERE name = 'bad')`,
-		`UPDATE executors SET labels = '[1]' WHERE executor_id = 'bad'`, `UPDATE tokens SET labels = '[1]' WHERE executor = 'bad'`,
+		`UPDATE submissions SET usage = '"x"', cancellation = '['
+			WHERE session_id = (SELECT session_id FROM sessions WHERE name = 'bad')`,
+		`UPDATE executors SET labels = '[1]' WHERE executor_id = 'bad'`,
+		`UPDATE tokens SET labels = '[1]' WHERE executor = 'bad'`,
 	} {
 		if _, err := conn.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -48,7 +51,8 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 		t.Errorf("executors: %+v, %v", all, err)
 	}
 	// What a token is limited to is never guessed.
-	if all, err := s.ListTokens(t.Context(), session.DefaultTenant); err != nil || len(all) != 1 || all[0].Executor != "good" {
+	if all, err := s.ListTokens(t.Context(), session.DefaultTenant); err != nil || len(all) != 1 ||
+		all[0].Executor != "good" {
 		t.Errorf("tokens: %+v, %v", all, err)
 	}
 	if _, err := s.FindToken(t.Context(), []byte("bad")); err == nil {

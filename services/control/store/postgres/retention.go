@@ -31,8 +31,8 @@ WITH o AS MATERIALIZED (SELECT scope, idem_key FROM receipts WHERE expires <= {c
 d AS (DELETE FROM receipts r USING o WHERE r.scope = o.scope AND r.idem_key = o.idem_key RETURNING 1)
 SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
 
-// deleteExecutorsSQL deletes executors that nobody has seen for long. One that is connected all that time is seen now. So is one whose
-// replica died: nobody wrote down the end of its connection, which may have been a moment ago.
+// deleteExecutorsSQL deletes executors that nobody has seen for long. One that is connected all that time is seen now.
+// So is one whose replica died: nobody wrote down the end of its connection, which may have been a moment ago.
 var deleteExecutorsSQL = onTime(`
 WITH o AS MATERIALIZED (SELECT executor_id, replica FROM executors WHERE last_seen <= {cut} ORDER BY last_seen LIMIT $3 FOR UPDATE SKIP LOCKED),
 l AS MATERIALIZED (SELECT o.executor_id, r.replica_id FROM o LEFT JOIN replicas r ON r.replica_id = o.replica AND r.expires > {now}

@@ -125,7 +125,8 @@ type tokenRow struct {
 
 func (r *tokenRow) targets() []any {
 	return []any{
-		&r.id, &r.tenant, &r.name, &r.kind, &r.agents, &r.executor, &r.hash, &r.created, &r.expires, &r.revoked, &r.labels,
+		&r.id, &r.tenant, &r.name, &r.kind, &r.agents, &r.executor, &r.hash, &r.created, &r.expires, &r.revoked,
+		&r.labels,
 	}
 }
 

@@ -120,8 +120,8 @@ func (t tx) sized(q statement, budget *retention.Budget, args ...any) (rowids []
 	return rowids, err
 }
 
-// deleteExecutors deletes executors that were last seen before. One that is connected all that time is seen now. So is one whose replica
-// died: nobody wrote down the end of its connection, which may have been a moment ago.
+// deleteExecutors deletes executors that were last seen before. One that is connected all that time is seen now. So is
+// one whose replica died: nobody wrote down the end of its connection, which may have been a moment ago.
 func (t tx) deleteExecutors(before int64, limit int) (b retention.Batch, err error) {
 	replicas := map[string]string{}
 	err = t.rows(selectUnseen, func(r row) (bool, error) {
