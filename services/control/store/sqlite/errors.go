@@ -18,8 +18,9 @@ var (
 	ErrNewerFormat = errs.New(errs.FailedPrecondition, "DATABASE_NEWER", "the database was written by a newer version")
 	// ErrFull says that the disk is. What was accepted is kept, and goes on when there is space.
 	ErrFull = errs.New(errs.Unavailable, "DATABASE_FULL", "the disk of the database is full: make room and try again")
-	// ErrUnavailable says that the file cannot be used at present. The same operation may succeed later.
-	ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE",
+	// ErrUnavailable says that the file cannot be used at present. The same operation may succeed later. Its reason is
+	// not Postgres's: nobody watches a file and tells the log of its outage, so each failure is told where it happens.
+	ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_FILE_UNUSABLE",
 		"the database cannot be used at present; the server's log says why")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("the database is closed")
