@@ -44,7 +44,7 @@ func TestIncarnations(t *testing.T) {
 	var begun []int64
 	for i, compact := range []bool{false, true, false} {
 		j := open(t, dir, Config{})
-		second, begun = chain(t, j)
+		second, _ = chain(t, j)
 		if len(second) != i+1 || !cmp.Equal(second[1:], append([]string(nil), first...)) && i > 0 {
 			t.Fatalf("start %d: %q after %q", i, second, first)
 		}
