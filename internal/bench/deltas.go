@@ -38,7 +38,7 @@ func deltas(ctx context.Context, r *run) error {
 		{fakeAgents[1], "talk"},
 	} {
 		for _, wire := range []string{"SSE", "gRPC"} {
-			if err := r.talk(ctx, from, wire, source, floor); err != nil {
+			if err := r.talkOver(ctx, from, wire, source, floor); err != nil {
 				return err
 			}
 		}
@@ -52,7 +52,7 @@ type talker struct {
 	message string
 }
 
-func (r *run) talk(ctx context.Context, from talker, wire string, source fakeModel, floor Quantity) error {
+func (r *run) talkOver(ctx context.Context, from talker, wire string, source fakeModel, floor Quantity) error {
 	p, err := r.newControl(ctx, "--executor", "none")
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func failover(ctx context.Context, r *run) error {
 		if err := one.End(syscall.SIGKILL, patience); err != nil {
 			return err
 		}
-		if err := w.letGo(); err != nil {
+		if err := w.release(); err != nil {
 			return err
 		}
 		if _, err := w.settled(ctx, two); err != nil {
@@ -67,7 +67,7 @@ func handOver(ctx context.Context, r *run) error {
 			return err
 		}
 		ends = append(ends, time.Since(began))
-		if err := w.letGo(); err != nil {
+		if err := w.release(); err != nil {
 			return err
 		}
 		s, err := w.settled(ctx, two)
@@ -111,7 +111,7 @@ func restart(ctx context.Context, r *run) error {
 		if err := p.End(syscall.SIGKILL, patience); err != nil {
 			return err
 		}
-		if err := w.letGo(); err != nil {
+		if err := w.release(); err != nil {
 			return err
 		}
 		if err := p.start(ctx); err != nil {
@@ -179,7 +179,7 @@ func begin(ctx context.Context, p *plane, e *proctest.Executor, n int) (*waiting
 	}
 }
 
-func (w *waiting) letGo() error { return os.WriteFile(w.file, nil, 0o600) }
+func (w *waiting) release() error { return os.WriteFile(w.file, nil, 0o600) }
 
 // settled waits at p for the submission, which must have completed.
 func (w *waiting) settled(ctx context.Context, p *plane) (*pawlv1.Submission, error) {

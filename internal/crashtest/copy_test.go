@@ -105,7 +105,7 @@ func TestClonedMachine(t *testing.T) {
 			t.Errorf("the clone ended with %d and said %s", clone.ExitCode(), said)
 		}
 	}
-	m.letGo()
+	m.release()
 	m.once(p.wait(sub.GetSubmissionId()))
 	if connected := strings.Count(m.Log.String(), "connected to control"); connected != 1 {
 		t.Errorf("the executor was connected %d times", connected)

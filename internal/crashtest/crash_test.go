@@ -16,11 +16,11 @@ func TestControlIsKilled(t *testing.T) {
 			m.awaitRunning()
 			p.kill()
 			if meanwhile {
-				m.letGo()
+				m.release()
 				m.awaitEnd()
 			}
 			p.start()
-			m.letGo()
+			m.release()
 			got := p.wait(sub.GetSubmissionId())
 			m.once(got)
 			if got.GetAttempts() != 1 {
@@ -40,11 +40,11 @@ func TestExecutorIsKilled(t *testing.T) {
 			m.awaitRunning()
 			m.kill()
 			if meanwhile {
-				m.letGo()
+				m.release()
 				m.awaitEnd()
 			}
 			m.start()
-			m.letGo()
+			m.release()
 			m.once(p.wait(sub.GetSubmissionId()))
 		})
 	}
@@ -58,7 +58,7 @@ func TestBothAreKilled(t *testing.T) {
 	m.awaitRunning()
 	p.kill()
 	m.kill()
-	m.letGo()
+	m.release()
 	m.awaitEnd()
 	p.start()
 	m.start()
@@ -78,7 +78,7 @@ func TestExecutorAtTheOtherReplica(t *testing.T) {
 	sub := one.submit(command)
 	m.awaitRunning()
 	one.kill()
-	m.letGo()
+	m.release()
 	got := two.wait(sub.GetSubmissionId())
 	m.once(got)
 	if got.GetAttempts() != 1 {

@@ -62,7 +62,7 @@ func TestReplicaLosesTheDatabase(t *testing.T) {
 	m.awaitRunning()
 	at.Store(two)
 	wire.Set(proxy.Mode{HoldUp: true, HoldDown: true})
-	m.letGo()
+	m.release()
 	m.awaitEnd()
 	got := two.wait(sub.GetSubmissionId())
 	m.once(got)
@@ -97,7 +97,7 @@ func TestPostgresRestarts(t *testing.T) {
 	if err := cluster.Crash(ctx); err != nil {
 		t.Fatal(err)
 	}
-	m.letGo()
+	m.release()
 	m.once(two.wait(sub.GetSubmissionId()))
 
 	for range 5 {
@@ -165,7 +165,7 @@ func TestFailoverThatLostCommits(t *testing.T) {
 	p.start()
 	away := filepath.Join(m.Root, "away")
 	eventually(t, "the forgotten command to be ended", func() bool { return len(processes(t, "cwd", away)) == 0 })
-	m.letGo()
+	m.release()
 	m.once(p.wait(sub.GetSubmissionId()))
 	if got := m.read("lost"); got != "lost\n" {
 		t.Errorf("the forgotten command left %q", got)

@@ -18,7 +18,7 @@ func TestExecutorDrains(t *testing.T) {
 	if code := m.ExitCode(); code != 0 || !strings.Contains(m.Log.String(), "draining") {
 		t.Errorf("it ended with %d", code)
 	}
-	m.letGo()
+	m.release()
 	m.awaitEnd()
 	m.start()
 	m.once(p.wait(sub.GetSubmissionId()))
@@ -33,7 +33,7 @@ func TestSecondSignalEndsTheExecutor(t *testing.T) {
 	m.awaitRunning()
 	p.Signal(syscall.SIGSTOP)
 	t.Cleanup(func() { p.Signal(syscall.SIGCONT) })
-	m.letGo()
+	m.release()
 	m.awaitEnd()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -72,7 +72,7 @@ func TestKeeperIsKilled(t *testing.T) {
 			if left := processes(t, "cwd", m.Root); len(left) > 0 {
 				t.Errorf("the processes %v live on", left)
 			}
-			m.letGo()
+			m.release()
 			next := p.submit("echo next >> runs; echo next")
 			if got := p.wait(next.GetSubmissionId()); got.GetResult().GetText() != "next" {
 				t.Errorf("then %v: %q", got.GetOutcome(), got.GetResult().GetText())
@@ -100,7 +100,7 @@ func TestExecutorsDiskIsFull(t *testing.T) {
 	sub := p.submit(command)
 	m.awaitRunning()
 	limit(t, m.Pid(), 0)
-	m.letGo()
+	m.release()
 	m.once(p.wait(sub.GetSubmissionId()))
 	refused := p.submit("echo refused >> runs")
 	if got := p.wait(refused.GetSubmissionId()); !strings.Contains(got.GetResult().GetText(),
@@ -123,7 +123,7 @@ func TestControlsDiskIsFull(t *testing.T) {
 	sub := p.submit(command)
 	m.awaitRunning()
 	limit(t, p.Pid(), 0)
-	m.letGo()
+	m.release()
 	p.says("committing a step failed")
 	limit(t, p.Pid(), unix.RLIM_INFINITY)
 	got := p.wait(sub.GetSubmissionId())

@@ -74,11 +74,11 @@ func TestOutputSurvives(t *testing.T) {
 				m.awaitRunning()
 				c.kill(p, m)
 				if meanwhile {
-					m.letGo()
+					m.release()
 					m.awaitEnd()
 				}
 				c.start(p, m)
-				m.letGo()
+				m.release()
 				p.heard(p.wait(sub.GetSubmissionId()))
 			})
 		}
@@ -93,6 +93,6 @@ func TestOutputSurvivesAtTheOtherReplica(t *testing.T) {
 	sub := one.submit(loud)
 	m.awaitRunning()
 	one.kill()
-	m.letGo()
+	m.release()
 	two.heard(two.wait(sub.GetSubmissionId()))
 }

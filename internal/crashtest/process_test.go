@@ -205,8 +205,8 @@ func (m *machine) awaitRunning() {
 	eventually(m.t, "the command to run", func() bool { return m.read("runs") == "run\n" })
 }
 
-// letGo lets the command end.
-func (m *machine) letGo() {
+// release lets the command end.
+func (m *machine) release() {
 	m.t.Helper()
 	if err := os.WriteFile(filepath.Join(m.Root, "go"), nil, 0o600); err != nil {
 		m.t.Fatal(err)

@@ -76,7 +76,7 @@ func TestDrainHandsOver(t *testing.T) {
 	if code := one.ExitCode(); code != 0 {
 		t.Errorf("it ended with %d", code)
 	}
-	m.letGo()
+	m.release()
 	got := two.wait(sub.GetSubmissionId())
 	m.once(got)
 	after := two.wait(next.GetSubmissionId())
@@ -117,7 +117,7 @@ func TestFrozenReplica(t *testing.T) {
 		got, err := read.GetSubmission(t.Context(), &pawlv1.GetSubmissionRequest{SubmissionId: sub.GetSubmissionId()})
 		return err == nil && got.GetSubmission().GetAttempts() == 1
 	})
-	m.letGo()
+	m.release()
 	got := two.wait(sub.GetSubmissionId())
 	if text := got.GetResult().GetText(); got.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED ||
 		!strings.HasSuffix(strings.TrimSpace(text), "the true result") || got.GetAttempts() != 1 {

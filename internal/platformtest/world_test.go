@@ -354,17 +354,17 @@ func (w *world) checkCalls(agent string) {
 		}
 	}
 	w.sleep(10 * time.Second) // when its owner does not reach an executor, the replica that it is connected to looks
-	owed := map[string]bool{}
+	unacknowledged := map[string]bool{}
 	for _, f := range w.m.Frames() {
 		switch {
 		case f.Kind == "Result":
-			owed[f.CallID] = true
+			unacknowledged[f.CallID] = true
 		case f.Kind == "ResultAck":
-			delete(owed, f.CallID)
+			delete(unacknowledged, f.CallID)
 		}
 	}
-	if len(owed) > 0 {
-		w.Errorf("results that were not acknowledged: %v", owed)
+	if len(unacknowledged) > 0 {
+		w.Errorf("results that were not acknowledged: %v", unacknowledged)
 	}
 }
 

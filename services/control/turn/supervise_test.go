@@ -30,8 +30,8 @@ import (
 // hanging is a model that takes no notice of anything until it is let go, when it answers as if nothing had been.
 type hanging struct {
 	model.Model
-	on    string // the prompt that it hangs on
-	letGo chan struct{}
+	on      string // the prompt that it hangs on
+	release chan struct{}
 }
 
 func (h hanging) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
@@ -39,7 +39,7 @@ func (h hanging) Stream(ctx context.Context, req model.Request) iter.Seq2[model.
 		return h.Model.Stream(ctx, req)
 	}
 	return func(yield func(model.Part, error) bool) {
-		<-h.letGo
+		<-h.release
 		for p, err := range h.Model.Stream(context.WithoutCancel(ctx), req) {
 			if !yield(p, err) {
 				return
@@ -128,10 +128,10 @@ func TestOwnerThatHangsIsEnded(t *testing.T) {
 				def.Limits.Timeout = time.Minute
 				b := newBench(t, def)
 				b.die()
-				letGo := make(chan struct{})
+				release := make(chan struct{})
 				var once sync.Once
-				wake := func() { once.Do(func() { close(letGo) }) }
-				b.model = hanging{offline.New(), "hang", letGo}
+				wake := func() { once.Do(func() { close(release) }) }
+				b.model = hanging{offline.New(), "hang", release}
 				b.start(def)
 				t.Cleanup(wake)
 				b.second(def)

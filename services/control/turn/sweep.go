@@ -27,7 +27,7 @@ func (r *run) sweep(ctx context.Context) error {
 		if c.State.Terminal() {
 			continue
 		}
-		if err := r.tend(ctx, c); err != nil {
+		if err := r.sweepCall(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -104,12 +104,12 @@ func (r *run) unreached(ctx context.Context, l *liveCall) error {
 	}
 	r.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others", "session_id",
 		r.id(), "executor_id", r.executor)
-	r.worker.standBack()
+	r.worker.deferClaims()
 	return r.handBack(ctx)
 }
 
-// tend is one open call's turn in a sweep.
-func (r *run) tend(ctx context.Context, c *call.Call) error {
+// sweepCall is one open call's turn in a sweep.
+func (r *run) sweepCall(ctx context.Context, c *call.Call) error {
 	now, l, cancel := time.Now(), r.liveOf(c.ID), r.stop != nil
 	if l.end != nil {
 		return r.fetch(ctx, c)

@@ -189,8 +189,8 @@ func (w *Worker) claim(ctx context.Context) {
 	})
 }
 
-// standBack lets the other replicas claim first, for a moment.
-func (w *Worker) standBack() {
+// deferClaims lets the other replicas claim first, for a moment.
+func (w *Worker) deferClaims() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.back = time.Now().Add(standsBack)
