@@ -171,8 +171,18 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	if err := <-admitted; err != nil {
 		t.Fatal(err)
 	}
-	if out := <-answer; out.Next == nil || out.Next.Submission.Seq != 2 || out.Next.Fence != l.Fence {
-		t.Errorf("answered %+v", out)
+	out := <-answer
+	if out.Next != nil {
+		if out.Next.Submission.Seq != 2 || out.Next.Fence != l.Fence {
+			t.Errorf("answered %+v", out)
+		}
+		return
+	}
+	// Postgres has let the settlement pass the admission, which then has made the lane ready: nothing is forgotten.
+	var ready bool
+	if err := watch.QueryRow(t.Context(), `SELECT state = 1 AND pending = 1 FROM lanes WHERE session_id = $1`,
+		l.Fence.SessionID).Scan(&ready); err != nil || !ready {
+		t.Errorf("answered %+v, and the lane is not ready: %v", out, err)
 	}
 }
 
