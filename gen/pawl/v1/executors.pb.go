@@ -646,8 +646,8 @@ type Hello struct {
 	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	// New for every start of the daemon.
 	BootId string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	// Identity of the journal. One that was wiped or cut has a new one, and so has one that had to forget what it was asked to
-	// do within the last two days.
+	// Identity of the journal. One that was wiped or cut has a new one, and so has one that had to forget what it was
+	// asked to do within the last two days.
 	JournalId string `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	// Labels that placement selects by. The token must allow each of them.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -667,8 +667,8 @@ type Hello struct {
 	Draining bool `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`
 	// The present incarnation of the journal, then its predecessors, newest first: at most 64 in all. Never empty.
 	Incarnations []*Incarnation `protobuf:"bytes,13,rep,name=incarnations,proto3" json:"incarnations,omitempty"`
-	// Welcome.connection_epoch of the last connection of this process, 0 for none. Control replaces that connection at once. It
-	// replaces another one only if that one does not answer a Ping.
+	// Welcome.connection_epoch of the last connection of this process, 0 for none. Control replaces that connection at
+	// once. It replaces another one only if that one does not answer a Ping.
 	LastConnectionEpoch int64 `protobuf:"varint,14,opt,name=last_connection_epoch,json=lastConnectionEpoch,proto3" json:"last_connection_epoch,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -803,14 +803,15 @@ func (x *Hello) GetLastConnectionEpoch() int64 {
 }
 
 // Incarnation is one start of an executor on its journal. A copy of the journal, or an older state of it, shows by its
-// incarnations: control remembers the last one that said Hello under a name, and how many calls it had begun. A Hello whose
-// incarnations lack that one, or end it with fewer calls, comes from another journal for control, whatever journal_id says: it
-// proves nothing about earlier calls.
+// incarnations: control remembers the last one that said Hello under a name, and how many calls it had begun. A Hello
+// whose incarnations lack that one, or end it with fewer calls, comes from another journal for control, whatever
+// journal_id says: it proves nothing about earlier calls.
 type Incarnation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Random, 1 to 64 characters. It is durable in the journal before the first Hello that carries it.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Calls that the journal had begun, in all, when this incarnation ended. For the present one: that it has begun, durably.
+	// Calls that the journal had begun, in all, when this incarnation ended. For the present one: that it has begun,
+	// durably.
 	Begun         int64 `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1031,11 +1032,12 @@ type Execute struct {
 	Safety   Safety `protobuf:"varint,5,opt,name=safety,proto3,enum=pawl.v1.Safety" json:"safety,omitempty"`
 	// Time left until the call's deadline, from receipt; unset is none. The executor ends the call by itself then.
 	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Identity of what is asked for, for E2: computed by control over the verb, its arguments, cwd and env, opaque to the executor.
+	// Identity of what is asked for, for E2: computed by control over the verb, its arguments, cwd and env, opaque to the
+	// executor.
 	ArgsSha256 []byte `protobuf:"bytes,7,opt,name=args_sha256,json=argsSha256,proto3" json:"args_sha256,omitempty"`
-	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root. In this
-	// and in every path of a verb, a leading ~/ (or ~ alone) is the home directory of the sandbox's user: env's HOME, else the
-	// sandbox's own.
+	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root. In
+	// this and in every path of a verb, a leading ~/ (or ~ alone) is the home directory of the sandbox's user: env's
+	// HOME, else the sandbox's own.
 	Cwd string `protobuf:"bytes,8,opt,name=cwd,proto3" json:"cwd,omitempty"`
 	// Environment over the executor's own defaults and configuration.
 	Env map[string]string `protobuf:"bytes,9,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -1396,17 +1398,18 @@ func (x *ReadFile) GetPath() string {
 	return ""
 }
 
-// WriteFile replaces the content of a file, making parents. Mode, owner and hard links of an existing file stay. The content
-// is replaced atomically where that is possible. It is written in place where a rename would lose something: a file with
-// several hard links, with an owner or attributes that the executor cannot give to a new file, or in a directory that the
-// executor cannot write. An executor that dies while it writes in place leaves a file that is partly old and partly new.
-// The content follows as Input frames unless it is inline.
+// WriteFile replaces the content of a file, making parents. Mode, owner and hard links of an existing file stay. The
+// content is replaced atomically where that is possible. It is written in place where a rename would lose something: a
+// file with several hard links, with an owner or attributes that the executor cannot give to a new file, or in a
+// directory that the executor cannot write. An executor that dies while it writes in place leaves a file that is partly
+// old and partly new. The content follows as Input frames unless it is inline.
 type WriteFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// The whole content, when it fits into a frame (256 KiB) and chunked is false.
 	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Only for a call of no session, because the content is lost with the connection. Nothing is replaced before its last frame.
+	// Only for a call of no session, because the content is lost with the connection. Nothing is replaced before its last
+	// frame.
 	Chunked       bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1792,9 +1795,9 @@ func (x *Exec) GetKeep() bool {
 	return false
 }
 
-// ReadText reads a window of whole lines of a text file, an image, or the names in a directory, for a model to see. Text comes
-// as UTF-8 without a byte order mark and with LF at the end of lines, whatever the file has: UTF-8, or UTF-16 with a mark; LF
-// or CRLF.
+// ReadText reads a window of whole lines of a text file, an image, or the names in a directory, for a model to see.
+// Text comes as UTF-8 without a byte order mark and with LF at the end of lines, whatever the file has: UTF-8, or
+// UTF-16 with a mark; LF or CRLF.
 type ReadText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1857,9 +1860,9 @@ func (x *ReadText) GetLimit() int64 {
 	return 0
 }
 
-// EditFile replaces literal text in a file, as WriteFile does. old_text must occur exactly once unless replace_all. It is
-// compared with what ReadText shows of the file. What is outside of the difference between old_text and new_text keeps its
-// bytes, and what is new gets the file's encoding and ends of lines.
+// EditFile replaces literal text in a file, as WriteFile does. old_text must occur exactly once unless replace_all. It
+// is compared with what ReadText shows of the file. What is outside of the difference between old_text and new_text
+// keeps its bytes, and what is new gets the file's encoding and ends of lines.
 type EditFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -2059,8 +2062,9 @@ func (x *Glob) GetPath() string {
 	return ""
 }
 
-// Input carries the content of a chunked WriteFile, in order from offset 0, at most Welcome.window bytes beyond the last
-// InputAck. It may follow Execute at once. Frames for an unknown call are dropped; a gap or too much at once fails the call.
+// Input carries the content of a chunked WriteFile, in order from offset 0, at most Welcome.window bytes beyond the
+// last InputAck. It may follow Execute at once. Frames for an unknown call are dropped; a gap or too much at once fails
+// the call.
 type Input struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2403,9 +2407,9 @@ func (x *Output) GetData() []byte {
 	return nil
 }
 
-// Result ends a call. It is repeated on every connection until ResultAck. All Output of the call was sent before it, unless the call's
-// window was exhausted or nobody had attached: then the size of each stream in the outcome tells, the rest follows as OutputAck makes
-// room or Attach asks for it, and ResultAck comes once it was taken.
+// Result ends a call. It is repeated on every connection until ResultAck. All Output of the call was sent before it,
+// unless the call's window was exhausted or nobody had attached: then the size of each stream in the outcome tells, the
+// rest follows as OutputAck makes room or Attach asks for it, and ResultAck comes once it was taken.
 type Result struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	CallId    string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2656,9 +2660,9 @@ func (*Result_Grep) isResult_Outcome() {}
 
 func (*Result_Glob) isResult_Outcome() {}
 
-// Failure is a typed failure of a verb. reason is one of NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION, NO_SPACE,
-// TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown),
-// INTERNAL.
+// Failure is a typed failure of a verb. reason is one of NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION,
+// NO_SPACE, TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the
+// outcome is unknown), INTERNAL.
 type Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -3482,8 +3486,8 @@ func (x *GlobResult) GetTruncated() bool {
 	return false
 }
 
-// Attach asks for a call by id: answered by Status, then Output from the given offsets, and Result when it is finished. A
-// higher epoch than the one known is adopted. UNKNOWN revokes the dispatch named here (E3).
+// Attach asks for a call by id: answered by Status, then Output from the given offsets, and Result when it is finished.
+// A higher epoch than the one known is adopted. UNKNOWN revokes the dispatch named here (E3).
 type Attach struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -3573,9 +3577,9 @@ type Status struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Call     *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
 	Dispatch uint32                 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
-	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was dispatched,
-	// less than a day ago, proves that the call never ran if every Hello since then continued that journal. Any other UNKNOWN
-	// proves nothing.
+	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was
+	// dispatched, less than a day ago, proves that the call never ran if every Hello since then continued that journal.
+	// Any other UNKNOWN proves nothing.
 	JournalId     string `protobuf:"bytes,3,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3632,9 +3636,9 @@ func (x *Status) GetJournalId() string {
 	return ""
 }
 
-// Cancel ends a call: TERM, grace, KILL of every process. The call ends with its own Result, cancelled and confirmed set, or
-// with its true result when it was faster. A call that is not here is revoked, whatever its dispatch, and answered with Status UNKNOWN and
-// dispatch 0: what that proves depends on the journal (C5).
+// Cancel ends a call: TERM, grace, KILL of every process. The call ends with its own Result, cancelled and confirmed
+// set, or with its true result when it was faster. A call that is not here is revoked, whatever its dispatch, and
+// answered with Status UNKNOWN and dispatch 0: what that proves depends on the journal (C5).
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -3867,7 +3871,8 @@ func (x *Ping) GetLastCallId() string {
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Nonce uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
-	// Echo of the last call that arrived; when it differs from Ping.last_call_id frames were lost and the connection is broken.
+	// Echo of the last call that arrived; when it differs from Ping.last_call_id frames were lost and the connection is
+	// broken.
 	LastCallId string `protobuf:"bytes,2,opt,name=last_call_id,json=lastCallId,proto3" json:"last_call_id,omitempty"`
 	Running    uint32 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
 	// Incarnation.begun of the present incarnation.

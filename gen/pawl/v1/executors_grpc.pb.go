@@ -36,8 +36,8 @@ type ExecutorServiceClient interface {
 	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
 	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these reasons
-	// (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these
+	// reasons (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
 	//
 	//	UNAUTHENTICATED     the token is unknown, revoked or expired
 	//	FORBIDDEN           the token is not an executor's
@@ -48,9 +48,9 @@ type ExecutorServiceClient interface {
 	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
 	//	HELLO_INVALID       Hello is malformed
 	//
-	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with jittered
-	// backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer Connect of the
-	// same incarnation ends the older one. The loss of a connection never cancels a call.
+	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with
+	// jittered backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer
+	// Connect of the same incarnation ends the older one. The loss of a connection never cancels a call.
 	//
 	// What the executor owes:
 	//
@@ -64,11 +64,11 @@ type ExecutorServiceClient interface {
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
-	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and dies with
-	// the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no fence, is not listed in
-	// Hello, is cancelled and forgotten when its connection ends, and is forgotten without a tombstone at ResultAck. It takes
-	// none of Hello.slots; an executor bounds such calls by itself and rejects what is too much as CAPACITY.
-	// What control owes:
+	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and
+	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
+	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
+	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is
+	// too much as CAPACITY. What control owes:
 	//
 	//	C1 a call is durable before Execute is sent.
 	//	C2 ResultAck is sent only after the result is durable.
@@ -133,8 +133,8 @@ type ExecutorServiceServer interface {
 	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
 	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these reasons
-	// (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these
+	// reasons (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
 	//
 	//	UNAUTHENTICATED     the token is unknown, revoked or expired
 	//	FORBIDDEN           the token is not an executor's
@@ -145,9 +145,9 @@ type ExecutorServiceServer interface {
 	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
 	//	HELLO_INVALID       Hello is malformed
 	//
-	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with jittered
-	// backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer Connect of the
-	// same incarnation ends the older one. The loss of a connection never cancels a call.
+	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with
+	// jittered backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer
+	// Connect of the same incarnation ends the older one. The loss of a connection never cancels a call.
 	//
 	// What the executor owes:
 	//
@@ -161,11 +161,11 @@ type ExecutorServiceServer interface {
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
-	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and dies with
-	// the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no fence, is not listed in
-	// Hello, is cancelled and forgotten when its connection ends, and is forgotten without a tombstone at ResultAck. It takes
-	// none of Hello.slots; an executor bounds such calls by itself and rejects what is too much as CAPACITY.
-	// What control owes:
+	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and
+	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
+	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
+	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is
+	// too much as CAPACITY. What control owes:
 	//
 	//	C1 a call is durable before Execute is sent.
 	//	C2 ResultAck is sent only after the result is durable.

@@ -94,8 +94,8 @@ type isFileTarget_Target interface {
 }
 
 type FileTarget_Session struct {
-	// The workspace of a session: at the executor that it is bound to. One that is not bound yet, or that does not exist, is
-	// looked for where the agent's definition would place it now; that binds it to nothing.
+	// The workspace of a session: at the executor that it is bound to. One that is not bound yet, or that does not
+	// exist, is looked for where the agent's definition would place it now; that binds it to nothing.
 	Session *SessionKey `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
 }
 

@@ -32,13 +32,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself reaches.
+// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself
+// reaches.
 //
-// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and when the
-// connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
+// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and
+// when the connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
 //
-// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in the calls of
-// its tools; an executor that is named directly has no cwd.
+// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in
+// the calls of its tools; an executor that is named directly has no cwd.
 //
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
@@ -56,13 +57,14 @@ const (
 //
 // A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
 type FileServiceClient interface {
-	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is replaced
-	// meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but itself. Without
-	// done it is not the whole file.
+	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is
+	// replaced meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but
+	// itself. Without done it is not the whole file.
 	ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadFileResponse], error)
-	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place of the
-	// old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash in end differs
-	// (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same effect.
+	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place
+	// of the old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash
+	// in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same
+	// effect.
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteFileRequest, WriteFileResponse], error)
 	// Stat describes a path; the last link is not followed.
 	Stat(ctx context.Context, in *StatRequest, opts ...grpc.CallOption) (*StatResponse, error)
@@ -72,9 +74,9 @@ type FileServiceClient interface {
 	Exists(ctx context.Context, in *ExistsRequest, opts ...grpc.CallOption) (*ExistsResponse, error)
 	// MakeDir makes a directory. It is sent to the executor once and never again.
 	MakeDir(ctx context.Context, in *MakeDirRequest, opts ...grpc.CallOption) (*MakeDirResponse, error)
-	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be unknown, but
-	// nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of it is gone. The
-	// executor's root and what is above it stay.
+	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be
+	// unknown, but nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of
+	// it is gone. The executor's root and what is above it stay.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 }
 
@@ -181,13 +183,14 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 // All implementations must embed UnimplementedFileServiceServer
 // for forward compatibility.
 //
-// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself reaches.
+// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself
+// reaches.
 //
-// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and when the
-// connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
+// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and
+// when the connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
 //
-// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in the calls of
-// its tools; an executor that is named directly has no cwd.
+// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in
+// the calls of its tools; an executor that is named directly has no cwd.
 //
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
@@ -205,13 +208,14 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 //
 // A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
 type FileServiceServer interface {
-	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is replaced
-	// meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but itself. Without
-	// done it is not the whole file.
+	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is
+	// replaced meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but
+	// itself. Without done it is not the whole file.
 	ReadFile(*ReadFileRequest, grpc.ServerStreamingServer[ReadFileResponse]) error
-	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place of the
-	// old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash in end differs
-	// (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same effect.
+	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place
+	// of the old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash
+	// in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same
+	// effect.
 	WriteFile(grpc.ClientStreamingServer[WriteFileRequest, WriteFileResponse]) error
 	// Stat describes a path; the last link is not followed.
 	Stat(context.Context, *StatRequest) (*StatResponse, error)
@@ -221,9 +225,9 @@ type FileServiceServer interface {
 	Exists(context.Context, *ExistsRequest) (*ExistsResponse, error)
 	// MakeDir makes a directory. It is sent to the executor once and never again.
 	MakeDir(context.Context, *MakeDirRequest) (*MakeDirResponse, error)
-	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be unknown, but
-	// nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of it is gone. The
-	// executor's root and what is above it stay.
+	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be
+	// unknown, but nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of
+	// it is gone. The executor's root and what is above it stay.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	mustEmbedUnimplementedFileServiceServer()
 }

@@ -1348,7 +1348,8 @@ func (x *WatchSessionRequest) GetAfter() int64 {
 	return 0
 }
 
-// WatchSessionResponse is one or more events, in order. The first message may be empty: it says that the watch is established.
+// WatchSessionResponse is one or more events, in order. The first message may be empty: it says that the watch is
+// established.
 type WatchSessionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
@@ -2035,16 +2036,17 @@ func (x *ToolStarted) GetExecutorId() string {
 	return ""
 }
 
-// ToolWaiting says that a tool call waits, and for what. It follows the ToolStarted of the call, at once when no executor is available
-// and later when its executor is lost or refuses it. The next ToolStarted, ToolOutput or ToolFinished of the call ends the wait.
+// ToolWaiting says that a tool call waits, and for what. It follows the ToolStarted of the call, at once when no
+// executor is available and later when its executor is lost or refuses it. The next ToolStarted, ToolOutput or
+// ToolFinished of the call ends the wait.
 type ToolWaiting struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	ToolCallId string                 `protobuf:"bytes,2,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the files of the session, or runs the
-	// call, is not connected. EXECUTOR_GONE: that executor is not known any more. EXECUTOR_BUSY, EXECUTOR_DRAINING: it takes no call
-	// now.
+	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the files of the session,
+	// or runs the call, is not connected. EXECUTOR_GONE: that executor is not known any more. EXECUTOR_BUSY,
+	// EXECUTOR_DRAINING: it takes no call now.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The executor that is waited for, "" when any with the labels will do.
 	ExecutorId string `protobuf:"bytes,5,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
@@ -2152,9 +2154,10 @@ func (x *ToolWaiting) GetMessage() string {
 	return ""
 }
 
-// ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put together, are what the
-// command wrote, but for secrets, which are replaced, and for what skipped counts. A piece without data says that the command is known to
-// run on, after a change of the session's owner. A ToolStarted of the same call begins anew at 0.
+// ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put
+// together, are what the command wrote, but for secrets, which are replaced, and for what skipped counts. A piece
+// without data says that the command is known to run on, after a change of the session's owner. A ToolStarted of the
+// same call begins anew at 0.
 type ToolOutput struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2320,8 +2323,8 @@ func (x *ToolFinished) GetDuration() *durationpb.Duration {
 	return nil
 }
 
-// SubmissionSettled is the last event of a submission. Of what only the submission's record has (seq, accepted_at, started_at, attempts,
-// abort_requested, agent_digest) it has nothing: GetSubmission does.
+// SubmissionSettled is the last event of a submission. Of what only the submission's record has (seq, accepted_at,
+// started_at, attempts, abort_requested, agent_digest) it has nothing: GetSubmission does.
 type SubmissionSettled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Submission    *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
@@ -2599,9 +2602,9 @@ type UnconfirmedCall struct {
 	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	ExecutorId string                 `protobuf:"bytes,3,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// EXECUTOR_AWAY: its executor is not connected, and cancels it when it comes back. NO_ANSWER: its executor is there and did not say in
-	// time that the call has ended. PROCESSES_LEFT: its executor could not make sure that no process is left. OUTCOME_LOST: nobody saw
-	// its end.
+	// EXECUTOR_AWAY: its executor is not connected, and cancels it when it comes back. NO_ANSWER: its executor is there
+	// and did not say in time that the call has ended. PROCESSES_LEFT: its executor could not make sure that no process
+	// is left. OUTCOME_LOST: nobody saw its end.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields

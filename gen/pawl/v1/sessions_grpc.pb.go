@@ -37,16 +37,17 @@ type SessionServiceClient interface {
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// ListEntries pages through a session's entries in order.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any replica,
-	// wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq seen: nothing is
-	// missed and nothing comes twice.
+	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any
+	// replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq
+	// seen: nothing is missed and nothing comes twice.
 	//
-	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text, thinking and
-	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
-	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
-	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
-	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before. A cursor
-	// beyond the last event, as after a restore from a backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text,
+	// thinking and output are deleted some time after the entry that holds what they came to is there (a day), and a
+	// reader whose cursor falls into what was deleted gets the next event that exists. All events are deleted some time
+	// later (a week, unless the server keeps them for another time): a cursor below what is kept is refused with
+	// OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata, continue_from is the cursor to go on with, oldest the first
+	// seq after it, and ListEntries has what was said before. A cursor beyond the last event, as after a restore from a
+	// backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
 }
 
@@ -119,16 +120,17 @@ type SessionServiceServer interface {
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// ListEntries pages through a session's entries in order.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any replica,
-	// wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq seen: nothing is
-	// missed and nothing comes twice.
+	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any
+	// replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq
+	// seen: nothing is missed and nothing comes twice.
 	//
-	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text, thinking and
-	// output are deleted some time after the entry that holds what they came to is there (a day), and a reader whose cursor falls
-	// into what was deleted gets the next event that exists. All events are deleted some time later (a week, unless the server
-	// keeps them for another time): a cursor below what is kept is refused with OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata,
-	// continue_from is the cursor to go on with, oldest the first seq after it, and ListEntries has what was said before. A cursor
-	// beyond the last event, as after a restore from a backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text,
+	// thinking and output are deleted some time after the entry that holds what they came to is there (a day), and a
+	// reader whose cursor falls into what was deleted gets the next event that exists. All events are deleted some time
+	// later (a week, unless the server keeps them for another time): a cursor below what is kept is refused with
+	// OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata, continue_from is the cursor to go on with, oldest the first
+	// seq after it, and ListEntries has what was said before. A cursor beyond the last event, as after a restore from a
+	// backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
@@ -284,9 +286,9 @@ const (
 //
 // SubmissionService admits input to sessions and follows it.
 type SubmissionServiceClient interface {
-	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions run in
-	// parallel. With an idempotency key the same request again returns the same submission (replayed is set); another request
-	// under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
+	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions
+	// run in parallel. With an idempotency key the same request again returns the same submission (replayed is set);
+	// another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// Prompt is Submit followed by the submission's events, ending after it has settled. Leaving never stops the work.
 	Prompt(ctx context.Context, in *PromptRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PromptResponse], error)
@@ -296,12 +298,14 @@ type SubmissionServiceClient interface {
 	GetSubmission(ctx context.Context, in *GetSubmissionRequest, opts ...grpc.CallOption) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(ctx context.Context, in *ListSubmissionsRequest, opts ...grpc.CallOption) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as it never
-	// began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls
-	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
-	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as
+	// it never began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls cancelled and
+	// settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether nothing
+	// of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is
+	// then.
 	AbortSubmission(ctx context.Context, in *AbortSubmissionRequest, opts ...grpc.CallOption) (*AbortSubmissionResponse, error)
-	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason SESSION_NOT_FOUND.
+	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason
+	// SESSION_NOT_FOUND.
 	AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error)
 }
 
@@ -398,9 +402,9 @@ func (c *submissionServiceClient) AbortSession(ctx context.Context, in *AbortSes
 //
 // SubmissionService admits input to sessions and follows it.
 type SubmissionServiceServer interface {
-	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions run in
-	// parallel. With an idempotency key the same request again returns the same submission (replayed is set); another request
-	// under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
+	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions
+	// run in parallel. With an idempotency key the same request again returns the same submission (replayed is set);
+	// another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// Prompt is Submit followed by the submission's events, ending after it has settled. Leaving never stops the work.
 	Prompt(*PromptRequest, grpc.ServerStreamingServer[PromptResponse]) error
@@ -410,12 +414,14 @@ type SubmissionServiceServer interface {
 	GetSubmission(context.Context, *GetSubmissionRequest) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(context.Context, *ListSubmissionsRequest) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as it never
-	// began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls
-	// cancelled and settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether
-	// nothing of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is then.
+	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as
+	// it never began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls cancelled and
+	// settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether nothing
+	// of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is
+	// then.
 	AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error)
-	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason SESSION_NOT_FOUND.
+	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason
+	// SESSION_NOT_FOUND.
 	AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error)
 	mustEmbedUnimplementedSubmissionServiceServer()
 }

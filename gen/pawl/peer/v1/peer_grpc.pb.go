@@ -29,19 +29,21 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of Transfer is a
-// hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
+// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of
+// Transfer is a hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the
+// sweeps.
 type PeerServiceClient interface {
-	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is not.
+	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
+	// not.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
-	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
+	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE
+	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
-	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it is not
-	// connected there, or does not answer within a few seconds.
+	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
+	// is not connected there, or does not answer within a few seconds.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
-	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
-	// the RPC ends the call. Errors are those that the client is told.
+	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The
+	// end of the RPC ends the call. Errors are those that the client is told.
 	Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error)
 }
 
@@ -100,19 +102,21 @@ type PeerService_TransferClient = grpc.BidiStreamingClient[TransferRequest, Tran
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of Transfer is a
-// hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the sweeps.
+// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of
+// Transfer is a hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the
+// sweeps.
 type PeerServiceServer interface {
-	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is not.
+	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
+	// not.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE when it
-	// does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
+	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE
+	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
-	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it is not
-	// connected there, or does not answer within a few seconds.
+	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
+	// is not connected there, or does not answer within a few seconds.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
-	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The end of
-	// the RPC ends the call. Errors are those that the client is told.
+	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The
+	// end of the RPC ends the call. Errors are those that the client is told.
 	Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
