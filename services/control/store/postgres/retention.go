@@ -27,15 +27,18 @@ func onTime(sql string) string {
 }
 
 var deleteReceiptsSQL = onTime(`
-WITH o AS MATERIALIZED (SELECT scope, idem_key FROM receipts WHERE expires <= {cut} ORDER BY expires LIMIT $3 FOR UPDATE SKIP LOCKED),
+WITH o AS MATERIALIZED (SELECT scope, idem_key FROM receipts WHERE expires <= {cut} ORDER BY expires LIMIT $3
+	FOR UPDATE SKIP LOCKED),
 d AS (DELETE FROM receipts r USING o WHERE r.scope = o.scope AND r.idem_key = o.idem_key RETURNING 1)
 SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
 
 // deleteExecutorsSQL deletes executors that nobody has seen for long. One that is connected all that time is seen now.
 // So is one whose replica died: nobody wrote down the end of its connection, which may have been a moment ago.
 var deleteExecutorsSQL = onTime(`
-WITH o AS MATERIALIZED (SELECT executor_id, replica FROM executors WHERE last_seen <= {cut} ORDER BY last_seen LIMIT $3 FOR UPDATE SKIP LOCKED),
-l AS MATERIALIZED (SELECT o.executor_id, r.replica_id FROM o LEFT JOIN replicas r ON r.replica_id = o.replica AND r.expires > {now}
+WITH o AS MATERIALIZED (SELECT executor_id, replica FROM executors WHERE last_seen <= {cut} ORDER BY last_seen LIMIT $3
+	FOR UPDATE SKIP LOCKED),
+l AS MATERIALIZED (SELECT o.executor_id, r.replica_id FROM o LEFT JOIN replicas r ON r.replica_id = o.replica
+	AND r.expires > {now}
   WHERE o.replica IS NOT NULL),
 u AS (UPDATE executors e SET last_seen = {now}, replica = l.replica_id FROM l WHERE e.executor_id = l.executor_id),
 d AS (DELETE FROM executors e USING o WHERE e.executor_id = o.executor_id AND o.replica IS NULL RETURNING 1)
@@ -50,7 +53,8 @@ var (
 	deleteRevokedSQL = onTime(strings.NewReplacer("{at}", "revoked_at", "{ended}",
 		`revoked_at IS NOT NULL AND kind <> 'operator' AND revoked_at <= {cut}`).Replace(deleteTokensSQL))
 	deleteExpiredSQL = onTime(strings.NewReplacer("{at}", "expires_at", "{ended}",
-		`expires_at IS NOT NULL AND (kind <> 'operator' OR (name = 'operator of the data directory' AND revoked_at IS NULL))
+		`expires_at IS NOT NULL AND (kind <> 'operator' OR (name = 'operator of the data directory'
+			AND revoked_at IS NULL))
     AND expires_at <= {cut}`).Replace(deleteTokensSQL))
 )
 
@@ -58,13 +62,16 @@ var (
 // for long, and only then. One that is pinned still is pinned now. Whoever pins one meanwhile has stored it again
 // before, which the row's lock shows.
 var deleteDefinitionsSQL = onTime(`
-WITH o AS MATERIALIZED (SELECT digest FROM definitions WHERE used_at <= {cut} ORDER BY used_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+WITH o AS MATERIALIZED (SELECT digest FROM definitions WHERE used_at <= {cut} ORDER BY used_at LIMIT $3
+	FOR UPDATE SKIP LOCKED),
 p AS MATERIALIZED (SELECT DISTINCT s.agent_digest AS digest FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM o)) due
-  CROSS JOIN LATERAL (SELECT session_id, first_open FROM lanes WHERE state = 1 UNION ALL SELECT session_id, first_open FROM lanes WHERE state = 2) l
+  CROSS JOIN LATERAL (SELECT session_id, first_open FROM lanes WHERE state = 1 UNION ALL SELECT session_id, first_open
+	FROM lanes WHERE state = 2) l
   CROSS JOIN LATERAL (SELECT agent_digest FROM submissions q
     WHERE q.session_id = l.session_id AND q.seq >= l.first_open AND q.status + 0 < 2) s),
 u AS (UPDATE definitions x SET used_at = {now} FROM o WHERE x.digest = o.digest AND o.digest IN (SELECT digest FROM p)),
-d AS (DELETE FROM definitions x USING o WHERE x.digest = o.digest AND o.digest NOT IN (SELECT digest FROM p) RETURNING 1)
+d AS (DELETE FROM definitions x USING o WHERE x.digest = o.digest AND o.digest NOT IN (SELECT digest
+	FROM p) RETURNING 1)
 SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o)`)
 
 // DeleteBatch implements retention.Store.
@@ -114,7 +121,8 @@ func (s *Store) deleteTokens(ctx context.Context, age time.Duration, limit int) 
 }
 
 // withCallsSQL finds submissions that settled long ago and whose calls are on record.
-var withCallsSQL = onTime(`SELECT session_id, seq FROM submissions WHERE status = 2 AND has_calls AND settled_at <= {cut}
+var withCallsSQL = onTime(`SELECT session_id, seq FROM submissions WHERE status = 2 AND has_calls
+	AND settled_at <= {cut}
   ORDER BY settled_at LIMIT $3 FOR UPDATE SKIP LOCKED`)
 
 const (

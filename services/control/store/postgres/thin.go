@@ -15,8 +15,10 @@ import (
 // readers are not told of. A lane that somebody else is at is left for later, so that it waits for nobody; while it
 // holds one, that lane's owner waits.
 var expireSQL = onTime(`
-WITH o AS MATERIALIZED (SELECT session_id, last_seq FROM segments WHERE created_at <= {cut} ORDER BY created_at LIMIT $3),
-held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM o) FOR NO KEY UPDATE SKIP LOCKED),
+WITH o AS MATERIALIZED (SELECT session_id, last_seq FROM segments WHERE created_at <= {cut} ORDER BY created_at
+	LIMIT $3),
+held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM o)
+	FOR NO KEY UPDATE SKIP LOCKED),
 upto AS MATERIALIZED (SELECT session_id, max(last_seq) AS seq FROM o JOIN held USING (session_id) GROUP BY session_id),
 f AS MATERIALIZED (SELECT g.* FROM upto CROSS JOIN LATERAL (SELECT session_id, first_seq, last_seq FROM segments s
   WHERE s.session_id = upto.session_id AND s.first_seq <= upto.seq ORDER BY first_seq LIMIT $3) g LIMIT $3),
@@ -36,13 +38,15 @@ WHERE created_at >= $4 AND (created_at, session_id, first_seq) > ($4, $5, $6) AN
 ORDER BY created_at, session_id, first_seq LIMIT $3`)
 
 // belowSQL is the segments below others in their streams, downwards, at most so many for each.
-const belowSQL = `SELECT k.ord, g.first_seq, g.kind FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS k(ord, session_id, below)
+const belowSQL = `SELECT k.ord, g.first_seq, g.kind
+	FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS k(ord, session_id, below)
 CROSS JOIN LATERAL (SELECT first_seq, kind FROM segments s WHERE s.session_id = k.session_id AND s.first_seq < k.below
   ORDER BY first_seq DESC LIMIT $4) g ORDER BY k.ord, g.first_seq DESC`
 
 // deleteDeltasSQL leaves alone what is being deleted as too old.
 const deleteDeltasSQL = `
-WITH o AS MATERIALIZED (SELECT s.session_id, s.first_seq FROM unnest($1::uuid[], $2::bigint[]) AS k(session_id, first_seq)
+WITH o AS MATERIALIZED (SELECT s.session_id, s.first_seq
+	FROM unnest($1::uuid[], $2::bigint[]) AS k(session_id, first_seq)
   JOIN segments s ON s.session_id = k.session_id AND s.first_seq = k.first_seq FOR UPDATE OF s SKIP LOCKED)
 DELETE FROM segments g USING o WHERE g.session_id = o.session_id AND g.first_seq = o.first_seq`
 
