@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -20,7 +21,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -71,6 +74,10 @@ type server struct {
 // start runs a control plane until it is stopped or the test ends.
 func start(t *testing.T, data string, args ...string) *server {
 	t.Helper()
+	executorDir, err := filepath.Abs(filepath.Join(data, "executor"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := command()
 	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir()},
 		args...))
@@ -85,6 +92,7 @@ func start(t *testing.T, data string, args ...string) *server {
 		if err := s.stop(); err != nil {
 			t.Errorf("control ended with %v", err)
 		}
+		endKeeper(t, executorDir)
 	})
 	select {
 	case s.said = <-said:
@@ -93,11 +101,41 @@ func start(t *testing.T, data string, args ...string) *server {
 		t.Fatalf("control did not start: %v", err)
 	}
 	var ok bool
-	var err error
 	if s.here, ok, err = client.ReadAddresses(data); !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
 	return s
+}
+
+// endKeeper ends the keeper of a built-in executor, which outlives its control plane for a while: nothing may write into
+// a directory that the test removes.
+func endKeeper(t *testing.T, dir string) {
+	t.Helper()
+	giveUp := time.Now().Add(time.Minute)
+	for left := true; left; {
+		left = false
+		commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range commands {
+			line, err := os.ReadFile(name)
+			if err != nil || !strings.Contains(string(line), "\x00__keeper\x00"+dir+"\x00") {
+				continue // gone, or another's
+			}
+			left = true
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				t.Fatal(err)
+			}
+		}
+		if left && time.Now().After(giveUp) {
+			t.Fatalf("the keeper of %s does not end", dir)
+		}
+	}
 }
 
 // announcement takes what a control plane says once it is ready.
