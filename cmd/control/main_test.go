@@ -79,8 +79,9 @@ func start(t *testing.T, data string, args ...string) *server {
 		t.Fatal(err)
 	}
 	c := command()
-	c.SetArgs(append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir()},
-		args...))
+	c.SetArgs(append([]string{
+		"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir(),
+	}, args...))
 	said := make(announcement, 1)
 	c.SetOut(said)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -107,8 +108,8 @@ func start(t *testing.T, data string, args ...string) *server {
 	return s
 }
 
-// endKeeper ends the keeper of a built-in executor, which outlives its control plane for a while: nothing may write into
-// a directory that the test removes.
+// endKeeper ends the keeper of a built-in executor, which outlives its control plane for a while: nothing may write
+// into a directory that the test removes.
 func endKeeper(t *testing.T, dir string) {
 	t.Helper()
 	giveUp := time.Now().Add(time.Minute)
