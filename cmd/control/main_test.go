@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -21,9 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -34,6 +31,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/client"
 	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/internal/proctest"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
@@ -74,10 +72,6 @@ type server struct {
 // start runs a control plane until it is stopped or the test ends.
 func start(t *testing.T, data string, args ...string) *server {
 	t.Helper()
-	executorDir, err := filepath.Abs(filepath.Join(data, "executor"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := command()
 	c.SetArgs(append([]string{
 		"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--root", t.TempDir(),
@@ -93,7 +87,9 @@ func start(t *testing.T, data string, args ...string) *server {
 		if err := s.stop(); err != nil {
 			t.Errorf("control ended with %v", err)
 		}
-		endKeeper(t, executorDir)
+		if err := proctest.EndKeeper(filepath.Join(data, "executor"), time.Minute); err != nil {
+			t.Error(err)
+		}
 	})
 	select {
 	case s.said = <-said:
@@ -101,42 +97,12 @@ func start(t *testing.T, data string, args ...string) *server {
 		done <- nil
 		t.Fatalf("control did not start: %v", err)
 	}
-	var ok bool
-	if s.here, ok, err = client.ReadAddresses(data); !ok || err != nil {
+	here, ok, err := client.ReadAddresses(data)
+	if !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
+	s.here = here
 	return s
-}
-
-// endKeeper ends the keeper of a built-in executor, which outlives its control plane for a while: nothing may write
-// into a directory that the test removes.
-func endKeeper(t *testing.T, dir string) {
-	t.Helper()
-	giveUp := time.Now().Add(time.Minute)
-	for left := true; left; {
-		left = false
-		commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range commands {
-			line, err := os.ReadFile(name)
-			if err != nil || !strings.Contains(string(line), "\x00__keeper\x00"+dir+"\x00") {
-				continue // gone, or another's
-			}
-			left = true
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				t.Fatal(err)
-			}
-		}
-		if left && time.Now().After(giveUp) {
-			t.Fatalf("the keeper of %s does not end", dir)
-		}
-	}
 }
 
 // announcement takes what a control plane says once it is ready.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/proctest"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor"
 )
@@ -89,14 +90,28 @@ func executorToken(t *testing.T, data, id string) string {
 	return strings.TrimSpace(secret)
 }
 
+// executorDir is the data directory of an executor that has ended when the test does.
+func executorDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := proctest.EndKeeper(dir, time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // connect runs an executor until the test ends, and returns its working directory once it is connected.
 func connect(t *testing.T, s *server, secret, id string, labels map[string]string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	root, connected, done := t.TempDir(), make(chan struct{}, 1), make(chan error, 1)
+	data := executorDir(t)
 	go func() {
 		done <- executor.Run(ctx, executor.Config{
-			ID: id, Labels: labels, Root: root, DataDir: t.TempDir(), Targets: []string{s.here.GRPC}, Token: rpc.Static(secret), Logger: slog.New(slog.DiscardHandler),
+			ID: id, Labels: labels, Root: root, DataDir: data, Targets: []string{s.here.GRPC},
+			Token: rpc.Static(secret), Logger: slog.New(slog.DiscardHandler),
 			Connected: func() {
 				select {
 				case connected <- struct{}{}:
@@ -150,7 +165,7 @@ func TestExecutorsByLabel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := executor.Run(ctx, executor.Config{
-		ID: "gpu3", DataDir: t.TempDir(), Targets: []string{s.here.GRPC},
+		ID: "gpu3", DataDir: executorDir(t), Targets: []string{s.here.GRPC},
 		Token: rpc.Static(early),
 	})
 	if err == nil || !strings.Contains(err.Error(), `the token belongs to executor "gpu1", not "gpu3"`) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/proctest"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
 )
 
@@ -88,10 +89,11 @@ func TestWrongPortIsNamed(t *testing.T) {
 		"nothing listens at " + addr(closed),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		data := t.TempDir()
 		log := &said{want: want, seen: make(chan struct{})}
 		c := command()
 		c.SetErr(log)
-		c.SetArgs([]string{"--control", addr(web) + "," + addr(closed), "--data", t.TempDir(), "--name", "e"})
+		c.SetArgs([]string{"--control", addr(web) + "," + addr(closed), "--data", data, "--name", "e"})
 		done := make(chan error, 1)
 		go func() { done <- cli.Execute(ctx, c) }()
 		select {
@@ -101,6 +103,9 @@ func TestWrongPortIsNamed(t *testing.T) {
 		}
 		cancel()
 		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := proctest.EndKeeper(data, time.Minute); err != nil {
 			t.Error(err)
 		}
 	}
