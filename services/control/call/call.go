@@ -46,25 +46,33 @@ func (s State) String() string {
 
 // Call is one record.
 type Call struct {
-	ID            string
-	SessionID     string
-	SubmissionSeq int64
-	Turn          int
-	Index         int   // position in the assistant message's calls
-	EntrySeq      int64 // the assistant entry that asked for it, which holds the arguments
-	ProviderID    string
-	Tool          string
-	Safety        tool.Safety
-	ArgsHash      []byte // sha256 of what is sent to the executor
-	Executor      string // "" while pending
-	Dispatch      int    // grows with every dispatch, from 1
-	Journal       string // id of the executor's journal at the current dispatch
-	State         State
-	Reply         []byte // JSON of the reply, nil once the result entry is committed
-	LateReply     []byte
-	CreatedAt     time.Time
-	DispatchedAt  time.Time // of the current dispatch
-	DoneAt        time.Time
+	ID         string
+	LaneID     string
+	LoopID     string // the submission that asked for it
+	Turn       int
+	Index      int   // position in the assistant message's calls
+	EntrySeq   int64 // the assistant entry that asked for it, which holds the arguments
+	ProviderID string
+	Tool       string
+	Kind       uint8 // a tool.Kind: what carries it out
+	Safety     tool.Safety
+	ArgsHash   []byte // sha256 of what is sent to the executor
+	Executor   string // that is to run it, from the time that this is known
+	Dispatch   int    // grows with every dispatch, from 1; 0 before the first
+	Journal    string // id of the executor's journal at the current dispatch
+	State      State
+	Reply      []byte // JSON of the reply, nil once the result entry is committed
+	LateReply  []byte
+	Shown      [2]int64         // bytes of stdout and stderr that are in the stream
+	Age        [2]time.Duration // when read: since it was made, and since its dispatch, on the database's clock
+	CreatedAt  time.Time        // for people, and for order; nothing else is decided by times
+	DoneAt     time.Time
+}
+
+// Shown is how much of a call's output is in the stream.
+type Shown struct {
+	CallID         string
+	Stdout, Stderr int64
 }
 
 // Outcome ends a call.
@@ -98,21 +106,50 @@ const (
 	OutcomeLost   = "OUTCOME_LOST"   // nobody saw its end
 )
 
-// Dispatch sends a call to an executor (again).
+// Dispatch sends a call to an executor (again), or lets it wait for one.
 type Dispatch struct {
 	CallID   string
-	Executor string
-	Dispatch int    // the new number; the record must have a lower one
+	Executor string // of a call that a loop or control itself carries out: ""
+	Dispatch int    // the new number; the record must have a lower one. 0: it waits for a slot of Executor, pending
 	Journal  string // id of the executor's journal
 }
 
-// Store reads and completes calls. Calls are made and dispatched by the session's owner, see submission.Commit.
+// Grant lets calls that wait for a slot of an executor begin. It comes from the replica that holds the executor's
+// connection, which alone knows how many slots are free.
+type Grant struct {
+	Executor        string
+	ConnectionEpoch int64
+	Journal         string
+	CallIDs         []string
+}
+
+// Granted is a call that has been dispatched by a grant.
+type Granted struct {
+	CallID   string
+	LaneID   string
+	Dispatch int
+}
+
+// Waiting is a call that waits for a slot of its executor.
+type Waiting struct {
+	CallID    string
+	LaneID    string
+	CreatedAt time.Time
+}
+
+// Store reads and completes calls. Calls are made and dispatched by the lane's owner, see lane.Commit.
 type Store interface {
-	// TurnCalls returns the calls of one turn, in order of Index, in any state.
-	TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]Call, error)
-	// LostCalls returns the calls of a submission whose outcome is unknown and for which no late reply has come, in
-	// order.
-	LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]Call, error)
+	// TurnCalls returns the calls of one turn of a loop, in order of Index, in any state.
+	TurnCalls(ctx context.Context, loopID string, turn int) ([]Call, error)
+	// LostCalls returns the calls of a tree of loops, by the id of its root, whose outcome is unknown and for which no
+	// late reply has come, in order of their creation.
+	LostCalls(ctx context.Context, rootID string) ([]Call, error)
+	// Grant dispatches those of the calls that are pending and wait for this executor, with dispatch+1, and returns
+	// them. None when the executor has another connection epoch by now: the statement holds the executor's row, so no
+	// newer connection can begin before it ends.
+	Grant(ctx context.Context, g Grant) ([]Granted, error)
+	// WaitingCalls returns the calls that wait for a slot of an executor, in order of CreatedAt and CallID.
+	WaitingCalls(ctx context.Context, executor string) ([]Waiting, error)
 	// GetCall returns a call or ErrNotFound.
 	GetCall(ctx context.Context, id string) (Call, error)
 	// CompleteCall records an outcome if the call is pending or dispatched and returns the call as it is then: done or

@@ -3,7 +3,8 @@
 //	input ─▶ (assistant ─▶ tool_result*)* ─▶ assistant      one submission; the next one begins with its own input
 //	                                      └▶ marker         if it got no answer: the marker says so, and why
 //
-// Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends.
+// Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends. A
+// sub-agent's conversation is a session of its own in the lane of the session that it works for.
 package session
 
 import (
@@ -33,13 +34,16 @@ type Key struct {
 
 // Session is one conversation.
 type Session struct {
-	ID        string // UUIDv7, new when a session is deleted and made again
-	Key       Key
-	CreatedAt time.Time
-	EntryHead int64 // seq of the last entry, 0 for none
-	EventHead int64 // seq of the last event, 0 for none
-	Pending   int   // submissions that have not settled
-	Executor  string
+	ID         string // UUIDv7, new when a session is deleted and made again
+	LaneID     string // of the lane that it is in: its own id, or for a sub-agent's conversation that of its root
+	ParentID   string // of a sub-agent's conversation: the one whose loop asked for it
+	ParentCall string // and the call that did
+	Key        Key
+	CreatedAt  time.Time
+	EntryHead  int64 // seq of the last entry, 0 for none
+	EventHead  int64 // seq of the last event, 0 for none
+	Pending    int   // submissions that have not settled
+	Executor   string
 }
 
 // Kind of an entry.
@@ -69,6 +73,7 @@ type Filter struct {
 	Instance string // "" is any
 	Limit    int
 	BeforeID string // sessions that were made before this one; "" starts with the newest
+	ParentID string // the conversations of sub-agents of this one; "" leaves out those of all sub-agents
 }
 
 // Store reads sessions. They are made by admission and extended by commits, see package submission.
@@ -81,4 +86,7 @@ type Store interface {
 	ListSessions(ctx context.Context, f Filter) ([]Session, error)
 	// Entries returns at most limit entries with seq > after, in order.
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]Entry, error)
+	// Rebind moves the workspace of the tenant's session to another executor by hand and posts mail for its lane, whose
+	// owner looks where it is then. Calls that run go on where they are. ErrNotFound.
+	Rebind(ctx context.Context, tenant, id, executor string) (Session, error)
 }

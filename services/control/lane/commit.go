@@ -1,0 +1,142 @@
+package lane
+
+import (
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// Commit is facts about loops of an owned lane, written in one transaction or not at all.
+//
+// The owner merges what its loops want while a commit is under way into the next one. ID is a UUID that stays the same
+// over tries: a commit that was written, with its answer lost, is recognised by it and answered as if it were written
+// now.
+type Commit struct {
+	Fence     Fence
+	ID        string
+	EventHead int64  // before this commit
+	Steps     []Step // at most one per loop, with at least one event between them
+	Executor  string // binds the lane's workspace when set
+	// Continue keeps the lane when a step ends the root and another submission waits.
+	Continue bool
+	Park     *Park // rests the lane; not with a step that ends the root
+}
+
+// Events are the events of all steps, in order of their seqs.
+func (c *Commit) Events() (all []event.Event) {
+	for i := range c.Steps {
+		all = append(all, c.Steps[i].Events...)
+	}
+	return all
+}
+
+// Ending is the settlement of the root among the steps, nil when the head goes on.
+func (c *Commit) Ending(root string) *Settlement {
+	for i := range c.Steps {
+		if c.Steps[i].LoopID == root {
+			return c.Steps[i].End
+		}
+	}
+	return nil
+}
+
+// Step is the facts of one loop.
+type Step struct {
+	LoopID    string
+	SessionID string
+	// EntryHead is the conversation's head before the step. Under a valid fence another one is a bug: it fails the
+	// commit.
+	EntryHead int64
+	Begin     *Begin          // makes the loop and its conversation; EntryHead is 0 then
+	Entries   []session.Entry // Seq = EntryHead+1, …; clears Stalls, and so do Progress and Outcomes
+	Events    []event.Event   // Seqs are dense over the steps of a commit, from its EventHead+1
+	Calls     []call.Call     // new ones
+	// Dispatches and Outcomes are of calls of the lane. An outcome is ignored where the call is terminal; one that is
+	// Lost is refused there with call.ErrEnded, see Refused.
+	Dispatches    []call.Dispatch
+	Outcomes      []call.Outcome
+	Shown         []call.Shown // how much of calls' output is in the stream by now
+	ForgetReplies bool         // the entries hold the replies of the calls of the loop's turn before Progress
+	Progress      *Progress
+	Turn          *Turn       // the model call that this step is the answer of
+	End           *Settlement // the loop ends; of the root: the head settles, and all open loops with it
+}
+
+// Begin makes a sub-agent's loop. It is running, and at PhaseAccepted unless the step has Progress.
+type Begin struct {
+	RootID      string
+	Key         session.Key // of its new conversation
+	ParentID    string      // the conversation of the loop that asked
+	ParentCall  string
+	AgentDigest string
+}
+
+// Progress moves a loop on.
+type Progress struct {
+	Phase      Phase
+	Turn       int
+	InputEntry int64 // set once; clears the loop's Input
+	Usage      model.Usage
+}
+
+// Turn is the record of one model call: what replay, cost and traces read.
+type Turn struct {
+	Turn       int
+	Model      string
+	Request    []byte // digest of the request
+	Prefix     []byte // digest of the system text and the tools
+	PrefixBody []byte // what that is of; nil when it was stored before
+	Usage      model.Usage
+	Attempts   int
+	FirstToken time.Duration // 0 when none came
+	Duration   time.Duration
+	Stop       string
+	Error      string // "" when it answered
+}
+
+// Settlement ends a loop.
+type Settlement struct {
+	Outcome     Outcome
+	Reason      string
+	Message     string
+	Model       string
+	Usage       model.Usage
+	ResultEntry int64 // the assistant entry that holds the answer, 0 for none
+	// Cancellation is set when the loop was made to end: aborted, expired or interrupted.
+	Cancellation *call.Cancellation
+}
+
+// Park rests the lane in the transaction of the commit, unless mail came since Mail was read.
+type Park struct {
+	// Mail is the counter that the claim or the last commit returned. What the owner rests on must have been read after
+	// that.
+	Mail int64
+	// For is how long it rests at most; Never is until mail comes, or until the head has to end.
+	For time.Duration
+}
+
+// Committed answers a commit.
+type Committed struct {
+	Next   *Lease // see Commit.Continue; the same epoch
+	Ready  bool   // the lane was handed back with submissions waiting
+	Parked bool
+	Mail   int64
+	Ends   Ends // of the head that the commit was about
+}
+
+// Refused says that one step is at fault for a commit that was not written: the others may be sent again without it.
+type Refused struct {
+	LoopID string
+	Err    error // call.ErrEnded: read the calls that the step says lost of
+}
+
+// Error implements error.
+func (r *Refused) Error() string {
+	return "a step of loop " + r.LoopID + " is refused: " + r.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (r *Refused) Unwrap() error { return r.Err }
