@@ -61,8 +61,9 @@ type Step struct {
 	Shown         []call.Shown // how much of calls' output is in the stream by now
 	ForgetReplies bool         // the entries hold the replies of the calls of the loop's turn before Progress
 	Progress      *Progress
-	Turn          *Turn       // the model call that this step is the answer of
-	End           *Settlement // the loop ends; of the root: the head settles, and all open loops with it
+	Spent         *model.Usage // the loop's usage by now, of a model call that came to nothing: no progress
+	Turn          *Turn        // the model call that this step is the answer of
+	End           *Settlement  // the loop ends; of the root: the head settles, and all open loops with it
 }
 
 // Begin makes a sub-agent's loop. It is running, and at PhaseAccepted unless the step has Progress.

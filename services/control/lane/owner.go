@@ -2,53 +2,233 @@ package lane
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
+
+// releaseLimit bounds one attempt to hand a lane back.
+const releaseLimit = 5 * time.Second
 
 // Owner is an owned lane in this process: its fence, the head of its stream, and the commits of its loops, which it
 // merges. Methods may be called by several loops at once.
-type Owner struct{}
+type Owner struct {
+	worker *Worker
+	key    session.Key // of the stream
+	drain  <-chan struct{}
+	ctx    context.Context // of the run
+	cancel context.CancelFunc
+	merge  merger
 
-// Lease is the lane as it was taken, and after Commit has gone on with the next head, that one.
-func (o *Owner) Lease() Lease { panic("lane") }
+	mu    sync.Mutex // guards what follows
+	lease Lease
+	end   *ending // of the head
+}
+
+func newOwner(w *Worker, l Lease) *Owner {
+	o := &Owner{worker: w, key: l.Root().Key, drain: w.drain}
+	o.ctx, o.cancel = context.WithCancel(w.ctx)
+	o.merge.write = o.write
+	o.take(l)
+	return o
+}
+
+// take makes the head of a lease the present one.
+func (o *Owner) take(l Lease) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end != nil {
+		o.end.stop()
+	}
+	o.lease, o.end = l, newEnding(l.Ends)
+}
+
+// Lease is the lane as it is now: as it was taken, with what commits have changed. After Commit has gone on with the
+// next head, it is that one's. Its Loops are those that were open when the head was taken.
+func (o *Owner) Lease() Lease {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lease
+}
 
 // Fence is the ownership that messages to executors carry. It changes with Raise.
-func (o *Owner) Fence() Fence { panic("lane") }
-
-// Commit writes a step and returns when that is durable and published; steps that other loops want meanwhile are
-// written together with it. It fills in the seqs of the step's events. It tries again while the database is away.
-// ErrFenced, call.ErrEnded (of this step alone), or an error of the rows.
-func (o *Owner) Commit(ctx context.Context, s Step) error { panic("lane") }
-
-// CommitWith is Commit with what concerns the lane.
-func (o *Owner) CommitWith(ctx context.Context, s Step, with With) (Committed, error) { panic("lane") }
-
-// With is what a commit does to the lane beside a step.
-type With struct {
-	Executor string // binds the workspace
-	Continue bool   // see Commit; when Committed.Next is set, Lease is that one from then on
-	Park     *Park
+func (o *Owner) Fence() Fence {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lease.Fence
 }
 
 // Ending is closed once the head has to end; Why says for what reason. It belongs to the head that Lease returns.
-func (o *Owner) Ending() <-chan struct{} { panic("lane") }
+func (o *Owner) Ending() <-chan struct{} { return o.ending().done }
 
 // Why is NoEnd before Ending is closed.
-func (o *Owner) Why() Why { panic("lane") }
+func (o *Owner) Why() Why { return o.ending().reason() }
 
 // Ends is how much time the head has left, counted on the monotonic clock; Never.
-func (o *Owner) Ends() Ends { panic("lane") }
+func (o *Owner) Ends() Ends { return o.ending().left() }
+
+func (o *Owner) ending() *ending {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.end
+}
 
 // Mail is the mail counter of the last claim, commit or look at the row.
-func (o *Owner) Mail() int64 { panic("lane") }
+func (o *Owner) Mail() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lease.Mail
+}
+
+// heard takes in what a look at the lane's row has found; true when mail came.
+func (o *Owner) heard(h Held) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if h.Fence != o.lease.Fence || h.Mail < o.lease.Mail { // older than what is known
+		return false
+	}
+	came := h.Mail > o.lease.Mail
+	o.lease.Mail = h.Mail
+	o.end.set(h.Ends)
+	return came
+}
+
+// abort makes the head end now if it is this one.
+func (o *Owner) abort(headID string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.lease.Root().ID == headID {
+		o.end.set(Ends{Why: Abort})
+	}
+}
 
 // Draining is closed when the process wants to end: hand the lane back at the next safe point.
-func (o *Owner) Draining() <-chan struct{} { panic("lane") }
+func (o *Owner) Draining() <-chan struct{} { return o.drain }
 
-// HandBack releases the lane with nothing charged. Drive returns its error, or nil, after it.
-func (o *Owner) HandBack(ctx context.Context) error { panic("lane") }
+// HandBack releases the lane with nothing charged; Drive returns after it. Failing to is no loss: the lane goes with
+// this process, or the worker finds that it has no run.
+func (o *Owner) HandBack(ctx context.Context) {
+	o.merge.rest(func() {
+		ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+		defer cancel()
+		f := o.Fence()
+		if err := o.worker.deps.Store.Release(ctx, f, Release{}); err != nil && !errors.Is(err, ErrFenced) {
+			o.worker.deps.Log.Warn("handing a lane back failed", "lane_id", f.LaneID, "error", err)
+			return
+		}
+		o.worker.deps.Hints.Notify(f.LaneID)
+	})
+}
 
 // Yield is HandBack, and this process claims nothing for a moment: another one can do what this one cannot.
-func (o *Owner) Yield(ctx context.Context) error { panic("lane") }
+func (o *Owner) Yield(ctx context.Context) {
+	o.worker.deferClaims()
+	o.HandBack(ctx)
+}
 
-// Raise lifts the epoch above one that an executor knows. The lane's commits rest meanwhile.
-func (o *Owner) Raise(ctx context.Context, above int64) error { panic("lane") }
+// Raise lifts the epoch above one that an executor knows, as after a restore of an older database. The lane's commits
+// rest meanwhile.
+func (o *Owner) Raise(ctx context.Context, above int64) (err error) {
+	o.merge.rest(func() {
+		before := o.Fence()
+		if before.Epoch > above {
+			return // another loop's call has raised it
+		}
+		var after Fence
+		after, err = o.worker.deps.Store.Raise(ctx, before, above)
+		if err != nil {
+			return
+		}
+		o.worker.deps.Log.Warn("an executor knows a higher epoch of a lane: the database is older than the executor's "+
+			"journal, as after a restore; the lane's epoch was raised above it", "lane_id", before.LaneID,
+			"epoch", before.Epoch, "raised_to", after.Epoch)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.lease.Fence = after
+	})
+	return err
+}
+
+// outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such
+// errors as temporary.
+func outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
+
+// ending is when one head has to end, on this process's monotonic clock.
+type ending struct {
+	done chan struct{} // closed once it has to
+
+	mu    sync.Mutex // guards what follows
+	at    time.Time  // zero: never
+	why   Why
+	due   bool
+	timer *time.Timer
+}
+
+func newEnding(e Ends) *ending {
+	n := &ending{done: make(chan struct{})}
+	n.set(e)
+	return n
+}
+
+// set takes in what the lane's row says. What is due stays due, for the first reason.
+func (e *ending) set(x Ends) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.due {
+		return
+	}
+	e.why = x.Why
+	if e.timer != nil {
+		e.timer.Stop()
+		e.timer = nil
+	}
+	switch {
+	case x.Why == NoEnd || x.In == Never:
+		e.at = time.Time{}
+	case x.Why == Abort || x.In <= 0:
+		e.at, e.due = time.Now().Add(x.In), true
+		close(e.done)
+	default:
+		e.at = time.Now().Add(x.In)
+		e.timer = time.AfterFunc(x.In, e.pass)
+	}
+}
+
+// pass is the end of the time.
+func (e *ending) pass() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.due && !e.at.IsZero() && !time.Now().Before(e.at) {
+		e.due = true
+		close(e.done)
+	}
+}
+
+func (e *ending) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.timer != nil {
+		e.timer.Stop()
+	}
+}
+
+func (e *ending) reason() Why {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.due {
+		return NoEnd
+	}
+	return e.why
+}
+
+func (e *ending) left() Ends {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.at.IsZero() {
+		return Ends{In: Never}
+	}
+	return Ends{In: time.Until(e.at), Why: e.why}
+}

@@ -1,0 +1,198 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/ident"
+)
+
+// With is what a commit does to the lane beside a step.
+type With struct {
+	Executor string // binds the workspace
+	Continue bool   // see Commit; when Committed.Next is set, Lease is that one from then on
+	Park     *Park
+}
+
+// Commit writes a step and returns when that is durable and published; steps that other loops want meanwhile are
+// written together with it. It fills in the seqs of the step's events. It tries again while the database is away, until
+// the lane is lost or the process gives it up; the end of a loop's own context does not stop a write. ErrFenced,
+// call.ErrEnded (of this step alone), or an error of the rows.
+func (o *Owner) Commit(s Step) error {
+	_, err := o.CommitWith(s, With{})
+	return err
+}
+
+// CommitWith is Commit with what concerns the lane.
+func (o *Owner) CommitWith(s Step, w With) (Committed, error) {
+	r := o.merge.commit(s, w)
+	return r.out, r.err
+}
+
+// write commits a batch. A step that is at fault is answered, and the others go without it.
+func (o *Owner) write(batch []*request) {
+	for len(batch) > 0 {
+		c := o.build(batch)
+		out, err := o.try(c)
+		var refused *Refused
+		switch {
+		case err == nil:
+			o.applied(c, out)
+			for _, r := range batch {
+				r.out = out
+			}
+			return
+		case errors.As(err, &refused) && len(batch) > 1:
+			batch = without(batch, refused)
+		case len(batch) > 1 && !errors.Is(err, ErrFenced) && o.ctx.Err() == nil:
+			for i := range batch { // one of them contradicts the rows
+				o.write(batch[i : i+1])
+			}
+			return
+		default:
+			if refused != nil {
+				err = refused.Err
+			}
+			for _, r := range batch {
+				r.err = err
+			}
+			return
+		}
+	}
+}
+
+// without answers the step at fault and returns the others; all are at fault for a refusal of a step that is not there.
+func without(batch []*request, refused *Refused) (others []*request) {
+	for _, r := range batch {
+		if r.step.LoopID == refused.LoopID {
+			r.err = refused.Err
+		} else {
+			others = append(others, r)
+		}
+	}
+	if len(others) == len(batch) {
+		for _, r := range batch {
+			r.err = fmt.Errorf("a commit without such a loop: %w", refused)
+		}
+		return nil
+	}
+	return others
+}
+
+func (o *Owner) build(batch []*request) Commit {
+	o.mu.Lock()
+	c := Commit{Fence: o.lease.Fence, ID: ident.New(), EventHead: o.lease.EventHead}
+	o.mu.Unlock()
+	seq := c.EventHead
+	for _, r := range batch {
+		for i := range r.step.Events {
+			seq++
+			r.step.Events[i].Seq = seq
+		}
+		c.Steps = append(c.Steps, r.step)
+		c.Continue = c.Continue || r.with.Continue
+		if r.with.Executor != "" {
+			c.Executor = r.with.Executor
+		}
+		if r.with.Park != nil {
+			c.Park = r.with.Park
+		}
+	}
+	return c
+}
+
+// try commits until the database has answered. What was written without our hearing of it is recognised by its id.
+func (o *Owner) try(c Commit) (Committed, error) {
+	deps := &o.worker.deps
+	return backoff.Retry(o.ctx, func() (out Committed, err error) {
+		err = contain.Do(func() (err error) { out, err = deps.Store.Commit(o.ctx, c); return err })
+		if err == nil || !outage(err) || o.ctx.Err() != nil {
+			if err != nil {
+				err = backoff.Permanent(err)
+			}
+			return out, err
+		}
+		deps.Log.Warn("committing failed, trying again", "lane_id", c.Fence.LaneID, "error", err)
+		return out, err
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 5 * time.Second,
+	}), backoff.WithMaxElapsedTime(0))
+}
+
+// applied brings the owner up to its commit and publishes it.
+func (o *Owner) applied(c Commit, out Committed) {
+	events := c.Events()
+	o.mu.Lock()
+	root := o.lease.Root().ID
+	o.lease.EventHead += int64(len(events))
+	o.lease.Mail = max(o.lease.Mail, out.Mail)
+	if c.Executor != "" {
+		o.lease.Executor = c.Executor
+	}
+	for i := range c.Steps {
+		if s := &c.Steps[i]; len(s.Entries) > 0 || s.Progress != nil || len(s.Outcomes) > 0 {
+			o.progressed(s.LoopID)
+		}
+	}
+	settled := c.Ending(root) != nil
+	if !settled && !out.Parked {
+		o.end.set(out.Ends)
+	}
+	o.mu.Unlock()
+	o.worker.deps.Events.Publish(o.key, events)
+	if !settled {
+		return
+	}
+	if out.Next != nil {
+		o.take(*out.Next)
+	}
+	if out.Ready {
+		o.worker.Wake()
+	}
+	o.worker.deps.Hints.Notify(c.Fence.LaneID)
+}
+
+// progressed clears a loop's stalls, as the commit has done. mu is held.
+func (o *Owner) progressed(loopID string) {
+	for i := range o.lease.Loops {
+		if l := &o.lease.Loops[i]; l.ID == loopID {
+			l.Stalls, l.StallCause = 0, ""
+		}
+	}
+}
+
+// release gives the lane back after an error of its run, until that is done or the lane is lost: a lane whose owner
+// lives and has no run for it would stay so.
+func (o *Owner) release(ctx context.Context, cause error) {
+	store, log, f := o.worker.deps.Store, o.worker.deps.Log, o.Fence()
+	why, end := o.charge(cause)
+	for wait := retryAfter; ctx.Err() == nil; wait = min(2*wait, maxRetry) {
+		err := contain.Do(func() error {
+			ctx, cancel := context.WithTimeout(ctx, releaseLimit)
+			defer cancel()
+			if !end {
+				return store.Release(ctx, f, why)
+			}
+			ended, err := store.End(ctx, f, Interrupted, ReasonStalled, stalled(maxStalls, why.Cause))
+			if err == nil {
+				o.worker.settled(ended)
+			}
+			return err
+		})
+		if err == nil || errors.Is(err, ErrFenced) {
+			o.worker.deps.Hints.Notify(f.LaneID)
+			o.worker.Wake()
+			return
+		}
+		log.Warn("handing a lane back failed, trying again", "lane_id", f.LaneID, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
