@@ -125,7 +125,7 @@ type Committed struct {
 	Ready  bool   // the lane was handed back with submissions waiting
 	Parked bool
 	Mail   int64
-	Ends   Ends // of the head that the commit was about
+	Ends   Ends // of the head that the commit was about; Never once that has settled
 }
 
 // Refused says that one step is at fault for a commit that was not written: the others may be sent again without it.

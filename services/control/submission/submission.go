@@ -28,6 +28,9 @@ var (
 	// ErrIdempotencyConflict: the idempotency key was used for another input.
 	ErrIdempotencyConflict = errs.New(errs.AlreadyExists, "IDEMPOTENCY_CONFLICT", "this idempotency key was used "+
 		"with another message; use a new key")
+	// ErrSubAgent refuses an admission to the conversation of a sub-agent.
+	ErrSubAgent = errs.New(errs.FailedPrecondition, "SUB_AGENT_SESSION", "the conversation of a sub-agent takes no "+
+		"prompts: prompt the session that it works for")
 )
 
 // ReceiptLife is how long an idempotency key is remembered at least.
@@ -98,7 +101,7 @@ type Admitted struct {
 type Store interface {
 	// Admit accepts an input. The session and its lane are made when missing. An idempotency key is remembered for
 	// ReceiptLife, whatever becomes of the session, and for as long as its submission is there. Of one that is gone,
-	// only ID, Key and that it settled are known. ErrIdempotencyConflict.
+	// only ID, Key and that it settled are known. ErrIdempotencyConflict, ErrSubAgent.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// GetSubmission returns the tenant's submission or ErrNotFound. Loops of sub-agents are no submissions.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
