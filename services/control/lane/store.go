@@ -9,13 +9,13 @@ import (
 )
 
 // Store keeps lanes. Methods may be called concurrently; the implementation may group independent calls into one
-// transaction, and each gets its own answer. Times are the database's. An answer that was lost is asked for again inside
-// of a method as long as that is safe; what is refused is an error.
+// transaction, and each gets its own answer. Times are the database's. An answer that was lost is asked for again
+// inside of a method as long as that is safe; what is refused is an error.
 type Store interface {
 	// Claim takes at most limit lanes of a kind that are due, in order of due_at, with epoch+1. A head that was
-	// half-done goes on; otherwise the oldest queued submission becomes the head, and the time by which it has to end is
-	// set. A head whose row cannot be decoded is settled from rows and listed in Unreadable; the lane is left due when
-	// more is queued.
+	// half-done goes on; otherwise the oldest queued submission becomes the head, and the time by which it has to end
+	// is set. A head whose row cannot be decoded is settled from rows and listed in Unreadable; the lane is left due
+	// when more is queued.
 	Claim(ctx context.Context, owner string, kind Kind, limit int) (Claimed, error)
 	// TakeOver takes at most limit running lanes of the replicas named in dead or, when none is named, of those whose
 	// lease has expired or is gone: epoch+1, attempts+1 on the head and stalls+1 on every open loop.
@@ -27,9 +27,9 @@ type Store interface {
 	Own(ctx context.Context, owner string) (Owned, error)
 	// Release hands an owned lane back with its half-done head. ErrFenced.
 	Release(ctx context.Context, f Fence, r Release) error
-	// End settles the head of an owned lane from rows alone: neither entry, definition nor input is read. All open loops
-	// settle, calls that are pending become cancelled and those that are dispatched lost, the event says so, and the
-	// lane goes on without an owner. ErrFenced.
+	// End settles the head of an owned lane from rows alone: neither entry, definition nor input is read. All open
+	// loops settle, calls that are pending become cancelled and those that are dispatched lost, the event says so, and
+	// the lane goes on without an owner. ErrFenced.
 	End(ctx context.Context, f Fence, outcome Outcome, reason, message string) (Ended, error)
 	// Force does the same with at most limit running lanes whose head should have ended for more than ForceGrace,
 	// whoever owns them: epoch+1, NOT_ENDED_IN_TIME.
@@ -39,9 +39,9 @@ type Store interface {
 	Raise(ctx context.Context, f Fence, above int64) (Fence, error)
 	// Post counts mail for lanes in a transaction of its own; MoveMail makes it arrive.
 	Post(ctx context.Context, laneIDs ...string) error
-	// MoveMail delivers mail that was posted: a resting lane becomes due, and the owners of running ones are returned to
-	// be told. Lanes that are locked keep theirs for the next call. It returns after all that could be moved, and always
-	// terminates.
+	// MoveMail delivers mail that was posted: a resting lane becomes due, and the owners of running ones are returned
+	// to be told. Lanes that are locked keep theirs for the next call. It returns after all that could be moved, and
+	// always terminates.
 	MoveMail(ctx context.Context) ([]Mailed, error)
 }
 

@@ -14,8 +14,8 @@ type watch struct {
 	strays, losses map[Fence]int
 }
 
-// own looks at the rows of all lanes that this replica owns: so their runs hear of mail and aborts that no hint told of,
-// lanes that were taken, with the answer lost, are handed back, and runs that have lost their lane end.
+// own looks at the rows of all lanes that this replica owns: so their runs hear of mail and aborts that no hint told
+// of, lanes that were taken, with the answer lost, are handed back, and runs that have lost their lane end.
 func (v *watch) own(ctx context.Context) {
 	w := v.worker
 	w.mu.Lock()
