@@ -13,7 +13,8 @@ type Message interface{ message() }
 
 // Order asks for a call.
 type Order struct {
-	Call    Call // ID, SessionID, Dispatch, Safety, ArgsHash
+	Call    Call // ID, Dispatch, Safety, ArgsHash
+	LaneID  string
 	Epoch   int64
 	Request tool.Request
 	Cwd     string
@@ -23,16 +24,16 @@ type Order struct {
 
 // Cancel ends a call and all its processes.
 type Cancel struct {
-	CallID    string
-	SessionID string
-	Epoch     int64
-	Grace     time.Duration
+	CallID string
+	LaneID string
+	Epoch  int64
+	Grace  time.Duration
 }
 
 // Attach asks for a call's state, its output from the offsets on, and its result.
 type Attach struct {
 	CallID     string
-	SessionID  string
+	LaneID     string
 	Epoch      int64
 	Dispatch   int
 	StdoutFrom int64
@@ -60,10 +61,10 @@ func (*OutputAck) message() {}
 
 // Report is what an executor says about a call.
 type Report struct {
-	Executor  string
-	CallID    string
-	SessionID string
-	Body      ReportBody
+	Executor string
+	CallID   string
+	LaneID   string // the lane whose owner asked for the call
+	Body     ReportBody
 }
 
 // ReportBody is Accepted, Rejected, Output, Ended or Found.
@@ -75,6 +76,7 @@ type Accepted struct{}
 // Rejected says that the order was not obeyed.
 type Rejected struct {
 	Epoch   int64  // of the order: an answer to a former owner may come to its successor
+	Known   int64  // with STALE_EPOCH: the highest epoch of the lane that the executor knows; 0 otherwise
 	Reason  string // STALE_EPOCH, CONFLICT, CAPACITY, DRAINING, REVOKED, UNSUPPORTED, NO_SPACE
 	Message string
 }
