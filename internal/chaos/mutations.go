@@ -67,7 +67,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "an executor that knows nothing says that it never ran what is cancelled", expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
 		patches: []patch{{
-			workDir + "receive.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetSessionId(), 0) })`,
+			workDir + "receive.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })`,
 			`s.onceDurable(lsn, m.GetCallId(), func() { s.cancelledUnseen(m) })`,
 		}},
 	},

@@ -53,7 +53,7 @@ func TestEndsWithItsJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An acknowledged command that the sandbox may still hold is forgotten soon, which begins with a sync.
-	b := journal.Begin{CallID: "a", SessionID: "s", Epoch: 1, Exec: true}
+	b := journal.Begin{CallID: "a", LaneID: "s", Epoch: 1, Exec: true}
 	if _, err := j.End(b, journal.Finished, []byte("x")); err != nil {
 		t.Fatal(err)
 	}

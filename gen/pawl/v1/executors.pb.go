@@ -863,11 +863,11 @@ func (x *Incarnation) GetBegun() int64 {
 
 // CallState is what an executor knows of one call.
 type CallState struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	CallId    string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	SessionId string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	Epoch     int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	State     State                  `protobuf:"varint,4,opt,name=state,proto3,enum=pawl.v1.State" json:"state,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	Epoch  int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	State  State                  `protobuf:"varint,4,opt,name=state,proto3,enum=pawl.v1.State" json:"state,omitempty"`
 	// Bytes of output produced so far.
 	StdoutSize    int64 `protobuf:"varint,5,opt,name=stdout_size,json=stdoutSize,proto3" json:"stdout_size,omitempty"`
 	StderrSize    int64 `protobuf:"varint,6,opt,name=stderr_size,json=stderrSize,proto3" json:"stderr_size,omitempty"`
@@ -912,9 +912,9 @@ func (x *CallState) GetCallId() string {
 	return ""
 }
 
-func (x *CallState) GetSessionId() string {
+func (x *CallState) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -1023,9 +1023,9 @@ func (x *Welcome) GetReplicaId() string {
 type Execute struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Empty for a call of no session, see Connect: any verb but Exec.
-	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// Fence of the session's lane, see E3.
+	// Empty for a call of no lane, see Connect: any verb but Exec.
+	LaneId string `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	// Fence of the lane, see E3.
 	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Grows when the call is dispatched anew after a revocation.
 	Dispatch uint32 `protobuf:"varint,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
@@ -1099,9 +1099,9 @@ func (x *Execute) GetCallId() string {
 	return ""
 }
 
-func (x *Execute) GetSessionId() string {
+func (x *Execute) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -1408,7 +1408,7 @@ type WriteFile struct {
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// The whole content, when it fits into a frame (256 KiB) and chunked is false.
 	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Only for a call of no session, because the content is lost with the connection. Nothing is replaced before its last
+	// Only for a call of no lane, because the content is lost with the connection. Nothing is replaced before its last
 	// frame.
 	Chunked       bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2270,11 +2270,14 @@ func (x *Accepted) GetBegun() int64 {
 
 // Rejected says that a call was not started by this Execute, or a Cancel not obeyed.
 type Rejected struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Reason        Rejected_Reason        `protobuf:"varint,3,opt,name=reason,proto3,enum=pawl.v1.Rejected_Reason" json:"reason,omitempty"`
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	CallId  string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Epoch   int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Reason  Rejected_Reason        `protobuf:"varint,3,opt,name=reason,proto3,enum=pawl.v1.Rejected_Reason" json:"reason,omitempty"`
+	Message string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// With STALE_EPOCH: the highest epoch of the lane that the executor knows. After control's database was restored from
+	// an older state, control raises the lane above this.
+	KnownEpoch    int64 `protobuf:"varint,5,opt,name=known_epoch,json=knownEpoch,proto3" json:"known_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2335,6 +2338,13 @@ func (x *Rejected) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *Rejected) GetKnownEpoch() int64 {
+	if x != nil {
+		return x.KnownEpoch
+	}
+	return 0
 }
 
 // Output carries bytes in order, at most Welcome.window of them beyond the last OutputAck.
@@ -2411,10 +2421,10 @@ func (x *Output) GetData() []byte {
 // unless the call's window was exhausted or nobody had attached: then the size of each stream in the outcome tells, the
 // rest follows as OutputAck makes room or Attach asks for it, and ResultAck comes once it was taken.
 type Result struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	CallId    string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	SessionId string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	Epoch     int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	Epoch  int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*Result_Failure
@@ -2470,9 +2480,9 @@ func (x *Result) GetCallId() string {
 	return ""
 }
 
-func (x *Result) GetSessionId() string {
+func (x *Result) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -3491,7 +3501,7 @@ func (x *GlobResult) GetTruncated() bool {
 type Attach struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
 	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Dispatch      uint32                 `protobuf:"varint,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
 	StdoutFrom    int64                  `protobuf:"varint,5,opt,name=stdout_from,json=stdoutFrom,proto3" json:"stdout_from,omitempty"`
@@ -3537,9 +3547,9 @@ func (x *Attach) GetCallId() string {
 	return ""
 }
 
-func (x *Attach) GetSessionId() string {
+func (x *Attach) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -3642,7 +3652,7 @@ func (x *Status) GetJournalId() string {
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
 	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Grace         *durationpb.Duration   `protobuf:"bytes,4,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3686,9 +3696,9 @@ func (x *Cancel) GetCallId() string {
 	return ""
 }
 
-func (x *Cancel) GetSessionId() string {
+func (x *Cancel) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -4422,11 +4432,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
 	"\vIncarnation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05begun\x18\x02 \x01(\x03R\x05begun\"\xc1\x01\n" +
+	"\x05begun\x18\x02 \x01(\x03R\x05begun\"\xbb\x01\n" +
 	"\tCallState\x12\x17\n" +
-	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12$\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x0e.pawl.v1.StateR\x05state\x12\x1f\n" +
 	"\vstdout_size\x18\x05 \x01(\x03R\n" +
@@ -4438,11 +4447,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06window\x18\x03 \x01(\x03R\x06window\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xa1\a\n" +
+	"replica_id\x18\x04 \x01(\tR\treplicaId\"\x9b\a\n" +
 	"\aExecute\x12\x17\n" +
-	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12\x1a\n" +
 	"\bdispatch\x18\x04 \x01(\rR\bdispatch\x12'\n" +
 	"\x06safety\x18\x05 \x01(\x0e2\x0f.pawl.v1.SafetyR\x06safety\x123\n" +
@@ -4532,12 +4540,14 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x17\n" +
 	"\x04size\x18\x03 \x01(\x03H\x00R\x04size\x88\x01\x01\x12\x14\n" +
 	"\x05begun\x18\x04 \x01(\x03R\x05begunB\a\n" +
-	"\x05_size\"\xc0\x02\n" +
+	"\x05_size\"\xe1\x02\n" +
 	"\bRejected\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x120\n" +
 	"\x06reason\x18\x03 \x01(\x0e2\x18.pawl.v1.Rejected.ReasonR\x06reason\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\"\xb8\x01\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1f\n" +
+	"\vknown_epoch\x18\x05 \x01(\x03R\n" +
+	"knownEpoch\"\xb8\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12REASON_STALE_EPOCH\x10\x01\x12\x13\n" +
@@ -4551,11 +4561,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12'\n" +
 	"\x06stream\x18\x02 \x01(\x0e2\x0f.pawl.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\xc6\x04\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\xc0\x04\n" +
 	"\x06Result\x12\x17\n" +
-	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12,\n" +
 	"\afailure\x18\n" +
 	" \x01(\v2\x10.pawl.v1.FailureH\x00R\afailure\x12)\n" +
@@ -4645,11 +4654,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
 	"GlobResult\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
-	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xb4\x01\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xae\x01\n" +
 	"\x06Attach\x12\x17\n" +
-	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12\x1a\n" +
 	"\bdispatch\x18\x04 \x01(\rR\bdispatch\x12\x1f\n" +
 	"\vstdout_from\x18\x05 \x01(\x03R\n" +
@@ -4660,11 +4668,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04call\x18\x01 \x01(\v2\x12.pawl.v1.CallStateR\x04call\x12\x1a\n" +
 	"\bdispatch\x18\x02 \x01(\rR\bdispatch\x12\x1d\n" +
 	"\n" +
-	"journal_id\x18\x03 \x01(\tR\tjournalId\"\x87\x01\n" +
+	"journal_id\x18\x03 \x01(\tR\tjournalId\"\x81\x01\n" +
 	"\x06Cancel\x12\x17\n" +
-	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12\x14\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x03R\x05epoch\x12/\n" +
 	"\x05grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"$\n" +
 	"\tResultAck\x12\x17\n" +

@@ -57,14 +57,14 @@ type ExecutorServiceClient interface {
 	//	E1 before it starts an at-most-once call it makes durable that it did (call id, epoch, hash of the arguments).
 	//	E2 the same call id with the same hash again is answered with its present state and never run twice; another hash is
 	//	   rejected as CONFLICT.
-	//	E3 it makes durable the highest epoch seen per session and rejects Execute and Cancel of a lower one (STALE_EPOCH).
+	//	E3 it makes durable the highest epoch seen of each lane and rejects Execute and Cancel of a lower one (STALE_EPOCH).
 	//	   An Attach that it answers UNKNOWN is made durable as a revocation of that dispatch: it will never run after that.
 	//	E4 results and output stay until ResultAck, over restarts of both sides; then a tombstone for 7 days.
 	//	E5 it goes on with its calls while it has no connection.
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
-	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and
+	// A call of no lane (Execute.lane_id is empty) is a request of somebody who waits, not a record. It lives and
 	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
 	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
 	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is
@@ -154,14 +154,14 @@ type ExecutorServiceServer interface {
 	//	E1 before it starts an at-most-once call it makes durable that it did (call id, epoch, hash of the arguments).
 	//	E2 the same call id with the same hash again is answered with its present state and never run twice; another hash is
 	//	   rejected as CONFLICT.
-	//	E3 it makes durable the highest epoch seen per session and rejects Execute and Cancel of a lower one (STALE_EPOCH).
+	//	E3 it makes durable the highest epoch seen of each lane and rejects Execute and Cancel of a lower one (STALE_EPOCH).
 	//	   An Attach that it answers UNKNOWN is made durable as a revocation of that dispatch: it will never run after that.
 	//	E4 results and output stay until ResultAck, over restarts of both sides; then a tombstone for 7 days.
 	//	E5 it goes on with its calls while it has no connection.
 	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
 	//	   more, is INTERRUPTED: its outcome is unknown.
 	//
-	// A call of no session (Execute.session_id is empty) is a request of somebody who waits, not a record. It lives and
+	// A call of no lane (Execute.lane_id is empty) is a request of somebody who waits, not a record. It lives and
 	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
 	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
 	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is

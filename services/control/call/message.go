@@ -13,7 +13,8 @@ type Message interface{ message() }
 
 // Order asks for a call.
 type Order struct {
-	Call    Call // ID, LaneID, Dispatch, Safety, ArgsHash
+	Call    Call // ID, Dispatch, Safety, ArgsHash
+	LaneID  string
 	Epoch   int64
 	Request tool.Request
 	Cwd     string
@@ -62,7 +63,7 @@ func (*OutputAck) message() {}
 type Report struct {
 	Executor string
 	CallID   string
-	LaneID   string
+	LaneID   string // the lane whose owner asked for the call
 	Body     ReportBody
 }
 
@@ -75,7 +76,7 @@ type Accepted struct{}
 // Rejected says that the order was not obeyed.
 type Rejected struct {
 	Epoch   int64  // of the order: an answer to a former owner may come to its successor
-	Known   int64  // of STALE_EPOCH: the lane's epoch that the executor knows
+	Known   int64  // with STALE_EPOCH: the highest epoch of the lane that the executor knows; 0 otherwise
 	Reason  string // STALE_EPOCH, CONFLICT, CAPACITY, DRAINING, REVOKED, UNSUPPORTED, NO_SPACE
 	Message string
 }

@@ -52,8 +52,8 @@ type connection struct {
 
 // asked is a call that was asked for.
 type asked struct {
-	session string
-	there   bool // the executor has said that it has the call
+	lane  string
+	there bool // the executor has said that it has the call
 }
 
 func newConnection(s *Server, stream stream, e fleet.Executor, cancel context.CancelCauseFunc) *connection {
@@ -96,11 +96,11 @@ func (c *connection) enqueueLocked(f *pawlv1.ConnectResponse) bool {
 	switch f := f.GetFrame().(type) {
 	case *pawlv1.ConnectResponse_Execute:
 		c.lastCall = f.Execute.GetCallId()
-		c.askLocked(f.Execute.GetCallId(), f.Execute.GetSessionId())
+		c.askLocked(f.Execute.GetCallId(), f.Execute.GetLaneId())
 	case *pawlv1.ConnectResponse_Attach:
-		c.askLocked(f.Attach.GetCallId(), f.Attach.GetSessionId())
+		c.askLocked(f.Attach.GetCallId(), f.Attach.GetLaneId())
 	case *pawlv1.ConnectResponse_Cancel:
-		c.askLocked(f.Cancel.GetCallId(), f.Cancel.GetSessionId())
+		c.askLocked(f.Cancel.GetCallId(), f.Cancel.GetLaneId())
 	case *pawlv1.ConnectResponse_ResultAck:
 		delete(c.asked, f.ResultAck.GetCallId())
 		delete(c.unacked, f.ResultAck.GetCallId())
@@ -111,15 +111,15 @@ func (c *connection) enqueueLocked(f *pawlv1.ConnectResponse) bool {
 }
 
 // askLocked notes that a call is asked for. The caller holds mu.
-func (c *connection) askLocked(id, session string) {
-	if session != "" {
-		c.asked[id] = asked{session: session, there: c.asked[id].there}
+func (c *connection) askLocked(id, lane string) {
+	if lane != "" {
+		c.asked[id] = asked{lane: lane, there: c.asked[id].there}
 	}
 }
 
-// answered notes what a frame says about a call, and returns the session that asked for it over this connection, "" for
-// none. A call that the executor does not have will not be heard of again.
-func (c *connection) answered(rep call.Report) (session string) {
+// answered notes what a frame says about a call, and returns the lane whose owner asked for it over this connection, ""
+// for none. A call that the executor does not have will not be heard of again.
+func (c *connection) answered(rep call.Report) (lane string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, ok := c.asked[rep.CallID]
@@ -141,7 +141,7 @@ func (c *connection) answered(rep call.Report) (session string) {
 	} else {
 		c.asked[rep.CallID] = known
 	}
-	return known.session
+	return known.lane
 }
 
 func (c *connection) wake() {
@@ -407,12 +407,12 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
 		return ErrFrame.With("a frame came: %v", err)
 	}
-	rep.SessionID = c.answered(rep)
-	if rep.SessionID == "" {
+	rep.LaneID = c.answered(rep)
+	if rep.LaneID == "" {
 		return nil // nobody asked over this connection; whoever waits attaches and asks
 	}
 	if !c.server.deps.Owner.Deliver(rep) {
-		c.server.deps.Peers.deliver(c.executor.ID, rep.SessionID, req)
+		c.server.deps.Peers.deliver(c.executor.ID, rep.LaneID, req)
 	}
 	return nil
 }
@@ -554,7 +554,7 @@ func (c *connection) reconcile(ctx context.Context, hello *pawlv1.Hello) error {
 		}
 		if in.GetState() == pawlv1.State_STATE_RUNNING {
 			c.enqueue(encode(&call.Cancel{
-				CallID: in.GetCallId(), SessionID: in.GetSessionId(), Epoch: in.GetEpoch(),
+				CallID: in.GetCallId(), LaneID: in.GetLaneId(), Epoch: in.GetEpoch(),
 				Grace: time.Second,
 			}))
 		}

@@ -21,11 +21,12 @@ func encode(m call.Message) *pawlv1.ConnectResponse {
 		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Execute{Execute: encodeOrder(m)}}
 	case *call.Attach:
 		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Attach{Attach: &pawlv1.Attach{
-			CallId: m.CallID, SessionId: m.SessionID, Epoch: m.Epoch, Dispatch: uint32(m.Dispatch), StdoutFrom: m.StdoutFrom, StderrFrom: m.StderrFrom,
+			CallId: m.CallID, LaneId: m.LaneID, Epoch: m.Epoch, Dispatch: uint32(m.Dispatch),
+			StdoutFrom: m.StdoutFrom, StderrFrom: m.StderrFrom,
 		}}}
 	case *call.Cancel:
 		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{
-			CallId: m.CallID, SessionId: m.SessionID, Epoch: m.Epoch, Grace: durationpb.New(m.Grace),
+			CallId: m.CallID, LaneId: m.LaneID, Epoch: m.Epoch, Grace: durationpb.New(m.Grace),
 		}}}
 	case *call.ResultAck:
 		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: m.CallID}}}
@@ -41,7 +42,7 @@ func encode(m call.Message) *pawlv1.ConnectResponse {
 
 func encodeOrder(o *call.Order) *pawlv1.Execute {
 	x := &pawlv1.Execute{
-		CallId: o.Call.ID, SessionId: o.Call.SessionID, Epoch: o.Epoch, Dispatch: uint32(o.Call.Dispatch),
+		CallId: o.Call.ID, LaneId: o.LaneID, Epoch: o.Epoch, Dispatch: uint32(o.Call.Dispatch),
 		Safety: encodeSafety(o.Call.Safety), ArgsSha256: o.Call.ArgsHash, Cwd: o.Cwd, Env: map[string]string{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Env)) {
@@ -100,8 +101,8 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 	case *pawlv1.ConnectRequest_Rejected:
 		r.CallID = f.Rejected.GetCallId()
 		r.Body = call.Rejected{
-			Epoch: f.Rejected.GetEpoch(), Reason: rejection(f.Rejected.GetReason()),
-			Message: f.Rejected.GetMessage(),
+			Epoch: f.Rejected.GetEpoch(), Known: f.Rejected.GetKnownEpoch(),
+			Reason: rejection(f.Rejected.GetReason()), Message: f.Rejected.GetMessage(),
 		}
 	case *pawlv1.ConnectRequest_Output:
 		if f.Output.GetStream() == pawlv1.Stream_STREAM_FILE {
@@ -114,13 +115,14 @@ func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok boo
 		}
 	case *pawlv1.ConnectRequest_Status:
 		s := f.Status
-		r.CallID, r.SessionID = s.GetCall().GetCallId(), s.GetCall().GetSessionId()
+		r.CallID, r.LaneID = s.GetCall().GetCallId(), s.GetCall().GetLaneId()
 		r.Body = call.Found{
 			State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()),
 			Journal: s.GetJournalId(),
 		}
 	case *pawlv1.ConnectRequest_Result:
-		r.CallID, r.SessionID, r.Body = f.Result.GetCallId(), f.Result.GetSessionId(), call.Ended{Reply: decodeReply(f.Result)}
+		r.CallID, r.LaneID = f.Result.GetCallId(), f.Result.GetLaneId()
+		r.Body = call.Ended{Reply: decodeReply(f.Result)}
 	default:
 		return r, false
 	}

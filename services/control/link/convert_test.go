@@ -6,6 +6,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -19,6 +20,18 @@ func TestUnknownReasonIsARefusal(t *testing.T) {
 		if got := rejection(r); got != want {
 			t.Errorf("%d is %q, want %q", r, got, want)
 		}
+	}
+}
+
+// An executor that knows a later owner of the lane says so with its epoch: a restored database does not know that one.
+func TestRejectionTellsTheEpochThatIsKnown(t *testing.T) {
+	t.Parallel()
+	rep, ok := report(fleet.Executor{ID: "e"}, &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{
+		Rejected: &pawlv1.Rejected{CallId: "c", Epoch: 3, KnownEpoch: 7, Reason: pawlv1.Rejected_REASON_STALE_EPOCH},
+	}})
+	want := call.Rejected{Epoch: 3, Known: 7, Reason: "STALE_EPOCH"}
+	if !ok || rep.CallID != "c" || rep.Body != want {
+		t.Errorf("got %+v of %q, want %+v", rep.Body, rep.CallID, want)
 	}
 }
 

@@ -60,7 +60,7 @@ func TestVerb(t *testing.T) {
 		e := holds.executor()
 		c := asked.do(remove())
 		x := e.execute()
-		if x.GetSessionId() != "" || x.GetEpoch() != 0 || x.GetSafety() != pawlv1.Safety_SAFETY_AT_MOST_ONCE ||
+		if x.GetLaneId() != "" || x.GetEpoch() != 0 || x.GetSafety() != pawlv1.Safety_SAFETY_AT_MOST_ONCE ||
 			len(x.GetArgsSha256()) != 32 || x.GetRemove() == nil {
 			t.Errorf("%v", x)
 		}

@@ -19,7 +19,7 @@ import (
 )
 
 func attach(id string) *call.Attach {
-	return &call.Attach{CallID: id, SessionID: "s", Epoch: 1, Dispatch: 1}
+	return &call.Attach{CallID: id, LaneID: "s", Epoch: 1, Dispatch: 1}
 }
 
 // An executor that reads nothing fills its stream, and what sends into that waits. Neither its end nor the server's
@@ -37,7 +37,8 @@ func TestDeafExecutorHoldsUpNobody(t *testing.T) {
 				defer release()
 				for range 24 {
 					order := &call.Order{
-						Call:    call.Call{ID: "c", SessionID: "s"},
+						Call:    call.Call{ID: "c"},
+						LaneID:  "s",
 						Request: tool.WriteFile{Path: "p", Content: make([]byte, 1<<20)},
 					}
 					if err := p.Send(context.Background(), "e", order); err != nil {
@@ -99,7 +100,7 @@ func TestPingNamesTheCallBeforeIt(t *testing.T) {
 			if err := p.Send(context.Background(), "e", attach("c")); err != nil {
 				t.Fatal(err)
 			}
-			order := &call.Order{Call: call.Call{ID: "c", SessionID: "s"}, Request: tool.Exec{Command: "true"}}
+			order := &call.Order{Call: call.Call{ID: "c"}, LaneID: "s", Request: tool.Exec{Command: "true"}}
 			go c.ping()
 			if err := p.Send(context.Background(), "e", order); err != nil {
 				t.Fatal(err)
@@ -129,7 +130,8 @@ func TestWhoDoesNotListenIsLeft(t *testing.T) {
 		e.deaf.Store(true)
 		c := all[0].connection("e")
 		if err := all[0].Send(context.Background(), "e", &call.Order{
-			Call:    call.Call{ID: "c", SessionID: "s"},
+			Call:    call.Call{ID: "c"},
+			LaneID:  "s",
 			Request: tool.Exec{Command: "true"},
 		}); err != nil {
 			t.Fatal(err)

@@ -30,16 +30,16 @@ const (
 	ownersKept = 4096
 )
 
-// Owners finds the replica that owns a session.
+// Owners finds the replica that owns a lane.
 type Owners interface {
-	OwnerOf(ctx context.Context, sessionID string) (replica.Replica, bool, error)
+	OwnerOf(ctx context.Context, laneID string) (replica.Replica, bool, error)
 }
 
 // Peers talks to the other replicas. Everything that it says is a hint: when it fails the rows tell.
 //
-//	deliver ──▶ Run: who owns the session? ──▶ a queue and a goroutine per replica ──▶ Deliver
+//	deliver ──▶ Run: who owns the lane? ──▶ a queue and a goroutine per replica ──▶ Deliver
 //
-// Frames of one session keep their order. A replica that does not answer delays nobody but itself.
+// Frames of one lane keep their order. A replica that does not answer delays nobody but itself.
 type Peers struct {
 	owners Owners
 	self   func() string
@@ -52,15 +52,15 @@ type Peers struct {
 	found map[string]owner
 }
 
-// owner is where a session was found.
+// owner is where a lane was found.
 type owner struct {
 	addr  string // "" when there is nobody to tell
 	until time.Time
 }
 
 type relayed struct {
-	executor, session string
-	frame             *pawlv1.ConnectRequest
+	executor, lane string
+	frame          *pawlv1.ConnectRequest
 }
 
 // NewPeers makes Peers. dial connects to a replica's address with the replicas' shared credentials; self is the id of
@@ -74,7 +74,7 @@ func NewPeers(
 	}
 }
 
-// Run relays frames of executors to the owners of their sessions until ctx ends.
+// Run relays frames of executors to the owners of their lanes until ctx ends.
 func (p *Peers) Run(ctx context.Context) error {
 	defer p.close()
 	var group sync.WaitGroup
@@ -93,7 +93,7 @@ func (p *Peers) Run(ctx context.Context) error {
 			}
 		case r := <-p.relay:
 			addr := ""
-			contain.Run(p.log, "finding the owner of a session", func() { addr = p.ownerOf(ctx, r.session) })
+			contain.Run(p.log, "finding the owner of a lane", func() { addr = p.ownerOf(ctx, r.lane) })
 			if addr == "" {
 				continue
 			}
@@ -123,8 +123,8 @@ func (p *Peers) serve(ctx context.Context, addr string, queue <-chan relayed, id
 				return
 			}
 			if err := contain.Do(func() error { return p.tell(ctx, addr, r) }); err != nil && ctx.Err() == nil {
-				p.forget(r.session)
-				p.log.Debug("relaying to the owner of a session failed", "session_id", r.session, "addr", addr,
+				p.forget(r.lane)
+				p.log.Debug("relaying to the owner of a lane failed", "lane_id", r.lane, "addr", addr,
 					"error", err)
 			}
 		case <-timer.C:
@@ -149,29 +149,29 @@ func (p *Peers) close() {
 	p.conns = map[string]*grpc.ClientConn{}
 }
 
-// deliver queues a frame for the owner of its session and returns at once.
-func (p *Peers) deliver(executor, session string, frame *pawlv1.ConnectRequest) {
+// deliver queues a frame for the owner of its lane and returns at once.
+func (p *Peers) deliver(executor, lane string, frame *pawlv1.ConnectRequest) {
 	select {
-	case p.relay <- relayed{executor, session, frame}:
+	case p.relay <- relayed{executor, lane, frame}:
 	default:
 	}
 }
 
-// ownerOf is the address of the replica that owns a session, "" when there is none to tell.
-func (p *Peers) ownerOf(ctx context.Context, session string) string {
+// ownerOf is the address of the replica that owns a lane, "" when there is none to tell.
+func (p *Peers) ownerOf(ctx context.Context, lane string) string {
 	now := time.Now()
 	p.mu.Lock()
-	known, ok := p.found[session]
+	known, ok := p.found[lane]
 	p.mu.Unlock()
 	if ok && now.Before(known.until) {
 		return known.addr
 	}
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
-	r, ok, err := p.owners.OwnerOf(ctx, session)
+	r, ok, err := p.owners.OwnerOf(ctx, lane)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.log.Debug("finding the owner of a session failed", "session_id", session, "error", err)
+			p.log.Debug("finding the owner of a lane failed", "lane_id", lane, "error", err)
 		}
 		return ""
 	}
@@ -184,15 +184,15 @@ func (p *Peers) ownerOf(ctx context.Context, session string) string {
 	if len(p.found) >= ownersKept {
 		clear(p.found)
 	}
-	p.found[session] = owner{addr, now.Add(ownerFor)}
+	p.found[lane] = owner{addr, now.Add(ownerFor)}
 	return addr
 }
 
 // forget drops an owner that did not take what it was told.
-func (p *Peers) forget(session string) {
+func (p *Peers) forget(lane string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.found, session)
+	delete(p.found, lane)
 }
 
 func (p *Peers) tell(ctx context.Context, addr string, r relayed) error {
@@ -202,7 +202,7 @@ func (p *Peers) tell(ctx context.Context, addr string, r relayed) error {
 	if err != nil {
 		return err
 	}
-	_, err = client.Deliver(ctx, &peerv1.DeliverRequest{ExecutorId: r.executor, SessionId: r.session, Frame: r.frame})
+	_, err = client.Deliver(ctx, &peerv1.DeliverRequest{ExecutorId: r.executor, LaneId: r.lane, Frame: r.frame})
 	return err
 }
 
@@ -287,7 +287,7 @@ func (p *PeerServer) Deliver(ctx context.Context, req *peerv1.DeliverRequest) (*
 		return nil, err
 	}
 	rep, ok := report(e, req.GetFrame())
-	rep.SessionID = req.GetSessionId()
+	rep.LaneID = req.GetLaneId()
 	if !ok || !p.server.deps.Owner.Deliver(rep) {
 		return nil, ErrNotHere
 	}

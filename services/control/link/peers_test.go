@@ -33,7 +33,7 @@ type fakePeer struct {
 
 func (f *fakePeer) Deliver(ctx context.Context, req *peerv1.DeliverRequest) (*peerv1.DeliverResponse, error) {
 	f.mu.Lock()
-	f.got = append(f.got, fmt.Sprintf("%s %d", req.GetSessionId(), req.GetFrame().GetOutput().GetOffset()))
+	f.got = append(f.got, fmt.Sprintf("%s %d", req.GetLaneId(), req.GetFrame().GetOutput().GetOffset()))
 	f.mu.Unlock()
 	if f.hangs {
 		<-ctx.Done()

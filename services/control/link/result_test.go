@@ -153,8 +153,8 @@ func TestCallsThatAreOverAreForgotten(t *testing.T) {
 					}
 					for _, says := range c.says {
 						e.send(says(id))
-						if got := <-p.owner.got; got.SessionID != "s" {
-							t.Errorf("it is reported to the session %q", got.SessionID)
+						if got := <-p.owner.got; got.LaneID != "s" {
+							t.Errorf("it is reported to the session %q", got.LaneID)
 						}
 					}
 				}

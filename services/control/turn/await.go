@@ -151,7 +151,7 @@ func (r *run) readInbox(ctx context.Context) (nudged bool, err error) {
 // record it, has left it to this run.
 func (r *run) missed(ctx context.Context, rep call.Report) {
 	if _, ok := rep.Body.(call.Ended); ok {
-		r.send(ctx, rep.Executor, &call.Attach{CallID: rep.CallID, SessionID: r.id(), Epoch: r.fence.Epoch})
+		r.send(ctx, rep.Executor, &call.Attach{CallID: rep.CallID, LaneID: r.id(), Epoch: r.fence.Epoch})
 	}
 }
 

@@ -149,7 +149,8 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 	if e, err := r.deps.Fleet.Find(ctx, c.Executor); err == nil && e.Connected() && e.Has(r.wanted().Labels) {
 		l.connection, l.heard = e.ConnectionEpoch, time.Now()
 		if !r.send(ctx, c.Executor, &call.Order{
-			Call: *c, Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(), Timeout: timeout,
+			Call: *c, LaneID: r.id(), Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(),
+			Timeout: timeout,
 		}) {
 			l.connection, l.unreached = 0, time.Now()
 		}

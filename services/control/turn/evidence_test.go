@@ -24,7 +24,7 @@ func (b *bench) reconnect() {
 }
 
 func (b *bench) say(c call.Call, executor string, body call.ReportBody) bool {
-	return b.worker.Deliver(call.Report{Executor: executor, CallID: c.ID, SessionID: c.SessionID, Body: body})
+	return b.worker.Deliver(call.Report{Executor: executor, CallID: c.ID, LaneID: c.SessionID, Body: body})
 }
 
 // What an executor does not know proves that it never ran only if its journal is the one that it had at the dispatch,

@@ -355,7 +355,7 @@ func TestLateResultIsNotSwallowed(t *testing.T) {
 			t.Fatalf("the model was asked %d times", n)
 		}
 		if b.worker.Deliver(call.Report{
-			Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID,
+			Executor: order.Call.Executor, CallID: order.Call.ID, LaneID: sub.SessionID,
 			Body: call.Ended{Reply: echo(order)},
 		}) {
 			t.Error("the run took a result that it does nothing with")
@@ -379,7 +379,7 @@ func TestRefusedCancelConfirmsNothing(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		b.worker.Deliver(call.Report{
-			Executor: order.Call.Executor, CallID: order.Call.ID, SessionID: sub.SessionID,
+			Executor: order.Call.Executor, CallID: order.Call.ID, LaneID: sub.SessionID,
 			Body: call.Rejected{Epoch: 1 << 40, Reason: "NO_SPACE"},
 		})
 		if got := b.wait(sub.ID); got.Outcome != submission.Aborted || got.Cancellation == nil ||

@@ -33,7 +33,7 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 		}
 		say := func(offset int64, data string) {
 			b.worker.Deliver(call.Report{
-				Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID,
+				Executor: "x1", CallID: running.Call.ID, LaneID: running.LaneID,
 				Body: call.Output{Offset: offset, Data: []byte(data)},
 			})
 		}
@@ -41,7 +41,7 @@ func TestOutputIsShownOnceAndWithoutSecrets(t *testing.T) {
 		say(0, "before hunter2") // repeated
 		say(7, "hunter2hunter2\r\x1b[1m after")
 		b.worker.Deliver(call.Report{
-			Executor: "x1", CallID: running.Call.ID, SessionID: running.Call.SessionID,
+			Executor: "x1", CallID: running.Call.ID, LaneID: running.LaneID,
 			Body: call.Ended{
 				Reply: tool.ExecReply{
 					Stdout:    tool.Captured{Head: []byte("1%\r2% hunter2\x1b[1mhunter2")},

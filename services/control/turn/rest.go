@@ -105,7 +105,7 @@ func (r *run) fetch(ctx context.Context, c *call.Call) error {
 func (r *run) attach(ctx context.Context, c *call.Call) bool {
 	l := r.liveOf(c.ID)
 	return r.send(ctx, c.Executor, &call.Attach{
-		CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Dispatch: c.Dispatch, StdoutFrom: l.seen[0], StderrFrom: l.seen[1],
+		CallID: c.ID, LaneID: r.id(), Epoch: r.fence.Epoch, Dispatch: c.Dispatch, StdoutFrom: l.seen[0], StderrFrom: l.seen[1],
 	})
 }
 

@@ -161,7 +161,7 @@ func (r *run) sweepCall(ctx context.Context, c *call.Call) error {
 	switch {
 	case cancel && l.cancelled.IsZero() && l.away.IsZero():
 		l.cancelled = now
-		r.send(ctx, c.Executor, &call.Cancel{CallID: c.ID, SessionID: r.id(), Epoch: r.fence.Epoch, Grace: cancelGrace})
+		r.send(ctx, c.Executor, &call.Cancel{CallID: c.ID, LaneID: r.id(), Epoch: r.fence.Epoch, Grace: cancelGrace})
 	case cancel && (!l.away.IsZero() && now.Sub(l.away) > cancelWait || !l.cancelled.IsZero() &&
 		now.Sub(l.cancelled) > cancelGrace+cancelWait):
 		return r.outcome(ctx, c, call.Lost, unconfirmedFailure)

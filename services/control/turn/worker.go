@@ -332,7 +332,7 @@ func (w *Worker) find(sessionID string) *run {
 // Deliver hands an executor's report to the run that owns its session; false when none here does, or it does not wait
 // for the call.
 func (w *Worker) Deliver(r call.Report) bool {
-	run := w.find(r.SessionID)
+	run := w.find(r.LaneID)
 	return run != nil && run.inbox.post(r)
 }
 

@@ -92,13 +92,13 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		if reply := e.on(m); reply != nil {
 			e.known[m.Call.ID] = call.FinishedThere
 			go e.deliver(call.Report{
-				Executor: id, CallID: m.Call.ID, SessionID: m.Call.SessionID,
+				Executor: id, CallID: m.Call.ID, LaneID: m.LaneID,
 				Body: call.Ended{Reply: reply},
 			})
 		}
 	case *call.Attach:
 		e.attached[m.CallID] = m.StdoutFrom
-		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Found{
+		go e.deliver(call.Report{Executor: id, CallID: m.CallID, LaneID: m.LaneID, Body: call.Found{
 			State: e.known[m.CallID], Dispatch: m.Dispatch, Journal: e.journal,
 		}})
 	case *call.Cancel:
@@ -106,7 +106,7 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		if e.deaf {
 			return nil
 		}
-		go e.deliver(call.Report{Executor: id, CallID: m.CallID, SessionID: m.SessionID, Body: call.Ended{
+		go e.deliver(call.Report{Executor: id, CallID: m.CallID, LaneID: m.LaneID, Body: call.Ended{
 			Reply: tool.ExecReply{ExitCode: 143, Cancelled: true, Confirmed: !e.leaves},
 		}})
 	case *call.ResultAck:
@@ -370,7 +370,7 @@ func TestSuccessorAttachesToTheRunningCall(t *testing.T) {
 		b.start(agent.Shell())
 		synctest.Wait()
 		if !b.worker.Deliver(call.Report{
-			Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID,
+			Executor: "x1", CallID: running.Call.ID, LaneID: sub.SessionID,
 			Body: call.Ended{Reply: echo(running)},
 		}) {
 			t.Fatal("the successor does not wait for the call")
@@ -394,7 +394,7 @@ func TestRefusalOfAFormerOwnersOrderIsNotOurs(t *testing.T) {
 		b.die()
 		b.start(agent.Shell())
 		synctest.Wait()
-		report := call.Report{Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID}
+		report := call.Report{Executor: "x1", CallID: running.Call.ID, LaneID: sub.SessionID}
 		for _, reason := range []string{"STALE_EPOCH", "REVOKED", "UNSUPPORTED"} {
 			report.Body = call.Rejected{Epoch: running.Epoch, Reason: reason}
 			b.worker.Deliver(report)
@@ -466,7 +466,7 @@ func TestDrainHandsOverWithoutCharge(t *testing.T) {
 		b.start(agent.Shell())
 		synctest.Wait()
 		b.worker.Deliver(call.Report{
-			Executor: "x1", CallID: running.Call.ID, SessionID: sub.SessionID,
+			Executor: "x1", CallID: running.Call.ID, LaneID: sub.SessionID,
 			Body: call.Ended{Reply: echo(running)},
 		})
 		got := b.wait(sub.ID)

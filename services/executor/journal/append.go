@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Begin records that a call is about to begin, which also raises its session's epoch. ErrNoSpace, and then nothing is
+// Begin records that a call is about to begin, which also raises its lane's epoch. ErrNoSpace, and then nothing is
 // recorded, when the quota or the disk is full.
 func (j *Journal) Begin(b Begin) (LSN, error) {
 	j.mu.Lock()
@@ -35,14 +35,14 @@ func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 // restart.
 const renew = time.Hour
 
-// Raise records the epoch of a session if it is higher than the one known. No session has none.
-func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
+// Raise records the epoch of a lane if it is higher than the one known. No lane has none.
+func (j *Journal) Raise(lane string, epoch int64) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if session == "" {
+	if lane == "" {
 		return j.lsn, nil
 	}
-	f, now := j.x.sessions[session], j.cfg.Now()
+	f, now := j.x.lanes[lane], j.cfg.Now()
 	if f != nil && epoch <= f.epoch {
 		if j.x.use(f, now); now.Sub(f.noted) < renew {
 			return j.lsn, nil
@@ -52,7 +52,7 @@ func (j *Journal) Raise(session string, epoch int64) (LSN, error) {
 		return j.lsn, nil
 	}
 	j.evict()
-	return j.append(0, encode(recEpoch).str(session).int(epoch).time(now))
+	return j.append(0, encode(recEpoch).str(lane).int(epoch).time(now))
 }
 
 // Revoke records that dispatches of a call up to this one must never run.

@@ -25,15 +25,15 @@ const (
 
 // Begin is what is known of a call when it begins.
 type Begin struct {
-	CallID    string
-	SessionID string
-	Epoch     int64
-	Dispatch  uint32
-	Args      []byte // hash of the arguments; nil for a call that was cancelled before it arrived
-	Safety    Safety
-	Verb      int32 // of the protocol; Exec calls are found in the sandbox
-	Exec      bool
-	Deadline  time.Time // zero is none
+	CallID   string
+	LaneID   string
+	Epoch    int64
+	Dispatch uint32
+	Args     []byte // hash of the arguments; nil for a call that was cancelled before it arrived
+	Safety   Safety
+	Verb     int32 // of the protocol; Exec calls are found in the sandbox
+	Exec     bool
+	Deadline time.Time // zero is none
 }
 
 // Call is a call as the journal has it.
@@ -51,12 +51,12 @@ type Call struct {
 }
 
 func (e *encoder) begin(b *Begin, at time.Time, boot string) *encoder {
-	e.str(b.CallID).str(b.SessionID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args)
+	e.str(b.CallID).str(b.LaneID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args)
 	return e.int(int64(b.Safety)).int(int64(b.Verb)).flag(b.Exec).time(b.Deadline).time(at).str(boot)
 }
 
 func (d *decoder) begin() (b Begin, at time.Time, boot string) {
-	b = Begin{CallID: d.str(), SessionID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int()), Args: clone(d.bytes())}
+	b = Begin{CallID: d.str(), LaneID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int()), Args: clone(d.bytes())}
 	b.Safety, b.Verb, b.Exec, b.Deadline = Safety(d.int()), int32(d.int()), d.flag(), d.time()
 	return b, d.time(), d.str()
 }
@@ -70,5 +70,5 @@ func clone(p []byte) []byte {
 
 // weight is about what a call costs in a compacted file, and more in memory.
 func (c *Call) weight() int64 {
-	return int64(96 + len(c.CallID) + len(c.SessionID) + len(c.Args) + c.size)
+	return int64(96 + len(c.CallID) + len(c.LaneID) + len(c.Args) + c.size)
 }

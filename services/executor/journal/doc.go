@@ -17,8 +17,8 @@
 //   - A copy of a journal, or an older state of it, can be told from the journal: by its incarnations, and by how many
 //     calls each of them has begun.
 //   - A journal that forgets what owners used within the last two days gets a new id: "not here" proves what it may.
-//   - Tombstones, revocations and fences of sessions share one quota. What was used longest ago goes first; evict says
-//     why that is safe. Outcomes that were not acknowledged stay, and so do the fences of their sessions.
+//   - Tombstones, revocations and fences of lanes share one quota. What was used longest ago goes first; evict says
+//     why that is safe. Outcomes that were not acknowledged stay, and so do the fences of their lanes.
 //   - One process at a time: `journal.lock` is held while it is open.
 //   - Space for the small records is allocated ahead, so that a full disk refuses Begin and loses nothing that is held.
 //

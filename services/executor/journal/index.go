@@ -7,9 +7,9 @@ import (
 
 // index is what the records say, all together.
 type index struct {
-	id       string
-	sessions map[string]*fence
-	calls    map[string]*entry
+	id    string
+	lanes map[string]*fence
+	calls map[string]*entry
 	// revoked holds the highest dispatch of a call that must never run.
 	revoked map[string]*revocation
 	live    int64 // bytes of a compacted file, about
@@ -17,19 +17,19 @@ type index struct {
 	// Everything that may be forgotten is in one of two queues, what was used longest ago first. So a sweep costs what
 	// it forgets.
 	ended queue // outcomes that nobody acknowledged
-	aged  queue // tombstones, revocations, and fences of sessions that hold no call
+	aged  queue // tombstones, revocations, and fences of lanes that hold no call
 
 	begun        int64   // calls that were ever begun
 	incarnations []start // oldest first, at most maxIncarnations
 }
 
-// fence is a session's.
+// fence is a lane's.
 type fence struct {
 	mark
 	epoch int64
-	used  time.Time // by an owner; at in mark is not before it, nor before the last tombstone of the session
+	used  time.Time // by an owner; at in mark is not before it, nor before the last tombstone of the lane
 	noted time.Time // the newest use that the file tells of
-	held  int       // calls of the session that are not tombstones; the fence is in no queue while there are any
+	held  int       // calls of the lane that are not tombstones; the fence is in no queue while there are any
 }
 
 type revocation struct {
@@ -43,10 +43,10 @@ type entry struct {
 	Call
 }
 
-const smallWeight = 80 // of a session or a revocation
+const smallWeight = 80 // of a lane or a revocation
 
 func newIndex() index {
-	return index{sessions: map[string]*fence{}, calls: map[string]*entry{}, revoked: map[string]*revocation{}}
+	return index{lanes: map[string]*fence{}, calls: map[string]*entry{}, revoked: map[string]*revocation{}}
 }
 
 // apply takes one record in. base is where its payload starts in the file.
@@ -89,19 +89,19 @@ func (x *index) apply(payload []byte, base int64) error {
 	return d.err
 }
 
-// raise notes that a session is in use with this epoch.
-func (x *index) raise(session string, epoch int64, at time.Time) {
-	f := x.sessions[session]
+// raise notes that a lane is in use with this epoch.
+func (x *index) raise(lane string, epoch int64, at time.Time) {
+	f := x.lanes[lane]
 	if f == nil {
-		f = &fence{mark: mark{kind: ofSession, key: session, cost: smallWeight + int64(len(session))}}
-		x.sessions[session] = f
+		f = &fence{mark: mark{kind: ofLane, key: lane, cost: smallWeight + int64(len(lane))}}
+		x.lanes[lane] = f
 		x.live += f.cost
 	}
 	f.epoch, f.noted = max(f.epoch, epoch), at
 	x.use(f, at)
 }
 
-// use notes that an owner of the session has used its fence.
+// use notes that an owner of the lane has used its fence.
 func (x *index) use(f *fence, at time.Time) {
 	if f.used.Before(at) {
 		f.used = at
@@ -119,9 +119,9 @@ func (x *index) last(f *fence, at time.Time) {
 	}
 }
 
-// hold changes the number of calls that a session's fence is kept for.
-func (x *index) hold(session string, n int, at time.Time) {
-	if f := x.sessions[session]; f != nil {
+// hold changes the number of calls that a lane's fence is kept for.
+func (x *index) hold(lane string, n int, at time.Time) {
+	if f := x.lanes[lane]; f != nil {
 		f.held += n
 		x.last(f, at)
 	}
@@ -144,12 +144,12 @@ func (x *index) put(c *Call) {
 	e := &entry{Call: *c, mark: mark{kind: ofCall, key: c.CallID}}
 	x.calls[c.CallID] = e
 	x.live += e.weight()
-	x.raise(c.SessionID, c.Epoch, c.At)
+	x.raise(c.LaneID, c.Epoch, c.At)
 	x.place(e)
 	if c.State == Tombstone {
-		x.hold(c.SessionID, 0, c.Acked)
+		x.hold(c.LaneID, 0, c.Acked)
 	} else {
-		x.hold(c.SessionID, 1, c.At)
+		x.hold(c.LaneID, 1, c.At)
 	}
 }
 
@@ -178,7 +178,7 @@ func (x *index) drop(id string) {
 	x.ended.remove(&e.mark)
 	x.aged.remove(&e.mark)
 	if e.State != Tombstone {
-		x.hold(e.SessionID, -1, e.At)
+		x.hold(e.LaneID, -1, e.At)
 	}
 }
 
@@ -203,16 +203,16 @@ func (x *index) ack(id string, at time.Time) {
 	e.State, e.Acked, e.off, e.size = Tombstone, at, 0, 0
 	x.live += e.weight()
 	x.place(e)
-	x.hold(e.SessionID, -1, at) // after the tombstone, which the fence outlives
+	x.hold(e.LaneID, -1, at) // after the tombstone, which the fence outlives
 }
 
 // forget drops what a mark in the queue of the aged stands for, and tells since when its absence would prove something.
 func (x *index) forget(m *mark) (since time.Time) {
 	x.aged.remove(m)
 	switch m.kind {
-	case ofSession:
-		since = x.sessions[m.key].used
-		delete(x.sessions, m.key)
+	case ofLane:
+		since = x.lanes[m.key].used
+		delete(x.lanes, m.key)
 		x.live -= m.cost
 		return since
 	case ofRevocation:
@@ -237,7 +237,7 @@ type markKind uint8
 
 const (
 	ofCall markKind = iota
-	ofSession
+	ofLane
 	ofRevocation
 )
 
@@ -292,7 +292,7 @@ func (q *queue) sort() {
 	for m := q.first; m != nil; m = m.next {
 		all = append(all, m)
 	}
-	// A fence is not older than the tombstones of its session, and as old as one at times: it goes after them.
+	// A fence is not older than the tombstones of its lane, and as old as one at times: it goes after them.
 	slices.SortStableFunc(all, func(a, b *mark) int {
 		if c := a.at.Compare(b.at); c != 0 {
 			return c

@@ -166,11 +166,11 @@ func (j *Journal) fail(err error) {
 // ID identifies the journal; a wiped or damaged one gets a new id.
 func (j *Journal) ID() string { return locked(j, func() string { return j.x.id }) }
 
-// Epoch is the highest epoch seen of a session, 0 for none.
-func (j *Journal) Epoch(session string) int64 {
+// Epoch is the highest epoch seen of a lane, 0 for none.
+func (j *Journal) Epoch(lane string) int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if f := j.x.sessions[session]; f != nil {
+	if f := j.x.lanes[lane]; f != nil {
 		return f.epoch
 	}
 	return 0

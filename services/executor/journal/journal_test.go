@@ -35,8 +35,8 @@ func open(t testing.TB, dir string, cfg Config) *Journal {
 func dump(j *Journal) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, j.ID())
-	for _, s := range slices.Sorted(maps.Keys(j.x.sessions)) {
-		fmt.Fprintf(&b, "session %s %d\n", s, j.Epoch(s))
+	for _, s := range slices.Sorted(maps.Keys(j.x.lanes)) {
+		fmt.Fprintf(&b, "lane %s %d\n", s, j.Epoch(s))
 	}
 	for _, id := range slices.Sorted(maps.Keys(j.x.revoked)) {
 		d, _ := j.Revoked(id)
@@ -53,7 +53,7 @@ func dump(j *Journal) string {
 
 func begin(id string) Begin {
 	return Begin{
-		CallID: id, SessionID: "s-" + id, Epoch: 3, Dispatch: 1, Args: []byte("hash"), Verb: 27, Exec: true,
+		CallID: id, LaneID: "s-" + id, Epoch: 3, Dispatch: 1, Args: []byte("hash"), Verb: 27, Exec: true,
 		Deadline: t0.Add(time.Hour),
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A year of one new session per second, each with a short call that is acknowledged at once. Everything is a 500th
-// of that, the sessions and the quota, so that the ratio of what comes to what may stay is the true one.
+// A year of one new lane per second, each with a short call that is acknowledged at once. Everything is a 500th
+// of that, the lanes and the quota, so that the ratio of what comes to what may stay is the true one.
 func TestAYearOfSessions(t *testing.T) {
 	const scale = 500
 	for name, revoke := range map[string]bool{"calls": false, "calls and revocations": true} {
@@ -23,16 +23,16 @@ func TestAYearOfSessions(t *testing.T) {
 				now = now.Add(scale * time.Second)
 				oneSession(t, j, n, revoke)
 				if j.x.live > cfg.Quota+1000 || j.end > 4*cfg.Quota+compactAbove {
-					t.Fatalf("after %d sessions: %d bytes live, %d in the file", n, j.x.live, j.end)
+					t.Fatalf("after %d lanes: %d bytes live, %d in the file", n, j.x.live, j.end)
 				}
 			}
 			if !revoke && j.ID() != first {
 				t.Error("the journal had to forget what is younger than two days")
 			}
 			for n := range int(proves/time.Second) / scale {
-				session := fmt.Sprintf("01a22a62-59a1-78a5-a9b3-%012d", 365*24*3600/scale-1-n)
-				if j.Epoch(session) != 1 && !revoke {
-					t.Fatalf("the fence of a session is gone %v after its use", time.Duration(n*scale)*time.Second)
+				lane := fmt.Sprintf("01a22a62-59a1-78a5-a9b3-%012d", 365*24*3600/scale-1-n)
+				if j.Epoch(lane) != 1 && !revoke {
+					t.Fatalf("the fence of a lane is gone %v after its use", time.Duration(n*scale)*time.Second)
 				}
 			}
 		})
@@ -42,9 +42,9 @@ func TestAYearOfSessions(t *testing.T) {
 func oneSession(t *testing.T, j *Journal, n int, revoke bool) {
 	t.Helper()
 	b := Begin{
-		CallID:    fmt.Sprintf("01b22a62-59a1-78a5-a9b3-%012d", n),
-		SessionID: fmt.Sprintf("01a22a62-59a1-78a5-a9b3-%012d", n),
-		Epoch:     1, Dispatch: 1, Args: make([]byte, 32),
+		CallID: fmt.Sprintf("01b22a62-59a1-78a5-a9b3-%012d", n),
+		LaneID: fmt.Sprintf("01a22a62-59a1-78a5-a9b3-%012d", n),
+		Epoch:  1, Dispatch: 1, Args: make([]byte, 32),
 	}
 	_, err := j.Begin(b)
 	if err == nil && revoke {
@@ -60,12 +60,12 @@ func oneSession(t *testing.T, j *Journal, n int, revoke bool) {
 		_, err = j.Sweep()
 	}
 	if err != nil {
-		t.Fatalf("session %d: %v", n, err)
+		t.Fatalf("lane %d: %v", n, err)
 	}
 }
 
 // Whatever the quota and the times to live take, in whatever order things happen and over restarts: a fence outlives
-// every call of its session, a call that is held stays, and while the journal has its id it knows all that owners used
+// every call of its lane, a call that is held stays, and while the journal has its id it knows all that owners used
 // within two days.
 func TestWhatMayBeForgotten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -87,8 +87,8 @@ func TestWhatMayBeForgotten(t *testing.T) {
 		number := rapid.IntRange(0, 12)
 		call := func() Begin {
 			n := number.Draw(t, "call")
-			id, session := fmt.Sprint("call-", n), fmt.Sprint("session-", n%4)
-			return Begin{CallID: id, SessionID: session, Epoch: int64(n), Dispatch: 1}
+			id, lane := fmt.Sprint("call-", n), fmt.Sprint("lane-", n%4)
+			return Begin{CallID: id, LaneID: lane, Epoch: int64(n), Dispatch: 1}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"begin": func(*rapid.T) {
@@ -97,16 +97,16 @@ func TestWhatMayBeForgotten(t *testing.T) {
 					return
 				}
 				if _, err := j.Begin(b); err == nil {
-					w.calls[b.CallID], w.sessions[b.SessionID] = now, now
+					w.calls[b.CallID], w.lanes[b.LaneID] = now, now
 				}
 			},
 			"end": func(*rapid.T) { b := call(); w.must(t, j, b, now) },
 			"ack": func(*rapid.T) { b := call(); _, err = j.Ack(b.CallID); w.noError(t, err) },
 			"raise": func(*rapid.T) {
 				b := call()
-				_, err = j.Raise(b.SessionID, b.Epoch+1)
+				_, err = j.Raise(b.LaneID, b.Epoch+1)
 				w.noError(t, err)
-				w.sessions[b.SessionID] = now
+				w.lanes[b.LaneID] = now
 			},
 			"revoke": func(*rapid.T) {
 				b := call()
@@ -131,12 +131,12 @@ func TestWhatMayBeForgotten(t *testing.T) {
 
 // witness remembers when owners used what, since the journal has its id.
 type witness struct {
-	id                       string
-	calls, sessions, revoked map[string]time.Time
+	id                    string
+	calls, lanes, revoked map[string]time.Time
 }
 
 func (w *witness) reset() {
-	w.calls, w.sessions, w.revoked = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
+	w.calls, w.lanes, w.revoked = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 }
 
 func (w *witness) noError(t *rapid.T, err error) {
@@ -148,7 +148,7 @@ func (w *witness) noError(t *rapid.T, err error) {
 // must ends a call that was begun.
 func (w *witness) must(t *rapid.T, j *Journal, b Begin, now time.Time) {
 	if _, known := j.Lookup(b.CallID); !known {
-		w.calls[b.CallID], w.sessions[b.SessionID] = now, now
+		w.calls[b.CallID], w.lanes[b.LaneID] = now, now
 	}
 	_, err := j.End(b, Finished, make([]byte, 100))
 	w.noError(t, err)
@@ -160,8 +160,8 @@ func (w *witness) check(t *rapid.T, j *Journal, now time.Time) {
 		w.reset()
 	}
 	for c := range j.Calls(func(*Call) bool { return true }) {
-		if j.Epoch(c.SessionID) < c.Epoch {
-			t.Fatalf("%s has epoch %d, the fence of its session %d", c.CallID, c.Epoch, j.Epoch(c.SessionID))
+		if j.Epoch(c.LaneID) < c.Epoch {
+			t.Fatalf("%s has epoch %d, the fence of its lane %d", c.CallID, c.Epoch, j.Epoch(c.LaneID))
 		}
 	}
 	for id, at := range w.calls {
@@ -169,8 +169,8 @@ func (w *witness) check(t *rapid.T, j *Journal, now time.Time) {
 			t.Fatalf("%s is forgotten after %v", id, now.Sub(at))
 		}
 	}
-	for id, at := range w.sessions {
-		if _, ok := j.x.sessions[id]; !ok && now.Sub(at) < proves-renew {
+	for id, at := range w.lanes {
+		if _, ok := j.x.lanes[id]; !ok && now.Sub(at) < proves-renew {
 			t.Fatalf("the fence of %s is forgotten after %v", id, now.Sub(at))
 		}
 	}

@@ -43,12 +43,12 @@ func (j *Journal) expire() (expired []string) {
 const proves = 48 * time.Hour
 
 // evict makes room when the quota is exceeded, a tenth more than needed. What was used longest ago goes first:
-// tombstones, revocations, and fences of sessions. No outcome is lost that control has not acknowledged.
+// tombstones, revocations, and fences of lanes. No outcome is lost that control has not acknowledged.
 //
-// Why a fence may go. It keeps a former owner of the session from running a call or ending one. A call that is known
+// Why a fence may go. It keeps a former owner of the lane from running a call or ending one. A call that is known
 // here or revoked here does not need it: the same call id never runs again (E2), and a revoked one never runs. The
-// fence outlives all calls of its session, because it is in no queue while one of them is not a tombstone, and joins
-// the queue behind the last tombstone. So the fence that goes is one of a session of which nothing is known any more
+// fence outlives all calls of its lane, because it is in no queue while one of them is not a tombstone, and joins
+// the queue behind the last tombstone. So the fence that goes is one of a lane of which nothing is known any more
 // and which nobody used for longer than anything else here.
 //
 // What protects control. Once something goes that is younger than an absence has to prove, the journal is another one:
@@ -135,11 +135,11 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	w := &writer{
 		write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: map[string]int64{}, id: j.x.id,
 		begun: j.x.begun, incarnations: slices.Clone(j.x.incarnations),
-		sessions: make([]fence, 0, len(j.x.sessions)), revoked: make([]revocation, 0, len(j.x.revoked)),
+		lanes: make([]fence, 0, len(j.x.lanes)), revoked: make([]revocation, 0, len(j.x.revoked)),
 		calls: make([]Call, 0, len(j.x.calls)),
 	}
-	for _, f := range j.x.sessions {
-		w.sessions = append(w.sessions, *f)
+	for _, f := range j.x.lanes {
+		w.lanes = append(w.lanes, *f)
 	}
 	for _, r := range j.x.revoked {
 		w.revoked = append(w.revoked, *r)
@@ -236,7 +236,7 @@ type writer struct {
 	id           string
 	begun        int64
 	incarnations []start
-	sessions     []fence
+	lanes        []fence
 	revoked      []revocation
 	calls        []Call
 }
@@ -252,7 +252,7 @@ func (w *writer) all() error {
 			return err
 		}
 	}
-	for _, f := range w.sessions {
+	for _, f := range w.lanes {
 		if err := w.put(encode(recEpoch).str(f.key).int(f.epoch).time(f.used)); err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func (s *serverConn) ping(t *testing.T, n uint64) {
 func (s *serverConn) execute(t *testing.T, id, line string) {
 	t.Helper()
 	s.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Execute{Execute: &pawlv1.Execute{
-		CallId: id, SessionId: "s", Epoch: 1, Dispatch: 1, ArgsSha256: []byte(line), Safety: pawlv1.Safety_SAFETY_AT_MOST_ONCE,
+		CallId: id, LaneId: "s", Epoch: 1, Dispatch: 1, ArgsSha256: []byte(line), Safety: pawlv1.Safety_SAFETY_AT_MOST_ONCE,
 		Verb: &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: line}},
 	}}})
 }
@@ -427,7 +427,7 @@ func TestReconnectInOutput(t *testing.T) {
 			c.end <- status.Error(codes.Unavailable, "cut")
 			c = r.next()
 			c.send(t, &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Attach{Attach: &pawlv1.Attach{
-				CallId: "a", SessionId: "s", Epoch: 1, Dispatch: 1, StdoutFrom: int64(len(got)),
+				CallId: "a", LaneId: "s", Epoch: 1, Dispatch: 1, StdoutFrom: int64(len(got)),
 			}}})
 		}
 		if string(got) != string(worktest.Pattern(3500)) {

@@ -28,7 +28,7 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	if !idPattern.MatchString(e.GetCallId()) {
 		return 0, fmt.Errorf("call id %q: want 1 to 64 of A-Z a-z 0-9 _ -", e.GetCallId())
 	}
-	loose := e.GetSessionId() == ""
+	loose := e.GetLaneId() == ""
 	if e.GetTimeout() != nil && e.GetTimeout().AsDuration() < 0 {
 		return 0, fmt.Errorf("the timeout %v is negative", e.GetTimeout().AsDuration())
 	}
@@ -37,14 +37,14 @@ func understand(e *pawlv1.Execute) (verb, error) {
 		return 0, fmt.Errorf("this executor does not know the verb of the call")
 	case *pawlv1.Execute_Exec:
 		if loose {
-			return 0, fmt.Errorf("a command needs a session")
+			return 0, fmt.Errorf("a command needs a lane")
 		}
 		return verbExec, nil
 	case *pawlv1.Execute_ReadFile:
 		return verbReadFile, nil
 	case *pawlv1.Execute_WriteFile:
 		if v.WriteFile.GetChunked() && !loose {
-			return 0, fmt.Errorf("only a call of no session can be a chunked write")
+			return 0, fmt.Errorf("only a call of no lane can be a chunked write")
 		}
 		if v.WriteFile.GetChunked() {
 			return verbWriteChunked, nil
@@ -91,8 +91,8 @@ func (c *call) release() {
 
 func (c *call) id() string { return c.begin.CallID }
 
-// loose reports whether the call is of no session: it is never recorded and ends with its connection.
-func (c *call) loose() bool { return c.begin.SessionID == "" }
+// loose reports whether the call is of no lane: it is never recorded and ends with its connection.
+func (c *call) loose() bool { return c.begin.LaneID == "" }
 
 // running reports whether the call still takes a slot.
 func (c *call) running() bool { return c.state == journal.Begun }
@@ -114,7 +114,7 @@ var (
 
 // head is the part of a Result that every call has.
 func (c *call) head() *pawlv1.Result {
-	return &pawlv1.Result{CallId: c.id(), SessionId: c.begin.SessionID, Epoch: c.begin.Epoch}
+	return &pawlv1.Result{CallId: c.id(), LaneId: c.begin.LaneID, Epoch: c.begin.Epoch}
 }
 
 // adopt gives the call to a newer owner.

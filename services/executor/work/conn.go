@@ -341,7 +341,7 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	}
 	f.told = true
 	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
-		CallId: call.id(), SessionId: call.begin.SessionID, Epoch: call.epoch, Outcome: r.Outcome,
+		CallId: call.id(), LaneId: call.begin.LaneID, Epoch: call.epoch, Outcome: r.Outcome,
 	}}}
 }
 
@@ -374,7 +374,7 @@ func encode(r *pawlv1.Result) []byte {
 	if err != nil {
 		// Only a string that is not UTF-8 can do that, and those are made valid where results are built.
 		b, _ = proto.Marshal(&pawlv1.Result{
-			CallId: r.GetCallId(), SessionId: r.GetSessionId(), Epoch: r.GetEpoch(),
+			CallId: r.GetCallId(), LaneId: r.GetLaneId(), Epoch: r.GetEpoch(),
 			Outcome: &pawlv1.Result_Failure{
 				Failure: &pawlv1.Failure{Reason: "INTERNAL", Message: "the result could not be encoded"},
 			},
@@ -399,7 +399,7 @@ func (s *Service) Inflight() []*pawlv1.CallState {
 }
 
 func (c *call) callState() *pawlv1.CallState {
-	st := &pawlv1.CallState{CallId: c.id(), SessionId: c.begin.SessionID, Epoch: c.epoch, State: stateOf(c.state)}
+	st := &pawlv1.CallState{CallId: c.id(), LaneId: c.begin.LaneID, Epoch: c.epoch, State: stateOf(c.state)}
 	if c.verb == verbExec && c.ex != nil {
 		st.StdoutSize, st.StderrSize = c.sizeOf(pawlv1.Stream_STREAM_STDOUT), c.sizeOf(pawlv1.Stream_STREAM_STDERR)
 	}

@@ -291,7 +291,7 @@ func TestInputWindow(t *testing.T) {
 	})
 }
 
-// A call of no session leaves nothing behind: not in the journal, not in Hello, not on a newer connection.
+// A call of no lane leaves nothing behind: not in the journal, not in Hello, not on a newer connection.
 func TestLooseCallsEndWithTheConnection(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Put("f", string(worktest.Pattern(5000)))
@@ -377,7 +377,7 @@ func TestCancelledRead(t *testing.T) {
 	})
 }
 
-// Calls of no session and those of sessions do not take each other's slots.
+// Calls of no lane and those of lanes do not take each other's slots.
 func TestLooseSlots(t *testing.T) {
 	within(t, func(r *rig) {
 		for i := range looseSlots {
@@ -397,13 +397,13 @@ func TestLooseSlots(t *testing.T) {
 	})
 }
 
-// What a call of no session cannot be, and what only it can be.
+// What a call of no lane cannot be, and what only it can be.
 func TestLooseVerbs(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("a", loose, line("echo hi")))
 		r.want("rejected a UNSUPPORTED")
 		e := chunked("b", "f")
-		e.SessionId = "s"
+		e.LaneId = "s"
 		r.send(e)
 		r.want("rejected b UNSUPPORTED")
 	})
@@ -504,8 +504,8 @@ func TestSuperseded(t *testing.T) {
 		r.s.Connect(testWindow)
 		synctest.Wait()
 		old.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{
-			CallId:    "a",
-			SessionId: "s", Epoch: 1,
+			CallId: "a",
+			LaneId: "s", Epoch: 1,
 		}}})
 		r.want()
 		if r.s.running != 1 {
@@ -658,7 +658,7 @@ func TestRenamedJournalEndsAnIdleConnection(t *testing.T) {
 		r.up()
 		r.connect()
 		for n := range 100 { // as acknowledgements do, these take more than the quota
-			b := journal.Begin{CallID: "c" + strings.Repeat("x", n), SessionID: "t", Epoch: 1, Dispatch: 1}
+			b := journal.Begin{CallID: "c" + strings.Repeat("x", n), LaneID: "t", Epoch: 1, Dispatch: 1}
 			if _, err := r.j.End(b, journal.Finished, nil); err != nil {
 				t.Fatal(err)
 			}

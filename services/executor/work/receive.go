@@ -42,10 +42,10 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	}
 }
 
-// facts gathers what is known about a call and its session.
-func (s *Service) facts(callID, session string) (facts, *call) {
-	f := facts{epoch: s.j.Epoch(session), running: s.running - s.loose, slots: s.cfg.Slots, draining: s.draining}
-	if session == "" {
+// facts gathers what is known about a call and its lane.
+func (s *Service) facts(callID, lane string) (facts, *call) {
+	f := facts{epoch: s.j.Epoch(lane), running: s.running - s.loose, slots: s.cfg.Slots, draining: s.draining}
+	if lane == "" {
 		f.running, f.slots = s.loose, looseSlots
 	}
 	f.revoked, f.isBarred = s.j.Revoked(callID)
@@ -64,10 +64,10 @@ func (s *Service) onExecute(e *pawlv1.Execute) {
 		s.rejected(e.GetCallId(), e.GetEpoch(), pawlv1.Rejected_REASON_UNSUPPORTED, err.Error())
 		return
 	}
-	f, c := s.facts(e.GetCallId(), e.GetSessionId())
+	f, c := s.facts(e.GetCallId(), e.GetLaneId())
 	what, reason := onExecute(f, e.GetEpoch(), e.GetDispatch(), e.GetArgsSha256())
 	if what != reject || reason != pawlv1.Rejected_REASON_STALE_EPOCH {
-		if _, err := s.j.Raise(e.GetSessionId(), e.GetEpoch()); err != nil {
+		if _, err := s.j.Raise(e.GetLaneId(), e.GetEpoch()); err != nil {
 			s.rejected(e.GetCallId(), e.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 			return
 		}
@@ -78,14 +78,14 @@ func (s *Service) onExecute(e *pawlv1.Execute) {
 	case present:
 		s.present(e.GetCallId(), e.GetEpoch(), c)
 	default:
-		s.rejected(e.GetCallId(), e.GetEpoch(), reason, reasonText(reason, f))
+		s.ruledOut(e, reason, f)
 	}
 }
 
 // start takes a call on. old is a call that may run again.
 func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 	c := &call{verb: v, exec: e, epoch: e.GetEpoch(), ended: make(chan struct{}), begin: journal.Begin{
-		CallID: e.GetCallId(), SessionID: e.GetSessionId(), Epoch: e.GetEpoch(), Dispatch: e.GetDispatch(),
+		CallID: e.GetCallId(), LaneID: e.GetLaneId(), Epoch: e.GetEpoch(), Dispatch: e.GetDispatch(),
 		Args: e.GetArgsSha256(), Safety: safetyOf(e.GetSafety()), Exec: v == verbExec,
 	}}
 	if e.GetTimeout() != nil {
@@ -165,9 +165,9 @@ func (s *Service) accept(c *call) {
 }
 
 func (s *Service) onAttach(a *pawlv1.Attach) {
-	before := s.j.Epoch(a.GetSessionId())
-	f, c := s.facts(a.GetCallId(), a.GetSessionId())
-	lsn, err := s.j.Raise(a.GetSessionId(), a.GetEpoch())
+	before := s.j.Epoch(a.GetLaneId())
+	f, c := s.facts(a.GetCallId(), a.GetLaneId())
+	lsn, err := s.j.Raise(a.GetLaneId(), a.GetEpoch())
 	if err == nil && onAttach(f) == revoke {
 		lsn, err = s.j.Revoke(a.GetCallId(), a.GetDispatch())
 		c = nil
@@ -183,7 +183,7 @@ func (s *Service) onAttach(a *pawlv1.Attach) {
 	}
 	s.onceDurable(lsn, a.GetCallId(), func() {
 		if !f.known {
-			s.unknown(a.GetCallId(), a.GetSessionId(), a.GetDispatch())
+			s.unknown(a.GetCallId(), a.GetLaneId(), a.GetDispatch())
 			return
 		}
 		s.attached(a, s.live[a.GetCallId()])
@@ -209,7 +209,7 @@ func (s *Service) status(id string, dispatch uint32) {
 	if c := s.live[id]; c != nil {
 		st.Call, st.Dispatch = c.callState(), c.begin.Dispatch
 	} else if r, ok := s.j.Lookup(id); ok {
-		st.Call = &pawlv1.CallState{CallId: id, SessionId: r.SessionID, Epoch: r.Epoch, State: stateOf(r.State)}
+		st.Call = &pawlv1.CallState{CallId: id, LaneId: r.LaneID, Epoch: r.Epoch, State: stateOf(r.State)}
 		st.Dispatch = r.Dispatch
 	} else {
 		return
@@ -222,18 +222,18 @@ func (s *Service) onCancel(m *pawlv1.Cancel) {
 		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_UNSUPPORTED, "the call id is not one")
 		return
 	}
-	f, c := s.facts(m.GetCallId(), m.GetSessionId())
+	f, c := s.facts(m.GetCallId(), m.GetLaneId())
 	what, reason := onCancel(f, m.GetEpoch())
 	if what == reject {
-		s.rejected(m.GetCallId(), m.GetEpoch(), reason, reasonText(reason, f))
+		s.ruledOut(m, reason, f)
 		return
 	}
-	if what == revoke && m.GetSessionId() == "" {
+	if what == revoke && m.GetLaneId() == "" {
 		s.cancelledUnseen(m)
 		return
 	}
 	// That a full disk cannot remember the epoch is no reason to let run what is to end.
-	if _, err := s.j.Raise(m.GetSessionId(), m.GetEpoch()); err != nil && (c == nil || !c.running()) {
+	if _, err := s.j.Raise(m.GetLaneId(), m.GetEpoch()); err != nil && (c == nil || !c.running()) {
 		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 		return
 	}
@@ -266,7 +266,7 @@ func (s *Service) cancelRunning(c *call, m *pawlv1.Cancel) {
 	}
 }
 
-// cancelledUnseen answers for a call of no session that is not here: what could still arrive of it came before the
+// cancelledUnseen answers for a call of no lane that is not here: what could still arrive of it came before the
 // Cancel.
 func (s *Service) cancelledUnseen(m *pawlv1.Cancel) {
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
@@ -286,7 +286,7 @@ func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
 		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
 		return
 	}
-	s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetSessionId(), 0) })
+	s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })
 }
 
 // onceDurable calls f, which answers, when what the answer says is on the disk, unless the connection has ended by
@@ -307,11 +307,11 @@ func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
 }
 
 // unknown tells that a call is not here and, being revoked, never will be.
-func (s *Service) unknown(callID, sessionID string, dispatch uint32) {
+func (s *Service) unknown(callID, laneID string, dispatch uint32) {
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
 		Dispatch: dispatch, JournalId: s.j.ID(),
 		Call: &pawlv1.CallState{
-			CallId: callID, SessionId: sessionID, Epoch: s.j.Epoch(sessionID),
+			CallId: callID, LaneId: laneID, Epoch: s.j.Epoch(laneID),
 			State: pawlv1.State_STATE_UNKNOWN,
 		},
 	}}})
@@ -352,20 +352,26 @@ func (s *Service) onOutputAck(a *pawlv1.OutputAck) {
 	}
 }
 
-func reasonText(r pawlv1.Rejected_Reason, f facts) string {
-	switch r {
-	case pawlv1.Rejected_REASON_STALE_EPOCH:
-		return "a higher epoch of the session is known here"
-	case pawlv1.Rejected_REASON_CONFLICT:
-		return "the call is known here with other arguments"
-	case pawlv1.Rejected_REASON_CAPACITY:
-		return "all slots are taken"
-	case pawlv1.Rejected_REASON_DRAINING:
-		return "the executor is draining"
-	case pawlv1.Rejected_REASON_REVOKED:
-		return "this dispatch was revoked"
+// reasonTexts say in words why the rules reject a frame.
+var reasonTexts = map[pawlv1.Rejected_Reason]string{
+	pawlv1.Rejected_REASON_STALE_EPOCH: "a higher epoch of the lane is known here",
+	pawlv1.Rejected_REASON_CONFLICT:    "the call is known here with other arguments",
+	pawlv1.Rejected_REASON_CAPACITY:    "all slots are taken",
+	pawlv1.Rejected_REASON_DRAINING:    "the executor is draining",
+	pawlv1.Rejected_REASON_REVOKED:     "this dispatch was revoked",
+}
+
+// ruledOut answers an Execute or a Cancel that the rules reject.
+func (s *Service) ruledOut(m interface {
+	GetCallId() string
+	GetEpoch() int64
+}, reason pawlv1.Rejected_Reason, f facts,
+) {
+	r := &pawlv1.Rejected{CallId: m.GetCallId(), Epoch: m.GetEpoch(), Reason: reason, Message: reasonTexts[reason]}
+	if reason == pawlv1.Rejected_REASON_STALE_EPOCH {
+		r.KnownEpoch = f.epoch
 	}
-	return ""
+	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: r}})
 }
 
 func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason, text string) {
@@ -389,7 +395,7 @@ func (s *Service) answerFor(c *call, m *pawlv1.ConnectRequest) {
 	}
 }
 
-// abandon ends a call of no session whose connection is gone.
+// abandon ends a call of no lane whose connection is gone.
 func (s *Service) abandon(c *call) {
 	c.orphan = true
 	if !c.running() {
@@ -400,7 +406,7 @@ func (s *Service) abandon(c *call) {
 	c.stop()
 }
 
-// drop forgets a call of no session.
+// drop forgets a call of no lane.
 func (s *Service) drop(c *call) {
 	delete(s.live, c.id())
 	c.release()

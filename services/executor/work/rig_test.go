@@ -153,8 +153,11 @@ func brief(frames []*pawlv1.ConnectRequest) string {
 		case *pawlv1.ConnectRequest_Accepted:
 			all = append(all, "accepted "+f.Accepted.GetCallId())
 		case *pawlv1.ConnectRequest_Rejected:
-			all = append(all, fmt.Sprintf("rejected %s %s", f.Rejected.GetCallId(),
-				strings.TrimPrefix(f.Rejected.GetReason().String(), "REASON_")))
+			why := strings.TrimPrefix(f.Rejected.GetReason().String(), "REASON_")
+			if known := f.Rejected.GetKnownEpoch(); known > 0 {
+				why = fmt.Sprintf("%s, knows %d", why, known)
+			}
+			all = append(all, fmt.Sprintf("rejected %s %s", f.Rejected.GetCallId(), why))
 		case *pawlv1.ConnectRequest_Output:
 			o := f.Output
 			all = append(all, fmt.Sprintf("output %s %s %d+%d", o.GetCallId(),
@@ -204,7 +207,7 @@ func (r *rig) want(lines ...string) {
 
 // execute is an at-most-once call of epoch 1, dispatch 1; options change that.
 func execute(id string, opts ...func(*pawlv1.Execute)) *pawlv1.Execute {
-	e := &pawlv1.Execute{CallId: id, SessionId: "s", Epoch: 1, Dispatch: 1, Safety: pawlv1.Safety_SAFETY_AT_MOST_ONCE}
+	e := &pawlv1.Execute{CallId: id, LaneId: "s", Epoch: 1, Dispatch: 1, Safety: pawlv1.Safety_SAFETY_AT_MOST_ONCE}
 	for _, o := range opts {
 		o(e)
 	}
@@ -215,8 +218,8 @@ func execute(id string, opts ...func(*pawlv1.Execute)) *pawlv1.Execute {
 	return e
 }
 
-// loose makes it a call of no session.
-func loose(e *pawlv1.Execute) { e.SessionId, e.Epoch = "", 0 }
+// loose makes it a call of no lane.
+func loose(e *pawlv1.Execute) { e.LaneId, e.Epoch = "", 0 }
 
 func line(l string) func(*pawlv1.Execute) {
 	return func(e *pawlv1.Execute) { e.Verb = &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{Command: l}} }
@@ -246,13 +249,13 @@ func (r *rig) send(e *pawlv1.Execute) {
 
 func (r *rig) attach(id string, epoch int64, dispatch uint32, stdout, stderr int64) {
 	r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Attach{Attach: &pawlv1.Attach{
-		CallId: id, SessionId: "s", Epoch: epoch, Dispatch: dispatch, StdoutFrom: stdout, StderrFrom: stderr,
+		CallId: id, LaneId: "s", Epoch: epoch, Dispatch: dispatch, StdoutFrom: stdout, StderrFrom: stderr,
 	}}})
 }
 
 func (r *rig) cancel(id string, epoch int64) {
 	r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{
-		CallId: id, SessionId: "s", Epoch: epoch, Grace: durationpb.New(time.Second),
+		CallId: id, LaneId: "s", Epoch: epoch, Grace: durationpb.New(time.Second),
 	}}})
 }
 
@@ -292,7 +295,7 @@ func (r *rig) runs(id string, n int) {
 
 var errBroken = errors.New("broken")
 
-// loosen cancels a call of no session.
+// loosen cancels a call of no lane.
 func (r *rig) loosen(id string) {
 	r.conn.Receive(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Cancel{Cancel: &pawlv1.Cancel{CallId: id}}})
 }

@@ -9,7 +9,7 @@ import (
 
 // facts are all that a decision about a frame depends on.
 type facts struct {
-	epoch    int64 // highest seen of the session
+	epoch    int64 // highest seen of the lane
 	known    bool  // the call is here, in any state
 	state    journal.State
 	safety   journal.Safety
@@ -82,7 +82,7 @@ func onCancel(f facts, epoch int64) (verdict, pawlv1.Rejected_Reason) {
 //	at-most-once   yes        yes       E1
 //	idempotent     yes        no        so that a restarted daemon knows it
 //	pure           Exec only  no        a command is to be found again whatever it is
-//	of no session  no         no        nobody asks for it again
+//	of no lane  no         no        nobody asks for it again
 type needs struct{ begin, sync bool }
 
 func needsOf(loose bool, safety journal.Safety, v verb) needs {

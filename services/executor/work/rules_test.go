@@ -179,29 +179,29 @@ func TestE2Conflict(t *testing.T) {
 	})
 }
 
-// E3: a lower epoch than the highest seen is rejected, over restarts.
+// E3: a lower epoch than the highest seen is rejected, over restarts, and the rejection says which one is known.
 func TestE3StaleEpoch(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("a", line("sleep 1h"), epoch(5)))
 		r.want("accepted a")
 		r.send(execute("b", line("exit 0"), epoch(4)))
-		r.want("rejected b STALE_EPOCH")
+		r.want("rejected b STALE_EPOCH, knows 5")
 		r.cancel("a", 4)
-		r.want("rejected a STALE_EPOCH")
+		r.want("rejected a STALE_EPOCH, knows 5")
 		r.cancel("unseen", 4)
-		r.want("rejected unseen STALE_EPOCH")
+		r.want("rejected unseen STALE_EPOCH, knows 5")
 		// Attach raises it, whether the call is known or not.
 		r.attach("a", 6, 1, 0, 0)
 		r.want("status a RUNNING")
 		r.send(execute("b", line("exit 0"), epoch(5)))
-		r.want("rejected b STALE_EPOCH")
+		r.want("rejected b STALE_EPOCH, knows 6")
 		r.attach("c", 7, 1, 0, 0)
 		r.want("status c UNKNOWN")
 		r.send(execute("b", line("exit 0"), epoch(6)))
-		r.want("rejected b STALE_EPOCH")
+		r.want("rejected b STALE_EPOCH, knows 7")
 		r.restart()
 		r.send(execute("b", line("exit 0"), epoch(6)))
-		r.want("rejected b STALE_EPOCH")
+		r.want("rejected b STALE_EPOCH, knows 7")
 		r.send(execute("b", line("exit 0"), epoch(7), pure))
 		r.want("accepted b", "result b exit 0")
 		// An Execute of a pure verb raises it at once, and so does a Cancel.
@@ -209,13 +209,13 @@ func TestE3StaleEpoch(t *testing.T) {
 		r.send(execute("d", textVerb("none"), epoch(8), pure))
 		r.want("accepted d")
 		r.send(execute("e", line("exit 0"), epoch(7)))
-		r.want("rejected e STALE_EPOCH")
+		r.want("rejected e STALE_EPOCH, knows 8")
 		close(r.box.Gate)
 		r.want("result d NOT_FOUND")
 		r.cancel("a", 9)
 		r.want("result a exit 143")
 		r.send(execute("e", line("exit 0"), epoch(8)))
-		r.want("rejected e STALE_EPOCH")
+		r.want("rejected e STALE_EPOCH, knows 9")
 		r.runs("b", 1)
 		r.runs("e", 0)
 		r.runs("unseen", 0)
@@ -440,7 +440,7 @@ func TestE6NeverRan(t *testing.T) {
 	within(t, func(r *rig) {
 		// BEGIN is durable, and the daemon dies before Start.
 		lsn, err := r.j.Begin(journal.Begin{
-			CallID: "a", SessionID: "s", Epoch: 1, Dispatch: 1, Exec: true,
+			CallID: "a", LaneID: "s", Epoch: 1, Dispatch: 1, Exec: true,
 			Args: execute("a", line("exit 0")).ArgsSha256,
 		})
 		if err != nil || r.j.Wait(lsn) != nil {
@@ -566,7 +566,7 @@ func TestCancelBeforeArrival(t *testing.T) {
 		r.send(execute("a", line("exit 0"), epoch(2), dispatch(9)))
 		r.want("rejected a REVOKED")
 		r.send(execute("b", line("exit 0"), epoch(1)))
-		r.want("rejected b STALE_EPOCH")
+		r.want("rejected b STALE_EPOCH, knows 2")
 		r.restart()
 		r.cancel("a", 2)
 		r.want("status a UNKNOWN")

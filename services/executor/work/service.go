@@ -24,7 +24,7 @@ const (
 	// makes of it, it fits into gRPC's buffers of 32 KiB. The next larger ones have a megabyte, and whoever waits holds
 	// one.
 	maxChunk = 31 << 10
-	// looseSlots is how many calls of no session run at once.
+	// looseSlots is how many calls of no lane run at once.
 	looseSlots = 32
 	// linger is how long a result waits for a watcher that gives no credit.
 	linger = 250 * time.Millisecond
@@ -70,7 +70,7 @@ type Service struct {
 	live     map[string]*call
 	hanging  map[*call]bool // verbs that were left behind in a file system that does not answer
 	running  int
-	loose    int // of them of no session
+	loose    int // of them of no lane
 	draining bool
 	closed   bool
 	conn     *Conn

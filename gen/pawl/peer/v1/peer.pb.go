@@ -116,7 +116,7 @@ func (*ForwardResponse) Descriptor() ([]byte, []int) {
 type DeliverRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	SessionId     string                 `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
 	Frame         *v1.ConnectRequest     `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -159,9 +159,9 @@ func (x *DeliverRequest) GetExecutorId() string {
 	return ""
 }
 
-func (x *DeliverRequest) GetSessionId() string {
+func (x *DeliverRequest) GetLaneId() string {
 	if x != nil {
-		return x.SessionId
+		return x.LaneId
 	}
 	return ""
 }
@@ -520,12 +520,11 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12.\n" +
 	"\x05frame\x18\x02 \x01(\v2\x18.pawl.v1.ConnectResponseR\x05frame\"\x11\n" +
-	"\x0fForwardResponse\"\x7f\n" +
+	"\x0fForwardResponse\"y\n" +
 	"\x0eDeliverRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
-	"executorId\x12\x1d\n" +
-	"\n" +
-	"session_id\x18\x02 \x01(\tR\tsessionId\x12-\n" +
+	"executorId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12-\n" +
 	"\x05frame\x18\x03 \x01(\v2\x17.pawl.v1.ConnectRequestR\x05frame\"\x11\n" +
 	"\x0fDeliverResponse\"Z\n" +
 	"\fProbeRequest\x12\x1f\n" +

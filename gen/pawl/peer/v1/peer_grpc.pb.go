@@ -36,13 +36,13 @@ type PeerServiceClient interface {
 	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
 	// not.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE
+	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
 	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
 	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
 	// is not connected there, or does not answer within a few seconds.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
-	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The
+	// Transfer runs a call of no lane at an executor that is connected to the callee, for a client of the caller. The
 	// end of the RPC ends the call. Errors are those that the client is told.
 	Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error)
 }
@@ -109,13 +109,13 @@ type PeerServiceServer interface {
 	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
 	// not.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's session. NOT_FOUND with reason NOT_HERE
+	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
 	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
 	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
 	// is not connected there, or does not answer within a few seconds.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
-	// Transfer runs a call of no session at an executor that is connected to the callee, for a client of the caller. The
+	// Transfer runs a call of no lane at an executor that is connected to the callee, for a client of the caller. The
 	// end of the RPC ends the call. Errors are those that the client is told.
 	Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
