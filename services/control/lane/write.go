@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -160,8 +161,10 @@ func (o *Owner) applied(c Commit, out Committed) {
 // progressed clears a loop's stalls, as the commit has done. mu is held.
 func (o *Owner) progressed(loopID string) {
 	for i := range o.lease.Loops {
-		if l := &o.lease.Loops[i]; l.ID == loopID {
+		if l := o.lease.Loops[i]; l.ID == loopID && l.Stalls > 0 {
 			l.Stalls, l.StallCause = 0, ""
+			o.lease.Loops = slices.Clone(o.lease.Loops) // others read those that Lease has returned
+			o.lease.Loops[i] = l
 		}
 	}
 }
