@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,18 +75,16 @@ func (r *rows) Own(context.Context, string) (Owned, error) {
 	return Owned{Now: time.Now().Add(r.skew), Lanes: r.owned}, nil
 }
 
-func (r *rows) Release(_ context.Context, _ Fence, x Release) error {
-	r.mu.Lock()
-	f := r.release
-	r.mu.Unlock()
-	if f != nil {
-		if err := f(); err != nil {
+func (r *rows) Release(_ context.Context, f Fence, x Release) error {
+	if answer := r.now().release; answer != nil {
+		if err := answer(); err != nil {
 			return err
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.released = append(r.released, x)
+	r.owned = slices.DeleteFunc(slices.Clone(r.owned), func(h Held) bool { return h.Fence == f })
 	return nil
 }
 
