@@ -32,6 +32,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
@@ -90,7 +91,7 @@ type plane struct {
 	fleet       *fleet.Service
 	worker      *turn.Worker
 	links       *link.Server
-	peers       *link.Peers
+	peers       *peer.Client
 	submissions *submission.Service
 	grpc        *rpc.Server
 	http        *http.Server
@@ -141,7 +142,7 @@ func (p *plane) assemble(ctx context.Context) error {
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Slots: p.Slots,
 		MayReap: p.replicas.MayReap,
 	})
-	p.peers = link.NewPeers(p.Store, p.replicas.ID, p.dialPeer, p.Log)
+	p.peers = peer.NewClient(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
 		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{
 			p.Store,
@@ -235,6 +236,7 @@ func (p *plane) run(ctx context.Context) error {
 		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
 	}
 	serve("peers", p.peers.Run)
+	serve("links", p.links.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
 	if p.memory != nil {
@@ -319,7 +321,7 @@ func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 func (p *plane) serveGRPC() {
 	p.grpc = rpc.NewServer(api.Hooks(p.authenticator(), p.Log))
 	api.Register(p.grpc, p.api())
-	peerv1.RegisterPeerServiceServer(p.grpc, link.NewPeerServer(p.links))
+	peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.links))
 	if p.Builtin != nil {
 		p.memory = bufconn.Listen(1 << 20)
 	}

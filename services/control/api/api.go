@@ -22,7 +22,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
-	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -53,7 +53,7 @@ type Connector interface {
 
 // Files runs verbs on the files of executors.
 type Files interface {
-	Do(ctx context.Context, f *link.File) (*pawlv1.Result, error)
+	Do(ctx context.Context, f *files.Request) (*pawlv1.Result, error)
 }
 
 // Placer finds the executor of a workspace.
@@ -82,7 +82,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterSessionServiceServer(s, &sessions{deps: d})
 	pawlv1.RegisterSubmissionServiceServer(s, &submissions{deps: d})
 	pawlv1.RegisterExecutorServiceServer(s, &executors{deps: d})
-	pawlv1.RegisterFileServiceServer(s, &files{deps: d})
+	pawlv1.RegisterFileServiceServer(s, &fileHandler{deps: d})
 	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)

@@ -15,7 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
-	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -32,7 +32,7 @@ var (
 		"no files")
 )
 
-type files struct {
+type fileHandler struct {
 	pawlv1.UnimplementedFileServiceServer
 	deps Deps
 }
@@ -63,7 +63,7 @@ func (a access) allows(def agent.Definition) error {
 type place struct{ executor, cwd string }
 
 // locate finds the place of a target that the caller may use so.
-func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string, use access) (place, error) {
+func (f *fileHandler) locate(ctx context.Context, t *pawlv1.FileTarget, path string, use access) (place, error) {
 	if err := may(ctx, auth.UseFiles, auth.Resource{}); err != nil {
 		return place{}, err
 	}
@@ -87,7 +87,7 @@ func (f *files) locate(ctx context.Context, t *pawlv1.FileTarget, path string, u
 }
 
 // workspace is the place of a session: where it is bound, or where it would be placed now.
-func (f *files) workspace(ctx context.Context, k session.Key, use access) (place, error) {
+func (f *fileHandler) workspace(ctx context.Context, k session.Key, use access) (place, error) {
 	if err := may(ctx, auth.UseFiles, auth.Resource{Agent: k.Agent, Missing: agent.Missing(k.Agent)}); err != nil {
 		return place{}, err
 	}
@@ -113,10 +113,10 @@ func (f *files) workspace(ctx context.Context, k session.Key, use access) (place
 	case err != nil:
 		return place{}, err
 	case !ok && s.Executor != "":
-		return place{}, link.ErrAway.With("the session's workspace is on executor %s, which is not connected; try "+
+		return place{}, files.ErrAway.With("the session's workspace is on executor %s, which is not connected; try "+
 			"again", s.Executor)
 	case !ok:
-		return place{}, link.ErrAway.With("no executor that is connected would do for the agent; try again")
+		return place{}, files.ErrAway.With("no executor that is connected would do for the agent; try again")
 	}
 	return place{executor: e.ID, cwd: def.Cwd}, nil
 }
@@ -134,7 +134,7 @@ func checkPath(p string) error {
 }
 
 // do runs a verb that answers with its result alone.
-func (f *files) do(
+func (f *fileHandler) do(
 	ctx context.Context, t *pawlv1.FileTarget, path string, use access, verb *pawlv1.Execute,
 ) (*pawlv1.Result, error) {
 	at, err := f.locate(ctx, t, path, use)
@@ -142,20 +142,22 @@ func (f *files) do(
 		return nil, err
 	}
 	verb.Cwd = at.cwd
-	return f.deps.Files.Do(ctx, &link.File{Executor: at.executor, Verb: verb})
+	return f.deps.Files.Do(ctx, &files.Request{Executor: at.executor, Verb: verb})
 }
 
 // ReadFile implements FileService.
-func (f *files) ReadFile(
+func (f *fileHandler) ReadFile(
 	req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse],
 ) error {
 	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath(), readFiles)
 	if err != nil {
 		return err
 	}
-	res, err := f.deps.Files.Do(stream.Context(), &link.File{
+	res, err := f.deps.Files.Do(stream.Context(), &files.Request{
 		Executor: at.executor,
-		Verb:     &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_ReadFile{ReadFile: &pawlv1.ReadFile{Path: req.GetPath()}}},
+		Verb: &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_ReadFile{
+			ReadFile: &pawlv1.ReadFile{Path: req.GetPath()},
+		}},
 		Opened: func(size *int64) error {
 			return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Opened_{
 				Opened: &pawlv1.ReadFileResponse_Opened{ExecutorId: at.executor, Size: size},
@@ -176,7 +178,9 @@ func encodeDigest(res *pawlv1.Result) *pawlv1.FileDigest {
 }
 
 // WriteFile implements FileService.
-func (f *files) WriteFile(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) error {
+func (f *fileHandler) WriteFile(
+	stream grpc.ClientStreamingServer[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse],
+) error {
 	if err := may(stream.Context(), auth.UseFiles, auth.Resource{}); err != nil {
 		return err
 	}
@@ -192,10 +196,12 @@ func (f *files) WriteFile(stream grpc.ClientStreamingServer[pawlv1.WriteFileRequ
 	if err != nil {
 		return err
 	}
-	res, err := f.deps.Files.Do(stream.Context(), &link.File{
+	res, err := f.deps.Files.Do(stream.Context(), &files.Request{
 		Executor: at.executor,
-		Verb:     &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: start.GetPath(), Chunked: true}}},
-		Next:     func() (*pawlv1.Input, error) { return content(stream) },
+		Verb: &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_WriteFile{
+			WriteFile: &pawlv1.WriteFile{Path: start.GetPath(), Chunked: true},
+		}},
+		Next: func() (*pawlv1.Input, error) { return content(stream) },
 	})
 	if err != nil {
 		return err
@@ -231,7 +237,7 @@ func content(
 }
 
 // Stat implements FileService.
-func (f *files) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.StatResponse, error) {
+func (f *fileHandler) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.StatResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Stat{Stat: &pawlv1.Stat{Path: req.GetPath()}}}
 	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
@@ -245,7 +251,9 @@ func (f *files) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.Stat
 }
 
 // ReadDir implements FileService.
-func (f *files) ReadDir(req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingServer[pawlv1.ReadDirResponse]) error {
+func (f *fileHandler) ReadDir(
+	req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingServer[pawlv1.ReadDirResponse],
+) error {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_ReadDir{ReadDir: &pawlv1.ReadDir{Path: req.GetPath()}}}
 	res, err := f.do(stream.Context(), req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
@@ -266,7 +274,7 @@ func (f *files) ReadDir(req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingS
 func weighName(name *[]byte) int { return len(*name) + 4 } // and its frame
 
 // Exists implements FileService.
-func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.ExistsResponse, error) {
+func (f *fileHandler) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.ExistsResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: req.GetPath()}}}
 	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
 	if err != nil {
@@ -276,7 +284,7 @@ func (f *files) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.
 }
 
 // MakeDir implements FileService.
-func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
+func (f *fileHandler) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{
 		Path:      req.GetPath(),
 		Recursive: req.GetRecursive(),
@@ -288,7 +296,7 @@ func (f *files) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv
 }
 
 // Remove implements FileService.
-func (f *files) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
+func (f *fileHandler) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
 	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{
 		Path:      req.GetPath(),
 		Recursive: req.GetRecursive(), Force: req.GetForce(),

@@ -22,7 +22,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
-	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 )
 
 // fileVerbs stands for the executors: it answers every verb, and remembers what was asked for.
@@ -35,7 +35,7 @@ type fileVerbs struct {
 }
 
 // Do implements api.Files.
-func (v *fileVerbs) Do(_ context.Context, f *link.File) (*pawlv1.Result, error) {
+func (v *fileVerbs) Do(_ context.Context, f *files.Request) (*pawlv1.Result, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.asked = append(v.asked, fmt.Sprintf("%s %q %v", f.Executor, f.Verb.GetCwd(),

@@ -20,6 +20,9 @@ var (
 	ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executor")
 	// ErrChanged refuses a connection that was decided on by what is known no more.
 	ErrChanged = errs.New(errs.Aborted, "EXECUTOR_CHANGED", "the executor has connected elsewhere meanwhile")
+	// ErrContended refuses a connection that cannot be decided on now.
+	ErrContended = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; "+
+		"try again")
 )
 
 // Missing is ErrNotFound about an id.

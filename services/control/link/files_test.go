@@ -3,14 +3,15 @@ package link
 import (
 	"bytes"
 	"errors"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 )
 
 // replicas runs a test where the executor is connected to the replica that is asked, and where it is connected to
@@ -80,7 +81,7 @@ func TestVerb(t *testing.T) {
 		if got := e.take(); acks(got) != 2 {
 			t.Errorf("%v", got)
 		}
-		if _, err := asked.Do(t.Context(), &File{Executor: "nobody", Verb: existsFile()}); !errors.Is(err,
+		if _, err := asked.Do(t.Context(), &files.Request{Executor: "nobody", Verb: existsFile()}); !errors.Is(err,
 			fleet.ErrNotFound) {
 			t.Error(err)
 		}
@@ -122,7 +123,7 @@ func TestRead(t *testing.T) {
 	})
 }
 
-// A client that does not take holds up its own transfer at a window of bytes, and nothing else.
+// A client that does not take holds up its own transfer at a call.Window of bytes, and nothing else.
 func TestSlowReader(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p := all[0]
@@ -131,11 +132,11 @@ func TestSlowReader(t *testing.T) {
 		x := e.execute()
 		e.accept(x.GetCallId(), 10<<20)
 		off := int64(0)
-		for ; off < window; off += maxFrame {
-			e.output(x.GetCallId(), off, bytes.Repeat([]byte("x"), maxFrame))
+		for ; off < call.Window; off += files.MaxFrame {
+			e.output(x.GetCallId(), off, bytes.Repeat([]byte("x"), files.MaxFrame))
 		}
 		// One chunk is in the client's hands, the rest waits; nothing was acknowledged.
-		if out, _ := p.held(); out != window-maxFrame {
+		if out, _ := p.held(); out != call.Window-files.MaxFrame {
 			t.Errorf("%d bytes wait", out)
 		}
 		if got := e.take(); len(got) != 0 {
@@ -148,16 +149,16 @@ func TestSlowReader(t *testing.T) {
 		}
 		e.take()
 		slow.slow <- struct{}{}
-		if got := e.take(); len(got) != 1 || got[0].GetOutputAck().GetUpto() != maxFrame {
+		if got := e.take(); len(got) != 1 || got[0].GetOutputAck().GetUpto() != files.MaxFrame {
 			t.Errorf("%v", got)
 		}
-		e.output(x.GetCallId(), off, bytes.Repeat([]byte("x"), maxFrame))
-		if out, _ := p.held(); out != window-maxFrame || !slow.waits() {
+		e.output(x.GetCallId(), off, bytes.Repeat([]byte("x"), files.MaxFrame))
+		if out, _ := p.held(); out != call.Window-files.MaxFrame || !slow.waits() {
 			t.Errorf("%d bytes wait", out)
 		}
-		// More than the window is not kept but ends the transfer.
-		e.output(x.GetCallId(), off+maxFrame, []byte("x"))
-		if _, err := slow.end(); !errors.Is(err, ErrExecutor) {
+		// More than the call.Window is not kept but ends the transfer.
+		e.output(x.GetCallId(), off+files.MaxFrame, []byte("x"))
+		if _, err := slow.end(); !errors.Is(err, files.ErrExecutor) {
 			t.Error(err)
 		}
 		if out, _ := p.held(); out != 0 {
@@ -174,7 +175,7 @@ func TestWrite(t *testing.T) {
 		if x.GetSafety() != pawlv1.Safety_SAFETY_IDEMPOTENT || !x.GetWriteFile().GetChunked() {
 			t.Errorf("%v", x)
 		}
-		big := bytes.Repeat([]byte("\x00\xff"), maxFrame)
+		big := bytes.Repeat([]byte("\x00\xff"), files.MaxFrame)
 		c.give <- &pawlv1.Input{Data: []byte("start")}
 		c.give <- &pawlv1.Input{}
 		c.give <- &pawlv1.Input{Data: big}
@@ -185,7 +186,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%d bytes, last %v", len(data), last)
 		}
 		for _, m := range got {
-			if n := len(m.GetInput().GetData()); n > maxFrame {
+			if n := len(m.GetInput().GetData()); n > files.MaxFrame {
 				t.Errorf("a frame of %d bytes", n)
 			}
 		}
@@ -208,7 +209,7 @@ func TestOthersPassContent(t *testing.T) {
 		writes := p.do(writeFile())
 		e.execute()
 		resume := e.pause()
-		writes.give <- &pawlv1.Input{Data: make([]byte, 2*window)}
+		writes.give <- &pawlv1.Input{Data: make([]byte, 2*call.Window)}
 		_, in := p.held()
 		if in == 0 {
 			t.Error("nothing waits")
@@ -222,7 +223,7 @@ func TestOthersPassContent(t *testing.T) {
 				after = i
 			}
 		}
-		if after != (window-in)/maxFrame {
+		if after != (call.Window-in)/files.MaxFrame {
 			t.Errorf("%d bytes waited and the other call came as number %d", in, after)
 		}
 	})
@@ -235,7 +236,7 @@ func TestLeavingDropsContent(t *testing.T) {
 		writes := all[0].do(writeFile())
 		e.execute()
 		resume := e.pause()
-		writes.give <- &pawlv1.Input{Data: make([]byte, window)}
+		writes.give <- &pawlv1.Input{Data: make([]byte, call.Window)}
 		if _, in := all[0].held(); in == 0 {
 			t.Error("nothing waits")
 		}
@@ -250,7 +251,7 @@ func TestLeavingDropsContent(t *testing.T) {
 	})
 }
 
-// The executor gets a window of content and then as much as it acknowledges, never more; what waits at control is
+// The executor gets a call.Window of content and then as much as it acknowledges, never more; what waits at control is
 // bounded too.
 func TestSlowWriter(t *testing.T) {
 	within(t, 1, func(all []*plane) {
@@ -271,13 +272,15 @@ func TestSlowWriter(t *testing.T) {
 			}
 		}()
 		total, most := 0, 0
-		for _, acked := range []int{0, 1, 2, maxFrame, maxFrame + 1, window, 3 * window, 3*window + 5} {
+		for _, acked := range []int{
+			0, 1, 2, files.MaxFrame, files.MaxFrame + 1, call.Window, 3 * call.Window, 3*call.Window + 5,
+		} {
 			e.inputAck(x.GetCallId(), int64(acked))
 			for _, m := range e.take() {
 				total += len(m.GetInput().GetData())
 			}
 			most = max(most, total-acked)
-			if acked <= window && total != acked+window {
+			if acked <= call.Window && total != acked+call.Window {
 				t.Errorf("%d bytes came after %d were acknowledged", total, acked)
 			}
 			if _, in := p.held(); in != 0 {
@@ -287,15 +290,15 @@ func TestSlowWriter(t *testing.T) {
 				break // more than was sent: see the hostile
 			}
 		}
-		if most != window {
-			t.Errorf("%d bytes were on their way, want %d", most, window)
+		if most != call.Window {
+			t.Errorf("%d bytes were on their way, want %d", most, call.Window)
 		}
 		close(giving)
 		synctest.Wait()
 		if given-total > 2*300_000 {
 			t.Errorf("%d bytes were taken from the client and not sent", given-total)
 		}
-		if _, err := c.end(); !errors.Is(err, ErrExecutor) {
+		if _, err := c.end(); !errors.Is(err, files.ErrExecutor) {
 			t.Error(err)
 		}
 	})
@@ -336,7 +339,7 @@ func TestHostileExecutor(t *testing.T) {
 		})), false},
 		"a frame that is too large": {readFile(), accepted(frame(&pawlv1.Output{
 			Stream: pawlv1.Stream_STREAM_FILE,
-			Data:   make([]byte, maxFrame+1),
+			Data:   make([]byte, files.MaxFrame+1),
 		})), false},
 		"output of a write": {writeFile(), accepted(frame(&pawlv1.Output{
 			Stream: pawlv1.Stream_STREAM_FILE,
@@ -377,7 +380,7 @@ func TestHostileExecutor(t *testing.T) {
 				client := p.do(c.verb)
 				id := e.execute().GetCallId()
 				c.act(e, id)
-				if _, err := client.end(); !errors.Is(err, ErrExecutor) {
+				if _, err := client.end(); !errors.Is(err, files.ErrExecutor) {
 					t.Fatal(err)
 				}
 				got := e.take()
@@ -385,7 +388,7 @@ func TestHostileExecutor(t *testing.T) {
 					t.Errorf("%v", got)
 				}
 				for off := range int64(20) {
-					e.output(id, off*maxFrame, make([]byte, maxFrame))
+					e.output(id, off*files.MaxFrame, make([]byte, files.MaxFrame))
 				}
 				if out, _ := p.held(); out != 0 {
 					t.Errorf("%d bytes wait", out)
@@ -424,11 +427,11 @@ func TestConnectionLost(t *testing.T) {
 		give []*pawlv1.Input
 		want error
 	}{
-		"read":             {readFile(), nil, ErrAway},
-		"exists":           {existsFile(), nil, ErrAway},
-		"incomplete write": {writeFile(), []*pawlv1.Input{{Data: []byte("x")}}, ErrAway},
-		"complete write":   {writeFile(), []*pawlv1.Input{{Data: []byte("x")}, {Last: true}}, ErrOutcome},
-		"remove":           {remove(), nil, ErrOutcome},
+		"read":             {readFile(), nil, files.ErrAway},
+		"exists":           {existsFile(), nil, files.ErrAway},
+		"incomplete write": {writeFile(), []*pawlv1.Input{{Data: []byte("x")}}, files.ErrAway},
+		"complete write":   {writeFile(), []*pawlv1.Input{{Data: []byte("x")}, {Last: true}}, files.ErrOutcome},
+		"remove":           {remove(), nil, files.ErrOutcome},
 	} {
 		for how, end := range map[string]func(holds *plane, e *executor){
 			"cut":        func(_ *plane, e *executor) { e.close() },
@@ -465,10 +468,10 @@ func TestReplicaLost(t *testing.T) {
 		give []*pawlv1.Input
 		want error
 	}{
-		"read":             {readFile(), nil, ErrAway},
-		"incomplete write": {writeFile(), []*pawlv1.Input{{Data: []byte("x")}}, ErrAway},
-		"complete write":   {writeFile(), []*pawlv1.Input{{Data: []byte("x")}, {Last: true}}, ErrOutcome},
-		"remove":           {remove(), nil, ErrOutcome},
+		"read":             {readFile(), nil, files.ErrAway},
+		"incomplete write": {writeFile(), []*pawlv1.Input{{Data: []byte("x")}}, files.ErrAway},
+		"complete write":   {writeFile(), []*pawlv1.Input{{Data: []byte("x")}, {Last: true}}, files.ErrOutcome},
+		"remove":           {remove(), nil, files.ErrOutcome},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, 2, func(all []*plane) {
@@ -483,7 +486,7 @@ func TestReplicaLost(t *testing.T) {
 				if _, err := client.end(); !errors.Is(err, c.want) {
 					t.Errorf("%v, want %v", err, c.want)
 				}
-				if _, err := all[0].do(c.verb).end(); !errors.Is(err, ErrAway) {
+				if _, err := all[0].do(c.verb).end(); !errors.Is(err, files.ErrAway) {
 					t.Error(err)
 				}
 			})
@@ -504,11 +507,11 @@ func TestClientLeaves(t *testing.T) {
 				id := e.execute().GetCallId()
 				e.accept(id, 5)
 				if verb.GetReadFile() != nil {
-					e.output(id, 0, make([]byte, maxFrame))
-					e.output(id, maxFrame, make([]byte, maxFrame))
+					e.output(id, 0, make([]byte, files.MaxFrame))
+					e.output(id, files.MaxFrame, make([]byte, files.MaxFrame))
 				}
 				if verb.GetWriteFile() != nil {
-					client.give <- &pawlv1.Input{Data: make([]byte, 2*window)}
+					client.give <- &pawlv1.Input{Data: make([]byte, 2*call.Window)}
 				}
 				synctest.Wait()
 				client.cancel()
@@ -540,22 +543,22 @@ func TestStalledClient(t *testing.T) {
 		e.accept(id, 1)
 		e.output(id, 0, []byte("x"))
 		begun := time.Now()
-		if _, err := reads.end(); !errors.Is(err, ErrStalled) || time.Since(begun) != stallLimit {
+		if _, err := reads.end(); !errors.Is(err, files.ErrStalled) || time.Since(begun) != files.StallLimit {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 		e.take()
 		writes := all[0].do(writeFile())
 		e.execute()
-		time.Sleep(stallLimit / 2)
+		time.Sleep(files.StallLimit / 2)
 		writes.give <- &pawlv1.Input{Data: []byte("x")}
 		begun = time.Now()
-		if _, err := writes.end(); !errors.Is(err, ErrStalled) || time.Since(begun) != stallLimit {
+		if _, err := writes.end(); !errors.Is(err, files.ErrStalled) || time.Since(begun) != files.StallLimit {
 			t.Errorf("%v after %v", err, time.Since(begun))
 		}
 		// An executor that takes its time is not the client's fault: its connection says that it lives.
 		slow := all[0].do(remove())
 		e.take()
-		time.Sleep(10 * stallLimit)
+		time.Sleep(10 * files.StallLimit)
 		if !slow.waits() {
 			t.Error("given up")
 		}
@@ -567,7 +570,8 @@ func TestRefusals(t *testing.T) {
 		p := all[0]
 		e := p.executor()
 		for reason, want := range map[pawlv1.Rejected_Reason]error{
-			pawlv1.Rejected_REASON_CAPACITY: ErrBusy, pawlv1.Rejected_REASON_DRAINING: ErrAway, pawlv1.Rejected_REASON_UNSUPPORTED: ErrExecutor,
+			pawlv1.Rejected_REASON_CAPACITY: files.ErrBusy, pawlv1.Rejected_REASON_DRAINING: files.ErrAway,
+			pawlv1.Rejected_REASON_UNSUPPORTED: files.ErrExecutor,
 		} {
 			c := p.do(remove())
 			e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{CallId: e.execute().GetCallId(), Reason: reason}}})
@@ -595,7 +599,7 @@ func TestRefusals(t *testing.T) {
 		}
 		c := p.do(remove())
 		e.result(e.execute().GetCallId(), failed("INTERRUPTED"))
-		if _, err := c.end(); !errors.Is(err, ErrOutcome) {
+		if _, err := c.end(); !errors.Is(err, files.ErrOutcome) {
 			t.Error(err)
 		}
 	})
@@ -607,13 +611,13 @@ func TestTransferLimit(t *testing.T) {
 		p := all[0]
 		e := p.executor()
 		var clients []*client
-		for range transferLimit {
+		for range files.Limit {
 			clients = append(clients, p.do(existsFile()))
 		}
 		synctest.Wait()
 		clients[0].cancel()
 		synctest.Wait()
-		if _, err := p.do(existsFile()).end(); !errors.Is(err, ErrBusy) {
+		if _, err := p.do(existsFile()).end(); !errors.Is(err, files.ErrBusy) {
 			t.Error(err)
 		}
 		for _, m := range e.take() {
@@ -642,39 +646,4 @@ func TestReconcileEndsWhatNobodyKnows(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	})
-}
-
-// A transfer is over for the connection before its client hears of the end. Else the client, who is fast, cancels a
-// call that has ended.
-func TestTransferIsOverBeforeItsClientHears(t *testing.T) {
-	for name, last := range map[string]*pawlv1.ConnectRequest{
-		"result":   {Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{CallId: "c"}}},
-		"rejected": {Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{CallId: "c"}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newConnection(nil, nil, fleet.Executor{}, func(error) {})
-			transfer := newTransfer(&pawlv1.Execute{CallId: "c"})
-			c.transfers["c"] = transfer
-			transfer.mu.Lock() // the client hears nothing
-			taken := make(chan struct{})
-			go func() {
-				defer close(taken)
-				c.transferred(last)
-			}()
-			for began := time.Now(); ; runtime.Gosched() {
-				c.mu.Lock()
-				_, open := c.transfers["c"]
-				c.mu.Unlock()
-				if !open {
-					break
-				}
-				if time.Since(began) > 10*time.Second {
-					t.Error("it is known still")
-					break
-				}
-			}
-			transfer.mu.Unlock()
-			<-taken
-		})
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 )
 
@@ -160,7 +161,7 @@ func (s *Server) register(ctx context.Context, hello *pawlv1.Hello) (fleet.Execu
 		}
 		return e, err
 	}
-	return e, ErrContended
+	return e, fleet.ErrContended
 }
 
 // admit decides whether an executor that says hello may take the place of the one that was connected last under its
@@ -176,7 +177,8 @@ func (s *Server) admit(ctx context.Context, last fleet.Executor, hello *pawlv1.H
 		return kin, nil
 	}
 	if last.Draining {
-		return kin, ErrContended.With("the executor that is connected as %s is draining and leaves; try again", last.ID)
+		return kin, fleet.ErrContended.With("the executor that is connected as %s is draining and leaves; try again",
+			last.ID)
 	}
 	answers, err := s.answers(ctx, last)
 	if err != nil || !answers {
@@ -193,13 +195,11 @@ func (s *Server) admit(ctx context.Context, last fleet.Executor, hello *pawlv1.H
 // answers reports whether the executor's last connection still has somebody at its other end, at whichever replica it
 // is.
 func (s *Server) answers(ctx context.Context, last fleet.Executor) (bool, error) {
-	if c := s.connection(last.ID); c != nil && c.executor.ConnectionEpoch == last.ConnectionEpoch {
-		return c.answers(ctx)
+	c := s.connection(last.ID)
+	if s.elsewhere(last) && (c == nil || c.executor.ConnectionEpoch != last.ConnectionEpoch) {
+		return s.deps.Peers.Probe(ctx, last)
 	}
-	if last.Replica == s.deps.Replica() || last.ReplicaAddr == "" {
-		return false, nil
-	}
-	return s.deps.Peers.probe(ctx, last)
+	return s.ProbeHere(ctx, last.ID, last.ConnectionEpoch)
 }
 
 // warnOf says when the calls of an executor's past can no longer be asked for.
@@ -239,6 +239,6 @@ func (s *Server) take(c *connection) error {
 
 func welcome(e fleet.Executor) *pawlv1.ConnectResponse {
 	return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_Welcome{Welcome: &pawlv1.Welcome{
-		ConnectionEpoch: e.ConnectionEpoch, Ttl: durationpb.New(ttl), Window: window, ReplicaId: e.Replica,
+		ConnectionEpoch: e.ConnectionEpoch, Ttl: durationpb.New(ttl), Window: call.Window, ReplicaId: e.Replica,
 	}}}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link/peer"
 )
 
 // refusedFor fails unless an executor was refused for a reason, in words that contain some.
@@ -82,10 +83,10 @@ func TestRestart(t *testing.T) {
 		began := time.Now()
 		three := all[0].connect(me.again(0).again(0)) // one start was not answered by anybody
 		three.take()
-		time.Sleep(probeLimit)
+		time.Sleep(peer.ProbeLimit)
 		two.refusedFor("SUPERSEDED")
 		three.lives()
-		if took := time.Since(began); took != probeLimit || log.Len() > 0 {
+		if took := time.Since(began); took != peer.ProbeLimit || log.Len() > 0 {
 			t.Errorf("it took %s; the log says %q", took, log)
 		}
 		if now := all[0].cluster.db.known().JournalID; now != journal {
@@ -167,7 +168,7 @@ func TestNobodyAnswers(t *testing.T) {
 				one.welcomed()
 				end(all, one)
 				two := all[1].connect(me.again(0))
-				time.Sleep(probeLimit + peerTimeout)
+				time.Sleep(peer.ProbeLimit + peer.Timeout)
 				two.welcomed()
 			})
 		})
@@ -229,7 +230,7 @@ func TestJournalsOfAnExecutor(t *testing.T) {
 					db.lose(nil)
 					two := all[0].connect(c.then)
 					two.take()
-					time.Sleep(probeLimit)
+					time.Sleep(peer.ProbeLimit)
 					two.lives()
 					now := db.known()
 					if other := now.JournalID != before.JournalID; other != c.other {
@@ -377,7 +378,7 @@ func TestWhatWasSentBeforeIsNoAnswer(t *testing.T) {
 		beat := &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: 1}}
 		one.send(&pawlv1.ConnectRequest{Frame: beat})
 		two.take()
-		time.Sleep(probeLimit)
+		time.Sleep(peer.ProbeLimit)
 		two.lives()
 		one.refusedFor("SUPERSEDED")
 	})
@@ -413,7 +414,7 @@ func TestSupersededElsewhere(t *testing.T) {
 		one.deaf.Store(true)
 		two := all[1].connect(me.again(0))
 		two.take()
-		time.Sleep(probeLimit)
+		time.Sleep(peer.ProbeLimit)
 		two.lives()
 		one.deaf.Store(false)
 		time.Sleep(2 * pingEvery)

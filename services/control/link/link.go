@@ -1,14 +1,3 @@
-// Package link is control's end of Connect, and of the peer service by which replicas reach each other's executors.
-//
-//	Hello ─▶ registered, connection_epoch+1 ─▶ Welcome ─▶ frames both ways ─▶ any error, silence, a newer connection: gone
-//	  └─▶ refused: another executor is connected under this name, and answers a Ping
-//
-// One connection is one failure domain: any failure ends it and it is made anew. It has one goroutine that sends and
-// one that receives. Work and liveness share it: a connection on which no Heartbeat comes within the ttl, or on which
-// one shows that frames were lost, is closed.
-//
-// Invariants: ResultAck is sent only for results that are durable (C2); a result for a session that nobody here runs is
-// recorded by this replica itself (C3) before it is acknowledged; frames of a superseded connection are dropped.
 package link
 
 import (
@@ -16,10 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -27,18 +15,13 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link/files"
+	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Protocol is the version of Connect that this package speaks.
 const Protocol = 1
-
-const (
-	ttl        = 15 * time.Second
-	pingEvery  = 5 * time.Second
-	window     = call.Window
-	queueLimit = 1 << 14 // frames
-)
 
 // Failures of a connection.
 var (
@@ -50,12 +33,9 @@ var (
 	ErrHelloLate = errs.New(errs.DeadlineExceeded, "HELLO_LATE", "no Hello came in time")
 	ErrNameInUse = errs.New(errs.FailedPrecondition, "NAME_IN_USE", "another executor is connected under this name "+
 		"and answers")
-	ErrContended = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; "+
-		"try again")
 	ErrFrame      = errs.New(errs.InvalidArgument, "FRAME_INVALID", "the executor sent a frame that is not valid")
 	ErrSuperseded = errs.New(errs.Aborted, "SUPERSEDED", "a newer connection of this executor has taken over")
 	ErrSilent     = errs.New(errs.DeadlineExceeded, "SILENT", "the executor did not answer in time")
-	ErrNotHere    = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
 	ErrNoLease    = errs.New(errs.Unavailable, "NO_LEASE", "this replica has no lease yet, or has lost it, and "+
 		"serves no executors now")
 	ErrDraining = errs.New(errs.Unavailable, "DRAINING", "this replica is shutting down")
@@ -90,7 +70,7 @@ type Deps struct {
 	Fleet   fleet.Store
 	Local   *fleet.Service
 	Owner   Owner
-	Peers   *Peers
+	Peers   *peer.Client
 	Hints   interface{ Notify(sessionIDs ...string) }
 	Replica func() string // id of the present incarnation, "" for none
 	// Identity is the executor that the caller's token is for.
@@ -103,18 +83,17 @@ type Deps struct {
 type Server struct {
 	deps Deps
 
-	mu    sync.Mutex // guards what follows
-	conns map[string]*connection
-	wait  sync.WaitGroup
-	ended bool
-
-	closing chan struct{}  // closed by Close
+	mu      sync.Mutex // guards what follows
+	conns   map[string]*connection
+	opening map[string]int // executors whose connections are being recorded
+	ended   bool
+	wait    sync.WaitGroup // calls of Connect
 	streams sync.WaitGroup // what connections have started, which ends with their streams
 }
 
 // NewServer makes a Server.
 func NewServer(deps Deps) *Server {
-	return &Server{deps: deps, conns: map[string]*connection{}, closing: make(chan struct{})}
+	return &Server{deps: deps, conns: map[string]*connection{}, opening: map[string]int{}}
 }
 
 // Connect serves one connection of an executor until it ends.
@@ -128,35 +107,27 @@ func (s *Server) Connect(stream stream) error {
 	s.mu.Unlock()
 	defer s.wait.Done()
 
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
+	ctx := stream.Context()
 	hello, err := s.hello(ctx, stream)
 	if err != nil {
 		return err
 	}
-	e, err := s.register(ctx, hello)
+	c, err := s.open(ctx, stream, hello)
 	if err != nil {
 		return err
 	}
-	c := newConnection(s, stream, e, cancel)
-	c.gone = ctx.Done()
-	defer s.unregister(ctx, c)
+	defer s.unregister(c)
 	defer c.end(nil)
-	defer c.loseTransfers()
-	c.enqueue(welcome(e))
-	if err := s.take(c); err != nil {
-		return err
-	}
+	e := c.executor
 	began := time.Now()
-	s.deps.Log.Info("executor connected", "executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch,
-		"version", c.executor.Version)
-	err = c.run(ctx, hello)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+	s.deps.Log.Info("executor connected", "executor_id", e.ID, "connection_epoch", e.ConnectionEpoch, "version",
+		e.Version)
+	err = c.run()
+	if cause := context.Cause(c.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	s.deps.Log.Info("executor disconnected", "executor_id", c.executor.ID, "connection_epoch",
-		c.executor.ConnectionEpoch,
-		"duration", time.Since(began), "reason", reason(err))
+	s.deps.Log.Info("executor disconnected", "executor_id", e.ID, "connection_epoch", e.ConnectionEpoch, "duration",
+		time.Since(began), "reason", reason(err))
 	return err
 }
 
@@ -170,76 +141,131 @@ func reason(err error) string {
 	return err.Error()
 }
 
-func (s *Server) unregister(ctx context.Context, c *connection) {
+// open makes the connection the executor's: in the database, and here.
+func (s *Server) open(ctx context.Context, stream stream, hello *pawlv1.Hello) (*connection, error) {
+	s.mu.Lock()
+	s.opening[hello.GetExecutorId()]++
+	s.mu.Unlock()
+	defer s.opened(hello.GetExecutorId())
+	e, err := s.register(ctx, hello)
+	if err != nil {
+		return nil, err
+	}
+	c := newConnection(s, stream, e, hello.GetInflight())
+	c.enqueue(welcome(e))
+	if err := s.take(c); err != nil {
+		c.end(nil)
+		s.unregister(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *Server) opened(executor string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opening[executor]--; s.opening[executor] == 0 {
+		delete(s.opening, executor)
+	}
+}
+
+func (s *Server) unregister(c *connection) {
 	s.mu.Lock()
 	if s.conns[c.executor.ID] == c {
 		delete(s.conns, c.executor.ID)
 	}
 	s.mu.Unlock()
 	s.deps.Local.Detached(c.executor.ID, c.executor.ConnectionEpoch)
-	ctx = context.WithoutCancel(ctx)
-	if err := s.recordEnd(ctx, c); err != nil {
-		s.deps.Log.Warn("recording the end of an executor's connection failed, trying again",
-			"executor_id", c.executor.ID, "connection_epoch", c.executor.ConnectionEpoch, "error", err)
-		s.streams.Go(func() { s.keepRecordingEnd(ctx, c) })
-		return
-	}
-	s.deps.Owner.FleetChanged()
+	c.ended(context.WithoutCancel(c.ctx))
 }
 
-func (s *Server) recordEnd(ctx context.Context, c *connection) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return contain.Do(func() error {
-		return s.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
-	})
+// connections are those of this replica.
+func (s *Server) connections() map[string]*connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.conns)
 }
 
-// keepRecordingEnd tries until the end is recorded: an executor that counts as connected here for ever would be waited
-// for for ever. With the end of this replica's lease its connections are gone for everybody.
-func (s *Server) keepRecordingEnd(ctx context.Context, c *connection) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
-	for s.deps.Replica() == c.executor.Replica {
-		select {
-		case <-s.closing:
-			return
-		case <-time.After(wait.NextBackOff()):
-		}
-		err := s.recordEnd(ctx, c)
-		if err == nil {
-			break
-		}
-		s.deps.Log.Debug("recording the end of an executor's connection failed again", "executor_id", c.executor.ID,
-			"error", err)
-	}
-	s.deps.Owner.FleetChanged()
+// mayBeHere reports whether an executor is connected here, or is about to be.
+func (s *Server) mayBeHere(executor string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns[executor] != nil || s.opening[executor] > 0
 }
 
-// Send hands a message to an executor: over its connection here, or through the replica that has it. ErrNotHere when
-// nobody does.
+// Send hands a message to an executor: over its connection here, or through the replica that has it. peer.ErrNotHere
+// when nobody does.
 func (s *Server) Send(ctx context.Context, executor string, m call.Message) error {
-	return s.forward(ctx, executor, encode(m))
-}
-
-func (s *Server) forward(ctx context.Context, executor string, frame *pawlv1.ConnectResponse) error {
-	if s.here(executor, frame) {
+	frame := encode(m)
+	if s.SendHere(executor, frame) {
 		return nil
 	}
 	e, err := s.deps.Fleet.GetExecutor(ctx, executor)
 	if err != nil {
 		return err
 	}
-	if !e.Connected() || e.Replica == s.deps.Replica() || e.ReplicaAddr == "" {
-		return ErrNotHere
+	if !s.elsewhere(e) {
+		return peer.ErrNotHere
 	}
-	return s.deps.Peers.forward(ctx, e.ReplicaAddr, executor, frame)
+	return s.deps.Peers.Forward(ctx, e.ReplicaAddr, executor, frame)
 }
 
-// here sends over the connection of this replica, if there is one.
-func (s *Server) here(executor string, frame *pawlv1.ConnectResponse) bool {
+// elsewhere reports whether an executor is connected to another replica, which can be reached.
+func (s *Server) elsewhere(e fleet.Executor) bool {
+	return e.Connected() && e.Replica != s.deps.Replica() && e.ReplicaAddr != ""
+}
+
+// Do runs a verb on the files of an executor, over its connection here or through the replica that has it. It is asked
+// for once, whatever happens. Errors: fleet.ErrNotFound, and those of files.Transfers.Do.
+func (s *Server) Do(ctx context.Context, q *files.Request) (*pawlv1.Result, error) {
+	if c := s.connection(q.Executor); c != nil {
+		return c.files.Do(ctx, q)
+	}
+	e, err := s.deps.Fleet.GetExecutor(ctx, q.Executor)
+	if err != nil {
+		return nil, err
+	}
+	if !s.elsewhere(e) {
+		return nil, files.ErrAway.With("executor %s is not connected; try again", e.ID)
+	}
+	return s.deps.Peers.Do(ctx, e.ReplicaAddr, q)
+}
+
+// SendHere implements peer.Local.
+func (s *Server) SendHere(executor string, frame *pawlv1.ConnectResponse) bool {
 	c := s.connection(executor)
 	return c != nil && c.enqueue(frame)
+}
+
+// DeliverHere implements peer.Local.
+func (s *Server) DeliverHere(
+	ctx context.Context, executor, lane string, frame *pawlv1.ConnectRequest,
+) (bool, error) {
+	e, err := s.deps.Fleet.GetExecutor(ctx, executor)
+	if err != nil {
+		return false, err
+	}
+	rep, ok := report(e, frame)
+	rep.LaneID = lane
+	return ok && s.deps.Owner.Deliver(rep), nil
+}
+
+// ProbeHere implements peer.Local.
+func (s *Server) ProbeHere(ctx context.Context, executor string, connectionEpoch int64) (bool, error) {
+	c := s.connection(executor)
+	if c == nil || c.executor.ConnectionEpoch != connectionEpoch {
+		return false, nil
+	}
+	return c.answers(ctx)
+}
+
+// DoHere implements peer.Local.
+func (s *Server) DoHere(ctx context.Context, q *files.Request) (*pawlv1.Result, error) {
+	c := s.connection(q.Executor)
+	if c == nil {
+		return nil, peer.ErrNotHere
+	}
+	return c.files.Do(ctx, q)
 }
 
 // connection is the executor's at this replica, nil when there is none.
@@ -261,10 +287,7 @@ func (s *Server) Drop(cause error) {
 // Close ends all connections, refuses new ones, and waits until they are gone.
 func (s *Server) Close() {
 	s.mu.Lock()
-	if !s.ended {
-		s.ended = true
-		close(s.closing)
-	}
+	s.ended = true
 	s.mu.Unlock()
 	s.Drop(ErrDraining)
 	s.wait.Wait()

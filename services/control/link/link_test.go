@@ -96,12 +96,12 @@ func TestPingNamesTheCallBeforeIt(t *testing.T) {
 		e := p.executor()
 		c := p.connection("e")
 		for range 500 {
-			c.ping()
+			c.out.ping()
 			if err := p.Send(context.Background(), "e", attach("c")); err != nil {
 				t.Fatal(err)
 			}
 			order := &call.Order{Call: call.Call{ID: "c"}, LaneID: "s", Request: tool.Exec{Command: "true"}}
-			go c.ping()
+			go c.out.ping()
 			if err := p.Send(context.Background(), "e", order); err != nil {
 				t.Fatal(err)
 			}
@@ -136,8 +136,8 @@ func TestWhoDoesNotListenIsLeft(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		c.ping()
-		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.nonce, LastCallId: "b"}}})
+		c.out.ping()
+		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Heartbeat{Heartbeat: &pawlv1.Heartbeat{Nonce: c.out.nonce, LastCallId: "b"}}})
 		if err := e.ended(); rpc.Reason(err) != "SILENT" || !strings.Contains(err.Error(),
 			"call c was sent and did not arrive") {
 			t.Errorf("it has not got the call: %v", err)

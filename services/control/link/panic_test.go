@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 )
 
 // A panic in what a frame sets off ends the connection that it came over. Whoever waits for a file over it is answered,
@@ -19,7 +20,7 @@ func TestPanicEndsItsConnection(t *testing.T) {
 		e := p.executor()
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := p.Do(context.Background(), &File{
+			_, err := p.Do(context.Background(), &files.Request{
 				Executor: "e",
 				Verb:     &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: "p"}}},
 			})

@@ -159,7 +159,7 @@ func TestCallsThatAreOverAreForgotten(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				if n := len(p.connection("e").asked); n != c.kept*100 {
+				if n := len(p.connection("e").calls.snapshot()); n != c.kept*100 {
 					t.Errorf("%d calls are known to the connection, want %d", n, c.kept*100)
 				}
 			})
@@ -185,7 +185,7 @@ func TestDrainingWhileFramesCome(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					c.attach(false)
+					c.attach()
 				}
 			}
 		}()
@@ -218,9 +218,9 @@ func TestQueueIsBounded(t *testing.T) {
 			if err := p.Send(context.Background(), "e", attach(strings.Repeat("c", 100))); err != nil {
 				break
 			}
-			c.mu.Lock()
-			most = max(most, len(c.queue))
-			c.mu.Unlock()
+			c.out.mu.Lock()
+			most = max(most, len(c.out.queue))
+			c.out.mu.Unlock()
 		}
 		if most > queueLimit {
 			t.Errorf("%d frames wait", most)

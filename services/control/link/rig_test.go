@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +24,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/link/files"
+	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -105,6 +109,15 @@ func (d *database) GetExecutor(_ context.Context, id string) (fleet.Executor, er
 		return fleet.Executor{}, fleet.ErrNotFound
 	}
 	return e, nil
+}
+
+func (d *database) ListExecutors(context.Context) (all []fleet.Executor, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(d.all)) {
+		all = append(all, d.all[id])
+	}
+	return all, nil
 }
 
 func (d *database) GetCall(_ context.Context, id string) (call.Call, error) {
@@ -220,7 +233,7 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 			})}
 			p.local, p.owner = fleet.NewService(c.db), &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
-			peers := NewPeers(c.db, self, c.dial, log)
+			peers := peer.NewClient(c.db, self, c.dial, log)
 			p.Server = NewServer(Deps{
 				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: p.owner, Replica: self,
 				Identity: func(context.Context) (auth.Principal, error) {
@@ -229,11 +242,12 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 				Redactor: c.db, Log: log,
 			})
 			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})
-			peerv1.RegisterPeerServiceServer(p.grpc, NewPeerServer(p.Server))
+			peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.Server))
 			l := bufconn.Listen(1 << 20)
 			c.lines[p.id] = l
 			running.Go(func() { _ = p.grpc.Serve(l) })
 			running.Go(func() { _ = peers.Run(ctx) })
+			running.Go(func() { _ = p.Server.Run(ctx) })
 			all = append(all, p)
 		}
 		f(all)
@@ -365,7 +379,7 @@ func (p *plane) connect(s start, inflight ...*pawlv1.CallState) *executor {
 func (e *executor) welcomed() int64 {
 	e.t.Helper()
 	got := e.take()
-	if len(got) == 0 || got[0].GetWelcome().GetWindow() != window {
+	if len(got) == 0 || got[0].GetWelcome().GetWindow() != call.Window {
 		e.t.Fatalf("no welcome: %v, %v", got, e.ended())
 	}
 	return got[0].GetWelcome().GetConnectionEpoch()
@@ -482,7 +496,7 @@ func (p *plane) do(x *pawlv1.Execute, setup ...func(*client)) *client {
 	for _, f := range setup {
 		f(c)
 	}
-	f := &File{Executor: "e", Verb: x}
+	f := &files.Request{Executor: "e", Verb: x}
 	rpcCtx, end := context.WithCancel(ctx) // ends when the handler returns
 	switch x.GetVerb().(type) {
 	case *pawlv1.Execute_ReadFile:
@@ -557,18 +571,7 @@ func (p *plane) held() (out, in int) {
 	if c == nil {
 		return 0, 0
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, t := range c.transfers {
-		t.mu.Lock()
-		for _, b := range t.chunks {
-			out += len(b)
-		}
-		t.mu.Unlock()
-	}
-	for _, f := range c.content {
-		in += len(f.GetInput().GetData())
-	}
+	_, out, in = c.files.Held()
 	return out, in
 }
 
@@ -579,7 +582,6 @@ func (p *plane) open() int {
 	if c == nil {
 		return 0
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.transfers)
+	n, _, _ := c.files.Held()
+	return n
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -59,6 +60,7 @@ func (o *Options) defaults() {
 
 // Store is a PostgreSQL database.
 type Store struct {
+	*rows.Tables
 	access
 	opts    Options
 	admits  *group[admission, submission.Admitted]
@@ -93,6 +95,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	}
 	background, cancel := context.WithCancel(context.Background())
 	s := &Store{access: access, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
+	s.Tables = rows.New(plain{s: s}, s.opts.Log)
 	s.admits = newGroup(s.flushAdmissions)
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })

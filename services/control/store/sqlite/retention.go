@@ -23,9 +23,10 @@ var (
 	deleteExecutor = sql(`DELETE FROM executors WHERE executor_id = ?`)
 
 	deleteRevoked = sql(`DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens
-		WHERE revoked_at > 0 AND kind <> 'operator' AND revoked_at <= ? ORDER BY revoked_at LIMIT ?)`)
+		WHERE revoked_at IS NOT NULL AND kind <> 'operator' AND revoked_at <= ? ORDER BY revoked_at LIMIT ?)`)
 	deleteExpired = sql(`DELETE FROM tokens WHERE rowid IN (SELECT rowid FROM tokens
-		WHERE expires_at > 0 AND (kind <> 'operator' OR name = 'operator of the data directory' AND revoked_at = 0)
+		WHERE expires_at IS NOT NULL
+		AND (kind <> 'operator' OR (name = 'operator of the data directory' AND revoked_at IS NULL))
 		AND expires_at <= ? ORDER BY expires_at LIMIT ?)`)
 
 	selectUnused = sql(`SELECT digest, length(body) FROM definitions WHERE used_at <= ? ORDER BY used_at LIMIT ?`)

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
 // Memory is the path of a database that is gone when it is closed.
@@ -37,6 +39,7 @@ type Options struct {
 
 // Store is a database. It implements store.Store.
 type Store struct {
+	*rows.Tables
 	writer  *writer
 	writes  *pool
 	readers *pool
@@ -100,6 +103,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if unlock != nil {
 		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })
 	}
+	s.Tables = rows.New(plain{s: s}, slog.Default())
 	s.writer = startWriter(s.writes, s.now)
 	return s, nil
 }

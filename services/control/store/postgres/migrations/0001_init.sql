@@ -204,7 +204,7 @@ CREATE TABLE tokens (
     tenant     text NOT NULL DEFAULT 'default',
     name       text NOT NULL,
     kind       text NOT NULL,
-    agents     text[],
+    agents     jsonb,
     executor   text NOT NULL,
     labels     jsonb,
     hash       bytea NOT NULL UNIQUE,

@@ -1,6 +1,7 @@
 -- +goose Up
 
--- Rowid tables with unique indexes: inserts are twice as fast as WITHOUT ROWID ones. Times are microseconds since 1970, 0 is none.
+-- Rowid tables with unique indexes: inserts are twice as fast as WITHOUT ROWID ones. Times are microseconds since 1970, 0 is none;
+-- in tokens NULL is.
 
 -- One row per incarnation of a control process. host and lock name the lock file that proves a predecessor dead.
 CREATE TABLE replicas (
@@ -203,14 +204,14 @@ CREATE TABLE tokens (
     labels     TEXT,
     hash       BLOB NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL DEFAULT 0,
-    revoked_at INTEGER NOT NULL DEFAULT 0
+    expires_at INTEGER,
+    revoked_at INTEGER
 ) STRICT;
 
 -- For retention, see package retention: what ended and may be deleted.
-CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at > 0 AND kind <> 'operator';
-CREATE INDEX tokens_expired ON tokens (expires_at)
-    WHERE expires_at > 0 AND (kind <> 'operator' OR name = 'operator of the data directory' AND revoked_at = 0);
+CREATE INDEX tokens_revoked ON tokens (revoked_at) WHERE revoked_at IS NOT NULL AND kind <> 'operator';
+CREATE INDEX tokens_expired ON tokens (expires_at) WHERE expires_at IS NOT NULL
+    AND (kind <> 'operator' OR (name = 'operator of the data directory' AND revoked_at IS NULL));
 
 -- used_at is when it was last pinned, within an hour.
 CREATE TABLE definitions (

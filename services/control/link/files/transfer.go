@@ -1,12 +1,14 @@
-package link
+package files
 
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/call"
 )
 
 // Failures of transfers.
@@ -20,23 +22,12 @@ var (
 	ErrExecutor = errs.New(errs.Internal, "EXECUTOR_FAILED", "the executor failed")
 )
 
-// maxFrame bounds the bytes in one Input or Output.
-const maxFrame = 256 << 10
-
-// transfer is a call of no session at the executor of one connection: what the executor has said and what it was sent.
-// Whoever drives it waits for ready and looks; the connection's receiver only ever adds.
-//
-//	asked ──Accepted──▶ open ──Output* / Input*──▶ ended: Result, Rejected, the connection lost
-//	   └──the client leaves──▶ left: a Cancel is sent, what still comes is thrown away until the executor has ended it
-//
-// Invariants: at most a window of bytes waits for the client, because more is a failure; at most a window of bytes was
-// sent without an acknowledgement.
+// transfer is what the executor has said of a transfer and what it was sent. Do waits for ready and looks; the
+// connection's receiver only ever adds.
 type transfer struct {
-	id      string
-	verb    *pawlv1.Execute
-	effects bool
-	chunked bool
-	ready   chan struct{}
+	id    string
+	verb  *pawlv1.Execute
+	ready chan struct{}
 
 	mu     sync.Mutex // guards what follows
 	open   bool       // the executor has accepted it
@@ -52,14 +43,7 @@ type transfer struct {
 }
 
 func newTransfer(x *pawlv1.Execute) *transfer {
-	t := &transfer{id: x.GetCallId(), verb: x, ready: make(chan struct{}, 1)}
-	switch v := x.GetVerb().(type) {
-	case *pawlv1.Execute_WriteFile:
-		t.effects, t.chunked = true, v.WriteFile.GetChunked()
-	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
-		t.effects = true
-	}
-	return t
+	return &transfer{id: x.GetCallId(), verb: x, ready: make(chan struct{}, 1)}
 }
 
 func (t *transfer) signal() {
@@ -98,11 +82,11 @@ func (t *transfer) output(o *pawlv1.Output) {
 	n := int64(len(o.GetData()))
 	switch {
 	case t.failed != nil || n == 0:
-	case t.verb.GetReadFile() == nil || o.GetStream() != pawlv1.Stream_STREAM_FILE || !t.open || n > maxFrame:
+	case t.verb.GetReadFile() == nil || o.GetStream() != pawlv1.Stream_STREAM_FILE || !t.open || n > MaxFrame:
 		t.fail(ErrExecutor.With("it sent output that was not asked for"))
 	case o.GetOffset() != t.came:
 		t.fail(ErrExecutor.With("it sent bytes from %d on after %d", o.GetOffset(), t.came))
-	case t.came+n-t.taken > window:
+	case t.came+n-t.taken > call.Window:
 		t.fail(ErrExecutor.With("it sent %d bytes beyond those that were taken", t.came+n-t.taken))
 	default:
 		t.chunks = append(t.chunks, o.GetData())
@@ -135,7 +119,7 @@ func (t *transfer) fail(err error) {
 func (t *transfer) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fail(lost(t.effects, t.chunked && !t.last))
+	t.fail(Lost(t.verb, t.last))
 	t.signal()
 }
 
@@ -148,12 +132,16 @@ func (t *transfer) leave() {
 
 var errLeft = errors.New("the client left")
 
-// lost is what a client is told of a call whose executor, or its replica, is gone.
-func lost(effects, incomplete bool) error {
-	switch {
-	case incomplete:
-		return ErrAway.With("the executor left before it had all of the content; nothing was written, try again")
-	case effects:
+// Lost is what a client is told when the executor, or the replica that it is connected to, is gone before the result
+// of a verb has come. complete says that all of a chunked WriteFile's content was sent.
+func Lost(verb *pawlv1.Execute, complete bool) error {
+	switch v := verb.GetVerb().(type) {
+	case *pawlv1.Execute_WriteFile:
+		if v.WriteFile.GetChunked() && !complete {
+			return ErrAway.With("the executor left before it had all of the content; nothing was written, try again")
+		}
+		return ErrOutcome
+	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
 		return ErrOutcome
 	}
 	return ErrAway.With("the executor left in the middle; try again")
@@ -192,7 +180,35 @@ func (t *transfer) over() (*pawlv1.Result, error) {
 func (t *transfer) credit() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return window - (t.sent - t.acked)
+	return call.Window - (t.sent - t.acked)
+}
+
+// spend takes n bytes of the credit, or the end of the content with them, and returns the offset of the first.
+func (t *transfer) spend(n int, last bool) (offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	offset = t.sent
+	t.sent += int64(n)
+	t.last = last
+	return offset
+}
+
+// take notes that the client has taken n bytes more and returns how many that makes.
+func (t *transfer) take(n int) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.taken += int64(n)
+	return t.taken
+}
+
+// waiting is how many bytes wait for the client.
+func (t *transfer) waiting() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.chunks {
+		n += len(b)
+	}
+	return n
 }
 
 // answers reports whether a result is of the kind that a verb asks for.
@@ -219,7 +235,8 @@ func rejected(r *pawlv1.Rejected) error {
 	case pawlv1.Rejected_REASON_DRAINING:
 		return ErrAway.With("the executor is draining and takes nothing new; try again")
 	}
-	return ErrExecutor.With("it rejected the call: %s %s", rejection(r.GetReason()), r.GetMessage())
+	reason := strings.TrimPrefix(r.GetReason().String(), "REASON_")
+	return ErrExecutor.With("it rejected the call: %s %s", reason, r.GetMessage())
 }
 
 // typed are the failures that clients are told as they are.

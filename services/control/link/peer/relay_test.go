@@ -1,4 +1,4 @@
-package link
+package peer
 
 import (
 	"context"
@@ -55,8 +55,8 @@ func (placed) OwnerOf(_ context.Context, session string) (replica.Replica, bool,
 	return replica.Replica{ID: session, Addr: session}, true, nil
 }
 
-// startPeers runs Peers that reach the replicas, by address.
-func startPeers(t *testing.T, replicas map[string]*fakePeer) *Peers {
+// startClient runs Peers that reach the replicas, by address.
+func startClient(t *testing.T, replicas map[string]*fakePeer) *Client {
 	listeners := map[string]*bufconn.Listener{}
 	for addr, f := range replicas {
 		l, s := bufconn.Listen(1<<16), grpc.NewServer()
@@ -71,7 +71,7 @@ func startPeers(t *testing.T, replicas map[string]*fakePeer) *Peers {
 			}
 		})
 	}
-	p := NewPeers(placed{}, func() string { return "self" }, func(addr string) (*grpc.ClientConn, error) {
+	p := NewClient(placed{}, func() string { return "self" }, func(addr string) (*grpc.ClientConn, error) {
 		return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
 				error,
@@ -99,12 +99,12 @@ func output(offset int64) *pawlv1.ConnectRequest {
 func TestHungPeerDelaysNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung, well := &fakePeer{hangs: true}, &fakePeer{}
-		p := startPeers(t, map[string]*fakePeer{"hung": hung, "well": well})
+		p := startClient(t, map[string]*fakePeer{"hung": hung, "well": well})
 		began := time.Now()
 		var want []string
 		for i := range int64(100) {
-			p.deliver("x", "hung", output(i))
-			p.deliver("x", "well", output(i))
+			p.Deliver("x", "hung", output(i))
+			p.Deliver("x", "well", output(i))
 			want = append(want, fmt.Sprint("well ", i))
 		}
 		synctest.Wait()
@@ -114,7 +114,7 @@ func TestHungPeerDelaysNobodyElse(t *testing.T) {
 		if waited := time.Since(began); waited != 0 || len(hung.told()) != 1 {
 			t.Errorf("after %s the hung one was told %q", waited, hung.told())
 		}
-		time.Sleep(peerTimeout * 5 / 2)
+		time.Sleep(Timeout * 5 / 2)
 		if got := hung.told(); !slices.Equal(got, []string{"hung 0", "hung 1", "hung 2"}) {
 			t.Errorf("the hung replica was told %q", got)
 		}
@@ -125,12 +125,12 @@ func TestHungPeerDelaysNobodyElse(t *testing.T) {
 func TestRelayIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung := &fakePeer{hangs: true}
-		p := startPeers(t, map[string]*fakePeer{"hung": hung})
+		p := startClient(t, map[string]*fakePeer{"hung": hung})
 		for i := range int64(3 * relayLimit) {
-			p.deliver("x", "hung", output(i))
+			p.Deliver("x", "hung", output(i))
 			synctest.Wait()
 		}
-		time.Sleep(peerTimeout * 4 * relayLimit)
+		time.Sleep(Timeout * 4 * relayLimit)
 		if n := len(hung.told()); n != relayLimit+1 {
 			t.Errorf("%d frames were kept for it, want %d", n, relayLimit+1)
 		}
@@ -140,21 +140,21 @@ func TestRelayIsBounded(t *testing.T) {
 // relaying reports whether a relay to some replica runs.
 func relaying() bool {
 	stacks := make([]byte, 1<<20)
-	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*Peers).serve(")
+	return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*Client).serve(")
 }
 
 // A relay that has nothing to do ends, and another begins when there is something again.
 func TestIdleRelayEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		well := &fakePeer{}
-		p := startPeers(t, map[string]*fakePeer{"well": well})
+		p := startClient(t, map[string]*fakePeer{"well": well})
 		for i := range int64(3) {
-			p.deliver("x", "well", output(i))
+			p.Deliver("x", "well", output(i))
 			synctest.Wait()
 			if !relaying() {
 				t.Error("nobody relays")
 			}
-			time.Sleep(2 * peerIdle)
+			time.Sleep(2 * relayIdle)
 			if relaying() {
 				t.Error("the relay lives on with nothing to do")
 			}

@@ -1,0 +1,96 @@
+package peer
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/link/files"
+)
+
+// Local is what this replica does for others: with the executors that are connected here, and the lanes that it owns.
+type Local interface {
+	// SendHere sends a frame to an executor; false when it is not connected here.
+	SendHere(executor string, frame *pawlv1.ConnectResponse) bool
+	// DeliverHere hands a frame of an executor to the owner of a lane; false when that is not here.
+	DeliverHere(ctx context.Context, executor, lane string, frame *pawlv1.ConnectRequest) (bool, error)
+	// ProbeHere asks an executor for a sign of life over one connection; false when there is none.
+	ProbeHere(ctx context.Context, executor string, connectionEpoch int64) (bool, error)
+	// DoHere runs a verb on the files of an executor. ErrNotHere.
+	DoHere(ctx context.Context, q *files.Request) (*pawlv1.Result, error)
+}
+
+// Server implements PeerService: it serves the other replicas.
+type Server struct {
+	peerv1.UnimplementedPeerServiceServer
+	local Local
+}
+
+// NewServer makes a Server.
+func NewServer(local Local) *Server { return &Server{local: local} }
+
+// Forward implements PeerService.
+func (s *Server) Forward(_ context.Context, req *peerv1.ForwardRequest) (*peerv1.ForwardResponse, error) {
+	if !s.local.SendHere(req.GetExecutorId(), req.GetFrame()) {
+		return nil, ErrNotHere
+	}
+	return &peerv1.ForwardResponse{}, nil
+}
+
+// Probe implements PeerService.
+func (s *Server) Probe(ctx context.Context, req *peerv1.ProbeRequest) (*peerv1.ProbeResponse, error) {
+	if alive, err := s.local.ProbeHere(ctx, req.GetExecutorId(), req.GetConnectionEpoch()); err != nil || !alive {
+		return nil, orNotHere(err)
+	}
+	return &peerv1.ProbeResponse{}, nil
+}
+
+// Deliver implements PeerService.
+func (s *Server) Deliver(ctx context.Context, req *peerv1.DeliverRequest) (*peerv1.DeliverResponse, error) {
+	taken, err := s.local.DeliverHere(ctx, req.GetExecutorId(), req.GetLaneId(), req.GetFrame())
+	if err != nil || !taken {
+		return nil, orNotHere(err)
+	}
+	return &peerv1.DeliverResponse{}, nil
+}
+
+func orNotHere(err error) error {
+	if err == nil {
+		return ErrNotHere
+	}
+	return err
+}
+
+// Transfer implements PeerService.
+func (s *Server) Transfer(stream grpc.BidiStreamingServer[peerv1.TransferRequest, peerv1.TransferResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	q := &files.Request{Executor: first.GetExecutorId(), Verb: first.GetExecute()}
+	switch v := first.GetExecute().GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile:
+		q.Opened = func(size *int64) error {
+			return stream.Send(&peerv1.TransferResponse{Part: &peerv1.TransferResponse_Opened_{
+				Opened: &peerv1.TransferResponse_Opened{Size: size},
+			}})
+		}
+		q.Take = func(data []byte) error {
+			return stream.Send(&peerv1.TransferResponse{Part: &peerv1.TransferResponse_Data{Data: data}})
+		}
+	case *pawlv1.Execute_WriteFile:
+		if v.WriteFile.GetChunked() {
+			q.Next = func() (*pawlv1.Input, error) {
+				m, err := stream.Recv()
+				return m.GetInput(), err
+			}
+		}
+	}
+	res, err := s.local.DoHere(stream.Context(), q)
+	if err != nil {
+		return err
+	}
+	return stream.Send(&peerv1.TransferResponse{Part: &peerv1.TransferResponse_Result{Result: res}})
+}

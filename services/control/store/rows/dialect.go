@@ -1,0 +1,77 @@
+package rows
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Statement is one statement of this package, the index of its text in what Texts returns.
+type Statement int
+
+// Text is a statement as one database takes it.
+type Text struct {
+	SQL string
+	// Writes says that the statement changes rows, whether or not it returns some.
+	Writes bool
+	// Clock says that the statement has one parameter more than its arguments, the last: where the database's clock is.
+	Clock bool
+}
+
+// Dialect is how a database says what the two do not say alike. $n is the parameter that the statement names, $clock
+// is a parameter that the Port adds. Times of parameters and columns are whatever the Port makes of a time.Time.
+type Dialect struct {
+	Now    string // {now}: the time on the database's clock
+	After  string // {after $n}: $n microseconds later
+	Before string // {before $n}: $n microseconds earlier
+}
+
+var templates []Text
+
+// reads declares a statement that changes nothing.
+func reads(sql string) Statement { return declare(Text{SQL: sql}) }
+
+// writes declares a statement that changes rows.
+func writes(sql string) Statement { return declare(Text{SQL: sql, Writes: true}) }
+
+func declare(t Text) Statement {
+	templates = append(templates, t)
+	return Statement(len(templates) - 1)
+}
+
+// Texts is all statements in a dialect, by Statement.
+func Texts(d Dialect) []Text {
+	texts := make([]Text, len(templates))
+	for i, t := range templates {
+		texts[i] = d.fill(t)
+	}
+	return texts
+}
+
+var (
+	blank     = regexp.MustCompile(`\{([a-z ]+?)(?: (\$\d+))?\}`)
+	parameter = regexp.MustCompile(`\$(\d+)`)
+)
+
+// fill fills in the blanks of a statement.
+func (d Dialect) fill(t Text) Text {
+	said := map[string]string{
+		"now": d.Now, "after": d.After, "before": d.Before,
+	}
+	last := 0
+	for _, p := range parameter.FindAllStringSubmatch(t.SQL, -1) {
+		n, _ := strconv.Atoi(p[1]) // the pattern matches digits only
+		last = max(last, n)
+	}
+	t.SQL = blank.ReplaceAllStringFunc(t.SQL, func(b string) string {
+		name := blank.FindStringSubmatch(b)
+		text, ok := said[name[1]]
+		if !ok {
+			panic("no dialect has " + b)
+		}
+		return strings.ReplaceAll(text, "$n", name[2])
+	})
+	t.Clock = strings.Contains(t.SQL, "$clock")
+	t.SQL = strings.ReplaceAll(t.SQL, "$clock", "$"+strconv.Itoa(last+1))
+	return t
+}

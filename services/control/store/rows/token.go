@@ -1,0 +1,106 @@
+package rows
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
+	expires_at, revoked_at FROM tokens `
+
+var (
+	// A token that is there already is this one: ids are made for one token each.
+	insertToken = writes(`INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
+		expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, {now}), $10, $11)
+		ON CONFLICT (token_id) DO NOTHING`)
+	findToken  = reads(tokenColumns + `WHERE hash = $1`)
+	listTokens = reads(tokenColumns + `WHERE tenant = $1 ORDER BY created_at DESC, token_id DESC`)
+	// The first revocation is the one that is remembered.
+	revokeToken = writes(`UPDATE tokens SET revoked_at = COALESCE(revoked_at, {now})
+		WHERE token_id = $1 AND tenant = $2`)
+	extendToken = writes(`UPDATE tokens SET expires_at = $2 WHERE token_id = $1`)
+)
+
+// token decodes a row of tokenColumns. What a token is limited to is never guessed: one whose limits cannot be read
+// lets nobody in.
+func token(r Row) (auth.Token, error) {
+	t := auth.Token{
+		ID: r.text(0), Tenant: r.text(1), Name: r.text(2), Kind: auth.Kind(r.text(3)), Executor: r.text(5),
+		Hash: r.blob(7), CreatedAt: r.time(8), ExpiresAt: r.time(9), RevokedAt: r.time(10),
+	}
+	if err := r.json(4, &t.Agents); err != nil {
+		return auth.Token{}, fmt.Errorf("decoding the agents of token %s: %w", t.ID, err)
+	}
+	if err := r.json(6, &t.Labels); err != nil {
+		return auth.Token{}, fmt.Errorf("decoding the labels of token %s: %w", t.ID, err)
+	}
+	return t, nil
+}
+
+// CreateToken implements auth.Store.
+func (t *Tables) CreateToken(ctx context.Context, tok auth.Token) error {
+	const doing = "create token"
+	agents, err := jsonOr(tok.Agents, len(tok.Agents) == 0)
+	if err != nil {
+		return wrap(doing, err)
+	}
+	labels, err := jsonOr(tok.Labels, len(tok.Labels) == 0)
+	if err != nil {
+		return wrap(doing, err)
+	}
+	_, err = t.port.Exec(ctx, insertToken, tok.ID, cmp.Or(tok.Tenant, session.DefaultTenant), tok.Name,
+		string(tok.Kind), agents, tok.Executor, labels, tok.Hash, tok.CreatedAt, tok.ExpiresAt, tok.RevokedAt)
+	return wrap(doing, err)
+}
+
+// FindToken implements auth.Store.
+func (t *Tables) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
+	tok, err := one(ctx, t.port, token, auth.ErrTokenNotFound, findToken, hash)
+	return tok, wrap("find token", err)
+}
+
+// ListTokens implements auth.Store.
+func (t *Tables) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
+	all, err := list(ctx, t, token, listTokens, tenant)
+	return all, wrap("list tokens", err)
+}
+
+// RevokeToken implements auth.Store.
+func (t *Tables) RevokeToken(ctx context.Context, tenant, id string) error {
+	if !ident.IsUUID(id) {
+		return auth.ErrTokenNotFound
+	}
+	return wrap("revoke token", change(ctx, t.port, auth.ErrTokenNotFound, revokeToken, id, tenant))
+}
+
+// ExtendToken implements auth.Store.
+func (t *Tables) ExtendToken(ctx context.Context, id string, expires time.Time) error {
+	if !ident.IsUUID(id) {
+		return auth.ErrTokenNotFound
+	}
+	return wrap("extend token", change(ctx, t.port, auth.ErrTokenNotFound, extendToken, id, expires))
+}
+
+var (
+	insertSecret = writes(`INSERT INTO secrets (name, body) VALUES ('cluster', $1) ON CONFLICT (name) DO NOTHING`)
+	findSecret   = reads(`SELECT body FROM secrets WHERE name = 'cluster'`)
+)
+
+// ClusterSecret implements auth.Store.
+func (t *Tables) ClusterSecret(ctx context.Context, candidate []byte) (secret []byte, err error) {
+	if _, err = t.port.Exec(ctx, insertSecret, candidate); err == nil {
+		secret, err = one(ctx, t.port, firstBlob, errSecretGone, findSecret)
+	}
+	return secret, wrap("cluster secret", err)
+}
+
+var errSecretGone = errors.New("the secret that the replicas share was deleted from the database meanwhile")
+
+func firstBlob(r Row) ([]byte, error) { return r.blob(0), nil }
