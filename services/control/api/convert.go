@@ -13,6 +13,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -128,7 +129,7 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 	if s.Status != submission.SettledStatus {
 		return out
 	}
-	if s.Outcome != submission.Completed {
+	if s.Outcome != lane.Completed {
 		out.Error = &pawlv1.Error{Reason: s.Reason, Message: clean(s.Message)}
 	}
 	out.Cancellation = encodeCancellation(s.Cancellation)
@@ -149,17 +150,17 @@ func encodeCancellation(c *call.Cancellation) *pawlv1.Cancellation {
 	return out
 }
 
-func encodeOutcome(o submission.Outcome) pawlv1.Outcome {
+func encodeOutcome(o lane.Outcome) pawlv1.Outcome {
 	switch o {
-	case submission.Completed:
+	case lane.Completed:
 		return pawlv1.Outcome_OUTCOME_COMPLETED
-	case submission.Failed:
+	case lane.Failed:
 		return pawlv1.Outcome_OUTCOME_FAILED
-	case submission.Aborted:
+	case lane.Aborted:
 		return pawlv1.Outcome_OUTCOME_ABORTED
-	case submission.Interrupted:
+	case lane.Interrupted:
 		return pawlv1.Outcome_OUTCOME_INTERRUPTED
-	case submission.Expired:
+	case lane.Expired:
 		return pawlv1.Outcome_OUTCOME_EXPIRED
 	}
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
@@ -238,9 +239,9 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 	case event.Settled:
 		z := e.Settlement
 		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(submission.Submission{
-			ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Status: submission.SettledStatus, Outcome: submission.Outcome(z.Outcome),
-			Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model, Usage: z.Usage, Turn: z.Turn, SettledAt: e.Time,
-			Cancellation: z.Cancellation,
+			Loop:   lane.Loop{ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn},
+			Status: submission.SettledStatus, Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message,
+			Text: z.Text, Model: z.Model, SettledAt: e.Time, Cancellation: z.Cancellation,
 		})}}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -128,7 +129,7 @@ func (h *handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 	case r.Context().Err() != nil: // nobody is there to answer
 	case err != nil:
 		h.fail(w, r, err)
-	case sub.Outcome != submission.Completed:
+	case sub.Outcome != lane.Completed:
 		h.fail(w, r, flue.NotCompleted(sub))
 	default:
 		writeJSON(w, http.StatusOK, map[string]any{"result": flue.ResultOf(sub)})

@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
@@ -460,7 +461,7 @@ func TestClientLeaves(t *testing.T) {
 		<-done
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if sub := only(t, p); sub.Outcome != submission.Completed {
+		if sub := only(t, p); sub.Outcome != lane.Completed {
 			t.Errorf("%+v", sub)
 		}
 	})
@@ -475,7 +476,7 @@ func TestSlowReader(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
-		if sub := only(t, p); sub.Outcome != submission.Completed {
+		if sub := only(t, p); sub.Outcome != lane.Completed {
 			t.Fatalf("the reader holds up the submission: %+v", sub)
 		}
 		texts := 0

@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -94,7 +95,7 @@ func (h *handler) follow(
 		if cause := context.Cause(ctx); cause != ctx.Err() { //nolint:errorlint // a cause of ours, not that the reader left
 			return cause
 		}
-	case s.Outcome != submission.Completed:
+	case s.Outcome != lane.Completed:
 		return flue.NotCompleted(s)
 	}
 	return nil

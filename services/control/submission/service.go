@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -43,11 +44,11 @@ type Worker interface {
 	Reserve() (owner string, ok bool)
 	Unreserve()
 	// Start runs a lease in the reserved slot.
-	Start(Lease)
-	// Wake says that ready lanes may exist.
+	Start(lane.Lease)
+	// Wake says that due lanes may exist.
 	Wake()
 	// Interrupt says that an abort was requested for a running submission.
-	Interrupt(sessionID, submissionID string)
+	Interrupt(laneID, submissionID string)
 }
 
 // Hints tells other replicas that a session's rows changed.
@@ -266,7 +267,7 @@ func ofSubmission(batch []event.Event, id string) []event.Event {
 // settled is the submission after the event that settles it.
 func settled(s Submission, e event.Event) Submission {
 	z := e.Settlement
-	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, Outcome(z.Outcome), z.Reason, z.Message
+	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, lane.Outcome(z.Outcome), z.Reason, z.Message
 	s.Cancellation = z.Cancellation
 	s.Model, s.Usage, s.ResultEntry, s.Text, s.Turn, s.SettledAt = z.Model, z.Usage, z.EntrySeq, z.Text, z.Turn, e.Time
 	return s
@@ -328,7 +329,7 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	if err != nil {
 		return Submission{}, err
 	}
-	s.worker.Interrupt(sub.SessionID, sub.ID)
+	s.worker.Interrupt(sub.LaneID, sub.ID)
 	s.hints.Notify(sub.SessionID)
 	s.events.Poke([]string{sub.SessionID})
 	return s.withText(ctx, sub)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -16,7 +17,7 @@ type leaving struct {
 
 func (l leaving) Admit(ctx context.Context, _ Admission) (Admitted, error) {
 	l.leave()
-	return Admitted{Lease: &Lease{}}, ctx.Err()
+	return Admitted{Lease: &lane.Lease{}}, ctx.Err()
 }
 
 // worker counts the leases that it got.
@@ -26,7 +27,7 @@ type worker struct {
 }
 
 func (w *worker) Reserve() (string, bool) { return "owner", true }
-func (w *worker) Start(Lease)             { w.started++ }
+func (w *worker) Start(lane.Lease)        { w.started++ }
 func (w *worker) Unreserve()              { w.given++ }
 
 // before is a database that has admitted one input.
@@ -36,7 +37,7 @@ func (before) Admit(_ context.Context, a Admission) (Admitted, error) {
 	if a.IdempotencyKey != "known" || !a.ReplayOnly {
 		return Admitted{}, ErrNotFound
 	}
-	return Admitted{Replayed: true, Submission: Submission{ID: "first"}}, nil
+	return Admitted{Replayed: true, Submission: Submission{Loop: lane.Loop{ID: "first"}}}, nil
 }
 
 var errGone = errors.New("the agent is gone")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -31,10 +32,10 @@ func FuzzString(f *testing.F) {
 // translated is the text deltas of batches.
 func translated(batches ...[]event.Event) (texts []string) {
 	s := begin()
-	t := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{
+	t := NewTranslator(submission.Submission{Loop: lane.Loop{ID: submissionID, Key: session.Key{
 		Agent:    "a",
 		Instance: `i"eventIndex":7,"timestamp":"`, Name: "s",
-	}}, opus, apiOf)
+	}}}, opus, apiOf)
 	for _, b := range batches {
 		s.add(b...)
 	}
@@ -107,10 +108,10 @@ func TestInput(t *testing.T) {
 		Role:    model.User,
 		Content: []model.Block{said("look around")},
 	}}
-	tr := NewTranslator(submission.Submission{ID: submissionID, Key: session.Key{
+	tr := NewTranslator(submission.Submission{Loop: lane.Loop{ID: submissionID, Key: session.Key{
 		Agent: "a", Instance: "i",
 		Name: "default",
-	}}, opus, apiOf)
+	}}}, opus, apiOf)
 	tr.Show(model.Request{
 		System: "be brief", Thinking: model.ThinkingLow, Tools: []model.Tool{{
 			Name: "bash", Description: "runs",

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -376,8 +377,8 @@ func (t *Translator) settle(e *event.Event) {
 	z := e.Settlement
 	t.settled = true
 	end := &operation{OperationKind: "prompt", DurationMs: e.Time.Sub(t.begun).Milliseconds(), Usage: usageOf(z.Usage)}
-	if z.Outcome == string(submission.Completed) {
-		result := ResultOf(submission.Submission{Text: z.Text, Usage: z.Usage, Model: z.Model})
+	if z.Outcome == string(lane.Completed) {
+		result := ResultOf(submission.Submission{Text: z.Text, Loop: lane.Loop{Usage: z.Usage}, Model: z.Model})
 		end.Result = &result
 		if t.answer != nil {
 			t.endTurn(e.Time)
@@ -388,7 +389,7 @@ func (t *Translator) settle(e *event.Event) {
 			why = z.Reason
 		}
 		name, stop := "Error", stopError
-		if z.Outcome == string(submission.Aborted) {
+		if z.Outcome == string(lane.Aborted) {
 			name, stop = "AbortError", stopAborted
 		}
 		t.failTurn(e.Time, stop, why)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -53,7 +54,7 @@ func begin() *script {
 
 func (s *script) frames() string {
 	t := NewTranslator(submission.Submission{
-		ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"},
+		Loop: lane.Loop{ID: submissionID, Key: session.Key{Agent: "a", Instance: "i<1>/x", Name: "default"}},
 	}, opus, apiOf)
 	var out []byte
 	for _, batch := range s.batches {
@@ -368,7 +369,7 @@ func TestULIDKeepsTheTime(t *testing.T) {
 
 func TestErrorFrame(t *testing.T) {
 	e := NotCompleted(submission.Submission{
-		ID: "s", Outcome: submission.Failed, Reason: "LIMIT_TURNS",
+		Loop: lane.Loop{ID: "s"}, Outcome: lane.Failed, Reason: "LIMIT_TURNS",
 		Message: "100 turns",
 	})
 	want := `event: error
@@ -383,7 +384,7 @@ data: {"type":"error","instanceId":"i","error":{"type":"internal_error","message
 
 func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 	e := NotCompleted(submission.Submission{
-		ID: "s", Outcome: submission.Aborted,
+		Loop: lane.Loop{ID: "s"}, Outcome: lane.Aborted,
 		Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
 			CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "away",
 		}}},
@@ -393,7 +394,7 @@ func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	e = NotCompleted(submission.Submission{
-		Outcome:      submission.Aborted,
+		Outcome:      lane.Aborted,
 		Cancellation: &call.Cancellation{Confirmed: true},
 	})
 	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got,
@@ -404,7 +405,7 @@ func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 
 func BenchmarkDeltas(b *testing.B) {
 	t := NewTranslator(submission.Submission{
-		ID: submissionID, Key: session.Key{Instance: "i", Name: "default"},
+		Loop: lane.Loop{ID: submissionID, Key: session.Key{Instance: "i", Name: "default"}},
 	}, opus, apiOf)
 	batch := begin().batches[0]
 	t.Translate(batch)
