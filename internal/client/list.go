@@ -396,7 +396,7 @@ func (o *connection) submission(c *cobra.Command, s *pawlv1.Submission) error {
 // submissionState is the outcome of a submission that has settled, else its status.
 func submissionState(s *pawlv1.Submission) string {
 	if s.GetStatus() == pawlv1.Submission_STATUS_SETTLED {
-		return strings.ToLower(strings.TrimPrefix(s.GetOutcome().String(), "OUTCOME_"))
+		return outcomeText(s.GetOutcome())
 	}
 	state := strings.ToLower(strings.TrimPrefix(s.GetStatus().String(), "STATUS_"))
 	if s.GetAbortRequested() {

@@ -29,13 +29,17 @@ type printer struct {
 	sent       int    // bytes of the text of the message at hand
 	asked      []*pawlv1.ToolCall
 	calls      map[string]*shownCall
-	done       bool // the submission has settled
+	tasks      map[string]string // names of the sub-agents that work, by task
+	done       bool              // the submission has settled
 	failure    error
 	lost       error // why a part of the answer could not be written
 }
 
 func newPrinter(out, err io.Writer) *printer {
-	return &printer{out: out, err: err, answers: look(out), notes: look(err), calls: map[string]*shownCall{}}
+	return &printer{
+		out: out, err: err, answers: look(out), notes: look(err), calls: map[string]*shownCall{},
+		tasks: map[string]string{},
+	}
 }
 
 // answer writes to out. A terminal that is gone, or a disk that is full, is no reader who has the answer.
@@ -100,6 +104,10 @@ func (p *printer) event(e *pawlv1.Event) {
 	}
 	p.seq = max(p.seq, e.GetSeq())
 	at := e.GetTime().AsTime()
+	if e.GetTask() != nil {
+		p.child(e)
+		return
+	}
 	if e.GetModelWaiting() == nil {
 		p.modelWait = ""
 	}

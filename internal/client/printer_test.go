@@ -351,3 +351,40 @@ func TestVerboseShowsLongLinesWhole(t *testing.T) {
 		t.Errorf("%d of %d bytes are shown", shown.Len(), len(long)+3)
 	}
 }
+
+// Of sub-agents is told who works at what, and nothing of what they say is taken for the answer.
+func TestSubAgentsAreTold(t *testing.T) {
+	a, b := &pawlv1.Task{TaskId: "a"}, &pawlv1.Task{TaskId: "b", ParentTaskId: "a"}
+	s := tell(t)
+	add := func(of *pawlv1.Task, e *pawlv1.Event) { e.Task = of; s.add(e) }
+	say := func(kind, text string) *pawlv1.Entry {
+		return &pawlv1.Entry{Kind: kind, Message: &pawlv1.Message{Content: []*pawlv1.Block{{
+			Block: &pawlv1.Block_Text{Text: text},
+		}}}}
+	}
+	add(a, &pawlv1.Event{Event: &pawlv1.Event_TaskStarted{TaskStarted: &pawlv1.TaskStarted{
+		Agent: "helper", Entry: say("input", "look\nclosely"),
+	}}})
+	add(b, &pawlv1.Event{Event: &pawlv1.Event_TaskStarted{TaskStarted: &pawlv1.TaskStarted{
+		Agent: "reader", Description: "read it all", Entry: say("input", "x"),
+	}}})
+	add(b, &pawlv1.Event{Event: &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{Name: "bash"}}})
+	add(b, &pawlv1.Event{Event: &pawlv1.Event_TaskFinished{TaskFinished: &pawlv1.TaskFinished{
+		Outcome: pawlv1.Outcome_OUTCOME_FAILED, Error: &pawlv1.Error{Message: "no such file"},
+		Duration: durationpb.New(time.Second),
+	}}})
+	add(a, &pawlv1.Event{Event: &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: say("assistant", "hidden")}}})
+	add(a, &pawlv1.Event{Event: &pawlv1.Event_TaskFinished{TaskFinished: &pawlv1.TaskFinished{
+		Outcome: pawlv1.Outcome_OUTCOME_COMPLETED,
+	}}})
+	s.answer("Done").settled("Done")
+	want := `[task helper] look … +1 lines
+[task helper/reader] read it all
+[task helper/reader] bash
+[task helper/reader: failed after 1s: no such file]
+[task helper: completed]
+`
+	if out, notes := s.printed(false, nil); out != "Done\n" || notes != want {
+		t.Errorf("%q, %s", out, notes)
+	}
+}

@@ -53,3 +53,32 @@ func TestReplace(t *testing.T) {
 		}
 	}
 }
+
+// A file keeps its place under another name, and a copy has one of its own.
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	place := func(path string) string {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		p, err := Place(f)
+		if err != nil || p == "" {
+			t.Fatalf("place %q, %v", p, err)
+		}
+		return p
+	}
+	first := place(path)
+	if err := os.Rename(path, path+"2"); err != nil {
+		t.Fatal(err)
+	}
+	if got := place(path + "2"); got != first {
+		t.Errorf("the file was at %q and is at %q", first, got)
+	}
+	if got := place(path); got == first {
+		t.Errorf("two files are at %q", got)
+	}
+}

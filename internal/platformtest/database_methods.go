@@ -379,6 +379,9 @@ func (d *Database) PutDefinition(ctx context.Context, digest, name string, body 
 	})
 }
 
+// Shared implements store.Notifier: a test may have several replicas.
+func (d *Database) Shared() bool { return true }
+
 // Notify implements store.Notifier.
 func (d *Database) Notify(sessionIDs ...string) {
 	d.mu.Lock()

@@ -39,6 +39,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/turn"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // stopGrace is how long clients may take to notice that this replica ends.
@@ -86,6 +87,7 @@ type Config struct {
 type plane struct {
 	Config
 	auth        *auth.Service
+	bus         *wake.Bus
 	events      *event.Service
 	replicas    *replica.Service
 	fleet       *fleet.Service
@@ -129,7 +131,8 @@ func (p *plane) assemble(ctx context.Context) error {
 			return err
 		}
 	}
-	p.events = event.NewService(p.Store)
+	p.bus = wake.NewBus(p.Store.Notify)
+	p.events = event.NewService(p.Store, p.bus)
 	p.replicas = replica.NewService(p.Store, replica.Replica{
 		Addr: p.Advertise, Version: p.Version, Host: p.Host,
 		Lock: p.Lock,
@@ -151,7 +154,7 @@ func (p *plane) assemble(ctx context.Context) error {
 		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log,
 	})
 	out.Server = p.links
-	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.Store)
+	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
 	p.serveGRPC()
 	p.serveHTTP(ctx)
 	return nil
@@ -230,7 +233,9 @@ func (p *plane) run(ctx context.Context) error {
 		})
 	}
 	serve("agents", func(ctx context.Context) error { return p.agents().onSignal(ctx, p.Reload) })
-	serve("event tail", p.events.Run)
+	if p.Store.Shared() {
+		serve("event tail", func(ctx context.Context) error { return p.events.Run(ctx, p.worker.Owns) })
+	}
 	serve("retention", retention.Sweeper{Store: p.Store, Events: p.RetainEvents, Log: p.Log}.Run)
 	if p.TokenFile != "" {
 		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
@@ -285,7 +290,7 @@ func ignoreClosed(err error) error {
 // notified reacts to what other replicas did.
 func (p *plane) notified(sessionIDs []string) {
 	p.worker.Changed(sessionIDs)
-	p.events.Poke(sessionIDs)
+	p.bus.Heard(sessionIDs)
 }
 
 // stopServing ends the listeners: politely for a moment, then not.

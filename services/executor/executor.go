@@ -150,7 +150,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return errors.Join(err, j.Close())
 		}
 	}
-	err = withSandbox(&cfg, func(knows func() time.Time) error { return serve(ctx, &cfg, j, knows) })
+	err = withSandbox(&cfg, func(witness func() string) error { return serve(ctx, &cfg, j, witness) })
 	if cerr := j.Close(); !errors.Is(err, journal.ErrFailed) { // whose Close says the same
 		err = errors.Join(err, cerr)
 	}
@@ -172,8 +172,8 @@ func (c *Config) capSlots() error {
 	return nil
 }
 
-// withSandbox calls f while there is a sandbox. f gets since when the sandbox's knowledge is complete.
-func withSandbox(cfg *Config, f func(knows func() time.Time) error) error {
+// withSandbox calls f while there is a sandbox. f gets who witnesses the starts of the sandbox's commands.
+func withSandbox(cfg *Config, f func(witness func() string) error) error {
 	if cfg.Sandbox != nil {
 		return f(nil)
 	}
@@ -190,13 +190,13 @@ func withSandbox(cfg *Config, f func(knows func() time.Time) error) error {
 		return errors.Join(err, k.Close())
 	}
 	cfg.Sandbox, cfg.Search = sb, work.Files{Root: sb.Root()}
-	err = f(k.Since)
+	err = f(k.Witness)
 	return errors.Join(err, k.Close())
 }
 
-func serve(ctx context.Context, cfg *Config, j *journal.Journal, knows func() time.Time) error {
+func serve(ctx context.Context, cfg *Config, j *journal.Journal, witness func() string) error {
 	w := work.New(work.Config{
-		Sandbox: cfg.Sandbox, Journal: j, Search: cfg.Search, Slots: cfg.Slots, Log: cfg.Logger, KnowsSince: knows,
+		Sandbox: cfg.Sandbox, Journal: j, Search: cfg.Search, Slots: cfg.Slots, Log: cfg.Logger, Witness: witness,
 	})
 	defer w.Close()
 	if err := w.Recover(ctx); err != nil {

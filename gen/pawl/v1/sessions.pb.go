@@ -24,6 +24,65 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ChildEvents selects events of sub-agents: those with a task. What is not selected leaves a hole in the seqs that a
+// watch sends.
+type ChildEvents int32
+
+const (
+	// As CHILD_EVENTS_ENTRIES.
+	ChildEvents_CHILD_EVENTS_UNSPECIFIED ChildEvents = 0
+	// No event of a sub-agent.
+	ChildEvents_CHILD_EVENTS_NONE ChildEvents = 1
+	// All of their events but deltas (text, thinking, tool_output), which the entries hold in the end.
+	ChildEvents_CHILD_EVENTS_ENTRIES ChildEvents = 2
+	// All of their events. Deltas of a sub-agent exist only from when a watch asked for them: they are not stored for
+	// nobody.
+	ChildEvents_CHILD_EVENTS_ALL ChildEvents = 3
+)
+
+// Enum value maps for ChildEvents.
+var (
+	ChildEvents_name = map[int32]string{
+		0: "CHILD_EVENTS_UNSPECIFIED",
+		1: "CHILD_EVENTS_NONE",
+		2: "CHILD_EVENTS_ENTRIES",
+		3: "CHILD_EVENTS_ALL",
+	}
+	ChildEvents_value = map[string]int32{
+		"CHILD_EVENTS_UNSPECIFIED": 0,
+		"CHILD_EVENTS_NONE":        1,
+		"CHILD_EVENTS_ENTRIES":     2,
+		"CHILD_EVENTS_ALL":         3,
+	}
+)
+
+func (x ChildEvents) Enum() *ChildEvents {
+	p := new(ChildEvents)
+	*p = x
+	return p
+}
+
+func (x ChildEvents) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChildEvents) Descriptor() protoreflect.EnumDescriptor {
+	return file_pawl_v1_sessions_proto_enumTypes[0].Descriptor()
+}
+
+func (ChildEvents) Type() protoreflect.EnumType {
+	return &file_pawl_v1_sessions_proto_enumTypes[0]
+}
+
+func (x ChildEvents) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChildEvents.Descriptor instead.
+func (ChildEvents) EnumDescriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{0}
+}
+
 // Outcome is how a submission settled.
 type Outcome int32
 
@@ -67,11 +126,11 @@ func (x Outcome) String() string {
 }
 
 func (Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_sessions_proto_enumTypes[0].Descriptor()
+	return file_pawl_v1_sessions_proto_enumTypes[1].Descriptor()
 }
 
 func (Outcome) Type() protoreflect.EnumType {
-	return &file_pawl_v1_sessions_proto_enumTypes[0]
+	return &file_pawl_v1_sessions_proto_enumTypes[1]
 }
 
 func (x Outcome) Number() protoreflect.EnumNumber {
@@ -80,7 +139,7 @@ func (x Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Outcome.Descriptor instead.
 func (Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{1}
 }
 
 // Status of a submission.
@@ -120,11 +179,11 @@ func (x Submission_Status) String() string {
 }
 
 func (Submission_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_sessions_proto_enumTypes[1].Descriptor()
+	return file_pawl_v1_sessions_proto_enumTypes[2].Descriptor()
 }
 
 func (Submission_Status) Type() protoreflect.EnumType {
-	return &file_pawl_v1_sessions_proto_enumTypes[1]
+	return &file_pawl_v1_sessions_proto_enumTypes[2]
 }
 
 func (x Submission_Status) Number() protoreflect.EnumNumber {
@@ -133,7 +192,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33, 0}
 }
 
 // SessionKey names a session.
@@ -1299,7 +1358,11 @@ type WatchSessionRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Events with a greater seq; 0 is from the beginning.
-	After         int64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	After int64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Which events of sub-agents are sent. Events of the session's own submissions always are.
+	Children ChildEvents `protobuf:"varint,3,opt,name=children,proto3,enum=pawl.v1.ChildEvents" json:"children,omitempty"`
+	// Sub-agents whose deltas are sent, too, by Task.task_id: at most 64. They need not have begun.
+	Tasks         []string `protobuf:"bytes,4,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1346,6 +1409,20 @@ func (x *WatchSessionRequest) GetAfter() int64 {
 		return x.After
 	}
 	return 0
+}
+
+func (x *WatchSessionRequest) GetChildren() ChildEvents {
+	if x != nil {
+		return x.Children
+	}
+	return ChildEvents_CHILD_EVENTS_UNSPECIFIED
+}
+
+func (x *WatchSessionRequest) GetTasks() []string {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
 }
 
 // WatchSessionResponse is one or more events, in order. The first message may be empty: it says that the watch is
@@ -1398,11 +1475,14 @@ func (x *WatchSessionResponse) GetEvents() []*Event {
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position in the stream, from 1; dense, but for what was deleted, see WatchSession.
-	Seq          int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	Time         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	SubmissionId string                 `protobuf:"bytes,3,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	Seq  int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// The submission that the event is of. With a task it is the sub-agent's own.
+	SubmissionId string `protobuf:"bytes,3,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
 	// Model calls of the submission are counted from 1.
 	Turn int32 `protobuf:"varint,4,opt,name=turn,proto3" json:"turn,omitempty"`
+	// The sub-agent that the event is of, unset for events of the submission that the session accepted.
+	Task *Task `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
 	// Types that are valid to be assigned to Event:
 	//
 	//	*Event_Started
@@ -1416,6 +1496,8 @@ type Event struct {
 	//	*Event_Settled
 	//	*Event_ToolWaiting
 	//	*Event_ModelWaiting
+	//	*Event_TaskStarted
+	//	*Event_TaskFinished
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1477,6 +1559,13 @@ func (x *Event) GetTurn() int32 {
 		return x.Turn
 	}
 	return 0
+}
+
+func (x *Event) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
 }
 
 func (x *Event) GetEvent() isEvent_Event {
@@ -1585,6 +1674,24 @@ func (x *Event) GetModelWaiting() *ModelWaiting {
 	return nil
 }
 
+func (x *Event) GetTaskStarted() *TaskStarted {
+	if x != nil {
+		if x, ok := x.Event.(*Event_TaskStarted); ok {
+			return x.TaskStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetTaskFinished() *TaskFinished {
+	if x != nil {
+		if x, ok := x.Event.(*Event_TaskFinished); ok {
+			return x.TaskFinished
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -1634,6 +1741,14 @@ type Event_ModelWaiting struct {
 	ModelWaiting *ModelWaiting `protobuf:"bytes,21,opt,name=model_waiting,json=modelWaiting,proto3,oneof"`
 }
 
+type Event_TaskStarted struct {
+	TaskStarted *TaskStarted `protobuf:"bytes,22,opt,name=task_started,json=taskStarted,proto3,oneof"`
+}
+
+type Event_TaskFinished struct {
+	TaskFinished *TaskFinished `protobuf:"bytes,23,opt,name=task_finished,json=taskFinished,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -1656,6 +1771,236 @@ func (*Event_ToolWaiting) isEvent_Event() {}
 
 func (*Event_ModelWaiting) isEvent_Event() {}
 
+func (*Event_TaskStarted) isEvent_Event() {}
+
+func (*Event_TaskFinished) isEvent_Event() {}
+
+// Task names a sub-agent that works on what another agent asked of it. Its events are in the stream of the session that
+// the work is for, between its TaskStarted and its TaskFinished, and mixed with those of others that work meanwhile.
+type Task struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// call_id of the tool call that asked for it.
+	TaskId string `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	// The sub-agent's own conversation: ListEntries reads it.
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Task of the sub-agent that asked for it; empty when the session's agent itself did.
+	ParentTaskId string `protobuf:"bytes,3,opt,name=parent_task_id,json=parentTaskId,proto3" json:"parent_task_id,omitempty"`
+	// The submission of the session that all of this is done for.
+	RootSubmissionId string `protobuf:"bytes,4,opt,name=root_submission_id,json=rootSubmissionId,proto3" json:"root_submission_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Task) Reset() {
+	*x = Task{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Task) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Task) ProtoMessage() {}
+
+func (x *Task) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Task.ProtoReflect.Descriptor instead.
+func (*Task) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Task) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *Task) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *Task) GetParentTaskId() string {
+	if x != nil {
+		return x.ParentTaskId
+	}
+	return ""
+}
+
+func (x *Task) GetRootSubmissionId() string {
+	if x != nil {
+		return x.RootSubmissionId
+	}
+	return ""
+}
+
+// TaskStarted says that a sub-agent has begun.
+type TaskStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The agent's name.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What the task is about, in the words of the agent that asked for it. It may be empty.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// Working directory, empty for that of the agent that asked for it.
+	Cwd string `protobuf:"bytes,3,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// provider/model
+	Model string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
+	// The first entry of the sub-agent's conversation: what it was asked.
+	Entry         *Entry `protobuf:"bytes,5,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskStarted) Reset() {
+	*x = TaskStarted{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskStarted) ProtoMessage() {}
+
+func (x *TaskStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
+func (*TaskStarted) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TaskStarted) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *TaskStarted) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *TaskStarted) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *TaskStarted) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *TaskStarted) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+// TaskFinished is the last event of a sub-agent. The result of the tool call that asked for it follows in the stream.
+type TaskFinished struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=pawl.v1.Outcome" json:"outcome,omitempty"`
+	// Why it did not complete.
+	Error         *Error               `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	Result        *PromptResult        `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	Duration      *durationpb.Duration `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFinished) Reset() {
+	*x = TaskFinished{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFinished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFinished) ProtoMessage() {}
+
+func (x *TaskFinished) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
+func (*TaskFinished) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TaskFinished) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *TaskFinished) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *TaskFinished) GetResult() *PromptResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *TaskFinished) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
 // SubmissionStarted says that a submission runs; its input is in entry.
 type SubmissionStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1666,7 +2011,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +2023,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +2036,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -1711,7 +2056,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2068,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +2081,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -1756,7 +2101,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +2113,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +2126,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TextDelta) GetText() string {
@@ -1801,7 +2146,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2158,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2171,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -1848,7 +2193,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2205,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2218,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -1909,7 +2254,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +2266,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2279,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -1980,7 +2325,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2337,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2350,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -2063,7 +2408,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2420,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2433,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -2174,7 +2519,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2531,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2199,7 +2544,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2253,7 +2598,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2610,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2623,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2334,7 +2679,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2691,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2704,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2401,7 +2746,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2758,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2771,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -2554,7 +2899,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2911,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2924,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -2613,7 +2958,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2970,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2983,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -2688,7 +3033,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +3045,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +3058,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Error) GetReason() string {
@@ -2745,7 +3090,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +3102,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3115,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PromptResult) GetText() string {
@@ -2808,7 +3153,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3165,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3178,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -2869,7 +3214,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3226,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3239,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -2923,7 +3268,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2935,7 +3280,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2948,7 +3293,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -2984,7 +3329,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3341,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3354,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -3038,7 +3383,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3050,7 +3395,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3063,7 +3408,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -3090,7 +3435,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3447,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3460,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -3135,7 +3480,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3492,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3505,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -3180,7 +3525,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3537,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3550,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3229,7 +3574,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3586,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3599,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3288,7 +3633,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3645,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3658,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3333,7 +3678,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +3690,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +3703,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3378,7 +3723,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3735,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3748,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -3423,7 +3768,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3435,7 +3780,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3448,7 +3793,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -3471,7 +3816,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3483,7 +3828,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3496,7 +3841,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -3610,18 +3955,21 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\vcost_output\x18\x06 \x01(\x01R\n" +
 	"costOutput\x12&\n" +
 	"\x0fcost_cache_read\x18\a \x01(\x01R\rcostCacheRead\x12(\n" +
-	"\x10cost_cache_write\x18\b \x01(\x01R\x0ecostCacheWrite\"J\n" +
+	"\x10cost_cache_write\x18\b \x01(\x01R\x0ecostCacheWrite\"\x92\x01\n" +
 	"\x13WatchSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
-	"\x05after\x18\x02 \x01(\x03R\x05after\">\n" +
+	"\x05after\x18\x02 \x01(\x03R\x05after\x120\n" +
+	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
+	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xf1\x05\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x8d\a\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
 	"\rsubmission_id\x18\x03 \x01(\tR\fsubmissionId\x12\x12\n" +
-	"\x04turn\x18\x04 \x01(\x05R\x04turn\x126\n" +
+	"\x04turn\x18\x04 \x01(\x05R\x04turn\x12!\n" +
+	"\x04task\x18\x05 \x01(\v2\r.pawl.v1.TaskR\x04task\x126\n" +
 	"\astarted\x18\n" +
 	" \x01(\v2\x1a.pawl.v1.SubmissionStartedH\x00R\astarted\x12.\n" +
 	"\x05entry\x18\v \x01(\v2\x16.pawl.v1.EntryAppendedH\x00R\x05entry\x12(\n" +
@@ -3634,8 +3982,27 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rtool_finished\x18\x11 \x01(\v2\x15.pawl.v1.ToolFinishedH\x00R\ftoolFinished\x126\n" +
 	"\asettled\x18\x12 \x01(\v2\x1a.pawl.v1.SubmissionSettledH\x00R\asettled\x129\n" +
 	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaiting\x12<\n" +
-	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaitingB\a\n" +
-	"\x05event\"9\n" +
+	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaiting\x129\n" +
+	"\ftask_started\x18\x16 \x01(\v2\x14.pawl.v1.TaskStartedH\x00R\vtaskStarted\x12<\n" +
+	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinishedB\a\n" +
+	"\x05event\"\x92\x01\n" +
+	"\x04Task\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x02 \x01(\tR\tsessionId\x12$\n" +
+	"\x0eparent_task_id\x18\x03 \x01(\tR\fparentTaskId\x12,\n" +
+	"\x12root_submission_id\x18\x04 \x01(\tR\x10rootSubmissionId\"\x93\x01\n" +
+	"\vTaskStarted\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x10\n" +
+	"\x03cwd\x18\x03 \x01(\tR\x03cwd\x12\x14\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\x12$\n" +
+	"\x05entry\x18\x05 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"\xc6\x01\n" +
+	"\fTaskFinished\x12*\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x10.pawl.v1.OutcomeR\aoutcome\x12$\n" +
+	"\x05error\x18\x02 \x01(\v2\x0e.pawl.v1.ErrorR\x05error\x12-\n" +
+	"\x06result\x18\x03 \x01(\v2\x15.pawl.v1.PromptResultR\x06result\x125\n" +
+	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\"9\n" +
 	"\x11SubmissionStarted\x12$\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"5\n" +
 	"\rEntryAppended\x12$\n" +
@@ -3787,7 +4154,12 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\"_\n" +
 	"\x14AbortSessionResponse\x12\x18\n" +
 	"\asettled\x18\x01 \x01(\x05R\asettled\x12-\n" +
-	"\arunning\x18\x02 \x01(\v2\x13.pawl.v1.SubmissionR\arunning*\x90\x01\n" +
+	"\arunning\x18\x02 \x01(\v2\x13.pawl.v1.SubmissionR\arunning*r\n" +
+	"\vChildEvents\x12\x1c\n" +
+	"\x18CHILD_EVENTS_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11CHILD_EVENTS_NONE\x10\x01\x12\x18\n" +
+	"\x14CHILD_EVENTS_ENTRIES\x10\x02\x12\x14\n" +
+	"\x10CHILD_EVENTS_ALL\x10\x03*\x90\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_COMPLETED\x10\x01\x12\x12\n" +
@@ -3822,154 +4194,167 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_sessions_proto_rawDescData
 }
 
-var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_pawl_v1_sessions_proto_goTypes = []any{
-	(Outcome)(0),                    // 0: pawl.v1.Outcome
-	(Submission_Status)(0),          // 1: pawl.v1.Submission.Status
-	(*SessionKey)(nil),              // 2: pawl.v1.SessionKey
-	(*Session)(nil),                 // 3: pawl.v1.Session
-	(*ListSessionsRequest)(nil),     // 4: pawl.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 5: pawl.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),       // 6: pawl.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),      // 7: pawl.v1.GetSessionResponse
-	(*ListEntriesRequest)(nil),      // 8: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 9: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 10: pawl.v1.Entry
-	(*Message)(nil),                 // 11: pawl.v1.Message
-	(*Block)(nil),                   // 12: pawl.v1.Block
-	(*Thinking)(nil),                // 13: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 14: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 15: pawl.v1.ToolResult
-	(*Image)(nil),                   // 16: pawl.v1.Image
-	(*Usage)(nil),                   // 17: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 18: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 19: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 20: pawl.v1.Event
-	(*SubmissionStarted)(nil),       // 21: pawl.v1.SubmissionStarted
-	(*EntryAppended)(nil),           // 22: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 23: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 24: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 25: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 26: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 27: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 28: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 29: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 30: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 31: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 32: pawl.v1.Submission
-	(*Cancellation)(nil),            // 33: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 34: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 35: pawl.v1.Error
-	(*PromptResult)(nil),            // 36: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 37: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 38: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 39: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 40: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 41: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 42: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 43: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 44: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 45: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 46: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 47: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 48: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 49: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 50: pawl.v1.AbortSessionResponse
-	nil,                             // 51: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 53: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 54: google.protobuf.Duration
+	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
+	(Outcome)(0),                    // 1: pawl.v1.Outcome
+	(Submission_Status)(0),          // 2: pawl.v1.Submission.Status
+	(*SessionKey)(nil),              // 3: pawl.v1.SessionKey
+	(*Session)(nil),                 // 4: pawl.v1.Session
+	(*ListSessionsRequest)(nil),     // 5: pawl.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 6: pawl.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),       // 7: pawl.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),      // 8: pawl.v1.GetSessionResponse
+	(*ListEntriesRequest)(nil),      // 9: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 10: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 11: pawl.v1.Entry
+	(*Message)(nil),                 // 12: pawl.v1.Message
+	(*Block)(nil),                   // 13: pawl.v1.Block
+	(*Thinking)(nil),                // 14: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 15: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 16: pawl.v1.ToolResult
+	(*Image)(nil),                   // 17: pawl.v1.Image
+	(*Usage)(nil),                   // 18: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 19: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 20: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 21: pawl.v1.Event
+	(*Task)(nil),                    // 22: pawl.v1.Task
+	(*TaskStarted)(nil),             // 23: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 24: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 25: pawl.v1.SubmissionStarted
+	(*EntryAppended)(nil),           // 26: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 27: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 28: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 29: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 30: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 31: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 32: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 33: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 34: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 35: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 36: pawl.v1.Submission
+	(*Cancellation)(nil),            // 37: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 38: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 39: pawl.v1.Error
+	(*PromptResult)(nil),            // 40: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 41: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 42: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 43: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 44: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 45: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 46: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 47: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 48: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 49: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 50: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 51: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 52: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 53: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 54: pawl.v1.AbortSessionResponse
+	nil,                             // 55: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 56: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 57: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 58: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
-	2,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	52, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	3,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
-	2,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
-	3,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
-	10, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	11, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	52, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	12, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	17, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	13, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	14, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	15, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	16, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	53, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	16, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	53, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	20, // 17: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	52, // 18: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	21, // 19: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	22, // 20: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	23, // 21: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	24, // 22: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	25, // 23: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	27, // 24: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	29, // 25: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	30, // 26: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	31, // 27: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	28, // 28: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	26, // 29: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	10, // 30: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	10, // 31: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	52, // 32: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	52, // 33: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	51, // 34: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	52, // 35: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	52, // 36: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	54, // 37: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	32, // 38: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	2,  // 39: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	1,  // 40: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	0,  // 41: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	35, // 42: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	36, // 43: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	52, // 44: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	52, // 45: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	52, // 46: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	33, // 47: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	34, // 48: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	17, // 49: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	2,  // 50: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	32, // 51: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	2,  // 52: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	32, // 53: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	20, // 54: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	54, // 55: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	32, // 56: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	32, // 57: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	32, // 58: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	32, // 59: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	32, // 60: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	4,  // 61: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	6,  // 62: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	8,  // 63: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	18, // 64: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	37, // 65: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	39, // 66: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	41, // 67: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	43, // 68: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	45, // 69: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	47, // 70: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	49, // 71: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	5,  // 72: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	7,  // 73: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	9,  // 74: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	19, // 75: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	38, // 76: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	40, // 77: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	42, // 78: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	44, // 79: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	46, // 80: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	48, // 81: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	50, // 82: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	72, // [72:83] is the sub-list for method output_type
-	61, // [61:72] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	3,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
+	56, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	4,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
+	3,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
+	4,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
+	11, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	12, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	56, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	13, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	18, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	14, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	15, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	16, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	17, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	57, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	17, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	57, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	0,  // 17: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	21, // 18: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	56, // 19: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	22, // 20: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	25, // 21: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	26, // 22: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	27, // 23: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	28, // 24: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	29, // 25: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	31, // 26: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	33, // 27: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	34, // 28: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	35, // 29: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	32, // 30: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	30, // 31: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	23, // 32: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	24, // 33: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	11, // 34: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,  // 35: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	39, // 36: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	40, // 37: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	58, // 38: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	11, // 39: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	11, // 40: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	56, // 41: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	56, // 42: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	55, // 43: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	56, // 44: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	56, // 45: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	58, // 46: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	36, // 47: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	3,  // 48: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	2,  // 49: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,  // 50: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	39, // 51: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	40, // 52: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	56, // 53: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	56, // 54: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	56, // 55: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	37, // 56: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	38, // 57: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	18, // 58: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	3,  // 59: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	36, // 60: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	3,  // 61: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	36, // 62: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	21, // 63: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	58, // 64: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	36, // 65: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	36, // 66: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	36, // 67: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	36, // 68: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	36, // 69: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	5,  // 70: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	7,  // 71: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	9,  // 72: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	19, // 73: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	41, // 74: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	43, // 75: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	45, // 76: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	47, // 77: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	49, // 78: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	51, // 79: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	53, // 80: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	6,  // 81: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	8,  // 82: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	10, // 83: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	20, // 84: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	42, // 85: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	44, // 86: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	46, // 87: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	48, // 88: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	50, // 89: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	52, // 90: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	54, // 91: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	81, // [81:92] is the sub-list for method output_type
+	70, // [70:81] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -4000,14 +4385,16 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_Settled)(nil),
 		(*Event_ToolWaiting)(nil),
 		(*Event_ModelWaiting)(nil),
+		(*Event_TaskStarted)(nil),
+		(*Event_TaskFinished)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   50,
+			NumEnums:      3,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

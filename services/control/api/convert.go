@@ -6,13 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -164,85 +162,4 @@ func encodeOutcome(o lane.Outcome) pawlv1.Outcome {
 		return pawlv1.Outcome_OUTCOME_EXPIRED
 	}
 	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
-}
-
-// maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds
-// two: one that it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger
-// buffer has a megabyte.
-const (
-	maxStreamed = 31 << 10
-	// eventFrame is about what an event takes beside its content.
-	eventFrame = 128
-)
-
-// sendEvents hands a batch on, in messages of bounded size.
-func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
-	for len(batch) > 0 {
-		n := cut(batch, maxStreamed, func(e *event.Event) int { return e.Weight() + eventFrame })
-		out := make([]*pawlv1.Event, n)
-		for i := range out {
-			out[i] = encodeEvent(&batch[i], of)
-		}
-		if err := send(out); err != nil {
-			return err
-		}
-		batch = batch[n:]
-	}
-	return nil
-}
-
-func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
-	out := &pawlv1.Event{Seq: e.Seq, Time: stamp(e.Time), SubmissionId: e.SubmissionID, Turn: int32(e.Turn)}
-	switch e.Type {
-	case event.Started:
-		out.Event = &pawlv1.Event_Started{Started: &pawlv1.SubmissionStarted{Entry: encodeEntry(e.Entry)}}
-	case event.EntryAdded:
-		out.Event = &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: encodeEntry(e.Entry)}}
-	case event.Text:
-		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: clean(e.Text)}}
-	case event.Thinking:
-		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: clean(e.Text)}}
-	case event.Restarted:
-		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{
-			Reason:  e.Reason,
-			Message: clean(e.Text),
-		}}
-	case event.ModelWaiting:
-		w := e.Wait
-		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
-			Reason: w.Reason, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
-		}}
-	case event.ToolStarted:
-		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
-			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), ExecutorId: e.Call.Executor,
-		}}
-	case event.ToolWaiting:
-		w := e.Wait
-		out.Event = &pawlv1.Event_ToolWaiting{ToolWaiting: &pawlv1.ToolWaiting{
-			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), Reason: w.Reason, ExecutorId: w.Executor,
-			Labels: w.Labels, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
-		}}
-	case event.ToolOutput:
-		stream := "stdout"
-		if e.Output.Stderr {
-			stream = "stderr"
-		}
-		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{
-			CallId: e.Call.ID, Stream: stream,
-			Offset: e.Output.Offset, Data: e.Output.Data, Skipped: e.Output.Skipped,
-		}}
-	case event.ToolFinished:
-		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
-			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State, IsError: e.Call.IsError,
-			Duration: durationpb.New(e.Call.Duration),
-		}}
-	case event.Settled:
-		z := e.Settlement
-		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSubmission(submission.Submission{
-			Loop:   lane.Loop{ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn},
-			Status: submission.SettledStatus, Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message,
-			Text: z.Text, Model: z.Model, SettledAt: e.Time, Cancellation: z.Cancellation,
-		})}}
-	}
-	return out
 }

@@ -159,6 +159,10 @@ func (s *sessions) WatchSession(
 	if req.GetAfter() < 0 {
 		return errCursor
 	}
+	want, err := decodeWant(req)
+	if err != nil {
+		return err
+	}
 	ctx := stream.Context()
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err != nil {
@@ -167,7 +171,7 @@ func (s *sessions) WatchSession(
 	if req.GetAfter() > one.EventHead { // nobody can have seen it; the events up to it would be kept from the reader
 		return event.Ahead(req.GetAfter(), one.EventHead)
 	}
-	sub := s.deps.Events.Subscribe(one.Key)
+	sub := s.deps.Events.Subscribe(one.Key, want)
 	defer sub.Close()
 	established := false
 	for batch, err := range s.deps.Events.Follow(ctx, sub, one.ID, req.GetAfter(), false) {

@@ -3,11 +3,13 @@ package api_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -154,6 +156,88 @@ func TestWatch(t *testing.T) {
 		if wait.GetReason() != "RETRY" || wait.GetSince().GetSeconds() != 1 || wait.GetUntil().GetSeconds() != 2 ||
 			wait.GetMessage() != "x\uFFFD" {
 			t.Errorf("wait %v", wait)
+		}
+	})
+}
+
+// A watch is sent what it wants of sub-agents, each event with whose it is.
+func TestWatchOfSubAgents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, hello())
+		sub := f.answered(t)
+		const task, other = "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058"
+		of := &event.Loop{Task: task, Parent: other, Session: "conversation", Root: sub.GetSubmissionId()}
+		entry := &session.Entry{Seq: 1, Kind: session.Input}
+		events := []event.Event{
+			{Seq: 4, SubmissionID: "its", Loop: of, Type: event.TaskStarted, Entry: entry, Task: &event.Task{
+				Agent: "helper", Description: "x\xff", Cwd: "/tmp", Model: "m/1",
+			}},
+			{Seq: 5, SubmissionID: "its", Loop: of, Type: event.Text, Text: "well"},
+			{
+				Seq: 6, SubmissionID: "its", Loop: of, Type: event.TaskFinished,
+				Task:       &event.Task{Duration: time.Second},
+				Settlement: &event.Settlement{Outcome: "failed", Reason: "R", Message: "why", Turn: 2},
+			},
+			{Seq: 7, SubmissionID: sub.GetSubmissionId(), Type: event.Text, Text: "root"},
+		}
+		c := pawlv1.NewSessionServiceClient(f.operator(t))
+		var watches []grpc.ServerStreamingClient[pawlv1.WatchSessionResponse]
+		wants := [][]int64{{4, 6, 7}, {7}, {4, 5, 6, 7}, {4, 5, 6, 7}}
+		for _, req := range []*pawlv1.WatchSessionRequest{
+			{},
+			{Children: pawlv1.ChildEvents_CHILD_EVENTS_NONE},
+			{Children: pawlv1.ChildEvents_CHILD_EVENTS_ALL},
+			{Children: pawlv1.ChildEvents_CHILD_EVENTS_ENTRIES, Tasks: []string{other, task}},
+		} {
+			req.SessionId, req.After = sub.GetSessionId(), 3
+			watch, err := c.WatchSession(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first, err := watch.Recv(); err != nil || len(first.GetEvents()) != 0 {
+				t.Errorf("first %v, %v", first, err)
+			}
+			watches = append(watches, watch)
+		}
+		f.Events.Publish(session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, events)
+		var all []*pawlv1.Event
+		for i, watch := range watches {
+			got, err := watch.Recv()
+			var seqs []int64
+			for _, e := range got.GetEvents() {
+				seqs = append(seqs, e.GetSeq())
+			}
+			if err != nil || !slices.Equal(seqs, wants[i]) {
+				t.Errorf("watch %d: %v, %v, want %v", i, seqs, err, wants[i])
+			}
+			all = got.GetEvents()
+		}
+		if all[3].GetTask() != nil || all[1].GetSubmissionId() != "its" {
+			t.Errorf("%v", all)
+		}
+		if who := all[1].GetTask(); who.GetTaskId() != task || who.GetParentTaskId() != other ||
+			who.GetSessionId() != "conversation" || who.GetRootSubmissionId() != sub.GetSubmissionId() {
+			t.Errorf("%v", who)
+		}
+		if s := all[0].GetTaskStarted(); s.GetAgent() != "helper" || s.GetDescription() != "x\uFFFD" ||
+			s.GetCwd() != "/tmp" || s.GetModel() != "m/1" || s.GetEntry().GetSeq() != 1 {
+			t.Errorf("%v", s)
+		}
+		if s := all[2].GetTaskFinished(); s.GetOutcome() != pawlv1.Outcome_OUTCOME_FAILED ||
+			s.GetError().GetReason() != "R" || s.GetError().GetMessage() != "why" || s.GetDuration().GetSeconds() != 1 {
+			t.Errorf("%v", s)
+		}
+		for reason, req := range map[string]*pawlv1.WatchSessionRequest{
+			"CHILDREN": {SessionId: sub.GetSessionId(), Children: 9},
+			"TASKS":    {SessionId: sub.GetSessionId(), Tasks: []string{"x"}},
+		} {
+			watch, err := c.WatchSession(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); rpc.Reason(err) != reason || status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s: %v", reason, err)
+			}
 		}
 	})
 }

@@ -5,7 +5,11 @@
 //
 //	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled
 //
-// per submission.
+// per submission, and between those two, for each sub-agent that works for it, the same between
+//
+//	task_started … task_finished
+//
+// with the Loop that they are of. Loops that work at the same time have their events mixed.
 //
 // A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but
 // deltas whose message is an entry by now, retention deletes all that is older than it allows. Entries stay.
@@ -26,33 +30,16 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// Type of an event.
-type Type string
-
-// Types of event, with the fields that they use.
-const (
-	Started      Type = "started"       // EntrySeq: the input
-	EntryAdded   Type = "entry"         // EntrySeq
-	Text         Type = "text"          // Text
-	Thinking     Type = "thinking"      // Text
-	Restarted    Type = "restarted"     // Reason, Text
-	ModelWaiting Type = "model_waiting" // Wait
-	ToolStarted  Type = "tool_started"  // Call
-	ToolWaiting  Type = "tool_waiting"  // Call, Wait
-	ToolOutput   Type = "tool_output"   // Call.ID, Output
-	ToolFinished Type = "tool_finished" // Call
-	Settled      Type = "settled"       // Settlement
-)
-
 // Event is one item of a stream. Seq is its position; the stored form leaves it out, as it leaves out Entry and
 // Settlement.Text, which are read from the session's entries.
 type Event struct {
 	Seq          int64          `json:"-"`
 	Time         time.Time      `json:"t"`
-	SubmissionID string         `json:"s,omitempty"`
+	SubmissionID string         `json:"s,omitempty"` // of the loop: a sub-agent's own
+	Loop         *Loop          `json:"l,omitempty"` // nil for the root
 	Turn         int            `json:"n,omitempty"`
 	Type         Type           `json:"e"`
-	EntrySeq     int64          `json:"q,omitempty"`
+	EntrySeq     int64          `json:"q,omitempty"` // in the conversation of the loop
 	Entry        *session.Entry `json:"-"`
 	Text         string         `json:"x,omitempty"`
 	// Pieces are the lengths in bytes of the pieces in which the model said the Text of a delta; none is one piece.
@@ -62,7 +49,38 @@ type Event struct {
 	Call       *Call       `json:"c,omitempty"`
 	Output     *Output     `json:"o,omitempty"`
 	Wait       *Wait       `json:"w,omitempty"`
+	Task       *Task       `json:"k,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
+}
+
+// Loop is the sub-agent that an event is of. All events of a loop may share one.
+type Loop struct {
+	// Task is the id of the call that asked for it, and Parent the Task of the loop that made that call, "" for the
+	// root.
+	Task   string `json:"t"`
+	Parent string `json:"p,omitempty"`
+	// Session is the id of its own conversation.
+	Session string `json:"s"`
+	// Root is the submission of the session that the event is in: the root of the tree of loops.
+	Root string `json:"r"`
+}
+
+// Task is what a loop was asked to do, and as whom. The prompt is the first entry of its conversation.
+type Task struct {
+	Agent       string `json:"a,omitempty"`
+	Description string `json:"d,omitempty"`
+	Cwd         string `json:"w,omitempty"`
+	Model       string `json:"m,omitempty"` // provider/model
+	// Duration is how long it took, once it has finished.
+	Duration time.Duration `json:"t,omitempty"`
+}
+
+// Root is the submission that the event belongs to, whichever loop of it the event is of.
+func (e *Event) Root() string {
+	if e.Loop != nil {
+		return e.Loop.Root
+	}
+	return e.SubmissionID
 }
 
 // Weight is about how many bytes an event's content takes.
@@ -110,7 +128,7 @@ type Output struct {
 	Skipped int64  `json:"k,omitempty"` // bytes before Offset that could not be had
 }
 
-// Settlement is how a submission ended.
+// Settlement is how a submission or a task ended.
 type Settlement struct {
 	Outcome  string      `json:"outcome"`
 	Reason   string      `json:"reason,omitempty"`
@@ -122,39 +140,6 @@ type Settlement struct {
 	Turn     int         `json:"n,omitempty"`
 	// Cancellation is set when the submission was made to end.
 	Cancellation *call.Cancellation `json:"c,omitempty"`
-}
-
-// Kind of a segment, as numbered in the database, by what its events are.
-type Kind uint8
-
-// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds
-// comes next.
-const (
-	Mixed  Kind = iota
-	Deltas      // only Text, Thinking and ToolOutput
-	Covers      // holds an entry
-	Bounds      // begins or settles a submission, without an entry that deltas before it could be in
-)
-
-// KindOf is the kind of a segment of these events.
-func KindOf(events []Event) Kind {
-	kind, deltas := Mixed, 0
-	for _, e := range events {
-		switch e.Type {
-		case EntryAdded:
-			if e.Entry == nil || e.Entry.Kind != session.Marker { // no delta is in a marker
-				return Covers
-			}
-		case Started, Settled:
-			kind = Bounds
-		case Text, Thinking, ToolOutput:
-			deltas++
-		}
-	}
-	if deltas == len(events) {
-		return Deltas
-	}
-	return kind
 }
 
 // ErrCursorTooOld says that events after the cursor were deleted by retention.

@@ -1,12 +1,10 @@
 package event
 
 import (
-	"context"
-	"math"
 	"sync"
-	"time"
 
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // What a watcher may lag behind before it is sent back to the log.
@@ -15,46 +13,42 @@ const (
 	maxBytes    = 512 << 10
 )
 
-// hub hands committed events to the watchers in this process.
+// hub hands committed events to the watchers in this process, and knows where each reader stands.
 type hub struct {
-	mu     sync.Mutex
+	bus *wake.Bus
+
+	mu     sync.Mutex // guards what follows
 	topics map[session.Key]map[*Subscription]struct{}
+	places map[*place]struct{}
 }
 
 // Subscription is one watcher's place in a session's live events. Close it.
 type Subscription struct {
-	hub    *hub
+	place
 	key    session.Key
-	deltas bool // wanted, as they come
-	// ready holds a token when buf, lost or poked may have changed.
+	deltas bool // of the root are wanted as they come
+	want   Want
+	// ready holds a token when buf or lost may have changed.
 	ready chan struct{}
 
 	mu    sync.Mutex // guards what follows
 	buf   []Event
 	bytes int  // of buf
 	lost  bool // events were dropped: read the log
-	poked bool // the log may have grown elsewhere
-	// session and seen are what is followed and how far, "" before Follow.
-	session string
-	seen    int64
-	// awaits is the submission whose end may leave no event, "" for none.
-	awaits string
 }
 
-// position is where a subscription stands.
-type position struct {
-	*Subscription
-	session string
-	seen    int64
-	awaits  string
+func newHub(bus *wake.Bus) *hub {
+	return &hub{bus: bus, topics: map[session.Key]map[*Subscription]struct{}{}, places: map[*place]struct{}{}}
 }
 
-func newHub() *hub { return &hub{topics: map[session.Key]map[*Subscription]struct{}{}} }
-
-func (h *hub) subscribe(key session.Key, deltas bool) *Subscription {
-	s := &Subscription{hub: h, key: key, deltas: deltas, ready: make(chan struct{}, 1)}
+func (h *hub) subscribe(key session.Key, want Want, deltas bool) *Subscription {
+	s := &Subscription{
+		place: place{hub: h, wakes: h.bus.Subscribe()}, key: key, want: want, deltas: deltas,
+		ready: make(chan struct{}, 1),
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.places[&s.place] = struct{}{}
 	if h.topics[key] == nil {
 		h.topics[key] = map[*Subscription]struct{}{}
 	}
@@ -64,6 +58,7 @@ func (h *hub) subscribe(key session.Key, deltas bool) *Subscription {
 
 // Close ends the subscription.
 func (s *Subscription) Close() {
+	s.close()
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	delete(s.hub.topics[s.key], s)
@@ -72,45 +67,23 @@ func (s *Subscription) Close() {
 	}
 }
 
-func (h *hub) watched(key session.Key) bool {
+// any reports whether f holds of any subscription of the session.
+func (h *hub) any(key session.Key, f func(*Subscription) bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.topics[key] {
-		if s.deltas {
+		if f(s) {
 			return true
 		}
 	}
 	return false
 }
 
-// following returns the position of every subscription that is being followed.
-func (h *hub) following() []position {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var all []position
-	for _, subs := range h.topics {
-		for s := range subs {
-			s.mu.Lock()
-			if s.session != "" {
-				all = append(all, position{s, s.session, s.seen, s.awaits})
-			}
-			s.mu.Unlock()
-		}
-	}
-	return all
-}
-
-func (s *Subscription) at(session string, seen int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.session, s.seen = session, seen
-}
-
-func (h *hub) each(key session.Key, f func(*Subscription)) {
+func (h *hub) offer(key session.Key, events []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.topics[key] {
-		f(s)
+		s.offer(events)
 	}
 }
 
@@ -126,63 +99,23 @@ func (s *Subscription) offer(events []Event) {
 		s.buf, s.bytes = append(s.buf, events...), s.bytes+bytes
 	}
 	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *Subscription) poke() {
-	s.mu.Lock()
-	s.poked = true
-	s.mu.Unlock()
-	s.signal()
-}
-
-func (s *Subscription) signal() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
 	}
 }
 
-// take returns what came since the last take; stale says that the log has to be read.
-func (s *Subscription) take() (events []Event, stale bool) {
+// take returns what came since the last take; lost says that some was dropped and the log has to be read.
+func (s *Subscription) take() (events []Event, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	events, stale = s.buf, s.lost || s.poked
-	s.buf, s.bytes, s.lost, s.poked = nil, 0, false, false
-	return events, stale
+	events, lost = s.buf, s.lost
+	s.buf, s.bytes, s.lost = nil, 0, false
+	return events, lost
 }
 
 // Awaits says that a submission may end without an event, as one does that is aborted before it begins: the log is read
 // again once it has settled. "" is that there is no such submission.
 func (s *Subscription) Awaits(submissionID string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.awaits = submissionID
-}
-
-// Await returns when the submission may have settled: after its last event, after a poke, or after limit. It consumes
-// events, so it is not for a subscription that is followed. Fails with ctx's error.
-func (s *Subscription) Await(ctx context.Context, sessionID, submissionID string, limit time.Duration) error {
-	s.at(sessionID, math.MaxInt64)
-	s.Awaits(submissionID)
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-			return nil
-		case <-s.ready:
-		}
-		events, stale := s.take()
-		if stale {
-			return nil
-		}
-		for _, e := range events {
-			if e.Type == Settled && e.SubmissionID == submissionID {
-				return nil
-			}
-		}
-	}
+	s.move(func(at *position) { at.awaits = submissionID })
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 var key = session.Key{Tenant: "t", Agent: "a", Instance: "i", Name: "s"}
@@ -113,14 +115,15 @@ func (m *memory) Entries(_ context.Context, _ string, after int64, limit int) (p
 
 // follower is a reader that takes a batch when it is told to.
 type follower struct {
-	go1  chan struct{}
-	seen []int64
-	err  error
-	done chan struct{}
+	go1   chan struct{}
+	seen  []int64
+	empty int
+	err   error
+	done  chan struct{}
 }
 
 func (s *Service) follower(ctx context.Context, after int64, fresh bool) *follower {
-	sub := s.Subscribe(key)
+	sub := s.Subscribe(key, Want{})
 	f := &follower{go1: make(chan struct{}, 1<<20), done: make(chan struct{})}
 	go func() {
 		defer close(f.done)
@@ -179,7 +182,7 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := &memory{}
-				s := NewService(log)
+				s := NewService(log, wake.NewBus(nil))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				f := s.follower(ctx, 0, true)
@@ -188,8 +191,8 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 				for range c.batches {
 					s.Publish(key, log.append(c.size, c.text))
 				}
-				for _, p := range s.hub.following() {
-					if sub := p.Subscription; sub.bytes > maxBytes || len(sub.buf) > maxBuffered || !sub.lost {
+				for sub := range s.hub.topics[key] {
+					if sub.bytes > maxBytes || len(sub.buf) > maxBuffered || !sub.lost {
 						t.Errorf("%d events of %d bytes wait for it", len(sub.buf), sub.bytes)
 					}
 				}
@@ -228,7 +231,7 @@ func TestPagesAreSmall(t *testing.T) {
 				log.events = append(log.events, e)
 			}
 			for after := int64(0); after < 100; {
-				page, err := NewService(log).Read(t.Context(), "id", after)
+				page, err := NewService(log, wake.NewBus(nil)).Read(t.Context(), "id", after)
 				if err != nil || len(page) == 0 {
 					t.Fatal(len(page), err)
 				}
@@ -251,7 +254,7 @@ func TestPagesAreSmall(t *testing.T) {
 func TestFollowPassesOverHoles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memory{}
-		s := NewService(log)
+		s := NewService(log, wake.NewBus(nil))
 		log.append(1000, "x")
 		log.drop(3, 300, false)
 		log.drop(400, 999, false)
@@ -280,7 +283,7 @@ func TestFollowPassesOverHoles(t *testing.T) {
 func TestFollowTellsOfACursorThatIsTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memory{}
-		s := NewService(log)
+		s := NewService(log, wake.NewBus(nil))
 		log.append(1000, "x")
 		f := s.follower(t.Context(), 0, false)
 		synctest.Wait()
@@ -298,10 +301,10 @@ func TestFollowTellsOfACursorThatIsTooOld(t *testing.T) {
 func TestTailFindsWhatOthersAppend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memory{}
-		s := NewService(log)
+		s := NewService(log, wake.NewBus(nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan error, 1)
-		go func() { ran <- s.Run(ctx) }()
+		go func() { ran <- s.Run(ctx, elsewhere) }()
 		f := s.follower(ctx, 0, false)
 		f.take(100)
 		log.append(3, "elsewhere")
@@ -321,67 +324,180 @@ func TestTailFindsWhatOthersAppend(t *testing.T) {
 	})
 }
 
-// Watchers with nothing to see cost one query for all of them, and waiters one more.
-func TestWatchersAtRestCostOneQueryAtATime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &memory{ended: map[string]bool{}}
-		s := NewService(log)
-		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error, 1)
-		go func() { ran <- s.Run(ctx) }()
-		var watchers []*follower
-		for range 200 {
-			watchers = append(watchers, s.follower(ctx, 0, false))
-		}
-		ends := map[string]time.Duration{}
-		var mu sync.Mutex // guards ends
-		var waiters sync.WaitGroup
-		began := time.Now()
-		for i := range 200 {
-			waiters.Go(func() {
-				id := fmt.Sprint(i % 2)
-				sub := s.Subscribe(key)
-				defer sub.Close()
-				if err := sub.Await(ctx, "id", id, time.Hour); err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				ends[id] = time.Since(began)
-			})
-		}
-		for _, w := range watchers {
-			w.take(2)
-		}
-		synctest.Wait()
-		log.mu.Lock()
-		log.reads, log.asked = 0, 0
-		log.mu.Unlock()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		log.mu.Lock()
-		if log.reads != 0 || log.asked > 180 {
-			t.Errorf("a minute of nothing costs %d reads of streams and %d other queries", log.reads, log.asked)
-		}
-		log.ended["1"] = true
-		log.mu.Unlock()
-		time.Sleep(time.Minute)
-		log.mu.Lock()
-		log.ended["0"] = true
-		log.mu.Unlock()
-		waiters.Wait()
-		if late := ends["1"] - time.Minute; late < 0 || late > awaitTicks*tailEvery {
-			t.Errorf("a submission that settled without an event was seen after %v", late)
-		}
-		if ends["0"] < 2*time.Minute {
-			t.Errorf("a submission was taken for settled after %v", ends["0"])
-		}
-		cancel()
-		for _, w := range watchers {
-			<-w.done
-		}
-		if err := <-ran; err != nil {
+// elsewhere is a replica that owns no lane.
+func elsewhere(string) bool { return false }
+
+// resting is a Service that polls, with readers that have read all that there is.
+type resting struct {
+	*Service
+	log  *memory
+	here func(laneID string) bool // replaceable: whether this replica owns a lane
+	all  sync.WaitGroup           // of the readers
+}
+
+func newResting(ctx context.Context, t *testing.T) *resting {
+	r := &resting{log: &memory{ended: map[string]bool{}}, here: elsewhere}
+	r.Service = NewService(r.log, wake.NewBus(nil))
+	r.all.Go(func() {
+		if err := r.Run(ctx, func(id string) bool { return r.here(id) }); err != nil {
 			t.Error(err)
 		}
+	})
+	return r
+}
+
+// watch adds n watchers of the stream.
+func (r *resting) watch(ctx context.Context, n int) {
+	for range n {
+		f := r.follower(ctx, 0, false)
+		r.all.Go(func() { <-f.done })
+		f.take(1000)
+	}
+}
+
+// wait adds n waiters for the end of a submission. They look until it has settled, or ctx ends; looked counts that.
+func (r *resting) wait(ctx context.Context, n int, id string, begun bool) (looked *atomic.Int64) {
+	looked = &atomic.Int64{}
+	for range n {
+		r.all.Go(func() {
+			w := r.Waiter("id", id)
+			defer w.Close()
+			for w.Wait(ctx, begun, time.Hour) == nil {
+				looked.Add(1)
+				if done, err := r.log.Settled(ctx, []string{id}); err != nil || len(done) > 0 {
+					return
+				}
+			}
+		})
+	}
+	return looked
+}
+
+// queries is what a minute with nothing to see costs.
+func (r *resting) queries() int {
+	synctest.Wait()
+	r.log.mu.Lock()
+	before := r.log.reads + r.log.asked
+	r.log.mu.Unlock()
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	return r.log.reads + r.log.asked - before
+}
+
+// Readers with nothing to see cost one query for all of them, and none when nothing can come from elsewhere.
+func TestReadersAtRestCostTheDatabaseAsMuchAsOne(t *testing.T) {
+	here := func(string) bool { return true }
+	const tails, awaits = int(time.Minute / tailEvery), int(time.Minute / tailEvery / awaitTicks)
+	for name, c := range map[string]struct {
+		owns     func(string) bool
+		watchers int
+		waiters  int
+		begun    bool
+		want     int
+	}{
+		"nobody":                             {elsewhere, 0, 0, false, 0},
+		"one watcher":                        {elsewhere, 1, 0, false, tails},
+		"many watchers":                      {elsewhere, 200, 0, false, tails},
+		"watchers of a lane here":            {here, 200, 0, false, 0},
+		"one waiter":                         {elsewhere, 0, 1, true, awaits},
+		"many waiters":                       {elsewhere, 0, 200, true, awaits},
+		"waiters for what runs here":         {here, 0, 200, true, 0},
+		"waiters for what may end elsewhere": {here, 0, 200, false, awaits},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				r := newResting(ctx, t)
+				r.here = c.owns
+				r.watch(ctx, c.watchers)
+				r.wait(ctx, c.waiters, "a", c.begun)
+				if n := r.queries(); n != c.want {
+					t.Errorf("a minute costs %d queries, want %d", n, c.want)
+				}
+				cancel()
+				r.all.Wait()
+				if len(r.hub.places) != 0 || len(r.hub.topics) != 0 {
+					t.Errorf("%d places and %d sessions are left", len(r.hub.places), len(r.hub.topics))
+				}
+			})
+		})
+	}
+}
+
+// What a lane's next owner appends is seen although this replica owned the lane before.
+func TestALaneThatMovesIsPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := newResting(ctx, t)
+		owned := atomic.Bool{}
+		owned.Store(true)
+		r.here = func(string) bool { return owned.Load() }
+		f := r.follower(ctx, 0, false)
+		f.take(100)
+		r.Publish(key, r.log.append(2, "here"))
+		synctest.Wait()
+		owned.Store(false)
+		r.log.append(3, "elsewhere")
+		time.Sleep(tailEvery)
+		synctest.Wait()
+		same(t, f, seqs(1, 5))
+		cancel()
+		<-f.done
+		r.all.Wait()
+	})
+}
+
+// Waiters hear of what this replica begins and settles at once, of the rest within two ticks.
+func TestWaitersHearOfTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		r := newResting(ctx, t)
+		here, there, not := r.wait(ctx, 2, "here", true), r.wait(ctx, 2, "there", true), r.wait(ctx, 2, "not", true)
+		synctest.Wait()
+		r.log.mu.Lock()
+		r.log.ended["here"], r.log.ended["there"] = true, true
+		r.log.mu.Unlock()
+		r.Publish(key, []Event{{Seq: 1, Type: Text}, {Seq: 2, Type: Settled, SubmissionID: "here"}})
+		synctest.Wait()
+		if here.Load() != 2 || there.Load() != 0 {
+			t.Errorf("%d and %d of 2 waiters looked, want those for what has settled here", here.Load(), there.Load())
+		}
+		time.Sleep(awaitTicks * tailEvery)
+		synctest.Wait()
+		if there.Load() != 2 || not.Load() != 0 {
+			t.Errorf("%d of 2 waiters looked for what has settled elsewhere, %d for what runs", there.Load(),
+				not.Load())
+		}
+		cancel()
+		r.all.Wait()
+	})
+}
+
+// A hint that another replica has changed a lane makes its readers look, and nobody else.
+func TestHintsWakeReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		log, bus := &memory{}, wake.NewBus(nil)
+		s := NewService(log, bus) // that does not poll
+		f := s.follower(ctx, 0, false)
+		f.take(100)
+		log.append(3, "elsewhere")
+		reads := log.count()
+		bus.Heard([]string{"another"})
+		synctest.Wait()
+		if n := log.count() - reads; n != 0 {
+			t.Errorf("%d reads after a hint of another lane", n)
+		}
+		bus.Heard([]string{"id"})
+		synctest.Wait()
+		same(t, f, seqs(1, 3))
+		log.append(1, "and again")
+		bus.Heard(nil)
+		synctest.Wait()
+		same(t, f, seqs(1, 4))
+		cancel()
+		<-f.done
 	})
 }

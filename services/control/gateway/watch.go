@@ -22,6 +22,8 @@ import (
 var (
 	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter "+
 		"after, is the id of an event")
+	errChildren = errs.New(errs.InvalidArgument, "CHILDREN", "the parameter children, which selects events of "+
+		"sub-agents, is none, entries or all")
 	errMethod = errs.New(errs.Unimplemented, "METHOD", "events are read with GET")
 )
 
@@ -51,14 +53,36 @@ func cursorOf(r *http.Request) (int64, error) {
 	return seq, nil
 }
 
-// watch answers GET /v1/sessions/{session_id}/events: WatchSession as server-sent events, whose ids are cursors.
+// childEvents are the values of the parameter children.
+var childEvents = map[string]pawlv1.ChildEvents{
+	"": pawlv1.ChildEvents_CHILD_EVENTS_UNSPECIFIED, "none": pawlv1.ChildEvents_CHILD_EVENTS_NONE,
+	"entries": pawlv1.ChildEvents_CHILD_EVENTS_ENTRIES, "all": pawlv1.ChildEvents_CHILD_EVENTS_ALL,
+}
+
+// watchOf is what a request asks to watch.
+func watchOf(r *http.Request, sessionID string) (*pawlv1.WatchSessionRequest, error) {
+	after, err := cursorOf(r)
+	if err != nil {
+		return nil, err
+	}
+	children, ok := childEvents[r.URL.Query().Get("children")]
+	if !ok {
+		return nil, errChildren
+	}
+	return &pawlv1.WatchSessionRequest{
+		SessionId: sessionID, After: after, Children: children, Tasks: r.URL.Query()["task"],
+	}, nil
+}
+
+// watch answers GET /v1/sessions/{session_id}/events: WatchSession as server-sent events, whose ids are cursors. The
+// parameters after, children and task, which may be repeated, are the request's fields.
 func (h *handler) watch(w http.ResponseWriter, r *http.Request, sessionID, secret string) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		h.refuse(w, r, errMethod)
 		return
 	}
-	after, err := cursorOf(r)
+	req, err := watchOf(r, sessionID)
 	if err != nil {
 		h.refuse(w, r, err)
 		return
@@ -70,7 +94,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, sessionID, secre
 	defer unwatch()
 	s := &watching{ctx: ctx, w: w}
 	defer s.end()
-	err = h.Sessions.WatchSession(&pawlv1.WatchSessionRequest{SessionId: sessionID, After: after}, s)
+	err = h.Sessions.WatchSession(req, s)
 	switch {
 	case r.Context().Err() != nil, errors.Is(err, errGone):
 	case s.out == nil:

@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // pruned is a log whose first two events retention has deleted.
@@ -30,7 +31,7 @@ func TestWatchRefusals(t *testing.T) {
 	d := deps(p)
 	d.Sessions = api.Sessions(api.Deps{
 		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions,
-		Events: event.NewService(pruned{p.Store}),
+		Events: event.NewService(pruned{p.Store}, wake.NewBus(nil)),
 	})
 	s := serve(t, d)
 	if status, body := prompt(t, s, "hi"); status != 200 {
@@ -67,6 +68,8 @@ func TestWatchRefusals(t *testing.T) {
 		"no number":             {"GET", here + "?after=x", op, "", 400, "CURSOR", "Last-Event-ID", ""},
 		"below nothing":         {"GET", here + "?after=-1", op, "", 400, "CURSOR", "Last-Event-ID", ""},
 		"the header counts":     {"GET", here + "?after=2", op, "x", 400, "CURSOR", "Last-Event-ID", ""},
+		"no such children":      {"GET", here + "?children=some", op, "", 400, "CHILDREN", "none, entries or all", ""},
+		"no task":               {"GET", here + "?task=x", op, "", 400, "TASKS", "task_id", ""},
 		"too old":               {"GET", here + "?after=1", op, "", 410, "CURSOR_TOO_OLD", `"continue_from":"2"`, ""},
 		"too old, by header":    {"GET", here, op, "1", 410, "CURSOR_TOO_OLD", "continue after 2", ""},
 		"ahead":                 {"GET", ahead, op, "", 400, "CURSOR_AHEAD", fmt.Sprint(`"head":"`, head), ""},

@@ -44,6 +44,8 @@ type Definitions interface {
 // Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits
 // polls too.
 type Notifier interface {
+	// Shared reports whether other processes may write to the database. Nobody polls for their work where it is not.
+	Shared() bool
 	// Notify queues hints and returns at once.
 	Notify(sessionIDs ...string)
 	// Listen calls f with the sessions that other replicas notified, and with nil when hints may have been lost (after

@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // MaxMessage is the longest input in bytes.
@@ -51,9 +52,6 @@ type Worker interface {
 	Interrupt(laneID, submissionID string)
 }
 
-// Hints tells other replicas that a session's rows changed.
-type Hints interface{ Notify(sessionIDs ...string) }
-
 // Reader is the reads that a Service needs beside Store.
 type Reader interface {
 	Store
@@ -66,12 +64,12 @@ type Service struct {
 	agents Agents
 	events *event.Service
 	worker Worker
-	hints  Hints
+	bus    *wake.Bus
 }
 
 // NewService makes a Service.
-func NewService(store Reader, agents Agents, events *event.Service, worker Worker, hints Hints) *Service {
-	return &Service{store: store, agents: agents, events: events, worker: worker, hints: hints}
+func NewService(store Reader, agents Agents, events *event.Service, worker Worker, bus *wake.Bus) *Service {
+	return &Service{store: store, agents: agents, events: events, worker: worker, bus: bus}
 }
 
 // Input is what a client asks for.
@@ -152,7 +150,7 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 		s.worker.Start(*got.Lease)
 	case !got.Replayed:
 		s.worker.Wake()
-		s.hints.Notify(got.Submission.SessionID)
+		s.bus.Announce(got.Submission.SessionID)
 	}
 	return got, nil
 }
@@ -164,11 +162,12 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 	if err != nil {
 		return nil, err
 	}
-	subscribe := s.events.Subscribe
+	var sub *event.Subscription
 	if in.ToEnd {
-		subscribe = s.events.SubscribeToEnd
+		sub = s.events.SubscribeToEnd(adm.Key)
+	} else {
+		sub = s.events.Subscribe(adm.Key, event.Want{})
 	}
-	sub := subscribe(adm.Key)
 	got, err := s.admit(ctx, adm)
 	if err != nil {
 		sub.Close()
@@ -253,12 +252,14 @@ func (f *Following) left(ctx context.Context, unstarted bool) bool {
 	return true
 }
 
+// ofSubmission is the part of a batch that belongs to a submission and those that work for it: a session runs one at a
+// time.
 func ofSubmission(batch []event.Event, id string) []event.Event {
-	for len(batch) > 0 && batch[0].SubmissionID != id {
+	for len(batch) > 0 && batch[0].Root() != id {
 		batch = batch[1:]
 	}
 	n := len(batch)
-	for n > 0 && batch[n-1].SubmissionID != id {
+	for n > 0 && batch[n-1].Root() != id {
 		n--
 	}
 	return batch[:n]
@@ -308,15 +309,15 @@ func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Durati
 		return sub, err
 	}
 	begun := time.Now()
-	watch := s.events.SubscribeToEnd(sub.Key)
-	defer watch.Close()
+	waiter := s.events.Waiter(sub.SessionID, id)
+	defer waiter.Close()
 	for {
 		sub, err := s.Get(ctx, tenant, id)
 		left := limit - time.Since(begun)
 		if err != nil || sub.Status == SettledStatus || left <= 0 {
 			return sub, err
 		}
-		if err := watch.Await(ctx, sub.SessionID, id, left); err != nil {
+		if err := waiter.Wait(ctx, sub.Status != Queued, left); err != nil {
 			return Submission{}, err
 		}
 	}
@@ -329,9 +330,7 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	if err != nil {
 		return Submission{}, err
 	}
-	s.worker.Interrupt(sub.LaneID, sub.ID)
-	s.hints.Notify(sub.SessionID)
-	s.events.Poke([]string{sub.SessionID})
+	s.aborted(sub.SessionID, sub.ID)
 	return s.withText(ctx, sub)
 }
 
@@ -344,14 +343,19 @@ func (s *Service) AbortSession(
 	if err != nil {
 		return 0, nil, err
 	}
-	s.worker.Interrupt(sessionID, id)
-	s.hints.Notify(sessionID)
-	s.events.Poke([]string{sessionID})
+	s.aborted(sessionID, id)
 	if id == "" {
 		return settled, nil, nil
 	}
 	sub, err := s.Get(ctx, tenant, id)
 	return settled, &sub, err
+}
+
+// aborted tells everybody whom an abort concerns. submissionID is the one that runs, "" for none.
+func (s *Service) aborted(sessionID, submissionID string) {
+	s.worker.Interrupt(sessionID, submissionID)
+	s.bus.Publish(wake.Lane(sessionID))
+	s.bus.Announce(sessionID)
 }
 
 func checkKey(k session.Key, idem string) error {

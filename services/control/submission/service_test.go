@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -69,5 +70,27 @@ func TestAdmissionOutlivesItsClient(t *testing.T) {
 	_, err := s.Submit(ctx, Input{Key: session.Key{Agent: "a", Instance: "i"}, Message: "m"})
 	if err != nil || w.started != 1 || w.given != 0 {
 		t.Errorf("%v; %d leases were started, %d slots given back", err, w.started, w.given)
+	}
+}
+
+// Whoever follows a submission gets the events of those that work for it, wherever a batch is cut, and no others.
+func TestFollowersGetTheEventsOfTheTree(t *testing.T) {
+	of := func(root string) *event.Loop { return &event.Loop{Task: "t", Root: root} }
+	batch := []event.Event{
+		{Seq: 1, SubmissionID: "child", Loop: of("before")},
+		{Seq: 2, SubmissionID: "before"},
+		{Seq: 3, SubmissionID: "child", Loop: of("mine")},
+		{Seq: 4, SubmissionID: "mine"},
+		{Seq: 5, SubmissionID: "child", Loop: of("mine")},
+		{Seq: 6, SubmissionID: "after"},
+	}
+	for id, want := range map[string][2]int64{"before": {1, 2}, "mine": {3, 5}, "after": {6, 6}} {
+		got := ofSubmission(batch, id)
+		if len(got) != int(want[1]-want[0]+1) || got[0].Seq != want[0] {
+			t.Errorf("%s: %d events from %v, want %v", id, len(got), got, want)
+		}
+	}
+	if got := ofSubmission(batch, "child"); len(got) != 0 {
+		t.Errorf("what is no root has %d events", len(got))
 	}
 }

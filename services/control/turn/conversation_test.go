@@ -18,6 +18,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // recording is a model that keeps what it was told last.
@@ -128,9 +129,10 @@ func TestSessionGoesOnWithWhatAnotherReplicaAdded(t *testing.T) {
 		b.expect(b.wait(b.submit("s", "echo one\n& echo two").ID), submission.Completed, "one\ntwo")
 		here, there := b.service, b.second(agent.Shell())
 		synctest.Wait()
-		events := event.NewService(b.store)
-		go func() { _ = events.Run(t.Context()) }()
-		b.service = submission.NewService(b.store, agents{agent.Shell()}, events, there, b.store)
+		bus := wake.NewBus(nil)
+		events := event.NewService(b.store, bus)
+		go func() { _ = events.Run(t.Context(), there.Owns) }()
+		b.service = submission.NewService(b.store, agents{agent.Shell()}, events, there, bus)
 		b.counted.reads()
 
 		b.expect(b.wait(b.submit("s", "say: there").ID), submission.Completed, "there")

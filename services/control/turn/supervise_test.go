@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/turn"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // hanging is a model that takes no notice of anything until it is let go, when it answers as if nothing had been.
@@ -90,7 +91,8 @@ func (p patient) Stream(ctx context.Context, _ model.Request) iter.Seq2[model.Pa
 // second runs another replica on the bench's database until the test ends.
 func (b *bench) second(def agent.Definition) *turn.Worker {
 	w := turn.NewWorker(turn.Deps{
-		Store: b.store, Events: event.NewService(b.store), Models: models{b.model}, Definitions: agents{def}, Fleet: b.executor,
+		Store: b.store, Events: event.NewService(b.store, wake.NewBus(nil)), Models: models{b.model},
+		Definitions: agents{def}, Fleet: b.executor,
 		Executors: b.executor, Hints: b.store, Log: slog.New(slog.DiscardHandler),
 	})
 	id := ident.New()

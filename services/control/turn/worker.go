@@ -329,6 +329,9 @@ func (w *Worker) find(sessionID string) *run {
 	return w.runs[sessionID]
 }
 
+// Owns reports whether a run of this process has the lane.
+func (w *Worker) Owns(laneID string) bool { return w.find(laneID) != nil }
+
 // Deliver hands an executor's report to the run that owns its session; false when none here does, or it does not wait
 // for the call.
 func (w *Worker) Deliver(r call.Report) bool {

@@ -24,6 +24,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/turn"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // executor is an executor that the test plays.
@@ -178,7 +179,8 @@ func (b *bench) start(def agent.Definition) { b.startAs("h", def) }
 
 // startAs begins it on a host, where it is the successor of those who were there.
 func (b *bench) startAs(host string, def agent.Definition) {
-	b.events = event.NewService(b.store)
+	bus := wake.NewBus(nil)
+	b.events = event.NewService(b.store, bus)
 	definitions := b.definitions
 	if definitions == nil {
 		definitions = agents{def}
@@ -195,7 +197,7 @@ func (b *bench) startAs(host string, def agent.Definition) {
 		}, Log: slog.New(slog.DiscardHandler),
 	})
 	b.executor.deliver = b.worker.Deliver
-	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.store)
+	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, bus)
 	id := ident.New()
 	b.id = id
 	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: host, Lock: "l"}, time.Hour)
@@ -206,7 +208,8 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	b.kill, b.drain, b.done = kill, make(chan struct{}), make(chan error, 1)
 	drain, done, worker, events := b.drain, b.done, b.worker, b.events
 	tail, stop := context.WithCancel(ctx)
-	go func() { _ = events.Run(tail) }()
+	// No hint reaches this replica: what another has taken from it is found by the poll alone.
+	go func() { _ = events.Run(tail, func(string) bool { return false }) }()
 	go func() {
 		defer stop()
 		done <- worker.Run(ctx, id, dead, drain)

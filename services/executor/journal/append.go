@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -16,19 +17,19 @@ func (j *Journal) Begin(b Begin) (LSN, error) {
 		return 0, ErrNoSpace.With("the executor's journal is full: calls that run and results that control has not "+
 			"acknowledged take its quota of %d bytes", j.cfg.Quota)
 	}
-	return j.append(reserve, encode(recBegin).begin(&b, j.cfg.Now(), j.cfg.Boot))
+	return j.append(reserve, encode(recBegin).begin(&b, j.age()))
 }
 
 // End records the outcome of a call. A call that was not begun is begun with b in the same write. The first end wins.
 func (j *Journal) End(b Begin, state State, outcome []byte) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.cfg.Now()
-	end := encode(recEnd).str(b.CallID).int(int64(state)).time(now).bytes(outcome)
+	now := j.age()
+	end := encode(recEnd).str(b.CallID).int(int64(state)).age(now).bytes(outcome)
 	if j.x.calls[b.CallID] != nil {
 		return j.append(0, end)
 	}
-	return j.append(0, encode(recBegin).begin(&b, now, j.cfg.Boot), end)
+	return j.append(0, encode(recBegin).begin(&b, now), end)
 }
 
 // renew is how long the file may lag behind the last use of a fence or a revocation: so much sooner may it go after a
@@ -42,9 +43,9 @@ func (j *Journal) Raise(lane string, epoch int64) (LSN, error) {
 	if lane == "" {
 		return j.lsn, nil
 	}
-	f, now := j.x.lanes[lane], j.cfg.Now()
+	f, now := j.x.lanes[lane], j.age()
 	if f != nil && epoch <= f.epoch {
-		if j.x.use(f, now); now.Sub(f.noted) < renew {
+		if j.x.use(f, now); now-f.noted < renew {
 			return j.lsn, nil
 		}
 	}
@@ -52,26 +53,26 @@ func (j *Journal) Raise(lane string, epoch int64) (LSN, error) {
 		return j.lsn, nil
 	}
 	j.evict()
-	return j.append(0, encode(recEpoch).str(lane).int(epoch).time(now))
+	return j.append(0, encode(recEpoch).str(lane).int(epoch).age(now))
 }
 
 // Revoke records that dispatches of a call up to this one must never run.
 func (j *Journal) Revoke(callID string, dispatch uint32) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	now := j.cfg.Now()
-	if r, ok := j.x.revoked[callID]; ok && r.dispatch >= dispatch && now.Sub(r.at) < renew {
+	now := j.age()
+	if r, ok := j.x.revoked[callID]; ok && r.dispatch >= dispatch && now-r.at < renew {
 		return j.lsn, nil
 	}
 	j.evict()
-	return j.append(0, encode(recRevoke).str(callID).int(int64(dispatch)).time(now))
+	return j.append(0, encode(recRevoke).str(callID).int(int64(dispatch)).age(now))
 }
 
 // Ack records that the outcome of a call is durable elsewhere; a tombstone is left.
 func (j *Journal) Ack(callID string) (LSN, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.append(0, encode(recAck).str(callID).time(j.cfg.Now()))
+	return j.append(0, encode(recAck).str(callID).age(j.age()))
 }
 
 // Forgot records that the sandbox holds nothing of these calls anymore.
@@ -83,6 +84,20 @@ func (j *Journal) Forgot(callIDs ...string) (LSN, error) {
 		recs[i] = encode(recForgot).str(id)
 	}
 	return j.append(0, recs...)
+}
+
+// stamp writes the age of the journal unless the file tells it, but for at most late. A full disk does not take it: the
+// next process then begins at a lower age, and keeps what is held longer. The caller holds mu.
+func (j *Journal) stamp(late time.Duration) error {
+	now := j.age()
+	if now-j.x.age <= late {
+		return nil
+	}
+	_, err := j.append(0, encode(recAge).age(now))
+	if errors.Is(err, ErrNoSpace) {
+		return nil
+	}
+	return err
 }
 
 // Drop forgets a call that never ran or may run again. It is not recorded: the reason for it is found again after a

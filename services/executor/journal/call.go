@@ -31,34 +31,33 @@ type Begin struct {
 	Dispatch uint32
 	Args     []byte // hash of the arguments; nil for a call that was cancelled before it arrived
 	Safety   Safety
-	Verb     int32 // of the protocol; Exec calls are found in the sandbox
-	Exec     bool
-	Deadline time.Time // zero is none
+	Exec     bool          // it is a command, which the sandbox may still have after a restart
+	Deadline time.Duration // age of the journal at which the call ends; 0 is none
+	// Witness names the process that would know of the call's command if that had been started; "" is nobody.
+	Witness string
 }
 
 // Call is a call as the journal has it.
 type Call struct {
 	Begin
 	State  State
-	At     time.Time // it began
-	Boot   string    // of the host, in which it began
-	Ended  time.Time
-	Acked  time.Time
-	Forgot bool // the sandbox holds nothing of it anymore
+	At     time.Duration // age of the journal when the call began
+	Since  time.Duration // age of the journal when the call came to its state
+	Forgot bool          // the sandbox holds nothing of it anymore
 
 	off  int64 // of the outcome in the file
 	size int   // of the outcome
 }
 
-func (e *encoder) begin(b *Begin, at time.Time, boot string) *encoder {
-	e.str(b.CallID).str(b.LaneID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args)
-	return e.int(int64(b.Safety)).int(int64(b.Verb)).flag(b.Exec).time(b.Deadline).time(at).str(boot)
+func (e *encoder) begin(b *Begin, at time.Duration) *encoder {
+	e.str(b.CallID).str(b.LaneID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args).int(int64(b.Safety)).flag(b.Exec)
+	return e.int(int64(b.Deadline)).str(b.Witness).age(at)
 }
 
-func (d *decoder) begin() (b Begin, at time.Time, boot string) {
+func (d *decoder) begin() (b Begin, at time.Duration) {
 	b = Begin{CallID: d.str(), LaneID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int()), Args: clone(d.bytes())}
-	b.Safety, b.Verb, b.Exec, b.Deadline = Safety(d.int()), int32(d.int()), d.flag(), d.time()
-	return b, d.time(), d.str()
+	b.Safety, b.Exec, b.Deadline, b.Witness = Safety(d.int()), d.flag(), time.Duration(d.int()), d.str()
+	return b, d.age()
 }
 
 func clone(p []byte) []byte {

@@ -56,11 +56,11 @@ func (j *Journal) Incarnations() ([]Incarnation, error) {
 // incarnate begins the present incarnation, once, and writes it unless it is written.
 func (j *Journal) incarnate() error {
 	j.mu.Lock()
-	if !j.incarnated {
-		j.incarnated, j.unsaved = true, true
+	if j.birth == unborn {
+		j.birth = unsaved
 		j.x.start(start{id: newID(), begun: j.x.begun})
 	}
-	if !j.unsaved {
+	if j.birth == saved {
 		j.mu.Unlock()
 		return nil
 	}
@@ -74,14 +74,16 @@ func (j *Journal) incarnate() error {
 
 // saveIncarnation writes the present incarnation unless that was done, or the disk is full. The caller holds mu.
 func (j *Journal) saveIncarnation() (LSN, error) {
-	if !j.unsaved {
+	if j.birth != unsaved {
 		return j.lsn, nil
 	}
 	lsn, err := j.append(0, j.x.incarnations[len(j.x.incarnations)-1].encode())
 	if errors.Is(err, ErrNoSpace) {
 		return j.lsn, nil
 	}
-	j.unsaved = err != nil
+	if err == nil {
+		j.birth = saved
+	}
 	return lsn, err
 }
 

@@ -203,11 +203,15 @@ func TestIncarnationIsWrittenWhenThereIsRoom(t *testing.T) {
 	}
 }
 
-// Two that begin with one file are two from then on.
-func TestACopyHasItsOwnIncarnation(t *testing.T) {
+// Two that begin with one file are two from then on. A copy in another directory is another journal, because what was
+// begun after it was taken is not in it. A copy that was put in the place of the original tells that by its
+// incarnations.
+func TestACopyIsAnotherJournal(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	j := open(t, dir, Config{})
+	id := j.ID()
 	mine, _ := chain(t, j)
+	began(t, j, "a")
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -218,9 +222,33 @@ func TestACopyHasItsOwnIncarnation(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(other, "journal"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	one, _ := chain(t, open(t, dir, Config{}))
-	two, _ := chain(t, open(t, other, Config{}))
-	if one[0] == two[0] || one[1] != mine[0] || two[1] != mine[0] {
-		t.Errorf("the original is %q and the copy %q, both after %q", one, two, mine)
+	k := open(t, other, Config{})
+	copied := k.ID()
+	if c, ok := k.Lookup("a"); copied == id || !ok || c.State != Begun {
+		t.Errorf("the copy of %q is %q, and knows %+v", id, copied, c)
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := open(t, other, Config{}).ID(); got != copied {
+		t.Errorf("the copy was %q and is %q", copied, got)
+	}
+
+	first := open(t, dir, Config{})
+	one, _ := chain(t, first)
+	if first.ID() != id || one[1] != mine[0] {
+		t.Errorf("the original is %q with %q, after %q with %q", first.ID(), one, id, mine)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "journal"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	restored := open(t, dir, Config{})
+	two, _ := chain(t, restored)
+	if restored.ID() != id || one[0] == two[0] || two[1] != mine[0] {
+		t.Errorf("what was restored is %q with %q, after %q with %q; the original went on as %q",
+			restored.ID(), two, id, mine, one)
 	}
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -8,6 +9,8 @@ import (
 // index is what the records say, all together.
 type index struct {
 	id    string
+	place string        // of the file that this was written for
+	age   time.Duration // newest of the records
 	lanes map[string]*fence
 	calls map[string]*entry
 	// revoked holds the highest dispatch of a call that must never run.
@@ -27,9 +30,9 @@ type index struct {
 type fence struct {
 	mark
 	epoch int64
-	used  time.Time // by an owner; at in mark is not before it, nor before the last tombstone of the lane
-	noted time.Time // the newest use that the file tells of
-	held  int       // calls of the lane that are not tombstones; the fence is in no queue while there are any
+	used  time.Duration // by an owner; at in mark is not before it, nor before the last tombstone of the lane
+	noted time.Duration // the newest use that the file tells of
+	held  int           // calls of the lane that are not tombstones; the fence is in no queue while there are any
 }
 
 type revocation struct {
@@ -54,43 +57,46 @@ func (x *index) apply(payload []byte, base int64) error {
 	d := &decoder{b: payload[1:], off: 1}
 	switch kind(payload[0]) {
 	case recIdentity:
-		x.id, x.begun = d.str(), d.int()
+		x.id, x.begun, x.place = d.str(), d.int(), d.str()
 	case recEpoch:
-		x.raise(d.str(), d.int(), d.time())
+		x.raise(d.str(), d.int(), d.age())
 	case recBegin:
-		b, at, boot := d.begin()
-		x.put(&Call{Begin: b, At: at, Boot: boot})
+		b, at := d.begin()
+		x.put(&Call{Begin: b, At: at, Since: at})
 		x.begun++
 	case recEnd:
-		id, state, at := d.str(), State(d.int()), d.time()
+		id, state, at := d.str(), State(d.int()), d.age()
 		outcome := d.bytes()
 		x.end(id, state, at, base+int64(d.off-len(outcome)), len(outcome))
 	case recRevoke:
-		x.revoke(d.str(), uint32(d.int()), d.time())
+		x.revoke(d.str(), uint32(d.int()), d.age())
 	case recAck:
-		x.ack(d.str(), d.time())
+		x.ack(d.str(), d.age())
 	case recForgot:
 		if c := x.calls[d.str()]; c != nil {
 			c.Forgot = true
 		}
 	case recCall:
 		c := &Call{}
-		c.Begin, c.At, c.Boot = d.begin()
-		c.State, c.Ended, c.Acked, c.Forgot = State(d.int()), d.time(), d.time(), d.flag()
+		c.Begin, c.At = d.begin()
+		c.State, c.Since, c.Forgot = State(d.int()), d.age(), d.flag()
 		outcome := d.bytes()
 		c.off, c.size = base+int64(d.off-len(outcome)), len(outcome)
 		x.put(c)
 	case recIncarnation:
 		x.start(start{id: d.str(), begun: d.int()})
+	case recAge:
+		d.age()
 	default:
 		// A later version's record. Its rules are unknown here, so it must not be stepped over in silence.
 		return errRecord
 	}
+	x.age = max(x.age, d.newest)
 	return d.err
 }
 
 // raise notes that a lane is in use with this epoch.
-func (x *index) raise(lane string, epoch int64, at time.Time) {
+func (x *index) raise(lane string, epoch int64, at time.Duration) {
 	f := x.lanes[lane]
 	if f == nil {
 		f = &fence{mark: mark{kind: ofLane, key: lane, cost: smallWeight + int64(len(lane))}}
@@ -102,32 +108,28 @@ func (x *index) raise(lane string, epoch int64, at time.Time) {
 }
 
 // use notes that an owner of the lane has used its fence.
-func (x *index) use(f *fence, at time.Time) {
-	if f.used.Before(at) {
-		f.used = at
-	}
+func (x *index) use(f *fence, at time.Duration) {
+	f.used = max(f.used, at)
 	x.last(f, at)
 }
 
 // last moves a fence to the end of what may be forgotten.
-func (x *index) last(f *fence, at time.Time) {
-	if f.at.Before(at) {
-		f.at = at
-	}
+func (x *index) last(f *fence, at time.Duration) {
+	f.at = max(f.at, at)
 	if x.aged.remove(&f.mark); f.held == 0 {
 		x.aged.push(&f.mark)
 	}
 }
 
 // hold changes the number of calls that a lane's fence is kept for.
-func (x *index) hold(lane string, n int, at time.Time) {
+func (x *index) hold(lane string, n int, at time.Duration) {
 	if f := x.lanes[lane]; f != nil {
 		f.held += n
 		x.last(f, at)
 	}
 }
 
-func (x *index) revoke(id string, dispatch uint32, at time.Time) {
+func (x *index) revoke(id string, dispatch uint32, at time.Duration) {
 	r := x.revoked[id]
 	if r == nil {
 		r = &revocation{mark: mark{kind: ofRevocation, key: id, cost: smallWeight + int64(len(id))}}
@@ -145,25 +147,24 @@ func (x *index) put(c *Call) {
 	x.calls[c.CallID] = e
 	x.live += e.weight()
 	x.raise(c.LaneID, c.Epoch, c.At)
-	x.place(e)
+	e.LaneID = x.lanes[c.LaneID].key // one string for all calls of a lane
+	x.enqueue(e)
 	if c.State == Tombstone {
-		x.hold(c.LaneID, 0, c.Acked)
+		x.hold(c.LaneID, 0, c.Since)
 	} else {
 		x.hold(c.LaneID, 1, c.At)
 	}
 }
 
-// place puts a call into the queue of its state.
-func (x *index) place(e *entry) {
+// enqueue puts a call into the queue of its state.
+func (x *index) enqueue(e *entry) {
 	x.ended.remove(&e.mark)
 	x.aged.remove(&e.mark)
-	e.cost = e.weight()
+	e.cost, e.at = e.weight(), e.Since
 	switch e.State {
 	case Finished, Interrupted:
-		e.at = e.Ended
 		x.ended.push(&e.mark)
 	case Tombstone:
-		e.at = e.Acked
 		x.aged.push(&e.mark)
 	}
 }
@@ -182,32 +183,32 @@ func (x *index) drop(id string) {
 	}
 }
 
-func (x *index) end(id string, state State, at time.Time, off int64, size int) {
+func (x *index) end(id string, state State, at time.Duration, off int64, size int) {
 	e := x.calls[id]
 	if e == nil || e.State != Begun {
 		return // the first end wins
 	}
 	x.live -= e.weight()
-	e.State, e.Ended, e.off, e.size = state, at, off, size
+	e.State, e.Since, e.off, e.size = state, at, off, size
 	x.live += e.weight()
-	x.place(e)
+	x.enqueue(e)
 }
 
 // ack leaves a tombstone.
-func (x *index) ack(id string, at time.Time) {
+func (x *index) ack(id string, at time.Duration) {
 	e := x.calls[id]
 	if e == nil || e.State == Begun || e.State == Tombstone {
 		return
 	}
 	x.live -= e.weight()
-	e.State, e.Acked, e.off, e.size = Tombstone, at, 0, 0
+	e.State, e.Since, e.Witness, e.off, e.size = Tombstone, at, "", 0, 0
 	x.live += e.weight()
-	x.place(e)
+	x.enqueue(e)
 	x.hold(e.LaneID, -1, at) // after the tombstone, which the fence outlives
 }
 
 // forget drops what a mark in the queue of the aged stands for, and tells since when its absence would prove something.
-func (x *index) forget(m *mark) (since time.Time) {
+func (x *index) forget(m *mark) (since time.Duration) {
 	x.aged.remove(m)
 	switch m.kind {
 	case ofLane:
@@ -245,7 +246,7 @@ const (
 type mark struct {
 	prev, next *mark
 	in         *queue
-	at         time.Time
+	at         time.Duration
 	kind       markKind
 	key        string
 	cost       int64 // of live
@@ -294,10 +295,7 @@ func (q *queue) sort() {
 	}
 	// A fence is not older than the tombstones of its lane, and as old as one at times: it goes after them.
 	slices.SortStableFunc(all, func(a, b *mark) int {
-		if c := a.at.Compare(b.at); c != 0 {
-			return c
-		}
-		return int(a.kind) - int(b.kind)
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.kind, b.kind))
 	})
 	*q = queue{}
 	for _, m := range all {

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/internal/hostenv"
 )
 
 // Failures of a journal.
@@ -32,18 +30,17 @@ var (
 
 // Config of a journal. The zero value works.
 type Config struct {
-	Now func() time.Time // default time.Now
 	// Quota is how many bytes of records the journal keeps; default 64 MiB. What control has acknowledged is evicted
 	// when the quota is exceeded, at least to an eighth of it; a call is refused when calls that are held take the
 	// rest.
 	Quota        int64
 	TombstoneTTL time.Duration // default 7 days
 	ResultTTL    time.Duration // how long an outcome that nobody acknowledges is kept; default 24 h
-	// Boot names this run of the host's kernel; default hostenv.BootID.
-	Boot string
 	// NoSync leaves out fdatasync, for tests that count and not lose.
 	NoSync bool
 
+	// Elapsed takes the place of the monotonic clock, for tests: the time since any fixed moment of this process.
+	Elapsed func() time.Duration
 	// Fsync takes the place of fdatasync, for tests: a disk that is slow or broken.
 	Fsync func(f *os.File) error
 	// WriteAt does the same for a disk that is full.
@@ -51,8 +48,9 @@ type Config struct {
 }
 
 func (c *Config) defaults() {
-	if c.Now == nil {
-		c.Now = time.Now
+	if c.Elapsed == nil {
+		began := time.Now()
+		c.Elapsed = func() time.Duration { return time.Since(began) }
 	}
 	if c.Quota == 0 {
 		c.Quota = 64 << 20
@@ -63,7 +61,6 @@ func (c *Config) defaults() {
 	if c.ResultTTL == 0 {
 		c.ResultTTL = 24 * time.Hour
 	}
-	c.Boot = cmp.Or(c.Boot, hostenv.BootID())
 	if c.WriteAt == nil {
 		c.WriteAt = (*os.File).WriteAt
 	}
@@ -85,27 +82,41 @@ type LSN int64
 
 // Journal is open for one process. Its methods may be called concurrently.
 type Journal struct {
-	dir  string
-	cfg  Config
-	lock *os.File
+	dir   string
+	cfg   Config
+	lock  *os.File
+	since time.Duration // of cfg.Elapsed, when the journal's age was 0
 
-	mu     sync.Mutex
-	x      index
-	f      *os.File
-	end    int64 // of the records
-	alloc  int64 // of the zeroes behind them
-	lsn    LSN   // written
-	synced LSN   // on disk
-	begun  int64 // calls whose begin is on disk
-	// incarnated says that the newest incarnation is this process's, unsaved that it is not in the file.
-	incarnated, unsaved bool
+	mu sync.Mutex // guards what follows
+	x  index
+	file
+	birth birth
 
+	lsn     LSN   // written
+	synced  LSN   // on disk
+	begun   int64 // calls whose begin is on disk
 	syncing bool
 	changed *sync.Cond    // of synced, syncing, failed
 	failed  error         // a write or fsync that nobody can make undone
 	broken  chan struct{} // closed by fail
-	buf     []byte
 }
+
+// file is the journal's, as it is written.
+type file struct {
+	f     *os.File
+	end   int64 // of the records
+	alloc int64 // of the zeroes behind them
+	buf   []byte
+}
+
+// birth tells whether the newest incarnation is this process's.
+type birth uint8
+
+const (
+	unborn  birth = iota
+	unsaved       // it is, and the file does not have it
+	saved
+)
 
 // Open opens or makes the journal in dir. ErrLocked while another process has it.
 func Open(dir string, cfg Config) (*Journal, error) {
@@ -135,9 +146,16 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	return j, nil
 }
 
+// age is how long the journal was open, in all.
+func (j *Journal) age() time.Duration { return j.cfg.Elapsed() - j.since }
+
+// Age is the journal's time, which Begin.Deadline is in. It passes while the journal is open.
+func (j *Journal) Age() time.Duration { return j.age() }
+
 // Close syncs and lets go of the lock.
 func (j *Journal) Close() error {
-	err := j.Sync()
+	err := locked(j, func() error { return j.stamp(0) })
+	err = errors.Join(err, j.Sync())
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for j.syncing {

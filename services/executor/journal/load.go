@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 func (j *Journal) path() string { return filepath.Join(j.dir, "journal") }
@@ -21,7 +23,7 @@ func (j *Journal) load() error {
 	}
 	j.x = newIndex()
 	if len(b) < len(magic) {
-		return j.create()
+		b = []byte(magic)
 	}
 	if string(b[:len(magic)]) != magic {
 		return fmt.Errorf("%s is not a journal that this version reads", j.path())
@@ -31,9 +33,14 @@ func (j *Journal) load() error {
 		return err
 	}
 	j.x.sort()
-	if j.x.id == "" || hole {
+	j.since = j.cfg.Elapsed() - j.x.age
+	place, err := disk.Place(j.lock)
+	if err != nil {
+		return err
+	}
+	if j.x.id == "" || hole || j.x.place != place {
 		// What could be read is kept; what an absence proves begins anew.
-		j.end = end
+		j.end, j.x.place = end, place
 		return j.create()
 	}
 	return j.reopen(end)

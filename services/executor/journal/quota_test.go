@@ -16,11 +16,11 @@ func TestAYearOfSessions(t *testing.T) {
 	for name, revoke := range map[string]bool{"calls": false, "calls and revocations": true} {
 		t.Run(name, func(t *testing.T) {
 			now, cfg := t0, Config{NoSync: true, Quota: 64 << 20 / scale}
-			cfg.Now = func() time.Time { return now }
+			cfg.Elapsed = func() time.Duration { return now }
 			j := open(t, t.TempDir(), cfg)
 			first := j.ID()
 			for n := range 365 * 24 * 3600 / scale {
-				now = now.Add(scale * time.Second)
+				now += scale * time.Second
 				oneSession(t, j, n, revoke)
 				if j.x.live > cfg.Quota+1000 || j.end > 4*cfg.Quota+compactAbove {
 					t.Fatalf("after %d lanes: %d bytes live, %d in the file", n, j.x.live, j.end)
@@ -76,7 +76,7 @@ func TestWhatMayBeForgotten(t *testing.T) {
 		defer os.RemoveAll(dir)
 		now := t0
 		quota := rapid.Int64Range(500, 5000).Draw(t, "quota")
-		cfg := Config{Now: func() time.Time { return now }, NoSync: true, Quota: quota}
+		cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true, Quota: quota}
 		j, err := Open(dir, cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +115,7 @@ func TestWhatMayBeForgotten(t *testing.T) {
 				w.revoked["x"+b.CallID] = now
 			},
 			"hours": func(t *rapid.T) {
-				now = now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
+				now += time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour
 			},
 			"sweep": func(t *rapid.T) { _, err := j.Sweep(); w.noError(t, err) },
 			"reopen": func(t *rapid.T) {
@@ -132,11 +132,11 @@ func TestWhatMayBeForgotten(t *testing.T) {
 // witness remembers when owners used what, since the journal has its id.
 type witness struct {
 	id                    string
-	calls, lanes, revoked map[string]time.Time
+	calls, lanes, revoked map[string]time.Duration
 }
 
 func (w *witness) reset() {
-	w.calls, w.lanes, w.revoked = map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
+	w.calls, w.lanes, w.revoked = map[string]time.Duration{}, map[string]time.Duration{}, map[string]time.Duration{}
 }
 
 func (w *witness) noError(t *rapid.T, err error) {
@@ -146,7 +146,7 @@ func (w *witness) noError(t *rapid.T, err error) {
 }
 
 // must ends a call that was begun.
-func (w *witness) must(t *rapid.T, j *Journal, b Begin, now time.Time) {
+func (w *witness) must(t *rapid.T, j *Journal, b Begin, now time.Duration) {
 	if _, known := j.Lookup(b.CallID); !known {
 		w.calls[b.CallID], w.lanes[b.LaneID] = now, now
 	}
@@ -154,7 +154,7 @@ func (w *witness) must(t *rapid.T, j *Journal, b Begin, now time.Time) {
 	w.noError(t, err)
 }
 
-func (w *witness) check(t *rapid.T, j *Journal, now time.Time) {
+func (w *witness) check(t *rapid.T, j *Journal, now time.Duration) {
 	if j.ID() != w.id {
 		w.id = j.ID()
 		w.reset()
@@ -165,23 +165,23 @@ func (w *witness) check(t *rapid.T, j *Journal, now time.Time) {
 		}
 	}
 	for id, at := range w.calls {
-		if _, ok := j.Lookup(id); !ok && now.Sub(at) < proves-renew {
-			t.Fatalf("%s is forgotten after %v", id, now.Sub(at))
+		if _, ok := j.Lookup(id); !ok && now-at < proves-renew {
+			t.Fatalf("%s is forgotten after %v", id, now-at)
 		}
 	}
 	for id, at := range w.lanes {
-		if _, ok := j.x.lanes[id]; !ok && now.Sub(at) < proves-renew {
-			t.Fatalf("the fence of %s is forgotten after %v", id, now.Sub(at))
+		if _, ok := j.x.lanes[id]; !ok && now-at < proves-renew {
+			t.Fatalf("the fence of %s is forgotten after %v", id, now-at)
 		}
 	}
 	for id, at := range w.revoked {
-		if _, ok := j.Revoked(id); !ok && now.Sub(at) < proves-renew {
-			t.Fatalf("the revocation of %s is forgotten after %v", id, now.Sub(at))
+		if _, ok := j.Revoked(id); !ok && now-at < proves-renew {
+			t.Fatalf("the revocation of %s is forgotten after %v", id, now-at)
 		}
 	}
 	var size int64
 	for m := j.x.aged.first; m != nil; m = m.next {
-		if m.next != nil && m.next.at.Before(m.at) {
+		if m.next != nil && m.next.at < m.at {
 			t.Fatal("the queue is out of order")
 		}
 		size += m.cost

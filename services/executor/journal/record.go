@@ -20,11 +20,12 @@ const (
 	recForgot
 	recCall // a whole call, written by compaction
 	recIncarnation
-	recLast = recIncarnation
+	recAge  // of the journal, when nothing else has told it for long
+	recLast = recAge
 )
 
 const (
-	magic      = "PAWLJ\x00\x00\x01" // the last byte is the version of the format
+	magic      = "PAWLJ\x00\x00\x02" // the last byte is the version of the format
 	frameHead  = 8
 	maxPayload = 64 << 20
 	maxRecord  = 24 << 20 // that append takes: compaction makes one record of a call's two
@@ -65,27 +66,21 @@ func unframe(b []byte) (payload []byte, n int, ok bool) {
 // reader takes missing ones as zero, so an old journal stays readable.
 type encoder struct{ b []byte }
 
-func encode(k kind) *encoder                 { return &encoder{b: append(make([]byte, 0, 192), byte(k))} }
-func (e *encoder) str(s string) *encoder     { e.b = appendBytes(e.b, s); return e }
-func (e *encoder) bytes(p []byte) *encoder   { e.b = appendBytes(e.b, p); return e }
-func (e *encoder) int(v int64) *encoder      { e.b = binary.AppendVarint(e.b, v); return e }
-func (e *encoder) time(t time.Time) *encoder { return e.int(nanos(t)) }
-func (e *encoder) flag(v bool) *encoder      { return e.int(map[bool]int64{true: 1}[v]) }
+func encode(k kind) *encoder                    { return &encoder{b: append(make([]byte, 0, 192), byte(k))} }
+func (e *encoder) str(s string) *encoder        { e.b = appendBytes(e.b, s); return e }
+func (e *encoder) bytes(p []byte) *encoder      { e.b = appendBytes(e.b, p); return e }
+func (e *encoder) int(v int64) *encoder         { e.b = binary.AppendVarint(e.b, v); return e }
+func (e *encoder) age(t time.Duration) *encoder { return e.int(int64(t)) }
+func (e *encoder) flag(v bool) *encoder         { return e.int(map[bool]int64{true: 1}[v]) }
 func appendBytes[T string | []byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
 type decoder struct {
-	b   []byte
-	off int // of b in the payload
-	err error
+	b      []byte
+	off    int           // of b in the payload
+	newest time.Duration // of the ages that were read
+	err    error
 }
 
 func (d *decoder) int() int64 {
@@ -119,12 +114,10 @@ func (d *decoder) bytes() []byte {
 func (d *decoder) str() string { return string(d.bytes()) }
 func (d *decoder) flag() bool  { return d.int() != 0 }
 
-func (d *decoder) time() time.Time {
-	v := d.int()
-	if v == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, v)
+func (d *decoder) age() time.Duration {
+	t := time.Duration(d.int())
+	d.newest = max(d.newest, t)
+	return t
 }
 
 func (d *decoder) skip(n int) { d.b, d.off = d.b[n:], d.off+n }

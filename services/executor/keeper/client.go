@@ -102,15 +102,17 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Since is when the keeper's knowledge begins: it never loses a start after that, and may not know of one before,
-// because the host crashed or the data directory was wiped.
-func (c *Client) Since() time.Time {
+// Witness names the keeper's process, "" while none is connected. A keeper knows every command that it was asked to
+// start. Who finds the same witness before and after knows that a command which the keeper does not know was not
+// started in between. Another keeper reads what its predecessor wrote, and that may be a copy, or older than what
+// happened.
+func (c *Client) Witness() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link == nil {
-		return time.Now()
+		return ""
 	}
-	return time.Unix(0, c.link.Since)
+	return c.link.Keeper
 }
 
 func (c *Client) run(ctx context.Context) {

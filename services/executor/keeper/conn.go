@@ -73,7 +73,7 @@ func (k *keeper) greet(nc *net.UnixConn) error {
 	}
 	nc.SetDeadline(time.Now().Add(greetTimeout))
 	defer nc.SetDeadline(time.Time{})
-	mine := &hello{Proto: maxProto, MinProto: minProto, Version: k.Version, PID: os.Getpid(), Since: k.since}
+	mine := &hello{Proto: maxProto, MinProto: minProto, Version: k.Version, PID: os.Getpid(), Keeper: k.name}
 	if err := writeMessage(nc, &message{Kind: kindHello, Hello: mine}); err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 // Kinds of records in keeper.log.
 const (
-	recKeeper = "keeper" // a keeper took over: boot id, key, since when nothing is missing
+	recKeeper = "keeper" // a keeper took over: key, place
 	recStart  = "start"  // about to fork
 	recFail   = "fail"   // the fork did not happen; the id is free again
 	recEnd    = "end"
@@ -31,9 +31,7 @@ type record struct {
 	ID    string `json:"id,omitempty"`
 	At    int64  `json:"at,omitempty"`
 	End   *end   `json:"end,omitempty"`
-	Boot  string `json:"boot,omitempty"`
 	Key   uint32 `json:"key,omitempty"`
-	Since int64  `json:"since,omitempty"`
 	Place string `json:"place,omitempty"`
 }
 
@@ -61,10 +59,8 @@ func decodeRecord(line []byte) (*record, bool) {
 
 // history is what a log tells: the ends that are known, and which commands were started and never ended.
 type history struct {
-	boot  string
 	key   uint32
-	since int64
-	place string // of the data directory, see placeOf
+	place string // of keeper.lock, which tells a data directory from its copies
 	ends  map[string]*end
 	open  map[string]int64 // id → started
 	// damaged says that a bad record was followed by others: something is missing from the middle.
@@ -93,7 +89,7 @@ func replay(r io.Reader) (*history, error) {
 		h.size = off
 		switch rec.Kind {
 		case recKeeper:
-			h.boot, h.key, h.since, h.place = rec.Boot, rec.Key, rec.Since, rec.Place
+			h.key, h.place = rec.Key, rec.Place
 		case recStart:
 			h.open[rec.ID] = rec.At
 		case recEnd:
@@ -107,7 +103,7 @@ func replay(r io.Reader) (*history, error) {
 }
 
 func (h *history) records() []*record {
-	out := []*record{{Kind: recKeeper, At: now(), Boot: h.boot, Key: h.key, Since: h.since, Place: h.place}}
+	out := []*record{{Kind: recKeeper, At: now(), Key: h.key, Place: h.place}}
 	for id, e := range h.ends {
 		out = append(out, &record{Kind: recEnd, ID: id, End: e})
 	}

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -22,7 +21,7 @@ var testKey = rand.Uint32N(1<<30-1) + 1
 func sampleLog() []byte {
 	var log []byte
 	for _, r := range []*record{
-		{Kind: recKeeper, Boot: hostenv.BootID(), Key: testKey, Since: 1},
+		{Kind: recKeeper, Key: testKey},
 		{Kind: recStart, ID: "ended", At: 2},
 		{Kind: recEnd, ID: "ended", End: &end{Code: 3}},
 		{Kind: recStart, ID: "failed"},
@@ -42,7 +41,7 @@ func TestReplay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(h.ends) != 1 || h.ends["ended"].Code != 3 || len(h.open) != 1 || h.open["open"] != 4 || h.since != 1 ||
+	if len(h.ends) != 1 || h.ends["ended"].Code != 3 || len(h.open) != 1 || h.open["open"] != 4 ||
 		h.key != testKey || h.damaged {
 		t.Errorf("%+v", h)
 	}
@@ -121,29 +120,34 @@ func takesOverATornLog(t *testing.T, dir string) *Client {
 	if e := wait(t, cmd); e.Code != 3 {
 		t.Errorf("exit %+v", e)
 	}
-	if got := c.Since().UnixNano(); got != 1 {
-		t.Errorf("since %d: nothing was lost", got)
-	}
 	return c
 }
 
-func TestAnotherBootMayHaveLostRecords(t *testing.T) {
+// A keeper witnesses what it was asked to start, for daemon after daemon. The next keeper does not know what its
+// predecessor saw and did not write down.
+func TestOneWitnessPerKeeper(t *testing.T) {
 	dir := t.TempDir()
-	r := &record{Kind: recKeeper, Boot: "another", Key: testKey, Since: 1}
-	if err := os.WriteFile(filepath.Join(dir, "keeper.log"), r.encode(), 0o600); err != nil {
+	c := ensure(t, dir, Options{})
+	first := c.Witness()
+	start(t, c, "holds", "sleep 60")
+	c.Close()
+	next := ensure(t, dir, Options{})
+	if got := next.Witness(); got != first || got == "" {
+		t.Errorf("the witness was %q and is %q for the next daemon", first, got)
+	}
+	killKeeper(t, next)
+	if _, err := next.Attach(t.Context(), "any"); !errors.Is(err, sandbox.ErrUnknownExec) {
 		t.Fatal(err)
 	}
-	began := now()
-	c := ensure(t, dir, Options{})
-	if got := c.Since().UnixNano(); got < began {
-		t.Errorf("since %d, want not before %d", got, began)
+	if got := next.Witness(); got == first || got == "" {
+		t.Errorf("the witness was %q and is %q after another keeper has come", first, got)
 	}
 }
 
 func TestShrink(t *testing.T) {
 	dir := t.TempDir()
 	j := &journal{path: filepath.Join(dir, "keeper.log")}
-	if err := j.rewrite(&history{boot: "b", key: 7, since: 8}); err != nil {
+	if err := j.rewrite(&history{key: 7}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 100 {
@@ -173,8 +177,7 @@ func TestShrink(t *testing.T) {
 	if err != nil || rerr != nil {
 		t.Fatal(err, rerr)
 	}
-	if j.length() > before/20 || len(h.ends) != 1 || h.ends["99"].Code != 99 || len(h.open) != 1 || h.key != 7 ||
-		h.since != 8 {
+	if j.length() > before/20 || len(h.ends) != 1 || h.ends["99"].Code != 99 || len(h.open) != 1 || h.key != 7 {
 		t.Errorf("%d of %d bytes, %+v", j.length(), before, h)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/hostenv"
 )
 
@@ -86,7 +87,7 @@ type keeper struct {
 	l       *net.UnixListener
 	journal *journal
 	key     uint32
-	since   int64
+	name    string // of this process, which no other keeper has
 	null    *os.File
 
 	// treeMu makes forks, reaps and scans of the process tree happen one at a time: a scan sees no half-made child, and
@@ -154,7 +155,7 @@ func (k *keeper) inherit() error {
 			return fmt.Errorf("keeping the damaged log: %w", err)
 		}
 	}
-	place, err := placeOf(k.lock)
+	place, err := disk.Place(k.lock)
 	if err != nil {
 		return fmt.Errorf("looking at the data directory: %w", err)
 	}
@@ -165,10 +166,6 @@ func (k *keeper) inherit() error {
 		h.key = 0
 	}
 	h.place = place
-	good := h.since != 0 && !h.damaged && h.boot == hostenv.BootID() && h.key != 0
-	if !good {
-		h.since = now()
-	}
 	known := h.key != 0 && !h.damaged
 	if h.key != 0 {
 		k.sweepPredecessor(h.key)
@@ -182,8 +179,7 @@ func (k *keeper) inherit() error {
 		h.ends[id] = &end{Code: -1, Interrupted: true, Started: started, Ended: now()}
 	}
 	clear(h.open)
-	h.boot = hostenv.BootID()
-	k.key, k.since = h.key, h.since
+	k.key, k.name = h.key, rand.Text()
 	k.journal = &journal{path: path}
 	for id, e := range h.ends {
 		k.calls[id] = &call{id: id, end: e}
@@ -192,21 +188,12 @@ func (k *keeper) inherit() error {
 		k.log.Error("files of earlier commands could not be removed", "err", err)
 	}
 	err = k.journal.rewrite(h)
-	if err != nil && good && k.journal.f == nil {
+	if err != nil && known && k.journal.f == nil {
 		// A full disk is no reason not to come back: all that this log lacks is found again by the next keeper.
 		k.log.Warn("the log cannot be rewritten, going on with the old one", "err", err)
 		return k.journal.reopen(h.size)
 	}
 	return err
-}
-
-// placeOf tells a data directory from its copies, on one host: by the file that its lock is.
-func placeOf(lock *os.File) (string, error) {
-	var at unix.Stat_t
-	if err := unix.Fstat(int(lock.Fd()), &at); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%d:%d", at.Dev, at.Ino), nil
 }
 
 // run serves one daemon after the other until this keeper is of no use any more.

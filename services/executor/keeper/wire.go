@@ -47,8 +47,8 @@ type hello struct {
 	MinProto int    `json:"min_proto"`
 	Version  string `json:"version"`
 	PID      int    `json:"pid,omitempty"`
-	// Since is when the keeper's knowledge begins, in Unix nanoseconds.
-	Since int64 `json:"since,omitempty"`
+	// Keeper names the keeper's process.
+	Keeper string `json:"keeper,omitempty"`
 }
 
 // Spec is a command as the keeper runs it. Bytes, not strings: JSON strings would change what is not UTF-8.

@@ -13,9 +13,9 @@ import (
 // What a keeper of an older version reads and writes. A change here needs a new protocol number, unless it only adds.
 func TestWireFormat(t *testing.T) {
 	for want, m := range map[string]*message{
-		`{"kind":"hello","hello":{"proto":1,"min_proto":1,"version":"v","pid":2,"since":3}}`: {
+		`{"kind":"hello","hello":{"proto":1,"min_proto":1,"version":"v","pid":2,"keeper":"k"}}`: {
 			Kind:  kindHello,
-			Hello: &hello{1, 1, "v", 2, 3},
+			Hello: &hello{1, 1, "v", 2, "k"},
 		},
 		`{"kind":"start","seq":1,"id":"a","spec":{"argv":["eA=="],"dir":"Lw==","env":["QT1i"],"timeout":5,"keep":true}}`: {
 			Kind: kindStart, Seq: 1, ID: "a",

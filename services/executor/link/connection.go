@@ -33,7 +33,9 @@ func (l *linker) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &connection{stream: s, cancel: cancel, ttl: welcome.GetTtl().AsDuration(), over: make(chan struct{})}
+	c := &connection{
+		stream: s, cancel: cancel, ttl: welcome.GetTtl().AsDuration(), over: make(chan struct{}), began: time.Now(),
+	}
 	if c.ttl <= 0 {
 		c.ttl = defaultTTL
 	}
@@ -90,13 +92,17 @@ type connection struct {
 	ttl    time.Duration
 	over   chan struct{} // receive has ended
 
-	heard   atomic.Int64 // when the last frame came
+	began   time.Time
+	heard   atomic.Int64 // when the last frame came, see now
 	sending atomic.Int64 // since when the present frame is being sent, 0 while none is
 }
 
+// now is the age of the connection, never 0: a wall clock that jumps is no silence.
+func (c *connection) now() int64 { return 1 + int64(time.Since(c.began)) }
+
 // run serves until the stream ends, or ctx does and the last frames are out.
 func (c *connection) run(ctx, sctx context.Context) error {
-	c.heard.Store(time.Now().UnixNano())
+	c.heard.Store(c.now())
 	g, gctx := errgroup.WithContext(sctx)
 	// The first that fails ends the stream, which wakes the others.
 	defer context.AfterFunc(gctx, func() {
@@ -122,7 +128,7 @@ func (c *connection) receive() error {
 		if err != nil {
 			return err
 		}
-		c.heard.Store(time.Now().UnixNano())
+		c.heard.Store(c.now())
 		c.work.Receive(m)
 	}
 }
@@ -136,7 +142,7 @@ func (c *connection) send(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.sending.Store(time.Now().UnixNano())
+		c.sending.Store(c.now())
 		err = c.stream.Send(m)
 		c.sending.Store(0)
 		if errors.Is(err, io.EOF) {
@@ -169,9 +175,9 @@ func (c *connection) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			since := c.sending.Load()
-			if now.UnixNano()-c.heard.Load() > int64(c.ttl) || since != 0 && now.UnixNano()-since > int64(c.ttl) {
+		case <-tick.C:
+			now, since := c.now(), c.sending.Load()
+			if now-c.heard.Load() > int64(c.ttl) || since != 0 && now-since > int64(c.ttl) {
 				return errSilent
 			}
 		}

@@ -121,9 +121,9 @@ func (s *Service) command(c *call) sandbox.Command {
 	cmd := sandbox.Command{
 		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(), Timeout: x.GetTimeout().AsDuration(),
 	}
-	if !c.begin.Deadline.IsZero() {
+	if left, limited := s.left(c); limited {
 		// The owner of the command ends it even when this daemon is not there to do it.
-		left := max(time.Millisecond, time.Until(c.begin.Deadline))
+		left = max(left, time.Millisecond)
 		if cmd.Timeout <= 0 || left < cmd.Timeout {
 			cmd.Timeout = left
 		}
@@ -131,12 +131,18 @@ func (s *Service) command(c *call) sandbox.Command {
 	return cmd
 }
 
+// left is the time until a call's deadline. After a restart it is more than that by the time that no daemon was there:
+// only the owner of the command, which runs on, knows better.
+func (s *Service) left(c *call) (left time.Duration, limited bool) {
+	return c.begin.Deadline - s.j.Age(), c.begin.Deadline != 0
+}
+
 // follow watches a command to its end. The command is not this process's: Close only stops watching.
 func (s *Service) follow(c *call, ex sandbox.Exec) {
 	s.adopt(c, ex)
 	var late <-chan time.Time
-	if !c.begin.Deadline.IsZero() {
-		t := time.NewTimer(max(0, time.Until(c.begin.Deadline)) + overtime)
+	if left, limited := s.left(c); limited {
+		t := time.NewTimer(max(0, left) + overtime)
 		defer t.Stop()
 		late = t.C
 	}

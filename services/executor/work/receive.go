@@ -3,7 +3,6 @@ package work
 import (
 	"context"
 	"math"
-	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/journal"
@@ -86,11 +85,11 @@ func (s *Service) onExecute(e *pawlv1.Execute) {
 func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 	c := &call{verb: v, exec: e, epoch: e.GetEpoch(), ended: make(chan struct{}), begin: journal.Begin{
 		CallID: e.GetCallId(), LaneID: e.GetLaneId(), Epoch: e.GetEpoch(), Dispatch: e.GetDispatch(),
-		Args: e.GetArgsSha256(), Safety: safetyOf(e.GetSafety()), Exec: v == verbExec,
+		Args: e.GetArgsSha256(), Safety: safetyOf(e.GetSafety()), Exec: v == verbExec, Witness: s.cfg.Witness(),
 	}}
 	if e.GetTimeout() != nil {
-		c.begin.Deadline = time.Now().Add(e.GetTimeout().AsDuration())
-		c.ctx, c.stop = context.WithDeadline(s.ctx, c.begin.Deadline)
+		c.begin.Deadline = s.j.Age() + max(1, e.GetTimeout().AsDuration())
+		c.ctx, c.stop = context.WithTimeout(s.ctx, e.GetTimeout().AsDuration())
 	} else {
 		c.ctx, c.stop = context.WithCancel(s.ctx)
 	}

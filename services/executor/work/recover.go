@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/pawl-dev/pawl/internal/hostenv"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -74,11 +73,8 @@ func (s *Service) forgotten(id string) bool {
 	return err == nil
 }
 
-// knew reports whether the sandbox would know of a call's command if it had been started. What it knew under an earlier
-// kernel may have never reached the disk, and no clock tells that: those go back.
-func (s *Service) knew(c journal.Call) bool {
-	return s.cfg.KnowsSince == nil || c.Boot == hostenv.BootID() && c.At.After(s.cfg.KnowsSince())
-}
+// knew reports whether the sandbox would know of a call's command if it had been started.
+func (s *Service) knew(c journal.Call) bool { return c.Witness != "" && c.Witness == s.cfg.Witness() }
 
 // recoverVerb takes up a verb that was not a command, and so did not survive.
 func (s *Service) recoverVerb(c *call) {

@@ -38,8 +38,10 @@ type rig struct {
 	dir   string
 	jcfg  journal.Config
 	slots int
-	j     *journal.Journal
-	s     *Service
+	// witness is Config.Witness.
+	witness func() string
+	j       *journal.Journal
+	s       *Service
 
 	conn *Conn
 	quit context.CancelFunc
@@ -75,7 +77,9 @@ func (r *rig) up() {
 		r.t.Fatal(err)
 	}
 	r.j = j
-	r.s = New(Config{Sandbox: r.sb, Journal: j, Slots: r.slots, Log: slog.New(slog.NewTextHandler(&r.log, nil))})
+	r.s = New(Config{
+		Sandbox: r.sb, Journal: j, Slots: r.slots, Witness: r.witness, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
+	})
 	if err := r.s.Recover(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}

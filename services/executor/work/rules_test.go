@@ -440,7 +440,7 @@ func TestE6NeverRan(t *testing.T) {
 	within(t, func(r *rig) {
 		// BEGIN is durable, and the daemon dies before Start.
 		lsn, err := r.j.Begin(journal.Begin{
-			CallID: "a", LaneID: "s", Epoch: 1, Dispatch: 1, Exec: true,
+			CallID: "a", LaneID: "s", Epoch: 1, Dispatch: 1, Exec: true, Witness: r.s.cfg.Witness(),
 			Args: execute("a", line("exit 0")).ArgsSha256,
 		})
 		if err != nil || r.j.Wait(lsn) != nil {
@@ -460,20 +460,18 @@ func TestE6NeverRan(t *testing.T) {
 	})
 }
 
-// E6: "never ran" of a sandbox that lost its memory is no proof; neither is that of one whose host may have lost what
-// it had not synced, whatever the clocks say.
-func TestE6SandboxForgot(t *testing.T) {
-	for name, c := range map[string]struct {
-		boot  string // in which the command began
-		wiped bool   // the sandbox's memory
-	}{
-		"the sandbox":  {wiped: true},
-		"another boot": {boot: "an earlier one"},
+// E6: "never started" proves something only if whoever says so would have been asked to start the command. It proves
+// nothing when nobody is known who would have been asked, and no clock makes up for that.
+func TestE6NeverStarted(t *testing.T) {
+	for name, c := range map[string]struct{ before, after, want string }{
+		"the same witness": {before: "k1", after: "k1"},
+		"another witness":  {before: "k1", after: "k2", want: "a INTERRUPTED"},
+		"nobody was there": {want: "a INTERRUPTED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(r *rig) {
 				r.down()
-				r.jcfg.Boot = c.boot
+				r.witness = func() string { return c.before }
 				r.up()
 				r.connect()
 				r.send(execute("a", line("sleep 1m")))
@@ -483,20 +481,10 @@ func TestE6SandboxForgot(t *testing.T) {
 				if err := r.box.Forget(context.Background(), "a"); err != nil {
 					t.Fatal(err)
 				}
-				since := time.Time{}
-				if c.wiped {
-					since = time.Now()
-				}
-				j, err := journal.Open(r.dir, journal.Config{NoSync: true})
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.j, r.s = j, New(Config{Sandbox: r.box, Journal: j, KnowsSince: func() time.Time { return since }})
-				if err := r.s.Recover(context.Background()); err != nil {
-					t.Fatal(err)
-				}
-				if got := r.inflight(); got != "a INTERRUPTED" {
-					t.Errorf("in flight: %s", got)
+				r.witness = func() string { return c.after }
+				r.up()
+				if got := r.inflight(); got != c.want {
+					t.Errorf("in flight: %q, want %q", got, c.want)
 				}
 			})
 		})

@@ -51,8 +51,9 @@ type Config struct {
 	// Slots is how many calls run at once; default DefaultSlots.
 	Slots int
 	Log   *slog.Logger
-	// KnowsSince is since when the sandbox's "never started" is certain; nil is for ever.
-	KnowsSince func() time.Time
+	// Witness names who knows which commands the sandbox was asked to start, "" for nobody: while the name stays the
+	// same, a command that the sandbox does not know was not started. Nil is a sandbox that never forgets one.
+	Witness func() string
 }
 
 // Service runs calls.
@@ -84,6 +85,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Witness == nil {
+		cfg.Witness = func() string { return "the sandbox" }
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	s := &Service{

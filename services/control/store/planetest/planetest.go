@@ -19,6 +19,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/turn"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // Plane is a control plane without surfaces and without executors.
@@ -47,14 +48,15 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 			t.Error(err)
 		}
 	})
-	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db)}
+	bus := wake.NewBus(nil)
+	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus)}
 	pinned := pins{catalogue}
 	worker := turn.NewWorker(turn.Deps{
 		Store: db, Events: p.Events, Models: models{m}, Definitions: pinned, Fleet: fleet.NewService(db),
 		Executors: nobody{}, Hints: db, Log: slog.New(slog.DiscardHandler),
 	})
-	p.Submissions = submission.NewService(db, pinned, p.Events, worker, db)
-	background(t, p.Events.Run)
+	p.Submissions = submission.NewService(db, pinned, p.Events, worker, bus)
+	background(t, func(ctx context.Context) error { return p.Events.Run(ctx, worker.Owns) })
 	if m == nil {
 		return p
 	}

@@ -33,6 +33,9 @@ func newNotes() *notes {
 	return &notes{sender: uuid.NewString(), filled: make(chan struct{}, 1), pending: map[string]struct{}{}}
 }
 
+// Shared implements store.Notifier.
+func (s *Store) Shared() bool { return true }
+
 // Notify implements store.Notifier.
 func (s *Store) Notify(sessionIDs ...string) {
 	n := s.notes

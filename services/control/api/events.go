@@ -1,0 +1,161 @@
+package api
+
+import (
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// maxTasks is how many tasks a watch may name.
+const maxTasks = 64
+
+var (
+	errChildren = errs.New(errs.InvalidArgument, "CHILDREN", "children is one of none, entries and all")
+	errTasks    = errs.New(errs.InvalidArgument, "TASKS", "a watch names at most 64 tasks, each by its task_id")
+)
+
+// decodeWant is which events a watch asks for.
+func decodeWant(req *pawlv1.WatchSessionRequest) (event.Want, error) {
+	want := event.Want{Tasks: req.GetTasks()}
+	switch req.GetChildren() {
+	case pawlv1.ChildEvents_CHILD_EVENTS_UNSPECIFIED, pawlv1.ChildEvents_CHILD_EVENTS_ENTRIES:
+	case pawlv1.ChildEvents_CHILD_EVENTS_NONE:
+		want.Children = event.NoChildren
+	case pawlv1.ChildEvents_CHILD_EVENTS_ALL:
+		want.Children = event.AllOfChildren
+	default:
+		return event.Want{}, errChildren
+	}
+	notID := func(id string) bool { return !ident.IsUUID(id) }
+	if len(want.Tasks) > maxTasks || slices.ContainsFunc(want.Tasks, notID) {
+		return event.Want{}, errTasks
+	}
+	return want, nil
+}
+
+// maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds
+// two: one that it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger
+// buffer has a megabyte.
+const (
+	maxStreamed = 31 << 10
+	// eventFrame is about what an event takes beside its content.
+	eventFrame = 128
+)
+
+// sendEvents hands a batch on, in messages of bounded size.
+func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
+	for len(batch) > 0 {
+		n := cut(batch, maxStreamed, func(e *event.Event) int { return e.Weight() + eventFrame })
+		out := make([]*pawlv1.Event, n)
+		for i := range out {
+			out[i] = encodeEvent(&batch[i], of)
+		}
+		if err := send(out); err != nil {
+			return err
+		}
+		batch = batch[n:]
+	}
+	return nil
+}
+
+func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
+	out := &pawlv1.Event{Seq: e.Seq, Time: stamp(e.Time), SubmissionId: e.SubmissionID, Turn: int32(e.Turn)}
+	if l := e.Loop; l != nil {
+		out.Task = &pawlv1.Task{
+			TaskId: l.Task, SessionId: l.Session, ParentTaskId: l.Parent, RootSubmissionId: l.Root,
+		}
+	}
+	switch e.Type {
+	case event.Started:
+		out.Event = &pawlv1.Event_Started{Started: &pawlv1.SubmissionStarted{Entry: encodeEntry(e.Entry)}}
+	case event.EntryAdded:
+		out.Event = &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: encodeEntry(e.Entry)}}
+	case event.Text:
+		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: clean(e.Text)}}
+	case event.Thinking:
+		out.Event = &pawlv1.Event_Thinking{Thinking: &pawlv1.ThinkingDelta{Text: clean(e.Text)}}
+	case event.Restarted:
+		out.Event = &pawlv1.Event_Restarted{Restarted: &pawlv1.ResponseRestarted{
+			Reason: e.Reason, Message: clean(e.Text),
+		}}
+	case event.ModelWaiting:
+		w := e.Wait
+		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
+			Reason: w.Reason, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
+		}}
+	case event.ToolStarted, event.ToolWaiting, event.ToolOutput, event.ToolFinished:
+		encodeCall(e, out)
+	case event.TaskStarted, event.TaskFinished:
+		encodeTask(e, out)
+	case event.Settled:
+		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSettled(e, of)}}
+	}
+	return out
+}
+
+// encodeCall fills in an event of a tool call.
+func encodeCall(e *event.Event, out *pawlv1.Event) {
+	switch e.Type {
+	case event.ToolStarted:
+		out.Event = &pawlv1.Event_ToolStarted{ToolStarted: &pawlv1.ToolStarted{
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool),
+			ExecutorId: e.Call.Executor,
+		}}
+	case event.ToolWaiting:
+		w := e.Wait
+		out.Event = &pawlv1.Event_ToolWaiting{ToolWaiting: &pawlv1.ToolWaiting{
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), Reason: w.Reason,
+			ExecutorId: w.Executor, Labels: w.Labels, Since: stamp(w.Since), Until: stamp(w.Until),
+			Message: clean(w.Message),
+		}}
+	case event.ToolOutput:
+		stream := "stdout"
+		if e.Output.Stderr {
+			stream = "stderr"
+		}
+		out.Event = &pawlv1.Event_ToolOutput{ToolOutput: &pawlv1.ToolOutput{
+			CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data,
+			Skipped: e.Output.Skipped,
+		}}
+	case event.ToolFinished:
+		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State,
+			IsError: e.Call.IsError, Duration: durationpb.New(e.Call.Duration),
+		}}
+	}
+}
+
+// encodeTask fills in the first or the last event of a sub-agent.
+func encodeTask(e *event.Event, out *pawlv1.Event) {
+	t := e.Task
+	if e.Type == event.TaskStarted {
+		out.Event = &pawlv1.Event_TaskStarted{TaskStarted: &pawlv1.TaskStarted{
+			Agent: t.Agent, Description: clean(t.Description), Cwd: clean(t.Cwd), Model: t.Model,
+			Entry: encodeEntry(e.Entry),
+		}}
+		return
+	}
+	s := encodeSettled(e, session.Session{})
+	out.Event = &pawlv1.Event_TaskFinished{TaskFinished: &pawlv1.TaskFinished{
+		Outcome: s.GetOutcome(), Error: s.GetError(), Result: s.GetResult(), Duration: durationpb.New(t.Duration),
+	}}
+}
+
+// encodeSettled is what an event says of how a submission ended.
+func encodeSettled(e *event.Event, of session.Session) *pawlv1.Submission {
+	z := e.Settlement
+	return encodeSubmission(submission.Submission{
+		Loop:    lane.Loop{ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn},
+		Status:  submission.SettledStatus,
+		Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model,
+		SettledAt: e.Time, Cancellation: z.Cancellation,
+	})
+}

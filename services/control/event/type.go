@@ -1,0 +1,81 @@
+package event
+
+import "github.com/pawl-dev/pawl/services/control/session"
+
+// Type of an event.
+type Type string
+
+// Types of event, each with the fields that it uses.
+var (
+	Started      = declare("started", bounds)      // EntrySeq: the input
+	EntryAdded   = declare("entry", covers)        // EntrySeq
+	Text         = declare("text", delta)          // Text
+	Thinking     = declare("thinking", delta)      // Text
+	Restarted    = declare("restarted", other)     // Reason, Text
+	ModelWaiting = declare("model_waiting", other) // Wait
+	ToolStarted  = declare("tool_started", other)  // Call
+	ToolWaiting  = declare("tool_waiting", other)  // Call, Wait
+	ToolOutput   = declare("tool_output", delta)   // Call.ID, Output
+	ToolFinished = declare("tool_finished", other) // Call
+	TaskStarted  = declare("task_started", other)  // EntrySeq: the prompt; Task
+	TaskFinished = declare("task_finished", other) // Settlement; Task.Agent and Duration
+	Settled      = declare("settled", bounds)      // Settlement
+)
+
+// class is what a type means to compaction.
+type class uint8
+
+const (
+	other  class = iota
+	delta        // a piece of what a later entry holds as a whole
+	covers       // the entry that holds what deltas before it came to, unless it is a marker
+	bounds       // begins or ends a submission: what no entry has covered by then, none will
+)
+
+// classes is filled by the declarations only.
+var classes = map[Type]class{}
+
+func declare(t Type, c class) Type {
+	classes[t] = c
+	return t
+}
+
+// IsDelta reports whether events of the type are pieces of what an entry holds in the end.
+func (t Type) IsDelta() bool { return classes[t] == delta }
+
+// Kind of a segment, as numbered in the database, by the classes of its events.
+type Kind uint8
+
+// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds
+// comes next.
+const (
+	Mixed  Kind = iota
+	Deltas      // nothing but deltas
+	Covers      // holds an entry
+	Bounds      // begins or settles a submission, without an entry that deltas before it could be in
+)
+
+// KindOf is the kind of a segment of these events. Only the root's entries cover: they come after those of the
+// sub-agents whose results they hold, whereas the entry of one loop says nothing of the deltas of another.
+func KindOf(events []Event) Kind {
+	kind, deltas := Mixed, 0
+	for i := range events {
+		e := &events[i]
+		switch c := classes[e.Type]; {
+		case c == delta:
+			deltas++
+		case e.Loop != nil:
+		case c == covers && !isMarker(e.Entry):
+			return Covers
+		case c == bounds:
+			kind = Bounds
+		}
+	}
+	if deltas == len(events) {
+		return Deltas
+	}
+	return kind
+}
+
+// isMarker reports whether an entry is known to be a marker, in which no delta is.
+func isMarker(e *session.Entry) bool { return e != nil && e.Kind == session.Marker }
