@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -21,6 +22,7 @@ import (
 type Store interface {
 	session.Store
 	submission.Store
+	lane.Store
 	call.Store
 	event.Store
 	fleet.Store

@@ -7,54 +7,72 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-const abortQueuedSQL = `UPDATE submissions SET status = 2, outcome = ?1, reason = ?2, message = ?3, cancellation = ?4, abort_requested_at = ?5, settled_at = ?5 `
+const abortQueuedSQL = `UPDATE submissions SET status = 2, outcome = ?1, reason = ?2, message = ?3, cancellation = ?4,
+	abort_requested_at = ?5, settled_at = ?5 `
 
 var (
-	abortQueued = sql(abortQueuedSQL + `WHERE submission_id = ?6 AND status = 0`)
-	abortQueue  = sql(abortQueuedSQL + `WHERE session_id = ?6 AND status = 0`)
-	markRunning = sql(`UPDATE submissions SET abort_requested_at = ? WHERE submission_id = ? AND status = 1 AND abort_requested_at = 0`)
-	// A lane that runs goes on; a ready one has nothing to run when these were the last.
-	unqueue       = sql(`UPDATE lanes SET pending = pending - ?2, state = iif(state = 1 AND pending = ?2, 0, state) WHERE session_id = ?1`)
-	selectAborted = sql(`SELECT session_id, submission_id FROM submissions s WHERE status = 1 AND abort_requested_at > 0
-		AND EXISTS (SELECT 1 FROM lanes l WHERE l.session_id = s.session_id AND l.state = 2 AND l.owner = ?)`)
+	abortQueued  = sql(abortQueuedSQL + `WHERE submission_id = ?6 AND status = 0`)
+	abortQueue   = sql(abortQueuedSQL + `WHERE session_id = ?6 AND seq >= ?7 AND status = 0`)
+	markAborted  = sql(`UPDATE submissions SET abort_requested_at = ? WHERE rowid = ? AND abort_requested_at = 0`)
 	sessionThere = sql(`SELECT 1 FROM sessions WHERE session_id = ? AND tenant = ?`)
 )
 
 // RequestAbort implements submission.Store. No event tells of a queued one's end: only owners append.
 func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submission.Submission, err error) {
 	err = s.write(ctx, func(t tx) error {
-		if sub, _, err = t.getSubmission(tenant, id); err != nil {
-			return err
-		}
-		switch sub.Status {
-		case submission.Queued:
-			_, err = t.unqueue(abortQueued, id, sub.SessionID)
-		case submission.Running:
-			_, err = t.exec(markRunning, t.micros(), id)
-		default:
-			return nil
-		}
+		r, err := t.getSubmission(tenant, id)
 		if err != nil {
 			return err
 		}
-		sub, _, err = t.getSubmission(tenant, id)
+		l, err := t.lane(selectLane, r.laneID)
+		if err != nil {
+			return err
+		}
+		switch r.status {
+		case submission.Queued:
+			_, err = t.unqueue(l, abortQueued, id)
+		case submission.Running:
+			err = t.abort(l, r)
+		}
+		if err == nil && r.status != submission.SettledStatus {
+			r, err = t.getSubmission(tenant, id)
+		}
+		if err == nil {
+			sub = r.submission()
+		}
 		return err
 	})
 	return sub, err
 }
 
 // unqueue settles queued submissions as aborted and takes them out of their lane's count.
-func (t tx) unqueue(which statement, id, sessionID string) (n int, err error) {
+func (t tx) unqueue(l *laneRow, which statement, args ...any) (n int, err error) {
 	z := submission.NeverBegan()
-	cancellation, err := encodeCancellation(z.Cancellation)
+	st, err := encodeSettlement(&z)
 	if err != nil {
 		return 0, err
 	}
-	settled, err := t.exec(which, string(z.Outcome), z.Reason, z.Message, cancellation, t.micros(), id)
-	if err == nil && settled > 0 {
-		_, err = t.exec(unqueue, sessionID, settled)
+	settled, err := t.exec(which, append([]any{
+		string(z.Outcome), z.Reason, z.Message, st.cancellation, t.micros(),
+	}, args...)...)
+	if err != nil || settled == 0 {
+		return 0, err
 	}
-	return int(settled), err
+	if l.pending -= settled; l.pending <= 0 && l.state == due { // a lane that runs goes on
+		l.pending, l.state = 0, idle
+	}
+	return int(settled), t.save(l)
+}
+
+// abort makes the head end now, and counts that as mail.
+func (t tx) abort(l *laneRow, head *loopRow) error {
+	n, err := t.exec(markAborted, t.micros(), head.rowid)
+	if err != nil || n == 0 {
+		return err
+	}
+	l.ends.abort(t.micros())
+	l.wake(t.micros())
+	return t.save(l)
 }
 
 // RequestAbortSession implements submission.Store.
@@ -62,7 +80,7 @@ func (s *Store) RequestAbortSession(
 	ctx context.Context, tenant, sessionID string,
 ) (settled int, running string, err error) {
 	err = s.write(ctx, func(t tx) error {
-		running = ""
+		settled, running = 0, ""
 		r, err := t.row(sessionThere, sessionID, tenant)
 		if err == nil && r == nil {
 			err = session.ErrNotFound
@@ -70,26 +88,19 @@ func (s *Store) RequestAbortSession(
 		if err != nil {
 			return err
 		}
-		if settled, err = t.unqueue(abortQueue, sessionID, sessionID); err != nil {
+		l, err := t.lane(selectLane, sessionID)
+		if err != nil || l == nil { // the conversation of a sub-agent has no queue
 			return err
 		}
-		if r, err = t.row(selectRunning, sessionID); err != nil || r == nil {
+		if settled, err = t.unqueue(l, abortQueue, sessionID, l.firstOpen); err != nil {
 			return err
 		}
-		running = r.text(0)
-		_, err = t.exec(markRunning, t.micros(), running)
-		return err
+		head, err := t.loop(selectHead, l.id, l.firstOpen)
+		if err != nil || head == nil {
+			return err
+		}
+		running = head.id
+		return t.abort(l, head)
 	})
 	return settled, running, err
-}
-
-// AbortRequests implements submission.Store.
-func (s *Store) AbortRequests(ctx context.Context, owner string) (requests []submission.AbortRequest, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(selectAborted, func(r row) (bool, error) {
-			requests = append(requests, submission.AbortRequest{SessionID: r.text(0), SubmissionID: r.text(1)})
-			return true, nil
-		}, owner)
-	})
-	return requests, err
 }

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,46 +11,25 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// States of a lane, as numbered in the database.
-const (
-	laneIdle int64 = iota
-	laneReady
-	laneRunning
-)
-
 var (
-	selectKeyed = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2 AND s.session_id =
+	selectReceipt = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2 AND s.session_id =
 		(SELECT session_id FROM sessions WHERE tenant = ?3 AND agent = ?4 AND instance = ?5 AND name = ?6)
 		UNION ALL SELECT hash, submission_id FROM receipts WHERE scope = ?1 AND idem_key = ?2 AND expires > ?7`)
-	insertReceipt = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires) VALUES (?, ?, ?, ?, ?, ?)`)
-	selectLane    = sql(`SELECT k.session_id, k.executor, l.state, l.next_seq, l.epoch, l.entry_head, l.event_head
-		FROM sessions k JOIN lanes l ON l.session_id = k.session_id WHERE k.tenant = ? AND k.agent = ? AND k.instance = ? AND k.name = ?`)
-	insertSession = sql(`INSERT INTO sessions (session_id, tenant, agent, instance, name, created_at) VALUES (?, ?, ?, ?, ?, ?)`)
-	insertLane    = sql(`INSERT INTO lanes (session_id, tenant, state, next_seq, pending, ready_at, owner, epoch, entry_head, event_head)
-		VALUES (?, ?, ?, 2, 1, ?, ?, ?, ?, ?)`)
-	queueOnLane = sql(`UPDATE lanes SET next_seq = next_seq + 1, pending = pending + 1, ready_at = iif(state = 0, ?, ready_at),
-		state = iif(state = 0, 1, state) WHERE session_id = ?`)
-	startOnLane = sql(`UPDATE lanes SET next_seq = next_seq + 1, pending = pending + 1, state = 2, ready_at = ?, owner = ?, epoch = epoch + 1,
-		entry_head = entry_head + 1, event_head = event_head + 1 WHERE session_id = ? AND state = 0`)
-	insertSubmission = sql(`INSERT INTO submissions (submission_id, tenant, session_id, seq, idem_key, input_hash, agent_digest, input, event_base,
-		status, phase, turn, input_entry, timeout_us, deadline, accepted_at, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertReceipt = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
+		VALUES (?, ?, ?, ?, ?, ?)`)
+	selectSessionID = sql(`SELECT session_id, executor FROM sessions
+		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
+	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
+		VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6)`)
+	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, root_id, tenant, seq, idem_key,
+		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
+		started_at) VALUES (?1, ?2, ?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)`)
 )
-
-// lane is a lane's row as an admission finds it.
-type lane struct {
-	sessionID string
-	executor  string
-	isNew     bool
-	state     int64
-	nextSeq   int64
-	epoch     int64
-	entryHead int64
-	eventHead int64
-}
 
 // Admit implements submission.Store.
 func (s *Store) Admit(ctx context.Context, a submission.Admission) (out submission.Admitted, err error) {
@@ -77,24 +55,32 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 	if a.ReplayOnly {
 		return out, submission.ErrNotFound
 	}
-	l, err := t.findLane(a.Key)
+	l, executor, err := t.findLane(a.Key)
 	if err != nil {
 		return out, err
 	}
-	start := a.Owner != "" && l.state == laneIdle
-	out = admitted(a, l, start, t.now)
-	if err := t.enqueue(a, l, start); err != nil {
+	out = queued(a, l, t.now)
+	start := a.Owner != "" && l.state == idle
+	l.pending++
+	l.nextSeq++
+	switch {
+	case start:
+		err = t.start(a, l, &out, executor)
+	case l.state == idle:
+		l.rest(t.micros())
+	}
+	if err != nil {
 		return out, err
 	}
-	if err := t.addSubmission(a, out); err != nil {
-		return out, err
+	if l.rowid == 0 {
+		err = t.addLane(l, a.Key)
+	} else {
+		err = t.save(l)
 	}
-	if start {
-		if err := t.addStart(a, out); err != nil {
-			return out, err
-		}
+	if err == nil {
+		err = t.addSubmission(a, out)
 	}
-	if a.IdempotencyKey != "" {
+	if err == nil && a.IdempotencyKey != "" {
 		_, err = t.exec(insertReceipt, scope(a.Key), a.IdempotencyKey, a.Key.Tenant, a.InputHash, a.ID,
 			t.now.Add(submission.ReceiptLife).UnixMicro())
 	}
@@ -111,7 +97,7 @@ func scope(k session.Key) string {
 // replay answers an admission whose key was used before.
 func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool, err error) {
 	k := a.Key
-	r, err := t.row(selectKeyed, scope(k), a.IdempotencyKey, k.Tenant, k.Agent, k.Instance, k.Name, t.micros())
+	r, err := t.row(selectReceipt, scope(k), a.IdempotencyKey, k.Tenant, k.Agent, k.Instance, k.Name, t.micros())
 	if err != nil || r == nil {
 		return out, false, err
 	}
@@ -119,102 +105,92 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 		return out, true, submission.ErrIdempotencyConflict
 	}
 	out.Replayed = true
-	out.Submission, out.EventHead, err = t.getSubmission(k.Tenant, r.text(1))
-	if errors.Is(err, submission.ErrNotFound) { // it is gone with its session
+	sub, err := t.getSubmission(k.Tenant, r.text(1))
+	switch {
+	case err == nil:
+		out.Submission, out.EventHead = sub.submission(), sub.eventBase()
+	case errors.Is(err, submission.ErrNotFound): // it is gone with its session
 		out.Submission = submission.Submission{
-			ID: r.text(1), Key: k, IdempotencyKey: a.IdempotencyKey,
-			Status: submission.SettledStatus,
+			Loop: lane.Loop{ID: r.text(1), Key: k}, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus,
 		}
 		err = nil
 	}
 	return out, true, err
 }
 
-func (t tx) findLane(k session.Key) (lane, error) {
-	r, err := t.row(selectLane, k.Tenant, k.Agent, k.Instance, k.Name)
+// findLane returns a lane without a rowid when there is none yet.
+func (t tx) findLane(k session.Key) (l *laneRow, executor string, err error) {
+	r, err := t.row(selectSessionID, k.Tenant, k.Agent, k.Instance, k.Name)
 	if err != nil {
-		return lane{}, err
+		return nil, "", err
 	}
 	if r != nil {
-		return lane{
-			sessionID: r.text(0), executor: r.text(1), state: r.int(2), nextSeq: r.int(3), epoch: r.int(4), entryHead: r.int(5), eventHead: r.int(6),
-		}, nil
+		if l, err = t.lane(selectLane, r.text(0)); err == nil && l == nil {
+			err = submission.ErrSubAgent
+		}
+		return l, r.text(1), err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return lane{}, fmt.Errorf("making a session id: %w", err)
+		return nil, "", fmt.Errorf("making a session id: %w", err)
 	}
-	return lane{sessionID: id.String(), isNew: true, nextSeq: 1}, nil
+	return &laneRow{id: id.String(), tenant: k.Tenant, kind: lane.KindSession, nextSeq: 1, firstOpen: 1}, "", nil
 }
 
-// admitted is the answer, as far as it is known before anything is written.
-func admitted(a submission.Admission, l lane, start bool, now time.Time) submission.Admitted {
-	at := time.UnixMicro(now.UnixMicro()).UTC()
-	sub := submission.Submission{
-		ID: a.ID, SessionID: l.sessionID, Key: a.Key, Seq: l.nextSeq, IdempotencyKey: a.IdempotencyKey, AgentDigest: a.AgentDigest,
-		Input: a.Input, Status: submission.Queued, Timeout: a.Timeout.Truncate(time.Microsecond), AcceptedAt: at,
-	}
-	out := submission.Admitted{EventHead: l.eventHead}
-	if start {
-		sub.Status, sub.Phase, sub.Turn, sub.Input = submission.Running, submission.PhaseModel, 1, nil
-		sub.InputEntry, sub.StartedAt = l.entryHead+1, at
-		if sub.Timeout > 0 {
-			sub.Deadline = at.Add(sub.Timeout)
-		}
-		out.Lease = &submission.Lease{
-			Fence: submission.Fence{SessionID: l.sessionID, Epoch: l.epoch + 1}, Submission: sub,
-			EntryHead: l.entryHead + 1, EventHead: l.eventHead + 1, Executor: l.executor,
-		}
-	}
-	out.Submission = sub
-	return out
+// queued is the answer of an admission that waits.
+func queued(a submission.Admission, l *laneRow, now time.Time) submission.Admitted {
+	return submission.Admitted{EventHead: l.eventHead, Submission: submission.Submission{
+		Loop: lane.Loop{
+			ID: a.ID, LaneID: l.id, RootID: a.ID, SessionID: l.id, Key: a.Key, Seq: l.nextSeq, AgentDigest: a.AgentDigest,
+			Input: a.Input, Timeout: a.Timeout.Truncate(time.Microsecond),
+		},
+		IdempotencyKey: a.IdempotencyKey, AcceptedAt: time.UnixMicro(now.UnixMicro()).UTC(),
+	}}
 }
 
-// enqueue makes or moves the lane.
-func (t tx) enqueue(a submission.Admission, l lane, start bool) (err error) {
-	switch {
-	case l.isNew:
-		if _, err = t.exec(insertSession, l.sessionID, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name,
-			t.micros()); err != nil {
-			return err
-		}
-		state, owner, one := laneReady, any(nil), 0
-		if start {
-			state, owner, one = laneRunning, a.Owner, 1
-		}
-		_, err = t.exec(insertLane, l.sessionID, a.Key.Tenant, state, t.micros(), owner, one, one, one)
-	case start:
-		_, err = t.exec(startOnLane, t.micros(), a.Owner, l.sessionID)
-	default:
-		_, err = t.exec(queueOnLane, t.micros(), l.sessionID)
+// start takes the idle lane and appends what a start commits: the input and the event that tells of it.
+func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, executor string) error {
+	head, err := t.entryHead(l.id)
+	if err != nil {
+		return err
 	}
+	sub := &out.Submission
+	sub.Status, sub.Phase, sub.Turn, sub.Input = submission.Running, lane.PhaseModel, 1, nil
+	sub.InputEntry, sub.EntryHead, sub.StartedAt = head+1, head+1, sub.AcceptedAt
+	l.state, l.owner, l.dueAt, l.epoch = running, a.Owner, t.micros(), l.epoch+1
+	l.ends = endsAfter(sub.Timeout, t.micros())
+	seg, err := encodeSegment(l.eventHead, "", []event.Event{{
+		Seq: l.eventHead + 1, Time: sub.StartedAt, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: head + 1,
+	}})
+	if err != nil {
+		return err
+	}
+	l.eventHead = seg.last
+	e := entry{seq: head + 1, submissionID: a.ID, kind: session.Input, body: a.Input}
+	if err := errors.Join(t.addSegment(l, seg), t.addEntry(l.id, l.tenant, e)); err != nil {
+		return err
+	}
+	out.Lease = &lane.Lease{
+		Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, Kind: l.kind, Loops: []lane.Loop{sub.Loop}, EventHead: seg.last,
+		Mail: l.mail, Ends: l.ends.remaining(t.micros()), Executor: executor,
+	}
+	return nil
+}
+
+// addLane makes a session and its lane.
+func (t tx) addLane(l *laneRow, k session.Key) error {
+	if _, err := t.exec(insertSession, l.id, k.Tenant, k.Agent, k.Instance, k.Name, t.micros()); err != nil {
+		return err
+	}
+	_, err := t.exec(insertLane, l.id, l.tenant, int64(l.kind), l.state, l.dueAt, l.nextSeq, l.pending, optional(l.owner),
+		l.epoch, l.eventHead, l.ends.at, int64(l.ends.why), l.ends.force)
 	return err
 }
 
 func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error {
 	sub := out.Submission
-	_, err := t.exec(insertSubmission, sub.ID, sub.Key.Tenant, sub.SessionID, sub.Seq, optional(sub.IdempotencyKey),
-		a.InputHash, sub.AgentDigest,
-		[]byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn, sub.InputEntry, sub.Timeout.Microseconds(),
-		micros(sub.Deadline), t.micros(), micros(sub.StartedAt))
+	_, err := t.exec(insertSubmission, sub.ID, sub.LaneID, sub.Key.Tenant, sub.Seq, optional(sub.IdempotencyKey),
+		a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn,
+		sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(), micros(sub.StartedAt))
 	return err
-}
-
-// addStart appends what a start commits: the input and the event that tells of it.
-func (t tx) addStart(a submission.Admission, out submission.Admitted) error {
-	l := out.Lease
-	e := entry{seq: l.EntryHead, submissionID: a.ID, kind: session.Input, body: a.Input}
-	if err := t.addEntry(l.Fence.SessionID, a.Key.Tenant, e); err != nil {
-		return err
-	}
-	body, err := json.Marshal([]event.Event{{
-		Time: l.Submission.StartedAt, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: l.EntryHead,
-	}})
-	if err != nil {
-		return fmt.Errorf("encoding an event: %w", err)
-	}
-	return t.addSegment(l.Fence, a.Key.Tenant, segment{
-		first: l.EventHead, last: l.EventHead, kind: event.Bounds,
-		body: body,
-	})
 }

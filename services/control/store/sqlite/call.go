@@ -5,92 +5,120 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-const callColumns = `SELECT call_id, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash, executor, dispatch,
-	state, reply, late_reply, created_at, dispatched_at, done_at, journal_id FROM tool_calls `
+const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety, args_hash,
+	executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, dispatched_at, done_at
+	FROM tool_calls `
 
 var (
-	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash,
-		executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE session_id = ? AND seq = ? AND has_calls = 0`)
-	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3, journal_id = ?6
-		WHERE call_id = ?4 AND session_id = ?5 AND state <= 1 AND dispatch < ?2`)
+	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool,
+		kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at, dispatched_at, done_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE rowid = ? AND has_calls = 0`)
+	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3, journal_id = ?4
+		WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
+	holdCall     = sql(`UPDATE tool_calls SET executor = ?, state = 0 WHERE call_id = ? AND lane_id = ? AND state <= 1`)
 	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
 	keepLate     = sql(`UPDATE tool_calls SET late_reply = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
-	// The turn whose replies the entries hold is the one before the commit moves the submission on.
-	forgetReplies = sql(`UPDATE tool_calls SET reply = NULL WHERE session_id = ?1 AND submission_seq = ?2
-		AND turn = (SELECT turn FROM submissions WHERE session_id = ?1 AND seq = ?2)`)
-	selectCall       = sql(callColumns + `WHERE call_id = ?`)
-	selectTurn       = sql(callColumns + `WHERE session_id = ? AND submission_seq = ? AND turn = ? ORDER BY idx`)
-	selectLost       = sql(callColumns + `WHERE session_id = ? AND submission_seq = ? AND state = 3 AND late_reply IS NULL ORDER BY turn, idx`)
+	showCall     = sql(`UPDATE tool_calls SET shown_stdout = max(shown_stdout, ?), shown_stderr = max(shown_stderr, ?)
+		WHERE call_id = ? AND lane_id = ?`)
+	forgetReplies = sql(`UPDATE tool_calls SET reply = NULL WHERE submission_id = ? AND turn = ?`)
+	isConnected   = sql(`SELECT 1 FROM executors WHERE executor_id = ? AND connection_epoch = ?`)
+	grantCall     = sql(`UPDATE tool_calls SET state = 1, dispatch = dispatch + 1, journal_id = ?, dispatched_at = ?
+		WHERE call_id = ? AND executor = ? AND state = 0 RETURNING call_id, lane_id, dispatch`)
+
+	selectState = sql(`SELECT state, lane_id FROM tool_calls WHERE call_id = ?`)
+	selectCall  = sql(callColumns + `WHERE call_id = ?`)
+	selectTurn  = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
+	selectLost  = sql(callColumns + `WHERE submission_id IN (SELECT ?1 UNION ALL
+		SELECT submission_id FROM submissions WHERE root_id = ?1 AND parent_call IS NOT NULL)
+		AND state = 3 AND late_reply IS NULL`)
 	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
+	selectWaiting    = sql(`SELECT call_id, lane_id, created_at FROM tool_calls
+		WHERE executor = ? AND executor > '' AND state = 0 ORDER BY created_at, call_id`)
 )
 
-func (r row) call() call.Call {
-	return call.Call{
-		ID: r.text(0), SessionID: r.text(1), SubmissionSeq: r.int(2), Turn: int(r.int(3)), Index: int(r.int(4)), EntrySeq: r.int(5),
-		ProviderID: r.text(6), Tool: r.text(7), Safety: tool.Safety(r.int(8)), ArgsHash: r.blob(9), Executor: r.text(10),
-		Dispatch: int(r.int(11)), State: call.State(r.int(12)), Reply: r.blob(13), LateReply: r.blob(14), CreatedAt: r.time(15),
-		DispatchedAt: r.time(16), DoneAt: r.time(17), Journal: r.text(18),
+func (r row) call(now time.Time) call.Call {
+	c := call.Call{
+		ID: r.text(0), LaneID: r.text(1), LoopID: r.text(2), Turn: int(r.int(3)), Index: int(r.int(4)), EntrySeq: r.int(5),
+		ProviderID: r.text(6), Tool: r.text(7), Kind: uint8(r.int(8)), Safety: tool.Safety(r.int(9)), ArgsHash: r.blob(10),
+		Executor: r.text(11), Dispatch: int(r.int(12)), Journal: r.text(13), State: call.State(r.int(14)),
+		Reply: r.blob(15), LateReply: r.blob(16), Shown: [2]int64{r.int(17), r.int(18)}, CreatedAt: r.time(19),
+		DoneAt: r.time(21),
 	}
+	c.Age[0] = now.Sub(c.CreatedAt)
+	if dispatched := r.time(20); !dispatched.IsZero() {
+		c.Age[1] = now.Sub(dispatched)
+	}
+	return c
 }
 
-// commitCalls writes what a commit says of calls, new ones first: the rest may speak of them.
-func (t tx) commitCalls(st step) error {
-	for _, c := range st.Calls {
-		if err := t.addCall(st, c); err != nil {
+// commitCalls writes what a step says of calls, new ones first: the rest may speak of them.
+func (t tx) commitCalls(l *laneRow, s step, loop loopRef) error {
+	for _, c := range s.Calls {
+		if err := t.addCall(l, s.LoopID, c); err != nil {
 			return err
 		}
 	}
-	if len(st.Calls) > 0 {
-		if _, err := t.exec(markCalls, st.Fence.SessionID, st.SubmissionSeq); err != nil {
+	if len(s.Calls) > 0 {
+		if _, err := t.exec(markCalls, loop.rowid); err != nil {
 			return err
 		}
 	}
-	for _, d := range st.Dispatches {
-		if err := t.dispatch(st.Fence.SessionID, d); err != nil {
+	for _, d := range s.Dispatches {
+		if err := t.dispatch(l, d); err != nil {
 			return fmt.Errorf("dispatching call %s: %w", d.CallID, err)
 		}
 	}
-	for _, o := range st.Outcomes {
+	for _, o := range s.Outcomes {
 		got, err := t.complete(o)
-		if err == nil && o.State == call.Lost && got.State != call.Lost {
-			err = call.ErrEnded
+		if err == nil && got.LaneID != l.id {
+			err = call.ErrNotFound
 		}
 		if err != nil {
 			return fmt.Errorf("completing call %s: %w", o.CallID, err)
 		}
 	}
-	if st.ForgetReplies {
-		_, err := t.exec(forgetReplies, st.Fence.SessionID, st.SubmissionSeq)
+	for _, v := range s.Shown {
+		if _, err := t.exec(showCall, v.Stdout, v.Stderr, v.CallID, l.id); err != nil {
+			return err
+		}
+	}
+	if s.ForgetReplies {
+		_, err := t.exec(forgetReplies, s.LoopID, loop.turn)
 		return err
 	}
 	return nil
 }
 
-func (t tx) addCall(st step, c call.Call) error {
-	dispatched, done := c.DispatchedAt, c.DoneAt
+func (t tx) addCall(l *laneRow, loopID string, c call.Call) error {
+	var dispatched, done int64
 	if c.State == call.Dispatched {
-		dispatched = cmp.Or(dispatched, t.now)
+		dispatched = t.micros()
 	}
 	if c.State.Terminal() {
-		done = cmp.Or(done, t.now)
+		done = t.micros()
 	}
-	_, err := t.exec(insertCall, c.ID, st.tenant, st.Fence.SessionID, st.SubmissionSeq, c.Turn, c.Index, c.EntrySeq,
-		c.ProviderID, c.Tool,
-		int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, int64(c.State), c.Reply, micros(cmp.Or(c.CreatedAt,
-			t.now)), micros(dispatched), micros(done), c.Journal)
+	_, err := t.exec(insertCall, c.ID, l.tenant, l.id, loopID, c.Turn, c.Index, c.EntrySeq, c.ProviderID, c.Tool,
+		int64(c.Kind), int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, c.Journal, int64(c.State), c.Reply, t.micros(),
+		dispatched, done)
 	return err
 }
 
 // dispatch is ignored where the call has ended meanwhile, as anybody may end it.
-func (t tx) dispatch(sessionID string, d call.Dispatch) error {
-	n, err := t.exec(dispatchCall, d.Executor, d.Dispatch, t.micros(), d.CallID, sessionID, d.Journal)
+func (t tx) dispatch(l *laneRow, d call.Dispatch) (err error) {
+	var n int64
+	if d.Dispatch == 0 {
+		n, err = t.exec(holdCall, d.Executor, d.CallID, l.id)
+	} else {
+		n, err = t.exec(dispatchCall, d.Executor, d.Dispatch, t.micros(), d.Journal, d.CallID, l.id)
+	}
 	if err != nil || n == 1 {
 		return err
 	}
@@ -98,10 +126,10 @@ func (t tx) dispatch(sessionID string, d call.Dispatch) error {
 	if err != nil {
 		return err
 	}
-	if r == nil || r.text(1) != sessionID {
+	if r == nil || r.text(1) != l.id {
 		return call.ErrNotFound
 	}
-	if c := r.call(); !c.State.Terminal() {
+	if c := r.call(t.now); !c.State.Terminal() {
 		return fmt.Errorf("dispatch %d does not follow dispatch %d", d.Dispatch, c.Dispatch)
 	}
 	return nil
@@ -126,7 +154,7 @@ func (t tx) complete(o call.Outcome) (call.Call, error) {
 	if r == nil {
 		return call.Call{}, call.ErrNotFound
 	}
-	return r.call(), nil
+	return r.call(t.now), nil
 }
 
 // CompleteCall implements call.Store.
@@ -136,6 +164,39 @@ func (s *Store) CompleteCall(ctx context.Context, o call.Outcome) (c call.Call, 
 		return err
 	})
 	return c, err
+}
+
+// Grant implements call.Store.
+func (s *Store) Grant(ctx context.Context, g call.Grant) (granted []call.Granted, err error) {
+	err = s.write(ctx, func(t tx) error {
+		granted = nil
+		connected, err := t.row(isConnected, g.Executor, g.ConnectionEpoch)
+		if err != nil || connected == nil {
+			return err
+		}
+		for _, id := range g.CallIDs {
+			r, err := t.returning(grantCall, g.Journal, t.micros(), id, g.Executor)
+			if err != nil {
+				return err
+			}
+			if r != nil {
+				granted = append(granted, call.Granted{CallID: r.text(0), LaneID: r.text(1), Dispatch: int(r.int(2))})
+			}
+		}
+		return nil
+	})
+	return granted, err
+}
+
+// WaitingCalls implements call.Store.
+func (s *Store) WaitingCalls(ctx context.Context, executor string) (waiting []call.Waiting, err error) {
+	err = s.read(ctx, func(c *conn) error {
+		return c.rows(selectWaiting, func(r row) (bool, error) {
+			waiting = append(waiting, call.Waiting{CallID: r.text(0), LaneID: r.text(1), CreatedAt: r.time(2)})
+			return true, nil
+		}, executor)
+	})
+	return waiting, err
 }
 
 // GetCall implements call.Store.
@@ -151,13 +212,17 @@ func (s *Store) GetCall(ctx context.Context, id string) (call.Call, error) {
 }
 
 // TurnCalls implements call.Store.
-func (s *Store) TurnCalls(ctx context.Context, sessionID string, submissionSeq int64, turn int) ([]call.Call, error) {
-	return s.calls(ctx, selectTurn, sessionID, submissionSeq, turn)
+func (s *Store) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error) {
+	return s.calls(ctx, selectTurn, loopID, turn)
 }
 
-// LostCalls implements call.Store.
-func (s *Store) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
-	return s.calls(ctx, selectLost, sessionID, submissionSeq)
+// LostCalls implements call.Store. It puts in order what is found loop by loop.
+func (s *Store) LostCalls(ctx context.Context, rootID string) ([]call.Call, error) {
+	calls, err := s.calls(ctx, selectLost, rootID)
+	slices.SortStableFunc(calls, func(a, b call.Call) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Turn, b.Turn), cmp.Compare(a.Index, b.Index))
+	})
+	return calls, err
 }
 
 // DispatchedCalls implements call.Store.
@@ -166,11 +231,17 @@ func (s *Store) DispatchedCalls(ctx context.Context, executor string) ([]call.Ca
 }
 
 func (s *Store) calls(ctx context.Context, q statement, args ...any) (calls []call.Call, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(q, func(r row) (bool, error) {
-			calls = append(calls, r.call())
-			return true, nil
-		}, args...)
+	err = s.read(ctx, func(c *conn) (err error) {
+		calls, err = c.calls(s.now(), q, args...)
+		return err
 	})
+	return calls, err
+}
+
+func (c *conn) calls(now time.Time, q statement, args ...any) (calls []call.Call, err error) {
+	err = c.rows(q, func(r row) (bool, error) {
+		calls = append(calls, r.call(now))
+		return true, nil
+	}, args...)
 	return calls, err
 }

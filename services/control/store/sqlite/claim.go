@@ -2,129 +2,68 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var (
-	selectReady = sql(`SELECT session_id FROM lanes WHERE state = 1 ORDER BY ready_at, rowid LIMIT ?`)
-	takeLane    = sql(`UPDATE lanes SET state = 2, owner = ?, epoch = epoch + 1 WHERE session_id = ? RETURNING epoch, entry_head, event_head`)
-	// What a lane that was handed back left half-done goes on before the next one starts.
-	startNext = sql(`UPDATE submissions SET status = 1, started_at = ?1, deadline = iif(timeout_us > 0, ?1 + timeout_us, 0)
-		WHERE session_id = ?2 AND status = 0 AND seq = (SELECT seq FROM submissions WHERE session_id = ?2 AND status = 0 ORDER BY seq LIMIT 1)`)
+	nextDue   = sql(`SELECT due_at FROM lanes WHERE state = 1 AND kind = ? ORDER BY due_at LIMIT 1`)
+	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ? WHERE rowid = ?`)
+	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
-	nextOwner   = sql(`SELECT owner FROM lanes WHERE state = 2 AND owner > ? ORDER BY owner LIMIT 1`)
+	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)
+	selectOwned = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id WHERE x.owner = ? ORDER BY x.id LIMIT ?`)
 	isLive      = sql(`SELECT 1 FROM replicas WHERE replica_id = ? AND expires > ?`)
-	selectOwned = sql(`SELECT session_id FROM lanes WHERE state = 2 AND owner = ? ORDER BY rowid LIMIT ?`)
-	ownedLanes  = sql(`SELECT session_id, epoch FROM lanes WHERE state = 2 AND owner = ?`)
-	countDeath  = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE session_id = ? AND status = 1`)
-
-	selectOverdue = sql(`SELECT session_id FROM submissions WHERE status = 1 AND abort_requested_at > 0 AND abort_requested_at <= ?1 AND forced_at <= ?1
-		UNION ALL SELECT session_id FROM submissions WHERE status = 1 AND deadline > 0 AND deadline <= ?1 AND forced_at <= ?1
-		AND NOT (abort_requested_at > 0 AND abort_requested_at <= ?1)`)
-	isRunning  = sql(`SELECT 1 FROM lanes WHERE session_id = ? AND state = 2`)
-	markForced = sql(`UPDATE submissions SET forced_at = ? WHERE session_id = ? AND status = 1`)
-
-	releaseLane = sql(`UPDATE lanes SET state = 1, owner = NULL WHERE session_id = ? AND epoch = ? AND state = 2`)
-	stall       = sql(`UPDATE submissions SET stalls = stalls + 1 WHERE session_id = ? AND status = 1`)
+	stallHead   = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE rowid = ?`)
+	stallLoop   = sql(`UPDATE submissions SET stalls = stalls + 1 WHERE rowid = ?`)
 )
 
-// Claim implements submission.Store.
-func (s *Store) Claim(ctx context.Context, owner string, limit int) (leases []submission.Lease, err error) {
+// Claim implements lane.Store.
+func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (out lane.Claimed, err error) {
 	err = s.write(ctx, func(t tx) error {
-		ready, err := t.texts(selectReady, max(limit, 0))
+		out = lane.Claimed{Next: lane.Never}
+		lanes, err := t.lanes(selectDue, int64(kind), t.micros(), max(limit, 0))
 		if err != nil {
 			return err
 		}
-		leases = make([]submission.Lease, 0, len(ready))
-		for _, id := range ready {
-			l, err := t.take(owner, id)
-			if err != nil {
-				return fmt.Errorf("claiming session %s: %w", id, err)
-			}
-			leases = append(leases, l)
+		if err := t.takeAll(&out, owner, lanes, false); err != nil {
+			return err
 		}
-		return nil
+		r, err := t.row(nextDue, int64(kind))
+		if err == nil && r != nil && r.int(0) != never {
+			out.Next = time.Duration(max(r.int(0)-t.micros(), 0)) * time.Microsecond
+		}
+		return err
 	})
-	return leases, err
+	return out, err
 }
 
-// take makes owner the lane's owner, with a new epoch, and its first submission the running one.
-func (t tx) take(owner, sessionID string) (submission.Lease, error) {
-	r, err := t.returning(takeLane, owner, sessionID)
-	if err != nil {
-		return submission.Lease{}, err
-	}
-	if r == nil {
-		return submission.Lease{}, fmt.Errorf("session %s has no lane", sessionID)
-	}
-	l := submission.Lease{
-		Fence: submission.Fence{SessionID: sessionID, Epoch: r.int(0)}, EntryHead: r.int(1),
-		EventHead: r.int(2),
-	}
-	return t.head(l)
-}
-
-// head puts the lane's running submission into a lease, and starts the next one when none runs.
-func (t tx) head(l submission.Lease) (submission.Lease, error) {
-	r, err := t.row(selectRunning, l.Fence.SessionID)
-	if err == nil && r == nil {
-		if _, err = t.exec(startNext, t.micros(), l.Fence.SessionID); err == nil {
-			r, err = t.row(selectRunning, l.Fence.SessionID)
-		}
-	}
-	if err != nil {
-		return l, err
-	}
-	if r == nil {
-		return l, fmt.Errorf("session %s counts a submission that is not there", l.Fence.SessionID)
-	}
-	l.Executor = r.text(executorColumn)
-	l.Submission = r.submission()
-	return l, nil
-}
-
-// TakeOver implements submission.Store. An owner without a live lease counts as dead, whether it expired or was
-// removed.
-func (s *Store) TakeOver(
-	ctx context.Context, owner string, dead []string, limit int,
-) (leases []submission.Lease, err error) {
+// TakeOver implements lane.Store. An owner without a live lease counts as dead, whether it expired or was removed.
+func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit int) (out lane.Claimed, err error) {
 	err = s.write(ctx, func(t tx) error {
+		out = lane.Claimed{Next: lane.Never}
 		orphans, err := t.orphans(owner, dead, limit)
 		if err != nil {
 			return err
 		}
-		leases = make([]submission.Lease, 0, len(orphans))
-		for _, id := range orphans {
-			if _, err := t.exec(countDeath, id); err != nil {
-				return err
-			}
-			l, err := t.take(owner, id)
-			if err != nil {
-				return fmt.Errorf("taking over session %s: %w", id, err)
-			}
-			leases = append(leases, l)
-		}
-		return nil
+		return t.takeAll(&out, owner, orphans, true)
 	})
-	return leases, err
+	return out, err
 }
 
-// orphans finds running lanes of dead owners. It looks once at each owner of lanes, of which there are few, not at each
-// lane.
-func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, err error) {
-	for last := ""; len(sessions) < limit; {
+// orphans finds running lanes of dead owners. It looks once at each owner of lanes, of which there are few.
+func (t tx) orphans(owner string, dead []string, limit int) (lanes []laneRow, err error) {
+	for last := ""; len(lanes) < limit; {
 		r, err := t.row(nextOwner, last)
 		if err != nil || r == nil {
-			return sessions, err
+			return lanes, err
 		}
-		if last = r.text(0); last == owner {
-			continue
-		}
-		if len(dead) > 0 && !slices.Contains(dead, last) {
+		if last = r.text(0); last == owner || len(dead) > 0 && !slices.Contains(dead, last) {
 			continue
 		}
 		if len(dead) == 0 {
@@ -136,91 +75,134 @@ func (t tx) orphans(owner string, dead []string, limit int) (sessions []string, 
 				continue
 			}
 		}
-		more, err := t.texts(selectOwned, last, limit-len(sessions))
+		more, err := t.lanes(selectOwned, last, limit-len(lanes))
 		if err != nil {
 			return nil, err
 		}
-		sessions = append(sessions, more...)
+		lanes = append(lanes, more...)
 	}
-	return sessions, nil
+	return lanes, nil
 }
 
-// TakeOverdue implements submission.Store.
-func (s *Store) TakeOverdue(
-	ctx context.Context, owner string, grace time.Duration, limit int,
-) (leases []submission.Lease, err error) {
-	err = s.write(ctx, func(t tx) error {
-		leases = nil
-		overdue, err := t.texts(selectOverdue, t.now.Add(-grace).UnixMicro())
+func (c *conn) lanes(q statement, args ...any) (found []laneRow, err error) {
+	err = c.rows(q, func(r row) (bool, error) {
+		found = append(found, r.lane())
+		return true, nil
+	}, args...)
+	return found, err
+}
+
+// takeAll makes owner the owner of lanes. A lane whose rows cannot be read does not keep the others from it.
+func (t tx) takeAll(out *lane.Claimed, owner string, lanes []laneRow, death bool) error {
+	for i := range lanes {
+		l := &lanes[i]
+		l.state, l.owner, l.epoch = running, owner, l.epoch+1
+		lease, err := t.take(l, death)
+		var bad *undecodable
+		switch {
+		case errors.As(err, &bad):
+			ended, err := t.endHead(l, bad.head, lane.Undecodable(bad.err))
+			if err != nil {
+				return err
+			}
+			out.Unreadable = append(out.Unreadable, lane.Unreadable{Ended: ended, Err: bad.err})
+		case err != nil:
+			return fmt.Errorf("taking lane %s: %w", l.id, err)
+		case lease != nil:
+			lease.TakenOver = death
+			out.Leases = append(out.Leases, *lease)
+		}
+	}
+	return nil
+}
+
+// undecodable says that a loop of a lane cannot be decoded.
+type undecodable struct {
+	head *loopRow
+	err  error
+}
+
+func (e *undecodable) Error() string { return e.err.Error() }
+
+// take goes on with the lane's head, or begins the next one, and saves the lane. Of a death it charges every open loop.
+// It returns nil when there is nothing to run.
+func (t tx) take(l *laneRow, death bool) (*lane.Lease, error) {
+	head, err := t.head(l)
+	if err != nil || head == nil {
+		return nil, err
+	}
+	rows := []*loopRow{head}
+	if head.status == submission.Running {
+		children, err := t.loops(selectChildren, head.id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, id := range overdue {
-			if len(leases) >= limit {
-				return nil
-			}
-			r, err := t.row(isRunning, id)
-			if err != nil {
-				return err
-			}
-			if r == nil {
-				continue // handed back: whoever claims it ends it
-			}
-			if _, err := t.exec(markForced, t.micros(), id); err != nil {
-				return err
-			}
-			l, err := t.take(owner, id)
-			if err != nil {
-				return fmt.Errorf("taking session %s from an owner that hangs: %w", id, err)
-			}
-			l.Forced = true
-			leases = append(leases, l)
-		}
-		return nil
-	})
-	return leases, err
-}
-
-// OwnedLanes implements submission.Store.
-func (s *Store) OwnedLanes(ctx context.Context, owner string) (lanes []submission.Fence, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(ownedLanes, func(r row) (bool, error) {
-			lanes = append(lanes, submission.Fence{SessionID: r.text(0), Epoch: r.int(1)})
-			return true, nil
-		}, owner)
-	})
-	return lanes, err
-}
-
-// Release implements submission.Store. The lane keeps its place among the ready ones: it has waited before.
-func (s *Store) Release(ctx context.Context, f submission.Fence) error {
-	return s.write(ctx, func(t tx) error { return t.release(f) })
-}
-
-// ReleaseStalled implements submission.Store.
-func (s *Store) ReleaseStalled(ctx context.Context, f submission.Fence) error {
-	return s.write(ctx, func(t tx) error {
-		if err := t.release(f); err != nil {
-			return err
-		}
-		_, err := t.exec(stall, f.SessionID)
-		return err
-	})
-}
-
-func (t tx) release(f submission.Fence) error {
-	n, err := t.exec(releaseLane, f.SessionID, f.Epoch)
-	if err == nil && n == 0 {
-		return submission.ErrFenced
+		rows = append(rows, children...)
 	}
+	lease := &lane.Lease{
+		Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, Kind: l.kind, EventHead: l.eventHead, Mail: l.mail,
+		Executor: head.executor(),
+	}
+	for _, r := range rows {
+		loop, err := r.loop()
+		if err != nil {
+			return nil, &undecodable{head, err}
+		}
+		lease.Loops = append(lease.Loops, loop)
+	}
+	if head.status == submission.Queued {
+		if err := t.startHead(l, head, lease.Root()); err != nil {
+			return nil, err
+		}
+	}
+	if death {
+		if err := t.charge(rows, lease.Loops); err != nil {
+			return nil, err
+		}
+	}
+	lease.Ends = l.ends.remaining(t.micros())
+	return lease, t.save(l)
+}
+
+// startHead makes a queued submission the lane's head.
+func (t tx) startHead(l *laneRow, head *loopRow, loop *lane.Loop) (err error) {
+	if loop.EntryHead, err = t.entryHead(head.sessionID); err != nil {
+		return err
+	}
+	loop.StartedAt = time.UnixMicro(t.micros()).UTC()
+	l.ends = endsAfter(head.timeout(), t.micros())
+	_, err = t.exec(startHead, t.micros(), loop.EntryHead, head.rowid)
 	return err
 }
 
-// texts collects the first column of a query.
-func (c *conn) texts(s statement, args ...any) (out []string, err error) {
-	err = c.rows(s, func(r row) (bool, error) {
-		out = append(out, r.text(0))
-		return true, nil
-	}, args...)
-	return out, err
+// charge counts the death of an owner.
+func (t tx) charge(rows []*loopRow, loops []lane.Loop) error {
+	for i, r := range rows {
+		q := stallLoop
+		if loops[i].Stalls++; r.root {
+			q = stallHead
+			loops[i].Attempts++
+		}
+		if _, err := t.exec(q, r.rowid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// head is the lane's first open submission. A lane that counts some and has none is counted anew: nil.
+func (t tx) head(l *laneRow) (*loopRow, error) {
+	head, err := t.loop(selectHead, l.id, l.firstOpen)
+	if err != nil || head != nil {
+		return head, err
+	}
+	r, err := t.row(countOpen, l.id)
+	if err != nil {
+		return nil, err
+	}
+	l.state, l.owner, l.pending, l.firstOpen, l.ends = idle, "", r.int(0), l.nextSeq, ends{}
+	if l.pending > 0 { // before firstOpen, where nobody looks
+		l.state, l.firstOpen = due, 1
+	}
+	return nil, t.save(l)
 }

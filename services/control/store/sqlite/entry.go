@@ -5,15 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 const defaultTenant = session.DefaultTenant
 
 var (
-	insertEntry   = sql(`INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`)
-	selectEntries = sql(`SELECT seq, submission_id, kind, body, created_at FROM entries WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
+	insertEntry = sql(`INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`)
+	selectEntries = sql(`SELECT seq, submission_id, kind, body, created_at FROM entries
+		WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
 )
 
 // entry is an entry as it is stored.
@@ -25,12 +27,12 @@ type entry struct {
 	createdAt    int64  // 0 is now
 }
 
-// encodeEntries checks and encodes the entries of a commit.
-func encodeEntries(c submission.Commit) ([]entry, error) {
-	entries := make([]entry, 0, len(c.Entries))
-	for i, e := range c.Entries {
-		if want := c.EntryHead + int64(i) + 1; e.Seq != want {
-			return nil, fmt.Errorf("entry %d of the commit has seq %d, not %d", i, e.Seq, want)
+// encodeEntries checks and encodes the entries of a step.
+func encodeEntries(s *lane.Step) ([]entry, error) {
+	entries := make([]entry, 0, len(s.Entries))
+	for i, e := range s.Entries {
+		if want := s.EntryHead + int64(i) + 1; e.Seq != want {
+			return nil, fmt.Errorf("entry %d has seq %d, not %d", i, e.Seq, want)
 		}
 		body, err := json.Marshal(e.Message)
 		if err != nil {

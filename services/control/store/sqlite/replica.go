@@ -17,7 +17,7 @@ var (
 	renewReplica  = sql(`UPDATE replicas SET expires = ? WHERE replica_id = ? AND expires > ?`)
 	deleteReplica = sql(`DELETE FROM replicas WHERE replica_id = ?`)
 	selectOwner   = sql(`SELECT r.replica_id, r.addr, r.version, r.host, r.lock FROM replicas r
-		JOIN lanes l ON l.owner = r.replica_id WHERE l.session_id = ? AND l.state = 2 AND r.expires > ?`)
+		JOIN lanes l ON l.owner = r.replica_id WHERE l.lane_id = ? AND l.state = 2 AND r.expires > ?`)
 )
 
 // forgetAfter is how long the row of a dead replica is kept for whoever looks.
@@ -62,9 +62,9 @@ func (s *Store) RemoveReplica(ctx context.Context, id string) error {
 }
 
 // OwnerOf implements replica.Store.
-func (s *Store) OwnerOf(ctx context.Context, sessionID string) (owner replica.Replica, ok bool, err error) {
+func (s *Store) OwnerOf(ctx context.Context, laneID string) (owner replica.Replica, ok bool, err error) {
 	err = s.read(ctx, func(c *conn) error {
-		r, err := c.row(selectOwner, sessionID, s.now().UnixMicro())
+		r, err := c.row(selectOwner, laneID, s.now().UnixMicro())
 		if err == nil && r != nil {
 			owner, ok = replica.Replica{
 				ID: r.text(0), Addr: r.text(1), Version: r.text(2), Host: r.text(3),

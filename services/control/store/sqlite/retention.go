@@ -11,12 +11,12 @@ import (
 var (
 	deleteReceipts = sql(`DELETE FROM receipts WHERE rowid IN (SELECT rowid FROM receipts WHERE expires <= ? ORDER BY expires LIMIT ?)`)
 
-	selectWithCalls = sql(`SELECT session_id, seq FROM submissions WHERE status = 2 AND has_calls = 1 AND settled_at <= ?
+	selectWithCalls = sql(`SELECT submission_id FROM submissions WHERE status = 2 AND has_calls = 1 AND settled_at <= ?
 		ORDER BY settled_at LIMIT ?`)
 	selectCallsOf = sql(`SELECT rowid, ifnull(length(reply), 0) + ifnull(length(late_reply), 0) FROM tool_calls
-		WHERE session_id = ? AND submission_seq = ? LIMIT ?`)
+		WHERE submission_id = ? LIMIT ?`)
 	deleteCall   = sql(`DELETE FROM tool_calls WHERE rowid = ?`)
-	withoutCalls = sql(`UPDATE submissions SET has_calls = 0 WHERE session_id = ? AND seq = ?`)
+	withoutCalls = sql(`UPDATE submissions SET has_calls = 0 WHERE submission_id = ?`)
 
 	selectUnseen   = sql(`SELECT executor_id, replica FROM executors WHERE last_seen <= ? ORDER BY last_seen LIMIT ?`)
 	seeExecutor    = sql(`UPDATE executors SET last_seen = ?, replica = ? WHERE executor_id = ?`)
@@ -30,9 +30,12 @@ var (
 		AND expires_at <= ? ORDER BY expires_at LIMIT ?)`)
 
 	selectUnused = sql(`SELECT digest, length(body) FROM definitions WHERE used_at <= ? ORDER BY used_at LIMIT ?`)
-	// Both have an index of nothing else.
-	pinnedByQueued   = sql(`SELECT agent_digest FROM submissions INDEXED BY submissions_queue WHERE status = 0`)
-	pinnedByRunning  = sql(`SELECT agent_digest FROM submissions INDEXED BY submissions_running WHERE status = 1`)
+	// Both read what a chore may: a row per lane.
+	pinned = sql(`SELECT s.agent_digest FROM lanes l JOIN submissions s ON s.session_id = l.lane_id
+		AND s.seq >= l.first_open AND s.status < 2 WHERE l.state > 0`)
+	pinnedByChildren = sql(`SELECT c.agent_digest FROM lanes l JOIN submissions s ON s.session_id = l.lane_id
+		AND s.seq >= l.first_open AND s.status = 1 JOIN submissions c ON c.root_id = s.submission_id
+		AND c.parent_call IS NOT NULL AND c.status = 1 WHERE l.state > 0`)
 	useDefinition    = sql(`UPDATE definitions SET used_at = ? WHERE digest = ?`)
 	deleteDefinition = sql(`DELETE FROM definitions WHERE digest = ? AND used_at <= ?`)
 )
@@ -73,15 +76,7 @@ func (t tx) deleteReceipts(before int64, limit int) (retention.Batch, error) {
 // deleteCalls deletes the calls of submissions that settled before. The index of those that have calls loses each as it
 // is done.
 func (t tx) deleteCalls(before int64, limit int) (b retention.Batch, err error) {
-	type owner struct {
-		session string
-		seq     int64
-	}
-	var owners []owner
-	err = t.rows(selectWithCalls, func(r row) (bool, error) {
-		owners = append(owners, owner{r.text(0), r.int(1)})
-		return true, nil
-	}, before, limit)
+	owners, err := t.texts(selectWithCalls, before, limit)
 	if err != nil {
 		return b, err
 	}
@@ -90,7 +85,7 @@ func (t tx) deleteCalls(before int64, limit int) (b retention.Batch, err error) 
 		if budget.Spent() {
 			break
 		}
-		calls, err := t.sized(selectCallsOf, &budget, o.session, o.seq)
+		calls, err := t.sized(selectCallsOf, &budget, o)
 		if err != nil {
 			return b, err
 		}
@@ -103,7 +98,7 @@ func (t tx) deleteCalls(before int64, limit int) (b retention.Batch, err error) 
 		if budget.Spent() {
 			continue // there may be more of it
 		}
-		if _, err := t.exec(withoutCalls, o.session, o.seq); err != nil {
+		if _, err := t.exec(withoutCalls, o); err != nil {
 			return b, err
 		}
 	}
@@ -175,7 +170,7 @@ func (t tx) deleteTokens(before int64, limit int) (retention.Batch, error) {
 func (s *Store) deleteDefinitions(
 	ctx context.Context, age time.Duration, limit int,
 ) (do func(tx, int64, int) (retention.Batch, error), err error) {
-	pinned := map[string]bool{}
+	pins := map[string]bool{}
 	type definition struct {
 		digest string
 		size   int
@@ -189,9 +184,9 @@ func (s *Store) deleteDefinitions(
 		if err != nil || len(unused) == 0 {
 			return err
 		}
-		for _, q := range []statement{pinnedByQueued, pinnedByRunning} {
+		for _, q := range []statement{pinned, pinnedByChildren} {
 			if err := c.rows(q, func(r row) (bool, error) {
-				pinned[r.text(0)] = true
+				pins[r.text(0)] = true
 				return true, nil
 			}); err != nil {
 				return err
@@ -209,7 +204,7 @@ func (s *Store) deleteDefinitions(
 				break
 			}
 			var n int64
-			if pinned[d.digest] {
+			if pins[d.digest] {
 				budget.Spend(0)
 				_, err = t.exec(useDefinition, t.micros(), d.digest)
 			} else {

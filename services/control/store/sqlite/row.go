@@ -48,3 +48,12 @@ func optional(s string) any {
 	}
 	return s
 }
+
+// texts collects the first column of a query.
+func (c *conn) texts(s statement, args ...any) (out []string, err error) {
+	err = c.rows(s, func(r row) (bool, error) {
+		out = append(out, r.text(0))
+		return true, nil
+	}, args...)
+	return out, err
+}

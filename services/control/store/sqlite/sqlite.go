@@ -4,8 +4,8 @@
 //	reads  ──▶ pool of connections, each a snapshot of what is committed
 //
 // Invariants: an answer is given after the commit that it reports; an operation is in its transaction wholly or not at
-// all; no other process has the file open; a lane's row holds its fence and both heads, so that one UPDATE checks and
-// moves them.
+// all; no other process has the file open; a lane's row is read and saved in one transaction, so that
+// nothing comes between its fence and what is written under it.
 package sqlite
 
 import (
@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
@@ -33,8 +34,8 @@ var _ store.Store = (*Store)(nil)
 
 // Options are optional: the zero value is what a server wants.
 type Options struct {
-	Readers int              // connections for reading, 4 when 0
-	Now     func() time.Time // the database's clock, time.Now when nil
+	Readers int // connections for reading, 4 when 0
+	Clock   Clock
 }
 
 // Store is a database. It implements store.Store.
@@ -47,14 +48,14 @@ type Store struct {
 	unlock  func() error
 	once    sync.Once
 	closing error // what Close answers
+
+	mail   sync.Mutex
+	mailed map[string]lane.Mailed // by lane, since the last MoveMail
 }
 
 // Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a
 // newer version wrote it.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
 	if opts.Readers == 0 {
 		opts.Readers = defaultReaders
 	}
@@ -98,7 +99,14 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if err := migrate(ctx, c); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
-	s := &Store{now: opts.Now, unlock: unlock, writes: newPool(1, nil, c)}
+	now, err := opts.Clock.start(c)
+	if err == nil {
+		err = c.watchRunning()
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	s := &Store{now: now, unlock: unlock, writes: newPool(1, nil, c), mailed: map[string]lane.Mailed{}}
 	s.readers = s.writes
 	if unlock != nil {
 		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })

@@ -6,17 +6,17 @@ import (
 )
 
 var (
-	selectAged    = sql(`SELECT session_id, last_seq FROM segments WHERE created_at <= ? ORDER BY created_at LIMIT ?`)
-	selectFront   = sql(`SELECT rowid, length(body), last_seq FROM segments WHERE session_id = ? AND first_seq <= ? ORDER BY first_seq LIMIT ?`)
+	selectAged    = sql(`SELECT lane_id, last_seq FROM segments WHERE created_at <= ? ORDER BY created_at LIMIT ?`)
+	selectFront   = sql(`SELECT rowid, length(body), last_seq FROM segments WHERE lane_id = ? AND first_seq <= ? ORDER BY first_seq LIMIT ?`)
 	deleteSegment = sql(`DELETE FROM segments WHERE rowid = ?`)
-	raiseFloor    = sql(`UPDATE lanes SET event_floor = max(event_floor, ?2) WHERE session_id = ?1`)
+	raiseFloor    = sql(`UPDATE lanes SET event_floor = max(event_floor, ?2) WHERE lane_id = ?1`)
 
-	selectCursor = sql(`SELECT at, segment, session_id, below FROM cursors WHERE name = ?`)
-	saveCursor   = sql(`INSERT INTO cursors (name, at, segment, session_id, below) VALUES (?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET at = excluded.at, segment = excluded.segment, session_id = excluded.session_id, below = excluded.below`)
-	selectSince = sql(`SELECT created_at, rowid, session_id, first_seq, kind FROM segments
+	selectCursor = sql(`SELECT at, segment, lane_id, below FROM cursors WHERE name = ?`)
+	saveCursor   = sql(`INSERT INTO cursors (name, at, segment, lane_id, below) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET at = excluded.at, segment = excluded.segment, lane_id = excluded.lane_id, below = excluded.below`)
+	selectSince = sql(`SELECT created_at, rowid, lane_id, first_seq, kind FROM segments
 		WHERE (created_at, rowid) > (?, ?) AND created_at <= ? ORDER BY created_at, rowid LIMIT ?`)
-	selectBelow = sql(`SELECT rowid, length(body), first_seq, kind FROM segments WHERE session_id = ? AND first_seq < ?
+	selectBelow = sql(`SELECT rowid, length(body), first_seq, kind FROM segments WHERE lane_id = ? AND first_seq < ?
 		ORDER BY first_seq DESC LIMIT ?`)
 )
 
@@ -53,14 +53,14 @@ func (t tx) expire(before int64, limit int) (b retention.Batch, err error) {
 }
 
 // cutFront deletes a stream's first segments, at most those up to a seq, and raises its floor.
-func (t tx) cutFront(sessionID string, upto int64, budget *retention.Budget) (deleted int, err error) {
+func (t tx) cutFront(laneID string, upto int64, budget *retention.Budget) (deleted int, err error) {
 	var rowids []int64
 	floor := int64(0)
 	err = t.rows(selectFront, func(r row) (bool, error) {
 		rowids, floor = append(rowids, r.int(0)), r.int(2)
 		budget.Spend(int(r.int(1)))
 		return !budget.Spent(), nil
-	}, sessionID, upto, budget.Rows)
+	}, laneID, upto, budget.Rows)
 	if err != nil {
 		return 0, err
 	}
@@ -69,7 +69,7 @@ func (t tx) cutFront(sessionID string, upto int64, budget *retention.Budget) (de
 			return 0, err
 		}
 	}
-	_, err = t.exec(raiseFloor, sessionID, floor)
+	_, err = t.exec(raiseFloor, laneID, floor)
 	return len(rowids), err
 }
 
@@ -79,7 +79,7 @@ const compaction = "compaction"
 // cursor is how far a pass has got, see the table.
 type cursor struct {
 	at, segment int64
-	sessionID   string
+	laneID      string
 	below       int64
 }
 
@@ -96,7 +96,7 @@ func (t tx) compact(before int64, limit int) (b retention.Batch, err error) {
 		next = append(next, c)
 	}
 	err = t.rows(selectSince, func(r row) (bool, error) {
-		n := cursor{at: r.int(0), segment: r.int(1), sessionID: r.text(2)}
+		n := cursor{at: r.int(0), segment: r.int(1), laneID: r.text(2)}
 		if event.Kind(r.int(4)) == event.Covers {
 			n.below = r.int(3)
 		}
@@ -120,14 +120,14 @@ func (t tx) compact(before int64, limit int) (b retention.Batch, err error) {
 			break
 		}
 	}
-	_, err = t.exec(saveCursor, compaction, c.at, c.segment, c.sessionID, c.below)
+	_, err = t.exec(saveCursor, compaction, c.at, c.segment, c.laneID, c.below)
 	return b, err
 }
 
 func (t tx) cursor(name string) (c cursor, err error) {
 	r, err := t.row(selectCursor, name)
 	if err == nil && r != nil {
-		c = cursor{at: r.int(0), segment: r.int(1), sessionID: r.text(2), below: r.int(3)}
+		c = cursor{at: r.int(0), segment: r.int(1), laneID: r.text(2), below: r.int(3)}
 	}
 	return c, err
 }
@@ -150,7 +150,7 @@ func (t tx) cutCovered(c *cursor, budget *retention.Budget) (deleted int, err er
 			return false, nil
 		}
 		return true, nil
-	}, c.sessionID, from, budget.Rows)
+	}, c.laneID, from, budget.Rows)
 	if err != nil {
 		return 0, err
 	}

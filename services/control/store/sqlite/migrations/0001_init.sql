@@ -14,45 +14,58 @@ CREATE TABLE replicas (
     expires    INTEGER NOT NULL
 ) STRICT;
 
--- What never changes about a conversation, and where its workspace is. What changes with every commit is on the lane.
+-- What never changes about a conversation, and where its workspace is. lane_id is the session's own id or, of a sub-agent's
+-- conversation, that of the session at the root of the tree.
 CREATE TABLE sessions (
-    session_id TEXT NOT NULL UNIQUE,
-    tenant     TEXT NOT NULL DEFAULT 'default',
-    agent      TEXT NOT NULL,
-    instance   TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    executor   TEXT NOT NULL DEFAULT '',
-    created_at INTEGER NOT NULL,
+    session_id  TEXT NOT NULL UNIQUE,
+    tenant      TEXT NOT NULL DEFAULT 'default',
+    lane_id     TEXT NOT NULL,
+    parent_id   TEXT,
+    parent_call TEXT,
+    agent       TEXT NOT NULL,
+    instance    TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    executor    TEXT NOT NULL DEFAULT '',
+    created_at  INTEGER NOT NULL,
     UNIQUE (tenant, agent, instance, name)
 ) STRICT;
 
 CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id);
+CREATE INDEX sessions_children ON sessions (parent_id, session_id) WHERE parent_id IS NOT NULL;
 
--- The queue head of a session. One fenced UPDATE of this row is fence and compare-and-swap of both heads at once.
--- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one.
+-- Ownership, see package lane. state: 0 idle, 1 due at due_at, 2 running. kind: 1 session, 2 run. pending counts the submissions
+-- that have not settled, the running one included, and decides what comes after it; none before first_open is among them.
+-- ends_at, ends_why (1 deadline, 2 abort) and force_after are of the head that has begun. Running lanes are indexed in memory.
 CREATE TABLE lanes (
-    session_id TEXT NOT NULL UNIQUE REFERENCES sessions (session_id),
-    tenant     TEXT NOT NULL DEFAULT 'default',
-    state      INTEGER NOT NULL,
-    next_seq   INTEGER NOT NULL,
-    pending    INTEGER NOT NULL,
-    ready_at   INTEGER NOT NULL,
-    owner      TEXT,
-    epoch      INTEGER NOT NULL DEFAULT 0,
-    entry_head INTEGER NOT NULL DEFAULT 0,
-    event_head INTEGER NOT NULL DEFAULT 0,
-    event_floor INTEGER NOT NULL DEFAULT 0
+    lane_id     TEXT NOT NULL UNIQUE,
+    tenant      TEXT NOT NULL DEFAULT 'default',
+    kind        INTEGER NOT NULL,
+    state       INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    next_seq    INTEGER NOT NULL,
+    first_open  INTEGER NOT NULL DEFAULT 1,
+    pending     INTEGER NOT NULL,
+    owner       TEXT,
+    epoch       INTEGER NOT NULL DEFAULT 0,
+    mail        INTEGER NOT NULL DEFAULT 0,
+    event_head  INTEGER NOT NULL DEFAULT 0,
+    event_floor INTEGER NOT NULL DEFAULT 0,
+    ends_at     INTEGER NOT NULL DEFAULT 0,
+    ends_why    INTEGER NOT NULL DEFAULT 0,
+    force_after INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
-CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
-CREATE INDEX lanes_owner ON lanes (owner) WHERE state = 2;
+CREATE INDEX lanes_due ON lanes (kind, due_at) WHERE state = 1;
 
--- status: 0 queued, 1 running, 2 settled. event_base is the stream's head at admission: every event of the submission is later.
--- forced_at is when its lane was last taken from an owner that did not end it in time.
+-- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled. entry_head is the
+-- conversation's. event_base is the stream's head at admission: every event of the loop is later.
 CREATE TABLE submissions (
     submission_id   TEXT NOT NULL UNIQUE,
     tenant          TEXT NOT NULL DEFAULT 'default',
+    lane_id         TEXT NOT NULL,
     session_id      TEXT NOT NULL,
+    root_id         TEXT NOT NULL,
+    parent_call     TEXT,
     seq             INTEGER NOT NULL,
     idem_key        TEXT,
     input_hash      BLOB,
@@ -63,18 +76,18 @@ CREATE TABLE submissions (
     outcome         TEXT NOT NULL DEFAULT '',
     reason          TEXT NOT NULL DEFAULT '',
     message         TEXT NOT NULL DEFAULT '',
-    phase           INTEGER NOT NULL,
-    turn            INTEGER NOT NULL,
-    input_entry     INTEGER NOT NULL,
+    phase           INTEGER NOT NULL DEFAULT 0,
+    turn            INTEGER NOT NULL DEFAULT 0,
+    input_entry     INTEGER NOT NULL DEFAULT 0,
     result_entry    INTEGER NOT NULL DEFAULT 0,
+    entry_head      INTEGER NOT NULL DEFAULT 0,
     model           TEXT NOT NULL DEFAULT '',
     usage           TEXT,
     attempts        INTEGER NOT NULL DEFAULT 0,
     stalls          INTEGER NOT NULL DEFAULT 0,
-    timeout_us      INTEGER NOT NULL,
-    deadline        INTEGER NOT NULL DEFAULT 0,
+    stall_cause     TEXT NOT NULL DEFAULT '',
+    timeout_us      INTEGER NOT NULL DEFAULT 0,
     abort_requested_at INTEGER NOT NULL DEFAULT 0,
-    forced_at       INTEGER NOT NULL DEFAULT 0,
     cancellation    TEXT,
     accepted_at     INTEGER NOT NULL,
     started_at      INTEGER NOT NULL DEFAULT 0,
@@ -84,13 +97,7 @@ CREATE TABLE submissions (
 ) STRICT;
 
 CREATE UNIQUE INDEX submissions_idem ON submissions (session_id, idem_key) WHERE idem_key IS NOT NULL;
-CREATE INDEX submissions_queue ON submissions (session_id, seq) WHERE status = 0;
--- A backstop: two running submissions of one session are a constraint violation, whatever the code does.
-CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status = 1;
--- Nearly always empty, so that polling it costs nothing.
-CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at > 0;
--- For those that should have ended.
-CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline > 0;
+CREATE INDEX submissions_children ON submissions (root_id) WHERE parent_call IS NOT NULL;
 -- For retention: those whose records of calls are still there.
 CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls = 1;
 
@@ -119,14 +126,16 @@ CREATE TABLE entries (
     UNIQUE (session_id, seq)
 ) STRICT;
 
--- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure.
+-- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure. kind: see package tool.
+-- shown_stdout and shown_stderr are how many bytes of the output are in the stream.
 CREATE TABLE tool_calls (
     call_id        TEXT NOT NULL UNIQUE,
     tenant         TEXT NOT NULL DEFAULT 'default',
-    session_id     TEXT NOT NULL,
-    submission_seq INTEGER NOT NULL,
+    lane_id        TEXT NOT NULL,
+    submission_id  TEXT NOT NULL,
     turn           INTEGER NOT NULL,
     idx            INTEGER NOT NULL,
+    kind           INTEGER NOT NULL,
     entry_seq      INTEGER NOT NULL,
     provider_id    TEXT NOT NULL,
     tool           TEXT NOT NULL,
@@ -138,39 +147,70 @@ CREATE TABLE tool_calls (
     state          INTEGER NOT NULL,
     reply          BLOB,
     late_reply     BLOB,
+    shown_stdout   INTEGER NOT NULL DEFAULT 0,
+    shown_stderr   INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
     dispatched_at  INTEGER NOT NULL DEFAULT 0,
     done_at        INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (session_id, submission_seq, turn, idx)
+    UNIQUE (submission_id, turn, idx)
 ) STRICT;
 
 CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
+-- Those that wait for a slot of an executor.
+CREATE INDEX tool_calls_pending ON tool_calls (executor, created_at, call_id) WHERE state = 0 AND executor > '';
 
--- Events, packed as they were committed: body is a JSON array, without seqs. epoch tells whose commit it was.
--- kind: 0 mixed, 1 deltas only, 2 holds an entry, 3 begins or settles a submission, without one. Segments are deleted by age: those of
--- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor. Columns before body are read without it.
+-- One row per model call. prefix names what the request began with: the system text and the tools.
+CREATE TABLE turns (
+    submission_id  TEXT NOT NULL,
+    turn           INTEGER NOT NULL,
+    tenant         TEXT NOT NULL DEFAULT 'default',
+    lane_id        TEXT NOT NULL,
+    model          TEXT NOT NULL,
+    request        BLOB,
+    prefix         BLOB,
+    usage          TEXT,
+    attempts       INTEGER NOT NULL,
+    first_token_us INTEGER NOT NULL,
+    duration_us    INTEGER NOT NULL,
+    stop           TEXT NOT NULL,
+    error          TEXT NOT NULL,
+    created_at     INTEGER NOT NULL,
+    PRIMARY KEY (submission_id, turn)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE prefixes (
+    digest     BLOB NOT NULL UNIQUE,
+    tenant     TEXT NOT NULL DEFAULT 'default',
+    body       BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it was.
+-- kind: see package event. Rows are in order of created_at. Segments are deleted by age: those of deltas where the next of kind 2
+-- or 3 is one of kind 2, all below the lane's event_floor. Columns before body are read without it.
 CREATE TABLE segments (
-    session_id TEXT NOT NULL,
+    lane_id    TEXT NOT NULL,
     first_seq  INTEGER NOT NULL,
     last_seq   INTEGER NOT NULL,
     tenant     TEXT NOT NULL DEFAULT 'default',
     epoch      INTEGER NOT NULL,
+    commit_id  TEXT NOT NULL DEFAULT '',
     kind       INTEGER NOT NULL,
     body       BLOB NOT NULL,
     created_at INTEGER NOT NULL,
-    UNIQUE (session_id, first_seq)
+    UNIQUE (lane_id, first_seq)
 ) STRICT;
 
 CREATE INDEX segments_age ON segments (created_at);
 
 -- How far retention has got with what it looks at once, in order of time: at and segment (a rowid) are the last one's.
--- Where it has not finished with that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
+-- Where it has not finished with that one, below is where it goes on in the lane's stream, downwards; 0 is that it has.
 CREATE TABLE cursors (
     name       TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL DEFAULT 'default',
     at         INTEGER NOT NULL,
     segment    INTEGER NOT NULL,
-    session_id TEXT NOT NULL,
+    lane_id    TEXT NOT NULL,
     below      INTEGER NOT NULL
 ) STRICT;
 
@@ -239,6 +279,8 @@ DROP TABLE submissions;
 DROP TABLE receipts;
 DROP TABLE entries;
 DROP TABLE tool_calls;
+DROP TABLE turns;
+DROP TABLE prefixes;
 DROP TABLE segments;
 DROP TABLE executors;
 DROP TABLE tokens;

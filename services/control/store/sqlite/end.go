@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+)
+
+var (
+	selectOverdue = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id
+		WHERE x.force_after > 0 AND x.force_after <= ? ORDER BY x.force_after LIMIT ?`)
+	settleLoop = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?,
+		result_entry = ?, cancellation = ?, settled_at = ? WHERE rowid = ?`)
+	// What the sub-agents of a head are that has settled.
+	settleChildren = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, settled_at = ?
+		WHERE root_id = ? AND parent_call IS NOT NULL AND status = 1`)
+	selectOpen = sql(callColumns + `WHERE submission_id = ? AND state <= 1 ORDER BY turn, idx`)
+	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ? WHERE submission_id = ? AND state <= 1`)
+)
+
+// End implements lane.Store.
+func (s *Store) End(
+	ctx context.Context, f lane.Fence, outcome lane.Outcome, reason, message string,
+) (out lane.Ended, err error) {
+	err = s.write(ctx, func(t tx) error {
+		l, err := t.owned(f)
+		if err != nil {
+			return err
+		}
+		head, err := t.head(l)
+		if err != nil {
+			return err
+		}
+		if head == nil {
+			out = lane.Ended{LaneID: l.id, Ready: l.state == due}
+			return nil
+		}
+		out, err = t.endHead(l, head, lane.Settlement{Outcome: outcome, Reason: reason, Message: message})
+		return err
+	})
+	return out, err
+}
+
+// Force implements lane.Store.
+func (s *Store) Force(ctx context.Context, limit int) (out []lane.Ended, err error) {
+	err = s.write(ctx, func(t tx) error {
+		out = nil
+		lanes, err := t.lanes(selectOverdue, t.micros(), max(limit, 0))
+		if err != nil {
+			return err
+		}
+		for i := range lanes {
+			l := &lanes[i]
+			head, err := t.head(l)
+			if err != nil {
+				return err
+			}
+			if head == nil {
+				continue
+			}
+			l.epoch++
+			ended, err := t.endHead(l, head, lane.Overdue(l.ends.why))
+			if err != nil {
+				return err
+			}
+			out = append(out, ended)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// endHead settles a head from rows, of which it decodes nothing that it cannot do without: the lane goes on without an
+// owner.
+func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, error) {
+	loops, err := t.loops(selectChildren, head.id)
+	if err != nil {
+		return lane.Ended{}, err
+	}
+	open, err := t.endCalls(append([]*loopRow{head}, loops...))
+	if err != nil {
+		return lane.Ended{}, err
+	}
+	z.LeaveOpen(open)
+	if loop, err := head.loop(); err == nil {
+		z.Usage = loop.Usage
+	}
+	st, err := encodeSettlement(&z)
+	if err != nil {
+		return lane.Ended{}, err
+	}
+	if err := t.settle(head.loopRef, st); err != nil {
+		return lane.Ended{}, err
+	}
+	told := z.Event(head.id, head.turn, l.eventHead+1, t.now)
+	seg, err := encodeSegment(l.eventHead, "", []event.Event{told})
+	if err != nil {
+		return lane.Ended{}, err
+	}
+	if err := t.addSegment(l, seg); err != nil {
+		return lane.Ended{}, err
+	}
+	l.eventHead = seg.last
+	l.settled(head.seq, t.micros())
+	return lane.Ended{
+		LaneID: l.id, Key: head.key(), HeadID: head.id, Events: []event.Event{told}, Ready: l.state == due,
+	}, t.save(l)
+}
+
+// endCalls ends the open calls of loops and returns them as they were.
+func (t tx) endCalls(loops []*loopRow) (open []call.Call, err error) {
+	for _, r := range loops {
+		found, err := t.calls(t.now, selectOpen, r.id)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			continue
+		}
+		if _, err := t.exec(endCalls, t.micros(), r.id); err != nil {
+			return nil, err
+		}
+		open = append(open, found...)
+	}
+	return open, nil
+}
+
+// settlement is how a loop ends, as it is stored.
+type settlement struct {
+	*lane.Settlement
+	usage, cancellation any
+}
+
+func encodeSettlement(z *lane.Settlement) (st settlement, err error) {
+	st.Settlement = z
+	if st.usage, err = encode(z.Usage); err == nil {
+		st.cancellation, err = encode(z.Cancellation)
+	}
+	return st, err
+}
+
+// settle ends a loop and, if it is the head, its sub-agents with it.
+func (t tx) settle(loop loopRef, z settlement) error {
+	_, err := t.exec(settleLoop, string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, z.cancellation,
+		t.micros(), loop.rowid)
+	if err == nil && loop.root {
+		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)
+	}
+	return err
+}

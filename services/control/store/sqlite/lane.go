@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"math"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/lane"
+)
+
+// States of a lane, as numbered in the database.
+const (
+	idle int64 = iota
+	due
+	running
+)
+
+// never is the due_at of a lane that only mail makes due.
+const never = math.MaxInt64
+
+const laneColumns = `SELECT l.rowid, l.lane_id, l.tenant, l.kind, l.state, l.due_at, l.next_seq, l.first_open, l.pending,
+	l.owner, l.epoch, l.mail, l.event_head, l.ends_at, l.ends_why, l.force_after FROM `
+
+var (
+	selectLane = sql(laneColumns + `lanes l WHERE l.lane_id = ?`)
+	selectDue  = sql(laneColumns + `lanes l WHERE l.state = 1 AND l.kind = ? AND l.due_at <= ?
+		ORDER BY l.due_at, l.rowid LIMIT ?`)
+	insertLane = sql(`INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq, pending, owner, epoch, event_head,
+		ends_at, ends_why, force_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	saveLane = sql(`UPDATE lanes SET state = ?, due_at = ?, next_seq = ?, first_open = ?, pending = ?, owner = ?, epoch = ?,
+		mail = ?, event_head = ?, ends_at = ?, ends_why = ?, force_after = ? WHERE rowid = ?`)
+	growLane = sql(`UPDATE lanes SET event_head = ? WHERE rowid = ?`)
+)
+
+// laneRow is a lane as it is stored. There is one writer: what a transaction reads is what it changes, so that the
+// states of a lane are moved here, and saved as they are.
+type laneRow struct {
+	rowid     int64
+	id        string
+	tenant    string
+	kind      lane.Kind
+	state     int64
+	dueAt     int64
+	nextSeq   int64
+	firstOpen int64 // no submission before it is open
+	pending   int64
+	owner     string
+	epoch     int64
+	mail      int64
+	eventHead int64
+	ends      ends
+}
+
+// ends is when a head has to end; zeros are never.
+type ends struct {
+	at, force int64
+	why       lane.Why
+}
+
+func (r row) lane() laneRow {
+	return laneRow{
+		rowid: r.int(0), id: r.text(1), tenant: r.text(2), kind: lane.Kind(r.int(3)), state: r.int(4), dueAt: r.int(5),
+		nextSeq: r.int(6), firstOpen: r.int(7), pending: r.int(8), owner: r.text(9), epoch: r.int(10), mail: r.int(11),
+		eventHead: r.int(12), ends: ends{at: r.int(13), why: lane.Why(r.int(14)), force: r.int(15)},
+	}
+}
+
+// lane returns nil when there is none.
+func (c *conn) lane(q statement, args ...any) (*laneRow, error) {
+	r, err := c.row(q, args...)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	l := r.lane()
+	return &l, nil
+}
+
+// owned is the lane of an owner, or ErrFenced.
+func (t tx) owned(f lane.Fence) (*laneRow, error) {
+	l, err := t.lane(selectLane, f.LaneID)
+	if err == nil && (l == nil || l.state != running || l.epoch != f.Epoch) {
+		err = lane.ErrFenced
+	}
+	return l, err
+}
+
+func (t tx) save(l *laneRow) error {
+	_, err := t.exec(saveLane, l.state, l.dueAt, l.nextSeq, l.firstOpen, l.pending, optional(l.owner), l.epoch, l.mail,
+		l.eventHead, l.ends.at, int64(l.ends.why), l.ends.force, l.rowid)
+	return err
+}
+
+// rest hands the lane on, to be claimed at a time.
+func (l *laneRow) rest(at int64) {
+	l.state, l.owner, l.dueAt = due, "", at
+	if l.ends.at > 0 {
+		l.dueAt = min(at, l.ends.at)
+	}
+}
+
+// settled takes the head, which has that seq, off the queue.
+func (l *laneRow) settled(seq, now int64) {
+	l.pending--
+	l.firstOpen, l.ends = seq+1, ends{}
+	l.state, l.owner, l.dueAt = idle, "", now
+	if l.pending > 0 {
+		l.state = due
+	}
+}
+
+// wake counts mail, which makes a lane due that rests.
+func (l *laneRow) wake(now int64) {
+	l.mail++
+	if l.state == due {
+		l.dueAt = min(l.dueAt, now)
+	}
+}
+
+// endsAfter is the time of a head that begins now.
+func endsAfter(timeout time.Duration, now int64) (e ends) {
+	if timeout > 0 {
+		e = ends{at: now + timeout.Microseconds(), why: lane.Deadline}
+		e.force = e.at + lane.ForceGrace.Microseconds()
+	}
+	return e
+}
+
+// abort ends the head now, unless its deadline has done so.
+func (e *ends) abort(now int64) {
+	if e.at == 0 || e.at > now {
+		e.at, e.why = now, lane.Abort
+	}
+	if force := now + lane.ForceGrace.Microseconds(); e.force == 0 || e.force > force {
+		e.force = force
+	}
+}
+
+func (e ends) remaining(now int64) lane.Ends {
+	if e.at == 0 {
+		return lane.Ends{In: lane.Never}
+	}
+	return lane.Ends{In: time.Duration(e.at-now) * time.Microsecond, Why: e.why}
+}

@@ -1,0 +1,180 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+var (
+	advance = sql(`UPDATE submissions SET entry_head = ?1, phase = ?2, turn = ?3, usage = ?4,
+		input_entry = iif(input_entry = 0, ?5, input_entry), input = iif(?5 > 0, NULL, input), stalls = 0, stall_cause = ''
+		WHERE rowid = ?6`)
+	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
+	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
+		first_token_us, duration_us, stop, error, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertPrefix = sql(`INSERT INTO prefixes (digest, tenant, body, created_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`)
+	insertChild = sql(`INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name,
+		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertLoop = sql(`INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq,
+		agent_digest, event_base, status, accepted_at, started_at) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, 1, ?, ?)`)
+)
+
+// step is a step with everything encoded.
+type step struct {
+	*lane.Step
+	entries []entry
+	usage   any // of Progress
+	turn    any // usage of Turn
+	end     settlement
+}
+
+func encodeStep(s *lane.Step) (st step, err error) {
+	st.Step = s
+	if st.entries, err = encodeEntries(s); err != nil {
+		return st, err
+	}
+	if s.Begin != nil && s.EntryHead != 0 {
+		return st, errors.New("a loop that begins has no entries yet")
+	}
+	if s.Progress != nil {
+		st.usage, err = encode(s.Progress.Usage)
+	}
+	if err == nil && s.Turn != nil {
+		st.turn, err = encode(s.Turn.Usage)
+	}
+	if err == nil && s.End != nil {
+		st.end, err = encodeSettlement(s.End)
+	}
+	return st, err
+}
+
+// takeSteps writes the steps of a commit. It looks at all before it writes any: what is refused without having written
+// costs the others of a transaction nothing. It returns the head if that has ended.
+func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
+	loops := make([]loopRef, len(w.steps))
+	for i, s := range w.steps {
+		if s.Begin == nil {
+			if loops[i], err = t.running(l, s); err != nil {
+				return nil, err
+			}
+		}
+		if err := t.mayLose(l, s); err != nil {
+			return nil, err
+		}
+	}
+	head := -1
+	for i, s := range w.steps {
+		if s.Begin != nil {
+			if loops[i], err = t.beginLoop(l, s); err != nil {
+				return nil, fmt.Errorf("beginning loop %s: %w", s.LoopID, err)
+			}
+		}
+		err := t.takeStep(l, s, loops[i])
+		if s.End != nil && loops[i].root {
+			head = i
+		} else if err == nil && s.End != nil {
+			err = t.settle(loops[i], s.end)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("writing a step of loop %s: %w", s.LoopID, err)
+		}
+	}
+	if head < 0 {
+		return nil, nil
+	}
+	return &loops[head], t.settle(loops[head], w.steps[head].end) // last: it settles those that are open then
+}
+
+// running is the loop of a step.
+func (t tx) running(l *laneRow, s step) (loop loopRef, err error) {
+	r, err := t.row(selectRef, s.LoopID)
+	if err != nil {
+		return loop, err
+	}
+	if r != nil {
+		loop = r.ref()
+	}
+	switch {
+	case loop.laneID != l.id || loop.sessionID != s.SessionID:
+		return loop, fmt.Errorf("lane %s has no loop %s of session %s", l.id, s.LoopID, s.SessionID)
+	case loop.status != submission.Running:
+		return loop, fmt.Errorf("loop %s does not run", s.LoopID)
+	case loop.entryHead != s.EntryHead:
+		return loop, fmt.Errorf("session %s has %d entries, and the step of loop %s follows %d", s.SessionID,
+			loop.entryHead, s.LoopID, s.EntryHead)
+	}
+	return loop, nil
+}
+
+// mayLose refuses a step that would call an outcome unknown which is recorded.
+func (t tx) mayLose(l *laneRow, s step) error {
+	for _, o := range s.Outcomes {
+		if o.State != call.Lost {
+			continue
+		}
+		r, err := t.row(selectState, o.CallID)
+		if err != nil {
+			return err
+		}
+		if r != nil && r.text(1) == l.id && (call.State(r.int(0)) == call.Done || call.State(r.int(0)) == call.Cancelled) {
+			return &lane.Refused{LoopID: s.LoopID, Err: call.ErrEnded}
+		}
+	}
+	return nil
+}
+
+// beginLoop makes the loop of a sub-agent and its conversation.
+func (t tx) beginLoop(l *laneRow, s step) (loopRef, error) {
+	b, now := s.Begin, t.micros()
+	if _, err := t.exec(insertChild, s.SessionID, b.Key.Tenant, l.id, optional(b.ParentID), b.ParentCall, b.Key.Agent,
+		b.Key.Instance, b.Key.Name, now); err != nil {
+		return loopRef{}, err
+	}
+	if _, err := t.exec(insertLoop, s.LoopID, b.Key.Tenant, l.id, s.SessionID, b.RootID, b.ParentCall, b.AgentDigest,
+		l.eventHead, now, now); err != nil {
+		return loopRef{}, err
+	}
+	r, err := t.row(selectRef, s.LoopID)
+	return r.ref(), err
+}
+
+// takeStep writes what a step says but for the end of its loop.
+func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
+	for _, e := range s.entries {
+		if err := t.addEntry(s.SessionID, l.tenant, e); err != nil {
+			return err
+		}
+	}
+	if err := t.commitCalls(l, s, loop); err != nil {
+		return err
+	}
+	head := s.EntryHead + int64(len(s.entries))
+	switch p := s.Progress; {
+	case p != nil:
+		_, err = t.exec(advance, head, int64(p.Phase), p.Turn, s.usage, p.InputEntry, loop.rowid)
+	case len(s.entries)+len(s.Outcomes) > 0:
+		_, err = t.exec(unstall, head, loop.rowid)
+	}
+	if err == nil && s.Turn != nil {
+		err = t.addTurn(l, s)
+	}
+	return err
+}
+
+func (t tx) addTurn(l *laneRow, s step) error {
+	if s.Turn.PrefixBody != nil {
+		_, err := t.exec(insertPrefix, s.Turn.Prefix, l.tenant, s.Turn.PrefixBody, t.micros())
+		if err != nil {
+			return err
+		}
+	}
+	n := s.Turn
+	_, err := t.exec(insertTurn, s.LoopID, n.Turn, l.tenant, l.id, n.Model, n.Request, n.Prefix, s.turn, n.Attempts,
+		n.FirstToken.Microseconds(), n.Duration.Microseconds(), n.Stop, n.Error, t.micros())
+	return err
+}
