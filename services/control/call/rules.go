@@ -96,6 +96,7 @@ type Action struct {
 	State State
 	Reply tool.Reply
 	Until time.Time
+	Why   Rejected // with DoResend
 	Above int64
 }
 
@@ -169,7 +170,7 @@ var news = []rule{
 	{said(func(s *Situation, r Rejected) bool { return r.Epoch < s.Epoch }), act(DoNothing)}, // a former owner's order
 	{said(func(_ *Situation, r Rejected) bool { return r.Reason == "REVOKED" }), again},
 	{said(func(_ *Situation, r Rejected) bool { return noRoom(r) }), func(s *Situation) Action {
-		return Action{Do: DoResend, Until: s.Now.Add(resendAfter)}
+		return Action{Do: DoResend, Until: s.Now.Add(resendAfter), Why: s.Said.(Rejected)}
 	}},
 	// It may be the Cancel that was refused: that proves nothing about the call.
 	{said(func(s *Situation, r Rejected) bool {

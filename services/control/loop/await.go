@@ -1,0 +1,277 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+const (
+	sweepEvery = 5 * time.Second // to look at executors and rows that no hint told of
+	sweepSoon  = time.Second     // the same while something is to happen soon
+	// survival is how long an owner waits beside a running call before it takes for granted that the call is not what
+	// its predecessors died of.
+	survival = time.Second
+	// maxActions bounds what one look does with one call.
+	maxActions = 8
+)
+
+// await handles what is told of the turn's calls until all have ended, or the loop is stopped or handed over.
+func (l *loop) await(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	sweep := time.Now() // at once: what this owner has not sent itself is asked for
+	stopping := l.end.stop != nil
+	for {
+		if now := time.Now(); !now.Before(sweep) {
+			if err := l.sweep(ctx); err != nil {
+				return err
+			}
+			sweep = now.Add(l.pace())
+		}
+		if l.turn.open == 0 || l.leaving() && !l.runsFunctions() {
+			return nil
+		}
+		wait := time.Until(sweep)
+		if due, ok := l.flushDue(); ok {
+			wait = min(wait, due)
+		}
+		timer.Reset(max(wait, 0))
+		leave := l.tree.head.leave
+		if l.leaving() {
+			leave = l.tree.head.cut
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-leave:
+			if closed(l.tree.head.cut) {
+				return nil
+			}
+		case <-l.over():
+		case <-l.above():
+		case <-l.timeout():
+			l.timedOut()
+		case <-timer.C:
+			if due, ok := l.flushDue(); ok && due <= 0 {
+				if err := l.flush(); err != nil {
+					return err
+				}
+			}
+		case <-l.mail.ready:
+			nudged, err := l.readMail(ctx)
+			if err != nil {
+				return err
+			}
+			if nudged {
+				sweep = time.Now()
+			}
+		}
+		if l.checkStop(); l.end.stop != nil && !stopping {
+			return nil
+		}
+	}
+}
+
+// pace is when to look at the calls again.
+func (l *loop) pace() time.Duration {
+	if l.end.stop != nil || l.row.Stalls > 0 {
+		return sweepSoon
+	}
+	for _, c := range l.turn.calls {
+		if !c.State.Terminal() && (c.watch.Ended || !c.watch.Resend.IsZero()) {
+			return sweepSoon
+		}
+	}
+	return sweepEvery
+}
+
+// runsFunctions reports whether a function runs here that must not be run again.
+func (l *loop) runsFunctions() bool {
+	for _, c := range l.turn.calls {
+		if c.cancel != nil && !c.State.Terminal() && c.Safety == tool.AtMostOnce {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loop) readMail(ctx context.Context) (nudged bool, err error) {
+	reports, own, nudged := l.mail.take()
+	for _, e := range own {
+		if c := l.turn.byID[e.callID]; c != nil && !c.State.Terminal() {
+			if err := l.tookOwn(ctx, c, e); err != nil {
+				return nudged, err
+			}
+		}
+	}
+	for _, rep := range reports {
+		c := l.turn.byID[rep.CallID]
+		if c == nil || c.State.Terminal() || c.Executor != rep.Executor {
+			l.missed(rep)
+			continue
+		}
+		c.watch.Heard = time.Now()
+		if o, ok := rep.Body.(call.Output); ok {
+			err = l.tookOutput(ctx, c, o)
+		} else {
+			err = l.decide(ctx, c, rep.Body, nil)
+		}
+		if err != nil {
+			return nudged, err
+		}
+	}
+	return nudged, nil
+}
+
+// missed asks again for a result that was posted when nobody waited for it any more: the connection, which may have to
+// record it, has left it to this loop.
+func (l *loop) missed(rep call.Report) {
+	if _, ok := rep.Body.(call.Ended); ok {
+		f := l.tree.owner.Fence()
+		l.send(rep.Executor, &call.Attach{CallID: rep.CallID, LaneID: f.LaneID, Epoch: f.Epoch})
+	}
+}
+
+// sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it
+// waits for one.
+func (l *loop) sweep(ctx context.Context) error {
+	if l.recordedElsewhere() {
+		if _, err := l.reload(ctx); err != nil {
+			return err
+		}
+	}
+	seen := sights{}
+	for _, c := range l.turn.calls {
+		if c.State.Terminal() {
+			continue
+		}
+		if err := l.decide(ctx, c, nil, seen); err != nil {
+			return err
+		}
+	}
+	return l.survive()
+}
+
+// survive clears the stalls once this owner has lived beside a running call for a moment: what killed those before it
+// was something else, and a long command is not to be given up for deaths that have nothing to do with it. What kills
+// an owner by what it says does so at once. The empty piece of output tells watchers that it runs on.
+func (l *loop) survive() error {
+	if l.row.Stalls == 0 || l.end.stop != nil {
+		return nil
+	}
+	for _, c := range l.turn.calls {
+		w := &c.watch
+		if c.State.Terminal() || w.Ended || w.Running.IsZero() || time.Since(w.Running) < survival {
+			continue
+		}
+		l.push(l.outputOf(c.ID, event.Output{Offset: c.output.end(0)}))
+		return l.commit(lane.Step{Progress: &lane.Progress{
+			Phase: l.row.Phase, Turn: l.row.Turn, Usage: l.row.Usage,
+		}}, lane.With{})
+	}
+	return nil
+}
+
+// recordedElsewhere reports whether an outcome, or the grant of a slot, may have been recorded by others than this loop:
+// by another replica, or by this one before the loop waited for the call.
+func (l *loop) recordedElsewhere() bool {
+	for _, c := range l.turn.calls {
+		if !c.State.Terminal() && c.Kind == uint8(tool.KindExecutor) &&
+			(c.Executor != l.tree.deps.Builtin || c.watch.Connection == 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// reload takes over what was recorded elsewhere. read is false when the rows cannot be read now: nothing may be
+// concluded from them then, and the next sweep asks executors and rows again.
+func (l *loop) reload(ctx context.Context) (read bool, err error) {
+	rows, err := l.tree.deps.Store.TurnCalls(ctx, l.row.ID, l.row.Turn)
+	if err != nil {
+		l.tree.deps.Log.Warn("reading calls failed, trying again", "session_id", l.row.SessionID, "error", err)
+		for _, c := range l.turn.calls {
+			c.watch.Connection = 0
+		}
+		return false, nil
+	}
+	for _, row := range rows {
+		c := l.turn.byID[row.ID]
+		switch {
+		case c == nil || c.State.Terminal():
+		case row.State.Terminal():
+			if err := l.take(ctx, c, l.reply(row), &row); err != nil {
+				return false, err
+			}
+		case c.State == call.Pending && row.State == call.Dispatched: // a slot was granted
+			c.Call, c.watch.Sent = row, time.Now().Add(-row.Age[1])
+			l.expect(c)
+			l.order(ctx, c)
+		}
+	}
+	return true, nil
+}
+
+// sights is what is known of executors during one sweep.
+type sights map[string]fleet.Executor
+
+func (l *loop) sight(ctx context.Context, seen sights, id string) (e fleet.Executor, known bool) {
+	if e, ok := seen[id]; ok {
+		return e, true
+	}
+	e, err := l.tree.deps.Fleet.Find(ctx, id)
+	switch {
+	case errors.Is(err, fleet.ErrNotFound):
+		e = fleet.Executor{ID: id}
+	case err != nil:
+		l.tree.deps.Log.Warn("looking for an executor failed, trying again", "executor_id", id, "error", err)
+		return e, false
+	}
+	if seen != nil {
+		seen[id] = e
+	}
+	return e, true
+}
+
+// situation is what is known of a call now.
+func (l *loop) situation(ctx context.Context, c *toolCall, said call.ReportBody, seen sights) call.Situation {
+	s := call.Situation{
+		Call: c.Call, Said: said, Epoch: l.tree.owner.Fence().Epoch, Complete: c.complete(), Stopped: l.end.since,
+		Grace: l.tree.deps.DisconnectGrace, Now: time.Now(),
+		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
+	}
+	switch {
+	case c.Kind == uint8(tool.KindTask) && c.State == call.Pending:
+		s.Slot = l.tree.room(l)
+	case said == nil && c.Executor != "":
+		e, known := l.sight(ctx, seen, c.Executor)
+		s.Unknown, s.Connected, s.Connection = !known, e.Connected(), e.ConnectionEpoch
+		l.seeConnection(c, &s)
+	}
+	s.Watch = c.watch
+	return s
+}
+
+// seeConnection notes since when an executor is away, and tells watchers.
+func (l *loop) seeConnection(c *toolCall, s *call.Situation) {
+	switch {
+	case s.Unknown:
+	case s.Connected:
+		c.watch.Away = time.Time{}
+	default:
+		c.watch.Unreached = time.Time{}
+		if c.watch.Away.IsZero() {
+			c.watch.Away = s.Now
+			if c.State == call.Dispatched && !c.watch.Ended {
+				l.waits(c, l.cutOff(c.Call, s.Now))
+			}
+		}
+	}
+}

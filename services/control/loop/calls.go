@@ -1,0 +1,356 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// told is Call.Shown of a call whose end is in the stream.
+const told = -1
+
+// turn is the calls of the present turn.
+type turn struct {
+	asked []tool.Asked // what the answer asks for, refused calls included; nil until it is read
+	calls []*toolCall  // those that have records, in order of their index
+	byID  map[string]*toolCall
+	open  int       // how many have not ended
+	last  *toolCall // the last one that has ended, whose outcome is left to the commit of the results
+}
+
+func newTurn() turn { return turn{byID: map[string]*toolCall{}} }
+
+// toolCall is one call of the turn.
+type toolCall struct {
+	call.Call
+	watch  call.Watch
+	output output
+	reply  tool.Reply // what it came to, once that is known
+	row    *call.Call // the record, when somebody else has written the outcome
+	before call.Call  // the record before the outcome that is left to the commit of the results
+	waits  string     // the reason for which watchers were told that it waits, "" when it does not
+	cancel context.CancelFunc
+}
+
+func (l *loop) newCall(c call.Call) *toolCall {
+	now := time.Now()
+	k := &toolCall{Call: c, output: newOutput(l.as.values.Secrets())}
+	k.watch.Made, k.watch.Quiet = now.Add(-c.Age[0]), now
+	if c.Dispatch > 0 {
+		k.watch.Sent = now.Add(-c.Age[1])
+	}
+	l.turn.calls = append(l.turn.calls, k)
+	l.turn.byID[c.ID] = k
+	return k
+}
+
+// expect makes reports of an open call come in.
+func (l *loop) expect(c *toolCall) {
+	l.mail.expect(c.ID, c.Executor)
+	l.tree.route(c.ID, l)
+}
+
+// inherit takes over the calls of a turn that an owner before has begun. One that somebody recorded, and nobody told
+// the end of, is still open to this owner: its output may not be in the stream.
+func (l *loop) inherit(ctx context.Context) error {
+	rows, err := l.tree.deps.Store.TurnCalls(ctx, l.row.ID, l.row.Turn)
+	if err != nil {
+		return fmt.Errorf("reading the calls of turn %d: %w", l.row.Turn, err)
+	}
+	for _, row := range rows {
+		c := l.newCall(row)
+		c.watch.Inherited = true
+		c.output.logged = [2]int64{max(row.Shown[0], 0), max(row.Shown[1], 0)}
+		byExecutor := row.Kind == uint8(tool.KindExecutor)
+		if row.State.Terminal() && (!byExecutor || row.Shown[0] == told) {
+			c.reply = l.reply(row)
+			l.tree.spend(l, usageOf(c.reply))
+			if byExecutor { // its acknowledgement may be lost
+				l.out.results = append(l.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})
+			}
+			continue
+		}
+		if row.State.Terminal() {
+			c.State = call.Dispatched
+		}
+		l.turn.open++
+		l.expect(c)
+	}
+	return nil
+}
+
+// asks is what the answer of the turn asks for. It is the conversation's last entry.
+func (l *loop) asks(ctx context.Context) ([]tool.Asked, error) {
+	if l.turn.asked != nil {
+		return l.turn.asked, nil
+	}
+	page, err := l.tree.deps.Store.Entries(ctx, l.row.SessionID, l.row.EntryHead-1, 1)
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer of turn %d: %w", l.row.Turn, err)
+	}
+	if len(page) == 0 {
+		return nil, fmt.Errorf("reading the answer of turn %d: entry %d is missing", l.row.Turn, l.row.EntryHead)
+	}
+	l.turn.asked = l.as.tools.Read(page[0].Message)
+	return l.turn.asked, nil
+}
+
+// requestOf is what a call asks for.
+func (l *loop) requestOf(ctx context.Context, c *toolCall) (tool.Asked, error) {
+	asked, err := l.asks(ctx)
+	switch {
+	case err != nil:
+		return tool.Asked{}, err
+	case c.Index >= len(asked):
+		return tool.Asked{}, fmt.Errorf("entry %d does not hold call %d", c.EntrySeq, c.Index)
+	case asked[c.Index].Refused != nil:
+		return tool.Asked{}, fmt.Errorf("call %s was accepted, and is refused now: %w", c.ID, asked[c.Index].Refused)
+	}
+	return asked[c.Index], nil
+}
+
+func (l *loop) wanted() fleet.Wanted {
+	w := fleet.Wanted{Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin}
+	if s := l.as.def.Sandbox; s.Kind == agent.SandboxExecutor {
+		w.Labels = s.Labels
+	}
+	return w
+}
+
+// callTools is T2: the answer and a record of every call that it asks for, then the calls are sent.
+func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry, asked []tool.Asked) error {
+	var with lane.With
+	for i, a := range asked {
+		if a.Refused != nil {
+			continue // there is nothing to run, and the result follows from the answer
+		}
+		hash, err := a.Call.Hash(l.cwd(), l.as.values.Map())
+		if err != nil {
+			return err
+		}
+		s.Calls = append(s.Calls, call.Call{
+			ID: ident.New(), LaneID: l.row.LaneID, LoopID: l.row.ID, Turn: l.row.Turn, Index: i, EntrySeq: answer.Seq,
+			ProviderID: a.Block.CallID, Tool: a.Call.Tool.Name, Kind: uint8(a.Call.Tool.Kind()),
+			Safety: a.Call.Tool.Safety, ArgsHash: hash, CreatedAt: time.Now(),
+		})
+	}
+	waits, err := l.placeAll(ctx, &s, &with)
+	if err != nil {
+		return err
+	}
+	if err := l.commit(s, with); err != nil {
+		return err
+	}
+	l.turn = newTurn()
+	l.turn.asked, l.turn.open = asked, len(s.Calls)
+	for _, c := range s.Calls {
+		k := l.newCall(c)
+		k.waits = waits
+		l.expect(k)
+		if k.State == call.Dispatched {
+			l.order(ctx, k)
+		}
+	}
+	return nil
+}
+
+// placeAll gives the new calls of a step their executor. It returns the reason for which they wait, "" for none.
+func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (waits string, err error) {
+	var e fleet.Executor
+	var ok, looked bool
+	for i := range s.Calls {
+		c := &s.Calls[i]
+		s.Events = append(s.Events, l.event(event.Event{Type: event.ToolStarted, Call: started(*c)}))
+		if c.Kind != uint8(tool.KindExecutor) {
+			continue
+		}
+		if !looked {
+			e, ok, err = l.tree.deps.Fleet.Place(ctx, l.wanted())
+			if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+				return "", fmt.Errorf("placing the workspace: %w", err)
+			}
+			looked = true
+		}
+		if ok {
+			c.State, c.Executor, c.Dispatch, c.Journal = call.Dispatched, e.ID, 1, e.JournalID
+			with.Executor = e.ID
+			s.Events[len(s.Events)-1].Call.Executor = e.ID
+			continue
+		}
+		w := l.unplaced(time.Now(), e, err == nil)
+		waits = w.Reason
+		s.Events = append(s.Events, l.event(waiting(*c, w)))
+	}
+	return waits, nil
+}
+
+// place gives a call that is known not to run, or that may run again, an executor, and sends it.
+func (l *loop) place(ctx context.Context, c *toolCall) error {
+	e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
+	if missing := errors.Is(err, fleet.ErrNotFound); missing || err == nil && !ok {
+		l.waits(c, l.unplaced(c.watch.Made, e, !missing))
+		return nil // the next look tries again
+	}
+	if err != nil {
+		return fmt.Errorf("placing a call: %w", err)
+	}
+	next := c.Call
+	next.State, next.Executor, next.Dispatch, next.Journal = call.Dispatched, e.ID, c.Dispatch+1, e.JournalID
+	next.Age, next.Shown = [2]time.Duration{time.Since(c.watch.Made), 0}, [2]int64{}
+	s := lane.Step{
+		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch, Journal: next.Journal}},
+		Events:     []event.Event{l.event(event.Event{Type: event.ToolStarted, Call: started(next)})},
+	}
+	if c.Dispatch > 0 {
+		s.Shown = []call.Shown{{CallID: c.ID}}
+	}
+	if err := l.commit(s, lane.With{Executor: e.ID}); err != nil {
+		return err
+	}
+	attrs := []any{
+		"call_id", c.ID, "tool", c.Tool, "session_id", l.row.SessionID, "submission_id", l.row.ID, "executor_id", e.ID,
+	}
+	if c.Dispatch > 0 {
+		l.tree.deps.Log.InfoContext(ctx, "tool call is sent again", append(attrs, "dispatch", next.Dispatch)...)
+	} else {
+		l.tree.deps.Log.InfoContext(ctx, "tool call has its executor", append(attrs, "waited",
+			time.Since(c.watch.Made))...)
+	}
+	fresh := toolCall{Call: next, output: newOutput(l.as.values.Secrets())} // it runs anew, and so does its output
+	fresh.watch.Made, fresh.watch.Sent, fresh.watch.Quiet = c.watch.Made, time.Now(), time.Now()
+	*c = fresh
+	l.expect(c)
+	l.order(ctx, c)
+	return nil
+}
+
+// order sends a dispatched call. When it cannot be sent the record stands, and the call is asked for once its executor
+// is there.
+func (l *loop) order(ctx context.Context, c *toolCall) {
+	asked, err := l.requestOf(ctx, c)
+	if err != nil {
+		l.tree.deps.Log.Error("a recorded call cannot be read back", "call_id", c.ID, "error", err)
+		return
+	}
+	// The executor may have come back without the labels since the call was placed. With the order go the agent's
+	// secrets.
+	e, err := l.tree.deps.Fleet.Find(ctx, c.Executor)
+	if err != nil || !e.Connected() || !e.Has(l.wanted().Labels) {
+		return
+	}
+	f := l.tree.owner.Fence()
+	c.watch.Connection, c.watch.Heard, c.watch.Resend = e.ConnectionEpoch, time.Now(), time.Time{}
+	if !l.send(c.Executor, &call.Order{
+		Call: c.Call, LaneID: f.LaneID, Epoch: f.Epoch, Request: asked.Call.Request, Cwd: l.cwd(),
+		Env: l.as.values.Map(), Timeout: l.timeLeft(),
+	}) {
+		c.watch.Connection, c.watch.Unreached = 0, time.Now()
+	}
+}
+
+// timeLeft is how long a call may run at the executor; 0 is as long as it wants.
+func (l *loop) timeLeft() time.Duration {
+	left := l.tree.owner.Ends().In
+	if own := l.as.def.Limits.Timeout; !l.root() && own > 0 {
+		left = min(left, own-time.Since(l.begun))
+	}
+	if left == lane.Never {
+		return 0
+	}
+	return max(left, time.Millisecond)
+}
+
+func started(c call.Call) *event.Call {
+	return &event.Call{ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool, Executor: c.Executor}
+}
+
+func (c *toolCall) finished(isError bool) *event.Call {
+	return &event.Call{
+		ID: c.ID, ProviderID: c.ProviderID, Tool: c.Tool, Executor: c.Executor, State: c.State.String(),
+		IsError: isError, Duration: time.Since(c.watch.Made),
+	}
+}
+
+// appendResults is T3: what the calls came to, in order of the calls; with stop also the end of the loop.
+func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
+	usage := l.row.Usage
+	for _, c := range l.turn.calls {
+		usage = usage.Add(usageOf(c.reply))
+	}
+	s := lane.Step{
+		ForgetReplies: true,
+		Progress:      &lane.Progress{Phase: lane.PhaseModel, Turn: l.row.Turn + 1, Usage: usage},
+	}
+	if err := l.results(ctx, &s); err != nil {
+		if outage(err) || !l.row.Exhausted() {
+			return err
+		}
+		s.Entries, s.Events = nil, nil // the conversation cannot be read: it goes on without them
+	}
+	calls := l.turn.calls
+	var err error
+	if stop != nil {
+		err = l.settleWith(ctx, s, *stop)
+	} else {
+		err = l.commit(s, lane.With{})
+	}
+	if errors.Is(err, call.ErrEnded) {
+		return l.reconsider(ctx)
+	}
+	if err == nil {
+		l.turn = newTurn()
+		l.tree.release(calls)
+	}
+	return err
+}
+
+// results adds the results of all calls that the answer asks for to a step.
+func (l *loop) results(ctx context.Context, s *lane.Step) error {
+	asked, err := l.asks(ctx)
+	if err != nil {
+		return err
+	}
+	byIndex := map[int]*toolCall{}
+	for _, c := range l.turn.calls {
+		byIndex[c.Index] = c
+	}
+	for i, a := range asked {
+		var reply tool.Reply
+		c := byIndex[i]
+		if c != nil {
+			reply = c.reply
+		}
+		res, err := a.Result(reply).FitImages(ctx)
+		if err != nil {
+			return err
+		}
+		if c != nil && c == l.turn.last {
+			s.Outcomes = []call.Outcome{{CallID: c.ID, State: c.State}}
+			s.Events = append(s.Events, l.event(event.Event{Type: event.ToolFinished, Call: c.finished(res.IsError)}))
+		}
+		l.entry(s, session.ToolResult, resultMessage(a.Block, res))
+	}
+	return nil
+}
+
+func resultMessage(b model.Block, res tool.Result) model.Message {
+	block := model.Block{
+		Type: model.ToolResultBlock, CallID: b.CallID, Tool: b.Tool, Text: res.Text,
+		IsError: res.IsError, Details: res.Details,
+	}
+	if len(res.Images) > 0 {
+		block.Image = &res.Images[0]
+	}
+	return model.Message{Role: model.ToolRole, Content: []model.Block{block}}
+}

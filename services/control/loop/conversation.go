@@ -1,0 +1,131 @@
+package loop
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	entriesPage = 500
+	// cacheBytes bounds what conversations at rest may keep in memory. It spares the busiest ones to be read again; the
+	// others cost one query per prompt.
+	cacheBytes = 2 << 20
+)
+
+// conversation is a session's history in memory, up to entry head.
+type conversation struct {
+	head     int64
+	began    time.Time // of the first entry
+	messages []model.Message
+	digest   [sha256.Size]byte // of the messages
+	bytes    int               // of the messages
+	memo     model.Memo        // what the model has made of the messages
+	cwd      string            // that the model was told, "" until there was one
+}
+
+func (c *conversation) add(e session.Entry) error {
+	body, err := json.Marshal(e.Message)
+	if err != nil {
+		return fmt.Errorf("encoding entry %d: %w", e.Seq, err)
+	}
+	c.digest = sha256.Sum256(append(c.digest[:], body...))
+	if c.head == 0 {
+		c.began = e.CreatedAt
+	}
+	c.head = e.Seq
+	c.messages = append(c.messages, e.Message)
+	c.bytes += sizeOf(e.Message)
+	return nil
+}
+
+// sizeOf is about how many bytes a message takes in memory.
+func sizeOf(m model.Message) int {
+	n := 200
+	for _, b := range m.Content {
+		n += 100 + len(b.Text) + len(b.Args) + len(b.Details) + len(b.Opaque)
+		if b.Image != nil {
+			n += len(b.Image.Data)
+		}
+	}
+	return n
+}
+
+// catchUp reads what is missing up to head.
+func (c *conversation) catchUp(ctx context.Context, store Store, sessionID string, head int64) error {
+	for c.head < head {
+		page, err := store.Entries(ctx, sessionID, c.head, entriesPage)
+		if err != nil {
+			return fmt.Errorf("reading the conversation: %w", err)
+		}
+		if len(page) == 0 {
+			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
+		}
+		for _, e := range page {
+			if err := c.add(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cache keeps the conversations of sessions at rest, so that the cost of a prompt does not grow with the session's
+// history. Entries never change, so a cached conversation is a true prefix whoever wrote since.
+type cache struct {
+	mu    sync.Mutex // guards what follows
+	bytes int
+	order *list.List // of *cached, latest first
+	byID  map[string]*list.Element
+}
+
+type cached struct {
+	sessionID    string
+	conversation *conversation
+}
+
+func newCache() *cache { return &cache{order: list.New(), byID: map[string]*list.Element{}} }
+
+// take removes and returns the session's conversation; the lane's owner alone uses it then.
+func (c *cache) take(sessionID string) *conversation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el, ok := c.byID[sessionID]
+	if !ok {
+		return &conversation{}
+	}
+	c.remove(el)
+	return el.Value.(*cached).conversation
+}
+
+// put keeps the conversation of a session that rests from now on, without what was made of it: to encode anew takes
+// less than to read anew. One that alone is more than the cache holds is not kept.
+func (c *cache) put(sessionID string, kept *conversation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.byID[sessionID]; ok {
+		c.remove(el)
+	}
+	kept.memo = model.Memo{}
+	if kept.bytes > cacheBytes {
+		return
+	}
+	c.byID[sessionID] = c.order.PushFront(&cached{sessionID, kept})
+	c.bytes += kept.bytes
+	for c.bytes > cacheBytes {
+		c.remove(c.order.Back())
+	}
+}
+
+func (c *cache) remove(el *list.Element) {
+	e := c.order.Remove(el).(*cached)
+	delete(c.byID, e.sessionID)
+	c.bytes -= e.conversation.bytes
+}

@@ -1,0 +1,90 @@
+package loop
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+)
+
+// Store is what loops read. They write through the lane's owner.
+type Store interface {
+	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
+	TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error)
+	LostCalls(ctx context.Context, rootID string) ([]call.Call, error)
+}
+
+// Publisher hands committed events to watchers.
+type Publisher interface {
+	Publish(key session.Key, events []event.Event)
+	// Watched reports whether anybody here wants the deltas of a session's root loops as they come, WatchedTask those of
+	// a sub-agent.
+	Watched(key session.Key) bool
+	WatchedTask(key session.Key, task string) bool
+}
+
+// Models resolves models.
+type Models interface {
+	Model(ref model.Ref) (model.Model, error)
+}
+
+// Agents pins definitions and returns pinned ones.
+type Agents interface {
+	Definition(ctx context.Context, digest string) (agent.Definition, error)
+	// Pin stores an agent's present definition and returns its digest. agent.ErrNotFound.
+	Pin(ctx context.Context, name string) (digest string, err error)
+}
+
+// Fleet chooses and finds executors.
+type Fleet interface {
+	Place(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error)
+	Find(ctx context.Context, id string) (fleet.Executor, error)
+}
+
+// Executors sends to executors, wherever they are connected. A message that cannot be sent is an error and otherwise a
+// hint: only a report proves that it arrived.
+type Executors interface {
+	Send(ctx context.Context, executor string, m call.Message) error
+}
+
+// Deps are what a Runner works with.
+type Deps struct {
+	Store     Store
+	Events    Publisher
+	Models    Models
+	Agents    Agents
+	Fleet     Fleet
+	Executors Executors
+	Tools     tool.Set     // all that agents can name; empty is builtin.Tools
+	Lookup    agent.Lookup // of variables that agents' env refers to
+	Builtin   string       // id of the built-in executor, "" for none
+	Log       *slog.Logger // nil is the default one
+	// DisconnectGrace is how long calls wait for an executor that is away. Zero is 2 minutes.
+	DisconnectGrace time.Duration
+	// Streams is how many answers of models stream at once. Zero is 1000.
+	Streams int
+}
+
+func (d Deps) withDefaults() Deps {
+	if d.DisconnectGrace == 0 {
+		d.DisconnectGrace = 2 * time.Minute
+	}
+	if d.Streams == 0 {
+		d.Streams = 1000
+	}
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	if len(d.Tools.Names()) == 0 {
+		d.Tools = builtin.Tools()
+	}
+	return d
+}

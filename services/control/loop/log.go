@@ -1,0 +1,65 @@
+package loop
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+)
+
+// log writes what an operator wants to know of a commit that was made: calls that failed or wait, and how the
+// submission settled.
+func (l *loop) log(s lane.Step) {
+	log := l.tree.deps.Log.With("session_id", l.row.SessionID, "submission_id", l.row.ID)
+	for i := range s.Events {
+		switch e := &s.Events[i]; e.Type {
+		case event.ToolFinished:
+			if e.Call.IsError || e.Call.State != call.Done.String() {
+				l.logFailed(log, e.Call)
+			}
+		case event.ModelWaiting:
+			log.Info("model call waits", "model", l.as.def.Model.String(), "reason", e.Wait.Reason, "waited",
+				time.Since(e.Wait.Since), "until", e.Wait.Until, "message", e.Wait.Message)
+		case event.ToolWaiting:
+			log.Info("tool call waits for an executor", "call_id", e.Call.ID, "tool", e.Call.Tool, "reason",
+				e.Wait.Reason, "executor_id", e.Wait.Executor, "labels", e.Wait.Labels)
+		}
+	}
+	if s.End != nil {
+		l.logSettled(log, s.End)
+	}
+}
+
+func (l *loop) logFailed(log *slog.Logger, e *event.Call) {
+	attrs := []any{
+		"call_id", e.ID, "tool", e.Tool, "executor_id", e.Executor, "state", e.State, "duration", e.Duration,
+	}
+	if c := l.turn.byID[e.ID]; c != nil {
+		if r, ok := c.reply.(slog.LogValuer); ok {
+			attrs = append(attrs, slog.Any("", r)) // its attributes, without a group
+		}
+	}
+	log.Info("tool call failed", attrs...)
+}
+
+func (l *loop) logSettled(log *slog.Logger, z *lane.Settlement) {
+	attrs := []any{
+		"agent", l.row.Key.Agent, "outcome", string(z.Outcome), "turns", l.row.Turn, "duration", time.Since(l.begun),
+	}
+	level := slog.LevelInfo
+	if z.Outcome != lane.Completed {
+		attrs = append(attrs, "reason", z.Reason, "error", z.Message)
+	}
+	if z.Outcome != lane.Completed && z.Outcome != lane.Aborted {
+		level = slog.LevelWarn
+	}
+	what := "submission settled"
+	if !l.root() {
+		what = "sub-agent ended"
+		attrs = append(attrs, "root", l.row.RootID, "call_id", l.row.ParentCall)
+	}
+	log.Log(context.Background(), level, what, attrs...)
+}

@@ -1,0 +1,268 @@
+package loop
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// loop is one agent at work. Only its own goroutine touches it, but for mail, what the tree's mutex guards, and what
+// does not change once it works.
+type loop struct {
+	tree   *tree
+	parent *loop // nil for the root
+	depth  int
+	origin origin // the task call that it answers
+	as     setup
+	mail   *mailbox
+	spent  model.Usage // by it and everything below it; guarded by tree.mu
+
+	row          lane.Loop // as it is committed
+	conversation *conversation
+	turn         turn
+	out          outbox
+	end          end
+	begun        time.Time // when this process took it
+	settled      bool
+}
+
+// setup is what a loop runs with.
+type setup struct {
+	def    agent.Definition
+	values agent.Values
+	tools  tool.Set
+	prefix prefix // of its last request
+}
+
+// end is why and since when a loop is to end.
+type end struct {
+	stop  *Stop
+	since time.Time
+	said  chan struct{} // closed when stop is set
+	timer <-chan time.Time
+}
+
+func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
+	l := &loop{
+		tree: t, parent: parent, mail: newMailbox(), row: row, begun: time.Now(), end: end{said: make(chan struct{})},
+		turn: newTurn(),
+	}
+	switch {
+	case parent != nil:
+		l.depth, l.conversation = parent.depth+1, &conversation{}
+	case t.kept != nil:
+		l.conversation = t.kept
+	default:
+		l.conversation = t.cache.take(row.SessionID)
+	}
+	return l
+}
+
+func (l *loop) root() bool { return l.row.Root() }
+
+// recover gathers what the rows tell of an open loop: its definition and the calls of a turn under way. A loop that
+// ends because that has failed too often does without.
+func (l *loop) recover(ctx context.Context) error {
+	err := l.prepare(ctx)
+	if err == nil && !l.root() {
+		err = l.recoverOrigin(ctx)
+	}
+	if err != nil && (outage(err) || !l.row.Exhausted()) {
+		return err
+	}
+	l.tree.spend(l, l.row.Usage)
+	if l.row.Phase == lane.PhaseTools {
+		return l.inherit(ctx)
+	}
+	if l.row.Phase == lane.PhaseModel && !l.tree.fresh && (l.tree.head.TakenOver || l.row.Stalls > 0) {
+		l.push(l.ownerChanged())
+	}
+	return nil
+}
+
+// prepare gathers what the loop runs with.
+func (l *loop) prepare(ctx context.Context) error {
+	deps := &l.tree.deps
+	def, err := deps.Agents.Definition(ctx, l.row.AgentDigest)
+	if err == nil {
+		l.as.values, err = def.Env.Expand(deps.Lookup)
+	}
+	if e, answered := errs.Public(err); answered && !outage(err) {
+		l.halt(Stop{lane.Failed, e.Reason(), e.Error()})
+	} else if err != nil {
+		return fmt.Errorf("reading the agent's definition: %w", err)
+	}
+	l.as.def, l.as.tools = def, l.tree.offer(def, l.depth)
+	return nil
+}
+
+// work runs the loop to its end.
+func (l *loop) work(ctx context.Context) error {
+	if t := l.as.def.Limits.Timeout; !l.root() && t > 0 {
+		timer := time.NewTimer(t) // the root's is the lane's
+		defer timer.Stop()
+		l.end.timer = timer.C
+	}
+	if l.root() && l.tree.fresh {
+		if err := l.publishStart(ctx); err != nil {
+			return err
+		}
+	}
+	for !l.settled {
+		if l.leaving() && l.turn.last == nil {
+			return l.goodbye()
+		}
+		l.checkStop()
+		if err := l.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loop) step(ctx context.Context) error {
+	switch e := Next(l.state()).(type) {
+	case Begin:
+		return l.begin()
+	case AskModel:
+		return l.ask(ctx)
+	case AwaitCalls:
+		if e.Stop != nil {
+			l.halt(*e.Stop)
+		}
+		return l.await(ctx)
+	case AppendResults:
+		return l.appendResults(ctx, e.Stop)
+	case Settle:
+		return l.settle(ctx, e.Stop)
+	}
+	return nil
+}
+
+func (l *loop) state() State {
+	l.tree.mu.Lock()
+	defer l.tree.mu.Unlock()
+	return State{
+		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.turn.open > 0, Stop: l.end.stop,
+	}
+}
+
+// limits are the loop's own, as far as those that it works for have so much left. The tree's mutex is held.
+func (l *loop) limits() agent.Limits {
+	if l.parent == nil {
+		return l.as.def.Limits
+	}
+	return within(l.as.def.Limits, l.parent.limits(), l.parent.spent, l.spent)
+}
+
+// leaving reports whether the loop is to stop at its next safe point.
+func (l *loop) leaving() bool { return closed(l.tree.head.leave) }
+
+// goodbye stops at a safe point.
+func (l *loop) goodbye() error {
+	if err := l.flush(); err != nil {
+		return err
+	}
+	return errLeft
+}
+
+// checkStop turns an abort, a passed deadline, or the end of the loop that this one works for into a stop.
+func (l *loop) checkStop() {
+	switch {
+	case l.end.stop != nil:
+	case closed(l.tree.head.over) && l.tree.owner.Why() == lane.Abort:
+		l.halt(*abortStop())
+	case closed(l.tree.head.over):
+		l.halt(*deadlineStop(l.tree.head.Root().Timeout))
+	case l.parent != nil && closed(l.parent.end.said):
+		l.halt(*l.parent.end.stop)
+	}
+}
+
+// halt makes the loop end, for the first reason that is given.
+func (l *loop) halt(s Stop) {
+	if l.end.stop == nil {
+		l.end.stop, l.end.since = &s, time.Now()
+		close(l.end.said)
+	}
+}
+
+// fromAbove reports whether whoever the loop works for ends, too.
+func (l *loop) fromAbove() bool {
+	return l.parent != nil && (closed(l.tree.head.over) || closed(l.parent.end.said))
+}
+
+// over is closed when the lane's head has to end; nil once the loop is to end anyway.
+func (l *loop) over() <-chan struct{} {
+	if l.end.stop != nil {
+		return nil
+	}
+	return l.tree.head.over
+}
+
+// above is closed when the loop that this one works for is to end; nil once this one is to end anyway.
+func (l *loop) above() <-chan struct{} {
+	if l.end.stop != nil || l.parent == nil {
+		return nil
+	}
+	return l.parent.end.said
+}
+
+// timeout is the passing of a sub-agent's own deadline.
+func (l *loop) timeout() <-chan time.Time {
+	if l.end.stop != nil {
+		return nil
+	}
+	return l.end.timer
+}
+
+func (l *loop) timedOut() { l.halt(*deadlineStop(l.as.def.Limits.Timeout)) }
+
+// begin is T1: the input becomes part of the conversation.
+func (l *loop) begin() error {
+	if !l.root() {
+		return l.beginTask()
+	}
+	var input model.Message
+	if err := json.Unmarshal(l.row.Input, &input); err != nil {
+		return l.finish(lane.Step{}, Stop{lane.Failed, "INPUT_UNREADABLE", "the input that was stored cannot be read: " +
+			err.Error()}, nil)
+	}
+	s := lane.Step{}
+	e := l.entry(&s, session.Input, input)
+	s.Events[0].Turn = 1
+	s.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: e.Seq, Usage: l.row.Usage}
+	return l.commit(s, lane.With{})
+}
+
+// publishStart publishes the events of a start that admission committed.
+func (l *loop) publishStart(ctx context.Context) error {
+	page, err := l.tree.deps.Store.Entries(ctx, l.row.SessionID, l.row.InputEntry-1, 1)
+	if err != nil {
+		return fmt.Errorf("reading the input: %w", err)
+	}
+	if len(page) == 0 {
+		return errors.New("reading the input: its entry is missing")
+	}
+	e := l.event(event.Event{Type: event.Started, EntrySeq: page[0].Seq, Entry: &page[0]})
+	e.Seq, e.Time = l.tree.head.EventHead, l.row.StartedAt
+	l.tree.deps.Events.Publish(l.tree.key, []event.Event{e})
+	return nil
+}
+
+// ownerChanged says that what was streamed of an answer is void, because its owner did not live, or stay, to end it.
+func (l *loop) ownerChanged() event.Event {
+	return l.event(event.Event{
+		Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission",
+	})
+}

@@ -1,0 +1,116 @@
+package loop
+
+import (
+	"sync"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// mailbox is what others tell a loop. Posting never blocks, so that a loop that is busy committing never delays a
+// connection, and what waits is bounded: output beyond the executor's window is dropped, and asked for again if it is
+// ever wanted.
+type mailbox struct {
+	ready chan struct{} // holds a token when there may be something
+
+	mu      sync.Mutex // guards what follows
+	reports []call.Report
+	ended   []endedHereHere
+	nudged  bool              // the fleet or rows of the lane changed: look
+	open    map[string]string // calls that the loop waits for, and of which executor
+	waiting map[string]int    // bytes of output in reports, by call
+	said    map[string]int    // other reports in reports, by call
+}
+
+// endedHere is what a call came to that this process carries out itself. Its outcome may be committed.
+type endedHere struct {
+	callID    string
+	reply     tool.Reply
+	state     call.State // if it is committed
+	committed bool
+}
+
+// maxSaid bounds the reports of one call that wait, output aside. Honest executors say three things of a call.
+const maxSaid = 64
+
+func newMailbox() *mailbox {
+	return &mailbox{
+		ready: make(chan struct{}, 1), open: map[string]string{}, waiting: map[string]int{},
+		said: map[string]int{},
+	}
+}
+
+// expect says that the loop waits for a call of an executor.
+func (m *mailbox) expect(callID, executor string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.open[callID] = executor
+}
+
+// forget says that it waits for the call no longer: what comes later is for the connection to record.
+func (m *mailbox) forget(callID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.open, callID)
+}
+
+// post takes a report; false when the loop does not wait for the call, or not for this executor to tell of it.
+func (m *mailbox) post(r call.Report) bool {
+	m.mu.Lock()
+	if executor, ok := m.open[r.CallID]; !ok || executor != r.Executor {
+		m.mu.Unlock()
+		return false
+	}
+	if m.fits(r) {
+		m.reports = append(m.reports, r)
+	}
+	m.mu.Unlock()
+	m.signal()
+	return true
+}
+
+// fits counts a report and tells whether there is room for it. There always is for the end of a call.
+func (m *mailbox) fits(r call.Report) bool {
+	switch b := r.Body.(type) {
+	case call.Ended:
+		delete(m.open, r.CallID) // a repetition is answered from the record
+		return true
+	case call.Output:
+		m.waiting[r.CallID] += len(b.Data)
+		return m.waiting[r.CallID] <= 2*2*call.Window // two streams, and as much again after an Attach
+	}
+	m.said[r.CallID]++
+	return m.said[r.CallID] <= maxSaid
+}
+
+// end tells what a call came to that this process carries out.
+func (m *mailbox) end(e endedHere) {
+	m.mu.Lock()
+	m.ended = append(m.ended, e)
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *mailbox) nudge() {
+	m.mu.Lock()
+	m.nudged = true
+	m.mu.Unlock()
+	m.signal()
+}
+
+func (m *mailbox) signal() {
+	select {
+	case m.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() (reports []call.Report, own []endedHere, nudged bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	reports, own, nudged = m.reports, m.ended, m.nudged
+	m.reports, m.ended, m.nudged = nil, nil, false
+	clear(m.waiting)
+	clear(m.said)
+	return reports, own, nudged
+}

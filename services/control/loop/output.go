@@ -1,0 +1,144 @@
+package loop
+
+import (
+	"context"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// output is how far the output of a call has been taken, for standard output and standard error. A new owner gets all of
+// it from the executor again, since only the whole says where secrets begin, and shows what comes after what is logged.
+type output struct {
+	redact [2]*tool.Stream
+	seen   [2]int64 // bytes taken from the executor
+	shown  [2]int64 // bytes after redaction
+	logged [2]int64 // of which so many are in the stream
+}
+
+func newOutput(secrets []string) output {
+	return output{redact: [2]*tool.Stream{tool.NewStream(secrets), tool.NewStream(secrets)}}
+}
+
+// end is up to where output is in the stream, or on its way there.
+func (o *output) end(i int) int64 { return max(o.shown[i], o.logged[i]) }
+
+// missing counts the bytes of an ended command's output that were not taken.
+func (c *toolCall) missing() (n [2]int64) {
+	p, ok := c.reply.(tool.Process)
+	if !ok || !c.watch.Ended {
+		return n
+	}
+	for i, size := range p.Written() {
+		n[i] = max(0, size-c.output.seen[i])
+	}
+	return n
+}
+
+// complete reports whether no output of an ended call is to be waited for: all has been taken, or the executor cannot
+// read it.
+func (c *toolCall) complete() bool {
+	p, ok := c.reply.(tool.Process)
+	return c.watch.Ended && (!ok || p.Unreadable() || c.missing() == [2]int64{})
+}
+
+// tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes
+// after a piece that got lost on its way: it is asked for again from there.
+func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error {
+	out, i := &c.output, streamIndex(o.Stderr)
+	end := o.Offset + int64(len(o.Data))
+	if end <= out.seen[i] {
+		return nil
+	}
+	if o.Offset > out.seen[i] {
+		c.watch.Connection = 0
+		l.mail.nudge()
+		return nil
+	}
+	if o.Offset < out.seen[i] {
+		o.Data = o.Data[out.seen[i]-o.Offset:]
+	}
+	out.seen[i] = end
+	c.watch.Quiet, c.watch.Asked = time.Now(), time.Now()
+	taken := &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}
+	if l.show(c, o.Stderr, out.redact[i].Next(o.Data)) || out.shown[i] >= out.logged[i] && l.stored() {
+		if l.out.output == nil {
+			l.out.output = map[outputKey]ack{}
+		}
+		l.out.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, taken}
+	} else {
+		l.send(c.Executor, taken) // it is in the stream already, or nobody wants it
+	}
+	if c.complete() {
+		return l.complete(ctx, c)
+	}
+	return nil
+}
+
+// stored reports whether output of the loop's calls goes into the stream.
+func (l *loop) stored() bool { return l.root() || l.watched() }
+
+// show queues redacted output that is not in the stream yet; false when there is none.
+func (l *loop) show(c *toolCall, stderr bool, data []byte) bool {
+	out, i := &c.output, streamIndex(stderr)
+	offset := out.shown[i]
+	out.shown[i] += int64(len(data))
+	if known := min(max(out.logged[i]-offset, 0), int64(len(data))); known > 0 {
+		offset, data = offset+known, data[known:]
+	}
+	if len(data) == 0 || !l.stored() {
+		return false
+	}
+	l.push(l.outputOf(c.ID, event.Output{Stderr: stderr, Offset: offset, Data: data}))
+	l.out.bytes += len(data)
+	return true
+}
+
+func (l *loop) outputOf(callID string, o event.Output) event.Event {
+	return l.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &o})
+}
+
+// showRest shows what was held back of a call's output, and says how much of it is missing.
+func (l *loop) showRest(c *toolCall) {
+	out := &c.output
+	for i, missing := range c.missing() {
+		stderr := i == 1
+		l.show(c, stderr, out.redact[i].Close())
+		shown := out.end(i)
+		if missing -= shown - out.shown[i]; missing <= 0 {
+			continue
+		}
+		l.tree.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id",
+			c.Executor, "bytes", missing)
+		l.push(l.outputOf(c.ID, event.Output{Stderr: stderr, Offset: shown + missing, Skipped: missing}))
+	}
+}
+
+// showing adds to a step how far the output of calls is in the stream with it.
+func (l *loop) showing(s *lane.Step) {
+	type key = string
+	last := map[key]int{}
+	for i := range s.Events {
+		if e := &s.Events[i]; e.Type == event.ToolOutput {
+			last[e.Call.ID] = i
+		}
+	}
+	for _, done := range s.Shown {
+		delete(last, done.CallID)
+	}
+	for id := range last {
+		if c := l.turn.byID[id]; c != nil {
+			s.Shown = append(s.Shown, call.Shown{CallID: id, Stdout: c.output.end(0), Stderr: c.output.end(1)})
+		}
+	}
+}
+
+func streamIndex(stderr bool) int {
+	if stderr {
+		return 1
+	}
+	return 0
+}

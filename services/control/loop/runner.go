@@ -1,0 +1,47 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Runner makes the runs of sessions' lanes.
+type Runner struct {
+	deps     Deps
+	cache    *cache
+	streams  chan struct{} // holds a token for each answer that streams
+	prefixes *prefixes
+}
+
+// NewRunner makes a Runner.
+func NewRunner(deps Deps) *Runner {
+	deps = deps.withDefaults()
+	return &Runner{
+		deps: deps, cache: newCache(), streams: make(chan struct{}, deps.Streams), prefixes: newPrefixes(),
+	}
+}
+
+// Begin implements lane.Runner.
+func (r *Runner) Begin(o *lane.Owner, fresh bool) lane.Run { return newTree(r, o, fresh) }
+
+// Input is what the model of a loop is asked with at its start: the conversation before an entry, and all but the
+// conversation as it would be sent now. executor is the one that the lane is bound to, "" for none.
+func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executor string) (model.Request, error) {
+	def, err := r.deps.Agents.Definition(ctx, row.AgentDigest)
+	if err != nil {
+		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
+	}
+	t := &tree{Runner: r, executor: executor}
+	l := &loop{tree: t, row: row, conversation: &conversation{}}
+	l.as.def, l.as.tools = def, r.offer(def, 0)
+	// the first entry's time is in the prompt
+	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, before); err != nil {
+		return model.Request{}, err
+	}
+	req, err := l.request(ctx)
+	req.Messages = l.conversation.messages[:before-1]
+	return req, err
+}

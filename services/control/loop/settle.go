@@ -1,0 +1,147 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// maxWhy bounds what a conversation keeps of the reason for which an input got no answer, in bytes.
+const maxWhy = 500
+
+// unanswered is what the model is told of an input that got no answer, when the next one comes: an assistant's
+// message, so that two inputs do not follow each other, which some providers refuse and others join to one.
+func unanswered(s Stop) model.Message {
+	why := s.Message
+	if len(why) > maxWhy {
+		why = strings.ToValidUTF8(why[:maxWhy], "") + "…"
+	}
+	text := fmt.Sprintf("[This prompt got no answer: %s. %s]", unansweredBecause[s.Outcome], why)
+	return model.Message{Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: text}}}
+}
+
+// settle ends the loop without an answer.
+func (l *loop) settle(ctx context.Context, s Stop) error { return l.settleWith(ctx, lane.Step{}, s) }
+
+// settleWith ends the loop without an answer in a step that says more.
+func (l *loop) settleWith(ctx context.Context, step lane.Step, s Stop) error {
+	facts, err := l.cancellation(ctx, s.Outcome)
+	if err != nil {
+		return err
+	}
+	s.Message += tell(facts)
+	if l.row.InputEntry > 0 {
+		l.entry(&step, session.Marker, unanswered(s))
+	}
+	return l.finish(step, s, facts)
+}
+
+// finish is a commit that ends the loop. An answer is the step's last entry, if s completes it.
+func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
+	z := lane.Settlement{
+		Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Model: l.as.def.Model.String(), Usage: l.row.Usage,
+		Cancellation: facts,
+	}
+	if step.Progress != nil {
+		z.Usage = step.Progress.Usage
+	}
+	text := ""
+	if s.Outcome == lane.Completed {
+		answer := step.Entries[len(step.Entries)-1]
+		z.ResultEntry, text = answer.Seq, answer.Message.Text()
+	}
+	step.End = &z
+	told := event.Settlement{
+		Outcome: string(z.Outcome), Reason: z.Reason, Message: z.Message, Model: z.Model, Usage: z.Usage,
+		EntrySeq: z.ResultEntry, Text: text, Turn: l.row.Turn, Cancellation: facts,
+	}
+	if !l.root() {
+		return l.finishTask(step, told)
+	}
+	step.Events = append(step.Events, l.event(event.Event{Type: event.Settled, Settlement: &told}))
+	return l.commit(step, lane.With{Continue: l.tree.taken < fairShare && !l.leaving()})
+}
+
+// cancellation is what is known of the calls of the loop, and of all below it, when it is made to end; nil when it ends
+// by itself. It names every call of which nobody has said that nothing of it is left, of earlier turns too.
+func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancellation, error) {
+	switch o {
+	case lane.Aborted, lane.Expired, lane.Interrupted:
+	default:
+		return nil, nil
+	}
+	lost, err := l.tree.deps.Store.LostCalls(ctx, l.tree.head.Root().ID)
+	if err != nil {
+		return nil, fmt.Errorf("reading the calls without an outcome: %w", err)
+	}
+	known := map[string]bool{}
+	var all []call.Unconfirmed
+	for _, c := range lost {
+		if l.root() || c.LoopID == l.row.ID {
+			known[c.ID] = true
+			all = append(all, l.unconfirmed(ctx, c))
+		}
+	}
+	for _, c := range l.turn.calls {
+		process, ran := c.reply.(tool.Process)
+		switch {
+		case c.State == call.Lost && c.LateReply == nil && !known[c.ID]:
+			all = append(all, l.unconfirmed(ctx, c.Call))
+		case ran && !process.Over():
+			all = append(all, call.Unconfirmed{
+				CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.ProcessesLeft,
+				Message: "executor " + c.Executor + " could not make sure that no process of the command is left",
+			})
+		}
+	}
+	if l.root() {
+		all = append(all, l.tree.left()...)
+	} else {
+		l.tree.leftover(all)
+	}
+	return &call.Cancellation{Confirmed: len(all) == 0, Unconfirmed: all}, nil
+}
+
+// unconfirmed tells why nobody knows whether a lost call has ended.
+func (l *loop) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
+	if u, ok := l.tree.fact(c.ID); ok {
+		return u
+	}
+	u := call.Unconfirmed{
+		CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost,
+		Message: "nobody saw the call end on executor " + c.Executor,
+	}
+	if c.Kind != uint8(tool.KindExecutor) {
+		u.Message = "nobody saw the call end"
+		return u
+	}
+	if e, err := l.tree.deps.Fleet.Find(ctx, c.Executor); err != nil || !e.Connected() {
+		u.Reason, u.Message = call.ExecutorAway, "executor "+c.Executor+" is not connected"
+	} else if w := l.turn.byID[c.ID]; w != nil && !w.watch.Cancelled.IsZero() {
+		u.Reason, u.Message = call.NoAnswer, "executor "+c.Executor+" did not say in time that the call has ended"
+	}
+	return u
+}
+
+// tell is what a settlement's message says of a cancellation.
+func tell(c *call.Cancellation) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.Confirmed:
+		return "; confirmed: nothing of it runs any more"
+	}
+	first := c.Unconfirmed[0]
+	text := fmt.Sprintf("; unconfirmed: call %s (%s) may still run: %s", first.CallID, first.Tool, first.Message)
+	if n := len(c.Unconfirmed) - 1; n > 0 {
+		text += fmt.Sprintf("; and %d more", n)
+	}
+	return text
+}

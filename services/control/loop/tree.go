@@ -1,0 +1,336 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+const (
+	// fairShare is how many heads of one lane a run takes before others get its slot.
+	fairShare = 16
+	// drainLimit is how long answers may go on streaming when the process wants to end. The time until the last of n
+	// answers has ended grows with ln n: of 1,000 that take 3 s on average nearly all have ended by then.
+	drainLimit = 20 * time.Second
+	// maxDepth is how deep sub-agents may work for sub-agents.
+	maxDepth = 4
+	// maxChildren and maxLoops are how many sub-agents may work at once for one loop, and in one lane.
+	maxChildren = 8
+	maxLoops    = 64
+)
+
+// errLeft ends a loop that has stopped at a safe point for the lane to be handed back.
+var errLeft = errors.New("the lane is handed back")
+
+// tree is the loops of a lane at work.
+type tree struct {
+	*Runner
+	owner *lane.Owner
+	key   session.Key // of the root's conversation, and of the stream
+	fresh bool        // admission has started the head in the same transaction; nobody was told yet
+	taken int         // heads that this run has taken
+	head  head
+	kept  *conversation // of the root, for the next head
+	group sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	executor string     // that the workspace is bound to
+	loops    map[string]*loop
+	calls    map[string]*loop // who waits for a call
+	outcome  outcome
+	facts    map[string]call.Unconfirmed // what sub-agents that have ended leave behind
+}
+
+// head is what the tree works on.
+type head struct {
+	lane.Lease                 // as it was taken
+	ctx        context.Context // of the work on it
+	over       <-chan struct{} // closed when the head has to end
+	leave      chan struct{}   // closed when loops are to stop at their next safe point
+	cut        chan struct{}   // closed when streams are not waited for any longer
+}
+
+// outcome is how the work on a head has come to an end so far.
+type outcome struct {
+	err    error
+	next   bool // the lane goes on with another head
+	left   bool // leave is closed
+	yields bool
+	cancel context.CancelFunc
+}
+
+func newTree(r *Runner, o *lane.Owner, fresh bool) *tree {
+	t := &tree{Runner: r, owner: o, fresh: fresh}
+	t.take()
+	return t
+}
+
+// take makes the owner's present head the tree's work.
+func (t *tree) take() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.head = head{
+		Lease: t.owner.Lease(), over: t.owner.Ending(), leave: make(chan struct{}), cut: make(chan struct{}),
+	}
+	t.key, t.executor = t.head.Root().Key, t.head.Executor
+	t.loops, t.calls, t.facts = map[string]*loop{}, map[string]*loop{}, map[string]call.Unconfirmed{}
+	t.outcome = outcome{}
+	t.taken++
+}
+
+// Drive implements lane.Run.
+func (t *tree) Drive(ctx context.Context) error {
+	for {
+		err := t.run(ctx)
+		switch {
+		case errors.Is(err, errLeft) && t.outcome.yields:
+			t.owner.Yield(ctx)
+			return nil
+		case errors.Is(err, errLeft):
+			t.owner.HandBack(ctx)
+			return nil
+		case err != nil || !t.outcome.next:
+			return err
+		}
+		t.fresh = false
+		t.take()
+	}
+}
+
+// run works on the head until it has settled, or no loop goes on.
+func (t *tree) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.head.ctx, t.outcome.cancel = ctx, cancel
+	loops, err := t.recover(ctx)
+	if err != nil {
+		return err
+	}
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() { defer close(watched); t.watchDrain(done) }()
+	for _, l := range loops {
+		t.start(ctx, l)
+	}
+	t.group.Wait()
+	close(done)
+	<-watched
+	return t.outcome.err
+}
+
+// recover makes the open loops, parents before their children, each as far as its rows tell.
+func (t *tree) recover(ctx context.Context) ([]*loop, error) {
+	var all []*loop
+	for i := range t.head.Loops {
+		row := t.head.Loops[i]
+		l := newLoop(t, t.waiting(row.ParentCall), row)
+		if err := contain.Do(func() error { return l.recover(ctx) }); err != nil {
+			return nil, l.blame(err)
+		}
+		t.add(l)
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func (t *tree) add(l *loop) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.loops[l.row.ID] = l
+}
+
+// waiting is the loop that waits for a call, nil for none.
+func (t *tree) waiting(callID string) *loop {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.calls[callID]
+}
+
+// route makes reports of a call reach a loop, until release.
+func (t *tree) route(callID string, l *loop) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls[callID] = l
+}
+
+func (t *tree) release(calls []*toolCall) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range calls {
+		delete(t.calls, c.ID)
+	}
+}
+
+// start runs a loop in its own goroutine.
+func (t *tree) start(ctx context.Context, l *loop) {
+	t.group.Go(func() {
+		t.ended(l, contain.Do(func() error { return l.work(ctx) }))
+	})
+}
+
+// ended notes the end of a loop's goroutine. The first error that is not that the lane is handed back ends all of them.
+func (t *tree) ended(l *loop, err error) {
+	t.mu.Lock()
+	delete(t.loops, l.row.ID)
+	switch {
+	case err == nil && l.parent == nil:
+		t.outcome.cancel() // what is still there has settled with it
+	case err == nil:
+	case errors.Is(err, errLeft):
+		if t.outcome.err == nil {
+			t.outcome.err = err
+		}
+	case t.outcome.err == nil || errors.Is(t.outcome.err, errLeft):
+		t.outcome.err = l.blame(err)
+		t.outcome.cancel()
+	}
+	t.mu.Unlock()
+	t.Nudge() // task calls may wait for the room
+}
+
+// blame says whose error it is, unless it is nobody's.
+func (l *loop) blame(err error) error {
+	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) || outage(err) {
+		return err
+	}
+	return &lane.LoopError{LoopID: l.row.ID, Err: err}
+}
+
+// outage reports whether err says that the database could not answer, rather than what it answered.
+func outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
+
+// watchDrain makes loops leave when the process drains, and cuts their streams when it has waited for them.
+func (t *tree) watchDrain(done <-chan struct{}) {
+	select {
+	case <-done:
+		return
+	case <-t.owner.Draining():
+		t.goodbye(false)
+	case <-t.head.leave:
+	}
+	limit := time.NewTimer(drainLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		close(t.head.cut)
+	}
+}
+
+// rest notes how the root has ended.
+func (t *tree) rest(root *loop, next bool) {
+	t.outcome.next, t.kept = next, nil
+	if next {
+		t.kept = root.conversation
+	} else {
+		t.cache.put(root.row.SessionID, root.conversation)
+	}
+}
+
+// goodbye makes loops stop at their next safe point; with yields the lane is left to another replica.
+func (t *tree) goodbye(yields bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outcome.yields = t.outcome.yields || yields
+	if !t.outcome.left {
+		t.outcome.left = true
+		close(t.head.leave)
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Deliver implements lane.Run.
+func (t *tree) Deliver(r call.Report) bool {
+	l := t.waiting(r.CallID)
+	return l != nil && l.mail.post(r)
+}
+
+// Nudge implements lane.Run.
+func (t *tree) Nudge() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.loops {
+		l.mail.nudge()
+	}
+}
+
+// bound is the executor of the lane's workspace, "" for none.
+func (t *tree) bound() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.executor
+}
+
+func (t *tree) bind(executor string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.executor = executor
+}
+
+// spend counts what a loop has cost for itself and everybody whom it works for.
+func (t *tree) spend(l *loop, u model.Usage) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; l != nil; l = l.parent {
+		l.spent = l.spent.Add(u)
+	}
+}
+
+// room takes a place for a sub-agent of the loop; false when there is none.
+func (t *tree) room(parent *loop) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	children := 0
+	for _, l := range t.loops {
+		if l.parent == parent {
+			children++
+		}
+	}
+	return children < maxChildren && len(t.loops) < maxLoops
+}
+
+// leftover notes which calls of a sub-agent that ends may still run.
+func (t *tree) leftover(all []call.Unconfirmed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, u := range all {
+		t.facts[u.CallID] = u
+	}
+}
+
+// fact is what a sub-agent that has ended knew of a call.
+func (t *tree) fact(callID string) (call.Unconfirmed, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u, ok := t.facts[callID]
+	return u, ok
+}
+
+// left are the calls of sub-agents that have ended and may have left processes behind.
+func (t *tree) left() (all []call.Unconfirmed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(t.facts)) {
+		if u := t.facts[id]; u.Reason == call.ProcessesLeft {
+			all = append(all, u)
+		}
+	}
+	return all
+}
