@@ -1,4 +1,4 @@
-package turn
+package loop
 
 import (
 	"context"
@@ -14,18 +14,18 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// drainGrace is how long an answer may go on streaming when the process wants to end.
-const drainGrace = 500 * time.Millisecond
-
 // answer is what a model's stream has come to.
 type answer struct {
-	message model.Message
-	done    bool
-	spent   model.Usage // of the attempt at hand, as far as the provider has told
+	message  model.Message
+	done     bool
+	spent    model.Usage // of the attempt at hand, as far as the provider has told
+	attempts int
+	begun    time.Time
+	first    time.Duration // from the beginning to the first token, 0 while there is none
 }
 
 // item is one pair of a model's stream.
@@ -35,30 +35,61 @@ type item struct {
 }
 
 // ask calls the model and commits its answer: T2 when it asks for tools, T4 when it is done.
-func (r *run) ask(ctx context.Context) error {
-	m, err := r.deps.Models.Model(r.def.Model)
-	if err != nil {
-		return r.settle(ctx, modelStop(err))
+func (l *loop) ask(ctx context.Context) error {
+	deps := &l.tree.deps
+	if err := l.conversation.catchUp(ctx, deps.Store, l.row.SessionID, l.row.EntryHead); err != nil {
+		return err
 	}
-	req, err := r.request(ctx)
+	m, err := deps.Models.Model(l.as.def.Model)
+	if err != nil {
+		return l.settle(ctx, modelStop(err))
+	}
+	req, err := l.request(ctx)
 	if err != nil {
 		return err
 	}
-	a, err := r.stream(ctx, m, req)
+	if begins, err := l.takeStream(ctx); err != nil || !begins {
+		return err
+	}
+	a, err := l.stream(ctx, m, req)
+	<-l.tree.streams
+	var failed *modelFailure
 	switch {
 	case err == nil && a.done:
-		return r.answered(ctx, a.message)
-	case err == nil, errors.Is(err, errHandedOver), errors.Is(err, submission.ErrFenced), ctx.Err() != nil:
-		return err // without an error: stopped, Next decides
-	}
-	var failed *modelFailure
-	if errors.As(err, &failed) {
-		if err := r.flush(ctx); err != nil {
+		return l.answered(ctx, req, a)
+	case errors.As(err, &failed):
+		if err := l.flush(); err != nil {
 			return err
 		}
-		return r.settle(ctx, modelStop(failed.error))
+		return l.settleWith(ctx, lane.Step{Turn: l.record(req, a, failed.Error())}, modelStop(failed.error))
 	}
-	return err
+	return err // without an error: stopped, Next decides
+}
+
+// takeStream waits until another answer may stream; false when the loop is to end, or to stop, before.
+func (l *loop) takeStream(ctx context.Context) (bool, error) {
+	select {
+	case l.tree.streams <- struct{}{}:
+		return true, nil
+	default:
+	}
+	for {
+		select {
+		case l.tree.streams <- struct{}{}:
+			return true, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-l.tree.head.leave:
+			return false, nil
+		case <-l.over():
+		case <-l.above():
+		case <-l.timeout():
+			l.timedOut()
+		}
+		if l.checkStop(); l.end.stop != nil {
+			return false, nil
+		}
+	}
 }
 
 // modelFailure is an error of the model, as opposed to one of ours.
@@ -66,91 +97,47 @@ type modelFailure struct{ error }
 
 func modelStop(err error) Stop {
 	if e, ok := errs.Public(err); ok {
-		return Stop{submission.Failed, e.Reason(), e.Error()}
+		return Stop{lane.Failed, e.Reason(), e.Error()}
 	}
 	// The text of a model's error was made safe for callers by package model.
-	return Stop{submission.Failed, "MODEL_FAILED", err.Error()}
+	return Stop{lane.Failed, "MODEL_FAILED", err.Error()}
 }
 
-// Input is what the model of a submission is asked with at its start: the conversation before an entry, and all but the
-// conversation as it would be sent now. executor is the one that the session is bound to, "" for none.
-func (w *Worker) Input(
-	ctx context.Context, s submission.Submission, before int64, executor string,
-) (model.Request, error) {
-	def, err := w.deps.Definitions.Definition(ctx, s.AgentDigest)
-	if err != nil {
-		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
-	}
-	r := &run{deps: &w.deps, executor: executor, def: def, conversation: &conversation{}}
-	if r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools); len(r.tools) > 0 {
-		r.offered[r.tools[0].Name] = true // there is somewhere to run calls
-	}
-	// the first entry's time is in the prompt
-	if err := r.conversation.catchUp(ctx, w.deps.Store, s.SessionID, before); err != nil {
-		return model.Request{}, err
-	}
-	r.fence.SessionID = s.SessionID
-	req, err := r.request(ctx)
-	req.Messages = r.conversation.messages[:before-1]
-	return req, err
-}
-
-func (r *run) request(ctx context.Context) (model.Request, error) {
-	if len(r.offered) > 0 {
-		e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
+func (l *loop) request(ctx context.Context) (model.Request, error) {
+	if l.as.tools.Uses(tool.KindExecutor) {
+		e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
 		}
 		if ok {
 			// What was said stays while no executor is there: another prompt would miss the provider's cache.
-			r.conversation.cwd = joinCwd(e.Root, r.def.Cwd)
+			l.conversation.cwd = joinCwd(e.Root, l.cwd())
 		}
 	}
 	return model.Request{
-		System: agent.SystemPrompt(r.def, agent.Surroundings{
-			Cwd:  r.conversation.cwd,
-			Date: r.conversation.began.UTC().Format("Monday, 2 January 2006"),
+		System: agent.SystemPrompt(l.as.def, agent.Surroundings{
+			Cwd:  l.conversation.cwd,
+			Date: l.conversation.began.UTC().Format("Monday, 2 January 2006"),
 		}),
-		Messages: r.conversation.messages,
-		Tools:    r.tools,
-		Thinking: r.def.Thinking,
-		CacheKey: r.id(),
-		Memo:     &r.conversation.memo,
+		Messages: l.conversation.messages,
+		Tools:    l.as.tools.Told(),
+		Thinking: l.as.def.Thinking,
+		CacheKey: l.row.SessionID,
+		Memo:     &l.conversation.memo,
 	}, nil
 }
 
-// stream consumes one answer. It returns early, with done unset, when the submission is stopped.
-func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
-	call, cancel := context.WithCancel(ctx)
-	parts := make(chan item, 16)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer close(parts)
-		err := contain.Do(func() error { return send(call, parts, m.Stream(call, req)) })
-		if err == nil {
-			return
-		}
-		r.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", r.id(), "submission_id",
-			r.sub.ID,
-			"model", r.def.Model.String(), "error", err)
-		select {
-		case parts <- item{err: ErrModelPanic}:
-		case <-call.Done():
-		}
-	}()
-	defer func() { cancel(); <-ended }()
-
-	a := answer{message: model.Message{Role: model.Assistant}}
-	flush := time.NewTimer(time.Hour)
+// stream consumes one answer. It returns early, with done unset, when the loop is stopped.
+func (l *loop) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
+	parts, stop := l.open(ctx, m, req)
+	defer stop()
+	a := answer{message: model.Message{Role: model.Assistant}, begun: time.Now(), attempts: 1}
+	flush, remind := time.NewTimer(time.Hour), time.NewTimer(waitPeriod)
 	defer flush.Stop()
-	var wait modelWait
-	remind := time.NewTimer(waitPeriod)
 	defer remind.Stop()
-	drain := r.drain
-	var giveUp <-chan time.Time
+	var wait modelWait
 	for {
-		if due, ok := r.flushDue(); ok {
+		if due, ok := l.flushDue(); ok {
 			flush.Reset(due)
 		} else {
 			flush.Reset(time.Hour)
@@ -163,35 +150,58 @@ func (r *run) stream(ctx context.Context, m model.Model, req model.Request) (ans
 			return a, ctx.Err()
 		case i, open := <-parts:
 			wait.see(i.part)
-			if done, err := r.part(ctx, &a, i, open); done || err != nil {
+			if done, err := l.part(&a, i, open); done || err != nil {
 				return a, err
 			}
 		case <-remind.C:
-			r.modelWaits(&wait)
+			l.modelWaits(&wait)
 		case <-flush.C:
-			if err := r.flush(ctx); err != nil {
+			if err := l.flush(); err != nil {
 				return a, err
 			}
-		case <-r.inbox.ready:
-			reports, _ := r.inbox.take()
+		case <-l.mail.ready:
+			reports, _, _ := l.mail.take()
 			for _, rep := range reports { // of earlier turns, whose calls are settled
-				r.missed(ctx, rep)
+				l.missed(rep)
 			}
-		case <-r.expired():
-		case <-drain:
-			drain, giveUp = nil, time.After(drainGrace)
-		case <-giveUp:
-			r.push(r.ownerChanged())
-			if err := r.charge(ctx, &a); err != nil {
+		case <-l.over():
+		case <-l.above():
+		case <-l.timeout():
+			l.timedOut()
+		case <-l.tree.head.cut:
+			l.push(l.ownerChanged())
+			if err := l.charge(&a); err != nil {
 				return a, err
 			}
-			return a, r.handBack(ctx)
+			return a, l.goodbye()
 		}
-		if r.checkStop(); r.stop != nil {
-			r.count(&a)
-			return a, r.flush(ctx)
+		if l.checkStop(); l.end.stop != nil {
+			l.count(&a)
+			return a, l.flush()
 		}
 	}
+}
+
+// open begins a call of the model. stop ends it and waits until it has ended.
+func (l *loop) open(ctx context.Context, m model.Model, req model.Request) (parts <-chan item, stop func()) {
+	call, cancel := context.WithCancel(ctx)
+	said := make(chan item, 16)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer close(said)
+		err := contain.Do(func() error { return send(call, said, m.Stream(call, req)) })
+		if err == nil {
+			return
+		}
+		l.tree.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", l.row.SessionID,
+			"submission_id", l.row.ID, "model", l.as.def.Model.String(), "error", err)
+		select {
+		case said <- item{err: ErrModelPanic}:
+		case <-call.Done():
+		}
+	}()
+	return said, func() { cancel(); <-ended }
 }
 
 // ErrModelPanic is what is told of a model whose code failed.
@@ -211,81 +221,85 @@ func send(ctx context.Context, parts chan<- item, stream iter.Seq2[model.Part, e
 }
 
 // part adds one part to the answer; done when it is complete.
-func (r *run) part(ctx context.Context, a *answer, i item, open bool) (done bool, err error) {
+func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 	switch {
 	case !open:
-		r.count(a)
+		l.count(a)
 		return false, &modelFailure{errors.New("the model's stream ended without a finish")}
 	case i.err != nil:
-		r.count(a)
+		l.count(a)
 		return false, &modelFailure{i.err}
 	}
 	switch p := i.part; p.Type {
 	case model.PartText:
-		r.delta(event.Text, p.Text)
+		a.spoke()
+		l.delta(event.Text, p.Text)
 	case model.PartThinking:
-		r.delta(event.Thinking, p.Text)
+		a.spoke()
+		l.delta(event.Thinking, p.Text)
 	case model.PartBlock:
+		a.spoke()
 		a.message.Content = append(a.message.Content, p.Block)
 	case model.PartRestart:
 		a.message.Content = nil
-		r.dropText()
+		a.attempts++
+		l.dropText()
 		text := restartText(p)
-		r.deps.Log.Info("model call is retried", "submission_id", r.sub.ID, "session_id", r.id(), "turn", r.sub.Turn,
-			"model", r.def.Model.String(), "reason", text)
-		r.push(r.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
-		return false, r.charge(ctx, a)
+		l.tree.deps.Log.Info("model call is retried", "submission_id", l.row.ID, "session_id", l.row.SessionID,
+			"turn", l.row.Turn, "model", l.as.def.Model.String(), "reason", text)
+		l.push(l.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
+		return false, l.charge(a)
 	case model.PartUsage:
 		a.spent = p.Usage
 	case model.PartFinish:
-		ref := r.def.Model
+		ref := l.as.def.Model
 		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &p.Usage, p.Stop, true
 		return true, nil
 	}
 	return false, nil
 }
 
-// count adds what the provider has told of a call that has come to nothing to the submission's usage, for the next
-// commit.
-func (r *run) count(a *answer) {
-	r.sub.Usage = r.sub.Usage.Add(a.spent)
+// spoke notes when the answer began.
+func (a *answer) spoke() {
+	if a.first == 0 {
+		a.first = time.Since(a.begun)
+	}
+}
+
+// count adds what the provider has told of a call that has come to nothing to the loop's usage, for the next commit.
+func (l *loop) count(a *answer) {
+	l.row.Usage = l.row.Usage.Add(a.spent)
+	l.tree.spend(l, a.spent)
 	a.spent = model.Usage{}
 }
 
-// charge commits what a call has cost that has come to nothing, with the event that says so, which waits: the
-// submission goes on, here or with another owner.
-func (r *run) charge(ctx context.Context, a *answer) error {
+// charge commits what a call has cost that has come to nothing, with the event that says so, which waits: the loop goes
+// on, here or with another owner.
+func (l *loop) charge(a *answer) error {
 	if a.spent == (model.Usage{}) {
 		return nil
 	}
-	r.count(a)
-	return r.commit(ctx, submission.Commit{
-		Progress: &submission.Progress{Phase: r.sub.Phase, Turn: r.sub.Turn, Usage: r.sub.Usage},
-	})
+	l.count(a)
+	spent := l.row.Usage
+	return l.commit(lane.Step{Spent: &spent}, lane.With{})
 }
 
 // answered commits an answer.
-func (r *run) answered(ctx context.Context, m model.Message) error {
-	if !r.deps.Events.Watched(r.key) {
-		r.dropText()
+func (l *loop) answered(ctx context.Context, req model.Request, a answer) error {
+	if !l.watched() {
+		l.dropText()
 	}
-	progress := submission.Progress{Phase: submission.PhaseTools, Turn: r.sub.Turn, Usage: r.sub.Usage.Add(*m.Usage)}
-	c := submission.Commit{Progress: &progress}
-	e := r.entry(&c, session.Assistant, m)
-	if len(toolBlocks(m)) > 0 {
-		return r.callTools(ctx, c, e)
+	m := a.message
+	l.tree.spend(l, *m.Usage)
+	s := lane.Step{
+		Progress: &lane.Progress{Phase: lane.PhaseTools, Turn: l.row.Turn, Usage: l.row.Usage.Add(*m.Usage)},
+		Turn:     l.record(req, a, ""),
 	}
-	return r.end(ctx, c, Stop{Outcome: submission.Completed}, e.Seq)
-}
-
-func toolBlocks(m model.Message) []model.Block {
-	var blocks []model.Block
-	for _, b := range m.Content {
-		if b.Type == model.ToolCallBlock {
-			blocks = append(blocks, b)
-		}
+	e := l.entry(&s, session.Assistant, m)
+	if asked := l.as.tools.Read(m); len(asked) > 0 {
+		return l.callTools(ctx, s, e, asked)
 	}
-	return blocks
+	return l.finish(s, Stop{Outcome: lane.Completed}, nil)
 }
 
 func restartText(p model.Part) string {

@@ -40,6 +40,7 @@ type toolCall struct {
 	row    *call.Call // the record, when somebody else has written the outcome
 	before call.Call  // the record before the outcome that is left to the commit of the results
 	waits  string     // the reason for which watchers were told that it waits, "" when it does not
+	usage  model.Usage // of the sub-agent that has carried it out
 	cancel context.CancelFunc
 }
 
@@ -75,7 +76,10 @@ func (l *loop) inherit(ctx context.Context) error {
 		byExecutor := row.Kind == uint8(tool.KindExecutor)
 		if row.State.Terminal() && (!byExecutor || row.Shown[0] == told) {
 			c.reply = l.reply(row)
-			l.tree.spend(l, usageOf(c.reply))
+			if c.usage, err = usageOf(row); err != nil {
+				return fmt.Errorf("reading what call %s has cost: %w", c.ID, err)
+			}
+			l.tree.spend(l, c.usage)
 			if byExecutor { // its acknowledgement may be lost
 				l.out.results = append(l.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})
 			}
@@ -286,7 +290,7 @@ func (c *toolCall) finished(isError bool) *event.Call {
 func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 	usage := l.row.Usage
 	for _, c := range l.turn.calls {
-		usage = usage.Add(usageOf(c.reply))
+		usage = usage.Add(c.usage)
 	}
 	s := lane.Step{
 		ForgetReplies: true,

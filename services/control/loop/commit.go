@@ -130,6 +130,7 @@ func (l *loop) commit(s lane.Step, with lane.With) error {
 	if err := l.applied(s, with, done); err != nil {
 		return err
 	}
+	l.tree.prefixes.keep(s.Turn)
 	l.log(s)
 	l.acknowledge()
 	return nil
@@ -191,7 +192,7 @@ func (l *loop) acknowledge() {
 }
 
 func (l *loop) send(executor string, m call.Message) bool {
-	err := l.tree.deps.Executors.Send(l.tree.ctx, executor, m)
+	err := l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		l.tree.deps.Log.Debug("sending to an executor failed", "executor_id", executor, "error", err)
 	}

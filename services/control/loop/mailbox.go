@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -15,7 +16,7 @@ type mailbox struct {
 
 	mu      sync.Mutex // guards what follows
 	reports []call.Report
-	ended   []endedHereHere
+	ended   []endedHere
 	nudged  bool              // the fleet or rows of the lane changed: look
 	open    map[string]string // calls that the loop waits for, and of which executor
 	waiting map[string]int    // bytes of output in reports, by call
@@ -27,6 +28,7 @@ type endedHere struct {
 	callID    string
 	reply     tool.Reply
 	state     call.State // if it is committed
+	usage     model.Usage // of a sub-agent
 	committed bool
 }
 

@@ -2,7 +2,10 @@ package loop
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -13,6 +16,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // origin is the task call that a sub-agent's loop answers, as it was when the loop began or was taken over.
@@ -23,33 +27,39 @@ type origin struct {
 	turn    int
 	by      *event.Loop // that loop's identity in the stream, nil for the root
 	task    *event.Loop // the sub-agent's own, nil for the root
-	request tool.Task
+	request builtin.TaskRequest
 }
 
 // offer is the tools that a loop at a depth is offered.
 func (r *Runner) offer(def agent.Definition, depth int) tool.Set {
-	names := def.Tools
-	if depth >= maxDepth {
-		names = nil
-		for _, name := range def.Tools {
-			if t, err := r.deps.Tools.Find(name); err == nil && t.Kind() != tool.KindTask {
-				names = append(names, name)
-			}
-		}
+	all := r.deps.Tools
+	if with, err := all.With(builtin.Task()); err == nil && depth < maxDepth {
+		all = with
 	}
-	return r.deps.Tools.Offer(names, def.Limits.CallsOfTurn())
+	return all.Offer(def.Tools, def.Limits.CallsOfTurn())
 }
 
-// cwd is the directory that the loop works in.
+// cwd is the directory that the loop works in. That of a sub-agent starts at the one of the loop that asked.
 func (l *loop) cwd() string {
-	if dir := l.origin.request.Cwd; dir != "" {
-		return joinCwd(l.as.def.Cwd, dir)
+	if l.parent == nil {
+		return l.as.def.Cwd
 	}
-	return l.as.def.Cwd
+	return joinCwd(l.parent.cwd(), l.origin.request.Cwd)
+}
+
+// joinCwd is a working directory within another. Only the executor knows where the home directory is.
+func joinCwd(root, cwd string) string {
+	switch {
+	case path.IsAbs(cwd):
+		return path.Clean(cwd)
+	case cwd == "~" || strings.HasPrefix(cwd, "~/"):
+		return cwd
+	}
+	return path.Join(root, cwd)
 }
 
 // originOf describes a task call to the loop that answers it, whose conversation is a session of its own.
-func (l *loop) originOf(c *toolCall, request tool.Task, sessionID string) origin {
+func (l *loop) originOf(c *toolCall, request builtin.TaskRequest, sessionID string) origin {
 	o := origin{
 		call: c.Call, made: c.watch.Made, loopID: l.row.ID, turn: l.row.Turn, by: l.origin.task, request: request,
 		task: &event.Loop{Task: c.ID, Session: sessionID, Root: l.row.RootID},
@@ -66,10 +76,10 @@ func (l *loop) recoverOrigin(ctx context.Context) error {
 		return fmt.Errorf("no loop of the lane waits for call %s", l.row.ParentCall)
 	}
 	c := l.parent.turn.byID[l.row.ParentCall]
-	l.origin = l.parent.originOf(c, tool.Task{}, l.row.SessionID)
+	l.origin = l.parent.originOf(c, builtin.TaskRequest{}, l.row.SessionID)
 	asked, err := l.parent.requestOf(ctx, c)
 	if err == nil {
-		l.origin.request = asked.Call.Request.(tool.Task)
+		l.origin.request = asked.Call.Request.(builtin.TaskRequest)
 	}
 	return err
 }
@@ -80,7 +90,7 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 	if err != nil {
 		return err
 	}
-	request := asked.Call.Request.(tool.Task)
+	request := asked.Call.Request.(builtin.TaskRequest)
 	digest := l.row.AgentDigest
 	if request.Agent != "" {
 		digest, err = l.tree.deps.Agents.Pin(ctx, request.Agent)
@@ -99,7 +109,7 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 		err = child.prepare(ctx)
 	}
 	if err != nil {
-		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "AGENT_UNUSABLE", Message: fmt.Sprintf(
+		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "SUBAGENT_UNUSABLE", Message: fmt.Sprintf(
 			"The sub-agent could not begin: %v", err)})
 	}
 	c.State, c.Dispatch = call.Dispatched, 1
@@ -138,8 +148,8 @@ func (l *loop) about() *event.Task {
 // finishTask ends a sub-agent's loop, and with it the call that it answers.
 func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 	o := &l.origin
-	reply := tool.Clean(taskReply(told, l.row.SessionID), l.as.values.Secrets())
-	body, err := tool.Encode(reply)
+	reply := tool.Clean(l.taskReply(told), l.as.values.Secrets())
+	body, err := encodeTask(reply, told.Usage)
 	if err != nil {
 		return err
 	}
@@ -149,12 +159,11 @@ func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 	}
 	about := l.about()
 	about.Duration = time.Since(o.made)
-	_, failed := reply.(tool.Failure)
 	ended := event.Event{
 		Type: event.ToolFinished, Time: time.Now(), SubmissionID: o.loopID, Turn: o.turn, Loop: o.by,
 		Call: &event.Call{
 			ID: o.call.ID, ProviderID: o.call.ProviderID, Tool: o.call.Tool, State: state.String(),
-			IsError: failed || told.Outcome != string(lane.Completed), Duration: about.Duration,
+			IsError: told.Outcome != string(lane.Completed), Duration: about.Duration,
 		},
 	}
 	s.Outcomes = append(s.Outcomes, call.Outcome{CallID: l.row.ParentCall, State: state, Reply: body})
@@ -163,7 +172,9 @@ func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 		return err
 	}
 	if l.parent != nil {
-		l.parent.mail.end(endedHere{callID: l.row.ParentCall, state: state, reply: reply, committed: true})
+		l.parent.mail.end(endedHere{
+			callID: l.row.ParentCall, state: state, reply: reply, committed: true, usage: told.Usage,
+		})
 	}
 	return nil
 }
@@ -173,7 +184,7 @@ func (l *loop) tookOwn(ctx context.Context, c *toolCall, e endedHere) error {
 	if !e.committed {
 		return l.conclude(ctx, c, call.StateOf(e.reply), e.reply)
 	}
-	c.State, c.DoneAt = e.state, time.Now()
+	c.State, c.DoneAt, c.usage = e.state, time.Now(), e.usage
 	l.closeCall(c, e.reply)
 	return nil
 }
@@ -202,4 +213,45 @@ func (l *loop) runFunction(ctx context.Context, c *toolCall) error {
 		l.mail.end(endedHere{callID: id, reply: reply})
 	})
 	return nil
+}
+
+// taskReply is what the loop that asked is told of the end of a sub-agent.
+func (l *loop) taskReply(z event.Settlement) tool.Reply {
+	switch lane.Outcome(z.Outcome) {
+	case lane.Completed:
+		return tool.Answer{Text: z.Text, Details: map[string]string{"session_id": l.row.SessionID}}
+	case lane.Aborted:
+		return tool.Failure{Reason: tool.ReasonCancelled, Message: "The sub-agent was ended: " + z.Message}
+	}
+	return tool.Failure{Reason: z.Reason, Message: fmt.Sprintf("The sub-agent got no answer: %s. %s",
+		unansweredBecause[lane.Outcome(z.Outcome)], z.Message)}
+}
+
+// spending is what the stored form of a reply to a task call has beside the reply: what the sub-agent has cost. It is
+// counted for the loop that asked when that appends the result.
+type spending struct {
+	Usage model.Usage `json:"usage"`
+}
+
+func encodeTask(r tool.Reply, u model.Usage) ([]byte, error) {
+	body, err := tool.Encode(r)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]any{}
+	if err := json.Unmarshal(body, &all); err != nil {
+		return nil, fmt.Errorf("encoding a sub-agent's reply: %w", err)
+	}
+	all["usage"] = u
+	return json.Marshal(all)
+}
+
+// usageOf is what a sub-agent has cost, by the record of the call that it answered.
+func usageOf(c call.Call) (model.Usage, error) {
+	if c.Kind != uint8(tool.KindTask) || c.Reply == nil {
+		return model.Usage{}, nil
+	}
+	var s spending
+	err := json.Unmarshal(c.Reply, &s)
+	return s.Usage, err
 }

@@ -1,0 +1,89 @@
+package loop
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// prefix is what all requests of a loop begin with: the system text and the tools.
+type prefix struct {
+	system string
+	digest [sha256.Size]byte
+	body   []byte
+}
+
+// of is the prefix of a request; p itself, when it is the same as before.
+func (p prefix) of(req model.Request) prefix {
+	if p.body != nil && p.system == req.System {
+		return p
+	}
+	body, err := json.Marshal(struct {
+		System string       `json:"system"`
+		Tools  []model.Tool `json:"tools"`
+	}{req.System, req.Tools})
+	if err != nil {
+		panic(err) // schemas were checked when their tools were defined
+	}
+	return prefix{system: req.System, digest: sha256.Sum256(body), body: body}
+}
+
+// storeAgain is how often the text of a prefix that is in use is stored, should it have been deleted.
+const storeAgain = time.Hour
+
+// prefixes knows which prefixes are stored.
+type prefixes struct {
+	mu     sync.Mutex // guards what follows
+	stored map[[sha256.Size]byte]time.Time
+}
+
+// maxPrefixes bounds what is remembered; what is forgotten is stored again.
+const maxPrefixes = 1024
+
+func newPrefixes() *prefixes { return &prefixes{stored: map[[sha256.Size]byte]time.Time{}} }
+
+// missing is the text of a prefix if it has to be stored, nil otherwise.
+func (s *prefixes) missing(p prefix) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, ok := s.stored[p.digest]; ok && time.Since(at) < storeAgain {
+		return nil
+	}
+	return p.body
+}
+
+// keep notes that prefixes were stored.
+func (s *prefixes) keep(t *lane.Turn) {
+	if t == nil || t.PrefixBody == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.stored) >= maxPrefixes {
+		clear(s.stored)
+	}
+	s.stored[[sha256.Size]byte(t.Prefix)] = time.Now()
+}
+
+// record is what is kept of a model call.
+func (l *loop) record(req model.Request, a answer, failed string) *lane.Turn {
+	l.as.prefix = l.as.prefix.of(req)
+	p := &l.as.prefix
+	digest := sha256.New()
+	digest.Write(p.digest[:])
+	digest.Write(l.conversation.digest[:])
+	digest.Write([]byte(l.as.def.Model.String() + "\n" + string(req.Thinking)))
+	t := &lane.Turn{
+		Turn: l.row.Turn, Model: l.as.def.Model.String(), Request: digest.Sum(nil), Prefix: p.digest[:],
+		PrefixBody: l.tree.prefixes.missing(*p), Attempts: a.attempts, FirstToken: a.first,
+		Duration: time.Since(a.begun), Stop: string(a.message.Stop), Error: failed,
+	}
+	if a.message.Usage != nil {
+		t.Usage = *a.message.Usage
+	}
+	return t
+}
