@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -32,6 +33,7 @@ type admissionOp = op[admission, submission.Admitted]
 type place struct {
 	fresh     bool
 	sessionID string
+	child     bool // of a sub-agent
 	executor  string
 	entryHead int64
 	eventHead int64
@@ -71,6 +73,8 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	for i, o := range ops {
 		o.err = nil
 		switch {
+		case places[i].child:
+			o.err = submission.ErrSubAgent
 		case found[i] || o.in.tries > 0 || o.again || o.in.ReplayOnly:
 			// It looks like a replay, has lost a race or may have been committed: worth a look before the write.
 			answered, err := s.replay(ctx, o)
@@ -110,33 +114,25 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 // resolve reads where each admission goes, and whether its idempotency key has a receipt.
 func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place, found []bool, err error) {
 	n := len(ops)
-	ords, keys := make([]int32, n), [4][]string{}
-	scopes, idems := make([]string, n), make([]*string, n)
+	asked := make([]admitRow, n)
 	for i, o := range ops {
-		ords[i], scopes[i], idems[i] = int32(i), o.in.scope, optional(o.in.IdempotencyKey)
-		for f, v := range []string{o.in.Key.Tenant, o.in.Key.Agent, o.in.Key.Instance, o.in.Key.Name} {
-			keys[f] = append(keys[f], v)
-		}
+		asked[i] = admitRow{admission: &o.in, ord: int32(i)}
 	}
-	rows, err := s.pool.Query(ctx, resolveSQL, ords, keys[0], keys[1], keys[2], keys[3], scopes, idems, s.offset())
+	rows, err := s.pool.Query(ctx, resolveSQL, resolveTable.args(asked, s.offset())...)
 	if err != nil {
 		return nil, nil, err
 	}
 	places, found = make([]place, n), make([]bool, n)
 	var i int
-	var id, executor *string
-	var entryHead, eventHead *int64
+	var id *string
+	var p place
 	var receipt bool
-	var now time.Time
-	_, err = pgx.ForEachRow(rows, []any{&i, &id, &executor, &entryHead, &eventHead, &receipt, &now}, func() error {
-		found[i] = receipt
-		if id == nil {
-			places[i] = place{fresh: true, sessionID: newID(), now: now}
-			return nil
-		}
-		places[i] = place{
-			sessionID: *id, executor: *executor, entryHead: value(entryHead),
-			eventHead: value(eventHead), now: now,
+	_, err = pgx.ForEachRow(rows, []any{
+		&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.now,
+	}, func() error {
+		found[i], places[i] = receipt, p
+		if places[i].sessionID = value(id); id == nil {
+			places[i].fresh, places[i].sessionID = true, newID()
 		}
 		return nil
 	})
@@ -145,46 +141,29 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 
 // queueAdmissions queues the statement for ops[i], i in chosen, all fresh or all known.
 func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []place, chosen []int) {
-	n := len(chosen)
-	var (
-		ords                                        = make([]int32, n)
-		sessions, tenants, agents, instances, names = texts(n), texts(n), texts(n), texts(n), texts(n)
-		submissions, scopes, digests, claims        = texts(n), texts(n), texts(n), texts(n)
-		idems, owners                               = make([]*string, n), make([]*string, n)
-		hashes, inputs, segments                    = make([][]byte, n), make([][]byte, n), make([][]byte, n)
-		timeouts, entryHeads, eventHeads            = make([]int64, n), make([]int64, n), make([]int64, n)
-		nows                                        = make([]time.Time, n)
-		receipts                                    bool
-		missing                                     = make(map[int]bool, n)
-	)
+	rows, missing, receipts := make([]admitRow, len(chosen)), make(map[int]bool, len(chosen)), false
 	for j, i := range chosen {
-		a, p := &ops[i].in, places[i]
-		ords[j], sessions[j] = int32(i), p.sessionID
-		tenants[j], agents[j], instances[j], names[j] = a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name
-		submissions[j], idems[j], scopes[j], hashes[j] = a.ID, optional(a.IdempotencyKey), a.scope, a.InputHash
-		digests[j], inputs[j], timeouts[j] = a.AgentDigest, a.Input, a.Timeout.Microseconds()
-		owners[j], claims[j] = optional(a.Owner), a.claimID
-		entryHeads[j], eventHeads[j], segments[j] = p.entryHead, p.eventHead, startedSegment(a, p)
-		nows[j] = p.now
+		a := &ops[i].in
+		rows[j] = admitRow{admission: a, place: places[i], ord: int32(i), segment: startedSegment(a, places[i])}
 		receipts = receipts || a.IdempotencyKey != ""
 		missing[i] = true
 	}
-	batch.Queue(admissionSQL[fresh][receipts], ords, sessions, tenants, agents, instances, names, submissions, idems,
-		scopes, hashes,
-		digests, inputs, timeouts, owners, claims, entryHeads, eventHeads, segments, nows).Query(func(rows pgx.Rows) error {
-		var i int
-		var row admissionRow
-		_, err := pgx.ForEachRow(rows, []any{&i, &row.seq, &row.took, &row.epoch, &row.entryBase, &row.eventBase},
-			func() error {
+	batch.Queue(admissionSQL[fresh][receipts], admitTable.args(rows, micros(lane.ForceGrace))...).
+		Query(func(rows pgx.Rows) error {
+			var i int
+			var row admissionRow
+			_, err := pgx.ForEachRow(rows, []any{
+				&i, &row.seq, &row.took, &row.epoch, &row.entryBase, &row.eventBase, &row.mail,
+			}, func() error {
 				ops[i].out = row.answer(&ops[i].in, places[i])
 				delete(missing, i)
 				return nil
 			})
-		for i := range missing {
-			ops[i].err = session.ErrNotFound // deleted under our hands
-		}
-		return err
-	})
+			for i := range missing {
+				ops[i].err = session.ErrNotFound // deleted under our hands
+			}
+			return err
+		})
 }
 
 // startedSegment is the segment with the event that tells of the start.
@@ -204,23 +183,28 @@ type admissionRow struct {
 	epoch     int64
 	entryBase int64
 	eventBase int64
+	mail      int64
 }
 
 func (r admissionRow) answer(a *admission, p place) submission.Admitted {
 	sub := submission.Submission{
-		ID: a.ID, SessionID: p.sessionID, Key: a.Key, Seq: r.seq, IdempotencyKey: a.IdempotencyKey, AgentDigest: a.AgentDigest,
-		Input: a.Input, Timeout: a.Timeout, AcceptedAt: p.now,
+		Loop: lane.Loop{
+			ID: a.ID, LaneID: p.sessionID, RootID: a.ID, SessionID: p.sessionID, Key: a.Key, Seq: r.seq,
+			AgentDigest: a.AgentDigest, Input: a.Input, Timeout: a.Timeout,
+		},
+		IdempotencyKey: a.IdempotencyKey, AcceptedAt: p.now,
 	}
 	if !r.took {
 		return submission.Admitted{Submission: sub, EventHead: r.eventBase}
 	}
-	sub.Input, sub.Status, sub.Phase, sub.Turn = nil, submission.Running, submission.PhaseModel, 1
-	sub.InputEntry, sub.StartedAt = r.entryBase+1, p.now
+	sub.Input, sub.Status, sub.Phase, sub.Turn = nil, submission.Running, lane.PhaseModel, 1
+	sub.InputEntry, sub.EntryHead, sub.StartedAt = r.entryBase+1, r.entryBase+1, p.now
+	ends := lane.Ends{In: lane.Never}
 	if a.Timeout > 0 {
-		sub.Deadline = p.now.Add(a.Timeout)
+		ends = lane.Ends{In: a.Timeout, Why: lane.Deadline}
 	}
-	return submission.Admitted{Submission: sub, EventHead: r.eventBase, Lease: &submission.Lease{
-		Fence: submission.Fence{SessionID: p.sessionID, Epoch: r.epoch}, Submission: sub,
-		EntryHead: r.entryBase + 1, EventHead: r.eventBase + 1, Executor: p.executor,
+	return submission.Admitted{Submission: sub, EventHead: r.eventBase, Lease: &lane.Lease{
+		Fence: lane.Fence{LaneID: p.sessionID, Epoch: r.epoch}, Kind: lane.KindSession, Loops: []lane.Loop{sub.Loop},
+		EventHead: r.eventBase + 1, Mail: r.mail, Ends: ends, Executor: p.executor,
 	}}
 }

@@ -1,79 +1,127 @@
 package postgres
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
+
+// admitRow is an admission with where it goes.
+type admitRow struct {
+	*admission
+	place
+	ord     int32
+	segment []byte
+}
+
+// resolveTable is what is known of an admission before it is known where it goes.
+var resolveTable = table[admitRow]{
+	col("ord", "int", func(r *admitRow) int32 { return r.ord }),
+	col("tenant", "text", func(r *admitRow) string { return r.Key.Tenant }),
+	col("agent", "text", func(r *admitRow) string { return r.Key.Agent }),
+	col("instance", "text", func(r *admitRow) string { return r.Key.Instance }),
+	col("name", "text", func(r *admitRow) string { return r.Key.Name }),
+	col("idem_key", "text", func(r *admitRow) *string { return optional(r.IdempotencyKey) }),
+	col("scope", "text", func(r *admitRow) string { return r.scope }),
+}
+
+var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], table[admitRow]{
+	col("session_id", "uuid", func(r *admitRow) string { return r.sessionID }),
+	col("submission_id", "uuid", func(r *admitRow) string { return r.ID }),
+	col("hash", "bytea", func(r *admitRow) []byte { return r.InputHash }),
+	col("digest", "text", func(r *admitRow) string { return r.AgentDigest }),
+	col("input", "bytea", func(r *admitRow) []byte { return r.Input }),
+	col("timeout_us", "bigint", func(r *admitRow) int64 { return r.Timeout.Microseconds() }),
+	col("ends_at", "timestamptz", func(r *admitRow) *time.Time {
+		if r.Timeout <= 0 {
+			return nil
+		}
+		at := r.now.Add(min(r.Timeout, longest))
+		return &at
+	}),
+	col("owner", "uuid", func(r *admitRow) *string { return optional(r.Owner) }),
+	col("claim_id", "uuid", func(r *admitRow) string { return r.claimID }),
+	col("entry_head", "bigint", func(r *admitRow) int64 { return r.entryHead }),
+	col("event_head", "bigint", func(r *admitRow) int64 { return r.eventHead }),
+	col("segment", "bytea", func(r *admitRow) []byte { return r.segment }),
+	col("now", "timestamptz", func(r *admitRow) time.Time { return r.now }),
+}...)
 
 // resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start
 // can carry it.
-const resolveSQL = `
-SELECT t.ord, s.session_id, s.executor, l.entry_head, l.event_head, r.scope IS NOT NULL,
-  clock_timestamp() + $8::bigint * interval '1 microsecond'
-FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-  AS t(ord, tenant, agent, instance, name, scope, idem_key)
+var resolveSQL = resolveTable.in(`
+SELECT t.ord, s.session_id, COALESCE(s.lane_id <> s.session_id, false), COALESCE(s.executor, ''),
+  COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id ORDER BY e.seq DESC LIMIT 1), 0),
+  COALESCE(l.event_head, 0), r.scope IS NOT NULL, clock_timestamp() + $1::bigint * interval '1 microsecond'
+FROM {rows}
 LEFT JOIN sessions s ON s.tenant = t.tenant AND s.agent = t.agent AND s.instance = t.instance AND s.name = t.name
-LEFT JOIN lanes l ON l.session_id = s.session_id
-LEFT JOIN receipts r ON r.scope = t.scope AND r.idem_key = t.idem_key`
+LEFT JOIN lanes l ON l.lane_id = s.session_id
+LEFT JOIN receipts r ON r.scope = t.scope AND r.idem_key = t.idem_key`, 1)
 
+// Admissions begin with their rows. An admission that takes its lane begins its head: it sets the time by which that has
+// to end, and $1 microseconds later it is settled without its owner.
 const admissionColumns = `
-WITH i AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::uuid[], $3::text[], $4::text[], $5::text[],
-    $6::text[], $7::uuid[], $8::text[], $9::text[], $10::bytea[], $11::text[], $12::bytea[], $13::bigint[], $14::uuid[], $15::uuid[],
-    $16::bigint[], $17::bigint[], $18::bytea[], $19::timestamptz[])
-  AS t(ord, session_id, tenant, agent, instance, name, submission_id, idem_key, scope, hash, digest, input, timeout_us, owner,
-    claim_id, entry_head, event_head, segment, now)),`
+WITH i AS MATERIALIZED (SELECT t.*, t.ends_at + $1::bigint * interval '1 microsecond' AS force_after FROM {rows}),`
 
 // freshSQL makes sessions. Everything is known beforehand: whoever made the session meanwhile makes the statement fail.
 const freshSQL = admissionColumns + `
-s AS (INSERT INTO sessions (session_id, tenant, agent, instance, name, created_at)
-  SELECT session_id, tenant, agent, instance, name, now FROM i),
-x AS (INSERT INTO lanes (session_id, tenant, state, next_seq, pending, ready_at, owner, claim_id, epoch, entry_head, event_head)
-  SELECT session_id, tenant, CASE WHEN owner IS NULL THEN 1 ELSE 2 END, 2, 1, now, owner, CASE WHEN owner IS NULL THEN NULL ELSE claim_id END,
-    (owner IS NOT NULL)::int, (owner IS NOT NULL)::int, (owner IS NOT NULL)::int FROM i),
-l AS MATERIALIZED (SELECT i.*, 1::bigint AS seq, owner IS NOT NULL AS took, (owner IS NOT NULL)::int::bigint AS epoch, 0::bigint AS entry_base, 0::bigint AS event_base FROM i),`
+s AS (INSERT INTO sessions (session_id, tenant, lane_id, agent, instance, name, created_at)
+  SELECT session_id, tenant, session_id, agent, instance, name, now FROM i),
+x AS (INSERT INTO lanes (lane_id, tenant, state, next_seq, pending, due_at, owner, claim_id, epoch, event_head,
+    ends_at, ends_why, force_after)
+  SELECT session_id, tenant, CASE WHEN owner IS NULL THEN 1 ELSE 2 END, 2, 1, now, owner,
+    CASE WHEN owner IS NOT NULL THEN claim_id END, (owner IS NOT NULL)::int, (owner IS NOT NULL)::int,
+    CASE WHEN owner IS NOT NULL THEN ends_at END, (owner IS NOT NULL AND ends_at IS NOT NULL)::int,
+    CASE WHEN owner IS NOT NULL THEN force_after END FROM i),
+l AS MATERIALIZED (SELECT i.*, 1::bigint AS seq, owner IS NOT NULL AS took, (owner IS NOT NULL)::int::bigint AS epoch,
+  0::bigint AS entry_base, 0::bigint AS event_base, 0::bigint AS mail FROM i),`
 
-// knownSQL queues at existing lanes and takes those that are idle and as they were read. A lane that was deleted
-// meanwhile gives no row, and the admission is tried again.
+// knownSQL queues at existing lanes and takes those that are idle and as they were read: no entry is written without an
+// event. A lane that was deleted meanwhile gives no row, and the admission is tried again.
 var knownSQL = admissionColumns + strings.ReplaceAll(`
 l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
-    state      = CASE WHEN x.state <> 0 THEN x.state WHEN {unchanged} THEN 2 ELSE 1 END,
-    ready_at   = CASE WHEN x.state <> 0 THEN x.ready_at ELSE i.now END,
-    owner      = CASE WHEN x.state <> 0 THEN x.owner WHEN {unchanged} THEN i.owner END,
-    claim_id   = CASE WHEN x.state <> 0 THEN x.claim_id WHEN {unchanged} THEN i.claim_id END,
-    epoch      = x.epoch      + (x.state = 0 AND {unchanged})::int,
-    entry_head = x.entry_head + (x.state = 0 AND {unchanged})::int,
-    event_head = x.event_head + (x.state = 0 AND {unchanged})::int
-  FROM i WHERE x.session_id = i.session_id
-  RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input, i.timeout_us, i.segment, i.now,
-    x.next_seq - 1 AS seq, x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch,
-    x.entry_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS entry_base,
-    x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base),`,
-	"{unchanged}", "i.owner IS NOT NULL AND x.entry_head = i.entry_head AND x.event_head = i.event_head")
+    state       = CASE WHEN x.state <> 0 THEN x.state WHEN {takes} THEN 2 ELSE 1 END,
+    due_at      = CASE WHEN x.state <> 0 THEN x.due_at ELSE i.now END,
+    owner       = CASE WHEN x.state <> 0 THEN x.owner WHEN {takes} THEN i.owner END,
+    claim_id    = CASE WHEN x.state <> 0 THEN x.claim_id WHEN {takes} THEN i.claim_id END,
+    ends_at     = CASE WHEN x.state = 0 AND {takes} THEN i.ends_at ELSE x.ends_at END,
+    ends_why    = CASE WHEN x.state = 0 AND {takes} THEN (i.ends_at IS NOT NULL)::int ELSE x.ends_why END,
+    force_after = CASE WHEN x.state = 0 AND {takes} THEN i.force_after ELSE x.force_after END,
+    epoch       = x.epoch      + (x.state = 0 AND {takes})::int,
+    event_head  = x.event_head + (x.state = 0 AND {takes})::int
+  FROM i WHERE x.lane_id = i.session_id
+  RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input, i.timeout_us,
+    i.segment, i.now, x.next_seq - 1 AS seq, x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch,
+    i.entry_head AS entry_base, x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base, x.mail),`,
+	"{takes}", "i.owner IS NOT NULL AND x.event_head = i.event_head")
 
 // admissionRows adds what hangs on the lanes: an admission that took its lane is started at once.
 const admissionRows = `
 e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
   SELECT session_id, entry_base + 1, tenant, submission_id, 'input', input, now FROM l WHERE took),
-g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, kind, body, created_at)
+g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, kind, body, created_at)
   SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, 3, segment, now FROM l WHERE took),
-b AS (INSERT INTO submissions (submission_id, tenant, session_id, seq, idem_key, input_hash, agent_digest, input, event_base,
-    status, phase, turn, input_entry, timeout_us, deadline, accepted_at, started_at)
-  SELECT submission_id, tenant, session_id, seq, idem_key, hash, digest, CASE WHEN took THEN NULL ELSE input END, event_base,
-    took::int, took::int, took::int, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us,
-    CASE WHEN took AND timeout_us > 0 THEN now + timeout_us * interval '1 microsecond' END, now, CASE WHEN took THEN now END FROM l)`
+b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, seq, idem_key, input_hash, agent_digest,
+    input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at)
+  SELECT submission_id, tenant, session_id, session_id, submission_id, seq, idem_key, hash, digest,
+    CASE WHEN NOT took THEN input END, event_base, took::int, took::int, took::int,
+    CASE WHEN took THEN entry_base + 1 ELSE 0 END, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us, now,
+    CASE WHEN took THEN now END FROM l)`
 
 const admissionReceipts = `,
 r AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
   SELECT scope, idem_key, tenant, hash, submission_id, now + interval '168 hours' FROM l WHERE idem_key IS NOT NULL)`
 
 const admissionAnswer = `
-SELECT ord, seq, took, epoch, entry_base, event_base FROM l`
+SELECT ord, seq, took, epoch, entry_base, event_base, mail FROM l`
 
 // admissionSQL is indexed by [fresh][receipts].
 var admissionSQL = map[bool]map[bool]string{
 	true: {
-		false: freshSQL + admissionRows + admissionAnswer,
-		true:  freshSQL + admissionRows + admissionReceipts + admissionAnswer,
+		false: admitTable.in(freshSQL+admissionRows+admissionAnswer, 1),
+		true:  admitTable.in(freshSQL+admissionRows+admissionReceipts+admissionAnswer, 1),
 	},
 	false: {
-		false: knownSQL + admissionRows + admissionAnswer,
-		true:  knownSQL + admissionRows + admissionReceipts + admissionAnswer,
+		false: admitTable.in(knownSQL+admissionRows+admissionAnswer, 1),
+		true:  admitTable.in(knownSQL+admissionRows+admissionReceipts+admissionAnswer, 1),
 	},
 }

@@ -10,17 +10,20 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-const callColumnsSQL = `call_id, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash, executor,
-  dispatch, state, reply, late_reply, created_at, dispatched_at, done_at, journal_id`
+// callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the clock's offset.
+const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety, args_hash,
+  executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, done_at,
+  (extract(epoch FROM clock_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
+  (extract(epoch FROM clock_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
 
 // completeSQL lets the first terminal state win. A reply that comes after lost is kept beside it, the first one.
 const completeSQL = `
 UPDATE tool_calls SET
-  state      = CASE WHEN state < 2 THEN $2 ELSE state END,
-  reply      = CASE WHEN state < 2 THEN $3 ELSE reply END,
-  late_reply = CASE WHEN state = 3 THEN $3 ELSE late_reply END,
-  done_at    = CASE WHEN state < 2 THEN clock_timestamp() + $4::bigint * interval '1 microsecond' ELSE done_at END
-WHERE call_id = $1 AND (state < 2 OR (state = 3 AND $2 <> 3 AND late_reply IS NULL AND $3::bytea IS NOT NULL))
+  state      = CASE WHEN state < 2 THEN $3 ELSE state END,
+  reply      = CASE WHEN state < 2 THEN $4 ELSE reply END,
+  late_reply = CASE WHEN state = 3 THEN $4 ELSE late_reply END,
+  done_at    = CASE WHEN state < 2 THEN clock_timestamp() + $1::bigint * interval '1 microsecond' ELSE done_at END
+WHERE call_id = $2 AND (state < 2 OR (state = 3 AND $3 <> 3 AND late_reply IS NULL AND $4::bytea IS NOT NULL))
 RETURNING ` + callColumnsSQL
 
 // CompleteCall implements call.Store.
@@ -29,7 +32,7 @@ func (s *Store) CompleteCall(ctx context.Context, o call.Outcome) (got call.Call
 		return got, wrap("complete call", errNoOutcome)
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err := s.calls(ctx, completeSQL, o.CallID, int16(o.State), o.Reply, s.offset())
+		calls, err := s.calls(ctx, completeSQL, o.CallID, int16(o.State), o.Reply)
 		if err == nil && len(calls) == 0 {
 			got, err = s.getCall(ctx, o.CallID)
 			return err
@@ -52,28 +55,29 @@ func (s *Store) GetCall(ctx context.Context, id string) (got call.Call, err erro
 }
 
 // TurnCalls implements call.Store.
-func (s *Store) TurnCalls(
-	ctx context.Context, sessionID string, submissionSeq int64, turn int,
-) (calls []call.Call, err error) {
-	if !isID(sessionID) {
+func (s *Store) TurnCalls(ctx context.Context, loopID string, turn int) (calls []call.Call, err error) {
+	if !isID(loopID) {
 		return nil, nil
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err = s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls
-			WHERE session_id = $1 AND submission_seq = $2 AND turn = $3 ORDER BY idx`, sessionID, submissionSeq, turn)
+		calls, err = s.calls(ctx, selectCalls+`WHERE submission_id = $2 AND turn = $3 ORDER BY idx`, loopID, turn)
 		return err
 	})
 	return calls, wrap("read the turn's calls", err)
 }
 
+// lostSQL goes over the tree of loops, whose calls are found by loop.
+const lostSQL = selectCalls + `WHERE submission_id IN (SELECT $2::uuid UNION ALL
+    SELECT l.submission_id FROM submissions l WHERE l.root_id = $2::uuid AND l.parent_call IS NOT NULL)
+  AND state = 3 AND late_reply IS NULL ORDER BY created_at, call_id`
+
 // LostCalls implements call.Store.
-func (s *Store) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) (calls []call.Call, err error) {
-	if !isID(sessionID) {
+func (s *Store) LostCalls(ctx context.Context, rootID string) (calls []call.Call, err error) {
+	if !isID(rootID) {
 		return nil, nil
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err = s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls
-			WHERE session_id = $1 AND submission_seq = $2 AND state = 3 AND late_reply IS NULL ORDER BY turn, idx`, sessionID, submissionSeq)
+		calls, err = s.calls(ctx, lostSQL, rootID)
 		return err
 	})
 	return calls, wrap("read lost calls", err)
@@ -82,15 +86,14 @@ func (s *Store) LostCalls(ctx context.Context, sessionID string, submissionSeq i
 // DispatchedCalls implements call.Store.
 func (s *Store) DispatchedCalls(ctx context.Context, executor string) (calls []call.Call, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err = s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls
-			WHERE executor = $1 AND state = 1 ORDER BY dispatched_at, call_id`, executor)
+		calls, err = s.calls(ctx, selectCalls+`WHERE executor = $2 AND state = 1 ORDER BY dispatched_at, call_id`, executor)
 		return err
 	})
 	return calls, wrap("read dispatched calls", err)
 }
 
 func (s *Store) getCall(ctx context.Context, id string) (call.Call, error) {
-	calls, err := s.calls(ctx, `SELECT `+callColumnsSQL+` FROM tool_calls WHERE call_id = $1`, id)
+	calls, err := s.calls(ctx, selectCalls+`WHERE call_id = $2`, id)
 	if err != nil {
 		return call.Call{}, err
 	}
@@ -100,9 +103,11 @@ func (s *Store) getCall(ctx context.Context, id string) (call.Call, error) {
 	return calls[0], nil
 }
 
-// calls runs a statement that returns callColumnsSQL.
+const selectCalls = `SELECT ` + callColumnsSQL + ` FROM tool_calls `
+
+// calls runs a statement that returns callColumnsSQL, whose other parameters start at $2.
 func (s *Store) calls(ctx context.Context, sql string, args ...any) ([]call.Call, error) {
-	rows, err := s.pool.Query(ctx, sql, args...)
+	rows, err := s.pool.Query(ctx, sql, append([]any{s.offset()}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +115,13 @@ func (s *Store) calls(ctx context.Context, sql string, args ...any) ([]call.Call
 }
 
 func scanCall(row pgx.CollectableRow) (c call.Call, err error) {
-	var safety, state int16
-	var dispatched, done *time.Time
-	err = row.Scan(&c.ID, &c.SessionID, &c.SubmissionSeq, &c.Turn, &c.Index, &c.EntrySeq, &c.ProviderID, &c.Tool,
-		&safety, &c.ArgsHash,
-		&c.Executor, &c.Dispatch, &state, &c.Reply, &c.LateReply, &c.CreatedAt, &dispatched, &done, &c.Journal)
-	c.Safety, c.State, c.DispatchedAt, c.DoneAt = tool.Safety(safety), call.State(state), value(dispatched), value(done)
+	var kind, safety, state int16
+	var done *time.Time
+	var age, since *int64
+	err = row.Scan(&c.ID, &c.LaneID, &c.LoopID, &c.Turn, &c.Index, &kind, &c.EntrySeq, &c.ProviderID, &c.Tool, &safety,
+		&c.ArgsHash, &c.Executor, &c.Dispatch, &c.Journal, &state, &c.Reply, &c.LateReply, &c.Shown[0], &c.Shown[1],
+		&c.CreatedAt, &done, &age, &since)
+	c.Kind, c.Safety, c.State, c.DoneAt = uint8(kind), tool.Safety(safety), call.State(state), value(done)
+	c.Age = [2]time.Duration{time.Duration(value(age)) * time.Microsecond, time.Duration(value(since)) * time.Microsecond}
 	return c, err
 }

@@ -3,153 +3,155 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pawl-dev/pawl/services/control/model"
-	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
 // commit is a commit with what is encoded outside of the flush.
 type commit struct {
-	submission.Commit
-	segment      []byte
-	digest       []byte   // of the whole commit
-	bodies       [][]byte // of the entries
-	usage        *string
-	cancellation *string
-	changes      []change
+	lane.Commit
+	steps   []step
+	events  int
+	segment []byte
+	kind    event.Kind
+	ended   string // ids of the loops that end, with commas between them
+}
+
+// step is a step with what is encoded of it. Its calls are merged with what happens to them in the same step.
+type step struct {
+	lane.Step
+	bodies                         [][]byte // of the entries
+	usage, turnUsage, cancellation *string
+	changes                        []change
+	shown                          []call.Shown
 }
 
 // commitOp is a commit in a group.
-type commitOp = op[commit, submission.Committed]
+type commitOp = op[commit, lane.Committed]
 
 var (
-	errNoEvent  = errors.New("a commit needs an event: a retry is recognised by it")
-	errNotDense = errors.New("a commit's entries and events must follow its heads")
+	errNoEvent     = errors.New("a commit needs an id and an event: a retry is recognised by them")
+	errNotDense    = errors.New("a commit's entries and events must follow its heads")
+	errParks       = errors.New("a lane whose head has settled cannot be parked")
+	errContradicts = errors.New("a loop is not open, or its conversation ends with another entry, than the commit says")
 )
 
-// Commit implements submission.Store.
-func (s *Store) Commit(ctx context.Context, c submission.Commit) (submission.Committed, error) {
-	if !isID(c.Fence.SessionID) {
-		return submission.Committed{}, submission.ErrFenced
+// Commit implements lane.Store.
+func (s *Store) Commit(ctx context.Context, c lane.Commit) (lane.Committed, error) {
+	if !isID(c.Fence.LaneID) {
+		return lane.Committed{}, lane.ErrFenced
 	}
 	prepared, err := prepare(c)
 	if err != nil {
-		return submission.Committed{}, wrap("commit", err)
+		return lane.Committed{}, wrap("commit", err)
 	}
-	out, err := s.commits.do(ctx, c.Fence.SessionID, prepared)
+	out, err := s.commits.do(ctx, c.Fence.LaneID, prepared)
 	return out, wrap("commit", err)
 }
 
 // prepare does what needs no database, on the caller's time.
-func prepare(c submission.Commit) (commit, error) {
-	if err := dense(c); err != nil {
-		return commit{}, err
+func prepare(c lane.Commit) (commit, error) {
+	events := c.Events()
+	p := commit{Commit: c, events: len(events)}
+	if len(events) == 0 || !isID(c.ID) {
+		return p, errNoEvent
 	}
-	p := commit{Commit: c, segment: encodeEvents(c.Events)}
-	if err := p.merge(); err != nil {
-		return commit{}, err
+	for i, e := range events {
+		if e.Seq != c.EventHead+int64(i)+1 {
+			return p, errNotDense
+		}
 	}
-	for _, e := range c.Entries {
+	p.segment, p.kind = encodeEvents(events), event.KindOf(events)
+	var ended []string
+	for i := range c.Steps {
+		one, err := prepareStep(c.Steps[i])
+		if err != nil {
+			return p, err
+		}
+		if p.steps = append(p.steps, one); one.End != nil {
+			ended = append(ended, one.LoopID)
+		}
+	}
+	p.ended = strings.Join(ended, ",")
+	return p, nil
+}
+
+func prepareStep(from lane.Step) (step, error) {
+	p := step{Step: from}
+	for i, e := range p.Entries {
+		if e.Seq != p.EntryHead+int64(i)+1 {
+			return p, errNotDense
+		}
 		body, err := json.Marshal(e.Message)
 		if err != nil {
-			return commit{}, fmt.Errorf("encode entry: %w", err)
+			return p, fmt.Errorf("encode entry: %w", err)
 		}
 		p.bodies = append(p.bodies, body)
 	}
-	usage := model.Usage{}
-	switch {
-	case c.Settle != nil:
-		usage = c.Settle.Usage
-	case c.Progress != nil:
-		usage = c.Progress.Usage
-	}
-	var err error
-	if p.usage, err = encodeUsage(usage); err != nil {
+	if err := p.merge(); err != nil {
 		return p, err
 	}
-	if c.Settle != nil {
-		if p.cancellation, err = encodeCancellation(c.Settle.Cancellation); err != nil {
-			return p, err
+	var errs [3]error
+	if p.Progress != nil {
+		p.usage, errs[0] = encodeUsage(p.Progress.Usage)
+	}
+	if p.End != nil {
+		p.usage, errs[0] = encodeUsage(p.End.Usage)
+		if p.End.Cancellation != nil {
+			p.cancellation, errs[1] = encodeText(p.End.Cancellation)
 		}
 	}
-	p.digest, err = digestOf(&p)
-	return p, err
+	if p.Turn != nil {
+		p.turnUsage, errs[2] = encodeUsage(p.Turn.Usage)
+	}
+	return p, errors.Join(errs[:]...)
 }
 
-// dense checks the seqs of entries and events.
-func dense(c submission.Commit) error {
-	if len(c.Events) == 0 {
-		return errNoEvent
-	}
-	for i, e := range c.Entries {
-		if e.Seq != c.EntryHead+int64(i)+1 {
-			return errNotDense
-		}
-	}
-	for i, e := range c.Events {
-		if e.Seq != c.EventHead+int64(i)+1 {
-			return errNotDense
-		}
-	}
-	return nil
-}
+// clears reports whether the step is progress of its loop.
+func (p *step) clears() bool { return len(p.Entries) > 0 || len(p.Outcomes) > 0 || p.Progress != nil }
 
-// digestOf tells a repeated commit from another one on the same heads. It only ever has to tell commits of one owner
-// apart, for which half a hash is plenty.
-func digestOf(c *commit) ([]byte, error) {
-	rest := c.Commit
-	rest.Entries, rest.Events = nil, nil
-	body, err := json.Marshal(rest)
-	if err != nil {
-		return nil, fmt.Errorf("digest of a commit: %w", err)
-	}
-	hash := sha256.New()
-	for _, b := range append([][]byte{body, c.segment}, c.bodies...) {
-		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
-		hash.Write(b)
-	}
-	for _, e := range c.Entries {
-		fmt.Fprint(hash, e.SubmissionID, e.Kind, e.CreatedAt.UnixMicro())
-	}
-	return hash.Sum(nil)[:16], nil
+// writes reports whether the step changes the row of its loop.
+func (p *step) writes() bool {
+	return p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
 }
 
 // flushCommits writes a batch in one transaction; each operation is fenced by itself.
 func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
-	slices.SortFunc(ops, func(a, b *commitOp) int { return cmp.Compare(a.in.Fence.SessionID, b.in.Fence.SessionID) })
+	slices.SortFunc(ops, func(a, b *commitOp) int { return cmp.Compare(a.in.Fence.LaneID, b.in.Fence.LaneID) })
+	var rows commitRows
 	missing := make(map[int]bool, len(ops))
-	var cols commitColumns
 	for i, o := range ops {
-		o.err, o.out = nil, submission.Committed{}
+		o.err, o.out = nil, lane.Committed{}
 		missing[i] = true
-		cols.add(i, &o.in)
+		rows.add(i, &o.in)
 	}
-	batch := s.batch()
-	batch.Queue(statements()[cols.parts()], cols.args(s.offset())...).Query(func(rows pgx.Rows) error {
+	batch, next := s.batch(), claimed{}
+	rows.queue(batch, uuid.NewString(), s.offset(), func(rows pgx.Rows) error {
 		var i int
-		var state int16
-		var abort bool
-		_, err := pgx.ForEachRow(rows, []any{&i, &state, &abort}, func() error {
+		var row movedRow
+		_, err := pgx.ForEachRow(rows, append([]any{&i}, row.targets()...), func() error {
 			delete(missing, i)
-			ops[i].out.Ready, ops[i].out.AbortRequested = state == ready, abort
+			ops[i].out = row.answer(&ops[i].in)
 			return nil
 		})
 		return err
 	})
-	var next []submission.Lease
-	queueNext(batch, ops, s.offset(), &next)
+	s.queueNext(batch, ops, &next)
 	if err := s.send(ctx, batch); err != nil {
-		return err
+		return s.failed(ctx, ops, err)
 	}
-	handOut(ops, next)
+	s.handOut(ctx, ops, &next)
 	for i := range missing {
 		if err := s.recognise(ctx, ops[i]); err != nil {
 			return err
@@ -158,35 +160,73 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 	return nil
 }
 
-// States of a lane, as numbered in the database.
-const (
-	ready   = 1
-	running = 2
-)
-
-// queueNext queues the statement that goes on with the next submissions of the lanes that are kept, if there are any.
-func queueNext(batch *pgx.Batch, ops []*commitOp, offset int64, next *[]submission.Lease) {
-	var sessions []string
-	var epochs, heads []int64
-	for _, o := range ops {
-		if c := &o.in; c.Settle != nil && c.Settle.Continue {
-			sessions, epochs = append(sessions, c.Fence.SessionID), append(epochs, c.Fence.Epoch)
-			heads = append(heads, c.EventHead+int64(len(c.Events)))
-		}
+// failed says what a commit that fails by itself is refused for; a batch of several is tried again in halves.
+func (s *Store) failed(ctx context.Context, ops []*commitOp, err error) error {
+	pg := (*pgconn.PgError)(nil)
+	if len(ops) > 1 || !errors.As(err, &pg) || pg.Code != "22012" {
+		return err
 	}
-	if len(sessions) > 0 {
-		batch.Queue(nextSQL, 0, offset, sessions, epochs, heads).Query(collectLeases(next))
+	refusal := s.refusal(ctx, &ops[0].in)
+	if transient(refusal) {
+		return refusal
+	}
+	ops[0].err = refusal
+	return nil
+}
+
+// movedRow is a lane after a commit.
+type movedRow struct {
+	state   int16
+	mail    int64
+	endsIn  *int64
+	endsWhy int16
+}
+
+func (r *movedRow) targets() []any { return []any{&r.state, &r.mail, &r.endsIn, &r.endsWhy} }
+
+func (r *movedRow) answer(c *commit) lane.Committed {
+	rests := r.state != running && c.Park != nil
+	return lane.Committed{
+		Parked: rests, Ready: r.state == due && !rests, Mail: r.mail,
+		Ends: lane.Ends{In: remaining(r.endsIn), Why: lane.Why(r.endsWhy)},
 	}
 }
 
-// handOut gives the leases to the operations that asked for them; a batch has one operation per session.
-func handOut(ops []*commitOp, next []submission.Lease) {
-	leases := make(map[submission.Fence]*submission.Lease, len(next))
-	for i := range next {
-		leases[next[i].Fence] = &next[i]
+// States of a lane, as numbered in the database.
+const (
+	due     = 1
+	running = 2
+)
+
+// queueNext queues the statements that go on with the next submissions of the lanes that are kept, if there are any.
+func (s *Store) queueNext(batch *pgx.Batch, ops []*commitOp, next *claimed) {
+	var kept []laneRow
+	for _, o := range ops {
+		if o.in.Continue && o.in.ended != "" {
+			kept = append(kept, laneRow{commit: &o.in})
+		}
+	}
+	if len(kept) > 0 {
+		batch.Queue(nextHeadsSQL, keptTable.args(kept, 0, s.offset(), micros(lane.ForceGrace))...).Query(next.collect)
+	}
+}
+
+// handOut gives the leases to the operations that asked for them; a batch has one operation per lane.
+func (s *Store) handOut(ctx context.Context, ops []*commitOp, next *claimed) {
+	leases := make(map[lane.Fence]*lane.Lease, len(next.heads))
+	for i := range next.heads {
+		lease, err := next.heads[i].lease(nil)
+		if err != nil {
+			// The lane is owned and nothing runs there, which its owner finds and hands back: the claim that follows
+			// settles the head.
+			s.opts.Log.ErrorContext(ctx, "the next submission of a lane cannot be read", "lane_id", lease.Fence.LaneID,
+				"error", err)
+			continue
+		}
+		leases[lease.Fence] = &lease
 	}
 	for _, o := range ops {
-		if lease := leases[o.in.Fence]; lease != nil && lease.Submission.Seq != o.in.SubmissionSeq {
+		if lease := leases[o.in.Fence]; lease != nil && !strings.Contains(o.in.ended, lease.Root().ID) {
 			o.out.Next = lease
 		}
 	}
@@ -196,42 +236,21 @@ func handOut(ops []*commitOp, next []submission.Lease) {
 func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	c := &o.in
 	next := o.out.Next
-	o.out = submission.Committed{}
+	o.out = lane.Committed{}
 	var epoch int64
-	var state int16
-	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.SessionID, c.SubmissionSeq, c.EventHead+1,
-		c.EventHead+int64(len(c.Events)),
-		c.Fence.Epoch, c.digest, c.EntryHead+int64(len(c.Entries))).Scan(&epoch, &state, &o.out.AbortRequested)
+	var row movedRow
+	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.LaneID, s.offset(), c.EventHead+1, c.ID).
+		Scan(append([]any{&epoch}, row.targets()...)...)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s.refuse(ctx, o)
-	}
-	if err == nil {
-		// The queue may have moved on since: what the lane is now is the better answer.
-		o.out.Ready = c.Settle != nil && epoch == c.Fence.Epoch && state == ready
-		o.out.Next = next
-	}
-	return err
-}
-
-// refuse tells a commit by a stale owner from one that names calls which are not there.
-func (s *Store) refuse(ctx context.Context, o *commitOp) error {
-	c := &o.in
-	held := false
-	if len(c.changes) > 0 {
-		err := s.pool.QueryRow(ctx, heldSQL, c.Fence.SessionID, c.SubmissionSeq, c.Fence.Epoch, c.EntryHead,
-			c.EventHead).Scan(&held)
-		if err != nil {
-			return err
-		}
-	}
-	if !held {
-		o.err = submission.ErrFenced
+		o.err = lane.ErrFenced
 		return nil
 	}
-	err := s.refusal(ctx, c)
-	if transient(err) {
-		return err
+	if err == nil && epoch == c.Fence.Epoch {
+		// The queue may have moved on since: what the lane is now is the better answer.
+		o.out, o.out.Next = row.answer(c), next
+	} else if err == nil {
+		o.out.Parked = c.Park != nil // whoever has it now, it is not the caller
+		o.out.Ends.In = lane.Never
 	}
-	o.err = err
-	return nil
+	return err
 }

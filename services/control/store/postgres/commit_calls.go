@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
 var errNoOutcome = errors.New("an outcome of a call is done, lost or cancelled")
@@ -15,12 +15,10 @@ func errDispatch(id string, n int) error {
 	return fmt.Errorf("dispatch %d of call %s does not follow the last one", n, id)
 }
 
-// change is what a commit does to a call that exists: a dispatch, an outcome or both.
+// change is what a step does to a call that exists: a dispatch, an outcome or both.
 type change struct {
 	callID   string
-	executor string
-	dispatch int // 0: not a dispatch
-	journal  string
+	dispatch *call.Dispatch
 	state    *int16 // nil: not an outcome
 	reply    []byte
 }
@@ -28,40 +26,38 @@ type change struct {
 func (d change) lost() bool { return d.state != nil && call.State(*d.state) == call.Lost }
 
 // merge leaves one item per call, since a statement can change a row only once: what happens to a new call in the same
-// commit becomes part of its record. The first outcome of a call counts.
-func (c *commit) merge() error {
-	c.Calls = append([]call.Call(nil), c.Calls...)
-	created, changed := make(map[string]*call.Call, len(c.Calls)), map[string]int{}
-	for i := range c.Calls {
-		created[c.Calls[i].ID] = &c.Calls[i]
+// step becomes part of its record. The first outcome of a call counts.
+func (p *step) merge() error {
+	p.Calls = append([]call.Call(nil), p.Calls...)
+	created, changed := make(map[string]*call.Call, len(p.Calls)), map[string]int{}
+	for i := range p.Calls {
+		created[p.Calls[i].ID] = &p.Calls[i]
 	}
 	existing := func(id string) *change {
 		at, ok := changed[id]
 		if !ok {
-			at = len(c.changes)
-			changed[id], c.changes = at, append(c.changes, change{callID: id})
+			at = len(p.changes)
+			changed[id], p.changes = at, append(p.changes, change{callID: id})
 		}
-		return &c.changes[at]
+		return &p.changes[at]
 	}
-	for _, d := range c.Dispatches {
-		if n := created[d.CallID]; n == nil {
-			e := existing(d.CallID)
-			if d.Dispatch <= e.dispatch {
-				return errDispatch(d.CallID, d.Dispatch)
-			}
-			e.executor, e.dispatch, e.journal = d.Executor, d.Dispatch, d.Journal
-		} else if !n.State.Terminal() {
-			if d.Dispatch <= n.Dispatch {
-				return errDispatch(d.CallID, d.Dispatch)
-			}
-			n.State, n.Executor, n.Dispatch, n.Journal = call.Dispatched, d.Executor, d.Dispatch, d.Journal
+	for i := range p.Dispatches {
+		d := &p.Dispatches[i]
+		var err error
+		if n := created[d.CallID]; n != nil {
+			err = dispatchNew(n, d)
+		} else {
+			err = existing(d.CallID).add(d)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	for _, o := range c.Outcomes {
+	for _, o := range p.Outcomes {
 		if !isOutcome(o.State) {
 			return errNoOutcome
 		}
-		if c.ForgetReplies {
+		if p.ForgetReplies {
 			o.Reply = nil
 		}
 		if n := created[o.CallID]; n == nil {
@@ -73,27 +69,60 @@ func (c *commit) merge() error {
 			n.State, n.Reply = o.State, o.Reply
 		}
 	}
+	for _, shown := range p.Shown {
+		if n := created[shown.CallID]; n != nil {
+			n.Shown = [2]int64{shown.Stdout, shown.Stderr}
+		} else {
+			p.shown = append(p.shown, shown)
+		}
+	}
+	return nil
+}
+
+// add makes the change dispatch the call, after what it does already.
+func (d *change) add(next *call.Dispatch) error {
+	if d.dispatch != nil && d.dispatch.Dispatch > 0 && next.Dispatch <= d.dispatch.Dispatch {
+		return errDispatch(next.CallID, next.Dispatch)
+	}
+	d.dispatch = next
+	return nil
+}
+
+// dispatchNew dispatches a call that is made in the same step.
+func dispatchNew(n *call.Call, d *call.Dispatch) error {
+	switch {
+	case n.State.Terminal():
+	case d.Dispatch == 0:
+		n.State, n.Executor = call.Pending, d.Executor
+	case d.Dispatch <= n.Dispatch:
+		return errDispatch(d.CallID, d.Dispatch)
+	default:
+		n.State, n.Executor, n.Dispatch, n.Journal = call.Dispatched, d.Executor, d.Dispatch, d.Journal
+	}
 	return nil
 }
 
 func isOutcome(s call.State) bool { return s.Terminal() && s <= call.Cancelled }
 
-// refusal is why a commit by the lane's owner was refused for its calls.
+// refusal is why a commit by the lane's owner contradicts the rows.
 func (s *Store) refusal(ctx context.Context, c *commit) error {
-	for _, d := range c.changes {
-		got, err := s.getCall(ctx, d.callID)
-		if err == nil && got.SessionID != c.Fence.SessionID {
-			err = call.ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		if d.dispatch > 0 && d.dispatch <= got.Dispatch && !got.State.Terminal() {
-			return errDispatch(d.callID, d.dispatch)
-		}
-		if d.lost() && got.State.Terminal() && got.State != call.Lost {
-			return call.ErrEnded
+	for i := range c.steps {
+		p := &c.steps[i]
+		for _, d := range p.changes {
+			got, err := s.getCall(ctx, d.callID)
+			if err == nil && got.LaneID != c.Fence.LaneID {
+				err = call.ErrNotFound
+			}
+			if err != nil {
+				return err
+			}
+			if d.dispatch != nil && d.dispatch.Dispatch > 0 && d.dispatch.Dispatch <= got.Dispatch && !got.State.Terminal() {
+				return errDispatch(d.callID, d.dispatch.Dispatch)
+			}
+			if d.lost() && got.State.Terminal() && got.State != call.Lost {
+				return &lane.Refused{LoopID: p.LoopID, Err: call.ErrEnded}
+			}
 		}
 	}
-	return submission.ErrFenced // it has lost the lane since
+	return errContradicts
 }

@@ -1,188 +1,174 @@
 package postgres
 
-import (
-	"strings"
-	"sync"
-)
+// A commit is statements of one pipelined transaction. The first moves the lanes on, each if it is as its owner last
+// left it, and stamps them with the transaction's flush id; all others join the lanes that have it, so that a stale owner
+// writes nothing. Statements that have nothing to write are not sent. Each has a snapshot of its own, taken when the
+// lanes are locked.
+//
+// $1 is the flush id, and $2 of those that need the time the offset of the clock.
 
-// A commit is one statement, driven by the fenced UPDATE of the lanes: whatever else it writes is joined to the lanes
-// that came back, so that a stale owner writes nothing. Parts that few commits need are left out of the statement when
-// no operation of the batch needs them.
+// nowSQL2 is the time on the database's clock.
+const nowSQL2 = `clock_timestamp() + $2::bigint * interval '1 microsecond'`
 
-// commitsPart is the commits of a batch.
-var commitsPart = fragment{params: 31, sql: `
-WITH i AS (SELECT * FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[], $8::int[],
-    $9::bytea[], $10::text[], $11::bool[], $12::bool[], $13::int[], $14::int[], $15::bigint[], $16::text[],
-    $17::bool[], $18::bool[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[], $25::uuid[], $26::text[], $27::bytea[], $28::timestamptz[], $29::text[], $30::smallint[],
-    $31::bool[])
-  AS t(ord, session_id, epoch, seq, entry_head, event_head, entries, events,
-    segment, executor, forgets, progresses, phase, turn, input_entry, usage,
-    settles, continues, outcome, reason, message, model, result_entry, digest,
-    entry_submission, entry_kind, entry_body, entry_at, cancellation, segment_kind, calls)),`}
+// endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
+const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
-// changesPart is what happens to calls that exist, and the commits that cannot be because a call does not: not at all,
-// or not before the dispatch that is asked for. A call that has ended meanwhile is nobody's fault.
-var changesPart = fragment{params: 7, sql: `
-n AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::smallint[], $6::bytea[], $7::text[])
-  AS t(ord, call_id, executor, dispatch, state, reply, journal_id)),
-bad AS (SELECT n.ord FROM n JOIN i ON i.ord = n.ord LEFT JOIN tool_calls c ON c.call_id = n.call_id
-  WHERE c.call_id IS NULL OR c.session_id <> i.session_id OR (c.state < 2 AND n.dispatch > 0 AND n.dispatch <= c.dispatch)),`}
+// lanesSQL moves lanes on. That the root runs needs no lock: while the lane passes, only its owner can have settled it.
+// What comes after a settlement is decided by the counter on the lane, never by a look at the submissions, which could be
+// older than the lock; whether a lane rests by its mail.
+var lanesSQL = laneTable.in(`
+UPDATE lanes x SET flush = $1,
+  event_head  = x.event_head + i.events,
+  pending     = x.pending - i.ends::int,
+  first_open  = CASE WHEN i.ends THEN i.seq + 1 ELSE x.first_open END,
+  state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
+                WHEN x.mail = i.mail THEN 1 ELSE 2 END,
+  owner       = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
+                THEN x.owner END,
+  claim_id    = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
+                THEN x.claim_id END,
+  due_at      = CASE WHEN i.ends THEN `+nowSQL2+`
+                WHEN x.mail = i.mail THEN least(COALESCE(`+nowSQL2+` + i.rests_us * interval '1 microsecond', 'infinity'),
+                  COALESCE(x.ends_at, 'infinity'))
+                ELSE x.due_at END,
+  ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
+  ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
+  force_after = CASE WHEN NOT i.ends THEN x.force_after END
+FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
+  AND s.lane_id = t.lane_id AND s.status = 1 AND s.parent_call IS NULL
+  AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])) i
+WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
+RETURNING i.ord, x.state, x.mail, `+endsSQL, 2)
 
-// lostPart is changesPart for a batch that says lost of a call: nobody may have recorded its outcome meanwhile, or the
-// transcript would call unknown what the record knows. So the record is locked and looked at as it is then, after its
-// lane, as all others do.
-var lostPart = fragment{params: 7, sql: strings.Replace(changesPart.sql, "\nbad AS (", `
-h AS MATERIALIZED (SELECT i.ord FROM i JOIN lanes x ON x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
-  AND x.entry_head = i.entry_head AND x.event_head = i.event_head WHERE i.ord IN (SELECT ord FROM n WHERE n.state = 3) ORDER BY x.session_id FOR NO KEY UPDATE OF x),
-r AS MATERIALIZED (SELECT n.ord, c.state FROM n JOIN h ON h.ord = n.ord JOIN tool_calls c ON c.call_id = n.call_id
-  WHERE n.state = 3 FOR NO KEY UPDATE OF c),
-bad AS (SELECT r.ord FROM r WHERE r.state IN (2, 4) UNION ALL `, 1)}
+var segmentsSQL = segmentTable.in(`
+INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
+SELECT l.lane_id, t.event_head + 1, t.event_head + t.events, l.tenant, l.epoch, t.commit_id, t.segment_kind, t.segment,
+  `+nowSQL2+`
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
-const noneBad = ` AND i.ord NOT IN (SELECT ord FROM bad)`
+// beginsSQL makes sub-agents' loops and their conversations.
+var beginsSQL = beginTable.in(`
+WITH i AS MATERIALIZED (SELECT t.*, l.tenant AS lane_tenant, `+nowSQL2+` AS now FROM {rows}
+  JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+s AS (INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, created_at)
+  SELECT session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, now FROM i)
+INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq, agent_digest, event_base,
+  status, accepted_at, started_at)
+SELECT loop_id, lane_tenant, lane_id, session_id, root_id, parent_call, 1, digest, event_base, 1, now, now FROM i`, 2)
 
-// lanesPart checks that the lane is as the owner last left it and moves it on. That the submission runs needs no lock:
-// as long as the lane passes, only its owner can have settled it. What comes after a settlement is decided by the
-// counter on the lane, never by a look at the submissions, which could be older than the lock.
-func lanesPart(condition string) fragment {
-	return fragment{params: 1, sql: strings.ReplaceAll(lanesSQL, "{condition}", condition)}
-}
+// loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a valid
+// fence nothing else can be, so that it fails the transaction, by a division by zero.
+var loopsSQL = loopTable.in(`
+WITH i AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+u AS (UPDATE submissions s SET
+    entry_head   = s.entry_head + i.entries,
+    phase        = CASE WHEN i.progresses THEN i.phase ELSE s.phase END,
+    turn         = CASE WHEN i.progresses THEN i.turn ELSE s.turn END,
+    input_entry  = CASE WHEN s.input_entry = 0 THEN i.input_entry ELSE s.input_entry END,
+    input        = CASE WHEN i.input_entry > 0 THEN NULL ELSE s.input END,
+    usage        = CASE WHEN i.progresses OR i.ends THEN i.usage::jsonb ELSE s.usage END,
+    stalls       = CASE WHEN i.clears THEN 0 ELSE s.stalls END,
+    stall_cause  = CASE WHEN i.clears THEN '' ELSE s.stall_cause END,
+    has_calls    = s.has_calls OR i.calls,
+    status       = CASE WHEN i.ends THEN 2 ELSE s.status END,
+    outcome      = CASE WHEN i.ends THEN i.outcome ELSE s.outcome END,
+    reason       = CASE WHEN i.ends THEN i.reason ELSE s.reason END,
+    message      = CASE WHEN i.ends THEN i.message ELSE s.message END,
+    model        = CASE WHEN i.ends THEN i.model ELSE s.model END,
+    result_entry = CASE WHEN i.ends THEN i.result_entry ELSE s.result_entry END,
+    settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,
+    cancellation = CASE WHEN i.ends THEN i.cancellation ELSE s.cancellation END
+  FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id AND s.session_id = i.session_id
+    AND s.status + 0 = 1 AND s.entry_head = i.entry_head RETURNING 1),
+r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.lane_id = i.lane_id
+    AND s.session_id = i.session_id AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
+SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
-const lanesSQL = `
-l AS (UPDATE lanes x SET
-    entry_head = x.entry_head + i.entries,
-    event_head = x.event_head + i.events,
-    pending    = x.pending - i.settles::int,
-    first_open = CASE WHEN i.settles THEN i.seq + 1 ELSE x.first_open END,
-    state      = CASE WHEN NOT i.settles THEN 2 WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END,
-    owner      = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.owner END,
-    claim_id   = CASE WHEN NOT i.settles OR (i.continues AND x.pending > 1) THEN x.claim_id END,
-    ready_at   = CASE WHEN NOT i.settles THEN x.ready_at ELSE clock_timestamp() + $1::bigint * interval '1 microsecond' END
-  FROM i JOIN submissions s ON s.session_id = i.session_id AND s.seq = i.seq AND s.status + 0 = 1
-  WHERE x.session_id = i.session_id AND x.epoch = i.epoch AND x.state + 0 = 2
-    AND x.entry_head = i.entry_head AND x.event_head = i.event_head{condition}
-  RETURNING i.*, x.tenant, x.state, s.submission_id, s.turn AS turn_before, s.stalls,
-    s.abort_requested_at IS NOT NULL AS abort_requested,
-    clock_timestamp() + $1::bigint * interval '1 microsecond' AS now),
-e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
-  SELECT session_id, entry_head + 1, tenant, entry_submission, entry_kind, entry_body, COALESCE(entry_at, now) FROM l WHERE entries > 0),
-g AS (INSERT INTO segments (session_id, first_seq, last_seq, tenant, epoch, digest, kind, body, created_at)
-  SELECT session_id, event_head + 1, event_head + events, tenant, epoch, digest, segment_kind, segment, now FROM l),
-b AS (UPDATE submissions s SET
-    phase        = CASE WHEN l.progresses THEN l.phase ELSE s.phase END,
-    turn         = CASE WHEN l.progresses THEN l.turn ELSE s.turn END,
-    input_entry  = CASE WHEN s.input_entry = 0 THEN l.input_entry ELSE s.input_entry END,
-    input        = CASE WHEN l.input_entry > 0 THEN NULL ELSE s.input END,
-    usage        = CASE WHEN l.progresses OR l.settles THEN l.usage::jsonb ELSE s.usage END,
-    stalls       = CASE WHEN l.entries > 0 OR l.progresses THEN 0 ELSE s.stalls END,
-    status       = CASE WHEN l.settles THEN 2 ELSE s.status END,
-    outcome      = CASE WHEN l.settles THEN l.outcome ELSE s.outcome END,
-    reason       = CASE WHEN l.settles THEN l.reason ELSE s.reason END,
-    message      = CASE WHEN l.settles THEN l.message ELSE s.message END,
-    model        = CASE WHEN l.settles THEN l.model ELSE s.model END,
-    result_entry = CASE WHEN l.settles THEN l.result_entry ELSE s.result_entry END,
-    settled_at   = CASE WHEN l.settles THEN l.now ELSE s.settled_at END,
-    cancellation = CASE WHEN l.settles THEN l.cancellation ELSE s.cancellation END,
-    has_calls    = s.has_calls OR l.calls
-  FROM l WHERE s.submission_id = l.submission_id AND (l.progresses OR l.settles OR l.calls OR (l.entries > 0 AND l.stalls > 0)))`
+// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.
+const treesSQL = `
+UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message, settled_at = r.settled_at
+FROM unnest($2::uuid[]) AS t(loop_id) JOIN submissions r ON r.submission_id = t.loop_id AND r.parent_call IS NULL
+  JOIN lanes l ON l.lane_id = r.lane_id AND l.flush = $1
+WHERE s.root_id = r.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1 AND r.status + 0 = 2`
 
-// entriesPart appends the entries that a commit has beside its first one, which comes with the lane's row and needs no
-// join.
-var entriesPart = fragment{params: 6, sql: `,
-m AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
-  SELECT l.session_id, l.entry_head + t.n, l.tenant, t.submission_id, t.kind, t.body, COALESCE(t.created_at, l.now)
-  FROM unnest($1::int[], $2::int[], $3::uuid[], $4::text[], $5::bytea[], $6::timestamptz[])
-    AS t(ord, n, submission_id, kind, body, created_at) JOIN l ON l.ord = t.ord)`}
+var entriesSQL = entryTable.in(`
+INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
+SELECT t.session_id, t.seq, l.tenant, t.submission_id, t.kind, t.body, COALESCE(t.created_at, `+nowSQL2+`)
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
-// callsPart makes the durable records of calls.
-var callsPart = fragment{params: 18, sql: `,
-c AS (INSERT INTO tool_calls (call_id, tenant, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, args_hash,
-    executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id)
-  SELECT t.call_id, l.tenant, l.session_id, t.submission_seq, t.turn, t.idx, t.entry_seq, t.provider_id, t.tool, t.safety, t.args_hash,
-    t.executor, t.dispatch, t.state, t.reply, COALESCE(t.created_at, l.now),
-    COALESCE(t.dispatched_at, CASE WHEN t.state = 1 THEN l.now END), COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN l.now END), t.journal_id
-  FROM unnest($1::int[], $2::text[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[], $8::text[], $9::smallint[],
-      $10::bytea[], $11::text[], $12::int[], $13::smallint[], $14::bytea[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[])
-    AS t(ord, call_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety,
-      args_hash, executor, dispatch, state, reply, created_at, dispatched_at, done_at, journal_id) JOIN l ON l.ord = t.ord)`}
+// callsSQL makes the durable records of calls.
+var callsSQL = callTable.in(`
+INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
+  args_hash, executor, dispatch, journal_id, state, reply, shown_stdout, shown_stderr, created_at, dispatched_at, done_at)
+SELECT t.call_id, l.tenant, t.lane_id, t.loop_id, t.turn, t.idx, t.kind, t.entry_seq, t.provider_id, t.tool, t.safety,
+  t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.reply, t.stdout, t.stderr,
+  COALESCE(t.created_at, n.now), CASE WHEN t.state = 1 THEN n.now END,
+  COALESCE(t.done_at, CASE WHEN t.state >= 2 THEN n.now END)
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (SELECT `+nowSQL2+` AS now) n`, 2)
 
-// changePart dispatches and completes calls that have not ended. What comes after lost is kept beside it, as by
-// CompleteCall.
-var changePart = fragment{sql: `,
-d AS (UPDATE tool_calls c SET
-    executor      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.executor ELSE c.executor END,
+// changesSQL dispatches and completes calls that have not ended; one that has is nobody's fault, and what comes after
+// lost is kept beside it. It asserts that each is in its lane, that a dispatch follows the last one, and that nothing is
+// said lost of which the outcome is on record: the transcript would call unknown what the record knows. So the rows are
+// looked at as they are once they are locked, in order of their ids as all others lock them.
+var changesSQL = changeTable.in(`
+WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+o AS MATERIALIZED (SELECT c.call_id, c.dispatch FROM n JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
+  WHERE c.state + 0 < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c),
+b AS (SELECT 1 FROM n LEFT JOIN o ON o.call_id = n.call_id
+  LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
+  WHERE c.call_id IS NULL OR n.dispatch > 0 AND n.dispatch <= o.dispatch
+    OR n.state = 3 AND o.call_id IS NULL AND c.state <> 3),
+u AS (UPDATE tool_calls c SET
+    executor      = CASE WHEN c.state < 2 AND n.dispatches THEN n.executor ELSE c.executor END,
     dispatch      = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.dispatch ELSE c.dispatch END,
     journal_id    = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.journal_id ELSE c.journal_id END,
-    dispatched_at = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN l.now ELSE c.dispatched_at END,
-    state         = CASE WHEN c.state < 2 THEN COALESCE(n.state, 1) ELSE c.state END,
+    dispatched_at = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.now ELSE c.dispatched_at END,
+    state         = CASE WHEN c.state >= 2 THEN c.state WHEN n.state IS NOT NULL THEN n.state
+                    WHEN n.dispatches THEN (n.dispatch > 0)::int ELSE c.state END,
     reply         = CASE WHEN c.state < 2 THEN n.reply ELSE c.reply END,
-    done_at       = CASE WHEN c.state < 2 AND n.state IS NOT NULL THEN l.now ELSE c.done_at END,
+    done_at       = CASE WHEN c.state < 2 AND n.state IS NOT NULL THEN n.now ELSE c.done_at END,
     late_reply    = CASE WHEN c.state = 3 THEN n.reply ELSE c.late_reply END
-  FROM n JOIN l ON l.ord = n.ord
-  WHERE c.call_id = n.call_id AND c.session_id = l.session_id
-    AND (c.state < 2 OR (c.state = 3 AND n.state <> 3 AND n.reply IS NOT NULL AND c.late_reply IS NULL)))`}
+  FROM n WHERE c.call_id = n.call_id AND c.lane_id = n.lane_id
+    AND (c.state + 0 < 2 OR (c.state = 3 AND n.state <> 3 AND n.reply IS NOT NULL AND c.late_reply IS NULL)))
+SELECT 1 / (NOT EXISTS (SELECT 1 FROM b))::int`, 2)
 
-// forgetPart drops the replies that the entries of this commit hold. It cannot meet a row of changePart: replies are on
-// calls that have ended, and the outcomes of such a commit carry none.
-var forgetPart = fragment{sql: `,
-f AS (UPDATE tool_calls c SET reply = NULL FROM l
-  WHERE l.forgets AND c.session_id = l.session_id AND c.submission_seq = l.seq AND c.turn = l.turn_before AND c.reply IS NOT NULL)`}
+// forgetSQL drops the replies that the entries of this transaction hold, of the turn that the loops ($2) are at before
+// loopsSQL. It cannot meet a row of changesSQL that has a reply: the outcomes of such a step carry none.
+const forgetSQL = `
+UPDATE tool_calls c SET reply = NULL FROM unnest($2::uuid[]) AS t(loop_id)
+  JOIN submissions s ON s.submission_id = t.loop_id JOIN lanes l ON l.lane_id = s.lane_id AND l.flush = $1
+WHERE c.submission_id = s.submission_id AND c.turn = s.turn AND c.reply IS NOT NULL`
 
-// bindPart remembers where the workspace is.
-var bindPart = fragment{sql: `,
-k AS (UPDATE sessions s SET executor = l.executor FROM l WHERE s.session_id = l.session_id AND l.executor <> '')`}
+var shownSQL = shownTable.in(`
+UPDATE tool_calls c SET shown_stdout = t.stdout, shown_stderr = t.stderr
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+WHERE c.call_id = t.call_id AND c.lane_id = t.lane_id`, 1)
 
-var answerPart = fragment{sql: `
-SELECT ord, state, abort_requested FROM l`}
+// turnsSQL records calls of the model. A turn that is asked for again has the last record.
+var turnsSQL = turnTable.in(`
+INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts, first_token_us,
+  duration_us, stop, error, created_at)
+SELECT t.loop_id, t.turn, l.tenant, l.lane_id, t.model, t.request, t.prefix, t.usage::jsonb, t.attempts, t.first_token_us,
+  t.duration_us, t.stop, t.error, `+nowSQL2+`
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+ON CONFLICT (submission_id, turn) DO UPDATE SET model = excluded.model, request = excluded.request,
+  prefix = excluded.prefix, usage = excluded.usage, attempts = excluded.attempts,
+  first_token_us = excluded.first_token_us, duration_us = excluded.duration_us, stop = excluded.stop,
+  error = excluded.error, created_at = excluded.created_at`, 2)
 
-// parts says which optional parts a statement has.
-type parts struct{ entries, calls, changes, lost, forget, bind bool }
+// prefixesSQL stores what requests began with, in order of the digests: who stores several waits in one order only.
+var prefixesSQL = prefixTable.in(`
+INSERT INTO prefixes AS p (digest, tenant, body, used_at)
+SELECT DISTINCT ON (t.digest) t.digest, l.tenant, t.body, `+nowSQL2+`
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 ORDER BY t.digest
+ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE p.used_at < excluded.used_at - interval '1 hour'`, 2)
 
-// statements has one text for each combination, so that each is prepared once. A control plane on SQLite makes none.
-var statements = sync.OnceValue(func() map[parts]string {
-	all := map[parts]string{}
-	for n := range 1 << 6 {
-		p := parts{
-			entries: n&1 != 0, calls: n&2 != 0, changes: n&4 != 0, forget: n&8 != 0, bind: n&16 != 0,
-			lost: n&32 != 0,
-		}
-		chosen := []fragment{commitsPart}
-		switch {
-		case p.lost:
-			chosen = append(chosen, lostPart, lanesPart(noneBad), changePart)
-		case p.changes:
-			chosen = append(chosen, changesPart, lanesPart(noneBad), changePart)
-		default:
-			chosen = append(chosen, lanesPart(""))
-		}
-		for _, o := range []struct {
-			wanted bool
-			part   fragment
-		}{{p.entries, entriesPart}, {p.calls, callsPart}, {p.forget, forgetPart}, {p.bind, bindPart}} {
-			if o.wanted {
-				chosen = append(chosen, o.part)
-			}
-		}
-		all[p] = compose(append(chosen, answerPart)...)
-	}
-	return all
-})
+// bindSQL remembers where the workspaces are.
+var bindSQL = bindTable.in(`
+UPDATE sessions s SET executor = t.executor FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+WHERE s.session_id = l.lane_id`, 1)
 
-// nextSQL is headsSQL for lanes that the commit before it in the same transaction has kept. It needs a snapshot of its
-// own: a submission that was admitted while the commit waited for its lane counts already, but the commit's own
-// snapshot lacks it.
-var nextSQL = headsOf("l.state + 0 = 2 AND l.session_id = i.session_id AND l.epoch = i.epoch AND l.event_head = "+
-	"i.event_head",
-	"JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) AS i(session_id, epoch, event_head) ON i.session_id = "+
-		"l.session_id")
-
-// recogniseSQL finds the segment of a commit whose answer was lost, by what only that commit can have written. While
-// the epoch is the same, the heads must be as it left them: an owner that has gone on knew the answer.
+// recogniseSQL finds the segment of a commit whose answer was lost.
 const recogniseSQL = `
-SELECT l.epoch, l.state, s.abort_requested_at IS NOT NULL FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2
-JOIN segments g ON g.session_id = l.session_id AND g.first_seq = $3 AND g.last_seq = $4 AND g.epoch = $5 AND g.digest = $6
-WHERE l.session_id = $1 AND (l.epoch <> $5 OR (l.event_head = $4 AND l.entry_head = $7))`
-
-// heldSQL tells whether the lane is as a commit expects it, so that its refusal has another reason.
-const heldSQL = `
-SELECT EXISTS (SELECT 1 FROM lanes l JOIN submissions s ON s.session_id = l.session_id AND s.seq = $2 AND s.status + 0 = 1
-  WHERE l.session_id = $1 AND l.epoch = $3 AND l.state + 0 = 2 AND l.entry_head = $4 AND l.event_head = $5)`
+SELECT x.epoch, x.state, x.mail, ` + endsSQL + ` FROM segments g JOIN lanes x ON x.lane_id = g.lane_id
+WHERE g.lane_id = $1 AND g.first_seq = $3 AND g.commit_id = $4`

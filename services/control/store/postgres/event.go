@@ -27,27 +27,28 @@ SELECT l.event_floor, g.first_seq, g.body FROM lanes l LEFT JOIN LATERAL (
   SELECT first_seq, body,
     sum(last_seq - greatest(first_seq - 1, $2)) OVER w - (last_seq - greatest(first_seq - 1, $2)) AS events_before,
     sum(octet_length(body)) OVER w - octet_length(body) AS bytes_before
-  FROM (SELECT first_seq, last_seq, body FROM segments WHERE session_id = $1 AND last_seq > $2
-    AND first_seq >= COALESCE((SELECT first_seq FROM segments WHERE session_id = $1 AND first_seq <= $2 + 1 ORDER BY first_seq DESC LIMIT 1), 0)
+  FROM (SELECT first_seq, last_seq, body FROM segments WHERE lane_id = $1 AND last_seq > $2
+    AND first_seq >= COALESCE((SELECT first_seq FROM segments WHERE lane_id = $1 AND first_seq <= $2 + 1
+      ORDER BY first_seq DESC LIMIT 1), 0)
     ORDER BY first_seq LIMIT $3) s
   WINDOW w AS (ORDER BY first_seq ROWS UNBOUNDED PRECEDING)
 ) g ON g.events_before < $3 AND g.bytes_before < $4
-WHERE l.session_id = $1 ORDER BY g.first_seq`
+WHERE l.lane_id = $1 ORDER BY g.first_seq`
 
 // maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
 const maxPage = 256 << 10
 
 // Events implements event.Store.
 func (s *Store) Events(
-	ctx context.Context, sessionID string, after int64, limit int,
+	ctx context.Context, laneID string, after int64, limit int,
 ) (events []event.Event, err error) {
-	if !isID(sessionID) || limit <= 0 {
+	if !isID(laneID) || limit <= 0 {
 		return nil, nil
 	}
 	after = max(after, 0)
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		events = make([]event.Event, 0, min(limit, 256))
-		rows, err := s.pool.Query(ctx, eventsSQL, sessionID, after, int64(limit), int64(maxPage))
+		rows, err := s.pool.Query(ctx, eventsSQL, laneID, after, int64(limit), int64(maxPage))
 		if err != nil {
 			return err
 		}
@@ -82,12 +83,11 @@ func (s *Store) Events(
 }
 
 // EventHeads implements event.Store.
-func (s *Store) EventHeads(ctx context.Context, sessionIDs []string) (heads map[string]int64, err error) {
-	ids := validIDs(sessionIDs)
+func (s *Store) EventHeads(ctx context.Context, laneIDs []string) (heads map[string]int64, err error) {
+	ids := validIDs(laneIDs)
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		heads = make(map[string]int64, len(ids))
-		rows, err := s.pool.Query(ctx, `SELECT session_id, event_head FROM lanes WHERE session_id = ANY($1::uuid[])`,
-			ids)
+		rows, err := s.pool.Query(ctx, `SELECT lane_id, event_head FROM lanes WHERE lane_id = ANY($1::uuid[])`, ids)
 		if err != nil {
 			return err
 		}

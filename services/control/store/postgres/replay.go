@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -31,7 +32,8 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 	if a.IdempotencyKey == "" {
 		return false, nil
 	}
-	sub, hash, err := s.submission(ctx, `s.session_id = (SELECT session_id FROM sessions WHERE tenant = $1 AND agent = $2 AND instance = $3 AND name = $4)
+	sub, hash, err := s.submission(ctx, `s.session_id = (SELECT session_id FROM sessions
+		WHERE tenant = $1 AND agent = $2 AND instance = $3 AND name = $4)
 		AND s.idem_key = $5`, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name, a.IdempotencyKey)
 	if err == nil {
 		o.out, o.err = replayed(a, sub, hash)
@@ -51,8 +53,7 @@ func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err
 		return false, err
 	}
 	sub := stored{Submission: submission.Submission{
-		Key: a.Key, IdempotencyKey: a.IdempotencyKey,
-		Status: submission.SettledStatus,
+		Loop: lane.Loop{Key: a.Key}, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus,
 	}}
 	var hash []byte
 	err = s.pool.QueryRow(ctx, `SELECT submission_id, hash FROM receipts WHERE scope = $1 AND idem_key = $2`, a.scope,
@@ -79,14 +80,20 @@ func replayed(a *admission, sub stored, hash []byte) (submission.Admitted, error
 // lostAnswer is the answer to an admission that was committed although the connection failed.
 func (s *Store) lostAnswer(ctx context.Context, a *admission, sub stored) (submission.Admitted, error) {
 	out := submission.Admitted{Submission: sub.Submission, EventHead: sub.eventBase}
-	lease := submission.Lease{Submission: sub.Submission, Fence: submission.Fence{SessionID: sub.SessionID}}
-	err := s.pool.QueryRow(ctx, `SELECT l.epoch, l.entry_head, l.event_head, k.executor FROM lanes l JOIN sessions k USING (session_id)
-		WHERE l.session_id = $1 AND l.state + 0 = 2 AND l.claim_id = $2`, sub.SessionID, a.claimID).
-		Scan(&lease.Fence.Epoch, &lease.EntryHead, &lease.EventHead, &lease.Executor)
+	lease := lane.Lease{
+		Fence: lane.Fence{LaneID: sub.LaneID}, Kind: lane.KindSession, Loops: []lane.Loop{sub.Loop},
+	}
+	var endsIn *int64
+	var why int16
+	err := s.pool.QueryRow(ctx, `SELECT x.epoch, x.event_head, x.mail, `+endsSQL+`, k.executor
+		FROM lanes x JOIN sessions k ON k.session_id = x.lane_id
+		WHERE x.lane_id = $1 AND x.state + 0 = 2 AND x.claim_id = $3`, sub.LaneID, s.offset(), a.claimID).
+		Scan(&lease.Fence.Epoch, &lease.EventHead, &lease.Mail, &endsIn, &why, &lease.Executor)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return out, nil
 	}
 	if err == nil {
+		lease.Ends = lane.Ends{In: remaining(endsIn), Why: lane.Why(why)}
 		out.Lease = &lease
 	}
 	return out, err

@@ -67,7 +67,8 @@ func (s *Store) OwnerOf(ctx context.Context, sessionID string) (r replica.Replic
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		err := s.pool.QueryRow(ctx, `SELECT r.replica_id, r.addr, r.version, r.host, r.lock FROM replicas r
 			JOIN lanes l ON l.owner = r.replica_id AND l.state + 0 = 2
-			WHERE l.session_id = $2 AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'`,
+			JOIN sessions k ON k.lane_id = l.lane_id
+			WHERE k.session_id = $2 AND r.expires > clock_timestamp() + $1::bigint * interval '1 microsecond'`,
 			s.offset(), sessionID).Scan(&r.ID, &r.Addr, &r.Version, &r.Host, &r.Lock)
 		ok = err == nil
 		if errors.Is(err, pgx.ErrNoRows) {

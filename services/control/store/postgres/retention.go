@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,10 +67,12 @@ var deleteDefinitionsSQL = onTime(`
 WITH o AS MATERIALIZED (SELECT digest FROM definitions WHERE used_at <= {cut} ORDER BY used_at LIMIT $3
 	FOR UPDATE SKIP LOCKED),
 p AS MATERIALIZED (SELECT DISTINCT s.agent_digest AS digest FROM (SELECT 1 WHERE EXISTS (SELECT 1 FROM o)) due
-  CROSS JOIN LATERAL (SELECT session_id, first_open FROM lanes WHERE state = 1 UNION ALL SELECT session_id, first_open
+  CROSS JOIN LATERAL (SELECT lane_id, first_open FROM lanes WHERE state = 1 UNION ALL SELECT lane_id, first_open
 	FROM lanes WHERE state = 2) l
-  CROSS JOIN LATERAL (SELECT agent_digest FROM submissions q
-    WHERE q.session_id = l.session_id AND q.seq >= l.first_open AND q.status + 0 < 2) s),
+  CROSS JOIN LATERAL (SELECT submission_id, agent_digest FROM submissions q
+    WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2) q
+  CROSS JOIN LATERAL (SELECT q.agent_digest UNION ALL SELECT c.agent_digest FROM submissions c
+    WHERE c.root_id = q.submission_id AND c.parent_call IS NOT NULL AND c.status + 0 < 2) s),
 u AS (UPDATE definitions x SET used_at = {now} FROM o WHERE x.digest = o.digest AND o.digest IN (SELECT digest FROM p)),
 d AS (DELETE FROM definitions x USING o WHERE x.digest = o.digest AND o.digest NOT IN (SELECT digest
 	FROM p) RETURNING 1)
@@ -121,20 +125,32 @@ func (s *Store) deleteTokens(ctx context.Context, age time.Duration, limit int) 
 }
 
 // withCallsSQL finds submissions that settled long ago and whose calls are on record.
-var withCallsSQL = onTime(`SELECT session_id, seq FROM submissions WHERE status = 2 AND has_calls
+var withCallsSQL = onTime(`SELECT submission_id FROM submissions WHERE status = 2 AND has_calls
 	AND settled_at <= {cut}
   ORDER BY settled_at LIMIT $3 FOR UPDATE SKIP LOCKED`)
 
 const (
 	deleteCallsSQL = `
-WITH o AS MATERIALIZED (SELECT c.call_id FROM unnest($1::uuid[], $2::bigint[]) AS s(session_id, seq) CROSS JOIN LATERAL
-  (SELECT call_id FROM tool_calls t WHERE t.session_id = s.session_id AND t.submission_seq = s.seq LIMIT $3) c LIMIT $3)
+WITH o AS MATERIALIZED (SELECT c.call_id FROM unnest($1::uuid[]) AS s(submission_id) CROSS JOIN LATERAL
+  (SELECT call_id FROM tool_calls t WHERE t.submission_id = s.submission_id LIMIT $2) c LIMIT $2)
 DELETE FROM tool_calls c USING o WHERE c.call_id = o.call_id`
 
+	// deleteTurnsSQL deletes the calls of the model, of which a submission has few, where no call of a tool is left.
+	deleteTurnsSQL = `
+DELETE FROM turns n USING unnest($1::uuid[]) AS i(submission_id) WHERE n.submission_id = i.submission_id
+  AND NOT EXISTS (SELECT 1 FROM tool_calls t WHERE t.submission_id = i.submission_id) RETURNING n.prefix`
+
+	// deletePrefixesSQL deletes those of the deleted turns' prefixes that no other turn refers to. One that is being
+	// referred to has been used now, which its row's lock shows.
+	deletePrefixesSQL = `
+DELETE FROM prefixes p WHERE p.digest = ANY($1::bytea[])
+  AND p.used_at <= (SELECT clock_timestamp() + ($2::bigint - $3::bigint) * interval '1 microsecond')
+  AND NOT EXISTS (SELECT 1 FROM turns n WHERE n.prefix = p.digest)`
+
 	withoutCallsSQL = `
-UPDATE submissions s SET has_calls = false FROM unnest($1::uuid[], $2::bigint[]) AS i(session_id, seq)
-WHERE s.session_id = i.session_id AND s.seq = i.seq
-  AND NOT EXISTS (SELECT 1 FROM tool_calls t WHERE t.session_id = i.session_id AND t.submission_seq = i.seq)`
+UPDATE submissions s SET has_calls = false FROM unnest($1::uuid[]) AS i(submission_id)
+WHERE s.submission_id = i.submission_id
+  AND NOT EXISTS (SELECT 1 FROM tool_calls t WHERE t.submission_id = i.submission_id)`
 )
 
 // deleteCalls deletes calls. The index of submissions that have some loses each as it is done.
@@ -144,24 +160,36 @@ func (s *Store) deleteCalls(ctx context.Context, age time.Duration, limit int) (
 		if err != nil {
 			return err
 		}
-		var sessions []string
-		var seqs []int64
-		var session string
-		var seq int64
-		if _, err = pgx.ForEachRow(rows, []any{&session, &seq}, func() error {
-			sessions, seqs = append(sessions, session), append(seqs, seq)
-			return nil
-		}); err != nil || len(sessions) == 0 {
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(ids) == 0 {
 			return err
 		}
-		tag, err := tx.Exec(ctx, deleteCallsSQL, sessions, seqs, limit)
+		tag, err := tx.Exec(ctx, deleteCallsSQL, ids, limit)
 		if err != nil {
 			return err
 		}
-		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(sessions) == limit ||
+		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(ids) == limit ||
 			int(tag.RowsAffected()) == limit}
-		_, err = tx.Exec(ctx, withoutCallsSQL, sessions, seqs)
+		if err := s.deleteTurns(ctx, tx, ids, age); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, withoutCallsSQL, ids)
 		return err
 	})
 	return b, err
+}
+
+func (s *Store) deleteTurns(ctx context.Context, tx pgx.Tx, ids []string, age time.Duration) error {
+	rows, err := tx.Query(ctx, deleteTurnsSQL, ids)
+	if err != nil {
+		return err
+	}
+	prefixes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil || len(prefixes) == 0 {
+		return err
+	}
+	slices.SortFunc(prefixes, bytes.Compare)
+	prefixes = slices.CompactFunc(prefixes, bytes.Equal)
+	_, err = tx.Exec(ctx, deletePrefixesSQL, prefixes, s.offset(), micros(age))
+	return err
 }

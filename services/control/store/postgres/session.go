@@ -10,8 +10,14 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-const selectSessions = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, l.entry_head, l.event_head,
-  l.pending, k.executor FROM sessions k JOIN lanes l USING (session_id) `
+// selectSessions reads conversations. Of those of sub-agents the lane counts nothing, and where their workspace is says
+// the session that they work for.
+const selectSessions = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, k.lane_id,
+  COALESCE(k.parent_id::text, ''), COALESCE(k.parent_call, ''),
+  COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = k.session_id ORDER BY e.seq DESC LIMIT 1), 0),
+  l.event_head, CASE WHEN k.parent_id IS NULL THEN l.pending
+    ELSE (SELECT count(*) FROM submissions q WHERE q.session_id = k.session_id AND q.status + 0 < 2) END,
+  r.executor FROM sessions k JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
 
 // FindSession implements session.Store.
 func (s *Store) FindSession(ctx context.Context, key session.Key) (session.Session, error) {
@@ -32,18 +38,19 @@ func (s *Store) GetSession(ctx context.Context, tenant, id string) (session.Sess
 // ListSessions implements session.Store.
 func (s *Store) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
 	where, args := `WHERE k.tenant = $1`, []any{f.Tenant}
+	if f.ParentID == "" {
+		where += ` AND k.parent_id IS NULL`
+	}
 	for _, c := range []struct{ condition, value string }{
-		{` AND k.agent <> '' AND k.agent = $%d`, f.Agent}, {
-			` AND k.instance = $%d`,
-			f.Instance,
-		}, {` AND k.session_id < $%d`, f.BeforeID},
+		{` AND k.agent <> '' AND k.agent = $%d`, f.Agent}, {` AND k.instance = $%d`, f.Instance},
+		{` AND k.session_id < $%d`, f.BeforeID}, {` AND k.parent_id = $%d`, f.ParentID},
 	} {
 		if c.value != "" {
 			args = append(args, c.value)
 			where += fmt.Sprintf(c.condition, len(args))
 		}
 	}
-	if f.BeforeID != "" && !isID(f.BeforeID) {
+	if f.BeforeID != "" && !isID(f.BeforeID) || f.ParentID != "" && !isID(f.ParentID) {
 		return nil, nil
 	}
 	args = append(args, f.Limit)
@@ -70,12 +77,32 @@ func (s *Store) sessions(ctx context.Context, where string, args ...any) (list [
 		}
 		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (x session.Session, err error) {
 			return x, row.Scan(&x.ID, &x.Key.Tenant, &x.Key.Agent, &x.Key.Instance, &x.Key.Name, &x.CreatedAt,
-				&x.EntryHead,
-				&x.EventHead, &x.Pending, &x.Executor)
+				&x.LaneID, &x.ParentID, &x.ParentCall, &x.EntryHead, &x.EventHead, &x.Pending, &x.Executor)
 		})
 		return err
 	})
 	return list, err
+}
+
+// rebindSQL moves the workspace of a conversation, or of the one that it works for, and posts mail for the lane.
+const rebindSQL = `
+WITH r AS (UPDATE sessions s SET executor = $3 FROM sessions k
+  WHERE k.session_id = $1 AND k.tenant = $2 AND s.session_id = k.lane_id RETURNING s.lane_id)
+INSERT INTO wakes (lane_id) SELECT lane_id FROM r`
+
+// Rebind implements session.Store.
+func (s *Store) Rebind(ctx context.Context, tenant, id, executor string) (session.Session, error) {
+	if !isID(id) {
+		return session.Session{}, session.ErrNotFound
+	}
+	err := s.retry(ctx, func(ctx context.Context, _ bool) error {
+		_, err := s.pool.Exec(ctx, rebindSQL, id, tenant, executor)
+		return err
+	})
+	if err != nil {
+		return session.Session{}, wrap("rebind session", err)
+	}
+	return s.GetSession(ctx, tenant, id)
 }
 
 // Entries implements session.Store.

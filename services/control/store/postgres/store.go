@@ -1,11 +1,12 @@
 // Package postgres keeps control's state in PostgreSQL, for any number of replicas.
 //
-//	Admit, Commit ──▶ group ──▶ one statement for many operations ──▶ an answer for each
-//	Claim, TakeOver, RequestAbort ──▶ two pipelined statements: lock the lane, then look on a new snapshot
+//	Admit, Commit ──▶ group ──▶ one transaction for many operations ──▶ an answer for each
+//	Claim, TakeOver, RequestAbort, Force ──▶ one transaction: lock the lanes, then look on a new snapshot
+//	Post ──▶ wakes ──▶ MoveMail ──▶ lanes
 //
-// Every write about a session is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and
-// lock at once: who does not get the row back writes nothing. Sessions' lanes are the only rows that statements wait
-// for.
+// Every write about a lane is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and lock
+// at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for but
+// lanes, in one order; calls are locked after their lanes, in order of their ids.
 //
 // Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
 // and is; the database's clock decides leases; a notification is never part of a transaction that writes.
@@ -22,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -64,7 +66,7 @@ type Store struct {
 	access
 	opts    Options
 	admits  *group[admission, submission.Admitted]
-	commits *group[commit, submission.Committed]
+	commits *group[commit, lane.Committed]
 	notes   *notes
 	health  *health
 

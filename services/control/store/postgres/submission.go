@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -42,7 +40,7 @@ func (s *Store) ListSubmissions(
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		subs = nil
 		rows, err := s.pool.Query(ctx, `SELECT `+submissionColumns+` FROM submissions s JOIN sessions k USING (session_id)
-			WHERE s.session_id = $1 AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`, sessionID, before, limit)
+			WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`, sessionID, before, limit)
 		if err != nil {
 			return err
 		}
@@ -79,7 +77,8 @@ func (s *Store) Settled(ctx context.Context, ids []string) (settled []string, er
 func (s *Store) submission(ctx context.Context, where string, args ...any) (sub stored, hash []byte, err error) {
 	var row submissionRow
 	err = s.pool.QueryRow(ctx, `SELECT `+submissionColumns+`, s.event_base, s.input_hash
-		FROM submissions s JOIN sessions k USING (session_id) WHERE `+where, args...).Scan(row.targets(&sub.eventBase, &hash)...)
+		FROM submissions s JOIN sessions k USING (session_id) WHERE s.parent_call IS NULL AND `+where, args...).
+		Scan(row.targets(&sub.eventBase, &hash)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return sub, nil, submission.ErrNotFound
 	}
@@ -96,39 +95,34 @@ type stored struct {
 }
 
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
-const submissionColumns = `s.submission_id, s.session_id, k.tenant, k.agent, k.instance, k.name, s.seq, s.idem_key, s.agent_digest, s.input,
-  s.status, s.outcome, s.reason, s.message, s.phase, s.turn, s.input_entry, s.result_entry, s.model, s.usage, s.attempts, s.stalls,
-  s.timeout_us, s.deadline, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.started_at, s.settled_at`
+const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry, s.model,
+  s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at`
 
 // submissionRow receives submissionColumns.
 type submissionRow struct {
-	sub                        submission.Submission
-	idem                       *string
-	status, phase              int16
-	usage                      []byte
-	cancellation               *string
-	timeout                    int64
-	deadline, started, settled *time.Time
+	loopRow
+	sub               submission.Submission
+	idem              *string
+	status            int16
+	cancellation      *string
+	accepted, settled pgtype.Timestamptz
 }
 
 func (r *submissionRow) targets(more ...any) []any {
 	s := &r.sub
 	*r = submissionRow{}
-	return append([]any{
-		&s.ID, &s.SessionID, &s.Key.Tenant, &s.Key.Agent, &s.Key.Instance, &s.Key.Name, &s.Seq, &r.idem, &s.AgentDigest,
-		(*[]byte)(&s.Input), &r.status, &s.Outcome, &s.Reason, &s.Message, &r.phase, &s.Turn, &s.InputEntry, &s.ResultEntry, &s.Model,
-		&r.usage, &s.Attempts, &s.Stalls, &r.timeout, &r.deadline, &s.AbortRequested, &r.cancellation, &s.AcceptedAt, &r.started, &r.settled,
-	}, more...)
+	return append(r.loopRow.targets(&r.idem, &r.status, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry, &s.Model,
+		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled), more...)
 }
 
-// submission finishes what was scanned. The next scan does not touch it. One row that is damaged must not keep a batch
-// of lanes from being claimed, and neither of the fields that are decoded decides what happens next.
+// submission finishes what was scanned. The next scan does not touch it. Nothing is decided by what is told here, so
+// that a damaged row is told without what cannot be read of it.
 func (r *submissionRow) submission() submission.Submission {
 	s := r.sub
-	s.IdempotencyKey, s.Status, s.Phase = value(r.idem), submission.Status(r.status), submission.Phase(r.phase)
-	s.Timeout = time.Duration(r.timeout) * time.Microsecond
-	s.Deadline, s.StartedAt, s.SettledAt = value(r.deadline), value(r.started), value(r.settled)
-	err := decodeUsage(r.usage, &s.Usage)
+	var err error
+	s.Loop, err = r.decode()
+	s.IdempotencyKey, s.Status = value(r.idem), submission.Status(r.status)
+	s.AcceptedAt, s.SettledAt = r.accepted.Time, r.settled.Time
 	if r.cancellation != nil {
 		if failed := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); failed != nil {
 			s.Cancellation, err = nil, errors.Join(err, fmt.Errorf("cancellation of a submission: %w", failed))
@@ -139,37 +133,6 @@ func (r *submissionRow) submission() submission.Submission {
 			"error", err)
 	}
 	return s
-}
-
-// encodeUsage is NULL for no usage at all.
-func encodeUsage(u model.Usage) (*string, error) {
-	if u == (model.Usage{}) {
-		return nil, nil
-	}
-	b, err := json.Marshal(u)
-	text := string(b)
-	return &text, err
-}
-
-// encodeCancellation is NULL for none.
-func encodeCancellation(c *call.Cancellation) (*string, error) {
-	if c == nil {
-		return nil, nil
-	}
-	b, err := json.Marshal(c)
-	text := string(b)
-	return &text, err
-}
-
-func decodeUsage(b []byte, u *model.Usage) error {
-	if b == nil {
-		return nil
-	}
-	if err := json.Unmarshal(b, u); err != nil {
-		*u = model.Usage{}
-		return fmt.Errorf("usage of a submission: %w", err)
-	}
-	return nil
 }
 
 // wrap adds what was being done.

@@ -15,40 +15,40 @@ import (
 // readers are not told of. A lane that somebody else is at is left for later, so that it waits for nobody; while it
 // holds one, that lane's owner waits.
 var expireSQL = onTime(`
-WITH o AS MATERIALIZED (SELECT session_id, last_seq FROM segments WHERE created_at <= {cut} ORDER BY created_at
+WITH o AS MATERIALIZED (SELECT lane_id, last_seq FROM segments WHERE created_at <= {cut} ORDER BY created_at
 	LIMIT $3),
-held AS MATERIALIZED (SELECT session_id FROM lanes WHERE session_id IN (SELECT session_id FROM o)
+held AS MATERIALIZED (SELECT lane_id FROM lanes WHERE lane_id IN (SELECT lane_id FROM o)
 	FOR NO KEY UPDATE SKIP LOCKED),
-upto AS MATERIALIZED (SELECT session_id, max(last_seq) AS seq FROM o JOIN held USING (session_id) GROUP BY session_id),
-f AS MATERIALIZED (SELECT g.* FROM upto CROSS JOIN LATERAL (SELECT session_id, first_seq, last_seq FROM segments s
-  WHERE s.session_id = upto.session_id AND s.first_seq <= upto.seq ORDER BY first_seq LIMIT $3) g LIMIT $3),
-d AS (DELETE FROM segments g USING f WHERE g.session_id = f.session_id AND g.first_seq = f.first_seq RETURNING 1),
+upto AS MATERIALIZED (SELECT lane_id, max(last_seq) AS seq FROM o JOIN held USING (lane_id) GROUP BY lane_id),
+f AS MATERIALIZED (SELECT g.* FROM upto CROSS JOIN LATERAL (SELECT lane_id, first_seq, last_seq FROM segments s
+  WHERE s.lane_id = upto.lane_id AND s.first_seq <= upto.seq ORDER BY first_seq LIMIT $3) g LIMIT $3),
+d AS (DELETE FROM segments g USING f WHERE g.lane_id = f.lane_id AND g.first_seq = f.first_seq RETURNING 1),
 u AS (UPDATE lanes l SET event_floor = greatest(l.event_floor, m.floor)
-  FROM (SELECT session_id, max(last_seq) AS floor FROM f GROUP BY session_id) m WHERE l.session_id = m.session_id)
-SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o JOIN held USING (session_id))`)
+  FROM (SELECT lane_id, max(last_seq) AS floor FROM f GROUP BY lane_id) m WHERE l.lane_id = m.lane_id)
+SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM o JOIN held USING (lane_id))`)
 
 // cursorSQL lets one replica at a time compact; the others find nothing to do.
-const cursorSQL = `SELECT at, session_id, seq, below FROM cursors WHERE name = 'compaction' FOR UPDATE SKIP LOCKED`
+const cursorSQL = `SELECT at, lane_id, seq, below FROM cursors WHERE name = 'compaction' FOR UPDATE SKIP LOCKED`
 
-const saveCursorSQL = `UPDATE cursors SET at = $1, session_id = $2, seq = $3, below = $4 WHERE name = 'compaction'`
+const saveCursorSQL = `UPDATE cursors SET at = $1, lane_id = $2, seq = $3, below = $4 WHERE name = 'compaction'`
 
 // sinceSQL is the segments that have not been looked at, in order of time.
-var sinceSQL = onTime(`SELECT created_at, session_id, first_seq, kind FROM segments
-WHERE created_at >= $4 AND (created_at, session_id, first_seq) > ($4, $5, $6) AND created_at <= {cut}
-ORDER BY created_at, session_id, first_seq LIMIT $3`)
+var sinceSQL = onTime(`SELECT created_at, lane_id, first_seq, kind FROM segments
+WHERE created_at >= $4 AND (created_at, lane_id, first_seq) > ($4, $5, $6) AND created_at <= {cut}
+ORDER BY created_at, lane_id, first_seq LIMIT $3`)
 
 // belowSQL is the segments below others in their streams, downwards, at most so many for each.
 const belowSQL = `SELECT k.ord, g.first_seq, g.kind
-	FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS k(ord, session_id, below)
-CROSS JOIN LATERAL (SELECT first_seq, kind FROM segments s WHERE s.session_id = k.session_id AND s.first_seq < k.below
+	FROM unnest($1::int[], $2::uuid[], $3::bigint[]) AS k(ord, lane_id, below)
+CROSS JOIN LATERAL (SELECT first_seq, kind FROM segments s WHERE s.lane_id = k.lane_id AND s.first_seq < k.below
   ORDER BY first_seq DESC LIMIT $4) g ORDER BY k.ord, g.first_seq DESC`
 
 // deleteDeltasSQL leaves alone what is being deleted as too old.
 const deleteDeltasSQL = `
-WITH o AS MATERIALIZED (SELECT s.session_id, s.first_seq
-	FROM unnest($1::uuid[], $2::bigint[]) AS k(session_id, first_seq)
-  JOIN segments s ON s.session_id = k.session_id AND s.first_seq = k.first_seq FOR UPDATE OF s SKIP LOCKED)
-DELETE FROM segments g USING o WHERE g.session_id = o.session_id AND g.first_seq = o.first_seq`
+WITH o AS MATERIALIZED (SELECT s.lane_id, s.first_seq
+	FROM unnest($1::uuid[], $2::bigint[]) AS k(lane_id, first_seq)
+  JOIN segments s ON s.lane_id = k.lane_id AND s.first_seq = k.first_seq FOR UPDATE OF s SKIP LOCKED)
+DELETE FROM segments g USING o WHERE g.lane_id = o.lane_id AND g.first_seq = o.first_seq`
 
 // atOnce is how many segments below an entry are read together with those below others: most answers have fewer.
 const atOnce = 8
@@ -56,7 +56,7 @@ const atOnce = 8
 // segmentPlace is a segment that compaction looks at, and where it goes on below it, 0 for nowhere.
 type segmentPlace struct {
 	at        time.Time
-	sessionID string
+	laneID string
 	seq       int64
 	below     int64
 }
@@ -65,7 +65,7 @@ type segmentPlace struct {
 type compaction struct {
 	tx       pgx.Tx
 	budget   retention.Budget
-	sessions []string // of what is to be deleted
+	lanes []string // of what is to be deleted
 	seqs     []int64
 }
 
@@ -74,7 +74,7 @@ type compaction struct {
 func (s *Store) compact(ctx context.Context, age time.Duration, limit int) (b retention.Batch, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var last segmentPlace
-		err := tx.QueryRow(ctx, cursorSQL).Scan(&last.at, &last.sessionID, &last.seq, &last.below)
+		err := tx.QueryRow(ctx, cursorSQL).Scan(&last.at, &last.laneID, &last.seq, &last.below)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil // another replica is at it
 		}
@@ -90,12 +90,12 @@ func (s *Store) compact(ctx context.Context, age time.Duration, limit int) (b re
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, deleteDeltasSQL, c.sessions, c.seqs)
+		tag, err := tx.Exec(ctx, deleteDeltasSQL, c.lanes, c.seqs)
 		if err != nil {
 			return err
 		}
 		b = retention.Batch{Deleted: int(tag.RowsAffected()), More: len(next) >= limit || c.budget.Spent()}
-		_, err = tx.Exec(ctx, saveCursorSQL, got.at, got.sessionID, got.seq, got.below)
+		_, err = tx.Exec(ctx, saveCursorSQL, got.at, got.laneID, got.seq, got.below)
 		return err
 	})
 	return b, err
@@ -108,13 +108,13 @@ func since(
 	if last.below > 0 {
 		next = append(next, last)
 	}
-	rows, err := tx.Query(ctx, sinceSQL, offset, age, limit, last.at, last.sessionID, last.seq)
+	rows, err := tx.Query(ctx, sinceSQL, offset, age, limit, last.at, last.laneID, last.seq)
 	if err != nil {
 		return nil, err
 	}
 	var p segmentPlace
 	var kind int16
-	_, err = pgx.ForEachRow(rows, []any{&p.at, &p.sessionID, &p.seq, &kind}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&p.at, &p.laneID, &p.seq, &kind}, func() error {
 		if p.below = 0; event.Kind(kind) == event.Covers {
 			p.below = p.seq
 		}
@@ -164,7 +164,7 @@ func (c *compaction) take(p *segmentPlace, found []neighbour, asked int) {
 			return
 		}
 		if n.kind == event.Deltas {
-			c.sessions, c.seqs = append(c.sessions, p.sessionID), append(c.seqs, n.seq)
+			c.lanes, c.seqs = append(c.lanes, p.laneID), append(c.seqs, n.seq)
 		}
 		p.below = n.seq
 		if c.budget.Spend(0); c.budget.Spent() {
@@ -179,18 +179,18 @@ func (c *compaction) take(p *segmentPlace, found []neighbour, asked int) {
 // below reads what is below the segments that cover something, by their index, at most limit for each.
 func (c *compaction) below(ctx context.Context, of []segmentPlace, limit int) (map[int][]neighbour, error) {
 	var ords []int32
-	var sessions []string
+	var lanes []string
 	var seqs []int64
 	for i, p := range of {
 		if p.below > 0 {
-			ords, sessions, seqs = append(ords, int32(i)), append(sessions, p.sessionID), append(seqs, p.below)
+			ords, lanes, seqs = append(ords, int32(i)), append(lanes, p.laneID), append(seqs, p.below)
 		}
 	}
 	found := make(map[int][]neighbour, len(ords))
 	if len(ords) == 0 {
 		return found, nil
 	}
-	rows, err := c.tx.Query(ctx, belowSQL, ords, sessions, seqs, limit)
+	rows, err := c.tx.Query(ctx, belowSQL, ords, lanes, seqs, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -11,50 +11,77 @@ CREATE TABLE replicas (
     expires    timestamptz NOT NULL
 );
 
--- What never changes about a conversation, and where its workspace is. What changes with every commit is on the lane.
+-- What never changes about a conversation, and where its workspace is. lane_id is the session's own id or, of a
+-- sub-agent's conversation, that of the session at the root of the tree.
 CREATE TABLE sessions (
-    session_id uuid PRIMARY KEY,
-    tenant     text NOT NULL DEFAULT 'default',
-    agent      text NOT NULL,
-    instance   text NOT NULL,
-    name       text NOT NULL,
-    executor   text NOT NULL DEFAULT '',
-    created_at timestamptz NOT NULL,
+    session_id  uuid PRIMARY KEY,
+    tenant      text NOT NULL DEFAULT 'default',
+    lane_id     uuid NOT NULL,
+    parent_id   uuid,
+    parent_call text,
+    agent       text NOT NULL,
+    instance    text NOT NULL,
+    name        text NOT NULL,
+    executor    text NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL,
     UNIQUE (tenant, agent, instance, name)
 );
 
--- For lists, which are in order of id. The condition always holds, and keeps the index from being taken where one session is looked for
--- by its key: on an empty table it looks as good as the key's own.
-CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id) WHERE agent <> '';
+-- For lists, which are in order of id. The condition on the agent always holds, and keeps the index from being taken
+-- where one session is looked for by its key: on an empty table it looks as good as the key's own.
+CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id) WHERE agent <> '' AND parent_id IS NULL;
+CREATE INDEX sessions_children ON sessions (parent_id, session_id) WHERE parent_id IS NOT NULL;
 
--- The queue head of a session. One fenced UPDATE of this row is fence, compare-and-swap of both heads and row lock at once.
--- state: 0 idle, 1 ready, 2 running. pending counts the submissions that have not settled and decides what comes after one; none of them
--- has a seq below first_open, where the search for the next begins: what has settled leaves dead entries in every index until a vacuum.
+-- Ownership, see package lane. One fenced UPDATE of a row here is fence, compare-and-swap of the stream's head and row
+-- lock at once.
+-- state: 0 idle, 1 due at due_at (infinity: when mail comes), 2 running. kind: 1 session, 2 run. pending counts the
+-- submissions that have not settled, the running one included, and decides what comes after it; none before first_open
+-- is among them: what has settled leaves dead entries in every index until a vacuum.
+-- ends_at, ends_why (1 deadline, 2 abort) and force_after are of the head that has begun. flush names the transaction
+-- that moved the lane last, for the statements of that transaction. No index has a column in it that commits, mail and
+-- aborts change: such updates stay in the page (HOT).
 CREATE TABLE lanes (
-    session_id uuid PRIMARY KEY,
-    tenant     text NOT NULL DEFAULT 'default',
-    state      smallint NOT NULL,
-    next_seq   bigint NOT NULL,
-    first_open bigint NOT NULL DEFAULT 1,
-    pending    int NOT NULL,
-    ready_at   timestamptz NOT NULL,
-    owner      uuid,
-    claim_id   uuid,
-    epoch      bigint NOT NULL DEFAULT 0,
-    entry_head bigint NOT NULL DEFAULT 0,
-    event_head bigint NOT NULL DEFAULT 0,
-    event_floor bigint NOT NULL DEFAULT 0
+    lane_id     uuid PRIMARY KEY,
+    tenant      text NOT NULL DEFAULT 'default',
+    kind        smallint NOT NULL DEFAULT 1,
+    state       smallint NOT NULL,
+    due_at      timestamptz NOT NULL,
+    next_seq    bigint NOT NULL,
+    first_open  bigint NOT NULL DEFAULT 1,
+    pending     int NOT NULL,
+    owner       uuid,
+    claim_id    uuid,
+    epoch       bigint NOT NULL DEFAULT 0,
+    mail        bigint NOT NULL DEFAULT 0,
+    event_head  bigint NOT NULL DEFAULT 0,
+    event_floor bigint NOT NULL DEFAULT 0,
+    ends_at     timestamptz,
+    ends_why    smallint NOT NULL DEFAULT 0,
+    force_after timestamptz,
+    flush       uuid
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
-CREATE INDEX lanes_ready ON lanes (ready_at) WHERE state = 1;
+CREATE INDEX lanes_due ON lanes (kind, due_at) WHERE state = 1;
 CREATE INDEX lanes_owner ON lanes (owner, claim_id) WHERE state = 2;
 
--- status: 0 queued, 1 running, 2 settled. event_base is the stream's head at admission: every event of the submission is later.
--- forced_at is when its lane was last taken from an owner that did not end it in time.
+-- Mail on its way to lanes: whoever posts it may hold other lanes, so that it must not wait for one. Without a foreign
+-- key, which would lock and dirty the lane's row.
+CREATE TABLE wakes (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant  text NOT NULL DEFAULT 'default',
+    lane_id uuid NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+-- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled.
+-- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
+-- has_calls says that calls of tools or of the model are on record.
 CREATE TABLE submissions (
     submission_id   uuid PRIMARY KEY,
     tenant          text NOT NULL DEFAULT 'default',
+    lane_id         uuid NOT NULL,
     session_id      uuid NOT NULL,
+    root_id         uuid NOT NULL,
+    parent_call     text,
     seq             bigint NOT NULL,
     idem_key        text,
     input_hash      bytea,
@@ -65,18 +92,18 @@ CREATE TABLE submissions (
     outcome         text NOT NULL DEFAULT '',
     reason          text NOT NULL DEFAULT '',
     message         text NOT NULL DEFAULT '',
-    phase           smallint NOT NULL,
-    turn            int NOT NULL,
-    input_entry     bigint NOT NULL,
+    phase           smallint NOT NULL DEFAULT 0,
+    turn            int NOT NULL DEFAULT 0,
+    input_entry     bigint NOT NULL DEFAULT 0,
     result_entry    bigint NOT NULL DEFAULT 0,
+    entry_head      bigint NOT NULL DEFAULT 0,
     model           text NOT NULL DEFAULT '',
     usage           jsonb,
     attempts        int NOT NULL DEFAULT 0,
     stalls          int NOT NULL DEFAULT 0,
-    timeout_us      bigint NOT NULL,
-    deadline        timestamptz,
+    stall_cause     text NOT NULL DEFAULT '',
+    timeout_us      bigint NOT NULL DEFAULT 0,
     abort_requested_at timestamptz,
-    forced_at       timestamptz,
     cancellation    text,
     accepted_at     timestamptz NOT NULL,
     started_at      timestamptz,
@@ -86,16 +113,14 @@ CREATE TABLE submissions (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
 CREATE UNIQUE INDEX submissions_idem ON submissions (session_id, idem_key) WHERE idem_key IS NOT NULL;
--- A backstop: two running submissions of one session are a constraint violation, whatever the code does.
-CREATE UNIQUE INDEX submissions_running ON submissions (session_id) WHERE status = 1;
--- Nearly always empty, so that polling it costs nothing.
-CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status = 1 AND abort_requested_at IS NOT NULL;
--- For those that should have ended.
-CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline IS NOT NULL;
+-- A backstop: two running submissions of one lane are a constraint violation, whatever the code does.
+CREATE UNIQUE INDEX submissions_head ON submissions (lane_id) WHERE status = 1 AND parent_call IS NULL;
+CREATE INDEX submissions_children ON submissions (root_id) WHERE parent_call IS NOT NULL;
 -- For retention: those whose records of calls are still there.
 CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls;
 
--- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
+-- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the
+-- session's rows.
 CREATE TABLE receipts (
     scope         text NOT NULL,
     idem_key      text NOT NULL,
@@ -121,13 +146,15 @@ CREATE TABLE entries (
 );
 
 -- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure.
+-- kind: see package tool. shown_stdout and shown_stderr are how many bytes of the output are in the stream.
 CREATE TABLE tool_calls (
     call_id        text PRIMARY KEY,
     tenant         text NOT NULL DEFAULT 'default',
-    session_id     uuid NOT NULL,
-    submission_seq bigint NOT NULL,
+    lane_id        uuid NOT NULL,
+    submission_id  uuid NOT NULL,
     turn           int NOT NULL,
     idx            int NOT NULL,
+    kind           smallint NOT NULL,
     entry_seq      bigint NOT NULL,
     provider_id    text NOT NULL,
     tool           text NOT NULL,
@@ -139,40 +166,76 @@ CREATE TABLE tool_calls (
     state          smallint NOT NULL,
     reply          bytea,
     late_reply     bytea,
+    shown_stdout   bigint NOT NULL DEFAULT 0,
+    shown_stderr   bigint NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL,
     dispatched_at  timestamptz,
     done_at        timestamptz,
-    UNIQUE (session_id, submission_seq, turn, idx)
+    UNIQUE (submission_id, turn, idx)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 2);
 
 CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
+-- Those that wait for a slot of an executor.
+CREATE INDEX tool_calls_pending ON tool_calls (executor, created_at, call_id) WHERE state = 0;
+CREATE INDEX tool_calls_open ON tool_calls (lane_id) WHERE state < 2;
 
--- Events, packed as they were committed: body is a JSON array, without seqs. epoch and digest tell which commit it was, so that
--- one whose answer was lost is recognised; digest is NULL for an admission.
--- kind: 0 mixed, 1 deltas only, 2 holds an entry, 3 begins or settles a submission, without one. Segments are deleted by age: those of
--- deltas where the next of kind 2 or 3 is one of kind 2, all below the lane's event_floor.
+-- One row per model call. prefix names what the request began with: the system text and the tools.
+CREATE TABLE turns (
+    submission_id  uuid NOT NULL,
+    turn           int NOT NULL,
+    tenant         text NOT NULL DEFAULT 'default',
+    lane_id        uuid NOT NULL,
+    model          text NOT NULL,
+    request        bytea,
+    prefix         bytea,
+    usage          jsonb,
+    attempts       int NOT NULL,
+    first_token_us bigint NOT NULL,
+    duration_us    bigint NOT NULL,
+    stop           text NOT NULL,
+    error          text NOT NULL,
+    created_at     timestamptz NOT NULL,
+    PRIMARY KEY (submission_id, turn)
+);
+
+-- For retention: whether a prefix is still referred to.
+CREATE INDEX turns_prefix ON turns (prefix) WHERE prefix IS NOT NULL;
+
+-- used_at is when it was last sent with a turn, within an hour.
+CREATE TABLE prefixes (
+    digest  bytea PRIMARY KEY,
+    tenant  text NOT NULL DEFAULT 'default',
+    body    bytea NOT NULL,
+    used_at timestamptz NOT NULL
+);
+
+-- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it
+-- was, so that one whose answer was lost is recognised; commit_id is NULL for an admission.
+-- kind: see package event. Segments are deleted by age: those of deltas where the next of kind 2 or 3 is one of kind 2,
+-- all below the lane's event_floor.
 CREATE TABLE segments (
-    session_id uuid NOT NULL,
+    lane_id    uuid NOT NULL,
     first_seq  bigint NOT NULL,
     last_seq   bigint NOT NULL,
     tenant     text NOT NULL DEFAULT 'default',
     epoch      bigint NOT NULL,
-    digest     bytea,
+    commit_id  uuid,
     kind       smallint NOT NULL,
     body       bytea NOT NULL,
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (session_id, first_seq)
+    PRIMARY KEY (lane_id, first_seq)
 );
 
 CREATE INDEX segments_age ON segments (created_at);
 
--- How far retention has got with what it looks at once, in order of time: at, session_id and seq are those of the last segment that it
--- has looked at. Where it has not finished with that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
+-- How far retention has got with what it looks at once, in order of time: at, lane_id and seq are those of the last
+-- segment that it has looked at. Where it has not finished with that one, below is where it goes on in the lane's
+-- stream, downwards; 0 is that it has.
 CREATE TABLE cursors (
     name       text PRIMARY KEY,
     tenant     text NOT NULL DEFAULT 'default',
     at         timestamptz NOT NULL DEFAULT 'epoch',
-    session_id uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    lane_id    uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     seq        bigint NOT NULL DEFAULT 0,
     below      bigint NOT NULL DEFAULT 0
 );
@@ -237,4 +300,5 @@ CREATE TABLE secrets (
 );
 
 -- +goose Down
-DROP TABLE replicas, sessions, lanes, submissions, receipts, entries, tool_calls, segments, executors, tokens, definitions, secrets, cursors;
+DROP TABLE replicas, sessions, lanes, wakes, submissions, receipts, entries, tool_calls, turns, prefixes, segments,
+    executors, tokens, definitions, secrets, cursors;

@@ -1,0 +1,105 @@
+package postgres
+
+import "strings"
+
+// Claiming is statements of one pipelined transaction, never one: the first re-checks a lane on its newest version when
+// it had to follow it there, while a sub-select in the same statement would still look at submissions as they were
+// before. The others have snapshots of their own, taken when the lanes are already locked.
+
+const claimLanesSQL = `
+WITH c AS (SELECT lane_id FROM lanes
+  WHERE state = 1 AND kind = $4 AND due_at <= (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')
+  ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.lane_id = c.lane_id`
+
+// takeLanesSQL goes from owner to owner of running lanes, of which there are few, and takes lanes of those that are
+// named or, when none is, of those whose lease has expired or is gone.
+const takeLanesSQL = `
+WITH RECURSIVE o AS (
+  (SELECT owner FROM lanes WHERE state = 2 AND owner IS NOT NULL ORDER BY owner LIMIT 1)
+  UNION ALL SELECT (SELECT l.owner FROM lanes l WHERE l.state = 2 AND l.owner > o.owner ORDER BY l.owner LIMIT 1)
+  FROM o WHERE o.owner IS NOT NULL),
+d AS (SELECT o.owner FROM o LEFT JOIN replicas r ON r.replica_id = o.owner
+    AND r.expires > (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')
+  WHERE cardinality($4::uuid[]) = 0 AND o.owner IS NOT NULL AND r.replica_id IS NULL
+  UNION SELECT unnest($4::uuid[])),
+c AS (SELECT l.lane_id FROM d CROSS JOIN LATERAL (SELECT lane_id FROM lanes
+    WHERE state = 2 AND owner = d.owner AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.lane_id = c.lane_id`
+
+// takenSQL counts the lanes of a claim whose answer was lost.
+const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2`
+
+// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is looked
+// up where the lane says that these begin, whatever the length of the history. One that starts gets its end from its
+// timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database allows.
+const headsSQL = `
+WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
+h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
+    started_at = COALESCE(s.started_at, n.now),
+    entry_head = CASE WHEN q.fresh THEN COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id
+      ORDER BY e.seq DESC LIMIT 1), 0) ELSE s.entry_head END
+  FROM n, lanes l {join} CROSS JOIN LATERAL (SELECT q.submission_id, q.started_at IS NULL AS fresh FROM submissions q
+    WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
+  WHERE s.submission_id = q.submission_id AND s.status + 0 < 2 AND {lanes}
+  RETURNING s.*, q.fresh, n.now + least(s.timeout_us, 3155760000000000) * interval '1 microsecond' AS ends),
+e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1, force_after = h.ends + $3::bigint * interval '1 microsecond'
+  FROM h WHERE x.lane_id = h.lane_id AND h.fresh AND h.timeout_us > 0 RETURNING x.lane_id, x.ends_at, x.ends_why)
+SELECT ` + loopColumns + `, l.kind, l.epoch, l.event_head, l.mail,
+  (extract(epoch FROM COALESCE(e.ends_at, l.ends_at) - n.now) * 1e6)::bigint, COALESCE(e.ends_why, l.ends_why),
+  k.executor, l.due_at
+FROM n, h s JOIN lanes l ON l.lane_id = s.lane_id JOIN sessions k ON k.session_id = s.session_id
+  LEFT JOIN e ON e.lane_id = s.lane_id`
+
+// headsOf is headsSQL for the lanes of a condition, whose parameters start at $4.
+func headsOf(lanes, join string) string {
+	return strings.NewReplacer("{lanes}", lanes, "{join}", join).Replace(headsSQL)
+}
+
+const ofClaim = "l.state = 2 AND l.owner = $4::uuid AND l.claim_id = $5::uuid"
+
+var claimHeadsSQL = headsOf(ofClaim, "")
+
+// nextHeadsSQL is headsSQL for lanes that the commit before it in the same transaction has kept. A submission that was
+// admitted while the commit waited for its lane counts already, but the commit's own snapshot lacks it.
+var nextHeadsSQL = keptTable.in(headsOf("l.state + 0 = 2 AND l.lane_id = t.lane_id AND l.epoch = t.epoch AND "+
+	"l.event_head = t.event_head", "JOIN {rows} ON l.lane_id = t.lane_id"), 3)
+
+// childrenSQL is the open loops below the heads of a claim, and stallsSQL charges them for the death of their owner.
+const (
+	childrenSQL = `SELECT ` + loopColumns + ` FROM lanes l
+JOIN submissions h ON h.lane_id = l.lane_id AND h.status = 1 AND h.parent_call IS NULL
+JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1
+JOIN sessions k ON k.session_id = s.session_id
+WHERE l.state = 2 AND l.owner = $1::uuid AND l.claim_id = $2::uuid ORDER BY s.submission_id`
+
+	stallsSQL = `
+UPDATE submissions s SET stalls = s.stalls + $1::int FROM lanes l
+JOIN submissions h ON h.lane_id = l.lane_id AND h.status = 1 AND h.parent_call IS NULL
+WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
+  AND s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1`
+)
+
+// dueSQL is how long it is until the next lane of a kind is due. min(due_at) would read every entry of the kind.
+const dueSQL = `
+SELECT (extract(epoch FROM due_at - (clock_timestamp() + $2::bigint * interval '1 microsecond')) * 1e6)::bigint FROM lanes
+WHERE state = 1 AND kind = $1 AND due_at < 'infinity' ORDER BY due_at LIMIT 1`
+
+// recountOf counts lanes anew that run and have no head: what they count, or where they say that it begins, is wrong.
+// Which lanes k these may be is filled in.
+func recountOf(lanes string) string {
+	return `
+WITH n AS MATERIALIZED (SELECT k.lane_id, count(q.seq)::int AS open, min(q.seq) AS first FROM lanes k
+  LEFT JOIN submissions q ON q.session_id = k.lane_id AND q.status + 0 < 2
+  WHERE ` + lanes + ` AND NOT EXISTS (SELECT 1 FROM submissions h
+    WHERE h.lane_id = k.lane_id AND h.status = 1 AND h.parent_call IS NULL)
+  GROUP BY k.lane_id)
+UPDATE lanes l SET pending = n.open, state = CASE WHEN n.open > 0 THEN 1 ELSE 0 END, owner = NULL, claim_id = NULL,
+  first_open = COALESCE(n.first, l.next_seq), ends_at = NULL, ends_why = 0, force_after = NULL
+FROM n WHERE l.lane_id = n.lane_id`
+}
+
+var (
+	repairSQL  = recountOf("k.state = 2 AND k.owner = $1 AND k.claim_id = $2")
+	recountSQL = recountOf("k.state + 0 = 2 AND k.lane_id = ANY($1::uuid[])")
+)

@@ -1,0 +1,90 @@
+package postgres
+
+import "github.com/jackc/pgx/v5"
+
+// commitRows is a batch of commits as rows of what they write.
+type commitRows struct {
+	lanes, binds   []laneRow
+	begins         []beginRow
+	steps          []stepRow
+	entries        []entryRow
+	calls          []callRow
+	changes        []changeRow
+	shown          []shownRow
+	turns          []turnRow
+	prefixes       []prefixRow
+	forgets, ended []string // loops
+}
+
+// add appends the commit with the ordinal i.
+func (rows *commitRows) add(i int, c *commit) {
+	rows.lanes = append(rows.lanes, laneRow{c, int32(i)})
+	if c.Executor != "" {
+		rows.binds = append(rows.binds, laneRow{c, int32(i)})
+	}
+	for n := range c.steps {
+		row := stepRow{step: &c.steps[n], lane: c.Fence.LaneID}
+		rows.steps = append(rows.steps, row)
+		if row.Begin != nil {
+			rows.begins = append(rows.begins, beginRow{row, c.EventHead})
+		}
+		if row.End != nil {
+			rows.ended = append(rows.ended, row.LoopID)
+		}
+		if row.ForgetReplies {
+			rows.forgets = append(rows.forgets, row.LoopID)
+		}
+		rows.addStep(row)
+	}
+}
+
+// addStep appends what a step writes beside the row of its loop.
+func (rows *commitRows) addStep(p stepRow) {
+	for i, e := range p.Entries {
+		rows.entries = append(rows.entries, entryRow{e, p.lane, p.SessionID, p.bodies[i]})
+	}
+	for i := range p.Calls {
+		rows.calls = append(rows.calls, callRow{&p.Calls[i], p.lane, p.LoopID})
+	}
+	for i := range p.changes {
+		rows.changes = append(rows.changes, changeRow{&p.changes[i], p.lane})
+	}
+	for _, shown := range p.shown {
+		rows.shown = append(rows.shown, shownRow{shown, p.lane})
+	}
+	if p.Turn == nil {
+		return
+	}
+	rows.turns = append(rows.turns, turnRow{p.Turn, p.lane, p.LoopID, p.turnUsage})
+	if p.Turn.PrefixBody != nil {
+		rows.prefixes = append(rows.prefixes, prefixRow{p.lane, p.Turn.Prefix, p.Turn.PrefixBody})
+	}
+}
+
+// queue queues the statements of the transaction; moved takes the lanes that came back.
+func (rows *commitRows) queue(b *pgx.Batch, flush string, offset int64, moved func(pgx.Rows) error) {
+	b.Queue(lanesSQL, laneTable.args(rows.lanes, flush, offset)...).Query(moved)
+	if len(rows.forgets) > 0 {
+		b.Queue(forgetSQL, flush, rows.forgets)
+	}
+	queue(b, beginsSQL, beginTable, rows.begins, flush, offset)
+	queue(b, loopsSQL, loopTable, rows.steps, flush, offset)
+	if len(rows.ended) > 0 {
+		b.Queue(treesSQL, flush, rows.ended)
+	}
+	queue(b, entriesSQL, entryTable, rows.entries, flush, offset)
+	queue(b, callsSQL, callTable, rows.calls, flush, offset)
+	queue(b, changesSQL, changeTable, rows.changes, flush, offset)
+	queue(b, shownSQL, shownTable, rows.shown, flush)
+	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, offset)
+	queue(b, turnsSQL, turnTable, rows.turns, flush, offset)
+	queue(b, bindSQL, bindTable, rows.binds, flush)
+	queue(b, segmentsSQL, segmentTable, rows.lanes, flush, offset)
+}
+
+// queue queues a statement that has something to write.
+func queue[R any](b *pgx.Batch, statement string, t table[R], rows []R, before ...any) {
+	if len(rows) > 0 {
+		b.Queue(statement, t.args(rows, before...)...)
+	}
+}

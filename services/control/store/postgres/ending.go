@@ -1,0 +1,278 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// Heads are settled from rows in one transaction: take the lanes, look at heads and open calls on a new snapshot, and
+// write what follows. $1 is the flush id and $2 the offset of the clock throughout.
+
+const (
+	overdueSQL = `SELECT EXISTS (SELECT 1 FROM lanes
+		WHERE state = 2 AND force_after <= (SELECT clock_timestamp() + $1::bigint * interval '1 microsecond'))`
+
+	takeOverdueSQL = `
+WITH f AS (SELECT lane_id, ends_why FROM lanes WHERE state = 2 AND force_after <= (SELECT ` + nowSQL2 + `)
+  LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)` + takeEndingSQL
+
+	takeHeldSQL = `
+WITH f AS (SELECT lane_id, ends_why FROM lanes WHERE lane_id = $3 AND epoch = $4 AND state + 0 = 2 FOR NO KEY UPDATE)` +
+		takeEndingSQL
+
+	takeEndingSQL = `
+UPDATE lanes x SET epoch = x.epoch + 1, flush = $1, owner = NULL, claim_id = NULL, due_at = ` + nowSQL2 + `,
+  ends_at = NULL, ends_why = 0, force_after = NULL
+FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, f.ends_why, x.due_at`
+
+	endingHeadsSQL = `
+SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+JOIN submissions s ON s.lane_id = l.lane_id AND s.status = 1 AND s.parent_call IS NULL
+JOIN sessions k ON k.session_id = s.session_id`
+
+	// The calls are locked in order of their ids, as all others do.
+	endingCallsSQL = `
+SELECT c.lane_id, c.call_id, c.tool, c.executor, c.state
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+JOIN tool_calls c ON c.lane_id = l.lane_id AND c.state < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c`
+
+	endCallsSQL = `
+UPDATE tool_calls c SET state = CASE c.state WHEN 0 THEN 4 ELSE 3 END, done_at = ` + nowSQL2 + `
+FROM unnest($3::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+WHERE c.lane_id = l.lane_id AND c.state < 2`
+)
+
+// endLanesSQL moves lanes on without an owner.
+var endLanesSQL = endTable.in(`
+UPDATE lanes x SET event_head = x.event_head + 1, pending = greatest(x.pending - 1, 0),
+  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, first_open = t.seq + 1
+FROM {rows} WHERE x.lane_id = t.lane_id AND x.flush = $1`, 1)
+
+var endSegmentsSQL = endTable.in(`
+INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
+SELECT l.lane_id, l.event_head, l.event_head, l.tenant, l.epoch, t.commit_id, 3, t.segment, l.due_at
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 1)
+
+var endHeadsSQL = endTable.in(`
+UPDATE submissions s SET status = 2, settled_at = `+nowSQL2+`, outcome = t.outcome, reason = t.reason,
+  message = t.message, cancellation = t.cancellation
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+WHERE s.submission_id = t.head_id AND s.status + 0 = 1`, 2)
+
+// endRow is a head that is settled from rows.
+type endRow struct {
+	lane.Ended
+	z            lane.Settlement
+	commitID     string
+	eventHead    int64
+	seq          int64 // of the head; 0 is that the lane has none
+	turn         int
+	now          time.Time
+	open         []call.Call
+	cancellation *string
+	segment      []byte
+}
+
+var endTable = table[endRow]{
+	col("lane_id", "uuid", func(r *endRow) string { return r.LaneID }),
+	col("head_id", "uuid", func(r *endRow) string { return r.HeadID }),
+	col("seq", "bigint", func(r *endRow) int64 { return r.seq }),
+	col("outcome", "text", func(r *endRow) string { return string(r.z.Outcome) }),
+	col("reason", "text", func(r *endRow) string { return printable(r.z.Reason) }),
+	col("message", "text", func(r *endRow) string { return printable(r.z.Message) }),
+	col("cancellation", "text", func(r *endRow) *string { return r.cancellation }),
+	col("commit_id", "uuid", func(r *endRow) string { return r.commitID }),
+	col("segment", "bytea", func(r *endRow) []byte { return r.segment }),
+}
+
+// Force implements lane.Store. What an earlier try has settled whose answer was lost is told by the events.
+func (s *Store) Force(ctx context.Context, limit int) (ended []lane.Ended, err error) {
+	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
+		var some bool
+		if err := s.pool.QueryRow(ctx, overdueSQL, s.offset()).Scan(&some); err != nil || !some {
+			return err
+		}
+		e := ending{store: s, flush: uuid.NewString(), commitID: uuid.NewString(), decide: lane.Overdue}
+		ended, err = e.run(ctx, takeOverdueSQL, limit)
+		return err
+	})
+	return ended, wrap("settle overdue heads", err)
+}
+
+// End implements lane.Store.
+func (s *Store) End(
+	ctx context.Context, f lane.Fence, outcome lane.Outcome, reason, message string,
+) (ended lane.Ended, err error) {
+	if !isID(f.LaneID) {
+		return ended, lane.ErrFenced
+	}
+	e := ending{store: s, commitID: uuid.NewString(), decide: func(lane.Why) lane.Settlement {
+		return lane.Settlement{Outcome: outcome, Reason: reason, Message: message}
+	}}
+	err = s.retry(ctx, func(ctx context.Context, again bool) error {
+		e.flush = uuid.NewString()
+		all, err := e.run(ctx, takeHeldSQL, f.LaneID, f.Epoch)
+		switch {
+		case err != nil:
+			return err
+		case len(all) > 0:
+			ended = all[0]
+			return nil
+		case again:
+			ended, err = s.ended(ctx, f.LaneID, e.commitID)
+			return err
+		}
+		return lane.ErrFenced
+	})
+	return ended, wrap("settle a head", err)
+}
+
+// ended is what a settlement from rows has written whose answer was lost.
+func (s *Store) ended(ctx context.Context, laneID, commitID string) (e lane.Ended, err error) {
+	var first int64
+	var body []byte
+	e.LaneID = laneID
+	err = s.pool.QueryRow(ctx, `SELECT g.first_seq, g.body, l.state = 1, k.tenant, k.agent, k.instance, k.name
+		FROM segments g JOIN lanes l ON l.lane_id = g.lane_id JOIN sessions k ON k.session_id = l.lane_id
+		WHERE g.lane_id = $1 AND g.commit_id = $2`, laneID, commitID).
+		Scan(&first, &body, &e.Ready, &e.Key.Tenant, &e.Key.Agent, &e.Key.Instance, &e.Key.Name)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return e, lane.ErrFenced
+	}
+	if err == nil {
+		if err = json.Unmarshal(body, &e.Events); err == nil && len(e.Events) > 0 {
+			e.Events[0].Seq, e.HeadID = first, e.Events[0].SubmissionID
+		}
+	}
+	return e, err
+}
+
+// ending is a transaction that settles heads from rows.
+type ending struct {
+	store           *Store
+	flush, commitID string
+	decide          func(lane.Why) lane.Settlement
+}
+
+// run settles the heads of the lanes that take takes.
+func (e *ending) run(ctx context.Context, take string, args ...any) (ended []lane.Ended, err error) {
+	err = pgx.BeginFunc(ctx, e.store.pool, func(tx pgx.Tx) error {
+		rows, ids, err := e.take(ctx, tx, take, args...)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := e.read(ctx, tx, rows, ids); err != nil {
+			return err
+		}
+		var settled []endRow
+		for _, id := range ids {
+			r := rows[id]
+			if err := r.finish(); err != nil {
+				return err
+			}
+			if ended = append(ended, r.Ended); r.seq > 0 {
+				settled = append(settled, *r)
+			}
+		}
+		return e.write(ctx, tx, settled, ids)
+	})
+	return ended, err
+}
+
+func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (map[string]*endRow, []string, error) {
+	rows, err := tx.Query(ctx, sql, append([]any{e.flush, e.store.offset()}, args...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	taken, ids := map[string]*endRow{}, []string(nil)
+	var id string
+	var head int64
+	var why int16
+	var now time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &head, &why, &now}, func() error {
+		taken[id] = &endRow{
+			Ended: lane.Ended{LaneID: id}, z: e.decide(lane.Why(why)), commitID: e.commitID, eventHead: head, now: now,
+		}
+		ids = append(ids, id)
+		return nil
+	})
+	return taken, ids, err
+}
+
+// read looks at the heads and the open calls of the lanes that are taken.
+func (e *ending) read(ctx context.Context, tx pgx.Tx, taken map[string]*endRow, ids []string) error {
+	batch := &pgx.Batch{}
+	batch.Queue(endingHeadsSQL, e.flush, ids).Query(func(rows pgx.Rows) error {
+		var id string
+		var r endRow
+		var usage *string
+		k := &r.Key
+		_, err := pgx.ForEachRow(rows, []any{
+			&id, &r.HeadID, &r.seq, &r.turn, &usage, &k.Tenant, &k.Agent, &k.Instance, &k.Name,
+		}, func() error {
+			t := taken[id]
+			t.HeadID, t.Key, t.seq, t.turn = r.HeadID, r.Key, r.seq, r.turn
+			if decodeUsage(usage, &t.z.Usage) != nil {
+				t.z.Usage = model.Usage{} // what was used cannot be read; the head has to end all the same
+			}
+			return nil
+		})
+		return err
+	})
+	batch.Queue(endingCallsSQL, e.flush, ids).Query(func(rows pgx.Rows) error {
+		var id string
+		var c call.Call
+		var state int16
+		_, err := pgx.ForEachRow(rows, []any{&id, &c.ID, &c.Tool, &c.Executor, &state}, func() error {
+			c.State = call.State(state)
+			taken[id].open = append(taken[id].open, c)
+			return nil
+		})
+		return err
+	})
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// finish makes the settlement's event.
+func (r *endRow) finish() (err error) {
+	if r.seq == 0 {
+		return nil
+	}
+	r.z.LeaveOpen(r.open)
+	r.Events = []event.Event{r.z.Event(r.HeadID, r.turn, r.eventHead+1, r.now)}
+	r.segment = encodeEvents(r.Events)
+	if r.cancellation, err = encodeText(r.z.Cancellation); err != nil {
+		return fmt.Errorf("encode cancellation: %w", err)
+	}
+	return nil
+}
+
+// write settles what was read, and counts lanes anew that have no head.
+func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []string) error {
+	batch, offset := &pgx.Batch{}, e.store.offset()
+	if len(settled) < len(ids) {
+		batch.Queue(recountSQL, ids)
+	}
+	heads := make([]string, len(settled))
+	for i := range settled {
+		heads[i] = settled[i].HeadID
+	}
+	queue(batch, endHeadsSQL, endTable, settled, e.flush, offset)
+	batch.Queue(treesSQL, e.flush, heads)
+	batch.Queue(endCallsSQL, e.flush, offset, ids)
+	queue(batch, endLanesSQL, endTable, settled, e.flush)
+	queue(batch, endSegmentsSQL, endTable, settled, e.flush)
+	return tx.SendBatch(ctx, batch).Close()
+}
