@@ -55,18 +55,18 @@ const atOnce = 8
 
 // segmentPlace is a segment that compaction looks at, and where it goes on below it, 0 for nowhere.
 type segmentPlace struct {
-	at        time.Time
+	at     time.Time
 	laneID string
-	seq       int64
-	below     int64
+	seq    int64
+	below  int64
 }
 
 // compaction is one batch.
 type compaction struct {
-	tx       pgx.Tx
-	budget   retention.Budget
-	lanes []string // of what is to be deleted
-	seqs     []int64
+	tx     pgx.Tx
+	budget retention.Budget
+	lanes  []string // of what is to be deleted
+	seqs   []int64
 }
 
 // compact looks at each segment once, in order of time. Before one with an entry it deletes the deltas that the entry
