@@ -12,6 +12,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
@@ -33,27 +34,29 @@ func prompt(ctx context.Context, s *postgres.Store, owner string, key session.Ke
 	if got.Lease == nil {
 		return fmt.Errorf("the lane of %v was not taken", key)
 	}
-	l := got.Lease
-	_, err = s.Commit(ctx, submission.Commit{
-		Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead,
-		Entries: []session.Entry{{
-			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant,
-			Message: text(model.Assistant, "hello"),
+	l, root := got.Lease, got.Lease.Root()
+	_, err = s.Commit(ctx, lane.Commit{
+		Fence: l.Fence, ID: ident.New(), EventHead: l.EventHead, Continue: true,
+		Steps: []lane.Step{{
+			LoopID: root.ID, SessionID: root.SessionID, EntryHead: root.EntryHead,
+			Entries: []session.Entry{{
+				Seq: root.EntryHead + 1, SubmissionID: root.ID, Kind: session.Assistant,
+				Message: text(model.Assistant, "hello"),
+			}},
+			Events: []event.Event{
+				{
+					Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: root.ID, Type: event.EntryAdded,
+					EntrySeq: root.EntryHead + 1,
+				},
+				{
+					Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: root.ID, Type: event.Settled,
+					Settlement: &event.Settlement{Outcome: "completed", EntrySeq: root.EntryHead + 1},
+				},
+			},
+			End: &lane.Settlement{
+				Outcome: lane.Completed, Model: "m", Usage: model.Usage{Input: 10, Output: 5}, ResultEntry: root.EntryHead + 1,
+			},
 		}},
-		Events: []event.Event{
-			{
-				Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.EntryAdded,
-				EntrySeq: l.EntryHead + 1,
-			},
-			{
-				Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Type: event.Settled,
-				Settlement: &event.Settlement{Outcome: "completed", EntrySeq: l.EntryHead + 1},
-			},
-		},
-		Settle: &submission.Settlement{
-			Outcome: submission.Completed, Model: "m",
-			Usage: model.Usage{Input: 10, Output: 5}, ResultEntry: l.EntryHead + 1, Continue: true,
-		},
 	})
 	return err
 }

@@ -3,10 +3,12 @@ package postgres_test
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // TestClaimAcrossASnapshotGap settles lanes while others are about to claim them on an old snapshot: nothing may run
@@ -21,13 +23,13 @@ func TestClaimAcrossASnapshotGap(t *testing.T) {
 	}
 	var mu sync.Mutex
 	next, left := map[string]int64{}, lanes*each
-	run := func(l *submission.Lease) error {
+	run := func(l *lane.Lease) error {
 		mu.Lock()
-		next[l.Fence.SessionID]++
-		want := next[l.Fence.SessionID]
+		next[l.Fence.LaneID]++
+		want := next[l.Fence.LaneID]
 		mu.Unlock()
-		if l.Submission.Seq != want {
-			t.Errorf("submission %d runs where %d is next", l.Submission.Seq, want)
+		if l.Root().Seq != want {
+			t.Errorf("submission %d runs where %d is next", l.Root().Seq, want)
 		}
 		if _, err := commit(t.Context(), s, l, settling(l)); err != nil {
 			return err
@@ -48,12 +50,12 @@ func TestClaimAcrossASnapshotGap(t *testing.T) {
 				if done || t.Failed() {
 					return
 				}
-				leases, err := s.ClaimSlowly(t.Context(), owner, 2)
+				got, err := s.ClaimSlowly(t.Context(), owner, 2)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				for _, l := range leases {
+				for _, l := range got.Leases {
 					if err := run(&l); err != nil {
 						t.Error(err)
 						return
@@ -79,7 +81,7 @@ func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `INSERT INTO entries (session_id, seq, kind, body, created_at) VALUES ($1, 2, 'x', '', now())`, l.Fence.SessionID); err != nil {
+	if _, err := tx.Exec(t.Context(), `INSERT INTO entries (session_id, seq, kind, body, created_at) VALUES ($1, 2, 'x', '', now())`, l.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
@@ -90,7 +92,7 @@ func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
 	watch := raw(t, address)
 	until(t, watch, someoneWaits)
 	taken, err := other.TakeOver(t.Context(), heir, []string{owner}, 10)
-	if err != nil || len(taken) != 0 {
+	if err != nil || len(taken.Leases) != 0 {
 		t.Fatalf("took over %v while the owner writes, %v", taken, err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
@@ -100,12 +102,13 @@ func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken, err = other.TakeOver(t.Context(), heir, []string{owner}, 10)
-	if err != nil || len(taken) != 1 || taken[0].EntryHead != 2 || taken[0].Fence.Epoch != 2 {
+	if err != nil || len(taken.Leases) != 1 || taken.Leases[0].Root().EntryHead != 2 ||
+		taken.Leases[0].Fence.Epoch != 2 {
 		t.Fatalf("took over %+v, %v", taken, err)
 	}
 	_, err = commit(t.Context(), s, l, step(l))
-	refused(t, err, submission.ErrFenced)
-	dense(t, s, l.Fence.SessionID, 2)
+	refused(t, err, lane.ErrFenced)
+	dense(t, s, l.Fence.LaneID, 2)
 }
 
 // TestCommitWaitsForATakeOver is the other order: what waited for the lane sees that it has gone.
@@ -117,7 +120,7 @@ func TestCommitWaitsForATakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET epoch = epoch + 1, owner = gen_random_uuid() WHERE session_id = $1`, l.Fence.SessionID); err != nil {
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lane_id = $1`, l.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
@@ -129,8 +132,8 @@ func TestCommitWaitsForATakeOver(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, <-committed, submission.ErrFenced)
-	dense(t, s, l.Fence.SessionID, 1)
+	refused(t, <-committed, lane.ErrFenced)
+	dense(t, s, l.Fence.LaneID, 1)
 }
 
 // TestContinueFindsWhatWasQueuedWhileItWaited admits between the commit's snapshot and its lock: the counter on the
@@ -143,8 +146,8 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET tenant = tenant WHERE session_id = $1`,
-		l.Fence.SessionID); err != nil {
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET tenant = tenant WHERE lane_id = $1`,
+		l.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	admitted := make(chan error, 1)
@@ -154,10 +157,10 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	}()
 	watch := raw(t, address)
 	until(t, watch, someoneWaits) // the admission is the first in the lane's queue
-	answer := make(chan submission.Committed, 1)
+	answer := make(chan lane.Committed, 1)
 	go func() {
 		c := settling(l)
-		c.Settle.Continue = true
+		c.Continue = true
 		out, err := commit(t.Context(), s, l, c)
 		if err != nil {
 			t.Error(err)
@@ -173,40 +176,48 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	}
 	out := <-answer
 	if out.Next != nil {
-		if out.Next.Submission.Seq != 2 || out.Next.Fence != l.Fence {
+		if out.Next.Root().Seq != 2 || out.Next.Fence != l.Fence {
 			t.Errorf("answered %+v", out)
 		}
 		return
 	}
 	// Postgres has let the settlement pass the admission, which then has made the lane ready: nothing is forgotten.
 	var ready bool
-	if err := watch.QueryRow(t.Context(), `SELECT state = 1 AND pending = 1 FROM lanes WHERE session_id = $1`,
-		l.Fence.SessionID).Scan(&ready); err != nil || !ready {
+	if err := watch.QueryRow(t.Context(), `SELECT state = 1 AND pending = 1 FROM lanes WHERE lane_id = $1`,
+		l.Fence.LaneID).Scan(&ready); err != nil || !ready {
 		t.Errorf("answered %+v, and the lane is not ready: %v", out, err)
 	}
 }
 
-// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, or moves it on, while another replica is
-// about to take its lane on an old snapshot: what runs there by now is not overdue, or not hung.
+// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, and goes on with the next, while another replica
+// is about to settle it from rows on an old snapshot: what runs there by now is not overdue. One that its owner has
+// moved on meanwhile still is.
 func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
-	for name, moves := range map[string]func(l *submission.Lease) submission.Commit{
-		"settled, and the next one runs": func(l *submission.Lease) submission.Commit {
+	for name, c := range map[string]struct {
+		moves func(l *lane.Lease) lane.Commit
+		ended int
+	}{
+		"settled, and the next one runs": {func(l *lane.Lease) lane.Commit {
 			c := settling(l)
-			c.Settle.Continue = true
+			c.Continue = true
 			return c
-		},
-		"a step further": step,
+		}, 0},
+		"a step further": {step, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := migrated.URL(t)
-			s := open(t, address, postgres.Options{})
+			var skipped atomic.Int64
+			s := open(t, address, postgres.Options{
+				ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) },
+			})
 			l := start(t, s, "a", live(t, s))
 			if _, err := s.Admit(t.Context(), admission("a", "")); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.RequestAbort(t.Context(), l.Submission.Key.Tenant, l.Submission.ID); err != nil {
+			if _, err := s.RequestAbort(t.Context(), l.Root().Key.Tenant, l.Root().ID); err != nil {
 				t.Fatal(err)
 			}
+			skipped.Store(int64(2 * lane.ForceGrace))
 			const lock = 42
 			tx, err := raw(t, address).Begin(t.Context())
 			if err != nil {
@@ -215,24 +226,23 @@ func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
 			if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
 				t.Fatal(err)
 			}
-			supervisor := live(t, s)
-			taken := make(chan []submission.Lease, 1)
+			forced := make(chan []lane.Ended, 1)
 			go func() {
-				leases, err := s.TakeOverdueBehind(t.Context(), supervisor, 0, lock)
+				ended, err := s.ForceBehind(t.Context(), lock)
 				if err != nil {
 					t.Error(err)
 				}
-				taken <- leases
+				forced <- ended
 			}()
 			until(t, raw(t, address), someoneWaits)
-			if _, err := commit(t.Context(), s, l, moves(l)); err != nil {
+			if _, err := commit(t.Context(), s, l, c.moves(l)); err != nil {
 				t.Fatal(err)
 			}
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if leases := <-taken; len(leases) != 0 {
-				t.Errorf("took %+v", leases)
+			if ended := <-forced; len(ended) != c.ended {
+				t.Errorf("ended %+v", ended)
 			}
 		})
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // TestAnyMessageCanSettle, also one that no text column takes.
@@ -14,11 +14,11 @@ func TestAnyMessageCanSettle(t *testing.T) {
 	s := open(t, migrated.URL(t), postgres.Options{})
 	l := start(t, s, "a", live(t, s))
 	c := settling(l)
-	c.Settle.Outcome, c.Settle.Message = submission.Failed, "bad \x00 byte \xff"
+	c.Steps[0].End.Outcome, c.Steps[0].End.Message = lane.Failed, "bad \x00 byte \xff"
 	if _, err := s.Commit(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.GetSubmission(t.Context(), l.Submission.Key.Tenant, l.Submission.ID)
+	got, err := s.GetSubmission(t.Context(), l.Root().Key.Tenant, l.Root().ID)
 	if err != nil || got.Message != "bad \uFFFD byte \uFFFD" {
 		t.Errorf("message %q, %v", got.Message, err)
 	}
@@ -28,8 +28,8 @@ func TestAnyMessageCanSettle(t *testing.T) {
 func TestBatchAnswersEachOperation(t *testing.T) {
 	s := open(t, migrated.URL(t), postgres.Options{})
 	owner := live(t, s)
-	var leases []*submission.Lease
-	var commits []submission.Commit
+	var leases []*lane.Lease
+	var commits []lane.Commit
 	for i := range 12 {
 		l := start(t, s, fmt.Sprint(i), owner)
 		c := step(l)
@@ -41,7 +41,7 @@ func TestBatchAnswersEachOperation(t *testing.T) {
 				t.Fatal(err)
 			}
 		case 3:
-			c.Outcomes = []call.Outcome{{CallID: "nowhere", State: call.Done}}
+			c.Steps[0].Outcomes = []call.Outcome{{CallID: "nowhere", State: call.Done}}
 		}
 		leases, commits = append(leases, l), append(commits, c)
 	}
@@ -50,11 +50,11 @@ func TestBatchAnswersEachOperation(t *testing.T) {
 		want, n := error(nil), int64(2)
 		switch i % 4 {
 		case 1:
-			want, n = submission.ErrFenced, 1
+			want, n = lane.ErrFenced, 1
 		case 3:
 			want, n = call.ErrNotFound, 1
 		}
 		refused(t, errs[i], want)
-		dense(t, s, l.Fence.SessionID, n)
+		dense(t, s, l.Fence.LaneID, n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -34,7 +35,7 @@ func underFire(t *testing.T, s *postgres.Store, strikes int, strike func()) {
 					return
 				}
 				l := got.Lease
-				sessions[w] = l.Fence.SessionID
+				sessions[w] = l.Fence.LaneID
 				for n := range steps {
 					c := step(l)
 					if n == steps-1 {
@@ -76,7 +77,7 @@ func underFire(t *testing.T, s *postgres.Store, strikes int, strike func()) {
 			t.Errorf("%d submissions, want %d", len(subs), prompts)
 		}
 		for _, sub := range subs {
-			if sub.Status != submission.SettledStatus || sub.Outcome != submission.Completed {
+			if sub.Status != submission.SettledStatus || sub.Outcome != lane.Completed {
 				t.Errorf("submission %d: %+v", sub.Seq, sub)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 )
@@ -39,12 +40,9 @@ func TestDamagedRowsStopNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dead := live(t, s)
-	if leases, err := s.Claim(t.Context(), dead, 10); err != nil || len(leases) != 2 {
-		t.Errorf("claimed %d lanes, want 2: %v", len(leases), err)
-	}
-	if leases, err := s.TakeOver(t.Context(), ident.New(), []string{dead}, 10); err != nil || len(leases) != 2 {
-		t.Errorf("took over %d lanes, want 2: %v", len(leases), err)
+	got, err := s.Claim(t.Context(), live(t, s), lane.KindSession, 10)
+	if err != nil || len(got.Leases) != 1 || got.Leases[0].Root().Key.Name != "good" || len(got.Unreadable) != 1 {
+		t.Errorf("claimed %+v, %v", got, err)
 	}
 	if all, err := s.ListExecutors(t.Context()); err != nil || len(all) != 2 || len(all[0].Labels) != 0 ||
 		len(all[1].Labels) != 1 {

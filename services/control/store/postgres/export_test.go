@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"io/fs"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -60,50 +60,47 @@ func (s *Store) SettingInBatch(ctx context.Context, name string) (value string, 
 }
 
 // ClaimSlowly is Claim with 4 ms between the snapshot of its first statement and the moment when it looks for lanes.
-func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) ([]submission.Lease, error) {
-	slow := strings.Replace(claimLanesSQL, "WITH c AS (SELECT session_id FROM lanes",
-		"WITH z AS MATERIALIZED (SELECT pg_sleep(0.004)), c AS (SELECT session_id FROM z, lanes", 1)
+func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.Claimed, error) {
+	slow := strings.Replace(claimLanesSQL, "WITH c AS (SELECT lane_id FROM lanes",
+		"WITH z AS MATERIALIZED (SELECT pg_sleep(0.004)), c AS (SELECT lane_id FROM z, lanes", 1)
 	slow = strings.Replace(slow, "FOR UPDATE", "FOR UPDATE OF lanes", 1)
-	// Without this a lane that settled meanwhile would be skipped for its new ready_at, and the gap would not be
-	// tested.
-	slow = strings.Replace(slow, "AND ready_at <=", "AND '-infinity' <", 1)
+	// Without this a lane that settled meanwhile would be skipped for its new due_at, and the gap would not be tested.
+	slow = strings.Replace(slow, "AND due_at <=", "AND '-infinity' <", 1)
 	if !strings.Contains(slow, "pg_sleep") || !strings.Contains(slow, "infinity") ||
 		!strings.Contains(slow, "OF lanes") {
 		panic("the statement has changed: " + slow)
 	}
-	claimID := uuid.NewString()
-	return s.take(ctx, 0, owner, claimID, slow, owner, claimID, limit, s.offset())
+	id := uuid.NewString()
+	return s.take(ctx, claim{
+		owner: owner, id: id, lanes: slow, args: []any{owner, id, limit, int16(lane.KindSession), s.offset()},
+	})
 }
 
-// TakeOverdueBehind is TakeOverdue that waits for an advisory lock between the snapshot of its first statement and the
-// moment when it locks lanes.
-func (s *Store) TakeOverdueBehind(
-	ctx context.Context, owner string, grace time.Duration, lock int64,
-) ([]submission.Lease, error) {
-	held := strings.Replace(overdueLanesSQL, "\nd AS MATERIALIZED (", "\nz AS MATERIALIZED (SELECT "+
-		"pg_advisory_xact_lock_shared($6)),\nd AS MATERIALIZED (", 1)
-	held = strings.Replace(held, "submission_id FROM d JOIN", "submission_id FROM z, d JOIN", 1)
-	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "FROM z, d") {
+// ForceBehind is Force that waits for an advisory lock between the snapshot of its first statement and the moment when
+// it locks lanes.
+func (s *Store) ForceBehind(ctx context.Context, lock int64) ([]lane.Ended, error) {
+	held := strings.Replace(takeOverdueSQL, "\nWITH f AS (SELECT lane_id, ends_why FROM lanes WHERE",
+		"\nWITH z AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), f AS (SELECT lane_id, ends_why FROM z, lanes "+
+			"WHERE", 1)
+	held = strings.Replace(held, "FOR NO KEY UPDATE", "FOR NO KEY UPDATE OF lanes", 1)
+	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "OF lanes") {
 		panic("the statement has changed: " + held)
 	}
-	claimID := uuid.NewString()
-	return s.take(ctx, 0, owner, claimID, held, owner, claimID, 10, s.offset(), micros(grace), lock)
+	e := ending{store: s, flush: uuid.NewString(), commitID: uuid.NewString(), decide: lane.Overdue}
+	return e.run(ctx, held, 10, lock)
 }
 
 // CommitTogether commits as one batch.
-func (s *Store) CommitTogether(ctx context.Context, commits []submission.Commit) ([]submission.Committed, []error) {
+func (s *Store) CommitTogether(ctx context.Context, commits []lane.Commit) ([]lane.Committed, []error) {
 	ops := make([]*commitOp, len(commits))
 	for i, c := range commits {
 		prepared, err := prepare(c)
-		ops[i] = &commitOp{in: prepared, err: err}
+		ops[i] = &commitOp{in: prepared, err: err, done: make(chan struct{})}
 	}
-	err := s.flushCommits(ctx, append([]*commitOp(nil), ops...))
-	out, errs := make([]submission.Committed, len(ops)), make([]error, len(ops))
+	s.commits.settle(ctx, append([]*commitOp(nil), ops...), s.retry)
+	out, errs := make([]lane.Committed, len(ops)), make([]error, len(ops))
 	for i, o := range ops {
 		out[i], errs[i] = o.out, o.err
-		if err != nil {
-			errs[i] = err
-		}
 	}
 	return out, errs
 }
@@ -116,15 +113,44 @@ func Hot() map[string]string {
 		"admit, known":      admissionSQL[false][true],
 		"claim":             claimLanesSQL,
 		"claim, heads":      claimHeadsSQL,
+		"claim, children":   childrenSQL,
+		"claim, stalls":     stallsSQL,
+		"claim, next":       dueSQL,
+		"claim, repair":     repairSQL,
 		"take over":         takeLanesSQL,
-		"next":              nextSQL,
-		"commit":            statements()[parts{}],
-		"commit, all parts": statements()[parts{entries: true, calls: true, changes: true, forget: true, bind: true}],
-		"commit, lost":      statements()[parts{entries: true, changes: true, lost: true, forget: true}],
-		"overdue":           overdueLanesSQL,
+		"own":               ownSQL,
+		"release":           releaseSQL,
+		"commit":            lanesSQL,
+		"commit, forget":    forgetSQL,
+		"commit, begins":    beginsSQL,
+		"commit, loops":     loopsSQL,
+		"commit, trees":     treesSQL,
+		"commit, entries":   entriesSQL,
+		"commit, calls":     callsSQL,
+		"commit, changes":   changesSQL,
+		"commit, shown":     shownSQL,
+		"commit, prefixes":  prefixesSQL,
+		"commit, turns":     turnsSQL,
+		"commit, bind":      bindSQL,
+		"commit, segments":  segmentsSQL,
+		"commit, next":      nextHeadsSQL,
+		"commit, recognise": recogniseSQL,
+		"end, overdue":      takeOverdueSQL,
+		"end, held":         takeHeldSQL,
+		"end, heads":        endingHeadsSQL,
+		"end, calls":        endingCallsSQL,
+		"end, settle":       endHeadsSQL,
+		"end, settle calls": endCallsSQL,
+		"end, lanes":        endLanesSQL,
+		"mail":              moveMailSQL,
 		"abort":             abortOneSQL,
 		"abort, session":    abortSessionSQL,
 		"complete":          completeSQL,
+		"grant":             grantSQL,
+		"granted":           grantedSQL,
+		"waiting":           waitingSQL,
+		"lost":              lostSQL,
+		"rebind":            rebindSQL,
 		"events":            eventsSQL,
 		"settled":           settledSQL,
 		"expire":            expireSQL,
@@ -134,6 +160,8 @@ func Hot() map[string]string {
 		"receipts":          deleteReceiptsSQL,
 		"calls, whose":      withCallsSQL,
 		"calls":             deleteCallsSQL,
+		"calls, turns":      deleteTurnsSQL,
+		"calls, prefixes":   deletePrefixesSQL,
 		"calls, done":       withoutCallsSQL,
 		"executors":         deleteExecutorsSQL,
 		"tokens, revoked":   deleteRevokedSQL,
@@ -165,10 +193,14 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 	return strings.Join(lines, "\n"), err
 }
 
-// Forget deletes what is stored of a session, but for its receipts.
-func (s *Store) Forget(ctx context.Context, sessionID string) error {
-	for _, table := range []string{"segments", "tool_calls", "entries", "submissions", "lanes", "sessions"} {
-		if _, err := s.pool.Exec(ctx, `DELETE FROM `+table+` WHERE session_id = $1`, sessionID); err != nil {
+// Forget deletes what is stored of a lane, but for its receipts.
+func (s *Store) Forget(ctx context.Context, laneID string) error {
+	if _, err := s.pool.Exec(ctx, `DELETE FROM entries WHERE session_id IN (SELECT session_id FROM sessions
+		WHERE lane_id = $1)`, laneID); err != nil {
+		return err
+	}
+	for _, table := range []string{"segments", "tool_calls", "turns", "submissions", "lanes", "sessions"} {
+		if _, err := s.pool.Exec(ctx, `DELETE FROM `+table+` WHERE lane_id = $1`, laneID); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -39,7 +40,7 @@ func admission(name, owner string) submission.Admission {
 }
 
 // start admits to an idle session and takes its lane.
-func start(t testing.TB, s *postgres.Store, name, owner string) *submission.Lease {
+func start(t testing.TB, s *postgres.Store, name, owner string) *lane.Lease {
 	t.Helper()
 	got, err := s.Admit(t.Context(), admission(name, owner))
 	if err != nil {
@@ -51,35 +52,55 @@ func start(t testing.TB, s *postgres.Store, name, owner string) *submission.Leas
 	return got.Lease
 }
 
-// step is a commit of one entry and one event on top of a lease.
-func step(l *submission.Lease) submission.Commit {
-	return submission.Commit{
-		Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead,
-		Entries: []session.Entry{{
-			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant,
-			Message: message(model.Assistant, fmt.Sprint("entry ", l.EntryHead+1)),
-		}},
-		Events: []event.Event{{
-			Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID,
-			Type: event.EntryAdded, EntrySeq: l.EntryHead + 1,
+// claim claims sessions' lanes.
+func claim(t testing.TB, s *postgres.Store, owner string, limit int) []lane.Lease {
+	t.Helper()
+	got, err := s.Claim(t.Context(), owner, lane.KindSession, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got.Leases
+}
+
+// step is a commit of one entry and one event of the root on top of a lease.
+func step(l *lane.Lease) lane.Commit {
+	root := l.Root()
+	return lane.Commit{
+		Fence: l.Fence, ID: ident.New(), EventHead: l.EventHead,
+		Steps: []lane.Step{{
+			LoopID: root.ID, SessionID: root.SessionID, EntryHead: root.EntryHead,
+			Entries: []session.Entry{{
+				Seq: root.EntryHead + 1, SubmissionID: root.ID, Kind: session.Assistant,
+				Message: message(model.Assistant, fmt.Sprint("entry ", root.EntryHead+1)),
+			}},
+			Events: []event.Event{{
+				Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: root.ID,
+				Type: event.EntryAdded, EntrySeq: root.EntryHead + 1,
+			}},
 		}},
 	}
 }
 
 // settling is a step that settles.
-func settling(l *submission.Lease) submission.Commit {
+func settling(l *lane.Lease) lane.Commit {
 	c := step(l)
-	c.Settle = &submission.Settlement{Outcome: submission.Completed, ResultEntry: l.EntryHead + 1}
+	c.Steps[0].End = &lane.Settlement{Outcome: lane.Completed, ResultEntry: l.Root().EntryHead + 1}
+	return c
+}
+
+// parking is a step that parks the lane until mail comes, if its mail is what the lease says.
+func parking(l *lane.Lease) lane.Commit {
+	c := step(l)
+	c.Park = &lane.Park{Mail: l.Mail, For: lane.Never}
 	return c
 }
 
 // commit commits and moves the lease's heads.
-func commit(
-	ctx context.Context, s *postgres.Store, l *submission.Lease, c submission.Commit,
-) (submission.Committed, error) {
+func commit(ctx context.Context, s *postgres.Store, l *lane.Lease, c lane.Commit) (lane.Committed, error) {
 	out, err := s.Commit(ctx, c)
 	if err == nil {
-		l.EntryHead, l.EventHead = l.EntryHead+int64(len(c.Entries)), l.EventHead+int64(len(c.Events))
+		l.Root().EntryHead += int64(len(c.Steps[0].Entries))
+		l.EventHead, l.Mail = l.EventHead+int64(len(c.Events())), out.Mail
 	}
 	return out, err
 }
@@ -158,7 +179,7 @@ func TestAdmissionThatMeetsItselfHasItsLease(t *testing.T) {
 	if err != nil || first.Lease == nil || second.Lease == nil {
 		t.Fatalf("%+v, then %+v, %v", first.Lease, second.Lease, err)
 	}
-	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.EntryHead != first.Lease.EntryHead ||
+	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.Root().EntryHead != first.Lease.Root().EntryHead ||
 		second.Lease.EventHead != first.Lease.EventHead {
 		t.Errorf("%+v, then %+v", first.Lease, second.Lease)
 	}
