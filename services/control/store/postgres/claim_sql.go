@@ -65,18 +65,19 @@ var claimHeadsSQL = headsOf(ofClaim, "")
 var nextHeadsSQL = keptTable.in(headsOf("l.state + 0 = 2 AND l.lane_id = t.lane_id AND l.epoch = t.epoch AND "+
 	"l.event_head = t.event_head", "JOIN {rows} ON l.lane_id = t.lane_id"), 3)
 
+// headSQL is the head of lanes l.
+const headSQL = ` CROSS JOIN LATERAL (SELECT q.submission_id FROM submissions q
+  WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h
+`
+
 // childrenSQL is the open loops below the heads of a claim, and stallsSQL charges them for the death of their owner.
 const (
-	childrenSQL = `SELECT ` + loopColumns + ` FROM lanes l
-JOIN submissions h ON h.lane_id = l.lane_id AND h.status = 1 AND h.parent_call IS NULL
-JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1
+	childrenSQL = `SELECT ` + loopColumns + ` FROM lanes l` + headSQL + `JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1
 JOIN sessions k ON k.session_id = s.session_id
 WHERE l.state = 2 AND l.owner = $1::uuid AND l.claim_id = $2::uuid ORDER BY s.submission_id`
 
 	stallsSQL = `
-UPDATE submissions s SET stalls = s.stalls + $1::int FROM lanes l
-JOIN submissions h ON h.lane_id = l.lane_id AND h.status = 1 AND h.parent_call IS NULL
-WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
+UPDATE submissions s SET stalls = s.stalls + $1::int FROM lanes l` + headSQL + `WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
   AND s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1`
 )
 

@@ -35,8 +35,8 @@ UPDATE lanes x SET flush = $1,
   ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
   force_after = CASE WHEN NOT i.ends THEN x.force_after END
 FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
-  AND s.lane_id = t.lane_id AND s.status = 1 AND s.parent_call IS NULL
-  AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])) i
+  AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
+  AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
 WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
 RETURNING i.ord, x.state, x.mail, `+endsSQL, 2)
 
@@ -78,10 +78,10 @@ u AS (UPDATE submissions s SET
     result_entry = CASE WHEN i.ends THEN i.result_entry ELSE s.result_entry END,
     settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,
     cancellation = CASE WHEN i.ends THEN i.cancellation ELSE s.cancellation END
-  FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id AND s.session_id = i.session_id
+  FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id AND (s.session_id = i.session_id) IS TRUE
     AND s.status + 0 = 1 AND s.entry_head = i.entry_head RETURNING 1),
 r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.lane_id = i.lane_id
-    AND s.session_id = i.session_id AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
+    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
 // treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.

@@ -38,8 +38,8 @@ FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, f.ends_why
 
 	endingHeadsSQL = `
 SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
-FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-JOIN submissions s ON s.lane_id = l.lane_id AND s.status = 1 AND s.parent_call IS NULL
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL +
+		`JOIN submissions s ON s.submission_id = h.submission_id AND s.status + 0 = 1
 JOIN sessions k ON k.session_id = s.session_id`
 
 	// The calls are locked in order of their ids, as all others do.

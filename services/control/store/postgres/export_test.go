@@ -116,7 +116,6 @@ func Hot() map[string]string {
 		"claim, children":   childrenSQL,
 		"claim, stalls":     stallsSQL,
 		"claim, next":       dueSQL,
-		"claim, repair":     repairSQL,
 		"take over":         takeLanesSQL,
 		"own":               ownSQL,
 		"release":           releaseSQL,
