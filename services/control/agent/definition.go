@@ -8,6 +8,8 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Bounds of texts in a definition, in characters.
@@ -48,21 +50,12 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 	switch k, _ := document.Find(root, "tools"); {
 	case k == nil:
 		d.Tools = []string{}
-	case needsSandbox(d.Tools):
+	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor):
 		p.Report(k.Line, "tools", "need a sandbox, and sandbox is none")
 	}
 }
 
 func (p *parser) notYet(key string, n *yaml.Node) { p.Report(n.Line, key, "not yet supported") }
-
-func needsSandbox(tools []string) bool {
-	for _, t := range tools {
-		if t != "task" {
-			return true
-		}
-	}
-	return false
-}
 
 func (p *parser) model(d *Definition, key string, n *yaml.Node) {
 	s, ok := p.Text(key, n, model.MaxRef)
@@ -159,7 +152,7 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
-	if tools, ok := p.Words(key, n, toolNames); ok {
+	if tools, ok := p.Words(key, n, toolNames()); ok {
 		d.Tools = tools
 	}
 }

@@ -99,7 +99,7 @@ func (c *connection) assigned(ctx context.Context, id string) (call.Call, error)
 
 // record makes a result durable and acknowledges it.
 func (c *connection) record(ctx context.Context, known call.Call, reply tool.Reply) error {
-	body, err := call.EncodeReply(reply)
+	body, err := tool.Encode(reply)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (c *connection) recorded(known call.Call, reply tool.Reply) {
 // outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript
 // has the result.
 func outputMayLack(c call.Call, reply tool.Reply) bool {
-	x, ok := reply.(tool.ExecReply)
-	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
+	x, ok := reply.(tool.Process)
+	return ok && c.State != call.Lost && c.Reply != nil && x.Written() != [2]int64{}
 }
 
 // acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does

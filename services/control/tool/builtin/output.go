@@ -1,9 +1,12 @@
-package tool
+package builtin
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // noOutput stands for the output of a command that wrote nothing.
@@ -12,7 +15,7 @@ const noOutput = "(no output)"
 // timeoutCode is the exit code of a command that its timeout ended.
 const timeoutCode = 124
 
-func renderExec(req Exec, r ExecReply) Result {
+func renderExec(req tool.Exec, r tool.ExecReply) tool.Result {
 	code := r.ExitCode
 	if r.TimedOut {
 		code = timeoutCode
@@ -24,7 +27,7 @@ func renderExec(req Exec, r ExecReply) Result {
 	if notes := exitNotes(req, r, code); len(notes) > 0 {
 		text += "\n\n" + strings.Join(notes, "\n")
 	}
-	details := fields{"command": sanitize(req.Command), "exitCode": code}
+	details := tool.Fields{"command": clip.Sanitize(req.Command), "exitCode": code}
 	if r.TimedOut {
 		details["timedOut"] = true
 	}
@@ -35,13 +38,13 @@ func renderExec(req Exec, r ExecReply) Result {
 		details["confirmed"] = r.Confirmed
 	}
 	if len(unread) > 0 {
-		details["outputError"] = sanitize(strings.Join(unread, "; "))
+		details["outputError"] = clip.Sanitize(strings.Join(unread, "; "))
 	}
-	return Result{Text: text, IsError: r.Cancelled || len(unread) > 0, Details: details.encode()}
+	return tool.Result{Text: text, IsError: r.Cancelled || len(unread) > 0, Details: details.Encode()}
 }
 
 // exitNotes tell how the command ended, unless it simply succeeded.
-func exitNotes(req Exec, r ExecReply, code int) []string {
+func exitNotes(req tool.Exec, r tool.ExecReply, code int) []string {
 	var notes []string
 	switch {
 	case r.Cancelled:
@@ -59,7 +62,7 @@ func exitNotes(req Exec, r ExecReply, code int) []string {
 		notes = append(notes, "All of its processes have ended.")
 	}
 	for _, err := range outputErrors(r) {
-		notes = append(notes, "The output is not complete: "+sanitize(err)+".")
+		notes = append(notes, "The output is not complete: "+clip.Sanitize(err)+".")
 	}
 	if code != 0 {
 		notes = append(notes, fmt.Sprintf("Command exited with code %d", code))
@@ -71,8 +74,8 @@ func exitNotes(req Exec, r ExecReply, code int) []string {
 }
 
 // outputErrors are the reasons why output is missing.
-func outputErrors(r ExecReply) (all []string) {
-	for _, c := range []Captured{r.Stdout, r.Stderr} {
+func outputErrors(r tool.ExecReply) (all []string) {
+	for _, c := range []tool.Captured{r.Stdout, r.Stderr} {
 		if c.Error != "" {
 			all = append(all, c.Error)
 		}
@@ -88,7 +91,7 @@ func seconds(s float64) string {
 }
 
 // renderOutput is standard output, then standard error, within the bounds.
-func renderOutput(stdout, stderr Captured) string {
+func renderOutput(stdout, stderr tool.Captured) string {
 	var o output
 	o.add(stdout)
 	if err := stderr; len(err.Head)+len(err.Tail) > 0 || err.Cut > 0 {
@@ -115,14 +118,14 @@ type gap struct {
 	bytes int64
 }
 
-func (o *output) add(c Captured) {
+func (o *output) add(c tool.Captured) {
 	if c.Cut <= 0 {
-		o.text += sanitize(string(c.Head) + string(c.Tail)) // one piece: a character may lie across
+		o.text += clip.Sanitize(string(c.Head) + string(c.Tail)) // one piece: a character may lie across
 		return
 	}
-	o.text += sanitize(string(c.Head))
+	o.text += clip.Sanitize(string(c.Head))
 	o.gaps = append(o.gaps, gap{at: len(o.text), bytes: c.Cut})
-	o.text += sanitize(string(c.Tail))
+	o.text += clip.Sanitize(string(c.Tail))
 }
 
 // trim takes white space off the end and empty lines off the beginning; indentation stays.
@@ -138,16 +141,16 @@ func (o *output) trim() {
 // Of output that is too long the head keeps two fifths and the tail the rest, less room for the marker: errors come
 // last.
 const (
-	outputHeadBytes = MaxText * 2 / 5
-	outputHeadLines = MaxLines * 2 / 5
-	outputTailBytes = MaxText - outputHeadBytes - 512
-	outputTailLines = MaxLines - outputHeadLines - 8
+	outputHeadBytes = tool.MaxText * 2 / 5
+	outputHeadLines = tool.MaxLines * 2 / 5
+	outputTailBytes = tool.MaxText - outputHeadBytes - 512
+	outputTailLines = tool.MaxLines - outputHeadLines - 8
 )
 
 // bound keeps head and tail and puts a marker wherever something is missing.
 func (o *output) bound() string {
 	head, tail := len(o.text), len(o.text)
-	if len(o.text) > MaxText || countLines(o.text) > MaxLines {
+	if len(o.text) > tool.MaxText || clip.CountLines(o.text) > tool.MaxLines {
 		head, tail = outputHead(o.text), outputTail(o.text)
 	}
 	var b strings.Builder
@@ -185,23 +188,23 @@ func cutMarker(cut string, bytes int64, unseen bool) string {
 	if unseen {
 		return fmt.Sprintf("[... %d bytes cut ...]", bytes)
 	}
-	return fmt.Sprintf("[... %d lines, %d bytes cut ...]", countLines(cut), bytes)
+	return fmt.Sprintf("[... %d lines, %d bytes cut ...]", clip.CountLines(cut), bytes)
 }
 
 // outputHead is where the kept beginning ends: after a whole line, or within one that would take most of the room.
 func outputHead(text string) int {
-	end, lines := headLines(text, outputHeadLines, outputHeadBytes)
+	end, lines := clip.HeadLines(text, outputHeadLines, outputHeadBytes)
 	if lines < outputHeadLines && end < outputHeadBytes/2 {
-		return floor(text, outputHeadBytes)
+		return clip.Floor(text, outputHeadBytes)
 	}
 	return end
 }
 
 // outputTail is where the kept end begins.
 func outputTail(text string) int {
-	start, lines := tailLines(text, outputTailLines, outputTailBytes)
+	start, lines := clip.TailLines(text, outputTailLines, outputTailBytes)
 	if lines < outputTailLines && len(text)-start < outputTailBytes/2 {
-		return ceil(text, max(len(text)-outputTailBytes, 0))
+		return clip.Ceil(text, max(len(text)-outputTailBytes, 0))
 	}
 	return start
 }

@@ -5,19 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/picture"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
-
-// renderImage shows an image as it came: see FitImages.
-func renderImage(path string, data []byte) Result {
-	mediaType := picture.Type(data)
-	return Result{
-		Text:    fmt.Sprintf("%s is an image (%s, %d bytes).", path, mediaType, len(data)),
-		Images:  []model.Image{{MediaType: mediaType, Data: data}},
-		Details: fields{"path": path, "mediaType": mediaType, "bytes": len(data)}.encode(),
-	}
-}
 
 // FitImages is r with images that every provider of models takes, and a text that says what was changed. A result with
 // an image that cannot be shown is an error without images. It waits while other images are decoded; the only error is
@@ -46,9 +36,9 @@ func (r Result) FitImages(ctx context.Context) (Result, error) {
 
 // sentence is an error's text as the beginning of a sentence.
 func sentence(err error) string {
-	text := []byte(sanitize(err.Error()))
-	if len(text) > 0 && 'a' <= text[0] && text[0] <= 'z' {
-		text[0] -= 'a' - 'A'
+	said := []byte(clip.Sanitize(err.Error()))
+	if len(said) > 0 && 'a' <= said[0] && said[0] <= 'z' {
+		said[0] -= 'a' - 'A'
 	}
-	return shorten(string(text), maxMessage)
+	return clip.Shorten(string(said), maxMessage)
 }

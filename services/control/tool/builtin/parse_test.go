@@ -1,86 +1,125 @@
-package tool
+package builtin
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
+
+// parse reads a call as an answer asks for it.
+func parse(name, args string) (tool.Call, error) {
+	return Tools().Parse(0, model.Block{Tool: name, Args: json.RawMessage(args)})
+}
+
+// notes are what the result of a call says about its arguments: to the model, and to clients.
+func notes(t *testing.T, c tool.Call) (text, ignored string) {
+	t.Helper()
+	reply := tool.Failure{Reason: "X", Message: "out"}
+	with := tool.Asked{Call: c}.Result(reply)
+	without := tool.Asked{Call: tool.Call{Tool: c.Tool, Request: c.Request}}.Result(reply)
+	text, ok := strings.CutPrefix(with.Text, without.Text)
+	if !ok {
+		t.Fatalf("the result changed: %q, without notes %q", with.Text, without.Text)
+	}
+	var details struct{ Ignored json.RawMessage }
+	if err := json.Unmarshal(with.Details, &details); err != nil {
+		t.Fatal(err)
+	}
+	return text, string(details.Ignored)
+}
 
 func TestParse(t *testing.T) {
 	for name, c := range map[string]struct {
 		tool, args string
-		want       Request
+		want       tool.Request
 	}{
 		"read": {
 			NameRead, `{"path":"a.txt","offset":3,"limit":10}`,
-			ReadText{Path: "a.txt", Offset: 3, Limit: 10},
+			tool.ReadText{Path: "a.txt", Offset: 3, Limit: 10},
 		},
-		"read, path only": {NameRead, `{"path":"a.txt"}`, ReadText{Path: "a.txt"}},
+		"read, path only": {NameRead, `{"path":"a.txt"}`, tool.ReadText{Path: "a.txt"}},
 		"write": {
 			NameWrite, `{"path":"a","content":"x\u0000\n$& <>"}`,
-			WriteFile{Path: "a", Content: []byte("x\x00\n$& <>")},
+			tool.WriteFile{Path: "a", Content: []byte("x\x00\n$& <>")},
 		},
-		"write nothing": {NameWrite, `{"path":"a","content":""}`, WriteFile{Path: "a", Content: []byte{}}},
+		"write nothing": {NameWrite, `{"path":"a","content":""}`, tool.WriteFile{Path: "a", Content: []byte{}}},
 		"edit": {
 			NameEdit, `{"path":"a","oldText":" x\n","newText":"$1","replaceAll":true}`,
-			EditFile{Path: "a", Old: " x\n", New: "$1", ReplaceAll: true},
+			tool.EditFile{Path: "a", Old: " x\n", New: "$1", ReplaceAll: true},
 		},
-		"edit away":        {NameEdit, `{"path":"a","oldText":"x","newText":""}`, EditFile{Path: "a", Old: "x"}},
-		"bash":             {NameBash, `{"command":"ls","timeout":0.5}`, Exec{Command: "ls", TimeoutSeconds: 0.5}},
-		"bash, no timeout": {NameBash, `{"command":" ls","timeout":0}`, Exec{Command: " ls"}},
-		"grep":             {NameGrep, `{"pattern":"-a|b","path":"d","include":"*.go","literal":true,"ignoreCase":true}`, Grep{Pattern: "-a|b", Path: "d", Include: "*.go", Literal: true, IgnoreCase: true}},
-		"glob":             {NameGlob, `{"pattern":"**/*.go","path":"d"}`, Glob{Pattern: "**/*.go", Path: "d"}},
+		"edit away":        {NameEdit, `{"path":"a","oldText":"x","newText":""}`, tool.EditFile{Path: "a", Old: "x"}},
+		"bash":             {NameBash, `{"command":"ls","timeout":0.5}`, tool.Exec{Command: "ls", TimeoutSeconds: 0.5}},
+		"bash, no timeout": {NameBash, `{"command":" ls","timeout":0}`, tool.Exec{Command: " ls"}},
+		"grep": {
+			NameGrep,
+			`{"pattern":"-a|b","path":"d","include":"*.go","literal":true,"ignoreCase":true}`,
+			tool.Grep{Pattern: "-a|b", Path: "d", Include: "*.go", Literal: true, IgnoreCase: true},
+		},
+		"glob": {NameGlob, `{"pattern":"**/*.go","path":"d"}`, tool.Glob{Pattern: "**/*.go", Path: "d"}},
 		"number as string": {
 			NameRead, `{"path":"a","offset":" 2 ","limit":"1e2"}`,
-			ReadText{Path: "a", Offset: 2, Limit: 100},
+			tool.ReadText{Path: "a", Offset: 2, Limit: 100},
 		},
-		"fraction as string": {NameBash, `{"command":"a","timeout":"1.5"}`, Exec{Command: "a", TimeoutSeconds: 1.5}},
+		"fraction as string": {
+			NameBash,
+			`{"command":"a","timeout":"1.5"}`,
+			tool.Exec{Command: "a", TimeoutSeconds: 1.5},
+		},
 		"whole float": {
 			NameRead, `{"path":"a","offset":2.0,"limit":1e3}`,
-			ReadText{Path: "a", Offset: 2, Limit: 1000},
+			tool.ReadText{Path: "a", Offset: 2, Limit: 1000},
 		},
 		"boolean as string": {
 			NameGrep, `{"pattern":"a","literal":"true","ignoreCase":"false"}`,
-			Grep{Pattern: "a", Literal: true},
+			tool.Grep{Pattern: "a", Literal: true},
 		},
-		"number for string":   {NameGrep, `{"pattern":5}`, Grep{Pattern: "5"}},
-		"fraction for string": {NameGrep, `{"pattern":1.5}`, Grep{Pattern: "1.5"}},
-		"large for string":    {NameGrep, `{"pattern":12345678901}`, Grep{Pattern: "12345678901"}},
+		"number for string":   {NameGrep, `{"pattern":5}`, tool.Grep{Pattern: "5"}},
+		"fraction for string": {NameGrep, `{"pattern":1.5}`, tool.Grep{Pattern: "1.5"}},
+		"large for string":    {NameGrep, `{"pattern":12345678901}`, tool.Grep{Pattern: "12345678901"}},
 		"boolean for string": {
 			NameWrite, `{"path":"a","content":true}`,
-			WriteFile{Path: "a", Content: []byte("true")},
+			tool.WriteFile{Path: "a", Content: []byte("true")},
 		},
-		"null for optional":   {NameRead, `{"path":"a","offset":null,"limit":null}`, ReadText{Path: "a"}},
-		"string stays string": {NameGrep, `{"pattern":"5"}`, Grep{Pattern: "5"}},
-		"blank content":       {NameWrite, `{"path":"a","content":" "}`, WriteFile{Path: "a", Content: []byte(" ")}},
+		"null for optional":   {NameRead, `{"path":"a","offset":null,"limit":null}`, tool.ReadText{Path: "a"}},
+		"string stays string": {NameGrep, `{"pattern":"5"}`, tool.Grep{Pattern: "5"}},
+		"blank content": {
+			NameWrite,
+			`{"path":"a","content":" "}`,
+			tool.WriteFile{Path: "a", Content: []byte(" ")},
+		},
 		"NUL in text to edit": {
 			NameEdit, `{"path":"a","oldText":"\u0000","newText":""}`,
-			EditFile{Path: "a", Old: "\x00"},
+			tool.EditFile{Path: "a", Old: "\x00"},
 		},
 		"the largest offset": {
 			NameRead, `{"path":"a","offset":9007199254740991}`,
-			ReadText{Path: "a", Offset: 9007199254740991},
+			tool.ReadText{Path: "a", Offset: 9007199254740991},
 		},
 		"the longest timeout": {
 			NameBash, `{"command":"a","timeout":86400}`,
-			Exec{Command: "a", TimeoutSeconds: 86400},
+			tool.Exec{Command: "a", TimeoutSeconds: 86400},
 		},
-		"space around the lot": {NameGlob, " {\"pattern\":\"a\"}\n", Glob{Pattern: "a"}},
+		"space around the lot": {NameGlob, " {\"pattern\":\"a\"}\n", tool.Glob{Pattern: "a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			call, err := Parse(c.tool, json.RawMessage(c.args))
+			call, err := parse(c.tool, c.args)
 			if err != nil || !reflect.DeepEqual(call.Request, c.want) {
 				t.Fatalf("got %#v, %v, want %#v", call.Request, err, c.want)
 			}
-			if got := call.Request.Tool(); got != c.tool {
-				t.Errorf("tool %s", got)
+			if call.Tool.Name != c.tool {
+				t.Errorf("tool %s", call.Tool.Name)
 			}
-			if res := call.Annotate(Result{Text: "x"}); res.Text != "x" || res.Details != nil {
-				t.Errorf("a note without a cause: %+v", res)
+			if note, ignored := notes(t, call); note != "" || ignored != "" {
+				t.Errorf("a note without a cause: %s %s", note, ignored)
 			}
 		})
 	}
@@ -192,8 +231,8 @@ func TestParseListsProblems(t *testing.T) {
 		"no pattern":    {NameGlob, `{}`, []string{"pattern: is required"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req, err := Parse(c.tool, json.RawMessage(c.args))
-			if req.Request != nil || !errors.Is(err, ErrArguments) {
+			req, err := parse(c.tool, c.args)
+			if req.Request != nil || !errors.Is(err, tool.ErrArguments) {
 				t.Fatalf("got %#v, %v", req, err)
 			}
 			want := "Validation failed for tool \"" + c.tool + "\":\n  - " + strings.Join(c.want, "\n  - ") +
@@ -211,170 +250,142 @@ func TestParseBoundsItsErrors(t *testing.T) {
 		args[fmt.Sprintf("%03d", i)+strings.Repeat("x", 200)] = strings.Repeat("\xff", 1000)
 	}
 	raw, _ := json.Marshal(args)
-	_, err := Parse(NameRead, raw)
+	_, err := parse(NameRead, string(raw))
 	if err == nil || len(err.Error()) > 6000 || !strings.Contains(err.Error(), "\n  - … 81 more\n") ||
 		strings.Count(err.Error(), "\n  - ") != 21 {
 		t.Errorf("got %d bytes: %v", len(err.Error()), err)
 	}
-	if _, err := Parse(NameRead, []byte("\xff\x00")); err == nil || sanitize(err.Error()) != err.Error() {
+	if _, err := parse(NameRead, "\xff\x00"); err == nil || clip.Sanitize(err.Error()) != err.Error() {
 		t.Errorf("unsafe text: %q", err)
 	}
-	if _, err := Parse(NameRead, []byte(`{"a\u0000b":1}`)); err == nil || strings.Contains(err.Error(), "\x00") {
+	if _, err := parse(NameRead, `{"a\u0000b":1}`); err == nil || strings.Contains(err.Error(), "\x00") {
 		t.Errorf("unsafe text: %q", err)
 	}
 }
 
 func TestParseUnknownTool(t *testing.T) {
-	_, err := Parse("nope", nil)
-	if !errors.Is(err, ErrUnknown) || err.Error() != "Tool nope not found. Available tools: read, write, edit, bash, "+
+	_, err := parse("nope", "")
+	if !errors.Is(err,
+		tool.ErrUnknown) || err.Error() != "Tool nope not found. Available tools: read, write, edit, bash, "+
 		"grep, glob." {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Parse(strings.Repeat("x\x00", 1000), nil); !errors.Is(err, ErrUnknown) || len(err.Error()) > 250 ||
+	if _, err := parse(strings.Repeat("x\x00", 1000), ""); !errors.Is(err, tool.ErrUnknown) || len(err.Error()) > 250 ||
 		strings.Contains(err.Error(), "\x00") {
 		t.Errorf("got %q", err)
 	}
-	if r := Refused(err); !r.IsError || r.Text != err.Error() {
+	if r := (tool.Asked{Refused: err}).Result(nil); !r.IsError || r.Text != err.Error() {
 		t.Errorf("got %#v", r)
 	}
 }
 
-func TestBuildKnowsOnlyTheTools(t *testing.T) {
-	if req, err := build("nope", nil); req != nil || err == nil {
-		t.Errorf("got %v, %v", req, err)
-	}
-}
-
-func TestCompileRefusesBadSchemas(t *testing.T) {
-	for _, schema := range []string{`{`, `{"type":"nothing"}`, `{"properties":{"a":{"type":["string","null"]}}}`} {
-		if _, err := compile(Tool{Name: "x", Schema: json.RawMessage(schema)}); err == nil {
-			t.Errorf("%s passes", schema)
-		}
-	}
-}
-
-func TestExplainHasAWordForEverything(t *testing.T) {
-	c, err := compile(Tool{Name: "x", Schema: json.RawMessage(`{"properties":{"a":{"type":"string","pattern":"^x$"}}}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := c.explain(c.schema.Validate(map[string]any{"a": "y"})); !slices.Equal(got,
-		[]string{"a: breaks the schema's pattern"}) {
-		t.Errorf("got %q", got)
-	}
-	if got := c.explain(errors.New("odd")); !slices.Equal(got, []string{"arguments: odd"}) {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestTools(t *testing.T) {
-	if got := Names(); !slices.Equal(got, []string{"read", "write", "edit", "bash", "grep", "glob"}) {
+	if got := Tools().Names(); !slices.Equal(got, []string{"read", "write", "edit", "bash", "grep", "glob"}) {
 		t.Errorf("got %v", got)
 	}
-	for name, want := range map[string]Safety{
-		NameRead: Pure, NameWrite: Idempotent, NameEdit: AtMostOnce, NameBash: AtMostOnce, NameGrep: Pure, NameGlob: Pure, "nope": AtMostOnce,
+	for name, want := range map[string]struct {
+		safety tool.Safety
+		access tool.Access
+	}{
+		NameRead:  {tool.Pure, tool.ReadsFiles | tool.ListsFiles},
+		NameWrite: {tool.Idempotent, tool.WritesFiles},
+		NameEdit:  {tool.AtMostOnce, 0},
+		NameBash:  {tool.AtMostOnce, tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles},
+		NameGrep:  {tool.Pure, tool.ListsFiles},
+		NameGlob:  {tool.Pure, tool.ListsFiles},
 	} {
-		if got := SafetyOf(name); got != want {
-			t.Errorf("%s is %v", name, got)
-		}
-	}
-	for s, want := range map[Safety]string{
-		AtMostOnce: "at_most_once", Idempotent: "idempotent", Pure: "pure",
-		0: "unspecified",
-	} {
-		if s.String() != want {
-			t.Errorf("got %s", s)
-		}
-	}
-	for _, name := range Names() {
-		got, err := Get(name)
-		if err != nil || got.Name != name || len(got.Description) < 50 || !json.Valid(got.Schema) {
+		got, err := Tools().Find(name)
+		if err != nil || got.Safety != want.safety || got.Access != want.access || got.Kind() != tool.KindExecutor ||
+			len(got.Description) < 50 || !json.Valid(got.Schema) {
 			t.Errorf("got %#v, %v", got, err)
 		}
-	}
-	if _, err := Get("nope"); !errors.Is(err, ErrUnknown) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestOfferKeepsOneOrder(t *testing.T) {
-	got := Offer([]string{"task", "grep", "read"})
-	if len(got) != 2 || got[0].Name != "read" || got[1].Name != "grep" || got[0].Description == "" ||
-		!json.Valid(got[0].Schema) {
-		t.Errorf("got %v", got)
-	}
-	if Offer(nil) != nil {
-		t.Error("offered something")
 	}
 }
 
 // Every argument that a schema names must reach the request.
 func TestEverySchemaPropertyIsUsed(t *testing.T) {
-	for _, tl := range builtin {
+	for _, told := range Tools().Told() {
 		var shape struct {
 			Properties map[string]struct {
 				Type        string
 				Description string
 			}
+			Required []string
 		}
-		if err := json.Unmarshal(tl.Schema, &shape); err != nil {
+		if err := json.Unmarshal(told.Schema, &shape); err != nil {
 			t.Fatal(err)
 		}
+		values := map[string]any{"string": "marker", "integer": 77, "number": 77, "boolean": true}
+		args := map[string]any{}
+		for _, name := range shape.Required {
+			args[name] = "x" + name
+		}
+		least := requestOf(t, told.Name, args)
 		for name, p := range shape.Properties {
 			if p.Description == "" {
-				t.Errorf("%s.%s is not described", tl.Name, name)
+				t.Errorf("%s.%s is not described", told.Name, name)
 			}
-			value := map[string]any{"string": "marker", "integer": 77, "number": 77, "boolean": true}[p.Type]
-			args := map[string]any{name: value}
-			req, err := build(tl.Name, args)
-			if err != nil {
-				t.Fatal(err)
-			}
-			empty, _ := build(tl.Name, nil)
-			if reflect.DeepEqual(req, empty) {
-				t.Errorf("%s.%s is ignored", tl.Name, name)
+			with := maps.Clone(args)
+			with[name] = values[p.Type]
+			if reflect.DeepEqual(requestOf(t, told.Name, with), least) {
+				t.Errorf("%s.%s is ignored", told.Name, name)
 			}
 		}
 	}
 }
 
+func requestOf(t *testing.T, name string, args map[string]any) tool.Request {
+	t.Helper()
+	body, err := json.Marshal(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parse(name, string(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Request
+}
+
 func FuzzParse(f *testing.F) {
-	for _, name := range append(Names(), "nope") {
-		f.Add(name, []byte(`{"path":"a","offset":"2","content":null,"command":1,"pattern":true,"oldText":"x","newText":"\ud800"}`))
+	for _, name := range append(Tools().Names(), "nope") {
+		f.Add(name,
+			[]byte(`{"path":"a","offset":"2","content":null,"command":1,"pattern":true,"oldText":"x",`+
+				`"newText":"\ud800"}`))
 		f.Add(name, []byte(`{"path":"a"}`))
 		f.Add(name, []byte(`{"command":"ls","timeout":1e-300}`))
 	}
 	f.Fuzz(func(t *testing.T, name string, args []byte) {
-		call, err := Parse(name, args)
+		call, err := parse(name, string(args))
 		req := call.Request
 		if (req == nil) == (err == nil) {
 			t.Fatalf("got %v and %v", req, err)
 		}
 		if err != nil {
-			if !errors.Is(err, ErrArguments) && !errors.Is(err, ErrUnknown) {
+			if !errors.Is(err, tool.ErrArguments) && !errors.Is(err, tool.ErrUnknown) {
 				t.Fatalf("got %v", err)
 			}
-			if sanitize(err.Error()) != err.Error() || len(err.Error()) > 8000 {
+			if clip.Sanitize(err.Error()) != err.Error() || len(err.Error()) > 8000 {
 				t.Fatalf("unsafe or long: %q", err)
 			}
 			return
 		}
-		if res := call.Annotate(Result{}); sanitize(res.Text) != res.Text || len(res.Text) > 1000 {
-			t.Fatalf("unsafe or long: %q", res.Text)
+		if note, _ := notes(t, call); clip.Sanitize(note) != note || len(note) > 1000 {
+			t.Fatalf("unsafe or long: %q", note)
 		}
-		if req.Tool() != name {
-			t.Fatalf("%s for %s", req.Tool(), name)
+		if call.Tool.Name != name {
+			t.Fatalf("%s for %s", call.Tool.Name, name)
 		}
 		switch r := req.(type) {
-		case ReadText:
+		case tool.ReadText:
 			if r.Path == "" || r.Limit < 0 || strings.Contains(r.Path, "\x00") {
 				t.Fatalf("got %#v", r)
 			}
-		case EditFile:
+		case tool.EditFile:
 			if r.Path == "" || r.Old == "" || r.Old == r.New {
 				t.Fatalf("got %#v", r)
 			}
-		case Exec:
+		case tool.Exec:
 			if strings.TrimSpace(r.Command) == "" || !(r.TimeoutSeconds >= 0 && r.TimeoutSeconds <= 86400) {
 				t.Fatalf("got %#v", r)
 			}
