@@ -72,6 +72,9 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
 		}
 		for _, e := range page {
+			if e.Unreadable != nil {
+				return fmt.Errorf("reading the conversation: %w", e.Unreadable)
+			}
 			c.add(e)
 		}
 	}

@@ -165,6 +165,12 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 	return strings.Join(lines, "\n"), err
 }
 
+// ExecText runs a statement.
+func (s *Store) ExecText(ctx context.Context, text string) error {
+	_, err := s.pool.Exec(ctx, text)
+	return err
+}
+
 // Forget deletes what is stored of a session, but for its receipts.
 func (s *Store) Forget(ctx context.Context, sessionID string) error {
 	for _, table := range []string{"segments", "tool_calls", "entries", "submissions", "lanes", "sessions"} {

@@ -35,6 +35,7 @@ var _ store.Store = (*Store)(nil)
 type Options struct {
 	Readers int              // connections for reading, 4 when 0
 	Now     func() time.Time // the database's clock, time.Now when nil
+	Log     *slog.Logger     // hears of rows that cannot be decoded, slog's default when nil
 }
 
 // Store is a database. It implements store.Store.
@@ -54,6 +55,9 @@ type Store struct {
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.Default()
 	}
 	if opts.Readers == 0 {
 		opts.Readers = defaultReaders
@@ -103,7 +107,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if unlock != nil {
 		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })
 	}
-	s.Tables = rows.New(plain{s: s}, slog.Default())
+	s.Tables = rows.New(plain{s: s}, opts.Log)
 	s.writer = startWriter(s.writes, s.now)
 	return s, nil
 }
