@@ -5,9 +5,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
-// toolNames are the tools that an agent can name, in the order in which they are kept.
-func toolNames() []string { return append(builtin.Tools().Names(), builtin.NameTask) }
-
 // defaults is an agent of which nothing is said.
 func defaults(name string) Definition {
 	return Definition{

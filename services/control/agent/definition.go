@@ -152,7 +152,7 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
-	if tools, ok := p.Words(key, n, toolNames()); ok {
+	if tools, ok := p.Words(key, n, builtin.Names()); ok {
 		d.Tools = tools
 	}
 }

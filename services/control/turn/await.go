@@ -225,8 +225,8 @@ func (r *run) reply(c call.Call) tool.Reply {
 	reply, err := r.deps.Tools.Decode(c.Tool, c.Reply)
 	if err != nil {
 		r.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
-		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be " +
-			"read"}
+		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its " +
+			"result cannot be read"}
 	}
 	return tool.Clean(reply, r.values.Secrets())
 }

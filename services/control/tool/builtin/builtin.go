@@ -36,6 +36,9 @@ var Tools = sync.OnceValue(func() tool.Set {
 	return set
 })
 
+// Names are the tools that an agent can name, in the order in which they are kept.
+func Names() []string { return append(Tools().Names(), NameTask) }
+
 func define(s tool.Spec) *tool.Tool {
 	t, err := tool.Define(s)
 	if err != nil {
