@@ -21,6 +21,9 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
 		return ErrFrame.With("a frame came: %v", err)
 	}
+	if m := c.calls.refused(rep); m != nil {
+		c.out.put(encode(m))
+	}
 	rep.LaneID = c.calls.heard(rep)
 	if rep.LaneID == "" {
 		return nil // nobody asked over this connection; whoever waits attaches and asks
