@@ -11,7 +11,8 @@ const (
 var twice = patch{
 	turnDir + "calls.go", `		if !r.send(ctx, c.Executor, &call.Order{`,
 	`		r.send(ctx, c.Executor, &call.Order{
-			Call: *c, Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(), Timeout: timeout,
+			Call: *c, LaneID: r.id(), Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(),
+			Timeout: timeout,
 		})
 		if !r.send(ctx, c.Executor, &call.Order{`,
 }
