@@ -10,6 +10,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
+// Asks reports whether task is one of the tools.
+func Asks(tools []string) bool { return slices.Contains(tools, NameTask) }
+
 // Agent is a sub-agent that task offers.
 type Agent struct{ Name, Description string }
 
