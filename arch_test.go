@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"path"
@@ -244,6 +245,64 @@ func TestTestsNeitherSleepNorSkip(t *testing.T) {
 	}
 }
 
+// Who drives calls knows how they are carried out. A place that knows tools by name, or replies by type, would have to
+// be changed for each tool that is added.
+func TestOnlyPackageToolKnowsTools(t *testing.T) {
+	names := 0
+	for _, p := range load(t) {
+		suite := strings.HasSuffix(p.folder, "test")
+		if !under(p.folder, "services/control", "internal/client", "cmd") || suite {
+			continue
+		}
+		for _, f := range p.files {
+			if f.test() {
+				continue
+			}
+			for pos, n := range f.nodes(t) {
+				switch what := knowsTools(p.folder, n); {
+				case what == "":
+				case under(p.folder, "services/control/tool"):
+					names++
+				default:
+					t.Errorf("%s: %s: ask the tool.Tool or the tool.Reply what has to be known", pos, what)
+				}
+			}
+		}
+	}
+	if names < len(toolNames) {
+		t.Errorf("found %d places in package tool that name a tool: the test looks for the wrong ones", names)
+	}
+}
+
+var (
+	toolNames = []string{"read", "write", "edit", "bash", "grep", "glob"}
+	verbs     = []string{
+		"ReadText", "WriteFile", "EditFile", "Exec", "Grep", "Glob",
+		"TextReply", "WriteReply", "EditReply", "ExecReply", "GrepReply", "GlobReply",
+	}
+)
+
+// knowsTools says what a node knows of single tools, if anything. link has the verbs' form on the wire, the offline
+// model asks for calls.
+func knowsTools(folder string, n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.BasicLit:
+		if text, err := strconv.Unquote(n.Value); err == nil && slices.Contains(toolNames, text) {
+			return text + " may be a tool's name"
+		}
+	case *ast.SelectorExpr:
+		x, ok := n.X.(*ast.Ident)
+		switch {
+		case !ok || n.Sel.Name == "Names":
+		case x.Name == "tool" && slices.Contains(verbs, n.Sel.Name) && folder != "services/control/link":
+			return "tool." + n.Sel.Name + " is of one verb"
+		case x.Name == "builtin" && strings.HasPrefix(n.Sel.Name, "Name") && folder != "services/control/model/offline":
+			return "builtin." + n.Sel.Name + " is a tool's name"
+		}
+	}
+	return ""
+}
+
 type goPackage struct {
 	folder string
 	files  []goFile
@@ -269,25 +328,36 @@ func (f goFile) imports() []string {
 	return paths
 }
 
-// calls are the calls of the form x.f, with a position each.
-func (f goFile) calls(t *testing.T) map[string]string {
+// nodes are all nodes of the file, each with its position.
+func (f goFile) nodes(t *testing.T) iter.Seq2[string, ast.Node] {
 	t.Helper()
 	files := token.NewFileSet()
 	full, err := parser.ParseFile(files, f.name, nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return func(yield func(string, ast.Node) bool) {
+		for n := range ast.Preorder(full) {
+			if !yield(files.Position(n.Pos()).String(), n) {
+				return
+			}
+		}
+	}
+}
+
+// calls are the calls of the form x.f, with a position each.
+func (f goFile) calls(t *testing.T) map[string]string {
+	t.Helper()
 	found := map[string]string{}
-	ast.Inspect(full, func(n ast.Node) bool {
+	for pos, n := range f.nodes(t) {
 		if call, ok := n.(*ast.CallExpr); ok {
 			if selector, ok := call.Fun.(*ast.SelectorExpr); ok {
 				if x, ok := selector.X.(*ast.Ident); ok {
-					found[x.Name+"."+selector.Sel.Name] = files.Position(call.Pos()).String()
+					found[x.Name+"."+selector.Sel.Name] = pos
 				}
 			}
 		}
-		return true
-	})
+	}
 	return found
 }
 

@@ -73,13 +73,13 @@ func TestKeysStayInControl(t *testing.T) {
 	} {
 		answer(t, data, "shell", "ln -sfn /proc/self link")
 		path = strings.ReplaceAll(path, "%d", fmt.Sprint(control))
-		got, _ := answer(t, data, "shell", `call: read {"path": "`+path+`"}`)
+		got, _ := answer(t, data, "shell", `tool read: {"path": "`+path+`"}`)
 		refused := strings.Contains(got, "own process") || strings.Contains(got, "link of the kernel") ||
 			strings.Contains(got, "permission denied")
 		if strings.Contains(got, key) || !refused {
 			t.Errorf("read %s: %q", path, got)
 		}
-		got, _ = answer(t, data, "shell", `call: grep {"pattern": "sk-ant", "path": "`+path+`"}`)
+		got, _ = answer(t, data, "shell", `tool grep: {"pattern": "sk-ant", "path": "`+path+`"}`)
 		if strings.Contains(got, key) {
 			t.Errorf("grep %s: %q", path, got)
 		}

@@ -65,7 +65,7 @@ func TestTools(t *testing.T) {
 			{`glob {"pattern": "*.md"}`, "No files found."},
 			{`bash {"command": "cat d/a.txt; exit 3"}`, "1\nTwo é\nthrEE.\n\nCommand exited with code 3"},
 		} {
-			if got, trace := answer(t, data, agent, "call: "+c.call); got != c.want ||
+			if got, trace := answer(t, data, agent, "tool "+strings.Replace(c.call, " ", ": ", 1)); got != c.want ||
 				!strings.Contains(trace, " on builtin]") {
 				t.Errorf("%s: %s gave %q, %q, want %q", agent, c.call, got, trace, c.want)
 			}

@@ -11,7 +11,8 @@ const (
 var twice = patch{
 	turnDir + "calls.go", `		if !r.send(ctx, c.Executor, &call.Order{`,
 	`		r.send(ctx, c.Executor, &call.Order{
-			Call: *c, Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(), Timeout: timeout,
+			Call: *c, LaneID: r.id(), Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(),
+			Timeout: timeout,
 		})
 		if !r.send(ctx, c.Executor, &call.Order{`,
 }
@@ -73,8 +74,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "calls that were interrupted count as done", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
-		patches: []patch{{"services/control/call/message.go", `		case tool.ReasonInterrupted:
-			return Lost
+		patches: []patch{{"services/control/tool/reply.go", `	case ReasonInterrupted:
+		return Unseen
 `, ``}},
 	},
 	{
@@ -85,8 +86,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "an unknown outcome is told as a failure", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
-		patches: []patch{{"services/control/tool/render_failure.go", `		text = unknownOutcome(req)
-`, `		text = "It failed."
+		patches: []patch{{"services/control/tool/failure.go", `		message = c.unknownOutcome()
+`, `		message = "It failed."
 `}},
 	},
 	{

@@ -113,8 +113,8 @@ func (a *author) change(first, second string) (turns [][]check.Command, lines []
 	}
 	path := filepath.Join(filepath.Dir(a.effects), filesDir, edit.Token)
 	return [][]check.Command{{write}, {edit}}, []string{
-		fmt.Sprintf(`call: write {"content": "%s: %s", "path": %q}`, write.Token, edit.Token, path),
-		fmt.Sprintf(`call: edit {"path": %q, "oldText": %q, "newText": %q}`, path, edit.Token, edit.Token+check.Mark),
+		fmt.Sprintf(`tool write: {"content": "%s: %s", "path": %q}`, write.Token, edit.Token, path),
+		fmt.Sprintf(`tool edit: {"path": %q, "oldText": %q, "newText": %q}`, path, edit.Token, edit.Token+check.Mark),
 	}
 }
 

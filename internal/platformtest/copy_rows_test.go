@@ -10,8 +10,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // setBack is a machine that is set back to a copy of its disk: nothing of what ran on it is left.
@@ -220,7 +220,7 @@ func TestLateReplyHasNoSecrets(t *testing.T) {
 		if len(calls) != 1 || len(calls[0].LateReply) == 0 {
 			t.Fatalf("the calls are %+v", calls)
 		}
-		reply, err := call.DecodeReply(calls[0].LateReply)
+		reply, err := builtin.Tools().Decode(calls[0].Tool, calls[0].LateReply)
 		if err != nil {
 			t.Fatal(err)
 		}

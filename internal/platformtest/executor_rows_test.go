@@ -82,19 +82,19 @@ var executorRows = []row{
 	}},
 	{"14b", "the host is killed, an at-most-once edit", "U", func(w *world) {
 		w.m.Box.Put("f", "old")
-		id := w.gated(`call: edit {"path":"f","oldText":"old","newText":"new"}`)
+		id := w.gated(`tool edit: {"path":"f","oldText":"old","newText":"new"}`)
 		w.wait(w.a, id, "unknown")
 		w.unknown("shell")
 		w.finish(w.a, "shell")
 	}},
 	{"14b", "the host is killed, a pure call", "R", func(w *world) {
 		w.m.Box.Put("f", "content")
-		id := w.gated(`call: read {"path":"f"}`)
+		id := w.gated(`tool read: {"path":"f"}`)
 		w.wait(w.a, id, "content")
 		w.finish(w.a, "shell")
 	}},
 	{"14b", "the host is killed, an idempotent call", "R", func(w *world) {
-		id := w.gated(`call: write {"path":"f","content":"written"}`)
+		id := w.gated(`tool write: {"path":"f","content":"written"}`)
 		w.wait(w.a, id, "")
 		if got, _ := w.m.Box.Get("f"); got != "written" {
 			w.Errorf("the file holds %q", got)
@@ -126,7 +126,7 @@ var executorRows = []row{
 	{"16", "the host is lost for good, a pure call whose workspace is nowhere else", "U", func(w *world) {
 		w.m.Box.Put("f", "content")
 		w.m.Box.Gate = make(chan struct{})
-		id := w.submit(`call: read {"path":"f"}`)
+		id := w.submit(`tool read: {"path":"f"}`)
 		w.sleep(10 * time.Second)
 		w.m.Crash()
 		w.wait(w.a, id, "was lost")

@@ -130,7 +130,7 @@ func openSSE(ctx context.Context, p *platformtest.Platform, session, cursor stri
 const prompts = 8
 
 func prompt(n int) string {
-	return fmt.Sprintf("think: %s\nsay: %s\ncall: nothing {}\nsay: done %d", strings.Repeat("hm ", 5700),
+	return fmt.Sprintf("think: %s\nsay: %s\ntool nothing: {}\nsay: done %d", strings.Repeat("hm ", 5700),
 		strings.Repeat(fmt.Sprint("word", n, " "), 2700), n)
 }
 

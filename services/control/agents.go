@@ -94,17 +94,21 @@ var errDefinitionUnreadable = errs.New(errs.FailedPrecondition, "DEFINITION_UNRE
 
 // PinAgent implements submission.Agents.
 func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error) {
-	def, err := p.catalogue.Get(name)
+	digest, limits, err := p.catalogue.Digest(name)
 	if err != nil {
 		return submission.Pin{}, err
 	}
-	pin := submission.Pin{Digest: def.Digest(), Timeout: def.Limits.Timeout}
+	pin := submission.Pin{Digest: digest, Timeout: limits.Timeout}
 	p.mu.Lock()
 	at, known := p.stored[pin.Digest]
 	p.mu.Unlock()
 	now := time.Now()
 	if known && now.Sub(at) < storeAgain {
 		return pin, nil
+	}
+	def, err := p.catalogue.ByDigest(digest)
+	if err != nil {
+		return submission.Pin{}, err
 	}
 	body, err := json.Marshal(def)
 	if err != nil {

@@ -4,11 +4,12 @@
 //	agents/<name>.md, agents/<name>/agent.md ──Parse──▶ Definition ──▶ Catalogue ──Get, ByDigest──▶ submissions
 //
 // A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under
-// way.
+// way. A definition holds those of its sub-agents (Team), so its digest pins them too: its tasks run with what its
+// sub-agents were when it was loaded, and an edit of a sub-agent is a change of every agent that can reach it.
 //
-// Invariants: a Definition in a Catalogue is valid and complete, defaults filled in; equal digests mean equal
-// behaviour; values of the control plane's environment are in no Definition, no digest and no error: a definition holds
-// ${NAME} references, which Env.Expand resolves at use.
+// Invariants: a Definition in a Catalogue is valid and complete, defaults filled in and sub-agents found; equal digests
+// mean equal behaviour; values of the control plane's environment are in no Definition, no digest and no error: a
+// definition holds ${NAME} references, which Env.Expand resolves at use.
 package agent
 
 import (
@@ -71,10 +72,14 @@ type Definition struct {
 	Sandbox      Sandbox        `json:"sandbox"`
 	Cwd          string         `json:"cwd"` // relative to the executor's root unless absolute
 	Env          Env            `json:"env,omitempty"`
-	Tools        []string       `json:"tools"` // may name task, which is not offered yet
+	Tools        []string       `json:"tools"`
+	Subagents    []string       `json:"subagents,omitempty"` // by name; the definitions are in Team
 	Limits       Limits         `json:"limits"`
 	Expose       []Surface      `json:"expose"`
 	Instructions string         `json:"instructions,omitempty"`
+	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
+	// loaded. They have no Team of their own: see Subagent.
+	Team map[string]Definition `json:"team,omitempty"`
 }
 
 // SandboxKind says where an agent's calls run.
@@ -138,6 +143,11 @@ func (d Definition) clone() Definition {
 	d.Env = maps.Clone(d.Env)
 	d.Sandbox.Labels = maps.Clone(d.Sandbox.Labels)
 	d.Tools = slices.Clone(d.Tools)
+	d.Subagents = slices.Clone(d.Subagents)
 	d.Expose = slices.Clone(d.Expose)
+	d.Team = maps.Clone(d.Team)
+	for name, member := range d.Team {
+		d.Team[name] = member.clone()
+	}
 	return d
 }

@@ -1,13 +1,9 @@
 package agent
 
 import (
-	"slices"
-
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
-
-// toolNames are the tools that an agent can name, in the order in which they are kept; task comes with sub-agents.
-var toolNames = []string{"read", "write", "edit", "bash", "grep", "glob", "task"}
 
 // defaults is an agent of which nothing is said.
 func defaults(name string) Definition {
@@ -15,7 +11,7 @@ func defaults(name string) Definition {
 		Name:    name,
 		Sandbox: Sandbox{Kind: SandboxLocal},
 		Cwd:     ".",
-		Tools:   slices.Clone(toolNames[:6]),
+		Tools:   builtin.Tools().Names(),
 		Limits:  DefaultLimits(),
 		Expose:  []Surface{HTTP, WebSocket},
 	}

@@ -25,6 +25,7 @@ type Catalogue struct {
 
 	mu       sync.RWMutex // guards what follows
 	byName   map[string]Definition
+	digests  map[string]string     // of byName
 	absent   map[string]error      // why a name has no definition although it once had one, or has a file
 	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
 }
@@ -80,12 +81,14 @@ func load(dir string, later bool, lookup Lookup, check CheckModel, builtin []Def
 func (c *Catalogue) Reload() Change {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	read, problems := readAll(c.present(), c.lookup, c.check, c.builtin)
+	files, problems := readAll(c.present(), c.lookup, c.check, c.builtin)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if read == nil {
+	if files == nil {
 		return Change{Problems: []Problem{{Err: problems[0].Err, Kept: len(c.byName) > 0}}}
 	}
+	read, unlinked := link(files, problems, c.byName)
+	problems = append(problems, unlinked...)
 	absent := map[string]error{}
 	for i := range problems {
 		p := &problems[i]
@@ -109,9 +112,10 @@ func (c *Catalogue) Reload() Change {
 			absent[name] = why
 		}
 	}
-	c.byName, c.absent = read, absent
-	for _, d := range read {
-		c.byDigest[d.Digest()] = d
+	c.byName, c.absent, c.digests = read, absent, map[string]string{}
+	for name, d := range read {
+		c.digests[name] = d.Digest()
+		c.byDigest[c.digests[name]] = d
 	}
 	return change
 }
@@ -154,12 +158,27 @@ func (c *Catalogue) Get(name string) (Definition, error) {
 	defer c.mu.RUnlock()
 	d, ok := c.byName[name]
 	if !ok {
-		if why := c.absent[name]; why != nil {
-			return Definition{}, why
-		}
-		return Definition{}, Missing(name)
+		return Definition{}, c.why(name)
 	}
 	return d.clone(), nil
+}
+
+// why says why a name has no definition.
+func (c *Catalogue) why(name string) error {
+	if why := c.absent[name]; why != nil {
+		return why
+	}
+	return Missing(name)
+}
+
+// Digest is the digest of the present definition of a name, and the definition's limits. Errors are those of Get.
+func (c *Catalogue) Digest(name string) (string, Limits, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if d, ok := c.byName[name]; ok {
+		return c.digests[name], d.Limits, nil
+	}
+	return "", Limits{}, c.why(name)
 }
 
 // ByDigest finds a definition that is or was in this catalogue; ErrNotFound for any other, those of an earlier

@@ -277,7 +277,7 @@ func TestWithKnown(t *testing.T) {
 }
 
 func TestCatalogueGivesCopies(t *testing.T) {
-	dir := tree(t, map[string]string{"a.md": full})
+	dir := tree(t, map[string]string{"a.md": full, "writer.md": minimal, "researcher.md": minimal})
 	c, err := Load(dir, lookupIn(map[string]string{"GITHUB_TOKEN": "x"}), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -285,11 +285,14 @@ func TestCatalogueGivesCopies(t *testing.T) {
 	d, _ := c.Get("a")
 	digest := d.Digest()
 	pinned, _ := c.ByDigest(digest)
-	for _, d := range append(c.List(), d, pinned) {
+	for _, d := range []Definition{c.List()[0], d, pinned} {
 		d.Env["CI"] = new("changed")
 		d.Sandbox.Labels["gpu"] = "changed"
 		d.Tools[0] = "changed"
 		d.Expose[0] = "changed"
+		d.Subagents[0] = "changed"
+		d.Team["writer"].Tools[0] = "changed"
+		delete(d.Team, "researcher")
 	}
 	if again, _ := c.Get("a"); again.Digest() != digest {
 		t.Error("a caller's change came through")

@@ -8,10 +8,13 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Bounds of texts in a definition, in characters.
 const (
+	maxName        = 64
 	maxDescription = 1024
 	maxPath        = 4096
 	maxLabel       = 256
@@ -33,7 +36,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("env", func(key string, n *yaml.Node) { p.env(d, key, n) }),
 			document.Key("tools", func(key string, n *yaml.Node) { p.tools(d, key, n) }),
 			document.Key("skills", p.notYet),
-			document.Key("subagents", p.notYet),
+			document.Key("subagents", func(key string, n *yaml.Node) { p.subagents(d, key, n) }),
 			document.Key("compaction", p.notYet),
 			document.Key("limits", func(key string, n *yaml.Node) { p.limits(d, key, n) }),
 			document.Key("expose", func(key string, n *yaml.Node) { p.expose(d, key, n) }),
@@ -42,27 +45,23 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 	if k, _ := document.Find(root, "model"); k == nil {
 		p.Report(1, "model", "is required: the model as provider/id")
 	}
+	tools, _ := document.Find(root, "tools")
+	if k, _ := document.Find(root, "subagents"); tools != nil && len(d.Subagents) > 0 &&
+		!builtin.Asks(d.Tools) {
+		p.Report(k.Line, "subagents", "are never asked: tools does not name task")
+	}
 	if d.Sandbox.Kind != SandboxNone {
 		return
 	}
-	switch k, _ := document.Find(root, "tools"); {
+	switch k := tools; {
 	case k == nil:
 		d.Tools = []string{}
-	case needsSandbox(d.Tools):
+	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor):
 		p.Report(k.Line, "tools", "need a sandbox, and sandbox is none")
 	}
 }
 
 func (p *parser) notYet(key string, n *yaml.Node) { p.Report(n.Line, key, "not yet supported") }
-
-func needsSandbox(tools []string) bool {
-	for _, t := range tools {
-		if t != "task" {
-			return true
-		}
-	}
-	return false
-}
 
 func (p *parser) model(d *Definition, key string, n *yaml.Node) {
 	s, ok := p.Text(key, n, model.MaxRef)
@@ -159,8 +158,23 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
-	if tools, ok := p.Words(key, n, toolNames); ok {
+	if tools, ok := p.Words(key, n, builtin.Names()); ok {
 		d.Tools = tools
+	}
+}
+
+func (p *parser) subagents(d *Definition, key string, n *yaml.Node) {
+	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
+		name, ok := p.Text(key, item, maxName)
+		if ok && !validName(name) {
+			p.Report(item.Line, key, "%q cannot be an agent's name", document.Printable(name))
+			ok = false
+		}
+		p.lines[name] = item.Line
+		return name, ok
+	})
+	if ok {
+		d.Subagents = names
 	}
 }
 

@@ -19,7 +19,7 @@ func TestDigestIsStable(t *testing.T) {
 		want string
 	}{
 		{Shell(), "bb0418c636ae962851cb28cd4dc66d5056673993320c47561ef42650b8f4fee4"},
-		{d, "a39728a1701ecb021d48f8a3bfced3fc4026c6f7830ae8f2de799a263dfb8193"},
+		{d, "0fefcce6950499b6ad1d3a6958ab9b0ca565d5da65a9390d6015a95c240d743c"},
 	} {
 		if got := c.d.Digest(); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.d.Name, got, c.want)
@@ -40,6 +40,9 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"cwd":          func(d *Definition) { d.Cwd = "x" },
 		"env":          func(d *Definition) { d.Env = Env{"A": new("b")} },
 		"tools":        func(d *Definition) { d.Tools = d.Tools[1:] },
+		"subagents":    func(d *Definition) { d.Subagents = []string{"x"} },
+		"team":         func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x"}} },
+		"of the team":  func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x", Cwd: "y"}} },
 		"turns":        func(d *Definition) { d.Limits.Turns++ },
 		"tokens":       func(d *Definition) { d.Limits.Tokens++ },
 		"cost":         func(d *Definition) { d.Limits.CostUSD++ },

@@ -19,15 +19,15 @@ type source struct {
 
 // readAll reads the definitions in dir and adds the built-in ones. The map is nil when the directory cannot be
 // read; that is the only problem then.
-func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]Definition, []Problem) {
+func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) (map[string]parsed, []Problem) {
 	sources, err := list(dir)
 	if err != nil {
 		return nil, []Problem{{Err: err}}
 	}
-	out := make(map[string]Definition, len(sources)+len(builtin))
+	out := make(map[string]parsed, len(sources)+len(builtin))
 	own := map[string]bool{}
 	for _, d := range builtin {
-		out[d.Name], own[d.Name] = d, true
+		out[d.Name], own[d.Name] = parsed{Definition: d}, true
 	}
 	var problems []Problem
 	report := func(s source, err error) { problems = append(problems, Problem{Agent: s.name, Err: err}) }
@@ -88,10 +88,10 @@ func list(dir string) ([]source, error) {
 	return out, nil
 }
 
-func readFile(s source, lookup Lookup, check CheckModel) (Definition, error) {
+func readFile(s source, lookup Lookup, check CheckModel) (parsed, error) {
 	src, err := document.Load(s.file)
 	if err != nil {
-		return Definition{}, ErrInvalid.With("%v", err)
+		return parsed{}, ErrInvalid.With("%v", err)
 	}
-	return Parse(s.name, s.file, src, lookup, check)
+	return parseSource(s, src, lookup, check)
 }

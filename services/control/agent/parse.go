@@ -9,15 +9,28 @@ import (
 
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
 // only. With a lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips
-// these checks. All problems are reported together, one line each; each is an ErrInvalid that names file, line and key.
+// these checks. Whether there are such sub-agents is for Load to check. All problems are reported together, one line
+// each; each is an ErrInvalid that names file, line and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
-	p := &parser{document.New(file), lookup, check}
-	d := defaults(name)
+	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
+	return s.Definition, err
+}
+
+// parsed is a definition whose sub-agents are names yet.
+type parsed struct {
+	Definition
+	file  string         // "" of one that is built in
+	lines map[string]int // where its sub-agents are named
+}
+
+func parseSource(s source, src []byte, lookup Lookup, check CheckModel) (parsed, error) {
+	p := &parser{document.New(s.file), lookup, check, map[string]int{}}
+	d := defaults(s.name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
-		return Definition{}, err
+		return parsed{}, err
 	}
-	return d, nil
+	return parsed{d, s.file, p.lines}, nil
 }
 
 // parser reads one file.
@@ -25,6 +38,7 @@ type parser struct {
 	*document.Document
 	lookup Lookup
 	check  CheckModel
+	lines  map[string]int // where sub-agents are named
 }
 
 // CheckModel says why no model can be had by a name.
@@ -78,7 +92,7 @@ func validName(s string) bool {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 64
+	return s != "" && len(s) <= maxName
 }
 
 func letter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }

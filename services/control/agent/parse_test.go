@@ -24,6 +24,7 @@ env:
   TOKEN: "Bearer ${GITHUB_TOKEN}"
   PAGER: null
 tools: [task, bash, read]
+subagents: [writer, researcher]
 limits: {turns: 7, tokens: 2_000_000, cost_usd: 5, timeout: 90m, attempts: 3, calls: 20}
 expose: [websocket, http]
 ---
@@ -50,6 +51,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Cwd:         "work/tree",
 		Env:         Env{"CI": new("true"), "TOKEN": new("Bearer ${GITHUB_TOKEN}"), "PAGER": nil},
 		Tools:       []string{"read", "bash", "task"},
+		Subagents:   []string{"writer", "researcher"},
 		Limits: Limits{
 			Turns: 7, Tokens: 2_000_000, CostUSD: 5, Timeout: 90 * time.Minute, Attempts: 3, Calls: 20,
 		},
@@ -144,9 +146,19 @@ func TestParseRefuses(t *testing.T) {
 			"thinking: hard",
 			`3: thinking: must be one of off, minimal, low, medium, high, xhigh, got "hard"`,
 		},
-		"thinking bool":    {"thinking: true", "3: thinking: must be text, got true or false; put it in quotes"},
-		"skills":           {"skills: [triage]", "3: skills: not yet supported"},
-		"subagents":        {"subagents:\n - researcher", "4: subagents: not yet supported"},
+		"thinking bool":  {"thinking: true", "3: thinking: must be text, got true or false; put it in quotes"},
+		"skills":         {"skills: [triage]", "3: skills: not yet supported"},
+		"subagents text": {"subagents: researcher", "3: subagents: must be a list, got text"},
+		"subagent twice": {"subagents: [b, b]\ntools: [task]", "3: subagents: b is given twice"},
+		"subagent's name": {
+			"subagents:\n - researcher\n - a/b\ntools: [task]", `5: subagents: "a/b" cannot be an agent's name`,
+		},
+		"subagent, number": {
+			"subagents: [1]\ntools: [task]", "3: subagents: must be text, got a number; put it in quotes",
+		},
+		"no task for subagents": {
+			"tools: [read]\nsubagents: [b]", "4: subagents: are never asked: tools does not name task",
+		},
 		"compaction":       {"compaction: {reserve: 20000}", "3: compaction: not yet supported"},
 		"sandbox word":     {"sandbox: docker", `3: sandbox: must be one of local, none, got "docker"`},
 		"sandbox list":     {"sandbox: [local]", "3: sandbox: must be text, got a list"},

@@ -17,6 +17,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 const (
@@ -37,26 +39,27 @@ type fileHandler struct {
 	deps Deps
 }
 
-// access is what a verb does to files. A session's agent may do it with one of the tools: a client never gets more of a
+// access is what a verb does to files. A session's agent may do it with one of its tools: a client never gets more of a
 // workspace than the agent has.
 type access struct {
-	what  string
-	tools []string
+	what string
+	tool.Access
 }
 
 var (
-	readFiles   = access{"reads files", []string{"read", "bash"}}
-	listFiles   = access{"lists files", []string{"read", "bash", "grep", "glob"}}
-	writeFiles  = access{"writes files", []string{"write", "bash"}}
-	removeFiles = access{"removes files", []string{"bash"}}
+	readFiles   = access{"reads files", tool.ReadsFiles}
+	listFiles   = access{"lists files", tool.ListsFiles}
+	writeFiles  = access{"writes files", tool.WritesFiles}
+	removeFiles = access{"removes files", tool.RemovesFiles}
 )
 
 // allows is an error when an agent has none of the tools.
 func (a access) allows(def agent.Definition) error {
-	if slices.ContainsFunc(a.tools, func(t string) bool { return slices.Contains(def.Tools, t) }) {
+	some := builtin.Tools().Allows(a.Access).Names()
+	if slices.ContainsFunc(some, func(t string) bool { return slices.Contains(def.Tools, t) }) {
 		return nil
 	}
-	return errNoTool.With("agent %s has no tool that %s (%s)", def.Name, a.what, strings.Join(a.tools, ", "))
+	return errNoTool.With("agent %s has no tool that %s (%s)", def.Name, a.what, strings.Join(some, ", "))
 }
 
 // place is where a request goes.

@@ -114,29 +114,6 @@ type Dispatch struct {
 	Journal  string // id of the executor's journal
 }
 
-// Grant lets calls that wait for a slot of an executor begin. It comes from the replica that holds the executor's
-// connection, which alone knows how many slots are free.
-type Grant struct {
-	Executor        string
-	ConnectionEpoch int64
-	Journal         string
-	CallIDs         []string
-}
-
-// Granted is a call that has been dispatched by a grant.
-type Granted struct {
-	CallID   string
-	LaneID   string
-	Dispatch int
-}
-
-// Waiting is a call that waits for a slot of its executor.
-type Waiting struct {
-	CallID    string
-	LaneID    string
-	CreatedAt time.Time
-}
-
 // Store reads and completes calls. Calls are made and dispatched by the lane's owner, see lane.Commit.
 type Store interface {
 	// TurnCalls returns the calls of one turn of a loop, in order of Index, in any state.

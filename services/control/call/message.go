@@ -1,8 +1,6 @@
 package call
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -124,84 +122,11 @@ func (Found) report()    {}
 // StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome:
 // the owner decides by the call's safety whether to run it again.
 func StateOf(r tool.Reply) State {
-	switch r := r.(type) {
-	case tool.ExecReply:
-		if r.Cancelled {
-			return Cancelled
-		}
-	case tool.Failure:
-		switch r.Reason {
-		case tool.ReasonCancelled:
-			return Cancelled
-		case tool.ReasonInterrupted:
-			return Lost
-		}
+	switch r.Ending() {
+	case tool.Cancelled:
+		return Cancelled
+	case tool.Unseen:
+		return Lost
 	}
 	return Done
-}
-
-// envelope is the stored form of a reply.
-type envelope struct {
-	Kind string          `json:"kind"`
-	Body json.RawMessage `json:"body"`
-}
-
-// EncodeReply is the stored form of a reply.
-func EncodeReply(r tool.Reply) ([]byte, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a reply: %w", err)
-	}
-	return json.Marshal(envelope{Kind: kindOf(r), Body: body})
-}
-
-// DecodeReply reads the stored form.
-func DecodeReply(b []byte) (tool.Reply, error) {
-	var e envelope
-	if err := json.Unmarshal(b, &e); err != nil {
-		return nil, fmt.Errorf("decoding a reply: %w", err)
-	}
-	switch e.Kind {
-	case "text":
-		return decode[tool.TextReply](e.Body)
-	case "write":
-		return decode[tool.WriteReply](e.Body)
-	case "edit":
-		return decode[tool.EditReply](e.Body)
-	case "exec":
-		return decode[tool.ExecReply](e.Body)
-	case "grep":
-		return decode[tool.GrepReply](e.Body)
-	case "glob":
-		return decode[tool.GlobReply](e.Body)
-	case "failure":
-		return decode[tool.Failure](e.Body)
-	}
-	return nil, fmt.Errorf("decoding a reply: unknown kind %q", e.Kind)
-}
-
-func decode[R tool.Reply](b []byte) (tool.Reply, error) {
-	var r R
-	if err := json.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("decoding a reply: %w", err)
-	}
-	return r, nil
-}
-
-func kindOf(r tool.Reply) string {
-	switch r.(type) {
-	case tool.TextReply:
-		return "text"
-	case tool.WriteReply:
-		return "write"
-	case tool.EditReply:
-		return "edit"
-	case tool.ExecReply:
-		return "exec"
-	case tool.GrepReply:
-		return "grep"
-	case tool.GlobReply:
-		return "glob"
-	}
-	return "failure"
 }

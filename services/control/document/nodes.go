@@ -127,28 +127,33 @@ func (d *Document) Word(key string, n *yaml.Node, choices ...string) (string, bo
 
 // Words reads a list of distinct words, and returns them in the order of choices.
 func (d *Document) Words(key string, n *yaml.Node, choices []string) ([]string, bool) {
+	given, ok := d.List(key, n, func(item *yaml.Node) (string, bool) { return d.Word(key, item, choices...) })
+	out := []string{}
+	for _, c := range choices {
+		if slices.Contains(given, c) {
+			out = append(out, c)
+		}
+	}
+	return out, ok
+}
+
+// List reads a list of different texts, each with read. When ok is false the problems are reported.
+func (d *Document) List(key string, n *yaml.Node, read func(*yaml.Node) (string, bool)) (list []string, ok bool) {
 	if n.Kind != yaml.SequenceNode {
 		d.Report(n.Line, key, "must be a list, got %s", Kind(n))
 		return nil, false
 	}
-	given := map[string]bool{}
-	valid := true
+	ok = true
 	for _, item := range n.Content {
-		w, ok := d.Word(key, item, choices...)
-		if ok && given[w] {
-			d.Report(item.Line, key, "%s is given twice", w)
-			ok = false
+		text, valid := read(item)
+		if valid && slices.Contains(list, text) {
+			d.Report(item.Line, key, "%s is given twice", text)
+			valid = false
 		}
-		given[w] = true
-		valid = valid && ok
+		list = append(list, text)
+		ok = ok && valid
 	}
-	out := []string{}
-	for _, c := range choices {
-		if given[c] {
-			out = append(out, c)
-		}
-	}
-	return out, valid
+	return list, ok
 }
 
 // Count reads a positive whole number of at most most.

@@ -22,11 +22,12 @@ type connection struct {
 	ctx      context.Context // ends with the connection
 	cancel   context.CancelCauseFunc
 
-	out   *outbox
-	pulse *pulse
-	calls *ledger
-	files *files.Transfers
-	begun atomic.Int64 // calls that the executor's journal has begun
+	out    *outbox
+	pulse  *pulse
+	calls  *ledger
+	files  *files.Transfers
+	grants *fleet.Granter // nil without Deps.Grants
+	begun  atomic.Int64   // calls that the executor's journal has begun
 
 	mu       sync.Mutex // guards what follows
 	draining bool
@@ -41,6 +42,7 @@ func newConnection(s *Server, stream stream, e fleet.Executor, inflight []*pawlv
 	}
 	c.out = newOutbox(func() { cancel(ErrSilent) })
 	c.files = files.New(c.enqueue, c.out.wake)
+	c.grants = c.newGranter()
 	c.begun.Store(e.Journal.Begun)
 	return c
 }
@@ -64,6 +66,9 @@ func (c *connection) isOver() bool {
 // enqueue hands a frame to the sender; false when the connection has ended. It never blocks.
 func (c *connection) enqueue(f *pawlv1.ConnectResponse) bool {
 	c.calls.sent(f)
+	if ack := f.GetResultAck(); ack != nil {
+		c.freed(ack.GetCallId())
+	}
 	return c.out.put(f)
 }
 
@@ -79,6 +84,13 @@ func (c *connection) run() error {
 			c.end(err)
 		}
 	})
+	if c.grants != nil {
+		c.server.streams.Go(func() {
+			if err := contain.Do(func() error { return c.grants.Run(c.ctx) }); err != nil {
+				c.end(err)
+			}
+		})
+	}
 	c.attach()
 	c.server.deps.Owner.FleetChanged()
 	select {

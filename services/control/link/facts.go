@@ -103,6 +103,9 @@ func (c *connection) drains(ctx context.Context) {
 	c.draining = true
 	c.mu.Unlock()
 	c.attach()
+	if c.grants != nil {
+		c.grants.Drain()
+	}
 	c.write(ctx, "that it drains", func(ctx context.Context) error {
 		return c.server.deps.Fleet.SetDraining(ctx, c.executor.ID, c.executor.ConnectionEpoch)
 	})

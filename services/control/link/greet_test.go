@@ -223,11 +223,11 @@ func TestJournalsOfAnExecutor(t *testing.T) {
 						if now := db.known().Journal.Begun; now != c.begun {
 							t.Errorf("the database knows of %d calls, want %d", now, c.begun)
 						}
-						db.lose(errors.New("the replica dies and cannot say that the connection ended"))
+						db.fail("Disconnect", errors.New("the replica dies and cannot say that the connection ended"))
 					}
 					one.close()
 					synctest.Wait()
-					db.lose(nil)
+					db.fail("Disconnect", nil)
 					two := all[0].connect(c.then)
 					two.take()
 					time.Sleep(peer.ProbeLimit)
@@ -309,38 +309,6 @@ func TestOlderConnectionDoesNotReplaceANewerOne(t *testing.T) {
 			t.Errorf("an older connection took over: %v", err)
 		}
 		newer.lives()
-	})
-}
-
-// lose makes the database fail to record ends of connections.
-func (d *database) lose(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.lost = err
-}
-
-// The end of a connection is recorded when the database is well again: else the executor would count as connected for
-// ever.
-func TestEndIsRecordedInTheEnd(t *testing.T) {
-	within(t, 1, func(all []*plane) {
-		db := all[0].cluster.db
-		db.lose(errors.New("the disk is full"))
-		e := all[0].executor()
-		e.close()
-		time.Sleep(time.Hour)
-		if !db.known().Connected() || db.ended > 800 {
-			t.Errorf("after %d tries: %+v", db.ended, db.known())
-		}
-		db.lose(nil)
-		time.Sleep(10 * time.Second)
-		if db.known().Connected() {
-			t.Error("it counts as connected")
-		}
-		tried := db.ended
-		time.Sleep(time.Hour)
-		if db.ended != tried {
-			t.Error("it is recorded over and over")
-		}
 	})
 }
 

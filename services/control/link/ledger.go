@@ -102,6 +102,24 @@ func (l *ledger) heard(rep call.Report) (lane string) {
 	return h.lane
 }
 
+// refused is the Cancel to send when one of compare was refused because the executor knows a higher epoch of the lane:
+// with that epoch, because what has ended by the rows may be ended by whoever knows. nil for other rejections.
+func (l *ledger) refused(rep call.Report) *call.Cancel {
+	r, ok := rep.Body.(call.Rejected)
+	if !ok {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.held[rep.CallID]
+	if !h.cancelled || r.Known <= h.epoch {
+		return nil
+	}
+	h.epoch = r.Known
+	l.held[rep.CallID] = h
+	return &call.Cancel{CallID: rep.CallID, LaneID: h.lane, Epoch: r.Known, Grace: cancelGrace}
+}
+
 // later notes a result that is on record and is acknowledged when its output was taken.
 func (l *ledger) later(id string) {
 	l.mu.Lock()
@@ -140,7 +158,7 @@ func (l *ledger) overdue(id string, epoch int64) (cancel *call.Cancel) {
 		delete(l.held, id)
 		return nil
 	}
-	h.cancelled = true
+	h.cancelled, h.epoch = true, epoch
 	l.held[id] = h
 	return &call.Cancel{CallID: id, LaneID: h.lane, Epoch: epoch, Grace: cancelGrace}
 }

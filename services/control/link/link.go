@@ -76,7 +76,12 @@ type Deps struct {
 	// Identity is the executor that the caller's token is for.
 	Identity func(ctx context.Context) (auth.Principal, error)
 	Redactor Redactor
-	Log      *slog.Logger
+	// Grants are the records of calls that wait for slots. Without it no call is granted one.
+	Grants fleet.Grants
+	// Granted tells the owner of a lane, if it is in this process, that a call of it has got a slot of an executor that
+	// is connected here. It must not block, and is false when the owner is elsewhere.
+	Granted func(e fleet.Executor, g call.Granted) bool
+	Log     *slog.Logger
 }
 
 // Server holds the connections of this replica.

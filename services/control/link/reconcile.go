@@ -23,7 +23,7 @@ func (c *connection) compare(ctx context.Context) error {
 	defer cancel()
 	// Taken before the rows are read: what is asked for later is open, although those rows may not say so.
 	had := c.calls.snapshot()
-	rows, err := c.server.deps.Calls.DispatchedCalls(ctx, c.executor.ID)
+	rows, err := c.dispatched(ctx)
 	if err != nil {
 		return err
 	}

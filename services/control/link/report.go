@@ -21,6 +21,9 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
 		return ErrFrame.With("a frame came: %v", err)
 	}
+	if m := c.calls.refused(rep); m != nil {
+		c.out.put(encode(m))
+	}
 	rep.LaneID = c.calls.heard(rep)
 	if rep.LaneID == "" {
 		return nil // nobody asked over this connection; whoever waits attaches and asks
@@ -99,7 +102,7 @@ func (c *connection) assigned(ctx context.Context, id string) (call.Call, error)
 
 // record makes a result durable and acknowledges it.
 func (c *connection) record(ctx context.Context, known call.Call, reply tool.Reply) error {
-	body, err := call.EncodeReply(reply)
+	body, err := tool.Encode(reply)
 	if err != nil {
 		return err
 	}
@@ -128,8 +131,8 @@ func (c *connection) recorded(known call.Call, reply tool.Reply) {
 // outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript
 // has the result.
 func outputMayLack(c call.Call, reply tool.Reply) bool {
-	x, ok := reply.(tool.ExecReply)
-	return ok && c.State != call.Lost && c.Reply != nil && x.Stdout.Size+x.Stderr.Size > 0
+	x, ok := reply.(tool.Process)
+	return ok && c.State != call.Lost && c.Reply != nil && x.Written() != [2]int64{}
 }
 
 // acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does

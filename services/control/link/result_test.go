@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 func text(s string) *pawlv1.Result {
@@ -68,7 +69,7 @@ func TestRecordedResultsAreRedacted(t *testing.T) {
 					t.Errorf("acknowledged: %q", acked)
 				}
 				c := db.call("c")
-				reply, err := call.DecodeReply(append(c.Reply, c.LateReply...))
+				reply, err := builtin.Tools().Decode(builtin.NameRead, append(c.Reply, c.LateReply...))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -36,19 +36,50 @@ type database struct {
 	all   map[string]fleet.Executor
 	asked int // for calls
 	calls map[string]call.Call
-	owner string        // of every session, "" for nobody
-	slow  time.Duration // an answer about a call takes so long
-	lost  error         // what recording the end of a connection comes to
-	ended int           // ends that were to be recorded
+	owner string           // of every session, "" for nobody
+	slow  time.Duration    // an answer about a call takes so long
+	fails map[string]error // of operations, by name
+	loses map[string]error // the same, which lose the answer only
+	tries map[string]int   // of operations
+	notes []string         // lanes that hints were about
 
 	secrets []string // of every agent
 	unknown error    // why they cannot be known
 	fleet.Store
 }
 
+func newDatabase() *database {
+	return &database{
+		all: map[string]fleet.Executor{}, calls: map[string]call.Call{},
+		fails: map[string]error{}, loses: map[string]error{}, tries: map[string]int{},
+	}
+}
+
+// try counts an operation, and is the error with which it fails. The caller holds mu.
+func (d *database) try(op string) error {
+	d.tries[op]++
+	return d.fails[op]
+}
+
+// fail makes an operation fail, until it is called with nil.
+func (d *database) fail(op string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fails[op] = err
+}
+
+func (d *database) tried(op string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tries[op]
+}
+
 func (d *database) SetDraining(_ context.Context, id string, epoch int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.try("SetDraining"); err != nil {
+		return err
+	}
 	if e := d.all[id]; e.ConnectionEpoch == epoch {
 		e.Draining = true
 		d.all[id] = e
@@ -65,15 +96,14 @@ func (d *database) Connect(_ context.Context, e fleet.Executor) (int64, error) {
 	e.ReplicaAddr = e.Replica
 	e.ConnectionEpoch++
 	d.all[e.ID] = e
-	return e.ConnectionEpoch, nil
+	return e.ConnectionEpoch, d.loses["Connect"]
 }
 
 func (d *database) Disconnect(_ context.Context, id string, epoch, begun int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.ended++
-	if d.lost != nil {
-		return d.lost
+	if err := d.try("Disconnect"); err != nil {
+		return err
 	}
 	if e := d.all[id]; e.ConnectionEpoch == epoch {
 		e.Replica, e.Journal.Begun = "", max(e.Journal.Begun, begun)
@@ -85,6 +115,9 @@ func (d *database) Disconnect(_ context.Context, id string, epoch, begun int64) 
 func (d *database) SetBegun(_ context.Context, id string, epoch, begun int64) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.try("SetBegun"); err != nil {
+		return false, err
+	}
 	e := d.all[id]
 	if e.ConnectionEpoch != epoch {
 		return false, nil
@@ -155,9 +188,6 @@ func (d *database) CompleteCall(_ context.Context, o call.Outcome) (call.Call, e
 func (d *database) put(c call.Call) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.calls == nil {
-		d.calls = map[string]call.Call{}
-	}
 	d.calls[c.ID] = c
 }
 
@@ -168,7 +198,62 @@ func (d *database) Redact(_ context.Context, _ call.Call, reply tool.Reply) (too
 	return tool.Clean(reply, d.secrets), d.unknown
 }
 
-func (d *database) DispatchedCalls(context.Context, string) ([]call.Call, error) { return nil, nil }
+func (d *database) DispatchedCalls(_ context.Context, executor string) ([]call.Call, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.in(executor, call.Dispatched), d.try("DispatchedCalls")
+}
+
+func (d *database) WaitingCalls(_ context.Context, executor string) (waiting []call.Waiting, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.in(executor, call.Pending) {
+		waiting = append(waiting, call.Waiting{CallID: c.ID, LaneID: c.SessionID})
+	}
+	return waiting, nil
+}
+
+// in is the calls of an executor in a state, by id. The caller holds mu.
+func (d *database) in(executor string, state call.State) (found []call.Call) {
+	for _, id := range slices.Sorted(maps.Keys(d.calls)) {
+		if c := d.calls[id]; c.Executor == executor && c.State == state {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+func (d *database) Grant(_ context.Context, g call.Grant) (granted []call.Granted, _ error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range g.CallIDs {
+		c := d.calls[id]
+		if c.State != call.Pending || d.all[g.Executor].ConnectionEpoch != g.ConnectionEpoch {
+			continue
+		}
+		c.State, c.Dispatch, c.Journal = call.Dispatched, c.Dispatch+1, g.Journal
+		d.calls[id] = c
+		granted = append(granted, call.Granted{CallID: id, LaneID: c.SessionID, Dispatch: c.Dispatch})
+	}
+	return granted, nil
+}
+
+// Notify implements Deps.Hints.
+func (d *database) Notify(lanes ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes = append(d.notes, lanes...)
+}
+
+// noted is the lanes that hints were about since the last time.
+func (d *database) noted() []string {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	notes := d.notes
+	d.notes = nil
+	return notes
+}
 
 func (d *database) OwnerOf(context.Context, string) (replica.Replica, bool, error) {
 	d.mu.Lock()
@@ -181,6 +266,7 @@ type runner struct {
 	runs   bool
 	panics bool
 	got    chan call.Report
+	fleet  atomic.Int32 // changes of it
 }
 
 func (o *runner) Deliver(r call.Report) bool {
@@ -192,8 +278,16 @@ func (o *runner) Deliver(r call.Report) bool {
 	}
 	return o.runs
 }
-func (*runner) FleetChanged()    {}
-func (*runner) Notify(...string) {}
+
+func (o *runner) FleetChanged() { o.fleet.Add(1) }
+
+// Granted implements Deps.Granted.
+func (o *runner) Granted(e fleet.Executor, g call.Granted) bool {
+	if o.runs {
+		o.got <- call.Report{Executor: e.ID, CallID: g.CallID, LaneID: g.LaneID}
+	}
+	return o.runs
+}
 
 // cluster is replicas on one database, on connections in memory.
 type cluster struct {
@@ -219,7 +313,7 @@ type plane struct {
 func within(t *testing.T, replicas int, f func(all []*plane)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{t: t, db: &database{all: map[string]fleet.Executor{}}, lines: map[string]*bufconn.Listener{}}
+		c := &cluster{t: t, db: newDatabase(), lines: map[string]*bufconn.Listener{}}
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		var all []*plane
@@ -235,7 +329,8 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
 			peers := peer.NewClient(c.db, self, c.dial, log)
 			p.Server = NewServer(Deps{
-				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: p.owner, Replica: self,
+				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: c.db, Replica: self,
+				Grants: c.db, Granted: p.owner.Granted,
 				Identity: func(context.Context) (auth.Principal, error) {
 					return auth.Principal{Kind: auth.Executor, Executor: "e", Labels: auth.Labels{"gpu": "a*"}}, nil
 				},

@@ -64,6 +64,9 @@ type Entry struct {
 	Kind         Kind          `json:"kind"`
 	Message      model.Message `json:"message"`
 	CreatedAt    time.Time     `json:"created_at"`
+	// Unreadable is why the stored message cannot be decoded, nil when it can. Message says so to readers then; what it
+	// was nobody knows, so no model may be asked to go on from it.
+	Unreadable error `json:"-"`
 }
 
 // Filter selects sessions for List.
@@ -84,7 +87,8 @@ type Store interface {
 	GetSession(ctx context.Context, tenant, id string) (Session, error)
 	// ListSessions returns at most f.Limit sessions, newest first by id.
 	ListSessions(ctx context.Context, f Filter) ([]Session, error)
-	// Entries returns at most limit entries with seq > after, in order.
+	// Entries returns at most limit entries with seq > after, in order. One that cannot be decoded is among them, see
+	// Entry.Unreadable.
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]Entry, error)
 	// Rebind moves the workspace of the tenant's session to another executor by hand and posts mail for its lane, whose
 	// owner looks where it is then. Calls that run go on where they are. ErrNotFound.

@@ -3,156 +3,275 @@ package tool
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// contract is a tool's schema, ready for use.
-type contract struct {
-	tool     string
-	schema   *jsonschema.Schema
-	types    map[string]string // JSON type of each argument
-	required []string
+// Arguments are the arguments of a call on their way from what a model wrote to what it means.
+type Arguments struct {
+	tool     *Tool
+	values   map[string]any
+	raw      map[string]json.RawMessage // the same as they were written: key order and numbers survive
+	given    map[string]string          // argument → the name under which it was given, if not its own
+	notes    []string
+	ignored  []string
+	problems []string // what cannot be taken in one way only
+	word     string   // the argument that is put into the tool's words now
 }
 
-// contracts compiles every schema once.
-var contracts = sync.OnceValue(func() map[string]contract {
-	out := make(map[string]contract, len(builtin))
-	for _, t := range builtin {
-		c, err := compile(t)
-		if err != nil {
-			panic(fmt.Sprintf("tool %s: %v", t.Name, err)) // the schemas are constants: any test finds this
-		}
-		out[t.Name] = c
+// readArguments decodes the arguments and takes from them what is meant, as far as that is plain: under another name,
+// in a wrapper, as another type. What is left over is named in ignored.
+func readArguments(t *Tool, args json.RawMessage) (*Arguments, error) {
+	a := &Arguments{tool: t, given: map[string]string{}}
+	if err := a.decode(args); err != nil {
+		return nil, err
 	}
-	return out
-})
-
-func compile(t Tool) (contract, error) {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(t.Schema))
-	if err != nil {
-		return contract{}, err
+	a.unwrap()
+	if t.Habits.Before != nil {
+		t.Habits.Before(a)
 	}
-	compiler := jsonschema.NewCompiler()
-	if err := compiler.AddResource(t.Name, doc); err != nil {
-		return contract{}, err
+	a.rename()
+	for name := range a.values {
+		a.coerce(name)
 	}
-	schema, err := compiler.Compile(t.Name)
-	if err != nil {
-		return contract{}, err
+	if t.Habits.After != nil {
+		t.Habits.After(a)
 	}
-	var shape struct {
-		Properties map[string]struct {
-			Type string `json:"type"`
-		} `json:"properties"`
-		Required []string `json:"required"`
-	}
-	if err := json.Unmarshal(t.Schema, &shape); err != nil {
-		return contract{}, err
-	}
-	types := make(map[string]string, len(shape.Properties))
-	for name, p := range shape.Properties {
-		types[name] = p.Type
-	}
-	return contract{tool: t.Name, schema: schema, types: types, required: shape.Required}, nil
+	return a, nil
 }
 
-// checkArguments reads and validates. It returns the arguments as they are meant, or every problem with them.
-func checkArguments(t Tool, text json.RawMessage) (*arguments, []string) {
-	c := contracts()[t.Name]
-	a, err := readArguments(c, text)
-	if err != nil {
-		return nil, []string{"arguments: " + err.Error()}
+// Value is an argument as it is understood by now; nil when there is none.
+func (a *Arguments) Value(name string) any { return a.values[name] }
+
+// Raw is an argument as it was written.
+func (a *Arguments) Raw(name string) json.RawMessage { return a.raw[name] }
+
+// All calls f with the name of every argument, in the order of the names. f may change them.
+func (a *Arguments) All(f func(name string)) {
+	for _, name := range slices.Sorted(maps.Keys(a.values)) {
+		f(name)
 	}
-	if err := c.schema.Validate(a.values); err != nil {
-		return nil, slices.Concat(a.problems, c.explain(err), a.hints())
-	}
-	return a, a.problems
 }
 
-// hints help whoever has left out an argument and given others that the tool does not know.
-func (a *arguments) hints() []string {
-	out := make([]string, len(a.ignored))
-	for i, name := range a.ignored {
-		out[i] = fmt.Sprintf("%s: no such argument; there are %s", shorten(sanitize(name), 100), a.contract.names())
-		if fold(name) == "edits" {
-			out[i] = "edits: one call makes one edit; call edit once for each"
+// Meaning is the argument that a name stands for; "" when there is none.
+func (a *Arguments) Meaning(name string) string { return a.tool.meaning(name) }
+
+// GivenAs is the name under which an argument was given; "" when it is its own.
+func (a *Arguments) GivenAs(name string) string { return a.given[name] }
+
+// Set gives an argument a value.
+func (a *Arguments) Set(name string, value any) { a.values[name] = value }
+
+// Fill gives an argument a value unless it has one.
+func (a *Arguments) Fill(name string, value any) {
+	if _, there := a.values[name]; !there {
+		a.values[name] = value
+		if a.word != "" {
+			a.given[name] = a.word
 		}
 	}
-	return out
 }
 
-// names lists the arguments of the tool.
-func (c contract) names() string { return strings.Join(slices.Sorted(maps.Keys(c.types)), ", ") }
+// Drop takes an argument away.
+func (a *Arguments) Drop(name string) { delete(a.values, name) }
 
-// explain lists every way in which the arguments break the schema.
-func (c contract) explain(err error) []string {
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
-		return []string{"arguments: " + err.Error()}
-	}
-	var problems []string
-	var walk func(e *jsonschema.ValidationError)
-	walk = func(e *jsonschema.ValidationError) {
-		for _, cause := range e.Causes {
-			walk(cause)
+// Note tells the model that an argument was taken in another way than it was written.
+func (a *Arguments) Note(text string) { a.notes = append(a.notes, text) }
+
+// Inner reads arguments that stand within an argument: as an object, or as a string that holds one. ok is false when
+// there are none.
+func (a *Arguments) Inner(written json.RawMessage) (inner *Arguments, ok bool) {
+	inner = &Arguments{tool: a.tool}
+	return inner, inner.decode(written) == nil && inner.raw != nil
+}
+
+// Merge adds arguments of another call that are not there.
+func (a *Arguments) Merge(other *Arguments) {
+	for name, v := range other.values {
+		if _, there := a.values[name]; !there {
+			a.values[name], a.raw[name] = v, other.raw[name]
 		}
-		if len(e.Causes) == 0 {
-			problems = append(problems, c.problem(e)...)
-		}
 	}
-	walk(invalid)
-	slices.Sort(problems)
-	return slices.Compact(problems)
 }
 
-// problem words one failure for the model: which argument, and what it must be.
-func (c contract) problem(e *jsonschema.ValidationError) []string {
-	key := strings.Join(e.InstanceLocation, ".")
-	var out []string
-	switch k := e.ErrorKind.(type) {
-	case *kind.Required:
-		for _, name := range k.Missing {
-			out = append(out, name+": is required")
-		}
-	case *kind.Type:
-		out = append(out, fmt.Sprintf("%s: must be %s, got %s", key, article(strings.Join(k.Want, " or ")), k.Got))
-	case *kind.MinLength:
-		out = append(out, key+": must not be empty")
-	case *kind.Minimum:
-		out = append(out, fmt.Sprintf("%s: must be at least %s", key, k.Want.RatString()))
-	case *kind.Maximum:
-		out = append(out, fmt.Sprintf("%s: must be at most %s", key, k.Want.RatString()))
-	default:
-		out = append(out, key+": breaks the schema's "+strings.Join(e.ErrorKind.KeywordPath(), "/"))
+// decode accepts an object, nothing, an object written as a string, and for a tool with one required argument that one
+// alone.
+func (a *Arguments) decode(args json.RawMessage) error {
+	a.values, a.raw = map[string]any{}, map[string]json.RawMessage{}
+	if len(bytes.TrimSpace(args)) == 0 {
+		return nil
 	}
-	return out
-}
-
-func article(noun string) string {
-	if noun == "integer" || noun == "object" || noun == "array" {
-		return "an " + noun
+	// Decoded to float64 and not to json.Number: the validator computes with exact rationals, which a short number
+	// with a huge exponent would make enormous.
+	var v any
+	if err := json.Unmarshal(args, &v); err != nil {
+		return fmt.Errorf("not valid JSON (%w)", err)
 	}
-	return "a " + noun
-}
-
-func typeName(v any) string {
-	switch v.(type) {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case map[string]any:
+		a.values = v
+		return json.Unmarshal(args, &a.raw)
 	case string:
-		return "a string"
-	case float64:
-		return "a number"
-	case bool:
-		return "a boolean"
-	case []any:
-		return "an array"
+		if object(v) {
+			return a.decode(json.RawMessage(v))
+		}
+		if strings.TrimSpace(v) != "" && len(a.tool.contract.required) == 1 {
+			a.values[a.tool.contract.required[0]] = v
+			return nil
+		}
 	}
-	return "null"
+	return fmt.Errorf("must be an object, got %s", typeName(v))
+}
+
+// object reports whether text is a JSON object.
+func object(text string) bool {
+	return strings.HasPrefix(strings.TrimSpace(text), "{") && json.Valid([]byte(text))
+}
+
+// wrappers are the names under which models put the arguments when they should be the arguments.
+var wrappers = []string{"input", "arguments", "args", "parameters", "params", "kwargs", "properties"}
+
+// unwrap takes the arguments out of a single argument that holds them all.
+func (a *Arguments) unwrap() {
+	if len(a.values) != 1 {
+		return
+	}
+	for name, v := range a.values {
+		if _, own := a.tool.contract.types[name]; own ||
+			!slices.Contains(wrappers, Fold(name)) && Fold(name) != Fold(a.tool.Name) {
+			return
+		}
+		written, whole := v.(string)
+		if _, isObject := v.(map[string]any); !isObject && !(whole && object(written)) {
+			return
+		}
+		inner := Arguments{tool: a.tool}
+		if inner.decode(a.raw[name]) == nil {
+			a.values, a.raw = inner.values, inner.raw
+		}
+	}
+}
+
+// rename gives every argument its own name. An argument that is there under its own name wins. Of two other names with
+// different values neither does: to run, or to write, what was not meant is worse than to ask again.
+func (a *Arguments) rename() {
+	by := map[string]string{} // the name under which an argument was given
+	for _, name := range slices.Sorted(maps.Keys(a.values)) {
+		v, meant := a.values[name], a.tool.meaning(name)
+		word := a.tool.Habits.Words[Fold(name)]
+		if meant == name || meant == "" && word == nil && a.tool.contract.open {
+			continue
+		}
+		delete(a.values, name)
+		_, taken := a.values[meant]
+		switch {
+		case meant == "" && v == nil:
+		case by[meant] != "" && !reflect.DeepEqual(a.values[meant], v):
+			a.problems = append(a.problems, fmt.Sprintf(
+				"%s: is given twice, as %s and as %s, with different values; give %[1]s alone", meant, by[meant], name))
+		case meant == "" && word != nil:
+			a.word = name
+			if !word(a, v) {
+				a.ignored = append(a.ignored, name)
+			}
+			a.word = ""
+		case meant == "" || taken:
+			a.ignored = append(a.ignored, name)
+		default:
+			a.values[meant], a.raw[meant], by[meant], a.given[meant] = v, a.raw[name], name, name
+		}
+	}
+}
+
+// coerce turns a value into the type that the schema wants where the meaning is plain.
+func (a *Arguments) coerce(name string) {
+	v := a.values[name]
+	want := a.tool.contract.types[name]
+	switch want {
+	case "integer", "number":
+		if n, ok := Number(v); ok {
+			v = n
+		}
+	case "boolean":
+		if b, ok := Boolean(v); ok {
+			v = b
+		}
+	case "string":
+		v = a.toText(name, v)
+	}
+	if v == nil && want != "" && want != "null" && !a.Required(name) {
+		delete(a.values, name)
+		return
+	}
+	a.values[name] = v
+}
+
+// Required reports whether the tool needs an argument.
+func (a *Arguments) Required(name string) bool {
+	return slices.Contains(a.tool.contract.required, name)
+}
+
+// toText is what a value means where text is wanted.
+func (a *Arguments) toText(name string, v any) any {
+	switch v := v.(type) {
+	case float64:
+		return numeral(v, a.raw[name])
+	case bool:
+		return strconv.FormatBool(v)
+	case map[string]any, []any:
+		if habit := a.tool.Habits.Text; habit != nil {
+			if said, ok := habit(a, name, v); ok {
+				return said
+			}
+		}
+		if list, ok := v.([]any); ok && len(list) == 1 {
+			return list[0]
+		}
+	}
+	return v
+}
+
+// numeral is a number as it was written: 1.10 is another text than 1.1, and a long one has more digits than a float.
+func numeral(v float64, raw json.RawMessage) string {
+	if text := string(bytes.TrimSpace(raw)); text != "" {
+		return text
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
+
+// Number is a value as a number, if it can be one.
+func Number(v any) (float64, bool) {
+	switch v := v.(type) {
+	case float64:
+		return v, true
+	case string:
+		n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		return n, err == nil && !math.IsInf(n, 0) && !math.IsNaN(n)
+	}
+	return 0, false
+}
+
+// Boolean is a value as a boolean, if it can be one.
+func Boolean(v any) (value, ok bool) {
+	switch v := v.(type) {
+	case bool:
+		return v, true
+	case float64:
+		return v == 1, v == 0 || v == 1
+	case string:
+		switch strings.ToLower(strings.TrimSpace(v)) {
+		case "true", "yes", "1":
+			return true, true
+		case "false", "no", "0":
+			return false, true
+		}
+	}
+	return false, false
 }

@@ -13,48 +13,22 @@ const MinSecret = 6
 // Redacted stands where a secret was.
 const Redacted = "[redacted]"
 
-// Clean makes of a reply what may be kept of it and shown to the model. Output becomes what a terminal would show of it
-// in the end, see plain. Every secret is replaced, overlapping ones too, also where an executor's cut left only a part
-// of one. Of a secret with several lines each line counts as one, since text is often shown line by line. Secrets
-// shorter than MinSecret are left. Apply it before Render, which makes further cuts.
+// Clean makes of a reply what may be kept of it and shown to the model: every secret is replaced, overlapping ones too,
+// also where an executor's cut left only a part of one. Of a secret with several lines each line counts as one, since
+// text is often shown line by line. Secrets shorter than MinSecret are left. Apply it before a reply is rendered, which
+// makes further cuts.
 func Clean(reply Reply, secrets []string) Reply {
-	needles := needles(secrets)
-	whole := func(s string) string { return cover(s, spans(s, needles)) }
-	switch r := reply.(type) {
-	case TextReply:
-		content := string(r.Content)
-		found := spans(content, needles)
-		if r.LineCut {
-			found = append(found, openEnd(content, needles)...)
-		}
-		r.Content = []byte(cover(content, found))
-		r.Entries = mapped(r.Entries, whole)
-		return r
-	case EditReply:
-		r.Diff, r.Note = whole(r.Diff), whole(r.Note)
-		return r
-	case ExecReply:
-		r.Stdout, r.Stderr = cleanCaptured(r.Stdout, needles), cleanCaptured(r.Stderr, needles)
-		return r
-	case GrepReply:
-		r.Note = whole(r.Note)
-		r.Matches = slices.Clone(r.Matches)
-		for i, m := range r.Matches {
-			text := strings.TrimSuffix(m.Text, "...")
-			found := append(spans(text, needles), openEnd(text, needles)...)
-			r.Matches[i].Path = whole(m.Path)
-			r.Matches[i].Text = cover(text, found) + m.Text[len(text):]
-		}
-		return r
-	case GlobReply:
-		r.Paths = mapped(r.Paths, whole)
-		return r
-	case Failure:
-		r.Message = whole(plain(whole(r.Message)))
-		return r
+	if reply == nil {
+		return nil
 	}
-	return reply
+	return reply.Clean(Cleaner{needles(secrets)})
 }
+
+// Cleaner replaces secrets. Its zero value knows none.
+type Cleaner struct{ needles []string }
+
+// Text is s without secrets.
+func (c Cleaner) Text(s string) string { return cover(s, spans(s, c.needles)) }
 
 // cleanCaptured looks for secrets twice: escape sequences can be a part of one, and can stand within one.
 func cleanCaptured(c Captured, needles []string) Captured {
@@ -74,14 +48,6 @@ func redactCaptured(c Captured, needles []string) Captured {
 	c.Head = []byte(cover(head, append(spans(head, needles), openEnd(head, needles)...)))
 	c.Tail = []byte(cover(tail, append(spans(tail, needles), openStart(tail, needles)...)))
 	return c
-}
-
-func mapped(in []string, f func(string) string) []string {
-	out := slices.Clone(in)
-	for i := range out {
-		out[i] = f(out[i])
-	}
-	return out
 }
 
 // needles are the strings to look for.

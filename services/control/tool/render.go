@@ -3,17 +3,18 @@ package tool
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // Bounds of a Result.
 const (
-	MaxText    = 50 * 1024 // bytes of text, notices aside
-	MaxLines   = 2000      // lines of text, notices aside
-	MaxMatches = 100       // matches of grep
-	MaxMatch   = 500       // characters of one match
-	MaxPaths   = 1000      // paths of glob
+	MaxText  = 50 * 1024 // bytes of text, notices aside
+	MaxLines = 2000      // lines of text, notices aside
 )
 
 // Result is what a call came to: Text and Images for the model, Details for clients.
@@ -24,56 +25,62 @@ type Result struct {
 	Details json.RawMessage
 }
 
-// Render turns the reply to a request into what the model sees. A reply that does not belong to the request says
-// nothing of what happened: it renders as an unknown outcome.
-func Render(req Request, reply Reply) Result {
-	if f, ok := reply.(Failure); ok {
-		return renderFailure(req, f)
+// Result is what the model sees of a call: why it was refused, or what its reply says; nil is none, because the call
+// was never made.
+func (a Asked) Result(reply Reply) Result {
+	switch {
+	case a.Refused != nil:
+		return Result{Text: clip.Shorten(clip.Sanitize(a.Refused.Error()), maxMessage), IsError: true}
+	case reply == nil:
+		return a.Call.renderFailure(Failure{Reason: ReasonCancelled})
 	}
-	switch q := req.(type) {
-	case ReadText:
-		if r, ok := reply.(TextReply); ok {
-			return renderText(q, r)
-		}
-	case WriteFile:
-		if _, ok := reply.(WriteReply); ok {
-			return renderWrite(q)
-		}
-	case EditFile:
-		if r, ok := reply.(EditReply); ok {
-			return renderEdit(q, r)
-		}
-	case Exec:
-		if r, ok := reply.(ExecReply); ok {
-			return renderExec(q, r)
-		}
-	case Grep:
-		if r, ok := reply.(GrepReply); ok {
-			return renderGrep(r)
-		}
-	case Glob:
-		if r, ok := reply.(GlobReply); ok {
-			return renderGlob(r)
-		}
-	}
-	return renderFailure(req, Failure{Reason: ReasonInterrupted})
+	return a.Call.annotate(a.Call.render(reply))
 }
 
-// Refused is the result of a call that Parse refused.
-func Refused(err error) Result {
-	return Result{Text: shorten(sanitize(err.Error()), maxMessage), IsError: true}
+// render is a reply without notes on the arguments. A reply that does not belong to the request says nothing of what
+// happened: it is shown as an unknown outcome.
+func (c Call) render(reply Reply) Result {
+	if f, failed := reply.(Failure); failed {
+		return c.renderFailure(f)
+	}
+	if res, ok := c.Tool.How.render(c.Request, reply); ok {
+		return res
+	}
+	return c.renderFailure(Failure{Reason: ReasonInterrupted})
 }
 
-// fields are the details of a result.
-type fields map[string]any
+// RenderAnswer shows an Answer to any request: its text, within the bounds, and its details beside the given ones.
+func RenderAnswer(a Answer, details Fields) Result {
+	said, cut := clip.Head(strings.TrimRight(clip.Sanitize(a.Text), "\n"), MaxLines, MaxText)
+	switch {
+	case cut > 0:
+		said = strings.TrimSuffix(said, "\n") + fmt.Sprintf("\n[... %d more bytes cut ...]", cut)
+	case said == "":
+		said = "(no answer)"
+	}
+	all := maps.Clone(details)
+	for name, value := range a.Details {
+		if all == nil {
+			all = Fields{}
+		}
+		all[name] = clip.Sanitize(value)
+	}
+	return Result{Text: said, Details: all.Encode()}
+}
 
-// encode is compact JSON with sorted keys, in which <, > and & stay as they are.
-func (f fields) encode() json.RawMessage {
+// Fields are the details of a result: strings, numbers, booleans and lists of them.
+type Fields map[string]any
+
+// Encode is compact JSON with sorted keys, in which <, > and & stay as they are; nil of no fields.
+func (f Fields) Encode() json.RawMessage {
+	if len(f) == 0 {
+		return nil
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(f); err != nil {
-		return nil // only strings, numbers and booleans are ever put in
+		return nil // only what has a JSON form is ever put in
 	}
 	return bytes.TrimSpace(b.Bytes())
 }

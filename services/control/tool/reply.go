@@ -1,81 +1,48 @@
 package tool
 
-// Reply is what an executor answers, by value: TextReply, WriteReply, EditReply, ExecReply, GrepReply, GlobReply or
-// Failure.
-type Reply interface{ reply() }
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+)
 
-// TextReply answers ReadText. One of Content, Binary, Image and IsDir describes the path.
-type TextReply struct {
-	Content    []byte // whole lines as they are in the file; no lines at all when the offset is beyond the end
-	FirstLine  int64  // number of the first line of Content, from 1
-	TotalLines int64  // lines of the file; a final newline does not begin another line
-	LineCut    bool   // the first line alone is longer than the limit: Content is its beginning
-	Binary     bool
-	MediaType  string // of Image
-	Image      []byte // of any of the types that models see
-	IsDir      bool
-	Entries    []string // names in the directory
-	Size       int64    // bytes of the file
+// Reply is what a call came to, by value: an executor's answer, a sub-agent's, a function's, or a Failure. Its JSON is
+// what a store keeps.
+type Reply interface {
+	// Clean is the reply as it may be kept and shown, without secrets. It does not change the receiver.
+	Clean(c Cleaner) Reply
+	// Ending is how the call ended.
+	Ending() Ending
 }
 
-// WriteReply answers WriteFile.
-type WriteReply struct {
-	Size int64
+// Ending is how a call ended.
+type Ending uint8
+
+// Endings.
+const (
+	Finished  Ending = iota
+	Cancelled        // it was made to end before it had an outcome
+	Unseen           // nobody saw its end: whether to run it again is decided by its safety
+)
+
+// Process is a Reply of a call that ran processes, whose output was streamed while they ran.
+type Process interface {
+	Reply
+	// Written is how many bytes standard output and standard error had, as far as they can be read.
+	Written() [2]int64
+	// Unreadable reports whether a part of the output cannot be read: it will never come.
+	Unreadable() bool
+	// Over reports whether it is confirmed that no process is left.
+	Over() bool
 }
 
-// EditReply answers EditFile.
-type EditReply struct {
-	Replacements int
-	Diff         string // unified
-	Note         string // in which way the old text was found, if not literally
-}
-
-// Captured is the beginning and the end of a stream; Cut counts the bytes between them that are not here.
-type Captured struct {
-	Head  []byte
-	Tail  []byte
-	Cut   int64
-	Size  int64  // of the stream as it can be read at the executor, 0 when that is not known
-	Error string // why the executor could not capture or read all of it; "" when it could
-}
-
-// ExecReply answers Exec.
-type ExecReply struct {
-	ExitCode  int // as a shell gives it: 128+n after signal n, 124 after the timeout
-	Stdout    Captured
-	Stderr    Captured
-	TimedOut  bool
-	Cancelled bool
-	Confirmed bool // no process of the command is left
-}
-
-// GrepReply answers Grep.
-type GrepReply struct {
-	Matches []Match
-	Total   int64  // matches found, at least len(Matches)
-	Note    string // in which other way the pattern was taken than it was written
-}
-
-// Match is one matching line.
-type Match struct {
-	Path string
-	Line int64
-	Text string
-}
-
-// GlobReply answers Glob.
-type GlobReply struct {
-	Paths     []string
-	Truncated bool // there are more than Paths
-}
-
-// Failure answers any request that could not be done.
+// Failure answers any request that could not be carried out.
 type Failure struct {
 	Reason  string
 	Message string
 }
 
-// Reasons of a Failure that Render treats apart. All others are told as they are.
+// Reasons of a Failure that are treated apart. All others are told as they are.
 const (
 	// ReasonInterrupted: the call was begun and nobody saw its end. Its outcome is unknown.
 	ReasonInterrupted = "INTERRUPTED"
@@ -83,10 +50,57 @@ const (
 	ReasonCancelled = "CANCELLED"
 )
 
-func (TextReply) reply()  {}
-func (WriteReply) reply() {}
-func (EditReply) reply()  {}
-func (ExecReply) reply()  {}
-func (GrepReply) reply()  {}
-func (GlobReply) reply()  {}
-func (Failure) reply()    {}
+// Clean implements Reply.
+func (f Failure) Clean(c Cleaner) Reply {
+	f.Message = c.Text(plain(c.Text(f.Message)))
+	return f
+}
+
+// Ending implements Reply.
+func (f Failure) Ending() Ending {
+	switch f.Reason {
+	case ReasonCancelled:
+		return Cancelled
+	case ReasonInterrupted:
+		return Unseen
+	}
+	return Finished
+}
+
+// LogValue implements slog.LogValuer.
+func (f Failure) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("reason", f.Reason), slog.String("error", f.Message))
+}
+
+// Answer is a reply in words: a sub-agent's last text, what a function of control has to say.
+type Answer struct {
+	Text    string
+	Details map[string]string // for clients
+}
+
+// Clean implements Reply.
+func (a Answer) Clean(c Cleaner) Reply {
+	a.Text = c.Text(a.Text)
+	return a
+}
+
+// Ending implements Reply.
+func (Answer) Ending() Ending { return Finished }
+
+// envelope is the stored form of a reply: one of both.
+type envelope struct {
+	Failure *Failure        `json:"failure,omitempty"`
+	Reply   json.RawMessage `json:"reply,omitempty"`
+}
+
+// Encode is the stored form of a reply. Set.Decode reads it.
+func Encode(r Reply) ([]byte, error) {
+	var e envelope
+	var err error
+	if f, failed := r.(Failure); failed {
+		e.Failure = &f
+	} else if e.Reply, err = json.Marshal(r); err != nil {
+		return nil, fmt.Errorf("encoding a reply: %w", err)
+	}
+	return json.Marshal(e)
+}

@@ -1,33 +1,26 @@
-// Package tool is what a model may do to a workspace: the six built-in tools, their arguments, and the text that it
-// gets back.
+// Package tool describes everything that a model can call, and what becomes of a call.
 //
-//	arguments ──Parse──▶ Call.Request ──(link, executor)──▶ Reply ──Render──▶ Result ──Call.Annotate──▶ Result
+//	Spec ──Define──▶ Tool ──NewSet──▶ Set, of all tools ──Offer──▶ Set, of one loop
+//	answer ──Set.Read──▶ Asked.Call.Request ──(executor, loop, control)──▶ Reply ──Asked.Result──▶ Result
 //
-// Everything here is pure, without I/O and clock; FitImages alone may wait. Requests and replies know nothing of the
-// wire that carries them.
+// A Tool says how its calls are carried out (Kind), how a Request is made of their arguments and how a Reply to it is
+// shown to the model. Who drives calls knows kinds, and neither names of tools nor types of requests and replies. The
+// requests and replies of executors' verbs are here, because several tools can use one verb; the tools that every
+// agent can have are in package builtin.
+//
+// Everything here is pure, without I/O and clock, except that FitImages may wait and Call.Run calls a function.
 //
 // Invariants: a request says only what the JSON Schema of the tool allows, however the call was written. The error text
-// of Parse tells the model what to change. Render never returns more than MaxText bytes and MaxLines lines beside a
-// short notice, whatever an executor sent. A Result is valid UTF-8 without NUL. An unknown outcome is never rendered as
-// success or as plain failure.
+// of Parse tells the model what to change. A Result has at most MaxText bytes and MaxLines lines beside short notices,
+// whatever an executor sent; it is valid UTF-8 without NUL. An unknown outcome is never rendered as success or as plain
+// failure.
 package tool
 
 import (
 	"encoding/json"
-	"slices"
+	"regexp"
 
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/services/control/model"
-)
-
-// Names of the built-in tools.
-const (
-	NameRead  = "read"
-	NameWrite = "write"
-	NameEdit  = "edit"
-	NameBash  = "bash"
-	NameGrep  = "grep"
-	NameGlob  = "glob"
 )
 
 // Reasons to refuse a call. Their text is meant for the model.
@@ -36,6 +29,9 @@ var (
 	ErrTooMany   = errs.New(errs.ResourceExhausted, "TOOL_CALLS", "too many calls in one turn")
 	ErrArguments = errs.New(errs.InvalidArgument, "TOOL_ARGUMENTS", "the arguments do not fit the tool")
 )
+
+// ErrInvalid refuses the Spec of a tool, or two tools of one name.
+var ErrInvalid = errs.New(errs.InvalidArgument, "TOOL_INVALID", "the definition of the tool is invalid")
 
 // Safety says what may be done when the outcome of a call is unknown.
 type Safety uint8
@@ -60,49 +56,63 @@ func (s Safety) String() string {
 	return "unspecified"
 }
 
-// Tool is one built-in tool as it is offered to a model.
-type Tool struct {
-	Name        string
-	Description string
+// Access is what a tool lets a model do to the files of a workspace. Clients of an agent's sessions may do as much to
+// them over the API, and no more.
+type Access uint8
+
+// Kinds of access; a tool may have several.
+const (
+	ReadsFiles Access = 1 << iota
+	ListsFiles
+	WritesFiles
+	RemovesFiles
+)
+
+// Spec describes a tool.
+type Spec struct {
+	Name        string // letters, digits, _ and -; at most 64
+	Description string // for the model
 	Schema      json.RawMessage
 	Safety      Safety
+	How         How    // calls are carried out
+	Lost        string // what the model is told of a call whose outcome is unknown; "" is a text for the safety
+	Habits      Habits
+	Access      Access
+	Source      string // where the tool comes from, for errors: "built in", a file, a server
 }
 
-// Names lists the built-in tools in the order in which they are offered.
-func Names() []string {
-	names := make([]string, len(builtin))
-	for i, t := range builtin {
-		names[i] = t.Name
+// Tool is a Spec that was checked. It is shared and must not be changed.
+type Tool struct {
+	Spec
+	contract contract
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
+
+// Define checks a Spec. ErrInvalid says what is wrong with it.
+func Define(s Spec) (*Tool, error) {
+	switch {
+	case !validName.MatchString(s.Name):
+		return nil, ErrInvalid.With("%s: %q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
+			s.Source, s.Name)
+	case s.How.kind == 0 || s.Safety == 0:
+		return nil, ErrInvalid.With("%s: tool %s must say how it is carried out and how safe it is to run it again",
+			s.Source, s.Name)
 	}
-	return names
-}
-
-// Get finds a built-in tool; ErrUnknown when there is none of that name.
-func Get(name string) (Tool, error) {
-	i := slices.IndexFunc(builtin, func(t Tool) bool { return t.Name == name })
-	if i < 0 {
-		return Tool{}, unknown(name)
-	}
-	return builtin[i], nil
-}
-
-// SafetyOf is the safety of a tool. An unknown name is AtMostOnce: the careful answer.
-func SafetyOf(name string) Safety {
-	t, err := Get(name)
+	c, err := compile(s.Schema)
 	if err != nil {
-		return AtMostOnce
+		return nil, ErrInvalid.With("%s: the JSON Schema of tool %s is invalid: %v", s.Source, s.Name, err)
 	}
-	return t.Safety
+	return &Tool{Spec: s, contract: c}, nil
 }
 
-// Offer is what a model is told of the named tools, in the order of Names whatever the order given, so that the prompt
-// prefix is stable. Names that are not built in are left out. The schemas are shared and must not be changed.
-func Offer(names []string) []model.Tool {
-	var out []model.Tool
-	for _, t := range builtin {
-		if slices.Contains(names, t.Name) {
-			out = append(out, model.Tool{Name: t.Name, Description: t.Description, Schema: t.Schema})
-		}
-	}
-	return out
+// Kind is how calls of the tool are carried out.
+func (t *Tool) Kind() Kind { return t.How.kind }
+
+// Describe is a copy of the tool that tells models something else of itself, and in which check, unless it is nil,
+// says what more is wrong with a request.
+func (t *Tool) Describe(description string, check func(Request) []string) *Tool {
+	c := *t
+	c.Description, c.How.check = description, check
+	return &c
 }

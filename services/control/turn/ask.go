@@ -82,9 +82,7 @@ func (w *Worker) Input(
 		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	r := &run{deps: &w.deps, executor: executor, def: def, conversation: &conversation{}}
-	if r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools); len(r.tools) > 0 {
-		r.offered[r.tools[0].Name] = true // there is somewhere to run calls
-	}
+	r.tools = r.deps.Tools.Offer(def.Tools, def.Limits.CallsOfTurn())
 	// the first entry's time is in the prompt
 	if err := r.conversation.catchUp(ctx, w.deps.Store, s.SessionID, before); err != nil {
 		return model.Request{}, err
@@ -96,7 +94,7 @@ func (w *Worker) Input(
 }
 
 func (r *run) request(ctx context.Context) (model.Request, error) {
-	if len(r.offered) > 0 {
+	if r.tools.Uses(tool.KindExecutor) {
 		e, ok, err := r.deps.Fleet.Place(ctx, r.wanted())
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
@@ -112,7 +110,7 @@ func (r *run) request(ctx context.Context) (model.Request, error) {
 			Date: r.conversation.began.UTC().Format("Monday, 2 January 2006"),
 		}),
 		Messages: r.conversation.messages,
-		Tools:    r.tools,
+		Tools:    r.tools.Told(),
 		Thinking: r.def.Thinking,
 		CacheKey: r.id(),
 		Memo:     &r.conversation.memo,
@@ -272,20 +270,10 @@ func (r *run) answered(ctx context.Context, m model.Message) error {
 	progress := submission.Progress{Phase: submission.PhaseTools, Turn: r.sub.Turn, Usage: r.sub.Usage.Add(*m.Usage)}
 	c := submission.Commit{Progress: &progress}
 	e := r.entry(&c, session.Assistant, m)
-	if len(toolBlocks(m)) > 0 {
+	if r.asked = r.tools.Read(m); len(r.asked) > 0 {
 		return r.callTools(ctx, c, e)
 	}
 	return r.end(ctx, c, Stop{Outcome: submission.Completed}, e.Seq)
-}
-
-func toolBlocks(m model.Message) []model.Block {
-	var blocks []model.Block
-	for _, b := range m.Content {
-		if b.Type == model.ToolCallBlock {
-			blocks = append(blocks, b)
-		}
-	}
-	return blocks
 }
 
 func restartText(p model.Part) string {

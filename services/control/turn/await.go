@@ -180,7 +180,7 @@ func (r *run) ended(ctx context.Context, c *call.Call, reply tool.Reply) error {
 }
 
 func (r *run) outcome(ctx context.Context, c *call.Call, state call.State, reply tool.Reply) error {
-	body, err := call.EncodeReply(tool.Clean(reply, r.values.Secrets()))
+	body, err := tool.Encode(tool.Clean(reply, r.values.Secrets()))
 	if err != nil {
 		return err
 	}
@@ -217,20 +217,16 @@ func (r *run) reconsider(ctx context.Context) error {
 
 // isError reports whether an ended call is shown to the model as an error.
 func (r *run) isError(c call.Call) bool {
-	req, err := r.requestOf(c)
-	if err != nil {
-		return true
-	}
-	return tool.Render(req, r.reply(c)).IsError
+	return c.Index >= len(r.asked) || r.asked[c.Index].Result(r.reply(c)).IsError
 }
 
 // reply is what an ended call came to. Whoever recorded it, what goes to the model has no secrets in it.
 func (r *run) reply(c call.Call) tool.Reply {
-	reply, err := call.DecodeReply(c.Reply)
+	reply, err := r.deps.Tools.Decode(c.Tool, c.Reply)
 	if err != nil {
 		r.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
-		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be " +
-			"read"}
+		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its " +
+			"result cannot be read"}
 	}
 	return tool.Clean(reply, r.values.Secrets())
 }

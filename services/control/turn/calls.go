@@ -2,13 +2,9 @@ package turn
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,21 +18,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
-
-// parse makes a request of the call at an index of the answer. Its error is for the model to read.
-func (r *run) parse(i int, b model.Block) (tool.Call, error) {
-	if most := r.def.Limits.CallsOfTurn(); i >= most {
-		return tool.Call{}, tool.ErrTooMany.With(
-			"Not run: at most %d calls of one answer are run. Make this call again if it is still needed.", most)
-	}
-	if _, err := tool.Get(b.Tool); err == nil && !r.offered[b.Tool] {
-		return tool.Call{}, tool.ErrUnknown.With("the tool %s is not available to this agent", b.Tool)
-	}
-	if b.ArgsError != "" {
-		return tool.Call{}, tool.ErrArguments.With("%s", b.ArgsError)
-	}
-	return tool.Parse(b.Tool, b.Args)
-}
 
 func (r *run) wanted() fleet.Wanted {
 	w := fleet.Wanted{Executor: r.executor, Builtin: r.deps.Builtin}
@@ -60,18 +41,18 @@ func joinCwd(root, cwd string) string {
 // callTools is T2: the answer and a record of every call that it asks for, then the orders.
 func (r *run) callTools(ctx context.Context, c submission.Commit, answer session.Entry) error {
 	var calls []call.Call
-	for i, b := range toolBlocks(answer.Message) {
-		asked, err := r.parse(i, b)
-		if err != nil {
-			continue // refused: there is nothing to run, and the result follows from the answer
+	for i, a := range r.asked {
+		if a.Refused != nil {
+			continue // there is nothing to run, and the result follows from the answer
 		}
-		hash, err := r.hash(asked.Request)
+		hash, err := a.Call.Hash(r.def.Cwd, r.values.Map())
 		if err != nil {
 			return err
 		}
 		calls = append(calls, call.Call{
 			ID: ident.New(), SessionID: r.id(), SubmissionSeq: r.sub.Seq, Turn: r.sub.Turn, Index: i, EntrySeq: answer.Seq,
-			ProviderID: b.CallID, Tool: b.Tool, Safety: tool.SafetyOf(b.Tool), ArgsHash: hash, CreatedAt: time.Now(),
+			ProviderID: a.Block.CallID, Tool: a.Call.Tool.Name, Safety: a.Call.Tool.Safety, ArgsHash: hash,
+			CreatedAt: time.Now(),
 		})
 	}
 	if len(calls) > 0 {
@@ -112,25 +93,6 @@ func (r *run) callTools(ctx context.Context, c submission.Commit, answer session
 	return nil
 }
 
-// hash identifies what a call asks for, over all its dispatches.
-func (r *run) hash(req tool.Request) ([]byte, error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a call's arguments: %w", err)
-	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n", req.Tool(), body, r.def.Cwd)
-	env := r.values.Map()
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		if v := env[k]; v != nil {
-			fmt.Fprintf(h, "%q=%q\n", k, *v)
-		} else {
-			fmt.Fprintf(h, "%q\n", k)
-		}
-	}
-	return h.Sum(nil), nil
-}
-
 // order sends a dispatched call. When it cannot be sent the record stands, and the call is attached to once its
 // executor is there.
 func (r *run) order(ctx context.Context, c *call.Call) {
@@ -157,22 +119,12 @@ func (r *run) order(ctx context.Context, c *call.Call) {
 	}
 }
 
-// callBlocks are the calls that the last entry asks for. They are found once for each entry: an answer can have 20,000.
-func (r *run) callBlocks() []model.Block {
-	if last := r.conversation.last; r.asked == nil || r.askedBy != last.Seq {
-		r.asked, r.askedBy = toolBlocks(last.Message), last.Seq
-	}
-	return r.asked
-}
-
-// requestOf reads a call's request back from the answer that asked for it.
+// requestOf is what a call asks for.
 func (r *run) requestOf(c call.Call) (tool.Request, error) {
-	blocks := r.callBlocks()
-	if r.conversation.head != c.EntrySeq || c.Index >= len(blocks) {
-		return nil, fmt.Errorf("entry %d does not hold call %d", c.EntrySeq, c.Index)
+	if c.Index >= len(r.asked) {
+		return nil, fmt.Errorf("the answer of turn %d does not ask for call %d", c.Turn, c.Index)
 	}
-	asked, err := r.parse(c.Index, blocks[c.Index])
-	return asked.Request, err
+	return r.asked[c.Index].Call.Request, r.asked[c.Index].Refused
 }
 
 func started(c call.Call) *event.Call {
@@ -200,9 +152,13 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 	for _, k := range r.calls {
 		byIndex[k.Index] = k
 	}
-	for i, b := range r.callBlocks() {
+	for i, a := range r.asked {
+		var reply tool.Reply
 		k, called := byIndex[i]
-		res, err := r.result(i, k, called).FitImages(ctx)
+		if called {
+			reply = r.reply(k)
+		}
+		res, err := a.Result(reply).FitImages(ctx)
 		if err != nil {
 			return err
 		}
@@ -212,7 +168,7 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 				Call: finished(k, res.IsError, k.DoneAt.Sub(k.CreatedAt)),
 			}))
 		}
-		r.entry(&c, session.ToolResult, resultMessage(b, res))
+		r.entry(&c, session.ToolResult, resultMessage(a.Block, res))
 	}
 	var err error
 	if stop != nil {
@@ -224,18 +180,6 @@ func (r *run) appendResults(ctx context.Context, stop *Stop) error {
 		return r.reconsider(ctx)
 	}
 	return err
-}
-
-// result is what one call came to, as the model sees it.
-func (r *run) result(i int, k call.Call, called bool) tool.Result {
-	asked, refused := r.parse(i, r.callBlocks()[i])
-	if refused != nil {
-		return tool.Refused(refused)
-	}
-	if !called {
-		return tool.Render(asked.Request, tool.Failure{Reason: tool.ReasonCancelled})
-	}
-	return asked.Annotate(tool.Render(asked.Request, r.reply(k)))
 }
 
 func resultMessage(b model.Block, res tool.Result) model.Message {

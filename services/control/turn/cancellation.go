@@ -28,12 +28,12 @@ func (r *run) cancellation(ctx context.Context, o submission.Outcome) (*call.Can
 	}
 	for _, c := range r.calls {
 		known := func(k call.Call) bool { return k.ID == c.ID }
-		reply, _ := call.DecodeReply(c.Reply) // a reply that is gone was looked at before
-		exec, ran := reply.(tool.ExecReply)
+		reply, _ := r.deps.Tools.Decode(c.Tool, c.Reply) // a reply that is gone was looked at before
+		process, ran := reply.(tool.Process)
 		switch {
 		case c.State == call.Lost && !slices.ContainsFunc(lost, known) && c.LateReply == nil:
 			out.Unconfirmed = append(out.Unconfirmed, r.unconfirmed(ctx, c))
-		case ran && !exec.Confirmed:
+		case ran && !process.Over():
 			out.Unconfirmed = append(out.Unconfirmed, call.Unconfirmed{
 				CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.ProcessesLeft,
 				Message: "executor " + c.Executor + " could not make sure that no process of the command is left",

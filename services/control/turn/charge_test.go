@@ -14,7 +14,7 @@ import (
 // on with what was submitted next.
 func TestLastingErrorIsGivenUp(t *testing.T) {
 	lasting := errors.New("a value cannot be decoded")
-	for _, verb := range []string{"Entries", "Definition", "Commit"} {
+	for _, verb := range []string{"Entries", "Unreadable", "Definition", "Commit"} {
 		t.Run(verb, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, agent.Shell())

@@ -40,6 +40,16 @@ func (c *conversation) add(e session.Entry) {
 	c.bytes += sizeOf(e.Message)
 }
 
+// answer is the model's last message.
+func (c *conversation) answer() model.Message {
+	for i := len(c.messages) - 1; i >= 0; i-- {
+		if m := c.messages[i]; m.Role == model.Assistant {
+			return m
+		}
+	}
+	return model.Message{}
+}
+
 func sizeOf(m model.Message) int {
 	n := 200
 	for _, b := range m.Content {
@@ -62,6 +72,9 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
 		}
 		for _, e := range page {
+			if e.Unreadable != nil {
+				return fmt.Errorf("reading the conversation: %w", e.Unreadable)
+			}
 			c.add(e)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Store is what runs read and write.
@@ -70,6 +72,7 @@ type Deps struct {
 	Fleet       Fleet
 	Executors   Executors
 	Hints       Hints
+	Tools       tool.Set     // all that agents can name; empty is builtin.Tools
 	Lookup      agent.Lookup // of variables that agents' env refers to
 	Builtin     string       // id of the built-in executor, "" for none
 	Log         *slog.Logger
@@ -82,6 +85,9 @@ type Deps struct {
 }
 
 func (d Deps) withDefaults() Deps {
+	if len(d.Tools.Names()) == 0 {
+		d.Tools = builtin.Tools()
+	}
 	if d.DisconnectGrace == 0 {
 		d.DisconnectGrace = 2 * time.Minute
 	}

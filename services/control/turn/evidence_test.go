@@ -59,7 +59,7 @@ func TestTombstoneLeadsToTheRecord(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		sub := b.submit("s", "echo recorded")
 		synctest.Wait()
-		body, err := call.EncodeReply(echo(running))
+		body, err := tool.Encode(echo(running))
 		if err != nil {
 			t.Fatal(err)
 		}

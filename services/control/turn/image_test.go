@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // What enters a conversation stays in it: an image that providers refuse would make every later request fail.
@@ -24,7 +25,7 @@ func TestOnlyImagesThatProvidersTakeEnterAConversation(t *testing.T) {
 			t.Fatal(err)
 		}
 		def := agent.Shell()
-		def.Tools = []string{tool.NameRead}
+		def.Tools = []string{builtin.NameRead}
 		b := newBench(t, def)
 		b.die()
 		b.executor.on = func(o *call.Order) tool.Reply {

@@ -8,7 +8,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // log writes what an operator wants to know of a commit that was made: calls that failed or wait, and how the
@@ -79,11 +78,8 @@ func (r *run) logFailed(ctx context.Context, e *event.Call) {
 		slog.Duration("duration", e.Duration),
 	}
 	if c := r.callByID(e.ID); c != nil {
-		switch reply := r.reply(*c).(type) {
-		case tool.Failure:
-			attrs = append(attrs, slog.String("reason", reply.Reason), slog.String("error", reply.Message))
-		case tool.ExecReply:
-			attrs = append(attrs, slog.Int("exit_code", reply.ExitCode))
+		if reply, ok := r.reply(*c).(slog.LogValuer); ok {
+			attrs = append(attrs, slog.Any("", reply)) // a group without a name: its attributes stand among these
 		}
 	}
 	r.deps.Log.LogAttrs(ctx, slog.LevelInfo, "tool call failed", attrs...)

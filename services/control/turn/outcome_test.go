@@ -159,7 +159,7 @@ func TestUnreadableRecordIsTold(t *testing.T) {
 // record is what a replica does that has the executor's connection and not the session.
 func (b *bench) record(o *call.Order, reply tool.Reply) {
 	b.Helper()
-	body, err := call.EncodeReply(reply)
+	body, err := tool.Encode(reply)
 	if err != nil {
 		b.Fatal(err)
 	}

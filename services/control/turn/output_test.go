@@ -191,7 +191,7 @@ func TestRecordedResultWaitsForItsOutput(t *testing.T) {
 		b.say(running.Call, "x1", call.Output{Data: []byte("0123")})
 		time.Sleep(time.Second) // it is in the log
 		b.die()
-		body, err := call.EncodeReply(ten)
+		body, err := tool.Encode(ten)
 		if err != nil {
 			t.Fatal(err)
 		}

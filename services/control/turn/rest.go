@@ -36,8 +36,9 @@ func (l *liveCall) missing() (n [2]int64) {
 	if l.end == nil {
 		return n
 	}
-	if x, ok := l.end.reply.(tool.ExecReply); ok {
-		n = [2]int64{max(0, x.Stdout.Size-l.seen[0]), max(0, x.Stderr.Size-l.seen[1])}
+	if x, ok := l.end.reply.(tool.Process); ok {
+		written := x.Written()
+		n = [2]int64{max(0, written[0]-l.seen[0]), max(0, written[1]-l.seen[1])}
 	}
 	return n
 }
@@ -62,8 +63,8 @@ func (r *run) close(ctx context.Context, c *call.Call, reply tool.Reply, row *ca
 
 // unreadable reports whether an executor could not read all of a command's output: the rest does not come.
 func unreadable(reply tool.Reply) bool {
-	x, ok := reply.(tool.ExecReply)
-	return ok && (x.Stdout.Error != "" || x.Stderr.Error != "")
+	x, ok := reply.(tool.Process)
+	return ok && x.Unreadable()
 }
 
 // ending reports whether a call has ended whose output is not complete.

@@ -12,7 +12,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -39,11 +38,9 @@ type run struct {
 	sub          submission.Submission
 	def          agent.Definition
 	values       agent.Values
-	offered      map[string]bool
-	tools        []model.Tool // that are offered
+	tools        tool.Set     // that are offered
+	asked        []tool.Asked // by the answer of the turn, once there is one
 	conversation *conversation
-	asked        []model.Block // the calls of the conversation's entry askedBy, see callBlocks
-	askedBy      int64
 	eventHead    int64
 	executor     string // that the workspace is bound to
 	calls        []call.Call
@@ -171,10 +168,7 @@ func (r *run) prepare(ctx context.Context) error {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	r.def = def
-	r.offered, r.tools = map[string]bool{}, tool.Offer(def.Tools)
-	for _, t := range r.tools {
-		r.offered[t.Name] = true
-	}
+	r.tools = r.deps.Tools.Offer(def.Tools, def.Limits.CallsOfTurn())
 	if err := r.conversation.catchUp(ctx, r.deps.Store, r.id(), r.leaseHead); err != nil {
 		return err
 	}
@@ -187,6 +181,7 @@ func (r *run) prepare(ctx context.Context) error {
 		if r.calls, err = r.deps.Store.TurnCalls(ctx, r.id(), r.sub.Seq, r.sub.Turn); err != nil {
 			return fmt.Errorf("reading the calls of turn %d: %w", r.sub.Turn, err)
 		}
+		r.asked = r.tools.Read(r.conversation.answer())
 		if err := r.readShown(ctx); err != nil {
 			return err
 		}

@@ -320,7 +320,7 @@ func TestCallsLostInEarlierTurnsAreNotConfirmed(t *testing.T) {
 					t.Fatalf("%d orders", len(orders))
 				}
 				if late {
-					body, err := call.EncodeReply(echo(orders[0]))
+					body, err := tool.Encode(echo(orders[0]))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -441,7 +441,7 @@ func TestResultThatIsRecordedFirstIsNotLost(t *testing.T) {
 						if o.State != call.Lost {
 							continue
 						}
-						body, err := call.EncodeReply(echo(orders[o.CallID]))
+						body, err := tool.Encode(echo(orders[o.CallID]))
 						if err != nil {
 							t.Error(err)
 						}

@@ -520,7 +520,7 @@ type countingStore struct {
 	before   func(submission.Commit) // nil is nothing
 	readMu   sync.Mutex
 	read     []int64 // after which entries conversations were read
-	// fail is what a verb fails with, by its name.
+	// fail is what a verb fails with, by its name. Unreadable is what keeps entries from being decoded.
 	failMu sync.Mutex
 	fail   map[string]error
 }
@@ -573,7 +573,11 @@ func (c *countingStore) Entries(ctx context.Context, id string, after int64, lim
 	if err := c.failure("Entries"); err != nil {
 		return nil, err
 	}
-	return c.Store.Entries(ctx, id, after, limit)
+	page, err := c.Store.Entries(ctx, id, after, limit)
+	for i := range page {
+		page[i].Unreadable = c.failure("Unreadable")
+	}
+	return page, err
 }
 
 // reads takes what was read.

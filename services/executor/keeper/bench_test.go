@@ -9,14 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/pawl-dev/pawl/internal/disk"
 )
 
 // BenchmarkPath compares one command in turns, so that a noisy machine is as noisy to all: bare is fork, exec and wait,
-// the floor; sync is an fdatasync of a growing log, the other part of the floor; keeper is Start to Done with END on
-// disk; beside is that while another command runs. The times are 5th percentiles, because a neighbour's load is in all
-// others; over is what the keeper adds to bare and one sync.
+// the floor; keeper is Start to Done; beside is that while another command runs. The times are 5th percentiles, because
+// a neighbour's load is in all others; over is what the keeper adds to bare.
 func BenchmarkPath(b *testing.B) {
 	for _, line := range []string{"true", "echo hello"} {
 		b.Run(line, func(b *testing.B) { benchPath(b, line) })
@@ -26,11 +23,6 @@ func BenchmarkPath(b *testing.B) {
 func benchPath(b *testing.B, line string) {
 	c, busy := ensure(b, b.TempDir(), Options{}), ensure(b, b.TempDir(), Options{})
 	other := start(b, busy, "other", "sleep 1000")
-	log, err := os.Create(b.TempDir() + "/log")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer log.Close()
 	i := 0
 	through := func(c *Client) func() {
 		return func() { <-start(b, c, fmt.Sprintf("c%d", i), line).Done() }
@@ -39,10 +31,7 @@ func benchPath(b *testing.B, line string) {
 		name string
 		run  func()
 	}{
-		{"bare", func() { bare(b, line) }}, {"sync", func() { syncLine(b, log) }}, {"keeper", through(c)}, {
-			"beside",
-			through(busy),
-		},
+		{"bare", func() { bare(b, line) }}, {"keeper", through(c)}, {"beside", through(busy)},
 	}
 	times := map[string][]time.Duration{}
 	for b.Loop() {
@@ -59,7 +48,7 @@ func benchPath(b *testing.B, line string) {
 		ms[w.name] = times[w.name][len(times[w.name])/20].Seconds() * 1e3
 		b.ReportMetric(ms[w.name], w.name+"-ms")
 	}
-	b.ReportMetric(ms["keeper"]-ms["bare"]-ms["sync"], "over-ms")
+	b.ReportMetric(ms["keeper"]-ms["bare"], "over-ms")
 	b.ReportMetric(0, "ns/op")
 	if err := other.Kill(b.Context(), time.Second); err != nil {
 		b.Fatal(err)
@@ -80,15 +69,6 @@ func bare(b *testing.B, line string) {
 		b.Fatal(err)
 	}
 	if _, err := unix.Wait4(pid, nil, 0, nil); err != nil {
-		b.Fatal(err)
-	}
-}
-
-func syncLine(b *testing.B, f *os.File) {
-	if _, err := f.Write(make([]byte, 200)); err != nil {
-		b.Fatal(err)
-	}
-	if err := disk.Datasync(f); err != nil {
 		b.Fatal(err)
 	}
 }

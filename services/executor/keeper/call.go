@@ -47,6 +47,7 @@ type call struct {
 	keep     bool
 	out, err *capture
 	exited   chan struct{}      // its first process was reaped
+	recorded chan struct{}      // its END is on disk, or cannot be put there any more
 	kill     chan time.Duration // the newest wish to end it: the grace
 }
 
@@ -57,7 +58,7 @@ func (k *keeper) start(cn *conn, id string, spec *Spec) (*state, error) {
 	}
 	c := &call{
 		id: id, timeout: spec.Timeout, keep: spec.Keep, started: now(),
-		exited: make(chan struct{}), kill: make(chan time.Duration, 1),
+		exited: make(chan struct{}), recorded: make(chan struct{}), kill: make(chan time.Duration, 1),
 	}
 	k.mu.Lock()
 	if known := k.calls[id]; known != nil {
@@ -217,7 +218,8 @@ func (k *keeper) supervise(c *call) {
 	k.finish(c, e, kept)
 }
 
-// finish collects output and status, makes them durable and tells the daemon.
+// finish collects output and status, tells the daemon, and makes them durable. The daemon does not wait for the disk:
+// until END is on it, a crash of the host makes the command an interrupted one, and so it would if the daemon waited.
 func (k *keeper) finish(c *call, e *end, kept bool) {
 	trailer := ""
 	if e.TimedOut {
@@ -245,24 +247,49 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 		e.Code = status.ExitStatus()
 	}
 	e.Ended = now()
-	if !k.record(c.id, e) {
-		return
-	}
-
 	k.mu.Lock()
 	c.end = e
+	cn := c.watch
+	k.mu.Unlock()
+	if cn != nil {
+		cn.push(c, true)
+	}
+
+	k.persist(c)
+	close(c.recorded)
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.running--
 	k.settleMemory()
 	if !kept {
 		delete(k.owners, c.tag)
 	}
-	cn := c.watch
 	k.leaveIfEmpty()
 	k.poke()
+}
+
+// persist puts output and END of a command on disk, in this order.
+func (k *keeper) persist(c *call) {
+	e := *c.end
+	e.StdoutError = k.problem(e.StdoutError, c.out, c.out.persist())
+	e.StderrError = k.problem(e.StderrError, c.err, c.err.persist())
+	k.mu.Lock()
+	c.end = &e
 	k.mu.Unlock()
-	if cn != nil {
-		cn.push(c, true)
+	k.record(c.id, &e)
+}
+
+// problem adds an error to what went wrong with a capture.
+func (k *keeper) problem(before string, s *capture, err error) string {
+	if err == nil {
+		return before
 	}
+	k.log.Error("output could not be kept", "path", s.path, "err", err)
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if before == "" {
+		return text
+	}
+	return before + "; " + text
 }
 
 const (
@@ -299,10 +326,7 @@ func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64
 	s.stop()
 	<-s.done
 	size, cut, err := s.finish(trailer)
-	if err != nil {
-		k.log.Error("output could not be kept", "path", s.path, "err", err)
-		problem = strings.ReplaceAll(err.Error(), "\n", "; ")
-	}
+	problem = k.problem("", s, err)
 	if kept {
 		go s.discard() // until those children end, and this process with them
 	} else {
@@ -311,20 +335,20 @@ func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64
 	return size, cut, problem
 }
 
-// record puts END on disk, however long a full disk takes. It gives up only when this keeper ends: the command is then
-// interrupted to the next one, which is true.
-func (k *keeper) record(id string, e *end) bool {
+// record puts END on disk, however long a full disk takes. It gives up only when this keeper ends. The next keeper then
+// counts the command as interrupted; the daemon that was told its end has recorded that itself.
+func (k *keeper) record(id string, e *end) {
 	for {
 		seq, err := k.journal.append(&record{Kind: recEnd, ID: id, End: e})
 		if err == nil {
 			err = k.journal.sync(seq)
 		}
 		if err == nil {
-			return true
+			return
 		}
 		k.log.Error("an end could not be recorded", "id", id, "err", err)
 		if k.isClosing() {
-			return false
+			return
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
@@ -361,18 +385,25 @@ func (k *keeper) touch(c *call) {
 	}
 }
 
-// forget drops a finished command.
-func (k *keeper) forget(id string) error {
+// forgetCall drops a finished command once its END is on disk, and calls done.
+func (k *keeper) forgetCall(id string, done func(error)) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	c := k.calls[id]
-	if c != nil && c.end == nil {
-		k.mu.Unlock()
-		return sandbox.ErrInvalidArg.With("command %s is still running", id)
+	switch {
+	case c == nil:
+		done(nil)
+	case c.end == nil:
+		done(sandbox.ErrInvalidArg.With("command %s is still running", id))
+	default:
+		k.wg.Go(func() {
+			<-c.recorded
+			done(k.forget(id, c))
+		})
 	}
-	k.mu.Unlock()
-	if c == nil {
-		return nil
-	}
+}
+
+func (k *keeper) forget(id string, c *call) error {
 	// The record first: a forgotten command without output is nothing, a known one without output is a loss.
 	if _, err := k.journal.append(&record{Kind: recForget, ID: id}); err != nil {
 		return sandbox.ErrUnavailable.With("forgetting command %s: %v", id, err)

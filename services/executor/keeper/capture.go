@@ -164,8 +164,8 @@ func create(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
-// finish puts marker, tail and trailer behind the head and everything on disk. size is the length of the file, cut what
-// the command wrote and the file does not hold.
+// finish puts marker, tail and trailer behind the head. size is the length of the file, cut what the command wrote and
+// the file does not hold.
 func (c *capture) finish(trailer string) (size, cut int64, err error) {
 	kept := min(c.total, c.head)
 	if spilled := c.total - c.head; spilled > 0 && c.err == nil {
@@ -185,14 +185,19 @@ func (c *capture) finish(trailer string) (size, cut int64, err error) {
 		c.ring.Close()
 		os.Remove(c.path + ".tail")
 	}
-	err = errors.Join(c.broken, c.err)
-	if c.file != nil {
-		if c.visible.Load() > 0 {
-			err = errors.Join(err, disk.Datasync(c.file))
-		}
-		err = errors.Join(err, c.file.Close())
+	return c.visible.Load(), max(0, c.total-kept), errors.Join(c.broken, c.err)
+}
+
+// persist puts the file on disk and closes it. It comes after finish.
+func (c *capture) persist() error {
+	if c.file == nil {
+		return nil
 	}
-	return c.visible.Load(), max(0, c.total-kept), err
+	var err error
+	if c.visible.Load() > 0 {
+		err = disk.Datasync(c.file)
+	}
+	return errors.Join(err, c.file.Close())
 }
 
 func (c *capture) unspill(spilled int64) {

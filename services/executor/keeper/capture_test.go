@@ -49,6 +49,9 @@ func TestSilentCommandsHoldNoBuffer(t *testing.T) {
 		if size, cut, err := captures[i].finish(""); size != 5 || cut != 0 || err != nil {
 			t.Fatalf("%d: %d bytes, %d cut, %v", i, size, cut, err)
 		}
+		if err := captures[i].persist(); err != nil {
+			t.Fatal(err)
+		}
 		if got, err := os.ReadFile(captures[i].path); err != nil || !bytes.Equal(got, []byte("hello")) {
 			t.Fatalf("%d: %q, %v", i, got, err)
 		}

@@ -102,7 +102,8 @@ func (cn *conn) handle(m *message) {
 		cn.k.killCall(m.ID, m.Grace, func(err error) { cn.reply(m.Seq, nil, err) })
 		return
 	case kindForget:
-		err = cn.k.forget(m.ID)
+		cn.k.forgetCall(m.ID, func(err error) { cn.reply(m.Seq, nil, err) })
+		return
 	case kindRetire:
 		cn.k.retire()
 	default:

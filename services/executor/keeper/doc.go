@@ -14,7 +14,8 @@
 // Invariants:
 //   - An id is started at most once. The keeper reads a connection to its end before it reads the next one, so when it
 //     answers "unknown" no Start of that id is on its way: the command never ran.
-//   - A command is finished only when its END is on disk; the daemon hears of it after that.
+//   - The daemon hears of the end of a command when there is nothing more to wait for. END and output are put on disk
+//     then, and the command is not forgotten before that.
 //   - END says confirmed only when no process of the command is left. See tree.go for how processes are told apart.
 //   - A new keeper starts serving only after every process of its dead predecessor was killed.
 //

@@ -181,8 +181,10 @@ func (k *keeper) inherit() error {
 	clear(h.open)
 	k.key, k.name = h.key, rand.Text()
 	k.journal = &journal{path: path}
+	recorded := make(chan struct{})
+	close(recorded)
 	for id, e := range h.ends {
-		k.calls[id] = &call{id: id, end: e}
+		k.calls[id] = &call{id: id, end: e, recorded: recorded}
 	}
 	if err := k.tidy(known); err != nil {
 		k.log.Error("files of earlier commands could not be removed", "err", err)

@@ -134,6 +134,34 @@ func TestUnattributableOrphan(t *testing.T) {
 	}
 }
 
+// A command whose end is not on disk yet is not forgotten: its END would come behind its FORGET.
+func TestForgetWaitsForTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	c := &call{id: "a", end: &end{}, recorded: make(chan struct{})}
+	k := &keeper{
+		dir: dir, calls: map[string]*call{"a": c}, compact: minCompact,
+		journal: &journal{path: filepath.Join(dir, "keeper.log")},
+	}
+	if err := k.journal.rewrite(&history{key: testKey}); err != nil {
+		t.Fatal(err)
+	}
+	forgotten := make(chan error, 1)
+	k.forgetCall("a", func(err error) { forgotten <- err })
+	k.record("a", c.end)
+	select {
+	case err := <-forgotten:
+		t.Errorf("it was forgotten before its end was recorded: %v", err)
+	default:
+	}
+	close(c.recorded)
+	if err := <-forgotten; err != nil {
+		t.Fatal(err)
+	}
+	if h, err := readHistory(dir); err != nil || len(h.ends) != 0 {
+		t.Errorf("the log has %+v, %v", h, err)
+	}
+}
+
 func TestForgetRemovesOutput(t *testing.T) {
 	c := ensure(t, t.TempDir(), Options{})
 	wait(t, start(t, c, "call", "echo x"))

@@ -41,6 +41,9 @@ func understand(e *pawlv1.Execute) (verb, error) {
 		}
 		return verbExec, nil
 	case *pawlv1.Execute_ReadFile:
+		if !loose {
+			return 0, fmt.Errorf("only a call of no lane can be a ReadFile")
+		}
 		return verbReadFile, nil
 	case *pawlv1.Execute_WriteFile:
 		if v.WriteFile.GetChunked() && !loose {

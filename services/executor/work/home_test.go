@@ -46,6 +46,7 @@ func TestTildeIsTheHomeDirectoryInEveryVerb(t *testing.T) {
 					e.Verb = &pawlv1.Execute_ReadDir{ReadDir: v}
 				case *pawlv1.ReadFile:
 					e.Verb = &pawlv1.Execute_ReadFile{ReadFile: v}
+					loose(e)
 				case *pawlv1.Remove:
 					e.Verb = &pawlv1.Execute_Remove{Remove: v}
 				case *pawlv1.Exec:

@@ -617,6 +617,106 @@ func TestCapacityAndDraining(t *testing.T) {
 	})
 }
 
+// Control sends a dispatch that was refused for want of a slot again, the same one: it runs once, when there is room.
+func TestSameDispatchAfterCapacity(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		r.slots = 1
+		r.up()
+		r.connect()
+		r.send(execute("a", line("sleep 1m")))
+		r.want("accepted a")
+		b := execute("b", line("exit 0"), epoch(2))
+		r.send(b)
+		r.send(b)
+		r.want("rejected b CAPACITY", "rejected b CAPACITY")
+		if _, known := r.j.Lookup("b"); known || r.inflight() != "a RUNNING" {
+			t.Errorf("a refusal leaves a trace: in flight are %s", r.inflight())
+		}
+		r.send(execute("b", line("exit 0"), epoch(1))) // the lane has another owner since
+		r.want("rejected b STALE_EPOCH, knows 2")
+		time.Sleep(time.Minute)
+		r.want("result a exit 0")
+		r.send(b)
+		r.want("accepted b", "result b exit 0")
+		r.send(b)
+		r.want("result b exit 0")
+		r.ack("b")
+		r.send(b)
+		r.want("status b TOMBSTONE")
+		r.runs("b", 1)
+	})
+}
+
+// Who asks for a refused call instead of sending it again gets its revocation: only a later dispatch runs.
+func TestRefusedCallThatIsAskedFor(t *testing.T) {
+	within(t, func(r *rig) {
+		r.down()
+		r.slots = 1
+		r.up()
+		r.connect()
+		r.send(execute("a", line("sleep 1m")))
+		r.want("accepted a")
+		r.send(execute("b", line("exit 0")))
+		r.want("rejected b CAPACITY")
+		r.attach("b", 1, 1, 0, 0)
+		r.want("status b UNKNOWN")
+		time.Sleep(time.Minute)
+		r.want("result a exit 0")
+		r.send(execute("b", line("exit 0")))
+		r.want("rejected b REVOKED")
+		r.send(execute("b", line("exit 0"), dispatch(2)))
+		r.want("accepted b", "result b exit 0")
+		r.runs("b", 1)
+	})
+}
+
+// The same dispatch again starts a call only if nothing is known of it. Neither a full nor a draining executor, nor one
+// that has room again, gives another answer for a call that is known.
+func TestRulesOfTheSameDispatch(t *testing.T) {
+	hash := []byte("hash")
+	for name, c := range map[string]struct {
+		facts facts
+		want  verdict
+	}{
+		"unknown":                {want: start},
+		"revoked":                {facts: facts{isBarred: true, revoked: 1}, want: reject},
+		"an earlier one revoked": {facts: facts{isBarred: true}, want: start},
+		"runs":                   {facts: facts{known: true, state: journal.Begun}, want: present},
+		"finished":               {facts: facts{known: true, state: journal.Finished}, want: present},
+		"interrupted":            {facts: facts{known: true, state: journal.Interrupted}, want: present},
+		"interrupted, idempotent": {
+			facts: facts{known: true, state: journal.Interrupted, safety: journal.Idempotent}, want: present,
+		},
+		"interrupted, pure": {
+			facts: facts{known: true, state: journal.Interrupted, safety: journal.Pure}, want: present,
+		},
+		"acknowledged": {facts: facts{known: true, state: journal.Tombstone}, want: present},
+		"finished, now revoked": {
+			facts: facts{known: true, state: journal.Finished, isBarred: true, revoked: 9}, want: present,
+		},
+		"of an owner that is past": {facts: facts{epoch: 2}, want: reject},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := c.facts
+			f.args, f.dispatch = hash, 1
+			for _, room := range []struct {
+				slots    int
+				draining bool
+			}{{slots: 1}, {}, {slots: 1, draining: true}} {
+				f.slots, f.draining = room.slots, room.draining
+				want := c.want
+				if want == start && (room.slots == 0 || room.draining) {
+					want = reject
+				}
+				if got, why := onExecute(f, 1, 1, hash); got != want {
+					t.Errorf("%+v: %d (%v), want %d", room, got, why, want)
+				}
+			}
+		})
+	}
+}
+
 func TestUnsupported(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("a"))

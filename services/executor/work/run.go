@@ -191,12 +191,11 @@ func (s *Service) finish(c *call, state journal.State, r *pawlv1.Result) {
 			"less at once", n, maxResult))
 	}
 	var outcome []byte
-	if c.verb != verbReadFile && !c.loose() {
+	if !c.loose() {
 		outcome = encode(r)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// A file's bytes are not kept here, so a result that says that they were sent must not outlive this process.
 	if outcome != nil {
 		if _, err := s.j.End(c.begin, state, outcome); err != nil {
 			s.log.Error("an end could not be recorded, it is tried again", "call_id", c.id(), "err", err)
@@ -226,7 +225,7 @@ func (s *Service) recordEnds() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, c := range s.live {
-		if c.running() || c.kept || c.loose() || c.verb == verbReadFile || c.result == nil {
+		if c.running() || c.kept || c.loose() || c.result == nil {
 			continue
 		}
 		if _, err := s.j.End(c.begin, c.state, encode(c.result)); err != nil {

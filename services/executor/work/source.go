@@ -38,8 +38,8 @@ func streamOf(s pawlv1.Stream) sandbox.Stream {
 
 func (c commandSource) close() {}
 
-// fileSource is a file that is being read by the watcher. The open file stays the same one when its path is replaced.
-// Only serve touches the file, so that one that does not answer holds up nobody else.
+// fileSource is a file that is read once, from its beginning. The open file stays the same one when its path is
+// replaced. Only serve touches the file, so that one that does not answer holds up nobody else.
 //
 //	read ──wants──▶ serve ──fills──▶ buf ──grew──▶ read
 type fileSource struct {
@@ -49,18 +49,15 @@ type fileSource struct {
 	once   sync.Once
 
 	// These belong to serve.
-	f      io.ReadSeekCloser
-	pos    int64
-	hash   hash.Hash
-	hashed int64 // bytes that hash has seen: the first pass over them
-	spare  []byte
+	f     io.ReadCloser
+	hash  hash.Hash
+	spare []byte
 
 	mu    sync.Mutex
-	want  int64 // offset of the next buf
-	from  int64 // of buf
+	want  int64 // what the watcher looks for next
+	from  int64 // of buf in the file
 	buf   []byte
 	err   error // behind buf: io.EOF, or why there is no more
-	end   fileEnd
 	ended bool
 }
 
@@ -70,14 +67,14 @@ type fileEnd struct {
 	err  error // io.EOF: it was read to its end
 }
 
-func newFileSource(f io.ReadSeekCloser) *fileSource {
+func newFileSource(f io.ReadCloser) *fileSource {
 	return &fileSource{
 		f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: make(chan struct{}, 1),
 		over: make(chan struct{}),
 	}
 }
 
-// read takes what is here and asks for what is not.
+// read takes what is here and asks for what is not. off never goes back behind what was taken.
 func (f *fileSource) read(_ pawlv1.Stream, p []byte, off int64) (int, error) {
 	select {
 	case <-f.over:
@@ -86,16 +83,18 @@ func (f *fileSource) read(_ pawlv1.Stream, p []byte, off int64) (int, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	end := f.from + int64(len(f.buf))
-	if f.from <= off && off < end {
-		n := copy(p, f.buf[off-f.from:])
-		if off+int64(n) < end {
-			return n, nil
-		}
-		return n, f.told()
+	n, end := 0, f.from+int64(len(f.buf))
+	if off < end {
+		n = copy(p, f.buf[off-f.from:])
 	}
-	if f.err != nil && off == end {
-		return 0, f.told()
+	switch {
+	case off+int64(n) < end:
+		return n, nil
+	case f.err != nil:
+		f.tell(end)
+		return n, f.err
+	case n > 0:
+		return n, nil
 	}
 	f.want = off
 	select {
@@ -105,16 +104,15 @@ func (f *fileSource) read(_ pawlv1.Stream, p []byte, off int64) (int, error) {
 	return 0, nil
 }
 
-// told is the error behind buf. The first one, which the watcher has got to, is the end of the verb.
-func (f *fileSource) told() error {
-	if f.err != nil && !f.ended {
+// tell ends the verb, once: the watcher has got to the end of the file.
+func (f *fileSource) tell(size int64) {
+	if !f.ended {
 		f.ended = true
-		f.done <- f.end
+		f.done <- fileEnd{size: size, sum: f.hash.Sum(nil), err: f.err}
 	}
-	return f.err
 }
 
-// serve reads what read asks for and calls grew when it is there, until close or the end of ctx.
+// serve reads on when read has taken everything, and calls grew when there is more, until close or the end of ctx.
 func (f *fileSource) serve(ctx context.Context, grew func()) {
 	defer f.f.Close()
 	for {
@@ -125,48 +123,32 @@ func (f *fileSource) serve(ctx context.Context, grew func()) {
 		case <-ctx.Done():
 			return
 		}
+		if !f.taken() {
+			continue // it was wanted twice, and came meanwhile
+		}
+		b := slices.Grow(f.spare, maxChunk)[:maxChunk]
+		n := 0
+		err := contain.Do(func() (err error) { n, err = io.ReadFull(f.f, b); return err })
+		f.hash.Write(b[:n])
 		f.mu.Lock()
-		off := f.want
-		f.mu.Unlock()
-		var b []byte
-		err := contain.Do(func() (err error) { b, err = f.fill(off); return err })
-		f.mu.Lock()
-		f.spare, f.buf = f.buf[:0], b
-		f.from, f.err = off, err
-		if err != nil {
-			f.end = fileEnd{size: f.hashed, sum: f.hash.Sum(nil), err: err}
+		f.from += int64(len(f.buf))
+		f.spare, f.buf = f.buf[:0], b[:n]
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			f.err = io.EOF
+		case err != nil:
+			f.err = fmt.Errorf("reading a file: %w", err)
 		}
 		f.mu.Unlock()
 		grew()
 	}
 }
 
-// fill reads from off on. An error is for what comes behind the bytes.
-func (f *fileSource) fill(off int64) ([]byte, error) {
-	if off > f.hashed {
-		return nil, sandbox.ErrInvalidArg.With("offset %d is beyond what was read of the file", off)
-	}
-	if f.pos != off {
-		if _, err := f.f.Seek(off, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("seeking in a file: %w", err)
-		}
-		f.pos = off
-	}
-	b := slices.Grow(f.spare, maxChunk)[:maxChunk]
-	n, err := io.ReadFull(f.f, b)
-	b = b[:n]
-	f.pos += int64(n)
-	if fresh := f.pos - f.hashed; fresh > 0 {
-		f.hash.Write(b[int64(n)-fresh:])
-		f.hashed = f.pos
-	}
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return b, io.EOF
-	case err != nil:
-		return b, fmt.Errorf("reading a file: %w", err)
-	}
-	return b, nil
+// taken reports whether the watcher has all of buf, and wants what is behind it.
+func (f *fileSource) taken() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err == nil && f.want == f.from+int64(len(f.buf))
 }
 
 func (f *fileSource) close() { f.once.Do(func() { close(f.over) }) }

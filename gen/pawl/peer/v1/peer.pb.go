@@ -210,6 +210,104 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
+// WaitRequest is pending calls of a lane, in order.
+type WaitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	CallIds       []string               `protobuf:"bytes,3,rep,name=call_ids,json=callIds,proto3" json:"call_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitRequest) Reset() {
+	*x = WaitRequest{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitRequest) ProtoMessage() {}
+
+func (x *WaitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
+func (*WaitRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *WaitRequest) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *WaitRequest) GetLaneId() string {
+	if x != nil {
+		return x.LaneId
+	}
+	return ""
+}
+
+func (x *WaitRequest) GetCallIds() []string {
+	if x != nil {
+		return x.CallIds
+	}
+	return nil
+}
+
+// WaitResponse is empty.
+type WaitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitResponse) Reset() {
+	*x = WaitResponse{}
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitResponse) ProtoMessage() {}
+
+func (x *WaitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
+func (*WaitResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
 // ProbeRequest names a connection.
 type ProbeRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -221,7 +319,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +331,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +344,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProbeRequest) GetExecutorId() string {
@@ -272,7 +370,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +382,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +395,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 // TransferRequest is the call, and then the content of a chunked WriteFile.
@@ -315,7 +413,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +425,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +438,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TransferRequest) GetExecutorId() string {
@@ -379,7 +477,7 @@ type TransferResponse struct {
 
 func (x *TransferResponse) Reset() {
 	*x = TransferResponse{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +489,7 @@ func (x *TransferResponse) String() string {
 func (*TransferResponse) ProtoMessage() {}
 
 func (x *TransferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +502,7 @@ func (x *TransferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
 func (*TransferResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TransferResponse) GetPart() isTransferResponse_Part {
@@ -476,7 +574,7 @@ type TransferResponse_Opened struct {
 
 func (x *TransferResponse_Opened) Reset() {
 	*x = TransferResponse_Opened{}
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +586,7 @@ func (x *TransferResponse_Opened) String() string {
 func (*TransferResponse_Opened) ProtoMessage() {}
 
 func (x *TransferResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_pawl_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +599,7 @@ func (x *TransferResponse_Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferResponse_Opened.ProtoReflect.Descriptor instead.
 func (*TransferResponse_Opened) Descriptor() ([]byte, []int) {
-	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7, 0}
+	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *TransferResponse_Opened) GetSize() int64 {
@@ -526,7 +624,13 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"executorId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12-\n" +
 	"\x05frame\x18\x03 \x01(\v2\x17.pawl.v1.ConnectRequestR\x05frame\"\x11\n" +
-	"\x0fDeliverResponse\"Z\n" +
+	"\x0fDeliverResponse\"b\n" +
+	"\vWaitRequest\x12\x1f\n" +
+	"\vexecutor_id\x18\x01 \x01(\tR\n" +
+	"executorId\x12\x17\n" +
+	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x19\n" +
+	"\bcall_ids\x18\x03 \x03(\tR\acallIds\"\x0e\n" +
+	"\fWaitResponse\"Z\n" +
 	"\fProbeRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12)\n" +
@@ -544,10 +648,11 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\x06Opened\x12\x17\n" +
 	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
 	"\x05_sizeB\x06\n" +
-	"\x04part2\xae\x02\n" +
+	"\x04part2\xed\x02\n" +
 	"\vPeerService\x12F\n" +
 	"\aForward\x12\x1c.pawl.peer.v1.ForwardRequest\x1a\x1d.pawl.peer.v1.ForwardResponse\x12F\n" +
-	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponse\x12@\n" +
+	"\aDeliver\x12\x1c.pawl.peer.v1.DeliverRequest\x1a\x1d.pawl.peer.v1.DeliverResponse\x12=\n" +
+	"\x04Wait\x12\x19.pawl.peer.v1.WaitRequest\x1a\x1a.pawl.peer.v1.WaitResponse\x12@\n" +
 	"\x05Probe\x12\x1a.pawl.peer.v1.ProbeRequest\x1a\x1b.pawl.peer.v1.ProbeResponse\x12M\n" +
 	"\bTransfer\x12\x1d.pawl.peer.v1.TransferRequest\x1a\x1e.pawl.peer.v1.TransferResponse(\x010\x01B2Z0github.com/pawl-dev/pawl/gen/pawl/peer/v1;peerv1b\x06proto3"
 
@@ -563,40 +668,44 @@ func file_pawl_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_pawl_peer_v1_peer_proto_rawDescData
 }
 
-var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_pawl_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_pawl_peer_v1_peer_proto_goTypes = []any{
 	(*ForwardRequest)(nil),          // 0: pawl.peer.v1.ForwardRequest
 	(*ForwardResponse)(nil),         // 1: pawl.peer.v1.ForwardResponse
 	(*DeliverRequest)(nil),          // 2: pawl.peer.v1.DeliverRequest
 	(*DeliverResponse)(nil),         // 3: pawl.peer.v1.DeliverResponse
-	(*ProbeRequest)(nil),            // 4: pawl.peer.v1.ProbeRequest
-	(*ProbeResponse)(nil),           // 5: pawl.peer.v1.ProbeResponse
-	(*TransferRequest)(nil),         // 6: pawl.peer.v1.TransferRequest
-	(*TransferResponse)(nil),        // 7: pawl.peer.v1.TransferResponse
-	(*TransferResponse_Opened)(nil), // 8: pawl.peer.v1.TransferResponse.Opened
-	(*v1.ConnectResponse)(nil),      // 9: pawl.v1.ConnectResponse
-	(*v1.ConnectRequest)(nil),       // 10: pawl.v1.ConnectRequest
-	(*v1.Execute)(nil),              // 11: pawl.v1.Execute
-	(*v1.Input)(nil),                // 12: pawl.v1.Input
-	(*v1.Result)(nil),               // 13: pawl.v1.Result
+	(*WaitRequest)(nil),             // 4: pawl.peer.v1.WaitRequest
+	(*WaitResponse)(nil),            // 5: pawl.peer.v1.WaitResponse
+	(*ProbeRequest)(nil),            // 6: pawl.peer.v1.ProbeRequest
+	(*ProbeResponse)(nil),           // 7: pawl.peer.v1.ProbeResponse
+	(*TransferRequest)(nil),         // 8: pawl.peer.v1.TransferRequest
+	(*TransferResponse)(nil),        // 9: pawl.peer.v1.TransferResponse
+	(*TransferResponse_Opened)(nil), // 10: pawl.peer.v1.TransferResponse.Opened
+	(*v1.ConnectResponse)(nil),      // 11: pawl.v1.ConnectResponse
+	(*v1.ConnectRequest)(nil),       // 12: pawl.v1.ConnectRequest
+	(*v1.Execute)(nil),              // 13: pawl.v1.Execute
+	(*v1.Input)(nil),                // 14: pawl.v1.Input
+	(*v1.Result)(nil),               // 15: pawl.v1.Result
 }
 var file_pawl_peer_v1_peer_proto_depIdxs = []int32{
-	9,  // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
-	10, // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
-	11, // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
-	12, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
-	8,  // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
-	13, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
+	11, // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
+	12, // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
+	13, // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
+	14, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
+	10, // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
+	15, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
 	0,  // 6: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
 	2,  // 7: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
-	4,  // 8: pawl.peer.v1.PeerService.Probe:input_type -> pawl.peer.v1.ProbeRequest
-	6,  // 9: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
-	1,  // 10: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
-	3,  // 11: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
-	5,  // 12: pawl.peer.v1.PeerService.Probe:output_type -> pawl.peer.v1.ProbeResponse
-	7,  // 13: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
+	4,  // 8: pawl.peer.v1.PeerService.Wait:input_type -> pawl.peer.v1.WaitRequest
+	6,  // 9: pawl.peer.v1.PeerService.Probe:input_type -> pawl.peer.v1.ProbeRequest
+	8,  // 10: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
+	1,  // 11: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
+	3,  // 12: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
+	5,  // 13: pawl.peer.v1.PeerService.Wait:output_type -> pawl.peer.v1.WaitResponse
+	7,  // 14: pawl.peer.v1.PeerService.Probe:output_type -> pawl.peer.v1.ProbeResponse
+	9,  // 15: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
+	11, // [11:16] is the sub-list for method output_type
+	6,  // [6:11] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -607,19 +716,19 @@ func file_pawl_peer_v1_peer_proto_init() {
 	if File_pawl_peer_v1_peer_proto != nil {
 		return
 	}
-	file_pawl_peer_v1_peer_proto_msgTypes[7].OneofWrappers = []any{
+	file_pawl_peer_v1_peer_proto_msgTypes[9].OneofWrappers = []any{
 		(*TransferResponse_Opened_)(nil),
 		(*TransferResponse_Data)(nil),
 		(*TransferResponse_Result)(nil),
 	}
-	file_pawl_peer_v1_peer_proto_msgTypes[8].OneofWrappers = []any{}
+	file_pawl_peer_v1_peer_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_peer_v1_peer_proto_rawDesc), len(file_pawl_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

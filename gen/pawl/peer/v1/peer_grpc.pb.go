@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PeerService_Forward_FullMethodName  = "/pawl.peer.v1.PeerService/Forward"
 	PeerService_Deliver_FullMethodName  = "/pawl.peer.v1.PeerService/Deliver"
+	PeerService_Wait_FullMethodName     = "/pawl.peer.v1.PeerService/Wait"
 	PeerService_Probe_FullMethodName    = "/pawl.peer.v1.PeerService/Probe"
 	PeerService_Transfer_FullMethodName = "/pawl.peer.v1.PeerService/Transfer"
 )
@@ -39,6 +40,10 @@ type PeerServiceClient interface {
 	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
 	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Wait says that pending calls wait for slots of an executor that is connected to the callee, which grants them.
+	// NOT_FOUND with reason NOT_HERE when it is not. A hint that is lost is made up for: the callee reads what waits when
+	// the executor connects, and every 30 s.
+	Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (*WaitResponse, error)
 	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
 	// is not connected there, or does not answer within a few seconds.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
@@ -69,6 +74,16 @@ func (c *peerServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeliverResponse)
 	err := c.cc.Invoke(ctx, PeerService_Deliver_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerServiceClient) Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (*WaitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WaitResponse)
+	err := c.cc.Invoke(ctx, PeerService_Wait_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +127,10 @@ type PeerServiceServer interface {
 	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
 	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Wait says that pending calls wait for slots of an executor that is connected to the callee, which grants them.
+	// NOT_FOUND with reason NOT_HERE when it is not. A hint that is lost is made up for: the callee reads what waits when
+	// the executor connects, and every 30 s.
+	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
 	// is not connected there, or does not answer within a few seconds.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
@@ -133,6 +152,9 @@ func (UnimplementedPeerServiceServer) Forward(context.Context, *ForwardRequest) 
 }
 func (UnimplementedPeerServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedPeerServiceServer) Wait(context.Context, *WaitRequest) (*WaitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Wait not implemented")
 }
 func (UnimplementedPeerServiceServer) Probe(context.Context, *ProbeRequest) (*ProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
@@ -197,6 +219,24 @@ func _PeerService_Deliver_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_Wait_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WaitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).Wait(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_Wait_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).Wait(ctx, req.(*WaitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeerService_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProbeRequest)
 	if err := dec(in); err != nil {
@@ -236,6 +276,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deliver",
 			Handler:    _PeerService_Deliver_Handler,
+		},
+		{
+			MethodName: "Wait",
+			Handler:    _PeerService_Wait_Handler,
 		},
 		{
 			MethodName: "Probe",

@@ -20,10 +20,10 @@ type deltaHeads struct {
 }
 
 // emitDelta is emit for an event whose own field is a text, without a value to encode.
-func (t *Translator) emitDelta(at time.Time, kind, field, text string) {
-	h := &t.heads
-	if h.kind != kind || h.turn != t.turn {
-		h.set(t, kind, field)
+func (l *loop) emitDelta(at time.Time, kind, field, text string) {
+	t, h := l.t, &l.heads
+	if h.kind != kind || h.turn != l.turn {
+		h.set(l, kind, field)
 	}
 	if ms := at.UnixMilli(); ms != h.at {
 		h.at, h.stamp = ms, append(h.stamp[:0], stamp(at)...)
@@ -42,8 +42,8 @@ func (t *Translator) emitDelta(at time.Time, kind, field, text string) {
 }
 
 // set encodes an event without its text, and cuts it where index and timestamp go.
-func (h *deltaHeads) set(t *Translator, kind, field string) {
-	c := t.common(time.Time{}, kind)
+func (h *deltaHeads) set(l *loop, kind, field string) {
+	c := l.common(time.Time{}, kind)
 	index := strconv.Itoa(c.Index)
 	body, err := Encode(&c)
 	if err != nil {
@@ -52,7 +52,7 @@ func (h *deltaHeads) set(t *Translator, kind, field string) {
 	head, rest, _ := bytes.Cut(body, []byte(`"eventIndex":`+index+`,"timestamp":"`))
 	_, rest, _ = bytes.Cut(rest, []byte(`"`))
 	*h = deltaHeads{
-		kind: kind, turn: t.turn, at: h.at, stamp: h.stamp,
+		kind: kind, turn: l.turn, at: h.at, stamp: h.stamp,
 		head: append(head[:len(head):len(head)], `"eventIndex":`...), middle: []byte(`,"timestamp":"`),
 		tail: append(append([]byte(`"`), rest[:len(rest)-1]...), `,"`+field+`":`...),
 	}

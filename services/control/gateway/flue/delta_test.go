@@ -54,7 +54,7 @@ func translated(batches ...[]event.Event) (texts []string) {
 			want, err := Encode(struct {
 				common
 				Text string `json:"text"`
-			}{t.common(batch[len(batch)-1].Time, "text_delta"), d.Text})
+			}{t.root.common(batch[len(batch)-1].Time, "text_delta"), d.Text})
 			if d.Timestamp = ""; err != nil || d.Index != e.Index || d.InstanceID != t.sub.Key.Instance ||
 				d.OperationID == "" || d.TurnID == "" ||
 				strings.Count(string(e.JSON), ":") != strings.Count(string(want), ":") {

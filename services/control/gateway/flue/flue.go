@@ -6,7 +6,8 @@
 //
 // It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent
 // (text_delta and thinking_delta tell the same once), turn_request has its input only for readers that ask for it, and
-// tool_call comes with the tool's result, when all calls of the turn have ended.
+// tool_call comes with the tool's result, when all calls of the turn have ended; what a sub-agent says comes with its
+// message, as its deltas are not asked for.
 package flue
 
 import (
@@ -41,14 +42,17 @@ func AppendFrame(dst []byte, e Event) []byte {
 
 // common is what every event of a session carries.
 type common struct {
-	Type        string `json:"type"`
-	InstanceID  string `json:"instanceId"`
-	Index       int    `json:"eventIndex"`
-	Timestamp   string `json:"timestamp"`
-	Session     string `json:"session"`
-	Harness     string `json:"harness"`
-	OperationID string `json:"operationId,omitempty"`
-	TurnID      string `json:"turnId,omitempty"`
+	Type       string `json:"type"`
+	InstanceID string `json:"instanceId"`
+	Index      int    `json:"eventIndex"`
+	Timestamp  string `json:"timestamp"`
+	Session    string `json:"session"`
+	// Of a sub-agent, and of what is about one.
+	ParentSession string `json:"parentSession,omitempty"`
+	TaskID        string `json:"taskId,omitempty"`
+	Harness       string `json:"harness"`
+	OperationID   string `json:"operationId,omitempty"`
+	TurnID        string `json:"turnId,omitempty"`
 }
 
 func (c *common) base() *common { return c }
@@ -119,6 +123,19 @@ type (
 		IsError    bool        `json:"isError"`
 		Result     *toolResult `json:"result,omitempty"`
 		DurationMs int64       `json:"durationMs"`
+	}
+	taskStart struct {
+		common
+		Prompt string `json:"prompt"`
+		Agent  string `json:"agent,omitempty"`
+		Cwd    string `json:"cwd,omitempty"`
+	}
+	task struct {
+		common
+		Agent      string  `json:"agent,omitempty"`
+		IsError    bool    `json:"isError"`
+		Result     *string `json:"result,omitempty"`
+		DurationMs int64   `json:"durationMs"`
 	}
 	agentEnd struct {
 		common

@@ -36,9 +36,9 @@ func (t *Translator) Show(r model.Request) {
 			Parameters: tool.Schema,
 		})
 	}
-	t.asked = &request{Input: in, Reasoning: r.Thinking}
+	t.root.asked = &request{Input: in, Reasoning: r.Thinking}
 	for _, m := range r.Messages {
-		t.asked.message(m)
+		t.root.asked.message(m)
 	}
 }
 

@@ -19,7 +19,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-const submissionID = "01890a5d-ac96-774b-bcce-b302099a8057"
+const (
+	submissionID = "01890a5d-ac96-774b-bcce-b302099a8057"
+	childA       = "01890a5d-ac97-774b-bcce-b302099a0001"
+	childB       = "01890a5d-ac98-774b-bcce-b302099a0002"
+	childC       = "01890a5d-ac99-774b-bcce-b302099a0003"
+)
 
 var (
 	noon   = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -38,12 +43,48 @@ type script struct {
 func (s *script) add(events ...event.Event) {
 	for i := range events {
 		s.at = s.at.Add(time.Millisecond)
-		events[i].Time, events[i].SubmissionID, events[i].Turn = s.at, submissionID, s.turn
+		events[i].Time, events[i].Turn = s.at, s.turn
+		if events[i].Loop == nil {
+			events[i].SubmissionID = submissionID
+		}
 		if events[i].Entry != nil {
 			events[i].Entry.CreatedAt = s.at
 		}
 	}
 	s.batches = append(s.batches, events)
+}
+
+// child is a sub-agent of a script.
+type child struct {
+	*event.Loop
+	submission string
+}
+
+func newChild(task, parent, submission string) child {
+	return child{&event.Loop{Task: task, Parent: parent, Session: "id of " + task, Root: submissionID}, submission}
+}
+
+// of makes events of a sub-agent's.
+func (c child) of(events ...event.Event) []event.Event {
+	for i := range events {
+		events[i].Loop, events[i].SubmissionID = c.Loop, c.submission
+	}
+	return events
+}
+
+func (c child) start(agent, prompt string) []event.Event {
+	return c.of(event.Event{
+		Type: event.TaskStarted, Task: &event.Task{Agent: agent, Cwd: "/w", Model: "anthropic/claude-small"},
+		Entry: &session.Entry{Kind: session.Input, Message: model.Message{
+			Role: model.User, Content: []model.Block{said(prompt)},
+		}},
+	})
+}
+
+func (c child) finish(z event.Settlement) []event.Event {
+	e := settled(z)
+	e.Type, e.Task = event.TaskFinished, &event.Task{Duration: 9 * time.Millisecond}
+	return c.of(e)
 }
 
 func begin() *script {
@@ -158,6 +199,73 @@ var scripts = map[string]func() *script{
 		s.add(answer(model.StopEnd, said("done")), completed("done"))
 		return s
 	},
+	"sub_agents": func() *script {
+		s := begin()
+		a, b := newChild("call-t1", "", childA), newChild("call-t2", "", childB)
+		c := newChild("call-t3", "call-t1", childC)
+		s.add(
+			answer(model.StopTools, asks("t1", "task", `{"prompt":"look"}`), asks("t2", "task", `{"prompt":"list"}`)),
+			toolEvent(event.ToolStarted, "t1", "task"), toolEvent(event.ToolStarted, "t2", "task"),
+		)
+		s.add(append(a.start("helper", "look"), b.start("", "list")...)...)
+		s.add(a.of(thought("hm"), answer(model.StopTools, mused("hm"), asks("t3", "task", `{"prompt":"deeper"}`)),
+			toolEvent(event.ToolStarted, "t3", "task"))...)
+		s.add(b.of(answer(model.StopEnd, said("a list")))...)
+		s.add(append(c.start("helper", "deeper"), c.of(answer(model.StopEnd, said("deep")))...)...)
+		s.add(c.finish(event.Settlement{Outcome: "completed", Text: "deep"})...)
+		s.add(b.finish(event.Settlement{Outcome: "completed", Text: "a list"})...)
+		s.add(a.of(toolEvent(event.ToolFinished, "t3", "task"), result(model.Block{
+			CallID: "t3", Tool: "task", Text: "deep", Details: json.RawMessage(`{"taskId":"call-t3"}`),
+		}))...)
+		s.add(append(a.of(answer(model.StopEnd, said("seen"))),
+			a.finish(event.Settlement{Outcome: "completed", Text: "seen"})...)...)
+		s.add(
+			toolEvent(event.ToolFinished, "t1", "task"), toolEvent(event.ToolFinished, "t2", "task"),
+			result(model.Block{CallID: "t1", Tool: "task", Text: "seen"}),
+			result(model.Block{CallID: "t2", Tool: "task", Text: "a list"}),
+		)
+		s.turn = 2
+		s.add(answer(model.StopEnd, said("done")), completed("done"))
+		return s
+	},
+	"sub_agent_failed": func() *script {
+		s := begin()
+		a := newChild("call-t1", "", childA)
+		s.add(answer(model.StopTools, asks("t1", "task", `{"prompt":"look"}`)),
+			toolEvent(event.ToolStarted, "t1", "task"))
+		s.add(append(a.start("helper", "look"), a.of(text("I am"))...)...)
+		s.add(a.of(event.Event{Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on"})...)
+		s.add(a.finish(event.Settlement{Outcome: "failed", Reason: "LIMIT_TURNS", Message: "too many turns"})...)
+		s.add(toolEvent(event.ToolFinished, "t1", "task"),
+			result(model.Block{CallID: "t1", Tool: "task", Text: "too many turns", IsError: true}))
+		s.turn = 2
+		s.add(answer(model.StopEnd, said("well")), completed("well"))
+		return s
+	},
+	"aborted_in_the_sub_agents": func() *script {
+		s := begin()
+		a, c := newChild("call-t1", "", childA), newChild("call-t3", "call-t1", childC)
+		s.add(answer(model.StopTools, asks("t1", "task", `{"prompt":"look"}`)),
+			toolEvent(event.ToolStarted, "t1", "task"))
+		s.add(a.start("helper", "look")...)
+		s.add(a.of(answer(model.StopTools, asks("t3", "task", `{"prompt":"deeper"}`)),
+			toolEvent(event.ToolStarted, "t3", "task"))...)
+		s.add(append(c.start("helper", "deeper"), c.of(text("I"))...)...)
+		s.add(settled(event.Settlement{Outcome: "aborted", Reason: "ABORTED", Message: "the submission was aborted"}))
+		return s
+	},
+	"sub_agent_whose_beginning_is_gone": func() *script {
+		s := begin()
+		c := newChild("call-t3", "call-t1", childC)
+		s.add(answer(model.StopTools, asks("t1", "task", `{"prompt":"look"}`)),
+			toolEvent(event.ToolStarted, "t1", "task"))
+		s.add(c.of(answer(model.StopEnd, said("deep")))...)
+		s.add(c.finish(event.Settlement{Outcome: "completed", Text: "deep"})...)
+		s.add(result(model.Block{CallID: "t1", Tool: "task", Text: "deep"}))
+		s.turn = 2
+		s.add(answer(model.StopEnd, said("done")), completed("done"))
+		return s
+	},
 	"model_waiting": func() *script {
 		s := begin()
 		s.add(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
@@ -228,7 +336,7 @@ func TestGolden(t *testing.T) {
 // known are the types that the original's client accepts on an agent's stream.
 var known = strings.Fields("agent_start agent_end turn_start turn_request turn_end turn message_start message_end " +
 	"text_delta thinking_start " +
-	"thinking_delta thinking_end tool_start tool_call operation_start operation log idle")
+	"thinking_delta thinking_end tool_start tool_call task_start task operation_start operation log idle")
 
 // What the original's client checks of every event, and what the order promises, holds for every script however it is
 // cut.
@@ -249,6 +357,7 @@ func TestEveryStreamIsWellFormed(t *testing.T) {
 
 type wire struct {
 	Type, InstanceID, Timestamp, Session, Harness, OperationID, TurnID, Text, Delta string
+	ParentSession, TaskID                                                           string
 	EventIndex                                                                      *int
 	RunID                                                                           *string
 	// of a log line it is a string
@@ -281,15 +390,40 @@ func parse(t *testing.T, frames string) []wire {
 	return all
 }
 
+// check looks at a whole stream, and then at each session's part of it.
 func check(t *testing.T, name string, events []wire) {
+	t.Helper()
+	sessions := map[string][]wire{}
+	for i, e := range events {
+		if e.InstanceID != "i<1>/x" || e.RunID != nil || e.EventIndex == nil || *e.EventIndex != i ||
+			e.Harness != "default" || e.Timestamp == "" || e.OperationID == "" {
+			t.Errorf("%s: event %d: %+v", name, i, e)
+		}
+		about := e.Type == "task_start" || e.Type == "task"
+		child := "task:" + e.ParentSession + ":" + e.TaskID
+		switch {
+		case about && (e.ParentSession != e.Session || e.TaskID == ""),
+			!about && e.TaskID != "" && e.Session != child,
+			!about && e.TaskID == "" && (e.Session != "default" || e.ParentSession != ""),
+			e.Type == "task_start" && len(sessions[child]) > 0,
+			!about && e.TaskID != "" && len(sessions[e.ParentSession]) == 0:
+			t.Errorf("%s: event %d is in a session that it is not of: %+v", name, i, e)
+		}
+		sessions[e.Session] = append(sessions[e.Session], e)
+	}
+	if n := len(events); events[0].Session != "default" || events[n-1].Session != "default" {
+		t.Errorf("%s: the stream begins or ends with a sub-agent", name)
+	}
+	for session, part := range sessions {
+		checkSession(t, name+", "+session, part)
+	}
+}
+
+func checkSession(t *testing.T, name string, events []wire) {
 	t.Helper()
 	depth := map[string]int{}
 	var texts, thoughts string
 	for i, e := range events {
-		if e.InstanceID != "i<1>/x" || e.RunID != nil || e.EventIndex == nil || *e.EventIndex != i ||
-			e.Session != "default" || e.Harness != "default" || e.Timestamp == "" {
-			t.Errorf("%s: event %d: %+v", name, i, e)
-		}
 		if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+e.Type+" ") {
 			t.Errorf("%s: unknown type %s", name, e.Type)
 		}
@@ -302,7 +436,7 @@ func check(t *testing.T, name string, events []wire) {
 			depth[kind]--
 		}
 		for kind, n := range depth {
-			if kind != "tool" && kind != "operation" && (n < 0 || n > 1) {
+			if kind != "tool" && kind != "task" && kind != "operation" && (n < 0 || n > 1) {
 				t.Fatalf("%s: event %d: %d of %s are open", name, i, n, kind)
 			}
 		}

@@ -47,6 +47,12 @@ const (
 // ErrNotHere says that the executor, or the owner of the lane, is at another replica or nowhere.
 var ErrNotHere = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
 
+// Waiting is pending calls of a lane that wait for slots of an executor, in order.
+type Waiting struct {
+	Executor, LaneID string
+	CallIDs          []string
+}
+
 // Owners finds the replica that owns a lane.
 type Owners interface {
 	OwnerOf(ctx context.Context, laneID string) (replica.Replica, bool, error)
@@ -85,6 +91,19 @@ func (c *Client) Forward(ctx context.Context, addr, executor string, frame *pawl
 		return err
 	}
 	_, err = client.Forward(ctx, &peerv1.ForwardRequest{ExecutorId: executor, Frame: frame})
+	return err
+}
+
+// Wait tells the replica at addr that calls of a lane wait for slots of an executor that is connected there, or says
+// ErrNotHere.
+func (c *Client) Wait(ctx context.Context, addr string, w Waiting) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	client, err := c.client(addr)
+	if err != nil {
+		return err
+	}
+	_, err = client.Wait(ctx, &peerv1.WaitRequest{ExecutorId: w.Executor, LaneId: w.LaneID, CallIds: w.CallIDs})
 	return err
 }
 

@@ -16,6 +16,8 @@ type Local interface {
 	SendHere(executor string, frame *pawlv1.ConnectResponse) bool
 	// DeliverHere hands a frame of an executor to the owner of a lane; false when that is not here.
 	DeliverHere(ctx context.Context, executor, lane string, frame *pawlv1.ConnectRequest) (bool, error)
+	// WaitHere queues pending calls for the slots of an executor; false when it is not connected here.
+	WaitHere(w Waiting) bool
 	// ProbeHere asks an executor for a sign of life over one connection; false when there is none.
 	ProbeHere(ctx context.Context, executor string, connectionEpoch int64) (bool, error)
 	// DoHere runs a verb on the files of an executor. ErrNotHere.
@@ -37,6 +39,15 @@ func (s *Server) Forward(_ context.Context, req *peerv1.ForwardRequest) (*peerv1
 		return nil, ErrNotHere
 	}
 	return &peerv1.ForwardResponse{}, nil
+}
+
+// Wait implements PeerService.
+func (s *Server) Wait(_ context.Context, req *peerv1.WaitRequest) (*peerv1.WaitResponse, error) {
+	w := Waiting{Executor: req.GetExecutorId(), LaneID: req.GetLaneId(), CallIDs: req.GetCallIds()}
+	if !s.local.WaitHere(w) {
+		return nil, ErrNotHere
+	}
+	return &peerv1.WaitResponse{}, nil
 }
 
 // Probe implements PeerService.

@@ -3,7 +3,9 @@
 // The model offline/shell takes the last user message as a program, one step a line, blank lines skipped:
 //
 //	ls -l                        asks for a call of the tool bash with {"command": "ls -l"}
-//	call: NAME {"a": 1}          asks for a call of any tool
+//	tool NAME: {"a": 1}          asks for a call of any tool
+//	task: TEXT                   asks a sub-agent to do TEXT, a copy of the agent
+//	task AGENT: TEXT             asks this sub-agent
 //	& ls                         asks for this call together with those of the line before
 //	say: TEXT                    streams TEXT back, word by word
 //	think: TEXT                  thinks TEXT

@@ -78,7 +78,7 @@ func TestProgram(t *testing.T) {
 		{"several lines", " a \n\n\r\nb\nc\n", `[bash {"command":"a"}] | [bash {"command":"b"}] | [bash {"command":"c"}] | text(<a>~<b>~<c>)`},
 		{"equal lines", "a\na", `[bash {"command":"a"}] | [bash {"command":"a"}] | text(<a>~<a>)`},
 		{
-			"parallel", "a\n& b\n& call: read {\"path\": \"x\"}\nc",
+			"parallel", "a\n& b\n& tool read: {\"path\": \"x\"}\nc",
 			`[bash {"command":"a"}][bash {"command":"b"}][read {"path":"x"}] | [bash {"command":"c"}] | text(<a>~<b>~{"path":"x"}~<c>)`,
 		},
 		{"nothing to join", "& a", `[bash {"command":"a"}] | text(<a>)`},
@@ -92,13 +92,21 @@ func TestProgram(t *testing.T) {
 		{"fail", "fail: no  way", "error(no  way)"},
 		{"fail after say", "say: a\nfail: b\nsay: c", "text(a)error(b)"},
 		{"fail after a call", "ls\nfail: b", `[bash {"command":"ls"}] | error(b)`},
-		{"call without arguments", "call: ls", `[ls {}] | text({})`},
+		{"call without arguments", "tool ls:", `[ls {}] | text({})`},
 		{
-			"call with bad arguments", "say: x\ncall: write {",
-			`text(x)error(line 2: write call: NAME {"argument": "value"})`,
+			"call with bad arguments", "say: x\ntool write: {",
+			`text(x)error(line 2: write tool NAME: {"argument": "value"})`,
 		},
-		{"call with no object", "call: write 1", `error(line 1: write call: NAME {"argument": "value"})`},
-		{"call without a name", "call: ", `error(line 1: write call: NAME {"argument": "value"})`},
+		{"call with no object", "tool write: 1", `error(line 1: write tool NAME: {"argument": "value"})`},
+		{"call without a name", "tool:", `error(line 1: write tool NAME: {"argument": "value"})`},
+		{"task", "task: a: b", `[task {"prompt":"a: b"}] | text({"prompt":"a: b"})`},
+		{
+			"tasks", "task one: say: a\n& task two :b\n&   task two: ls\nls",
+			`[task {"agent":"one","prompt":"say: a"}][bash {"command":"task two :b"}]` +
+				`[task {"agent":"two","prompt":"ls"}] | [bash {"command":"ls"}] | ` +
+				`text({"agent":"one","prompt":"say: a"}~<task two :b>~{"agent":"two","prompt":"ls"}~<ls>)`,
+		},
+		{"no task", "taskset: x", `[bash {"command":"taskset: x"}] | text(<taskset: x>)`},
 		{"nothing", " \n", "text(Each line of a message is run as a shell command; `say: TEXT` answers with TEXT.)"},
 	}
 	for _, tt := range tests {
@@ -178,8 +186,8 @@ func TestOpenKnowsOneModel(t *testing.T) {
 }
 
 func FuzzPrompt(f *testing.F) {
-	f.Add("ls\nsay: a\n& pwd\n& call: x {}\nthink: b\nfail: c")
-	f.Add("call: a {\"b\": [1]}\n& & ls")
+	f.Add("ls\nsay: a\n& pwd\n& tool x: {}\nthink: b\nfail: c")
+	f.Add("tool a: {\"b\": [1]}\ntask b: c\n& & ls")
 	f.Fuzz(func(t *testing.T, prompt string) {
 		messages := []model.Message{user(prompt)}
 		for range strings.Count(prompt, "\n") + 2 {

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // verb is what one line asks for.
@@ -61,25 +64,40 @@ func parseLine(line string, number int) step {
 			return step{verb: v.verb, text: strings.TrimPrefix(text, " ")}
 		}
 	}
-	if text, ok := strings.CutPrefix(line, "call:"); ok {
-		return parseCall(strings.TrimSpace(text), number)
+	if m := askLine.FindStringSubmatch(line); m != nil {
+		return parseAsk(m[1], m[2], strings.TrimSpace(m[3]), number)
 	}
-	args, err := json.Marshal(map[string]string{"command": line})
+	return ask(builtin.NameBash, map[string]string{"command": line})
+}
+
+// askLine is a line that asks for a call of another tool than bash.
+var askLine = regexp.MustCompile(`^(tool|task)(?: +([^\s:]+))?:(.*)$`)
+
+// parseAsk reads what comes after `tool NAME:`, of which the arguments may be left out, or `task AGENT:`, of which the
+// agent may be left out.
+func parseAsk(what, name, rest string, number int) step {
+	if what == builtin.NameTask {
+		args := map[string]string{"prompt": rest}
+		if name != "" {
+			args["agent"] = name
+		}
+		return ask(builtin.NameTask, args)
+	}
+	if rest == "" {
+		rest = "{}"
+	}
+	var object bytes.Buffer
+	if name == "" || rest[0] != '{' || json.Compact(&object, []byte(rest)) != nil {
+		return step{verb: fail, text: fmt.Sprintf(`line %d: write tool NAME: {"argument": "value"}`, number)}
+	}
+	return step{verb: call, calls: []toolCall{{tool: name, args: object.Bytes()}}}
+}
+
+// ask is a step that asks for one call.
+func ask(tool string, args map[string]string) step {
+	body, err := json.Marshal(args)
 	if err != nil { // a map of strings always has a form
 		return step{verb: fail, text: err.Error()}
 	}
-	return step{verb: call, calls: []toolCall{{tool: "bash", args: args}}}
-}
-
-// parseCall reads `NAME JSON`; the arguments may be left out.
-func parseCall(text string, number int) step {
-	name, args, _ := strings.Cut(text, " ")
-	if args = strings.TrimSpace(args); args == "" {
-		args = "{}"
-	}
-	var object bytes.Buffer
-	if name == "" || args[0] != '{' || json.Compact(&object, []byte(args)) != nil {
-		return step{verb: fail, text: fmt.Sprintf(`line %d: write call: NAME {"argument": "value"}`, number)}
-	}
-	return step{verb: call, calls: []toolCall{{tool: name, args: object.Bytes()}}}
+	return step{verb: call, calls: []toolCall{{tool: tool, args: body}}}
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
 	"sync/atomic"
 	"testing"
@@ -56,7 +57,11 @@ func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
 		address := address(t)
 		var skipped atomic.Int64
-		opts := postgres.Options{ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) }}
+		log := &storetest.Log{}
+		opts := postgres.Options{
+			ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) },
+			Log:         slog.New(slog.NewTextHandler(log, nil)),
+		}
 		s := open(t, address, opts)
 		return storetest.DB{
 			Store: s, Second: open(t, address, opts),
@@ -66,6 +71,12 @@ func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 					t.Fatal(err)
 				}
 			},
+			Exec: func(q string) {
+				if err := s.ExecText(t.Context(), q); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Logged: log.String,
 		}
 	}
 }

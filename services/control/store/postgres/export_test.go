@@ -192,6 +192,12 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 	return strings.Join(lines, "\n"), err
 }
 
+// ExecText runs a statement.
+func (s *Store) ExecText(ctx context.Context, text string) error {
+	_, err := s.pool.Exec(ctx, text)
+	return err
+}
+
 // Forget deletes what is stored of a lane, but for its receipts.
 func (s *Store) Forget(ctx context.Context, laneID string) error {
 	if _, err := s.pool.Exec(ctx, `DELETE FROM entries WHERE session_id IN (SELECT session_id FROM sessions

@@ -80,6 +80,14 @@ func jsonOr[T any](v T, empty bool) (any, error) {
 	return string(b), err
 }
 
+// optional is s for a column that has NULL instead of "".
+func optional(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
 // Tables are the rows of one database. It implements what the domain packages ask for, and has their documentation. All
 // methods may be called concurrently.
 type Tables struct {
@@ -143,6 +151,11 @@ func one[T any](
 	}
 	return decode(rows[0])
 }
+
+// What statements of one column return.
+func firstBlob(r Row) ([]byte, error) { return r.blob(0), nil }
+func firstInt(r Row) (int64, error)   { return r.int(0), nil }
+func firstText(r Row) (string, error) { return r.text(0), nil }
 
 // change runs a statement and returns missing when it changed nothing.
 func change(ctx context.Context, p Port, missing error, s Statement, args ...any) error {

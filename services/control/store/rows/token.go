@@ -102,5 +102,3 @@ func (t *Tables) ClusterSecret(ctx context.Context, candidate []byte) (secret []
 }
 
 var errSecretGone = errors.New("the secret that the replicas share was deleted from the database meanwhile")
-
-func firstBlob(r Row) ([]byte, error) { return r.blob(0), nil }

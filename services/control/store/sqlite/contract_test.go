@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"log/slog"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -14,8 +15,10 @@ import (
 func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
 		var skipped atomic.Int64
+		log := &storetest.Log{}
 		s, err := sqlite.Open(t.Context(), path(t), sqlite.Options{
 			Now: func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) },
+			Log: slog.New(slog.NewTextHandler(log, nil)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -32,6 +35,12 @@ func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 					t.Fatal(err)
 				}
 			},
+			Exec: func(q string) {
+				if err := s.ExecText(t.Context(), q); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Logged: log.String,
 		}
 	}
 }

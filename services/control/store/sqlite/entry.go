@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 
@@ -11,12 +10,8 @@ import (
 
 const defaultTenant = session.DefaultTenant
 
-var (
-	insertEntry = sql(`INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`)
-	selectEntries = sql(`SELECT seq, submission_id, kind, body, created_at FROM entries
-		WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?`)
-)
+var insertEntry = sql(`INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
+	VALUES (?, ?, ?, ?, ?, ?, ?)`)
 
 // entry is an entry as it is stored.
 type entry struct {
@@ -53,24 +48,4 @@ func (t tx) addEntry(sessionID, tenant string, e entry) error {
 	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body,
 		e.createdAt)
 	return err
-}
-
-// Entries implements session.Store.
-func (s *Store) Entries(
-	ctx context.Context, sessionID string, after int64, limit int,
-) (entries []session.Entry, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(selectEntries, func(r row) (bool, error) {
-			e := session.Entry{
-				Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)),
-				CreatedAt: r.time(4),
-			}
-			if err := json.Unmarshal(r.blob(3), &e.Message); err != nil {
-				return false, fmt.Errorf("decoding entry %d: %w", e.Seq, err)
-			}
-			entries = append(entries, e)
-			return true, nil
-		}, sessionID, after, max(limit, 0))
-	})
-	return entries, err
 }

@@ -21,3 +21,12 @@ func (s *Store) Forget(ctx context.Context, sessionID string) error {
 		return nil
 	})
 }
+
+// ExecText runs a statement.
+func (s *Store) ExecText(ctx context.Context, text string) error {
+	return s.write(ctx, func(t tx) error {
+		t.wrote = true
+		_, err := t.raw.ExecContext(ctx, text, nil)
+		return err
+	})
+}

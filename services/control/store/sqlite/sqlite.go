@@ -36,6 +36,7 @@ var _ store.Store = (*Store)(nil)
 type Options struct {
 	Readers int // connections for reading, 4 when 0
 	Clock   Clock
+	Log     *slog.Logger // hears of rows that cannot be decoded, slog's default when nil
 }
 
 // Store is a database. It implements store.Store.
@@ -56,6 +57,9 @@ type Store struct {
 // Open opens or makes the database at path and migrates it. ErrInUse when it is open elsewhere, ErrNewerFormat when a
 // newer version wrote it.
 func Open(ctx context.Context, path string, opts Options) (*Store, error) {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
 	if opts.Readers == 0 {
 		opts.Readers = defaultReaders
 	}
@@ -111,7 +115,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if unlock != nil {
 		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })
 	}
-	s.Tables = rows.New(plain{s: s}, slog.Default())
+	s.Tables = rows.New(plain{s: s}, opts.Log)
 	s.writer = startWriter(s.writes, s.now)
 	return s, nil
 }

@@ -20,6 +20,10 @@ type DB struct {
 	Advance func(d time.Duration)
 	// Forget deletes what is stored of a session, but for its receipts.
 	Forget func(sessionID string)
+	// Exec runs a statement that both databases take.
+	Exec func(sql string)
+	// Logged is what Store has told its log.
+	Logged func() string
 }
 
 // Run runs the contract against the databases that open makes: an empty one for every call, gone when the test ends.
@@ -61,6 +65,7 @@ var suites = []suite{
 	{"executors", executorCases},
 	{"tokens", tokenCases},
 	{"definitions", definitionCases},
+	{"damage", damageCases},
 	{"retention", retentionCases},
 	{"model", modelCases},
 	{"chaos", chaosCases},

@@ -1,0 +1,26 @@
+package call
+
+import "time"
+
+// Waiting is a pending call that waits for a slot of its executor.
+type Waiting struct {
+	CallID    string
+	LaneID    string
+	CreatedAt time.Time // on the database's clock
+}
+
+// Grant gives slots of an executor to pending calls. The replica that holds the executor's connection writes it.
+type Grant struct {
+	Executor string
+	// ConnectionEpoch is the fence: of another connection than the executor's present one nothing is granted.
+	ConnectionEpoch int64
+	Journal         string // id of the executor's journal, see Call.Journal
+	CallIDs         []string
+}
+
+// Granted is a call that was pending and is dispatched.
+type Granted struct {
+	CallID   string
+	LaneID   string
+	Dispatch int // the new number
+}

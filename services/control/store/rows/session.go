@@ -1,0 +1,116 @@
+package rows
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
+)
+
+// sessionColumns are of a conversation. Of those of sub-agents the lane counts nothing that is queued, and where their
+// workspace is says the session that they work for.
+const (
+	sessionColumns = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, k.lane_id,
+		k.parent_id, k.parent_call,
+		(SELECT e.seq FROM entries e WHERE e.session_id = k.session_id ORDER BY e.seq DESC LIMIT 1), l.event_head,
+		CASE WHEN k.parent_id IS NULL THEN l.pending ELSE (SELECT count(*) FROM submissions q
+			WHERE q.session_id = k.session_id AND q.status + 0 < 2) END, r.executor
+		FROM sessions k JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
+	sessionPage = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3) ORDER BY k.session_id DESC LIMIT $4`
+)
+
+var (
+	findSession = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $2 AND k.instance = $3 AND k.name = $4`)
+	getSession  = reads(sessionColumns + `WHERE k.session_id = $1 AND k.tenant = $2`)
+	// The order of ids finds a page at once. To look for the tenant first would not: nearly every session is of one.
+	listSessions = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id IS NULL ` + sessionPage)
+	// "k.agent <> ''" always holds. It is the condition of the index of agents' sessions.
+	listAgentSessions = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $5 AND k.agent <> ''
+		AND k.parent_id IS NULL ` + sessionPage)
+	listChildren = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id = $5 ` + sessionPage)
+	listEntries  = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
+		WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`)
+)
+
+// afterAll is not below any id.
+const afterAll = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+
+func decodeSession(r Row) (session.Session, error) {
+	return session.Session{
+		ID:        r.text(0),
+		Key:       session.Key{Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3), Name: r.text(4)},
+		CreatedAt: r.time(5), LaneID: r.text(6), ParentID: r.text(7), ParentCall: r.text(8),
+		EntryHead: r.int(9), EventHead: r.int(10), Pending: int(r.int(11)), Executor: r.text(12),
+	}, nil
+}
+
+// FindSession implements session.Store.
+func (t *Tables) FindSession(ctx context.Context, k session.Key) (session.Session, error) {
+	s, err := one(ctx, t.port, decodeSession, session.ErrNotFound, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
+	return s, wrap("find session", err)
+}
+
+// GetSession implements session.Store.
+func (t *Tables) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
+	if !ident.IsUUID(id) {
+		return session.Session{}, session.ErrNotFound
+	}
+	s, err := one(ctx, t.port, decodeSession, session.ErrNotFound, getSession, id, tenant)
+	return s, wrap("get session", err)
+}
+
+// ListSessions implements session.Store.
+func (t *Tables) ListSessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
+	before := f.BeforeID
+	if before == "" {
+		before = afterAll
+	}
+	if !ident.IsUUID(before) || f.ParentID != "" && !ident.IsUUID(f.ParentID) {
+		return nil, nil
+	}
+	s, args := listSessions, []any{f.Tenant, before, f.Instance, max(f.Limit, 0)}
+	switch {
+	case f.ParentID != "":
+		s, args = listChildren, append(args, f.ParentID)
+	case f.Agent != "":
+		s, args = listAgentSessions, append(args, f.Agent)
+	}
+	page, err := list(ctx, t, decodeSession, s, args...)
+	return page, wrap("list sessions", err)
+}
+
+// Entries implements session.Store.
+func (t *Tables) Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error) {
+	if !ident.IsUUID(sessionID) || limit <= 0 {
+		return nil, nil
+	}
+	page, err := list(ctx, t, func(r Row) (session.Entry, error) {
+		e := decodeEntry(r)
+		if e.Unreadable != nil {
+			t.report(ctx, fmt.Errorf("session %s: %w", sessionID, e.Unreadable))
+		}
+		return e, nil
+	}, listEntries, sessionID, after, limit)
+	return page, wrap("read entries", err)
+}
+
+// decodeEntry leaves no entry out: a conversation that lacks one is another conversation.
+func decodeEntry(r Row) session.Entry {
+	e := session.Entry{Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)), CreatedAt: r.time(4)}
+	if err := json.Unmarshal(r.blob(3), &e.Message); err != nil {
+		e.Unreadable = fmt.Errorf("entry %d cannot be decoded: %w", e.Seq, err)
+		e.Message = model.Message{Role: roles[e.Kind], Content: []model.Block{{
+			Type: model.TextBlock, Text: "[what was here cannot be read from the database]",
+		}}}
+	}
+	return e
+}
+
+// roles are those of an entry whose message does not tell.
+var roles = map[session.Kind]model.Role{
+	session.Input: model.User, session.Assistant: model.Assistant, session.Marker: model.Assistant,
+	session.ToolResult: model.ToolRole,
+}

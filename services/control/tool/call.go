@@ -1,0 +1,113 @@
+package tool
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
+)
+
+// Call is a call as it was understood.
+type Call struct {
+	ID      string // of the call's row; whoever makes the row sets it
+	Tool    *Tool
+	Request Request
+
+	notes   []string // for the model: what was taken in another way than it was written
+	ignored []string // arguments that the tool does not have
+}
+
+func (t *Tool) parse(args json.RawMessage) (Call, error) {
+	clean, problems := t.arguments(args)
+	if len(problems) > 0 {
+		return Call{}, refuse(t.Name, problems, args)
+	}
+	body, err := json.Marshal(clean.values)
+	if err != nil {
+		return Call{}, refuse(t.Name, []string{err.Error()}, args)
+	}
+	req, err := t.How.parse(body)
+	if err != nil {
+		return Call{}, refuse(t.Name, []string{err.Error()}, args)
+	}
+	problems = req.Problems()
+	if t.How.check != nil {
+		problems = append(problems, t.How.check(req)...)
+	}
+	if len(problems) > 0 {
+		return Call{}, refuse(t.Name, problems, args)
+	}
+	return Call{Tool: t, Request: req, notes: clean.notes, ignored: clean.ignored}, nil
+}
+
+// Hash identifies what a call asks for, over all its dispatches: tool, request, directory and variables. A variable of
+// nil is taken away.
+func (c Call) Hash(cwd string, env map[string]*string) ([]byte, error) {
+	body, err := json.Marshal(c.Request)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a call's arguments: %w", err)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\n%s\n%s\n", c.Tool.Name, body, cwd)
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		if v := env[k]; v != nil {
+			fmt.Fprintf(h, "%q=%q\n", k, *v)
+		} else {
+			fmt.Fprintf(h, "%q\n", k)
+		}
+	}
+	return h.Sum(nil), nil
+}
+
+// maxIgnored bounds how many ignored arguments are named.
+const maxIgnored = 5
+
+// annotate adds to the result of the call which of its arguments were ignored or taken in another way. Clients find
+// every ignored argument in the details. The model is not told of an argument that only comments the call.
+func (c Call) annotate(res Result) Result {
+	notes := slices.Clone(c.notes)
+	var unknown []string
+	for _, name := range c.ignored {
+		if !aside(name) && len(unknown) < maxIgnored {
+			unknown = append(unknown, clip.Display(clip.Shorten(name, 100)))
+		}
+	}
+	if len(unknown) > 0 {
+		notes = append(notes, fmt.Sprintf("Ignored: %s. The arguments of %s are %s.",
+			strings.Join(unknown, ", "), c.Tool.Name, c.Tool.contract.names()))
+	}
+	if len(notes) > 0 {
+		res.Text += "\n\n[" + strings.Join(notes, " ") + "]"
+	}
+	if len(c.ignored) > 0 {
+		details := Fields{}
+		if len(res.Details) == 0 || json.Unmarshal(res.Details, &details) == nil {
+			names := make([]string, min(len(c.ignored), maxProblems))
+			for i := range names {
+				names[i] = clip.Display(clip.Shorten(c.ignored[i], 100))
+			}
+			details["ignored"] = names
+			res.Details = details.Encode()
+		}
+	}
+	return res
+}
+
+// maxEcho bounds how much of refused arguments is quoted, maxProblems how many problems are listed.
+const (
+	maxEcho     = 1000
+	maxProblems = 20
+)
+
+func refuse(name string, problems []string, args json.RawMessage) error {
+	if n := len(problems); n > maxProblems {
+		problems = append(problems[:maxProblems:maxProblems], fmt.Sprintf("… %d more", n-maxProblems))
+	}
+	return ErrArguments.With("Validation failed for tool %q:\n  - %s\n\nReceived arguments:\n%s\n\nCorrect the "+
+		"arguments and call the tool again.",
+		name, strings.Join(problems, "\n  - "), clip.Shorten(clip.Sanitize(string(args)), maxEcho))
+}
