@@ -23,9 +23,11 @@ q AS (UPDATE submissions s SET status = 2, abort_requested_at = n.now, settled_a
     outcome = $3, reason = $4, message = $5, cancellation = $6
   FROM n WHERE {which} = 0 AND s.parent_call IS NULL RETURNING s.lane_id),
 r AS (UPDATE submissions s SET abort_requested_at = COALESCE(s.abort_requested_at, n.now)
-  FROM n WHERE {which} = 1 AND s.parent_call IS NULL RETURNING s.lane_id, s.submission_id),
+  FROM n WHERE {which} = 1 AND s.parent_call IS NULL
+  RETURNING s.lane_id, s.submission_id, s.abort_requested_at = n.now AS first),
 c AS (SELECT lane_id, sum(settled)::int AS settled, sum(runs) > 0 AS runs
-  FROM (SELECT lane_id, 1 AS settled, 0 AS runs FROM q UNION ALL SELECT lane_id, 0, 1 FROM r) f GROUP BY lane_id),
+  FROM (SELECT lane_id, 1 AS settled, 0 AS runs FROM q UNION ALL SELECT lane_id, 0, 1 FROM r WHERE first) f
+  GROUP BY lane_id),
 l AS (UPDATE lanes x SET
     pending     = x.pending - c.settled,
     state       = CASE WHEN x.state = 1 AND x.pending = c.settled THEN 0 ELSE x.state END,

@@ -43,8 +43,8 @@ type commitOp = op[commit, lane.Committed]
 var (
 	errNoEvent     = errors.New("a commit needs an id and an event: a retry is recognised by them")
 	errNotDense    = errors.New("a commit's entries and events must follow its heads")
-	errParks       = errors.New("a lane whose head has settled cannot be parked")
-	errContradicts = errors.New("a loop is not open, or its conversation ends with another entry, than the commit says")
+	errContradicts = errors.New("a commit contradicts the rows: one of its loops is not open, or its conversation " +
+		"ends with another entry; or it parks a lane whose head it settles")
 )
 
 // Commit implements lane.Store.
@@ -238,18 +238,19 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	next := o.out.Next
 	o.out = lane.Committed{}
 	var epoch int64
+	var settled bool
 	var row movedRow
-	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.LaneID, s.offset(), c.EventHead+1, c.ID).
-		Scan(append([]any{&epoch}, row.targets()...)...)
-	if errors.Is(err, pgx.ErrNoRows) {
+	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.LaneID, s.offset(), c.EventHead+1, c.ID, c.ended).
+		Scan(append([]any{&epoch, &settled}, row.targets()...)...)
+	mine := epoch == c.Fence.Epoch && (row.state == running || c.Park != nil)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), err == nil && !settled && !mine: // not written, or gone since
 		o.err = lane.ErrFenced
 		return nil
-	}
-	if err == nil && epoch == c.Fence.Epoch {
+	case err == nil && epoch == c.Fence.Epoch:
 		// The queue may have moved on since: what the lane is now is the better answer.
 		o.out, o.out.Next = row.answer(c), next
-	} else if err == nil {
-		o.out.Parked = c.Park != nil // whoever has it now, it is not the caller
+	case err == nil:
 		o.out.Ends.In = lane.Never
 	}
 	return err

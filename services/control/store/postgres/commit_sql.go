@@ -15,11 +15,12 @@ const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigi
 
 // lanesSQL moves lanes on. That the root runs needs no lock: while the lane passes, only its owner can have settled it.
 // What comes after a settlement is decided by the counter on the lane, never by a look at the submissions, which could be
-// older than the lock; whether a lane rests by its mail.
+// older than the lock; whether a lane rests by its mail. A lane whose head settles cannot be parked: that would divide by
+// zero.
 var lanesSQL = laneTable.in(`
 UPDATE lanes x SET flush = $1,
   event_head  = x.event_head + i.events,
-  pending     = x.pending - i.ends::int,
+  pending     = x.pending - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
   first_open  = CASE WHEN i.ends THEN i.seq + 1 ELSE x.first_open END,
   state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
                 WHEN x.mail = i.mail THEN 1 ELSE 2 END,
@@ -140,21 +141,18 @@ UPDATE tool_calls c SET reply = NULL FROM unnest($2::uuid[]) AS t(loop_id)
 WHERE c.submission_id = s.submission_id AND c.turn = s.turn AND c.reply IS NOT NULL`
 
 var shownSQL = shownTable.in(`
-UPDATE tool_calls c SET shown_stdout = t.stdout, shown_stderr = t.stderr
+UPDATE tool_calls c SET shown_stdout = greatest(c.shown_stdout, t.stdout),
+  shown_stderr = greatest(c.shown_stderr, t.stderr)
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
 WHERE c.call_id = t.call_id AND c.lane_id = t.lane_id`, 1)
 
-// turnsSQL records calls of the model. A turn that is asked for again has the last record.
+// turnsSQL records calls of the model.
 var turnsSQL = turnTable.in(`
 INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts, first_token_us,
   duration_us, stop, error, created_at)
 SELECT t.loop_id, t.turn, l.tenant, l.lane_id, t.model, t.request, t.prefix, t.usage::jsonb, t.attempts, t.first_token_us,
   t.duration_us, t.stop, t.error, `+nowSQL2+`
-FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-ON CONFLICT (submission_id, turn) DO UPDATE SET model = excluded.model, request = excluded.request,
-  prefix = excluded.prefix, usage = excluded.usage, attempts = excluded.attempts,
-  first_token_us = excluded.first_token_us, duration_us = excluded.duration_us, stop = excluded.stop,
-  error = excluded.error, created_at = excluded.created_at`, 2)
+FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
 // prefixesSQL stores what requests began with, in order of the digests: who stores several waits in one order only.
 var prefixesSQL = prefixTable.in(`
@@ -168,7 +166,8 @@ var bindSQL = bindTable.in(`
 UPDATE sessions s SET executor = t.executor FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
 WHERE s.session_id = l.lane_id`, 1)
 
-// recogniseSQL finds the segment of a commit whose answer was lost.
+// recogniseSQL finds the segment of a commit whose answer was lost, and says whether that has settled the head.
 const recogniseSQL = `
-SELECT x.epoch, x.state, x.mail, ` + endsSQL + ` FROM segments g JOIN lanes x ON x.lane_id = g.lane_id
-WHERE g.lane_id = $1 AND g.first_seq = $3 AND g.commit_id = $4`
+SELECT x.epoch, EXISTS (SELECT 1 FROM submissions s WHERE s.submission_id = ANY (string_to_array($5, ',')::uuid[])
+  AND s.parent_call IS NULL), x.state, x.mail, ` + endsSQL + `
+FROM segments g JOIN lanes x ON x.lane_id = g.lane_id WHERE g.lane_id = $1 AND g.first_seq = $3 AND g.commit_id = $4`

@@ -34,7 +34,7 @@ WITH f AS (SELECT lane_id, ends_why FROM lanes WHERE lane_id = $3 AND epoch = $4
 	takeEndingSQL = `
 UPDATE lanes x SET epoch = x.epoch + 1, flush = $1, owner = NULL, claim_id = NULL, due_at = ` + nowSQL2 + `,
   ends_at = NULL, ends_why = 0, force_after = NULL
-FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, f.ends_why, x.due_at`
+FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending > 1, f.ends_why, x.due_at`
 
 	endingHeadsSQL = `
 SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
@@ -199,11 +199,12 @@ func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (
 	taken, ids := map[string]*endRow{}, []string(nil)
 	var id string
 	var head int64
+	var more bool
 	var why int16
 	var now time.Time
-	_, err = pgx.ForEachRow(rows, []any{&id, &head, &why, &now}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &head, &more, &why, &now}, func() error {
 		taken[id] = &endRow{
-			Ended: lane.Ended{LaneID: id}, z: e.decide(lane.Why(why)), commitID: e.commitID, eventHead: head, now: now,
+			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Why(why)), commitID: e.commitID, eventHead: head, now: now,
 		}
 		ids = append(ids, id)
 		return nil

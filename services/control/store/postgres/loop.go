@@ -3,7 +3,6 @@ package postgres
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,21 +53,25 @@ func (r *loopRow) decode() (lane.Loop, error) {
 	return l, nil
 }
 
-// inOrder puts parents before their children, root first. What an id says of the time at which a loop began is a clock
-// of one of many machines, so the conversations decide.
+// inOrder puts the root first and parents before their children, which are otherwise in order of their ids: what these
+// say of the time at which a loop began is the clock of one of many machines.
 func inOrder(root loopRow, children []loopRow) []loopRow {
-	ordered := []loopRow{root}
-	for i := 0; i < len(ordered) && len(children) > 0; i++ {
-		id := ordered[i].loop.SessionID
-		children = slices.DeleteFunc(children, func(c loopRow) bool {
-			if value(c.parent) != id {
-				return false
+	ordered, there := []loopRow{root}, map[string]bool{root.loop.SessionID: true}
+	for len(children) > 0 {
+		var later []loopRow
+		for _, c := range children {
+			if !there[value(c.parent)] {
+				later = append(later, c)
+				continue
 			}
-			ordered = append(ordered, c)
-			return true
-		})
+			ordered, there[c.loop.SessionID] = append(ordered, c), true
+		}
+		if len(later) == len(children) {
+			return append(ordered, later...) // whose parents have ended
+		}
+		children = later
 	}
-	return append(ordered, children...)
+	return ordered
 }
 
 // collectLoops scans rows of loopColumns by the lane that they are in.
