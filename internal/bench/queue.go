@@ -11,6 +11,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 )
 
@@ -162,14 +163,14 @@ func (r *run) queued(ctx context.Context, n int) (*queue, error) {
 
 // claim takes a lane as a replica does, and hands it back.
 func (q *queue) claim(ctx context.Context) error {
-	leases, err := q.store.Claim(ctx, q.owner, 1)
+	got, err := q.store.Claim(ctx, q.owner, lane.KindSession, 1)
 	if err != nil {
 		return err
 	}
-	if len(leases) != 1 {
-		return fmt.Errorf("claimed %d lanes", len(leases))
+	if len(got.Leases) != 1 {
+		return fmt.Errorf("claimed %d lanes", len(got.Leases))
 	}
-	return q.store.Release(ctx, leases[0].Fence)
+	return q.store.Release(ctx, got.Leases[0].Fence, lane.Release{})
 }
 
 func (q *queue) prompt(ctx context.Context) error {
@@ -180,12 +181,16 @@ func (q *queue) prompt(ctx context.Context) error {
 // queueLanes inserts sessions with one queued submission each.
 func queueLanes(ctx context.Context, conn *pgx.Conn, n int) error {
 	_, err := conn.Exec(ctx, `
-		WITH s AS (INSERT INTO sessions (session_id, agent, instance, name, created_at)
-			SELECT gen_random_uuid(), 'shell', gen_random_uuid()::text, 'default', now() FROM generate_series(1, $1::int) RETURNING session_id),
-		l AS (INSERT INTO lanes (session_id, state, next_seq, pending, ready_at)
-			SELECT session_id, 1, 2, 1, now() + interval '24 hours' + random() * interval '1 hour' FROM s)
-		INSERT INTO submissions (submission_id, session_id, seq, agent_digest, input, event_base, status, phase, turn, input_entry, timeout_us, accepted_at)
-			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 0, 0, 0, 0, 0, now() FROM s`, n)
+		WITH n AS (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)),
+		s AS (INSERT INTO sessions (session_id, lane_id, agent, instance, name, created_at)
+			SELECT id, id, 'shell', gen_random_uuid()::text, 'default', now() FROM n RETURNING session_id),
+		l AS (INSERT INTO lanes (lane_id, state, next_seq, pending, due_at)
+			SELECT session_id, 1, 2, 1, now() + interval '24 hours' + random() * interval '1 hour' FROM s),
+		q AS (SELECT gen_random_uuid() AS submission_id, session_id FROM s)
+		INSERT INTO submissions (submission_id, root_id, lane_id, session_id, seq, agent_digest, input, event_base,
+			status, accepted_at)
+			SELECT submission_id, submission_id, session_id, session_id, 1, 'none', '{"role":"user","content":[]}', 0, 0,
+				now() FROM q`, n)
 	if err != nil {
 		return err
 	}

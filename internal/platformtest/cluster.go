@@ -17,15 +17,15 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
-	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
 // Options of a cluster; the zero value is a database in memory, offline models and the shell agent.
 type Options struct {
 	Store  store.Store // closed with the cluster
-	Models turn.Models
+	Models loop.Models
 	Agents []agent.Definition
 	Log    *slog.Logger // of all replicas; nil discards
 }

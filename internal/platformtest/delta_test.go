@@ -49,7 +49,7 @@ type talkers struct {
 	pause  time.Duration
 }
 
-// Model implements turn.Models.
+// Model implements loop.Models.
 func (t talkers) Model(model.Ref) (model.Model, error) {
 	return talker{offline.New(), t.pieces, t.pause}, nil
 }

@@ -48,7 +48,7 @@ type Platform struct {
 // Models resolves offline models.
 type Models struct{}
 
-// Model implements turn.Models.
+// Model implements loop.Models.
 func (Models) Model(ref model.Ref) (model.Model, error) {
 	return offline.Open(model.Endpoint{}, ref.ID)
 }

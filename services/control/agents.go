@@ -13,15 +13,15 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
 // agents is the catalogue, which logs what a reload has changed.
 type agents struct {
 	*agent.Catalogue
-	models turn.Models
+	models loop.Models
 	log    *slog.Logger
 }
 
@@ -124,7 +124,7 @@ func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error
 	return pin, nil
 }
 
-// Definition implements turn.Definitions.
+// Definition implements loop.Definitions.
 func (p *pins) Definition(ctx context.Context, digest string) (agent.Definition, error) {
 	if def, err := p.catalogue.ByDigest(digest); err == nil {
 		return def, nil

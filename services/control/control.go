@@ -1,9 +1,9 @@
 // Package control is the control plane: it owns sessions, queues and tool calls in a database, runs the model loop, and
 // sends calls to executors.
 //
-//	api, gateway ─▶ submission ─▶ turn ─▶ model
-//	                    │           └──▶ link ─▶ executors
-//	                    └──▶ store ◀────┘
+//	api, gateway ─▶ submission ─▶ lane ─▶ loop ─▶ model
+//	                    │           │       └──▶ link ─▶ executors
+//	                    └──▶ store ◀┘
 //
 // Config and Run are all that programs need. This package is the one that knows every package below.
 package control
@@ -28,17 +28,19 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
+	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/turn"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
@@ -51,7 +53,7 @@ type Config struct {
 	HTTP   net.Listener // closed by Run; nil serves none
 	GRPC   net.Listener // closed by Run
 	Agents *agent.Catalogue
-	Models turn.Models
+	Models loop.Models
 	// Reload makes Agents read its files again at each signal; nil is never.
 	Reload <-chan os.Signal
 	Lookup agent.Lookup // of variables that agents' env refers to
@@ -77,7 +79,8 @@ type Config struct {
 	// Ready, if set, is called once everything serves.
 	Ready           func()
 	DisconnectGrace time.Duration
-	Slots           int
+	Slots           int // how many lanes run at once; 0 is 10,000
+	Streams         int // how many answers of models stream at once; 0 is 1,000
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
 	RetainEvents time.Duration
 	Log          *slog.Logger
@@ -91,7 +94,8 @@ type plane struct {
 	events      *event.Service
 	replicas    *replica.Service
 	fleet       *fleet.Service
-	worker      *turn.Worker
+	worker      *lane.Worker
+	loops       *loop.Runner
 	links       *link.Server
 	peers       *peer.Client
 	submissions *submission.Service
@@ -140,10 +144,13 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.fleet = fleet.NewService(p.Store)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
-	p.worker = turn.NewWorker(turn.Deps{
-		Store: p.Store, Events: p.events, Models: p.Models, Definitions: pinned, Fleet: p.fleet, Executors: out, Hints: p.Store,
-		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Slots: p.Slots,
-		MayReap: p.replicas.MayReap,
+	p.loops = loop.NewRunner(loop.Deps{
+		Store: p.Store, Events: p.events, Models: p.Models, Agents: pinned, Fleet: p.fleet, Executors: out, Slots: out,
+		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
+	})
+	p.worker = lane.NewWorker(lane.Deps{
+		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Hints: p.Store,
+		Log: p.Log, Slots: p.Slots, MayReap: p.replicas.MayReap,
 	})
 	p.peers = peer.NewClient(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
@@ -151,7 +158,8 @@ func (p *plane) assemble(ctx context.Context) error {
 			p.Store,
 			p.worker,
 		}, Replica: p.replicas.ID,
-		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log,
+		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log, Grants: p.Store,
+		Granted: p.granted,
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
@@ -169,16 +177,28 @@ func (i inputs) Input(ctx context.Context, s submission.Submission, before int64
 	if err != nil {
 		return model.Request{}, err
 	}
-	return i.worker.Input(ctx, s, before, one.Executor)
+	return i.loops.Input(ctx, s.Loop, before, one.Executor)
 }
 
 // sender breaks the circle between runs, which send to executors, and links, which deliver to runs.
 type sender struct{ *link.Server }
 
+// Wait implements loop.Slots.
+func (s *sender) Wait(ctx context.Context, executor, laneID string, callIDs ...string) {
+	s.Server.Wait(ctx, peer.Waiting{Executor: executor, LaneID: laneID, CallIDs: callIDs})
+}
+
+// granted tells the owner of a lane that a call of it has a slot of an executor that is connected here.
+func (p *plane) granted(e fleet.Executor, g call.Granted) bool {
+	return p.worker.Deliver(call.Report{
+		Executor: e.ID, CallID: g.CallID, LaneID: g.LaneID, Body: call.Slot{Dispatch: g.Dispatch, Journal: e.JournalID},
+	})
+}
+
 // hints tells this process and the others.
 type hints struct {
 	store  store.Notifier
-	worker *turn.Worker
+	worker *lane.Worker
 }
 
 // Notify implements link's hints.

@@ -6,28 +6,25 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/loop"
+	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
-// redactor takes the secrets of an agent's env out of replies that are recorded where nobody runs the session.
+// redactor takes the secrets of an agent's env out of replies that are recorded where nobody runs the lane.
 type redactor struct {
-	submissions submission.Store
-	definitions turn.Definitions
-	lookup      agent.Lookup
+	store  store.Definitions
+	agents loop.Definitions
+	lookup agent.Lookup
 }
 
 // Redact implements link's Redactor.
 func (r redactor) Redact(ctx context.Context, c call.Call, reply tool.Reply) (tool.Reply, error) {
-	found, err := r.submissions.ListSubmissions(ctx, c.SessionID, c.SubmissionSeq+1, 1)
+	digest, err := r.store.AgentOf(ctx, c.LoopID)
 	if err != nil {
-		return nil, fmt.Errorf("reading the submission of call %s: %w", c.ID, err)
+		return nil, fmt.Errorf("looking for the agent of call %s: %w", c.ID, err)
 	}
-	if len(found) == 0 || found[0].Seq != c.SubmissionSeq {
-		return nil, submission.ErrNotFound
-	}
-	def, err := r.definitions.Definition(ctx, found[0].AgentDigest)
+	def, err := r.agents.Definition(ctx, digest)
 	if err != nil {
 		return nil, fmt.Errorf("reading the agent of call %s: %w", c.ID, err)
 	}
@@ -35,5 +32,11 @@ func (r redactor) Redact(ctx context.Context, c call.Call, reply tool.Reply) (to
 	if err != nil {
 		return nil, err
 	}
-	return tool.Clean(reply, values.Secrets()), nil
+	secrets := values.Secrets()
+	for _, sub := range def.Team {
+		if values, err := sub.Env.Expand(r.lookup); err == nil { // or none of its calls has ever been sent
+			secrets = append(secrets, values.Secrets()...)
+		}
+	}
+	return tool.Clean(reply, secrets), nil
 }

@@ -65,7 +65,7 @@ type Report struct {
 	Body     ReportBody
 }
 
-// ReportBody is Accepted, Rejected, Output, Ended or Found.
+// ReportBody is Accepted, Rejected, Output, Ended, Found or Slot.
 type ReportBody interface{ report() }
 
 // Accepted says that the call is recorded and started.
@@ -98,6 +98,12 @@ type Found struct {
 	Journal string
 }
 
+// Slot says that a call which waited has a slot of its executor, and is dispatched: the owner of its lane sends it.
+type Slot struct {
+	Dispatch int
+	Journal  string
+}
+
 // ForgetAfter is how long an executor remembers a call that was not acknowledged, at least (E4).
 const ForgetAfter = 24 * time.Hour
 
@@ -118,6 +124,7 @@ func (Rejected) report() {}
 func (Output) report()   {}
 func (Ended) report()    {}
 func (Found) report()    {}
+func (Slot) report()     {}
 
 // StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome:
 // the owner decides by the call's safety whether to run it again.

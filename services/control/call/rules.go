@@ -330,7 +330,9 @@ func refused(s *Situation) Action {
 	return conclude(Done, tool.Failure{Reason: r.Reason, Message: message})
 }
 
-func conclude(state State, f tool.Failure) Action { return Action{Do: DoConclude, State: state, Reply: f} }
+func conclude(state State, f tool.Failure) Action {
+	return Action{Do: DoConclude, State: state, Reply: f}
+}
 
 func interrupted(message string) tool.Failure {
 	return tool.Failure{Reason: tool.ReasonInterrupted, Message: message}

@@ -329,6 +329,9 @@ func (w *Worker) find(laneID string) *held {
 	return w.runs[laneID]
 }
 
+// Owns reports whether a run of this process has the lane.
+func (w *Worker) Owns(laneID string) bool { return w.find(laneID) != nil }
+
 // Deliver hands an executor's report to the run of its lane; false when none here has it, or it does not wait for the
 // call.
 func (w *Worker) Deliver(r call.Report) bool {
@@ -347,7 +350,7 @@ func (w *Worker) Interrupt(laneID, headID string) {
 // Changed says that rows of the lanes changed elsewhere, of all when laneIDs is nil.
 func (w *Worker) Changed(laneIDs []string) {
 	if laneIDs == nil {
-		w.Nudge()
+		w.FleetChanged()
 		signal(w.look)
 	}
 	for _, id := range laneIDs {
@@ -359,8 +362,8 @@ func (w *Worker) Changed(laneIDs []string) {
 	w.Wake()
 }
 
-// Nudge says to every run that the fleet changed.
-func (w *Worker) Nudge() {
+// FleetChanged says to every run that an executor came or went.
+func (w *Worker) FleetChanged() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range w.runs {

@@ -32,7 +32,7 @@ func (c *connection) compare(ctx context.Context) error {
 	for _, row := range rows {
 		open[row.ID] = true
 		if !had[row.ID].asked {
-			absent[row.SessionID] = true
+			absent[row.LaneID] = true
 		}
 	}
 	epochs := map[string]int64{} // the highest that the executor has seen of a lane

@@ -50,13 +50,13 @@ func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) err
 		return err
 	}
 	reply := rep.Body.(call.Ended).Reply
-	if known.SessionID != "" && !known.State.Terminal() && call.StateOf(reply) == call.Lost {
+	if known.LaneID != "" && !known.State.Terminal() && call.StateOf(reply) == call.Lost {
 		// Whether an interrupted call runs again is its owner's decision; the executor keeps the news until then.
 		c.leaveToOwner(known, req)
 		return nil
 	}
 	switch {
-	case known.SessionID == "":
+	case known.LaneID == "":
 		c.enqueue(encode(&call.ResultAck{CallID: rep.CallID})) // nobody's
 		return nil
 	case known.State.Terminal() && known.State != call.Lost:
@@ -84,8 +84,8 @@ var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to 
 // leaveToOwner tells the owner of a session about a result that is not recorded here. The executor keeps it until it is
 // acknowledged.
 func (c *connection) leaveToOwner(known call.Call, req *pawlv1.ConnectRequest) {
-	c.server.deps.Peers.Deliver(c.executor.ID, known.SessionID, req)
-	c.server.deps.Hints.Notify(known.SessionID)
+	c.server.deps.Peers.Deliver(c.executor.ID, known.LaneID, req)
+	c.server.deps.Hints.Notify(known.LaneID)
 }
 
 // assigned is the record of a call of this executor; without a session when there is none, or it is another executor's.
@@ -113,7 +113,7 @@ func (c *connection) record(ctx context.Context, known call.Call, reply tool.Rep
 	if err != nil {
 		return err
 	}
-	c.server.deps.Hints.Notify(known.SessionID)
+	c.server.deps.Hints.Notify(known.LaneID)
 	c.recorded(known, reply)
 	return nil
 }

@@ -144,6 +144,7 @@ func (l *loop) complete(ctx context.Context, c *toolCall) error {
 		Shown:  []call.Shown{{CallID: c.ID, Stdout: told, Stderr: told}},
 		Events: []event.Event{l.event(event.Event{Type: event.ToolFinished, Call: c.finished(l.isError(ctx, c))})},
 	}
+	l.freed(&c.Call)
 	return l.commit(s, lane.With{})
 }
 
@@ -176,10 +177,10 @@ func (l *loop) conclude(ctx context.Context, c *toolCall, state call.State, repl
 	if c.Kind == uint8(tool.KindExecutor) {
 		s.Shown = []call.Shown{{CallID: c.ID, Stdout: told, Stderr: told}}
 	}
-	err = l.commit(s, lane.With{})
-	if errors.Is(err, call.ErrEnded) {
+	if err = l.commit(s, lane.With{}); errors.Is(err, call.ErrEnded) {
 		return l.reopen(ctx, c)
 	}
+	l.freed(&c.Call)
 	return err
 }
 

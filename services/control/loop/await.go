@@ -118,9 +118,14 @@ func (l *loop) readMail(ctx context.Context) (nudged bool, err error) {
 			continue
 		}
 		c.watch.Heard = time.Now()
-		if o, ok := rep.Body.(call.Output); ok {
-			err = l.tookOutput(ctx, c, o)
-		} else {
+		switch body := rep.Body.(type) {
+		case call.Output:
+			err = l.tookOutput(ctx, c, body)
+		case call.Slot:
+			if c.State == call.Pending {
+				l.granted(ctx, c, body.Dispatch, body.Journal)
+			}
+		default:
 			err = l.decide(ctx, c, rep.Body, nil)
 		}
 		if err != nil {
@@ -211,9 +216,7 @@ func (l *loop) reload(ctx context.Context) (read bool, err error) {
 				return false, err
 			}
 		case c.State == call.Pending && row.State == call.Dispatched: // a slot was granted
-			c.Call, c.watch.Sent = row, time.Now().Add(-row.Age[1])
-			l.expect(c)
-			l.order(ctx, c)
+			l.granted(ctx, c, row.Dispatch, row.Journal)
 		}
 	}
 	return true, nil

@@ -36,10 +36,10 @@ type toolCall struct {
 	call.Call
 	watch  call.Watch
 	output output
-	reply  tool.Reply // what it came to, once that is known
-	row    *call.Call // the record, when somebody else has written the outcome
-	before call.Call  // the record before the outcome that is left to the commit of the results
-	waits  string     // the reason for which watchers were told that it waits, "" when it does not
+	reply  tool.Reply  // what it came to, once that is known
+	row    *call.Call  // the record, when somebody else has written the outcome
+	before call.Call   // the record before the outcome that is left to the commit of the results
+	waits  string      // the reason for which watchers were told that it waits, "" when it does not
 	usage  model.Usage // of the sub-agent that has carried it out
 	cancel context.CancelFunc
 }
@@ -106,6 +106,9 @@ func (l *loop) asks(ctx context.Context) ([]tool.Asked, error) {
 	if len(page) == 0 {
 		return nil, fmt.Errorf("reading the answer of turn %d: entry %d is missing", l.row.Turn, l.row.EntryHead)
 	}
+	if page[0].Unreadable != nil {
+		return nil, page[0].Unreadable
+	}
 	l.turn.asked = l.as.tools.Read(page[0].Message)
 	return l.turn.asked, nil
 }
@@ -154,17 +157,28 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 		return err
 	}
 	if err := l.commit(s, with); err != nil {
+		for _, c := range s.Calls {
+			l.freed(&c)
+		}
 		return err
 	}
 	l.turn = newTurn()
 	l.turn.asked, l.turn.open = asked, len(s.Calls)
+	var waiting []string
 	for _, c := range s.Calls {
 		k := l.newCall(c)
-		k.waits = waits
 		l.expect(k)
-		if k.State == call.Dispatched {
+		switch {
+		case c.State == call.Dispatched:
 			l.order(ctx, k)
+		case c.Executor != "":
+			waiting = append(waiting, c.ID)
+		case c.Kind == uint8(tool.KindExecutor):
+			k.waits = waits
 		}
+	}
+	if len(waiting) > 0 {
+		l.tree.deps.Slots.Wait(ctx, with.Executor, l.row.LaneID, waiting...)
 	}
 	return nil
 }
@@ -187,9 +201,11 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 			looked = true
 		}
 		if ok {
-			c.State, c.Executor, c.Dispatch, c.Journal = call.Dispatched, e.ID, 1, e.JournalID
-			with.Executor = e.ID
+			c.Executor, with.Executor = e.ID, e.ID
 			s.Events[len(s.Events)-1].Call.Executor = e.ID
+			if here, free := l.tree.deps.Slots.TryDispatch(e.ID, c.ID); free {
+				c.State, c.Dispatch, c.Journal = call.Dispatched, 1, here.JournalID
+			}
 			continue
 		}
 		w := l.unplaced(time.Now(), e, err == nil)
@@ -210,23 +226,27 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 		return fmt.Errorf("placing a call: %w", err)
 	}
 	next := c.Call
-	next.State, next.Executor, next.Dispatch, next.Journal = call.Dispatched, e.ID, c.Dispatch+1, e.JournalID
-	next.Age, next.Shown = [2]time.Duration{time.Since(c.watch.Made), 0}, [2]int64{}
+	next.Executor, next.Age, next.Shown = e.ID, [2]time.Duration{}, [2]int64{}
+	if here, free := l.slot(c, e); free {
+		next.State, next.Dispatch, next.Journal = call.Dispatched, c.Dispatch+1, here.JournalID
+	}
+	d := call.Dispatch{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch, Journal: next.Journal}
 	s := lane.Step{
-		Dispatches: []call.Dispatch{{CallID: c.ID, Executor: e.ID, Dispatch: next.Dispatch, Journal: next.Journal}},
+		Dispatches: []call.Dispatch{d},
 		Events:     []event.Event{l.event(event.Event{Type: event.ToolStarted, Call: started(next)})},
 	}
 	if c.Dispatch > 0 {
 		s.Shown = []call.Shown{{CallID: c.ID}}
 	}
 	if err := l.commit(s, lane.With{Executor: e.ID}); err != nil {
+		l.freed(&next)
 		return err
 	}
 	attrs := []any{
 		"call_id", c.ID, "tool", c.Tool, "session_id", l.row.SessionID, "submission_id", l.row.ID, "executor_id", e.ID,
 	}
 	if c.Dispatch > 0 {
-		l.tree.deps.Log.InfoContext(ctx, "tool call is sent again", append(attrs, "dispatch", next.Dispatch)...)
+		l.tree.deps.Log.InfoContext(ctx, "tool call is sent again", append(attrs, "dispatches", c.Dispatch)...)
 	} else {
 		l.tree.deps.Log.InfoContext(ctx, "tool call has its executor", append(attrs, "waited",
 			time.Since(c.watch.Made))...)
@@ -235,8 +255,37 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 	fresh.watch.Made, fresh.watch.Sent, fresh.watch.Quiet = c.watch.Made, time.Now(), time.Now()
 	*c = fresh
 	l.expect(c)
-	l.order(ctx, c)
+	if c.State == call.Dispatched {
+		l.order(ctx, c)
+	} else {
+		l.tree.deps.Slots.Wait(ctx, c.Executor, l.row.LaneID, c.ID)
+	}
 	return nil
+}
+
+// slot takes a slot of an executor for a call. One that was dispatched before has one, or the executor says that it has
+// none.
+func (l *loop) slot(c *toolCall, e fleet.Executor) (fleet.Executor, bool) {
+	if c.Dispatch == 0 {
+		return l.tree.deps.Slots.TryDispatch(e.ID, c.ID)
+	}
+	if c.Executor != e.ID {
+		l.freed(&c.Call)
+	}
+	return e, true
+}
+
+// freed says that a call has no slot of its executor any longer.
+func (l *loop) freed(c *call.Call) {
+	if c.Kind == uint8(tool.KindExecutor) && c.Executor != "" {
+		l.tree.deps.Slots.Freed(c.Executor, c.ID)
+	}
+}
+
+// granted sends a call that has got a slot.
+func (l *loop) granted(ctx context.Context, c *toolCall, dispatch int, journal string) {
+	c.State, c.Dispatch, c.Journal, c.watch.Sent = call.Dispatched, dispatch, journal, time.Now()
+	l.order(ctx, c)
 }
 
 // order sends a dispatched call. When it cannot be sent the record stands, and the call is asked for once its executor
@@ -302,7 +351,7 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 		}
 		s.Entries, s.Events = nil, nil // the conversation cannot be read: it goes on without them
 	}
-	calls := l.turn.calls
+	calls, last := l.turn.calls, l.turn.last
 	var err error
 	if stop != nil {
 		err = l.settleWith(ctx, s, *stop)
@@ -315,6 +364,9 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 	if err == nil {
 		l.turn = newTurn()
 		l.tree.release(calls)
+		if last != nil {
+			l.freed(&last.Call)
+		}
 	}
 	return err
 }

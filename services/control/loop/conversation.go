@@ -69,6 +69,9 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
 		}
 		for _, e := range page {
+			if e.Unreadable != nil {
+				return e.Unreadable // to a model it would be another conversation
+			}
 			if err := c.add(e); err != nil {
 				return err
 			}

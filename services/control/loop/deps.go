@@ -36,11 +36,9 @@ type Models interface {
 	Model(ref model.Ref) (model.Model, error)
 }
 
-// Agents pins definitions and returns pinned ones.
-type Agents interface {
+// Definitions returns pinned definitions.
+type Definitions interface {
 	Definition(ctx context.Context, digest string) (agent.Definition, error)
-	// Pin stores an agent's present definition and returns its digest. agent.ErrNotFound.
-	Pin(ctx context.Context, name string) (digest string, err error)
 }
 
 // Fleet chooses and finds executors.
@@ -55,14 +53,25 @@ type Executors interface {
 	Send(ctx context.Context, executor string, m call.Message) error
 }
 
+// Slots are the slots of executors, see package link. An executor of which nothing is known here takes any call.
+type Slots interface {
+	// TryDispatch takes a slot of an executor that is connected here for a call that is to be inserted as dispatched.
+	TryDispatch(executor, callID string) (fleet.Executor, bool)
+	// Wait queues calls that were inserted as pending.
+	Wait(ctx context.Context, executor, laneID string, callIDs ...string)
+	// Freed says that calls have ended, or were not inserted as dispatched.
+	Freed(executor string, callIDs ...string)
+}
+
 // Deps are what a Runner works with.
 type Deps struct {
 	Store     Store
 	Events    Publisher
 	Models    Models
-	Agents    Agents
+	Agents    Definitions
 	Fleet     Fleet
 	Executors Executors
+	Slots     Slots
 	Tools     tool.Set     // all that agents can name; empty is builtin.Tools
 	Lookup    agent.Lookup // of variables that agents' env refers to
 	Builtin   string       // id of the built-in executor, "" for none

@@ -73,9 +73,12 @@ func (l *loop) root() bool { return l.row.Root() }
 // recover gathers what the rows tell of an open loop: its definition and the calls of a turn under way. A loop that
 // ends because that has failed too often does without.
 func (l *loop) recover(ctx context.Context) error {
-	err := l.prepare(ctx)
-	if err == nil && !l.root() {
+	var err error
+	if !l.root() {
 		err = l.recoverOrigin(ctx)
+	}
+	if err == nil {
+		err = l.prepare(ctx)
 	}
 	if err != nil && (outage(err) || !l.row.Exhausted()) {
 		return err
@@ -93,7 +96,7 @@ func (l *loop) recover(ctx context.Context) error {
 // prepare gathers what the loop runs with.
 func (l *loop) prepare(ctx context.Context) error {
 	deps := &l.tree.deps
-	def, err := deps.Agents.Definition(ctx, l.row.AgentDigest)
+	def, err := l.definition(ctx)
 	if err == nil {
 		l.as.values, err = def.Env.Expand(deps.Lookup)
 	}

@@ -27,7 +27,7 @@ type mailbox struct {
 type endedHere struct {
 	callID    string
 	reply     tool.Reply
-	state     call.State // if it is committed
+	state     call.State  // if it is committed
 	usage     model.Usage // of a sub-agent
 	committed bool
 }

@@ -33,10 +33,23 @@ type origin struct {
 // offer is the tools that a loop at a depth is offered.
 func (r *Runner) offer(def agent.Definition, depth int) tool.Set {
 	all := r.deps.Tools
-	if with, err := all.With(builtin.Task()); err == nil && depth < maxDepth {
+	if with, err := all.With(def.Task()); err == nil && depth < maxDepth {
 		all = with
 	}
 	return all.Offer(def.Tools, def.Limits.CallsOfTurn())
+}
+
+// definition is what the loop runs with. That of a sub-agent is pinned with the loop that asked.
+func (l *loop) definition(ctx context.Context) (agent.Definition, error) {
+	if l.parent == nil {
+		return l.tree.deps.Agents.Definition(ctx, l.row.AgentDigest)
+	}
+	name := l.origin.request.Agent
+	def, ok := l.parent.as.def.Subagent(name)
+	if !ok {
+		return def, fmt.Errorf("agent %s has no sub-agent %q", l.parent.as.def.Name, name)
+	}
+	return def, nil
 }
 
 // cwd is the directory that the loop works in. That of a sub-agent starts at the one of the loop that asked.
@@ -91,27 +104,18 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 		return err
 	}
 	request := asked.Call.Request.(builtin.TaskRequest)
-	digest := l.row.AgentDigest
-	if request.Agent != "" {
-		digest, err = l.tree.deps.Agents.Pin(ctx, request.Agent)
-	}
-	if err != nil && outage(err) {
-		return fmt.Errorf("pinning a sub-agent: %w", err)
-	}
 	key := l.row.Key
 	key.Name += "/task:" + c.ID
 	child := newLoop(l.tree, l, lane.Loop{
 		ID: ident.New(), LaneID: l.row.LaneID, RootID: l.row.RootID, SessionID: ident.New(), Key: key, Seq: 1,
-		ParentCall: c.ID, AgentDigest: digest, StartedAt: time.Now(),
+		ParentCall: c.ID, StartedAt: time.Now(),
 	})
 	child.origin = l.originOf(c, request, child.row.SessionID)
-	if err == nil {
-		err = child.prepare(ctx)
-	}
-	if err != nil {
+	if err := child.prepare(ctx); err != nil {
 		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "SUBAGENT_UNUSABLE", Message: fmt.Sprintf(
 			"The sub-agent could not begin: %v", err)})
 	}
+	child.row.AgentDigest = child.as.def.Digest()
 	c.State, c.Dispatch = call.Dispatched, 1
 	l.tree.add(child)
 	l.tree.start(l.tree.head.ctx, child)

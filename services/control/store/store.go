@@ -41,6 +41,8 @@ type Definitions interface {
 	PutDefinition(ctx context.Context, digest, name string, body []byte) error
 	// GetDefinition returns a definition's body, or ErrDefinitionNotFound.
 	GetDefinition(ctx context.Context, digest string) ([]byte, error)
+	// AgentOf returns the digest that the root of a loop's tree is pinned to, or submission.ErrNotFound.
+	AgentOf(ctx context.Context, loopID string) (digest string, err error)
 }
 
 // Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits

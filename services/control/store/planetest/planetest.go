@@ -14,11 +14,12 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/turn"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
@@ -51,9 +52,14 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 	bus := wake.NewBus(nil)
 	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus)}
 	pinned := pins{catalogue}
-	worker := turn.NewWorker(turn.Deps{
-		Store: db, Events: p.Events, Models: models{m}, Definitions: pinned, Fleet: fleet.NewService(db),
-		Executors: nobody{}, Hints: db, Log: slog.New(slog.DiscardHandler),
+	runner := loop.NewRunner(loop.Deps{
+		Store: db, Events: p.Events, Models: models{m}, Agents: pinned, Fleet: fleet.NewService(db), Executors: nobody{},
+		Slots: nobody{},
+		Log:   slog.New(slog.DiscardHandler),
+	})
+	worker := lane.NewWorker(lane.Deps{
+		Store: db, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: p.Events, Hints: db,
+		Log: slog.New(slog.DiscardHandler),
 	})
 	p.Submissions = submission.NewService(db, pinned, p.Events, worker, bus)
 	background(t, func(ctx context.Context) error { return p.Events.Run(ctx, worker.Owns) })
@@ -90,7 +96,7 @@ func (p pins) PinAgent(_ context.Context, name string) (submission.Pin, error) {
 	return submission.Pin{Digest: d.Digest(), Timeout: d.Limits.Timeout}, err
 }
 
-// Definition implements turn.Definitions.
+// Definition implements loop.Definitions.
 func (p pins) Definition(_ context.Context, digest string) (agent.Definition, error) {
 	return p.ByDigest(digest)
 }
@@ -98,13 +104,22 @@ func (p pins) Definition(_ context.Context, digest string) (agent.Definition, er
 // models resolves every name to one model.
 type models struct{ model model.Model }
 
-// Model implements turn.Models.
+// Model implements loop.Models.
 func (m models) Model(model.Ref) (model.Model, error) { return m.model, nil }
 
 // nobody is a fleet without executors.
 type nobody struct{}
 
-// Send implements turn.Executors.
+// Send implements loop.Executors.
 func (nobody) Send(context.Context, string, call.Message) error {
 	return errors.New("there are no executors")
 }
+
+// TryDispatch implements loop.Slots.
+func (nobody) TryDispatch(string, string) (fleet.Executor, bool) { return fleet.Executor{}, false }
+
+// Wait implements loop.Slots.
+func (nobody) Wait(context.Context, string, string, ...string) {}
+
+// Freed implements loop.Slots.
+func (nobody) Freed(string, ...string) {}
