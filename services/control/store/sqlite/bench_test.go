@@ -14,6 +14,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
@@ -38,6 +39,10 @@ var benchInput = json.RawMessage(`{"role":"user","content":[{"type":"text","text
 // prompt is what one prompt costs the store: admission with an owner, then one commit with the answer, its events and
 // the settlement.
 func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
+	return turn(ctx, s, name, owner, "hello")
+}
+
+func turn(ctx context.Context, s *sqlite.Store, name, owner, answer string) error {
 	out, err := s.Admit(ctx, submission.Admission{
 		ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "agent", Instance: "bench", Name: name},
 		Input: benchInput, InputHash: make([]byte, 32), AgentDigest: "digest", Timeout: time.Hour, Owner: owner,
@@ -49,40 +54,34 @@ func prompt(ctx context.Context, s *sqlite.Store, name, owner string) error {
 		return fmt.Errorf("no lease for %s", name)
 	}
 	l := out.Lease
-	_, err = s.Commit(ctx, submission.Commit{
-		Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead, EventHead: l.EventHead,
-		Entries: []session.Entry{{
-			Seq: l.EntryHead + 1, SubmissionID: l.Submission.ID, Kind: session.Assistant, CreatedAt: time.Now(),
-			Message: model.Message{
-				Role: model.Assistant, Content: []model.Block{{
-					Type: model.TextBlock,
-					Text: "hello",
-				}}, Model: &model.Ref{Provider: "p", ID: "m"},
-				Usage: &model.Usage{Input: 10, Output: 20}, Stop: model.StopEnd,
-			},
-		}},
-		Events: []event.Event{
-			{
-				Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.EntryAdded,
-				EntrySeq: l.EntryHead + 1,
-			},
-			{
-				Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.Settled,
-				Settlement: &event.Settlement{
-					Outcome: "completed", Model: "p/m", Usage: model.Usage{
-						Input:  10,
-						Output: 20,
-					}, EntrySeq: l.EntryHead +
-						1, Turn: 1,
+	usage, seq := model.Usage{Input: 10, Output: 20}, l.Root().EntryHead+1
+	_, err = s.Commit(ctx, lane.Commit{
+		Fence: l.Fence, ID: ident.New(), EventHead: l.EventHead, Continue: true,
+		Steps: []lane.Step{{
+			LoopID: l.Root().ID, SessionID: l.Root().SessionID, EntryHead: l.Root().EntryHead,
+			Entries: []session.Entry{{
+				Seq: seq, SubmissionID: l.Root().ID, Kind: session.Assistant, CreatedAt: time.Now(),
+				Message: model.Message{
+					Role: model.Assistant, Content: []model.Block{{Type: model.TextBlock, Text: answer}},
+					Model: &model.Ref{Provider: "p", ID: "m"}, Usage: &usage, Stop: model.StopEnd,
+				},
+			}},
+			Events: []event.Event{
+				{
+					Seq: l.EventHead + 1, Time: time.Now(), SubmissionID: l.Root().ID, Turn: 1, Type: event.EntryAdded,
+					EntrySeq: seq,
+				},
+				{
+					Seq: l.EventHead + 2, Time: time.Now(), SubmissionID: l.Root().ID, Turn: 1, Type: event.Settled,
+					Settlement: &event.Settlement{Outcome: "completed", Model: "p/m", Usage: usage, EntrySeq: seq, Turn: 1},
 				},
 			},
-		},
-		Settle: &submission.Settlement{
-			Outcome: submission.Completed, Model: "p/m", Usage: model.Usage{
-				Input:  10,
-				Output: 20,
-			}, ResultEntry: l.EntryHead + 1, Continue: true,
-		},
+			Turn: &lane.Turn{
+				Turn: 1, Model: "p/m", Request: make([]byte, 32), Prefix: make([]byte, 32), Usage: usage, Attempts: 1,
+				Duration: time.Second, Stop: "stop",
+			},
+			End: &lane.Settlement{Outcome: lane.Completed, Model: "p/m", Usage: usage, ResultEntry: seq},
+		}},
 	})
 	return err
 }
@@ -165,11 +164,11 @@ func BenchmarkClaim(b *testing.B) {
 			s, owner := benchStore(b), ident.New()
 			fill(b, s, queued)
 			for b.Loop() {
-				leases, err := s.Claim(b.Context(), owner, 1)
-				if err != nil || len(leases) != 1 {
-					b.Fatalf("%d leases, %v", len(leases), err)
+				out, err := s.Claim(b.Context(), owner, lane.KindSession, 1)
+				if err != nil || len(out.Leases) != 1 {
+					b.Fatalf("%d leases, %v", len(out.Leases), err)
 				}
-				if err := s.Release(b.Context(), leases[0].Fence); err != nil {
+				if err := s.Release(b.Context(), out.Leases[0].Fence, lane.Release{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -214,16 +213,16 @@ func BenchmarkDeltas(b *testing.B) {
 		}
 		l := out.Lease
 		for pb.Next() {
-			c := submission.Commit{
-				Fence: l.Fence, SubmissionSeq: l.Submission.Seq, EntryHead: l.EntryHead,
-				EventHead: l.EventHead,
-			}
+			step := lane.Step{LoopID: l.Root().ID, SessionID: l.Root().SessionID, EntryHead: l.Root().EntryHead}
+			c := lane.Commit{Fence: l.Fence, ID: ident.New(), EventHead: l.EventHead}
 			for range 20 {
 				l.EventHead++
-				c.Events = append(c.Events, event.Event{
-					Seq: l.EventHead, Time: time.Now(), SubmissionID: l.Submission.ID, Turn: 1, Type: event.Text, Text: "forty bytes of text that a model says..",
+				step.Events = append(step.Events, event.Event{
+					Seq: l.EventHead, Time: time.Now(), SubmissionID: step.LoopID, Turn: 1, Type: event.Text,
+					Text: "forty bytes of text that a model says..",
 				})
 			}
+			c.Steps = []lane.Step{step}
 			if _, err := s.Commit(b.Context(), c); err != nil {
 				b.Error(err)
 				return

@@ -16,8 +16,11 @@ func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
 		var skipped atomic.Int64
 		log := &storetest.Log{}
+		began := time.Now()
 		s, err := sqlite.Open(t.Context(), path(t), sqlite.Options{
-			Now: func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) },
+			Clock: sqlite.Clock{
+				Elapsed: func() time.Duration { return time.Since(began) + time.Duration(skipped.Load()) },
+			},
 			Log: slog.New(slog.NewTextHandler(log, nil)),
 		})
 		if err != nil {

@@ -2,23 +2,27 @@ package sqlite
 
 import "context"
 
-// forget deletes by session id.
-var forget = func() (all []statement) {
-	for _, table := range []string{"segments", "tool_calls", "entries", "submissions", "lanes", "sessions"} {
-		all = append(all, sql(`DELETE FROM `+table+` WHERE session_id = ?`))
+// Forget deletes what is stored of a lane, but for its receipts.
+func (s *Store) Forget(ctx context.Context, laneID string) error {
+	queries := []string{`DELETE FROM entries WHERE session_id IN (SELECT session_id FROM sessions WHERE lane_id = '`}
+	queries[0] += laneID + `')`
+	for _, table := range []string{"segments", "tool_calls", "turns", "submissions", "lanes", "sessions"} {
+		queries = append(queries, `DELETE FROM `+table+` WHERE lane_id = '`+laneID+`'`)
 	}
-	return all
-}()
-
-// Forget deletes what is stored of a session, but for its receipts.
-func (s *Store) Forget(ctx context.Context, sessionID string) error {
-	return s.write(ctx, func(t tx) error {
-		for _, q := range forget {
-			if _, err := t.exec(q, sessionID); err != nil {
-				return err
-			}
+	for _, q := range queries {
+		if err := s.Exec(ctx, q); err != nil {
+			return err
 		}
-		return nil
+	}
+	return nil
+}
+
+// Exec runs any statement.
+func (s *Store) Exec(ctx context.Context, statement string) error {
+	return s.write(ctx, func(t tx) error {
+		t.wrote = true
+		_, err := t.raw.ExecContext(ctx, statement, nil)
+		return err
 	})
 }
 

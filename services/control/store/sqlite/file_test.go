@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -39,10 +40,8 @@ func closeStore(t *testing.T, s *Store) {
 
 func admission(name string) submission.Admission {
 	return submission.Admission{
-		ID: ident.New(), Key: session.Key{
-			Tenant: session.DefaultTenant, Agent: "a", Instance: "i",
-			Name: name,
-		}, Input: []byte(`{}`), AgentDigest: "d",
+		ID: ident.New(), Key: session.Key{Tenant: session.DefaultTenant, Agent: "a", Instance: "i", Name: name},
+		Input: []byte(`{}`), AgentDigest: "d",
 	}
 }
 
@@ -317,16 +316,16 @@ func TestFakeTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := time.Now().Add(time.Hour); !out.Submission.Deadline.Equal(want) {
-				t.Errorf("the deadline is %v, want %v", out.Submission.Deadline, want)
+			if want := (lane.Ends{In: time.Hour, Why: lane.Deadline}); out.Lease.Ends != want {
+				t.Errorf("it ends in %v, want %v", out.Lease.Ends, want)
 			}
 			time.Sleep(24 * time.Hour)
 			cancel()
 			if err := <-listened; err != nil {
 				t.Errorf("listening: %v", err)
 			}
-			if leases, err := s.TakeOver(t.Context(), ident.New(), nil, 1); err != nil || len(leases) != 1 {
-				t.Errorf("took over %d lanes, %v", len(leases), err)
+			if out, err := s.TakeOver(t.Context(), ident.New(), nil, 1); err != nil || len(out.Leases) != 1 {
+				t.Errorf("took over %+v, %v", out, err)
 			}
 			closeStore(t, s)
 		})
@@ -367,12 +366,14 @@ func TestRowsAreTheirSessionsTenants(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := out.Lease
-	if _, err := s.Commit(t.Context(), submission.Commit{
-		Fence: l.Fence, SubmissionSeq: 1, EntryHead: l.EntryHead, EventHead: l.EventHead,
-		Entries: []session.Entry{{Seq: l.EntryHead + 1, Kind: session.Assistant}},
-		Events: []event.Event{{Seq: l.EventHead + 1, Time: time.Now(), Type: event.EntryAdded, EntrySeq: l.EntryHead +
-			1}},
-		Calls: []call.Call{{ID: "c", Tool: "bash"}},
+	if _, err := s.Commit(t.Context(), lane.Commit{
+		Fence: l.Fence, ID: ident.New(), EventHead: l.EventHead, Steps: []lane.Step{{
+			LoopID: a.ID, SessionID: l.Root().SessionID, EntryHead: 1,
+			Entries: []session.Entry{{Seq: 2, Kind: session.Assistant}},
+			Events:  []event.Event{{Seq: l.EventHead + 1, Type: event.EntryAdded, EntrySeq: 2}},
+			Calls:   []call.Call{{ID: "c", Tool: "bash"}},
+			Turn:    &lane.Turn{Turn: 1, Prefix: []byte("digest"), PrefixBody: []byte("body")},
+		}},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -395,6 +396,8 @@ func TestRowsAreTheirSessionsTenants(t *testing.T) {
 }
 
 var tenantsOf = map[string]statement{
-	"sessions": sql(`SELECT tenant FROM sessions`), "lanes": sql(`SELECT tenant FROM lanes`), "submissions": sql(`SELECT tenant FROM submissions`),
-	"entries": sql(`SELECT tenant FROM entries`), "segments": sql(`SELECT tenant FROM segments`), "tool_calls": sql(`SELECT tenant FROM tool_calls`),
+	"sessions": sql(`SELECT tenant FROM sessions`), "lanes": sql(`SELECT tenant FROM lanes`),
+	"submissions": sql(`SELECT tenant FROM submissions`), "entries": sql(`SELECT tenant FROM entries`),
+	"segments": sql(`SELECT tenant FROM segments`), "tool_calls": sql(`SELECT tenant FROM tool_calls`),
+	"turns": sql(`SELECT tenant FROM turns`), "prefixes": sql(`SELECT tenant FROM prefixes`),
 }

@@ -73,16 +73,18 @@ func fill(t *testing.T, s *Store, sessions, long int) (deltas, covered, calls in
 	n := fmt.Sprintf(`WITH RECURSIVE s(s) AS (SELECT 1 UNION ALL SELECT s + 1 FROM s WHERE s < %d),
 		q(q) AS (SELECT 1 UNION ALL SELECT q + 1 FROM q WHERE q < %d) `, sessions, volumeDeltas+2)
 	for _, q := range []string{
-		n + fmt.Sprintf(`INSERT INTO segments (session_id, first_seq, last_seq, epoch, kind, body, created_at)
-			SELECT 'session ' || s, q, q, 1, iif(q = 1, 3, iif(q < %[1]d, 1, iif(s %% 2 = 1, 2, 3))), zeroblob(iif(s = 3, 300000, 100)), %[2]d + s * 20 + q
-			FROM s CROSS JOIN q`, volumeDeltas+2, old),
+		n + fmt.Sprintf(`INSERT INTO segments (lane_id, first_seq, last_seq, epoch, kind, body, created_at)
+			SELECT 'session ' || s, q, q, 1, iif(q = 1, 3, iif(q < %[1]d, 1, iif(s %% 2 = 1, 2, 3))),
+			zeroblob(iif(s = 3, 300000, 100)), %[2]d + s * 20 + q FROM s CROSS JOIN q`, volumeDeltas+2, old),
 		fmt.Sprintf(`WITH RECURSIVE q(q) AS (SELECT %[1]d UNION ALL SELECT q + 1 FROM q WHERE q < %[2]d)
-			INSERT INTO segments (session_id, first_seq, last_seq, epoch, kind, body, created_at)
-			SELECT 'session 1', q, q, 1, iif(q < %[2]d, 1, 2), zeroblob(100), %[3]d + q FROM q`, volumeDeltas+3, volumeDeltas+3+long, old),
-		n + fmt.Sprintf(`INSERT INTO submissions (submission_id, session_id, seq, agent_digest, event_base, status, phase, turn, input_entry,
-			timeout_us, accepted_at, settled_at, has_calls) SELECT s, 'session ' || s, 1, 'd', 0, 2, 1, 2, 1, 0, %[1]d, %[1]d + s, 1 FROM s`, old),
-		n + fmt.Sprintf(`INSERT INTO tool_calls (call_id, session_id, submission_seq, turn, idx, entry_seq, provider_id, tool, safety, state, created_at)
-			SELECT s || '/' || q, 'session ' || s, 1, 1, q, 2, 'p', 'bash', 1, 2, %d FROM s JOIN q ON q <= 2`, old),
+			INSERT INTO segments (lane_id, first_seq, last_seq, epoch, kind, body, created_at)
+			SELECT 'session 1', q, q, 1, iif(q < %[2]d, 1, 2), zeroblob(100), %[3]d + q FROM q`,
+			volumeDeltas+3, volumeDeltas+3+long, old),
+		n + fmt.Sprintf(`INSERT INTO submissions (submission_id, lane_id, session_id, root_id, seq, agent_digest, event_base, status,
+			accepted_at, settled_at, has_calls) SELECT s, 'session ' || s, 'session ' || s, s, 1, 'd', 0, 2, %[1]d, %[1]d + s, 1
+			FROM s`, old),
+		n + fmt.Sprintf(`INSERT INTO tool_calls (call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
+			state, created_at) SELECT s || '/' || q, 'session ' || s, s, 1, q, 1, 2, 'p', 'bash', 1, 2, %d FROM s JOIN q ON q <= 2`, old),
 	} {
 		err := s.write(t.Context(), func(x tx) error {
 			x.wrote = true

@@ -2,8 +2,10 @@ package storetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -16,18 +18,12 @@ func abort(t tester, s store.Store, id string) submission.Submission {
 	return sub
 }
 
-func abortRequests(t tester, s store.Store, owner string) []string {
+// toldToEnd commits a step and wants to be told by it that the head has to end because of an abort.
+func (h *holder) toldToEnd(t tester, d *draft) {
 	t.Helper()
-	requests, err := s.AbortRequests(ctx(t), owner)
-	ok(t, err)
-	var ids []string
-	for _, r := range requests {
-		if sub := get(t, s, r.SubmissionID); sub.SessionID != r.SessionID || sub.Status != submission.Running {
-			t.Errorf("asked to abort %+v, which is %+v", r, sub)
-		}
-		ids = append(ids, r.SessionID)
+	if out := h.commit(t, d); out.Ends.Why != lane.Abort || out.Ends.In > 0 {
+		t.Errorf("a commit answers %+v, and an abort was requested", out)
 	}
-	return ids
 }
 
 var abortCases = []testCase{
@@ -37,7 +33,8 @@ var abortCases = []testCase{
 			got := abort(t, db.Second, sub.ID)
 			want := sub
 			z := submission.NeverBegan()
-			want.Status, want.Outcome, want.AbortRequested, want.SettledAt = submission.SettledStatus, submission.Aborted, true, got.SettledAt
+			want.Status, want.Outcome, want.AbortRequested = submission.SettledStatus, lane.Aborted, true
+			want.SettledAt = got.SettledAt
 			want.Reason, want.Message, want.Cancellation = z.Reason, z.Message, z.Cancellation
 			equal(t, "the answer", got, want)
 			equal(t, "the submission", get(t, db.Store, sub.ID), want)
@@ -60,75 +57,82 @@ var abortCases = []testCase{
 		first, second := queue(t, db.Store, "a"), queue(t, db.Store, "a")
 		abort(t, db.Store, first.ID)
 		h := claimOne(t, db.Store, owner)
-		if h.lease.Submission.ID != second.ID {
-			t.Errorf("claimed submission %d", h.lease.Submission.Seq)
+		if h.id() != second.ID {
+			t.Errorf("claimed submission %d", h.root().Seq)
 		}
 		third := queue(t, db.Store, "a")
 		abort(t, db.Store, third.ID)
-		if out := h.commit(t, h.end(false)); out.Ready || out.Next != nil || out.AbortRequested {
+		if out := h.commit(t, h.end(false)); out.Ready || out.Next != nil {
 			t.Errorf("answered %+v", out)
 		}
 		if c := consistent(t, db.Store, h.session()); c.Session.Pending != 0 {
 			t.Errorf("%d pending", c.Session.Pending)
 		}
 	}},
-	{"marks a running one", func(t *testing.T, db DB) {
-		owner, other := live(t, db.Store), live(t, db.Store)
+	{"makes a running one end, and counts as mail", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
 		h, calm := start(t, db.Store, "a", owner), start(t, db.Store, "b", owner)
-		start(t, db.Store, "c", other)
-		if out := h.commit(t, h.step(1)); out.AbortRequested {
-			t.Errorf("an abort is told before it is requested")
+		if out := h.commit(t, h.step(1)); out.Ends.Why != lane.NoEnd || out.Ends.In != lane.Never || out.Mail != 0 {
+			t.Errorf("before an abort: %+v", out)
 		}
-		got := abort(t, db.Second, h.lease.Submission.ID)
+		got := abort(t, db.Second, h.id())
 		if got.Status != submission.Running || !got.AbortRequested {
 			t.Errorf("answered %+v", got)
 		}
-		equal(t, "aborting again", abort(t, db.Second, h.lease.Submission.ID), got)
-		equal(t, "the requests", abortRequests(t, db.Second, owner), []string{h.session()})
-		if ids := abortRequests(t, db.Second, other); len(ids) != 0 {
-			t.Errorf("the other replica is asked to abort %v", ids)
-		}
+		equal(t, "aborting again", abort(t, db.Second, h.id()), got)
 		for n := range 2 { // with and without entries
-			if out := h.commit(t, h.step(n)); !out.AbortRequested {
-				t.Errorf("a commit of %d entries does not tell of the request", n)
-			}
+			h.toldToEnd(t, h.step(n))
 		}
 		c := h.step(0)
-		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1, InputEntry: 1}
-		if out := h.commit(t, c); !out.AbortRequested {
-			t.Errorf("a commit with progress does not tell of the request")
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1, InputEntry: 1}
+		h.toldToEnd(t, c)
+		own, err := db.Second.Own(ctx(t), owner)
+		ok(t, err)
+		for _, l := range own.Lanes {
+			if mine := l.Fence.LaneID == h.session(); mine != (l.Mail == 1) || mine != (l.Ends.Why == lane.Abort) {
+				t.Errorf("its owner reads %+v", l)
+			}
 		}
-		if out := calm.commit(t, calm.step(1)); out.AbortRequested {
+		if out := calm.commit(t, calm.step(1)); out.Ends.Why != lane.NoEnd {
 			t.Errorf("another session is told to abort")
 		}
-		if out := h.commit(t, h.end(false)); !out.AbortRequested {
-			t.Errorf("the last commit does not tell of the request")
+		h.commit(t, h.end(false))
+		next := start(t, db.Store, "a", owner)
+		if next.lease.Ends.Why != lane.NoEnd {
+			t.Errorf("what comes next has to end: %+v", next.lease.Ends)
 		}
-		if ids := abortRequests(t, db.Second, owner); len(ids) != 0 {
-			t.Errorf("settled and still asked to abort %v", ids)
+	}},
+	{"does not put off an end that is due, and comes before a later one", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		late, early := startWithin(t, db.Store, "a", owner, time.Minute), startWithin(t, db.Store, "b", owner, time.Hour)
+		db.Advance(time.Minute)
+		abort(t, db.Store, late.id())
+		abort(t, db.Store, early.id())
+		if out := late.commit(t, late.step(0)); out.Ends.Why != lane.Deadline {
+			t.Errorf("what was due to end is told %+v", out.Ends)
+		}
+		early.toldToEnd(t, early.step(0))
+		db.Advance(lane.ForceGrace + time.Second)
+		if got := force(t, db.Store); len(got) != 2 {
+			t.Errorf("forced %+v", got)
 		}
 	}},
 	{"stays with what is handed over", func(t *testing.T, db DB) {
-		first, second := live(t, db.Store), live(t, db.Second)
-		h := start(t, db.Store, "a", first)
-		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
-		if got := abort(t, db.Store, h.lease.Submission.ID); got.Status != submission.Running || !got.AbortRequested {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.release(t, lane.Release{Stalled: h.id(), Pause: time.Hour})
+		if got := abort(t, db.Store, h.id()); got.Status != submission.Running || !got.AbortRequested {
 			t.Errorf("aborting what has begun and waits for an owner: %+v", got)
 		}
-		if ids := abortRequests(t, db.Store, first); len(ids) != 0 {
-			t.Errorf("who released it is asked to abort %v", ids)
-		}
-		next := claimOne(t, db.Second, second)
-		if !next.lease.Submission.AbortRequested {
+		next := claimOne(t, db.Second, live(t, db.Second)) // at once, for all its pause
+		if next.lease.Ends.Why != lane.Abort {
 			t.Errorf("the lease does not tell of the request")
 		}
-		equal(t, "the requests", abortRequests(t, db.Store, second), []string{h.session()})
 		consistent(t, db.Store, h.session())
 	}},
 	{"leaves a settled one", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		h.commit(t, h.end(false))
-		want := get(t, db.Store, h.lease.Submission.ID)
+		want := get(t, db.Store, h.id())
 		equal(t, "the answer", abort(t, db.Store, want.ID), want)
 		equal(t, "the submission", get(t, db.Store, want.ID), want)
 	}},
@@ -140,13 +144,13 @@ var abortCases = []testCase{
 		for _, settled := range []int{2, 0} { // and again
 			n, running, err := db.Second.RequestAbortSession(ctx(t), session.DefaultTenant, h.session())
 			ok(t, err)
-			if n != settled || running != h.lease.Submission.ID {
+			if n != settled || running != h.id() {
 				t.Errorf("settled %d, marked %q", n, running)
 			}
 		}
 		for _, sub := range queued {
-			if got := get(t, db.Store, sub.ID); got.Outcome != submission.Aborted ||
-				got.Reason != submission.ReasonAborted || !got.Cancellation.Confirmed || got.SettledAt.IsZero() {
+			if got := get(t, db.Store, sub.ID); got.Outcome != lane.Aborted ||
+				got.Reason != lane.ReasonAborted || !got.Cancellation.Confirmed || got.SettledAt.IsZero() {
 				t.Errorf("a queued one is %+v", got)
 			}
 		}
@@ -156,8 +160,8 @@ var abortCases = []testCase{
 		if c := consistent(t, db.Store, h.session()); c.Session.Pending != 1 {
 			t.Errorf("%d are pending, want the running one", c.Session.Pending)
 		}
-		equal(t, "the requests", abortRequests(t, db.Store, owner), []string{h.session()})
-		if out := h.commit(t, h.end(true)); out.Next != nil || out.Ready || !out.AbortRequested {
+		h.toldToEnd(t, h.step(0))
+		if out := h.commit(t, h.end(true)); out.Next != nil || out.Ready {
 			t.Errorf("answered %+v", out)
 		}
 		start(t, db.Store, "a", owner) // it is idle
@@ -178,13 +182,13 @@ var abortCases = []testCase{
 	}},
 	{"of a session stays with what is handed over", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
-		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
+		h.release(t, lane.Release{})
 		n, running, err := db.Store.RequestAbortSession(ctx(t), session.DefaultTenant, h.session())
 		ok(t, err)
-		if n != 0 || running != h.lease.Submission.ID {
+		if n != 0 || running != h.id() {
 			t.Errorf("settled %d, marked %q", n, running)
 		}
-		if next := claimOne(t, db.Second, live(t, db.Second)); !next.lease.Submission.AbortRequested {
+		if next := claimOne(t, db.Second, live(t, db.Second)); next.lease.Ends.Why != lane.Abort {
 			t.Errorf("the lease does not tell of the request")
 		}
 	}},
@@ -199,6 +203,19 @@ var abortCases = []testCase{
 		}
 		if got := get(t, db.Store, sub.ID); got.Status != submission.Queued {
 			t.Errorf("it is %+v", got)
+		}
+	}},
+	{"does not find a sub-agent's loop", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		_, err := db.Store.RequestAbort(ctx(t), session.DefaultTenant, child.ID)
+		refused(t, err, submission.ErrNotFound)
+		n, running, err := db.Store.RequestAbortSession(ctx(t), session.DefaultTenant, child.SessionID)
+		if ok(t, err); n != 0 || running != "" {
+			t.Errorf("aborted %d and %q of its conversation", n, running)
+		}
+		if out := h.commit(t, h.end(false)); out.Ends.Why != lane.NoEnd {
+			t.Errorf("answered %+v", out)
 		}
 	}},
 	{"finds only the tenant's", func(t *testing.T, db DB) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -21,8 +22,11 @@ var admitCases = []testCase{
 		a.IdempotencyKey, a.Timeout = "key", time.Minute
 		got := admit(t, db.Store, a)
 		want := submission.Admitted{Submission: submission.Submission{
-			ID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key, Seq: 1, IdempotencyKey: "key", AgentDigest: "digest", Input: a.Input,
-			Timeout: time.Minute, AcceptedAt: got.Submission.AcceptedAt,
+			Loop: lane.Loop{
+				ID: a.ID, LaneID: got.Submission.SessionID, RootID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key, Seq: 1,
+				AgentDigest: "digest", Input: a.Input, Timeout: time.Minute,
+			},
+			IdempotencyKey: "key", AcceptedAt: got.Submission.AcceptedAt,
 		}}
 		equal(t, "the answer", got, want)
 		if !ident.IsUUID(got.Submission.SessionID) || got.Submission.AcceptedAt.IsZero() {
@@ -45,16 +49,17 @@ var admitCases = []testCase{
 			}
 			at := got.Submission.AcceptedAt
 			sub := submission.Submission{
-				ID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key, Seq: n, AgentDigest: "digest", Status: submission.Running,
-				Phase: submission.PhaseModel, Turn: 1, InputEntry: 2*n - 1, Timeout: time.Minute, Deadline: at.Add(time.Minute), AcceptedAt: at, StartedAt: at,
+				Loop: lane.Loop{
+					ID: a.ID, LaneID: got.Submission.SessionID, RootID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key,
+					Seq: n, AgentDigest: "digest", Phase: lane.PhaseModel, Turn: 1, InputEntry: 2*n - 1, EntryHead: 2*n - 1,
+					Timeout: time.Minute, StartedAt: at,
+				},
+				Status: submission.Running, AcceptedAt: at,
 			}
 			equal(t, "the answer", got, submission.Admitted{
-				Submission: sub, EventHead: 2*n - 2,
-				Lease: &submission.Lease{
-					Fence: submission.Fence{
-						SessionID: sub.SessionID,
-						Epoch:     n,
-					}, Submission: sub, EntryHead: 2*n - 1, EventHead: 2*n - 1,
+				Submission: sub, EventHead: 2*n - 2, Lease: &lane.Lease{
+					Fence: lane.Fence{LaneID: sub.SessionID, Epoch: n}, Kind: lane.KindSession, Loops: []lane.Loop{sub.Loop},
+					EventHead: 2*n - 1, Ends: lane.Ends{In: time.Minute, Why: lane.Deadline},
 				},
 			})
 			equal(t, "the submission", get(t, db.Second, a.ID), sub)
@@ -63,7 +68,8 @@ var admitCases = []testCase{
 				t.Errorf("the lane's owner is %q", c.Owner)
 			}
 			equal(t, "the input", c.Entries[2*n-2], session.Entry{
-				Seq: 2*n - 1, SubmissionID: a.ID, Kind: session.Input, Message: message("user", "hi"), CreatedAt: at,
+				Seq: 2*n - 1, SubmissionID: a.ID, Kind: session.Input, Message: message("user", "hi"),
+				CreatedAt: at,
 			})
 			equal(t, "the event", c.Events[2*n-2], event.Event{
 				Seq: 2*n - 1, Time: at, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: 2*n - 1,
@@ -113,7 +119,7 @@ var admitCases = []testCase{
 		h.commit(t, h.end(false))
 		db.Advance(6 * 24 * time.Hour)
 		got = admit(t, db.Second, again)
-		if got.Submission.Status != submission.SettledStatus || got.Submission.Outcome != submission.Completed ||
+		if got.Submission.Status != submission.SettledStatus || got.Submission.Outcome != lane.Completed ||
 			got.Lease != nil {
 			t.Errorf("the replay of a settled submission is %+v", got)
 		}
@@ -138,11 +144,10 @@ var admitCases = []testCase{
 		other := func(f func(*session.Key)) session.Key { k := key("a"); f(&k); return k }
 		seen := map[string]bool{}
 		for _, k := range []session.Key{
-			key("a"), key("b"), other(func(k *session.Key) { k.Agent = "other" }), other(func(k *session.Key) { k.Instance = "other" }),
-			other(func(k *session.Key) { k.Instance, k.Name = "a/b", "c" }), other(func(k *session.Key) {
-				k.Instance,
-					k.Name = "a", "b/c"
-			}),
+			key("a"), key("b"), other(func(k *session.Key) { k.Agent = "other" }),
+			other(func(k *session.Key) { k.Instance = "other" }),
+			other(func(k *session.Key) { k.Instance, k.Name = "a/b", "c" }),
+			other(func(k *session.Key) { k.Instance, k.Name = "a", "b/c" }),
 		} {
 			a := admission("")
 			a.Key, a.IdempotencyKey = k, "key"
@@ -212,6 +217,15 @@ var admitCases = []testCase{
 		if got := get(t, db.Second, a.ID); !bytes.Equal(got.Input, a.Input) {
 			t.Errorf("the input came back changed")
 		}
+	}},
+	{"refuses prompts to the conversation of a sub-agent", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		a := admission("")
+		a.Key = child.Key
+		_, err := db.Store.Admit(ctx(t), a)
+		refused(t, err, submission.ErrSubAgent)
+		h.commit(t, h.end(false))
 	}},
 	{"keeps a failed admission from harming others", func(t *testing.T, db DB) {
 		const n = 12

@@ -3,14 +3,16 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -42,7 +44,7 @@ func oneCall(t tester, db DB, state call.State) (*holder, call.Call) {
 	}
 	c := h.step(1)
 	c.Calls = []call.Call{k}
-	c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
+	c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1}
 	h.commit(t, c)
 	if state.Terminal() {
 		complete(t, db.Store, k.ID, state, `"first"`)
@@ -54,18 +56,28 @@ var callCases = []testCase{
 	{"come back as they were committed, in order", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		a, b, other := newCall(h, 1, 1), newCall(h, 1, 0), newCall(h, 2, 0)
-		a.Safety, a.State, a.Executor, a.Dispatch, a.DispatchedAt, a.Journal = tool.Pure, call.Dispatched, "executor", 1, someTime, "journal"
+		a.Safety, a.State, a.Executor, a.Dispatch, a.Journal = tool.Pure, call.Dispatched, "executor", 1, "journal"
+		b.Kind, b.Executor = 2, "other"
 		c := h.step(1)
 		c.Calls = []call.Call{a, b, other}
 		h.commit(t, c)
-		got, err := db.Second.TurnCalls(ctx(t), h.session(), 1, 1)
+		db.Advance(time.Hour)
+		got, err := db.Second.TurnCalls(ctx(t), h.id(), 1)
 		ok(t, err)
+		for _, k := range []*call.Call{&a, &b, &other} {
+			k.CreatedAt = getCall(t, db.Store, k.ID).CreatedAt
+		}
 		equal(t, "the calls", got, []call.Call{b, a})
 		equal(t, "the call", getCall(t, db.Second, other.ID), other)
+		for i, k := range got { // on the database's clock
+			if k.Age[0] < time.Hour || k.Age[0] > 2*time.Hour || i == 0 && k.Age[1] != 0 || i == 1 && k.Age[1] != k.Age[0] {
+				t.Errorf("call %d has ages %v", i, k.Age)
+			}
+		}
 		_, err = db.Second.GetCall(ctx(t), ident.New())
 		refused(t, err, call.ErrNotFound)
-		if got, err = db.Second.TurnCalls(ctx(t), h.session(), 2, 1); err != nil || len(got) != 0 {
-			t.Errorf("another submission's turn: %+v, %v", got, err)
+		if got, err = db.Second.TurnCalls(ctx(t), ident.New(), 1); err != nil || len(got) != 0 {
+			t.Errorf("another loop's turn: %+v, %v", got, err)
 		}
 	}},
 	{"are one per place in a turn", func(t *testing.T, db DB) {
@@ -73,7 +85,7 @@ var callCases = []testCase{
 		c := h.step(1)
 		c.Calls = []call.Call{newCall(h, 1, 0)}
 		before := read(t, db.Store, h.session())
-		if _, err := db.Store.Commit(ctx(t), c); err == nil {
+		if _, err := db.Store.Commit(ctx(t), c.commit()); err == nil {
 			t.Errorf("two calls at the place of %s", k.ID)
 		}
 		equal(t, "the session", read(t, db.Store, h.session()), before)
@@ -83,16 +95,17 @@ var callCases = []testCase{
 		for n, executor := range []string{"one", "two"} {
 			db.Advance(time.Minute)
 			c := h.step(0)
-			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: executor, Dispatch: n + 1, Journal: "journal of " +
-				executor}}
+			c.Dispatches = []call.Dispatch{{
+				CallID: k.ID, Executor: executor, Dispatch: n + 1, Journal: "journal of " + executor,
+			}}
 			h.commit(t, c)
 			got := getCall(t, db.Second, k.ID)
 			want := k
-			want.State, want.Executor, want.Dispatch, want.DispatchedAt = call.Dispatched, executor, n+1, got.DispatchedAt
+			want.State, want.Executor, want.Dispatch = call.Dispatched, executor, n+1
 			want.Journal = "journal of " + executor
 			equal(t, "the call", got, want)
-			if !got.DispatchedAt.After(k.DispatchedAt) {
-				t.Errorf("dispatched at %v, before at %v", got.DispatchedAt, k.DispatchedAt)
+			if got.Age[1] > 50*time.Second || got.Age[0] < time.Minute {
+				t.Errorf("its ages are %v", got.Age)
 			}
 			k = got
 			dispatched, err := db.Second.DispatchedCalls(ctx(t), executor)
@@ -105,7 +118,7 @@ var callCases = []testCase{
 		for _, n := range []int{1, 2} {
 			c := h.step(1)
 			c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: "late", Dispatch: n}}
-			if _, err := db.Store.Commit(ctx(t), c); err == nil {
+			if _, err := db.Store.Commit(ctx(t), c.commit()); err == nil {
 				t.Errorf("dispatch %d was accepted after 2", n)
 			}
 			equal(t, "the call", getCall(t, db.Second, k.ID), k)
@@ -120,13 +133,13 @@ var callCases = []testCase{
 			t.Errorf("a finished call counts as dispatched: %+v, %v", got, err)
 		}
 	}},
-	{"of another session are not dispatched", func(t *testing.T, db DB) {
+	{"of another lane are not dispatched", func(t *testing.T, db DB) {
 		h, _ := oneCall(t, db, call.Pending)
 		_, foreign := oneCall(t, db, call.Pending)
 		for _, id := range []string{foreign.ID, ident.New()} {
 			c := h.step(1)
 			c.Dispatches = []call.Dispatch{{CallID: id, Executor: "e", Dispatch: 1}}
-			_, err := db.Store.Commit(ctx(t), c)
+			_, err := db.Store.Commit(ctx(t), c.commit())
 			refused(t, err, call.ErrNotFound)
 		}
 		equal(t, "the call", getCall(t, db.Store, foreign.ID), foreign)
@@ -153,8 +166,8 @@ var callCases = []testCase{
 					switch {
 					case !state.Terminal():
 						want.State, want.Reply, want.DoneAt = then, []byte(`"second"`), got.DoneAt
-						if !got.DoneAt.After(h.lease.Submission.StartedAt) {
-							t.Errorf("done at %v, started at %v", got.DoneAt, h.lease.Submission.StartedAt)
+						if !got.DoneAt.After(h.root().StartedAt) {
+							t.Errorf("done at %v, started at %v", got.DoneAt, h.root().StartedAt)
 						}
 					case state == call.Lost && then != call.Lost:
 						want.LateReply = []byte(`"second"`)
@@ -173,12 +186,12 @@ var callCases = []testCase{
 			for _, forget := range []bool{false, true} {
 				c := h.step(1)
 				c.Outcomes, c.ForgetReplies = []call.Outcome{{CallID: want.ID, State: call.Lost}}, forget
-				_, err := db.Store.Commit(ctx(t), c)
+				_, err := db.Store.Commit(ctx(t), c.commit())
 				refused(t, err, call.ErrEnded)
 				equal(t, "the session", read(t, db.Store, h.session()), before)
-				c.Fence.Epoch++
-				_, err = db.Store.Commit(ctx(t), c)
-				refused(t, err, submission.ErrFenced) // whoever is fenced learns no more
+				c.lane.Fence.Epoch++
+				_, err = db.Store.Commit(ctx(t), c.commit())
+				refused(t, err, lane.ErrFenced) // whoever is fenced learns no more
 			}
 			equal(t, "the call", getCall(t, db.Second, want.ID), want)
 			h.commit(t, h.step(1)) // the lane is as it was
@@ -189,11 +202,11 @@ var callCases = []testCase{
 			h, k := oneCall(t, db, call.Dispatched)
 			c := h.step(1)
 			c.Outcomes, c.ForgetReplies = []call.Outcome{{CallID: k.ID, State: call.Lost}}, true
-			c.Progress = &submission.Progress{Phase: submission.PhaseModel, Turn: 2}
+			c.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 2}
 			var refusal error
 			together(t, 2, func(i int) (err error) {
 				if i == 0 {
-					_, refusal = db.Store.Commit(ctx(t), c)
+					_, refusal = db.Store.Commit(ctx(t), c.commit())
 					return nil
 				}
 				_, err = db.Second.CompleteCall(ctx(t), call.Outcome{
@@ -220,17 +233,25 @@ var callCases = []testCase{
 		c.Outcomes = []call.Outcome{{CallID: second.ID, State: call.Lost}}
 		h.commit(t, c)
 		lost := func() (ids []string) {
-			calls, err := db.Second.LostCalls(ctx(t), h.session(), h.lease.Submission.Seq)
+			calls, err := db.Second.LostCalls(ctx(t), h.id())
 			ok(t, err)
 			for _, k := range calls {
 				ids = append(ids, k.ID)
 			}
 			return ids
 		}
-		equal(t, "the lost calls", lost(), []string{first.ID, second.ID})
+		db.Advance(time.Second)
+		child := h.withChild(t)
+		third := newCall(h, 1, 0)
+		third.LoopID = child.ID
+		c = h.stepOf(child, 1)
+		c.Calls = []call.Call{third}
+		h.commit(t, c)
+		complete(t, db.Store, third.ID, call.Lost, "")
+		equal(t, "the lost calls", lost(), []string{first.ID, second.ID, third.ID})
 		complete(t, db.Store, first.ID, call.Done, `"late"`)
-		equal(t, "the lost calls", lost(), []string{second.ID})
-		if calls, err := db.Store.LostCalls(ctx(t), h.session(), 99); err != nil || len(calls) != 0 {
+		equal(t, "the lost calls", lost(), []string{second.ID, third.ID})
+		if calls, err := db.Store.LostCalls(ctx(t), ident.New()); err != nil || len(calls) != 0 {
 			t.Errorf("another submission's: %+v, %v", calls, err)
 		}
 	}},
@@ -273,13 +294,13 @@ var callCases = []testCase{
 		second, third := newCall(h, 2, 0), newCall(h, 2, 1)
 		c := h.step(1)
 		c.Calls = []call.Call{second, third}
-		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 2}
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 2}
 		h.commit(t, c)
 		complete(t, db.Store, second.ID, call.Done, `"second"`)
 		c = h.step(2)
 		c.Outcomes = []call.Outcome{{CallID: third.ID, State: call.Lost, Reply: []byte(`"third"`)}}
 		c.ForgetReplies = true
-		c.Progress = &submission.Progress{Phase: submission.PhaseModel, Turn: 3}
+		c.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 3}
 		h.commit(t, c)
 		for _, id := range []string{second.ID, third.ID} {
 			if got := getCall(t, db.Second, id); got.Reply != nil || !got.State.Terminal() || got.DoneAt.IsZero() {
@@ -293,14 +314,148 @@ var callCases = []testCase{
 			t.Errorf("another turn's reply is %q", got.Reply)
 		}
 	}},
+	{"remember how much of their output is in the stream, and never less", func(t *testing.T, db DB) {
+		h, k := oneCall(t, db, call.Dispatched)
+		for _, shown := range [][2]int64{{5, 0}, {3, 7}} {
+			c := h.step(0)
+			c.Shown = []call.Shown{{CallID: k.ID, Stdout: shown[0], Stderr: shown[1]}}
+			h.commit(t, c)
+		}
+		if got := getCall(t, db.Second, k.ID).Shown; got != [2]int64{5, 7} {
+			t.Errorf("shown %v", got)
+		}
+	}},
 	{"outlive their owner", func(t *testing.T, db DB) {
 		h, k := oneCall(t, db, call.Dispatched)
-		heir := hold(db.Second, takeOver(t, db.Second, live(t, db.Second), h.owner(t))[0])
+		heir := h.die(t, db.Second)
 		complete(t, db.Store, k.ID, call.Done, `"r"`) // received by the old owner
-		got, err := db.Second.TurnCalls(ctx(t), heir.session(), heir.lease.Submission.Seq, heir.lease.Submission.Turn)
+		got, err := db.Second.TurnCalls(ctx(t), heir.id(), heir.root().Turn)
 		ok(t, err)
 		if len(got) != 1 || string(got[0].Reply) != `"r"` {
 			t.Errorf("the new owner finds %+v", got)
+		}
+	}},
+}
+
+// waitingCalls commits n calls that wait for a slot of the executor, each at a time of its own.
+func waitingCalls(t tester, db DB, h *holder, executor string, n int) (ids []string) {
+	t.Helper()
+	for i := range n {
+		db.Advance(time.Second)
+		k := newCall(h, 9, i)
+		k.Executor = executor
+		c := h.step(0)
+		c.Calls = []call.Call{k}
+		h.commit(t, c)
+		ids = append(ids, k.ID)
+	}
+	return ids
+}
+
+func granted(t tester, s store.Store, epoch int64, ids ...string) (got []string) {
+	t.Helper()
+	all, err := s.Grant(ctx(t), call.Grant{
+		Executor: "executor", ConnectionEpoch: epoch, Journal: "journal", CallIDs: ids,
+	})
+	ok(t, err)
+	for _, g := range all {
+		if k := getCall(t, s, g.CallID); k.LaneID != g.LaneID || k.Dispatch != g.Dispatch || k.State != call.Dispatched {
+			t.Errorf("granted %+v, the call is %+v", g, k)
+		}
+		got = append(got, g.CallID)
+	}
+	slices.Sort(got)
+	return got
+}
+
+var grantCases = []testCase{
+	{"let exactly those begin that are pending and wait for the executor", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		epoch := connect(t, db.Store, fleet.Executor{ID: "executor", Replica: h.owner(t)})
+		ids := waitingCalls(t, db, h, "executor", 4)
+		_, other := oneCall(t, db, call.Dispatched)
+		foreign := newCall(h, 3, 0)
+		foreign.Executor = "other"
+		c := h.step(0)
+		c.Calls = []call.Call{foreign}
+		h.commit(t, c)
+		complete(t, db.Store, ids[1], call.Cancelled, "")
+		got := granted(t, db.Second, epoch, ids[0], ids[1], ids[2], other.ID, foreign.ID, ident.New())
+		equal(t, "the granted calls", got, []string{ids[0], ids[2]})
+		if k := getCall(t, db.Store, ids[0]); k.Dispatch != 1 || k.Journal != "journal" || k.Age[1] >= k.Age[0] {
+			t.Errorf("it is dispatched as %+v", k)
+		}
+		if got := granted(t, db.Store, epoch, ids[0]); len(got) != 0 {
+			t.Errorf("granted again: %v", got)
+		}
+	}},
+	{"are fenced by the connection", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		ids := waitingCalls(t, db, h, "executor", 2)
+		for range 2 {
+			epoch := connect(t, db.Store, fleet.Executor{ID: "executor", Replica: h.owner(t)})
+			for _, other := range []int64{epoch - 1, epoch + 1} {
+				if got := granted(t, db.Second, other, ids...); len(got) != 0 {
+					t.Errorf("connection %d grants %v, the present one is %d", other, got, epoch)
+				}
+			}
+		}
+		equal(t, "the granted calls", granted(t, db.Second, 2, ids...), ids)
+	}},
+	{"are found in order of time while they wait", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		epoch := connect(t, db.Store, fleet.Executor{ID: "executor", Replica: h.owner(t)})
+		ids := waitingCalls(t, db, h, "executor", 3)
+		waitingCalls(t, db, start(t, db.Store, "b", live(t, db.Store)), "other", 1)
+		back := start(t, db.Store, "c", live(t, db.Store))
+		db.Advance(time.Second)
+		k := newCall(back, 1, 0)
+		k.State, k.Executor, k.Dispatch = call.Dispatched, "other", 1
+		c := back.step(0)
+		c.Calls = []call.Call{k}
+		back.commit(t, c)
+		c = back.step(0) // which cannot have it any more
+		c.Dispatches = []call.Dispatch{{CallID: k.ID, Executor: "executor"}}
+		back.commit(t, c)
+		waiting := func() (got []string) {
+			t.Helper()
+			all, err := db.Second.WaitingCalls(ctx(t), "executor")
+			ok(t, err)
+			for _, w := range all {
+				if k := getCall(t, db.Store, w.CallID); k.LaneID != w.LaneID || !k.CreatedAt.Equal(w.CreatedAt) {
+					t.Errorf("%+v waits, the call is %+v", w, k)
+				}
+				got = append(got, w.CallID)
+			}
+			return got
+		}
+		equal(t, "what waits", waiting(), append(slices.Clone(ids), k.ID))
+		granted(t, db.Store, epoch, ids[1], k.ID)
+		complete(t, db.Store, ids[0], call.Done, "")
+		equal(t, "what waits", waiting(), ids[2:])
+		if got := getCall(t, db.Store, k.ID); got.Dispatch != 2 || got.Executor != "executor" {
+			t.Errorf("dispatched again as %+v", got)
+		}
+	}},
+	{"let a call begin once, whoever grants", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		epoch := connect(t, db.Store, fleet.Executor{ID: "executor", Replica: h.owner(t)})
+		ids := waitingCalls(t, db, h, "executor", 6)
+		var n atomic.Int64
+		together(t, 6, func(i int) error {
+			if i == 5 { // a newer connection
+				_, err := db.Second.Connect(ctx(t), fleet.Executor{
+					ID: "executor", ConnectionEpoch: epoch,
+				})
+				return err
+			}
+			got, err := either(db, i).Grant(ctx(t), call.Grant{Executor: "executor", ConnectionEpoch: epoch, CallIDs: ids})
+			n.Add(int64(len(got)))
+			return err
+		})
+		dispatched, err := db.Store.DispatchedCalls(ctx(t), "executor")
+		if ok(t, err); len(dispatched) != int(n.Load()) || len(dispatched) != 0 && len(dispatched) != len(ids) {
+			t.Errorf("%d are dispatched, %d were granted", len(dispatched), n.Load())
 		}
 	}},
 }

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // chaosCases run many replicas at once, of which some die and go on writing.
@@ -24,6 +24,7 @@ var chaosCases = []testCase{
 			defer mu.Unlock()
 			return len(settled) == sessions*each || first != nil
 		}
+		count := func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }
 		ids := make([]string, sessions)
 		for i := range ids {
 			ids[i] = queue(t, db.Store, fmt.Sprint(i)).SessionID
@@ -49,13 +50,12 @@ var chaosCases = []testCase{
 				return nil
 			case n == workers+1: // takes over from the dead
 				for !done() {
-					leases, err := s.TakeOver(ctx(t), heir, nil, 2)
+					out, err := s.TakeOver(ctx(t), heir, nil, 2)
 					if err != nil {
 						return err
 					}
-					for _, l := range leases {
-						if err := finish(t, s, hold(s, l), false,
-							func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
+					for _, l := range out.Leases {
+						if err := finish(t, s, hold(s, l), false, count); err != nil {
 							return err
 						}
 					}
@@ -65,11 +65,11 @@ var chaosCases = []testCase{
 			}
 			me := live(t, s)
 			for !done() {
-				leases, err := s.Claim(ctx(t), me, 2)
+				out, err := s.Claim(ctx(t), me, lane.KindSession, 2)
 				if err != nil {
 					return err
 				}
-				for _, l := range leases {
+				for _, l := range out.Leases {
 					h := hold(s, l)
 					switch rng.IntN(4) {
 					case 0: // dies, is taken over or not, and writes on
@@ -81,15 +81,14 @@ var chaosCases = []testCase{
 							runtime.Gosched()
 						}
 					case 1:
-						if err := s.Release(ctx(t), l.Fence); err != nil {
-							if !errors.Is(err, submission.ErrFenced) {
+						if err := s.Release(ctx(t), l.Fence, lane.Release{}); err != nil {
+							if !errors.Is(err, lane.ErrFenced) {
 								return err
 							}
 							continue
 						}
 					}
-					if err := finish(t, s, h, rng.IntN(2) == 0,
-						func(id string) { mu.Lock(); settled[id]++; mu.Unlock() }); err != nil {
+					if err := finish(t, s, h, rng.IntN(2) == 0, count); err != nil {
 						return err
 					}
 				}
@@ -123,26 +122,26 @@ var chaosCases = []testCase{
 	}},
 }
 
-// finish drives a lease to its end, and with continues those that follow, until it is fenced.
+// finish drives a lease to its end, and with continues those that follow, until it is fenced. It begins a sub-agent
+// that it leaves open.
 func finish(t *testing.T, s store.Store, h *holder, continues bool, settled func(id string)) error {
 	for {
-		for _, c := range []submission.Commit{h.step(1), {}} {
-			if c.Events == nil {
-				c = h.end(continues)
-			}
+		for _, next := range []func() *draft{
+			func() *draft { return merge(h.step(1), h.child(h.root())) }, func() *draft { return h.end(continues) },
+		} {
+			c := next().commit()
 			out, err := s.Commit(ctx(t), c)
-			if errors.Is(err, submission.ErrFenced) {
+			if errors.Is(err, lane.ErrFenced) {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			h.lease.EntryHead += int64(len(c.Entries))
-			h.lease.EventHead += int64(len(c.Events))
-			if c.Settle == nil {
+			h.wrote(c)
+			if c.Ending(h.id()) == nil {
 				continue
 			}
-			settled(h.lease.Submission.ID)
+			settled(h.id())
 			if out.Next == nil {
 				return nil
 			}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -24,7 +25,7 @@ var claimCases = []testCase{
 				t.Errorf("claimed %d lanes, the limit is %d", len(leases), limit)
 			}
 			for _, l := range leases {
-				got = append(got, l.Fence.SessionID)
+				got = append(got, l.Fence.LaneID)
 			}
 		}
 		equal(t, "the order", got, want)
@@ -38,13 +39,12 @@ var claimCases = []testCase{
 		owner := live(t, db.Store)
 		got := claim(t, db.Second, owner, 1)[0]
 		want := first
-		want.Status, want.StartedAt, want.Deadline = submission.Running, got.Submission.StartedAt, got.Submission.StartedAt.Add(time.Minute)
-		equal(t, "the lease", got, submission.Lease{
-			Fence:      submission.Fence{SessionID: first.SessionID, Epoch: 1},
-			Submission: want,
+		want.Status, want.StartedAt = submission.Running, got.Root().StartedAt
+		equal(t, "the lease", got, lane.Lease{
+			Fence: lane.Fence{LaneID: first.SessionID, Epoch: 1}, Kind: lane.KindSession, Loops: []lane.Loop{want.Loop},
+			Ends: lane.Ends{In: time.Minute, Why: lane.Deadline},
 		})
-		if waited := got.Submission.StartedAt.Sub(first.AcceptedAt); waited < time.Hour ||
-			waited > time.Hour+time.Minute {
+		if waited := want.StartedAt.Sub(first.AcceptedAt); waited < time.Hour || waited > time.Hour+time.Minute {
 			t.Errorf("started %v after it was accepted", waited)
 		}
 		equal(t, "the submission", get(t, db.Store, first.ID), want)
@@ -67,23 +67,72 @@ var claimCases = []testCase{
 		}
 	}},
 	{"resumes what was released before what came later, uncharged", func(t *testing.T, db DB) {
-		first, second := live(t, db.Store), live(t, db.Second)
-		h := start(t, db.Store, "a", first)
+		a := admission("a")
+		a.Owner, a.Timeout = live(t, db.Store), time.Hour
+		h := hold(db.Store, *admit(t, db.Store, a).Lease)
 		queue(t, db.Store, "a")
 		c := h.step(1)
-		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
-		c.Executor = "executor"
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1}
+		c.lane.Executor = "executor"
 		h.commit(t, c)
-		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
+		h.release(t, lane.Release{})
 		if c := consistent(t, db.Store, h.session()); c.Owner != "" {
 			t.Errorf("a released lane has an owner: %q", c.Owner)
 		}
 		db.Advance(time.Minute)
-		got := claimOne(t, db.Second, second)
+		got := claimOne(t, db.Second, live(t, db.Second))
 		want := h.lease
-		want.Fence.Epoch, want.Submission.Phase, want.Executor = 2, submission.PhaseTools, "executor"
+		want.Fence.Epoch, want.Executor, want.Ends.In = 2, "executor", 59*time.Minute // its time goes on
 		equal(t, "the lease", got.lease, want)
 		got.commit(t, got.end(false))
+	}},
+	{"begins a conversation's next submission where its entries end", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.commit(t, h.step(3))
+		queue(t, db.Store, "a")
+		h.commit(t, h.end(false))
+		next := claimOne(t, db.Second, live(t, db.Second))
+		if next.root().EntryHead != 5 {
+			t.Errorf("it begins at entry %d, want 5", next.root().EntryHead)
+		}
+		next.commit(t, next.end(false))
+	}},
+	{"says when the next lane is due", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		next := func(want time.Duration) {
+			t.Helper()
+			out := claimed(t, db.Second, owner, 1)
+			equal(t, "how long until then", lane.Ends{In: out.Next}, lane.Ends{In: want})
+		}
+		next(lane.Never)
+		h := start(t, db.Store, "a", owner)
+		h.commit(t, h.park(time.Hour))
+		forever := start(t, db.Store, "b", owner)
+		forever.commit(t, forever.park(lane.Never))
+		next(time.Hour)
+		db.Advance(time.Minute)
+		next(59 * time.Minute)
+		queue(t, db.Store, "c")
+		queue(t, db.Store, "d")
+		next(0) // of what the limit has left
+		out, err := db.Store.Claim(ctx(t), owner, lane.KindRun, 10)
+		ok(t, err)
+		if len(out.Leases) != 0 || out.Next != lane.Never {
+			t.Errorf("of the other kind: %+v", out)
+		}
+	}},
+	{"of a prompt does not wait behind timers that came due before", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		for range 20 {
+			h := start(t, db.Store, ident.New(), owner)
+			h.commit(t, h.park(time.Minute))
+		}
+		db.Exec("UPDATE lanes SET kind = 2")
+		db.Advance(time.Hour)
+		want := queue(t, db.Store, "a").SessionID
+		if got := claimOne(t, db.Second, owner); got.session() != want {
+			t.Errorf("claimed %s", got.session())
+		}
 	}},
 	{"gives every lane to one of many", func(t *testing.T, db DB) {
 		const lanes, claimers = 20, 8
@@ -92,20 +141,20 @@ var claimCases = []testCase{
 			ids[queue(t, db.Store, string(rune('a'+i))).SessionID] = 0
 		}
 		owners := []string{live(t, db.Store), live(t, db.Second)}
-		got := make([][]submission.Lease, claimers)
+		got := make([][]lane.Lease, claimers)
 		together(t, claimers, func(i int) error {
 			for {
-				leases, err := either(db, i).Claim(ctx(t), owners[i%2], 3)
-				if err != nil || len(leases) == 0 {
+				out, err := either(db, i).Claim(ctx(t), owners[i%2], lane.KindSession, 3)
+				if err != nil || len(out.Leases) == 0 {
 					return err
 				}
-				got[i] = append(got[i], leases...)
+				got[i] = append(got[i], out.Leases...)
 			}
 		})
 		for _, leases := range got {
 			for _, l := range leases {
-				ids[l.Fence.SessionID]++
-				if l.Fence.Epoch != 1 || l.Submission.Status != submission.Running {
+				ids[l.Fence.LaneID]++
+				if l.Fence.Epoch != 1 || l.Root().StartedAt.IsZero() {
 					t.Errorf("lease %+v", l)
 				}
 			}
@@ -122,23 +171,35 @@ var claimCases = []testCase{
 		a, b := start(t, db.Store, "a", one), start(t, db.Store, "b", one)
 		start(t, db.Store, "c", two)
 		queue(t, db.Store, "d")
-		owned := func(owner string) map[submission.Fence]bool {
+		owned := func(owner string, want ...*holder) {
 			t.Helper()
-			lanes, err := db.Second.OwnedLanes(ctx(t), owner)
+			out, err := db.Second.Own(ctx(t), owner)
 			ok(t, err)
-			all := map[submission.Fence]bool{}
-			for _, f := range lanes {
-				all[f] = true
+			got, held := map[string]lane.Held{}, map[string]lane.Held{}
+			for _, l := range out.Lanes {
+				got[l.Fence.LaneID] = l
 			}
-			return all
+			for _, h := range want {
+				held[h.session()] = lane.Held{Fence: h.lease.Fence, Mail: h.lease.Mail, Ends: h.lease.Ends}
+			}
+			equal(t, "the lanes", got, held)
+			if d := out.Now.Sub(get(t, db.Store, a.id()).AcceptedAt); d < 0 || d > time.Hour {
+				t.Errorf("the database's clock is off by %v", d)
+			}
 		}
-		equal(t, "the lanes", owned(one), map[submission.Fence]bool{a.lease.Fence: true, b.lease.Fence: true})
-		ok(t, db.Store.Release(ctx(t), a.lease.Fence))
-		equal(t, "the lanes", owned(one), map[submission.Fence]bool{b.lease.Fence: true})
+		owned(one, a, b)
+		ok(t, db.Store.Post(ctx(t), b.session()))
+		_, err := db.Store.MoveMail(ctx(t))
+		ok(t, err)
+		abort(t, db.Store, a.id())
+		a.lease.Mail, b.lease.Mail, a.lease.Ends = 1, 1, lane.Ends{Why: lane.Abort}
+		owned(one, a, b)
+		a.release(t, lane.Release{})
+		owned(one, b)
 		// A replica whose row was deleted as that of one long dead, and that went on.
 		lost := start(t, db.Store, "e", ghost)
-		equal(t, "the lanes", owned(ghost), map[submission.Fence]bool{lost.lease.Fence: true})
-		if got := takeOver(t, db.Second, two); len(got) != 1 || got[0].Fence.SessionID != lost.session() {
+		owned(ghost, lost)
+		if got := takeOver(t, db.Second, two); len(got) != 1 || got[0].Fence.LaneID != lost.session() {
 			t.Errorf("took over %+v", got)
 		}
 	}},

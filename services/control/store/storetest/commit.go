@@ -1,14 +1,17 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var someUsage = model.Usage{
@@ -31,7 +34,7 @@ var commitCases = []testCase{
 			},
 		}
 		c.Entries[1].Kind, c.Entries[1].SubmissionID = session.Assistant, ""
-		c.Events = everyEvent(h.lease.EventHead, h.lease.Submission.ID)
+		c.Events = everyEvent(h.lease.EventHead, h.id())
 		h.commit(t, c)
 		got := consistent(t, db.Second, h.session())
 		equal(t, "entries", got.Entries[1:], c.Entries)
@@ -42,24 +45,25 @@ var commitCases = []testCase{
 		c := h.step(1)
 		c.Entries[0].CreatedAt = time.Time{}
 		h.commit(t, c)
-		if got := read(t, db.Store, h.session()).Entries[1].CreatedAt; got.Before(h.lease.Submission.StartedAt) {
+		if got := read(t, db.Store, h.session()).Entries[1].CreatedAt; got.Before(h.root().StartedAt) {
 			t.Errorf("an entry without a date got %v", got)
 		}
 	}},
 	{"moves the submission on and drops the input once it is an entry", func(t *testing.T, db DB) {
 		queue(t, db.Store, "a")
 		h := claimOne(t, db.Store, live(t, db.Store))
-		want := h.lease.Submission
-		for _, p := range []submission.Progress{
-			{Phase: submission.PhaseModel, Turn: 1, InputEntry: 1},
-			{Phase: submission.PhaseTools, Turn: 1, Usage: someUsage},
+		want := get(t, db.Store, h.id())
+		for i, p := range []lane.Progress{
+			{Phase: lane.PhaseModel, Turn: 1, InputEntry: 1},
+			{Phase: lane.PhaseTools, Turn: 1, Usage: someUsage},
 			// it was set before
-			{Phase: submission.PhaseModel, Turn: 2, InputEntry: 7, Usage: someUsage.Add(someUsage)},
+			{Phase: lane.PhaseModel, Turn: 2, InputEntry: 7, Usage: someUsage.Add(someUsage)},
 		} {
 			c := h.step(1)
 			c.Progress = &p
 			h.commit(t, c)
 			want.Phase, want.Turn, want.Usage, want.InputEntry, want.Input = p.Phase, p.Turn, p.Usage, 1, nil
+			want.EntryHead = int64(i) + 1
 			equal(t, "the submission", get(t, db.Second, want.ID), want)
 		}
 	}},
@@ -67,16 +71,36 @@ var commitCases = []testCase{
 		queue(t, db.Store, "a")
 		h := claimOne(t, db.Store, live(t, db.Store))
 		c := h.step(0)
-		c.Progress = &submission.Progress{}
+		c.Progress = &lane.Progress{}
 		h.commit(t, c)
-		if got := get(t, db.Store, h.lease.Submission.ID); got.Input == nil || got.InputEntry != 0 {
+		if got := get(t, db.Store, h.id()); got.Input == nil || got.InputEntry != 0 {
 			t.Errorf("the input is gone: %+v", got)
 		}
+	}},
+	{"records model calls, and what they began with once", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for n := 1; n <= 3; n++ {
+			c := h.step(1)
+			c.Turn = &lane.Turn{
+				Turn: n, Model: "p/m", Request: []byte("request"), Prefix: []byte("prefix"), Usage: someUsage, Attempts: 2,
+				FirstToken: time.Second, Duration: time.Minute, Stop: "stop", Error: "error",
+			}
+			if n < 3 {
+				c.Turn.PrefixBody = []byte("body")
+			}
+			h.commit(t, c)
+		}
+		c := h.step(1)
+		c.Turn = &lane.Turn{Turn: 1, Model: "p/m"}
+		if _, err := db.Store.Commit(ctx(t), c.commit()); err == nil {
+			t.Error("a turn was recorded twice")
+		}
+		consistent(t, db.Second, h.session())
 	}},
 	{"binds the workspace", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		c := h.step(0)
-		c.Executor = "executor"
+		c.lane.Executor = "executor"
 		h.commit(t, c)
 		h.commit(t, h.end(false)) // names none, which unbinds nothing
 		if got := find(t, db.Second, "a").Executor; got != "executor" {
@@ -90,78 +114,73 @@ var commitCases = []testCase{
 	}},
 	{"succeeds again when its answer was lost", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
-		for name, settle := range map[string]*submission.Settlement{
-			"plain": nil, "settled": {Outcome: submission.Completed}, "continued": {
-				Outcome:  submission.Failed,
-				Continue: true,
+		for name, change := range map[string]func(*draft){
+			"plain":   func(*draft) {},
+			"settled": func(c *draft) { c.End = &lane.Settlement{Outcome: lane.Completed} },
+			"continued": func(c *draft) {
+				c.End, c.lane.Continue = &lane.Settlement{Outcome: lane.Failed}, true
 			},
+			"parked":     func(c *draft) { c.lane.Park = &lane.Park{For: time.Hour} },
+			"not parked": func(c *draft) { c.lane.Park = &lane.Park{Mail: 9, For: time.Hour} },
 		} {
-			for _, waiting := range []int{0, 1} {
-				h := start(t, db.Store, name+string(rune('0'+waiting)), owner)
+			for waiting := range 2 {
+				h := start(t, db.Store, fmt.Sprint(name, waiting), owner)
 				for range waiting {
-					queue(t, db.Store, h.lease.Submission.Key.Name)
+					queue(t, db.Store, h.root().Key.Name)
 				}
 				c := h.step(2)
-				c.Settle = settle
+				change(c)
 				c.Calls = append(c.Calls, newCall(h, 1, 0))
 				first := h.commit(t, c)
 				before := read(t, db.Store, h.session())
-				again, err := db.Second.Commit(ctx(t), c)
+				again, err := db.Second.Commit(ctx(t), c.commit())
 				ok(t, err)
 				equal(t, name+": the answer", again, first)
 				equal(t, name+": the session", read(t, db.Store, h.session()), before)
 			}
 		}
 	}},
-	{"takes another commit on the same heads for no retry", func(t *testing.T, db DB) {
+	{"is no retry of another, and none once the lane has gone", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
-		for name, change := range map[string]func(*submission.Commit){
-			"other events": func(c *submission.Commit) { c.Events[0].Text = "other" },
-			"more events": func(c *submission.Commit) {
-				c.Events = append(c.Events, event.Event{Seq: c.Events[0].Seq + 1, Type: event.Text})
-			},
-			"fewer entries": func(c *submission.Commit) { c.Entries = nil },
-			"settles":       func(c *submission.Commit) { c.Settle = &submission.Settlement{Outcome: submission.Completed} },
-		} {
-			c, other := h.step(1), h.step(1)
-			change(&other)
-			h.commit(t, c)
-			before := read(t, db.Store, h.session())
-			if _, err := db.Store.Commit(ctx(t), other); err == nil {
-				t.Errorf("%s: accepted", name)
-			}
-			equal(t, name+": the session", read(t, db.Store, h.session()), before)
-		}
-	}},
-	{"takes an old commit for no retry", func(t *testing.T, db DB) {
-		h := start(t, db.Store, "a", live(t, db.Store))
-		old := h.step(1)
-		h.commit(t, old)
-		h.commit(t, h.step(1))
-		_, err := db.Store.Commit(ctx(t), old)
-		refused(t, err, submission.ErrFenced)
-	}},
-	{"refuses what is not dense", func(t *testing.T, db DB) {
-		h := start(t, db.Store, "a", live(t, db.Store))
+		c, other := h.step(1), h.step(1)
+		h.commit(t, c)
 		before := read(t, db.Store, h.session())
-		for name, change := range map[string]func(*submission.Commit){
-			"no event":        func(c *submission.Commit) { c.Events = nil },
-			"event too far":   func(c *submission.Commit) { c.Events[1].Seq++ },
-			"entry too far":   func(c *submission.Commit) { c.Entries[1].Seq++ },
-			"entry too early": func(c *submission.Commit) { c.Entries[0].Seq-- },
-			"heads too early": func(c *submission.Commit) {
-				c.EntryHead, c.Entries[0].Seq, c.Entries = 0, 1,
-					c.Entries[:1]
+		_, err := db.Store.Commit(ctx(t), other.commit()) // the same in all but its id
+		refused(t, err, lane.ErrFenced)
+		h.release(t, lane.Release{})
+		_, err = db.Store.Commit(ctx(t), c.commit())
+		refused(t, err, lane.ErrFenced)
+		claimOne(t, db.Second, live(t, db.Store))
+		_, err = db.Store.Commit(ctx(t), c.commit())
+		refused(t, err, lane.ErrFenced)
+		before.Owner = ""
+		after := read(t, db.Store, h.session())
+		after.Owner = ""
+		equal(t, "the session", after, before)
+	}},
+	{"refuses what contradicts the rows", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		other := start(t, db.Store, "b", live(t, db.Store))
+		before := read(t, db.Store, h.session())
+		for name, change := range map[string]func(*draft){
+			"no event":        func(c *draft) { c.Events = nil },
+			"event too far":   func(c *draft) { c.Events[1].Seq++ },
+			"entry too far":   func(c *draft) { c.Entries[1].Seq++ },
+			"entry too early": func(c *draft) { c.Entries[0].Seq-- },
+			"stale head":      func(c *draft) { c.EntryHead, c.Entries[0].Seq, c.Entries = 0, 1, c.Entries[:1] },
+			"no such loop":    func(c *draft) { c.LoopID = ident.New() },
+			"loop of another lane": func(c *draft) {
+				c.LoopID, c.SessionID = other.id(), other.session()
 			},
-			"other submission": func(c *submission.Commit) {
-				c.SubmissionSeq++
-				c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 9}
+			"parks and ends": func(c *draft) {
+				c.End, c.lane.Park = &lane.Settlement{Outcome: lane.Completed}, &lane.Park{}
 			},
 		} {
 			c := h.step(2)
-			change(&c)
-			if _, err := db.Store.Commit(ctx(t), c); err == nil {
-				t.Errorf("%s: accepted", name)
+			change(c)
+			_, err := db.Store.Commit(ctx(t), c.commit())
+			if err == nil || errors.Is(err, lane.ErrFenced) || errs.Temporary(err) {
+				t.Errorf("%s: %v", name, err)
 			}
 			equal(t, name+": the session", read(t, db.Store, h.session()), before)
 		}
@@ -177,13 +196,13 @@ var commitCases = []testCase{
 		c := holders[0].step(1)
 		c.Calls = append(c.Calls, taken)
 		holders[0].commit(t, c)
-		errs := make([]error, n)
+		failed := make([]error, n)
 		together(t, n, func(i int) error {
 			c := holders[i].end(false)
 			if i%3 == 1 {
 				c.Calls = append(c.Calls, taken) // the id is there
 			}
-			_, errs[i] = db.Store.Commit(ctx(t), c)
+			_, failed[i] = db.Store.Commit(ctx(t), c.commit())
 			return nil
 		})
 		for i, h := range holders {
@@ -192,8 +211,8 @@ var commitCases = []testCase{
 				want = 1
 			}
 			got := consistent(t, db.Second, h.session())
-			if (errs[i] != nil) != (want == 1) || got.Session.Pending != want {
-				t.Errorf("commit %d: %v, %d pending", i, errs[i], got.Session.Pending)
+			if (failed[i] != nil) != (want == 1) || got.Session.Pending != want {
+				t.Errorf("commit %d: %v, %d pending", i, failed[i], got.Session.Pending)
 			}
 			if want == 1 && len(got.Entries) != 1 {
 				t.Errorf("commit %d failed and left an entry", i)

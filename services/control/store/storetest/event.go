@@ -11,7 +11,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var eventCases = []testCase{
@@ -65,15 +64,15 @@ var eventCases = []testCase{
 		together(t, 4, func(i int) error {
 			if i == 0 {
 				for n := range commits {
-					if _, err := db.Store.Commit(ctx(t), h.step(n%3)); err != nil {
+					c := h.step(n % 3).commit()
+					if _, err := db.Store.Commit(ctx(t), c); err != nil {
 						return err
 					}
-					h.lease.EntryHead += int64(n % 3)
-					h.lease.EventHead += int64(max(n%3, 1))
+					h.wrote(c)
 				}
 				c := h.step(0)
 				c.Events[0].Type = event.Settled
-				_, err := db.Store.Commit(ctx(t), c)
+				_, err := db.Store.Commit(ctx(t), c.commit())
 				return err
 			}
 			for seen := int64(0); ; {
@@ -317,20 +316,21 @@ var eventCases = []testCase{
 }
 
 // deltas is a commit of n events of one type and no entry.
-func (h *holder) deltas(n int, kind event.Type) submission.Commit {
+func (h *holder) deltas(n int, kind event.Type) *draft {
 	c := h.step(n)
 	c.Entries = nil
 	for i := range c.Events {
 		c.Events[i].Type = kind
 		if kind == event.ToolOutput {
-			c.Events[i].Text, c.Events[i].Call, c.Events[i].Output = "", &event.Call{ID: "c"}, &event.Output{Data: []byte("x")}
+			c.Events[i].Text, c.Events[i].Call = "", &event.Call{ID: "c"}
+			c.Events[i].Output = &event.Output{Data: []byte("x")}
 		}
 	}
 	return c
 }
 
 // answer is a commit of n entries and the events that tell of them.
-func (h *holder) answer(n int) submission.Commit {
+func (h *holder) answer(n int) *draft {
 	c := h.step(n)
 	for i := range c.Events {
 		c.Events[i].Type, c.Events[i].EntrySeq = event.EntryAdded, c.Entries[i].Seq
@@ -339,7 +339,7 @@ func (h *holder) answer(n int) submission.Commit {
 }
 
 // bound is a commit that says that a submission has settled, and has no entry.
-func (h *holder) bound() submission.Commit {
+func (h *holder) bound() *draft {
 	c := h.step(0)
 	c.Events[0].Type, c.Events[0].Settlement = event.Settled, &event.Settlement{Outcome: "aborted"}
 	return c

@@ -2,18 +2,22 @@ package storetest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -48,6 +52,14 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
+// ctx is the test's context when it has one.
+func ctx(t tester) context.Context {
+	if c, ok := t.(interface{ Context() context.Context }); ok {
+		return c.Context()
+	}
+	return context.Background()
+}
+
 func ok(t tester, err error) {
 	t.Helper()
 	if err != nil {
@@ -62,9 +74,13 @@ func refused(t tester, err, want error) {
 	}
 }
 
+// equal compares. What is left of a head's time passes while a test runs, and the age of a call grows.
 func equal(t tester, what string, got, want any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	ends := cmp.Comparer(func(a, b lane.Ends) bool { return a.Why == b.Why && (a.In-b.In).Abs() < 10*time.Second })
+	unordered := cmpopts.SortSlices(func(a, b call.Unconfirmed) bool { return a.CallID < b.CallID })
+	if diff := cmp.Diff(want, got, ends, unordered, cmpopts.IgnoreFields(call.Call{}, "Age"),
+		cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s differs (-want +got):\n%s", what, diff)
 	}
 }
@@ -117,14 +133,19 @@ func start(t tester, s store.Store, name, owner string) *holder {
 	return hold(s, *out.Lease)
 }
 
-func claim(t tester, s store.Store, owner string, limit int) []submission.Lease {
+func claimed(t tester, s store.Store, owner string, limit int) lane.Claimed {
 	t.Helper()
-	leases, err := s.Claim(ctx(t), owner, limit)
+	out, err := s.Claim(ctx(t), owner, lane.KindSession, limit)
 	ok(t, err)
-	return leases
+	return out
 }
 
-// claimOne claims the only ready lane.
+func claim(t tester, s store.Store, owner string, limit int) []lane.Lease {
+	t.Helper()
+	return claimed(t, s, owner, limit).Leases
+}
+
+// claimOne claims the only lane that is due.
 func claimOne(t tester, s store.Store, owner string) *holder {
 	t.Helper()
 	leases := claim(t, s, owner, 10)
@@ -134,11 +155,17 @@ func claimOne(t tester, s store.Store, owner string) *holder {
 	return hold(s, leases[0])
 }
 
-func takeOver(t tester, s store.Store, owner string, dead ...string) []submission.Lease {
+func takeOver(t tester, s store.Store, owner string, dead ...string) []lane.Lease {
 	t.Helper()
-	leases, err := s.TakeOver(ctx(t), owner, dead, 100)
+	out, err := s.TakeOver(ctx(t), owner, dead, 100)
 	ok(t, err)
-	return leases
+	return out.Leases
+}
+
+// die lets the holder's owner die, and takes the lane over.
+func (h *holder) die(t tester, s store.Store) *holder {
+	t.Helper()
+	return hold(s, takeOver(t, s, live(t, s), h.owner(t))[0])
 }
 
 func get(t tester, s store.Store, id string) submission.Submission {
@@ -169,58 +196,159 @@ func live(t tester, s store.Store) string {
 // holder is an owner's view of the lane that it holds.
 type holder struct {
 	s     store.Store
-	lease submission.Lease
+	lease lane.Lease
 }
 
-func hold(s store.Store, l submission.Lease) *holder { return &holder{s: s, lease: l} }
+func hold(s store.Store, l lane.Lease) *holder {
+	l.Loops = slices.Clone(l.Loops)
+	return &holder{s: s, lease: l}
+}
 
-func (h *holder) session() string { return h.lease.Fence.SessionID }
+func (h *holder) session() string  { return h.lease.Fence.LaneID }
+func (h *holder) root() *lane.Loop { return h.lease.Root() }
+func (h *holder) id() string       { return h.root().ID }
+
+func (h *holder) owner(t tester) string {
+	r, found, err := h.s.OwnerOf(ctx(t), h.session())
+	ok(t, err)
+	if !found {
+		t.Fatalf("the lane has no owner")
+	}
+	return r.ID
+}
+
+// release hands the lane back.
+func (h *holder) release(t tester, r lane.Release) {
+	t.Helper()
+	ok(t, h.s.Release(ctx(t), h.lease.Fence, r))
+}
+
+// draft is a commit of one step, or of more. Its id stays the same however often it is committed.
+type draft struct {
+	*lane.Step
+	more []*lane.Step
+	lane lane.Commit // what is not of a step
+}
+
+func (d *draft) commit() lane.Commit {
+	c := d.lane
+	c.Steps = []lane.Step{*d.Step}
+	for _, s := range d.more {
+		c.Steps = append(c.Steps, *s)
+	}
+	return c
+}
 
 // step is a commit of n entries and as many events, at least one, on top of the heads that the holder knows.
-func (h *holder) step(n int) submission.Commit {
-	c := submission.Commit{
-		Fence: h.lease.Fence, SubmissionSeq: h.lease.Submission.Seq, EntryHead: h.lease.EntryHead, EventHead: h.lease.EventHead,
-	}
+func (h *holder) step(n int) *draft { return h.stepOf(h.root(), n) }
+
+func (h *holder) stepOf(loop *lane.Loop, n int) *draft {
+	s := &lane.Step{LoopID: loop.ID, SessionID: loop.SessionID, EntryHead: loop.EntryHead}
 	for i := range n {
-		seq := h.lease.EntryHead + int64(i) + 1
-		c.Entries = append(c.Entries, session.Entry{
-			Seq: seq, SubmissionID: h.lease.Submission.ID, Kind: session.Assistant, Message: message(model.Assistant,
-				fmt.Sprint("entry ", seq)),
-			CreatedAt: someTime,
+		seq := s.EntryHead + int64(i) + 1
+		s.Entries = append(s.Entries, session.Entry{
+			Seq: seq, SubmissionID: loop.ID, Kind: session.Assistant, CreatedAt: someTime,
+			Message: message(model.Assistant, fmt.Sprint("entry ", seq)),
 		})
 	}
 	for i := range max(n, 1) {
-		c.Events = append(c.Events, event.Event{
-			Seq: h.lease.EventHead + int64(i) + 1, Time: someTime, SubmissionID: h.lease.Submission.ID, Turn: 1, Type: event.Text,
+		s.Events = append(s.Events, event.Event{
+			Seq: h.lease.EventHead + int64(i) + 1, Time: someTime, SubmissionID: loop.ID, Turn: 1, Type: event.Text,
 			Text: fmt.Sprint("epoch ", h.lease.Fence.Epoch),
 		})
 	}
-	return c
+	return &draft{Step: s, lane: lane.Commit{Fence: h.lease.Fence, ID: ident.New(), EventHead: h.lease.EventHead}}
+}
+
+// merge makes one commit of several.
+func merge(first *draft, others ...*draft) *draft {
+	seq := first.lane.EventHead
+	for _, d := range append([]*draft{first}, others...) {
+		for i := range d.Events {
+			seq++
+			d.Events[i].Seq = seq
+		}
+		if d != first {
+			first.more = append(first.more, d.Step)
+		}
+	}
+	return first
+}
+
+// child is a step that begins a sub-agent of a loop, with its input as the first entry.
+func (h *holder) child(parent *lane.Loop) *draft {
+	d := h.stepOf(&lane.Loop{ID: ident.New(), SessionID: ident.New()}, 1)
+	call := ident.New()
+	k := parent.Key
+	k.Name += "/task:" + call
+	d.Begin = &lane.Begin{
+		RootID: h.id(), Key: k, ParentID: parent.SessionID, ParentCall: call, AgentDigest: "child's digest",
+	}
+	d.Entries[0].Kind = session.Input
+	d.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: 1}
+	return d
+}
+
+// withChild begins a sub-agent of the root.
+func (h *holder) withChild(t tester) *lane.Loop {
+	t.Helper()
+	h.commit(t, h.child(h.root()))
+	return &h.lease.Loops[len(h.lease.Loops)-1]
 }
 
 // someTime is a time that every database keeps as it is.
 var someTime = time.Date(2026, 2, 3, 4, 5, 6, 789000, time.UTC)
 
-// end is a step that settles.
-func (h *holder) end(continues bool) submission.Commit {
-	c := h.step(1)
-	c.Settle = &submission.Settlement{Outcome: submission.Completed, ResultEntry: c.Entries[0].Seq, Continue: continues}
+// end is a step that settles the root.
+func (h *holder) end(continues bool) *draft {
+	d := h.step(1)
+	d.End = &lane.Settlement{Outcome: lane.Completed, ResultEntry: d.Entries[0].Seq}
+	d.lane.Continue = continues
+	return d
+}
+
+// park is a step of the root that rests the lane if no mail came after that of the lease.
+func (h *holder) park(d time.Duration) *draft {
+	c := h.step(0)
+	c.lane.Park = &lane.Park{Mail: h.lease.Mail, For: d}
 	return c
 }
 
 // commit commits and moves the holder's heads.
-func (h *holder) commit(t tester, c submission.Commit) submission.Committed {
+func (h *holder) commit(t tester, d *draft) lane.Committed {
 	t.Helper()
+	c := d.commit()
 	out, err := h.s.Commit(ctx(t), c)
 	ok(t, err)
-	h.lease.EntryHead += int64(len(c.Entries))
-	h.lease.EventHead += int64(len(c.Events))
+	h.wrote(c)
 	return out
+}
+
+func (h *holder) wrote(c lane.Commit) {
+	h.lease.EventHead += int64(len(c.Events()))
+	for _, s := range c.Steps {
+		if b := s.Begin; b != nil {
+			h.lease.Loops = append(h.lease.Loops, lane.Loop{
+				ID: s.LoopID, LaneID: h.session(), RootID: b.RootID, SessionID: s.SessionID, Key: b.Key, Seq: 1,
+				ParentCall: b.ParentCall, AgentDigest: b.AgentDigest,
+			})
+		}
+		for i := range h.lease.Loops {
+			if l := &h.lease.Loops[i]; l.ID == s.LoopID {
+				l.EntryHead += int64(len(s.Entries))
+				if p := s.Progress; p != nil {
+					l.Phase, l.Turn, l.Usage = p.Phase, p.Turn, p.Usage
+					l.InputEntry = max(l.InputEntry, p.InputEntry)
+				}
+			}
+		}
+	}
 }
 
 // contents is all that a store tells of a session.
 type contents struct {
 	Session     session.Session
+	Children    []session.Session
 	Submissions []submission.Submission
 	Entries     []session.Entry
 	Events      []event.Event
@@ -233,7 +361,7 @@ func read(t tester, s store.Store, id string) contents {
 	c := readLane(t, s, id)
 	for _, sub := range c.Submissions {
 		for turn := range 4 {
-			calls, err := s.TurnCalls(ctx(t), id, sub.Seq, turn)
+			calls, err := s.TurnCalls(ctx(t), sub.ID, turn)
 			ok(t, err)
 			c.Calls = append(c.Calls, calls...)
 		}
@@ -244,19 +372,33 @@ func read(t tester, s store.Store, id string) contents {
 // readLane is read without the calls.
 func readLane(t tester, s store.Store, id string) (c contents) {
 	t.Helper()
+	c.Session = sessionOf(t, s, id)
 	var err error
-	c.Session, err = s.GetSession(ctx(t), session.DefaultTenant, id)
+	c.Children, err = s.ListSessions(ctx(t), session.Filter{Tenant: session.DefaultTenant, ParentID: id, Limit: 100})
 	ok(t, err)
 	c.Submissions, err = s.ListSubmissions(ctx(t), id, 0, 1000)
 	ok(t, err)
-	c.Entries, err = s.Entries(ctx(t), id, 0, 1000)
-	ok(t, err)
+	c.Entries = entriesOf(t, s, id)
 	c.Events, err = s.Events(ctx(t), id, 0, 1000)
 	ok(t, err)
 	owner, _, err := s.OwnerOf(ctx(t), id)
 	ok(t, err)
 	c.Owner = owner.ID
 	return c
+}
+
+func sessionOf(t tester, s store.Store, id string) session.Session {
+	t.Helper()
+	got, err := s.GetSession(ctx(t), session.DefaultTenant, id)
+	ok(t, err)
+	return got
+}
+
+func entriesOf(t tester, s store.Store, id string) []session.Entry {
+	t.Helper()
+	got, err := s.Entries(ctx(t), id, 0, 1000)
+	ok(t, err)
+	return got
 }
 
 // consistent checks what must hold of every session at every time.
@@ -305,8 +447,8 @@ func consistent(t tester, s store.Store, id string) contents {
 
 func newCall(h *holder, turn, index int) call.Call {
 	return call.Call{
-		ID: ident.New(), SessionID: h.session(), SubmissionSeq: h.lease.Submission.Seq, Turn: turn, Index: index, EntrySeq: h.lease.EntryHead + 1,
-		ProviderID: "provider", Tool: "bash", ArgsHash: []byte("args"), CreatedAt: someTime,
+		ID: ident.New(), LaneID: h.session(), LoopID: h.id(), Turn: turn, Index: index, EntrySeq: h.root().EntryHead + 1,
+		ProviderID: "provider", Tool: "bash", Kind: 1, ArgsHash: []byte("args"),
 	}
 }
 

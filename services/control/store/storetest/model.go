@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -16,11 +17,11 @@ import (
 var modelCases = []testCase{
 	{"lanes agree with a model", func(t *testing.T, db DB) {
 		fewer(t)
-		var before []string // replicas of the last world, which may have failed half-way
+		before := &world{} // which may have failed half-way
 		rapid.Check(t, func(rt *rapid.T) {
-			sweep(rt, db.Store, before)
+			sweep(rt, db.Store, before.replicas, before.lanes)
 			w := newWorld(rt, db)
-			before = w.replicas
+			before = w
 			w.run(rt)
 		})
 	}},
@@ -46,24 +47,32 @@ type world struct {
 
 // modelLane is a lane as the documents describe it.
 type modelLane struct {
-	name      string
-	sessionID string
-	state     string // idle, ready, running
-	epoch     int64
-	owner     string
-	holder    *holder // of the owner
-	subs      []*modelSubmission
-	entries   int64
-	events    int64
-	last      *submission.Commit // and its answer, for as long as it can be retried
-	answer    submission.Committed
+	name     string
+	id       string
+	state    string // idle, due, parked, running
+	epoch    int64
+	mail     int64
+	owner    string
+	holder   *holder // of the owner
+	subs     []*modelSubmission
+	children []*modelChild // the sub-agents that are open
+	entries  int64
+	events   int64
+	last     *draft // and its answer, for as long as it can be retried
+	answer   lane.Committed
+}
+
+type modelChild struct {
+	id      string
+	stalls  int
+	entries int64
 }
 
 type modelSubmission struct {
 	id       string
 	key      string
 	status   submission.Status
-	outcome  submission.Outcome
+	outcome  lane.Outcome
 	attempts int
 	stalls   int
 	aborted  bool
@@ -88,6 +97,13 @@ func (w *world) run(rt *rapid.T) {
 		"settle":   w.settle,
 		"retry":    w.retry,
 		"release":  w.release,
+		"stall":    w.stall,
+		"end":      w.end,
+		"raise":    w.raise,
+		"park":     w.park,
+		"mail":     w.mail,
+		"begin":    w.begin,
+		"child":    w.child,
 		"takeover": w.takeOver,
 		"abort":    w.abort,
 		"zombie":   w.zombie,
@@ -151,18 +167,25 @@ func (l *modelLane) head() *modelSubmission {
 }
 
 // own makes the lease's holder the owner.
-func (l *modelLane) own(rt *rapid.T, s store.Store, lease submission.Lease, owner string) {
+func (l *modelLane) own(rt *rapid.T, s store.Store, lease lane.Lease, owner string) {
 	head := l.head()
 	l.state, l.owner, l.epoch, head.status, l.last = "running", owner, lease.Fence.Epoch, submission.Running, nil
 	l.holder = hold(s, lease)
-	sub := lease.Submission
-	if sub.ID != head.id || sub.Status != submission.Running || sub.Attempts != head.attempts ||
-		sub.Stalls != head.stalls || sub.AbortRequested != head.aborted {
-		rt.Fatalf("the lease is for %+v, the head is %+v", sub, head)
+	root := lease.Root()
+	if root.ID != head.id || root.Attempts != head.attempts || root.Stalls != head.stalls ||
+		(lease.Ends.Why == lane.Abort) != head.aborted {
+		rt.Fatalf("the lease is for %+v, the head is %+v", root, head)
 	}
-	if lease.EntryHead != l.entries || lease.EventHead != l.events || lease.Fence.SessionID != l.sessionID {
-		rt.Fatalf("the lease has heads %d and %d, the lane %d and %d", lease.EntryHead, lease.EventHead, l.entries,
-			l.events)
+	if root.EntryHead != l.entries || lease.EventHead != l.events || lease.Fence.LaneID != l.id || lease.Mail != l.mail {
+		rt.Fatalf("the lease is %+v, the lane %+v", lease, l)
+	}
+	if len(lease.Loops) != 1+len(l.children) {
+		rt.Fatalf("%d loops are open, want %d", len(lease.Loops), 1+len(l.children))
+	}
+	for i, c := range l.children {
+		if got := lease.Loops[i+1]; got.ID != c.id || got.Stalls != c.stalls || got.EntryHead != c.entries {
+			rt.Fatalf("sub-agent %+v, want %+v", got, c)
+		}
 	}
 }
 
@@ -171,6 +194,16 @@ func (w *world) lose(l *modelLane, state string) {
 	zombie := *l.holder
 	w.zombies = append(w.zombies, &zombie)
 	l.state, l.owner, l.holder = state, "", nil
+	if zombie.root().ID != l.headID() {
+		l.children = nil
+	}
+}
+
+func (l *modelLane) headID() string {
+	if s := l.head(); s != nil {
+		return s.id
+	}
+	return ""
 }
 
 func (w *world) admit(rt *rapid.T) {
@@ -198,7 +231,7 @@ func (w *world) admit(rt *rapid.T) {
 		(out.Lease != nil) != (l.state == "idle" && a.Owner != "") {
 		rt.Fatalf("on a lane that is %s: %+v", l.state, out)
 	}
-	l.sessionID = out.Submission.SessionID
+	l.id = out.Submission.LaneID
 	switch {
 	case out.Lease != nil:
 		if out.Lease.Fence.Epoch != l.epoch+1 {
@@ -208,13 +241,13 @@ func (w *world) admit(rt *rapid.T) {
 		l.events++
 		l.own(rt, s, *out.Lease, a.Owner)
 	case l.state == "idle":
-		l.state = "ready"
+		l.state = "due"
 	}
 }
 
 func (w *world) byID(id string) *modelLane {
 	for _, l := range w.lanes {
-		if l.sessionID == id {
+		if l.id == id {
 			return l
 		}
 	}
@@ -224,7 +257,7 @@ func (w *world) byID(id string) *modelLane {
 func (w *world) claim(rt *rapid.T) {
 	ready := 0
 	for _, l := range w.lanes {
-		if l.state == "ready" {
+		if l.state == "due" {
 			ready++
 		}
 	}
@@ -232,61 +265,140 @@ func (w *world) claim(rt *rapid.T) {
 	s, owner := w.store(rt), w.replica(rt)
 	leases := claim(rt, s, owner, limit)
 	if len(leases) != min(limit, ready) {
-		rt.Fatalf("claimed %d of %d ready lanes, the limit is %d", len(leases), ready, limit)
+		rt.Fatalf("claimed %d of %d lanes that are due, the limit is %d", len(leases), ready, limit)
 	}
 	for _, lease := range leases {
-		l := w.byID(lease.Fence.SessionID)
-		if l == nil || l.state != "ready" || lease.Fence.Epoch != l.epoch+1 {
+		l := w.byID(lease.Fence.LaneID)
+		if l == nil || l.state != "due" || lease.Fence.Epoch != l.epoch+1 {
 			rt.Fatalf("claimed %+v, the lane is %+v", lease, l)
 		}
 		l.own(rt, s, lease, owner)
 	}
 }
 
-// done applies a commit that was accepted.
-func (l *modelLane) done(c submission.Commit, out submission.Committed) {
-	l.entries += int64(len(c.Entries))
-	l.events += int64(len(c.Events))
-	l.last, l.answer = &c, out
-	if len(c.Entries) > 0 || c.Progress != nil {
-		l.head().stalls = 0
+// ends is what a commit that leaves the head running is told.
+func (l *modelLane) ends() lane.Ends {
+	if l.head().aborted {
+		return lane.Ends{Why: lane.Abort}
 	}
+	return lane.Ends{In: lane.Never}
+}
+
+// write commits and applies what was accepted.
+func (l *modelLane) write(rt *rapid.T, d *draft) lane.Committed {
+	head := l.head()
+	out := l.holder.commit(rt, d)
+	l.last, l.answer = d, out
+	for _, s := range append([]*lane.Step{d.Step}, d.more...) {
+		l.events += int64(len(s.Events))
+		moved := len(s.Entries) > 0 || s.Progress != nil
+		if s.LoopID == head.id {
+			l.entries += int64(len(s.Entries))
+			if moved {
+				head.stalls = 0
+			}
+		}
+		for _, c := range l.children {
+			if c.id == s.LoopID && moved {
+				c.stalls, c.entries = 0, c.entries+int64(len(s.Entries))
+			}
+		}
+		if s.Begin != nil {
+			l.children = append(l.children, &modelChild{id: s.LoopID, entries: int64(len(s.Entries))})
+		}
+		if s.End != nil {
+			l.children = slices.DeleteFunc(l.children, func(c *modelChild) bool { return c.id == s.LoopID })
+		}
+	}
+	return out
 }
 
 func (w *world) commit(rt *rapid.T) {
 	l := w.lane(rt, "running")
-	c := l.holder.step(rapid.IntRange(0, 3).Draw(rt, "entries"))
-	out := l.holder.commit(rt, c)
-	if out.Next != nil || out.Ready || out.AbortRequested != l.head().aborted {
-		rt.Fatalf("answered %+v", out)
+	d := l.holder.step(rapid.IntRange(0, 3).Draw(rt, "entries"))
+	if len(l.children) > 0 && rapid.Bool().Draw(rt, "with a sub-agent") {
+		d = merge(d, l.holder.stepOf(w.loop(rt, l), rapid.IntRange(0, 2).Draw(rt, "its entries")))
 	}
-	l.done(c, out)
+	equal(rt, "the answer", l.write(rt, d), lane.Committed{Mail: l.mail, Ends: l.ends()})
+}
+
+// loop draws an open sub-agent of a running lane.
+func (w *world) loop(rt *rapid.T, l *modelLane) *lane.Loop {
+	if len(l.children) == 0 {
+		rt.Skip("no sub-agent")
+	}
+	c := l.children[rapid.IntRange(0, len(l.children)-1).Draw(rt, "sub-agent")]
+	i := slices.IndexFunc(l.holder.lease.Loops, func(k lane.Loop) bool { return k.ID == c.id })
+	return &l.holder.lease.Loops[i]
+}
+
+func (w *world) begin(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	parent := l.holder.root()
+	if len(l.children) > 0 && rapid.Bool().Draw(rt, "deeper") {
+		parent = w.loop(rt, l)
+	}
+	l.write(rt, l.holder.child(parent))
+}
+
+func (w *world) child(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	d := l.holder.stepOf(w.loop(rt, l), 1)
+	d.End = &lane.Settlement{Outcome: lane.Completed}
+	equal(rt, "the answer", l.write(rt, d), lane.Committed{Mail: l.mail, Ends: l.ends()})
 }
 
 func (w *world) settle(rt *rapid.T) {
 	l := w.lane(rt, "running")
-	c := l.holder.end(rapid.Bool().Draw(rt, "continue"))
-	out := l.holder.commit(rt, c)
-	owner := l.owner
-	l.done(c, out)
-	head := l.head()
-	head.status, head.outcome = submission.SettledStatus, submission.Completed
-	waits, zombie := l.pending() > 0, *l.holder
-	if out.Ready != (waits && !c.Settle.Continue) || (out.Next != nil) != (waits && c.Settle.Continue) ||
-		out.AbortRequested != head.aborted {
+	d := l.holder.end(rapid.Bool().Draw(rt, "continue"))
+	head, owner, fence := l.head(), l.owner, l.holder.lease.Fence
+	out := l.write(rt, d)
+	head.status, head.outcome, l.children = submission.SettledStatus, lane.Completed, nil
+	waits := l.pending() > 0
+	if out.Ready != (waits && !d.lane.Continue) || (out.Next != nil) != (waits && d.lane.Continue) {
 		rt.Fatalf("%d wait and the answer is %+v", l.pending(), out)
 	}
 	switch {
 	case out.Next != nil:
-		if out.Next.Fence != zombie.lease.Fence {
+		if out.Next.Fence != fence {
 			rt.Fatalf("the next lease has fence %+v", out.Next.Fence)
 		}
 		l.own(rt, l.holder.s, *out.Next, owner)
-		l.last, l.answer = &c, out
+		l.last, l.answer = d, out
 	case waits:
-		w.lose(l, "ready")
+		w.lose(l, "due")
 	default:
 		w.lose(l, "idle")
+	}
+}
+
+// park rests a lane unless mail has come that its owner has not seen.
+func (w *world) park(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	d := l.holder.park(lane.Never)
+	rests := l.holder.lease.Mail == l.mail
+	out := l.write(rt, d)
+	equal(rt, "the answer", out, lane.Committed{Parked: rests, Mail: l.mail, Ends: l.ends()})
+	switch l.holder.lease.Mail = out.Mail; {
+	case rests && l.head().aborted: // its end is due
+		w.lose(l, "due")
+	case rests:
+		w.lose(l, "parked")
+	}
+}
+
+func (w *world) mail(rt *rapid.T) {
+	l := w.any(rt)
+	if l.id == "" {
+		rt.Skip("no lane yet")
+	}
+	mail(rt, w.store(rt), l.id)
+	l.woken()
+}
+
+func (l *modelLane) woken() {
+	if l.mail++; l.state == "parked" {
+		l.state = "due"
 	}
 }
 
@@ -296,17 +408,20 @@ func (w *world) retry(rt *rapid.T) {
 	if l.last == nil {
 		rt.Skip("nothing to retry")
 	}
-	out, err := w.store(rt).Commit(ctx(rt), *l.last)
+	out, err := w.store(rt).Commit(ctx(rt), l.last.commit())
 	ok(rt, err)
 	want := l.answer
-	if l.last.Settle != nil && want.Next == nil {
-		want.Ready = l.state == "ready" // as it is now
-	} else if l.last.Settle == nil {
-		want.AbortRequested = l.head().aborted
-	}
-	if want.Next != nil {
+	want.Mail = l.mail
+	switch ended := l.last.End != nil && l.last.Begin == nil && slices.ContainsFunc(l.subs, func(s *modelSubmission) bool {
+		return s.id == l.last.LoopID
+	}); {
+	case !ended:
+		want.Ends = l.ends()
+	case want.Next == nil:
+		want.Ready = l.state == "due" // as it is now
+	default:
 		next := *want.Next
-		next.Submission.AbortRequested = l.head().aborted
+		next.Ends, next.Mail = l.ends(), l.mail
 		want.Next = &next
 	}
 	equal(rt, "the answer to the retry", out, want)
@@ -314,9 +429,51 @@ func (w *world) retry(rt *rapid.T) {
 
 func (w *world) release(rt *rapid.T) {
 	l := w.lane(rt, "running")
-	ok(rt, w.store(rt).Release(ctx(rt), l.holder.lease.Fence))
+	ok(rt, w.store(rt).Release(ctx(rt), l.holder.lease.Fence, lane.Release{}))
 	l.last = nil
-	w.lose(l, "ready")
+	w.lose(l, "due")
+}
+
+// stall releases a lane after an error of one of its loops.
+func (w *world) stall(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	r := lane.Release{Stalled: l.head().id, Cause: "why"}
+	if len(l.children) > 0 && rapid.Bool().Draw(rt, "a sub-agent's") {
+		c := l.children[rapid.IntRange(0, len(l.children)-1).Draw(rt, "sub-agent")]
+		c.stalls++
+		r.Stalled = c.id
+	} else {
+		l.head().stalls++
+	}
+	ok(rt, w.store(rt).Release(ctx(rt), l.holder.lease.Fence, r))
+	l.last = nil
+	w.lose(l, "due")
+}
+
+func (w *world) end(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	head := l.head()
+	out, err := w.store(rt).End(ctx(rt), l.holder.lease.Fence, lane.Interrupted, "R", "m")
+	ok(rt, err)
+	l.events++
+	head.status, head.outcome, l.last = submission.SettledStatus, lane.Interrupted, nil
+	if out.HeadID != head.id || out.Ready != (l.pending() > 0) || len(out.Events) != 1 || out.Events[0].Seq != l.events {
+		rt.Fatalf("ended %+v", out)
+	}
+	state := "idle"
+	if out.Ready {
+		state = "due"
+	}
+	w.lose(l, state)
+}
+
+func (w *world) raise(rt *rapid.T) {
+	l := w.lane(rt, "running")
+	zombie := hold(l.holder.s, l.holder.lease)
+	f, err := w.store(rt).Raise(ctx(rt), l.holder.lease.Fence, l.epoch+int64(rapid.IntRange(0, 9).Draw(rt, "above")))
+	ok(rt, err)
+	w.zombies = append(w.zombies, zombie)
+	l.epoch, l.holder.lease.Fence, l.last = f.Epoch, f, nil
 }
 
 func (w *world) takeOver(rt *rapid.T) {
@@ -332,18 +489,21 @@ func (w *world) takeOver(rt *rapid.T) {
 		}
 	}
 	s, limit := w.store(rt), rapid.IntRange(1, 3).Draw(rt, "limit")
-	leases, err := s.TakeOver(ctx(rt), heir, []string{dead}, limit)
+	out, err := s.TakeOver(ctx(rt), heir, []string{dead}, limit)
 	ok(rt, err)
-	if len(leases) != min(limit, owned) {
-		rt.Fatalf("took over %d of %d lanes, the limit is %d", len(leases), owned, limit)
+	if len(out.Leases) != min(limit, owned) {
+		rt.Fatalf("took over %d of %d lanes, the limit is %d", len(out.Leases), owned, limit)
 	}
-	for _, lease := range leases {
-		l := w.byID(lease.Fence.SessionID)
+	for _, lease := range out.Leases {
+		l := w.byID(lease.Fence.LaneID)
 		if l == nil || l.owner != dead || lease.Fence.Epoch != l.epoch+1 {
 			rt.Fatalf("took over %+v, the lane is %+v", lease, l)
 		}
 		l.head().attempts++
 		l.head().stalls++
+		for _, c := range l.children {
+			c.stalls++
+		}
 		w.lose(l, "running")
 		l.own(rt, s, lease, heir)
 	}
@@ -356,14 +516,15 @@ func (w *world) abort(rt *rapid.T) {
 	}
 	sub := l.subs[rapid.IntRange(0, len(l.subs)-1).Draw(rt, "submission")]
 	got := abort(rt, w.store(rt), sub.id)
-	switch sub.status {
-	case submission.Queued:
-		sub.status, sub.outcome, sub.aborted = submission.SettledStatus, submission.Aborted, true
-		if l.state == "ready" && l.pending() == 0 {
+	switch {
+	case sub.status == submission.Queued:
+		sub.status, sub.outcome, sub.aborted = submission.SettledStatus, lane.Aborted, true
+		if l.state == "due" && l.pending() == 0 {
 			l.state = "idle"
 		}
-	case submission.Running:
+	case sub.status == submission.Running && !sub.aborted:
 		sub.aborted = true
+		l.woken()
 	}
 	if got.Status != sub.status || got.Outcome != sub.outcome || got.AbortRequested != sub.aborted {
 		rt.Fatalf("aborting answered %+v, want %+v", got, sub)
@@ -375,38 +536,41 @@ func (w *world) zombie(rt *rapid.T) {
 	if len(w.zombies) == 0 {
 		rt.Skip("no zombie")
 	}
-	z := *w.zombies[rapid.IntRange(0, len(w.zombies)-1).Draw(rt, "zombie")]
+	z := w.zombies[rapid.IntRange(0, len(w.zombies)-1).Draw(rt, "zombie")]
+	z = hold(z.s, z.lease)
 	l := w.byID(z.session())
 	if l.epoch == z.lease.Fence.Epoch && l.state == "running" {
 		rt.Skip("it owns the lane again: it continued")
 	}
 	if rapid.Bool().Draw(rt, "guesses the heads") {
-		z.lease.EntryHead, z.lease.EventHead = l.entries, l.events
+		z.root().EntryHead, z.lease.EventHead = l.entries, l.events
 	}
 	s := w.store(rt)
 	var err error
-	switch rapid.IntRange(0, 2).Draw(rt, "write") {
+	switch rapid.IntRange(0, 5).Draw(rt, "write") {
 	case 0:
-		err = s.Release(ctx(rt), z.lease.Fence)
+		err = s.Release(ctx(rt), z.lease.Fence, lane.Release{Stalled: z.id()})
 	case 1:
-		c := z.step(1)
-		c.Events[0].Text = "zombie"
-		_, err = s.Commit(ctx(rt), c)
+		_, err = s.End(ctx(rt), z.lease.Fence, lane.Failed, "zombie", "")
 	case 2:
-		c := z.end(rapid.Bool().Draw(rt, "continue"))
-		c.Events[0].Text = "zombie"
-		_, err = s.Commit(ctx(rt), c)
+		_, err = s.Raise(ctx(rt), z.lease.Fence, z.lease.Fence.Epoch)
+	case 3:
+		_, err = s.Commit(ctx(rt), z.park(lane.Never).commit())
+	case 4:
+		_, err = s.Commit(ctx(rt), merge(z.step(1), z.child(z.root())).commit())
+	case 5:
+		_, err = s.Commit(ctx(rt), z.end(rapid.Bool().Draw(rt, "continue")).commit())
 	}
-	refused(rt, err, submission.ErrFenced)
+	refused(rt, err, lane.ErrFenced)
 }
 
 // check compares what the store tells with the model.
 func (w *world) check(rt *rapid.T) {
 	for _, l := range w.lanes {
-		if l.sessionID == "" {
+		if l.id == "" {
 			continue
 		}
-		c := consistent(rt, w.db.Store, l.sessionID)
+		c := consistent(rt, w.db.Store, l.id)
 		if c.Session.EntryHead != l.entries || c.Session.EventHead != l.events || c.Owner != l.owner ||
 			len(c.Submissions) != len(l.subs) {
 			rt.Fatalf("heads %d and %d, owner %q, %d submissions; the lane is %+v", c.Session.EntryHead,
@@ -415,8 +579,8 @@ func (w *world) check(rt *rapid.T) {
 		for _, got := range c.Submissions {
 			want := l.subs[got.Seq-1]
 			have := modelSubmission{
-				id: got.ID, key: got.IdempotencyKey, status: got.Status, outcome: got.Outcome, attempts: got.Attempts, stalls: got.Stalls,
-				aborted: got.AbortRequested,
+				id: got.ID, key: got.IdempotencyKey, status: got.Status, outcome: got.Outcome, attempts: got.Attempts,
+				stalls: got.Stalls, aborted: got.AbortRequested,
 			}
 			if have != *want {
 				rt.Fatalf("submission %d is %+v, want %+v", got.Seq, have, *want)
@@ -433,10 +597,15 @@ func (w *world) check(rt *rapid.T) {
 }
 
 // sweep ends what another world has left.
-func sweep(rt *rapid.T, s store.Store, dead []string) {
+func sweep(rt *rapid.T, s store.Store, dead []string, lanes []*modelLane) {
 	finisher := live(rt, s)
 	for _, id := range dead {
 		ok(rt, s.RemoveReplica(ctx(rt), id))
+	}
+	for _, l := range lanes {
+		if l.id != "" {
+			mail(rt, s, l.id) // it may rest
+		}
 	}
 	for _, l := range append(takeOver(rt, s, finisher, dead...), claim(rt, s, finisher, 100)...) {
 		for next := &l; next != nil; {
@@ -452,19 +621,21 @@ func (w *world) drain(rt *rapid.T) {
 	finisher := live(rt, s)
 	for _, l := range w.lanes {
 		for l.state != "idle" {
-			if l.state == "ready" {
+			if l.state == "parked" {
+				mail(rt, s, l.id)
+				l.woken()
+			}
+			if l.state == "due" {
 				for _, lease := range claim(rt, s, finisher, 100) {
-					w.byID(lease.Fence.SessionID).own(rt, s, lease, finisher)
+					w.byID(lease.Fence.LaneID).own(rt, s, lease, finisher)
 				}
 			}
 			if l.state != "running" {
-				rt.Fatalf("nobody can claim a ready lane: %+v", l)
+				rt.Fatalf("nobody can claim a lane that is due: %+v", l)
 			}
-			c := l.holder.end(true)
-			out := l.holder.commit(rt, c)
-			l.done(c, out)
 			head, owner := l.head(), l.owner
-			head.status, head.outcome = submission.SettledStatus, submission.Completed
+			out := l.write(rt, l.holder.end(true))
+			head.status, head.outcome, l.children = submission.SettledStatus, lane.Completed, nil
 			if out.Next != nil {
 				l.own(rt, l.holder.s, *out.Next, owner)
 			} else {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
@@ -29,7 +30,7 @@ var receiptCases = []testCase{
 			equal(t, "the replay", admit(t, s, a), submission.Admitted{
 				Replayed: true,
 				Submission: submission.Submission{
-					ID: first.ID, Key: a.Key, IdempotencyKey: "key", Status: submission.SettledStatus,
+					Loop: lane.Loop{ID: first.ID, Key: a.Key}, IdempotencyKey: "key", Status: submission.SettledStatus,
 				},
 			})
 		}

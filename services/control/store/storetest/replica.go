@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
@@ -66,8 +67,8 @@ var replicaCases = []testCase{
 					renewed.Store(got)
 					return err
 				}
-				leases, err := db.Second.TakeOver(ctx(t), heir, nil, 10)
-				taken = len(leases)
+				out, err := db.Second.TakeOver(ctx(t), heir, nil, 10)
+				taken = len(out.Leases)
 				return err
 			})
 			if renewed.Load() || taken != 1 {
@@ -102,13 +103,13 @@ var replicaCases = []testCase{
 		if got, err := db.Store.RenewReplica(ctx(t), first, leaseTTL); err != nil || got {
 			t.Errorf("a dead predecessor renewed its lease: %v, %v", got, err)
 		}
-		if got := takeOver(t, db.Store, second, dead...); len(got) != 1 || got[0].Fence.SessionID != h.session() {
+		if got := takeOver(t, db.Store, second, dead...); len(got) != 1 || got[0].Fence.LaneID != h.session() {
 			t.Errorf("took over %+v", got)
 		}
 	}},
 	{"own nothing that is idle or ready", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
-		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
+		h.release(t, lane.Release{})
 		for range 2 {
 			if r, found, err := db.Store.OwnerOf(ctx(t), h.session()); err != nil || found {
 				t.Errorf("owner %+v, %v", r, err)

@@ -11,11 +11,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // deleteAll deletes in batches until there is no more, and checks that none is larger than limit.
@@ -201,7 +201,7 @@ var retentionCases = []testCase{
 		for _, d := range []string{"unused", "queued", "running", "settled", "used again"} {
 			ok(t, db.Store.PutDefinition(ctx(t), d, "agent", []byte(d)))
 		}
-		pinned := func(digest, owner string) *submission.Lease {
+		pinned := func(digest, owner string) *lane.Lease {
 			a := admission(digest)
 			a.AgentDigest, a.Owner = digest, owner
 			return admit(t, db.Store, a).Lease

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -16,7 +17,8 @@ var sessionCases = []testCase{
 		queue(t, db.Store, "a")
 		got := find(t, db.Second, "a")
 		equal(t, "the session", got, session.Session{
-			ID: h.session(), Key: key("a"), CreatedAt: got.CreatedAt, EntryHead: 3, EventHead: 3, Pending: 2,
+			ID: h.session(), LaneID: h.session(), Key: key("a"), CreatedAt: got.CreatedAt, EntryHead: 3, EventHead: 3,
+			Pending: 2,
 		})
 		if got.CreatedAt.IsZero() {
 			t.Error("the session has no date")
@@ -59,10 +61,8 @@ var sessionCases = []testCase{
 			return 1
 		})
 		for _, f := range []session.Filter{
-			{}, {Agent: "x"}, {Instance: "1"}, {
-				Agent:    "x",
-				Instance: "1",
-			}, {Agent: "z"}, {Tenant: "other"}, {Agent: "x", Instance: "3"},
+			{}, {Agent: "x"}, {Instance: "1"}, {Agent: "x", Instance: "1"}, {Agent: "z"}, {Tenant: "other"},
+			{Agent: "x", Instance: "3"},
 		} {
 			if f.Tenant == "" {
 				f.Tenant = session.DefaultTenant
@@ -89,6 +89,30 @@ var sessionCases = []testCase{
 				f.BeforeID = page[len(page)-1].ID
 			}
 			equal(t, "the list", got, want)
+		}
+	}},
+	{"are bound to another executor by hand, and their owner gets mail", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		for _, id := range []string{h.session(), child.SessionID} {
+			moveMail(t, db.Store)
+			got, err := db.Second.Rebind(ctx(t), session.DefaultTenant, id, "executor of "+id)
+			ok(t, err)
+			if got.ID != id || got.Executor != "executor of "+id || find(t, db.Store, "a").Executor != got.Executor {
+				t.Errorf("bound %+v", got)
+			}
+			equal(t, "the mail", moveMail(t, db.Store), []lane.Mailed{{LaneID: h.session(), Owner: h.owner(t)}})
+		}
+		for _, tenant := range []string{"other", session.DefaultTenant} {
+			id := h.session()
+			if tenant == session.DefaultTenant {
+				id = ident.New()
+			}
+			_, err := db.Store.Rebind(ctx(t), tenant, id, "e")
+			refused(t, err, session.ErrNotFound)
+		}
+		if heir := h.die(t, db.Second); heir.lease.Executor != "executor of "+child.SessionID || heir.lease.Mail != 2 {
+			t.Errorf("the lease is %+v", heir.lease)
 		}
 	}},
 	{"have entries, read in pages", func(t *testing.T, db DB) {

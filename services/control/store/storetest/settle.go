@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -15,16 +17,18 @@ var settleCases = []testCase{
 	{"records the settlement and idles the lane", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		c := h.step(1)
-		c.Settle = &submission.Settlement{
-			Outcome: submission.Failed, Reason: "REASON", Message: "message", Model: "p/m", Usage: someUsage, ResultEntry: 2,
+		c.End = &lane.Settlement{
+			Outcome: lane.Failed, Reason: "REASON", Message: "message", Model: "p/m", Usage: someUsage, ResultEntry: 2,
+			Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
+				CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "a\x00b",
+			}}},
 		}
-		if out := h.commit(t, c); out != (submission.Committed{}) {
-			t.Errorf("answered %+v", out)
-		}
-		want := h.lease.Submission
+		want := get(t, db.Second, h.id())
+		equal(t, "the answer", h.commit(t, c), lane.Committed{Ends: lane.Ends{In: lane.Never}})
 		got := get(t, db.Second, want.ID)
-		want.Status, want.Outcome, want.Reason, want.Message, want.Model = submission.SettledStatus, submission.Failed, "REASON", "message", "p/m"
-		want.Usage, want.ResultEntry, want.SettledAt = someUsage, 2, got.SettledAt
+		want.Status, want.Outcome, want.Reason, want.Message = submission.SettledStatus, lane.Failed, "REASON", "message"
+		want.Model, want.Usage, want.ResultEntry, want.EntryHead, want.SettledAt = "p/m", someUsage, 2, 2, got.SettledAt
+		want.Cancellation = c.End.Cancellation
 		equal(t, "the submission", got, want)
 		if got.SettledAt.Before(got.StartedAt) {
 			t.Errorf("settled at %v, started at %v", got.SettledAt, got.StartedAt)
@@ -44,8 +48,7 @@ var settleCases = []testCase{
 			t.Errorf("the lane still has owner %q", c.Owner)
 		}
 		got := claimOne(t, db.Second, owner)
-		if got.lease.Submission.ID != next.ID || got.lease.Fence.Epoch != 2 || got.lease.EntryHead != 2 ||
-			got.lease.EventHead != 2 {
+		if got.id() != next.ID || got.lease.Fence.Epoch != 2 || got.root().EntryHead != 2 || got.lease.EventHead != 2 {
 			t.Errorf("claimed %+v", got.lease)
 		}
 	}},
@@ -59,15 +62,15 @@ var settleCases = []testCase{
 		ok(t, err)
 		db.Advance(time.Hour)
 		c := h.end(true)
-		c.Executor = "executor"
+		c.lane.Executor = "executor"
 		out := h.commit(t, c)
 		if out.Next == nil || out.Ready {
 			t.Fatalf("answered %+v, want the next lease", out)
 		}
-		next.Status, next.StartedAt = submission.Running, out.Next.Submission.StartedAt
-		next.Deadline = next.StartedAt.Add(time.Minute)
-		equal(t, "the lease", *out.Next, submission.Lease{
-			Fence: h.lease.Fence, Submission: next, EntryHead: 2, EventHead: 2, Executor: "executor",
+		next.Status, next.StartedAt, next.EntryHead = submission.Running, out.Next.Root().StartedAt, 2
+		equal(t, "the lease", *out.Next, lane.Lease{
+			Fence: h.lease.Fence, Kind: lane.KindSession, Loops: []lane.Loop{next.Loop}, EventHead: 2, Executor: "executor",
+			Ends: lane.Ends{In: time.Minute, Why: lane.Deadline},
 		})
 		if next.StartedAt.Sub(next.AcceptedAt) < time.Hour {
 			t.Errorf("started at %v, accepted at %v", next.StartedAt, next.AcceptedAt)
@@ -89,8 +92,8 @@ var settleCases = []testCase{
 		together(t, n, func(i int) error {
 			c := h.step(1)
 			c.Events[0].Text = string(rune('a' + i)) // no two are retries of one
-			c.Settle = &submission.Settlement{Outcome: submission.Failed, Message: c.Events[0].Text}
-			if _, err := either(db, i).Commit(ctx(t), c); err == nil {
+			c.End = &lane.Settlement{Outcome: lane.Failed, Message: c.Events[0].Text}
+			if _, err := either(db, i).Commit(ctx(t), c.commit()); err == nil {
 				won.Add(1)
 			}
 			return nil
@@ -111,7 +114,7 @@ var settleCases = []testCase{
 			together(t, 3, func(j int) error {
 				switch j {
 				case 0:
-					_, err := db.Store.Commit(ctx(t), h.end(i%2 == 0))
+					_, err := db.Store.Commit(ctx(t), h.end(i%2 == 0).commit())
 					return err
 				case 1:
 					a := admission("a")
@@ -128,10 +131,7 @@ var settleCases = []testCase{
 				if c.Owner == "" {
 					h = claimOne(t, db.Store, owner)
 				} else {
-					h = hold(db.Store, submission.Lease{
-						Fence:     submission.Fence{SessionID: h.session(), Epoch: epochOf(t, db, h.session(), owner)},
-						EntryHead: c.Session.EntryHead, EventHead: c.Session.EventHead, Submission: running(t, c),
-					})
+					h = hold(db.Store, takeOver(t, db.Second, live(t, db.Second), owner)[0])
 				}
 				h.commit(t, h.end(false))
 				c = consistent(t, db.Store, h.session())
@@ -141,13 +141,13 @@ var settleCases = []testCase{
 	}},
 	{"is told of many at once", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
-		settled := h.lease.Submission.ID
+		settled := h.id()
 		h.commit(t, h.end(false))
 		aborted := queue(t, db.Store, "b").ID
 		_, err := db.Store.RequestAbort(ctx(t), session.DefaultTenant, aborted)
 		ok(t, err)
 		queued := queue(t, db.Store, "c").ID
-		runs := start(t, db.Store, "d", live(t, db.Store)).lease.Submission.ID
+		runs := start(t, db.Store, "d", live(t, db.Store)).id()
 		got, err := db.Second.Settled(ctx(t), []string{queued, aborted, ident.New(), settled, runs, "no id"})
 		ok(t, err)
 		slices.Sort(got)
@@ -155,25 +155,4 @@ var settleCases = []testCase{
 		slices.Sort(want)
 		equal(t, "the settled ones", got, want)
 	}},
-}
-
-func running(t tester, c contents) submission.Submission {
-	for _, sub := range c.Submissions {
-		if sub.Status == submission.Running {
-			return sub
-		}
-	}
-	t.Fatalf("an owned lane runs nothing")
-	return submission.Submission{}
-}
-
-// epochOf finds the lane's epoch by taking it over.
-func epochOf(t *testing.T, db DB, id, owner string) int64 {
-	for _, l := range takeOver(t, db.Second, live(t, db.Second), owner) {
-		if l.Fence.SessionID == id {
-			return l.Fence.Epoch
-		}
-	}
-	t.Fatalf("the lane could not be taken over")
-	return 0
 }

@@ -18,8 +18,8 @@ type DB struct {
 	Second store.Store
 	// Advance moves the database's clock.
 	Advance func(d time.Duration)
-	// Forget deletes what is stored of a session, but for its receipts.
-	Forget func(sessionID string)
+	// Forget deletes what is stored of a lane, but for its receipts.
+	Forget func(laneID string)
 	// Exec runs a statement that both databases take.
 	Exec func(sql string)
 	// Logged is what Store has told its log.
@@ -56,10 +56,15 @@ var suites = []suite{
 	{"fence", fenceCases()},
 	{"abort", abortCases},
 	{"take over", takeOverCases},
-	{"overdue", overdueCases},
+	{"end", endCases},
+	{"release", releaseCases},
+	{"park", parkCases},
+	{"loops", loopCases},
+	{"damage", damageCases},
 	{"receipts", receiptCases},
 	{"replicas", replicaCases},
 	{"calls", callCases},
+	{"grants", grantCases},
 	{"events", eventCases},
 	{"sessions", sessionCases},
 	{"executors", executorCases},

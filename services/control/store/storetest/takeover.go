@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -12,8 +14,8 @@ var takeOverCases = []testCase{
 		dead, waiting := live(t, db.Store), queue(t, db.Store, "waiting")
 		h := start(t, db.Store, "a", dead)
 		c := h.step(1)
-		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
-		c.Executor = "executor"
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1}
+		c.lane.Executor = "executor"
 		h.commit(t, c)
 		queue(t, db.Store, "a")
 		heir := live(t, db.Second)
@@ -32,9 +34,10 @@ var takeOverCases = []testCase{
 		db.Advance(2 * time.Second)
 		got := takeOver(t, db.Second, heir)
 		want := h.lease
-		want.Fence.Epoch, want.Submission.Phase, want.Submission.Attempts, want.Submission.Stalls, want.Executor = 2, submission.PhaseTools, 1, 1, "executor"
-		equal(t, "the leases", got, []submission.Lease{want})
-		equal(t, "the submission", get(t, db.Store, want.Submission.ID), want.Submission)
+		want.Fence.Epoch, want.Executor, want.TakenOver = 2, "executor", true
+		want.Root().Attempts, want.Root().Stalls = 1, 1
+		equal(t, "the leases", got, []lane.Lease{want})
+		equal(t, "the loop", get(t, db.Store, h.id()).Loop, *want.Root())
 		if c := consistent(t, db.Store, h.session()); c.Owner != heir {
 			t.Errorf("the owner is %q", c.Owner)
 		}
@@ -56,7 +59,7 @@ var takeOverCases = []testCase{
 		}{{[]string{named}, a}, {nil, b}} {
 			got := map[string]int64{}
 			for _, l := range takeOver(t, db.Second, heir, c.dead...) {
-				got[l.Fence.SessionID] = l.Fence.Epoch
+				got[l.Fence.LaneID] = l.Fence.Epoch
 			}
 			equal(t, "the epochs", got, map[string]int64{c.want.session(): 2})
 		}
@@ -69,8 +72,8 @@ var takeOverCases = []testCase{
 		for _, want := range []int{2, 1, 0} {
 			got, err := db.Second.TakeOver(ctx(t), heir, []string{dead}, 2)
 			ok(t, err)
-			if len(got) != want {
-				t.Errorf("took over %d lanes, want %d", len(got), want)
+			if len(got.Leases) != want {
+				t.Errorf("took over %d lanes, want %d", len(got.Leases), want)
 			}
 		}
 	}},
@@ -78,21 +81,18 @@ var takeOverCases = []testCase{
 		h := start(t, db.Store, "a", live(t, db.Store))
 		expect := func(attempts, stalls int) {
 			t.Helper()
-			if got := get(t, db.Store, h.lease.Submission.ID); got.Attempts != attempts || got.Stalls != stalls {
+			if got := get(t, db.Store, h.id()); got.Attempts != attempts || got.Stalls != stalls {
 				t.Errorf("%d attempts and %d stalls, want %d and %d", got.Attempts, got.Stalls, attempts, stalls)
 			}
 		}
-		die := func() {
-			t.Helper()
-			h = hold(db.Store, takeOver(t, db.Second, live(t, db.Second), h.owner(t))[0])
-		}
+		die := func() { t.Helper(); h = h.die(t, db.Second) }
 		die()
 		die()
 		expect(2, 2)
 		h.commit(t, h.step(0)) // events are no progress
 		expect(2, 2)
 		c := h.step(0)
-		c.Progress = &submission.Progress{Phase: submission.PhaseModel, Turn: 1}
+		c.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1}
 		h.commit(t, c)
 		expect(2, 0)
 		die()
@@ -101,22 +101,48 @@ var takeOverCases = []testCase{
 		h.commit(t, h.step(1))
 		expect(4, 0)
 		die()
+		c = h.step(0)
+		k := newCall(h, 1, 0)
+		c.Calls = []call.Call{k}
+		h.commit(t, c) // nor is a call that is made
 		expect(5, 1)
-		ok(t, db.Store.Release(ctx(t), h.lease.Fence))
-		h = claimOne(t, db.Store, live(t, db.Store))
-		expect(5, 1)
-		ok(t, db.Store.ReleaseStalled(ctx(t), h.lease.Fence))
-		h = claimOne(t, db.Store, live(t, db.Store))
-		expect(5, 2)
-		c = h.step(1)
-		c.Progress = &submission.Progress{Phase: submission.PhaseTools, Turn: 1}
+		c = h.step(0)
+		c.Outcomes = []call.Outcome{{CallID: k.ID, State: call.Done}}
 		h.commit(t, c)
 		expect(5, 0)
 		die()
+		h.release(t, lane.Release{})
+		h = claimOne(t, db.Store, live(t, db.Store))
 		expect(6, 1)
 		h.commit(t, h.end(false)) // completion wins over any budget
-		if got := get(t, db.Store, h.lease.Submission.ID); got.Outcome != submission.Completed || got.Attempts != 6 {
+		if got := get(t, db.Store, h.id()); got.Outcome != lane.Completed || got.Attempts != 6 {
 			t.Errorf("settled as %+v", got)
+		}
+	}},
+	{"charges every open loop", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t).ID
+		h.commit(t, h.child(&h.lease.Loops[1]))
+		settled := h.withChild(t)
+		c := h.stepOf(settled, 1)
+		c.End = &lane.Settlement{Outcome: lane.Completed}
+		h.commit(t, c)
+		h = h.die(t, db.Second)
+		h = h.die(t, db.Second)
+		if len(h.lease.Loops) != 3 || h.lease.Loops[1].ID != child || h.root().Attempts != 2 {
+			t.Fatalf("the open loops are %+v", h.lease.Loops)
+		}
+		for _, l := range h.lease.Loops {
+			if l.Stalls != 2 {
+				t.Errorf("loop %s has %d stalls", l.ID, l.Stalls)
+			}
+		}
+		h.commit(t, h.stepOf(&h.lease.Loops[1], 1)) // its own progress only
+		h = h.die(t, db.Second)
+		for i, want := range []int{3, 1, 3} {
+			if got := h.lease.Loops[i].Stalls; got != want {
+				t.Errorf("loop %d has %d stalls, want %d", i, got, want)
+			}
 		}
 	}},
 	{"gives every lane to one of many, and the zombie nothing", func(t *testing.T, db DB) {
@@ -126,7 +152,7 @@ var takeOverCases = []testCase{
 		for i := range zombies {
 			zombies[i] = start(t, db.Store, string(rune('a'+i)), dead)
 		}
-		got := make([][]submission.Lease, heirs)
+		got := make([][]lane.Lease, heirs)
 		settled := make([]bool, lanes)
 		owners := make([]string, heirs)
 		for i := range owners {
@@ -134,22 +160,22 @@ var takeOverCases = []testCase{
 		}
 		together(t, heirs+lanes, func(i int) error {
 			if i >= heirs {
-				_, err := db.Store.Commit(ctx(t), zombies[i-heirs].end(false))
+				_, err := db.Store.Commit(ctx(t), zombies[i-heirs].end(false).commit())
 				settled[i-heirs] = err == nil
 				return nil
 			}
 			for {
-				leases, err := either(db, i).TakeOver(ctx(t), owners[i], []string{dead}, 2)
-				if err != nil || len(leases) == 0 {
+				out, err := either(db, i).TakeOver(ctx(t), owners[i], []string{dead}, 2)
+				if err != nil || len(out.Leases) == 0 {
 					return err
 				}
-				got[i] = append(got[i], leases...)
+				got[i] = append(got[i], out.Leases...)
 			}
 		})
 		times := map[string]int{}
 		for i := range got {
 			for _, l := range got[i] {
-				times[l.Fence.SessionID]++
+				times[l.Fence.LaneID]++
 			}
 		}
 		for i, z := range zombies {

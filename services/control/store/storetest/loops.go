@@ -1,0 +1,282 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/retention"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
+)
+
+// loopCases are of sub-agents: loops in the lane of the loop that asked for them.
+var loopCases = []testCase{
+	{"begin with a conversation of their own", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.child(h.root())
+		c.lane.Executor = "executor"
+		h.commit(t, c)
+		child := h.lease.Loops[1]
+		got := sessionOf(t, db.Second, child.SessionID)
+		equal(t, "the conversation", got, session.Session{
+			ID: child.SessionID, LaneID: h.session(), ParentID: h.session(), ParentCall: child.ParentCall, Key: child.Key,
+			CreatedAt: got.CreatedAt, EntryHead: 1, EventHead: 2, Pending: 1, Executor: "executor",
+		})
+		byKey, err := db.Store.FindSession(ctx(t), child.Key)
+		ok(t, err)
+		equal(t, "the conversation by its key", byKey, got)
+		if got := entriesOf(t, db.Store, child.SessionID); len(got) != 1 || got[0].Kind != session.Input {
+			t.Errorf("its entries are %+v", got)
+		}
+		_, err = db.Store.GetSubmission(ctx(t), session.DefaultTenant, child.ID)
+		refused(t, err, submission.ErrNotFound)
+		subs, err := db.Store.ListSubmissions(ctx(t), child.SessionID, 0, 10)
+		if ok(t, err); len(subs) != 0 {
+			t.Errorf("its loop is listed as a submission: %+v", subs)
+		}
+		c2 := consistent(t, db.Store, h.session())
+		equal(t, "the parent's children", c2.Children, []session.Session{got})
+		listed, err := db.Store.ListSessions(ctx(t), session.Filter{Tenant: session.DefaultTenant, Limit: 10})
+		ok(t, err)
+		equal(t, "the sessions", listed, []session.Session{c2.Session})
+	}},
+	{"come back in a lease, parents before their children", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		parent := h.withChild(t).ID
+		h.commit(t, h.child(&h.lease.Loops[1]))
+		h.withChild(t)
+		c := h.stepOf(&h.lease.Loops[1], 2)
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 2, Usage: someUsage}
+		h.commit(t, c)
+		heir := h.die(t, db.Second)
+		if len(heir.lease.Loops) != 4 || heir.lease.Loops[1].ID != parent {
+			t.Fatalf("the loops are %+v", heir.lease.Loops)
+		}
+		for i, l := range heir.lease.Loops {
+			want := h.lease.Loops[i]
+			want.Stalls, want.StartedAt = 1, l.StartedAt
+			if want.Root() {
+				want.Attempts = 1
+			}
+			equal(t, "the loop", l, want)
+			if want.Root() != (l.ParentCall == "") || l.StartedAt.IsZero() || l.RootID != h.id() {
+				t.Errorf("loop %d is %+v", i, l)
+			}
+		}
+		heir.commit(t, heir.end(false))
+	}},
+	{"write several conversations in one commit, or none", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		first, second := h.withChild(t).ID, h.withChild(t).ID
+		if first == second {
+			t.Fatal("one loop twice")
+		}
+		a, b := &h.lease.Loops[1], &h.lease.Loops[2]
+		stale := merge(h.step(1), h.stepOf(a, 2), h.stepOf(b, 1))
+		stale.more[1].EntryHead--
+		stale.more[1].Entries[0].Seq--
+		before := read(t, db.Store, h.session())
+		_, err := db.Store.Commit(ctx(t), stale.commit())
+		if err == nil || errors.Is(err, lane.ErrFenced) || errs.Temporary(err) {
+			t.Errorf("a stale head: %v", err)
+		}
+		equal(t, "the session", read(t, db.Store, h.session()), before)
+		h.commit(t, merge(h.step(1), h.stepOf(a, 2), h.stepOf(b, 1), h.child(h.root())))
+		for i, want := range []int{2, 3, 2, 1} {
+			if got := len(entriesOf(t, db.Second, h.lease.Loops[i].SessionID)); got != want {
+				t.Errorf("conversation %d has %d entries, want %d", i, got, want)
+			}
+		}
+		consistent(t, db.Store, h.session())
+	}},
+	{"whose step is refused are named, and the others go on without it", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		k := newCall(h, 1, 0)
+		k.LoopID = child.ID
+		c := h.stepOf(child, 1)
+		c.Calls = []call.Call{k}
+		h.commit(t, c)
+		complete(t, db.Second, k.ID, call.Done, `"r"`)
+		before := read(t, db.Store, h.session())
+		child = &h.lease.Loops[1]
+		bad := h.stepOf(child, 1)
+		bad.Outcomes = []call.Outcome{{CallID: k.ID, State: call.Lost}}
+		_, err := db.Store.Commit(ctx(t), merge(h.step(1), bad, h.child(h.root())).commit())
+		refused(t, err, call.ErrEnded)
+		var r *lane.Refused
+		if !errors.As(err, &r) || r.LoopID != child.ID {
+			t.Fatalf("refused %v", err)
+		}
+		equal(t, "the session", read(t, db.Store, h.session()), before)
+		h.commit(t, merge(h.step(1), h.child(h.root())))
+	}},
+	{"end by themselves, and leave the lane running", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		c := h.stepOf(child, 1)
+		c.End = &lane.Settlement{Outcome: lane.Completed, Usage: someUsage, ResultEntry: 2}
+		out := h.commit(t, merge(c, h.step(1)))
+		equal(t, "the answer", out, lane.Committed{Ends: lane.Ends{In: lane.Never}})
+		if got := sessionOf(t, db.Store, child.SessionID); got.Pending != 0 || got.EntryHead != 2 {
+			t.Errorf("its conversation is %+v", got)
+		}
+		if again, err := db.Second.Commit(ctx(t), c.commit()); err != nil || again.Next != nil || again.Ready {
+			t.Errorf("once more: %+v, %v", again, err)
+		}
+		late := h.stepOf(&h.lease.Loops[1], 1)
+		if _, err := db.Store.Commit(ctx(t), late.commit()); err == nil || errors.Is(err, lane.ErrFenced) {
+			t.Errorf("a loop that has ended goes on: %v", err)
+		}
+		if heir := h.die(t, db.Second); len(heir.lease.Loops) != 1 {
+			t.Errorf("it is still open: %+v", heir.lease.Loops)
+		}
+		if c := consistent(t, db.Store, h.session()); c.Session.Pending != 1 {
+			t.Errorf("%d are pending", c.Session.Pending)
+		}
+	}},
+	{"end with the head, and their calls are as it left them", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		calls, _ := withCalls(t, h)
+		h.commit(t, h.child(&h.lease.Loops[1]))
+		next := queue(t, db.Store, "a")
+		c := h.end(true)
+		c.End.Outcome, c.End.Reason = lane.Aborted, "WHY"
+		own := h.stepOf(&h.lease.Loops[2], 1) // ends in the same commit, differently
+		own.End = &lane.Settlement{Outcome: lane.Failed}
+		out := h.commit(t, merge(c, own))
+		if out.Next == nil || len(out.Next.Loops) != 1 || out.Next.Root().ID != next.ID {
+			t.Fatalf("answered %+v", out)
+		}
+		for _, l := range h.lease.Loops[1:] {
+			if got := sessionOf(t, db.Store, l.SessionID); got.Pending != 0 {
+				t.Errorf("a sub-agent goes on: %+v", got)
+			}
+		}
+		if got := getCall(t, db.Store, calls[4].ID); got.State != call.Dispatched {
+			t.Errorf("a call of a sub-agent is %v", got.State)
+		}
+		heir := hold(db.Store, *out.Next).die(t, db.Second)
+		if len(heir.lease.Loops) != 1 {
+			t.Errorf("sub-agents of the head before: %+v", heir.lease.Loops)
+		}
+	}},
+	{"begin once for each call", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.child(h.root())
+		h.commit(t, c)
+		before := read(t, db.Store, h.session())
+		again := h.child(h.root())
+		again.Begin.Key = c.Begin.Key
+		if _, err := db.Store.Commit(ctx(t), again.commit()); err == nil || errors.Is(err, lane.ErrFenced) {
+			t.Errorf("a second loop for one call: %v", err)
+		}
+		equal(t, "the session", read(t, db.Store, h.session()), before)
+	}},
+	{"pin their definitions while they run", func(t *testing.T, db DB) {
+		ok(t, db.Store.PutDefinition(ctx(t), "child's digest", "agent", []byte("d")))
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		db.Advance(month + time.Minute)
+		deleteDefinitions := func(want int) {
+			t.Helper()
+			if n := deleteAll(t, db.Second, retention.Definitions, month, 10); n != want {
+				t.Errorf("%d definitions went, want %d", n, want)
+			}
+		}
+		deleteDefinitions(0)
+		c := h.stepOf(child, 1)
+		c.End = &lane.Settlement{Outcome: lane.Completed}
+		h.commit(t, c)
+		db.Advance(month + time.Minute)
+		deleteDefinitions(1)
+	}},
+}
+
+// damageCases are of rows that do not fit together or cannot be decoded: no other lane must suffer from them.
+var damageCases = []testCase{
+	{"one bad row in a claim of many settles its head alone", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		var subs []submission.Submission
+		for i := range 5 {
+			a := admission(string(rune('a' + i)))
+			a.Timeout = time.Minute
+			subs = append(subs, admit(t, db.Store, a).Submission)
+		}
+		bad := subs[2]
+		next := queue(t, db.Store, bad.Key.Name)
+		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + bad.ID + `'`)
+		out := claimed(t, db.Second, owner, 10)
+		if len(out.Leases) != 4 || len(out.Unreadable) != 1 || out.Unreadable[0].Err == nil {
+			t.Fatalf("claimed %d lanes, %+v cannot be read", len(out.Leases), out.Unreadable)
+		}
+		h := hold(db.Store, lane.Lease{Fence: lane.Fence{LaneID: bad.SessionID}, Loops: []lane.Loop{bad.Loop}})
+		endedFromRows(t, db, h, out.Unreadable[0].Ended, lane.Settlement{
+			Outcome: lane.Interrupted, Reason: lane.ReasonUnreadable, Cancellation: &call.Cancellation{Confirmed: true},
+		})
+		if !out.Unreadable[0].Ready {
+			t.Error("what is queued behind it is not told")
+		}
+		if got := claimOne(t, db.Second, owner); got.id() != next.ID {
+			t.Errorf("claimed %+v", got.lease)
+		}
+	}},
+	{"a bad row of a sub-agent ends the head that is taken over, and no other", func(t *testing.T, db DB) {
+		dead := live(t, db.Store)
+		h, good := start(t, db.Store, "a", dead), start(t, db.Store, "b", dead)
+		child := h.withChild(t)
+		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + child.ID + `'`)
+		out, err := db.Second.TakeOver(ctx(t), live(t, db.Second), []string{dead}, 10)
+		ok(t, err)
+		if len(out.Leases) != 1 || out.Leases[0].Fence.LaneID != good.session() || len(out.Unreadable) != 1 {
+			t.Fatalf("took over %+v", out)
+		}
+		endedFromRows(t, db, h, out.Unreadable[0].Ended, lane.Settlement{
+			Outcome: lane.Interrupted, Reason: lane.ReasonUnreadable, Cancellation: &call.Cancellation{Confirmed: true},
+		})
+		start(t, db.Store, "a", dead) // it is idle
+	}},
+	{"a lane that counts what is not there is counted anew", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		h := start(t, db.Store, "a", owner)
+		db.Exec(`UPDATE lanes SET pending = 5 WHERE lane_id = '` + h.session() + `'`)
+		good := queue(t, db.Store, "b")
+		if out := h.commit(t, h.end(false)); !out.Ready {
+			t.Fatalf("answered %+v", out)
+		}
+		if got := claimOne(t, db.Second, owner); got.id() != good.ID {
+			t.Errorf("claimed %+v", got.lease)
+		}
+		if c := consistent(t, db.Store, h.session()); c.Owner != "" || c.Session.Pending != 0 {
+			t.Errorf("the lane is %+v", c.Session)
+		}
+		if got := claim(t, db.Second, owner, 10); len(got) != 0 {
+			t.Errorf("claimed it again: %+v", got)
+		}
+		start(t, db.Store, "a", owner)
+	}},
+	{"what is listed leaves out what cannot be read", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.commit(t, h.end(false))
+		good := queue(t, db.Store, "a")
+		db.Exec(`UPDATE submissions SET usage = '"x"', cancellation = '"x"' WHERE submission_id = '` + h.id() + `'`)
+		subs, err := db.Store.ListSubmissions(ctx(t), h.session(), 0, 10)
+		ok(t, err)
+		if len(subs) != 2 || subs[0].ID != good.ID || subs[1].Outcome != lane.Completed || subs[1].Cancellation != nil {
+			t.Errorf("listed %+v", subs)
+		}
+	}},
+	{"an owner ends what it finds wrong", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.lease.EventHead++
+		_, err := db.Store.Commit(ctx(t), h.step(1).commit())
+		refused(t, err, lane.ErrFenced)
+		_, err = db.Store.End(ctx(t), lane.Fence{LaneID: ident.New(), Epoch: 1}, lane.Failed, "", "")
+		refused(t, err, lane.ErrFenced)
+	}},
+}
