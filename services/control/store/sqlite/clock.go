@@ -13,11 +13,12 @@ type Clock struct {
 }
 
 // newest is when the last row of each table that grows with time was made.
-var newest = sql(`SELECT max(coalesce((SELECT created_at FROM sessions ORDER BY rowid DESC LIMIT 1), 0),
-	coalesce((SELECT accepted_at FROM submissions ORDER BY rowid DESC LIMIT 1), 0),
-	coalesce((SELECT created_at FROM entries ORDER BY rowid DESC LIMIT 1), 0),
-	coalesce((SELECT created_at FROM tool_calls ORDER BY rowid DESC LIMIT 1), 0),
-	coalesce((SELECT created_at FROM segments ORDER BY rowid DESC LIMIT 1), 0))`)
+var newest = sql(`SELECT max(
+	coalesce((SELECT created_at FROM sessions WHERE rowid = (SELECT max(rowid) FROM sessions)), 0),
+	coalesce((SELECT accepted_at FROM submissions WHERE rowid = (SELECT max(rowid) FROM submissions)), 0),
+	coalesce((SELECT created_at FROM entries WHERE rowid = (SELECT max(rowid) FROM entries)), 0),
+	coalesce((SELECT created_at FROM tool_calls WHERE rowid = (SELECT max(rowid) FROM tool_calls)), 0),
+	coalesce((SELECT created_at FROM segments WHERE rowid = (SELECT max(rowid) FROM segments)), 0))`)
 
 // start begins the database's time: at the wall clock's, but not before the newest row. It returns what tells the time
 // from then on.
