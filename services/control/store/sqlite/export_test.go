@@ -10,20 +10,11 @@ func (s *Store) Forget(ctx context.Context, laneID string) error {
 		queries = append(queries, `DELETE FROM `+table+` WHERE lane_id = '`+laneID+`'`)
 	}
 	for _, q := range queries {
-		if err := s.Exec(ctx, q); err != nil {
+		if err := s.ExecText(ctx, q); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Exec runs any statement.
-func (s *Store) Exec(ctx context.Context, statement string) error {
-	return s.write(ctx, func(t tx) error {
-		t.wrote = true
-		_, err := t.raw.ExecContext(ctx, statement, nil)
-		return err
-	})
 }
 
 // ExecText runs a statement.

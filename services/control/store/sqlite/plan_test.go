@@ -16,7 +16,7 @@ func TestPlans(t *testing.T) {
 	small := []statement{ // tables of a handful of rows
 		selectDispatched,         // sorts the few that it returns
 		pinned, pinnedByChildren, // a chore's: a row per lane
-		watchRunning[3],          // when the database is opened
+		watchRunning[3],                                             // when the database is opened
 		tenants, sumBodies, makeScratch, writeScratch, countScratch, // of the tests
 	}
 	small = slices.AppendSeq(small, maps.Values(tenantsOf))

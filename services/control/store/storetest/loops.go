@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/retention"
@@ -195,88 +194,5 @@ var loopCases = []testCase{
 		h.commit(t, c)
 		db.Advance(month + time.Minute)
 		deleteDefinitions(1)
-	}},
-}
-
-// damageCases are of rows that do not fit together or cannot be decoded: no other lane must suffer from them.
-var damageCases = []testCase{
-	{"one bad row in a claim of many settles its head alone", func(t *testing.T, db DB) {
-		owner := live(t, db.Store)
-		var subs []submission.Submission
-		for i := range 5 {
-			a := admission(string(rune('a' + i)))
-			a.Timeout = time.Minute
-			subs = append(subs, admit(t, db.Store, a).Submission)
-		}
-		bad := subs[2]
-		next := queue(t, db.Store, bad.Key.Name)
-		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + bad.ID + `'`)
-		out := claimed(t, db.Second, owner, 10)
-		if len(out.Leases) != 4 || len(out.Unreadable) != 1 || out.Unreadable[0].Err == nil {
-			t.Fatalf("claimed %d lanes, %+v cannot be read", len(out.Leases), out.Unreadable)
-		}
-		h := hold(db.Store, lane.Lease{Fence: lane.Fence{LaneID: bad.SessionID}, Loops: []lane.Loop{bad.Loop}})
-		endedFromRows(t, db, h, out.Unreadable[0].Ended, lane.Settlement{
-			Outcome: lane.Interrupted, Reason: lane.ReasonUnreadable, Cancellation: &call.Cancellation{Confirmed: true},
-		})
-		if !out.Unreadable[0].Ready {
-			t.Error("what is queued behind it is not told")
-		}
-		if got := claimOne(t, db.Second, owner); got.id() != next.ID {
-			t.Errorf("claimed %+v", got.lease)
-		}
-	}},
-	{"a bad row of a sub-agent ends the head that is taken over, and no other", func(t *testing.T, db DB) {
-		dead := live(t, db.Store)
-		h, good := start(t, db.Store, "a", dead), start(t, db.Store, "b", dead)
-		child := h.withChild(t)
-		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + child.ID + `'`)
-		out, err := db.Second.TakeOver(ctx(t), live(t, db.Second), []string{dead}, 10)
-		ok(t, err)
-		if len(out.Leases) != 1 || out.Leases[0].Fence.LaneID != good.session() || len(out.Unreadable) != 1 {
-			t.Fatalf("took over %+v", out)
-		}
-		endedFromRows(t, db, h, out.Unreadable[0].Ended, lane.Settlement{
-			Outcome: lane.Interrupted, Reason: lane.ReasonUnreadable, Cancellation: &call.Cancellation{Confirmed: true},
-		})
-		start(t, db.Store, "a", dead) // it is idle
-	}},
-	{"a lane that counts what is not there is counted anew", func(t *testing.T, db DB) {
-		owner := live(t, db.Store)
-		h := start(t, db.Store, "a", owner)
-		db.Exec(`UPDATE lanes SET pending = 5 WHERE lane_id = '` + h.session() + `'`)
-		good := queue(t, db.Store, "b")
-		if out := h.commit(t, h.end(false)); !out.Ready {
-			t.Fatalf("answered %+v", out)
-		}
-		if got := claimOne(t, db.Second, owner); got.id() != good.ID {
-			t.Errorf("claimed %+v", got.lease)
-		}
-		if c := consistent(t, db.Store, h.session()); c.Owner != "" || c.Session.Pending != 0 {
-			t.Errorf("the lane is %+v", c.Session)
-		}
-		if got := claim(t, db.Second, owner, 10); len(got) != 0 {
-			t.Errorf("claimed it again: %+v", got)
-		}
-		start(t, db.Store, "a", owner)
-	}},
-	{"what is listed leaves out what cannot be read", func(t *testing.T, db DB) {
-		h := start(t, db.Store, "a", live(t, db.Store))
-		h.commit(t, h.end(false))
-		good := queue(t, db.Store, "a")
-		db.Exec(`UPDATE submissions SET usage = '"x"', cancellation = '"x"' WHERE submission_id = '` + h.id() + `'`)
-		subs, err := db.Store.ListSubmissions(ctx(t), h.session(), 0, 10)
-		ok(t, err)
-		if len(subs) != 2 || subs[0].ID != good.ID || subs[1].Outcome != lane.Completed || subs[1].Cancellation != nil {
-			t.Errorf("listed %+v", subs)
-		}
-	}},
-	{"an owner ends what it finds wrong", func(t *testing.T, db DB) {
-		h := start(t, db.Store, "a", live(t, db.Store))
-		h.lease.EventHead++
-		_, err := db.Store.Commit(ctx(t), h.step(1).commit())
-		refused(t, err, lane.ErrFenced)
-		_, err = db.Store.End(ctx(t), lane.Fence{LaneID: ident.New(), Epoch: 1}, lane.Failed, "", "")
-		refused(t, err, lane.ErrFenced)
 	}},
 }

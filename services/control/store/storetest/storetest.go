@@ -60,7 +60,7 @@ var suites = []suite{
 	{"release", releaseCases},
 	{"park", parkCases},
 	{"loops", loopCases},
-	{"damage", damageCases},
+	{"damaged lanes", damagedLaneCases},
 	{"receipts", receiptCases},
 	{"replicas", replicaCases},
 	{"calls", callCases},
