@@ -18,16 +18,14 @@ type words struct {
 	Number int    `json:"number"`
 }
 
-func (words) Problems() []string              { return nil }
-func (w words) Subject() (name, value string) { return "said", w.Said }
-
 const wordsSchema = `{"type": "object", "properties": {"said": {"type": "string"}, "number": {"type": "integer"}},
 	"additionalProperties": false}`
 
 func spec(name string) Spec {
 	return Spec{
 		Name: name, Source: "tests/" + name, Schema: json.RawMessage(wordsSchema), Safety: Pure,
-		How: ByExecutor(func(q words, r Answer) Result { return RenderAnswer(r, Fields{"said": q.Said}) }),
+		Subject: "said",
+		How:     ByExecutor(func(q words, r Answer) Result { return RenderAnswer(r, Fields{"said": q.Said}) }),
 	}
 }
 
@@ -246,9 +244,6 @@ func TestSchemasOfOthers(t *testing.T) {
 
 // raw is a request that keeps the arguments.
 type raw struct{ json.RawMessage }
-
-func (raw) Problems() []string            { return nil }
-func (raw) Subject() (name, value string) { return "", "" }
 
 func TestExplainHasAWordForEverything(t *testing.T) {
 	c, err := compile(json.RawMessage(`{"properties":{"a":{"type":"string","pattern":"^x$"}},"maxProperties":1}`))

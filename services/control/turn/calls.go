@@ -41,11 +41,12 @@ func joinCwd(root, cwd string) string {
 // callTools is T2: the answer and a record of every call that it asks for, then the orders.
 func (r *run) callTools(ctx context.Context, c submission.Commit, answer session.Entry) error {
 	var calls []call.Call
+	env := r.values.Map()
 	for i, a := range r.asked {
 		if a.Refused != nil {
 			continue // there is nothing to run, and the result follows from the answer
 		}
-		hash, err := a.Call.Hash(r.def.Cwd, r.values.Map())
+		hash, err := a.Call.Hash(r.def.Cwd, env)
 		if err != nil {
 			return err
 		}
