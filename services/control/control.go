@@ -45,6 +45,9 @@ import (
 // stopGrace is how long clients may take to notice that this replica ends.
 const stopGrace = 500 * time.Millisecond
 
+// memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
+const memoryBuffer = 128 << 10
+
 // Config is a control plane's parts. The zero value of every optional field works.
 type Config struct {
 	Store  store.Store
@@ -328,7 +331,7 @@ func (p *plane) serveGRPC() {
 	api.Register(p.grpc, p.api())
 	peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.links))
 	if p.Builtin != nil {
-		p.memory = bufconn.Listen(1 << 20)
+		p.memory = bufconn.Listen(memoryBuffer)
 	}
 }
 
