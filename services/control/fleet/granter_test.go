@@ -56,7 +56,7 @@ func (r *rows) dispatched() (n int) {
 }
 
 func (r *rows) Grant(_ context.Context, g call.Grant) (granted []call.Granted, err error) {
-	time.Sleep(r.slow) // on fake time
+	time.Sleep(r.slow) // on fake time, before the write and after it
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.grants++
@@ -70,6 +70,9 @@ func (r *rows) Grant(_ context.Context, g call.Grant) (granted []call.Granted, e
 			granted = append(granted, call.Granted{CallID: c.ID, LaneID: c.SessionID, Dispatch: c.Dispatch})
 		}
 	}
+	r.mu.Unlock()
+	time.Sleep(r.slow)
+	r.mu.Lock()
 	if err, r.loses = r.loses, nil; err != nil {
 		return nil, err
 	}
@@ -271,11 +274,11 @@ func TestGrantsAreCoalesced(t *testing.T) {
 	granting(t, 4, func(o *office) {
 		o.recount()
 		o.rows.slow = time.Second
-		o.wait("a", "1") // its grant commits for a second
+		o.wait("a", "1") // its grant commits for two seconds
 		synctest.Wait()
 		o.wait("a", "2")
 		o.wait("b", "3", "4", "5")
-		time.Sleep(3 * time.Second)
+		time.Sleep(4 * time.Second)
 		o.wantGranted("1", "2", "3", "4")
 		if o.rows.grants != 2 {
 			t.Errorf("%d transactions", o.rows.grants)
@@ -423,6 +426,51 @@ func TestEndDuringARecount(t *testing.T) {
 		o.wantGranted("2")
 		if o.queue.len() != 0 || len(o.held) != 1 {
 			t.Errorf("%d wait and %d have a slot", o.queue.len(), len(o.held))
+		}
+	})
+}
+
+// A call that ends before the answer comes that it was granted has no slot then.
+func TestEndDuringAGrant(t *testing.T) {
+	granting(t, 1, func(o *office) {
+		o.recount()
+		o.rows.slow = time.Second
+		o.wait("a", "1")
+		time.Sleep(time.Second + time.Second/2) // it is written
+		o.rows.end("1")
+		o.Freed("1")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !o.TryDispatch("2") {
+			t.Error("the slot is not free")
+		}
+	})
+}
+
+// Who waits comes before who has just come, although a slot is free.
+func TestTryDispatchWhileOthersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // nothing is granted yet: Run is not called
+		r := &rows{}
+		g := NewGranter(r, Executor{ID: "e", Slots: 2}, nil, slog.New(slog.DiscardHandler))
+		r.insert("a", "1", call.Pending)
+		if _, err := g.Recount(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if g.TryDispatch("2") {
+			t.Error("it went before")
+		}
+	})
+}
+
+// An executor that drains when it connects is given nothing.
+func TestExecutorThatConnectsDraining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGranter(&rows{}, Executor{ID: "e", Slots: 2, Draining: true}, nil, slog.New(slog.DiscardHandler))
+		if _, err := g.Recount(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if g.TryDispatch("1") {
+			t.Error("it was given a call")
 		}
 	})
 }
