@@ -24,6 +24,7 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
@@ -139,7 +140,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.replicas = replica.NewService(p.Store, replica.Replica{
 		Addr: p.Advertise, Version: p.Version, Host: p.Host,
 		Lock: p.Lock,
-	}, p.Log)
+	}, mono.New(), p.Log)
 	p.fleet = fleet.NewService(p.Store)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
@@ -154,7 +155,7 @@ func (p *plane) assemble(ctx context.Context) error {
 			p.Store,
 			p.worker,
 		}, Replica: p.replicas.ID,
-		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log,
+		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Clock: mono.New(), Log: p.Log,
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)

@@ -349,6 +349,18 @@ func TestGrantThatFails(t *testing.T) {
 	}
 }
 
+// A call that ended while it waited, unheard, takes no slot.
+func TestGrantOfACallThatHasEnded(t *testing.T) {
+	granting(t, 1, func(o *office) {
+		o.recount()
+		o.rows.insert("a", "1", call.Pending)
+		o.rows.end("1")
+		o.Wait("a", "1")
+		o.wait("a", "2")
+		o.wantGranted("2")
+	})
+}
+
 // A connection that was superseded grants nothing.
 func TestGrantOfAnOldConnection(t *testing.T) {
 	granting(t, 2, func(o *office) {

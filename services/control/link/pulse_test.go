@@ -6,12 +6,13 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/mono"
 )
 
 // The time that a frame is handled for is no silence of the executor, neither while it is nor afterwards.
 func TestHandlingIsNoSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPulse()
+		p := newPulse(mono.New())
 		_ = p.handle(func() error {
 			time.Sleep(2 * ttl)
 			if p.silent() {
