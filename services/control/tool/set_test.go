@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -92,6 +94,10 @@ func TestTwoToolsOfOneNameAreRefused(t *testing.T) {
 
 // What cannot be a tool says whose definition it is and what is wrong with it.
 func TestDefineRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "schema.json")
+	if err := os.WriteFile(file, []byte(`{"type":"object"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string]func(*Spec){
 		"name":            func(s *Spec) { s.Name = "a b" },
 		"long name":       func(s *Spec) { s.Name = strings.Repeat("a", 65) },
@@ -99,7 +105,7 @@ func TestDefineRefuses(t *testing.T) {
 		"no safety":       func(s *Spec) { s.Safety = 0 },
 		"not JSON":        func(s *Spec) { s.Schema = json.RawMessage(`{`) },
 		"not a schema":    func(s *Spec) { s.Schema = json.RawMessage(`{"type":"nothing"}`) },
-		"a file":          func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"file:///etc/passwd"}`) },
+		"a file":          func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"file://` + file + `"}`) },
 		"somewhere":       func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"http://127.0.0.1:1/x"}`) },
 		"not even a type": func(s *Spec) { s.Schema = json.RawMessage(`{"properties":1}`) },
 	} {
