@@ -223,6 +223,30 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 	}
 }
 
+// Leases and silences are durations on the monotonic clock. A package that never reads a wall clock can compare none.
+func TestLivenessReadsNoWallClock(t *testing.T) {
+	found := 0
+	for _, p := range load(t) {
+		if !under(p.folder, "services/control/link", "services/control/fleet", "services/control/replica") {
+			continue
+		}
+		found++
+		for _, f := range p.files {
+			if f.test() {
+				continue
+			}
+			for call, pos := range f.calls(t) {
+				if slices.Contains([]string{"time.Now", "time.Since", "time.Until"}, call) {
+					t.Errorf("%s: %s: ask a mono.Clock", pos, call)
+				}
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("%d packages were looked at", found)
+	}
+}
+
 // A sleeping test is slow where the machine is fast and wrong where it is slow, except on the fake clock of synctest.
 // A skipped test is a promise that nobody keeps.
 func TestTestsNeitherSleepNorSkip(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -113,7 +112,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		if err := here.Write(o.data); err != nil {
 			log.Warn("other commands will not find this control plane", "error", err)
 		}
-		rest.Go(func() { atRest(ctx, log) })
+		rest.Go(func() { memlimit.Release(ctx, log) })
 		o.announce(out, here)
 	}
 	// the lock is held: they can be nobody else's
@@ -137,22 +136,6 @@ func unlessKey(check agent.CheckModel) agent.CheckModel {
 		}
 		return nil
 	}
-}
-
-// startOver is how long after it is ready a control plane is done with what the start sets off: the built-in executor
-// has connected, and what initialises itself at its first use has been used.
-const startOver = time.Second
-
-// atRest gives back what only the start needed and, until ctx ends, what bursts of work leave behind.
-func atRest(ctx context.Context, log *slog.Logger) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(startOver):
-		if err := leaveStart(); err != nil {
-			log.Debug("pages that only the start needed stay resident", "error", err)
-		}
-	}
-	memlimit.Release(ctx)
 }
 
 // listen opens the listeners, with TLS when there is a certificate.

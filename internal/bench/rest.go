@@ -12,8 +12,8 @@ import (
 )
 
 // settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has
-// given back.
-const settleDown = 2 * time.Second
+// given back, see memlimit.Release.
+const settleDown = 12 * time.Second
 
 // atRest is a control plane's resident memory after a while without work.
 func (p *plane) atRest(ctx context.Context) (int64, error) {

@@ -68,7 +68,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "an executor that knows nothing says that it never ran what is cancelled", expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
 		patches: []patch{{
-			workDir + "receive.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })`,
+			workDir + "cancel.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })`,
 			`s.onceDurable(lsn, m.GetCallId(), func() { s.cancelledUnseen(m) })`,
 		}},
 	},
@@ -142,7 +142,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "a cancelled call is confirmed without a sweep", expect: []string{"I6"}, mix: "aborts", seconds: 30, seeds: someSeeds,
-		patches: []patch{{keeperDir + "call.go", `	if v.left && !kept {
+		patches: []patch{{keeperDir + "end.go", `	if v.left && !kept {
 		v = k.sweep(c)
 	}
 	e.Confirmed = !v.left && !v.doubt`, `	e.Confirmed = true`}},

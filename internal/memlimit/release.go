@@ -2,38 +2,41 @@ package memlimit
 
 import (
 	"context"
+	"log/slog"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 const (
+	// startOver is how long after Release began the start is over: what initialises itself at its first use was used.
+	startOver = time.Second
 	// lookEvery is how often Release looks, and so about how long a burst's memory outlives the burst.
-	lookEvery = 10 * time.Second
+	lookEvery = 5 * time.Second
 	// calm is how much a process allocates at most, in lookEvery, that is at rest.
-	calm = 8 << 20
-	// worthwhile is how much there must be to give back: a collection touches all that is in use.
-	worthwhile = 16 << 20
+	calm = 1 << 20
+	// worthwhile is how much there must be to give back: pages of the program are mapped again when it goes on.
+	worthwhile = 4 << 20
 )
 
 // Release gives memory back to the system when the process has come to rest, until ctx ends. Without it the garbage of
-// a burst stays for minutes: nothing is allocated any more, so nothing is collected.
-func Release(ctx context.Context) {
+// a burst stays for minutes, as nothing is allocated any more and so nothing is collected, and the pages of the program
+// that the start or the burst has touched stay for good.
+func Release(ctx context.Context, log *slog.Logger) {
+	start := time.NewTimer(startOver)
+	defer start.Stop()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	last := heap()
+	var rest resting
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-start.C:
+			rest.leave(log)
 		case <-tick.C:
+			rest.look(log)
 		}
-		now := heap()
-		if due(last, now) {
-			debug.FreeOSMemory()
-			now = heap()
-		}
-		last = now
 	}
 }
 
@@ -41,23 +44,52 @@ func Release(ctx context.Context) {
 type usage struct {
 	allocated uint64 // ever
 	live      uint64 // in use, by the last collection
-	objects   uint64 // in use or garbage
-	free      uint64 // neither, and not given back
 }
 
 func heap() usage {
-	s := []metrics.Sample{
-		{Name: "/gc/heap/allocs:bytes"},
-		{Name: "/gc/heap/live:bytes"},
-		{Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/free:bytes"},
-	}
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(s)
-	return usage{s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64(), s[3].Value.Uint64()}
+	return usage{s[0].Value.Uint64(), s[1].Value.Uint64()}
 }
 
-// due reports whether the process is at rest and holds what it could give back.
-func due(last, now usage) bool {
-	garbage := now.objects - min(now.objects, now.live)
-	return now.allocated-last.allocated < calm && garbage+now.free >= worthwhile
+// resting knows how a process was when it was looked at the last time.
+type resting struct {
+	last      usage
+	collected uint64 // what had been allocated when the last garbage was given back
+	pages     uint64 // of files that were resident after they were left, or at the last look if they were fewer
+}
+
+// look gives back what is worth it, if the process is at rest.
+func (r *resting) look(log *slog.Logger) {
+	now := heap()
+	atRest := now.allocated-r.last.allocated < calm
+	if atRest && now.allocated-r.collected >= worth(now) {
+		debug.FreeOSMemory()
+		now = heap()
+		r.collected = now.allocated
+	}
+	r.last = now
+	pages, err := filePages()
+	if err != nil {
+		log.Debug("how much of the program is resident is not known", "error", err)
+		return
+	}
+	r.pages = min(r.pages, pages)
+	if atRest && pages-r.pages >= worthwhile {
+		r.leave(log)
+	}
+}
+
+// worth is how much a process must have allocated for a collection, which touches all that is in use.
+func worth(u usage) uint64 { return max(worthwhile, u.live/8) }
+
+// leave gives back the pages of the program.
+func (r *resting) leave(log *slog.Logger) {
+	err := leavePages()
+	if err == nil {
+		r.pages, err = filePages()
+	}
+	if err != nil {
+		log.Debug("pages of the program that are not in use stay resident", "error", err)
+	}
 }

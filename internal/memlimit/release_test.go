@@ -1,44 +1,63 @@
 package memlimit
 
 import (
+	"log/slog"
 	"runtime"
 	"testing"
 )
 
-func TestWhatIsGivenBackAtRest(t *testing.T) {
-	before := usage{allocated: 1 << 30}
-	tests := []struct {
-		name string
-		now  usage
-		want bool
-	}{
-		{"at rest, with garbage", usage{allocated: 1 << 30, live: 10 << 20, objects: 40 << 20}, true},
-		{
-			"at rest, with free pages",
-			usage{allocated: 1 << 30, live: 10 << 20, objects: 10 << 20, free: 20 << 20},
-			true,
-		},
-		{
-			"at rest, with little of either",
-			usage{allocated: 1 << 30, live: 10 << 20, objects: 20 << 20, free: 1 << 20},
-			false,
-		},
-		{"at work", usage{allocated: 1<<30 + calm, live: 10 << 20, objects: 90 << 20}, false},
-		{"before the first collection", usage{allocated: 1 << 30, objects: 4 << 20}, false},
-		{"more live than objects", usage{allocated: 1 << 30, live: 50 << 20, objects: 40 << 20}, false},
+// sink keeps what a test allocates on the heap.
+var sink []byte
+
+// What a burst leaves behind is given back once, when the process has come to rest.
+func TestABurstIsGivenBackAtRest(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	stats := func() (m runtime.MemStats) {
+		runtime.ReadMemStats(&m)
+		return m
 	}
-	for _, tt := range tests {
-		if got := due(before, tt.now); got != tt.want {
-			t.Errorf("%s: %v", tt.name, got)
+	r := &resting{}
+	r.leave(log)
+	r.look(log)
+	sink = make([]byte, 64<<20)
+	for i := range sink {
+		sink[i] = 1
+	}
+	runtime.GC() // it is in use
+	sink = nil
+	before := stats()
+	r.look(log)
+	if n := stats().NumForcedGC - before.NumForcedGC; n > 0 {
+		t.Fatal("the process was not at rest, and was made to collect")
+	}
+	r.look(log)
+	after := stats()
+	if after.HeapAlloc > 16<<20 || after.HeapReleased < before.HeapReleased+48<<20 {
+		t.Errorf("%d bytes are in use, %d were given back", after.HeapAlloc, after.HeapReleased-before.HeapReleased)
+	}
+	for range 3 {
+		r.look(log)
+	}
+	if n := stats().NumForcedGC - after.NumForcedGC; n > 0 {
+		t.Errorf("%d collections of what was collected already", n)
+	}
+}
+
+// The more is in use, the more a collection costs.
+func TestACollectionMustBeWorthIt(t *testing.T) {
+	for live, want := range map[uint64]uint64{0: 4 << 20, 32 << 20: 4 << 20, 800 << 20: 100 << 20} {
+		if got := worth(usage{live: live}); got != want {
+			t.Errorf("%d bytes in use: %d, want %d", live, got, want)
 		}
 	}
 }
 
 func TestTheRuntimeKnowsTheMetrics(t *testing.T) {
 	used := make([]byte, 32<<20)
+	runtime.GC()
 	u := heap()
 	runtime.KeepAlive(used)
-	if u.allocated < 32<<20 || u.objects < 32<<20 {
+	if u.allocated < 32<<20 || u.live < 32<<20 {
 		t.Errorf("%+v after 32 MiB were allocated", u)
 	}
 }

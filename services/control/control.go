@@ -24,6 +24,7 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
@@ -46,6 +47,9 @@ import (
 
 // stopGrace is how long clients may take to notice that this replica ends.
 const stopGrace = 500 * time.Millisecond
+
+// memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
+const memoryBuffer = 128 << 10
 
 // Config is a control plane's parts. The zero value of every optional field works.
 type Config struct {
@@ -140,7 +144,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.replicas = replica.NewService(p.Store, replica.Replica{
 		Addr: p.Advertise, Version: p.Version, Host: p.Host,
 		Lock: p.Lock,
-	}, p.Log)
+	}, mono.New(), p.Log)
 	p.fleet = fleet.NewService(p.Store)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
@@ -158,8 +162,8 @@ func (p *plane) assemble(ctx context.Context) error {
 			p.Store,
 			p.worker,
 		}, Replica: p.replicas.ID,
-		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Log: p.Log, Grants: p.Store,
-		Granted: p.granted,
+		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Clock: mono.New(), Log: p.Log,
+		Grants: p.Store, Granted: p.granted,
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
@@ -348,7 +352,7 @@ func (p *plane) serveGRPC() {
 	api.Register(p.grpc, p.api())
 	peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.links))
 	if p.Builtin != nil {
-		p.memory = bufconn.Listen(1 << 20)
+		p.memory = bufconn.Listen(memoryBuffer)
 	}
 }
 

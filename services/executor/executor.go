@@ -34,7 +34,8 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
-// Config of Run. ID, DataDir and one of Dial and Targets are required; the zero value of everything else works.
+// Config of Run. ID, DataDir and one of Dial and Targets are required; the zero value of everything else works. It has
+// a field for each setting of the program, and so as many as there are of those.
 //
 // A program that leaves Sandbox unset must begin its main with `if keeper.Invoked() { os.Exit(keeper.Main()) }`.
 type Config struct {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -45,19 +46,23 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 	if k, _ := document.Find(root, "model"); k == nil {
 		p.Report(1, "model", "is required: the model as provider/id")
 	}
+	p.together(d, root)
+}
+
+// together checks keys that depend on each other.
+func (p *parser) together(d *Definition, root *yaml.Node) {
 	tools, _ := document.Find(root, "tools")
-	if k, _ := document.Find(root, "subagents"); tools != nil && len(d.Subagents) > 0 &&
-		!builtin.Asks(d.Tools) {
+	if k, _ := document.Find(root, "subagents"); tools != nil && len(d.Subagents) > 0 && !builtin.Asks(d.Tools) {
 		p.Report(k.Line, "subagents", "are never asked: tools does not name task")
 	}
-	if d.Sandbox.Kind != SandboxNone {
-		return
-	}
-	switch k := tools; {
-	case k == nil:
-		d.Tools = []string{}
+	switch {
+	case d.Sandbox.Kind != SandboxNone:
+	case tools == nil:
+		d.Tools = slices.DeleteFunc(d.Tools, func(name string) bool {
+			return slices.Contains(builtin.Tools().Names(), name) // executors carry these out
+		})
 	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor):
-		p.Report(k.Line, "tools", "need a sandbox, and sandbox is none")
+		p.Report(tools.Line, "tools", "need a sandbox, and sandbox is none")
 	}
 }
 

@@ -195,4 +195,12 @@ func TestReloadWithABrokenSubAgent(t *testing.T) {
 	if shell, ok := got(t, c, "top").Team["shell"]; !ok || shell.Digest() != Shell().Digest() {
 		t.Errorf("got %+v", shell)
 	}
+	put(t, filepath.Join(dir, "low.md"), minimal+"Edited.")
+	put(t, filepath.Join(dir, "low", "agent.md"), minimal)
+	put(t, filepath.Join(dir, "top.md"), asking("x", "low"))
+	c.Reload()
+	top = got(t, c, "top")
+	if low, ok := top.Subagent("low"); !ok || low.Instructions != "Edited." {
+		t.Errorf("got %+v", low)
+	}
 }

@@ -129,7 +129,7 @@ func (Slot) report()     {}
 // StateOf is the terminal state that a reply brings a call to. A reply that says that nobody saw the end is no outcome:
 // the owner decides by the call's safety whether to run it again.
 func StateOf(r tool.Reply) State {
-	switch r.Ending() {
+	switch tool.EndingOf(r) {
 	case tool.Cancelled:
 		return Cancelled
 	case tool.Unseen:

@@ -87,7 +87,6 @@ func (g *Granter) TryDispatch(callID string) bool {
 	if g.queue.len() > 0 || g.free() <= 0 {
 		return false
 	}
-	g.queue.pass()
 	g.held[callID] = reserved
 	return true
 }
@@ -289,7 +288,6 @@ func (g *Granter) countHeld(dispatched []call.Call) {
 		if !g.freed[c.ID] {
 			rows[c.ID] = true
 			g.held[c.ID] = seen
-			g.queue.remove(c.ID)
 		}
 	}
 	for id, h := range g.held {

@@ -16,8 +16,9 @@ import (
 // last call that was served of all. The lowest tag is served next; of equal ones the call that came first. Calls of one
 // lane keep their order. A call that is removed has cost nothing: the next one of its lane inherits its tag.
 //
-// A lane without a waiting call needs no memory: all that it was served for has tags up to v. Every operation takes
-// O(log n) of the lanes. Not safe for concurrent use.
+// A lane without a waiting call needs no memory: the calls that it was served have tags up to v. For the same reason a
+// call that is served while none waits need not be counted. push, pop and remove take O(log n) of the lanes. Not safe
+// for concurrent use.
 type queue struct {
 	v     int64
 	came  int64 // calls so far
@@ -76,9 +77,6 @@ func (q *queue) pop() (id string, ok bool) {
 	q.remove(id)
 	return id, true
 }
-
-// pass notes that a call was served at once because none waits.
-func (q *queue) pass() { q.v++ }
 
 // remove takes a call out, if it is there.
 func (q *queue) remove(id string) {

@@ -38,7 +38,7 @@ func newConnection(s *Server, stream stream, e fleet.Executor, inflight []*pawlv
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	c := &connection{
 		server: s, stream: stream, executor: e, ctx: ctx, cancel: cancel,
-		pulse: newPulse(), calls: newLedger(inflight), draining: e.Draining,
+		pulse: newPulse(s.deps.Clock), calls: newLedger(inflight), draining: e.Draining,
 	}
 	c.out = newOutbox(func() { cancel(ErrSilent) })
 	c.files = files.New(c.enqueue, c.out.wake)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 )
@@ -62,6 +63,22 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 			t.Errorf("a free slot was not given: %+v", got)
 		}
 		e.lives()
+	})
+}
+
+// An executor that begins to drain is given nothing more.
+func TestDrainingExecutorGetsNoSlots(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		e := all[0].executor()
+		synctest.Wait()
+		if _, ok := all[0].TryDispatch("e", "before"); !ok {
+			t.Error("nothing was given to begin with")
+		}
+		e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Draining{Draining: &pawlv1.Draining{}}})
+		synctest.Wait()
+		if _, ok := all[0].TryDispatch("e", "after"); ok {
+			t.Error("it was given a call")
+		}
 	})
 }
 

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
-	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -81,6 +81,7 @@ type Deps struct {
 	// Granted tells the owner of a lane, if it is in this process, that a call of it has got a slot of an executor that
 	// is connected here. It must not block, and is false when the owner is elsewhere.
 	Granted func(e fleet.Executor, g call.Granted) bool
+	Clock   mono.Clock
 	Log     *slog.Logger
 }
 
@@ -124,7 +125,7 @@ func (s *Server) Connect(stream stream) error {
 	defer s.unregister(c)
 	defer c.end(nil)
 	e := c.executor
-	began := time.Now()
+	began := s.deps.Clock()
 	s.deps.Log.Info("executor connected", "executor_id", e.ID, "connection_epoch", e.ConnectionEpoch, "version",
 		e.Version)
 	err = c.run()
@@ -132,7 +133,7 @@ func (s *Server) Connect(stream stream) error {
 		err = cause
 	}
 	s.deps.Log.Info("executor disconnected", "executor_id", e.ID, "connection_epoch", e.ConnectionEpoch, "duration",
-		time.Since(began), "reason", reason(err))
+		s.deps.Clock.Since(began), "reason", reason(err))
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 )
@@ -17,20 +18,24 @@ const (
 // pulse is what is known of an executor's life: the answers to Pings. An executor that sends and does not listen is of
 // no use.
 type pulse struct {
+	clock mono.Clock
+
 	mu       sync.Mutex    // guards what follows
-	heard    time.Time     // when the last answer came, less the time that frames took here since
+	heard    time.Duration // when the last answer came, less the time that frames took here since
 	handling bool          // a frame is being handled: that time is ours, and no silence of the executor's
 	nonce    uint64        // the latest that was answered
 	next     chan struct{} // closed by the next answer
 }
 
-func newPulse() *pulse { return &pulse{heard: time.Now(), next: make(chan struct{})} }
+func newPulse(clock mono.Clock) *pulse {
+	return &pulse{clock: clock, heard: clock(), next: make(chan struct{})}
+}
 
 // answered notes an answer to the Ping with a nonce.
 func (p *pulse) answered(nonce uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = time.Now()
+	p.heard = p.clock()
 	p.nonce = max(p.nonce, nonce)
 	close(p.next)
 	p.next = make(chan struct{})
@@ -38,24 +43,24 @@ func (p *pulse) answered(nonce uint64) {
 
 // handle calls f, which handles a frame.
 func (p *pulse) handle(f func() error) error {
-	began := time.Now()
+	began := p.clock()
 	p.busy(true, 0)
 	err := f()
-	p.busy(false, time.Since(began))
+	p.busy(false, p.clock.Since(began))
 	return err
 }
 
 func (p *pulse) busy(now bool, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.handling, p.heard = now, p.heard.Add(took)
+	p.handling, p.heard = now, p.heard+took
 }
 
 // silent reports whether no answer came for a whole ttl.
 func (p *pulse) silent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.handling && time.Since(p.heard) > ttl
+	return !p.handling && p.clock.Since(p.heard) > ttl
 }
 
 func (p *pulse) isHandling() bool {

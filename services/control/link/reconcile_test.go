@@ -78,6 +78,37 @@ func TestCallThatEndedUnheardIsCancelled(t *testing.T) {
 	}
 }
 
+// A result that was handed to a lane's owner, which was ended by force before it recorded the result, is acknowledged:
+// else the executor keeps it, and the connection what it knows of the call.
+func TestResultThatNobodyRecorded(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		p, db := all[0], all[0].cluster.db
+		p.owner.runs = true
+		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched})
+		e := p.executor(running("c"))
+		e.result("c", text("nobody reads it"))
+		<-p.owner.got
+		pass(2 * compareEvery)
+		if acked := e.resultAcks(); len(acked) != 0 {
+			t.Errorf("acknowledged before it was recorded: %q", acked)
+		}
+		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Lost})
+		pass(2 * compareEvery)
+		var acked int
+		for _, m := range e.take() {
+			if m.GetResultAck() != nil {
+				acked++
+			}
+			if m.GetCancel() != nil {
+				t.Error("a call that has ended at the executor was cancelled")
+			}
+		}
+		if left := p.connection("e").calls.snapshot(); acked != 1 || len(left) != 0 {
+			t.Errorf("acknowledged %d times; the connection knows %v", acked, left)
+		}
+	})
+}
+
 // A Cancel that is refused because the executor knows a later owner is sent with that one's epoch, once.
 func TestCancelOfAnOldEpochIsSentAnew(t *testing.T) {
 	within(t, 1, func(all []*plane) {

@@ -20,6 +20,7 @@ import (
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -334,7 +335,7 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 				Identity: func(context.Context) (auth.Principal, error) {
 					return auth.Principal{Kind: auth.Executor, Executor: "e", Labels: auth.Labels{"gpu": "a*"}}, nil
 				},
-				Redactor: c.db, Log: log,
+				Redactor: c.db, Clock: mono.New(), Log: log,
 			})
 			pawlv1.RegisterExecutorServiceServer(p.grpc, connector{server: p.Server})
 			peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.Server))

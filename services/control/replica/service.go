@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/mono"
 )
 
 const (
@@ -26,6 +27,7 @@ var errLapsed = errors.New("the replica's lease has lapsed")
 type Service struct {
 	store Store
 	self  Replica // ID is left to Run
+	clock mono.Clock
 	log   *slog.Logger
 
 	mu     sync.Mutex // guards what follows
@@ -34,8 +36,8 @@ type Service struct {
 }
 
 // NewService makes a Service for a process that describes itself as self.
-func NewService(store Store, self Replica, log *slog.Logger) *Service {
-	return &Service{store: store, self: self, log: log}
+func NewService(store Store, self Replica, clock mono.Clock, log *slog.Logger) *Service {
+	return &Service{store: store, self: self, clock: clock, log: log}
 }
 
 // ID is the present incarnation, "" while there is none.
@@ -49,14 +51,14 @@ func (s *Service) ID() string {
 func (s *Service) MayReap() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.outage.over(time.Now())
+	return s.outage.over(s.clock())
 }
 
 // answered notes that the database answered.
 func (s *Service) answered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.outage.answered(time.Now())
+	s.outage.answered(s.clock())
 }
 
 func (s *Service) setID(id string) {
@@ -93,7 +95,7 @@ func (s *Service) Run(ctx, stop context.Context, live Incarnation) error {
 func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error {
 	self := s.self
 	self.ID = ident.New()
-	trusted := time.Now().Add(TTL - margin)
+	trusted := s.clock() + TTL - margin
 	registering, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
@@ -133,10 +135,10 @@ func (s *Service) remove(ctx context.Context, id string) {
 }
 
 // renew renews the lease and ends the incarnation when it cannot be proven any more.
-func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id string, trusted time.Time) error {
+func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id string, trusted time.Duration) error {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
-	trust := time.NewTimer(time.Until(trusted))
+	trust := time.NewTimer(trusted - s.clock())
 	defer trust.Stop()
 	for {
 		select {
@@ -147,8 +149,8 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 			return nil
 		case <-tick.C:
 		}
-		asked := time.Now()
-		attempt, cancel := context.WithDeadline(ctx, trusted)
+		asked := s.clock()
+		attempt, cancel := context.WithTimeout(ctx, trusted-s.clock())
 		var ok bool
 		err := contain.Do(func() (err error) { ok, err = s.store.RenewReplica(attempt, id, TTL); return err })
 		late := attempt.Err() != nil
@@ -164,8 +166,8 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 			lapse(errLapsed)
 			return nil
 		default:
-			trusted = asked.Add(TTL - margin)
-			trust.Reset(time.Until(trusted))
+			trusted = asked + TTL - margin
+			trust.Reset(trusted - s.clock())
 		}
 	}
 }

@@ -34,7 +34,10 @@ func (t *Tool) parse(args json.RawMessage) (Call, error) {
 	if err != nil {
 		return Call{}, refuse(t.Name, []string{err.Error()}, args)
 	}
-	problems = req.Problems()
+	problems = t.noNUL(clean)
+	if r, ok := req.(interface{ Problems() []string }); ok {
+		problems = append(problems, r.Problems()...)
+	}
 	if t.How.check != nil {
 		problems = append(problems, t.How.check(req)...)
 	}
@@ -42,6 +45,27 @@ func (t *Tool) parse(args json.RawMessage) (Call, error) {
 		return Call{}, refuse(t.Name, problems, args)
 	}
 	return Call{Tool: t, Request: req, notes: clean.notes, ignored: clean.ignored}, nil
+}
+
+// noNUL are the problems with arguments that systems take for the end of a text.
+func (t *Tool) noNUL(a *Arguments) (problems []string) {
+	for _, name := range t.Lines {
+		if value, _ := a.Value(name).(string); strings.ContainsRune(value, 0) {
+			problems = append(problems, name+": must not contain a NUL character")
+		}
+	}
+	return problems
+}
+
+// subject is what the call is about: the argument that the tool calls its Subject.
+func (c Call) subject() string {
+	var all map[string]any
+	body, err := json.Marshal(c.Request)
+	if err != nil || json.Unmarshal(body, &all) != nil {
+		return "" // Hash has told
+	}
+	value, _ := all[c.Tool.Subject].(string)
+	return value
 }
 
 // Hash identifies what a call asks for, over all its dispatches: tool, request, directory and variables. A variable of

@@ -14,8 +14,8 @@ const (
 	maxMessageLines = 50
 )
 
-// SubjectPath names a Subject that is a path. The text of a failure has the path in it.
-const SubjectPath = "path"
+// subjectPath is a Subject that the text of a failure has in it.
+const subjectPath = "path"
 
 // renderFailure tells why a call could not be done, or that nobody knows what became of it.
 func (c Call) renderFailure(f Failure) Result {
@@ -29,20 +29,20 @@ func (c Call) renderFailure(f Failure) Result {
 	case ReasonCancelled:
 		message = "The call was cancelled."
 	default:
-		message = failureText(c.Request, f)
+		message = c.failureText(f)
 	}
 	details := Fields{"reason": clip.Sanitize(f.Reason)}
-	if name, value := c.Request.Subject(); value != "" {
-		details[name] = clip.Sanitize(value)
-		if name == SubjectPath {
-			details[name] = clip.Display(value)
+	if value := c.subject(); value != "" {
+		details[c.Tool.Subject] = clip.Sanitize(value)
+		if c.Tool.Subject == subjectPath {
+			details[subjectPath] = clip.Display(value)
 		}
 	}
 	return Result{Text: message, IsError: true, Details: details.Encode()}
 }
 
 // failureText is the executor's message, with the path in front when it is not in there.
-func failureText(req Request, f Failure) string {
+func (c Call) failureText(f Failure) string {
 	message := strings.TrimSpace(clip.Sanitize(f.Message))
 	if end, lines := clip.HeadLines(message, maxMessageLines, len(message)); lines == maxMessageLines &&
 		end < len(message) {
@@ -54,7 +54,7 @@ func failureText(req Request, f Failure) string {
 	if message == "" {
 		message = "the tool failed"
 	}
-	if name, path := req.Subject(); name == SubjectPath && path != "" && !mentions(message, path) {
+	if path := c.subject(); c.Tool.Subject == subjectPath && path != "" && !mentions(message, path) {
 		message = clip.Display(path) + ": " + message
 	}
 	return clip.Shorten(message, maxMessage)

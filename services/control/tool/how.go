@@ -35,6 +35,10 @@ func (k Kind) String() string {
 	return "unspecified"
 }
 
+// Request is what a call asks for, by value: a struct whose JSON has the tool's arguments by name. If it has a method
+// Problems() []string, that says what is wrong that a schema cannot say, one line each, for the model to read.
+type Request any
+
 // How is how calls of a tool are carried out, and the types of its requests and replies. Its zero value is none.
 type How struct {
 	kind   Kind

@@ -105,7 +105,7 @@ func TestACallWhoseOwnerIsGoneRunsAgainIfItMay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lost := got.Ending() == Unseen; lost != (safety == AtMostOnce) || (ran == 0) != lost {
+		if lost := EndingOf(got) == Unseen; lost != (safety == AtMostOnce) || (ran == 0) != lost {
 			t.Errorf("%s: ran %d times, and %#v is recorded", safety, ran, got)
 		}
 	}

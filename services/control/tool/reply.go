@@ -11,12 +11,19 @@ import (
 type Reply interface {
 	// Clean is the reply as it may be kept and shown, without secrets. It does not change the receiver.
 	Clean(c Cleaner) Reply
-	// Ending is how the call ended.
-	Ending() Ending
 }
 
 // Ending is how a call ended.
 type Ending uint8
+
+// EndingOf is how the call ended that a reply answers: Finished, unless the reply has a method Ending that says
+// otherwise.
+func EndingOf(r Reply) Ending {
+	if e, ok := r.(interface{ Ending() Ending }); ok {
+		return e.Ending()
+	}
+	return Finished
+}
 
 // Endings.
 const (
@@ -56,7 +63,7 @@ func (f Failure) Clean(c Cleaner) Reply {
 	return f
 }
 
-// Ending implements Reply.
+// Ending is what the reason says.
 func (f Failure) Ending() Ending {
 	switch f.Reason {
 	case ReasonCancelled:
@@ -83,9 +90,6 @@ func (a Answer) Clean(c Cleaner) Reply {
 	a.Text = c.Text(a.Text)
 	return a
 }
-
-// Ending implements Reply.
-func (Answer) Ending() Ending { return Finished }
 
 // envelope is the stored form of a reply: one of both.
 type envelope struct {

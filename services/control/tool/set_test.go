@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,16 +20,14 @@ type words struct {
 	Number int    `json:"number"`
 }
 
-func (words) Problems() []string              { return nil }
-func (w words) Subject() (name, value string) { return "said", w.Said }
-
 const wordsSchema = `{"type": "object", "properties": {"said": {"type": "string"}, "number": {"type": "integer"}},
 	"additionalProperties": false}`
 
 func spec(name string) Spec {
 	return Spec{
 		Name: name, Source: "tests/" + name, Schema: json.RawMessage(wordsSchema), Safety: Pure,
-		How: ByExecutor(func(q words, r Answer) Result { return RenderAnswer(r, Fields{"said": q.Said}) }),
+		Subject: "said",
+		How:     ByExecutor(func(q words, r Answer) Result { return RenderAnswer(r, Fields{"said": q.Said}) }),
 	}
 }
 
@@ -94,6 +94,10 @@ func TestTwoToolsOfOneNameAreRefused(t *testing.T) {
 
 // What cannot be a tool says whose definition it is and what is wrong with it.
 func TestDefineRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "schema.json")
+	if err := os.WriteFile(file, []byte(`{"type":"object"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string]func(*Spec){
 		"name":            func(s *Spec) { s.Name = "a b" },
 		"long name":       func(s *Spec) { s.Name = strings.Repeat("a", 65) },
@@ -101,7 +105,7 @@ func TestDefineRefuses(t *testing.T) {
 		"no safety":       func(s *Spec) { s.Safety = 0 },
 		"not JSON":        func(s *Spec) { s.Schema = json.RawMessage(`{`) },
 		"not a schema":    func(s *Spec) { s.Schema = json.RawMessage(`{"type":"nothing"}`) },
-		"a file":          func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"file:///etc/passwd"}`) },
+		"a file":          func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"file://` + file + `"}`) },
 		"somewhere":       func(s *Spec) { s.Schema = json.RawMessage(`{"$ref":"http://127.0.0.1:1/x"}`) },
 		"not even a type": func(s *Spec) { s.Schema = json.RawMessage(`{"properties":1}`) },
 	} {
@@ -246,9 +250,6 @@ func TestSchemasOfOthers(t *testing.T) {
 
 // raw is a request that keeps the arguments.
 type raw struct{ json.RawMessage }
-
-func (raw) Problems() []string            { return nil }
-func (raw) Subject() (name, value string) { return "", "" }
 
 func TestExplainHasAWordForEverything(t *testing.T) {
 	c, err := compile(json.RawMessage(`{"properties":{"a":{"type":"string","pattern":"^x$"}},"maxProperties":1}`))

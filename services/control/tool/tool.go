@@ -74,8 +74,10 @@ type Spec struct {
 	Description string // for the model
 	Schema      json.RawMessage
 	Safety      Safety
-	How         How    // calls are carried out
-	Lost        string // what the model is told of a call whose outcome is unknown; "" is a text for the safety
+	How         How      // calls are carried out
+	Subject     string   // the argument that a call is about; the details of failures have it, their text has a path
+	Lines       []string // arguments that must not contain a NUL character: commands, paths
+	Lost        string   // what the model is told of a call whose outcome is unknown; "" is a text for the safety
 	Habits      Habits
 	Access      Access
 	Source      string // where the tool comes from, for errors: "built in", a file, a server

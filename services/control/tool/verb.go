@@ -1,14 +1,5 @@
 package tool
 
-// Request is what a call asks for, by value. Its JSON has the tool's arguments by name.
-type Request interface {
-	// Problems are what is wrong with the request that a schema cannot say, one line each, for the model to read.
-	Problems() []string
-	// Subject is the one thing that the request is about, and the name by which the details of results have it: a path,
-	// a command. A value of "" is left out there.
-	Subject() (name, value string)
-}
-
 // Text is bytes that a call's arguments give as text.
 type Text []byte
 

@@ -7,34 +7,16 @@ import (
 	"strings"
 )
 
-// NoNUL are the problems with arguments that must not contain a NUL character: pairs of name and value.
-func NoNUL(pairs ...string) (problems []string) {
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if strings.ContainsRune(pairs[i+1], 0) {
-			problems = append(problems, pairs[i]+": must not contain a NUL character")
-		}
-	}
-	return problems
-}
-
-// Problems implements Request.
-func (r ReadText) Problems() []string { return NoNUL("path", r.Path) }
-
-// Problems implements Request.
-func (r WriteFile) Problems() []string { return NoNUL("path", r.Path) }
-
-// Problems implements Request.
+// Problems are what is wrong with the request that a schema cannot say.
 func (r EditFile) Problems() []string {
-	problems := NoNUL("path", r.Path)
 	if r.Old == r.New {
-		problems = append(problems, "newText: is the same as oldText, so nothing would change")
+		return []string{"newText: is the same as oldText, so nothing would change"}
 	}
-	return problems
+	return nil
 }
 
-// Problems implements Request.
-func (r Exec) Problems() []string {
-	problems := NoNUL("command", r.Command, "cwd", r.Cwd)
+// Problems are what is wrong with the request that a schema cannot say.
+func (r Exec) Problems() (problems []string) {
 	if len(r.Command) > MaxCommand {
 		problems = append(problems, fmt.Sprintf(
 			"command: has %d bytes, at most %d are possible; write the script to a file first, then run it",
@@ -45,30 +27,6 @@ func (r Exec) Problems() []string {
 	}
 	return problems
 }
-
-// Problems implements Request.
-func (r Grep) Problems() []string { return NoNUL("path", r.Path, "include", r.Include) }
-
-// Problems implements Request.
-func (r Glob) Problems() []string { return NoNUL("path", r.Path, "pattern", r.Pattern) }
-
-// Subject implements Request.
-func (r ReadText) Subject() (name, value string) { return SubjectPath, r.Path }
-
-// Subject implements Request.
-func (r WriteFile) Subject() (name, value string) { return SubjectPath, r.Path }
-
-// Subject implements Request.
-func (r EditFile) Subject() (name, value string) { return SubjectPath, r.Path }
-
-// Subject implements Request.
-func (r Exec) Subject() (name, value string) { return "command", r.Command }
-
-// Subject implements Request.
-func (r Grep) Subject() (name, value string) { return SubjectPath, r.Path }
-
-// Subject implements Request.
-func (r Glob) Subject() (name, value string) { return SubjectPath, r.Path }
 
 // Clean implements Reply.
 func (r TextReply) Clean(c Cleaner) Reply {
@@ -124,22 +82,7 @@ func mapped(in []string, f func(string) string) []string {
 	return out
 }
 
-// Ending implements Reply.
-func (TextReply) Ending() Ending { return Finished }
-
-// Ending implements Reply.
-func (WriteReply) Ending() Ending { return Finished }
-
-// Ending implements Reply.
-func (EditReply) Ending() Ending { return Finished }
-
-// Ending implements Reply.
-func (GrepReply) Ending() Ending { return Finished }
-
-// Ending implements Reply.
-func (GlobReply) Ending() Ending { return Finished }
-
-// Ending implements Reply.
+// Ending is Cancelled if the command was.
 func (r ExecReply) Ending() Ending {
 	if r.Cancelled {
 		return Cancelled

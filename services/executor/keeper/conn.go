@@ -181,16 +181,19 @@ func (cn *conn) take(growth bool) []*message {
 	defer cn.mu.Unlock()
 	out := cn.replies
 	cn.replies = nil
-	for c := range cn.ended {
-		out = append(out, &message{Kind: kindEvent, State: c.stateLocked()})
-		delete(cn.grown, c)
+	// New maps, as small as what they hold: one that was large once takes as long to look through ever after.
+	if len(cn.ended) > 0 {
+		for c := range cn.ended {
+			out = append(out, &message{Kind: kindEvent, State: c.stateLocked()})
+			delete(cn.grown, c)
+		}
+		cn.ended = map[*call]bool{}
 	}
-	clear(cn.ended)
-	if growth {
+	if growth && len(cn.grown) > 0 {
 		for c := range cn.grown {
 			out = append(out, &message{Kind: kindEvent, State: c.stateLocked()})
 		}
-		clear(cn.grown)
+		cn.grown = map[*call]bool{}
 	}
 	return out
 }

@@ -41,7 +41,7 @@ func TestForgedTag(t *testing.T) {
 // A tag that belongs to a command which was started later than the process is no evidence.
 func TestTagOfALaterCommand(t *testing.T) {
 	k, p := forger(t)
-	k.owners[2] = &call{id: "later", tag: tag(7, 2), born: p.start + 100}
+	k.owners[2] = &call{id: "later", origin: origin{tag: tag(7, 2), born: p.start + 100}}
 	forge(t, p, tag(7, 2))
 	if got, err := k.evidence(p); err != nil || !got.none() {
 		t.Errorf("%+v, %v", got, err)
@@ -51,8 +51,8 @@ func TestTagOfALaterCommand(t *testing.T) {
 // What was seen below a command's first process is of that command, whatever it carries and whoever its parent is.
 func TestDescentIsRemembered(t *testing.T) {
 	k, p := forger(t)
-	mine := &call{id: "mine", tag: tag(7, 1), pid: os.Getpid()}
-	other := &call{id: "other", tag: tag(7, 2), pid: 1 << 30}
+	mine := &call{id: "mine", origin: origin{tag: tag(7, 1), pid: os.Getpid()}}
+	other := &call{id: "other", origin: origin{tag: tag(7, 2), pid: 1 << 30}}
 	k.owners[1], k.owners[2] = mine, other
 	if err := k.observe(mine); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func forger(t *testing.T) (*keeper, proc) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &keeper{key: 7, owners: map[uint64]*call{}, log: slog.New(slog.DiscardHandler)}, p
+	return &keeper{key: 7, table: table{owners: map[uint64]*call{}}, log: slog.New(slog.DiscardHandler)}, p
 }
 
 func forge(t *testing.T, p proc, tag uint64) {

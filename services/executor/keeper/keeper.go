@@ -81,28 +81,20 @@ const (
 
 type keeper struct {
 	config
-	dir     string
-	log     *slog.Logger
-	lock    *os.File
-	l       *net.UnixListener
-	journal *journal
-	key     uint32
-	name    string // of this process, which no other keeper has
-	null    *os.File
+	home
+	name string // of this process, which no other keeper has
+	key  uint32 // in the tags of its commands, and in those of its predecessors'
+	log  *slog.Logger
 
 	// treeMu makes forks, reaps and scans of the process tree happen one at a time: a scan sees no half-made child, and
 	// no pid in it gets another meaning. Taken before mu.
 	treeMu sync.Mutex
 
-	mu       sync.Mutex
-	calls    map[string]*call
-	leaders  map[int]*call    // first processes that were not reaped
-	owners   map[uint64]*call // by tag: commands that have processes, ended ones included that keep some
-	running  int              // calls without an end
-	most     int              // of running, since there was none
-	compact  int64            // length of the journal that is worth a rewrite
-	conn     *conn            // the daemon, if one is connected
-	retiring bool
+	mu sync.Mutex // guards what follows, up to forked
+	table
+	compact  int64         // length of the journal that is worth a rewrite
+	conn     *conn         // the daemon, if one is connected
+	retiring bool          // it ends when it holds nothing
 	closing  bool          // nothing starts any more
 	reaped   chan struct{} // closed by the next reap
 
@@ -111,11 +103,30 @@ type keeper struct {
 	wg     sync.WaitGroup
 }
 
+// home is the data directory, and what a keeper has open there.
+type home struct {
+	dir     string
+	lock    *os.File
+	l       *net.UnixListener
+	null    *os.File
+	journal *journal
+}
+
+// table is the commands of a keeper.
+type table struct {
+	calls   map[string]*call
+	leaders map[int]*call    // first processes that were not reaped
+	owners  map[uint64]*call // by tag: commands that have processes, ended ones included that keep some
+	running int              // calls without an end on disk
+	most    int              // of running, since there was none
+}
+
 // open makes a keeper that serves dir, or nil if one does already.
 func open(dir, cfg string, log *slog.Logger) (k *keeper, err error) {
 	k = &keeper{
-		dir: dir, log: log, calls: map[string]*call{}, leaders: map[int]*call{}, owners: map[uint64]*call{},
-		reaped: make(chan struct{}), forked: make(chan struct{}, 1), wake: make(chan struct{}, 1), compact: minCompact,
+		home: home{dir: dir}, log: log, compact: minCompact,
+		table:  table{calls: map[string]*call{}, leaders: map[int]*call{}, owners: map[uint64]*call{}},
+		reaped: make(chan struct{}), forked: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 	}
 	if err := json.Unmarshal([]byte(cfg), &k.config); err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)

@@ -132,7 +132,7 @@ func TestTidy(t *testing.T) {
 
 // Of what is preserved the newest stays.
 func TestPreservedIsBounded(t *testing.T) {
-	k := &keeper{dir: t.TempDir(), log: slog.New(slog.DiscardHandler)}
+	k := &keeper{home: home{dir: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
 	for i := range preserveCount + 10 {
 		path := filepath.Join(k.dir, preservedDir, fmt.Sprintf("%05d", i))
 		if err := os.MkdirAll(path, 0o700); err != nil {

@@ -139,8 +139,8 @@ func TestForgetWaitsForTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	c := &call{id: "a", end: &end{}, recorded: make(chan struct{})}
 	k := &keeper{
-		dir: dir, calls: map[string]*call{"a": c}, compact: minCompact,
-		journal: &journal{path: filepath.Join(dir, "keeper.log")},
+		home:  home{dir: dir, journal: &journal{path: filepath.Join(dir, "keeper.log")}},
+		table: table{calls: map[string]*call{"a": c}}, compact: minCompact,
 	}
 	if err := k.journal.rewrite(&history{key: testKey}); err != nil {
 		t.Fatal(err)

@@ -66,19 +66,34 @@ type call struct {
 	ended chan struct{}
 
 	// mu
-	in        *intake // of a chunked write that takes content
-	size      *int64  // of the file that a ReadFile has open
-	epoch     int64   // of the newest owner that asked for it
-	accepted  bool
+	content
+	wish
+	progress
+	epoch    int64 // of the newest owner that asked for it
+	accepted bool
+	orphan   bool // a loose call whose connection is gone: nobody wants its result
+	ex       sandbox.Exec
+	src      source
+	feed     feed
+}
+
+// content is the bytes of a file that pass through a call.
+type content struct {
+	in   *intake // of a chunked write that takes them
+	size *int64  // of the file that a ReadFile has open
+}
+
+// wish is to end a call.
+type wish struct {
 	cancelled bool
-	orphan    bool // a loose call whose connection is gone: nobody wants its result
-	grace     time.Duration
-	ex        sandbox.Exec
-	state     journal.State
-	result    *pawlv1.Result // nil while running, and when only the journal has it
-	kept      bool           // the journal has the outcome
-	src       source
-	feed      feed
+	grace     time.Duration // from TERM to KILL
+}
+
+// progress is how far a call is, and what it came to.
+type progress struct {
+	state  journal.State
+	result *pawlv1.Result // nil while running, and when only the journal has it
+	kept   bool           // the journal has it
 }
 
 // release closes what a call holds in this process.

@@ -2,11 +2,9 @@ package work
 
 import (
 	"context"
-	"math"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/journal"
-	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
 // Receive takes a frame from control. It never waits for the disk or a command.
@@ -77,7 +75,7 @@ func (s *Service) onExecute(e *pawlv1.Execute) {
 	case present:
 		s.present(e.GetCallId(), e.GetEpoch(), c)
 	default:
-		s.ruledOut(e, reason, f)
+		s.ruledOut(e.GetCallId(), e.GetEpoch(), reason, f)
 	}
 }
 
@@ -202,120 +200,6 @@ func (s *Service) attached(a *pawlv1.Attach, c *call) {
 	s.push(c)
 }
 
-// status tells the state of a call that is known.
-func (s *Service) status(id string, dispatch uint32) {
-	st := &pawlv1.Status{Dispatch: dispatch}
-	if c := s.live[id]; c != nil {
-		st.Call, st.Dispatch = c.callState(), c.begin.Dispatch
-	} else if r, ok := s.j.Lookup(id); ok {
-		st.Call = &pawlv1.CallState{CallId: id, LaneId: r.LaneID, Epoch: r.Epoch, State: stateOf(r.State)}
-		st.Dispatch = r.Dispatch
-	} else {
-		return
-	}
-	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: st}})
-}
-
-func (s *Service) onCancel(m *pawlv1.Cancel) {
-	if !idPattern.MatchString(m.GetCallId()) {
-		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_UNSUPPORTED, "the call id is not one")
-		return
-	}
-	f, c := s.facts(m.GetCallId(), m.GetLaneId())
-	what, reason := onCancel(f, m.GetEpoch())
-	if what == reject {
-		s.ruledOut(m, reason, f)
-		return
-	}
-	if what == revoke && m.GetLaneId() == "" {
-		s.cancelledUnseen(m)
-		return
-	}
-	// That a full disk cannot remember the epoch is no reason to let run what is to end.
-	if _, err := s.j.Raise(m.GetLaneId(), m.GetEpoch()); err != nil && (c == nil || !c.running()) {
-		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
-		return
-	}
-	if c != nil {
-		c.adopt(m.GetEpoch())
-	}
-	switch {
-	case what == revoke:
-		s.cancelUnseen(m)
-	case c == nil:
-		s.status(m.GetCallId(), 0) // a tombstone
-	case c.running():
-		s.cancelRunning(c, m)
-	default:
-		s.resend(c)
-	}
-}
-
-func (s *Service) cancelRunning(c *call, m *pawlv1.Cancel) {
-	c.cancelled, c.grace = true, defaultGrace
-	if m.GetGrace() != nil {
-		c.grace = max(0, m.GetGrace().AsDuration())
-	}
-	if c.ex != nil {
-		s.kill(c)
-		return
-	}
-	if c.verb != verbExec { // a command is killed once it is known to have started
-		c.stop()
-	}
-}
-
-// cancelledUnseen answers for a call of no lane that is not here: what could still arrive of it came before the
-// Cancel.
-func (s *Service) cancelledUnseen(m *pawlv1.Cancel) {
-	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
-		CallId: m.GetCallId(), Epoch: m.GetEpoch(),
-		Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{
-			Reason:  sandbox.ErrCancelled.Reason(),
-			Message: "cancelled before it began",
-		}},
-	}}})
-}
-
-// cancelUnseen makes sure that a call that never arrived never runs, and says that it is not here: whether that proves
-// that it never ran is for control to say, which knows the journal that the executor had when it sent the call (C5).
-func (s *Service) cancelUnseen(m *pawlv1.Cancel) {
-	lsn, err := s.j.Revoke(m.GetCallId(), math.MaxUint32)
-	if err != nil {
-		s.rejected(m.GetCallId(), m.GetEpoch(), pawlv1.Rejected_REASON_NO_SPACE, err.Error())
-		return
-	}
-	s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })
-}
-
-// onceDurable calls f, which answers, when what the answer says is on the disk, unless the connection has ended by
-// then.
-func (s *Service) onceDurable(lsn journal.LSN, callID string, f func()) {
-	conn := s.conn
-	s.goLocked(func() {
-		if err := s.j.Wait(lsn); err != nil {
-			s.log.Error("what is to be answered could not be made durable", "call_id", callID, "err", err)
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.conn == conn {
-			f()
-		}
-	})
-}
-
-// unknown tells that a call is not here and, being revoked, never will be.
-func (s *Service) unknown(callID, laneID string, dispatch uint32) {
-	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
-		Dispatch: dispatch, JournalId: s.j.ID(),
-		Call: &pawlv1.CallState{
-			CallId: callID, LaneId: laneID, Epoch: s.j.Epoch(laneID),
-			State: pawlv1.State_STATE_UNKNOWN,
-		},
-	}}})
-}
-
 func (s *Service) onResultAck(id string) {
 	c := s.live[id]
 	if c == nil || c.running() {
@@ -348,49 +232,6 @@ func (s *Service) onResultAck(id string) {
 func (s *Service) onOutputAck(a *pawlv1.OutputAck) {
 	if c := s.live[a.GetCallId()]; c != nil && c.feed.ack(a.GetStream(), a.GetUpto()) {
 		s.push(c)
-	}
-}
-
-// reasonTexts say in words why the rules reject a frame.
-var reasonTexts = map[pawlv1.Rejected_Reason]string{
-	pawlv1.Rejected_REASON_STALE_EPOCH: "a higher epoch of the lane is known here",
-	pawlv1.Rejected_REASON_CONFLICT:    "the call is known here with other arguments",
-	pawlv1.Rejected_REASON_CAPACITY:    "all slots are taken",
-	pawlv1.Rejected_REASON_DRAINING:    "the executor is draining",
-	pawlv1.Rejected_REASON_REVOKED:     "this dispatch was revoked",
-}
-
-// ruledOut answers an Execute or a Cancel that the rules reject.
-func (s *Service) ruledOut(m interface {
-	GetCallId() string
-	GetEpoch() int64
-}, reason pawlv1.Rejected_Reason, f facts,
-) {
-	r := &pawlv1.Rejected{CallId: m.GetCallId(), Epoch: m.GetEpoch(), Reason: reason, Message: reasonTexts[reason]}
-	if reason == pawlv1.Rejected_REASON_STALE_EPOCH {
-		r.KnownEpoch = f.epoch
-	}
-	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: r}})
-}
-
-func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason, text string) {
-	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{
-		CallId: id, Epoch: epoch, Reason: reason, Message: text,
-	}}})
-}
-
-// acceptedFrame says that a call has begun. With it control learns how many calls the journal has begun at least: an
-// older state of this data directory shows by having begun fewer.
-func (s *Service) acceptedFrame(c *call) *pawlv1.ConnectRequest {
-	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{
-		CallId: c.id(), Epoch: c.epoch, Size: c.size, Begun: s.j.Begun(),
-	}}}
-}
-
-// answerFor sends a frame about a call. What an orphan has to say is for nobody, least of all for a newer connection.
-func (s *Service) answerFor(c *call, m *pawlv1.ConnectRequest) {
-	if !c.orphan {
-		s.answer(m)
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *Service) Recover(ctx context.Context) error {
 
 func (s *Service) recover(r journal.Call) error {
 	c := &call{
-		begin: r.Begin, epoch: r.Epoch, accepted: true, state: r.State, ended: make(chan struct{}),
+		begin: r.Begin, epoch: r.Epoch, accepted: true, progress: progress{state: r.State}, ended: make(chan struct{}),
 		stop: func() {},
 	}
 	if !r.Exec {

@@ -62,12 +62,10 @@ type Service struct {
 	log   *slog.Logger
 	j     *journal.Journal
 	paths keyed
-	ctx   context.Context
-	quit  context.CancelFunc
-	wg    sync.WaitGroup
-	reap  chan struct{}
+	life
+	reap chan struct{} // capacity 1: there is something to forget
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows
 	live     map[string]*call
 	hanging  map[*call]bool // verbs that were left behind in a file system that does not answer
 	running  int
@@ -76,6 +74,13 @@ type Service struct {
 	closed   bool
 	conn     *Conn
 	forget   []string // acknowledged commands that the sandbox still has
+}
+
+// life is what everything that a service started ends with.
+type life struct {
+	ctx  context.Context
+	quit context.CancelFunc
+	wg   sync.WaitGroup
 }
 
 // New makes a service. Recover is to be called before Connect, and Close in the end.
@@ -91,7 +96,7 @@ func New(cfg Config) *Service {
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	s := &Service{
-		cfg: cfg, log: cfg.Log, j: cfg.Journal, ctx: ctx, quit: quit, reap: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, j: cfg.Journal, life: life{ctx: ctx, quit: quit}, reap: make(chan struct{}, 1),
 		live: map[string]*call{}, hanging: map[*call]bool{},
 	}
 	s.wg.Go(func() {

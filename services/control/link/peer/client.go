@@ -19,10 +19,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
@@ -47,6 +49,12 @@ const (
 // ErrNotHere says that the executor, or the owner of the lane, is at another replica or nowhere.
 var ErrNotHere = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connected here")
 
+// used is a connection to a replica, and when it was last asked for.
+type used struct {
+	*grpc.ClientConn
+	at time.Duration
+}
+
 // Waiting is pending calls of a lane that wait for slots of an executor, in order.
 type Waiting struct {
 	Executor, LaneID string
@@ -63,11 +71,12 @@ type Client struct {
 	owners Owners
 	self   func() string
 	dial   func(addr string) (*grpc.ClientConn, error)
+	clock  mono.Clock
 	log    *slog.Logger
 	relay  chan relayed
 
 	mu    sync.Mutex // guards what follows
-	conns map[string]*grpc.ClientConn
+	conns map[string]*used
 	found map[string]owner
 }
 
@@ -77,8 +86,8 @@ func NewClient(
 	owners Owners, self func() string, dial func(addr string) (*grpc.ClientConn, error), log *slog.Logger,
 ) *Client {
 	return &Client{
-		owners: owners, self: self, dial: dial, log: log, relay: make(chan relayed, relayLimit),
-		conns: map[string]*grpc.ClientConn{}, found: map[string]owner{},
+		owners: owners, self: self, dial: dial, clock: mono.New(), log: log, relay: make(chan relayed, relayLimit),
+		conns: map[string]*used{}, found: map[string]owner{},
 	}
 }
 
@@ -127,23 +136,39 @@ func (c *Client) client(addr string) (peerv1.PeerServiceClient, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if conn, ok := c.conns[addr]; ok {
+		conn.at = c.clock()
 		return peerv1.NewPeerServiceClient(conn), nil
 	}
+	c.closeIdle()
 	conn, err := c.dial(addr)
 	if err != nil {
 		return nil, err
 	}
-	c.conns[addr] = conn
+	c.conns[addr] = &used{conn, c.clock()}
 	return peerv1.NewPeerServiceClient(conn), nil
+}
+
+// closeIdle closes connections that gRPC has put to sleep for lack of use: those to replicas that are gone, and whose
+// addresses do not come back. The caller holds mu.
+func (c *Client) closeIdle() {
+	for addr, conn := range c.conns {
+		if c.clock.Since(conn.at) > relayIdle && conn.GetState() == connectivity.Idle {
+			c.closeOne(addr, conn)
+		}
+	}
 }
 
 func (c *Client) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for addr, conn := range c.conns {
-		if err := conn.Close(); err != nil {
-			c.log.Debug("closing a connection to a replica failed", "addr", addr, "error", err)
-		}
+		c.closeOne(addr, conn)
 	}
-	c.conns = map[string]*grpc.ClientConn{}
+}
+
+func (c *Client) closeOne(addr string, conn *used) {
+	if err := conn.Close(); err != nil {
+		c.log.Debug("closing a connection to a replica failed", "addr", addr, "error", err)
+	}
+	delete(c.conns, addr)
 }

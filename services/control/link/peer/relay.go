@@ -12,8 +12,8 @@ import (
 
 // owner is where a lane was found.
 type owner struct {
-	addr  string // "" when there is nobody to tell
-	until time.Time
+	addr  string        // "" when there is nobody to tell
+	until time.Duration // on the Client's clock
 }
 
 // relayed is a frame of an executor for the owner of a lane.
@@ -95,11 +95,11 @@ func (c *Client) serve(ctx context.Context, addr string, queue <-chan relayed, i
 
 // ownerOf is the address of the replica that owns a lane, "" when there is none to tell.
 func (c *Client) ownerOf(ctx context.Context, lane string) string {
-	now := time.Now()
+	now := c.clock()
 	c.mu.Lock()
 	known, ok := c.found[lane]
 	c.mu.Unlock()
-	if ok && now.Before(known.until) {
+	if ok && now < known.until {
 		return known.addr
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
@@ -120,7 +120,7 @@ func (c *Client) ownerOf(ctx context.Context, lane string) string {
 	if len(c.found) >= ownersKept {
 		clear(c.found)
 	}
-	c.found[lane] = owner{addr, now.Add(ownerFor)}
+	c.found[lane] = owner{addr, now + ownerFor}
 	return addr
 }
 

@@ -137,6 +137,32 @@ func TestRelayIsBounded(t *testing.T) {
 	})
 }
 
+// Connections to replicas that are gone do not pile up: each start of one may have another address.
+func TestConnectionsToFormerReplicasAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		replicas := map[string]*fakePeer{}
+		for i := range 50 {
+			replicas[fmt.Sprint("r", i)] = &fakePeer{}
+		}
+		p := startClient(t, replicas)
+		most := 0
+		for addr, r := range replicas {
+			p.Deliver("x", addr, output(0))
+			synctest.Wait()
+			if len(r.told()) != 1 {
+				t.Errorf("%s was not told", addr)
+			}
+			time.Sleep(time.Hour)
+			p.mu.Lock()
+			most = max(most, len(p.conns))
+			p.mu.Unlock()
+		}
+		if most > 2 {
+			t.Errorf("%d connections are kept", most)
+		}
+	})
+}
+
 // relaying reports whether a relay to some replica runs.
 func relaying() bool {
 	stacks := make([]byte, 1<<20)

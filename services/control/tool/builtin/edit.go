@@ -10,10 +10,12 @@ import (
 )
 
 var edit = tool.Spec{
-	Name:   NameEdit,
-	Source: source,
-	Safety: tool.AtMostOnce,
-	How:    tool.ByExecutor(renderEdit),
+	Name:    NameEdit,
+	Source:  source,
+	Safety:  tool.AtMostOnce,
+	How:     tool.ByExecutor(renderEdit),
+	Subject: "path",
+	Lines:   []string{"path"},
 	Lost: "The outcome of this edit is unknown: its result was lost, and the file may or may not have been " +
 		"changed. Read the file before you repeat the edit.",
 	Description: "Replace text in a file. oldText is taken literally, whitespace and line breaks included, and must " +

@@ -12,11 +12,13 @@ import (
 const maxPaths = 1000
 
 var glob = tool.Spec{
-	Name:   NameGlob,
-	Source: source,
-	Safety: tool.Pure,
-	How:    tool.ByExecutor(renderGlob),
-	Access: tool.ListsFiles,
+	Name:    NameGlob,
+	Source:  source,
+	Safety:  tool.Pure,
+	How:     tool.ByExecutor(renderGlob),
+	Subject: "path",
+	Lines:   []string{"path", "pattern"},
+	Access:  tool.ListsFiles,
 	Description: "List files whose path matches a pattern, such as **/*.go. Hidden and ignored files are left out. " +
 		"Returns at most 1,000 paths.",
 	Habits: tool.Habits{

@@ -17,11 +17,13 @@ const (
 )
 
 var grep = tool.Spec{
-	Name:   NameGrep,
-	Source: source,
-	Safety: tool.Pure,
-	How:    tool.ByExecutor(renderGrep),
-	Access: tool.ListsFiles,
+	Name:    NameGrep,
+	Source:  source,
+	Safety:  tool.Pure,
+	How:     tool.ByExecutor(renderGrep),
+	Subject: "path",
+	Lines:   []string{"path", "include"},
+	Access:  tool.ListsFiles,
 	Description: "Search the contents of files for a regular expression, or for literal text. Hidden files and files " +
 		"that ignore files (.gitignore and the like) exclude are left out. Returns lines as path:line: text, " +
 		"at most 100.",

@@ -12,11 +12,13 @@ import (
 )
 
 var read = tool.Spec{
-	Name:   NameRead,
-	Source: source,
-	Safety: tool.Pure,
-	How:    tool.ByExecutor(renderText),
-	Access: tool.ReadsFiles | tool.ListsFiles,
+	Name:    NameRead,
+	Source:  source,
+	Safety:  tool.Pure,
+	How:     tool.ByExecutor(renderText),
+	Subject: "path",
+	Lines:   []string{"path"},
+	Access:  tool.ReadsFiles | tool.ListsFiles,
 	Description: "Read a file, or list a directory. Text comes as whole lines, at most 2,000 of them and 50 KB at a " +
 		"time; when there is more, the last line says with which offset to continue. Images (PNG, JPEG, GIF, " +
 		"WebP) are shown as images. For a directory the names in it are returned.",

@@ -24,23 +24,21 @@ type TaskRequest struct {
 	Cwd         string `json:"cwd"`         // relative to that of the agent that asks; "" is the same
 }
 
-// Problems implements tool.Request.
+// Problems are what is wrong with the request that a schema cannot say.
 func (r TaskRequest) Problems() []string {
-	problems := tool.NoNUL("prompt", r.Prompt, "cwd", r.Cwd)
 	if strings.TrimSpace(r.Prompt) == "" {
-		problems = append(problems, "prompt: must not be blank")
+		return []string{"prompt: must not be blank"}
 	}
-	return problems
+	return nil
 }
 
-// Subject implements tool.Request.
-func (r TaskRequest) Subject() (name, value string) { return "agent", r.Agent }
-
 var task = tool.Spec{
-	Name:   NameTask,
-	Source: source,
-	Safety: tool.AtMostOnce,
-	How:    tool.ByLoop(renderTask),
+	Name:    NameTask,
+	Source:  source,
+	Safety:  tool.AtMostOnce,
+	How:     tool.ByLoop(renderTask),
+	Subject: "agent",
+	Lines:   []string{"prompt", "cwd"},
 	Lost: "The outcome of this task is unknown: the sub-agent was interrupted, and may have done a part of it, or " +
 		"all. Check what it has done before you ask again.",
 	Habits: tool.Habits{

@@ -10,11 +10,13 @@ import (
 )
 
 var write = tool.Spec{
-	Name:   NameWrite,
-	Source: source,
-	Safety: tool.Idempotent,
-	How:    tool.ByExecutor(renderWrite),
-	Access: tool.WritesFiles,
+	Name:    NameWrite,
+	Source:  source,
+	Safety:  tool.Idempotent,
+	How:     tool.ByExecutor(renderWrite),
+	Subject: "path",
+	Lines:   []string{"path"},
+	Access:  tool.WritesFiles,
 	Lost: "The outcome of this call is unknown: its result was lost, and the file may or may not have been " +
 		"written. Writing it again is safe.",
 	Description: "Write a file: the content replaces whatever was there, all at once. Missing directories on the way " +

@@ -1,34 +1,20 @@
-package main
+package memlimit
 
 import (
-	"bytes"
-	"fmt"
-	"os"
 	"reflect"
 	"testing"
 )
 
-// resident is how much of the program's files is in memory, in kB.
-func resident(t *testing.T) (kb int) {
-	t.Helper()
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+func TestLeavePages(t *testing.T) {
+	before, err := filePages()
+	if err != nil || before == 0 {
+		t.Fatal(before, err)
+	}
+	if err := leavePages(); err != nil {
 		t.Fatal(err)
 	}
-	_, line, _ := bytes.Cut(status, []byte("RssFile:"))
-	if _, err := fmt.Sscan(string(line), &kb); err != nil {
-		t.Fatal(err)
-	}
-	return kb
-}
-
-func TestLeaveStart(t *testing.T) {
-	before := resident(t)
-	if err := leaveStart(); err != nil {
-		t.Fatal(err)
-	}
-	if after := resident(t); after >= before {
-		t.Errorf("%d kB of files were resident, and %d kB are", before, after)
+	if after, err := filePages(); err != nil || after >= before {
+		t.Errorf("%d bytes of files were resident, and %d are, %v", before, after, err)
 	}
 }
 
