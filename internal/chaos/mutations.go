@@ -1,7 +1,7 @@
 package main
 
 const (
-	turnDir     = "services/control/turn/"
+	turnDir     = "services/control/loop/"
 	postgresDir = "services/control/store/postgres/"
 	workDir     = "services/executor/work/"
 	keeperDir   = "services/executor/keeper/"

@@ -8,8 +8,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 var errDead = errors.New("the process is dead")
@@ -24,7 +24,7 @@ type Step struct {
 	Op  string
 	Err error // of the database, After
 	// Commit and Outcome are what is written.
-	Commit  *submission.Commit
+	Commit  *lane.Commit
 	Outcome *call.Outcome
 	Leases  int // that a Claim or TakeOver got, After
 }
@@ -37,20 +37,30 @@ func (s Step) String() string {
 	return "before " + s.Op
 }
 
-// opOf names a commit by the arrow that it is (see package turn), "outcome" and "dispatch" of one call, or "flush".
-func opOf(c *submission.Commit) string {
-	switch p := c.Progress; {
-	case c.Settle != nil:
+// opOf names a commit by the arrow that its first step is (see package loop): of a sub-agent with "task " before it. What
+// concerns single calls is "dispatch" or "outcome", all else "flush".
+func opOf(c *lane.Commit) string {
+	s := &c.Steps[0]
+	op := opOfStep(s)
+	if s.Begin != nil || s.SessionID != c.Fence.LaneID {
+		op = "task " + op
+	}
+	return op
+}
+
+func opOfStep(s *lane.Step) string {
+	switch p := s.Progress; {
+	case s.End != nil:
 		return "T4"
 	case p != nil && p.InputEntry > 0:
 		return "T1"
-	case p != nil && p.Phase == submission.PhaseTools:
+	case p != nil && p.Phase == lane.PhaseTools:
 		return "T2"
 	case p != nil:
 		return "T3"
-	case len(c.Dispatches) > 0:
+	case len(s.Dispatches) > 0:
 		return "dispatch"
-	case len(c.Outcomes) > 0:
+	case len(s.Outcomes) > 0:
 		return "outcome"
 	}
 	return "flush"

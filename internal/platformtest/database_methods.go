@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -22,13 +23,118 @@ var _ store.Store = (*Database)(nil)
 // Close implements store.Store: the database outlives its replicas.
 func (d *Database) Close() error { return nil }
 
-// Commit implements submission.Store.
-func (d *Database) Commit(ctx context.Context, c submission.Commit) (submission.Committed, error) {
-	return put(ctx, d, Step{Op: opOf(&c), Commit: &c}, func(ctx context.Context) (submission.Committed,
-		error,
-	) {
+// Commit implements lane.Store.
+func (d *Database) Commit(ctx context.Context, c lane.Commit) (lane.Committed, error) {
+	return put(ctx, d, Step{Op: opOf(&c), Commit: &c}, func(ctx context.Context) (lane.Committed, error) {
 		return d.db.Commit(ctx, c)
 	})
+}
+
+// Claim implements lane.Store.
+func (d *Database) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (lane.Claimed, error) {
+	return d.lease(ctx, "Claim", func(ctx context.Context) (lane.Claimed, error) {
+		return d.db.Claim(ctx, owner, kind, limit)
+	})
+}
+
+// TakeOver implements lane.Store.
+func (d *Database) TakeOver(ctx context.Context, owner string, dead []string, limit int) (lane.Claimed, error) {
+	return d.lease(ctx, "TakeOver", func(ctx context.Context) (lane.Claimed, error) {
+		return d.db.TakeOver(ctx, owner, dead, limit)
+	})
+}
+
+func (d *Database) lease(
+	ctx context.Context, op string, f func(context.Context) (lane.Claimed, error),
+) (got lane.Claimed, err error) {
+	s := Step{Op: op}
+	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
+		got, err = f(ctx)
+		s.Leases = len(got.Leases)
+		return err
+	})
+	return got, err
+}
+
+// Own implements lane.Store.
+func (d *Database) Own(ctx context.Context, owner string) (lane.Owned, error) {
+	return ask(ctx, d, "Own", func(ctx context.Context) (lane.Owned, error) { return d.db.Own(ctx, owner) })
+}
+
+// Release implements lane.Store.
+func (d *Database) Release(ctx context.Context, f lane.Fence, r lane.Release) error {
+	return put0(ctx, d, "Release", func(ctx context.Context) error { return d.db.Release(ctx, f, r) })
+}
+
+// End implements lane.Store.
+func (d *Database) End(
+	ctx context.Context, f lane.Fence, outcome lane.Outcome, reason, message string,
+) (lane.Ended, error) {
+	return put(ctx, d, Step{Op: "End"}, func(ctx context.Context) (lane.Ended, error) {
+		return d.db.End(ctx, f, outcome, reason, message)
+	})
+}
+
+// Force implements lane.Store.
+func (d *Database) Force(ctx context.Context, limit int) ([]lane.Ended, error) {
+	return put(ctx, d, Step{Op: "Force"}, func(ctx context.Context) ([]lane.Ended, error) {
+		return d.db.Force(ctx, limit)
+	})
+}
+
+// Raise implements lane.Store.
+func (d *Database) Raise(ctx context.Context, f lane.Fence, above int64) (lane.Fence, error) {
+	return put(ctx, d, Step{Op: "Raise"}, func(ctx context.Context) (lane.Fence, error) {
+		return d.db.Raise(ctx, f, above)
+	})
+}
+
+// Post implements lane.Store.
+func (d *Database) Post(ctx context.Context, laneIDs ...string) error {
+	return put0(ctx, d, "Post", func(ctx context.Context) error { return d.db.Post(ctx, laneIDs...) })
+}
+
+// MoveMail implements lane.Store.
+func (d *Database) MoveMail(ctx context.Context) ([]lane.Mailed, error) {
+	return put(ctx, d, Step{Op: "MoveMail"}, d.db.MoveMail)
+}
+
+// TurnCalls implements call.Store.
+func (d *Database) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error) {
+	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {
+		return d.db.TurnCalls(ctx, loopID, turn)
+	})
+}
+
+// LostCalls implements call.Store.
+func (d *Database) LostCalls(ctx context.Context, rootID string) ([]call.Call, error) {
+	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, rootID) })
+}
+
+// WaitingCalls implements call.Store.
+func (d *Database) WaitingCalls(ctx context.Context, executor string) ([]call.Waiting, error) {
+	return ask(ctx, d, "WaitingCalls", func(ctx context.Context) ([]call.Waiting, error) {
+		return d.db.WaitingCalls(ctx, executor)
+	})
+}
+
+// Grant implements call.Store.
+func (d *Database) Grant(ctx context.Context, g call.Grant) ([]call.Granted, error) {
+	return put(ctx, d, Step{Op: "Grant"}, func(ctx context.Context) ([]call.Granted, error) {
+		return d.db.Grant(ctx, g)
+	})
+}
+
+// Rebind implements session.Store.
+func (d *Database) Rebind(ctx context.Context, tenant, id, executor string) (session.Session, error) {
+	return put(ctx, d, Step{Op: "Rebind"}, func(ctx context.Context) (session.Session, error) {
+		return d.db.Rebind(ctx, tenant, id, executor)
+	})
+}
+
+// AgentOf implements store.Definitions.
+func (d *Database) AgentOf(ctx context.Context, loopID string) (string, error) {
+	return ask(ctx, d, "AgentOf", func(ctx context.Context) (string, error) { return d.db.AgentOf(ctx, loopID) })
 }
 
 // CompleteCall implements call.Store.
@@ -100,33 +206,6 @@ func (d *Database) ListSubmissions(
 ) ([]submission.Submission, error) {
 	return ask(ctx, d, "ListSubmissions", func(ctx context.Context) ([]submission.Submission, error) {
 		return d.db.ListSubmissions(ctx, sessionID, before, limit)
-	})
-}
-
-// AbortRequests implements submission.Store.
-func (d *Database) AbortRequests(ctx context.Context, owner string) ([]submission.AbortRequest, error) {
-	return ask(ctx, d, "AbortRequests", func(ctx context.Context) ([]submission.AbortRequest,
-		error,
-	) {
-		return d.db.AbortRequests(ctx, owner)
-	})
-}
-
-// OwnedLanes implements submission.Store.
-func (d *Database) OwnedLanes(ctx context.Context, owner string) ([]submission.Fence, error) {
-	return ask(ctx, d, "OwnedLanes", func(ctx context.Context) ([]submission.Fence,
-		error,
-	) {
-		return d.db.OwnedLanes(ctx, owner)
-	})
-}
-
-// TurnCalls implements call.Store.
-func (d *Database) TurnCalls(
-	ctx context.Context, sessionID string, submissionSeq int64, turn int,
-) ([]call.Call, error) {
-	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {
-		return d.db.TurnCalls(ctx, sessionID, submissionSeq, turn)
 	})
 }
 
@@ -212,43 +291,6 @@ func (d *Database) Admit(ctx context.Context, a submission.Admission) (submissio
 	})
 }
 
-// Claim implements submission.Store.
-func (d *Database) Claim(ctx context.Context, owner string, limit int) (leases []submission.Lease, err error) {
-	s := Step{Op: "Claim"}
-	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
-		leases, err = d.db.Claim(ctx, owner, limit)
-		s.Leases = len(leases)
-		return err
-	})
-	return leases, err
-}
-
-// TakeOver implements submission.Store.
-func (d *Database) TakeOver(
-	ctx context.Context, owner string, dead []string, limit int,
-) (leases []submission.Lease, err error) {
-	s := Step{Op: "TakeOver"}
-	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
-		leases, err = d.db.TakeOver(ctx, owner, dead, limit)
-		s.Leases = len(leases)
-		return err
-	})
-	return leases, err
-}
-
-// TakeOverdue implements submission.Store.
-func (d *Database) TakeOverdue(
-	ctx context.Context, owner string, grace time.Duration, limit int,
-) (leases []submission.Lease, err error) {
-	s := Step{Op: "TakeOverdue"}
-	err = d.use(ctx, &s, true, func(ctx context.Context) (err error) {
-		leases, err = d.db.TakeOverdue(ctx, owner, grace, limit)
-		s.Leases = len(leases)
-		return err
-	})
-	return leases, err
-}
-
 // RequestAbortSession implements submission.Store.
 func (d *Database) RequestAbortSession(
 	ctx context.Context, tenant, sessionID string,
@@ -263,15 +305,6 @@ func (d *Database) RequestAbortSession(
 // Settled implements submission.Store.
 func (d *Database) Settled(ctx context.Context, ids []string) ([]string, error) {
 	return ask(ctx, d, "Settled", func(ctx context.Context) ([]string, error) { return d.db.Settled(ctx, ids) })
-}
-
-// LostCalls implements call.Store.
-func (d *Database) LostCalls(ctx context.Context, sessionID string, submissionSeq int64) ([]call.Call, error) {
-	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call,
-		error,
-	) {
-		return d.db.LostCalls(ctx, sessionID, submissionSeq)
-	})
 }
 
 // ExtendToken implements auth.Store.
@@ -327,16 +360,6 @@ func (d *Database) ClusterSecret(ctx context.Context, candidate []byte) ([]byte,
 	) {
 		return d.db.ClusterSecret(ctx, candidate)
 	})
-}
-
-// Release implements submission.Store.
-func (d *Database) Release(ctx context.Context, f submission.Fence) error {
-	return put0(ctx, d, "Release", func(ctx context.Context) error { return d.db.Release(ctx, f) })
-}
-
-// ReleaseStalled implements submission.Store.
-func (d *Database) ReleaseStalled(ctx context.Context, f submission.Fence) error {
-	return put0(ctx, d, "ReleaseStalled", func(ctx context.Context) error { return d.db.ReleaseStalled(ctx, f) })
 }
 
 // Disconnect implements fleet.Store.

@@ -312,7 +312,7 @@ func staleEpoch(s *Situation) Action {
 	case s.stopped() || s.Watch.Connection != s.Connection:
 		return Action{}
 	case known <= s.Epoch:
-		return Action{Do: DoSend} // lifted meanwhile, or a former owner's order; the executor knows what it has
+		return Action{Do: DoAttach} // lifted meanwhile, or a former owner's order: the executor says what it has
 	case known >= s.Epoch+maxRaise:
 		return conclude(Done, tool.Failure{Reason: "STALE_EPOCH", Message: fmt.Sprintf("The executor did not run this "+
 			"call: it claims to know epoch %d of the session, which is at %d. Its journal is damaged, or it has served "+

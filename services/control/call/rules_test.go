@@ -106,7 +106,7 @@ func TestNext(t *testing.T) {
 		"a conflict":                  {s: dispatched(says(Rejected{Epoch: 5, Reason: "CONFLICT"})), want: DoConclude, state: Done},
 		"no space for a Cancel":       {s: dispatched(says(Rejected{Epoch: 5, Reason: "NO_SPACE"}), watch(func(w *Watch) { w.Cancelled = t0 })), want: DoNothing},
 		"a higher epoch":              {s: dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"})), want: DoRaise},
-		"raised meanwhile":            {s: dispatched(says(Rejected{Epoch: 2, Known: 4, Reason: "STALE_EPOCH"})), want: DoSend},
+		"raised meanwhile":            {s: dispatched(says(Rejected{Epoch: 2, Known: 4, Reason: "STALE_EPOCH"})), want: DoAttach},
 		"a claim out of range":        {s: dispatched(says(Rejected{Epoch: 5, Known: 1 << 40, Reason: "STALE_EPOCH"})), want: DoConclude, state: Done},
 		"not worth raising":           {s: dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"}), stopped(0)), want: DoNothing},
 		"nothing gets through":        {s: dispatched(says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(time.Second) })), want: DoNothing},

@@ -20,9 +20,10 @@ func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, se
 		a := call.Next(s)
 		switch a.Do {
 		case call.DoAttach:
-			if sent := l.attach(ctx, c, s.Connection); !sent && c.watch.Ended {
+			switch sent := l.attach(c, s.Connection); {
+			case c.watch.Ended || sent && said != nil:
 				return nil
-			} else if !sent {
+			case !sent:
 				said = call.Unsent{}
 			}
 			continue
@@ -85,7 +86,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
 }
 
 // attach asks an executor for a call's state and its output from where this loop is.
-func (l *loop) attach(_ context.Context, c *toolCall, connection int64) bool {
+func (l *loop) attach(c *toolCall, connection int64) bool {
 	f, w, now := l.tree.owner.Fence(), &c.watch, time.Now()
 	if !l.send(c.Executor, &call.Attach{
 		CallID: c.ID, LaneID: f.LaneID, Epoch: f.Epoch, Dispatch: c.Dispatch, StdoutFrom: c.output.seen[0],

@@ -37,7 +37,7 @@ type item struct {
 // ask calls the model and commits its answer: T2 when it asks for tools, T4 when it is done.
 func (l *loop) ask(ctx context.Context) error {
 	deps := &l.tree.deps
-	if err := l.conversation.catchUp(ctx, deps.Store, l.row.SessionID, l.row.EntryHead); err != nil {
+	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
 	m, err := deps.Models.Model(l.as.def.Model)

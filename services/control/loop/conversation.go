@@ -23,7 +23,8 @@ const (
 // conversation is a session's history in memory, up to entry head.
 type conversation struct {
 	head     int64
-	began    time.Time // of the first entry
+	last     session.Entry // of head
+	began    time.Time     // of the first entry
 	messages []model.Message
 	digest   [sha256.Size]byte // of the messages
 	bytes    int               // of the messages
@@ -40,7 +41,7 @@ func (c *conversation) add(e session.Entry) error {
 	if c.head == 0 {
 		c.began = e.CreatedAt
 	}
-	c.head = e.Seq
+	c.head, c.last = e.Seq, e
 	c.messages = append(c.messages, e.Message)
 	c.bytes += sizeOf(e.Message)
 	return nil

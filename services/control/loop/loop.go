@@ -3,7 +3,6 @@ package loop
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -250,17 +249,19 @@ func (l *loop) begin() error {
 
 // publishStart publishes the events of a start that admission committed.
 func (l *loop) publishStart(ctx context.Context) error {
-	page, err := l.tree.deps.Store.Entries(ctx, l.row.SessionID, l.row.InputEntry-1, 1)
-	if err != nil {
-		return fmt.Errorf("reading the input: %w", err)
+	if err := l.catchUp(ctx); err != nil {
+		return err
 	}
-	if len(page) == 0 {
-		return errors.New("reading the input: its entry is missing")
-	}
-	e := l.event(event.Event{Type: event.Started, EntrySeq: page[0].Seq, Entry: &page[0]})
+	input := l.conversation.last
+	e := l.event(event.Event{Type: event.Started, EntrySeq: input.Seq, Entry: &input})
 	e.Seq, e.Time = l.tree.head.EventHead, l.row.StartedAt
 	l.tree.deps.Events.Publish(l.tree.key, []event.Event{e})
 	return nil
+}
+
+// catchUp reads what is missing of the conversation.
+func (l *loop) catchUp(ctx context.Context) error {
+	return l.conversation.catchUp(ctx, l.tree.deps.Store, l.row.SessionID, l.row.EntryHead)
 }
 
 // ownerChanged says that what was streamed of an answer is void, because its owner did not live, or stay, to end it.
