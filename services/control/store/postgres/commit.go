@@ -106,6 +106,9 @@ func prepareStep(from lane.Step) (step, error) {
 	if p.Progress != nil {
 		p.usage, errs[0] = encodeUsage(p.Progress.Usage)
 	}
+	if p.Spent != nil {
+		p.usage, errs[0] = encodeUsage(*p.Spent)
+	}
 	if p.End != nil {
 		p.usage, errs[0] = encodeUsage(p.End.Usage)
 		if p.End.Cancellation != nil {
@@ -123,7 +126,7 @@ func (p *step) clears() bool { return len(p.Entries) > 0 || len(p.Outcomes) > 0 
 
 // writes reports whether the step changes the row of its loop.
 func (p *step) writes() bool {
-	return p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
+	return p.Spent != nil || p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
 }
 
 // flushCommits writes a batch in one transaction; each operation is fenced by itself.

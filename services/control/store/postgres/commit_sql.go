@@ -67,7 +67,7 @@ u AS (UPDATE submissions s SET
     turn         = CASE WHEN i.progresses THEN i.turn ELSE s.turn END,
     input_entry  = CASE WHEN s.input_entry = 0 THEN i.input_entry ELSE s.input_entry END,
     input        = CASE WHEN i.input_entry > 0 THEN NULL ELSE s.input END,
-    usage        = CASE WHEN i.progresses OR i.ends THEN i.usage::jsonb ELSE s.usage END,
+    usage        = COALESCE(i.usage::jsonb, s.usage),
     stalls       = CASE WHEN i.clears THEN 0 ELSE s.stalls END,
     stall_cause  = CASE WHEN i.clears THEN '' ELSE s.stall_cause END,
     has_calls    = s.has_calls OR i.calls,

@@ -14,6 +14,7 @@ var (
 		input_entry = iif(input_entry = 0, ?5, input_entry), input = iif(?5 > 0, NULL, input), stalls = 0, stall_cause = ''
 		WHERE rowid = ?6`)
 	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
+	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
 		first_token_us, duration_us, stop, error, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	insertPrefix = sql(`INSERT INTO prefixes (digest, tenant, body, created_at) VALUES (?, ?, ?, ?)
@@ -28,7 +29,7 @@ var (
 type step struct {
 	*lane.Step
 	entries []entry
-	usage   any // of Progress
+	usage   any // of Progress, or Spent
 	turn    any // usage of Turn
 	end     settlement
 }
@@ -43,6 +44,8 @@ func encodeStep(s *lane.Step) (st step, err error) {
 	}
 	if s.Progress != nil {
 		st.usage, err = encode(s.Progress.Usage)
+	} else if s.Spent != nil {
+		st.usage, err = encode(*s.Spent)
 	}
 	if err == nil && s.Turn != nil {
 		st.turn, err = encode(s.Turn.Usage)
@@ -159,6 +162,9 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 		_, err = t.exec(advance, head, int64(p.Phase), p.Turn, s.usage, p.InputEntry, loop.rowid)
 	case len(s.entries)+len(s.Outcomes) > 0:
 		_, err = t.exec(unstall, head, loop.rowid)
+	}
+	if err == nil && s.Spent != nil && s.Progress == nil {
+		_, err = t.exec(spend, s.usage, loop.rowid)
 	}
 	if err == nil && s.Turn != nil {
 		err = t.addTurn(l, s)
