@@ -13,8 +13,8 @@ import (
 // callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the clock's offset.
 const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety, args_hash,
   executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, done_at,
-  (extract(epoch FROM clock_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
-  (extract(epoch FROM clock_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
+  (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
+  (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
 
 // completeSQL lets the first terminal state win. A reply that comes after lost is kept beside it, the first one.
 const completeSQL = `

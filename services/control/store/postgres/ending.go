@@ -24,15 +24,16 @@ const (
 		WHERE state = 2 AND force_after <= (SELECT clock_timestamp() + $1::bigint * interval '1 microsecond'))`
 
 	takeOverdueSQL = `
-WITH f AS (SELECT lane_id, ends_why FROM lanes WHERE state = 2 AND force_after <= (SELECT ` + nowSQL2 + `)
+WITH f AS (SELECT lane_id, ends_why, 1 AS raise FROM lanes WHERE state = 2 AND force_after <= (SELECT ` + nowSQL2 + `)
   LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)` + takeEndingSQL
 
 	takeHeldSQL = `
-WITH f AS (SELECT lane_id, ends_why FROM lanes WHERE lane_id = $3 AND epoch = $4 AND state + 0 = 2 FOR NO KEY UPDATE)` +
+WITH f AS (SELECT lane_id, ends_why, 0 AS raise FROM lanes WHERE lane_id = $3 AND epoch = $4 AND state + 0 = 2
+  FOR NO KEY UPDATE)` +
 		takeEndingSQL
 
 	takeEndingSQL = `
-UPDATE lanes x SET epoch = x.epoch + 1, flush = $1, owner = NULL, claim_id = NULL, due_at = ` + nowSQL2 + `,
+UPDATE lanes x SET epoch = x.epoch + f.raise, flush = $1, owner = NULL, claim_id = NULL, due_at = ` + nowSQL2 + `,
   ends_at = NULL, ends_why = 0, force_after = NULL
 FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending > 1, f.ends_why, x.due_at`
 

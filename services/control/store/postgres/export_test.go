@@ -79,8 +79,8 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 // ForceBehind is Force that waits for an advisory lock between the snapshot of its first statement and the moment when
 // it locks lanes.
 func (s *Store) ForceBehind(ctx context.Context, lock int64) ([]lane.Ended, error) {
-	held := strings.Replace(takeOverdueSQL, "\nWITH f AS (SELECT lane_id, ends_why FROM lanes WHERE",
-		"\nWITH z AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), f AS (SELECT lane_id, ends_why FROM z, lanes "+
+	held := strings.Replace(takeOverdueSQL, "\nWITH f AS (SELECT lane_id, ends_why, 1 AS raise FROM lanes WHERE",
+		"\nWITH z AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), f AS (SELECT lane_id, ends_why, 1 AS raise FROM z, lanes "+
 			"WHERE", 1)
 	held = strings.Replace(held, "FOR NO KEY UPDATE", "FOR NO KEY UPDATE OF lanes", 1)
 	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "OF lanes") {
