@@ -14,8 +14,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 func admitAcross(w *world, step string, replayed bool) {
@@ -79,7 +79,7 @@ func (w *world) refused(p *platformtest.Platform, op string, since time.Time) {
 	n := 0
 	for _, x := range p.DB.Writes() {
 		if x.Op == op && !x.At.Before(since) {
-			if n++; !errors.Is(x.Err, submission.ErrFenced) {
+			if n++; !errors.Is(x.Err, lane.ErrFenced) {
 				w.Errorf("the late %s came to %v", op, x.Err)
 			}
 		}

@@ -266,8 +266,7 @@ func TestReadersThatLeaveSeeTheSame(t *testing.T) {
 
 // A cursor below what retention kept is refused, and the answer says where to go on.
 func TestCursorBelowRetentionIsRefused(t *testing.T) {
-	now := time.Now()
-	db, err := sqlite.Open(t.Context(), sqlite.Memory, sqlite.Options{Now: func() time.Time { return now }})
+	db, err := sqlite.Open(t.Context(), sqlite.Memory, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
