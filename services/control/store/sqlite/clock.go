@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"context"
 	"time"
 )
 
@@ -40,6 +39,3 @@ func (c Clock) start(db *conn) (now func() time.Time, err error) {
 	}
 	return func() time.Time { return opened.Add(c.Elapsed() - before) }, nil
 }
-
-// Now is the time of the database.
-func (s *Store) Now(context.Context) time.Time { return s.now() }
