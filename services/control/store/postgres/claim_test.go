@@ -2,10 +2,14 @@ package postgres_test
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
@@ -245,5 +249,46 @@ func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
 				t.Errorf("ended %+v", ended)
 			}
 		})
+	}
+}
+
+// TestPromptsAreClaimedPastTimersThatAreDue: lanes of another kind, however many came due before, cost a claim nothing.
+func TestPromptsAreClaimedPastTimersThatAreDue(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	conn := raw(t, address)
+	if _, err := conn.Exec(t.Context(), `INSERT INTO lanes (lane_id, kind, state, due_at, next_seq, pending)
+		SELECT gen_random_uuid(), 2, 1, clock_timestamp() - n * interval '1 ms', 2, 1 FROM generate_series(1, 100000) n`); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Admit(t.Context(), admission("a", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, plan, err := s.ClaimCost(t.Context(), lane.KindSession)
+	if err != nil || pages == 0 || pages > 40 || !strings.Contains(plan, "lanes_due") {
+		t.Errorf("a claim looks at %d pages, %v:\n%s", pages, err, plan)
+	}
+	leases := claim(t, s, live(t, s), 64)
+	if len(leases) != 1 || leases[0].Root().ID != got.Submission.ID {
+		t.Errorf("claimed %+v", leases)
+	}
+}
+
+// TestCommitsStayInThePage: an update of a lane that changes no indexed column needs no new entry in any index.
+func TestCommitsStayInThePage(t *testing.T) {
+	rows, err := raw(t, migrated.URL(t)).Query(t.Context(), `SELECT indexdef FROM pg_indexes WHERE tablename = 'lanes'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	indexes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(indexes) != 3 {
+		t.Fatalf("%v, %v", indexes, err)
+	}
+	changed := regexp.MustCompile(`event_|ends_|force_after|mail|flush|epoch|pending|_seq|first_open`)
+	for _, i := range indexes {
+		if m := changed.FindString(i); m != "" {
+			t.Errorf("%s is in %s", m, i)
+		}
 	}
 }

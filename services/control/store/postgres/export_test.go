@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -88,6 +90,47 @@ func (s *Store) ForceBehind(ctx context.Context, lock int64) ([]lane.Ended, erro
 	}
 	e := ending{store: s, flush: uuid.NewString(), commitID: uuid.NewString(), decide: lane.Overdue}
 	return e.run(ctx, held, 10, lock)
+}
+
+// MoveMailIn moves mail in a transaction.
+func (s *Store) MoveMailIn(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, moveMailSQL, mailPage, int64(0), nil, s.offset())
+	return err
+}
+
+// MoveMailBehind moves mail with a wait for an advisory lock between the snapshot and the moment when it locks lanes.
+func (s *Store) MoveMailBehind(ctx context.Context, lock int64) error {
+	held := strings.Replace(moveMailSQL, "\nk AS MATERIALIZED (SELECT x.lane_id, w.n\n  FROM (",
+		"\nz AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($5)),\nk AS MATERIALIZED (SELECT x.lane_id, w.n\n"+
+			"  FROM z, (", 1)
+	if !strings.Contains(held, "pg_advisory") {
+		panic("the statement has changed: " + held)
+	}
+	_, err := s.pool.Exec(ctx, held, mailPage, int64(0), nil, s.offset(), lock)
+	return err
+}
+
+// ClaimCost is how many pages a claim looks at.
+func (s *Store) ClaimCost(ctx context.Context, kind lane.Kind) (pages int, plan string, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var lines []string
+		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+claimLanesSQL, uuid.NewString(), uuid.NewString(), 64,
+			int16(kind), s.offset())
+		if err == nil {
+			lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		plan = strings.Join(lines, "\n")
+		return errors.Join(err, pgx.ErrTxCommitRollback)
+	})
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		err = nil
+	}
+	for _, l := range strings.Split(plan, "\n") {
+		if n, is := strings.CutPrefix(strings.TrimSpace(l), "Buffers: shared hit="); is && pages == 0 {
+			_, err = fmt.Sscan(strings.Fields(n)[0], &pages)
+		}
+	}
+	return pages, plan, err
 }
 
 // CommitTogether commits as one batch.
