@@ -35,6 +35,7 @@ CREATE TABLE lanes (
     tenant     TEXT NOT NULL DEFAULT 'default',
     state      INTEGER NOT NULL,
     next_seq   INTEGER NOT NULL,
+    first_open INTEGER NOT NULL DEFAULT 1,
     pending    INTEGER NOT NULL,
     ready_at   INTEGER NOT NULL,
     owner      TEXT,
@@ -92,7 +93,7 @@ CREATE INDEX submissions_aborts ON submissions (abort_requested_at) WHERE status
 -- For those that should have ended.
 CREATE INDEX submissions_deadlines ON submissions (deadline) WHERE status = 1 AND deadline > 0;
 -- For retention: those whose records of calls are still there.
-CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls = 1;
+CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -161,18 +162,19 @@ CREATE TABLE segments (
     UNIQUE (session_id, first_seq)
 ) STRICT;
 
-CREATE INDEX segments_age ON segments (created_at);
-
--- How far retention has got with what it looks at once, in order of time: at and segment (a rowid) are the last one's.
--- Where it has not finished with that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
+-- How far retention has got with what it looks at once, in order of time: at, session_id and seq are those of the last
+-- segment that it has looked at; at is a rowid, in the order of which segments are stored. Where it has not finished with
+-- that one, below is where it goes on in the session's stream, downwards; 0 is that it has.
 CREATE TABLE cursors (
     name       TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL DEFAULT 'default',
-    at         INTEGER NOT NULL,
-    segment    INTEGER NOT NULL,
-    session_id TEXT NOT NULL,
-    below      INTEGER NOT NULL
+    at         INTEGER NOT NULL DEFAULT 0,
+    session_id TEXT NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    seq        INTEGER NOT NULL DEFAULT 0,
+    below      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+INSERT INTO cursors (name) VALUES ('compaction');
 
 CREATE TABLE executors (
     executor_id      TEXT NOT NULL UNIQUE,
