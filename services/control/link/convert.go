@@ -10,7 +10,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -93,8 +92,8 @@ func encodeSafety(s tool.Safety) pawlv1.Safety {
 }
 
 // report is what a frame says of a call; ok is false for frames about the connection.
-func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok bool) {
-	r.Executor = e.ID
+func report(executor string, req *pawlv1.ConnectRequest) (r call.Report, ok bool) {
+	r.Executor = executor
 	switch f := req.GetFrame().(type) {
 	case *pawlv1.ConnectRequest_Accepted:
 		r.CallID, r.Body = f.Accepted.GetCallId(), call.Accepted{}
