@@ -28,13 +28,17 @@ func encode(m call.Message) *pawlv1.ConnectResponse {
 			CallId: m.CallID, LaneId: m.LaneID, Epoch: m.Epoch, Grace: durationpb.New(m.Grace),
 		}}}
 	case *call.ResultAck:
-		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: m.CallID}}}
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{
+			ResultAck: &pawlv1.ResultAck{CallId: m.CallID},
+		}}
 	case *call.OutputAck:
 		s := pawlv1.Stream_STREAM_STDOUT
 		if m.Stderr {
 			s = pawlv1.Stream_STREAM_STDERR
 		}
-		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{CallId: m.CallID, Stream: s, Upto: m.Upto}}}
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{
+			OutputAck: &pawlv1.OutputAck{CallId: m.CallID, Stream: s, Upto: m.Upto},
+		}}
 	}
 	panic("link: a message without a frame")
 }
@@ -166,7 +170,8 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		t := o.Text
 		return tool.TextReply{
 			Content: t.GetContent(), FirstLine: t.GetFirstLine(), TotalLines: t.GetTotalLines(), LineCut: t.GetLineCut(),
-			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(), Entries: t.GetEntries(), Size: t.GetSize(),
+			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(),
+			Entries: t.GetEntries(), Size: t.GetSize(),
 		}
 	case *pawlv1.Result_Edit:
 		return tool.EditReply{
