@@ -8,8 +8,8 @@
 //	                └── Draining ──▶ draining ───────┘
 //
 // A connected executor may say Hello again, at any replica: its older connection is superseded then. One that drains is
-// connected and gets nothing new. A row names the replica that has the executor's connection. While that replica has no lease, the executor is away,
-// whatever the row says.
+// connected and gets nothing new. A row names the replica that has the executor's connection. While that replica has no
+// lease, the executor is away, whatever the row says.
 //
 // Invariants: an executor has at most one connection in the whole control plane, the one with the highest
 // connection_epoch. A workspace stays on the executor that its first call went to. An executor whose Hello does not

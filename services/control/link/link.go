@@ -81,7 +81,7 @@ type Deps struct {
 	// Granted tells the owner of a lane, if it is in this process, that a call of it has got a slot of an executor that
 	// is connected here. It must not block, and is false when the owner is elsewhere.
 	Granted func(e fleet.Executor, g call.Granted) bool
-	Clock   mono.Clock
+	Clock   mono.Clock // default mono.New()
 	Log     *slog.Logger
 }
 
@@ -101,6 +101,9 @@ type Server struct {
 
 // NewServer makes a Server.
 func NewServer(deps Deps) *Server {
+	if deps.Clock == nil {
+		deps.Clock = mono.New()
+	}
 	s := &Server{deps: deps, conns: map[string]*connection{}, opening: map[string]int{}}
 	s.places = newPlaces(deps.Clock, s.placeOf)
 	return s
