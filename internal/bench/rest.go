@@ -13,7 +13,7 @@ import (
 
 // settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has
 // given back, see memlimit.Release.
-const settleDown = 12 * time.Second
+const settleDown = 20 * time.Second
 
 // atRest is a control plane's resident memory after a while without work.
 func (p *plane) atRest(ctx context.Context) (int64, error) {
@@ -62,7 +62,7 @@ func rest(ctx context.Context, r *run) error {
 	first := Row{What: fmt.Sprintf("RSS after %d sessions, at rest", few), P50: bytes(rss[0]), Floor: bytes(idle)}
 	second := Row{What: fmt.Sprintf("RSS after %d sessions, at rest", many), P50: bytes(rss[1]), Floor: bytes(rss[0])}
 	if r.database != Memory {
-		first.Goal, second.Goal = most(Over, 5e6), most(Over, 1e6)
+		first.Goal, second.Goal = most(Over, 10e6), most(Over, 1e6)
 	}
 	r.add(first)
 	r.add(second)

@@ -9,14 +9,17 @@ import (
 )
 
 const (
-	// startOver is how long after Release began the start is over: what initialises itself at its first use was used.
+	// startOver is how long after Release began the start is over: what initialises itself when it is first used, has.
 	startOver = time.Second
 	// lookEvery is how often Release looks, and so about how long a burst's memory outlives the burst.
 	lookEvery = 5 * time.Second
 	// calm is how much a process allocates at most, in lookEvery, that is at rest.
 	calm = 1 << 20
-	// worthwhile is how much there must be to give back: pages of the program are mapped again when it goes on.
+	// worthwhile is how much a process must have allocated at least for a collection.
 	worthwhile = 4 << 20
+	// worthLeaving is how many bytes of its program it must have touched for their pages to be left: what is used again
+	// is mapped again.
+	worthLeaving = 2 << 20
 )
 
 // Release gives memory back to the system when the process has come to rest, until ctx ends. Without it the garbage of
@@ -75,7 +78,7 @@ func (r *resting) look(log *slog.Logger) {
 		return
 	}
 	r.pages = min(r.pages, pages)
-	if atRest && pages-r.pages >= worthwhile {
+	if atRest && pages-r.pages >= worthLeaving {
 		r.leave(log)
 	}
 }

@@ -1,11 +1,15 @@
-// Package executor is the daemon that executes tool calls for a control plane: it dials control, takes calls, runs them
-// in a sandbox, and keeps what came of them until control has it.
+// Package executor is the daemon that runs tool calls for control: it dials control, runs the calls that control sends
+// in a sandbox, and keeps their results until control has recorded them.
 //
-//	link ── frames ──▶ work ── verbs ──▶ sandbox (local: this host, commands in the care of a keeper)
+//	link ── frames ──▶ work ── verbs ──▶ sandbox (local: this host; a keeper owns the commands)
 //	                     └── facts ──▶ journal
 //
-// Run is all of it. It starts what is depended on first and ends it last: the journal, the sandbox, the work, the link.
-// The same Run is cmd/executor and the executor that is built into control.
+// Run starts what the others depend on first and ends it last: the journal, the sandbox, the work, the link. The
+// program cmd/executor and the executor that is built into control are the same Run.
+//
+// The daemon may die at any time. Commands run on in the keeper, the journal knows which calls were begun, and the next
+// Run on the same data directory finds both. No wall clock decides what becomes of a call: times that outlive the
+// process are ages of the journal, and everything else is measured on the monotonic clock.
 package executor
 
 import (

@@ -80,7 +80,7 @@ func (x *ListAgentsRequest) GetPageToken() string {
 type ListAgentsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Agents []*Agent               `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
-	// "" on the last page.
+	// Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -220,17 +220,18 @@ func (x *GetAgentResponse) GetAgent() *Agent {
 	return nil
 }
 
-// Agent is a definition.
+// Agent is one definition.
 type Agent struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// provider/model
-	Model string   `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// Names of the tools that its model is offered.
 	Tools []string `protobuf:"bytes,4,rep,name=tools,proto3" json:"tools,omitempty"`
-	// sha256 of the definition, hex. Submissions under way keep the one that they were admitted with.
+	// SHA-256 of the definition, in hex. A submission keeps the definition that it was admitted with.
 	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
-	// Surfaces on which it can be prompted: http, websocket.
+	// Surfaces over which it can be prompted: http, websocket.
 	Expose        []string `protobuf:"bytes,6,rep,name=expose,proto3" json:"expose,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -308,7 +309,7 @@ func (x *Agent) GetExpose() []string {
 	return nil
 }
 
-// ReloadAgentsRequest asks to read the agent files again.
+// ReloadAgentsRequest asks a replica to read its agent files again.
 type ReloadAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -345,13 +346,13 @@ func (*ReloadAgentsRequest) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{5}
 }
 
-// ReloadAgentsResponse is what reading the agent files again has changed. Names are sorted.
+// ReloadAgentsResponse says what has changed. Names are sorted.
 type ReloadAgentsResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Added   []string               `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
 	Changed []string               `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
 	Removed []string               `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
-	// Files that could not be taken over. The others were.
+	// Files that are broken. The others are in use.
 	Problems      []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -415,14 +416,14 @@ func (x *ReloadAgentsResponse) GetProblems() []*AgentProblem {
 	return nil
 }
 
-// AgentProblem is a file, or the directory of agents, that could not be taken over.
+// AgentProblem is a file, or the directory of agents, that is broken.
 type AgentProblem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the agent that the file defines, "" for the directory.
+	// Name of the agent that the file defines, empty for the directory.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What is wrong, one line each: file, line, key and what would be right.
+	// What is wrong, one line for each problem: file, line, key, and what would be right.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The agent keeps an earlier good definition. False: there is none, so that it cannot be prompted.
+	// The agent keeps an earlier good definition. When false there is none, and the agent cannot be prompted.
 	Kept          bool `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -28,15 +28,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AgentService reads the agents that this control plane has.
+// AgentService lists the agents of this control plane. An agent is a definition: model, instructions, tools, limits.
 type AgentServiceClient interface {
 	// ListAgents lists all agents by name.
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
-	// GetAgent reads one agent. NOT_FOUND with reason AGENT_NOT_FOUND.
+	// GetAgent reads one agent. It fails with NOT_FOUND, reason AGENT_NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
-	// ReloadAgents reads the agent files again, at the replica that answers: each replica has files of its own. A file that is
-	// broken is named and its agent keeps its last good definition. An agent whose file is gone takes no new prompts. Submissions
-	// under way keep the definition that they were admitted with. Only operators may call it.
+	// ReloadAgents reads the agent files again, at the replica that answers: each replica has its own files. The response
+	// names each file that is broken; its agent keeps its last good definition. An agent whose file is gone takes no new
+	// prompts. Submissions that were admitted keep their definition. Only operators may call this.
 	ReloadAgents(ctx context.Context, in *ReloadAgentsRequest, opts ...grpc.CallOption) (*ReloadAgentsResponse, error)
 }
 
@@ -82,15 +82,15 @@ func (c *agentServiceClient) ReloadAgents(ctx context.Context, in *ReloadAgentsR
 // All implementations must embed UnimplementedAgentServiceServer
 // for forward compatibility.
 //
-// AgentService reads the agents that this control plane has.
+// AgentService lists the agents of this control plane. An agent is a definition: model, instructions, tools, limits.
 type AgentServiceServer interface {
 	// ListAgents lists all agents by name.
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
-	// GetAgent reads one agent. NOT_FOUND with reason AGENT_NOT_FOUND.
+	// GetAgent reads one agent. It fails with NOT_FOUND, reason AGENT_NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
-	// ReloadAgents reads the agent files again, at the replica that answers: each replica has files of its own. A file that is
-	// broken is named and its agent keeps its last good definition. An agent whose file is gone takes no new prompts. Submissions
-	// under way keep the definition that they were admitted with. Only operators may call it.
+	// ReloadAgents reads the agent files again, at the replica that answers: each replica has its own files. The response
+	// names each file that is broken; its agent keeps its last good definition. An agent whose file is gone takes no new
+	// prompts. Submissions that were admitted keep their definition. Only operators may call this.
 	ReloadAgents(context.Context, *ReloadAgentsRequest) (*ReloadAgentsResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }

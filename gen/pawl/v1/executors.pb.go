@@ -23,19 +23,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// State of a call at an executor.
+// State is what an executor knows of a call.
 type State int32
 
 const (
 	State_STATE_UNSPECIFIED State = 0
-	// No trace of it. See Status.journal_id for what that proves.
+	// The executor has no trace of the call. Status.journal_id says what that proves.
 	State_STATE_UNKNOWN State = 1
+	// The call runs, or is about to.
 	State_STATE_RUNNING State = 2
-	// The result is held until ResultAck.
+	// The call has ended. The executor keeps its result until ResultAck.
 	State_STATE_FINISHED State = 3
-	// It was begun and nobody saw its end.
+	// The call was begun and nobody saw its end: its outcome is unknown.
 	State_STATE_INTERRUPTED State = 4
-	// It finished and was acknowledged; only the fact is left.
+	// The call has ended and its result was acknowledged. Only that fact is left.
 	State_STATE_TOMBSTONE State = 5
 )
 
@@ -86,16 +87,16 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{0}
 }
 
-// Safety of a call, which decides what may be done when its outcome is unknown.
+// Safety says whether a call may run again when its outcome is unknown.
 type Safety int32
 
 const (
 	Safety_SAFETY_UNSPECIFIED Safety = 0
-	// Has effects that must not happen twice.
+	// The call has effects that must not happen twice.
 	Safety_SAFETY_AT_MOST_ONCE Safety = 1
-	// Running it again has the same effect.
+	// The call has the same effect however often it runs.
 	Safety_SAFETY_IDEMPOTENT Safety = 2
-	// Has no effect; need not be recorded before it runs.
+	// The call has no effect. It need not be recorded before it runs.
 	Safety_SAFETY_PURE Safety = 3
 )
 
@@ -142,14 +143,15 @@ func (Safety) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{1}
 }
 
-// Stream of output bytes.
+// Stream names a sequence of output bytes.
 type Stream int32
 
 const (
 	Stream_STREAM_UNSPECIFIED Stream = 0
 	Stream_STREAM_STDOUT      Stream = 1
 	Stream_STREAM_STDERR      Stream = 2
-	Stream_STREAM_FILE        Stream = 3
+	// Content of a file, of ReadFile.
+	Stream_STREAM_FILE Stream = 3
 )
 
 // Enum value maps for Stream.
@@ -200,15 +202,19 @@ type Rejected_Reason int32
 
 const (
 	Rejected_REASON_UNSPECIFIED Rejected_Reason = 0
+	// The frame's epoch is lower than known_epoch: its sender has lost the lane.
 	Rejected_REASON_STALE_EPOCH Rejected_Reason = 1
-	Rejected_REASON_CONFLICT    Rejected_Reason = 2
-	Rejected_REASON_CAPACITY    Rejected_Reason = 3
-	Rejected_REASON_DRAINING    Rejected_Reason = 4
-	// This dispatch was revoked by an Attach or a Cancel that was answered UNKNOWN.
+	// The executor has a call of this id with another hash.
+	Rejected_REASON_CONFLICT Rejected_Reason = 2
+	// The executor has no free slot, or none of its own resources. Control may send the same dispatch again.
+	Rejected_REASON_CAPACITY Rejected_Reason = 3
+	// The executor takes no new calls. Control may send the same dispatch again, once the executor is back.
+	Rejected_REASON_DRAINING Rejected_Reason = 4
+	// This dispatch was revoked: the executor answered an Attach or a Cancel of it with UNKNOWN.
 	Rejected_REASON_REVOKED Rejected_Reason = 5
-	// The verb or a field is not understood.
+	// The executor does not understand the verb or a field.
 	Rejected_REASON_UNSUPPORTED Rejected_Reason = 6
-	// The journal cannot record the call (disk full, quota).
+	// The journal cannot record the call: the disk is full, or the quota is.
 	Rejected_REASON_NO_SPACE Rejected_Reason = 7
 )
 
@@ -263,7 +269,7 @@ func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22, 0}
 }
 
-// ConnectRequest is a frame from an executor to control.
+// ConnectRequest is one frame from an executor to control.
 type ConnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Frame:
@@ -458,7 +464,7 @@ func (*ConnectRequest_Draining) isConnectRequest_Frame() {}
 
 func (*ConnectRequest_InputAck) isConnectRequest_Frame() {}
 
-// ConnectResponse is a frame from control to an executor.
+// ConnectResponse is one frame from control to an executor.
 type ConnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Frame:
@@ -637,38 +643,39 @@ func (*ConnectResponse_OutputAck) isConnectResponse_Frame() {}
 
 func (*ConnectResponse_Ping) isConnectResponse_Frame() {}
 
-// Hello introduces an executor. First frame of a connection, exactly once.
+// Hello introduces an executor. The executor sends it once, as the first frame of a connection. Control answers with
+// Welcome or ends the stream. When no Hello comes within 10 s, control ends the stream.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Version of this protocol: 1. Control refuses a version that it does not speak and names both.
+	// Version of this protocol: 1. Control refuses a version that it does not speak, and names both.
 	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Stable over restarts; must be the id that the token names.
+	// Id of the executor, the same over restarts. The token must be for this id.
 	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// New for every start of the daemon.
+	// Id of this process: new at every start.
 	BootId string `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	// Identity of the journal. One that was wiped or cut has a new one, and so has one that had to forget what it was
-	// asked to do within the last two days.
+	// Id of the journal. A journal gets a new id when it proves less than before: it was lost, damaged or copied, or it
+	// had to forget what it was asked to do within the last two days.
 	JournalId string `protobuf:"bytes,4,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	// Labels that placement selects by. The token must allow each of them.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How many calls may run at once: 1 to 10000.
+	// How many calls of lanes may run at once: 1 to 10000.
 	Slots uint32 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
-	// Version of the executor's software, for people.
+	// Version of the executor's software, shown to people.
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
-	// Absolute working directory that relative paths resolve against.
+	// Absolute working directory, which relative paths resolve against.
 	Root string `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
-	// Isolation level that the probe of this host gave: none, standard or strict.
+	// Isolation level of commands on this host: none, standard or strict.
 	Isolation string `protobuf:"bytes,9,opt,name=isolation,proto3" json:"isolation,omitempty"`
-	// Capabilities beyond protocol 1 that both sides must know to go on. Control refuses one that it does not know.
+	// Capabilities beyond protocol 1 without which the executor cannot work. Control refuses one that it does not know.
 	RequiredCapabilities []string `protobuf:"bytes,10,rep,name=required_capabilities,json=requiredCapabilities,proto3" json:"required_capabilities,omitempty"`
-	// Every call whose result has not been acknowledged, in any state.
+	// Every call of a lane whose result was not acknowledged, in any state.
 	Inflight []*CallState `protobuf:"bytes,11,rep,name=inflight,proto3" json:"inflight,omitempty"`
-	// The executor finishes what it has and takes nothing new.
+	// The executor finishes its calls and takes no new ones.
 	Draining bool `protobuf:"varint,12,opt,name=draining,proto3" json:"draining,omitempty"`
-	// The present incarnation of the journal, then its predecessors, newest first: at most 64 in all. Never empty.
+	// The present incarnation of the journal and then its predecessors, newest first: 1 to 64.
 	Incarnations []*Incarnation `protobuf:"bytes,13,rep,name=incarnations,proto3" json:"incarnations,omitempty"`
-	// Welcome.connection_epoch of the last connection of this process, 0 for none. Control replaces that connection at
-	// once. It replaces another one only if that one does not answer a Ping.
+	// Welcome.connection_epoch of this process's last connection, 0 for none. Control replaces that connection at once.
+	// It replaces a connection of anybody else only if that one does not answer a Ping.
 	LastConnectionEpoch int64 `protobuf:"varint,14,opt,name=last_connection_epoch,json=lastConnectionEpoch,proto3" json:"last_connection_epoch,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -802,16 +809,16 @@ func (x *Hello) GetLastConnectionEpoch() int64 {
 	return 0
 }
 
-// Incarnation is one start of an executor on its journal. A copy of the journal, or an older state of it, shows by its
-// incarnations: control remembers the last one that said Hello under a name, and how many calls it had begun. A Hello
-// whose incarnations lack that one, or end it with fewer calls, comes from another journal for control, whatever
-// journal_id says: it proves nothing about earlier calls.
+// Incarnation is one start of an executor on its journal. Incarnations tell a journal from its copies and from its own
+// earlier states: control remembers the incarnation that said Hello last under an executor id, and how many calls it
+// had begun. A Hello comes from another journal if its incarnations lack that one, or end it with fewer calls. Then
+// nothing that the journal lacks proves anything about earlier calls, whatever journal_id says.
 type Incarnation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Random, 1 to 64 characters. It is durable in the journal before the first Hello that carries it.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Calls that the journal had begun, in all, when this incarnation ended. For the present one: that it has begun,
-	// durably.
+	// How many calls the journal had begun, in all, when this incarnation ended. Of the present incarnation: how many the
+	// journal has begun durably.
 	Begun         int64 `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -866,9 +873,10 @@ type CallState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	Epoch  int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	State  State                  `protobuf:"varint,4,opt,name=state,proto3,enum=pawl.v1.State" json:"state,omitempty"`
-	// Bytes of output produced so far.
+	// Epoch of the owner that asked for the call last.
+	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	State State `protobuf:"varint,4,opt,name=state,proto3,enum=pawl.v1.State" json:"state,omitempty"`
+	// Bytes of output so far, of commands.
 	StdoutSize    int64 `protobuf:"varint,5,opt,name=stdout_size,json=stdoutSize,proto3" json:"stdout_size,omitempty"`
 	StderrSize    int64 `protobuf:"varint,6,opt,name=stderr_size,json=stderrSize,proto3" json:"stderr_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -947,15 +955,17 @@ func (x *CallState) GetStderrSize() int64 {
 	return 0
 }
 
-// Welcome accepts a connection. First frame of control.
+// Welcome accepts a connection. Control sends it once, as its first frame. From then on the executor takes calls. When
+// no Welcome comes within 20 s, the executor connects again.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Grows with every connection of this executor, at whichever replica.
+	// Number of this connection. It grows with every connection of this executor, at whichever replica.
 	ConnectionEpoch int64 `protobuf:"varint,1,opt,name=connection_epoch,json=connectionEpoch,proto3" json:"connection_epoch,omitempty"`
-	// How long the connection may be silent in either direction before it counts as lost.
+	// How long the connection may be silent in either direction. Then the side that waits ends it.
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// Unacknowledged bytes allowed per call: of each stream of its output, and of its input.
-	Window        int64  `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`
+	// How many bytes may be sent beyond the last acknowledgement: of each stream of a call's output, and of its input.
+	Window int64 `protobuf:"varint,3,opt,name=window,proto3" json:"window,omitempty"`
+	// Id of the replica, shown to people.
 	ReplicaId     string `protobuf:"bytes,4,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1019,29 +1029,35 @@ func (x *Welcome) GetReplicaId() string {
 	return ""
 }
 
-// Execute asks for a call. Answered by Accepted or Rejected, then Output* and one Result.
+// Execute asks an executor to run a call. The lane's owner sends it once the call is recorded and a slot was granted.
+// The executor answers with Accepted, then any number of Output and one Result; or with Rejected. It answers an Execute
+// of a call that it has with the call's present state: Accepted while the call runs, its Result when it has ended, and
+// Status when only a tombstone is left. When Execute or its answer is lost, the owner sends Attach: UNKNOWN says that
+// the call never ran, and the owner sends it again as the next dispatch. After Rejected with CAPACITY or DRAINING the
+// owner sends the same dispatch again.
 type Execute struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Empty for a call of no lane, see Connect: any verb but Exec.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity of the call: 1 to 64 characters of A-Z a-z 0-9 _ -.
+	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Lane of the call. Empty for a call of no lane, see Connect; Exec needs a lane.
 	LaneId string `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	// Fence of the lane, see E3.
+	// Epoch of the lane's owner that sends this, see E3.
 	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Grows when the call is dispatched anew after a revocation.
+	// Number of the dispatch, from 1. It is higher each time that control sends the call anew, after a revocation or an
+	// unknown outcome.
 	Dispatch uint32 `protobuf:"varint,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
 	Safety   Safety `protobuf:"varint,5,opt,name=safety,proto3,enum=pawl.v1.Safety" json:"safety,omitempty"`
-	// Time left until the call's deadline, from receipt; unset is none. The executor ends the call by itself then.
+	// Time that the call may take, from receipt. Unset is unlimited. The executor ends the call when it has passed.
 	Timeout *durationpb.Duration `protobuf:"bytes,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Identity of what is asked for, for E2: computed by control over the verb, its arguments, cwd and env, opaque to the
-	// executor.
+	// Hash of what is asked for: the verb, its arguments, cwd and env. Control computes it. The executor compares it, see
+	// E2, and attaches no other meaning to it.
 	ArgsSha256 []byte `protobuf:"bytes,7,opt,name=args_sha256,json=argsSha256,proto3" json:"args_sha256,omitempty"`
-	// Working directory for relative paths, itself relative to the executor's root unless absolute. Empty is the root. In
-	// this and in every path of a verb, a leading ~/ (or ~ alone) is the home directory of the sandbox's user: env's
-	// HOME, else the sandbox's own.
+	// Working directory for relative paths, relative to Hello.root unless absolute. Empty is Hello.root. Here and in each
+	// path of a verb, a leading ~/ (or ~ alone) is the home directory: env's HOME, else that of the sandbox's user.
 	Cwd string `protobuf:"bytes,8,opt,name=cwd,proto3" json:"cwd,omitempty"`
-	// Environment over the executor's own defaults and configuration.
+	// Environment variables, set over the executor's own.
 	Env map[string]string `protobuf:"bytes,9,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Names that the executor takes out of its own defaults and configuration. None of them is in env.
+	// Environment variables that the executor removes from its own. None of them is in env.
 	UnsetEnv []string `protobuf:"bytes,10,rep,name=unset_env,json=unsetEnv,proto3" json:"unset_env,omitempty"`
 	// Types that are valid to be assigned to Verb:
 	//
@@ -1353,7 +1369,8 @@ func (*Execute_Grep) isExecute_Verb() {}
 
 func (*Execute_Glob) isExecute_Verb() {}
 
-// ReadFile streams a file's bytes as Output of stream FILE, then a Result with size and hash.
+// ReadFile reads a whole file: Output of stream FILE carries its bytes, FileResult its size and hash. Only a call of no
+// lane can be a ReadFile, because the bytes are not kept.
 type ReadFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1398,18 +1415,18 @@ func (x *ReadFile) GetPath() string {
 	return ""
 }
 
-// WriteFile replaces the content of a file, making parents. Mode, owner and hard links of an existing file stay. The
-// content is replaced atomically where that is possible. It is written in place where a rename would lose something: a
-// file with several hard links, with an owner or attributes that the executor cannot give to a new file, or in a
-// directory that the executor cannot write. An executor that dies while it writes in place leaves a file that is partly
-// old and partly new. The content follows as Input frames unless it is inline.
+// WriteFile replaces the content of a file and makes missing parents. An existing file keeps its mode, owner and hard
+// links. The content is replaced atomically where possible. The file is written in place where a rename would lose
+// something: the file has several hard links, or an owner or attributes that the executor cannot give to a new file, or
+// the executor cannot write to its directory. An executor that dies while it writes in place leaves a file that is
+// partly old and partly new. FileResult ends the call.
 type WriteFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// The whole content, when it fits into a frame (256 KiB) and chunked is false.
+	// The whole content, at most 256 KiB, unless chunked is set.
 	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
-	// Only for a call of no lane, because the content is lost with the connection. Nothing is replaced before its last
-	// frame.
+	// The content follows as Input frames. Nothing is replaced before the last one. Only for a call of no lane, because
+	// the content is lost with the connection.
 	Chunked       bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1466,7 +1483,7 @@ func (x *WriteFile) GetChunked() bool {
 	return false
 }
 
-// Stat describes a path; the last link is not followed.
+// Stat describes what has a path. It does not follow the last link. StatResult ends the call.
 type Stat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1511,7 +1528,7 @@ func (x *Stat) GetPath() string {
 	return ""
 }
 
-// ReadDir lists the names in a directory.
+// ReadDir lists the names in a directory. NamesResult ends the call.
 type ReadDir struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1556,7 +1573,7 @@ func (x *ReadDir) GetPath() string {
 	return ""
 }
 
-// Exists tells whether something is there; it never fails for "not there".
+// Exists tells whether something has a path. A missing file is no failure. ExistsResult ends the call.
 type Exists struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1601,11 +1618,12 @@ func (x *Exists) GetPath() string {
 	return ""
 }
 
-// MakeDir makes a directory; recursive makes parents and tolerates an existing one.
+// MakeDir makes a directory. DoneResult ends the call.
 type MakeDir struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Recursive     bool                   `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Make missing parents, and accept a directory that exists.
+	Recursive     bool `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1654,12 +1672,14 @@ func (x *MakeDir) GetRecursive() bool {
 	return false
 }
 
-// Remove deletes; recursive takes directories with their content, force tolerates a missing path.
+// Remove deletes a file, a link or a directory. DoneResult ends the call.
 type Remove struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Recursive     bool                   `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
-	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Delete directories with their content.
+	Recursive bool `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	// Accept a missing path.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1715,16 +1735,19 @@ func (x *Remove) GetForce() bool {
 	return false
 }
 
-// Exec runs a shell command line of at most 1 MiB, with no input and no terminal.
+// Exec runs a shell command line of at most 1 MiB. The command has no input and no terminal. Output of streams STDOUT
+// and STDERR carries what it writes. ExecResult ends the call.
 type Exec struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Command string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
-	// Relative to Execute.cwd.
-	Cwd string            `protobuf:"bytes,2,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// Working directory, relative to Execute.cwd.
+	Cwd string `protobuf:"bytes,2,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// Environment variables, set over Execute.env.
 	Env map[string]string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Unset is none. When it passes, exit code 124 and the output so far.
+	// Time that the command may take. Unset is unlimited. When it has passed the command is killed: exit code 124, with
+	// the output so far.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Leave background children alone when the command ends normally.
+	// Leave background processes running when the command ends normally.
 	Keep          bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1795,15 +1818,15 @@ func (x *Exec) GetKeep() bool {
 	return false
 }
 
-// ReadText reads a window of whole lines of a text file, an image, or the names in a directory, for a model to see.
-// Text comes as UTF-8 without a byte order mark and with LF at the end of lines, whatever the file has: UTF-8, or
-// UTF-16 with a mark; LF or CRLF.
+// ReadText reads whole lines of a text file, an image, or the names in a directory, for a model. The file may be UTF-8,
+// or UTF-16 with a byte order mark, with LF or CRLF at the end of lines. The result is UTF-8 with LF, without a mark.
+// TextResult ends the call.
 type ReadText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// First line, from 1; 0 is 1. A negative number counts from the end: -1 is the last line.
 	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	// Lines at most; 0 is the tool's own limit (2,000 lines, 50 KiB).
+	// How many lines at most; 0 is the tool's own limit (2,000 lines, 50 KiB).
 	Limit         int64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1860,15 +1883,16 @@ func (x *ReadText) GetLimit() int64 {
 	return 0
 }
 
-// EditFile replaces literal text in a file, as WriteFile does. old_text must occur exactly once unless replace_all. It
-// is compared with what ReadText shows of the file. What is outside of the difference between old_text and new_text
-// keeps its bytes, and what is new gets the file's encoding and ends of lines.
+// EditFile replaces literal text in a file, and writes the file as WriteFile does. It compares old_text with the file
+// as ReadText shows it. Bytes outside of the difference between old_text and new_text stay as they are. New text gets
+// the file's encoding and ends of lines. EditResult ends the call.
 type EditFile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	OldText       string                 `protobuf:"bytes,2,opt,name=old_text,json=oldText,proto3" json:"old_text,omitempty"`
-	NewText       string                 `protobuf:"bytes,3,opt,name=new_text,json=newText,proto3" json:"new_text,omitempty"`
-	ReplaceAll    bool                   `protobuf:"varint,4,opt,name=replace_all,json=replaceAll,proto3" json:"replace_all,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Text to replace. It must occur exactly once, unless replace_all is set.
+	OldText       string `protobuf:"bytes,2,opt,name=old_text,json=oldText,proto3" json:"old_text,omitempty"`
+	NewText       string `protobuf:"bytes,3,opt,name=new_text,json=newText,proto3" json:"new_text,omitempty"`
+	ReplaceAll    bool   `protobuf:"varint,4,opt,name=replace_all,json=replaceAll,proto3" json:"replace_all,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1931,15 +1955,16 @@ func (x *EditFile) GetReplaceAll() bool {
 	return false
 }
 
-// Grep searches file contents with ripgrep's semantics.
+// Grep searches the content of files, with ripgrep's semantics. GrepResult ends the call.
 type Grep struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Pattern string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	Path    string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Glob that file names must match.
-	Include       string `protobuf:"bytes,3,opt,name=include,proto3" json:"include,omitempty"`
-	Literal       bool   `protobuf:"varint,4,opt,name=literal,proto3" json:"literal,omitempty"`
-	IgnoreCase    bool   `protobuf:"varint,5,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
+	// Glob that the names of searched files must match.
+	Include string `protobuf:"bytes,3,opt,name=include,proto3" json:"include,omitempty"`
+	// The pattern is literal text, not an expression.
+	Literal       bool `protobuf:"varint,4,opt,name=literal,proto3" json:"literal,omitempty"`
+	IgnoreCase    bool `protobuf:"varint,5,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2009,7 +2034,8 @@ func (x *Grep) GetIgnoreCase() bool {
 	return false
 }
 
-// Glob lists paths that match a pattern; ** works, ignored and hidden files are left out.
+// Glob lists the paths that match a pattern, in which ** stands for any directories. It leaves out hidden and ignored
+// files. GlobResult ends the call.
 type Glob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pattern       string                 `protobuf:"bytes,1,opt,name=pattern,proto3" json:"pattern,omitempty"`
@@ -2062,18 +2088,20 @@ func (x *Glob) GetPath() string {
 	return ""
 }
 
-// Input carries the content of a chunked WriteFile, in order from offset 0, at most Welcome.window bytes beyond the
-// last InputAck. It may follow Execute at once. Frames for an unknown call are dropped; a gap or too much at once fails
-// the call.
+// Input carries the content of a chunked WriteFile, in order from offset 0. Control sends it after Execute, without
+// waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor answers with InputAck.
+// It drops Input of a call that it does not have. It fails the call when an offset is missing or the window is
+// exceeded. When the connection ends, the call ends, and nothing is replaced.
 type Input struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Offset int64                  `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Position of data in the content.
+	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	// At most 256 KiB.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// With the last frame, when it is known: nothing is replaced unless the hash of the whole content matches.
+	// With the last frame: the hash that the whole content must have, or empty. When it differs nothing is replaced.
 	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// The content ends with this frame.
+	// This is the last frame of the content.
 	Last          bool `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2144,11 +2172,13 @@ func (x *Input) GetLast() bool {
 	return false
 }
 
-// InputAck gives credit: bytes below upto of a call's input have been taken.
+// InputAck says how much of a call's input the executor has taken. The executor sends it while it takes Input; control
+// may then send more. When the connection ends, the call ends.
 type InputAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Upto          int64                  `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// The executor has taken all bytes below this position.
+	Upto          int64 `protobuf:"varint,2,opt,name=upto,proto3" json:"upto,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2197,14 +2227,17 @@ func (x *InputAck) GetUpto() int64 {
 	return 0
 }
 
-// Accepted says that a call is recorded and started, or that its Input is awaited.
+// Accepted says that a call runs, or that its Input is awaited. The executor sends it once the call is recorded as E1
+// asks, as the first answer to Execute, and again when the Execute is repeated. Nothing answers it. When it is lost,
+// Attach finds the call.
 type Accepted struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Epoch  int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Size of the file that ReadFile has opened, if that is known.
+	// Epoch of the owner that asked for the call last.
+	Epoch int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Size of the file that ReadFile has opened. Unset is unknown.
 	Size *int64 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
-	// Incarnation.begun of the present incarnation, this call included if it is recorded.
+	// Incarnation.begun of the present incarnation. It counts this call if the call was recorded.
 	Begun         int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2268,13 +2301,17 @@ func (x *Accepted) GetBegun() int64 {
 	return 0
 }
 
-// Rejected says that a call was not started by this Execute, or a Cancel not obeyed.
+// Rejected says that the executor does not obey an Execute or a Cancel. The executor sends it as the only answer to
+// that frame. A rejected Execute has started nothing; a call that the executor had already is not touched. When
+// Rejected is lost, Attach finds out.
 type Rejected struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	CallId  string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Epoch   int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Reason  Rejected_Reason        `protobuf:"varint,3,opt,name=reason,proto3,enum=pawl.v1.Rejected_Reason" json:"reason,omitempty"`
-	Message string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Epoch of the frame that is rejected.
+	Epoch  int64           `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Reason Rejected_Reason `protobuf:"varint,3,opt,name=reason,proto3,enum=pawl.v1.Rejected_Reason" json:"reason,omitempty"`
+	// Explanation for people.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// With STALE_EPOCH: the highest epoch of the lane that the executor knows. After control's database was restored from
 	// an older state, control raises the lane above this.
 	KnownEpoch    int64 `protobuf:"varint,5,opt,name=known_epoch,json=knownEpoch,proto3" json:"known_epoch,omitempty"`
@@ -2347,12 +2384,16 @@ func (x *Rejected) GetKnownEpoch() int64 {
 	return 0
 }
 
-// Output carries bytes in order, at most Welcome.window of them beyond the last OutputAck.
+// Output carries bytes of a call's output. The executor sends it in order per stream, from the offset that Attach named
+// or from 0, and at most Welcome.window bytes beyond the last OutputAck. Control answers with OutputAck. A slow reader
+// of one call never delays another call. When Output is lost, Attach asks for it again: the executor keeps it until
+// ResultAck.
 type Output struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Stream Stream                 `protobuf:"varint,2,opt,name=stream,proto3,enum=pawl.v1.Stream" json:"stream,omitempty"`
-	Offset int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Position of data in the stream.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// At most 256 KiB.
 	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2417,14 +2458,17 @@ func (x *Output) GetData() []byte {
 	return nil
 }
 
-// Result ends a call. It is repeated on every connection until ResultAck. All Output of the call was sent before it,
-// unless the call's window was exhausted or nobody had attached: then the size of each stream in the outcome tells, the
-// rest follows as OutputAck makes room or Attach asks for it, and ResultAck comes once it was taken.
+// Result says how a call ended. The executor sends it after the call's last Output, once per connection, until control
+// answers with ResultAck. It does not wait for ever: when the window stays exhausted for 250 ms, or no Attach comes
+// within 1 s of a new connection, Result comes first. Then the sizes of the streams in the outcome say how much Output
+// is missing; it follows as OutputAck and Attach ask for it, and control sends ResultAck when it has it. When Result or
+// ResultAck is lost, the executor sends Result again over the next connection.
 type Result struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	Epoch  int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Epoch of the owner that asked for the call last.
+	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Types that are valid to be assigned to Outcome:
 	//
 	//	*Result_Failure
@@ -2670,13 +2714,14 @@ func (*Result_Grep) isResult_Outcome() {}
 
 func (*Result_Glob) isResult_Outcome() {}
 
-// Failure is a typed failure of a verb. reason is one of NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION,
-// NO_SPACE, TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the
-// outcome is unknown), INTERNAL.
+// Failure is the outcome of a call whose verb failed.
 type Failure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION, NO_SPACE, TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH,
+	// SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown) or INTERNAL.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Explanation for a model and for people.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2725,7 +2770,7 @@ func (x *Failure) GetMessage() string {
 	return ""
 }
 
-// FileResult ends ReadFile and WriteFile.
+// FileResult is the outcome of ReadFile and WriteFile.
 type FileResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Size          int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
@@ -2778,16 +2823,17 @@ func (x *FileResult) GetSha256() []byte {
 	return nil
 }
 
-// StatResult ends Stat.
+// StatResult is the outcome of Stat.
 type StatResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	IsFile        bool                   `protobuf:"varint,1,opt,name=is_file,json=isFile,proto3" json:"is_file,omitempty"`
-	IsDir         bool                   `protobuf:"varint,2,opt,name=is_dir,json=isDir,proto3" json:"is_dir,omitempty"`
-	IsSymlink     bool                   `protobuf:"varint,3,opt,name=is_symlink,json=isSymlink,proto3" json:"is_symlink,omitempty"`
-	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	Mtime         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=mtime,proto3" json:"mtime,omitempty"`
-	Mode          uint32                 `protobuf:"varint,6,opt,name=mode,proto3" json:"mode,omitempty"`
-	LinkTarget    string                 `protobuf:"bytes,7,opt,name=link_target,json=linkTarget,proto3" json:"link_target,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	IsFile    bool                   `protobuf:"varint,1,opt,name=is_file,json=isFile,proto3" json:"is_file,omitempty"`
+	IsDir     bool                   `protobuf:"varint,2,opt,name=is_dir,json=isDir,proto3" json:"is_dir,omitempty"`
+	IsSymlink bool                   `protobuf:"varint,3,opt,name=is_symlink,json=isSymlink,proto3" json:"is_symlink,omitempty"`
+	Size      int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Mtime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=mtime,proto3" json:"mtime,omitempty"`
+	// Permission bits.
+	Mode          uint32 `protobuf:"varint,6,opt,name=mode,proto3" json:"mode,omitempty"`
+	LinkTarget    string `protobuf:"bytes,7,opt,name=link_target,json=linkTarget,proto3" json:"link_target,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2871,7 +2917,7 @@ func (x *StatResult) GetLinkTarget() string {
 	return ""
 }
 
-// NamesResult ends ReadDir: raw names, sorted, dotfiles included.
+// NamesResult is the outcome of ReadDir: the names as bytes, sorted, dotfiles included.
 type NamesResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Names         [][]byte               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
@@ -2916,7 +2962,7 @@ func (x *NamesResult) GetNames() [][]byte {
 	return nil
 }
 
-// ExistsResult ends Exists.
+// ExistsResult is the outcome of Exists.
 type ExistsResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Exists        bool                   `protobuf:"varint,1,opt,name=exists,proto3" json:"exists,omitempty"`
@@ -2961,7 +3007,7 @@ func (x *ExistsResult) GetExists() bool {
 	return false
 }
 
-// DoneResult ends MakeDir and Remove.
+// DoneResult is the outcome of MakeDir and Remove.
 type DoneResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2998,16 +3044,17 @@ func (*DoneResult) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
-// Captured is the beginning and the end of a stream; cut counts the bytes between them that are not here.
+// Captured is the beginning and the end of what a command wrote to one stream.
 type Captured struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Head  []byte                 `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	Tail  []byte                 `protobuf:"bytes,2,opt,name=tail,proto3" json:"tail,omitempty"`
-	Cut   int64                  `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
-	// Bytes that the command wrote and that were kept. With an error fewer of them may arrive as Output.
+	// Bytes between head and tail that are not here.
+	Cut int64 `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`
+	// Bytes of the stream that the executor keeps. With an error fewer of them may arrive as Output.
 	Size int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	// Why head and tail are not all that they should be, and where the executor keeps what it could not read: for a
-	// person and a model. Empty when the stream was captured and read without a failure.
+	// Why head and tail are not complete, and where the executor keeps what it could not read: for a person and a model.
+	// Empty when the stream was captured and read without a failure.
 	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3078,19 +3125,23 @@ func (x *Captured) GetError() string {
 	return ""
 }
 
-// ExecResult ends Exec.
+// ExecResult is the outcome of Exec.
 type ExecResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As a shell gives it: 128+n after signal n, 124 after the timeout.
-	ExitCode  int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Signal    int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
-	TimedOut  bool  `protobuf:"varint,3,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
-	Cancelled bool  `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	ExitCode int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// Signal that ended the command, 0 for none.
+	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	// The timeout ended the command.
+	TimedOut bool `protobuf:"varint,3,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
+	// A Cancel ended the command.
+	Cancelled bool `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// What a model sees: head and tail, at most 64 KiB each.
-	Stdout        *Captured              `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
-	Stderr        *Captured              `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	// What a model sees: head and tail have at most 64 KiB each.
+	Stdout *Captured `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	Stderr *Captured `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	// Times by the executor's clock, for people.
 	Started       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started,proto3" json:"started,omitempty"`
 	Ended         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3190,22 +3241,27 @@ func (x *ExecResult) GetEnded() *timestamppb.Timestamp {
 	return nil
 }
 
-// TextResult ends ReadText. Exactly one of content, image, entries and binary describes the path.
+// TextResult is the outcome of ReadText. Exactly one of content, image, entries and binary describes the path.
 type TextResult struct {
-	state     protoimpl.MessageState `protogen:"open.v1"`
-	Content   []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
-	FirstLine int64                  `protobuf:"varint,2,opt,name=first_line,json=firstLine,proto3" json:"first_line,omitempty"`
-	Lines     int64                  `protobuf:"varint,3,opt,name=lines,proto3" json:"lines,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Content []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	// Number of the first line in content.
+	FirstLine int64 `protobuf:"varint,2,opt,name=first_line,json=firstLine,proto3" json:"first_line,omitempty"`
+	// Lines in content.
+	Lines int64 `protobuf:"varint,3,opt,name=lines,proto3" json:"lines,omitempty"`
 	// Lines of the file, or names in the directory, which can be more than entries holds.
 	TotalLines int64 `protobuf:"varint,4,opt,name=total_lines,json=totalLines,proto3" json:"total_lines,omitempty"`
-	// The first line alone is longer than the limit; content is its beginning.
-	LineCut       bool     `protobuf:"varint,5,opt,name=line_cut,json=lineCut,proto3" json:"line_cut,omitempty"`
-	Binary        bool     `protobuf:"varint,6,opt,name=binary,proto3" json:"binary,omitempty"`
-	MediaType     string   `protobuf:"bytes,7,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
-	Image         []byte   `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
-	IsDir         bool     `protobuf:"varint,9,opt,name=is_dir,json=isDir,proto3" json:"is_dir,omitempty"`
-	Entries       []string `protobuf:"bytes,10,rep,name=entries,proto3" json:"entries,omitempty"`
-	Size          int64    `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
+	// The first line alone exceeds the limit; content is its beginning.
+	LineCut bool `protobuf:"varint,5,opt,name=line_cut,json=lineCut,proto3" json:"line_cut,omitempty"`
+	// The file is neither text nor an image.
+	Binary bool `protobuf:"varint,6,opt,name=binary,proto3" json:"binary,omitempty"`
+	// Of image.
+	MediaType string   `protobuf:"bytes,7,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	Image     []byte   `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
+	IsDir     bool     `protobuf:"varint,9,opt,name=is_dir,json=isDir,proto3" json:"is_dir,omitempty"`
+	Entries   []string `protobuf:"bytes,10,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Bytes of the file.
+	Size          int64 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3317,13 +3373,14 @@ func (x *TextResult) GetSize() int64 {
 	return 0
 }
 
-// EditResult ends EditFile.
+// EditResult is the outcome of EditFile.
 type EditResult struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Replacements int32                  `protobuf:"varint,1,opt,name=replacements,proto3" json:"replacements,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often old_text was replaced.
+	Replacements int32 `protobuf:"varint,1,opt,name=replacements,proto3" json:"replacements,omitempty"`
 	// Unified diff, possibly cut.
 	Diff string `protobuf:"bytes,2,opt,name=diff,proto3" json:"diff,omitempty"`
-	// For the model: in which way the file was found to hold old_text, when not literally. Empty is literally.
+	// For the model: how the file holds old_text, when it does not hold it literally. Empty when it does.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3380,12 +3437,13 @@ func (x *EditResult) GetNote() string {
 	return ""
 }
 
-// GrepResult ends Grep.
+// GrepResult is the outcome of Grep.
 type GrepResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Matches []*GrepResult_Match    `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
-	Total   int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
-	// For the model: in which other way the pattern was taken than it was written. Empty is as it was written.
+	// Matches in all, which can be more than are here.
+	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// For the model: how the pattern was understood, when not as it was written. Empty when it was.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3442,11 +3500,11 @@ func (x *GrepResult) GetNote() string {
 	return ""
 }
 
-// GlobResult ends Glob.
+// GlobResult is the outcome of Glob.
 type GlobResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Paths []string               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
-	// There were more.
+	// More paths match than are here.
 	Truncated     bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3496,16 +3554,22 @@ func (x *GlobResult) GetTruncated() bool {
 	return false
 }
 
-// Attach asks for a call by id: answered by Status, then Output from the given offsets, and Result when it is finished.
-// A higher epoch than the one known is adopted. UNKNOWN revokes the dispatch named here (E3).
+// Attach asks what an executor knows of a call. A lane's owner sends it when it has a call at the executor and does not
+// know how the call fares: after a new connection, after a change of the owner, and when an answer does not come. The
+// executor answers with Status, then with Output from the given offsets, and with Result when the call has ended. It
+// adopts a higher epoch of the lane. When it does not have the call, it revokes the dispatch named here and answers
+// UNKNOWN, see E3. When Attach or its answer is lost, the owner sends it again.
 type Attach struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Dispatch      uint32                 `protobuf:"varint,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
-	StdoutFrom    int64                  `protobuf:"varint,5,opt,name=stdout_from,json=stdoutFrom,proto3" json:"stdout_from,omitempty"`
-	StderrFrom    int64                  `protobuf:"varint,6,opt,name=stderr_from,json=stderrFrom,proto3" json:"stderr_from,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	// Epoch of the lane's owner.
+	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Dispatch that the owner asks about.
+	Dispatch uint32 `protobuf:"varint,4,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	// Positions from which the owner wants the output.
+	StdoutFrom    int64 `protobuf:"varint,5,opt,name=stdout_from,json=stdoutFrom,proto3" json:"stdout_from,omitempty"`
+	StderrFrom    int64 `protobuf:"varint,6,opt,name=stderr_from,json=stderrFrom,proto3" json:"stderr_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3582,14 +3646,17 @@ func (x *Attach) GetStderrFrom() int64 {
 	return 0
 }
 
-// Status answers Attach.
+// Status says what an executor knows of a call. The executor sends it as the first answer to Attach, in answer to a
+// Cancel of a call that it does not have, and in answer to an Execute or a Cancel of which only a tombstone is left.
+// Nothing answers it. When it is lost, the owner sends its frame again.
 type Status struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Call     *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	Dispatch uint32                 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
-	// Identity of the journal that this comes from, now. UNKNOWN by the journal that the executor had when a call was
-	// dispatched, less than a day ago, proves that the call never ran if every Hello since then continued that journal.
-	// Any other UNKNOWN proves nothing.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Call  *CallState             `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	// Dispatch of the call that the executor has; of Attach when it has none; 0 in answer to Cancel.
+	Dispatch uint32 `protobuf:"varint,2,opt,name=dispatch,proto3" json:"dispatch,omitempty"`
+	// With UNKNOWN: id of the journal. UNKNOWN proves that the call never ran if it was dispatched less than a day ago to
+	// an executor with this journal_id, and every Hello since then continued that journal. Any other UNKNOWN proves
+	// nothing.
 	JournalId     string `protobuf:"bytes,3,opt,name=journal_id,json=journalId,proto3" json:"journal_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3646,15 +3713,19 @@ func (x *Status) GetJournalId() string {
 	return ""
 }
 
-// Cancel ends a call: TERM, grace, KILL of every process. The call ends with its own Result, cancelled and confirmed
-// set, or with its true result when it was faster. A call that is not here is revoked, whatever its dispatch, and
-// answered with Status UNKNOWN and dispatch 0: what that proves depends on the journal (C5).
+// Cancel ends a call. A lane's owner sends it when the call's result is not wanted any more, and control sends it for a
+// call that no row waits for. The executor ends every process of the call: TERM, grace, KILL. It answers with the
+// call's Result: cancelled, or the true outcome if the call was faster. When it does not have the call, it revokes all
+// dispatches of it and answers with Status UNKNOWN and dispatch 0; what that proves depends on Status.journal_id. When
+// Cancel or its answer is lost, control sends Cancel again.
 type Cancel struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Grace         *durationpb.Duration   `protobuf:"bytes,4,opt,name=grace,proto3" json:"grace,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	LaneId string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	// Epoch of the lane's owner, see E3.
+	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Time between TERM and KILL. Unset is the executor's own, 2 s.
+	Grace         *durationpb.Duration `protobuf:"bytes,4,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3717,7 +3788,9 @@ func (x *Cancel) GetGrace() *durationpb.Duration {
 	return nil
 }
 
-// ResultAck says that a result is durable: the executor may forget all but a tombstone.
+// ResultAck says that a result is recorded. Control sends it in answer to Result, once the result is durable and the
+// output was taken. The executor then keeps only a tombstone of the call. Nothing answers it. When it is lost, the
+// executor sends Result again over the next connection, and control ResultAck.
 type ResultAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -3762,12 +3835,14 @@ func (x *ResultAck) GetCallId() string {
 	return ""
 }
 
-// OutputAck gives credit: bytes below upto of the stream have been taken.
+// OutputAck says how much of a stream control has taken. Control sends it in answer to Output; the executor may then
+// send more. When it is lost, Attach names new offsets.
 type OutputAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CallId        string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	Stream        Stream                 `protobuf:"varint,2,opt,name=stream,proto3,enum=pawl.v1.Stream" json:"stream,omitempty"`
-	Upto          int64                  `protobuf:"varint,3,opt,name=upto,proto3" json:"upto,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Stream Stream                 `protobuf:"varint,2,opt,name=stream,proto3,enum=pawl.v1.Stream" json:"stream,omitempty"`
+	// Control has taken all bytes below this position.
+	Upto          int64 `protobuf:"varint,3,opt,name=upto,proto3" json:"upto,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3823,11 +3898,12 @@ func (x *OutputAck) GetUpto() int64 {
 	return 0
 }
 
-// Ping asks for a Heartbeat. Sent several times per Welcome.ttl.
+// Ping asks for a sign of life. Control sends it several times per Welcome.ttl. The executor answers with Heartbeat. A
+// connection on which no Heartbeat comes for a whole ttl is ended.
 type Ping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Nonce uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
-	// The call that control sent last on this connection, "" for none.
+	// The call of the last Execute that control has sent over this connection, empty for none.
 	LastCallId    string `protobuf:"bytes,2,opt,name=last_call_id,json=lastCallId,proto3" json:"last_call_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3877,14 +3953,16 @@ func (x *Ping) GetLastCallId() string {
 	return ""
 }
 
-// Heartbeat answers Ping.
+// Heartbeat answers Ping, at once.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Nonce uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
-	// Echo of the last call that arrived; when it differs from Ping.last_call_id frames were lost and the connection is
-	// broken.
+	// Ping.nonce.
+	Nonce uint64 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// The call of the last Execute that has arrived over this connection. When it differs from Ping.last_call_id, frames
+	// were lost, and control ends the connection.
 	LastCallId string `protobuf:"bytes,2,opt,name=last_call_id,json=lastCallId,proto3" json:"last_call_id,omitempty"`
-	Running    uint32 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
+	// Calls that run.
+	Running uint32 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
 	// Incarnation.begun of the present incarnation.
 	Begun         int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3949,7 +4027,9 @@ func (x *Heartbeat) GetBegun() int64 {
 	return 0
 }
 
-// Draining says that the executor finishes what it has and takes nothing new.
+// Draining says that the executor finishes its calls and takes no new ones. The executor sends it when it begins to
+// drain, and at the beginning of each later connection. Control places no call at it any more. Nothing answers it. When
+// it is lost, Hello.draining of the next connection says the same.
 type Draining struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4185,15 +4265,18 @@ func (x *GetExecutorResponse) GetExecutor() *Executor {
 	return nil
 }
 
-// Executor is an executor as the fleet sees it.
+// Executor is an executor as control knows it.
 type Executor struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	Connected  bool                   `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
-	Draining   bool                   `protobuf:"varint,3,opt,name=draining,proto3" json:"draining,omitempty"`
-	Labels     map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Slots      uint32                 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
-	// Calls that the database has as dispatched to it.
+	// It has a connection to some replica.
+	Connected bool `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	// It takes no new calls.
+	Draining bool              `protobuf:"varint,3,opt,name=draining,proto3" json:"draining,omitempty"`
+	Labels   map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many calls may run at once.
+	Slots uint32 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Calls that are dispatched to it and have no outcome yet.
 	Running   uint32 `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
 	Version   string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	Root      string `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
@@ -4320,7 +4403,7 @@ func (x *Executor) GetLastSeen() *timestamppb.Timestamp {
 	return nil
 }
 
-// Match is one line.
+// Match is one line that matches.
 type GrepResult_Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`

@@ -28,55 +28,72 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ExecutorService is where executors connect and where the fleet can be read.
+// ExecutorService connects executors to control and lists them.
 //
-// An executor is a process that dials control and executes tool calls: shell and files of wherever it runs. It needs no
-// inbound port. Nothing here is specific to Go: an executor can be written in any language that speaks gRPC.
+// An executor is a process that runs tool calls: shell commands and file operations of the host it runs on. It dials
+// control and needs no inbound port. An executor can be written in any language that speaks gRPC.
+//
+// Words:
+//
+//	control     the control plane: one or more replicas over one database
+//	connection  one Connect stream between an executor and a replica
+//	call        one tool call: a row in control's database, identified by call_id
+//	lane        what owns calls: the queue of a session, or a workflow run. One replica at a time owns a lane
+//	epoch       a number of the lane that grows with every change of its owner. The higher epoch wins
+//	loop        one agent at work in a lane. Executors do not know loops
+//	dispatch    one decision of control to send a call to an executor. Dispatches of a call are counted from 1
+//	journal     the executor's own durable record of its calls
 type ExecutorServiceClient interface {
-	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
-	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
+	// Connect carries calls and their results between one executor and control, and tells each side that the other one is
+	// alive. The executor opens the stream at any replica, with its token as metadata `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these
-	// reasons (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	// The executor sends Hello first. Control answers with Welcome, or ends the stream with an error. After Welcome both
+	// sides send frames at any time. Frames of one direction arrive in order. An executor has one connection: a newer
+	// Connect of the same process ends the older one. The loss of a connection never cancels a call.
+	//
+	// A frame is lost only when its connection ends before it arrives. Nothing depends on a single frame: after each
+	// Hello, and every 30 s while connected, control compares its rows with what the executor has, and asks again.
+	//
+	// The executor retries after every error, with jittered backoff, except after one whose ErrorInfo has domain pawl.dev
+	// and one of these reasons, which no retry mends:
 	//
 	//	UNAUTHENTICATED     the token is unknown, revoked or expired
-	//	FORBIDDEN           the token is not an executor's
-	//	EXECUTOR_IDENTITY   the token names another executor
-	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names those that it allows
-	//	NAME_IN_USE         another executor is connected under this name and answers; the text names the cure
+	//	FORBIDDEN           the token is not for an executor
+	//	EXECUTOR_IDENTITY   the token is for another executor
+	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names the labels that it allows
+	//	NAME_IN_USE         another executor is connected under this id and answers; the text says what to do
 	//	PROTOCOL_VERSION    the two sides speak different versions of this protocol
 	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
 	//	HELLO_INVALID       Hello is malformed
 	//
-	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with
-	// jittered backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer
-	// Connect of the same incarnation ends the older one. The loss of a connection never cancels a call.
+	// An executor guarantees:
 	//
-	// What the executor owes:
+	//	E1 It records durably that it begins an at-most-once call (call id, lane, epoch, hash) before it begins the call.
+	//	E2 It answers a repeated Execute (same call id, same hash) with the call's present state and does not run the call
+	//	   twice. It rejects the same call id with another hash as CONFLICT.
+	//	E3 It records durably the highest epoch that it has seen of each lane. It rejects Execute and Cancel of a lower
+	//	   epoch as STALE_EPOCH. Before it answers Attach with UNKNOWN it records durably that this dispatch is revoked: a
+	//	   revoked dispatch never runs.
+	//	E4 It keeps results and output until ResultAck, for at least 24 hours, over restarts of both sides. Then it keeps
+	//	   a tombstone of the call for 7 days.
+	//	E5 It goes on with its calls while it has no connection.
+	//	E6 After a restart it finds the commands that still run. A call that was begun, that does not run any more and
+	//	   whose end nobody saw is INTERRUPTED: its outcome is unknown.
 	//
-	//	E1 before it starts an at-most-once call it makes durable that it did (call id, epoch, hash of the arguments).
-	//	E2 the same call id with the same hash again is answered with its present state and never run twice; another hash is
-	//	   rejected as CONFLICT.
-	//	E3 it makes durable the highest epoch seen of each lane and rejects Execute and Cancel of a lower one (STALE_EPOCH).
-	//	   An Attach that it answers UNKNOWN is made durable as a revocation of that dispatch: it will never run after that.
-	//	E4 results and output stay until ResultAck, over restarts of both sides; then a tombstone for 7 days.
-	//	E5 it goes on with its calls while it has no connection.
-	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
-	//	   more, is INTERRUPTED: its outcome is unknown.
+	// Control guarantees:
 	//
-	// A call of no lane (Execute.lane_id is empty) is a request of somebody who waits, not a record. It lives and
-	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
-	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
-	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is
-	// too much as CAPACITY. What control owes:
+	//	C1 It records a call durably before it sends Execute.
+	//	C2 It sends ResultAck only after it has recorded the result durably.
+	//	C4 It compares its rows with the executor's calls after each Hello and every 30 s.
 	//
-	//	C1 a call is durable before Execute is sent.
-	//	C2 ResultAck is sent only after the result is durable.
-	//	C4 after Hello it reconciles every call that it believes to be at this executor with what the executor has.
+	// A call of no lane (Execute.lane_id is empty) is a request of a client that waits for the answer. It has no row. It
+	// ends with the connection over which it came, and the executor forgets it at ResultAck without a tombstone. Of the
+	// guarantees only E2 holds for it. It takes no slot of Hello.slots; an executor bounds such calls by itself and
+	// rejects what is too much as CAPACITY.
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectRequest, ConnectResponse], error)
-	// ListExecutors lists the executors that are known, connected or not, by id.
+	// ListExecutors lists the known executors, connected or not, by id.
 	ListExecutors(ctx context.Context, in *ListExecutorsRequest, opts ...grpc.CallOption) (*ListExecutorsResponse, error)
-	// GetExecutor reads one executor. NOT_FOUND with reason EXECUTOR_NOT_FOUND.
+	// GetExecutor reads one executor. It fails with NOT_FOUND, reason EXECUTOR_NOT_FOUND.
 	GetExecutor(ctx context.Context, in *GetExecutorRequest, opts ...grpc.CallOption) (*GetExecutorResponse, error)
 }
 
@@ -125,55 +142,72 @@ func (c *executorServiceClient) GetExecutor(ctx context.Context, in *GetExecutor
 // All implementations must embed UnimplementedExecutorServiceServer
 // for forward compatibility.
 //
-// ExecutorService is where executors connect and where the fleet can be read.
+// ExecutorService connects executors to control and lists them.
 //
-// An executor is a process that dials control and executes tool calls: shell and files of wherever it runs. It needs no
-// inbound port. Nothing here is specific to Go: an executor can be written in any language that speaks gRPC.
+// An executor is a process that runs tool calls: shell commands and file operations of the host it runs on. It dials
+// control and needs no inbound port. An executor can be written in any language that speaks gRPC.
+//
+// Words:
+//
+//	control     the control plane: one or more replicas over one database
+//	connection  one Connect stream between an executor and a replica
+//	call        one tool call: a row in control's database, identified by call_id
+//	lane        what owns calls: the queue of a session, or a workflow run. One replica at a time owns a lane
+//	epoch       a number of the lane that grows with every change of its owner. The higher epoch wins
+//	loop        one agent at work in a lane. Executors do not know loops
+//	dispatch    one decision of control to send a call to an executor. Dispatches of a call are counted from 1
+//	journal     the executor's own durable record of its calls
 type ExecutorServiceServer interface {
-	// Connect is the one link between an executor and control: it carries work and liveness, so an executor that is alive
-	// and deaf cannot exist. The executor dials any replica with its token as `authorization: Bearer …`.
+	// Connect carries calls and their results between one executor and control, and tells each side that the other one is
+	// alive. The executor opens the stream at any replica, with its token as metadata `authorization: Bearer …`.
 	//
-	// The first message of the executor is Hello, the first of control Welcome or an error. An error with one of these
-	// reasons (ErrorInfo.reason, domain pawl.dev) is final, whatever its code: a retry cannot mend it.
+	// The executor sends Hello first. Control answers with Welcome, or ends the stream with an error. After Welcome both
+	// sides send frames at any time. Frames of one direction arrive in order. An executor has one connection: a newer
+	// Connect of the same process ends the older one. The loss of a connection never cancels a call.
+	//
+	// A frame is lost only when its connection ends before it arrives. Nothing depends on a single frame: after each
+	// Hello, and every 30 s while connected, control compares its rows with what the executor has, and asks again.
+	//
+	// The executor retries after every error, with jittered backoff, except after one whose ErrorInfo has domain pawl.dev
+	// and one of these reasons, which no retry mends:
 	//
 	//	UNAUTHENTICATED     the token is unknown, revoked or expired
-	//	FORBIDDEN           the token is not an executor's
-	//	EXECUTOR_IDENTITY   the token names another executor
-	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names those that it allows
-	//	NAME_IN_USE         another executor is connected under this name and answers; the text names the cure
+	//	FORBIDDEN           the token is not for an executor
+	//	EXECUTOR_IDENTITY   the token is for another executor
+	//	LABELS_REFUSED      the token does not allow a label of Hello; the text names the labels that it allows
+	//	NAME_IN_USE         another executor is connected under this id and answers; the text says what to do
 	//	PROTOCOL_VERSION    the two sides speak different versions of this protocol
 	//	UNKNOWN_CAPABILITY  Hello requires a capability that control does not know
 	//	HELLO_INVALID       Hello is malformed
 	//
-	// Every other error, with or without a reason, is the end of the connection: the executor connects again, with
-	// jittered backoff. Both sides may send at any time after Welcome. Frames of one direction keep their order. A newer
-	// Connect of the same incarnation ends the older one. The loss of a connection never cancels a call.
+	// An executor guarantees:
 	//
-	// What the executor owes:
+	//	E1 It records durably that it begins an at-most-once call (call id, lane, epoch, hash) before it begins the call.
+	//	E2 It answers a repeated Execute (same call id, same hash) with the call's present state and does not run the call
+	//	   twice. It rejects the same call id with another hash as CONFLICT.
+	//	E3 It records durably the highest epoch that it has seen of each lane. It rejects Execute and Cancel of a lower
+	//	   epoch as STALE_EPOCH. Before it answers Attach with UNKNOWN it records durably that this dispatch is revoked: a
+	//	   revoked dispatch never runs.
+	//	E4 It keeps results and output until ResultAck, for at least 24 hours, over restarts of both sides. Then it keeps
+	//	   a tombstone of the call for 7 days.
+	//	E5 It goes on with its calls while it has no connection.
+	//	E6 After a restart it finds the commands that still run. A call that was begun, that does not run any more and
+	//	   whose end nobody saw is INTERRUPTED: its outcome is unknown.
 	//
-	//	E1 before it starts an at-most-once call it makes durable that it did (call id, epoch, hash of the arguments).
-	//	E2 the same call id with the same hash again is answered with its present state and never run twice; another hash is
-	//	   rejected as CONFLICT.
-	//	E3 it makes durable the highest epoch seen of each lane and rejects Execute and Cancel of a lower one (STALE_EPOCH).
-	//	   An Attach that it answers UNKNOWN is made durable as a revocation of that dispatch: it will never run after that.
-	//	E4 results and output stay until ResultAck, over restarts of both sides; then a tombstone for 7 days.
-	//	E5 it goes on with its calls while it has no connection.
-	//	E6 after its own restart it finds running commands again. A call that was begun, whose end nobody saw and that runs no
-	//	   more, is INTERRUPTED: its outcome is unknown.
+	// Control guarantees:
 	//
-	// A call of no lane (Execute.lane_id is empty) is a request of somebody who waits, not a record. It lives and
-	// dies with the connection over which it came, so of all this only E2 holds for it: it is never recorded, has no
-	// fence, is not listed in Hello, is cancelled and forgotten when its connection ends, and is forgotten without a
-	// tombstone at ResultAck. It takes none of Hello.slots; an executor bounds such calls by itself and rejects what is
-	// too much as CAPACITY. What control owes:
+	//	C1 It records a call durably before it sends Execute.
+	//	C2 It sends ResultAck only after it has recorded the result durably.
+	//	C4 It compares its rows with the executor's calls after each Hello and every 30 s.
 	//
-	//	C1 a call is durable before Execute is sent.
-	//	C2 ResultAck is sent only after the result is durable.
-	//	C4 after Hello it reconciles every call that it believes to be at this executor with what the executor has.
+	// A call of no lane (Execute.lane_id is empty) is a request of a client that waits for the answer. It has no row. It
+	// ends with the connection over which it came, and the executor forgets it at ResultAck without a tombstone. Of the
+	// guarantees only E2 holds for it. It takes no slot of Hello.slots; an executor bounds such calls by itself and
+	// rejects what is too much as CAPACITY.
 	Connect(grpc.BidiStreamingServer[ConnectRequest, ConnectResponse]) error
-	// ListExecutors lists the executors that are known, connected or not, by id.
+	// ListExecutors lists the known executors, connected or not, by id.
 	ListExecutors(context.Context, *ListExecutorsRequest) (*ListExecutorsResponse, error)
-	// GetExecutor reads one executor. NOT_FOUND with reason EXECUTOR_NOT_FOUND.
+	// GetExecutor reads one executor. It fails with NOT_FOUND, reason EXECUTOR_NOT_FOUND.
 	GetExecutor(context.Context, *GetExecutorRequest) (*GetExecutorResponse, error)
 	mustEmbedUnimplementedExecutorServiceServer()
 }

@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// FileTarget says whose files.
+// FileTarget says whose files are meant.
 type FileTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Target:
@@ -94,8 +94,8 @@ type isFileTarget_Target interface {
 }
 
 type FileTarget_Session struct {
-	// The workspace of a session: at the executor that it is bound to. One that is not bound yet, or that does not
-	// exist, is looked for where the agent's definition would place it now; that binds it to nothing.
+	// The workspace of a session, at the executor that the session is bound to. A session that is not bound yet, or
+	// does not exist, is looked for where the agent's definition would place it now. That does not bind it.
 	Session *SessionKey `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
 }
 
@@ -161,7 +161,7 @@ func (x *ReadFileRequest) GetPath() string {
 	return ""
 }
 
-// ReadFileResponse is a part of a file.
+// ReadFileResponse is one part of a file.
 type ReadFileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -263,7 +263,7 @@ func (*ReadFileResponse_Data) isReadFileResponse_Part() {}
 
 func (*ReadFileResponse_Done) isReadFileResponse_Part() {}
 
-// FileDigest is what identifies content.
+// FileDigest identifies content.
 type FileDigest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Size  int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
@@ -317,7 +317,7 @@ func (x *FileDigest) GetSha256() []byte {
 	return nil
 }
 
-// WriteFileRequest is a part of a file.
+// WriteFileRequest is one part of a file.
 type WriteFileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -419,11 +419,11 @@ func (*WriteFileRequest_Data) isWriteFileRequest_Part() {}
 
 func (*WriteFileRequest_End_) isWriteFileRequest_Part() {}
 
-// WriteFileResponse is what was written.
+// WriteFileResponse says what was written.
 type WriteFileResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Written *FileDigest            `protobuf:"bytes,1,opt,name=written,proto3" json:"written,omitempty"`
-	// Where it is.
+	// The executor that has the file.
 	ExecutorId    string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -673,10 +673,10 @@ func (x *ReadDirRequest) GetPath() string {
 	return ""
 }
 
-// ReadDirResponse is some of the names, in order; at least one message comes.
+// ReadDirResponse is some of the names, in order. The stream has at least one message.
 type ReadDirResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not all are UTF-8, and those that are not cannot be named in a request.
+	// A name that is not UTF-8 cannot be used in a request.
 	Names         [][]byte `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -772,7 +772,7 @@ func (x *ExistsRequest) GetPath() string {
 	return ""
 }
 
-// ExistsResponse tells.
+// ExistsResponse tells whether something has the path.
 type ExistsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Exists        bool                   `protobuf:"varint,1,opt,name=exists,proto3" json:"exists,omitempty"`
@@ -817,12 +817,12 @@ func (x *ExistsResponse) GetExists() bool {
 	return false
 }
 
-// MakeDirRequest names a directory that is to be.
+// MakeDirRequest names a directory to make.
 type MakeDirRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Target *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Makes missing parents, and tolerates a directory that exists.
+	// Make missing parents, and accept a directory that exists.
 	Recursive     bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -916,14 +916,14 @@ func (*MakeDirResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_files_proto_rawDescGZIP(), []int{13}
 }
 
-// RemoveRequest names what is to go.
+// RemoveRequest names what to delete.
 type RemoveRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Target *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	// Takes directories with their content.
+	// Delete directories with their content.
 	Recursive bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
-	// Tolerates a missing path.
+	// Accept a missing path.
 	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1027,9 +1027,9 @@ func (*RemoveResponse) Descriptor() ([]byte, []int) {
 // Opened says that the file is open.
 type ReadFileResponse_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where it is.
+	// The executor that has the file.
 	ExecutorId string `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// Its size when it was opened; unset is unknown.
+	// Size of the file when it was opened. Unset is unknown.
 	Size          *int64 `protobuf:"varint,2,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1135,7 +1135,7 @@ func (x *WriteFileRequest_Start) GetPath() string {
 // End says that the content is complete.
 type WriteFileRequest_End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 32 bytes, or unset: the hash that the content must have when it arrives at the executor.
+	// 32 bytes, or empty: the hash that the content must have when it arrives at the executor.
 	Sha256        []byte `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -32,51 +32,55 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself
-// reaches.
+// FileService reads and writes files of an executor: those of a session's workspace, or all that the executor can
+// reach.
 //
-// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and
-// when the connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
+// Control records nothing about these requests. A request ends when its caller leaves, and when the connection of the
+// executor is lost. Operators may use any executor, clients the sessions of their agents.
 //
-// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in
-// the calls of its tools; an executor that is named directly has no cwd.
+// Paths are UTF-8 and at most 4,096 bytes. With a session, a relative path is below the executor's root and the agent's
+// cwd, as in the tool calls of the session. With an executor it is below the executor's root.
 //
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
-//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
+//	FAILED_PRECONDITION  NO_SANDBOX: the agent has no sandbox; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not
+//	                     read or write
 //	ALREADY_EXISTS       EXISTS
-//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's
-//	                     agent has no tool that does this to files, and a client gets no more of a workspace than it has
+//	PERMISSION_DENIED    FORBIDDEN: the token does not allow it; PERMISSION: the executor's user may not; TOOL_MISSING:
+//	                     the agent of the session has no tool that does this to files, and a client may do no more
+//	                     with a workspace than the agent
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done
-//	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor took anything for two minutes; TIMEOUT
-//	UNAVAILABLE          EXECUTOR_AWAY: it is not connected, drains, or left before anything was done; may be tried again.
-//	                     OUTCOME_UNKNOWN: it left, or the replica did, while it wrote or removed. Nobody knows whether that was
-//	                     done and nobody tries again: look, and decide.
+//	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor received anything for two minutes; TIMEOUT
+//	UNAVAILABLE          EXECUTOR_AWAY: the executor is not connected, drains, or was lost before anything was done; the
+//	                     caller may retry. OUTCOME_UNKNOWN: the executor or the replica was lost while the executor
+//	                     wrote or removed. Nobody knows whether that was done, and control does not retry: the caller
+//	                     looks and decides.
 //
 // A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
 type FileServiceClient interface {
-	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is
-	// replaced meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but
-	// itself. Without done it is not the whole file.
+	// ReadFile streams a file: opened, its bytes in order, done. A stream without done is not the whole file. The bytes
+	// are those of the file that was opened, even if its path is replaced meanwhile; what is appended while it is read
+	// may be among them. A slow caller delays nobody but itself.
 	ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadFileResponse], error)
-	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place
-	// of the old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash
-	// in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same
-	// effect.
+	// WriteFile replaces the content of a file and makes missing parents: start, the bytes in order, end. After end the
+	// new content replaces the old one, durably and as a rule atomically. Nothing is replaced when the stream breaks
+	// before end, or when the hash in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is followed. Writing the same
+	// content again has the same effect.
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteFileRequest, WriteFileResponse], error)
-	// Stat describes a path; the last link is not followed.
+	// Stat describes what has a path. It does not follow the last link.
 	Stat(ctx context.Context, in *StatRequest, opts ...grpc.CallOption) (*StatResponse, error)
-	// ReadDir streams the names in a directory, sorted, dotfiles included. TOO_LARGE when they do not fit into 8 MiB.
+	// ReadDir streams the names in a directory, sorted, dotfiles included. It fails with TOO_LARGE when they exceed 8
+	// MiB.
 	ReadDir(ctx context.Context, in *ReadDirRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadDirResponse], error)
-	// Exists tells whether something has the path. As `test -e` it follows links; a path below a file does not exist.
+	// Exists tells whether something has a path. It follows links, as `test -e` does. A path below a file does not exist.
 	Exists(ctx context.Context, in *ExistsRequest, opts ...grpc.CallOption) (*ExistsResponse, error)
-	// MakeDir makes a directory. It is sent to the executor once and never again.
+	// MakeDir makes a directory. Control sends it to the executor once and does not retry.
 	MakeDir(ctx context.Context, in *MakeDirRequest, opts ...grpc.CallOption) (*MakeDirResponse, error)
-	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be
-	// unknown, but nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of
-	// it is gone. The executor's root and what is above it stay.
+	// Remove deletes a file, a link or a directory. Control sends it to the executor once and does not retry: the outcome
+	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
+	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 }
 
@@ -183,51 +187,55 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 // All implementations must embed UnimplementedFileServiceServer
 // for forward compatibility.
 //
-// FileService reaches the files of an executor: those of a session's workspace, or all that the executor itself
-// reaches.
+// FileService reads and writes files of an executor: those of a session's workspace, or all that the executor can
+// reach.
 //
-// These are requests of somebody who waits. Nothing of them is recorded: a request ends when its caller leaves, and
-// when the connection of the executor is lost. Operators may use any executor, clients the sessions of their agents.
+// Control records nothing about these requests. A request ends when its caller leaves, and when the connection of the
+// executor is lost. Operators may use any executor, clients the sessions of their agents.
 //
-// Paths are UTF-8 and at most 4,096 bytes. A relative one is below the root of the executor and the agent's cwd, as in
-// the calls of its tools; an executor that is named directly has no cwd.
+// Paths are UTF-8 and at most 4,096 bytes. With a session, a relative path is below the executor's root and the agent's
+// cwd, as in the tool calls of the session. With an executor it is below the executor's root.
 //
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
 //	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
-//	FAILED_PRECONDITION  NO_SANDBOX: the agent has none; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not read or write
+//	FAILED_PRECONDITION  NO_SANDBOX: the agent has no sandbox; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not
+//	                     read or write
 //	ALREADY_EXISTS       EXISTS
-//	PERMISSION_DENIED    FORBIDDEN: this token may not; PERMISSION: the executor may not; TOOL_MISSING: the session's
-//	                     agent has no tool that does this to files, and a client gets no more of a workspace than it has
+//	PERMISSION_DENIED    FORBIDDEN: the token does not allow it; PERMISSION: the executor's user may not; TOOL_MISSING:
+//	                     the agent of the session has no tool that does this to files, and a client may do no more
+//	                     with a workspace than the agent
 //	RESOURCE_EXHAUSTED   NO_SPACE, TOO_LARGE; EXECUTOR_BUSY: too many of these requests at once, nothing was done
-//	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor took anything for two minutes; TIMEOUT
-//	UNAVAILABLE          EXECUTOR_AWAY: it is not connected, drains, or left before anything was done; may be tried again.
-//	                     OUTCOME_UNKNOWN: it left, or the replica did, while it wrote or removed. Nobody knows whether that was
-//	                     done and nobody tries again: look, and decide.
+//	DEADLINE_EXCEEDED    STALLED: the caller neither sent nor received anything for two minutes; TIMEOUT
+//	UNAVAILABLE          EXECUTOR_AWAY: the executor is not connected, drains, or was lost before anything was done; the
+//	                     caller may retry. OUTCOME_UNKNOWN: the executor or the replica was lost while the executor
+//	                     wrote or removed. Nobody knows whether that was done, and control does not retry: the caller
+//	                     looks and decides.
 //
 // A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
 type FileServiceServer interface {
-	// ReadFile streams a file: opened, its bytes in order, done. The file is the one that was opened, even if its path is
-	// replaced meanwhile; what is appended while it is read may be in it. A caller that does not take delays nobody but
-	// itself. Without done it is not the whole file.
+	// ReadFile streams a file: opened, its bytes in order, done. A stream without done is not the whole file. The bytes
+	// are those of the file that was opened, even if its path is replaced meanwhile; what is appended while it is read
+	// may be among them. A slow caller delays nobody but itself.
 	ReadFile(*ReadFileRequest, grpc.ServerStreamingServer[ReadFileResponse]) error
-	// WriteFile replaces a file, making missing parents: start, the bytes in order, end. The new content takes the place
-	// of the old at once and durably, after end; nothing is replaced when the stream breaks before it, or when the hash
-	// in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is written through. Writing the same again has the same
-	// effect.
+	// WriteFile replaces the content of a file and makes missing parents: start, the bytes in order, end. After end the
+	// new content replaces the old one, durably and as a rule atomically. Nothing is replaced when the stream breaks
+	// before end, or when the hash in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is followed. Writing the same
+	// content again has the same effect.
 	WriteFile(grpc.ClientStreamingServer[WriteFileRequest, WriteFileResponse]) error
-	// Stat describes a path; the last link is not followed.
+	// Stat describes what has a path. It does not follow the last link.
 	Stat(context.Context, *StatRequest) (*StatResponse, error)
-	// ReadDir streams the names in a directory, sorted, dotfiles included. TOO_LARGE when they do not fit into 8 MiB.
+	// ReadDir streams the names in a directory, sorted, dotfiles included. It fails with TOO_LARGE when they exceed 8
+	// MiB.
 	ReadDir(*ReadDirRequest, grpc.ServerStreamingServer[ReadDirResponse]) error
-	// Exists tells whether something has the path. As `test -e` it follows links; a path below a file does not exist.
+	// Exists tells whether something has a path. It follows links, as `test -e` does. A path below a file does not exist.
 	Exists(context.Context, *ExistsRequest) (*ExistsResponse, error)
-	// MakeDir makes a directory. It is sent to the executor once and never again.
+	// MakeDir makes a directory. Control sends it to the executor once and does not retry.
 	MakeDir(context.Context, *MakeDirRequest) (*MakeDirResponse, error)
-	// Remove deletes a file, a link or a directory. It is sent to the executor once and never again: the outcome may be
-	// unknown, but nothing that appeared after it is removed by it. When it fails in the middle of a directory a part of
-	// it is gone. The executor's root and what is above it stay.
+	// Remove deletes a file, a link or a directory. Control sends it to the executor once and does not retry: the outcome
+	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
+	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	mustEmbedUnimplementedFileServiceServer()
 }

@@ -200,7 +200,7 @@ type SessionKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The agent's name.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// Caller-chosen id under which the agent's sessions live.
+	// Id under which the agent's sessions live. The caller chooses it.
 	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Empty is "default".
 	Session       string `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
@@ -269,9 +269,9 @@ type Session struct {
 	EntryHead int64 `protobuf:"varint,4,opt,name=entry_head,json=entryHead,proto3" json:"entry_head,omitempty"`
 	// Seq of the last event.
 	EventHead int64 `protobuf:"varint,5,opt,name=event_head,json=eventHead,proto3" json:"event_head,omitempty"`
-	// Submissions that have not settled.
+	// How many submissions have not settled.
 	Pending int32 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
-	// Executor that holds its workspace, "" when none was needed yet.
+	// Executor that has the session's workspace, empty when none was needed yet.
 	ExecutorId    string `protobuf:"bytes,7,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -718,7 +718,7 @@ func (x *ListEntriesResponse) GetEntries() []*Entry {
 	return nil
 }
 
-// Entry is one durable item of a session.
+// Entry is one durable item of a conversation.
 type Entry struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Seq          int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -1114,7 +1114,7 @@ func (x *ToolCall) GetArgs() *structpb.Struct {
 	return nil
 }
 
-// ToolResult is what a tool call came to.
+// ToolResult is the result of a tool call, as the model gets it.
 type ToolResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1252,7 +1252,7 @@ func (x *Image) GetData() []byte {
 	return nil
 }
 
-// Usage counts tokens and estimates cost in US dollars.
+// Usage is a number of tokens, and an estimate of their cost in US dollars.
 type Usage struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Input          int64                  `protobuf:"varint,1,opt,name=input,proto3" json:"input,omitempty"`
@@ -1425,8 +1425,8 @@ func (x *WatchSessionRequest) GetTasks() []string {
 	return nil
 }
 
-// WatchSessionResponse is one or more events, in order. The first message may be empty: it says that the watch is
-// established.
+// WatchSessionResponse is one or more events, in order. The first message may be empty: it says that the stream has
+// begun.
 type WatchSessionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
@@ -1474,7 +1474,7 @@ func (x *WatchSessionResponse) GetEvents() []*Event {
 // Event is one item of a session's stream.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Position in the stream, from 1; dense, but for what was deleted, see WatchSession.
+	// Position in the stream, from 1. Positions are dense, except where events were deleted, see WatchSession.
 	Seq  int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// The submission that the event is of. With a task it is the sub-agent's own.
@@ -1713,7 +1713,7 @@ type Event_Thinking struct {
 }
 
 type Event_Restarted struct {
-	// The answer streamed so far in this turn is void: the model is asked again.
+	// The answer that was streamed in this turn is void: the model is called again.
 	Restarted *ResponseRestarted `protobuf:"bytes,14,opt,name=restarted,proto3,oneof"`
 }
 
@@ -2001,7 +2001,7 @@ func (x *TaskFinished) GetDuration() *durationpb.Duration {
 	return nil
 }
 
-// SubmissionStarted says that a submission runs; its input is in entry.
+// SubmissionStarted says that a submission runs. Its input is in entry.
 type SubmissionStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entry         *Entry                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
@@ -2046,7 +2046,7 @@ func (x *SubmissionStarted) GetEntry() *Entry {
 	return nil
 }
 
-// EntryAppended carries a durable entry; an assistant entry holds the whole text of the deltas before it.
+// EntryAppended carries a durable entry. An assistant entry has the whole text of the deltas before it.
 type EntryAppended struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entry         *Entry                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
@@ -2091,7 +2091,7 @@ func (x *EntryAppended) GetEntry() *Entry {
 	return nil
 }
 
-// TextDelta is a piece of the answer.
+// TextDelta is a piece of the model's answer.
 type TextDelta struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
@@ -2136,7 +2136,7 @@ func (x *TextDelta) GetText() string {
 	return ""
 }
 
-// ThinkingDelta is a piece of thinking.
+// ThinkingDelta is a piece of what the model thinks.
 type ThinkingDelta struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
@@ -2181,7 +2181,7 @@ func (x *ThinkingDelta) GetText() string {
 	return ""
 }
 
-// ResponseRestarted tells why the answer is begun again.
+// ResponseRestarted says why the model's answer begins again.
 type ResponseRestarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// model_retry or owner_changed
@@ -2235,18 +2235,18 @@ func (x *ResponseRestarted) GetMessage() string {
 	return ""
 }
 
-// ModelWaiting says that the call of the model waits, and for what: at once when the wait is of known length, after
-// 15 seconds of silence from the model, and about every 15 seconds while the same wait goes on. The next other event
-// of the turn ends it.
+// ModelWaiting says that a model call waits, and for what. It comes at once when the length of the wait is known, after
+// 15 seconds when the model is silent, and about every 15 seconds while the same wait lasts. The next other event of
+// the turn ends the wait.
 type ModelWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider asked for a
-	// pause of all calls of this model with this key. RETRY: the call failed and is made again.
+	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider wants all
+	// calls of this model with this key to pause. RETRY: the call failed and is retried.
 	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Since  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
-	// When the call is made, or, for FIRST_TOKEN, when it fails unless anything comes before.
+	// When the call is made. For FIRST_TOKEN: when the call fails unless something comes before.
 	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
-	// For people: what is waited for, in the provider's own words where it gave any.
+	// For people: the reason, in the provider's words if it gave any.
 	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2310,7 +2310,7 @@ func (x *ModelWaiting) GetMessage() string {
 	return ""
 }
 
-// ToolStarted says that a tool call was sent to an executor, or waits for one.
+// ToolStarted says that a tool call was dispatched to an executor, or waits for one.
 type ToolStarted struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2381,26 +2381,26 @@ func (x *ToolStarted) GetExecutorId() string {
 	return ""
 }
 
-// ToolWaiting says that a tool call waits, and for what. It follows the ToolStarted of the call, at once when no
-// executor is available and later when its executor is lost or refuses it. The next ToolStarted, ToolOutput or
+// ToolWaiting says that a tool call waits, and for what. It follows ToolStarted of the call: at once when no executor
+// is available, and later when the executor is lost or rejects the call. The next ToolStarted, ToolOutput or
 // ToolFinished of the call ends the wait.
 type ToolWaiting struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	ToolCallId string                 `protobuf:"bytes,2,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
 	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the files of the session,
-	// or runs the call, is not connected. EXECUTOR_GONE: that executor is not known any more. EXECUTOR_BUSY,
-	// EXECUTOR_DRAINING: it takes no call now.
+	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the session's workspace, or
+	// runs the call, is not connected. EXECUTOR_GONE: control does not know that executor any more. EXECUTOR_BUSY: all
+	// its slots are taken. EXECUTOR_DRAINING: it takes no new calls.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The executor that is waited for, "" when any with the labels will do.
+	// The executor that the call waits for, empty when any with the labels will do.
 	ExecutorId string `protobuf:"bytes,5,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// Labels that the agent wants of an executor.
+	// Labels that the agent requires of an executor.
 	Labels map[string]string      `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Since  *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
-	// When the wait is given up; unset while nothing bounds it but the deadline of the submission.
+	// When the wait ends without success. Unset while only the submission's deadline bounds it.
 	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
-	// For people: what is waited for and what to do.
+	// For people: what the call waits for, and what to do.
 	Message       string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2499,19 +2499,19 @@ func (x *ToolWaiting) GetMessage() string {
 	return ""
 }
 
-// ToolOutput is output of a command while it runs, complete before its ToolFinished. The data of a stream, put
-// together, are what the command wrote, but for secrets, which are replaced, and for what skipped counts. A piece
-// without data says that the command is known to run on, after a change of the session's owner. A ToolStarted of the
-// same call begins anew at 0.
+// ToolOutput is a piece of what a command writes. All pieces come before ToolFinished of the call. The data of a
+// stream, put together, are what the command wrote, except for secrets, which are replaced, and for the bytes that
+// skipped counts. A piece without data says that the command still runs after a change of the lane's owner. After
+// another ToolStarted of the call, offsets begin at 0 again.
 type ToolOutput struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// stdout or stderr
 	Stream string `protobuf:"bytes,2,opt,name=stream,proto3" json:"stream,omitempty"`
-	// Position in the stream of the first byte.
+	// Position of the first byte of data in the stream.
 	Offset int64  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	Data   []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
-	// Bytes before offset that could not be had: their executor went away with them.
+	// Bytes before offset that are lost: the executor that had them is gone.
 	Skipped       int64 `protobuf:"varint,5,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2582,7 +2582,7 @@ func (x *ToolOutput) GetSkipped() int64 {
 	return 0
 }
 
-// ToolFinished says that the outcome of a tool call is known, or known to be unknown.
+// ToolFinished says that a tool call has ended: its outcome is known, or nobody can know it any more.
 type ToolFinished struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2668,8 +2668,8 @@ func (x *ToolFinished) GetDuration() *durationpb.Duration {
 	return nil
 }
 
-// SubmissionSettled is the last event of a submission. Of what only the submission's record has (seq, accepted_at,
-// started_at, attempts, abort_requested, agent_digest) it has nothing: GetSubmission does.
+// SubmissionSettled is the last event of a submission. Its submission lacks seq, accepted_at, started_at, attempts,
+// abort_requested and agent_digest, which GetSubmission has.
 type SubmissionSettled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Submission    *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
@@ -2736,7 +2736,7 @@ type Submission struct {
 	AgentDigest string `protobuf:"bytes,13,opt,name=agent_digest,json=agentDigest,proto3" json:"agent_digest,omitempty"`
 	// Model calls made so far.
 	Turn int32 `protobuf:"varint,14,opt,name=turn,proto3" json:"turn,omitempty"`
-	// Ownership changes caused by death.
+	// How often the owner of the lane died while the submission ran.
 	Attempts int32 `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Only when it settled as aborted, expired or interrupted.
 	Cancellation  *Cancellation `protobuf:"bytes,16,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
@@ -2886,12 +2886,12 @@ func (x *Submission) GetCancellation() *Cancellation {
 	return nil
 }
 
-// Cancellation is what is known of the tool calls of a submission that was made to end.
+// Cancellation says whether tool calls of a submission that was ended may still run.
 type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// No process of any of its calls is left. False: some may be.
+	// No process of any of its calls is left. When false, some may be.
 	Confirmed bool `protobuf:"varint,1,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// The calls of which that is not known, never empty unless confirmed.
+	// The calls of which that is not known. Empty only if confirmed.
 	Unconfirmed   []*UnconfirmedCall `protobuf:"bytes,2,rep,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2947,9 +2947,9 @@ type UnconfirmedCall struct {
 	CallId     string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	ExecutorId string                 `protobuf:"bytes,3,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// EXECUTOR_AWAY: its executor is not connected, and cancels it when it comes back. NO_ANSWER: its executor is there
-	// and did not say in time that the call has ended. PROCESSES_LEFT: its executor could not make sure that no process
-	// is left. OUTCOME_LOST: nobody saw its end.
+	// EXECUTOR_AWAY: its executor is not connected, and cancels the call when it connects again. NO_ANSWER: its executor
+	// is connected and did not say in time that the call has ended. PROCESSES_LEFT: its executor could not make sure that
+	// no process is left. OUTCOME_LOST: nobody saw the end of the call.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3075,7 +3075,7 @@ func (x *Error) GetMessage() string {
 	return ""
 }
 
-// PromptResult is what a submission came to.
+// PromptResult is the result of a submission.
 type PromptResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Text blocks of the last assistant message, joined by newlines.
@@ -3145,7 +3145,8 @@ type SubmitRequest struct {
 	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// At most 16 MiB.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// At most 255 characters; unique per session. It is remembered for 7 days at least, even if the session is deleted.
+	// At most 255 characters, unique in the session. Control remembers it for at least 7 days, even if the session is
+	// deleted.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -3202,11 +3203,11 @@ func (x *SubmitRequest) GetIdempotencyKey() string {
 	return ""
 }
 
-// SubmitResponse is the admitted submission.
+// SubmitResponse is the accepted submission.
 type SubmitResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Submission *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
-	// An earlier request with the same idempotency key had admitted it.
+	// An earlier request with the same idempotency key was accepted as this submission.
 	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3256,7 +3257,7 @@ func (x *SubmitResponse) GetReplayed() bool {
 	return false
 }
 
-// PromptRequest is as SubmitRequest.
+// PromptRequest is one input for a session, as SubmitRequest.
 type PromptRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Key            *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
@@ -3317,7 +3318,7 @@ func (x *PromptRequest) GetIdempotencyKey() string {
 	return ""
 }
 
-// PromptResponse is first the admitted submission, then events of that submission, in order.
+// PromptResponse is first the accepted submission, then events of that submission, in order.
 type PromptResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set in the first message only.
@@ -3375,7 +3376,7 @@ func (x *PromptResponse) GetEvents() []*Event {
 type WaitSubmissionRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	SubmissionId string                 `protobuf:"bytes,1,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
-	// Unset waits as long as the call's own deadline allows.
+	// How long to wait. Unset is as long as the deadline of the RPC allows.
 	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3803,12 +3804,12 @@ func (x *AbortSessionRequest) GetSessionId() string {
 	return ""
 }
 
-// AbortSessionResponse is what the session had to abort.
+// AbortSessionResponse says what was aborted.
 type AbortSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many queued submissions were settled.
 	Settled int32 `protobuf:"varint,1,opt,name=settled,proto3" json:"settled,omitempty"`
-	// The running submission as it is now, which settles through its owner; unset when none ran.
+	// The running submission as it is now, unset when none ran. It settles later, see AbortSubmission.
 	Running       *Submission `protobuf:"bytes,2,opt,name=running,proto3" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -29,25 +29,25 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SessionService reads conversations and watches them while they happen.
+// SessionService reads conversations, and streams their events while they happen.
 type SessionServiceClient interface {
 	// ListSessions lists sessions, newest first.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
-	// GetSession reads one session. NOT_FOUND with reason SESSION_NOT_FOUND.
+	// GetSession reads one session. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
-	// ListEntries pages through a session's entries in order.
+	// ListEntries reads a session's entries, page by page, in order.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any
-	// replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq
-	// seen: nothing is missed and nothing comes twice.
+	// WatchSession streams the session's events with a seq greater than after: first the past ones, then new ones as they
+	// happen, in order. Any replica serves it, wherever the session runs. It ends when the client leaves. After an error
+	// the client watches again from the last seq that it has seen: it misses nothing and gets nothing twice.
 	//
-	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text,
-	// thinking and output are deleted some time after the entry that holds what they came to is there (a day), and a
-	// reader whose cursor falls into what was deleted gets the next event that exists. All events are deleted some time
-	// later (a week, unless the server keeps them for another time): a cursor below what is kept is refused with
-	// OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata, continue_from is the cursor to go on with, oldest the first
-	// seq after it, and ListEntries has what was said before. A cursor beyond the last event, as after a restore from a
-	// backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	// The order of events is total, and no event ever changes. Old events are deleted in two steps, so seqs may be
+	// skipped. Pieces of text, thinking and output are deleted a day after the entry that holds them in full. A reader
+	// whose cursor falls among deleted events gets the next event that exists. All events are deleted after a week,
+	// unless the server is configured otherwise. Then a cursor below what is kept fails with OUT_OF_RANGE, reason
+	// CURSOR_TOO_OLD: metadata continue_from is the cursor to continue with, oldest is the first seq after it, and
+	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
+	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
 }
 
@@ -112,25 +112,25 @@ type SessionService_WatchSessionClient = grpc.ServerStreamingClient[WatchSession
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
 //
-// SessionService reads conversations and watches them while they happen.
+// SessionService reads conversations, and streams their events while they happen.
 type SessionServiceServer interface {
 	// ListSessions lists sessions, newest first.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
-	// GetSession reads one session. NOT_FOUND with reason SESSION_NOT_FOUND.
+	// GetSession reads one session. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
-	// ListEntries pages through a session's entries in order.
+	// ListEntries reads a session's entries, page by page, in order.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
-	// WatchSession sends the session's events with seq greater than after, past ones first, then live, in order, at any
-	// replica, wherever the session runs. It ends when the client leaves; after an error, watch again from the last seq
-	// seen: nothing is missed and nothing comes twice.
+	// WatchSession streams the session's events with a seq greater than after: first the past ones, then new ones as they
+	// happen, in order. Any replica serves it, wherever the session runs. It ends when the client leaves. After an error
+	// the client watches again from the last seq that it has seen: it misses nothing and gets nothing twice.
 	//
-	// Streams are thinned out. The order is total and no event ever changes, but seqs may be skipped: pieces of text,
-	// thinking and output are deleted some time after the entry that holds what they came to is there (a day), and a
-	// reader whose cursor falls into what was deleted gets the next event that exists. All events are deleted some time
-	// later (a week, unless the server keeps them for another time): a cursor below what is kept is refused with
-	// OUT_OF_RANGE, reason CURSOR_TOO_OLD; of its metadata, continue_from is the cursor to go on with, oldest the first
-	// seq after it, and ListEntries has what was said before. A cursor beyond the last event, as after a restore from a
-	// backup, is refused with OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	// The order of events is total, and no event ever changes. Old events are deleted in two steps, so seqs may be
+	// skipped. Pieces of text, thinking and output are deleted a day after the entry that holds them in full. A reader
+	// whose cursor falls among deleted events gets the next event that exists. All events are deleted after a week,
+	// unless the server is configured otherwise. Then a cursor below what is kept fails with OUT_OF_RANGE, reason
+	// CURSOR_TOO_OLD: metadata continue_from is the cursor to continue with, oldest is the first seq after it, and
+	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
+	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
@@ -284,27 +284,29 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SubmissionService admits input to sessions and follows it.
+// SubmissionService accepts input for sessions and follows what becomes of it.
 type SubmissionServiceClient interface {
-	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions
-	// run in parallel. With an idempotency key the same request again returns the same submission (replayed is set);
-	// another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
+	// Submit accepts one input and returns once it is durable. Inputs of one session run in order of admission. Sessions
+	// run in parallel. With an idempotency key, the same request again returns the same submission, with replayed set.
+	// Another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
-	// Prompt is Submit followed by the submission's events, ending after it has settled. Leaving never stops the work.
+	// Prompt is Submit, followed by the submission's events until it has settled. A client that leaves does not stop the
+	// work.
 	Prompt(ctx context.Context, in *PromptRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PromptResponse], error)
-	// WaitSubmission returns when the submission has settled, or with the unsettled submission when timeout passes.
+	// WaitSubmission returns when the submission has settled. When timeout passes first, it returns the submission as it
+	// is.
 	WaitSubmission(ctx context.Context, in *WaitSubmissionRequest, opts ...grpc.CallOption) (*WaitSubmissionResponse, error)
-	// GetSubmission reads one submission. NOT_FOUND with reason SUBMISSION_NOT_FOUND.
+	// GetSubmission reads one submission. It fails with NOT_FOUND, reason SUBMISSION_NOT_FOUND.
 	GetSubmission(ctx context.Context, in *GetSubmissionRequest, opts ...grpc.CallOption) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(ctx context.Context, in *ListSubmissionsRequest, opts ...grpc.CallOption) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as
-	// it never began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls cancelled and
-	// settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether nothing
-	// of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is
-	// then.
+	// AbortSubmission ends a submission. Any replica serves it. A queued submission settles at once. It leaves no event,
+	// because it never began: WaitSubmission, Prompt and GetSubmission show its outcome. Of a running submission the tool
+	// calls are cancelled, and the owner of its lane settles it. When the owner has not settled it within 30 s, control
+	// settles it without the owner. Its cancellation says whether anything of it may still run. Aborting a settled
+	// submission changes nothing. The response has the submission as it is then.
 	AbortSubmission(ctx context.Context, in *AbortSubmissionRequest, opts ...grpc.CallOption) (*AbortSubmissionResponse, error)
-	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason
+	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
 	// SESSION_NOT_FOUND.
 	AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error)
 }
@@ -400,27 +402,29 @@ func (c *submissionServiceClient) AbortSession(ctx context.Context, in *AbortSes
 // All implementations must embed UnimplementedSubmissionServiceServer
 // for forward compatibility.
 //
-// SubmissionService admits input to sessions and follows it.
+// SubmissionService accepts input for sessions and follows what becomes of it.
 type SubmissionServiceServer interface {
-	// Submit admits one input and returns once it is durable. Inputs of one session run in order of admission; sessions
-	// run in parallel. With an idempotency key the same request again returns the same submission (replayed is set);
-	// another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
+	// Submit accepts one input and returns once it is durable. Inputs of one session run in order of admission. Sessions
+	// run in parallel. With an idempotency key, the same request again returns the same submission, with replayed set.
+	// Another request under the same key fails with ALREADY_EXISTS, reason IDEMPOTENCY_CONFLICT.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
-	// Prompt is Submit followed by the submission's events, ending after it has settled. Leaving never stops the work.
+	// Prompt is Submit, followed by the submission's events until it has settled. A client that leaves does not stop the
+	// work.
 	Prompt(*PromptRequest, grpc.ServerStreamingServer[PromptResponse]) error
-	// WaitSubmission returns when the submission has settled, or with the unsettled submission when timeout passes.
+	// WaitSubmission returns when the submission has settled. When timeout passes first, it returns the submission as it
+	// is.
 	WaitSubmission(context.Context, *WaitSubmissionRequest) (*WaitSubmissionResponse, error)
-	// GetSubmission reads one submission. NOT_FOUND with reason SUBMISSION_NOT_FOUND.
+	// GetSubmission reads one submission. It fails with NOT_FOUND, reason SUBMISSION_NOT_FOUND.
 	GetSubmission(context.Context, *GetSubmissionRequest) (*GetSubmissionResponse, error)
 	// ListSubmissions lists a session's submissions, newest first.
 	ListSubmissions(context.Context, *ListSubmissionsRequest) (*ListSubmissionsResponse, error)
-	// AbortSubmission asks that a submission end, at any replica. A queued one is settled at once and leaves no event, as
-	// it never began: WaitSubmission, Prompt and GetSubmission tell. A running one has its tool calls cancelled and
-	// settles through its owner, or by force when that does not end it within 30 s. Its cancellation says whether nothing
-	// of it runs any more. Aborting a settled submission changes nothing. The response carries the submission as it is
-	// then.
+	// AbortSubmission ends a submission. Any replica serves it. A queued submission settles at once. It leaves no event,
+	// because it never began: WaitSubmission, Prompt and GetSubmission show its outcome. Of a running submission the tool
+	// calls are cancelled, and the owner of its lane settles it. When the owner has not settled it within 30 s, control
+	// settles it without the owner. Its cancellation says whether anything of it may still run. Aborting a settled
+	// submission changes nothing. The response has the submission as it is then.
 	AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error)
-	// AbortSession does so with every submission of a session that has not settled. NOT_FOUND with reason
+	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
 	// SESSION_NOT_FOUND.
 	AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error)
 	mustEmbedUnimplementedSubmissionServiceServer()

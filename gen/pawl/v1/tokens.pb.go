@@ -28,7 +28,7 @@ type Token struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	TokenId string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
 	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Exactly one: what the token allows.
+	// What the token allows: exactly one.
 	//
 	// Types that are valid to be assigned to Principal:
 	//
@@ -37,7 +37,7 @@ type Token struct {
 	//	*Token_Executor
 	Principal isToken_Principal      `protobuf_oneof:"principal"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// Unset is never.
+	// Unset when the token does not expire.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	Revoked       bool                   `protobuf:"varint,8,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -153,12 +153,12 @@ type Token_Operator struct {
 }
 
 type Token_Client struct {
-	// Prompting and reading of agents.
+	// To prompt agents, and to read their sessions.
 	Client *Client `protobuf:"bytes,4,opt,name=client,proto3,oneof"`
 }
 
 type Token_Executor struct {
-	// Connecting as one executor.
+	// To connect as one executor.
 	Executor *ExecutorPrincipal `protobuf:"bytes,5,opt,name=executor,proto3,oneof"`
 }
 
@@ -205,7 +205,7 @@ func (*Operator) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{1}
 }
 
-// Client may prompt agents and read their sessions.
+// Client may prompt agents, and read their sessions.
 type Client struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only these agents; empty is all.
@@ -251,12 +251,12 @@ func (x *Client) GetAgents() []string {
 	return nil
 }
 
-// ExecutorPrincipal may connect under one executor id and report on calls that were assigned to it.
+// ExecutorPrincipal may connect under one executor id, and report on the calls that are dispatched to that executor.
 type ExecutorPrincipal struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// Labels that the executor may claim, by key. A value is exact, or a pattern in which * stands for any characters. The
-	// executor may claim no other label; empty is none.
+	// Labels that the executor may have, by key. A value is exact, or a pattern in which * stands for any characters. The
+	// executor may have no other label.
 	Labels        map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -306,7 +306,7 @@ func (x *ExecutorPrincipal) GetLabels() map[string]string {
 	return nil
 }
 
-// CreateTokenRequest describes the token wanted.
+// CreateTokenRequest describes the token to make.
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -316,7 +316,7 @@ type CreateTokenRequest struct {
 	//	*CreateTokenRequest_Client
 	//	*CreateTokenRequest_Executor
 	Principal isCreateTokenRequest_Principal `protobuf_oneof:"principal"`
-	// Unset is never.
+	// Unset makes a token that does not expire.
 	ExpiresIn     *durationpb.Duration `protobuf:"bytes,5,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -426,7 +426,7 @@ func (*CreateTokenRequest_Executor) isCreateTokenRequest_Principal() {}
 type CreateTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Token *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	// Shown only here.
+	// The secret. It is shown only here.
 	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -28,13 +28,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService manages who may do what. Only operators may call it. Tokens are stored hashed: a secret is shown once.
+// TokenService makes and revokes tokens, which say who may do what. Only operators may call it. Control stores a hash
+// of each token: its secret is shown once.
 type TokenServiceClient interface {
 	// CreateToken makes a token and returns its secret, once.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
 	// ListTokens lists tokens without their secrets.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
-	// RevokeToken ends a token at once; connections made with it end within seconds. NOT_FOUND with reason TOKEN_NOT_FOUND.
+	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
+	// reason TOKEN_NOT_FOUND.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 }
 
@@ -80,13 +82,15 @@ func (c *tokenServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenReq
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService manages who may do what. Only operators may call it. Tokens are stored hashed: a secret is shown once.
+// TokenService makes and revokes tokens, which say who may do what. Only operators may call it. Control stores a hash
+// of each token: its secret is shown once.
 type TokenServiceServer interface {
 	// CreateToken makes a token and returns its secret, once.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
 	// ListTokens lists tokens without their secrets.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
-	// RevokeToken ends a token at once; connections made with it end within seconds. NOT_FOUND with reason TOKEN_NOT_FOUND.
+	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
+	// reason TOKEN_NOT_FOUND.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }

@@ -9,9 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -26,6 +29,8 @@ const (
 	// maxCached bounds what is remembered of tokens that exist, and of secrets that are nobody's.
 	maxCached = 1024
 	maxSecret = 256
+	// findLimit bounds a query for a token that several may wait for.
+	findLimit = 30 * time.Second
 	maxExpiry = 100 * 365 * 24 * time.Hour
 )
 
@@ -41,7 +46,10 @@ type Service struct {
 	wrong map[[sha256.Size]byte]time.Time // of secrets that are nobody's: until when that is believed
 	local map[[sha256.Size]byte]Principal
 	peer  string
+	// revoked counts revocations made here: an answer of the store that is older than one is not believed later.
+	revoked int
 
+	lookups  singleflight.Group // by hash and revoked
 	failures *failures
 }
 
@@ -233,7 +241,10 @@ func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principa
 }
 
 func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, error) {
-	t, err := s.store.FindToken(ctx, hash[:])
+	s.mu.Lock()
+	revoked := s.revoked
+	s.mu.Unlock()
+	t, err := s.find(ctx, hash, revoked)
 	missing := errors.Is(err, ErrTokenNotFound)
 	if err != nil && !missing {
 		return Token{}, fmt.Errorf("looking up a token: %w", err)
@@ -255,11 +266,34 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, er
 		s.wrong[hash] = time.Now().Add(fresh)
 		return Token{}, ErrUnauthenticated
 	}
+	if revoked != s.revoked {
+		return t, nil
+	}
 	if len(s.cache) >= maxCached {
 		clear(s.cache)
 	}
 	s.cache[hash] = cached{token: t, until: time.Now().Add(fresh)}
 	return t, nil
+}
+
+// find asks the store, once for all who ask at the same time: watches that began together look again together. Who asks
+// after a revocation does not share the answer to those who asked before.
+func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int) (Token, error) {
+	key := string(hash[:]) + strconv.Itoa(revoked)
+	answer := s.lookups.DoChan(key, func() (found any, err error) {
+		// Whoever asked first may leave while others wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), findLimit)
+		defer cancel()
+		err = contain.Do(func() (err error) { found, err = s.store.FindToken(ctx, hash[:]); return err })
+		return found, err
+	})
+	select {
+	case <-ctx.Done():
+		return Token{}, ctx.Err()
+	case a := <-answer:
+		t, _ := a.Val.(Token)
+		return t, a.Err
+	}
 }
 
 // List returns the tenant's tokens, newest first.
@@ -281,6 +315,7 @@ func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.revoked++
 	for hash, c := range s.cache {
 		if c.token.ID == id {
 			delete(s.cache, hash)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +115,59 @@ func TestAnswersAreCached(t *testing.T) {
 		if _, err := s.Authenticate(t.Context(), secret); err == nil || errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("a store that fails says nothing of the token, got %v", err)
 		}
+	})
+}
+
+// slow is a store that answers when it is told to.
+type slow struct {
+	*memory
+	asked  atomic.Int32
+	answer chan struct{}
+}
+
+func (s *slow) FindToken(ctx context.Context, hash []byte) (Token, error) {
+	s.asked.Add(1)
+	t, err := s.memory.FindToken(ctx, hash)
+	<-s.answer
+	return t, err
+}
+
+// Whoever asks while the store is asked shares the answer, and it does not depend on who came first. Whoever asks after
+// a revocation is not told what was true before.
+func TestQueriesForATokenAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slow{memory: &memory{}, answer: make(chan struct{})}
+		s := NewService(store)
+		secret, made, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, leave := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		ask := func(ctx context.Context, want error) {
+			all.Go(func() {
+				if _, err := s.Authenticate(ctx, secret); !errors.Is(err, want) {
+					t.Errorf("%v, want %v", err, want)
+				}
+			})
+			synctest.Wait()
+		}
+		ask(first, context.Canceled)
+		for range 100 {
+			ask(t.Context(), nil)
+		}
+		leave()
+		if n := store.asked.Load(); n != 1 {
+			t.Errorf("the store was asked %d times", n)
+		}
+		if err := s.Revoke(t.Context(), "default", made.ID); err != nil {
+			t.Fatal(err)
+		}
+		ask(t.Context(), ErrUnauthenticated)
+		close(store.answer)
+		all.Wait()
+		ask(t.Context(), ErrUnauthenticated)
+		all.Wait()
 	})
 }
 

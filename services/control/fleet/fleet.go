@@ -1,11 +1,20 @@
-// Package fleet is the executors: who is connected where, what they offer, and where a session's calls go.
+// Package fleet is the executors that control knows: what they offer, where they are connected, which of them gets a
+// workspace, and which calls get their slots.
 //
-//	unknown ──Hello──▶ connected ──connection lost──▶ away ──Hello──▶ connected, connection_epoch+1
-//	                       └──Draining──▶ connected, takes nothing new
+//	          ┌──── Hello: connection_epoch + 1 ────┐
+//	          ▼                                     │
+//	unknown ──▶ connected ──its connection ended──▶ away
+//	                │                                ▲
+//	                └── Draining ──▶ draining ───────┘
+//
+// A connected executor may say Hello again, at any replica: its older connection is superseded then. One that drains is
+// connected and gets nothing new. A row names the replica that has the executor's connection. While that replica has no
+// lease, the executor is away, whatever the row says.
 //
 // Invariants: an executor has at most one connection in the whole control plane, the one with the highest
-// connection_epoch; a session's workspace stays on the executor that its first call went to; an executor whose Hello
-// does not continue the journal of the last one under its name has another journal, whatever it is called (Journal).
+// connection_epoch. A workspace stays on the executor that its first call went to. An executor whose Hello does not
+// continue the journal of the last one under its name has another journal, whatever it is called (Journal). A slot has
+// one call (Granter).
 package fleet
 
 import (
@@ -18,7 +27,7 @@ import (
 // Failures of this package's operations.
 var (
 	ErrNotFound = errs.New(errs.NotFound, "EXECUTOR_NOT_FOUND", "no such executor")
-	// ErrChanged refuses a connection that was decided on by what is known no more.
+	// ErrChanged refuses a connection that was decided on by a row that has changed since.
 	ErrChanged = errs.New(errs.Aborted, "EXECUTOR_CHANGED", "the executor has connected elsewhere meanwhile")
 	// ErrContended refuses a connection that cannot be decided on now.
 	ErrContended = errs.New(errs.Unavailable, "NAME_CONTENDED", "others connect under this name at the same time; "+
@@ -66,8 +75,8 @@ type Store interface {
 	// Connect records a new connection at e.Replica. e.ConnectionEpoch is the last one that the caller has seen of this
 	// executor, 0 for none; the new one is higher by one. ErrChanged when there is another one by now.
 	Connect(ctx context.Context, e Executor) (epoch int64, err error)
-	// Disconnect records the end of a connection, and how many calls it has heard to have begun, unless a newer one
-	// exists.
+	// Disconnect records the end of a connection, and that the executor's journal has begun so many calls at least. It
+	// does nothing when there is a newer connection.
 	Disconnect(ctx context.Context, id string, epoch, begun int64) error
 	// SetBegun records how many calls the executor's journal has begun, unless more are known. False when the
 	// connection is not the executor's present one.

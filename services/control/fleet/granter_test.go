@@ -30,7 +30,7 @@ type rows struct {
 func (r *rows) insert(lane, id string, state call.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := call.Call{ID: id, SessionID: lane, State: state, Executor: "e"}
+	c := call.Call{ID: id, LaneID: lane, State: state, Executor: "e"}
 	if state == call.Dispatched {
 		c.Dispatch = 1
 	}

@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// Service places workspaces and knows which executors are connected here.
+// Service places workspaces and knows the executors that are connected to this replica. All methods may be called
+// concurrently.
 type Service struct {
 	store Store
 

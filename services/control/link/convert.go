@@ -10,7 +10,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -29,13 +28,17 @@ func encode(m call.Message) *pawlv1.ConnectResponse {
 			CallId: m.CallID, LaneId: m.LaneID, Epoch: m.Epoch, Grace: durationpb.New(m.Grace),
 		}}}
 	case *call.ResultAck:
-		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: m.CallID}}}
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_ResultAck{
+			ResultAck: &pawlv1.ResultAck{CallId: m.CallID},
+		}}
 	case *call.OutputAck:
 		s := pawlv1.Stream_STREAM_STDOUT
 		if m.Stderr {
 			s = pawlv1.Stream_STREAM_STDERR
 		}
-		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{CallId: m.CallID, Stream: s, Upto: m.Upto}}}
+		return &pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{
+			OutputAck: &pawlv1.OutputAck{CallId: m.CallID, Stream: s, Upto: m.Upto},
+		}}
 	}
 	panic("link: a message without a frame")
 }
@@ -93,8 +96,8 @@ func encodeSafety(s tool.Safety) pawlv1.Safety {
 }
 
 // report is what a frame says of a call; ok is false for frames about the connection.
-func report(e fleet.Executor, req *pawlv1.ConnectRequest) (r call.Report, ok bool) {
-	r.Executor = e.ID
+func report(executor string, req *pawlv1.ConnectRequest) (r call.Report, ok bool) {
+	r.Executor = executor
 	switch f := req.GetFrame().(type) {
 	case *pawlv1.ConnectRequest_Accepted:
 		r.CallID, r.Body = f.Accepted.GetCallId(), call.Accepted{}
@@ -167,7 +170,8 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		t := o.Text
 		return tool.TextReply{
 			Content: t.GetContent(), FirstLine: t.GetFirstLine(), TotalLines: t.GetTotalLines(), LineCut: t.GetLineCut(),
-			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(), Entries: t.GetEntries(), Size: t.GetSize(),
+			Binary: t.GetBinary(), MediaType: t.GetMediaType(), Image: t.GetImage(), IsDir: t.GetIsDir(),
+			Entries: t.GetEntries(), Size: t.GetSize(),
 		}
 	case *pawlv1.Result_Edit:
 		return tool.EditReply{

@@ -6,7 +6,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -26,7 +25,7 @@ func TestUnknownReasonIsARefusal(t *testing.T) {
 // An executor that knows a later owner of the lane says so with its epoch: a restored database does not know that one.
 func TestRejectionTellsTheEpochThatIsKnown(t *testing.T) {
 	t.Parallel()
-	rep, ok := report(fleet.Executor{ID: "e"}, &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{
+	rep, ok := report("e", &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{
 		Rejected: &pawlv1.Rejected{CallId: "c", Epoch: 3, KnownEpoch: 7, Reason: pawlv1.Rejected_REASON_STALE_EPOCH},
 	}})
 	want := call.Rejected{Epoch: 3, Known: 7, Reason: "STALE_EPOCH"}

@@ -34,10 +34,7 @@ func (s *Server) Wait(ctx context.Context, w peer.Waiting) {
 	if s.WaitHere(w) {
 		return
 	}
-	e, err := s.deps.Fleet.GetExecutor(ctx, w.Executor)
-	if err == nil && s.elsewhere(e) {
-		err = s.deps.Peers.Wait(ctx, e.ReplicaAddr, w)
-	}
+	err := s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
 	if err != nil {
 		s.deps.Log.Debug("telling of calls that wait for slots failed", "executor_id", w.Executor, "lane_id", w.LaneID,
 			"error", err)

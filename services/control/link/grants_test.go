@@ -22,7 +22,7 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 		var ids []string
 		for n := range 6 {
 			id := fmt.Sprint("c", n)
-			db.put(call.Call{ID: id, SessionID: "s", Executor: "e", State: call.Pending})
+			db.put(call.Call{ID: id, LaneID: "s", Executor: "e", State: call.Pending})
 			ids = append(ids, id)
 		}
 		owner.Wait(context.Background(), peer.Waiting{Executor: "e", LaneID: "s", CallIDs: ids})

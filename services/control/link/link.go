@@ -81,13 +81,15 @@ type Deps struct {
 	// Granted tells the owner of a lane, if it is in this process, that a call of it has got a slot of an executor that
 	// is connected here. It must not block, and is false when the owner is elsewhere.
 	Granted func(e fleet.Executor, g call.Granted) bool
-	Clock   mono.Clock
+	Clock   mono.Clock // default mono.New()
 	Log     *slog.Logger
 }
 
 // Server holds the connections of this replica.
 type Server struct {
 	deps Deps
+
+	places *places
 
 	mu      sync.Mutex // guards what follows
 	conns   map[string]*connection
@@ -99,7 +101,12 @@ type Server struct {
 
 // NewServer makes a Server.
 func NewServer(deps Deps) *Server {
-	return &Server{deps: deps, conns: map[string]*connection{}, opening: map[string]int{}}
+	if deps.Clock == nil {
+		deps.Clock = mono.New()
+	}
+	s := &Server{deps: deps, conns: map[string]*connection{}, opening: map[string]int{}}
+	s.places = newPlaces(deps.Clock, s.placeOf)
+	return s
 }
 
 // Connect serves one connection of an executor until it ends.
@@ -206,14 +213,9 @@ func (s *Server) Send(ctx context.Context, executor string, m call.Message) erro
 	if s.SendHere(executor, frame) {
 		return nil
 	}
-	e, err := s.deps.Fleet.GetExecutor(ctx, executor)
-	if err != nil {
-		return err
-	}
-	if !s.elsewhere(e) {
-		return peer.ErrNotHere
-	}
-	return s.deps.Peers.Forward(ctx, e.ReplicaAddr, executor, frame)
+	return s.places.reach(ctx, executor, func(addr string) error {
+		return s.deps.Peers.Forward(ctx, addr, executor, frame)
+	})
 }
 
 // elsewhere reports whether an executor is connected to another replica, which can be reached.
@@ -244,16 +246,10 @@ func (s *Server) SendHere(executor string, frame *pawlv1.ConnectResponse) bool {
 }
 
 // DeliverHere implements peer.Local.
-func (s *Server) DeliverHere(
-	ctx context.Context, executor, lane string, frame *pawlv1.ConnectRequest,
-) (bool, error) {
-	e, err := s.deps.Fleet.GetExecutor(ctx, executor)
-	if err != nil {
-		return false, err
-	}
-	rep, ok := report(e, frame)
+func (s *Server) DeliverHere(executor, lane string, frame *pawlv1.ConnectRequest) bool {
+	rep, ok := report(executor, frame)
 	rep.LaneID = lane
-	return ok && s.deps.Owner.Deliver(rep), nil
+	return ok && s.deps.Owner.Deliver(rep)
 }
 
 // ProbeHere implements peer.Local.

@@ -18,6 +18,8 @@ const (
 // nobody is cancelled: it ended without the executor's word, by force, or as lost, or was sent to another executor. A
 // call that is open here and was not asked for over this connection is left to its lane's owner, who is told that the
 // executor is here and attaches. It costs one query, and time in proportion to the open calls.
+//
+// Whoever ends a call by force sends its Cancel at once (Server.Send). This is for those that get lost.
 func (c *connection) compare(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()

@@ -14,7 +14,7 @@ import (
 // pass hands a frame to the run that it concerns, here or at the replica that owns the session. One that gets lost is
 // asked for again.
 func (c *connection) pass(req *pawlv1.ConnectRequest) error {
-	rep, ok := report(c.executor, req)
+	rep, ok := report(c.executor.ID, req)
 	if !ok {
 		return nil
 	}
@@ -37,7 +37,7 @@ func (c *connection) pass(req *pawlv1.ConnectRequest) error {
 // result hands a result to the session's run, which records and acknowledges it. When no run here owns the session it
 // is recorded right here: any replica may (C3), and its owner, wherever it is, finds the row.
 func (c *connection) result(ctx context.Context, req *pawlv1.ConnectRequest) error {
-	rep, _ := report(c.executor, req)
+	rep, _ := report(c.executor.ID, req)
 	if err := ident.CheckText("call_id", rep.CallID, maxText); err != nil {
 		return ErrFrame.With("a result came: %v", err)
 	}

@@ -1,12 +1,16 @@
-// Package replica is this process as the holder of a lease.
+// Package replica is this process as the holder of a lease, by which the other replicas know that it lives.
 //
-//	Register ──▶ live ──renewed every 4 s, TTL 15 s──▶ live
-//	              ├── a renewal fails or comes too late ──▶ dead: everything it owned is cancelled, a new incarnation registers
-//	              └── drain ──▶ gone: lanes handed back
+//	Run ─▶ registered ─▶ live ──renewed every 4 s for 15 s──▶ live
+//	           ▲          │
+//	           │          ├── not renewed in time ─▶ lapsed: all that it does ends
+//	           └────────────────── with a new id ──────┘
+//	                      └── stopped ─▶ removed: its lanes were handed back
 //
-// Invariants: an incarnation that cannot prove its lease stops before others may take its lanes: it trusts itself for
-// the TTL less a margin, counted on its own monotonic clock from before the last successful renewal; the database's
-// clock decides the rest.
+// Each life has an id of its own (Incarnation), because what was decided about the last one, by others, stays decided.
+//
+// Invariants: an incarnation that cannot prove its lease stops before others may take its lanes. It trusts its lease
+// for the TTL less a margin, from the moment before it asked for the last successful renewal, on the monotonic clock.
+// The database's clock alone decides for others.
 package replica
 
 import (

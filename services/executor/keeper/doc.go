@@ -1,5 +1,5 @@
-// Package keeper owns running commands so that no daemon has to: a small process, one per executor, that outlives the
-// daemon, and the client that the daemon reaches it with.
+// Package keeper runs commands in a small process that outlives the daemon, and has the client by which the daemon
+// reaches that process. An executor has one keeper.
 //
 //	daemon (Client) ── keeper.sock, one connection at a time ──▶ keeper ── fork/exec ──▶ commands
 //
@@ -12,19 +12,22 @@
 //	             └──retired (a daemon of another version came) and nothing held──▶ exits
 //
 // Invariants:
-//   - An id is started at most once. The keeper reads a connection to its end before it reads the next one, so when it
-//     answers "unknown" no Start of that id is on its way: the command never ran.
-//   - The daemon hears of the end of a command when there is nothing more to wait for. END and output are put on disk
-//     then, and the command is not forgotten before that.
+//   - An id is started at most once. The keeper reads a connection to its end before it reads the next one. So when it
+//     answers "unknown", no Start of that id is on its way, and this keeper never started it. See Client.Witness for
+//     what the answer of a later keeper proves.
+//   - The daemon hears of the end of a command when no process and no output is left to wait for. Then the keeper puts
+//     output and END on disk. It forgets the command only after that.
 //   - END says confirmed only when no process of the command is left. See tree.go for how processes are told apart.
-//   - A new keeper starts serving only after every process of its dead predecessor was killed.
+//   - A new keeper begins to serve only after it has killed every process of its dead predecessor. It does not touch
+//     the processes of a data directory that its own one is a copy of.
 //
 // Files in the data directory: keeper.lock (held while a keeper lives), keeper.sock (0600), keeper.log (the journal),
-// keeper.out (what a keeper prints, panics for instance), calls/<id>/{stdout,stderr} (captured output).
+// keeper.out (what a keeper prints, panics for instance), calls/<id>/{stdout,stderr} (captured output), preserved/
+// (output that could not be read).
 //
-// Versions. Both sides name a protocol number; the connection speaks the smaller one. Fields are only ever added and
-// unknown ones ignored; a number grows when an old peer would misunderstand. A daemon speaks every number down to
-// minProto, and minProto rises only in a release that documents that old keepers must be empty first. A daemon whose
-// Version differs from the keeper's retires it: the keeper goes on serving, commands included, and exits the moment it
-// holds nothing; the client then starts one of its own version. So an upgrade never waits and never kills.
+// Versions. Both sides name a protocol number, and the connection uses the smaller one. Fields are only added, and
+// unknown fields are ignored. The number grows when an old peer would misunderstand. A daemon speaks every number down
+// to minProto; a release that raises minProto says that old keepers must be empty first. A daemon whose version differs
+// from the keeper's retires the keeper: it serves on, and exits when it holds nothing. Then the client starts a keeper
+// of its own version. So an upgrade neither waits nor kills.
 package keeper

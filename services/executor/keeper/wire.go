@@ -89,7 +89,8 @@ type end struct {
 
 func (e *end) exit() sandbox.Exit {
 	return sandbox.Exit{
-		Code: e.Code, Signal: e.Signal, TimedOut: e.TimedOut, Killed: e.Killed, Interrupted: e.Interrupted, Confirmed: e.Confirmed,
+		Code: e.Code, Signal: e.Signal, TimedOut: e.TimedOut, Killed: e.Killed, Interrupted: e.Interrupted,
+		Confirmed:   e.Confirmed,
 		StdoutBytes: e.Stdout, StderrBytes: e.Stderr, StdoutCut: e.StdoutCut, StderrCut: e.StderrCut,
 		StdoutError: e.StdoutError, StderrError: e.StderrError,
 		Started: time.Unix(0, e.Started), Ended: time.Unix(0, e.Ended),
@@ -106,8 +107,8 @@ var reasons = map[string]*errs.Error{}
 
 func init() {
 	for _, e := range []*errs.Error{
-		sandbox.ErrNotFound, sandbox.ErrNotDir, sandbox.ErrPermission, sandbox.ErrNoSpace, sandbox.ErrTooLarge, sandbox.ErrInvalidArg,
-		sandbox.ErrUnavailable, sandbox.ErrUnknownExec, sandbox.ErrInterrupted,
+		sandbox.ErrNotFound, sandbox.ErrNotDir, sandbox.ErrPermission, sandbox.ErrNoSpace, sandbox.ErrTooLarge,
+		sandbox.ErrInvalidArg, sandbox.ErrUnavailable, sandbox.ErrUnknownExec, sandbox.ErrInterrupted,
 	} {
 		reasons[e.Reason()] = e
 	}

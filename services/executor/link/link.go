@@ -1,14 +1,16 @@
-// Package link is the executor's end of Connect: it dials control and keeps one connection alive for as long as the
-// daemon runs.
+// Package link is the executor's end of Connect: it dials control and keeps one connection up while the daemon runs.
 //
-//	dial ─▶ Hello ─▶ Welcome ─▶ frames both ways ─▶ any error, silence: gone ─▶ wait ─▶ dial
-//	            └─▶ refused for a reason that is final (token, id, labels, version): Run ends
+//	dial ─▶ Hello ─▶ Welcome ─▶ frames both ways ─▶ any error, or silence ─▶ wait ─▶ dial
+//	            └─▶ refused for a reason that no retry mends (token, id, labels, version): Run ends
 //
-// One connection is one failure domain: whatever fails ends all of it, and it is made anew on a new ClientConn. It has
-// one goroutine that sends, one that receives and one that watches for silence, and Run waits for all three.
+// A connection is one failure domain: any failure ends all of it, and the next attempt uses a new ClientConn. A
+// connection has three goroutines, one that sends, one that receives, and one that watches for silence. Run waits for
+// all three.
 //
-// Invariants: nothing that happens to a connection ends a call; the waits between attempts grow, are jittered, and
-// begin anew once a connection has lasted a second; the log has one line per change and address, not one per attempt.
+// Invariants:
+//   - The end of a connection never ends a call of a lane.
+//   - The waits between attempts grow and are jittered. They begin anew after a connection that lasted a second.
+//   - The log has one line for each change and address, not one for each attempt.
 package link
 
 import (

@@ -1,10 +1,10 @@
-// Package plaintext is text as a model sees and writes it, and files as they hold it.
+// Package plaintext converts between text files and the text that a model reads and edits.
 //
 //	file: UTF-8 or UTF-16, with or without a byte order mark, lines with LF or CRLF  ──▶  text: UTF-8, no mark, LF
-//	text' = text with old replaced by new  ──▶  file': the same bytes, but for what differs between old and new
+//	text' = text with old replaced by new  ──▶  file': the same bytes, except where old and new differ
 //
-// NewReader makes text of a file, Parse makes it of a whole file in memory and can put an edit of the text back
-// into the file. Both give the same text. Everything here is pure.
+// NewReader converts a stream. Parse converts a whole file in memory, and can put an edit of the text back into the
+// file. Both give the same text. All functions are pure.
 package plaintext
 
 import (

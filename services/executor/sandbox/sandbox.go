@@ -1,14 +1,16 @@
-// Package sandbox is where a workspace runs: the verbs on files and commands that every kind of sandbox offers.
+// Package sandbox is the interface to the place where a workspace runs: operations on files, and commands.
 //
-// local runs on this host; remote providers implement the same interface. sandboxtest is the conformance suite that all
-// of them pass. A command is identified by its call id and never belongs to the daemon that started it:
+// Package local implements it for this host; remote providers implement the same interface. All of them pass the
+// conformance suite, package sandboxtest. A command is identified by its call id. It is not a child of the daemon, and
+// runs on when the daemon dies:
 //
 //	Start ──▶ running ──exit, timeout, Kill──▶ finished ──Forget──▶ gone
 //	             ▲ Attach (after the daemon was restarted)
 //
-// Invariants: Start of an id that was started before attaches to it and never runs it again; when a command is finished
-// no process of it is left, or its Exit says that this could not be confirmed; output and exit status stay until
-// Forget.
+// Invariants:
+//   - Start of an id that was started before attaches to that command and does not run it again.
+//   - When a command is finished no process of it is left, or its Exit says that this is not confirmed.
+//   - Output and exit status stay until Forget.
 package sandbox
 
 import (
@@ -37,7 +39,7 @@ var (
 	ErrUnavailable = errs.New(errs.Unavailable, "UNAVAILABLE", "the sandbox is unavailable")
 	ErrTimeout     = errs.New(errs.DeadlineExceeded, "TIMEOUT", "timed out")
 	ErrCancelled   = errs.New(errs.Canceled, "CANCELLED", "cancelled")
-	// ErrUnknownExec answers Attach and Forget for an id that this sandbox never started, and says so with certainty.
+	// ErrUnknownExec answers Attach and Forget for an id that this sandbox does not know.
 	ErrUnknownExec = errs.New(errs.NotFound, "UNKNOWN_EXEC", "no such command")
 	// ErrInterrupted answers Attach for a command that was started and whose end nobody saw: its outcome is unknown.
 	ErrInterrupted = errs.New(errs.Aborted, "INTERRUPTED", "the command was interrupted, its outcome is unknown")

@@ -1,10 +1,12 @@
-// Package search finds text and files below a directory, the way that people search code: hidden and ignored files are
-// left out, binary ones too, and nothing but regular files is ever opened.
+// Package search finds text and files below a directory, as people search code: it leaves out hidden, ignored and
+// binary files, and opens only regular files.
 //
 //	Grep, Glob ──▶ walk (in the order of paths) ──asks──▶ rules (.gitignore, .ignore, from the repository's top down)
 //
-// Invariants: results come in the byte order of their paths, so that a limit always gives the same ones; a search ends
-// within one read of its context's end; links are not followed.
+// Invariants:
+//   - Results come in the byte order of their paths, so that a limit always selects the same ones.
+//   - A search ends within one read after the end of its context.
+//   - Links are not followed.
 package search
 
 import (

@@ -1,5 +1,7 @@
-// Package work is what an executor does with the frames that it gets: it decides by the rules E1–E6 of proto/pawl/v1,
-// runs the verbs in a sandbox, and keeps what came of them until control has it.
+// Package work decides what an executor does with the frames of control, by the rules E1–E6 of proto/pawl/v1. It runs
+// the verbs in a sandbox, and keeps results and output until control has acknowledged them.
+//
+// The states of a call:
 //
 //	            ┌─ Rejected: stale epoch, conflict, revoked, capacity, draining, no space
 //	Execute ────┤
@@ -11,20 +13,21 @@
 //	                                   ├──▶ interrupted ──ResultAck──▶ tombstone      nobody knows its outcome
 //	                                   └──▶ unknown ──Attach, Cancel──▶ revoked       it never ran, or may run again
 //
-// The decisions are pure functions in rules.go. A Service applies them: what it decides is in the journal's memory
-// before the next frame is looked at, and on the disk before it is told or done. The methods of a Conn are the two ends
-// of a connection: Receive takes control's frames, Next gives the executor's. Verbs run without any connection; a Conn
-// only watches.
+// Decisions are pure functions, see rules.go. A Service applies them. It writes a decision to the journal before it
+// looks at the next frame, and makes it durable before it answers or acts. A Conn is one connection: Receive takes the
+// frames of control, Next returns those of the executor. Verbs need no connection.
 //
-// Delivery. Frames that answer go first, in order. Output follows, one chunk of one call at a time in turn, each call
-// within its own window, so that a slow watcher of one call never delays another. A Result comes after the output of
-// its call, or without it: when the window stays exhausted for `linger`, or nobody attached within `attachWait` of a
-// new connection.
+// Delivery. Answers are sent first, in order. Output follows, one chunk of one call at a time, the calls in turn, each
+// within its own window: a slow reader of one call never delays another call. The Result of a call is sent after its
+// output, with two exceptions: the window has been exhausted for `linger`, or no Attach has come within `attachWait` of
+// a new connection.
 //
 // Invariants:
-//   - A call is in Service.live from the decision to start it until its ResultAck; the journal knows it before it has
+//   - A call is in Service.live from the decision to start it until its ResultAck. The journal knows it before it has
 //     an effect.
-//   - Nothing but Cancel, its deadline and its own end ends a call; a lost connection never does.
-//   - Edits and writes of one path replace it one after the other.
-//   - Service.Close leaves commands running in the sandbox and records no end for what it cut short: Recover finds out.
+//   - A call of a lane ends by itself, by its deadline, or by Cancel. The loss of a connection does not end it.
+//   - A rejected Execute leaves no trace but the epoch: the same dispatch may be sent again.
+//   - Writes and edits of one path happen one after the other.
+//   - Service.Close leaves commands running in the sandbox. It records no end for what it cuts short: the next Recover
+//     finds out.
 package work

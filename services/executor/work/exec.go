@@ -72,8 +72,8 @@ func (s *Service) startCommand(c *call) (sandbox.Exec, error) {
 // certain reports whether an error of Start says by itself what became of the command.
 func certain(err error) bool {
 	for _, e := range []error{
-		sandbox.ErrNotFound, sandbox.ErrNotDir, sandbox.ErrIsDir, sandbox.ErrPermission, sandbox.ErrNoSpace, sandbox.ErrTooLarge,
-		sandbox.ErrInvalidArg, sandbox.ErrInterrupted,
+		sandbox.ErrNotFound, sandbox.ErrNotDir, sandbox.ErrIsDir, sandbox.ErrPermission, sandbox.ErrNoSpace,
+		sandbox.ErrTooLarge, sandbox.ErrInvalidArg, sandbox.ErrInterrupted,
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -119,7 +119,8 @@ func (s *Service) command(c *call) sandbox.Command {
 		env[k] = &v
 	}
 	cmd := sandbox.Command{
-		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(), Timeout: x.GetTimeout().AsDuration(),
+		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(),
+		Timeout: x.GetTimeout().AsDuration(),
 	}
 	if left, limited := s.left(c); limited {
 		// The owner of the command ends it even when this daemon is not there to do it.
@@ -223,8 +224,8 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 		return // cut short by Close, and read by the next Recover
 	}
 	r := &pawlv1.ExecResult{
-		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed, Confirmed: x.Confirmed,
-		Stdout: out, Stderr: serr, Started: stamp(x.Started), Ended: stamp(x.Ended),
+		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed,
+		Confirmed: x.Confirmed, Stdout: out, Stderr: serr, Started: stamp(x.Started), Ended: stamp(x.Ended),
 	}
 	if overdue && x.Killed {
 		r.TimedOut, r.Cancelled, r.ExitCode = true, s.isCancelled(c), 124

@@ -242,7 +242,8 @@ func (c *call) sized(r *pawlv1.Result) {
 	f.touch()
 	switch o := r.GetOutcome().(type) {
 	case *pawlv1.Result_Exec:
-		f.size[pawlv1.Stream_STREAM_STDOUT], f.size[pawlv1.Stream_STREAM_STDERR] = o.Exec.GetStdout().GetSize(), o.Exec.GetStderr().GetSize()
+		f.size[pawlv1.Stream_STREAM_STDOUT] = o.Exec.GetStdout().GetSize()
+		f.size[pawlv1.Stream_STREAM_STDERR] = o.Exec.GetStderr().GetSize()
 	case *pawlv1.Result_Failure:
 		if c.verb != verbReadFile {
 			return // what was captured of an interrupted command is read until it ends

@@ -66,7 +66,8 @@ func (f Files) dir(cwd string) string {
 // Grep implements Search.
 func (f Files) Grep(ctx context.Context, cwd string, q *pawlv1.Grep) (*pawlv1.GrepResult, error) {
 	found, err := search.Grep(ctx, f.dir(cwd), search.GrepOptions{
-		Pattern: q.GetPattern(), Literal: q.GetLiteral(), IgnoreCase: q.GetIgnoreCase(), Path: q.GetPath(), Include: q.GetInclude(),
+		Pattern: q.GetPattern(), Literal: q.GetLiteral(), IgnoreCase: q.GetIgnoreCase(), Path: q.GetPath(),
+		Include: q.GetInclude(),
 	})
 	if err != nil {
 		return nil, err

@@ -111,7 +111,8 @@ func (s *Service) credit(c *call, in *intake, n int, upto int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in.held -= int64(n)
-	s.answerFor(c, &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: &pawlv1.InputAck{CallId: c.id(), Upto: upto}}})
+	ack := &pawlv1.InputAck{CallId: c.id(), Upto: upto}
+	s.answerFor(c, &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_InputAck{InputAck: ack}})
 }
 
 // writeChunks takes the content frame by frame. The file is replaced after the last one, or not at all.

@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ForwardRequest is a frame for an executor.
+// ForwardRequest is one frame for an executor.
 type ForwardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
@@ -112,12 +112,13 @@ func (*ForwardResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{1}
 }
 
-// DeliverRequest is a frame from an executor.
+// DeliverRequest is one frame from an executor.
 type DeliverRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	Frame         *v1.ConnectRequest     `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Lane of the call that the frame is about.
+	LaneId        string             `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	Frame         *v1.ConnectRequest `protobuf:"bytes,3,opt,name=frame,proto3" json:"frame,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,7 +309,7 @@ func (*WaitResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
-// ProbeRequest names a connection.
+// ProbeRequest names a connection of an executor.
 type ProbeRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId      string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
@@ -398,14 +399,14 @@ func (*ProbeResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
-// TransferRequest is the call, and then the content of a chunked WriteFile.
+// TransferRequest is first the call, then the content of a chunked WriteFile.
 type TransferRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With the first message only, as is execute.
+	// Only in the first message.
 	ExecutorId string `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// Its verb and cwd; the callee fills in the rest.
+	// Only in the first message: verb and cwd. The callee fills in the rest.
 	Execute *v1.Execute `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`
-	// A piece of the content: data, and last with sha256 in the end.
+	// One piece of the content: data; in the last message also last and sha256.
 	Input         *v1.Input `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -462,7 +463,7 @@ func (x *TransferRequest) GetInput() *v1.Input {
 	return nil
 }
 
-// TransferResponse is what came of it: opened and data of a ReadFile, and the result.
+// TransferResponse is one part of the answer: opened and data of a ReadFile, then the result of any verb.
 type TransferResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
@@ -553,7 +554,7 @@ type TransferResponse_Data struct {
 }
 
 type TransferResponse_Result struct {
-	// The last message.
+	// Only in the last message.
 	Result *v1.Result `protobuf:"bytes,3,opt,name=result,proto3,oneof"`
 }
 
@@ -566,7 +567,7 @@ func (*TransferResponse_Result) isTransferResponse_Part() {}
 // Opened says that a file is being read.
 type TransferResponse_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset is unknown.
+	// Size of the file. Unset is unknown.
 	Size          *int64 `protobuf:"varint,1,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -30,25 +30,26 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of
-// Transfer is a hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the
-// sweeps.
+// PeerService connects the replicas of one control plane. Clients never call it. A replica calls the one that holds an
+// executor's connection, or that owns a lane. Every message except those of Transfer only saves time: what must not be
+// lost is a row in the database, and the replica that misses a message finds the row within 30 s.
 type PeerServiceClient interface {
-	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
-	// not.
+	// Forward sends a frame to an executor over its connection to the callee. It fails with NOT_FOUND, reason NOT_HERE,
+	// when the executor is not connected to the callee.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
-	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
+	// Deliver passes a frame of an executor on to the callee, which owns the call's lane. It fails with NOT_FOUND, reason
+	// NOT_HERE, when the callee does not own the lane. Without an error the callee acknowledges the frame to the executor
+	// as it would acknowledge one that came over a connection of its own.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
-	// Wait says that pending calls wait for slots of an executor that is connected to the callee, which grants them.
-	// NOT_FOUND with reason NOT_HERE when it is not. A hint that is lost is made up for: the callee reads what waits when
-	// the executor connects, and every 30 s.
+	// Wait says that calls wait for slots of an executor that is connected to the callee. The callee grants the slots. It
+	// fails with NOT_FOUND, reason NOT_HERE, when the executor is not connected to the callee. When Wait is lost, the
+	// callee finds the calls in their rows: it reads them when the executor connects, and every 30 s.
 	Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (*WaitResponse, error)
-	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
-	// is not connected there, or does not answer within a few seconds.
+	// Probe asks an executor for a sign of life over its connection to the callee. It fails with NOT_FOUND, reason
+	// NOT_HERE, when that connection has ended, or the executor does not answer within a few seconds.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
 	// Transfer runs a call of no lane at an executor that is connected to the callee, for a client of the caller. The
-	// end of the RPC ends the call. Errors are those that the client is told.
+	// call ends when the RPC ends. Its errors are those that the client gets.
 	Transfer(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TransferRequest, TransferResponse], error)
 }
 
@@ -117,25 +118,26 @@ type PeerService_TransferClient = grpc.BidiStreamingClient[TransferRequest, Tran
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
 //
-// PeerService is spoken between the replicas of one control plane, never by clients. Every message but those of
-// Transfer is a hint that saves time: what must not be lost is a row, and whoever finds nobody at home leaves it to the
-// sweeps.
+// PeerService connects the replicas of one control plane. Clients never call it. A replica calls the one that holds an
+// executor's connection, or that owns a lane. Every message except those of Transfer only saves time: what must not be
+// lost is a row in the database, and the replica that misses a message finds the row within 30 s.
 type PeerServiceServer interface {
-	// Forward hands a frame to an executor that is connected to the callee. NOT_FOUND with reason NOT_HERE when it is
-	// not.
+	// Forward sends a frame to an executor over its connection to the callee. It fails with NOT_FOUND, reason NOT_HERE,
+	// when the executor is not connected to the callee.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
-	// Deliver hands a frame of an executor to the callee, which owns the call's lane. NOT_FOUND with reason NOT_HERE
-	// when it does not. When it returns without error, acknowledgements for the frame may be sent to the executor.
+	// Deliver passes a frame of an executor on to the callee, which owns the call's lane. It fails with NOT_FOUND, reason
+	// NOT_HERE, when the callee does not own the lane. Without an error the callee acknowledges the frame to the executor
+	// as it would acknowledge one that came over a connection of its own.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
-	// Wait says that pending calls wait for slots of an executor that is connected to the callee, which grants them.
-	// NOT_FOUND with reason NOT_HERE when it is not. A hint that is lost is made up for: the callee reads what waits when
-	// the executor connects, and every 30 s.
+	// Wait says that calls wait for slots of an executor that is connected to the callee. The callee grants the slots. It
+	// fails with NOT_FOUND, reason NOT_HERE, when the executor is not connected to the callee. When Wait is lost, the
+	// callee finds the calls in their rows: it reads them when the executor connects, and every 30 s.
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
-	// Probe asks an executor that is connected to the callee for a sign of life. NOT_FOUND with reason NOT_HERE when it
-	// is not connected there, or does not answer within a few seconds.
+	// Probe asks an executor for a sign of life over its connection to the callee. It fails with NOT_FOUND, reason
+	// NOT_HERE, when that connection has ended, or the executor does not answer within a few seconds.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
 	// Transfer runs a call of no lane at an executor that is connected to the callee, for a client of the caller. The
-	// end of the RPC ends the call. Errors are those that the client is told.
+	// call ends when the RPC ends. Its errors are those that the client gets.
 	Transfer(grpc.BidiStreamingServer[TransferRequest, TransferResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }

@@ -38,10 +38,11 @@ const (
 	// relayLimit bounds the frames that wait for an owner to be found, and those that wait for one replica. What does
 	// not fit is dropped: the owner attaches again.
 	relayLimit = 256
-	// relayIdle is how long the relay to a replica lives with nothing to do, ownerFor how long an owner that was found
-	// is believed in.
+	// relayIdle is how long the relay to a replica lives with nothing to do.
 	relayIdle = time.Minute
-	ownerFor  = time.Second
+	// ownerFor is how long an owner that was found is believed in, nobodyFor that there is none to tell.
+	ownerFor  = 5 * time.Second
+	nobodyFor = time.Second
 	// ownersKept bounds how many owners are remembered.
 	ownersKept = 4096
 )

@@ -120,7 +120,11 @@ func (c *Client) ownerOf(ctx context.Context, lane string) string {
 	if len(c.found) >= ownersKept {
 		clear(c.found)
 	}
-	c.found[lane] = owner{addr, now + ownerFor}
+	keep := nobodyFor
+	if addr != "" {
+		keep = ownerFor // it says when it is not the owner any more
+	}
+	c.found[lane] = owner{addr, now + keep}
 	return addr
 }
 

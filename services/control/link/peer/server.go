@@ -15,7 +15,7 @@ type Local interface {
 	// SendHere sends a frame to an executor; false when it is not connected here.
 	SendHere(executor string, frame *pawlv1.ConnectResponse) bool
 	// DeliverHere hands a frame of an executor to the owner of a lane; false when that is not here.
-	DeliverHere(ctx context.Context, executor, lane string, frame *pawlv1.ConnectRequest) (bool, error)
+	DeliverHere(executor, lane string, frame *pawlv1.ConnectRequest) bool
 	// WaitHere queues pending calls for the slots of an executor; false when it is not connected here.
 	WaitHere(w Waiting) bool
 	// ProbeHere asks an executor for a sign of life over one connection; false when there is none.
@@ -52,26 +52,22 @@ func (s *Server) Wait(_ context.Context, req *peerv1.WaitRequest) (*peerv1.WaitR
 
 // Probe implements PeerService.
 func (s *Server) Probe(ctx context.Context, req *peerv1.ProbeRequest) (*peerv1.ProbeResponse, error) {
-	if alive, err := s.local.ProbeHere(ctx, req.GetExecutorId(), req.GetConnectionEpoch()); err != nil || !alive {
-		return nil, orNotHere(err)
+	alive, err := s.local.ProbeHere(ctx, req.GetExecutorId(), req.GetConnectionEpoch())
+	if err == nil && !alive {
+		err = ErrNotHere
+	}
+	if err != nil {
+		return nil, err
 	}
 	return &peerv1.ProbeResponse{}, nil
 }
 
 // Deliver implements PeerService.
-func (s *Server) Deliver(ctx context.Context, req *peerv1.DeliverRequest) (*peerv1.DeliverResponse, error) {
-	taken, err := s.local.DeliverHere(ctx, req.GetExecutorId(), req.GetLaneId(), req.GetFrame())
-	if err != nil || !taken {
-		return nil, orNotHere(err)
+func (s *Server) Deliver(_ context.Context, req *peerv1.DeliverRequest) (*peerv1.DeliverResponse, error) {
+	if !s.local.DeliverHere(req.GetExecutorId(), req.GetLaneId(), req.GetFrame()) {
+		return nil, ErrNotHere
 	}
 	return &peerv1.DeliverResponse{}, nil
-}
-
-func orNotHere(err error) error {
-	if err == nil {
-		return ErrNotHere
-	}
-	return err
 }
 
 // Transfer implements PeerService.

@@ -150,7 +150,7 @@ func (s *Store) CommitTogether(ctx context.Context, commits []lane.Commit) ([]la
 
 // Hot is the statements that must be planned well, by name.
 func Hot() map[string]string {
-	return map[string]string{
+	hot := map[string]string{
 		"resolve":           resolveSQL,
 		"admit, fresh":      admissionSQL[true][true],
 		"admit, known":      admissionSQL[false][true],
@@ -195,21 +195,12 @@ func Hot() map[string]string {
 		"rebind":            rebindSQL,
 		"events":            eventsSQL,
 		"settled":           settledSQL,
-		"expire":            expireSQL,
-		"compact, since":    sinceSQL,
-		"compact, below":    belowSQL,
-		"compact, delete":   deleteDeltasSQL,
-		"receipts":          deleteReceiptsSQL,
-		"calls, whose":      withCallsSQL,
-		"calls":             deleteCallsSQL,
-		"calls, turns":      deleteTurnsSQL,
-		"calls, prefixes":   deletePrefixesSQL,
-		"calls, done":       withoutCallsSQL,
-		"executors":         deleteExecutorsSQL,
-		"tokens, revoked":   deleteRevokedSQL,
-		"tokens, expired":   deleteExpiredSQL,
-		"definitions":       deleteDefinitionsSQL,
 	}
+	for i, t := range plainTexts {
+		words := strings.Fields(t.SQL)
+		hot[fmt.Sprintf("plain %d: %s", i, strings.Join(words[:min(6, len(words))], " "))] = t.SQL
+	}
+	return hot
 }
 
 // Explain is the plan that the pool's connections use for a statement of n parameters.
@@ -219,11 +210,14 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 		return "", err
 	}
 	defer conn.Release()
-	nulls := strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ")
+	arguments := ""
+	if n > 0 {
+		arguments = "(" + strings.TrimSuffix(strings.Repeat("NULL, ", n), ", ") + ")"
+	}
 	if _, err := conn.Exec(ctx, "PREPARE hot AS "+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return "", err
 	}
-	rows, err := conn.Query(ctx, "EXPLAIN EXECUTE hot ("+nulls+")", pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(ctx, "EXPLAIN EXECUTE hot "+arguments, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return "", err
 	}

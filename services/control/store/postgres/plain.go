@@ -17,6 +17,13 @@ var plainTexts = rows.Texts(rows.Dialect{
 	Now:    `(SELECT clock_timestamp() + $clock::bigint * interval '1 microsecond')`,
 	After:  `(SELECT clock_timestamp() + ($clock::bigint + $n::bigint) * interval '1 microsecond')`,
 	Before: `(SELECT clock_timestamp() + ($clock::bigint - $n::bigint) * interval '1 microsecond')`,
+
+	List:  `jsonb_array_elements_text($n::jsonb)`,
+	IDs:   `(SELECT value::uuid AS id FROM jsonb_array_elements_text($n::jsonb))`,
+	Pairs: `(SELECT (value->>0)::uuid AS id, (value->>1)::bigint AS seq FROM jsonb_array_elements($n::jsonb))`,
+
+	SkipLocked: `FOR UPDATE SKIP LOCKED`, SkipLockedLanes: `FOR NO KEY UPDATE SKIP LOCKED`,
+	Age: `created_at`,
 })
 
 // plain is the Port of package rows, on the pool or in a transaction.
@@ -73,8 +80,11 @@ func (p plain) Transact(ctx context.Context, f func(context.Context, rows.Port) 
 func (p plain) values(s rows.Statement, args []any) []any {
 	values := make([]any, len(args), len(args)+1)
 	for i, a := range args {
-		if t, ok := a.(time.Time); ok {
-			a = moment(t)
+		switch v := a.(type) {
+		case time.Time:
+			a = moment(v)
+		case rows.Instant:
+			a = time.UnixMicro(int64(v))
 		}
 		values[i] = a
 	}

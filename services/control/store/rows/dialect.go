@@ -24,7 +24,21 @@ type Dialect struct {
 	Now    string // {now}: the time on the database's clock
 	After  string // {after $n}: $n microseconds later
 	Before string // {before $n}: $n microseconds earlier
+
+	List  string // {list $n}: the texts of a JSON array, one a row, as value
+	IDs   string // {ids $n}: the same of UUIDs, as id
+	Pairs string // {pairs $n}: the pairs of a JSON array of arrays, one a row, as id and seq
+
+	SkipLocked      string // {skip locked}: locks the rows that are read, and leaves out those that others have locked
+	SkipLockedLanes string // {skip locked lanes}: the same as commits lock lanes
+
+	// Age is {age}, of segments: what they are found by in the order of their age. For the statements it is a time, see
+	// Instant.
+	Age string
 }
+
+// Instant is a time in microseconds since 1970, as an argument. Unlike of a time.Time there is none that means NULL.
+type Instant int64
 
 var templates []Text
 
@@ -56,7 +70,8 @@ var (
 // fill fills in the blanks of a statement.
 func (d Dialect) fill(t Text) Text {
 	said := map[string]string{
-		"now": d.Now, "after": d.After, "before": d.Before,
+		"now": d.Now, "after": d.After, "before": d.Before, "list": d.List, "ids": d.IDs, "pairs": d.Pairs,
+		"skip locked": d.SkipLocked, "skip locked lanes": d.SkipLockedLanes, "age": d.Age,
 	}
 	last := 0
 	for _, p := range parameter.FindAllStringSubmatch(t.SQL, -1) {

@@ -1,5 +1,6 @@
 // Package rows keeps what control stores beside its lanes: tokens, definitions, executors, replicas, the secret that
-// replicas share. Each statement is written once, in SQL that SQLite and Postgres both take.
+// replicas share. It reads sessions and their entries, and deletes what retention deletes. Each statement is written
+// once, in SQL that SQLite and Postgres both take.
 //
 //	Tables.RevokeToken ──▶ Port ─┬▶ SQLite: the writer's queue, or a reader
 //	                             └▶ Postgres: the pool, with retries
@@ -21,8 +22,8 @@ import (
 	"time"
 )
 
-// Port is a database, as this package needs it. Arguments are strings, ints, bools, []byte, nil, and times, of which
-// the zero one is NULL. All methods may be called concurrently, except on the Port of a transaction.
+// Port is a database, as this package needs it. Arguments are strings, ints, bools, []byte, nil, Instants, and times,
+// of which the zero one is NULL. All methods may be called concurrently, except on the Port of a transaction.
 type Port interface {
 	// Query returns the rows of a statement. One that writes is committed by then, unless it is part of a transaction.
 	Query(ctx context.Context, s Statement, args ...any) ([]Row, error)

@@ -8,8 +8,13 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
-// plainTexts are the statements of package rows.
-var plainTexts = rows.Texts(rows.Dialect{Now: `$clock`, After: `($clock + $n)`, Before: `($clock - $n)`})
+// plainTexts are the statements of package rows. Segments are stored in the order of their age.
+var plainTexts = rows.Texts(rows.Dialect{
+	Now: `$clock`, After: `($clock + $n)`, Before: `($clock - $n)`,
+	List: `json_each($n)`, IDs: `(SELECT value AS id FROM json_each($n))`,
+	Pairs: `(SELECT value ->> 0 AS id, value ->> 1 AS seq FROM json_each($n))`,
+	Age:   `rowid`,
+})
 
 // plainStatements are the same, prepared like all others.
 var plainStatements = func() []statement {
@@ -78,8 +83,11 @@ func (p plain) do(ctx context.Context, f func(tx) error) error {
 func values(s rows.Statement, now time.Time, args []any) []any {
 	args = slices.Clone(args)
 	for i, a := range args {
-		if t, ok := a.(time.Time); ok {
-			if args[i] = any(t.UnixMicro()); t.IsZero() {
+		switch v := a.(type) {
+		case rows.Instant:
+			args[i] = int64(v)
+		case time.Time:
+			if args[i] = any(v.UnixMicro()); v.IsZero() {
 				args[i] = nil
 			}
 		}

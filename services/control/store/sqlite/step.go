@@ -17,8 +17,8 @@ var (
 	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
 		first_token_us, duration_us, stop, error, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	insertPrefix = sql(`INSERT INTO prefixes (digest, tenant, body, created_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO NOTHING`)
+	insertPrefix = sql(`INSERT INTO prefixes (digest, tenant, body, used_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE used_at < excluded.used_at - 3600000000`)
 	insertChild = sql(`INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name,
 		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	insertLoop = sql(`INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq,

@@ -95,6 +95,33 @@ var retentionCases = []testCase{
 			t.Errorf("the first batch of the next pass: %+v, want the one new delta", b)
 		}
 	}},
+	{"deltas are compacted after all events before them have expired", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for range 2 {
+			for range 5 {
+				h.commit(t, h.deltas(1, event.Text))
+			}
+			h.commit(t, h.answer(1))
+			db.Advance(time.Hour)
+			if n := deleteAll(t, db.Store, retention.Deltas, time.Minute, 10); n != 5 {
+				t.Errorf("%d deltas went, want 5", n)
+			}
+			deleteAll(t, db.Store, retention.Events, time.Minute, 10)
+		}
+	}},
+	{"events of a lane that is gone keep no others from being deleted", func(t *testing.T, db DB) {
+		gone := start(t, db.Store, "gone", live(t, db.Store))
+		for range 5 {
+			gone.commit(t, gone.deltas(1, event.Text))
+		}
+		db.Exec(`DELETE FROM lanes`)
+		h := start(t, db.Store, "a", live(t, db.Store))
+		h.commit(t, h.answer(1))
+		db.Advance(time.Hour)
+		if n := deleteAll(t, db.Store, retention.Events, time.Minute, 2); n != 8 {
+			t.Errorf("%d segments went, want 8", n)
+		}
+	}},
 	{"records of calls go when their submission settled long ago", func(t *testing.T, db DB) {
 		settled, gone := called(t, db, "settled", 5)
 		settled.commit(t, settled.end(false))

@@ -61,7 +61,12 @@ var sessionCases = []testCase{
 			return 1
 		})
 		for _, f := range []session.Filter{
-			{}, {Agent: "x"}, {Instance: "1"}, {Agent: "x", Instance: "1"}, {Agent: "z"}, {Tenant: "other"},
+			{},
+			{Agent: "x"},
+			{Instance: "1"},
+			{Agent: "x", Instance: "1"},
+			{Agent: "z"},
+			{Tenant: "other"},
 			{Agent: "x", Instance: "3"},
 		} {
 			if f.Tenant == "" {

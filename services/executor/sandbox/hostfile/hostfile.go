@@ -1,6 +1,5 @@
-// Package hostfile reads files of this host and never waits for what only looks like a file: a named pipe without a
-// writer, or a "regular" file of the kernel that has nothing to say yet. It opens nothing that is about this process
-// itself.
+// Package hostfile reads files of this host. It never waits for what only looks like a file: a named pipe without a
+// writer, or a regular file of the kernel that has nothing to say yet. It opens no file that is about this process.
 package hostfile
 
 import (

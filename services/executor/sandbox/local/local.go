@@ -1,11 +1,12 @@
-// Package local is the sandbox that is this host: its files as the executor's user sees them, and commands in the care
-// of a keeper.
+// Package local is the sandbox that is this host: its files as the executor's user sees them, and commands that a
+// keeper runs.
 //
 //	file verbs ──▶ the file system        commands ──▶ keeper.Client ──▶ keeper ──▶ bash -c
 //
-// Invariants: of the host's environment a command sees the 14 variables of hostenv.Names, as they were when the sandbox
-// was made. Beside them it sees hostenv.Defaults and what the sandbox and the call were given. No verb waits on a pipe,
-// a socket or a device.
+// Invariants:
+//   - Of the host's environment a command sees the 14 variables of hostenv.Names, as they were when the sandbox was
+//     made. It also sees hostenv.Defaults, and the variables that the sandbox and the call were given.
+//   - No verb waits on a pipe, a socket or a device.
 package local
 
 import (

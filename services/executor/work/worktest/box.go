@@ -1,8 +1,8 @@
-// Package worktest has a sandbox in memory, for tests of everything above a sandbox. It uses no process, file or
-// socket, and all its waiting is on the time package: inside testing/synctest it is on fake time.
+// Package worktest has a sandbox in memory, for tests of what uses a sandbox. It uses no process, file or socket, and
+// it waits only with package time: inside testing/synctest its time is fake.
 //
-// Like a keeper it survives those who use it: commands belong to the Box and go on when a daemon is restarted. Crash is
-// the death of the keeper.
+// A Box outlives the daemons that use it, as a keeper does: commands run on when a daemon is restarted. Crash is the
+// death of the keeper.
 package worktest
 
 import (

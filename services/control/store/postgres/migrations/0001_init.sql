@@ -198,9 +198,6 @@ CREATE TABLE turns (
     PRIMARY KEY (submission_id, turn)
 );
 
--- For retention: whether a prefix is still referred to.
-CREATE INDEX turns_prefix ON turns (prefix) WHERE prefix IS NOT NULL;
-
 -- used_at is when it was last sent with a turn, within an hour.
 CREATE TABLE prefixes (
     digest  bytea PRIMARY KEY,
@@ -208,6 +205,8 @@ CREATE TABLE prefixes (
     body    bytea NOT NULL,
     used_at timestamptz NOT NULL
 );
+
+CREATE INDEX prefixes_used ON prefixes (used_at);
 
 -- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it
 -- was, so that one whose answer was lost is recognised; commit_id is NULL for an admission.

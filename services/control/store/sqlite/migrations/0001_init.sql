@@ -99,7 +99,7 @@ CREATE TABLE submissions (
 CREATE UNIQUE INDEX submissions_idem ON submissions (session_id, idem_key) WHERE idem_key IS NOT NULL;
 CREATE INDEX submissions_children ON submissions (root_id) WHERE parent_call IS NOT NULL;
 -- For retention: those whose records of calls are still there.
-CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls = 1;
+CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls;
 
 -- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
 CREATE TABLE receipts (
@@ -178,12 +178,15 @@ CREATE TABLE turns (
     PRIMARY KEY (submission_id, turn)
 ) STRICT, WITHOUT ROWID;
 
+-- used_at is when it was last sent with a turn, within an hour.
 CREATE TABLE prefixes (
-    digest     BLOB NOT NULL UNIQUE,
-    tenant     TEXT NOT NULL DEFAULT 'default',
-    body       BLOB NOT NULL,
-    created_at INTEGER NOT NULL
+    digest  BLOB NOT NULL UNIQUE,
+    tenant  TEXT NOT NULL DEFAULT 'default',
+    body    BLOB NOT NULL,
+    used_at INTEGER NOT NULL
 ) STRICT;
+
+CREATE INDEX prefixes_used ON prefixes (used_at);
 
 -- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it was.
 -- kind: see package event. Rows are in order of created_at. Segments are deleted by age: those of deltas where the next of kind 2
@@ -201,18 +204,19 @@ CREATE TABLE segments (
     UNIQUE (lane_id, first_seq)
 ) STRICT;
 
-CREATE INDEX segments_age ON segments (created_at);
-
--- How far retention has got with what it looks at once, in order of time: at and segment (a rowid) are the last one's.
--- Where it has not finished with that one, below is where it goes on in the lane's stream, downwards; 0 is that it has.
+-- How far retention has got with what it looks at once, in order of time: at, lane_id and seq are those of the last
+-- segment that it has looked at; at is a rowid, in the order of which segments are stored. Where it has not finished with
+-- that one, below is where it goes on in the lane's stream, downwards; 0 is that it has.
 CREATE TABLE cursors (
     name       TEXT NOT NULL UNIQUE,
     tenant     TEXT NOT NULL DEFAULT 'default',
-    at         INTEGER NOT NULL,
-    segment    INTEGER NOT NULL,
-    lane_id    TEXT NOT NULL,
-    below      INTEGER NOT NULL
+    at         INTEGER NOT NULL DEFAULT 0,
+    lane_id    TEXT NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    seq        INTEGER NOT NULL DEFAULT 0,
+    below      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+INSERT INTO cursors (name) VALUES ('compaction');
 
 CREATE TABLE executors (
     executor_id      TEXT NOT NULL UNIQUE,
