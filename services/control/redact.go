@@ -13,7 +13,7 @@ import (
 
 // redactor takes the secrets of an agent's env out of replies that are recorded where nobody runs the lane.
 type redactor struct {
-	store  store.Definitions
+	store  store.Pinned
 	agents loop.Definitions
 	lookup agent.Lookup
 }

@@ -36,6 +36,7 @@ func safety(f tool.Safety) func(*Situation)    { return func(s *Situation) { s.C
 func kind(k tool.Kind, st State) func(*Situation) {
 	return func(s *Situation) { s.Call.Kind, s.Call.State = uint8(k), st }
 }
+
 func away(since time.Duration) func(*Situation) {
 	return func(s *Situation) { s.Connected, s.Watch.Away = false, ago(since) }
 }
@@ -175,11 +176,21 @@ func situations() *rapid.Generator[Situation] {
 			Read: rapid.Bool().Draw(t, "read"), Stopped: maybe("stopped"), Grace: time.Minute, Now: t0,
 		}
 		s.Said = rapid.SampledFrom([]ReportBody{
-			nil, nil, Unsent{}, Accepted{}, Ended{tool.ExecReply{}}, Ended{interrupted("")},
-			Found{State: RunningThere}, Found{State: InterruptedThere}, Found{State: TombstoneThere},
-			Found{State: FinishedThere}, Found{State: Unknown, Journal: "j1"}, Found{State: Unknown, Journal: "j2"},
-			Rejected{Epoch: 5, Reason: "CAPACITY"}, Rejected{Epoch: 5, Reason: "REVOKED"},
-			Rejected{Epoch: 5, Reason: "STALE_EPOCH", Known: 8}, Rejected{Epoch: 4, Reason: "NO_SPACE"},
+			nil, nil,
+			Unsent{},
+			Accepted{},
+			Ended{tool.ExecReply{}},
+			Ended{interrupted("")},
+			Found{State: RunningThere},
+			Found{State: InterruptedThere},
+			Found{State: TombstoneThere},
+			Found{State: FinishedThere},
+			Found{State: Unknown, Journal: "j1"},
+			Found{State: Unknown, Journal: "j2"},
+			Rejected{Epoch: 5, Reason: "CAPACITY"},
+			Rejected{Epoch: 5, Reason: "REVOKED"},
+			Rejected{Epoch: 5, Reason: "STALE_EPOCH", Known: 8},
+			Rejected{Epoch: 4, Reason: "NO_SPACE"},
 		}).Draw(t, "said")
 		return s
 	})

@@ -81,7 +81,7 @@ func (r *rows) Grant(_ context.Context, g call.Grant) (granted []call.Granted, e
 		c := &r.calls[i]
 		if g.ConnectionEpoch == r.epoch && slices.Contains(g.CallIDs, c.ID) && c.State == call.Pending {
 			c.State, c.Dispatch, c.Journal = call.Dispatched, c.Dispatch+1, g.Journal
-			granted = append(granted, call.Granted{CallID: c.ID, LaneID: c.SessionID, Dispatch: c.Dispatch})
+			granted = append(granted, call.Granted{CallID: c.ID, LaneID: c.LaneID, Dispatch: c.Dispatch})
 		}
 	}
 	r.mu.Unlock()
@@ -99,7 +99,7 @@ func (r *rows) WaitingCalls(context.Context, string) (waiting []call.Waiting, _ 
 	defer r.mu.Unlock()
 	for _, c := range r.calls {
 		if c.State == call.Pending {
-			waiting = append(waiting, call.Waiting{CallID: c.ID, LaneID: c.SessionID})
+			waiting = append(waiting, call.Waiting{CallID: c.ID, LaneID: c.LaneID})
 		}
 	}
 	return waiting, r.readFail

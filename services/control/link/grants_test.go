@@ -46,18 +46,18 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 		}
 		want(4)
 		// The acknowledgement of a result says that its call has ended, and so does the owner that is here.
-		db.put(call.Call{ID: "c0", SessionID: "s", Executor: "e", State: call.Done})
+		db.put(call.Call{ID: "c0", LaneID: "s", Executor: "e", State: call.Done})
 		if err := owner.Send(context.Background(), "e", &call.ResultAck{CallID: "c0"}); err != nil {
 			t.Fatal(err)
 		}
 		want(1)
-		db.put(call.Call{ID: "c1", SessionID: "s", Executor: "e", State: call.Done})
+		db.put(call.Call{ID: "c1", LaneID: "s", Executor: "e", State: call.Done})
 		holds.Freed("e", "c1")
 		want(1)
 		if _, ok := holds.TryDispatch("e", "late"); ok {
 			t.Error("a fifth call has one of the four slots")
 		}
-		db.put(call.Call{ID: "c2", SessionID: "s", Executor: "e", State: call.Done})
+		db.put(call.Call{ID: "c2", LaneID: "s", Executor: "e", State: call.Done})
 		holds.Freed("e", "c2")
 		if got, ok := holds.TryDispatch("e", "late"); !ok || got.ConnectionEpoch != 1 {
 			t.Errorf("a free slot was not given: %+v", got)
@@ -87,7 +87,7 @@ func TestWhatWaitsIsReadAtConnect(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		db := all[0].cluster.db
 		all[0].owner.runs = true
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Pending})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Pending})
 		all[0].executor()
 		if got := <-all[0].owner.got; got.CallID != "c" || got.LaneID != "s" || got.Executor != "e" {
 			t.Errorf("told of %+v", got)

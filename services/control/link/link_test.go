@@ -69,7 +69,7 @@ func TestInterruptedGoesToTheOwner(t *testing.T) {
 		db := here.cluster.db
 		db.mu.Lock()
 		db.owner = there.id
-		db.calls = map[string]call.Call{"c": {ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched}}
+		db.calls = map[string]call.Call{"c": {ID: "c", LaneID: "s", Executor: "e", State: call.Dispatched}}
 		db.mu.Unlock()
 		e := here.executor()
 		if err := there.Send(context.Background(), "e", attach("c")); err != nil {

@@ -47,7 +47,7 @@ func TestCallThatEndedUnheardIsCancelled(t *testing.T) {
 				p, db := all[0], all[0].cluster.db
 				p.owner.runs = true
 				for _, id := range []string{"asked", "held", "open"} {
-					db.put(call.Call{ID: id, SessionID: "s", Executor: "e", State: call.Dispatched})
+					db.put(call.Call{ID: id, LaneID: "s", Executor: "e", State: call.Dispatched})
 				}
 				e := p.executor(running("held"))
 				for id, epoch := range map[string]int64{"asked": 6, "open": 7} {
@@ -63,7 +63,7 @@ func TestCallThatEndedUnheardIsCancelled(t *testing.T) {
 					t.Errorf("calls that are open were cancelled: %v", got)
 				}
 				for _, id := range []string{"asked", "held"} {
-					db.put(call.Call{ID: id, SessionID: "s", Executor: "e", State: state})
+					db.put(call.Call{ID: id, LaneID: "s", Executor: "e", State: state})
 				}
 				pass(compareEvery)
 				if got := e.cancelled(); len(got) != 2 || got["asked"] != 7 || got["held"] != 7 {
@@ -84,7 +84,7 @@ func TestResultThatNobodyRecorded(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p, db := all[0], all[0].cluster.db
 		p.owner.runs = true
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Dispatched})
 		e := p.executor(running("c"))
 		e.result("c", text("nobody reads it"))
 		<-p.owner.got
@@ -92,7 +92,7 @@ func TestResultThatNobodyRecorded(t *testing.T) {
 		if acked := e.resultAcks(); len(acked) != 0 {
 			t.Errorf("acknowledged before it was recorded: %q", acked)
 		}
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Lost})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Lost})
 		pass(2 * compareEvery)
 		var acked int
 		for _, m := range e.take() {
@@ -113,9 +113,9 @@ func TestResultThatNobodyRecorded(t *testing.T) {
 func TestCancelOfAnOldEpochIsSentAnew(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p, db := all[0], all[0].cluster.db
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Dispatched})
 		e := p.executor(running("c"))
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Lost})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Lost})
 		pass(compareEvery)
 		refuse := func(epoch int64) {
 			e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Rejected{Rejected: &pawlv1.Rejected{
@@ -173,9 +173,9 @@ func TestOwnersAreToldOfTheirOpenCalls(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		p, db := all[0], all[0].cluster.db
 		for id, lane := range map[string]string{"a1": "a", "a2": "a", "b1": "b"} {
-			db.put(call.Call{ID: id, SessionID: lane, Executor: "e", State: call.Dispatched})
+			db.put(call.Call{ID: id, LaneID: lane, Executor: "e", State: call.Dispatched})
 		}
-		db.put(call.Call{ID: "other", SessionID: "other", Executor: "f", State: call.Dispatched})
+		db.put(call.Call{ID: "other", LaneID: "other", Executor: "f", State: call.Dispatched})
 		told := func(want ...string) {
 			t.Helper()
 			got := db.noted()
@@ -203,7 +203,7 @@ func TestOwnersAreToldOfTheirOpenCalls(t *testing.T) {
 func TestComparisonThatFails(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		db := all[0].cluster.db
-		db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: call.Dispatched})
+		db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Dispatched})
 		db.fail("DispatchedCalls", errors.New("a row cannot be decoded"))
 		e := all[0].executor()
 		pass(10 * pingEvery)

@@ -41,7 +41,7 @@ func TestResultOfAnotherExecutorsCall(t *testing.T) {
 		t.Run(state.String(), func(t *testing.T) {
 			within(t, 1, func(all []*plane) {
 				db := all[0].cluster.db
-				db.put(call.Call{ID: "c", SessionID: "s", Executor: "f", State: state})
+				db.put(call.Call{ID: "c", LaneID: "s", Executor: "f", State: state})
 				e := all[0].executor()
 				e.result("c", text("forged"))
 				if acked := e.resultAcks(); len(acked) != 1 {
@@ -62,7 +62,7 @@ func TestRecordedResultsAreRedacted(t *testing.T) {
 			within(t, 1, func(all []*plane) {
 				db := all[0].cluster.db
 				db.secrets = []string{"hunter2hunter2"}
-				db.put(call.Call{ID: "c", SessionID: "s", Executor: "e", State: state})
+				db.put(call.Call{ID: "c", LaneID: "s", Executor: "e", State: state})
 				e := all[0].executor()
 				e.result("c", text("it is hunter2hunter2"))
 				if acked := e.resultAcks(); len(acked) != 1 {
@@ -86,8 +86,8 @@ func TestResultWhoseSecretsAreUnknown(t *testing.T) {
 	within(t, 1, func(all []*plane) {
 		db := all[0].cluster.db
 		db.unknown = agent.ErrVariable.With("env.TOKEN: variable TOKEN is not set")
-		db.put(call.Call{ID: "open", SessionID: "s", Executor: "e", State: call.Dispatched})
-		db.put(call.Call{ID: "lost", SessionID: "s", Executor: "e", State: call.Lost})
+		db.put(call.Call{ID: "open", LaneID: "s", Executor: "e", State: call.Dispatched})
+		db.put(call.Call{ID: "lost", LaneID: "s", Executor: "e", State: call.Lost})
 		e := all[0].executor()
 		e.result("open", text("hunter2hunter2"))
 		e.result("lost", text("hunter2hunter2"))

@@ -209,7 +209,7 @@ func (d *database) WaitingCalls(_ context.Context, executor string) (waiting []c
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range d.in(executor, call.Pending) {
-		waiting = append(waiting, call.Waiting{CallID: c.ID, LaneID: c.SessionID})
+		waiting = append(waiting, call.Waiting{CallID: c.ID, LaneID: c.LaneID})
 	}
 	return waiting, nil
 }
@@ -234,7 +234,7 @@ func (d *database) Grant(_ context.Context, g call.Grant) (granted []call.Grante
 		}
 		c.State, c.Dispatch, c.Journal = call.Dispatched, c.Dispatch+1, g.Journal
 		d.calls[id] = c
-		granted = append(granted, call.Granted{CallID: id, LaneID: c.SessionID, Dispatch: c.Dispatch})
+		granted = append(granted, call.Granted{CallID: id, LaneID: c.LaneID, Dispatch: c.Dispatch})
 	}
 	return granted, nil
 }

@@ -71,8 +71,10 @@ func TestNext(t *testing.T) {
 // are open.
 func TestNextAlwaysEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := State{Loop: at(lane.PhaseAccepted, 0), Limits: agent.Limits{Turns: rapid.IntRange(1, 6).Draw(t, "turns"),
-			Attempts: 5}}
+		s := State{Loop: at(lane.PhaseAccepted, 0), Limits: agent.Limits{
+			Turns:    rapid.IntRange(1, 6).Draw(t, "turns"),
+			Attempts: 5,
+		}}
 		asked := 0
 		for step := 0; ; step++ {
 			if step > 200 {

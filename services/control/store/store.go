@@ -30,6 +30,7 @@ type Store interface {
 	auth.Store
 	retention.Store
 	Definitions
+	Pinned
 	Notifier
 	// Close ends all work and waits for it.
 	Close() error
@@ -41,6 +42,10 @@ type Definitions interface {
 	PutDefinition(ctx context.Context, digest, name string, body []byte) error
 	// GetDefinition returns a definition's body, or ErrDefinitionNotFound.
 	GetDefinition(ctx context.Context, digest string) ([]byte, error)
+}
+
+// Pinned tells which definition work runs with.
+type Pinned interface {
 	// AgentOf returns the digest that the root of a loop's tree is pinned to, or submission.ErrNotFound.
 	AgentOf(ctx context.Context, loopID string) (digest string, err error)
 }
