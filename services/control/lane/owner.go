@@ -142,9 +142,9 @@ func (o *Owner) Raise(ctx context.Context, above int64) (err error) {
 		if err != nil {
 			return
 		}
-		o.worker.deps.Log.Warn("an executor knows a higher epoch of a lane: the database is older than the executor's "+
-			"journal, as after a restore; the lane's epoch was raised above it", "lane_id", before.LaneID,
-			"epoch", before.Epoch, "raised_to", after.Epoch)
+		o.worker.deps.Log.Warn("the epoch of a lane was raised above one that an executor knows", "lane_id", before.LaneID,
+			"epoch", before.Epoch, "raised_to", after.Epoch,
+			"reason", "the database is older than the executor's journal, as after a restore")
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.lease.Fence = after
