@@ -63,17 +63,21 @@ type Call struct {
 	State      State
 	Reply      []byte // JSON of the reply, nil once the result entry is committed
 	LateReply  []byte
-	Shown      [2]int64         // bytes of stdout and stderr that are in the stream
+	Shown      [2]int64         // bytes of stdout and stderr that are in the stream, see Shown
 	Age        [2]time.Duration // when read: since it was made, and since its dispatch, on the database's clock
 	CreatedAt  time.Time        // for people, and for order; nothing else is decided by times
 	DoneAt     time.Time
 }
 
-// Shown is how much of a call's output is in the stream.
+// Shown is how much of a call's output is in the stream, of its present dispatch. Told in both says that its end is
+// there, too. It replaces what was said before.
 type Shown struct {
 	CallID         string
 	Stdout, Stderr int64
 }
+
+// Told is what Shown says of a call whose end is in the stream.
+const Told = -1
 
 // Outcome ends a call.
 type Outcome struct {

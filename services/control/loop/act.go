@@ -142,7 +142,7 @@ func (l *loop) complete(ctx context.Context, c *toolCall) error {
 	c.Call = *c.row
 	l.closeCall(c, reply)
 	s := lane.Step{
-		Shown:  []call.Shown{{CallID: c.ID, Stdout: told, Stderr: told}},
+		Shown:  []call.Shown{{CallID: c.ID, Stdout: call.Told, Stderr: call.Told}},
 		Events: []event.Event{l.event(event.Event{Type: event.ToolFinished, Call: c.finished(l.isError(ctx, c))})},
 	}
 	l.freed(&c.Call)
@@ -176,7 +176,7 @@ func (l *loop) conclude(ctx context.Context, c *toolCall, state call.State, repl
 		Events:   []event.Event{l.event(event.Event{Type: event.ToolFinished, Call: c.finished(l.isError(ctx, c))})},
 	}
 	if c.Kind == uint8(tool.KindExecutor) {
-		s.Shown = []call.Shown{{CallID: c.ID, Stdout: told, Stderr: told}}
+		s.Shown = []call.Shown{{CallID: c.ID, Stdout: call.Told, Stderr: call.Told}}
 	}
 	if err = l.commit(s, lane.With{}); errors.Is(err, call.ErrEnded) {
 		return l.reopen(ctx, c)

@@ -17,9 +17,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// told is Call.Shown of a call whose end is in the stream.
-const told = -1
-
 // turn is the calls of the present turn.
 type turn struct {
 	asked []tool.Asked // what the answer asks for, refused calls included; nil until it is read
@@ -30,6 +27,16 @@ type turn struct {
 }
 
 func newTurn() turn { return turn{byID: map[string]*toolCall{}} }
+
+// below reports whether all that is open is the work of sub-agents.
+func (t *turn) below() bool {
+	for _, c := range t.calls {
+		if !c.State.Terminal() && (c.Kind != uint8(tool.KindTask) || c.State == call.Pending) {
+			return false
+		}
+	}
+	return t.open > 0
+}
 
 // toolCall is one call of the turn.
 type toolCall struct {
@@ -74,7 +81,7 @@ func (l *loop) inherit(ctx context.Context) error {
 		c.watch.Inherited = true
 		c.output.logged = [2]int64{max(row.Shown[0], 0), max(row.Shown[1], 0)}
 		byExecutor := row.Kind == uint8(tool.KindExecutor)
-		if row.State.Terminal() && (!byExecutor || row.Shown[0] == told) {
+		if row.State.Terminal() && (!byExecutor || row.Shown[0] == call.Told) {
 			c.reply = l.reply(row)
 			if c.usage, err = usageOf(row); err != nil {
 				return fmt.Errorf("reading what call %s has cost: %w", c.ID, err)

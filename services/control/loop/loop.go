@@ -155,7 +155,7 @@ func (l *loop) state() State {
 	l.tree.mu.Lock()
 	defer l.tree.mu.Unlock()
 	return State{
-		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.turn.open > 0, Stop: l.end.stop,
+		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.turn.open > 0, Below: l.turn.below(), Stop: l.end.stop,
 	}
 }
 

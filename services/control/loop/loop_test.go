@@ -44,11 +44,12 @@ type executor struct {
 	attached map[string]int64
 	journal  string
 	labels   map[string]string
-	gate     chan struct{} // Find waits for it, unless nil
-	deaf     bool          // to Cancel
-	leaves   bool          // processes behind when cancelled
-	full     bool          // has no free slot
-	waiting  []string      // calls that were told to wait for a slot
+	gate     chan struct{}         // Find waits for it, unless nil
+	deaf     bool                  // to Cancel
+	leaves   bool                  // processes behind when cancelled
+	full     bool                  // has no free slot
+	waiting  []string              // calls that were told to wait for a slot
+	results  map[string]tool.Reply // of calls that have ended, sent again with each Attach
 }
 
 var errAway = errors.New("away")
@@ -112,6 +113,10 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		e.known[m.Call.ID] = call.RunningThere
 		if reply := e.on(m); reply != nil {
 			e.known[m.Call.ID] = call.FinishedThere
+			if e.results == nil {
+				e.results = map[string]tool.Reply{}
+			}
+			e.results[m.Call.ID] = reply
 			go e.deliver(call.Report{
 				Executor: id, CallID: m.Call.ID, LaneID: m.LaneID,
 				Body: call.Ended{Reply: reply},
@@ -122,6 +127,9 @@ func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 		go e.deliver(call.Report{Executor: id, CallID: m.CallID, LaneID: m.LaneID, Body: call.Found{
 			State: e.known[m.CallID], Dispatch: m.Dispatch, Journal: e.journal,
 		}})
+		if reply := e.results[m.CallID]; reply != nil {
+			go e.deliver(call.Report{Executor: id, CallID: m.CallID, LaneID: m.LaneID, Body: call.Ended{Reply: reply}})
+		}
 	case *call.Cancel:
 		e.cancels = append(e.cancels, m.CallID)
 		if e.deaf {
@@ -207,7 +215,11 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	if definitions == nil {
 		definitions = agents{def}
 	}
+	before := b.counted
 	b.counted = &countingStore{Store: b.store}
+	if before != nil {
+		b.counted.bad = before.bad
+	}
 	if b.model == nil {
 		b.model = offline.New()
 	}
@@ -274,6 +286,7 @@ func (b *bench) wait(id string) submission.Submission {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
 	defer cancel()
 	sub, err := b.service.Wait(ctx, session.DefaultTenant, id, submission.Forever)
+	synctest.Wait()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -559,6 +572,22 @@ type countingStore struct {
 	// fail is what a verb fails with, by its name. Unreadable is what keeps entries from being decoded.
 	failMu sync.Mutex
 	fail   map[string]error
+	bad    string // the session whose entries cannot be decoded
+	dying  *dying
+}
+
+// setDying makes the replica die at a commit.
+func (c *countingStore) setDying(d *dying) {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	c.dying = d
+}
+
+// unreadable makes the entries of a session undecodable, for all replicas of the bench.
+func (c *countingStore) unreadable(sessionID string) {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	c.bad = sessionID
 }
 
 // fails makes a verb fail from now on, or, with nil, work again.
@@ -596,6 +625,12 @@ func (c *countingStore) Commit(ctx context.Context, one lane.Commit) (lane.Commi
 	if c.before != nil {
 		c.before(one)
 	}
+	c.failMu.Lock()
+	d := c.dying
+	c.failMu.Unlock()
+	if d != nil {
+		return d.commit(ctx, func() (lane.Committed, error) { return c.Store.Commit(ctx, one) })
+	}
 	if err := c.failure("Commit"); err != nil {
 		return lane.Committed{}, err
 	}
@@ -612,8 +647,17 @@ func (c *countingStore) Entries(ctx context.Context, id string, after int64, lim
 	page, err := c.Store.Entries(ctx, id, after, limit)
 	for i := range page {
 		page[i].Unreadable = c.failure("Unreadable")
+		if c.isBad(id) {
+			page[i].Unreadable = errors.New("the entry cannot be decoded")
+		}
 	}
 	return page, err
+}
+
+func (c *countingStore) isBad(sessionID string) bool {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	return c.bad == sessionID
 }
 
 // reads takes what was read.

@@ -43,6 +43,7 @@ type State struct {
 	Limits agent.Limits // its own, as far as whoever it works for has so much left
 	Spent  model.Usage  // by it and everything below it
 	Open   bool         // a call of the turn has not ended
+	Below  bool         // what is open is the work of sub-agents: what its owners died of is theirs
 	Stop   *Stop        // an abort, a deadline
 }
 
@@ -73,7 +74,7 @@ func (Settle) effect()        {}
 // Next is the next step of a loop.
 func Next(s State) Effect {
 	stop := s.Stop
-	if stop == nil {
+	if stop == nil && !s.Below {
 		stop = exhausted(s)
 	}
 	switch {

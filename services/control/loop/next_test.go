@@ -49,6 +49,9 @@ func TestNext(t *testing.T) {
 		"an input that kills its owners": {
 			State{Loop: stalled}, Settle{Stop{lane.Interrupted, "STALLED", stalled.Stalled()}},
 		},
+		"not one that waits for sub-agents, who are to blame": {
+			State{Loop: with(stalled, func(l *lane.Loop) { l.Phase = lane.PhaseTools }), Open: true, Below: true}, AwaitCalls{},
+		},
 		"too many owners": {
 			State{Loop: with(at(lane.PhaseModel, 1), func(l *lane.Loop) { l.Attempts = 10 })},
 			Settle{Stop{

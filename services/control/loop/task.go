@@ -189,6 +189,7 @@ func (l *loop) tookOwn(ctx context.Context, c *toolCall, e endedHere) error {
 		return l.conclude(ctx, c, call.StateOf(e.reply), e.reply)
 	}
 	c.State, c.DoneAt, c.usage = e.state, time.Now(), e.usage
+	l.row.Stalls, l.row.StallCause = 0, "" // the next commit clears them
 	l.closeCall(c, e.reply)
 	return nil
 }

@@ -141,8 +141,7 @@ UPDATE tool_calls c SET reply = NULL FROM unnest($2::uuid[]) AS t(loop_id)
 WHERE c.submission_id = s.submission_id AND c.turn = s.turn AND c.reply IS NOT NULL`
 
 var shownSQL = shownTable.in(`
-UPDATE tool_calls c SET shown_stdout = greatest(c.shown_stdout, t.stdout),
-  shown_stderr = greatest(c.shown_stderr, t.stderr)
+UPDATE tool_calls c SET shown_stdout = t.stdout, shown_stderr = t.stderr
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
 WHERE c.call_id = t.call_id AND c.lane_id = t.lane_id`, 1)
 

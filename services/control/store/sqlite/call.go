@@ -26,7 +26,7 @@ var (
 	holdCall     = sql(`UPDATE tool_calls SET executor = ?, state = 0 WHERE call_id = ? AND lane_id = ? AND state <= 1`)
 	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
 	keepLate     = sql(`UPDATE tool_calls SET late_reply = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
-	showCall     = sql(`UPDATE tool_calls SET shown_stdout = max(shown_stdout, ?), shown_stderr = max(shown_stderr, ?)
+	showCall     = sql(`UPDATE tool_calls SET shown_stdout = ?, shown_stderr = ?
 		WHERE call_id = ? AND lane_id = ?`)
 	forgetReplies = sql(`UPDATE tool_calls SET reply = NULL WHERE submission_id = ? AND turn = ?`)
 	isConnected   = sql(`SELECT 1 FROM executors WHERE executor_id = ? AND connection_epoch = ?`)
