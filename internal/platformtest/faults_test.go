@@ -131,8 +131,8 @@ func (w *world) move(p *platformtest.Platform) {
 	synctest.Wait()
 }
 
-// drain ends a replica as SIGTERM does. Another one has to have its lane within a second.
-func (w *world) drain(p, to *platformtest.Platform) {
+// drain ends a replica as SIGTERM does. Another one has to have its lane within a time.
+func (w *world) drain(p, to *platformtest.Platform, within time.Duration) {
 	w.Helper()
 	taken := make(chan struct{})
 	to.DB.Strike(func(s platformtest.Step) error {
@@ -144,8 +144,8 @@ func (w *world) drain(p, to *platformtest.Platform) {
 	go p.Stop()
 	select {
 	case <-taken:
-	case <-time.After(time.Second):
-		w.Error("after a second the lane is not handed over")
+	case <-time.After(within):
+		w.Errorf("after %s the lane is not handed over", within)
 	}
 	w.dead(p)
 	to.DB.Strike(nil)

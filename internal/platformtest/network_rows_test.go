@@ -2,6 +2,7 @@ package platformtest_test
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing/synctest"
@@ -190,7 +191,7 @@ var networkRows = []row{
 		id := w.submit(one)
 		w.sleep(10 * time.Second)
 		w.m.Dial(b)
-		w.drain(w.a, b)
+		w.drain(w.a, b, time.Second)
 		if got := w.wait(b, id, truth); got.GetAttempts() != 0 {
 			w.Errorf("%d attempts were charged", got.GetAttempts())
 		}
@@ -200,10 +201,29 @@ var networkRows = []row{
 	{"24", "a replica drains while the model answers", "R", func(w *world) {
 		b := w.c.Start("b", nil)
 		id := w.submitTo(w.a, "paced", "say: an answer of six words altogether")
+		next := w.submitTo(w.a, "paced", "say: next in line")
 		w.sleep(3500 * time.Millisecond)
-		w.drain(w.a, b)
+		w.drain(w.a, b, 10*time.Second) // the answer is waited for; what is queued behind it goes on elsewhere
 		if got := w.wait(b, id, "an answer of six words altogether"); got.GetAttempts() != 0 {
 			w.Errorf("%d attempts were charged", got.GetAttempts())
+		}
+		w.wait(b, next, "next in line")
+		if n := w.restarts("paced"); n != 0 {
+			w.Errorf("the model was asked again %d times", n)
+		}
+		w.finish(b, "paced")
+	}},
+	{"24", "a replica drains while the model answers for longer than it waits", "R", func(w *world) {
+		b := w.c.Start("b", nil)
+		answer := strings.TrimSpace(strings.Repeat("word ", 40))
+		id := w.submitTo(w.a, "paced", "say: "+answer)
+		w.sleep(3500 * time.Millisecond)
+		w.drain(w.a, b, 21*time.Second)
+		if got := w.wait(b, id, answer); got.GetAttempts() != 0 {
+			w.Errorf("%d attempts were charged", got.GetAttempts())
+		}
+		if n := w.restarts("paced"); n != 1 {
+			w.Errorf("the model was asked again %d times, want once", n)
 		}
 		w.finish(b, "paced")
 	}},

@@ -215,7 +215,7 @@ func TestATakeOverIsLogged(t *testing.T) {
 		synctest.Wait()
 		a.Kill()
 		time.Sleep(time.Minute)
-		if line := log.one(t, "submission taken over", "session_id", "epoch", "attempts"); line["submission_id"] != id {
+		if line := log.one(t, "lane taken over", "lane_id", "epoch", "attempts"); line["submission_id"] != id {
 			t.Errorf("%v, want %s", line, id)
 		}
 		_, err := pawlv1.NewSubmissionServiceClient(b.GRPC).

@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -102,6 +103,7 @@ func newWorld(t *testing.T) *world {
 	w.a = w.c.Start("a", nil)
 	w.m = w.c.Machine(w.a, "m")
 	w.m.Start(w.a)
+	synctest.Wait() // control has counted the executor's slots
 	return w
 }
 
@@ -313,8 +315,10 @@ func (w *world) checkTranscript(agent string) {
 		w.Fatal(err)
 	}
 	order := map[string]int64{}
+	fromRows := map[string]bool{} // settled without its owner, who appends the results
 	for _, s := range subs {
 		order[s.ID] = s.Seq
+		fromRows[s.ID] = s.Reason == lane.ReasonNotEnded || s.Reason == lane.ReasonUnreadable
 	}
 	var last int64
 	open := map[string]bool{}
@@ -328,20 +332,22 @@ func (w *world) checkTranscript(agent string) {
 		for _, b := range e.Message.Content {
 			switch b.Type {
 			case model.ToolCallBlock:
-				if open[b.CallID] {
+				if _, asked := open[b.CallID]; asked {
 					w.Errorf("call %s was asked for twice", b.CallID)
 				}
-				open[b.CallID] = true
+				open[b.CallID] = !fromRows[e.SubmissionID]
 			case model.ToolResultBlock:
-				if !open[b.CallID] {
+				if _, asked := open[b.CallID]; !asked {
 					w.Errorf("call %s has a result that nobody waits for", b.CallID)
 				}
 				delete(open, b.CallID)
 			}
 		}
 	}
-	if len(open) > 0 {
-		w.Errorf("calls without a result: %v", open)
+	for id, wants := range open {
+		if wants {
+			w.Errorf("call %s has no result", id)
+		}
 	}
 }
 
@@ -396,6 +402,17 @@ func (w *world) unknown(agent string) {
 		return
 	}
 	w.Error("no call is lost")
+}
+
+// restarts is how often the stream says that an answer of the model begins anew.
+func (w *world) restarts(agent string) (n int) {
+	w.Helper()
+	for _, e := range w.events(w.sessionID(agent)) {
+		if e.Type == event.Restarted {
+			n++
+		}
+	}
+	return n
 }
 
 // count is how many frames of a kind passed, with a reason if it is not "".

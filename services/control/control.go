@@ -188,8 +188,8 @@ func (i inputs) Input(ctx context.Context, s submission.Submission, before int64
 type sender struct{ *link.Server }
 
 // Wait implements loop.Slots.
-func (s *sender) Wait(ctx context.Context, executor, laneID string, callIDs ...string) {
-	s.Server.Wait(ctx, peer.Waiting{Executor: executor, LaneID: laneID, CallIDs: callIDs})
+func (s *sender) Wait(ctx context.Context, executor, laneID string, callIDs ...string) error {
+	return s.Server.Wait(ctx, peer.Waiting{Executor: executor, LaneID: laneID, CallIDs: callIDs})
 }
 
 // granted tells the owner of a lane that a call of it has a slot of an executor that is connected here.

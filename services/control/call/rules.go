@@ -32,7 +32,7 @@ const (
 type Watch struct {
 	Made       time.Time // when the call was made, from Call.Age
 	Sent       time.Time // when it was dispatched last, from Call.Age; zero before the first time
-	Connection int64     // of its executor when it was last sent or asked for; 0 is never
+	Connection int64     // of its executor when it was last sent or asked for, or a slot for it; 0 is never
 	Heard      time.Time // when its executor was last asked about it, or said something of it
 	Away       time.Time // since when its executor is not connected; zero while it is
 	Unreached  time.Time // since when messages do not get through to its executor, which is connected
@@ -74,6 +74,7 @@ type Do uint8
 const (
 	DoNothing  Do = iota // for now
 	DoPlace              // choose an executor, record a new dispatch and send it
+	DoWait               // ask for a slot at the connection of its executor
 	DoSend               // send the present dispatch
 	DoAttach             // ask its executor for its state, its output and its result
 	DoCancel             // ask its executor, or the function that carries it out, to end it
@@ -144,6 +145,14 @@ var pending = []rule{
 	{func(s *Situation) bool { return s.Call.Executor == "" && !s.Now.Before(s.Watch.Hold) }, act(DoPlace)},
 	{func(s *Situation) bool { return s.Call.Executor == "" || s.Unknown }, act(DoNothing)},
 	{func(s *Situation) bool { return s.away() && s.since(s.Watch.Away) > s.Grace }, unavailable},
+	{(*Situation).away, act(DoNothing)},
+	{
+		func(s *Situation) bool {
+			return !s.Watch.Unreached.IsZero() && s.since(s.Watch.Unreached) >= yieldAfter
+		},
+		act(DoYield),
+	},
+	{func(s *Situation) bool { return s.Watch.Connection != s.Connection }, act(DoWait)},
 }
 
 // looks is what is done with a dispatched call of which there is no news.

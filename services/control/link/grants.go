@@ -16,8 +16,9 @@ import (
 //	Granted                         the call is dispatched: send Execute
 //	Freed                           after each commit in which calls of the executor have ended
 //
-// Wait and Granted are hints. A Wait that is lost is made up for when the executor connects, and every compareEvery. An
-// owner that was not told of a grant finds it in the rows: it reads those of its pending calls every few seconds.
+// Wait and Granted are hints. A Wait that is lost is made up for when the executor connects, and every compareEvery; an
+// owner that cannot get it through leaves the lane to other replicas. An owner that was not told of a grant finds it in
+// the rows: it reads those of its pending calls every few seconds.
 
 // TryDispatch takes a slot of an executor that is connected here for a call that is to be inserted as dispatched. The
 // executor is as it connected. False when it is connected elsewhere, no slot is free, or others wait.
@@ -29,16 +30,13 @@ func (s *Server) TryDispatch(executor, callID string) (fleet.Executor, bool) {
 	return c.executor, true
 }
 
-// Wait queues pending calls for slots of their executor, here or at the replica that it is connected to.
-func (s *Server) Wait(ctx context.Context, w peer.Waiting) {
+// Wait queues pending calls for slots of their executor, here or at the replica that it is connected to. An error says
+// that there is none or that it was not told.
+func (s *Server) Wait(ctx context.Context, w peer.Waiting) error {
 	if s.WaitHere(w) {
-		return
+		return nil
 	}
-	err := s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
-	if err != nil {
-		s.deps.Log.Debug("telling of calls that wait for slots failed", "executor_id", w.Executor, "lane_id", w.LaneID,
-			"error", err)
-	}
+	return s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
 }
 
 // WaitHere implements peer.Local.

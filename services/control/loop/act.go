@@ -38,17 +38,18 @@ func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, se
 			}
 			continue
 		}
-		return l.act(ctx, c, a)
+		return l.act(ctx, c, s, a)
 	}
 	return nil
 }
 
 // act carries out an action after which there is nothing more to do for now.
-func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
-	now := time.Now()
+func (l *loop) act(ctx context.Context, c *toolCall, s call.Situation, a call.Action) error {
 	switch a.Do {
 	case call.DoPlace:
 		return l.place(ctx, c)
+	case call.DoWait:
+		l.wait(ctx, c.Executor, s.Connection)
 	case call.DoSend:
 		l.order(ctx, c)
 	case call.DoTake:
@@ -64,7 +65,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
 		l.waits(c, refusedFor(c.Call, a))
 	case call.DoNote:
 		if c.watch.Running.IsZero() {
-			c.watch.Running = now
+			c.watch.Running = s.Now
 		}
 		l.resumes(c)
 	case call.DoRaise:

@@ -171,23 +171,17 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 	}
 	l.turn = newTurn()
 	l.turn.asked, l.turn.open = asked, len(s.Calls)
-	var waiting []string
 	for _, c := range s.Calls {
 		k := l.newCall(c)
 		l.expect(k)
 		switch {
 		case c.State == call.Dispatched:
 			l.order(ctx, k)
-		case c.Executor != "":
-			waiting = append(waiting, c.ID)
 		case c.Kind == uint8(tool.KindExecutor):
 			k.waits = waits
 		}
 	}
-	if len(waiting) > 0 {
-		l.tree.deps.Slots.Wait(ctx, with.Executor, l.row.LaneID, waiting...)
-	}
-	return nil
+	return nil // the first look asks for slots
 }
 
 // placeAll gives the new calls of a step their executor. It returns the reason for which they wait, "" for none.
@@ -264,10 +258,32 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 	l.expect(c)
 	if c.State == call.Dispatched {
 		l.order(ctx, c)
-	} else {
-		l.tree.deps.Slots.Wait(ctx, c.Executor, l.row.LaneID, c.ID)
 	}
 	return nil
+}
+
+// wait asks for slots for all calls of the turn that have asked for none at a connection of their executor.
+func (l *loop) wait(ctx context.Context, executor string, connection int64) {
+	var calls []*toolCall
+	var ids []string
+	for _, c := range l.turn.calls {
+		if c.State == call.Pending && c.Executor == executor && c.watch.Connection != connection {
+			calls, ids = append(calls, c), append(ids, c.ID)
+		}
+	}
+	err := l.tree.deps.Slots.Wait(ctx, executor, l.row.LaneID, ids...)
+	if err != nil {
+		l.tree.deps.Log.Debug("telling of calls that wait for slots failed", "executor_id", executor, "lane_id",
+			l.row.LaneID, "error", err)
+	}
+	for _, c := range calls {
+		switch {
+		case err == nil:
+			c.watch.Connection, c.watch.Unreached = connection, time.Time{}
+		case c.watch.Unreached.IsZero():
+			c.watch.Unreached = time.Now()
+		}
+	}
 }
 
 // slot takes a slot of an executor for a call. One that was dispatched before has one, or the executor says that it has
@@ -292,6 +308,7 @@ func (l *loop) freed(c *call.Call) {
 // granted sends a call that has got a slot.
 func (l *loop) granted(ctx context.Context, c *toolCall, dispatch int, journal string) {
 	c.State, c.Dispatch, c.Journal, c.watch.Sent = call.Dispatched, dispatch, journal, time.Now()
+	c.watch.Connection, c.watch.Unreached = 0, time.Time{}
 	l.order(ctx, c)
 }
 

@@ -57,8 +57,9 @@ type Executors interface {
 type Slots interface {
 	// TryDispatch takes a slot of an executor that is connected here for a call that is to be inserted as dispatched.
 	TryDispatch(executor, callID string) (fleet.Executor, bool)
-	// Wait queues calls that were inserted as pending.
-	Wait(ctx context.Context, executor, laneID string, callIDs ...string)
+	// Wait queues calls that were inserted as pending. An error says that the replica which the executor is connected to
+	// was not told.
+	Wait(ctx context.Context, executor, laneID string, callIDs ...string) error
 	// Freed says that calls have ended, or were not inserted as dispatched.
 	Freed(executor string, callIDs ...string)
 }

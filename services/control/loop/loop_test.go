@@ -79,10 +79,11 @@ func (e *executor) TryDispatch(string, string) (fleet.Executor, bool) {
 }
 
 // Wait implements loop.Slots.
-func (e *executor) Wait(_ context.Context, _, _ string, callIDs ...string) {
+func (e *executor) Wait(_ context.Context, _, _ string, callIDs ...string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.waiting = append(e.waiting, callIDs...)
+	return nil
 }
 
 // Freed implements loop.Slots.
