@@ -146,12 +146,6 @@ var pending = []rule{
 	{func(s *Situation) bool { return s.Call.Executor == "" || s.Unknown }, act(DoNothing)},
 	{func(s *Situation) bool { return s.away() && s.since(s.Watch.Away) > s.Grace }, unavailable},
 	{(*Situation).away, act(DoNothing)},
-	{
-		func(s *Situation) bool {
-			return !s.Watch.Unreached.IsZero() && s.since(s.Watch.Unreached) >= yieldAfter
-		},
-		act(DoYield),
-	},
 	{func(s *Situation) bool { return s.Watch.Connection != s.Connection }, act(DoWait)},
 }
 

@@ -76,7 +76,7 @@ func TestNext(t *testing.T) {
 		"none any more":         {s: dispatched(pendingAt(""), stopped(0)), want: DoConclude, state: Cancelled},
 		"waits for a slot":      {s: dispatched(pendingAt("x"), watch(func(w *Watch) { w.Made = ago(time.Hour) })), want: DoNothing},
 		"asks for a slot":       {s: dispatched(pendingAt("x"), func(s *Situation) { s.Connection = 4 }), want: DoWait},
-		"where nothing gets to": {s: dispatched(pendingAt("x"), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })), want: DoYield},
+		"where nothing gets to": {s: dispatched(pendingAt("x"), says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })), want: DoYield},
 		"of one that is away":   {s: dispatched(pendingAt("x"), away(time.Hour)), want: DoConclude, state: Done},
 		"waits, and is stopped": {s: dispatched(pendingAt("x"), stopped(0)), want: DoConclude, state: Cancelled},
 

@@ -27,6 +27,12 @@ func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, se
 				said = call.Unsent{}
 			}
 			continue
+		case call.DoWait:
+			if l.wait(ctx, c.Executor, s.Connection) {
+				return nil
+			}
+			said = call.Unsent{}
+			continue
 		case call.DoCancel:
 			c.watch.Cancelled = s.Now
 			l.cancelCall(c)
@@ -38,18 +44,17 @@ func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, se
 			}
 			continue
 		}
-		return l.act(ctx, c, s, a)
+		return l.act(ctx, c, a)
 	}
 	return nil
 }
 
 // act carries out an action after which there is nothing more to do for now.
-func (l *loop) act(ctx context.Context, c *toolCall, s call.Situation, a call.Action) error {
+func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
+	now := time.Now()
 	switch a.Do {
 	case call.DoPlace:
 		return l.place(ctx, c)
-	case call.DoWait:
-		l.wait(ctx, c.Executor, s.Connection)
 	case call.DoSend:
 		l.order(ctx, c)
 	case call.DoTake:
@@ -65,7 +70,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, s call.Situation, a call.Ac
 		l.waits(c, refusedFor(c.Call, a))
 	case call.DoNote:
 		if c.watch.Running.IsZero() {
-			c.watch.Running = s.Now
+			c.watch.Running = now
 		}
 		l.resumes(c)
 	case call.DoRaise:
@@ -81,7 +86,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, s call.Situation, a call.Ac
 		return l.beginChild(ctx, c)
 	case call.DoRun:
 		return l.runFunction(ctx, c)
-	case call.DoNothing, call.DoAttach, call.DoCancel, call.DoLoad:
+	case call.DoNothing, call.DoWait, call.DoAttach, call.DoCancel, call.DoLoad:
 	}
 	return nil
 }

@@ -262,8 +262,9 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 	return nil
 }
 
-// wait asks for slots for all calls of the turn that have asked for none at a connection of their executor.
-func (l *loop) wait(ctx context.Context, executor string, connection int64) {
+// wait asks for slots for all calls of the turn that have asked for none at a connection of their executor; false when
+// the replica that has the connection was not told.
+func (l *loop) wait(ctx context.Context, executor string, connection int64) bool {
 	var calls []*toolCall
 	var ids []string
 	for _, c := range l.turn.calls {
@@ -284,6 +285,7 @@ func (l *loop) wait(ctx context.Context, executor string, connection int64) {
 			c.watch.Unreached = time.Now()
 		}
 	}
+	return err == nil
 }
 
 // slot takes a slot of an executor for a call. One that was dispatched before has one, or the executor says that it has
