@@ -12,17 +12,17 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety, args_hash,
-	executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, dispatched_at, done_at
-	FROM tool_calls `
+const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety,
+	args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at,
+	dispatched_at, done_at FROM tool_calls `
 
 var (
-	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool,
-		kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at, dispatched_at, done_at)
+	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq,
+		provider_id, tool, kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at, dispatched_at, done_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE rowid = ? AND has_calls = 0`)
-	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3, journal_id = ?4
-		WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
+	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3,
+		journal_id = ?4 WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
 	holdCall     = sql(`UPDATE tool_calls SET executor = ?, state = 0 WHERE call_id = ? AND lane_id = ? AND state <= 1`)
 	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
 	keepLate     = sql(`UPDATE tool_calls SET late_reply = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
@@ -33,7 +33,7 @@ var (
 	grantCall     = sql(`UPDATE tool_calls SET state = 1, dispatch = dispatch + 1, journal_id = ?, dispatched_at = ?
 		WHERE call_id = ? AND executor = ? AND state = 0 RETURNING call_id, lane_id, dispatch`)
 
-	selectState = sql(`SELECT state, lane_id FROM tool_calls WHERE call_id = ?`)
+	selectState = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
 	selectCall  = sql(callColumns + `WHERE call_id = ?`)
 	selectTurn  = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
 	selectLost  = sql(callColumns + `WHERE submission_id IN (SELECT ?1 UNION ALL

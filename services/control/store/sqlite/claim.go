@@ -17,10 +17,11 @@ var (
 	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
 	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)
-	selectOwned = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id WHERE x.owner = ? ORDER BY x.id LIMIT ?`)
-	isLive      = sql(`SELECT 1 FROM replicas WHERE replica_id = ? AND expires > ?`)
-	stallHead   = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE rowid = ?`)
-	stallLoop   = sql(`UPDATE submissions SET stalls = stalls + 1 WHERE rowid = ?`)
+	selectOwned = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id
+		WHERE x.owner = ? ORDER BY x.id LIMIT ?`)
+	isLive    = sql(`SELECT 1 FROM replicas WHERE replica_id = ? AND expires > ?`)
+	stallHead = sql(`UPDATE submissions SET attempts = attempts + 1, stalls = stalls + 1 WHERE rowid = ?`)
+	stallLoop = sql(`UPDATE submissions SET stalls = stalls + 1 WHERE rowid = ?`)
 )
 
 // Claim implements lane.Store.

@@ -17,7 +17,8 @@ var (
 	settleChildren = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, settled_at = ?
 		WHERE root_id = ? AND parent_call IS NOT NULL AND status = 1`)
 	selectOpen = sql(callColumns + `WHERE submission_id = ? AND state <= 1 ORDER BY turn, idx`)
-	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ? WHERE submission_id = ? AND state <= 1`)
+	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ?
+		WHERE submission_id = ? AND state <= 1`)
 )
 
 // End implements lane.Store.

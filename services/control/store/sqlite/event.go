@@ -10,8 +10,8 @@ import (
 )
 
 var (
-	insertSegment = sql(`INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertSegment = sql(`INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body,
+		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	// The segment that holds the first event asked for begins at or before it.
 	selectSegments = sql(`SELECT first_seq, body FROM segments WHERE lane_id = ?1 AND last_seq > ?2
 		AND first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE lane_id = ?1 AND first_seq <= ?2 + 1), 0)
@@ -49,7 +49,8 @@ func encodeSegment(head int64, commitID string, events []event.Event) (seg segme
 }
 
 func (t tx) addSegment(l *laneRow, s segment) error {
-	_, err := t.exec(insertSegment, l.id, s.first, s.last, l.tenant, l.epoch, s.commitID, int64(s.kind), s.body, t.micros())
+	_, err := t.exec(insertSegment, l.id, s.first, s.last, l.tenant, l.epoch, s.commitID, int64(s.kind), s.body,
+		t.micros())
 	return err
 }
 

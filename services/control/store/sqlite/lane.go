@@ -17,17 +17,17 @@ const (
 // never is the due_at of a lane that only mail makes due.
 const never = math.MaxInt64
 
-const laneColumns = `SELECT l.rowid, l.lane_id, l.tenant, l.kind, l.state, l.due_at, l.next_seq, l.first_open, l.pending,
-	l.owner, l.epoch, l.mail, l.event_head, l.ends_at, l.ends_why, l.force_after FROM `
+const laneColumns = `SELECT l.rowid, l.lane_id, l.tenant, l.kind, l.state, l.due_at, l.next_seq, l.first_open,
+	l.pending, l.owner, l.epoch, l.mail, l.event_head, l.ends_at, l.ends_why, l.force_after FROM `
 
 var (
 	selectLane = sql(laneColumns + `lanes l WHERE l.lane_id = ?`)
 	selectDue  = sql(laneColumns + `lanes l WHERE l.state = 1 AND l.kind = ? AND l.due_at <= ?
 		ORDER BY l.due_at, l.rowid LIMIT ?`)
-	insertLane = sql(`INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq, pending, owner, epoch, event_head,
-		ends_at, ends_why, force_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-	saveLane = sql(`UPDATE lanes SET state = ?, due_at = ?, next_seq = ?, first_open = ?, pending = ?, owner = ?, epoch = ?,
-		mail = ?, event_head = ?, ends_at = ?, ends_why = ?, force_after = ? WHERE rowid = ?`)
+	insertLane = sql(`INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq, pending, owner, epoch,
+		event_head, ends_at, ends_why, force_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	saveLane = sql(`UPDATE lanes SET state = ?, due_at = ?, next_seq = ?, first_open = ?, pending = ?, owner = ?,
+		epoch = ?, mail = ?, event_head = ?, ends_at = ?, ends_why = ?, force_after = ? WHERE rowid = ?`)
 	growLane = sql(`UPDATE lanes SET event_head = ? WHERE rowid = ?`)
 )
 

@@ -2,8 +2,8 @@ package sqlite
 
 import "fmt"
 
-// watchRunning keeps an index of the lanes that run, in the memory of the writer's connection: with an index in the file
-// each claim and each settlement would write pages of it, and there is but one process to ask. Triggers keep it true
+// watchRunning keeps an index of the lanes that run, in the memory of the writer's connection. An index in the file
+// would be written by each claim and each settlement, and there is one process that reads it. Triggers keep it true
 // within each transaction.
 var watchRunning = []statement{
 	sql(`CREATE TEMP TABLE running (id INTEGER PRIMARY KEY, owner TEXT NOT NULL, force_after INTEGER NOT NULL)`),

@@ -11,8 +11,8 @@ import (
 
 var (
 	advance = sql(`UPDATE submissions SET entry_head = ?1, phase = ?2, turn = ?3, usage = ?4,
-		input_entry = iif(input_entry = 0, ?5, input_entry), input = iif(?5 > 0, NULL, input), stalls = 0, stall_cause = ''
-		WHERE rowid = ?6`)
+		input_entry = iif(input_entry = 0, ?5, input_entry), input = iif(?5 > 0, NULL, input), stalls = 0,
+		stall_cause = '' WHERE rowid = ?6`)
 	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
 	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
@@ -66,7 +66,7 @@ func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
 				return nil, err
 			}
 		}
-		if err := t.mayLose(l, s); err != nil {
+		if err := t.mayLose(s); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +115,7 @@ func (t tx) running(l *laneRow, s step) (loop loopRef, err error) {
 }
 
 // mayLose refuses a step that would call an outcome unknown which is recorded.
-func (t tx) mayLose(l *laneRow, s step) error {
+func (t tx) mayLose(s step) error {
 	for _, o := range s.Outcomes {
 		if o.State != call.Lost {
 			continue
@@ -124,7 +124,7 @@ func (t tx) mayLose(l *laneRow, s step) error {
 		if err != nil {
 			return err
 		}
-		if r != nil && r.text(1) == l.id && (call.State(r.int(0)) == call.Done || call.State(r.int(0)) == call.Cancelled) {
+		if r != nil && call.State(r.int(0)).Terminal() && call.State(r.int(0)) != call.Lost {
 			return &lane.Refused{LoopID: s.LoopID, Err: call.ErrEnded}
 		}
 	}

@@ -14,8 +14,8 @@ CREATE TABLE replicas (
     expires    INTEGER NOT NULL
 ) STRICT;
 
--- What never changes about a conversation, and where its workspace is. lane_id is the session's own id or, of a sub-agent's
--- conversation, that of the session at the root of the tree.
+-- What never changes about a conversation, and where its workspace is. lane_id is the session's own id or, of a
+-- sub-agent's conversation, that of the session at the root of the tree.
 CREATE TABLE sessions (
     session_id  TEXT NOT NULL UNIQUE,
     tenant      TEXT NOT NULL DEFAULT 'default',
@@ -33,9 +33,10 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_agent ON sessions (tenant, agent, session_id);
 CREATE INDEX sessions_children ON sessions (parent_id, session_id) WHERE parent_id IS NOT NULL;
 
--- Ownership, see package lane. state: 0 idle, 1 due at due_at, 2 running. kind: 1 session, 2 run. pending counts the submissions
--- that have not settled, the running one included, and decides what comes after it; none before first_open is among them.
--- ends_at, ends_why (1 deadline, 2 abort) and force_after are of the head that has begun. Running lanes are indexed in memory.
+-- Ownership, see package lane. state: 0 idle, 1 due at due_at, 2 running. kind: 1 session, 2 run. pending counts the
+-- submissions that have not settled, the running one included, and decides what comes after it. None before first_open
+-- is among them. ends_at, ends_why (1 deadline, 2 abort) and force_after are of the head that has begun. The lanes that
+-- run are indexed in memory.
 CREATE TABLE lanes (
     lane_id     TEXT NOT NULL UNIQUE,
     tenant      TEXT NOT NULL DEFAULT 'default',
@@ -57,8 +58,8 @@ CREATE TABLE lanes (
 
 CREATE INDEX lanes_due ON lanes (kind, due_at) WHERE state = 1;
 
--- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled. entry_head is the
--- conversation's. event_base is the stream's head at admission: every event of the loop is later.
+-- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled.
+-- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
 CREATE TABLE submissions (
     submission_id   TEXT NOT NULL UNIQUE,
     tenant          TEXT NOT NULL DEFAULT 'default',
@@ -101,7 +102,8 @@ CREATE INDEX submissions_children ON submissions (root_id) WHERE parent_call IS 
 -- For retention: those whose records of calls are still there.
 CREATE INDEX submissions_calls ON submissions (settled_at) WHERE status = 2 AND has_calls;
 
--- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the session's rows.
+-- What was admitted under an idempotency key. scope names the session by its key, so that a receipt outlives the
+-- session's rows.
 CREATE TABLE receipts (
     scope         TEXT NOT NULL,
     idem_key      TEXT NOT NULL,
@@ -126,8 +128,8 @@ CREATE TABLE entries (
     UNIQUE (session_id, seq)
 ) STRICT;
 
--- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure. kind: see package tool.
--- shown_stdout and shown_stderr are how many bytes of the output are in the stream.
+-- state: 0 pending, 1 dispatched, 2 done, 3 lost, 4 cancelled. safety: 1 at most once, 2 idempotent, 3 pure. kind: see
+-- package tool. shown_stdout and shown_stderr are how many bytes of the output are in the stream.
 CREATE TABLE tool_calls (
     call_id        TEXT NOT NULL UNIQUE,
     tenant         TEXT NOT NULL DEFAULT 'default',
@@ -188,9 +190,9 @@ CREATE TABLE prefixes (
 
 CREATE INDEX prefixes_used ON prefixes (used_at);
 
--- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it was.
--- kind: see package event. Rows are in order of created_at. Segments are deleted by age: those of deltas where the next of kind 2
--- or 3 is one of kind 2, all below the lane's event_floor. Columns before body are read without it.
+-- Events, packed as they were committed: body is a JSON array, without seqs. epoch and commit_id tell whose commit it
+-- was. kind: see package event. Rows are in order of created_at. Segments are deleted by age: those of deltas where the
+-- next of kind 2 or 3 is one of kind 2, all below the lane's event_floor. Columns before body are read without it.
 CREATE TABLE segments (
     lane_id    TEXT NOT NULL,
     first_seq  INTEGER NOT NULL,
