@@ -120,11 +120,11 @@ type Request struct {
 
 // Usage counts tokens. CacheRead and CacheWrite are not part of Input.
 type Usage struct {
-	Input      int64 `json:"input"`
-	Output     int64 `json:"output"`
-	CacheRead  int64 `json:"cache_read"`
-	CacheWrite int64 `json:"cache_write"`
-	Cost       Cost  `json:"cost"`
+	Input      int64 `json:"input,omitzero"`
+	Output     int64 `json:"output,omitzero"`
+	CacheRead  int64 `json:"cache_read,omitzero"`
+	CacheWrite int64 `json:"cache_write,omitzero"`
+	Cost       Cost  `json:"cost,omitzero"`
 }
 
 // Total is all tokens of the call.
@@ -144,10 +144,10 @@ func (u Usage) Add(v Usage) Usage {
 
 // Cost is an estimate in US dollars, from catalogue prices; 0 where the price is unknown.
 type Cost struct {
-	Input      float64 `json:"input"`
-	Output     float64 `json:"output"`
-	CacheRead  float64 `json:"cache_read"`
-	CacheWrite float64 `json:"cache_write"`
+	Input      float64 `json:"input,omitzero"`
+	Output     float64 `json:"output,omitzero"`
+	CacheRead  float64 `json:"cache_read,omitzero"`
+	CacheWrite float64 `json:"cache_write,omitzero"`
 }
 
 // Total is the whole estimate.

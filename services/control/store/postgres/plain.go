@@ -23,7 +23,7 @@ var plainTexts = rows.Texts(rows.Dialect{
 	Pairs: `(SELECT (value->>0)::uuid AS id, (value->>1)::bigint AS seq FROM jsonb_array_elements($n::jsonb))`,
 
 	SkipLocked: `FOR UPDATE SKIP LOCKED`, SkipLockedLanes: `FOR NO KEY UPDATE SKIP LOCKED`,
-	Age: `created_at`,
+	Age: `created_at`, Turn: `ctid`,
 })
 
 // plain is the Port of package rows, on the pool or in a transaction.

@@ -32,9 +32,10 @@ type Dialect struct {
 	SkipLocked      string // {skip locked}: locks the rows that are read, and leaves out those that others have locked
 	SkipLockedLanes string // {skip locked lanes}: the same as commits lock lanes
 
-	// Age is {age}, of segments: what they are found by in the order of their age. For the statements it is a time, see
-	// Instant.
-	Age string
+	// Age is {age}, of segments and turns: what they are found by in the order of their age. For the statements it is a
+	// time, see Instant.
+	Age  string
+	Turn string // {turn}: which row of turns it is
 }
 
 // Instant is a time in microseconds since 1970, as an argument. Unlike of a time.Time there is none that means NULL.
@@ -71,7 +72,7 @@ var (
 func (d Dialect) fill(t Text) Text {
 	said := map[string]string{
 		"now": d.Now, "after": d.After, "before": d.Before, "list": d.List, "ids": d.IDs, "pairs": d.Pairs,
-		"skip locked": d.SkipLocked, "skip locked lanes": d.SkipLockedLanes, "age": d.Age,
+		"skip locked": d.SkipLocked, "skip locked lanes": d.SkipLockedLanes, "age": d.Age, "turn": d.Turn,
 	}
 	last := 0
 	for _, p := range parameter.FindAllStringSubmatch(t.SQL, -1) {

@@ -55,9 +55,9 @@ var (
 	callsOf = reads(`SELECT c.call_id, COALESCE(length(c.reply), 0) + COALESCE(length(c.late_reply), 0)
 		FROM {ids $1} p CROSS JOIN tool_calls c WHERE c.submission_id = p.id LIMIT $2`)
 	deleteCalls = writes(`DELETE FROM tool_calls WHERE call_id IN (SELECT value FROM {list $1})`)
-	// The calls of the model go with those of tools. A loop has few.
-	deleteTurns = writes(`DELETE FROM turns WHERE submission_id IN (SELECT p.id FROM {ids $1} p)
-		AND NOT EXISTS (SELECT 1 FROM tool_calls c WHERE c.submission_id = turns.submission_id)`)
+	// The calls of the model go by their own age: they are stored in its order, without an index that each would write.
+	deleteTurns = writes(`DELETE FROM turns WHERE {turn} IN (SELECT {turn} FROM turns ORDER BY {age} LIMIT $2)
+		AND created_at <= {before $1}`)
 	withoutCalls = writes(`UPDATE submissions SET has_calls = false
 		WHERE submission_id IN (SELECT p.id FROM {ids $1} p)
 		AND NOT EXISTS (SELECT 1 FROM tool_calls c WHERE c.submission_id = submissions.submission_id)`)
@@ -183,7 +183,7 @@ func (x batch) calls(ctx context.Context) (b retention.Batch, err error) {
 		return b, err
 	}
 	if len(rows) == 0 {
-		return x.each(ctx, deletePrefixes)
+		return x.each(ctx, deleteTurns, deletePrefixes)
 	}
 	var loops, drop texts
 	for _, r := range rows {
@@ -201,9 +201,6 @@ func (x batch) calls(ctx context.Context) (b retention.Batch, err error) {
 		}
 	}
 	if b.Deleted, err = x.port.Exec(ctx, deleteCalls, drop.json()); err != nil {
-		return b, err
-	}
-	if _, err = x.port.Exec(ctx, deleteTurns, loops.json()); err != nil {
 		return b, err
 	}
 	b.More = len(loops) == x.limit || budget.Spent()

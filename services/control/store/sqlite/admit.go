@@ -26,9 +26,9 @@ var (
 		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
 	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
 		VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6)`)
-	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, root_id, tenant, seq, idem_key,
+	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
 		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
-		started_at) VALUES (?1, ?2, ?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)`)
+		started_at) VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)`)
 )
 
 // Admit implements submission.Store.
@@ -159,7 +159,7 @@ func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, 
 	sub.InputEntry, sub.EntryHead, sub.StartedAt = head+1, head+1, sub.AcceptedAt
 	l.state, l.owner, l.dueAt, l.epoch = running, a.Owner, t.micros(), l.epoch+1
 	l.ends = endsAfter(sub.Timeout, t.micros())
-	seg, err := encodeSegment(l.eventHead, "", []event.Event{{
+	seg, err := encodeSegment(l.eventHead, nil, []event.Event{{
 		Seq: l.eventHead + 1, Time: sub.StartedAt, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: head + 1,
 	}})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
@@ -35,11 +37,12 @@ func (s *Store) Commit(ctx context.Context, c lane.Commit) (out lane.Committed, 
 }
 
 func encodeCommit(c *lane.Commit) (w write, err error) {
-	if c.ID == "" {
-		return w, errors.New("a commit needs an id")
+	id, err := uuid.Parse(c.ID)
+	if err != nil {
+		return w, fmt.Errorf("a commit needs an id: %w", err)
 	}
 	w.Commit = c
-	if w.events, err = encodeSegment(c.EventHead, c.ID, c.Events()); err != nil {
+	if w.events, err = encodeSegment(c.EventHead, id[:], c.Events()); err != nil {
 		return w, err
 	}
 	w.steps = make([]step, len(c.Steps))
@@ -118,13 +121,10 @@ func (t tx) leave(l *laneRow, w write, ended *loopRef) (out lane.Committed, err 
 	return out, err
 }
 
-// again answers a commit that does not fit. It is one that was written, with its answer lost, when nothing has been
-// written since and the log holds it; anything else is a stale owner's.
+// again answers a commit that does not fit. It is one that was written, with its answer lost, when the log holds it;
+// anything else is a stale owner's.
 func (t tx) again(l *laneRow, w write) (out lane.Committed, err error) {
-	if l.eventHead != w.events.last {
-		return out, lane.ErrFenced
-	}
-	r, err := t.row(holdsCommit, l.id, w.events.first, w.ID)
+	r, err := t.row(holdsCommit, l.id, w.events.first, w.events.commitID)
 	if err == nil && r == nil {
 		err = lane.ErrFenced
 	}

@@ -96,7 +96,7 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 		return lane.Ended{}, err
 	}
 	told := z.Event(head.id, head.turn, l.eventHead+1, t.now)
-	seg, err := encodeSegment(l.eventHead, "", []event.Event{told})
+	seg, err := encodeSegment(l.eventHead, nil, []event.Event{told})
 	if err != nil {
 		return lane.Ended{}, err
 	}

@@ -26,13 +26,13 @@ const maxPage = 256 << 10
 // segment is the events of one commit as they are stored.
 type segment struct {
 	first, last int64
-	commitID    string
+	commitID    []byte
 	kind        event.Kind
 	body        []byte // JSON array without seqs
 }
 
 // encodeSegment checks and encodes the events that come after a stream's head.
-func encodeSegment(head int64, commitID string, events []event.Event) (seg segment, err error) {
+func encodeSegment(head int64, commitID []byte, events []event.Event) (seg segment, err error) {
 	if len(events) == 0 {
 		return seg, errors.New("a commit needs an event")
 	}

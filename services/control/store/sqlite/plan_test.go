@@ -11,6 +11,7 @@ import (
 // the table until there are enough, or rarely and on a reader.
 var whole = []string{
 	"FROM tokens WHERE tenant", "FROM executors e LEFT JOIN", "replicas", "FROM segments ORDER BY rowid LIMIT",
+	"FROM turns ORDER BY rowid LIMIT",
 	"UNION SELECT c.agent_digest",
 }
 
@@ -39,7 +40,8 @@ func TestPlans(t *testing.T) {
 	}
 	err = s.read(t.Context(), func(c *conn) error {
 		for q, text := range statements {
-			if scans[statement(q)] || strings.HasPrefix(text, "CREATE") || q == int(begin) || q == int(commit) || q == int(rollback) {
+			if scans[statement(q)] || strings.HasPrefix(text, "CREATE") || q == int(begin) || q == int(commit) ||
+				q == int(rollback) {
 				continue
 			}
 			statements = append(statements, "EXPLAIN QUERY PLAN "+text)

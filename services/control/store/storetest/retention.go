@@ -122,6 +122,29 @@ var retentionCases = []testCase{
 			t.Errorf("%d segments went, want 8", n)
 		}
 	}},
+	{"records of calls of the model go by their age, and what their requests began with", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		turn := 0
+		record := func(n int, prefix string) {
+			for range n {
+				turn++
+				c := h.step(0)
+				c.Turn = &lane.Turn{Turn: turn, Model: "m", Prefix: []byte(prefix), PrefixBody: []byte(prefix)}
+				h.commit(t, c)
+			}
+		}
+		record(3, "first")
+		record(1, "both")
+		db.Advance(month / 2)
+		record(2, "both")
+		for _, want := range []int{0, 5, 3, 0} { // the first prefix with its turns, the other one with its last
+			if n := deleteAll(t, db.Second, retention.Calls, month, 2); n != want {
+				t.Errorf("%d records went, want %d", n, want)
+			}
+			db.Advance(month/2 + time.Minute)
+		}
+		h.commit(t, h.end(false))
+	}},
 	{"records of calls go when their submission settled long ago", func(t *testing.T, db DB) {
 		settled, gone := called(t, db, "settled", 5)
 		settled.commit(t, settled.end(false))

@@ -198,6 +198,8 @@ CREATE TABLE turns (
     PRIMARY KEY (submission_id, turn)
 );
 
+CREATE INDEX turns_age ON turns (created_at);
+
 -- used_at is when it was last sent with a turn, within an hour.
 CREATE TABLE prefixes (
     digest  bytea PRIMARY KEY,

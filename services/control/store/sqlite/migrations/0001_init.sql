@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Rowid tables with unique indexes: inserts are twice as fast as WITHOUT ROWID ones. Times are microseconds since 1970, 0 is none;
--- in tokens NULL is.
+-- Rowid tables with unique indexes: inserts are twice as fast as WITHOUT ROWID ones. Times are microseconds since 1970,
+-- 0 is none; in tokens NULL is.
 
 -- One row per incarnation of a control process. host and lock name the lock file that proves a predecessor dead.
 CREATE TABLE replicas (
@@ -58,14 +58,14 @@ CREATE TABLE lanes (
 
 CREATE INDEX lanes_due ON lanes (kind, due_at) WHERE state = 1;
 
--- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled.
+-- Loops: submissions, and those of sub-agents, which have a parent_call and a root_id. status: 0 queued, 1 running, 2 settled.
 -- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
 CREATE TABLE submissions (
     submission_id   TEXT NOT NULL UNIQUE,
     tenant          TEXT NOT NULL DEFAULT 'default',
     lane_id         TEXT NOT NULL,
     session_id      TEXT NOT NULL,
-    root_id         TEXT NOT NULL,
+    root_id         TEXT,
     parent_call     TEXT,
     seq             INTEGER NOT NULL,
     idem_key        TEXT,
@@ -161,7 +161,8 @@ CREATE INDEX tool_calls_dispatched ON tool_calls (executor) WHERE state = 1;
 -- Those that wait for a slot of an executor.
 CREATE INDEX tool_calls_pending ON tool_calls (executor, created_at, call_id) WHERE state = 0 AND executor > '';
 
--- One row per model call. prefix names what the request began with: the system text and the tools.
+-- One row per model call, in order of created_at: there is no index, which each would write. prefix names what the
+-- request began with: the system text and the tools.
 CREATE TABLE turns (
     submission_id  TEXT NOT NULL,
     turn           INTEGER NOT NULL,
@@ -176,9 +177,8 @@ CREATE TABLE turns (
     duration_us    INTEGER NOT NULL,
     stop           TEXT NOT NULL,
     error          TEXT NOT NULL,
-    created_at     INTEGER NOT NULL,
-    PRIMARY KEY (submission_id, turn)
-) STRICT, WITHOUT ROWID;
+    created_at     INTEGER NOT NULL
+) STRICT;
 
 -- used_at is when it was last sent with a turn, within an hour.
 CREATE TABLE prefixes (
@@ -199,7 +199,7 @@ CREATE TABLE segments (
     last_seq   INTEGER NOT NULL,
     tenant     TEXT NOT NULL DEFAULT 'default',
     epoch      INTEGER NOT NULL,
-    commit_id  TEXT NOT NULL DEFAULT '',
+    commit_id  BLOB,
     kind       INTEGER NOT NULL,
     body       BLOB NOT NULL,
     created_at INTEGER NOT NULL,
