@@ -2,7 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
 
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
@@ -16,8 +18,9 @@ import (
 //	Granted                         the call is dispatched: send Execute
 //	Freed                           after each commit in which calls of the executor have ended
 //
-// Wait and Granted are hints. A Wait that is lost is made up for when the executor connects, and every compareEvery. An
-// owner that was not told of a grant finds it in the rows: it reads those of its pending calls every few seconds.
+// Wait and Granted are hints. A Wait that is lost is made up for when the executor connects, and every compareEvery; an
+// owner that cannot get it through leaves the lane to other replicas. An owner that was not told of a grant finds it in
+// the rows: it reads those of its pending calls every few seconds.
 
 // TryDispatch takes a slot of an executor that is connected here for a call that is to be inserted as dispatched. The
 // executor is as it connected. False when it is connected elsewhere, no slot is free, or others wait.
@@ -29,16 +32,18 @@ func (s *Server) TryDispatch(executor, callID string) (fleet.Executor, bool) {
 	return c.executor, true
 }
 
-// Wait queues pending calls for slots of their executor, here or at the replica that it is connected to.
-func (s *Server) Wait(ctx context.Context, w peer.Waiting) {
+// Wait queues pending calls for slots of their executor, here or at the replica that it is connected to. An error says
+// that the executor's row or that replica could not be reached. Of an executor that is connected nowhere nothing is
+// said: the rows are read when it connects.
+func (s *Server) Wait(ctx context.Context, w peer.Waiting) error {
 	if s.WaitHere(w) {
-		return
+		return nil
 	}
 	err := s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
-	if err != nil {
-		s.deps.Log.Debug("telling of calls that wait for slots failed", "executor_id", w.Executor, "lane_id", w.LaneID,
-			"error", err)
+	if errors.Is(rpc.FromStatus(err), peer.ErrNotHere) {
+		return nil
 	}
+	return err
 }
 
 // WaitHere implements peer.Local.
