@@ -19,6 +19,7 @@ import (
 func watchCommand(o *connection) *cobra.Command {
 	var after int64
 	var verbose bool
+	var children string
 	c := o.json(&cobra.Command{
 		Use:   "watch SESSION",
 		Short: "Print what happens in a session, as it happens",
@@ -35,7 +36,12 @@ func watchCommand(o *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.watch(c, req, after, verbose)
+			watch := &pawlv1.WatchSessionRequest{}
+			var ok bool
+			if watch.Children, ok = childEvents[children]; !ok {
+				return cli.Misused(c, fmt.Errorf("--children is none, entries or all, not %q", children))
+			}
+			return o.watch(c, req, watch, after, verbose)
 		},
 	})
 	o.flags(c)
@@ -43,29 +49,38 @@ func watchCommand(o *connection) *cobra.Command {
 		Int64Var(&after, "after", -1, "`SEQ`: events after the one with this seq; 0 is from the beginning "+
 			"(default: from now on)")
 	c.Flags().BoolVar(&verbose, "verbose", false, "show all that commands print")
+	c.Flags().StringVar(&children, "children", "entries",
+		"`EVENTS` of sub-agents: none, entries, or all, with what they say and print as it comes")
 	return c
 }
 
-func (o *connection) watch(c *cobra.Command, req *pawlv1.GetSessionRequest, after int64, verbose bool) error {
+// childEvents are the values of --children.
+var childEvents = map[string]pawlv1.ChildEvents{
+	"none": pawlv1.ChildEvents_CHILD_EVENTS_NONE, "entries": pawlv1.ChildEvents_CHILD_EVENTS_ENTRIES,
+	"all": pawlv1.ChildEvents_CHILD_EVENTS_ALL,
+}
+
+func (o *connection) watch(
+	c *cobra.Command, req *pawlv1.GetSessionRequest, watch *pawlv1.WatchSessionRequest, after int64, verbose bool,
+) error {
 	p := newPrinter(c.OutOrStdout(), c.ErrOrStderr())
 	p.verbose, p.inputs = verbose, true
-	session := ""
 	interrupts, release := cli.TakeInterrupts(c.Context())
 	defer release()
 	f := &follower{connect: o.connect, p: p, interrupts: interrupts}
 	f.open = func(ctx context.Context, conn *grpc.ClientConn) (stream, error) {
-		if session == "" {
+		if watch.GetSessionId() == "" {
 			found, err := findSession(ctx, conn, req)
 			if err != nil {
 				return nil, err
 			}
-			session = found.GetSessionId()
+			watch.SessionId = found.GetSessionId()
 			if p.seq = after; after < 0 {
 				p.seq = found.GetEventHead()
 			}
 		}
-		s, err := pawlv1.NewSessionServiceClient(conn).
-			WatchSession(ctx, &pawlv1.WatchSessionRequest{SessionId: session, After: p.seq})
+		watch.After = p.seq
+		s, err := pawlv1.NewSessionServiceClient(conn).WatchSession(ctx, watch)
 		return func() (batch, error) {
 			m, err := s.Recv()
 			if err != nil || o.output != "json" {

@@ -28,6 +28,8 @@ type Options struct {
 	Models loop.Models
 	Agents []agent.Definition
 	Log    *slog.Logger // of all replicas; nil discards
+	// Alone is that the database says what SQLite says: there is one replica, and nobody else writes.
+	Alone bool
 }
 
 // Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of
@@ -87,7 +89,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 		c.t.Fatal(err)
 	}
 	p := &Platform{
-		Name: name, DB: &Database{db: c.Store, hints: c.hints},
+		Name: name, DB: &Database{db: c.Store, hints: c.hints, alone: c.options.Alone},
 		grpc: bufconn.Listen(1 << 20), web: newLobby(), done: make(chan struct{}),
 	}
 	p.rpcs, p.webs = newHost(p.grpc), newHost(p.web)

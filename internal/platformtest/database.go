@@ -78,6 +78,7 @@ type Write struct {
 type Database struct {
 	db    store.Store
 	hints *hints
+	alone bool
 
 	mu     sync.Mutex // guards what follows
 	dead   bool

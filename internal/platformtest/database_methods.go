@@ -402,8 +402,8 @@ func (d *Database) PutDefinition(ctx context.Context, digest, name string, body 
 	})
 }
 
-// Shared implements store.Notifier: a test may have several replicas.
-func (d *Database) Shared() bool { return true }
+// Shared implements store.Notifier.
+func (d *Database) Shared() bool { return !d.alone }
 
 // Notify implements store.Notifier.
 func (d *Database) Notify(sessionIDs ...string) {

@@ -128,16 +128,79 @@ func TestWatchersAtRestCostWhatOneCosts(t *testing.T) {
 	})
 }
 
+// Where nobody else writes, watchers and waiters cost no query at all, and are told of everything all the same: of an
+// answer, and of the end of what never began.
+func TestReadersCostNothingWhereNobodyElseWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := &queries{of: map[string]int{}}
+		w := &world{T: t}
+		w.c = platformtest.New(t, platformtest.Options{Models: talkers{1, 4 * time.Minute}, Alone: true})
+		w.a = w.c.Start("a", asked.count)
+		id := w.running(w.a, "one")
+		synctest.Wait()
+		queued := w.submitAs(w.a, "one")
+		asked.aMinute()
+		watching := w.watching(w.a, 100, id)
+		submissions := pawlv1.NewSubmissionServiceClient(w.a.GRPC)
+		settled := make(chan error, 1)
+		go func() {
+			got, err := submissions.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{
+				SubmissionId: queued.GetSubmissionId(),
+			})
+			if err == nil && got.GetSubmission().GetOutcome() != pawlv1.Outcome_OUTCOME_ABORTED {
+				err = fmt.Errorf("it is %v", got.GetSubmission())
+			}
+			settled <- err
+		}()
+		if got, tokens := asked.aMinute(); got != "" || tokens > 12 {
+			t.Errorf("%q and %d looks at tokens", got, tokens)
+		}
+		if _, err := submissions.AbortSubmission(t.Context(), &pawlv1.AbortSubmissionRequest{
+			SubmissionId: queued.GetSubmissionId(),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		select {
+		case err := <-settled:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("who waits for a queued submission was not told of its end")
+		}
+		watching.end()
+		var last *pawlv1.Event
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		err := read(ctx, w.a, id, 0, func(e *pawlv1.Event) bool {
+			last = e
+			return e.GetSettled() == nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if got := last.GetSettled().GetSubmission().GetResult().GetText(); got != "word" {
+			t.Errorf("the answer is %q", got)
+		}
+	})
+}
+
 // running is a session with a submission that runs at p.
 func (w *world) running(p *platformtest.Platform, name string) string {
 	w.Helper()
+	return w.submitAs(p, name).GetSessionId()
+}
+
+func (w *world) submitAs(p *platformtest.Platform, instance string) *pawlv1.Submission {
+	w.Helper()
 	got, err := pawlv1.NewSubmissionServiceClient(p.GRPC).Submit(w.Context(), &pawlv1.SubmitRequest{
-		Key: &pawlv1.SessionKey{Agent: "shell", Instance: name}, Message: "talk",
+		Key: &pawlv1.SessionKey{Agent: "shell", Instance: instance}, Message: "talk",
 	})
 	if err != nil {
 		w.Fatal(err)
 	}
-	return got.GetSubmission().GetSessionId()
+	return got.GetSubmission()
 }
 
 // settled is a session with a submission that has settled.

@@ -29,6 +29,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/keeper"
@@ -72,6 +73,8 @@ type Config struct {
 	Search work.Search
 	// Journal is for tests.
 	Journal journal.Config
+	// Clock measures all that is compared or kept over restarts; nil is the system's. Wall clocks are only for people.
+	Clock mono.Clock
 
 	Logger *slog.Logger
 	// DrainGrace is how long calls that do not survive this process may take at the end; 0 is 2 s.
@@ -137,6 +140,10 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Dial == nil {
 		cfg.Dial = cfg.dialer()
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = mono.New()
+	}
+	cfg.Journal.Clock = cfg.Clock
 	cfg.BootID = cmp.Or(cfg.BootID, ident.New())
 	cfg.DrainGrace = cmp.Or(cfg.DrainGrace, 2*time.Second)
 	opened, err := disk.PrivateDir(cfg.DataDir)
@@ -220,7 +227,7 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, witness func() 
 	go func() {
 		done <- link.Run(linked, link.Config{
 			Dial: cfg.Dial, Addresses: len(cfg.Targets), Explain: explain,
-			Work: w, Log: cfg.Logger, Connected: cfg.Connected,
+			Work: w, Log: cfg.Logger, Clock: cfg.Clock, Connected: cfg.Connected,
 			Hello: func() (*pawlv1.Hello, error) { return cfg.hello(j, w) },
 		})
 	}()

@@ -266,13 +266,6 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, er
 		s.wrong[hash] = time.Now().Add(fresh)
 		return Token{}, ErrUnauthenticated
 	}
-	if revoked != s.revoked {
-		return t, nil
-	}
-	if len(s.cache) >= maxCached {
-		clear(s.cache)
-	}
-	s.cache[hash] = cached{token: t, until: time.Now().Add(fresh)}
 	return t, nil
 }
 
@@ -284,7 +277,7 @@ func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int)
 		// Whoever asked first may leave while others wait.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), findLimit)
 		defer cancel()
-		err = contain.Do(func() (err error) { found, err = s.store.FindToken(ctx, hash[:]); return err })
+		err = contain.Do(func() (err error) { found, err = s.ask(ctx, hash, revoked); return err })
 		return found, err
 	})
 	select {
@@ -294,6 +287,30 @@ func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int)
 		t, _ := a.Val.(Token)
 		return t, a.Err
 	}
+}
+
+// ask asks the store, unless somebody has since the caller looked, and remembers the answer.
+func (s *Service) ask(ctx context.Context, hash [sha256.Size]byte, revoked int) (Token, error) {
+	s.mu.Lock()
+	hit := s.cache[hash]
+	s.mu.Unlock()
+	if !time.Now().After(hit.until) {
+		return hit.token, nil
+	}
+	t, err := s.store.FindToken(ctx, hash[:])
+	if err != nil || subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
+		return t, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if revoked != s.revoked {
+		return t, nil
+	}
+	if len(s.cache) >= maxCached {
+		clear(s.cache)
+	}
+	s.cache[hash] = cached{token: t, until: time.Now().Add(fresh)}
+	return t, nil
 }
 
 // List returns the tenant's tokens, newest first.

@@ -2,7 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
 
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
@@ -31,12 +33,17 @@ func (s *Server) TryDispatch(executor, callID string) (fleet.Executor, bool) {
 }
 
 // Wait queues pending calls for slots of their executor, here or at the replica that it is connected to. An error says
-// that there is none or that it was not told.
+// that the executor's row or that replica could not be reached. Of an executor that is connected nowhere nothing is
+// said: the rows are read when it connects.
 func (s *Server) Wait(ctx context.Context, w peer.Waiting) error {
 	if s.WaitHere(w) {
 		return nil
 	}
-	return s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
+	err := s.places.reach(ctx, w.Executor, func(addr string) error { return s.deps.Peers.Wait(ctx, addr, w) })
+	if errors.Is(rpc.FromStatus(err), peer.ErrNotHere) {
+		return nil
+	}
+	return err
 }
 
 // WaitHere implements peer.Local.

@@ -25,7 +25,10 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 			db.put(call.Call{ID: id, LaneID: "s", Executor: "e", State: call.Pending})
 			ids = append(ids, id)
 		}
-		owner.Wait(context.Background(), peer.Waiting{Executor: "e", LaneID: "s", CallIDs: ids})
+		w := peer.Waiting{Executor: "e", LaneID: "s", CallIDs: ids}
+		if err := owner.Wait(context.Background(), w); err != nil {
+			t.Fatal(err)
+		}
 		synctest.Wait()
 		want := func(granted int) {
 			t.Helper()
@@ -63,6 +66,27 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 			t.Errorf("a free slot was not given: %+v", got)
 		}
 		e.lives()
+	})
+}
+
+// An owner hears that the replica which grants slots cannot be told. Of an executor that is away it hears nothing: what
+// waits is read when it connects.
+func TestWaitThatGetsNowhere(t *testing.T) {
+	within(t, 2, func(all []*plane) {
+		w := peer.Waiting{Executor: "e", LaneID: "s", CallIDs: []string{"c"}}
+		e := all[1].executor()
+		e.close()
+		synctest.Wait()
+		if err := all[0].Wait(context.Background(), w); err != nil {
+			t.Errorf("the executor is away: %v", err)
+		}
+		all[1].executor()
+		all[1].grpc.Stop()
+		synctest.Wait()
+		all[1].cluster.db.connected(all[1].id)
+		if err := all[0].Wait(context.Background(), w); err == nil {
+			t.Error("the replica cannot be reached, and nobody says so")
+		}
 	})
 }
 

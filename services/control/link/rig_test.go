@@ -128,6 +128,15 @@ func (d *database) SetBegun(_ context.Context, id string, epoch, begun int64) (b
 	return true, nil
 }
 
+// connected makes the executor count as connected to a replica.
+func (d *database) connected(replica string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.all["e"]
+	e.Replica, e.ReplicaAddr = replica, replica
+	d.all["e"] = e
+}
+
 // known is what the database has of the executor.
 func (d *database) known() fleet.Executor {
 	d.mu.Lock()

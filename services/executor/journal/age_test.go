@@ -106,7 +106,7 @@ func inTheYear2000(t *testing.T, f func(*testing.T)) { synctest.Test(t, f) }
 func TestAgePassesWithoutCalls(t *testing.T) {
 	dir := t.TempDir()
 	var now time.Duration
-	cfg := Config{NoSync: true, Elapsed: func() time.Duration { return now }}
+	cfg := Config{NoSync: true, Clock: func() time.Duration { return now }}
 	for range 10 {
 		now = 7 * time.Minute // of this process
 		j := open(t, dir, cfg)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mono"
 )
 
 // Failures of a journal.
@@ -39,8 +40,8 @@ type Config struct {
 	// NoSync leaves out fdatasync, for tests that count and not lose.
 	NoSync bool
 
-	// Elapsed takes the place of the monotonic clock, for tests: the time since any fixed moment of this process.
-	Elapsed func() time.Duration
+	// Clock is what the journal's age passes on; default is the system's.
+	Clock mono.Clock
 	// Fsync takes the place of fdatasync, for tests: a disk that is slow or broken.
 	Fsync func(f *os.File) error
 	// WriteAt does the same for a disk that is full.
@@ -48,9 +49,8 @@ type Config struct {
 }
 
 func (c *Config) defaults() {
-	if c.Elapsed == nil {
-		began := time.Now()
-		c.Elapsed = func() time.Duration { return time.Since(began) }
+	if c.Clock == nil {
+		c.Clock = mono.New()
 	}
 	if c.Quota == 0 {
 		c.Quota = 64 << 20
@@ -85,7 +85,7 @@ type Journal struct {
 	dir   string
 	cfg   Config
 	lock  *os.File
-	since time.Duration // of cfg.Elapsed, when the journal's age was 0
+	since time.Duration // of cfg.Clock, when the journal's age was 0
 
 	mu sync.Mutex // guards what follows
 	x  index
@@ -147,7 +147,7 @@ func Open(dir string, cfg Config) (*Journal, error) {
 }
 
 // age is how long the journal was open, in all.
-func (j *Journal) age() time.Duration { return j.cfg.Elapsed() - j.since }
+func (j *Journal) age() time.Duration { return j.cfg.Clock.Since(j.since) }
 
 // Age is the journal's time, which Begin.Deadline is in. It passes while the journal is open.
 func (j *Journal) Age() time.Duration { return j.age() }

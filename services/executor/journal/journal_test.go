@@ -75,7 +75,7 @@ func script(j *Journal) []func() (LSN, error) {
 
 // A file cut at any byte is the journal as it was after the last record that is whole.
 func TestTruncatedAtEveryByte(t *testing.T) {
-	cfg := Config{Elapsed: func() time.Duration { return t0 }, NoSync: true}
+	cfg := Config{Clock: func() time.Duration { return t0 }, NoSync: true}
 	dir := t.TempDir()
 	j := open(t, dir, cfg)
 	ends, dumps := []int64{j.end}, []string{dump(j)}
@@ -130,7 +130,7 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 // A damaged middle is a gap: the rest is kept under a new id, since now.
 func TestDamagedMiddle(t *testing.T) {
 	now := t0
-	cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true}
+	cfg := Config{Clock: func() time.Duration { return now }, NoSync: true}
 	dir := t.TempDir()
 	j := open(t, dir, cfg)
 	first := j.end
@@ -171,7 +171,7 @@ func TestSameAfterReopenAndCompact(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		now := t0
-		cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true}
+		cfg := Config{Clock: func() time.Duration { return now }, NoSync: true}
 		j, err := Open(dir, cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -313,7 +313,7 @@ func TestRecordTooLarge(t *testing.T) {
 // The quota takes the oldest acknowledged calls first, never one that is held, and moves since behind them.
 func TestQuota(t *testing.T) {
 	now := t0
-	cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true, Quota: 4000}
+	cfg := Config{Clock: func() time.Duration { return now }, NoSync: true, Quota: 4000}
 	dir := t.TempDir()
 	j := open(t, dir, cfg)
 	first := j.ID()
@@ -383,7 +383,7 @@ func TestQuota(t *testing.T) {
 func TestTimesToLive(t *testing.T) {
 	now := t0
 	dir := t.TempDir()
-	cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true}
+	cfg := Config{Clock: func() time.Duration { return now }, NoSync: true}
 	j := open(t, dir, cfg)
 	id := j.ID()
 	j.End(begin("unacked"), Finished, []byte("x"))
@@ -446,7 +446,7 @@ func TestCompactsWhenMostlyDead(t *testing.T) {
 // A compaction on a slow disk holds up nobody, and what happens meanwhile is in the new file.
 func TestWorksWhileItCompacts(t *testing.T) {
 	var hook func()
-	cfg := Config{Elapsed: func() time.Duration { return t0 }, Fsync: func(*os.File) error {
+	cfg := Config{Clock: func() time.Duration { return t0 }, Fsync: func(*os.File) error {
 		if f := hook; f != nil {
 			f()
 		}
@@ -559,7 +559,7 @@ func TestFailedCompaction(t *testing.T) {
 	for failing := range 2 {
 		dir := t.TempDir()
 		syncs := -1
-		cfg := Config{Elapsed: func() time.Duration { return t0 }, Fsync: func(*os.File) error {
+		cfg := Config{Clock: func() time.Duration { return t0 }, Fsync: func(*os.File) error {
 			if syncs++; syncs == failing+1 {
 				return syscall.EIO
 			}

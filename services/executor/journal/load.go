@@ -33,7 +33,7 @@ func (j *Journal) load() error {
 		return err
 	}
 	j.x.sort()
-	j.since = j.cfg.Elapsed() - j.x.age
+	j.since = j.cfg.Clock() - j.x.age
 	place, err := disk.Place(j.lock)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func TestAYearOfSessions(t *testing.T) {
 	for name, revoke := range map[string]bool{"calls": false, "calls and revocations": true} {
 		t.Run(name, func(t *testing.T) {
 			now, cfg := t0, Config{NoSync: true, Quota: 64 << 20 / scale}
-			cfg.Elapsed = func() time.Duration { return now }
+			cfg.Clock = func() time.Duration { return now }
 			j := open(t, t.TempDir(), cfg)
 			first := j.ID()
 			for n := range 365 * 24 * 3600 / scale {
@@ -76,7 +76,7 @@ func TestWhatMayBeForgotten(t *testing.T) {
 		defer os.RemoveAll(dir)
 		now := t0
 		quota := rapid.Int64Range(500, 5000).Draw(t, "quota")
-		cfg := Config{Elapsed: func() time.Duration { return now }, NoSync: true, Quota: quota}
+		cfg := Config{Clock: func() time.Duration { return now }, NoSync: true, Quota: quota}
 		j, err := Open(dir, cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
@@ -34,7 +35,7 @@ func (l *linker) connect(ctx context.Context) error {
 		return err
 	}
 	c := &connection{
-		stream: s, cancel: cancel, ttl: welcome.GetTtl().AsDuration(), over: make(chan struct{}), began: time.Now(),
+		stream: s, cancel: cancel, ttl: welcome.GetTtl().AsDuration(), over: make(chan struct{}), clock: l.cfg.Clock,
 	}
 	if c.ttl <= 0 {
 		c.ttl = defaultTTL
@@ -92,13 +93,13 @@ type connection struct {
 	ttl    time.Duration
 	over   chan struct{} // receive has ended
 
-	began   time.Time
+	clock   mono.Clock
 	heard   atomic.Int64 // when the last frame came, see now
 	sending atomic.Int64 // since when the present frame is being sent, 0 while none is
 }
 
-// now is the age of the connection, never 0: a wall clock that jumps is no silence.
-func (c *connection) now() int64 { return 1 + int64(time.Since(c.began)) }
+// now is the time by the clock, and never 0.
+func (c *connection) now() int64 { return 1 + int64(c.clock()) }
 
 // run serves until the stream ends, or ctx does and the last frames are out.
 func (c *connection) run(ctx, sctx context.Context) error {

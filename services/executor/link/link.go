@@ -25,6 +25,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/executor/work"
 )
 
@@ -45,7 +46,7 @@ const (
 	partTimeout = time.Second
 )
 
-// Config of Run. All but Addresses, Explain and Connected is required.
+// Config of Run. All but Addresses, Explain, Clock and Connected is required.
 type Config struct {
 	// Dial makes a connection for one attempt; Run closes it. With several addresses of control each attempt dials the
 	// next one.
@@ -60,6 +61,8 @@ type Config struct {
 	// this attempt.
 	Hello func() (*pawlv1.Hello, error)
 	Log   *slog.Logger
+	// Clock is for silences and for how long connections last; nil is the system's.
+	Clock mono.Clock
 	// Connected is called after every Welcome.
 	Connected func()
 }
@@ -69,9 +72,12 @@ type Config struct {
 func Run(ctx context.Context, cfg Config) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval, wait.Multiplier = firstWait, longWait, 2
+	if cfg.Clock == nil {
+		cfg.Clock = mono.New()
+	}
 	l := &linker{cfg: cfg, warned: map[string]bool{}}
 	for failed := 0; ; {
-		began := time.Now()
+		began := cfg.Clock()
 		err := contain.Do(func() error { return l.connect(ctx) })
 		if ctx.Err() != nil {
 			return nil
@@ -80,7 +86,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return final
 		}
 		l.lost(ctx, err)
-		if l.welcomed && time.Since(began) >= stable {
+		if l.welcomed && cfg.Clock.Since(began) >= stable {
 			wait.Reset()
 			failed = 0
 		}

@@ -67,7 +67,7 @@ type call struct {
 
 	// mu
 	content
-	wish
+	cancellation
 	progress
 	epoch    int64 // of the newest owner that asked for it
 	accepted bool
@@ -83,8 +83,8 @@ type content struct {
 	size *int64  // of the file that a ReadFile has open
 }
 
-// wish is to end a call.
-type wish struct {
+// cancellation is that control has asked for the end of a call.
+type cancellation struct {
 	cancelled bool
 	grace     time.Duration // from TERM to KILL
 }

@@ -13,8 +13,8 @@ import (
 // recover.
 var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second}
 
-// capturedStreams is what a model sees of a command's output. What cannot be read is told, and preserved. An error is
-// that of a service that is closed.
+// capturedStreams is what a model sees of a command's output. What cannot be read is reported, and preserved. An error
+// is that of a service that is closed.
 func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
 	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
 	if err != nil {

@@ -109,7 +109,7 @@ func (c *Conn) again(call *call) bool {
 // resultOf is the result of a call if it is time for it.
 func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	f := &call.feed
-	if call.running() || f.told {
+	if call.running() || f.resultSent {
 		return nil
 	}
 	switch {
@@ -120,7 +120,7 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 			f.linger = time.AfterFunc(linger, func() { c.giveUp(call, gen) })
 		}
 		return nil
-	case !f.attached && !c.released && f.owes(call.streams()) && call.src != nil:
+	case !f.attached && !c.released && f.untaken(call.streams()) && call.src != nil:
 		return nil // release comes
 	}
 	r := call.result
@@ -137,7 +137,7 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 	if call.kept && proto.Size(r) > 4<<10 {
 		call.result = nil // the journal has it
 	}
-	f.told = true
+	f.resultSent = true
 	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Result{Result: &pawlv1.Result{
 		CallId: call.id(), LaneId: call.begin.LaneID, Epoch: call.epoch, Outcome: r.Outcome,
 	}}}
@@ -154,7 +154,7 @@ func (c *Conn) giveUp(call *call, gen int) {
 
 // resend gives the result of a call that ended once more.
 func (s *Service) resend(c *call) {
-	c.feed.told = false
+	c.feed.resultSent = false
 	s.push(c)
 }
 

@@ -10,19 +10,19 @@ const streams = 4 // numbers of pawlv1.Stream
 
 // feed is how far the watcher of a call is. It belongs to Service.mu.
 type feed struct {
-	attached bool // on this connection
-	gen      int  // grows with every attach: what was read for an older one is thrown away
-	first    int  // stream that is looked at first, so that they take turns
-	dirty    [streams]bool
-	sent     [streams]int64
-	acked    [streams]int64
-	size     [streams]int64 // once ended is set
-	ended    [streams]bool  // size is final
-	inRing   bool
-	told     bool // the result was sent on this connection
-	linger   *time.Timer
-	lingered bool
-	failures int // to read, one after the other
+	attached   bool // on this connection
+	gen        int  // grows with every attach: what was read for an older one is thrown away
+	first      int  // stream that is looked at first, so that they take turns
+	dirty      [streams]bool
+	sent       [streams]int64
+	acked      [streams]int64
+	size       [streams]int64 // once ended is set
+	ended      [streams]bool  // size is final
+	inRing     bool
+	resultSent bool // on this connection
+	linger     *time.Timer
+	lingered   bool
+	failures   int // to read, one after the other
 	// rereading is set from a failure until the next look.
 	rereading bool
 }
@@ -43,7 +43,7 @@ func (f *feed) attach(stdout, stderr int64) {
 // detach is the end of a connection.
 func (f *feed) detach() {
 	f.gen++
-	f.attached, f.inRing, f.told, f.lingered = false, false, false, false
+	f.attached, f.inRing, f.resultSent, f.lingered = false, false, false, false
 	f.failures, f.rereading = 0, false
 	f.stopLinger()
 }
@@ -75,8 +75,8 @@ func (f *feed) ack(s pawlv1.Stream, upto int64) bool {
 	return true
 }
 
-// owes reports whether the watcher has not taken all output of a call that ended.
-func (f *feed) owes(all []pawlv1.Stream) bool {
+// untaken reports whether the watcher has not taken all output of a call that ended.
+func (f *feed) untaken(all []pawlv1.Stream) bool {
 	for _, s := range all {
 		if f.ended[s] && f.acked[s] < f.size[s] {
 			return true

@@ -57,7 +57,7 @@ func mayRunAgain(f facts, dispatch uint32) bool {
 	return f.state == journal.Interrupted && f.safety != journal.AtMostOnce && dispatch > f.dispatch
 }
 
-// onAttach is E3: an absence that is told is an absence for ever.
+// onAttach is E3: what was answered UNKNOWN never runs.
 func onAttach(f facts) verdict {
 	if f.known {
 		return present

@@ -55,7 +55,40 @@ func (placed) OwnerOf(_ context.Context, session string) (replica.Replica, bool,
 	return replica.Replica{ID: session, Addr: session}, true, nil
 }
 
-// startClient runs Peers that reach the replicas, by address.
+// counted are Owners that count how often they are asked, and know of none when nobody is set.
+type counted struct {
+	nobody bool
+	times  int
+}
+
+func (c *counted) OwnerOf(ctx context.Context, lane string) (replica.Replica, bool, error) {
+	c.times++
+	r, _, err := placed{}.OwnerOf(ctx, lane)
+	return r, !c.nobody, err
+}
+
+// An owner is believed in for a while, and that there is none for a shorter one.
+func TestOwnersAreLookedForNowAndThen(t *testing.T) {
+	for nobody, keep := range map[bool]time.Duration{false: ownerFor, true: nobodyFor} {
+		synctest.Test(t, func(t *testing.T) {
+			owners := &counted{nobody: nobody}
+			p := startClient(t, map[string]*fakePeer{"well": {}})
+			p.owners = owners
+			for range 3 {
+				for range 100 {
+					p.Deliver("x", "well", output(0))
+					synctest.Wait()
+					time.Sleep(keep / 100)
+				}
+			}
+			if owners.times != 3 {
+				t.Errorf("there is no owner: %v; 300 frames cost %d queries, want 3", nobody, owners.times)
+			}
+		})
+	}
+}
+
+// startClient runs a Client that reaches the replicas, by address.
 func startClient(t *testing.T, replicas map[string]*fakePeer) *Client {
 	listeners := map[string]*bufconn.Listener{}
 	for addr, f := range replicas {
