@@ -79,7 +79,6 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, offset int64, moved fu
 	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, offset)
 	queue(b, turnsSQL, turnTable, rows.turns, flush, offset)
 	queue(b, bindSQL, bindTable, rows.binds, flush)
-	queue(b, segmentsSQL, segmentTable, rows.lanes, flush, offset)
 }
 
 // queue queues a statement that has something to write.

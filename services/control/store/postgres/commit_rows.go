@@ -35,12 +35,6 @@ var laneTable = table[laneRow]{
 		us := micros(r.Park.For)
 		return &us
 	}),
-}
-
-var segmentTable = table[laneRow]{
-	col("lane_id", "uuid", func(r *laneRow) string { return r.Fence.LaneID }),
-	col("event_head", "bigint", func(r *laneRow) int64 { return r.EventHead }),
-	col("events", "int", func(r *laneRow) int32 { return int32(r.events) }),
 	col("commit_id", "uuid", func(r *laneRow) string { return r.ID }),
 	col("segment_kind", "smallint", func(r *laneRow) int16 { return int16(r.kind) }),
 	col("segment", "bytea", func(r *laneRow) []byte { return r.segment }),

@@ -13,39 +13,38 @@ const nowSQL2 = `clock_timestamp() + $2::bigint * interval '1 microsecond'`
 // endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
-// lanesSQL moves lanes on. That the root runs needs no lock: while the lane passes, only its owner can have settled it.
-// What comes after a settlement is decided by the counter on the lane, never by a look at the submissions, which could be
-// older than the lock; whether a lane rests by its mail. A lane whose head settles cannot be parked: that would divide by
-// zero.
+// lanesSQL moves lanes on and appends to their streams. That the root runs needs no lock: while the lane passes, only its
+// owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look at the
+// submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles cannot be
+// parked: that would divide by zero.
 var lanesSQL = laneTable.in(`
-UPDATE lanes x SET flush = $1,
-  event_head  = x.event_head + i.events,
-  pending     = x.pending - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
-  first_open  = CASE WHEN i.ends THEN i.seq + 1 ELSE x.first_open END,
-  state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
-                WHEN x.mail = i.mail THEN 1 ELSE 2 END,
-  owner       = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
-                THEN x.owner END,
-  claim_id    = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
-                THEN x.claim_id END,
-  due_at      = CASE WHEN i.ends THEN `+nowSQL2+`
-                WHEN x.mail = i.mail THEN least(COALESCE(`+nowSQL2+` + i.rests_us * interval '1 microsecond', 'infinity'),
-                  COALESCE(x.ends_at, 'infinity'))
-                ELSE x.due_at END,
-  ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
-  ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
-  force_after = CASE WHEN NOT i.ends THEN x.force_after END
-FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
-  AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
-  AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
-WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
-RETURNING i.ord, x.state, x.mail, `+endsSQL, 2)
-
-var segmentsSQL = segmentTable.in(`
-INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
-SELECT l.lane_id, t.event_head + 1, t.event_head + t.events, l.tenant, l.epoch, t.commit_id, t.segment_kind, t.segment,
-  `+nowSQL2+`
-FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
+WITH l AS (UPDATE lanes x SET flush = $1,
+    event_head  = x.event_head + i.events,
+    pending     = x.pending - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
+    first_open  = CASE WHEN i.ends THEN i.seq + 1 ELSE x.first_open END,
+    state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
+                  WHEN x.mail = i.mail THEN 1 ELSE 2 END,
+    owner       = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
+                  THEN x.owner END,
+    claim_id    = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
+                  THEN x.claim_id END,
+    due_at      = CASE WHEN i.ends THEN `+nowSQL2+`
+                  WHEN x.mail = i.mail THEN
+                    least(COALESCE(`+nowSQL2+` + i.rests_us * interval '1 microsecond', 'infinity'),
+                      COALESCE(x.ends_at, 'infinity'))
+                  ELSE x.due_at END,
+    ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
+    ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
+    force_after = CASE WHEN NOT i.ends THEN x.force_after END
+  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
+    AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
+    AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
+  WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
+  RETURNING i.ord, i.lane_id, i.events, i.commit_id, i.segment_kind, i.segment, x.tenant, x.epoch, x.event_head, x.state,
+    x.mail, x.ends_at, x.ends_why),
+g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
+  SELECT lane_id, event_head - events + 1, event_head, tenant, epoch, commit_id, segment_kind, segment, `+nowSQL2+` FROM l)
+SELECT ord, state, mail, `+endsSQL+` FROM l x`, 2)
 
 // beginsSQL makes sub-agents' loops and their conversations.
 var beginsSQL = beginTable.in(`
@@ -136,9 +135,10 @@ SELECT 1 / (NOT EXISTS (SELECT 1 FROM b))::int`, 2)
 // forgetSQL drops the replies that the entries of this transaction hold, of the turn that the loops ($2) are at before
 // loopsSQL. It cannot meet a row of changesSQL that has a reply: the outcomes of such a step carry none.
 const forgetSQL = `
-UPDATE tool_calls c SET reply = NULL FROM unnest($2::uuid[]) AS t(loop_id)
-  JOIN submissions s ON s.submission_id = t.loop_id JOIN lanes l ON l.lane_id = s.lane_id AND l.flush = $1
-WHERE c.submission_id = s.submission_id AND c.turn = s.turn AND c.reply IS NOT NULL`
+WITH i AS MATERIALIZED (SELECT s.submission_id, s.turn FROM unnest($2::uuid[]) AS t(loop_id)
+  JOIN submissions s ON s.submission_id = t.loop_id JOIN lanes l ON l.lane_id = s.lane_id AND l.flush = $1)
+UPDATE tool_calls c SET reply = NULL FROM i
+WHERE c.submission_id = i.submission_id AND c.turn = i.turn AND c.reply IS NOT NULL`
 
 var shownSQL = shownTable.in(`
 UPDATE tool_calls c SET shown_stdout = t.stdout, shown_stderr = t.stderr

@@ -174,7 +174,6 @@ func Hot() map[string]string {
 		"commit, prefixes":  prefixesSQL,
 		"commit, turns":     turnsSQL,
 		"commit, bind":      bindSQL,
-		"commit, segments":  segmentsSQL,
 		"commit, next":      nextHeadsSQL,
 		"commit, recognise": recogniseSQL,
 		"end, overdue":      takeOverdueSQL,
