@@ -57,8 +57,8 @@ LEFT JOIN sessions s ON s.tenant = t.tenant AND s.agent = t.agent AND s.instance
 LEFT JOIN lanes l ON l.lane_id = s.session_id
 LEFT JOIN receipts r ON r.scope = t.scope AND r.idem_key = t.idem_key`, 1)
 
-// Admissions begin with their rows. An admission that takes its lane begins its head: it sets the time by which that has
-// to end, and $1 microseconds later it is settled without its owner.
+// Admissions begin with their rows. An admission that takes its lane begins its head: it sets the time by which that
+// has to end, and $1 microseconds later it is settled without its owner.
 const admissionColumns = `
 WITH i AS MATERIALIZED (SELECT t.*, t.ends_at + $1::bigint * interval '1 microsecond' AS force_after FROM {rows}),`
 
@@ -89,9 +89,10 @@ l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     epoch       = x.epoch      + (x.state = 0 AND {takes})::int,
     event_head  = x.event_head + (x.state = 0 AND {takes})::int
   FROM i WHERE x.lane_id = i.session_id
-  RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input, i.timeout_us,
-    i.segment, i.now, x.next_seq - 1 AS seq, x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch,
-    i.entry_head AS entry_base, x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base, x.mail),`,
+  RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input,
+    i.timeout_us, i.segment, i.now, x.next_seq - 1 AS seq, x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch,
+    i.entry_head AS entry_base, x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base,
+    x.mail),`,
 	"{takes}", "i.owner IS NOT NULL AND x.event_head = i.event_head")
 
 // admissionRows adds what hangs on the lanes: an admission that took its lane is started at once.
@@ -100,8 +101,8 @@ e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, c
   SELECT session_id, entry_base + 1, tenant, submission_id, 'input', input, now FROM l WHERE took),
 g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, kind, body, created_at)
   SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, 3, segment, now FROM l WHERE took),
-b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, seq, idem_key, input_hash, agent_digest,
-    input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at)
+b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, seq, idem_key, input_hash,
+    agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at)
   SELECT submission_id, tenant, session_id, session_id, submission_id, seq, idem_key, hash, digest,
     CASE WHEN NOT took THEN input END, event_base, took::int, took::int, took::int,
     CASE WHEN took THEN entry_base + 1 ELSE 0 END, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us, now,

@@ -26,7 +26,8 @@ func prompt(ctx context.Context, s *postgres.Store, owner string, key session.Ke
 	}
 	input, _ := json.Marshal(text(model.User, "hi"))
 	got, err := s.Admit(ctx, submission.Admission{
-		ID: ident.New(), Key: key, Input: input, InputHash: []byte("hash"), AgentDigest: "digest", Owner: owner, Timeout: time.Minute,
+		ID: ident.New(), Key: key, Input: input, InputHash: []byte("hash"), AgentDigest: "digest",
+		Owner: owner, Timeout: time.Minute,
 	})
 	if err != nil {
 		return err
@@ -54,7 +55,8 @@ func prompt(ctx context.Context, s *postgres.Store, owner string, key session.Ke
 				},
 			},
 			End: &lane.Settlement{
-				Outcome: lane.Completed, Model: "m", Usage: model.Usage{Input: 10, Output: 5}, ResultEntry: root.EntryHead + 1,
+				Outcome: lane.Completed, Model: "m", Usage: model.Usage{Input: 10, Output: 5},
+				ResultEntry: root.EntryHead + 1,
 			},
 		}},
 	})

@@ -11,8 +11,8 @@ import (
 )
 
 // callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the clock's offset.
-const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety, args_hash,
-  executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, done_at,
+const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
+  args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, done_at,
   (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
   (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
 
@@ -86,7 +86,8 @@ func (s *Store) LostCalls(ctx context.Context, rootID string) (calls []call.Call
 // DispatchedCalls implements call.Store.
 func (s *Store) DispatchedCalls(ctx context.Context, executor string) (calls []call.Call, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err = s.calls(ctx, selectCalls+`WHERE executor = $2 AND state = 1 ORDER BY dispatched_at, call_id`, executor)
+		calls, err = s.calls(ctx, selectCalls+`WHERE executor = $2 AND state = 1
+			ORDER BY dispatched_at, call_id`, executor)
 		return err
 	})
 	return calls, wrap("read dispatched calls", err)
@@ -122,6 +123,6 @@ func scanCall(row pgx.CollectableRow) (c call.Call, err error) {
 		&c.ArgsHash, &c.Executor, &c.Dispatch, &c.Journal, &state, &c.Reply, &c.LateReply, &c.Shown[0], &c.Shown[1],
 		&c.CreatedAt, &done, &age, &since)
 	c.Kind, c.Safety, c.State, c.DoneAt = uint8(kind), tool.Safety(safety), call.State(state), value(done)
-	c.Age = [2]time.Duration{time.Duration(value(age)) * time.Microsecond, time.Duration(value(since)) * time.Microsecond}
+	c.Age[0], c.Age[1] = time.Duration(value(age))*time.Microsecond, time.Duration(value(since))*time.Microsecond
 	return c, err
 }

@@ -129,7 +129,8 @@ func (s *Store) claim(ctx context.Context, c claim, again bool, got *claimed) er
 	return s.send(ctx, batch)
 }
 
-// repair mends lanes whose count is wrong. When it fails, their owner finds that nothing runs there and hands them back.
+// repair mends lanes whose count is wrong. When it fails, their owner finds that nothing runs there and hands them
+// back.
 func (s *Store) repair(ctx context.Context, c claim) {
 	err := s.retry(ctx, func(ctx context.Context, _ bool) error {
 		tag, err := s.pool.Exec(ctx, repairSQL, c.owner, c.id)

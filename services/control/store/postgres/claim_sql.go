@@ -30,8 +30,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FRO
 // takenSQL counts the lanes of a claim whose answer was lost.
 const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2`
 
-// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is looked
-// up where the lane says that these begin, whatever the length of the history. One that starts gets its end from its
+// headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is
+// looked up where the lane says that these begin, whatever the length of the history. One that starts gets its end from its
 // timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database allows.
 const headsSQL = `
 WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
@@ -67,24 +67,25 @@ var nextHeadsSQL = keptTable.in(headsOf("l.state + 0 = 2 AND l.lane_id = t.lane_
 
 // headSQL is the head of lanes l.
 const headSQL = ` CROSS JOIN LATERAL (SELECT q.submission_id FROM submissions q
-  WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h
-`
+  WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h`
 
 // childrenSQL is the open loops below the heads of a claim, and stallsSQL charges them for the death of their owner.
 const (
-	childrenSQL = `SELECT ` + loopColumns + ` FROM lanes l` + headSQL + `JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1
+	childrenSQL = `SELECT ` + loopColumns + ` FROM lanes l` + headSQL + `
+JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1
 JOIN sessions k ON k.session_id = s.session_id
 WHERE l.state = 2 AND l.owner = $1::uuid AND l.claim_id = $2::uuid ORDER BY s.submission_id`
 
 	stallsSQL = `
-UPDATE submissions s SET stalls = s.stalls + $1::int FROM lanes l` + headSQL + `WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
+UPDATE submissions s SET stalls = s.stalls + $1::int FROM lanes l` + headSQL + `
+WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
   AND s.root_id = h.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1`
 )
 
 // dueSQL is how long it is until the next lane of a kind is due. min(due_at) would read every entry of the kind.
 const dueSQL = `
-SELECT (extract(epoch FROM due_at - (clock_timestamp() + $2::bigint * interval '1 microsecond')) * 1e6)::bigint FROM lanes
-WHERE state = 1 AND kind = $1 AND due_at < 'infinity' ORDER BY due_at LIMIT 1`
+SELECT (extract(epoch FROM due_at - (clock_timestamp() + $2::bigint * interval '1 microsecond')) * 1e6)::bigint
+FROM lanes WHERE state = 1 AND kind = $1 AND due_at < 'infinity' ORDER BY due_at LIMIT 1`
 
 // recountOf counts lanes anew that run and have no head: what they count, or where they say that it begins, is wrong.
 // Which lanes k these may be is filled in.

@@ -85,7 +85,8 @@ func TestTakeOverLeavesALaneThatIsBeingWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `INSERT INTO entries (session_id, seq, kind, body, created_at) VALUES ($1, 2, 'x', '', now())`, l.Fence.LaneID); err != nil {
+	if _, err := tx.Exec(t.Context(), `INSERT INTO entries (session_id, seq, kind, body, created_at)
+		VALUES ($1, 2, 'x', '', now())`, l.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
@@ -124,7 +125,8 @@ func TestCommitWaitsForATakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET epoch = epoch + 1, owner = gen_random_uuid() WHERE lane_id = $1`, l.Fence.LaneID); err != nil {
+	if _, err := tx.Exec(t.Context(), `UPDATE lanes SET epoch = epoch + 1, owner = gen_random_uuid()
+		WHERE lane_id = $1`, l.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	committed := make(chan error, 1)
@@ -171,7 +173,7 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 		}
 		answer <- out
 	}()
-	until(t, watch, `SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+	until(t, watch, twoWait)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +195,9 @@ func TestContinueFindsWhatWasQueuedWhileItWaited(t *testing.T) {
 	}
 }
 
-// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, and goes on with the next, while another replica
-// is about to settle it from rows on an old snapshot: what runs there by now is not overdue. One that its owner has
-// moved on meanwhile still is.
+// TestOverdueLaneThatHasMovedOnIsLeftAlone settles an overdue submission, and goes on with the next, while another
+// replica is about to settle it from rows on an old snapshot: what runs there by now is not overdue. One that its owner
+// has moved on meanwhile still is.
 func TestOverdueLaneThatHasMovedOnIsLeftAlone(t *testing.T) {
 	for name, c := range map[string]struct {
 		moves func(l *lane.Lease) lane.Commit
@@ -258,7 +260,8 @@ func TestPromptsAreClaimedPastTimersThatAreDue(t *testing.T) {
 	s := open(t, address, postgres.Options{})
 	conn := raw(t, address)
 	if _, err := conn.Exec(t.Context(), `INSERT INTO lanes (lane_id, kind, state, due_at, next_seq, pending)
-		SELECT gen_random_uuid(), 2, 1, clock_timestamp() - n * interval '1 ms', 2, 1 FROM generate_series(1, 100000) n`); err != nil {
+		SELECT gen_random_uuid(), 2, 1, clock_timestamp() - n * interval '1 ms', 2, 1
+		FROM generate_series(1, 100000) n`); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Admit(t.Context(), admission("a", ""))

@@ -116,8 +116,8 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 			if err != nil {
 				return err
 			}
-			if d.dispatch != nil && d.dispatch.Dispatch > 0 && d.dispatch.Dispatch <= got.Dispatch && !got.State.Terminal() {
-				return errDispatch(d.callID, d.dispatch.Dispatch)
+			if n := value(d.dispatch).Dispatch; n > 0 && n <= got.Dispatch && !got.State.Terminal() {
+				return errDispatch(d.callID, n)
 			}
 			if d.lost() && got.State.Terminal() && got.State != call.Lost {
 				return &lane.Refused{LoopID: p.LoopID, Err: call.ErrEnded}

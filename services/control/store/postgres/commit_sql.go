@@ -1,9 +1,9 @@
 package postgres
 
 // A commit is statements of one pipelined transaction. The first moves the lanes on, each if it is as its owner last
-// left it, and stamps them with the transaction's flush id; all others join the lanes that have it, so that a stale owner
-// writes nothing. Statements that have nothing to write are not sent. Each has a snapshot of its own, taken when the
-// lanes are locked.
+// left it, and stamps them with the transaction's flush id; all others join the lanes that have it, so that a stale
+// owner writes nothing. Statements that have nothing to write are not sent. Each has a snapshot of its own, taken when
+// the lanes are locked.
 //
 // $1 is the flush id, and $2 of those that need the time the offset of the clock.
 
@@ -13,10 +13,10 @@ const nowSQL2 = `clock_timestamp() + $2::bigint * interval '1 microsecond'`
 // endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
-// lanesSQL moves lanes on and appends to their streams. That the root runs needs no lock: while the lane passes, only its
-// owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look at the
-// submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles cannot be
-// parked: that would divide by zero.
+// lanesSQL moves lanes on and appends to their streams. That the root runs needs no lock: while the lane passes, only
+// its owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look at
+// the submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles
+// cannot be parked: that would divide by zero.
 var lanesSQL = laneTable.in(`
 WITH l AS (UPDATE lanes x SET flush = $1,
     event_head  = x.event_head + i.events,
@@ -40,10 +40,11 @@ WITH l AS (UPDATE lanes x SET flush = $1,
     AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
     AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
   WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
-  RETURNING i.ord, i.lane_id, i.events, i.commit_id, i.segment_kind, i.segment, x.tenant, x.epoch, x.event_head, x.state,
-    x.mail, x.ends_at, x.ends_why),
+  RETURNING i.ord, i.lane_id, i.events, i.commit_id, i.segment_kind, i.segment, x.tenant, x.epoch, x.event_head,
+    x.state, x.mail, x.ends_at, x.ends_why),
 g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
-  SELECT lane_id, event_head - events + 1, event_head, tenant, epoch, commit_id, segment_kind, segment, `+nowSQL2+` FROM l)
+  SELECT lane_id, event_head - events + 1, event_head, tenant, epoch, commit_id, segment_kind, segment, `+nowSQL2+`
+  FROM l)
 SELECT ord, state, mail, `+endsSQL+` FROM l x`, 2)
 
 // beginsSQL makes sub-agents' loops and their conversations.
@@ -52,14 +53,15 @@ WITH i AS MATERIALIZED (SELECT t.*, l.tenant AS lane_tenant, `+nowSQL2+` AS now 
   JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
 s AS (INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, created_at)
   SELECT session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, now FROM i)
-INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq, agent_digest, event_base,
-  status, accepted_at, started_at)
+INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq, agent_digest,
+  event_base, status, accepted_at, started_at)
 SELECT loop_id, lane_tenant, lane_id, session_id, root_id, parent_call, 1, digest, event_base, 1, now, now FROM i`, 2)
 
-// loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a valid
-// fence nothing else can be, so that it fails the transaction, by a division by zero.
+// loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a
+// valid fence nothing else can be, so that it fails the transaction, by a division by zero.
 var loopsSQL = loopTable.in(`
-WITH i AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+WITH i AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
+  JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
 u AS (UPDATE submissions s SET
     entry_head   = s.entry_head + i.entries,
     phase        = CASE WHEN i.progresses THEN i.phase ELSE s.phase END,
@@ -78,15 +80,16 @@ u AS (UPDATE submissions s SET
     result_entry = CASE WHEN i.ends THEN i.result_entry ELSE s.result_entry END,
     settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,
     cancellation = CASE WHEN i.ends THEN i.cancellation ELSE s.cancellation END
-  FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id AND (s.session_id = i.session_id) IS TRUE
-    AND s.status + 0 = 1 AND s.entry_head = i.entry_head RETURNING 1),
+  FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id
+    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head RETURNING 1),
 r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.lane_id = i.lane_id
     AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
 // treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.
 const treesSQL = `
-UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message, settled_at = r.settled_at
+UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
+  settled_at = r.settled_at
 FROM unnest($2::uuid[]) AS t(loop_id) JOIN submissions r ON r.submission_id = t.loop_id AND r.parent_call IS NULL
   JOIN lanes l ON l.lane_id = r.lane_id AND l.flush = $1
 WHERE s.root_id = r.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1 AND r.status + 0 = 2`
@@ -99,7 +102,8 @@ FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 // callsSQL makes the durable records of calls.
 var callsSQL = callTable.in(`
 INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
-  args_hash, executor, dispatch, journal_id, state, reply, shown_stdout, shown_stderr, created_at, dispatched_at, done_at)
+  args_hash, executor, dispatch, journal_id, state, reply, shown_stdout, shown_stderr, created_at, dispatched_at,
+  done_at)
 SELECT t.call_id, l.tenant, t.lane_id, t.loop_id, t.turn, t.idx, t.kind, t.entry_seq, t.provider_id, t.tool, t.safety,
   t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.reply, t.stdout, t.stderr,
   COALESCE(t.created_at, n.now), CASE WHEN t.state = 1 THEN n.now END,
@@ -107,13 +111,14 @@ SELECT t.call_id, l.tenant, t.lane_id, t.loop_id, t.turn, t.idx, t.kind, t.entry
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (SELECT `+nowSQL2+` AS now) n`, 2)
 
 // changesSQL dispatches and completes calls that have not ended; one that has is nobody's fault, and what comes after
-// lost is kept beside it. It asserts that each is in its lane, that a dispatch follows the last one, and that nothing is
-// said lost of which the outcome is on record: the transcript would call unknown what the record knows. So the rows are
-// looked at as they are once they are locked, in order of their ids as all others lock them.
+// lost is kept beside it. It asserts that each is in its lane, that a dispatch follows the last one, and that nothing
+// is said lost of which the outcome is on record: the transcript would call unknown what the record knows. So the rows
+// are looked at as they are once they are locked, in order of their ids as all others lock them.
 var changesSQL = changeTable.in(`
-WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
-o AS MATERIALIZED (SELECT c.call_id, c.dispatch FROM n JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
-  WHERE c.state + 0 < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c),
+WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
+  JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+o AS MATERIALIZED (SELECT c.call_id, c.dispatch FROM n
+  JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id WHERE c.state + 0 < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c),
 b AS (SELECT 1 FROM n LEFT JOIN o ON o.call_id = n.call_id
   LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
   WHERE c.call_id IS NULL OR n.dispatch > 0 AND n.dispatch <= o.dispatch
@@ -149,8 +154,8 @@ WHERE c.call_id = t.call_id AND c.lane_id = t.lane_id`, 1)
 var turnsSQL = turnTable.in(`
 INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts, first_token_us,
   duration_us, stop, error, created_at)
-SELECT t.loop_id, t.turn, l.tenant, l.lane_id, t.model, t.request, t.prefix, t.usage::jsonb, t.attempts, t.first_token_us,
-  t.duration_us, t.stop, t.error, `+nowSQL2+`
+SELECT t.loop_id, t.turn, l.tenant, l.lane_id, t.model, t.request, t.prefix, t.usage::jsonb, t.attempts,
+  t.first_token_us, t.duration_us, t.stop, t.error, `+nowSQL2+`
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
 // prefixesSQL stores what requests began with, in order of the digests: who stores several waits in one order only.
@@ -158,7 +163,8 @@ var prefixesSQL = prefixTable.in(`
 INSERT INTO prefixes AS p (digest, tenant, body, used_at)
 SELECT DISTINCT ON (t.digest) t.digest, l.tenant, t.body, `+nowSQL2+`
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 ORDER BY t.digest
-ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE p.used_at < excluded.used_at - interval '1 hour'`, 2)
+ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at
+  WHERE p.used_at < excluded.used_at - interval '1 hour'`, 2)
 
 // bindSQL remembers where the workspaces are.
 var bindSQL = bindTable.in(`

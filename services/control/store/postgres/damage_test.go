@@ -14,7 +14,8 @@ func TestValuesThatGoCannotHoldStopNoClaim(t *testing.T) {
 	s, conn := open(t, address, postgres.Options{}), raw(t, address)
 	damage := map[string]string{
 		"good": `tenant = tenant`, "usage": `usage = '"x"', cancellation = '['`, "phase": `phase = 99`,
-		"started": `started_at = 'infinity'`, "accepted": `accepted_at = '-infinity'`, "timeout": `timeout_us = 1::bigint << 62`,
+		"started": `started_at = 'infinity'`, "accepted": `accepted_at = '-infinity'`,
+		"timeout": `timeout_us = 1::bigint << 62`,
 	}
 	for name, set := range damage {
 		if _, err := s.Admit(t.Context(), admission(name, "")); err != nil {

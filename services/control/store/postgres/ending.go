@@ -39,8 +39,8 @@ FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending 
 
 	endingHeadsSQL = `
 SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
-FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL +
-		`JOIN submissions s ON s.submission_id = h.submission_id AND s.status + 0 = 1
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
+JOIN submissions s ON s.submission_id = h.submission_id AND s.status + 0 = 1
 JOIN sessions k ON k.session_id = s.session_id`
 
 	// The calls are locked in order of their ids, as all others do.
@@ -205,7 +205,8 @@ func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (
 	var now time.Time
 	_, err = pgx.ForEachRow(rows, []any{&id, &head, &more, &why, &now}, func() error {
 		taken[id] = &endRow{
-			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Why(why)), commitID: e.commitID, eventHead: head, now: now,
+			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Why(why)), commitID: e.commitID,
+			eventHead: head, now: now,
 		}
 		ids = append(ids, id)
 		return nil

@@ -82,8 +82,8 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 // it locks lanes.
 func (s *Store) ForceBehind(ctx context.Context, lock int64) ([]lane.Ended, error) {
 	held := strings.Replace(takeOverdueSQL, "\nWITH f AS (SELECT lane_id, ends_why, 1 AS raise FROM lanes WHERE",
-		"\nWITH z AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), f AS (SELECT lane_id, ends_why, 1 AS raise FROM z, lanes "+
-			"WHERE", 1)
+		"\nWITH z AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), "+
+			"f AS (SELECT lane_id, ends_why, 1 AS raise FROM z, lanes WHERE", 1)
 	held = strings.Replace(held, "FOR NO KEY UPDATE", "FOR NO KEY UPDATE OF lanes", 1)
 	if !strings.Contains(held, "pg_advisory") || !strings.Contains(held, "OF lanes") {
 		panic("the statement has changed: " + held)

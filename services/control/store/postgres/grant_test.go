@@ -66,7 +66,8 @@ func TestConnectWaitsForAGrant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `SELECT 1 FROM tool_calls FOR UPDATE`); err != nil { // the grant has to wait half-way
+	// The grant has to wait half-way.
+	if _, err := tx.Exec(t.Context(), `SELECT 1 FROM tool_calls FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
 	granted, connected := make(chan []call.Granted, 1), make(chan int64, 1)

@@ -254,7 +254,8 @@ var parkOrders = map[string]struct {
 	}, "parked, mail 1, 0 on its way"},
 }
 
-const twoWait = `SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
+const twoWait = `SELECT count(*) = 2 FROM pg_stat_activity
+	WHERE datname = current_database() AND wait_event_type = 'Lock'`
 
 func (p *parkOrder) abort() {
 	_, err := p.s.RequestAbort(p.Context(), p.l.Root().Key.Tenant, p.l.Root().ID)
@@ -292,7 +293,8 @@ func TestMailPassesALaneThatIsLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), `SELECT 1 FROM lanes WHERE lane_id = $1 FOR UPDATE`, held.Fence.LaneID); err != nil {
+	if _, err := tx.Exec(t.Context(), `SELECT 1 FROM lanes WHERE lane_id = $1 FOR UPDATE`,
+		held.Fence.LaneID); err != nil {
 		t.Fatal(err)
 	}
 	moved, err := s.MoveMail(t.Context())

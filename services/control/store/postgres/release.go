@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
-// releaseSQL hands a lane back, and charges a loop for it, if one is named. Without a pause the lane keeps its due_at, so
-// that work which had begun is the first to be claimed.
+// releaseSQL hands a lane back, and charges a loop for it, if one is named. Without a pause the lane keeps its due_at,
+// so that work which had begun is the first to be claimed.
 const releaseSQL = `
 WITH l AS (UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL,
     due_at = CASE WHEN $5::bigint = 0 THEN due_at

@@ -4,8 +4,8 @@
 //	Claim, TakeOver, RequestAbort, Force ──▶ one transaction: lock the lanes, then look on a new snapshot
 //	Post ──▶ wakes ──▶ MoveMail ──▶ lanes
 //
-// Every write about a lane is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and lock
-// at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for but
+// Every write about a lane is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and
+// lock at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for but
 // lanes, in one order; calls are locked after their lanes, in order of their ids.
 //
 // Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
@@ -111,7 +111,8 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 
 // planSQL plans the rest of the transaction as connections of our own plan everything.
 const planSQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
-  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)`
+  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+  set_config('jit', 'off', true)`
 
 // batch begins a transaction that locks many lanes, in the order in which they are given: see planning.
 func (s *Store) batch() *pgx.Batch {

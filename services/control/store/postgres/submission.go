@@ -39,8 +39,10 @@ func (s *Store) ListSubmissions(
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		subs = nil
-		rows, err := s.pool.Query(ctx, `SELECT `+submissionColumns+` FROM submissions s JOIN sessions k USING (session_id)
-			WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`, sessionID, before, limit)
+		rows, err := s.pool.Query(ctx, `SELECT `+submissionColumns+`
+			FROM submissions s JOIN sessions k USING (session_id)
+			WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`,
+			sessionID, before, limit)
 		if err != nil {
 			return err
 		}
@@ -95,8 +97,8 @@ type stored struct {
 }
 
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
-const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry, s.model,
-  s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at`
+const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry,
+  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at`
 
 // submissionRow receives submissionColumns.
 type submissionRow struct {

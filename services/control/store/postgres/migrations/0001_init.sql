@@ -74,7 +74,7 @@ CREATE TABLE wakes (
 
 -- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled.
 -- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
--- has_calls says that calls of tools or of the model are on record.
+-- has_calls says that calls of tools are on record.
 CREATE TABLE submissions (
     submission_id   uuid PRIMARY KEY,
     tenant          text NOT NULL DEFAULT 'default',
