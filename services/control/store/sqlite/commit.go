@@ -110,14 +110,11 @@ func (t tx) leave(l *laneRow, w write, ended *loopRef) (out lane.Committed, err 
 	}
 	l.state, l.owner = running, owner
 	var bad *undecodable
-	switch out.Next, err = t.take(l, false); {
-	case errors.As(err, &bad): // a claim settles it
-		l.state, l.owner, err = due, "", t.save(l)
-	case err == nil && out.Next != nil:
-		out.Ready = false
-	case err == nil: // the count was wrong
-		out.Ready = l.state == due
+	if out.Next, err = t.take(l, false); errors.As(err, &bad) { // a claim settles it
+		l.state, l.owner = due, ""
+		return out, t.save(l)
 	}
+	out.Ready = l.state == due // which it is without a next one if the count was wrong
 	return out, err
 }
 

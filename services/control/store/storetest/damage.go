@@ -109,6 +109,22 @@ var damagedLaneCases = []testCase{
 			t.Errorf("claimed %+v", got.lease)
 		}
 	}},
+	{"a bad row behind a head is left to a claim", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		h := start(t, db.Store, "a", owner)
+		bad := queue(t, db.Store, "a")
+		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + bad.ID + `'`)
+		if out := h.commit(t, h.end(true)); !out.Ready || out.Next != nil {
+			t.Fatalf("answered %+v", out)
+		}
+		if c := consistent(t, db.Store, h.session()); c.Owner != "" {
+			t.Errorf("it is owned by %q", c.Owner)
+		}
+		if out := claimed(t, db.Second, owner, 10); len(out.Leases) != 0 || len(out.Unreadable) != 1 ||
+			out.Unreadable[0].HeadID != bad.ID || out.Unreadable[0].Ready {
+			t.Errorf("claimed %+v", out)
+		}
+	}},
 	{"a bad row of a sub-agent ends the head that is taken over, and no other", func(t *testing.T, db DB) {
 		dead := live(t, db.Store)
 		h, good := start(t, db.Store, "a", dead), start(t, db.Store, "b", dead)
