@@ -175,11 +175,11 @@ func FloorOf(err error) (floor int64, ok bool) {
 	return floor, parsed == nil
 }
 
-// Store reads streams. Events are appended by commits, see package submission, and deleted by package retention.
+// Store reads streams, each by the id of its lane. Events are appended by commits, see package lane, and deleted by package retention.
 type Store interface {
 	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4
 	// MiB, at least one unless there is none. ErrCursorTooOld when retention has deleted any of them.
-	Events(ctx context.Context, sessionID string, after int64, limit int) ([]Event, error)
-	// EventHeads returns the seq of the last event for each of the sessions.
-	EventHeads(ctx context.Context, sessionIDs []string) (map[string]int64, error)
+	Events(ctx context.Context, laneID string, after int64, limit int) ([]Event, error)
+	// EventHeads returns the seq of the last event for each of the lanes.
+	EventHeads(ctx context.Context, laneIDs []string) (map[string]int64, error)
 }

@@ -53,7 +53,7 @@ type Step struct {
 	Begin     *Begin          // makes the loop and its conversation; EntryHead is 0 then
 	Entries   []session.Entry // Seq = EntryHead+1, …; clears Stalls, and so do Progress and Outcomes
 	Events    []event.Event   // Seqs are dense over the steps of a commit, from its EventHead+1
-	Calls     []call.Call     // new ones
+	Calls     []call.Call     // new ones; the store sets their times
 	// Dispatches and Outcomes are of calls of the lane. An outcome is ignored where the call is terminal; one that is
 	// Lost is refused there with call.ErrEnded, see Refused.
 	Dispatches    []call.Dispatch

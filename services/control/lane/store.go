@@ -48,7 +48,7 @@ type Store interface {
 // Claimed is what a claim got.
 type Claimed struct {
 	Leases     []Lease
-	Next       time.Duration // until the next lane of the kind is due; Never when none is
+	Next       time.Duration // until the next lane of the kind is due, at least 0; Never when none is
 	Unreadable []Unreadable
 }
 
@@ -73,7 +73,8 @@ type Held struct {
 
 // Release says why a lane is handed back.
 type Release struct {
-	// Stalled is the loop that an error is charged to, "" for a drain, which charges nothing and leaves the lane due.
+	// Stalled is the loop that an error is charged to, "" for a drain, which charges nothing and leaves the lane due. If
+	// that loop has ended, the head is charged.
 	Stalled string
 	Cause   string        // the error in plain words
 	Pause   time.Duration // before the lane is due again
