@@ -175,7 +175,8 @@ func FloorOf(err error) (floor int64, ok bool) {
 	return floor, parsed == nil
 }
 
-// Store reads streams, each by the id of its lane. Events are appended by commits, see package lane, and deleted by package retention.
+// Store reads streams, each by the id of its lane. Events are appended by commits, see package lane, and deleted by
+// package retention.
 type Store interface {
 	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4
 	// MiB, at least one unless there is none. ErrCursorTooOld when retention has deleted any of them.

@@ -7,22 +7,22 @@ import (
 )
 
 var rebindSession = sql(`UPDATE sessions SET executor = ?
-	WHERE session_id = (SELECT lane_id FROM sessions WHERE session_id = ? AND tenant = ?)`)
+	WHERE session_id = (SELECT lane_id FROM sessions WHERE session_id = ? AND tenant = ?) RETURNING session_id`)
 
 // Rebind implements session.Store.
 func (s *Store) Rebind(ctx context.Context, tenant, id, executor string) (found session.Session, err error) {
-	err = s.write(ctx, func(t tx) error {
-		n, err := t.exec(rebindSession, executor, id, tenant)
-		if err == nil && n == 0 {
-			return session.ErrNotFound
+	err = s.post(ctx, func(t tx) ([]string, error) {
+		r, err := t.returning(rebindSession, executor, id, tenant)
+		if err == nil && r == nil {
+			err = session.ErrNotFound
 		}
-		return err
+		if err != nil {
+			return nil, err
+		}
+		return []string{r.text(0)}, nil
 	})
 	if err == nil {
 		found, err = s.GetSession(ctx, tenant, id)
-	}
-	if err == nil {
-		err = s.Post(ctx, found.LaneID)
 	}
 	return found, err
 }
