@@ -1,7 +1,9 @@
 package main
 
 const (
-	turnDir     = "services/control/loop/"
+	callDir     = "services/control/call/"
+	laneDir     = "services/control/lane/"
+	loopDir     = "services/control/loop/"
 	postgresDir = "services/control/store/postgres/"
 	workDir     = "services/executor/work/"
 	keeperDir   = "services/executor/keeper/"
@@ -9,12 +11,12 @@ const (
 
 // twice makes control send every order twice, which any network may do. A call must not mind.
 var twice = patch{
-	turnDir + "calls.go", `		if !r.send(ctx, c.Executor, &call.Order{`,
-	`		r.send(ctx, c.Executor, &call.Order{
-			Call: *c, LaneID: r.id(), Epoch: r.fence.Epoch, Request: req, Cwd: r.def.Cwd, Env: r.values.Map(),
-			Timeout: timeout,
-		})
-		if !r.send(ctx, c.Executor, &call.Order{`,
+	loopDir + "commit.go", `	err := l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
+`, `	err := l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
+	if _, order := m.(*call.Order); order && err == nil {
+		err = l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
+	}
+`,
 }
 
 var someSeeds = []uint64{1, 2, 3, 4}
@@ -26,22 +28,22 @@ var mutants = []mutant{
 	},
 	{
 		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30, seeds: someSeeds,
-		patches: []patch{{postgresDir + "claim.go", `SKIP LOCKED) l LIMIT $3)
+		patches: []patch{{postgresDir + "claim_sql.go", `SKIP LOCKED) l LIMIT $3)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1,`, `SKIP LOCKED) l LIMIT $3)
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "lanes of live replicas are taken over", expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "claim.go", `AND expires <= clock_timestamp() + $5::bigint * interval '1 microsecond'`,
-			`AND expires <= clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond'`,
+			postgresDir + "claim_sql.go", `AND r.expires > (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')`,
+			`AND r.expires > (SELECT clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond')`,
 		}},
 	},
 	{
 		name: "results are acknowledged before they are recorded", expect: []string{"I7"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{
-			turnDir + "rest.go", `r.results = append(r.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
-			`r.send(ctx, c.Executor, &call.ResultAck{CallID: c.ID})`,
+			loopDir + "act.go", `l.out.results = append(l.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
+			`l.send(c.Executor, &call.ResultAck{CallID: c.ID})`,
 		}},
 	},
 	{
@@ -63,7 +65,7 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	},
 	{
 		name: "an executor that knows nothing proves that nothing ran", expect: []string{"I4"}, mix: "disks", seconds: 30, seeds: someSeeds,
-		patches: []patch{{turnDir + "await.go", `	return f.Journal != "" && f.Journal == c.Journal && time.Since(c.DispatchedAt) < call.ForgetAfter`, `	return true`}},
+		patches: []patch{{callDir + "rules.go", `	return f.Journal != "" && f.Journal == s.Call.Journal && s.since(s.Watch.Sent) < ForgetAfter`, `	return true`}},
 	},
 	{
 		name: "an executor that knows nothing says that it never ran what is cancelled", expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
@@ -94,8 +96,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		name: "calls that must run once at most are run again", expect: []string{"I4"}, mix: "keepers", seconds: 30, seeds: someSeeds,
 		patches: []patch{
 			{
-				turnDir + "await.go", `if state == call.Lost && c.Safety != tool.AtMostOnce && r.stop == nil {`,
-				`if state == call.Lost && r.stop == nil {`,
+				callDir + "rules.go", `return StateOf(e.Reply) == Lost && s.Call.Safety != tool.AtMostOnce && !s.stopped()`,
+				`return StateOf(e.Reply) == Lost && !s.stopped()`,
 			},
 			{
 				workDir + "rules.go", `f.state == journal.Interrupted && f.safety != journal.AtMostOnce && dispatch`,
@@ -107,38 +109,38 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		name: "a settled lane goes idle whatever waits", expect: []string{"I1"}, mix: "links", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "commit_sql.go",
-			`WHEN x.pending = 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END`, `ELSE 0 END`,
+			`CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END`,
+			`CASE WHEN i.ends THEN 0`,
 		}},
 	},
 	{
 		name: "admission ignores the idempotency key", expect: []string{"I1"}, mix: "links", seconds: 15, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "admit.go", `submissions[j], idems[j], scopes[j], hashes[j] = a.ID, optional(a.IdempotencyKey), a.scope, a.InputHash`,
-			`submissions[j], idems[j], scopes[j], hashes[j] = a.ID, optional(a.ID), a.scope, a.InputHash`,
+			postgresDir + "admit_sql.go", `return optional(r.IdempotencyKey) }`, `return optional(r.ID) }`,
 		}},
 	},
 	{
 		name: "an abort settles what runs", expect: []string{"I1"}, mix: "aborts", seconds: 15, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "abort.go", `FROM n WHERE {which} = 0 RETURNING s.session_id)`,
-			`FROM n WHERE {which} < 2 RETURNING s.session_id)`,
+			postgresDir + "abort.go", `FROM n WHERE {which} = 0 AND s.parent_call IS NULL RETURNING s.lane_id)`,
+			`FROM n WHERE {which} < 2 AND s.parent_call IS NULL RETURNING s.lane_id)`,
 		}},
 	},
 	{
 		name: "events are published with other seqs than committed", expect: []string{"I3"}, mix: "links", seconds: 15, seeds: someSeeds,
-		patches: []patch{{turnDir + "commit.go", `	r.deps.Events.Publish(r.key, c.Events)`, `	for i := range c.Events {
-		c.Events[i].Seq += int64(i & 1)
+		patches: []patch{{laneDir + "write.go", `	o.worker.deps.Events.Publish(o.key, events)`, `	for i := range events {
+		events[i].Seq += int64(i & 1)
 	}
-	r.deps.Events.Publish(r.key, c.Events)`}},
+	o.worker.deps.Events.Publish(o.key, events)`}},
 	},
 	{
 		name: "events are published before they are committed", expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
-		patches: []patch{{turnDir + "commit.go", `	done, err := backoff.Retry(ctx, func`, `	r.deps.Events.Publish(r.key, c.Events)
-	done, err := backoff.Retry(ctx, func`}},
+		patches: []patch{{laneDir + "write.go", `	return backoff.Retry(o.ctx, func`, `	deps.Events.Publish(o.key, c.Events())
+	return backoff.Retry(o.ctx, func`}},
 	},
 	{
 		name: "a new owner shows again what was shown", expect: []string{"I5"}, mix: "handovers", seconds: 20, seeds: someSeeds,
-		patches: []patch{{turnDir + "shown.go", `known > 0 {`, `false {`}},
+		patches: []patch{{loopDir + "output.go", `known > 0 {`, `false {`}},
 	},
 	{
 		name: "a cancelled call is confirmed without a sweep", expect: []string{"I6"}, mix: "aborts", seconds: 30, seeds: someSeeds,
@@ -150,8 +152,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 	{
 		name: "a late result replaces the unknown outcome", expect: []string{"I4"}, mix: "late", seconds: 50, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "call.go", `  state      = CASE WHEN state < 2 THEN $2 ELSE state END,`,
-			`  state      = CASE WHEN state < 2 OR state = 3 THEN $2 ELSE state END,`,
+			postgresDir + "call.go", `  state      = CASE WHEN state < 2 THEN $3 ELSE state END,`,
+			`  state      = CASE WHEN state < 2 OR state = 3 THEN $3 ELSE state END,`,
 		}},
 	},
 }

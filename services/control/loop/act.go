@@ -217,8 +217,9 @@ func (l *loop) reply(c call.Call) tool.Reply {
 	reply, err := l.as.tools.Decode(c.Tool, c.Reply)
 	if err != nil {
 		l.tree.deps.Log.Error("a recorded result cannot be read", "call_id", c.ID, "error", err)
-		return tool.Failure{Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be " +
-			"read"}
+		return tool.Failure{
+			Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be read",
+		}
 	}
 	return tool.Clean(reply, l.as.values.Secrets())
 }
