@@ -257,16 +257,42 @@ func (w *Worker) Reserve() (owner string, ok bool) {
 // Unreserve gives a slot back.
 func (w *Worker) Unreserve() { w.free() }
 
-// Start runs the lease that an admission got, in its reserved slot.
-func (w *Worker) Start(l Lease) { w.start(l, true) }
+// Start runs the lease that an admission got, in its reserved slot. If the process has drained meanwhile, the lane is
+// handed back: a take-over would be charged.
+func (w *Worker) Start(l Lease) {
+	if w.start(l, true) || !w.drained() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+	defer cancel()
+	if err := w.deps.Store.Release(ctx, l.Fence, Release{}); err != nil && !errors.Is(err, ErrFenced) {
+		w.deps.Log.Warn("handing a lane back failed", "lane_id", l.Fence.LaneID, "error", err)
+	}
+	w.deps.Hints.Notify(l.Fence.LaneID)
+}
 
-// start runs a lease. One of an incarnation that has ended is left to its successor.
-func (w *Worker) start(l Lease, fresh bool) {
+// drained reports whether the incarnation was told to end, rather than dying.
+func (w *Worker) drained() bool {
+	w.mu.Lock()
+	drain := w.drain
+	w.mu.Unlock()
+	select {
+	case <-drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// start runs a lease; false for one of an incarnation that has ended or drains. That of a dead one is left to its
+// successor.
+func (w *Worker) start(l Lease, fresh bool) bool {
+	drained := w.drained()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ctx == nil || w.ctx.Err() != nil {
+	if w.ctx == nil || w.ctx.Err() != nil || drained {
 		w.used--
-		return
+		return false
 	}
 	o := newOwner(w, l)
 	h := &held{Owner: o}
@@ -276,6 +302,7 @@ func (w *Worker) start(l Lease, fresh bool) {
 	w.runs[l.Fence.LaneID] = h
 	h.run = w.deps.Runners[l.Kind].Begin(o, fresh)
 	w.group.Go(func() { w.drive(h) })
+	return true
 }
 
 // drive is a run from beginning to end.

@@ -67,6 +67,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
 		c.watch.Connection, c.watch.Hold = 0, a.Until // the sweep asks again
 	case call.DoResend:
 		c.watch.Resend = a.Until
+		l.mail.nudge() // for the sweep to come in time
 		l.waits(c, refusedFor(c.Call, a))
 	case call.DoNote:
 		if c.watch.Running.IsZero() {
