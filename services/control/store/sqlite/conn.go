@@ -12,7 +12,11 @@ import (
 
 // pragmas of every connection. A commit is on disk when it is answered: an epoch that was lost would be issued again.
 const pragmas = "?_pragma=busy_timeout(5000)&_pragma=foreign_keys(1)&_pragma=temp_store(2)" +
-	"&_pragma=synchronous(FULL)&_pragma=wal_autocheckpoint(8000)"
+	"&_pragma=synchronous(FULL)"
+
+// logBytes is about how large the log grows before its pages are written to the file: what a page has changed since is
+// written once. SQLite counts pages, and a file that another program has made may have larger ones.
+const logBytes = 16 << 20
 
 // smallPages is for files. A commit changes little on each of many pages and writes these whole: with pages of half the
 // usual size it writes two fifths less, at the same cost of time. In memory nothing is written and more pages cost
@@ -154,4 +158,16 @@ func (c *conn) returning(s statement, args ...any) (row, error) {
 	r, err := c.row(s, args...)
 	c.wrote = c.wrote || r != nil
 	return r, err
+}
+
+var pageSize = sql(`PRAGMA page_size`)
+
+// boundLog sets when the writer's connection checkpoints.
+func (c *conn) boundLog() error {
+	r, err := c.row(pageSize)
+	if err != nil {
+		return err
+	}
+	_, err = c.raw.ExecContext(context.Background(), fmt.Sprint(`PRAGMA wal_autocheckpoint = `, logBytes/r.int(0)), nil)
+	return explain(err)
 }

@@ -198,6 +198,33 @@ func TestEveryConnectionIsSynchronous(t *testing.T) {
 
 var synchronous = sql(`PRAGMA synchronous`)
 
+// The log is bounded in bytes, whatever the size of a page is.
+func TestLogIsBounded(t *testing.T) {
+	for _, size := range []int64{1024, 2048, 8192} {
+		path := filepath.Join(t.TempDir(), "pawl.db")
+		made, err := connect(path + fmt.Sprint("?_pragma=page_size(", size, ")"))
+		if err == nil {
+			_, err = made.raw.ExecContext(t.Context(), `CREATE TABLE other (n INTEGER, tenant TEXT)`, nil)
+		}
+		if err = errors.Join(err, made.close()); err != nil {
+			t.Fatal(err)
+		}
+		s := openAt(t, path)
+		if err := s.writes.read(t.Context(), func(c *conn) error {
+			pages, err := c.row(autocheckpoint)
+			if err == nil && pages.int(0)*size != logBytes {
+				t.Errorf("it is written to the file after %d pages of %d bytes", pages.int(0), size)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		closeStore(t, s)
+	}
+}
+
+var autocheckpoint = sql(`PRAGMA wal_autocheckpoint`)
+
 func TestClosedStoreRefuses(t *testing.T) {
 	s := openAt(t, filepath.Join(t.TempDir(), "pawl.db"))
 	closeStore(t, s)

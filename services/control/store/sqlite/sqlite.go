@@ -105,7 +105,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	}
 	now, err := opts.Clock.start(c)
 	if err == nil {
-		err = c.watchRunning()
+		err = errors.Join(c.watchRunning(), c.boundLog())
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.close())
