@@ -2,6 +2,8 @@ package platformtest_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -22,6 +24,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // world is a replica "a" and a machine "m" that is connected to it.
@@ -80,11 +83,14 @@ func (m paced) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Pa
 }
 
 func agents() []agent.Definition {
-	all := []agent.Definition{agent.Shell()}
-	for _, name := range []string{"paced", "hung", "hasty"} {
+	var all []agent.Definition
+	for _, name := range []string{"shell", "paced", "hung", "hasty"} {
 		d := agent.Shell()
-		d.Name, d.Limits.Timeout = name, 5*time.Minute
-		if name != "hasty" {
+		d.Name, d.Tools = name, builtin.Names()
+		if name != "shell" {
+			d.Limits.Timeout = 5 * time.Minute
+		}
+		if name == "paced" || name == "hung" {
 			d.Model = model.Ref{Provider: "test", ID: name}
 		}
 		all = append(all, d)
@@ -120,7 +126,7 @@ func (w *world) try(
 	defer cancel()
 	return pawlv1.NewSubmissionServiceClient(p.GRPC).Submit(ctx, &pawlv1.SubmitRequest{
 		Key:     key(agent),
-		Message: message, IdempotencyKey: strings.ReplaceAll(message, "\n", " "),
+		Message: message, IdempotencyKey: fmt.Sprintf("%x", sha256.Sum256([]byte(message))),
 	})
 }
 
@@ -315,10 +321,10 @@ func (w *world) checkTranscript(agent string) {
 		w.Fatal(err)
 	}
 	order := map[string]int64{}
-	fromRows := map[string]bool{} // settled without its owner, who appends the results
+	forced := map[string]bool{}
 	for _, s := range subs {
 		order[s.ID] = s.Seq
-		fromRows[s.ID] = s.Reason == lane.ReasonNotEnded || s.Reason == lane.ReasonUnreadable
+		forced[s.ID] = fromRows(s)
 	}
 	var last int64
 	open := map[string]bool{}
@@ -335,7 +341,7 @@ func (w *world) checkTranscript(agent string) {
 				if _, asked := open[b.CallID]; asked {
 					w.Errorf("call %s was asked for twice", b.CallID)
 				}
-				open[b.CallID] = !fromRows[e.SubmissionID]
+				open[b.CallID] = !forced[e.SubmissionID]
 			case model.ToolResultBlock:
 				if _, asked := open[b.CallID]; !asked {
 					w.Errorf("call %s has a result that nobody waits for", b.CallID)
@@ -349,6 +355,12 @@ func (w *world) checkTranscript(agent string) {
 			w.Errorf("call %s has no result", id)
 		}
 	}
+}
+
+// fromRows reports whether a submission was settled without its owner, who would have appended the results of its
+// calls.
+func fromRows(s submission.Submission) bool {
+	return s.Reason == lane.ReasonNotEnded || s.Reason == lane.ReasonUnreadable
 }
 
 // checkCalls: every call has ended, and the executor was told that every result that it sent is durable.
