@@ -20,4 +20,5 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-var matrix = slices.Concat(replicaRows, zombieRows, executorRows, copyRows, cloneRows, networkRows, limitRows)
+var matrix = slices.Concat(replicaRows, zombieRows, executorRows, copyRows, cloneRows, networkRows, limitRows,
+	treeRows)

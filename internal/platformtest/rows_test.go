@@ -64,9 +64,14 @@ var beside = []struct {
 		[]string{"TestExecutorsDiskIsFull", "TestControlsDiskIsFull"},
 	},
 	{"29", "no space at any write of the executor's journal", "services/executor/journal", []string{"TestFullDisk"}},
+	{
+		"30", "at any commit of a tree of sub-agents a replica is killed or drains, or a client aborts the submission",
+		"internal/platformtest",
+		[]string{"TestTreeKilledAtEveryCommit", "TestTreeDrainedAtEveryCommit", "TestTreeAbortedAtEveryCommit"},
+	},
 }
 
-// rows are those of the matrix, less 27 and 28, which are about workflows.
+// rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents.
 func rows() []string {
 	var all []string
 	for i := 1; i <= 26; i++ {
@@ -76,7 +81,7 @@ func rows() []string {
 		}
 		all = append(all, strconv.Itoa(i))
 	}
-	return append(all, "29")
+	return append(all, "29", "30")
 }
 
 // Every row of the crash matrix has a test, and every test that is named here exists.

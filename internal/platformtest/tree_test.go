@@ -40,12 +40,19 @@ func leaf(name string, seconds int) string {
 	return fmt.Sprintf("sleep %ds;add effects %s;echo %s", seconds, name, name)
 }
 
-// atCommit calls f before, or after, the nth commit of a replica, and reports whether there was one.
+// atCommit calls f before, or after, the nth commit of a replica, and reports whether there was one. Commits take a
+// moment, so that what several loops want at once is merged.
 func atCommit(p *platformtest.Platform, n int64, after bool, f func() error) (met *atomic.Bool) {
 	var count atomic.Int64
 	met = &atomic.Bool{}
 	p.DB.Strike(func(s platformtest.Step) error {
-		if s.Commit == nil || s.After != after {
+		if s.Commit == nil {
+			return nil
+		}
+		if !s.After {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if s.After != after {
 			return nil
 		}
 		if count.Add(1) == n {

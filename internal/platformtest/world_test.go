@@ -82,16 +82,28 @@ func (m paced) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Pa
 	}
 }
 
+// thrift is how many tokens the agent thrifty and its sub-agents may take.
+const thrift = 3000
+
+// agents are those of a world: lead and thrifty can ask all others.
 func agents() []agent.Definition {
 	var all []agent.Definition
-	for _, name := range []string{"shell", "paced", "hung", "hasty"} {
+	names := []string{"shell", "paced", "hung", "hasty", "brief"}
+	for _, name := range append(names, "lead", "thrifty") {
 		d := agent.Shell()
 		d.Name, d.Tools = name, builtin.Names()
-		if name != "shell" {
+		switch name {
+		case "paced", "hung":
+			d.Limits.Timeout, d.Model = 5*time.Minute, model.Ref{Provider: "test", ID: name}
+		case "hasty":
 			d.Limits.Timeout = 5 * time.Minute
+		case "brief":
+			d.Limits.Turns = 1
+		case "lead", "thrifty":
+			d.Subagents = names
 		}
-		if name == "paced" || name == "hung" {
-			d.Model = model.Ref{Provider: "test", ID: name}
+		if name == "thrifty" {
+			d.Limits.Tokens = thrift
 		}
 		all = append(all, d)
 	}

@@ -342,7 +342,7 @@ func (l *loop) order(ctx context.Context, c *toolCall) {
 func (l *loop) timeLeft() time.Duration {
 	left := l.tree.owner.Ends().In
 	if own := l.as.def.Limits.Timeout; !l.root() && own > 0 {
-		left = min(left, own-time.Since(l.begun))
+		left = min(left, own-time.Since(l.origin.began))
 	}
 	if left == lane.Never {
 		return 0

@@ -111,7 +111,7 @@ func (l *loop) prepare(ctx context.Context) error {
 // work runs the loop to its end.
 func (l *loop) work(ctx context.Context) error {
 	if t := l.as.def.Limits.Timeout; !l.root() && t > 0 {
-		timer := time.NewTimer(t) // the root's is the lane's
+		timer := time.NewTimer(t - time.Since(l.origin.began)) // the root's is the lane's
 		defer timer.Stop()
 		l.end.timer = timer.C
 	}
