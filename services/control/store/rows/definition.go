@@ -13,7 +13,7 @@ var (
 		VALUES ($1, $2, $3, {now}, {now}) ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at`)
 	findDefinition = reads(`SELECT body FROM definitions WHERE digest = $1`)
 	findAgent      = reads(`SELECT r.agent_digest FROM submissions q
-		JOIN submissions r ON r.submission_id = q.root_id WHERE q.submission_id = $1`)
+		JOIN submissions r ON r.submission_id = COALESCE(q.root_id, q.submission_id) WHERE q.submission_id = $1`)
 )
 
 // PutDefinition implements store.Definitions.
