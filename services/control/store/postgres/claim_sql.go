@@ -31,8 +31,9 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FRO
 const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2`
 
 // headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is
-// looked up where the lane says that these begin, whatever the length of the history. One that starts gets its end from its
-// timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database allows.
+// looked up where the lane says that these begin, whatever the length of the history. One that starts gets its end from
+// its timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database
+// allows.
 const headsSQL = `
 WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
 h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,

@@ -14,8 +14,8 @@ const nowSQL2 = `clock_timestamp() + $2::bigint * interval '1 microsecond'`
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
 // lanesSQL moves lanes on and appends to their streams. That the root runs needs no lock: while the lane passes, only
-// its owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look at
-// the submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles
+// its owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look
+// at the submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles
 // cannot be parked: that would divide by zero.
 var lanesSQL = laneTable.in(`
 WITH l AS (UPDATE lanes x SET flush = $1,
@@ -118,7 +118,8 @@ var changesSQL = changeTable.in(`
 WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
   JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
 o AS MATERIALIZED (SELECT c.call_id, c.dispatch FROM n
-  JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id WHERE c.state + 0 < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c),
+  JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
+  WHERE c.state + 0 < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c),
 b AS (SELECT 1 FROM n LEFT JOIN o ON o.call_id = n.call_id
   LEFT JOIN tool_calls c ON c.call_id = n.call_id AND c.lane_id = n.lane_id
   WHERE c.call_id IS NULL OR n.dispatch > 0 AND n.dispatch <= o.dispatch

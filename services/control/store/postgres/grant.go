@@ -13,7 +13,8 @@ import (
 const grantSQL = `
 WITH e AS MATERIALIZED (SELECT executor_id FROM executors WHERE executor_id = $1 AND connection_epoch = $2 FOR SHARE),
 k AS MATERIALIZED (SELECT c.call_id FROM e
-  JOIN tool_calls c ON c.call_id = ANY($3::text[]) AND c.executor = e.executor_id WHERE c.state + 0 = 0 ORDER BY c.call_id FOR NO KEY UPDATE OF c)
+  JOIN tool_calls c ON c.call_id = ANY($3::text[]) AND c.executor = e.executor_id
+  WHERE c.state + 0 = 0 ORDER BY c.call_id FOR NO KEY UPDATE OF c)
 UPDATE tool_calls c SET state = 1, dispatch = c.dispatch + 1, journal_id = $4,
   dispatched_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
 FROM k WHERE c.call_id = k.call_id RETURNING c.call_id, c.lane_id, c.dispatch`

@@ -49,7 +49,8 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err error) {
 	a := &o.in
 	if _, err := s.pool.Exec(ctx, `DELETE FROM receipts WHERE scope = $1 AND idem_key = $2
-		AND expires <= clock_timestamp() + $3::bigint * interval '1 microsecond'`, a.scope, a.IdempotencyKey, s.offset()); err != nil {
+		AND expires <= clock_timestamp() + $3::bigint * interval '1 microsecond'`,
+		a.scope, a.IdempotencyKey, s.offset()); err != nil {
 		return false, err
 	}
 	sub := stored{Submission: submission.Submission{

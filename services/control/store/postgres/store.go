@@ -5,8 +5,8 @@
 //	Post ──▶ wakes ──▶ MoveMail ──▶ lanes
 //
 // Every write about a lane is driven by one fenced UPDATE of its row in lanes, which is fence, compare-and-swap and
-// lock at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for but
-// lanes, in one order; calls are locked after their lanes, in order of their ids.
+// lock at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for
+// but lanes, in one order; calls are locked after their lanes, in order of their ids.
 //
 // Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
 // and is; the database's clock decides leases; a notification is never part of a transaction that writes.

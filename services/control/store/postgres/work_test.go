@@ -160,7 +160,8 @@ func until(t testing.TB, conn *pgx.Conn, query string, args ...any) {
 	}
 }
 
-const someoneWaits = `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`
+const someoneWaits = `SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+	WHERE datname = current_database() AND wait_event_type = 'Lock')`
 
 func refused(t testing.TB, err, want error) {
 	t.Helper()
@@ -179,7 +180,8 @@ func TestAdmissionThatMeetsItselfHasItsLease(t *testing.T) {
 	if err != nil || first.Lease == nil || second.Lease == nil {
 		t.Fatalf("%+v, then %+v, %v", first.Lease, second.Lease, err)
 	}
-	if second.Replayed || second.Lease.Fence != first.Lease.Fence || second.Lease.Root().EntryHead != first.Lease.Root().EntryHead ||
+	if second.Replayed || second.Lease.Fence != first.Lease.Fence ||
+		second.Lease.Root().EntryHead != first.Lease.Root().EntryHead ||
 		second.Lease.EventHead != first.Lease.EventHead {
 		t.Errorf("%+v, then %+v", first.Lease, second.Lease)
 	}
