@@ -59,81 +59,217 @@ func TestNext(t *testing.T) {
 		"but not while it is held": {s: dispatched(func(s *Situation) {
 			s.Connection, s.Watch.Hold = 4, t0.Add(time.Second)
 		}), want: DoNothing},
-		"silence is asked about":    {s: dispatched(watch(func(w *Watch) { w.Heard = ago(11 * time.Second) })), want: DoAttach},
-		"away for a while":          {s: dispatched(away(time.Minute)), want: DoNothing},
-		"away for too long":         {s: dispatched(away(3 * time.Minute)), want: DoConclude, state: Lost},
-		"whether it is away":        {s: dispatched(away(3*time.Minute), func(s *Situation) { s.Unknown = true }), want: DoNothing},
-		"a stop cancels":            {s: dispatched(stopped(0)), want: DoCancel},
-		"after it has asked anew":   {s: dispatched(stopped(0), func(s *Situation) { s.Connection = 4 }), want: DoAttach},
-		"once":                      {s: dispatched(stopped(time.Second), watch(func(w *Watch) { w.Cancelled = ago(time.Second) })), want: DoNothing},
-		"and waits for the end":     {s: dispatched(stopped(13*time.Second), watch(func(w *Watch) { w.Cancelled = ago(13 * time.Second) })), want: DoConclude, state: Lost},
-		"not for one that is away":  {s: dispatched(stopped(11*time.Second), away(11*time.Second)), want: DoConclude, state: Lost},
-		"nor for one that flaps":    {s: dispatched(stopped(21*time.Second), func(s *Situation) { s.Connection = 9 }), want: DoConclude, state: Lost},
-		"nor for what is not known": {s: dispatched(stopped(21*time.Second), func(s *Situation) { s.Unknown = true }), want: DoConclude, state: Lost},
+		"silence is asked about": {
+			s:    dispatched(watch(func(w *Watch) { w.Heard = ago(11 * time.Second) })),
+			want: DoAttach,
+		},
+		"away for a while":  {s: dispatched(away(time.Minute)), want: DoNothing},
+		"away for too long": {s: dispatched(away(3 * time.Minute)), want: DoConclude, state: Lost},
+		"whether it is away": {
+			s:    dispatched(away(3*time.Minute), func(s *Situation) { s.Unknown = true }),
+			want: DoNothing,
+		},
+		"a stop cancels": {s: dispatched(stopped(0)), want: DoCancel},
+		"after it has asked anew": {
+			s:    dispatched(stopped(0), func(s *Situation) { s.Connection = 4 }),
+			want: DoAttach,
+		},
+		"once": {
+			s:    dispatched(stopped(time.Second), watch(func(w *Watch) { w.Cancelled = ago(time.Second) })),
+			want: DoNothing,
+		},
+		"and waits for the end": {
+			s:    dispatched(stopped(13*time.Second), watch(func(w *Watch) { w.Cancelled = ago(13 * time.Second) })),
+			want: DoConclude, state: Lost,
+		},
+		"not for one that is away": {
+			s:    dispatched(stopped(11*time.Second), away(11*time.Second)),
+			want: DoConclude, state: Lost,
+		},
+		"nor for one that flaps": {
+			s:    dispatched(stopped(21*time.Second), func(s *Situation) { s.Connection = 9 }),
+			want: DoConclude, state: Lost,
+		},
+		"nor for what is not known": {
+			s:    dispatched(stopped(21*time.Second), func(s *Situation) { s.Unknown = true }),
+			want: DoConclude, state: Lost,
+		},
 
-		"no executor yet":       {s: dispatched(pendingAt("")), want: DoPlace},
-		"none for too long":     {s: dispatched(pendingAt(""), watch(func(w *Watch) { w.Made = ago(time.Hour) })), want: DoConclude, state: Done},
-		"none any more":         {s: dispatched(pendingAt(""), stopped(0)), want: DoConclude, state: Cancelled},
-		"waits for a slot":      {s: dispatched(pendingAt("x"), watch(func(w *Watch) { w.Made = ago(time.Hour) })), want: DoNothing},
-		"asks for a slot":       {s: dispatched(pendingAt("x"), func(s *Situation) { s.Connection = 4 }), want: DoWait},
-		"where nothing gets to": {s: dispatched(pendingAt("x"), says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })), want: DoYield},
+		"no executor yet": {s: dispatched(pendingAt("")), want: DoPlace},
+		"none for too long": {
+			s:    dispatched(pendingAt(""), watch(func(w *Watch) { w.Made = ago(time.Hour) })),
+			want: DoConclude, state: Done,
+		},
+		"none any more": {s: dispatched(pendingAt(""), stopped(0)), want: DoConclude, state: Cancelled},
+		"waits for a slot": {
+			s:    dispatched(pendingAt("x"), watch(func(w *Watch) { w.Made = ago(time.Hour) })),
+			want: DoNothing,
+		},
+		"asks for a slot": {
+			s:    dispatched(pendingAt("x"), func(s *Situation) { s.Connection = 4 }),
+			want: DoWait,
+		},
+		"where nothing gets to": {
+			s:    dispatched(pendingAt("x"), says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })),
+			want: DoYield,
+		},
 		"of one that is away":   {s: dispatched(pendingAt("x"), away(time.Hour)), want: DoConclude, state: Done},
 		"waits, and is stopped": {s: dispatched(pendingAt("x"), stopped(0)), want: DoConclude, state: Cancelled},
 
-		"its end":                    {s: dispatched(says(Ended{tool.ExecReply{}})), want: DoTake},
-		"an end that nobody saw":     {s: dispatched(says(Ended{lost})), want: DoTake},
-		"of what may run again":      {s: dispatched(says(Ended{lost}), safety(tool.Pure)), want: DoPlace},
-		"unless it is to end":        {s: dispatched(says(Ended{lost}), safety(tool.Pure), stopped(0)), want: DoTake},
-		"runs there":                 {s: dispatched(says(Found{State: RunningThere})), want: DoNote},
-		"finished there":             {s: dispatched(says(Found{State: FinishedThere})), want: DoNothing},
-		"interrupted there":          {s: dispatched(says(Found{State: InterruptedThere})), want: DoTake},
-		"interrupted, may run again": {s: dispatched(says(Found{State: InterruptedThere}), safety(tool.Idempotent)), want: DoPlace},
-		"an old answer":              {s: dispatched(says(Found{State: Unknown, Dispatch: 7, Journal: "j1"})), want: DoNothing},
-		"never ran":                  {s: dispatched(says(Found{State: Unknown, Dispatch: 1, Journal: "j1"})), want: DoPlace},
-		"another journal":            {s: dispatched(says(Found{State: Unknown, Dispatch: 1, Journal: "j2"})), want: DoConclude, state: Lost},
-		"forgotten":                  {s: dispatched(says(Found{State: Unknown, Journal: "j1"}), watch(func(w *Watch) { w.Sent = ago(25 * time.Hour) })), want: DoConclude, state: Lost},
-		"unknown, may run again":     {s: dispatched(says(Found{State: Unknown, Journal: "j2"}), safety(tool.Pure)), want: DoPlace},
-		"never ran, and is stopped":  {s: dispatched(says(Found{State: Unknown, Journal: "j1"}), stopped(0)), want: DoConclude, state: Cancelled},
-		"too often":                  {s: dispatched(says(Found{State: Unknown, Journal: "j1"}), func(s *Situation) { s.Call.Dispatch, s.Watch.Sent = 4, ago(time.Second) }), want: DoHold},
-		"acknowledged":               {s: dispatched(says(Found{State: TombstoneThere})), want: DoLoad},
-		"but not recorded":           {s: dispatched(says(Found{State: TombstoneThere}), func(s *Situation) { s.Read = true }), want: DoConclude, state: Lost},
+		"its end":                {s: dispatched(says(Ended{tool.ExecReply{}})), want: DoTake},
+		"an end that nobody saw": {s: dispatched(says(Ended{lost})), want: DoTake},
+		"of what may run again":  {s: dispatched(says(Ended{lost}), safety(tool.Pure)), want: DoPlace},
+		"unless it is to end":    {s: dispatched(says(Ended{lost}), safety(tool.Pure), stopped(0)), want: DoTake},
+		"runs there":             {s: dispatched(says(Found{State: RunningThere})), want: DoNote},
+		"finished there":         {s: dispatched(says(Found{State: FinishedThere})), want: DoNothing},
+		"interrupted there":      {s: dispatched(says(Found{State: InterruptedThere})), want: DoTake},
+		"interrupted, may run again": {
+			s:    dispatched(says(Found{State: InterruptedThere}), safety(tool.Idempotent)),
+			want: DoPlace,
+		},
+		"an old answer": {
+			s:    dispatched(says(Found{State: Unknown, Dispatch: 7, Journal: "j1"})),
+			want: DoNothing,
+		},
+		"never ran": {
+			s:    dispatched(says(Found{State: Unknown, Dispatch: 1, Journal: "j1"})),
+			want: DoPlace,
+		},
+		"another journal": {
+			s:    dispatched(says(Found{State: Unknown, Dispatch: 1, Journal: "j2"})),
+			want: DoConclude, state: Lost,
+		},
+		"forgotten": {
+			s:    dispatched(says(Found{State: Unknown, Journal: "j1"}), watch(func(w *Watch) { w.Sent = ago(25 * time.Hour) })),
+			want: DoConclude, state: Lost,
+		},
+		"unknown, may run again": {
+			s:    dispatched(says(Found{State: Unknown, Journal: "j2"}), safety(tool.Pure)),
+			want: DoPlace,
+		},
+		"never ran, and is stopped": {
+			s:    dispatched(says(Found{State: Unknown, Journal: "j1"}), stopped(0)),
+			want: DoConclude, state: Cancelled,
+		},
+		"too often": {
+			s: dispatched(says(Found{State: Unknown, Journal: "j1"}), func(s *Situation) {
+				s.Call.Dispatch, s.Watch.Sent = 4, ago(time.Second)
+			}),
+			want: DoHold,
+		},
+		"acknowledged": {s: dispatched(says(Found{State: TombstoneThere})), want: DoLoad},
+		"but not recorded": {
+			s:    dispatched(says(Found{State: TombstoneThere}), func(s *Situation) { s.Read = true }),
+			want: DoConclude, state: Lost,
+		},
 
-		"a former owner's order":      {s: dispatched(says(Rejected{Epoch: 4, Reason: "CONFLICT"})), want: DoNothing},
-		"a revoked dispatch":          {s: dispatched(says(Rejected{Epoch: 5, Reason: "REVOKED"})), want: DoPlace},
-		"no room":                     {s: dispatched(says(Rejected{Epoch: 5, Reason: "CAPACITY"})), want: DoResend},
-		"draining":                    {s: dispatched(says(Rejected{Epoch: 5, Reason: "DRAINING"})), want: DoResend},
-		"sent again":                  {s: dispatched(watch(func(w *Watch) { w.Resend = t0 })), want: DoSend},
-		"not yet":                     {s: dispatched(watch(func(w *Watch) { w.Resend = t0.Add(1) })), want: DoNothing},
-		"not over another connection": {s: dispatched(watch(func(w *Watch) { w.Resend = t0 }), func(s *Situation) { s.Connection = 4 }), want: DoAttach},
-		"no room, and is stopped":     {s: dispatched(watch(func(w *Watch) { w.Resend = t0 }), stopped(0)), want: DoConclude, state: Cancelled},
-		"a conflict":                  {s: dispatched(says(Rejected{Epoch: 5, Reason: "CONFLICT"})), want: DoConclude, state: Done},
-		"no space for a Cancel":       {s: dispatched(says(Rejected{Epoch: 5, Reason: "NO_SPACE"}), watch(func(w *Watch) { w.Cancelled = t0 })), want: DoNothing},
-		"a higher epoch":              {s: dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"})), want: DoRaise},
-		"raised meanwhile":            {s: dispatched(says(Rejected{Epoch: 2, Known: 4, Reason: "STALE_EPOCH"})), want: DoAttach},
-		"a claim out of range":        {s: dispatched(says(Rejected{Epoch: 5, Known: 1 << 40, Reason: "STALE_EPOCH"})), want: DoConclude, state: Done},
-		"not worth raising":           {s: dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"}), stopped(0)), want: DoNothing},
-		"nothing gets through":        {s: dispatched(says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(time.Second) })), want: DoNothing},
-		"for long":                    {s: dispatched(says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })), want: DoYield},
+		"a former owner's order": {s: dispatched(says(Rejected{Epoch: 4, Reason: "CONFLICT"})), want: DoNothing},
+		"a revoked dispatch":     {s: dispatched(says(Rejected{Epoch: 5, Reason: "REVOKED"})), want: DoPlace},
+		"no room":                {s: dispatched(says(Rejected{Epoch: 5, Reason: "CAPACITY"})), want: DoResend},
+		"draining":               {s: dispatched(says(Rejected{Epoch: 5, Reason: "DRAINING"})), want: DoResend},
+		"sent again":             {s: dispatched(watch(func(w *Watch) { w.Resend = t0 })), want: DoSend},
+		"not yet": {
+			s:    dispatched(watch(func(w *Watch) { w.Resend = t0.Add(1) })),
+			want: DoNothing,
+		},
+		"not over another connection": {
+			s:    dispatched(watch(func(w *Watch) { w.Resend = t0 }), func(s *Situation) { s.Connection = 4 }),
+			want: DoAttach,
+		},
+		"no room, and is stopped": {
+			s:    dispatched(watch(func(w *Watch) { w.Resend = t0 }), stopped(0)),
+			want: DoConclude, state: Cancelled,
+		},
+		"a conflict": {
+			s:    dispatched(says(Rejected{Epoch: 5, Reason: "CONFLICT"})),
+			want: DoConclude, state: Done,
+		},
+		"no space for a Cancel": {
+			s:    dispatched(says(Rejected{Epoch: 5, Reason: "NO_SPACE"}), watch(func(w *Watch) { w.Cancelled = t0 })),
+			want: DoNothing,
+		},
+		"a higher epoch": {
+			s:    dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"})),
+			want: DoRaise,
+		},
+		"raised meanwhile": {
+			s:    dispatched(says(Rejected{Epoch: 2, Known: 4, Reason: "STALE_EPOCH"})),
+			want: DoAttach,
+		},
+		"a claim out of range": {
+			s:    dispatched(says(Rejected{Epoch: 5, Known: 1 << 40, Reason: "STALE_EPOCH"})),
+			want: DoConclude, state: Done,
+		},
+		"not worth raising": {
+			s:    dispatched(says(Rejected{Epoch: 5, Known: 9, Reason: "STALE_EPOCH"}), stopped(0)),
+			want: DoNothing,
+		},
+		"nothing gets through": {
+			s:    dispatched(says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(time.Second) })),
+			want: DoNothing,
+		},
+		"for long": {
+			s:    dispatched(says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })),
+			want: DoYield,
+		},
 
-		"output is incomplete":       {s: over(), want: DoNothing},
-		"and asked for":              {s: over(watch(func(w *Watch) { w.Asked = ago(time.Second) })), want: DoAttach},
-		"and comes late":             {s: over(watch(func(w *Watch) { w.Asked, w.Quiet = ago(0), ago(30*time.Second) })), want: DoNothing},
-		"and never comes":            {s: over(watch(func(w *Watch) { w.Quiet = ago(time.Minute) })), want: DoComplete},
-		"and is not waited for":      {s: over(stopped(0), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })), want: DoComplete},
-		"nor if the executor's away": {s: over(away(0), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })), want: DoComplete},
-		"and is forgotten":           {s: over(says(Found{State: TombstoneThere})), want: DoComplete},
-		"and is not cancelled":       {s: over(stopped(0)), want: DoNothing},
+		"output is incomplete": {s: over(), want: DoNothing},
+		"and asked for":        {s: over(watch(func(w *Watch) { w.Asked = ago(time.Second) })), want: DoAttach},
+		"and comes late": {
+			s:    over(watch(func(w *Watch) { w.Asked, w.Quiet = ago(0), ago(30*time.Second) })),
+			want: DoNothing,
+		},
+		"and never comes": {
+			s:    over(watch(func(w *Watch) { w.Quiet = ago(time.Minute) })),
+			want: DoComplete,
+		},
+		"and is not waited for": {
+			s:    over(stopped(0), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })),
+			want: DoComplete,
+		},
+		"nor if the executor's away": {
+			s:    over(away(0), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })),
+			want: DoComplete,
+		},
+		"and is forgotten":     {s: over(says(Found{State: TombstoneThere})), want: DoComplete},
+		"and is not cancelled": {s: over(stopped(0)), want: DoNothing},
 
-		"a task waits for its turn":  {s: dispatched(kind(tool.KindTask, Pending)), want: DoNothing},
-		"a task begins":              {s: dispatched(kind(tool.KindTask, Pending), func(s *Situation) { s.Slot = true }), want: DoBegin},
-		"a task is never begun":      {s: dispatched(kind(tool.KindTask, Pending), stopped(0)), want: DoConclude, state: Cancelled},
-		"a task ends by itself":      {s: dispatched(kind(tool.KindTask, Dispatched), stopped(time.Hour)), want: DoNothing},
-		"a function is run":          {s: dispatched(kind(tool.KindControl, Pending)), want: DoRun},
-		"once a time":                {s: dispatched(kind(tool.KindControl, Pending), watch(func(w *Watch) { w.Running = t0 })), want: DoNothing},
-		"a function is ended":        {s: dispatched(kind(tool.KindControl, Pending), stopped(0), watch(func(w *Watch) { w.Running = t0 })), want: DoCancel},
-		"a function does not end":    {s: dispatched(kind(tool.KindControl, Pending), stopped(time.Minute), watch(func(w *Watch) { w.Running, w.Cancelled = t0, ago(11*time.Second) })), want: DoConclude, state: Lost},
-		"a function of another life": {s: dispatched(kind(tool.KindControl, Pending), stopped(0), watch(func(w *Watch) { w.Inherited = true })), want: DoConclude, state: Lost},
-		"a function never begun":     {s: dispatched(kind(tool.KindControl, Pending), stopped(0)), want: DoConclude, state: Cancelled},
+		"a task waits for its turn": {s: dispatched(kind(tool.KindTask, Pending)), want: DoNothing},
+		"a task begins": {
+			s:    dispatched(kind(tool.KindTask, Pending), func(s *Situation) { s.Slot = true }),
+			want: DoBegin,
+		},
+		"a task is never begun": {
+			s:    dispatched(kind(tool.KindTask, Pending), stopped(0)),
+			want: DoConclude, state: Cancelled,
+		},
+		"a task ends by itself": {
+			s:    dispatched(kind(tool.KindTask, Dispatched), stopped(time.Hour)),
+			want: DoNothing,
+		},
+		"a function is run": {s: dispatched(kind(tool.KindControl, Pending)), want: DoRun},
+		"once a time": {
+			s:    dispatched(kind(tool.KindControl, Pending), watch(func(w *Watch) { w.Running = t0 })),
+			want: DoNothing,
+		},
+		"a function is ended": {
+			s:    dispatched(kind(tool.KindControl, Pending), stopped(0), watch(func(w *Watch) { w.Running = t0 })),
+			want: DoCancel,
+		},
+		"a function does not end": {
+			s: dispatched(kind(tool.KindControl, Pending), stopped(time.Minute), watch(func(w *Watch) {
+				w.Running, w.Cancelled = t0, ago(11*time.Second)
+			})),
+			want: DoConclude, state: Lost,
+		},
+		"a function of another life": {
+			s:    dispatched(kind(tool.KindControl, Pending), stopped(0), watch(func(w *Watch) { w.Inherited = true })),
+			want: DoConclude, state: Lost,
+		},
+		"a function never begun": {
+			s:    dispatched(kind(tool.KindControl, Pending), stopped(0)),
+			want: DoConclude, state: Cancelled,
+		},
 	} {
 		got := Next(c.s)
 		if got.Do != c.want || got.Do == DoConclude && got.State != c.state {
@@ -165,7 +301,8 @@ func situations() *rapid.Generator[Situation] {
 				Kind:   uint8(rapid.SampledFrom([]tool.Kind{tool.KindExecutor, tool.KindTask, tool.KindControl}).Draw(t, "kind")),
 				Safety: rapid.SampledFrom([]tool.Safety{tool.AtMostOnce, tool.Idempotent, tool.Pure}).Draw(t, "safety"),
 				State:  rapid.SampledFrom([]State{Pending, Dispatched}).Draw(t, "state"), Executor: "x",
-				Dispatch: rapid.IntRange(1, 9).Draw(t, "dispatch"), Journal: rapid.SampledFrom([]string{"", "j1"}).Draw(t, "journal"),
+				Dispatch: rapid.IntRange(1, 9).Draw(t, "dispatch"),
+				Journal:  rapid.SampledFrom([]string{"", "j1"}).Draw(t, "journal"),
 			},
 			Watch: Watch{
 				Made: past("made"), Sent: past("sent"), Connection: rapid.Int64Range(0, 2).Draw(t, "connection"),

@@ -184,8 +184,8 @@ func (l *loop) survive() error {
 	return nil
 }
 
-// recordedElsewhere reports whether an outcome, or the grant of a slot, may have been recorded by others than this loop:
-// by another replica, or by this one before the loop waited for the call.
+// recordedElsewhere reports whether an outcome, or the grant of a slot, may have been recorded by others than this
+// loop: by another replica, or by this one before the loop waited for the call.
 func (l *loop) recordedElsewhere() bool {
 	for _, c := range l.turn.calls {
 		if !c.State.Terminal() && c.Kind == uint8(tool.KindExecutor) &&

@@ -30,7 +30,8 @@ func TestAdmissionOverADrain(t *testing.T) {
 		<-b.done
 		b.done <- nil
 		got, err := b.store.Admit(t.Context(), submission.Admission{
-			ID: ident.New(), Key: key("s"), Input: []byte(`{"role":"user","content":[{"type":"text","text":"echo hi"}]}`),
+			ID: ident.New(), Key: key("s"),
+			Input:       []byte(`{"role":"user","content":[{"type":"text","text":"echo hi"}]}`),
 			AgentDigest: agent.Shell().Digest(), Owner: owner,
 		})
 		if err != nil || got.Lease == nil {
@@ -120,8 +121,8 @@ func TestUndecodableDefinitionIsEnded(t *testing.T) {
 	}
 }
 
-// A call for which its executor has no free slot is pending, and costs nothing while it waits. Its owner sends it when it
-// is told of the grant, or finds it in the rows.
+// A call for which its executor has no free slot is pending, and costs nothing while it waits. Its owner sends it when
+// it is told of the grant, or finds it in the rows.
 func TestCallWaitsForASlot(t *testing.T) {
 	for name, told := range map[string]bool{"told": true, "found": false} {
 		t.Run(name, func(t *testing.T) {

@@ -86,7 +86,8 @@ func TestForeignReportsAreRefused(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		sub := b.submit("s", "echo mine")
 		synctest.Wait()
-		if b.say(running.Call, "intruder", call.Ended{Reply: tool.ExecReply{Stdout: tool.Captured{Head: []byte("forged")}}}) {
+		forged := tool.ExecReply{Stdout: tool.Captured{Head: []byte("forged")}}
+		if b.say(running.Call, "intruder", call.Ended{Reply: forged}) {
 			t.Error("a foreign report was taken")
 		}
 		if !b.say(running.Call, "x1", call.Ended{Reply: echo(running)}) {

@@ -5,8 +5,8 @@
 //	   T1 input entry                 T3 result entries
 //	   T2 assistant entry + calls     T4 final entry + settlement
 //
-// Next is the pure core: what is recorded decides what is done next, so a new owner goes on where a dead one stopped. It
-// knows nothing of other loops. What is done with one call is decided by call.Next. A loop has the effects: one
+// Next is the pure core: what is recorded decides what is done next, so a new owner goes on where a dead one stopped.
+// It knows nothing of other loops. What is done with one call is decided by call.Next. A loop has the effects: one
 // goroutine, its own conversation, calls and mailbox; each arrow above is one step, which the lane's owner merges with
 // those of other loops.
 //

@@ -25,12 +25,14 @@ func TestNext(t *testing.T) {
 		state State
 		want  Effect
 	}{
-		"a new input is appended first":    {State{Loop: at(lane.PhaseAccepted, 0)}, Begin{}},
-		"even when it is to be stopped":    {State{Loop: at(lane.PhaseAccepted, 0), Stop: abort}, Begin{}},
-		"then the model is asked":          {State{Loop: at(lane.PhaseModel, 1)}, AskModel{}},
-		"not when stopped":                 {State{Loop: at(lane.PhaseModel, 1), Stop: abort}, Settle{*abort}},
-		"open calls are awaited":           {State{Loop: at(lane.PhaseTools, 1), Open: true}, AwaitCalls{}},
-		"a stop cancels them":              {State{Loop: at(lane.PhaseTools, 1), Open: true, Stop: abort}, AwaitCalls{abort}},
+		"a new input is appended first": {State{Loop: at(lane.PhaseAccepted, 0)}, Begin{}},
+		"even when it is to be stopped": {State{Loop: at(lane.PhaseAccepted, 0), Stop: abort}, Begin{}},
+		"then the model is asked":       {State{Loop: at(lane.PhaseModel, 1)}, AskModel{}},
+		"not when stopped":              {State{Loop: at(lane.PhaseModel, 1), Stop: abort}, Settle{*abort}},
+		"open calls are awaited":        {State{Loop: at(lane.PhaseTools, 1), Open: true}, AwaitCalls{}},
+		"a stop cancels them": {
+			State{Loop: at(lane.PhaseTools, 1), Open: true, Stop: abort}, AwaitCalls{abort},
+		},
 		"ended calls are appended":         {State{Loop: at(lane.PhaseTools, 1)}, AppendResults{}},
 		"a stop settles with the results":  {State{Loop: at(lane.PhaseTools, 1), Stop: abort}, AppendResults{abort}},
 		"the last turn of the limit's run": {State{Loop: at(lane.PhaseModel, 3)}, AskModel{}},
@@ -50,7 +52,8 @@ func TestNext(t *testing.T) {
 			State{Loop: stalled}, Settle{Stop{lane.Interrupted, "STALLED", stalled.Stalled()}},
 		},
 		"not one that waits for sub-agents, who are to blame": {
-			State{Loop: with(stalled, func(l *lane.Loop) { l.Phase = lane.PhaseTools }), Open: true, Below: true}, AwaitCalls{},
+			State{Loop: with(stalled, func(l *lane.Loop) { l.Phase = lane.PhaseTools }), Open: true, Below: true},
+			AwaitCalls{},
 		},
 		"too many owners": {
 			State{Loop: with(at(lane.PhaseModel, 1), func(l *lane.Loop) { l.Attempts = 10 })},
@@ -130,10 +133,12 @@ func TestLimitsOfASubAgent(t *testing.T) {
 		spent, own    model.Usage
 		want          agent.Limits
 	}{
-		"none":        {},
-		"its own":     {child: agent.Limits{Tokens: 5}, want: agent.Limits{Tokens: 5}},
-		"the rest":    {parent: agent.Limits{Tokens: 100}, spent: tokens(30), want: agent.Limits{Tokens: 70}},
-		"the smaller": {child: agent.Limits{Tokens: 50}, parent: agent.Limits{Tokens: 100}, want: agent.Limits{Tokens: 50}},
+		"none":     {},
+		"its own":  {child: agent.Limits{Tokens: 5}, want: agent.Limits{Tokens: 5}},
+		"the rest": {parent: agent.Limits{Tokens: 100}, spent: tokens(30), want: agent.Limits{Tokens: 70}},
+		"the smaller": {
+			child: agent.Limits{Tokens: 50}, parent: agent.Limits{Tokens: 100}, want: agent.Limits{Tokens: 50},
+		},
 		"what it has spent itself is not taken away twice": {
 			parent: agent.Limits{Tokens: 100}, spent: tokens(30), own: tokens(20), want: agent.Limits{Tokens: 90},
 		},

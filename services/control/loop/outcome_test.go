@@ -115,7 +115,8 @@ func TestExecutorThatKnowsAHigherEpoch(t *testing.T) {
 		hostile := b.submit("s", "echo two")
 		synctest.Wait()
 		b.say(orders[0].Call, "x1", call.Rejected{Epoch: orders[0].Epoch, Known: 1 << 40, Reason: "STALE_EPOCH"})
-		if got := b.wait(hostile.ID); got.Outcome != lane.Completed || !strings.Contains(got.Text, "did not run this call") {
+		if got := b.wait(hostile.ID); got.Outcome != lane.Completed ||
+			!strings.Contains(got.Text, "did not run this call") {
 			t.Errorf("settled %s: %q", got.Outcome, got.Text)
 		}
 	})

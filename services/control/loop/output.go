@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// output is how far the output of a call has been taken, for standard output and standard error. A new owner gets all of
-// it from the executor again, since only the whole says where secrets begin, and shows what comes after what is logged.
+// output is how far the output of a call has been taken, for standard output and standard error. A new owner gets all
+// of it from the executor again, since only the whole says where secrets begin, and shows what comes after what is logged.
 type output struct {
 	redact [2]*tool.Stream
 	seen   [2]int64 // bytes taken from the executor

@@ -24,7 +24,7 @@ type origin struct {
 	call    call.Call
 	made    time.Time
 	began   time.Time // when the loop did
-	loopID  string // that made the call
+	loopID  string    // that made the call
 	turn    int
 	by      *event.Loop // that loop's identity in the stream, nil for the root
 	task    *event.Loop // the sub-agent's own, nil for the root
@@ -75,7 +75,8 @@ func joinCwd(root, cwd string) string {
 // originOf describes a task call to the loop that answers it, whose conversation is a session of its own.
 func (l *loop) originOf(c *toolCall, request builtin.TaskRequest, sessionID string) origin {
 	o := origin{
-		call: c.Call, made: c.watch.Made, began: c.watch.Sent, loopID: l.row.ID, turn: l.row.Turn, by: l.origin.task, request: request,
+		call: c.Call, made: c.watch.Made, began: c.watch.Sent, loopID: l.row.ID, turn: l.row.Turn,
+		by: l.origin.task, request: request,
 		task: &event.Loop{Task: c.ID, Session: sessionID, Root: l.row.RootID},
 	}
 	if o.by != nil {
