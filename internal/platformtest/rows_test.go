@@ -58,6 +58,10 @@ var beside = []struct {
 	{"20", "a replica loses Postgres", "internal/crashtest", []string{"TestReplicaLosesTheDatabase"}},
 	{"22", "Postgres restarts", "internal/crashtest", []string{"TestPostgresRestarts"}},
 	{"23", "Postgres fails over and loses commits", "internal/crashtest", []string{"TestFailoverThatLostCommits"}},
+	{
+		"23", "the database is set back to an older one, and executors know higher epochs", "internal/platformtest",
+		[]string{"TestRestoredDatabaseIsRaisedAboveWhatExecutorsKnow"},
+	},
 	{"24", "SIGTERM of a replica", "internal/crashtest", []string{"TestDrainHandsOver"}},
 	{
 		"29", "no space for the executor's journal, for control's database", "internal/crashtest",
