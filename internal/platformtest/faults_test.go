@@ -210,10 +210,10 @@ func (w *world) shown(agent string) (got string) {
 }
 
 // expires waits for a submission that meets its deadline.
-func (w *world) expires(id string) {
+func (w *world) expires(p *platformtest.Platform, id string) {
 	w.Helper()
 	began := time.Now()
-	got, err := w.tryWait(w.a, id)
+	got, err := w.tryWait(p, id)
 	if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_EXPIRED {
 		w.Errorf("settled %v %v, %v", got.GetOutcome(), got.GetError(), err)
 	}

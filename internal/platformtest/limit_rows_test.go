@@ -27,11 +27,11 @@ var limitRows = []row{
 		w.finish(p, "shell")
 	}},
 	{"26", "the model hangs", "expired", func(w *world) {
-		w.expires(w.submitTo(w.a, "hung", "say: never"))
+		w.expires(w.a, w.submitTo(w.a, "hung", "say: never"))
 		w.finish(w.a, "hung")
 	}},
 	{"26", "a command hangs", "expired", func(w *world) {
-		w.expires(w.submitTo(w.a, "hasty", "add effects one;trap;sleep 100h;add effects never"))
+		w.expires(w.a, w.submitTo(w.a, "hasty", "add effects one;trap;sleep 100h;add effects never"))
 		w.finish(w.a, "hasty", "one")
 		if len(w.m.Box.Held()) != 0 {
 			w.Errorf("the executor still has %q", w.m.Box.Held())

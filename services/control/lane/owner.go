@@ -173,11 +173,12 @@ func newEnding(e Ends) *ending {
 	return n
 }
 
-// set takes in what the lane's row says. What is due stays due, for the first reason.
+// set takes in what the lane's row says. What is due stays due, for the first reason. A deadline is set once, when the
+// head begins, and counted here from then on: a later look tells another time only if the database's clock has jumped.
 func (e *ending) set(x Ends) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.due {
+	if e.due || x.Why == Deadline && e.why == Deadline {
 		return
 	}
 	e.why = x.Why
