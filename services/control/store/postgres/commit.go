@@ -216,14 +216,11 @@ func (s *Store) queueNext(batch *pgx.Batch, ops []*commitOp, next *claimed) {
 
 // handOut gives the leases to the operations that asked for them; a batch has one operation per lane.
 func (s *Store) handOut(ctx context.Context, ops []*commitOp, next *claimed) {
-	leases := make(map[lane.Fence]*lane.Lease, len(next.heads))
+	leases, unreadable := make(map[lane.Fence]*lane.Lease, len(next.heads)), map[lane.Fence]error{}
 	for i := range next.heads {
 		lease, err := next.heads[i].lease(nil)
 		if err != nil {
-			// The lane is owned and nothing runs there, which its owner finds and hands back: the claim that follows
-			// settles the head.
-			s.opts.Log.ErrorContext(ctx, "the next submission of a lane cannot be read", "lane_id", lease.Fence.LaneID,
-				"error", err)
+			unreadable[lease.Fence] = err
 			continue
 		}
 		leases[lease.Fence] = &lease
@@ -231,6 +228,14 @@ func (s *Store) handOut(ctx context.Context, ops []*commitOp, next *claimed) {
 	for _, o := range ops {
 		if lease := leases[o.in.Fence]; lease != nil && !strings.Contains(o.in.ended, lease.Root().ID) {
 			o.out.Next = lease
+		}
+		if err := unreadable[o.in.Fence]; err != nil {
+			// The claim that follows settles the head. If the lane cannot be handed back, its owner finds that nothing
+			// runs there.
+			failed := s.Release(ctx, o.in.Fence, lane.Release{})
+			o.out.Ready = failed == nil
+			s.opts.Log.ErrorContext(ctx, "the next submission of a lane cannot be read", "lane_id", o.in.Fence.LaneID,
+				"error", errors.Join(err, failed))
 		}
 	}
 }
