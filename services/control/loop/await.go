@@ -272,7 +272,10 @@ func (l *loop) seeConnection(c *toolCall, s *call.Situation) {
 		c.watch.Unreached = time.Time{}
 		if c.watch.Away.IsZero() {
 			c.watch.Away = s.Now
-			if c.State == call.Dispatched && !c.watch.Ended {
+			switch {
+			case c.State == call.Pending:
+				l.waits(c, l.unplaced(s.Now, fleet.Executor{ID: c.Executor}, true))
+			case !c.watch.Ended:
 				l.waits(c, l.cutOff(c.Call, s.Now))
 			}
 		}

@@ -182,6 +182,7 @@ func TestSameDispatchAgainAfterARefusal(t *testing.T) {
 			b.say(orders[0].Call, "x1", call.Rejected{Epoch: orders[0].Epoch, Reason: "CAPACITY", Message: "full"})
 			time.Sleep(1100 * time.Millisecond)
 		}
+		synctest.Wait()
 		b.say(orders[0].Call, "x1", call.Ended{Reply: echo(orders[0])})
 		b.expect(b.wait(sub.ID), lane.Completed, "one")
 	})

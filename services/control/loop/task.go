@@ -212,14 +212,14 @@ func (l *loop) runFunction(ctx context.Context, c *toolCall) error {
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.watch.Running = time.Now()
 	id, done := c.ID, c.cancel
-	l.tree.group.Go(func() {
+	go func() { // not waited for: one that does not end must not keep the lane
 		defer done()
 		reply, err := run(ctx, l.tree.deps.Log)
 		if err != nil {
 			reply = tool.Failure{Reason: tool.ReasonCancelled, Message: "the call was cancelled"}
 		}
 		l.mail.end(endedHere{callID: id, reply: reply})
-	})
+	}()
 	return nil
 }
 
