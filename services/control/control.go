@@ -153,15 +153,13 @@ func (p *plane) assemble(ctx context.Context) error {
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
 	p.worker = lane.NewWorker(lane.Deps{
-		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Hints: p.Store,
+		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Bus: p.bus,
 		Log: p.Log, Slots: p.Slots, MayReap: p.replicas.MayReap,
 	})
 	p.peers = peer.NewClient(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
-		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Hints: hints{
-			p.Store,
-			p.worker,
-		}, Replica: p.replicas.ID,
+		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Bus: p.bus,
+		Replica:  p.replicas.ID,
 		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Clock: mono.New(), Log: p.Log,
 		Grants: p.Store, Granted: p.granted,
 	})
@@ -197,18 +195,6 @@ func (p *plane) granted(e fleet.Executor, g call.Granted) bool {
 	return p.worker.Deliver(call.Report{
 		Executor: e.ID, CallID: g.CallID, LaneID: g.LaneID, Body: call.Slot{Dispatch: g.Dispatch, Journal: e.JournalID},
 	})
-}
-
-// hints tells this process and the others.
-type hints struct {
-	store  store.Notifier
-	worker *lane.Worker
-}
-
-// Notify implements link's hints.
-func (h hints) Notify(sessionIDs ...string) {
-	h.worker.Changed(sessionIDs)
-	h.store.Notify(sessionIDs...)
 }
 
 // executorIdentity is the executor that the caller's token names.
@@ -266,7 +252,7 @@ func (p *plane) run(ctx context.Context) error {
 	}
 	serve("peers", p.peers.Run)
 	serve("links", p.links.Run)
-	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.notified) })
+	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.bus.Heard) })
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
 	if p.memory != nil {
 		serve("built-in connection", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
@@ -309,12 +295,6 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
-}
-
-// notified reacts to what other replicas did.
-func (p *plane) notified(sessionIDs []string) {
-	p.worker.Changed(sessionIDs)
-	p.bus.Heard(sessionIDs)
 }
 
 // stopServing ends the listeners: politely for a moment, then not.

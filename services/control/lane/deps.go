@@ -5,6 +5,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // Publisher hands committed events to watchers.
@@ -12,15 +13,12 @@ type Publisher interface {
 	Publish(key session.Key, events []event.Event)
 }
 
-// Hints tells other replicas that a lane's rows changed.
-type Hints interface{ Notify(laneIDs ...string) }
-
 // Deps are what a Worker works with.
 type Deps struct {
 	Store   Store
 	Runners map[Kind]Runner
 	Events  Publisher
-	Hints   Hints
+	Bus     *wake.Bus
 	Log     *slog.Logger // nil is the default one
 	// MayReap says whether replicas whose lease has expired may count as dead. nil is always.
 	MayReap func() bool

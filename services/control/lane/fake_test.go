@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // rows is a Store that says what a test wants, and remembers what it was asked.
@@ -164,7 +165,7 @@ func (w *work) now() (owners []*Owner, nudges int) {
 	return w.owners, w.nudges
 }
 
-// tape is a Publisher and the Hints.
+// tape is a Publisher, and hears what other replicas are told.
 type tape struct {
 	mu sync.Mutex // guards what follows
 	taped
@@ -187,7 +188,7 @@ func (t *tape) Publish(_ session.Key, events []event.Event) {
 	t.events = append(t.events, events...)
 }
 
-func (t *tape) Notify(ids ...string) {
+func (t *tape) hear(ids ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.told = append(t.told, ids...)
@@ -212,7 +213,7 @@ func world(deps Deps) (*Worker, *rows, *work, *tape) {
 			return nil
 		}
 	}
-	deps.Store, deps.Events, deps.Hints, deps.Log = r, t, t, slog.New(slog.DiscardHandler)
+	deps.Store, deps.Events, deps.Bus, deps.Log = r, t, wake.NewBus(t.hear), slog.New(slog.DiscardHandler)
 	if deps.Runners == nil {
 		deps.Runners = map[Kind]Runner{KindSession: k}
 	}

@@ -25,6 +25,7 @@ type Owner struct {
 
 	mu    sync.Mutex // guards what follows
 	lease Lease
+	since int64   // the head of the stream when the head was taken
 	end   *ending // of the head
 }
 
@@ -43,7 +44,7 @@ func (o *Owner) take(l Lease) {
 	if o.end != nil {
 		o.end.stop()
 	}
-	o.lease, o.end = l, newEnding(l.Ends)
+	o.lease, o.since, o.end = l, l.EventHead, newEnding(l.Ends)
 }
 
 // Lease is the lane as it is now: as it was taken, with what commits have changed. After Commit has gone on with the
@@ -87,22 +88,13 @@ func (o *Owner) Mail() int64 {
 func (o *Owner) heard(h Held) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if h.Fence != o.lease.Fence || h.Mail < o.lease.Mail { // older than what is known
+	if h.Fence != o.lease.Fence || h.Mail < o.lease.Mail || h.EventHead < o.since { // older than what is known
 		return false
 	}
 	came := h.Mail > o.lease.Mail
 	o.lease.Mail = h.Mail
 	o.end.set(h.Ends)
 	return came
-}
-
-// abort makes the head end now if it is this one.
-func (o *Owner) abort(headID string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.lease.Root().ID == headID {
-		o.end.set(Ends{Why: Abort})
-	}
 }
 
 // Draining is closed when the process wants to end: hand the lane back at the next safe point.
@@ -119,7 +111,7 @@ func (o *Owner) HandBack(ctx context.Context) {
 			o.worker.deps.Log.Warn("handing a lane back failed", "lane_id", f.LaneID, "error", err)
 			return
 		}
-		o.worker.deps.Hints.Notify(f.LaneID)
+		o.worker.deps.Bus.Announce(f.LaneID)
 	})
 }
 

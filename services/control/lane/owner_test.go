@@ -248,14 +248,15 @@ func TestEnding(t *testing.T) {
 		if !ended(o) || o.Why() != Deadline {
 			t.Errorf("%v", o.Why())
 		}
-		o.abort("root of l")
+		aborted := Held{Fence: o.Fence(), EventHead: o.Lease().EventHead, Ends: Ends{Why: Abort}}
+		o.heard(aborted)
 		if o.Why() != Deadline {
 			t.Error("the first reason did not stay")
 		}
 		// The next head has a time of its own.
 		r.commit = func(Commit) (Committed, error) {
 			next := lease("l")
-			next.Loops[0].ID = "next"
+			next.Loops[0].ID, next.EventHead = "next", 2
 			return Committed{Next: &next}, nil
 		}
 		end := step("root of l", 1)
@@ -264,11 +265,12 @@ func TestEnding(t *testing.T) {
 			o.Lease().Loops[0].ID != "next" {
 			t.Errorf("%v, %+v", err, o.Lease())
 		}
-		o.abort("root of l") // of the head before
+		o.heard(aborted) // read before the head settled
 		if ended(o) {
 			t.Error("an abort of the head before has ended the next one")
 		}
-		o.abort("next")
+		aborted.EventHead = 2
+		o.heard(aborted)
 		if !ended(o) || o.Why() != Abort {
 			t.Errorf("%v", o.Why())
 		}

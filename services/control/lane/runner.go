@@ -21,8 +21,8 @@ type Run interface {
 	Drive(ctx context.Context) error
 	// Deliver takes an executor's report; false when the run does not wait for that call. It never blocks.
 	Deliver(r call.Report) bool
-	// Nudge says that something outside has changed: mail came, the fleet changed, rows of the lane changed. It never
-	// blocks.
+	// Nudge says that something outside has changed: mail came, an executor came or went, rows of the lane changed. It
+	// never blocks.
 	Nudge()
 }
 

@@ -66,9 +66,10 @@ type Owned struct {
 
 // Held is an owned lane as its row has it.
 type Held struct {
-	Fence Fence
-	Mail  int64
-	Ends  Ends
+	Fence     Fence
+	EventHead int64 // tells of which head Ends is: each begins and settles with an event
+	Mail      int64
+	Ends      Ends
 }
 
 // Release says why a lane is handed back.

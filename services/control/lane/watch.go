@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // watch compares the lanes that run here with their rows, and settles heads that nobody ends.
@@ -79,7 +81,7 @@ func (v *watch) stray(ctx context.Context, f Fence, seen map[Fence]int) {
 		return
 	}
 	delete(seen, f)
-	w.Wake()
+	w.deps.Bus.Publish(wake.Ready)
 }
 
 // force settles heads that should have ended long ago, whoever owns them, this replica included.
@@ -110,13 +112,13 @@ func (w *Worker) moveMail(ctx context.Context) {
 	}
 	for _, m := range moved {
 		if m.Owner == "" {
-			w.Wake()
+			w.deps.Bus.Publish(wake.Ready)
 			continue
 		}
 		if w.find(m.LaneID) != nil {
 			signal(w.look)
 		} else {
-			w.deps.Hints.Notify(m.LaneID)
+			w.deps.Bus.Announce(m.LaneID)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 const (
@@ -25,7 +26,6 @@ const (
 // Worker owns this process's lanes. One incarnation of the replica after the other calls Run.
 type Worker struct {
 	deps Deps
-	wake chan struct{}
 	look chan struct{} // rows of lanes that run here may have changed
 
 	mu    sync.Mutex // guards what follows
@@ -41,14 +41,13 @@ type Worker struct {
 // held is a lane that runs here.
 type held struct {
 	*Owner
-	run Run
+	run   Run
+	wakes *wake.Subscription // to changes of the lane that somebody else has made
 }
 
 // NewWorker makes a Worker.
 func NewWorker(deps Deps) *Worker {
-	return &Worker{
-		deps: deps.withDefaults(), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), runs: map[string]*held{},
-	}
+	return &Worker{deps: deps.withDefaults(), look: make(chan struct{}, 1), runs: map[string]*held{}}
 }
 
 // Run is one incarnation: it claims due lanes, takes over those of dead replicas (those of predecessors in any case)
@@ -87,6 +86,9 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 	defer look.Stop()
 	defer reap.Stop()
 	defer force.Stop()
+	ready, fleet := w.deps.Bus.Subscribe(wake.Ready), w.deps.Bus.SubscribeFunc(w.nudge, wake.AnyExecutor)
+	defer ready.Close()
+	defer fleet.Close()
 	watch := &watch{worker: w}
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -98,7 +100,7 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 			return
 		case <-due.C:
 			w.step("claiming", func() { due.Reset(w.claim(ctx)) })
-		case <-w.wake:
+		case <-ready.C:
 			w.step("claiming", func() { due.Reset(w.claim(ctx)) })
 		case <-w.look:
 			w.step("looking at the lanes that run here", func() { watch.own(ctx) })
@@ -212,9 +214,9 @@ func (w *Worker) lease(
 // settled tells of a head that was settled from rows.
 func (w *Worker) settled(e Ended) {
 	w.deps.Events.Publish(e.Key, e.Events)
-	w.deps.Hints.Notify(e.LaneID)
+	w.deps.Bus.Announce(e.LaneID)
 	if e.Ready {
-		w.Wake()
+		w.deps.Bus.Publish(wake.Ready)
 	}
 }
 
@@ -244,7 +246,7 @@ func (w *Worker) free() {
 	w.used--
 	w.mu.Unlock()
 	if full {
-		w.Wake()
+		w.deps.Bus.Publish(wake.Ready)
 	}
 }
 
@@ -268,7 +270,7 @@ func (w *Worker) Start(l Lease) {
 	if err := w.deps.Store.Release(ctx, l.Fence, Release{}); err != nil && !errors.Is(err, ErrFenced) {
 		w.deps.Log.Warn("handing a lane back failed", "lane_id", l.Fence.LaneID, "error", err)
 	}
-	w.deps.Hints.Notify(l.Fence.LaneID)
+	w.deps.Bus.Announce(l.Fence.LaneID)
 }
 
 // drained reports whether the incarnation was told to end, rather than dying.
@@ -301,6 +303,7 @@ func (w *Worker) start(l Lease, fresh bool) bool {
 	}
 	w.runs[l.Fence.LaneID] = h
 	h.run = w.deps.Runners[l.Kind].Begin(o, fresh)
+	h.wakes = w.deps.Bus.SubscribeFunc(func() { h.run.Nudge(); signal(w.look) }, wake.Lane(l.Fence.LaneID))
 	w.group.Go(func() { w.drive(h) })
 	return true
 }
@@ -336,12 +339,10 @@ func (w *Worker) ended(h *held) {
 		delete(w.runs, id)
 	}
 	w.mu.Unlock()
+	h.wakes.Close()
 	h.ending().stop()
 	w.free()
 }
-
-// Wake says that due lanes may exist.
-func (w *Worker) Wake() { signal(w.wake) }
 
 func signal(c chan struct{}) {
 	select {
@@ -366,31 +367,8 @@ func (w *Worker) Deliver(r call.Report) bool {
 	return h != nil && h.run.Deliver(r)
 }
 
-// Interrupt says that an abort was requested for a head. Whatever the lane runs by now instead goes on.
-func (w *Worker) Interrupt(laneID, headID string) {
-	if h := w.find(laneID); h != nil {
-		h.abort(headID)
-		h.run.Nudge()
-	}
-}
-
-// Changed says that rows of the lanes changed elsewhere, of all when laneIDs is nil.
-func (w *Worker) Changed(laneIDs []string) {
-	if laneIDs == nil {
-		w.FleetChanged()
-		signal(w.look)
-	}
-	for _, id := range laneIDs {
-		if h := w.find(id); h != nil {
-			h.run.Nudge()
-			signal(w.look)
-		}
-	}
-	w.Wake()
-}
-
-// FleetChanged says to every run that an executor came or went.
-func (w *Worker) FleetChanged() {
+// nudge says to every run that an executor came or went.
+func (w *Worker) nudge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, h := range w.runs {

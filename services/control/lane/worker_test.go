@@ -12,6 +12,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // incarnation runs a worker until the test stops or drains it.
@@ -314,7 +315,7 @@ func TestYield(t *testing.T) {
 		r.due[KindSession] = leases(1, KindSession)
 		run(t, w)
 		r.say(func() { r.claimed = nil })
-		w.Wake()
+		w.deps.Bus.Publish(wake.Ready)
 		time.Sleep(standsBack - time.Millisecond)
 		synctest.Wait()
 		if len(r.now().claimed) != 0 || len(r.now().released) != 1 {

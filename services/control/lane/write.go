@@ -11,6 +11,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // With is what a commit does to the lane beside a step.
@@ -153,9 +154,9 @@ func (o *Owner) applied(c Commit, out Committed) {
 		o.take(*out.Next)
 	}
 	if out.Ready {
-		o.worker.Wake()
+		o.worker.deps.Bus.Publish(wake.Ready)
 	}
-	o.worker.deps.Hints.Notify(c.Fence.LaneID)
+	o.worker.deps.Bus.Announce(c.Fence.LaneID)
 }
 
 // progressed clears a loop's stalls, as the commit has done. mu is held.
@@ -188,8 +189,8 @@ func (o *Owner) release(ctx context.Context, cause error) {
 			return err
 		})
 		if err == nil || errors.Is(err, ErrFenced) {
-			o.worker.deps.Hints.Notify(f.LaneID)
-			o.worker.Wake()
+			o.worker.deps.Bus.Announce(f.LaneID)
+			o.worker.deps.Bus.Publish(wake.Ready)
 			return
 		}
 		log.Warn("handing a lane back failed, trying again", "lane_id", f.LaneID, "error", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // connection is one executor's connection to this replica.
@@ -92,7 +93,7 @@ func (c *connection) run() error {
 		})
 	}
 	c.attach()
-	c.server.deps.Owner.FleetChanged()
+	c.server.deps.Bus.Publish(wake.Executor(c.executor.ID))
 	select {
 	case err := <-ended:
 		return err

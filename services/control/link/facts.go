@@ -7,6 +7,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 const (
@@ -73,7 +74,7 @@ func (s *Server) compareAway(ctx context.Context, row fleet.Executor) error {
 	}
 	s.deps.Log.Info("an executor counted as connected here and is not, which is recorded now", "executor_id", row.ID,
 		"connection_epoch", row.ConnectionEpoch)
-	s.deps.Owner.FleetChanged()
+	s.deps.Bus.Publish(wake.Executor(row.ID))
 	return nil
 }
 
@@ -122,7 +123,7 @@ func (c *connection) ended(ctx context.Context) {
 	c.write(ctx, "the end of its connection", func(ctx context.Context) error {
 		return c.server.deps.Fleet.Disconnect(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
 	})
-	c.server.deps.Owner.FleetChanged()
+	c.server.deps.Bus.Publish(wake.Executor(c.executor.ID))
 }
 
 // write records a fact about the connection now. If that fails, Run makes up for it.

@@ -84,7 +84,7 @@ func (c *connection) newGranter() *fleet.Granter {
 // granted tells the owner of a call, here or elsewhere, that it has a slot.
 func (c *connection) granted(g call.Granted) {
 	if !c.server.deps.Granted(c.executor, g) {
-		c.server.deps.Hints.Notify(g.LaneID)
+		c.server.changed(g.LaneID)
 	}
 }
 

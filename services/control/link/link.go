@@ -18,6 +18,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // Protocol is the version of Connect that this package speaks.
@@ -46,8 +47,6 @@ type Owner interface {
 	// Deliver hands a report to the run of its session; false when none here runs it, or the run does not wait for the
 	// call.
 	Deliver(r call.Report) bool
-	// FleetChanged says that an executor came or went.
-	FleetChanged()
 }
 
 // Calls are the records that connections read and complete.
@@ -71,7 +70,7 @@ type Deps struct {
 	Local   *fleet.Service
 	Owner   Owner
 	Peers   *peer.Client
-	Hints   interface{ Notify(sessionIDs ...string) }
+	Bus     *wake.Bus     // hears of executors that come and go, and of calls whose records have changed
 	Replica func() string // id of the present incarnation, "" for none
 	// Identity is the executor that the caller's token is for.
 	Identity func(ctx context.Context) (auth.Principal, error)
@@ -190,6 +189,14 @@ func (s *Server) unregister(c *connection) {
 	s.mu.Unlock()
 	s.deps.Local.Detached(c.executor.ID, c.executor.ConnectionEpoch)
 	c.ended(context.WithoutCancel(c.ctx))
+}
+
+// changed says that records of calls of the lanes have changed: to their owners here and elsewhere.
+func (s *Server) changed(laneIDs ...string) {
+	for _, id := range laneIDs {
+		s.deps.Bus.Publish(wake.Lane(id))
+	}
+	s.deps.Bus.Announce(laneIDs...)
 }
 
 // connections are those of this replica.

@@ -50,7 +50,7 @@ func (c *connection) compare(ctx context.Context) error {
 		}
 	}
 	if len(absent) > 0 {
-		c.server.deps.Hints.Notify(slices.Collect(maps.Keys(absent))...)
+		c.server.changed(slices.Collect(maps.Keys(absent))...)
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ var withheld = tool.Failure{Reason: "WITHHELD", Message: "what the call came to 
 // acknowledged.
 func (c *connection) leaveToOwner(known call.Call, req *pawlv1.ConnectRequest) {
 	c.server.deps.Peers.Deliver(c.executor.ID, known.LaneID, req)
-	c.server.deps.Hints.Notify(known.LaneID)
+	c.server.changed(known.LaneID)
 }
 
 // assigned is the record of a call of this executor; without a session when there is none, or it is another executor's.
@@ -113,7 +113,7 @@ func (c *connection) record(ctx context.Context, known call.Call, reply tool.Rep
 	if err != nil {
 		return err
 	}
-	c.server.deps.Hints.Notify(known.LaneID)
+	c.server.changed(known.LaneID)
 	c.recorded(known, reply)
 	return nil
 }

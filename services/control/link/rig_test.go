@@ -29,6 +29,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // database is what replicas share: executors, and the calls that a test puts there.
@@ -248,8 +249,8 @@ func (d *database) Grant(_ context.Context, g call.Grant) (granted []call.Grante
 	return granted, nil
 }
 
-// Notify implements Deps.Hints.
-func (d *database) Notify(lanes ...string) {
+// announce takes the hints for other replicas.
+func (d *database) announce(lanes ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.notes = append(d.notes, lanes...)
@@ -276,7 +277,7 @@ type runner struct {
 	runs   bool
 	panics bool
 	got    chan call.Report
-	fleet  atomic.Int32 // changes of it
+	fleet  atomic.Int32 // executors that came or went
 }
 
 func (o *runner) Deliver(r call.Report) bool {
@@ -288,8 +289,6 @@ func (o *runner) Deliver(r call.Report) bool {
 	}
 	return o.runs
 }
-
-func (o *runner) FleetChanged() { o.fleet.Add(1) }
 
 // Granted implements Deps.Granted.
 func (o *runner) Granted(e fleet.Executor, g call.Granted) bool {
@@ -338,8 +337,10 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 			p.local, p.owner = fleet.NewService(c.db), &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
 			peers := peer.NewClient(c.db, self, c.dial, log)
+			bus, owner := wake.NewBus(c.db.announce), p.owner
+			bus.SubscribeFunc(func() { owner.fleet.Add(1) }, wake.AnyExecutor)
 			p.Server = NewServer(Deps{
-				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Hints: c.db, Replica: self,
+				Calls: c.db, Fleet: c.db, Local: p.local, Owner: p.owner, Peers: peers, Bus: bus, Replica: self,
 				Grants: c.db, Granted: p.owner.Granted,
 				Identity: func(context.Context) (auth.Principal, error) {
 					return auth.Principal{Kind: auth.Executor, Executor: "e", Labels: auth.Labels{"gpu": "a*"}}, nil

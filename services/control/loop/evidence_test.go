@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // reconnect makes the executor's connection a new one.
@@ -20,7 +21,7 @@ func (b *bench) reconnect() {
 	b.executor.mu.Lock()
 	b.executor.epoch++
 	b.executor.mu.Unlock()
-	b.worker.FleetChanged()
+	b.bus.Publish(wake.Executor("x1"))
 	synctest.Wait()
 }
 

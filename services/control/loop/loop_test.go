@@ -166,6 +166,7 @@ func (m models) Model(model.Ref) (model.Model, error) { return m.m, nil }
 type bench struct {
 	*testing.T
 	store       *sqlite.Store
+	bus         *wake.Bus
 	events      *event.Service
 	executor    *executor
 	worker      *lane.Worker
@@ -210,8 +211,8 @@ func (b *bench) start(def agent.Definition) { b.startAs("h", def) }
 
 // startAs begins it on a host, where it is the successor of those who were there.
 func (b *bench) startAs(host string, def agent.Definition) {
-	bus := wake.NewBus(nil)
-	b.events = event.NewService(b.store, bus)
+	b.bus = wake.NewBus(nil)
+	b.events = event.NewService(b.store, b.bus)
 	definitions := b.definitions
 	if definitions == nil {
 		definitions = agents{def}
@@ -226,7 +227,7 @@ func (b *bench) startAs(host string, def agent.Definition) {
 	}
 	b.worker = b.replica(b.counted, b.events, definitions)
 	b.executor.deliver = b.worker.Deliver
-	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, bus)
+	b.service = submission.NewService(b.store, agents{def}, b.events, b.worker, b.bus)
 	id := ident.New()
 	b.id = id
 	dead, err := b.store.RegisterReplica(b.Context(), replica.Replica{ID: id, Host: host, Lock: "l"}, time.Hour)
@@ -255,7 +256,7 @@ func (b *bench) replica(store store, events *event.Service, definitions loop.Def
 		Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
 	})
 	return lane.NewWorker(lane.Deps{
-		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Hints: b.store,
+		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Bus: b.bus,
 		MayReap: b.mayReap, Slots: b.slots, Log: log,
 	})
 }
@@ -496,7 +497,7 @@ func TestExecutorThatStaysAwayLeavesTheOutcomeUnknown(t *testing.T) {
 		b.executor.mu.Lock()
 		b.executor.away = true
 		b.executor.mu.Unlock()
-		b.worker.FleetChanged()
+		b.bus.Publish(wake.Executor("x1"))
 		got := b.wait(sub.ID)
 		if got.Outcome != lane.Completed || !strings.Contains(got.Text, "unknown") {
 			t.Errorf("settled %s: %q", got.Outcome, got.Text)

@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // A drain between the end of a turn's last call and the commit of it: the result is acknowledged by nobody but the
@@ -355,7 +356,7 @@ func TestLateResultIsNotSwallowed(t *testing.T) {
 		b.executor.mu.Lock()
 		b.executor.away = true
 		b.executor.mu.Unlock()
-		b.worker.FleetChanged()
+		b.bus.Publish(wake.Executor("x1"))
 		time.Sleep(time.Hour / 2)
 		if n := g.asked.Load(); n != 2 {
 			t.Fatalf("the model was asked %d times", n)

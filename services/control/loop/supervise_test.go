@@ -207,7 +207,7 @@ func TestTheDeadHandNothingBack(t *testing.T) {
 		b.executor.mu.Lock()
 		b.executor.gate = gate
 		b.executor.mu.Unlock()
-		b.worker.FleetChanged() // so that they are busy when it happens
+		b.bus.Publish(wake.Executor("x1")) // so that they are busy when it happens
 		synctest.Wait()
 		b.kill()
 		synctest.Wait()
@@ -353,7 +353,7 @@ func (b *bench) away(away bool) {
 	b.executor.away = away
 	b.executor.epoch++
 	b.executor.mu.Unlock()
-	b.worker.FleetChanged()
+	b.bus.Publish(wake.Executor("x1"))
 }
 
 // An abort that comes late is for the submission that it was requested for, never for the one that runs by then.
@@ -366,7 +366,9 @@ func TestAbortOfWhatHasSettledLeavesTheNext(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { running = o; return nil }
 		second := b.submit("s", "echo second")
 		synctest.Wait()
-		b.worker.Interrupt(first.SessionID, first.ID)
+		if _, err := b.service.Abort(t.Context(), session.DefaultTenant, first.ID); err != nil {
+			t.Fatal(err)
+		}
 		synctest.Wait()
 		b.say(running.Call, "x1", call.Ended{Reply: echo(running)})
 		b.expect(b.wait(second.ID), lane.Completed, "second")
@@ -387,7 +389,7 @@ func TestAbortIsFoundWithAndWithoutAHint(t *testing.T) {
 					t.Fatal(err)
 				}
 				if hint {
-					b.worker.Changed([]string{sub.SessionID})
+					b.bus.Heard([]string{sub.SessionID})
 				}
 				got := b.wait(sub.ID)
 				b.expect(got, lane.Aborted, "")

@@ -46,10 +46,6 @@ type Worker interface {
 	Unreserve()
 	// Start runs a lease in the reserved slot.
 	Start(lane.Lease)
-	// Wake says that due lanes may exist.
-	Wake()
-	// Interrupt says that an abort was requested for a running submission.
-	Interrupt(laneID, submissionID string)
 }
 
 // Reader is the reads that a Service needs beside Store.
@@ -149,7 +145,7 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 	case got.Lease != nil:
 		s.worker.Start(*got.Lease)
 	case !got.Replayed:
-		s.worker.Wake()
+		s.bus.Publish(wake.Ready)
 		s.bus.Announce(got.Submission.SessionID)
 	}
 	return got, nil
@@ -330,7 +326,7 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 	if err != nil {
 		return Submission{}, err
 	}
-	s.aborted(sub.SessionID, sub.ID)
+	s.aborted(sub.SessionID)
 	return s.withText(ctx, sub)
 }
 
@@ -343,7 +339,7 @@ func (s *Service) AbortSession(
 	if err != nil {
 		return 0, nil, err
 	}
-	s.aborted(sessionID, id)
+	s.aborted(sessionID)
 	if id == "" {
 		return settled, nil, nil
 	}
@@ -351,9 +347,8 @@ func (s *Service) AbortSession(
 	return settled, &sub, err
 }
 
-// aborted tells everybody whom an abort concerns. submissionID is the one that runs, "" for none.
-func (s *Service) aborted(sessionID, submissionID string) {
-	s.worker.Interrupt(sessionID, submissionID)
+// aborted tells everybody whom an abort concerns.
+func (s *Service) aborted(sessionID string) {
 	s.bus.Publish(wake.Lane(sessionID))
 	s.bus.Announce(sessionID)
 }

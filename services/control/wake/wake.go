@@ -69,13 +69,15 @@ func NewBus(elsewhere func(laneIDs ...string)) *Bus {
 // Publish wakes the subscribers of the topics in this process.
 func (b *Bus) Publish(topics ...Topic) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	var all []*Subscription
 	for _, t := range topics {
-		wakeAll(b.topics[t])
+		all = append(all, b.topics[t]...)
 		if t.id != "" {
-			wakeAll(b.topics[Topic{kind: t.kind}])
+			all = append(all, b.topics[Topic{kind: t.kind}]...)
 		}
 	}
+	b.mu.Unlock()
+	wakeAll(all)
 }
 
 // Announce wakes the subscribers of the lanes, and of Ready, at the other replicas: whoever has changed rows that an
@@ -93,10 +95,12 @@ func (b *Bus) Heard(laneIDs []string) {
 		return
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	var all []*Subscription
 	for _, subs := range b.topics {
-		wakeAll(subs)
+		all = append(all, subs...)
 	}
+	b.mu.Unlock()
+	wakeAll(all)
 }
 
 func wakeAll(subs []*Subscription) {
@@ -113,12 +117,21 @@ func (b *Bus) Subscribe(topics ...Topic) *Subscription {
 	return s
 }
 
+// SubscribeFunc calls look instead, from the goroutines that publish: it must not block. It may be called once more
+// after Close.
+func (b *Bus) SubscribeFunc(look func(), topics ...Topic) *Subscription {
+	s := &Subscription{look: look, bus: b}
+	s.Add(topics...)
+	return s
+}
+
 // Subscription is one waiting goroutine's place on the bus. Close it.
 type Subscription struct {
 	// C has an item when one of the topics was published since the last receive.
 	C <-chan struct{}
 
 	c      chan struct{}
+	look   func() // instead of c
 	bus    *Bus
 	topics []Topic // guarded by the bus' mutex
 }
@@ -160,6 +173,10 @@ func (s *Subscription) Close() {
 // Wake wakes this subscriber alone, as if one of its topics had been published: for polls that know who has missed
 // something.
 func (s *Subscription) Wake() {
+	if s.look != nil {
+		s.look()
+		return
+	}
 	select {
 	case s.c <- struct{}{}:
 	default:

@@ -58,7 +58,7 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 		Log:   slog.New(slog.DiscardHandler),
 	})
 	worker := lane.NewWorker(lane.Deps{
-		Store: db, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: p.Events, Hints: db,
+		Store: db, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: p.Events, Bus: bus,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	p.Submissions = submission.NewService(db, pinned, p.Events, worker, bus)

@@ -186,14 +186,13 @@ func (s *Store) Own(ctx context.Context, owner string) (owned lane.Owned, err er
 		}
 		var now time.Time
 		var id *string
-		var epoch, mail *int64
-		var endsIn *int64
+		var epoch, head, mail, endsIn *int64
 		var why *int16
-		_, err = pgx.ForEachRow(rows, []any{&now, &id, &epoch, &mail, &endsIn, &why}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&now, &id, &epoch, &head, &mail, &endsIn, &why}, func() error {
 			owned.Now = now
 			if id != nil {
 				owned.Lanes = append(owned.Lanes, lane.Held{
-					Fence: lane.Fence{LaneID: *id, Epoch: *epoch}, Mail: *mail,
+					Fence: lane.Fence{LaneID: *id, Epoch: *epoch}, EventHead: *head, Mail: *mail,
 					Ends: lane.Ends{In: remaining(endsIn), Why: lane.Why(*why)},
 				})
 			}
@@ -206,5 +205,5 @@ func (s *Store) Own(ctx context.Context, owner string) (owned lane.Owned, err er
 
 // ownSQL has one row at least, for the time.
 const ownSQL = `
-SELECT ` + nowSQL2 + `, x.lane_id, x.epoch, x.mail, ` + endsSQL + `
+SELECT ` + nowSQL2 + `, x.lane_id, x.epoch, x.event_head, x.mail, ` + endsSQL + `
 FROM (SELECT 1) one LEFT JOIN lanes x ON x.state = 2 AND x.owner = $1`

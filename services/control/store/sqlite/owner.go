@@ -19,7 +19,8 @@ func (s *Store) Own(ctx context.Context, owner string) (out lane.Owned, err erro
 		lanes, err := t.lanes(selectOwned, owner, -1)
 		for _, l := range lanes {
 			out.Lanes = append(out.Lanes, lane.Held{
-				Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, Mail: l.mail, Ends: l.ends.remaining(t.micros()),
+				Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, EventHead: l.eventHead, Mail: l.mail,
+				Ends: l.ends.remaining(t.micros()),
 			})
 		}
 		return err

@@ -180,7 +180,9 @@ var claimCases = []testCase{
 				got[l.Fence.LaneID] = l
 			}
 			for _, h := range want {
-				held[h.session()] = lane.Held{Fence: h.lease.Fence, Mail: h.lease.Mail, Ends: h.lease.Ends}
+				held[h.session()] = lane.Held{
+					Fence: h.lease.Fence, EventHead: h.lease.EventHead, Mail: h.lease.Mail, Ends: h.lease.Ends,
+				}
 			}
 			equal(t, "the lanes", got, held)
 			if d := out.Now.Sub(get(t, db.Store, a.id()).AcceptedAt); d < 0 || d > time.Hour {
