@@ -256,7 +256,7 @@ func TestEnding(t *testing.T) {
 		// The next head has a time of its own.
 		r.commit = func(Commit) (Committed, error) {
 			next := lease("l")
-			next.Loops[0].ID, next.EventHead = "next", 2
+			next.Loops[0].ID, next.EventHead = "next", 3
 			return Committed{Next: &next}, nil
 		}
 		end := step("root of l", 1)
@@ -269,7 +269,7 @@ func TestEnding(t *testing.T) {
 		if ended(o) {
 			t.Error("an abort of the head before has ended the next one")
 		}
-		aborted.EventHead = 2
+		aborted.EventHead = 3
 		o.heard(aborted)
 		if !ended(o) || o.Why() != Abort {
 			t.Errorf("%v", o.Why())
