@@ -49,7 +49,8 @@ type Token struct {
 
 // Store keeps tokens.
 type Store interface {
-	// CreateToken stores a token.
+	// CreateToken stores a token. One with its id that is there already is left as it is: the answer to whoever stored
+	// it was lost.
 	CreateToken(ctx context.Context, t Token) error
 	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.
 	FindToken(ctx context.Context, hash []byte) (Token, error)

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"strings"
 	"sync"
@@ -169,6 +170,24 @@ func TestQueriesForATokenAreShared(t *testing.T) {
 		ask(t.Context(), ErrUnauthenticated)
 		all.Wait()
 	})
+}
+
+// Whoever found the answer too old, and asks when somebody else has just been answered, does not ask again.
+func TestATokenIsNotAskedForTwice(t *testing.T) {
+	store := &memory{}
+	s := NewService(store)
+	secret, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := s.lookup(t.Context(), sha256.Sum256([]byte(secret))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if store.lookups != 1 {
+		t.Errorf("%d queries", store.lookups)
+	}
 }
 
 func TestWatchEndsWithItsToken(t *testing.T) {
