@@ -318,7 +318,8 @@ func staleEpoch(s *Situation) Action {
 		return Action{Do: DoAttach} // lifted meanwhile, or a former owner's order: the executor says what it has
 	case known >= s.Epoch+maxRaise:
 		return conclude(Done, tool.Failure{Reason: "STALE_EPOCH", Message: fmt.Sprintf("The executor did not run this "+
-			"call: it claims to know epoch %d of the session, which is at %d. Its journal is damaged, or it has served "+
+			"call: it claims to know epoch %d of the session, which is at %d. Its journal is damaged, or it has "+
+			"served "+
 			"another database", known, s.Epoch)})
 	}
 	return Action{Do: DoRaise, Above: known}

@@ -110,7 +110,8 @@ func TestNext(t *testing.T) {
 			want: DoWait,
 		},
 		"where nothing gets to": {
-			s:    dispatched(pendingAt("x"), says(Unsent{}), watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })),
+			s: dispatched(pendingAt("x"), says(Unsent{}),
+				watch(func(w *Watch) { w.Unreached = ago(5 * time.Second) })),
 			want: DoYield,
 		},
 		"of one that is away":   {s: dispatched(pendingAt("x"), away(time.Hour)), want: DoConclude, state: Done},
@@ -140,7 +141,8 @@ func TestNext(t *testing.T) {
 			want: DoConclude, state: Lost,
 		},
 		"forgotten": {
-			s:    dispatched(says(Found{State: Unknown, Journal: "j1"}), watch(func(w *Watch) { w.Sent = ago(25 * time.Hour) })),
+			s: dispatched(says(Found{State: Unknown, Journal: "j1"}),
+				watch(func(w *Watch) { w.Sent = ago(25 * time.Hour) })),
 			want: DoConclude, state: Lost,
 		},
 		"unknown, may run again": {
@@ -298,7 +300,10 @@ func situations() *rapid.Generator[Situation] {
 		}
 		s := Situation{
 			Call: Call{
-				Kind:   uint8(rapid.SampledFrom([]tool.Kind{tool.KindExecutor, tool.KindTask, tool.KindControl}).Draw(t, "kind")),
+				Kind: uint8(rapid.SampledFrom([]tool.Kind{
+					tool.KindExecutor, tool.KindTask,
+					tool.KindControl,
+				}).Draw(t, "kind")),
 				Safety: rapid.SampledFrom([]tool.Safety{tool.AtMostOnce, tool.Idempotent, tool.Pure}).Draw(t, "safety"),
 				State:  rapid.SampledFrom([]State{Pending, Dispatched}).Draw(t, "state"), Executor: "x",
 				Dispatch: rapid.IntRange(1, 9).Draw(t, "dispatch"),

@@ -134,7 +134,8 @@ func (o *Owner) Raise(ctx context.Context, above int64) (err error) {
 		if err != nil {
 			return
 		}
-		o.worker.deps.Log.Warn("the epoch of a lane was raised above one that an executor knows", "lane_id", before.LaneID,
+		o.worker.deps.Log.Warn("the epoch of a lane was raised above one that an executor knows", "lane_id",
+			before.LaneID,
 			"epoch", before.Epoch, "raised_to", after.Epoch,
 			"reason", "the database is older than the executor's journal, as after a restore")
 		o.mu.Lock()

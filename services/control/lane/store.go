@@ -74,8 +74,8 @@ type Held struct {
 
 // Release says why a lane is handed back.
 type Release struct {
-	// Stalled is the loop that an error is charged to, "" for a drain, which charges nothing and leaves the lane due. If
-	// that loop has ended, the head is charged.
+	// Stalled is the loop that an error is charged to, "" for a drain, which charges nothing and leaves the lane due.
+	// If that loop has ended, the head is charged.
 	Stalled string
 	Cause   string        // the error in plain words
 	Pause   time.Duration // before the lane is due again

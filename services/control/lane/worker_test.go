@@ -95,7 +95,8 @@ func TestDrainAndEnd(t *testing.T) {
 				t.Error(err)
 			}
 			want := map[bool]int{true: 3}[drains]
-			if len(r.now().released) != want || slices.ContainsFunc(r.now().released, func(x Release) bool { return x != Release{} }) {
+			if len(r.now().released) != want || slices.ContainsFunc(r.now().released,
+				func(x Release) bool { return x != Release{} }) {
 				t.Errorf("drained: %v, released: %+v", drains, r.now().released)
 			}
 			if _, ok := w.Reserve(); ok {
@@ -160,7 +161,8 @@ func TestFailingRun(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if len(r.now().ended) != 1 || !strings.HasPrefix(r.now().ended[0], "interrupted STALLED") ||
-			!strings.HasSuffix(r.now().ended[0], "The last error: cannot decode") || !slices.Contains(tape.now().told, "third") {
+			!strings.HasSuffix(r.now().ended[0], "The last error: cannot decode") ||
+			!slices.Contains(tape.now().told, "third") {
 			t.Errorf("%q, %v", r.now().ended, tape.now().told)
 		}
 		// One of which even that did not work is not run again.

@@ -233,7 +233,8 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 				if m[1] == "sessions_agent" {
 					t.Errorf("one session is found among all of its agent's in\n%s", plan)
 				}
-				if !strings.Contains(m[2], "Index Cond") && !(whole.MatchString(name) && strings.HasPrefix(m[1], "lanes_")) {
+				if !strings.Contains(m[2], "Index Cond") && !(whole.MatchString(name) &&
+					strings.HasPrefix(m[1], "lanes_")) {
 					t.Errorf("%s is read from end to end in\n%s", m[1], plan)
 				}
 			}

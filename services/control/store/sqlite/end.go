@@ -144,7 +144,8 @@ func encodeSettlement(z *lane.Settlement) (st settlement, err error) {
 
 // settle ends a loop and, if it is the head, its sub-agents with it.
 func (t tx) settle(loop loopRef, z settlement) error {
-	_, err := t.exec(settleLoop, string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, z.cancellation,
+	_, err := t.exec(settleLoop, string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry,
+		z.cancellation,
 		t.micros(), loop.rowid)
 	if err == nil && loop.root {
 		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)

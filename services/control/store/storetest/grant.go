@@ -34,7 +34,8 @@ func granted(t tester, s store.Store, epoch int64, ids ...string) (got []string)
 	})
 	ok(t, err)
 	for _, g := range all {
-		if k := getCall(t, s, g.CallID); k.LaneID != g.LaneID || k.Dispatch != g.Dispatch || k.State != call.Dispatched {
+		if k := getCall(t, s, g.CallID); k.LaneID != g.LaneID || k.Dispatch != g.Dispatch ||
+			k.State != call.Dispatched {
 			t.Errorf("granted %+v, the call is %+v", g, k)
 		}
 		got = append(got, g.CallID)
@@ -124,7 +125,10 @@ var grantCases = []testCase{
 				})
 				return err
 			}
-			got, err := either(db, i).Grant(ctx(t), call.Grant{Executor: "executor", ConnectionEpoch: epoch, CallIDs: ids})
+			got, err := either(db, i).Grant(ctx(t), call.Grant{
+				Executor: "executor", ConnectionEpoch: epoch,
+				CallIDs: ids,
+			})
 			n.Add(int64(len(got)))
 			return err
 		})

@@ -168,7 +168,8 @@ func (h *holder) wrote(c lane.Commit) {
 
 func newCall(h *holder, turn, index int) call.Call {
 	return call.Call{
-		ID: ident.New(), LaneID: h.session(), LoopID: h.id(), Turn: turn, Index: index, EntrySeq: h.root().EntryHead + 1,
+		ID: ident.New(), LaneID: h.session(), LoopID: h.id(), Turn: turn, Index: index, EntrySeq: h.root().EntryHead +
+			1,
 		ProviderID: "provider", Tool: "bash", Kind: 1, ArgsHash: []byte("args"),
 	}
 }

@@ -215,9 +215,10 @@ func (w *world) retry(rt *rapid.T) {
 	ok(rt, err)
 	want := l.answer
 	want.Mail = l.mail
-	switch ended := l.last.End != nil && l.last.Begin == nil && slices.ContainsFunc(l.subs, func(s *modelSubmission) bool {
-		return s.id == l.last.LoopID
-	}); {
+	switch ended := l.last.End != nil && l.last.Begin == nil && slices.ContainsFunc(l.subs,
+		func(s *modelSubmission) bool {
+			return s.id == l.last.LoopID
+		}); {
 	case !ended:
 		want.Ends = l.ends()
 	case want.Next == nil:
@@ -260,7 +261,8 @@ func (w *world) end(rt *rapid.T) {
 	ok(rt, err)
 	l.events++
 	head.status, head.outcome, l.last = submission.SettledStatus, lane.Interrupted, nil
-	if out.HeadID != head.id || out.Ready != (l.pending() > 0) || len(out.Events) != 1 || out.Events[0].Seq != l.events {
+	if out.HeadID != head.id || out.Ready != (l.pending() > 0) || len(out.Events) != 1 ||
+		out.Events[0].Seq != l.events {
 		rt.Fatalf("ended %+v", out)
 	}
 	state := "idle"
