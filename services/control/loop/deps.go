@@ -25,8 +25,8 @@ type Store interface {
 // Publisher hands committed events to watchers.
 type Publisher interface {
 	Publish(key session.Key, events []event.Event)
-	// Watched reports whether anybody here wants the deltas of a session's root loops as they come, WatchedTask those of
-	// a sub-agent.
+	// Watched reports whether anybody here wants the deltas of a session's root loops as they come, WatchedTask those
+	// of a sub-agent.
 	Watched(key session.Key) bool
 	WatchedTask(key session.Key, task string) bool
 }
@@ -57,8 +57,8 @@ type Executors interface {
 type Slots interface {
 	// TryDispatch takes a slot of an executor that is connected here for a call that is to be inserted as dispatched.
 	TryDispatch(executor, callID string) (fleet.Executor, bool)
-	// Wait queues calls that were inserted as pending. An error says that the replica which the executor is connected to
-	// was not told.
+	// Wait queues calls that were inserted as pending. An error says that the replica which the executor is connected
+	// to was not told.
 	Wait(ctx context.Context, executor, laneID string, callIDs ...string) error
 	// Freed says that calls have ended, or were not inserted as dispatched.
 	Freed(executor string, callIDs ...string)

@@ -237,7 +237,8 @@ func (l *loop) begin() error {
 	}
 	var input model.Message
 	if err := json.Unmarshal(l.row.Input, &input); err != nil {
-		return l.finish(lane.Step{}, Stop{lane.Failed, "INPUT_UNREADABLE", "the input that was stored cannot be read: " +
+		return l.finish(lane.Step{}, Stop{lane.Failed, "INPUT_UNREADABLE",
+			"the input that was stored cannot be read: " +
 			err.Error()}, nil)
 	}
 	s := lane.Step{}

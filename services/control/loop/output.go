@@ -11,7 +11,8 @@ import (
 )
 
 // output is how far the output of a call has been taken, for standard output and standard error. A new owner gets all
-// of it from the executor again, since only the whole says where secrets begin, and shows what comes after what is logged.
+// of it from the executor again, since only the whole says where secrets begin, and shows what comes after what is
+// logged.
 type output struct {
 	redact [2]*tool.Stream
 	seen   [2]int64 // bytes taken from the executor
