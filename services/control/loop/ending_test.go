@@ -151,7 +151,8 @@ func TestCallWaitsForASlot(t *testing.T) {
 				}
 				if told {
 					b.worker.Deliver(call.Report{
-						Executor: "x1", CallID: waiting[0], LaneID: sub.LaneID, Body: call.Slot{Dispatch: 1, Journal: "j1"},
+						Executor: "x1", CallID: waiting[0], LaneID: sub.LaneID,
+						Body: call.Slot{Dispatch: 1, Journal: "j1"},
 					})
 				}
 				began := time.Now()

@@ -237,9 +237,11 @@ func (l *loop) begin() error {
 	}
 	var input model.Message
 	if err := json.Unmarshal(l.row.Input, &input); err != nil {
-		return l.finish(lane.Step{}, Stop{lane.Failed, "INPUT_UNREADABLE",
+		return l.finish(lane.Step{}, Stop{
+			lane.Failed, "INPUT_UNREADABLE",
 			"the input that was stored cannot be read: " +
-			err.Error()}, nil)
+				err.Error(),
+		}, nil)
 	}
 	s := lane.Step{}
 	e := l.entry(&s, session.Input, input)

@@ -394,7 +394,8 @@ func TestTreeSurvivesADeathAtEveryCommit(t *testing.T) {
 						t.Fatalf("settled %s %s %s: %q", got.Outcome, got.Reason, got.Message, got.Text)
 					}
 					slices.Sort(b.executor.ran)
-					if want := []string{"echo four", "echo one", "echo three", "echo two"}; !slices.Equal(b.executor.ran, want) {
+					want := []string{"echo four", "echo one", "echo three", "echo two"}
+					if !slices.Equal(b.executor.ran, want) {
 						t.Errorf("ran %q", b.executor.ran)
 					}
 					b.checkTree(sub.SessionID, 3)

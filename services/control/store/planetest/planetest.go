@@ -55,8 +55,8 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 	runner := loop.NewRunner(loop.Deps{
 		Store: db, Events: p.Events, Models: models{m}, Agents: pinned, Fleet: fleet.NewService(db),
 		Executors: nobody{},
-		Slots: nobody{},
-		Log:   slog.New(slog.DiscardHandler),
+		Slots:     nobody{},
+		Log:       slog.New(slog.DiscardHandler),
 	})
 	worker := lane.NewWorker(lane.Deps{
 		Store: db, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: p.Events, Bus: bus,

@@ -18,9 +18,8 @@ import (
 const (
 	refColumns = `SELECT s.rowid, s.submission_id, s.lane_id, s.session_id, s.seq, s.parent_call IS NULL, s.entry_head,
 		s.turn, s.status`
-	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name, s.parent_call,
-	s.agent_digest, s.input,
-		s.input_entry, s.phase, s.usage, s.attempts, s.stalls, s.stall_cause, s.timeout_us, s.started_at, k.executor,
+	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name,
+		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls, s.stall_cause, s.timeout_us, s.started_at, k.executor,
 		s.idem_key, s.outcome, s.reason, s.message, s.result_entry, s.model, s.abort_requested_at, s.cancellation,
 		s.accepted_at, s.settled_at, s.event_base
 		FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
@@ -79,7 +78,7 @@ func (r *loopRow) loop() (lane.Loop, error) {
 		ID: r.id, LaneID: r.laneID, RootID: c.text(9), SessionID: r.sessionID, Key: r.key(), Seq: r.seq,
 		ParentCall: c.text(14), AgentDigest: c.text(15), Input: c.blob(16), InputEntry: c.int(17),
 		EntryHead: r.entryHead,
-		Phase: lane.Phase(c.int(18)), Turn: r.turn, Attempts: int(c.int(20)), Stalls: int(c.int(21)),
+		Phase:     lane.Phase(c.int(18)), Turn: r.turn, Attempts: int(c.int(20)), Stalls: int(c.int(21)),
 		StallCause: c.text(22), Timeout: r.timeout(), StartedAt: c.time(24),
 	}
 	if n := c.int(18); n < 0 || n > int64(lane.PhaseTools) {

@@ -24,7 +24,7 @@ var loopCases = []testCase{
 		got := sessionOf(t, db.Second, child.SessionID)
 		equal(t, "the conversation", got, session.Session{
 			ID: child.SessionID, LaneID: h.session(), ParentID: h.session(), ParentCall: child.ParentCall,
-			Key: child.Key,
+			Key:       child.Key,
 			CreatedAt: got.CreatedAt, EntryHead: 1, EventHead: 2, Pending: 1, Executor: "executor",
 		})
 		byKey, err := db.Store.FindSession(ctx(t), child.Key)
