@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
@@ -492,4 +493,74 @@ func TestDeltasOfSubAgents(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A sub-agent whose own time is up ends those that work for it, and whoever asked it goes on.
+func TestTimeoutOfASubAgentEndsThoseBelow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := delegating(func(d *agent.Definition) { d.Name = "slow" })
+		worker := delegating(func(d *agent.Definition) {
+			d.Name, d.Limits.Timeout, d.Subagents = "worker", time.Minute, []string{"slow"}
+		})
+		b := newBench(t, delegating(func(d *agent.Definition) {
+			d.Subagents, d.Team = []string{"worker"}, map[string]agent.Definition{"worker": worker, "slow": slow}
+		}))
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		began := time.Now()
+		sub := b.submit("s", "task worker: task slow: task: sleep 1000")
+		got := b.wait(sub.ID)
+		if took := time.Since(began); got.Outcome != lane.Completed || !strings.Contains(got.Text, "limit of 1m0s") ||
+			took > 70*time.Second || len(b.executor.cancels) != 1 {
+			t.Errorf("settled %s after %s, %d cancels: %q", got.Outcome, took, len(b.executor.cancels), got.Text)
+		}
+		b.checkTree(sub.SessionID, 3)
+	})
+}
+
+// The end of a call that another replica has recorded is told once, whoever owns the lane later.
+func TestRecordedEndIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		orders := map[string]*call.Order{}
+		b.executor.on = func(o *call.Order) tool.Reply { orders[o.Request.(tool.Exec).Command] = o; return nil }
+		sub := b.submit("s", "echo one\n& echo two")
+		synctest.Wait()
+		b.record(orders["echo one"], echo(orders["echo one"]))
+		time.Sleep(10 * time.Second) // its owner has found it
+		synctest.Wait()
+		b.die()
+		b.start(agent.Shell())
+		synctest.Wait()
+		b.say(orders["echo two"].Call, "x1", call.Ended{Reply: echo(orders["echo two"])})
+		b.expect(b.wait(sub.ID), lane.Completed, "one\ntwo")
+		b.checkTree(sub.SessionID, 0)
+	})
+}
+
+// What was streamed of an answer whose owner died is said to be void, for every loop of the tree.
+func TestOwnerChangeIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, delegating())
+		b.die()
+		b.model = hanging{offline.New(), "slow", make(chan struct{})}
+		b.start(delegating())
+		ask := `tool task: {"prompt":"say: sl\u006fw"}` // which is no word of the root's
+		sub := b.submit("s", ask+"\n& "+ask)
+		synctest.Wait()
+		b.kill()
+		close(b.model.(hanging).release)
+		b.die()
+		b.model = offline.New()
+		b.start(delegating())
+		b.expect(b.wait(sub.ID), lane.Completed, "slow\nslow")
+		told := map[string]bool{}
+		for _, e := range b.stream(sub.SessionID) {
+			if e.Type == event.Restarted {
+				told[e.SubmissionID] = true
+			}
+		}
+		if len(told) != 2 {
+			t.Errorf("%d loops were told to begin their answers again, want 2", len(told))
+		}
+	})
 }
