@@ -154,6 +154,7 @@ func TestCommandsThatRead(t *testing.T) {
 					settled.SessionID + ` +0 +builtin +\d`,
 			},
 			{[]string{"sessions", "get", "shell/i"}, `^session: +shell/i\nid: +` + settled.SessionID},
+			{[]string{"sessions", "rebind", "shell/i", "builtin"}, `^session shell/i is with executor builtin now\n$`},
 			{
 				[]string{"submissions", "list", settled.SessionID},
 				`^ID +STATE +ACCEPTED +TURNS +ANSWER\n` +

@@ -281,9 +281,10 @@ func sessionsCommand(o *connection) *cobra.Command {
 	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
 	return o.group(&cobra.Command{
 		Use: "sessions", Short: "List sessions",
-		Long:    "List sessions. A session is named by " + sessionForm + ".",
-		Example: "control sessions list --agent reviewer\ncontrol sessions get reviewer/42 -o json",
-	}, list, o.json(&cobra.Command{
+		Long: "List sessions. A session is named by " + sessionForm + ".",
+		Example: "control sessions list --agent reviewer\ncontrol sessions get reviewer/42 -o json\n" +
+			"control sessions rebind reviewer/42 other-host",
+	}, list, o.rebindCommand(), o.json(&cobra.Command{
 		Use: "get SESSION", Short: "Show one session", Args: cli.Args(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withSession(c, args[0], func(_ context.Context, _ *grpc.ClientConn, s *pawlv1.Session) error {
@@ -303,6 +304,30 @@ func sessionsCommand(o *connection) *cobra.Command {
 			})
 		},
 	}))
+}
+
+func (o *connection) rebindCommand() *cobra.Command {
+	return o.json(&cobra.Command{
+		Use: "rebind SESSION EXECUTOR", Short: "Move a session to another executor", Args: cli.Args(2),
+		Long: "Move a session to another executor: its next tool calls run there. It is for a session whose executor is " +
+			"lost for good. No file is copied: the session finds the files of the other executor.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.withSession(c, args[0], func(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Session) error {
+				res, err := pawlv1.NewSessionServiceClient(conn).RebindSession(ctx, &pawlv1.RebindSessionRequest{
+					SessionId: s.GetSessionId(), ExecutorId: args[1],
+				})
+				switch {
+				case err != nil:
+					return err
+				case o.output == "json":
+					return printJSON(c.OutOrStdout(), res.GetSession())
+				}
+				_, err = fmt.Fprintf(c.OutOrStdout(), "session %s is with executor %s now\n",
+					keyText(res.GetSession().GetKey()), res.GetSession().GetExecutorId())
+				return err
+			})
+		},
+	})
 }
 
 func submissionsCommand(o *connection) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -190,6 +191,38 @@ var cloneRows = []row{
 			w.Errorf("it settled after %s, with a grace of 2 minutes", took)
 		}
 		w.unknown("shell")
+		w.m.Wire.Mend()
+		w.sleep(time.Minute)
+		w.finish(w.a, "shell", "one")
+	}},
+	{"19", "the executor's host is lost while the database cannot record it for hours", "expired", func(w *world) {
+		b := w.c.Start("b", nil)
+		w.a.DB.Strike(func(s platformtest.Step) error {
+			if s.Op == "Disconnect" {
+				return errors.New("disk full")
+			}
+			return nil
+		})
+		id := w.submit(one)
+		w.sleep(10 * time.Second)
+		w.m.Wire.Cut()
+		began := time.Now()
+		got, err := w.tryWait(b, id)
+		if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_EXPIRED || got.GetCancellation().GetConfirmed() {
+			w.Errorf("settled %v, %v", got, err)
+		}
+		if took := time.Since(began); took > time.Hour+time.Minute {
+			w.Errorf("it settled after %s, with a limit of an hour", took)
+		}
+		next := w.submit("echo never")
+		w.sleep(time.Minute)
+		w.abort(b, next)
+		began = time.Now()
+		w.aborted([]string{next}, w.a, b)
+		if took := time.Since(began); took > time.Minute {
+			w.Errorf("it took %s to end", took)
+		}
+		w.a.DB.Strike(nil)
 		w.m.Wire.Mend()
 		w.sleep(time.Minute)
 		w.finish(w.a, "shell", "one")

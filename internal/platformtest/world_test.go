@@ -224,13 +224,17 @@ func (w *world) effects() []string {
 	return strings.Fields(text)
 }
 
-func (w *world) events(sessionID string) []event.Event {
+func (w *world) events(sessionID string) (all []event.Event) {
 	w.Helper()
-	all, err := w.c.Store.Events(w.Context(), sessionID, 0, 10_000)
-	if err != nil {
-		w.Fatal(err)
+	for after := int64(0); ; after = all[len(all)-1].Seq {
+		page, err := w.c.Store.Events(w.Context(), sessionID, after, 10_000)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if all = append(all, page...); len(page) == 0 {
+			return all
+		}
 	}
-	return all
 }
 
 func (w *world) entries(sessionID string) []session.Entry {

@@ -192,7 +192,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35, 0}
 }
 
 // SessionKey names a session.
@@ -610,6 +610,104 @@ func (x *GetSessionResponse) GetSession() *Session {
 	return nil
 }
 
+// RebindSessionRequest names a session and where it goes.
+type RebindSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	ExecutorId    string                 `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebindSessionRequest) Reset() {
+	*x = RebindSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebindSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebindSessionRequest) ProtoMessage() {}
+
+func (x *RebindSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebindSessionRequest.ProtoReflect.Descriptor instead.
+func (*RebindSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RebindSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *RebindSessionRequest) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+// RebindSessionResponse is the session as it is then.
+type RebindSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebindSessionResponse) Reset() {
+	*x = RebindSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebindSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebindSessionResponse) ProtoMessage() {}
+
+func (x *RebindSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebindSessionResponse.ProtoReflect.Descriptor instead.
+func (*RebindSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RebindSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
 // ListEntriesRequest selects entries of a session.
 type ListEntriesRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -624,7 +722,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +734,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +747,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListEntriesRequest) GetSessionId() string {
@@ -683,7 +781,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +793,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +806,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -733,7 +831,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +843,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +856,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Entry) GetSeq() int64 {
@@ -813,7 +911,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +923,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +936,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Message) GetRole() string {
@@ -893,7 +991,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1003,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1016,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Block) GetBlock() isBlock_Block {
@@ -1017,7 +1115,7 @@ type Thinking struct {
 
 func (x *Thinking) Reset() {
 	*x = Thinking{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1127,7 @@ func (x *Thinking) String() string {
 func (*Thinking) ProtoMessage() {}
 
 func (x *Thinking) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1140,7 @@ func (x *Thinking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
 func (*Thinking) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Thinking) GetText() string {
@@ -1065,7 +1163,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1175,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1188,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ToolCall) GetId() string {
@@ -1129,7 +1227,7 @@ type ToolResult struct {
 
 func (x *ToolResult) Reset() {
 	*x = ToolResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1239,7 @@ func (x *ToolResult) String() string {
 func (*ToolResult) ProtoMessage() {}
 
 func (x *ToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1252,7 @@ func (x *ToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolResult.ProtoReflect.Descriptor instead.
 func (*ToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ToolResult) GetId() string {
@@ -1210,7 +1308,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1320,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1333,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Image) GetMediaType() string {
@@ -1269,7 +1367,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1379,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1392,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -1369,7 +1467,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1479,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1492,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -1436,7 +1534,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1546,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1559,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -1505,7 +1603,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1615,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1628,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1793,7 +1891,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1903,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1916,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Task) GetTaskId() string {
@@ -1868,7 +1966,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +1978,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +1991,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -1945,7 +2043,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2055,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2068,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -2011,7 +2109,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2121,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2134,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -2056,7 +2154,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2166,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2179,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -2101,7 +2199,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2211,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2224,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TextDelta) GetText() string {
@@ -2146,7 +2244,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2256,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2269,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -2193,7 +2291,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2303,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2316,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -2254,7 +2352,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2364,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2377,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -2325,7 +2423,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2435,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2448,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -2408,7 +2506,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2518,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2531,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -2519,7 +2617,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2629,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2642,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2598,7 +2696,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2708,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2721,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2679,7 +2777,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2789,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2802,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2746,7 +2844,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +2856,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +2869,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -2899,7 +2997,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3009,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3022,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -2958,7 +3056,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2970,7 +3068,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2983,7 +3081,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -3033,7 +3131,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3143,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3156,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Error) GetReason() string {
@@ -3090,7 +3188,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3200,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3213,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PromptResult) GetText() string {
@@ -3154,7 +3252,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3264,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3277,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -3215,7 +3313,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3325,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3338,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -3269,7 +3367,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3281,7 +3379,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3294,7 +3392,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -3330,7 +3428,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3440,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3453,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -3384,7 +3482,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3494,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3507,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -3436,7 +3534,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3448,7 +3546,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3559,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -3481,7 +3579,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +3591,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +3604,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -3526,7 +3624,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3636,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3649,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3575,7 +3673,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3685,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3698,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3634,7 +3732,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3646,7 +3744,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3659,7 +3757,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3679,7 +3777,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3789,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3802,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3724,7 +3822,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3736,7 +3834,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3749,7 +3847,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -3769,7 +3867,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3781,7 +3879,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3794,7 +3892,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -3817,7 +3915,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3829,7 +3927,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3842,7 +3940,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -3897,6 +3995,13 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x02 \x01(\tH\x00R\tsessionIdB\t\n" +
 	"\asession\"@\n" +
 	"\x12GetSessionResponse\x12*\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\"V\n" +
+	"\x14RebindSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1f\n" +
+	"\vexecutor_id\x18\x02 \x01(\tR\n" +
+	"executorId\"C\n" +
+	"\x15RebindSessionResponse\x12*\n" +
 	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\"f\n" +
 	"\x12ListEntriesRequest\x12\x1d\n" +
 	"\n" +
@@ -4167,13 +4272,14 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x0eOUTCOME_FAILED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x17\n" +
 	"\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n" +
-	"\x0fOUTCOME_EXPIRED\x10\x052\xbd\x02\n" +
+	"\x0fOUTCOME_EXPIRED\x10\x052\x8d\x03\n" +
 	"\x0eSessionService\x12K\n" +
 	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\x12E\n" +
 	"\n" +
 	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\x12H\n" +
 	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\x12M\n" +
-	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse0\x012\xa7\x04\n" +
+	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse0\x01\x12N\n" +
+	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse2\xa7\x04\n" +
 	"\x11SubmissionService\x129\n" +
 	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\x12;\n" +
 	"\x06Prompt\x12\x16.pawl.v1.PromptRequest\x1a\x17.pawl.v1.PromptResponse0\x01\x12Q\n" +
@@ -4196,7 +4302,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -4207,155 +4313,160 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),    // 6: pawl.v1.ListSessionsResponse
 	(*GetSessionRequest)(nil),       // 7: pawl.v1.GetSessionRequest
 	(*GetSessionResponse)(nil),      // 8: pawl.v1.GetSessionResponse
-	(*ListEntriesRequest)(nil),      // 9: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 10: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 11: pawl.v1.Entry
-	(*Message)(nil),                 // 12: pawl.v1.Message
-	(*Block)(nil),                   // 13: pawl.v1.Block
-	(*Thinking)(nil),                // 14: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 15: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 16: pawl.v1.ToolResult
-	(*Image)(nil),                   // 17: pawl.v1.Image
-	(*Usage)(nil),                   // 18: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 19: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 20: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 21: pawl.v1.Event
-	(*Task)(nil),                    // 22: pawl.v1.Task
-	(*TaskStarted)(nil),             // 23: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 24: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 25: pawl.v1.SubmissionStarted
-	(*EntryAppended)(nil),           // 26: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 27: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 28: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 29: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 30: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 31: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 32: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 33: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 34: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 35: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 36: pawl.v1.Submission
-	(*Cancellation)(nil),            // 37: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 38: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 39: pawl.v1.Error
-	(*PromptResult)(nil),            // 40: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 41: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 42: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 43: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 44: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 45: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 46: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 47: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 48: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 49: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 50: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 51: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 52: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 53: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 54: pawl.v1.AbortSessionResponse
-	nil,                             // 55: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 56: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 57: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 58: google.protobuf.Duration
+	(*RebindSessionRequest)(nil),    // 9: pawl.v1.RebindSessionRequest
+	(*RebindSessionResponse)(nil),   // 10: pawl.v1.RebindSessionResponse
+	(*ListEntriesRequest)(nil),      // 11: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 12: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 13: pawl.v1.Entry
+	(*Message)(nil),                 // 14: pawl.v1.Message
+	(*Block)(nil),                   // 15: pawl.v1.Block
+	(*Thinking)(nil),                // 16: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 17: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 18: pawl.v1.ToolResult
+	(*Image)(nil),                   // 19: pawl.v1.Image
+	(*Usage)(nil),                   // 20: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 21: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 22: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 23: pawl.v1.Event
+	(*Task)(nil),                    // 24: pawl.v1.Task
+	(*TaskStarted)(nil),             // 25: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 26: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 27: pawl.v1.SubmissionStarted
+	(*EntryAppended)(nil),           // 28: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 29: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 30: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 31: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 32: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 33: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 34: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 35: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 36: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 37: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 38: pawl.v1.Submission
+	(*Cancellation)(nil),            // 39: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 40: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 41: pawl.v1.Error
+	(*PromptResult)(nil),            // 42: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 43: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 44: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 45: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 46: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 47: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 48: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 49: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 50: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 51: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 52: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 53: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 54: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 55: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 56: pawl.v1.AbortSessionResponse
+	nil,                             // 57: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 58: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 59: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 60: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	3,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	56, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	58, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	3,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	4,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
-	11, // 5: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	12, // 6: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	56, // 7: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	13, // 8: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	18, // 9: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	14, // 10: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	15, // 11: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	16, // 12: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	17, // 13: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	57, // 14: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	17, // 15: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	57, // 16: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	0,  // 17: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	21, // 18: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	56, // 19: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	22, // 20: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	25, // 21: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	26, // 22: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	27, // 23: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	28, // 24: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	29, // 25: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	31, // 26: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	33, // 27: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	34, // 28: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	35, // 29: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	32, // 30: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	30, // 31: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	23, // 32: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	24, // 33: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	11, // 34: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,  // 35: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	39, // 36: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	40, // 37: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	58, // 38: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	11, // 39: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	11, // 40: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	56, // 41: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	56, // 42: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	55, // 43: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	56, // 44: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	56, // 45: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	58, // 46: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	36, // 47: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	3,  // 48: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	2,  // 49: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,  // 50: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	39, // 51: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	40, // 52: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	56, // 53: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	56, // 54: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	56, // 55: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	37, // 56: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	38, // 57: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	18, // 58: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	3,  // 59: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	36, // 60: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	3,  // 61: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	36, // 62: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	21, // 63: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	58, // 64: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	36, // 65: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	36, // 66: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	36, // 67: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	36, // 68: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	36, // 69: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	5,  // 70: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	7,  // 71: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	9,  // 72: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	19, // 73: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	41, // 74: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	43, // 75: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	45, // 76: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	47, // 77: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	49, // 78: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	51, // 79: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	53, // 80: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	6,  // 81: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	8,  // 82: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	10, // 83: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	20, // 84: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	42, // 85: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	44, // 86: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	46, // 87: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	48, // 88: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	50, // 89: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	52, // 90: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	54, // 91: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	81, // [81:92] is the sub-list for method output_type
-	70, // [70:81] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	4,  // 5: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
+	13, // 6: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	14, // 7: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	58, // 8: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	15, // 9: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	20, // 10: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	16, // 11: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	17, // 12: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	18, // 13: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	19, // 14: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	59, // 15: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	19, // 16: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	59, // 17: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	0,  // 18: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	23, // 19: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	58, // 20: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	24, // 21: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	27, // 22: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	28, // 23: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	29, // 24: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	30, // 25: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	31, // 26: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	33, // 27: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	35, // 28: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	36, // 29: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	37, // 30: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	34, // 31: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	32, // 32: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	25, // 33: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	26, // 34: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	13, // 35: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,  // 36: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	41, // 37: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	42, // 38: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	60, // 39: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	13, // 40: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	13, // 41: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	58, // 42: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	58, // 43: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	57, // 44: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	58, // 45: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	58, // 46: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	60, // 47: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	38, // 48: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	3,  // 49: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	2,  // 50: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,  // 51: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	41, // 52: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	42, // 53: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	58, // 54: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	58, // 55: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	58, // 56: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	39, // 57: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	40, // 58: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	20, // 59: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	3,  // 60: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	38, // 61: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	3,  // 62: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	38, // 63: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	23, // 64: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	60, // 65: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	38, // 66: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	38, // 67: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	38, // 68: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	38, // 69: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	38, // 70: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	5,  // 71: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	7,  // 72: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	11, // 73: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	21, // 74: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	9,  // 75: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	43, // 76: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	45, // 77: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	47, // 78: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	49, // 79: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	51, // 80: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	53, // 81: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	55, // 82: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	6,  // 83: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	8,  // 84: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	12, // 85: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	22, // 86: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	10, // 87: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	44, // 88: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	46, // 89: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	48, // 90: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	50, // 91: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	52, // 92: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	54, // 93: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	56, // 94: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	83, // [83:95] is the sub-list for method output_type
+	71, // [71:83] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -4367,14 +4478,14 @@ func file_pawl_v1_sessions_proto_init() {
 		(*GetSessionRequest_Key)(nil),
 		(*GetSessionRequest_SessionId)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[10].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[12].OneofWrappers = []any{
 		(*Block_Text)(nil),
 		(*Block_Thinking)(nil),
 		(*Block_ToolCall)(nil),
 		(*Block_ToolResult)(nil),
 		(*Block_Image)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[18].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[20].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -4395,7 +4506,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_ListSessions_FullMethodName = "/pawl.v1.SessionService/ListSessions"
-	SessionService_GetSession_FullMethodName   = "/pawl.v1.SessionService/GetSession"
-	SessionService_ListEntries_FullMethodName  = "/pawl.v1.SessionService/ListEntries"
-	SessionService_WatchSession_FullMethodName = "/pawl.v1.SessionService/WatchSession"
+	SessionService_ListSessions_FullMethodName  = "/pawl.v1.SessionService/ListSessions"
+	SessionService_GetSession_FullMethodName    = "/pawl.v1.SessionService/GetSession"
+	SessionService_ListEntries_FullMethodName   = "/pawl.v1.SessionService/ListEntries"
+	SessionService_WatchSession_FullMethodName  = "/pawl.v1.SessionService/WatchSession"
+	SessionService_RebindSession_FullMethodName = "/pawl.v1.SessionService/RebindSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -49,6 +50,12 @@ type SessionServiceClient interface {
 	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
 	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
+	// RebindSession moves a session to another executor: its next tool calls run there, in that executor's files. It is
+	// for a session whose executor is lost for good; no file is copied. Calls that have been sent go on where they are.
+	// Calls that wait go to the new executor within seconds. A sub-agent's conversation shares the files of the session
+	// that it works for: naming it moves that session. Operators only. It fails with NOT_FOUND, reason SESSION_NOT_FOUND
+	// or EXECUTOR_NOT_FOUND.
+	RebindSession(ctx context.Context, in *RebindSessionRequest, opts ...grpc.CallOption) (*RebindSessionResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -108,6 +115,16 @@ func (c *sessionServiceClient) WatchSession(ctx context.Context, in *WatchSessio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_WatchSessionClient = grpc.ServerStreamingClient[WatchSessionResponse]
 
+func (c *sessionServiceClient) RebindSession(ctx context.Context, in *RebindSessionRequest, opts ...grpc.CallOption) (*RebindSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebindSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_RebindSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -132,6 +149,12 @@ type SessionServiceServer interface {
 	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
 	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
+	// RebindSession moves a session to another executor: its next tool calls run there, in that executor's files. It is
+	// for a session whose executor is lost for good; no file is copied. Calls that have been sent go on where they are.
+	// Calls that wait go to the new executor within seconds. A sub-agent's conversation shares the files of the session
+	// that it works for: naming it moves that session. Operators only. It fails with NOT_FOUND, reason SESSION_NOT_FOUND
+	// or EXECUTOR_NOT_FOUND.
+	RebindSession(context.Context, *RebindSessionRequest) (*RebindSessionResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -153,6 +176,9 @@ func (UnimplementedSessionServiceServer) ListEntries(context.Context, *ListEntri
 }
 func (UnimplementedSessionServiceServer) WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchSession not implemented")
+}
+func (UnimplementedSessionServiceServer) RebindSession(context.Context, *RebindSessionRequest) (*RebindSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RebindSession not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -240,6 +266,24 @@ func _SessionService_WatchSession_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SessionService_WatchSessionServer = grpc.ServerStreamingServer[WatchSessionResponse]
 
+func _SessionService_RebindSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebindSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RebindSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RebindSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RebindSession(ctx, req.(*RebindSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -258,6 +302,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListEntries",
 			Handler:    _SessionService_ListEntries_Handler,
+		},
+		{
+			MethodName: "RebindSession",
+			Handler:    _SessionService_RebindSession_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

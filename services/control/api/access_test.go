@@ -45,6 +45,10 @@ var access = map[string][4]codes.Code{
 		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
 		codes.OK,
 	},
+	"pawl.v1.SessionService/RebindSession": {
+		codes.PermissionDenied, codes.PermissionDenied, codes.PermissionDenied,
+		codes.OK,
+	},
 	"pawl.v1.SessionService/WatchSession": {
 		codes.NotFound, codes.PermissionDenied, codes.PermissionDenied,
 		codes.OK,

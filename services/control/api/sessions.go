@@ -129,6 +129,28 @@ func (d Deps) find(ctx context.Context, id string) (session.Session, error) {
 	return one, nil
 }
 
+// RebindSession implements SessionService.
+func (s *sessions) RebindSession(
+	ctx context.Context, req *pawlv1.RebindSessionRequest,
+) (*pawlv1.RebindSessionResponse, error) {
+	if err := may(ctx, auth.MoveSessions, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(
+		checkID(req.GetSessionId(), session.ErrNotFound), checkRef("executor_id", req.GetExecutorId()),
+	); err != nil {
+		return nil, err
+	}
+	if _, err := s.deps.Fleet.GetExecutor(ctx, req.GetExecutorId()); err != nil {
+		return nil, err
+	}
+	one, err := s.deps.Sessions.Rebind(ctx, tenant(ctx), req.GetSessionId(), req.GetExecutorId())
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.RebindSessionResponse{Session: encodeSession(one)}, nil
+}
+
 // ListEntries implements SessionService.
 func (s *sessions) ListEntries(
 	ctx context.Context, req *pawlv1.ListEntriesRequest,

@@ -11,6 +11,7 @@ const (
 	ReloadAgents  Verb = "reload agents"
 	Prompt        Verb = "prompt an agent" // and abort
 	ReadSessions  Verb = "read sessions"   // submissions, entries and events too
+	MoveSessions  Verb = "move sessions to other executors"
 	UseFiles      Verb = "use the files of sessions"
 	ReadExecutors Verb = "read executors"
 	UseExecutors  Verb = "use the files of executors"
@@ -37,6 +38,7 @@ var allowed = map[Verb][]Kind{
 	ReloadAgents:  {Operator},
 	Prompt:        {Operator, Client},
 	ReadSessions:  {Operator, Client},
+	MoveSessions:  {Operator},
 	UseFiles:      {Operator, Client},
 	ReadExecutors: {Operator},
 	UseExecutors:  {Operator},

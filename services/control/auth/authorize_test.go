@@ -7,14 +7,15 @@ import (
 
 func TestTable(t *testing.T) {
 	verbs := []Verb{
-		ReadAgents, Prompt, ReadSessions, UseFiles, ReadExecutors, UseExecutors, Connect, ManageTokens, Inspect, Forward, ReloadAgents,
+		ReadAgents, Prompt, ReadSessions, UseFiles, ReadExecutors, UseExecutors, Connect, ManageTokens, Inspect, Forward,
+		ReloadAgents, MoveSessions,
 	}
 	want := map[Kind][]bool{
-		Operator: {true, true, true, true, true, true, true, true, true, false, true},
-		Client:   {true, true, true, true, false, false, false, false, false, false, false},
-		Executor: {false, false, false, false, false, false, true, false, false, false, false},
-		Peer:     {false, false, false, false, false, false, false, false, false, true, false},
-		"other":  {false, false, false, false, false, false, false, false, false, false, false},
+		Operator: {true, true, true, true, true, true, true, true, true, false, true, true},
+		Client:   {true, true, true, true, false, false, false, false, false, false, false, false},
+		Executor: {false, false, false, false, false, false, true, false, false, false, false, false},
+		Peer:     {false, false, false, false, false, false, false, false, false, true, false, false},
+		"other":  {false, false, false, false, false, false, false, false, false, false, false, false},
 	}
 	if len(verbs) != len(allowed) {
 		t.Errorf("%d verbs are tested, %d exist", len(verbs), len(allowed))

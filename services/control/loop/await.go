@@ -152,9 +152,16 @@ func (l *loop) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	l.tree.lookWhere(ctx)
 	seen := sights{}
 	for _, c := range l.turn.calls {
 		if c.State.Terminal() {
+			continue
+		}
+		if l.moved(c) {
+			if err := l.place(ctx, c); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := l.decide(ctx, c, nil, seen); err != nil {

@@ -163,9 +163,6 @@ func (l *loop) applied(s lane.Step, with lane.With, done lane.Committed) error {
 	if s.Spent != nil {
 		l.row.Usage = *s.Spent
 	}
-	if with.Executor != "" {
-		l.tree.bind(with.Executor)
-	}
 	if s.End != nil {
 		l.settled = true
 		if l.root() {

@@ -24,14 +24,13 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 			continue
 		}
 		if !looked {
-			e, ok, err = l.tree.deps.Fleet.Place(ctx, l.wanted())
-			if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			if e, ok, err = l.choose(ctx); err != nil && !errors.Is(err, fleet.ErrNotFound) {
 				return "", fmt.Errorf("placing the workspace: %w", err)
 			}
 			looked = true
 		}
 		if ok {
-			c.Executor, with.Executor = e.ID, e.ID
+			c.Executor, with.Executor = e.ID, l.binding(e.ID)
 			s.Events[len(s.Events)-1].Call.Executor = e.ID
 			if here, free := l.tree.deps.Slots.TryDispatch(e.ID, c.ID); free {
 				c.State, c.Dispatch, c.Journal = call.Dispatched, 1, here.JournalID
@@ -45,9 +44,32 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 	return waits, nil
 }
 
+// choose finds the executor for calls. The first that a loop of the lane finds is that of all: they share the files.
+func (l *loop) choose(ctx context.Context) (fleet.Executor, bool, error) {
+	e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
+	if ok && err == nil && l.tree.bind(e.ID) != e.ID {
+		return l.tree.deps.Fleet.Place(ctx, l.wanted())
+	}
+	return e, ok, err
+}
+
+// binding is the executor that a commit writes as the one that has the workspace: "" if the row has one, which somebody
+// may have moved since it was read.
+func (l *loop) binding(executor string) string {
+	if l.tree.owner.Lease().Executor != "" {
+		return ""
+	}
+	return executor
+}
+
+// moved reports whether a call waits for an executor that the workspace is no longer at.
+func (l *loop) moved(c *toolCall) bool {
+	return c.State == call.Pending && c.Executor != "" && c.Executor != l.tree.bound() && l.end.stop == nil
+}
+
 // place gives a call that is known not to run, or that may run again, an executor, and sends it.
 func (l *loop) place(ctx context.Context, c *toolCall) error {
-	e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
+	e, ok, err := l.choose(ctx)
 	if missing := errors.Is(err, fleet.ErrNotFound); missing || err == nil && !ok {
 		l.waits(c, l.unplaced(c.watch.Made, e, !missing))
 		return nil // the next look tries again
@@ -68,7 +90,7 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 	if c.Dispatch > 0 {
 		s.Shown = []call.Shown{{CallID: c.ID}}
 	}
-	if err := l.commit(s, lane.With{Executor: e.ID}); err != nil {
+	if err := l.commit(s, lane.With{Executor: l.binding(e.ID)}); err != nil {
 		l.freed(&next)
 		return err
 	}
@@ -120,11 +142,11 @@ func (l *loop) wait(ctx context.Context, executor string, connection int64) bool
 // slot takes a slot of an executor for a call. One that was dispatched before has one, or the executor says that it has
 // none.
 func (l *loop) slot(c *toolCall, e fleet.Executor) (fleet.Executor, bool) {
-	if c.Dispatch == 0 {
-		return l.tree.deps.Slots.TryDispatch(e.ID, c.ID)
-	}
 	if c.Executor != e.ID {
 		l.freed(&c.Call)
+	}
+	if c.Dispatch == 0 {
+		return l.tree.deps.Slots.TryDispatch(e.ID, c.ID)
 	}
 	return e, true
 }

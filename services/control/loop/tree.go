@@ -45,6 +45,7 @@ type tree struct {
 
 	mu       sync.Mutex // guards what follows
 	executor string     // that the workspace is bound to
+	mail     int64      // of the lane, when its row was last read for that
 	loops    map[string]*loop
 	calls    map[string]*loop // who waits for a call
 	outcome  outcome
@@ -82,7 +83,7 @@ func (t *tree) take() {
 	t.head = head{
 		Lease: t.owner.Lease(), over: t.owner.Ending(), leave: make(chan struct{}), cut: make(chan struct{}),
 	}
-	t.key, t.executor = t.head.Root().Key, t.head.Executor
+	t.key, t.executor, t.mail = t.head.Root().Key, t.head.Executor, t.head.Mail
 	t.loops, t.calls, t.facts = map[string]*loop{}, map[string]*loop{}, map[string]call.Unconfirmed{}
 	t.outcome = outcome{}
 	t.taken++
@@ -278,10 +279,37 @@ func (t *tree) bound() string {
 	return t.executor
 }
 
-func (t *tree) bind(executor string) {
+// bind gives the workspace an executor if it has none yet, and returns the one that it has.
+func (t *tree) bind(executor string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.executor = executor
+	if t.executor == "" {
+		t.executor = executor
+	}
+	return t.executor
+}
+
+// lookWhere reads where the workspace is if mail has come since: somebody may have moved it.
+func (t *tree) lookWhere(ctx context.Context) {
+	mail := t.owner.Mail()
+	t.mu.Lock()
+	known := t.mail == mail
+	t.mu.Unlock()
+	if known {
+		return
+	}
+	s, err := t.deps.Store.GetSession(ctx, t.key.Tenant, t.head.Fence.LaneID)
+	if err != nil {
+		t.deps.Log.Warn("reading where a session's files are failed, trying again", "session_id", t.head.Fence.LaneID,
+			"error", err)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mail = mail
+	if s.Executor != "" {
+		t.executor = s.Executor
+	}
 }
 
 // spend counts what a loop has cost for itself and everybody whom it works for.
