@@ -22,14 +22,13 @@ func nested(depth int, line string) string {
 	return line
 }
 
-// abortedAt aborts a submission after a time, when so many sub-agents are at work.
+// abortedAt aborts a submission after a time, when so many sub-agents have begun in its session.
 func (w *world) abortedAt(agent, message string, after time.Duration, children int) {
 	w.Helper()
 	id := w.submitTo(w.a, agent, message)
-	before := len(w.children(w.sessionID(agent)))
 	w.sleep(after)
-	if n := len(w.children(w.sessionID(agent))) - before; n != children {
-		w.Errorf("%d sub-agents are at work, want %d", n, children)
+	if n := len(w.children(w.sessionID(agent))); n != children {
+		w.Errorf("%d sub-agents have begun, want %d", n, children)
 	}
 	w.abort(w.a, id)
 	began := time.Now()
@@ -51,7 +50,7 @@ var treeRows = []row{
 		for depth := 1; depth <= 3; depth++ {
 			began := time.Duration(depth-1) * 2 * time.Second // the models before it have two parts of a second each
 			w.abortedAt("paced", nested(depth, fmt.Sprintf("say: one two three four five at %d", depth)),
-				began+2500*time.Millisecond, depth-1)
+				began+2500*time.Millisecond, depth*(depth-1)/2)
 		}
 		w.finishTree(w.a, "paced")
 	}},
@@ -60,7 +59,7 @@ var treeRows = []row{
 		for depth := 1; depth <= 3; depth++ {
 			name := fmt.Sprint("at", depth)
 			w.abortedAt("shell", nested(depth, "add effects "+name+";sleep 1000h;add effects never"), 10*time.Second,
-				depth-1)
+				depth*(depth-1)/2)
 			effects = append(effects, name)
 		}
 		w.finishTree(w.a, "shell", effects...)

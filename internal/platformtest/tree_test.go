@@ -42,7 +42,7 @@ func leaf(name string, seconds int) string {
 
 // atCommit calls f before, or after, the nth commit of a replica, and reports whether there was one. Commits take a
 // moment, so that what several loops want at once is merged.
-func atCommit(p *platformtest.Platform, n int64, after bool, f func() error) (met *atomic.Bool) {
+func (w *world) atCommit(p *platformtest.Platform, n int64, after bool, f func() error) (met *atomic.Bool) {
 	var count atomic.Int64
 	met = &atomic.Bool{}
 	p.DB.Strike(func(s platformtest.Step) error {
@@ -50,7 +50,7 @@ func atCommit(p *platformtest.Platform, n int64, after bool, f func() error) (me
 			return nil
 		}
 		if !s.After {
-			time.Sleep(10 * time.Millisecond)
+			w.sleep(10 * time.Millisecond)
 		}
 		if s.After != after {
 			return nil
@@ -200,7 +200,7 @@ func TestTree(t *testing.T) {
 // A replica is killed before and after every commit of a tree. Another one goes on, and the outcome is the same.
 func TestTreeKilledAtEveryCommit(t *testing.T) {
 	atEveryCommit(t, 15, func(w *world, n int64, after bool) bool {
-		met := atCommit(w.a, n, after, w.a.Strike)
+		met := w.atCommit(w.a, n, after, w.a.Strike)
 		_, _ = w.try(w.Context(), w.a, "shell", tree) // the answer may get lost
 		select {
 		case <-w.a.Dead():
@@ -224,7 +224,7 @@ func TestTreeDrainedAtEveryCommit(t *testing.T) {
 		b := w.c.Start("b", nil)
 		w.move(b) // the executor stays
 		stop := make(chan struct{})
-		met := atCommit(w.a, n, after, func() error { close(stop); return nil })
+		met := w.atCommit(w.a, n, after, func() error { close(stop); return nil })
 		id := w.submit(tree)
 		go func() {
 			select {
@@ -245,7 +245,7 @@ func TestTreeDrainedAtEveryCommit(t *testing.T) {
 func TestTreeAbortedAtEveryCommit(t *testing.T) {
 	atEveryCommit(t, 15, func(w *world, n int64, after bool) bool {
 		said := make(chan struct{})
-		met := atCommit(w.a, n, after, func() error { close(said); return nil })
+		met := w.atCommit(w.a, n, after, func() error { close(said); return nil })
 		id := w.submit(tree)
 		select {
 		case <-said:
