@@ -67,7 +67,7 @@ var rules = []rule{
 		name:    "imports point down",
 		why:     "a package that knows what stands above it can neither be tested nor replaced alone",
 		breach:  func(pkg, imp string) bool { return local(imp) && layer(imp) > layer(pkg) },
-		example: [2]string{"services/control/turn", "services/control/api"},
+		example: [2]string{"services/control/loop", "services/control/api"},
 	},
 	{
 		name:  "control and executor do not know each other",
@@ -136,7 +136,7 @@ var rules = []rule{
 		breach: func(pkg, imp string) bool {
 			return !under(pkg, "services/control/model/provider") && under(imp, "charm.land/catwalk")
 		},
-		example: [2]string{"services/control/turn", "charm.land/catwalk/pkg/catwalk"},
+		example: [2]string{"services/control/loop", "charm.land/catwalk/pkg/catwalk"},
 	},
 	{
 		name:  "codecs are pure",
