@@ -13,27 +13,31 @@ import (
 // log writes what an operator wants to know of a commit that was made: calls that failed or wait, and how the
 // submission settled.
 func (l *loop) log(s lane.Step) {
-	log := l.tree.deps.Log.With("session_id", l.row.SessionID, "submission_id", l.row.ID)
 	for i := range s.Events {
 		switch e := &s.Events[i]; e.Type {
 		case event.ToolFinished:
 			if e.Call.IsError || e.Call.State != call.Done.String() {
-				l.logFailed(log, e.Call)
+				l.logFailed(e.Call)
 			}
 		case event.ModelWaiting:
-			log.Info("model call waits", "model", l.as.def.Model.String(), "reason", e.Wait.Reason, "waited",
+			l.logger().Info("model call waits", "model", l.as.def.Model.String(), "reason", e.Wait.Reason, "waited",
 				time.Since(e.Wait.Since), "until", e.Wait.Until, "message", e.Wait.Message)
 		case event.ToolWaiting:
-			log.Info("tool call waits for an executor", "call_id", e.Call.ID, "tool", e.Call.Tool, "reason",
+			l.logger().Info("tool call waits for an executor", "call_id", e.Call.ID, "tool", e.Call.Tool, "reason",
 				e.Wait.Reason, "executor_id", e.Wait.Executor, "labels", e.Wait.Labels)
 		}
 	}
 	if s.End != nil {
-		l.logSettled(log, s.End)
+		l.logSettled(s.End)
 	}
 }
 
-func (l *loop) logFailed(log *slog.Logger, e *event.Call) {
+// logger names the loop. It is made when there is something to say, which is seldom.
+func (l *loop) logger() *slog.Logger {
+	return l.tree.deps.Log.With("session_id", l.row.SessionID, "submission_id", l.row.ID)
+}
+
+func (l *loop) logFailed(e *event.Call) {
 	attrs := []any{
 		"call_id", e.ID, "tool", e.Tool, "executor_id", e.Executor, "state", e.State, "duration", e.Duration,
 	}
@@ -42,10 +46,10 @@ func (l *loop) logFailed(log *slog.Logger, e *event.Call) {
 			attrs = append(attrs, slog.Any("", r)) // its attributes, without a group
 		}
 	}
-	log.Info("tool call failed", attrs...)
+	l.logger().Info("tool call failed", attrs...)
 }
 
-func (l *loop) logSettled(log *slog.Logger, z *lane.Settlement) {
+func (l *loop) logSettled(z *lane.Settlement) {
 	attrs := []any{
 		"agent", l.row.Key.Agent, "outcome", string(z.Outcome), "turns", l.row.Turn, "duration", time.Since(l.begun),
 	}
@@ -61,5 +65,5 @@ func (l *loop) logSettled(log *slog.Logger, z *lane.Settlement) {
 		what = "sub-agent ended"
 		attrs = append(attrs, "root", l.row.RootID, "call_id", l.row.ParentCall)
 	}
-	log.Log(context.Background(), level, what, attrs...)
+	l.logger().Log(context.Background(), level, what, attrs...)
 }

@@ -40,7 +40,6 @@ type setup struct {
 	def    agent.Definition
 	values agent.Values
 	tools  tool.Set
-	prefix prefix // of its last request
 }
 
 // end is why and since when a loop is to end.

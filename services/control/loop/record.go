@@ -13,15 +13,12 @@ import (
 // prefix is what all requests of a loop begin with: the system text and the tools.
 type prefix struct {
 	system string
+	tools  []model.Tool
 	digest [sha256.Size]byte
 	body   []byte
 }
 
-// of is the prefix of a request; p itself, when it is the same as before.
-func (p prefix) of(req model.Request) prefix {
-	if p.body != nil && p.system == req.System {
-		return p
-	}
+func newPrefix(req model.Request) *prefix {
 	body, err := json.Marshal(struct {
 		System string       `json:"system"`
 		Tools  []model.Tool `json:"tools"`
@@ -29,25 +26,46 @@ func (p prefix) of(req model.Request) prefix {
 	if err != nil {
 		panic(err) // schemas were checked when their tools were defined
 	}
-	return prefix{system: req.System, digest: sha256.Sum256(body), body: body}
+	return &prefix{system: req.System, tools: req.Tools, digest: sha256.Sum256(body), body: body}
 }
 
 // storeAgain is how often the text of a prefix that is in use is stored, should it have been deleted.
 const storeAgain = time.Hour
 
-// prefixes knows which prefixes are stored.
+// prefixes makes each prefix once, and knows which are stored.
 type prefixes struct {
 	mu     sync.Mutex // guards what follows
+	recent []*prefix  // the last used first
 	stored map[[sha256.Size]byte]time.Time
 }
 
-// maxPrefixes bounds what is remembered; what is forgotten is stored again.
-const maxPrefixes = 1024
+const (
+	// maxPrefixes bounds what is remembered; what is forgotten is stored again.
+	maxPrefixes = 1024
+	// maxRecent bounds the texts that are kept. Agents have few.
+	maxRecent = 32
+)
 
 func newPrefixes() *prefixes { return &prefixes{stored: map[[sha256.Size]byte]time.Time{}} }
 
+// of is the prefix of a request.
+func (s *prefixes) of(req model.Request) *prefix {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range s.recent {
+		if p.system == req.System && model.SameTools(p.tools, req.Tools) {
+			copy(s.recent[1:i+1], s.recent[:i])
+			s.recent[0] = p
+			return p
+		}
+	}
+	p := newPrefix(req)
+	s.recent = append([]*prefix{p}, s.recent[:min(len(s.recent), maxRecent-1)]...)
+	return p
+}
+
 // missing is the text of a prefix if it has to be stored, nil otherwise.
-func (s *prefixes) missing(p prefix) []byte {
+func (s *prefixes) missing(p *prefix) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.stored[p.digest]; ok && time.Since(at) < storeAgain {
@@ -71,15 +89,14 @@ func (s *prefixes) keep(t *lane.Turn) {
 
 // record is what is kept of a model call.
 func (l *loop) record(req model.Request, a answer, failed string) *lane.Turn {
-	l.as.prefix = l.as.prefix.of(req)
-	p := &l.as.prefix
+	p := l.tree.prefixes.of(req)
 	digest := sha256.New()
 	digest.Write(p.digest[:])
 	digest.Write(l.conversation.digest[:])
 	digest.Write([]byte(l.as.def.Model.String() + "\n" + string(req.Thinking)))
 	t := &lane.Turn{
 		Turn: l.row.Turn, Model: l.as.def.Model.String(), Request: digest.Sum(nil), Prefix: p.digest[:],
-		PrefixBody: l.tree.prefixes.missing(*p), Attempts: a.attempts, FirstToken: a.first,
+		PrefixBody: l.tree.prefixes.missing(p), Attempts: a.attempts, FirstToken: a.first,
 		Duration: time.Since(a.begun), Stop: string(a.message.Stop), Error: failed,
 	}
 	if a.message.Usage != nil {

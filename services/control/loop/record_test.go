@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,4 +65,32 @@ func TestPrefixIsStoredOnce(t *testing.T) {
 			t.Error("it is never stored again")
 		}
 	})
+}
+
+// Loops of one agent have one prefix, which is made once: its text is some ten kilobytes of schemas.
+func TestAPrefixIsMadeOnce(t *testing.T) {
+	request := func(system, description string) model.Request {
+		return model.Request{System: system, Tools: []model.Tool{{
+			Name: "bash", Description: description, Schema: []byte(`{"type":"object"}`),
+		}}}
+	}
+	s := newPrefixes()
+	first := s.of(request("be brief", "runs"))
+	if s.of(request("be brief", "runs")) != first {
+		t.Error("the same prefix was made twice")
+	}
+	for _, other := range []model.Request{request("be long", "runs"), request("be brief", "walks"), {System: "be brief"}} {
+		if p := s.of(other); p.digest == first.digest {
+			t.Errorf("%+v has the prefix of another request", other)
+		}
+	}
+	for n := range 10 * maxRecent {
+		s.of(request(fmt.Sprint("agent ", n), "runs"))
+	}
+	if len(s.recent) != maxRecent {
+		t.Errorf("%d texts are kept", len(s.recent))
+	}
+	if again := s.of(request("be brief", "runs")); again == first || again.digest != first.digest {
+		t.Error("a prefix that was forgotten is not made again as it was")
+	}
 }

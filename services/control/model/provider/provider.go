@@ -169,7 +169,7 @@ func (m *languageModel) encodeTools(offered []model.Tool, marked bool) ([]byte, 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, set := range m.tools {
-		if set.marked == marked && sameTools(set.tools, offered) {
+		if set.marked == marked && model.SameTools(set.tools, offered) {
 			copy(m.tools[1:i+1], m.tools[:i])
 			m.tools[0] = set
 			return set.encoded, nil
@@ -182,18 +182,4 @@ func (m *languageModel) encodeTools(offered []model.Tool, marked bool) ([]byte, 
 	set := toolset{tools: append([]model.Tool(nil), offered...), marked: marked, encoded: encoded}
 	m.tools = append([]toolset{set}, m.tools[:min(len(m.tools), maxToolsets-1)]...)
 	return encoded, nil
-}
-
-// sameTools compares texts that are usually the same memory, which takes no time.
-func sameTools(a, b []model.Tool) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].Name != b[i].Name || a[i].Description != b[i].Description ||
-			string(a[i].Schema) != string(b[i].Schema) {
-			return false
-		}
-	}
-	return true
 }
