@@ -10,13 +10,16 @@ import (
 // concurrently.
 type Service struct {
 	store Store
+	all   *shared[[]Executor]
 
 	mu    sync.Mutex // guards local
 	local map[string]Executor
 }
 
 // NewService makes a Service.
-func NewService(store Store) *Service { return &Service{store: store, local: map[string]Executor{}} }
+func NewService(store Store) *Service {
+	return &Service{store: store, all: newShared(store.ListExecutors), local: map[string]Executor{}}
+}
 
 // Wanted is what a workspace needs of an executor.
 type Wanted struct {
@@ -70,7 +73,7 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 			return e, true, nil
 		}
 	}
-	all, err := s.store.ListExecutors(ctx)
+	all, err := s.all.get(ctx)
 	if err != nil {
 		return Executor{}, false, err
 	}

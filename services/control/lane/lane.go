@@ -81,7 +81,7 @@ type Loop struct {
 	Seq         int64           // order within the conversation, from 1
 	ParentCall  string          // the task call that it answers, "" for the root
 	AgentDigest string          // the definition that it runs with
-	Input       json.RawMessage // a model.Message; nil once the input entry is committed
+	Input       json.RawMessage // a model.Message; nil once the input entry is committed, unless admission just did
 	InputEntry  int64           // 0 before that
 	EntryHead   int64           // of the conversation
 	Phase       Phase

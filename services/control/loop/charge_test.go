@@ -19,6 +19,7 @@ func TestLastingErrorIsGivenUp(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, agent.Shell())
+				b.expect(b.wait(b.submit("s", "say: before").ID), lane.Completed, "before") // the next one reads it
 				b.die()
 				defs := &failing{agents: agents{agent.Shell()}}
 				b.definitions = defs
@@ -54,6 +55,9 @@ func TestOutageIsNotCharged(t *testing.T) {
 		t.Run(verb, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, agent.Shell())
+				b.expect(b.wait(b.submit("s", "say: before").ID), lane.Completed, "before") // the next one reads it
+				b.die()
+				b.start(agent.Shell())
 				b.counted.fails(verb, errAbsent)
 				sub := b.submit("s", "say: hi")
 				time.Sleep(30 * time.Minute)

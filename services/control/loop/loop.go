@@ -251,6 +251,9 @@ func (l *loop) begin() error {
 
 // publishStart publishes the events of a start that admission committed.
 func (l *loop) publishStart(ctx context.Context) error {
+	if err := l.takeInput(); err != nil {
+		return err
+	}
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
@@ -259,6 +262,22 @@ func (l *loop) publishStart(ctx context.Context) error {
 	e.Seq, e.Time = l.tree.head.EventHead, l.row.StartedAt
 	l.tree.deps.Events.Publish(l.tree.key, []event.Event{e})
 	return nil
+}
+
+// takeInput adds the input that admission committed, if all that comes before it is known.
+func (l *loop) takeInput() error {
+	input := l.row.Input
+	l.row.Input = nil
+	if input == nil || l.conversation.head != l.row.InputEntry-1 {
+		return nil
+	}
+	e := session.Entry{
+		Seq: l.row.InputEntry, SubmissionID: l.row.ID, Kind: session.Input, CreatedAt: l.row.StartedAt,
+	}
+	if err := json.Unmarshal(input, &e.Message); err != nil {
+		return fmt.Errorf("decoding entry %d: %w", e.Seq, err)
+	}
+	return l.conversation.add(e)
 }
 
 // catchUp reads what is missing of the conversation.

@@ -143,6 +143,7 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 	}
 	switch {
 	case got.Lease != nil:
+		got.Lease.Loops[0].Input = adm.Input // what was just committed need not be read
 		s.worker.Start(*got.Lease)
 	case !got.Replayed:
 		s.bus.Publish(wake.Ready)

@@ -18,7 +18,7 @@ type leaving struct {
 
 func (l leaving) Admit(ctx context.Context, _ Admission) (Admitted, error) {
 	l.leave()
-	return Admitted{Lease: &lane.Lease{}}, ctx.Err()
+	return Admitted{Lease: &lane.Lease{Loops: make([]lane.Loop, 1)}}, ctx.Err()
 }
 
 // worker counts the leases that it got.
