@@ -25,10 +25,10 @@ var (
 	selectSessionID = sql(`SELECT session_id, executor FROM sessions
 		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
 	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
-		VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6)`)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
 		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
-		started_at) VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)`)
+		started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 )
 
 // Admit implements submission.Store.
@@ -179,7 +179,7 @@ func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, 
 
 // addLane makes a session and its lane.
 func (t tx) addLane(l *laneRow, k session.Key) error {
-	if _, err := t.exec(insertSession, l.id, k.Tenant, k.Agent, k.Instance, k.Name, t.micros()); err != nil {
+	if _, err := t.exec(insertSession, l.id, l.id, k.Tenant, k.Agent, k.Instance, k.Name, t.micros()); err != nil {
 		return err
 	}
 	_, err := t.exec(insertLane, l.id, l.tenant, int64(l.kind), l.state, l.dueAt, l.nextSeq, l.pending, optional(l.owner),
@@ -189,8 +189,8 @@ func (t tx) addLane(l *laneRow, k session.Key) error {
 
 func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error {
 	sub := out.Submission
-	_, err := t.exec(insertSubmission, sub.ID, sub.LaneID, sub.Key.Tenant, sub.Seq, optional(sub.IdempotencyKey),
-		a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn,
+	_, err := t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
+		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn,
 		sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(), micros(sub.StartedAt))
 	return err
 }

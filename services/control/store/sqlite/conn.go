@@ -26,7 +26,8 @@ const smallPages = "&_pragma=page_size(2048)"
 // statements are the texts of all prepared statements; a statement is an index into it.
 var statements []string
 
-// statement is a text that connections prepare on first use and keep.
+// statement is a text that connections prepare on first use and keep. Parameters are ?, in order: the driver looks up
+// numbered ones by their names at each execution, which on the path of every prompt costs as much as a statement.
 type statement int
 
 func sql(text string) statement {

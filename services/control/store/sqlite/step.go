@@ -10,9 +10,9 @@ import (
 )
 
 var (
-	advance = sql(`UPDATE submissions SET entry_head = ?1, phase = ?2, turn = ?3, usage = ?4,
-		input_entry = iif(input_entry = 0, ?5, input_entry), input = iif(?5 > 0, NULL, input), stalls = 0,
-		stall_cause = '' WHERE rowid = ?6`)
+	advance = sql(`UPDATE submissions SET entry_head = ?, phase = ?, turn = ?, usage = ?,
+		input_entry = iif(input_entry = 0, ?, input_entry), input = iif(? > 0, NULL, input), stalls = 0,
+		stall_cause = '' WHERE rowid = ?`)
 	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
 	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
@@ -159,7 +159,7 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	head := s.EntryHead + int64(len(s.entries))
 	switch p := s.Progress; {
 	case p != nil:
-		_, err = t.exec(advance, head, int64(p.Phase), p.Turn, s.usage, p.InputEntry, loop.rowid)
+		_, err = t.exec(advance, head, int64(p.Phase), p.Turn, s.usage, p.InputEntry, p.InputEntry, loop.rowid)
 	case len(s.entries)+len(s.Outcomes) > 0:
 		_, err = t.exec(unstall, head, loop.rowid)
 	}
