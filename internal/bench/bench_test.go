@@ -111,7 +111,7 @@ var someRows = []Row{
 
 func TestTable(t *testing.T) {
 	var b strings.Builder
-	if err := writeTable(&b, someRows); err != nil {
+	if err := writeTable(&b, table(someRows, nil)); err != nil {
 		t.Fatal(err)
 	}
 	want := `database  what                       p50  p99  rate  floor  ratio  goal        met
@@ -125,7 +125,7 @@ sqlite    a|b                       2 ms              1 ms     2×  p50 ≤ 3 ms
 
 func TestMarkdown(t *testing.T) {
 	var b strings.Builder
-	if err := writeMarkdown(&b, someRows); err != nil {
+	if err := writeMarkdown(&b, table(someRows, nil)); err != nil {
 		t.Fatal(err)
 	}
 	want := `| database | what                   |    p50 | p99 | rate | floor | ratio | goal       | met |

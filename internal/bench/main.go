@@ -32,6 +32,7 @@ type options struct {
 	only           *regexp.Regexp
 	quick, list    bool
 	json, markdown string
+	before         *result // nil for none
 }
 
 func parse(args []string) (options, error) {
@@ -40,6 +41,11 @@ func parse(args []string) (options, error) {
 	f.Func("only", "measure only what matches this regular expression: NAME or NAME/DATABASE, see -list",
 		func(s string) (err error) {
 			o.only, err = regexp.Compile(s)
+			return err
+		})
+	f.Func("before", "put the rows that -json wrote to this file at an earlier commit beside the rows of this one",
+		func(file string) (err error) {
+			o.before, err = readResult(file)
 			return err
 		})
 	f.BoolVar(&o.quick, "quick", false, "short runs: to see that it works, not for figures")
@@ -69,7 +75,7 @@ func command(ctx context.Context, args []string) error {
 		return nil
 	}
 	rows, failed := measure(ctx, jobs, o.quick)
-	if err := writeTable(os.Stdout, rows); err != nil || failed != nil {
+	if err := writeTable(os.Stdout, table(rows, o.before)); err != nil || failed != nil {
 		return errors.Join(failed, err) // files have the whole of it, or stay as they are
 	}
 	return o.writeFiles(rows)

@@ -20,16 +20,12 @@ func (o options) writeFiles(rows []Row) (err error) {
 		err = writeJSON(o.json, rows)
 	}
 	if o.markdown != "" {
-		err = errors.Join(err, putMarkdown(o.markdown, rows))
+		err = errors.Join(err, putMarkdown(o.markdown, rows, o.before))
 	}
 	return err
 }
 
 func writeJSON(file string, rows []Row) error {
-	type result struct {
-		Run  Machine `json:"run"`
-		Rows []Row   `json:"rows"`
-	}
 	body, err := json.MarshalIndent(result{thisRun(), rows}, "", "  ")
 	if err != nil {
 		return err
@@ -38,14 +34,17 @@ func writeJSON(file string, rows []Row) error {
 }
 
 // putMarkdown replaces what stands between the marks of a file.
-func putMarkdown(file string, rows []Row) error {
+func putMarkdown(file string, rows []Row, before *result) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
 	b.WriteString(thisRun().String() + "\n\n")
-	if err := writeMarkdown(&b, rows); err != nil {
+	if before != nil {
+		b.WriteString(before.title() + "\n\n")
+	}
+	if err := writeMarkdown(&b, table(rows, before)); err != nil {
 		return err
 	}
 	text, err := between(string(old), b.String())

@@ -3,16 +3,29 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// writeTable writes rows in aligned columns.
-func writeTable(w io.Writer, rows []Row) error {
-	lines := [][]string{columns}
+// table is the texts of rows under their columns. With an earlier run it has two columns more.
+func table(rows []Row, before *result) [][]string {
+	lines := [][]string{slices.Clone(columns)}
 	for _, r := range rows {
 		lines = append(lines, r.cells())
 	}
+	if before == nil {
+		return lines
+	}
+	pairs := append([][2]string{{"before", "now/before"}}, before.compare(rows)...)
+	for i, pair := range pairs {
+		lines[i] = append(lines[i], pair[:]...)
+	}
+	return lines
+}
+
+// writeTable writes lines in aligned columns.
+func writeTable(w io.Writer, lines [][]string) error {
 	widths := widthsOf(lines)
 	for _, line := range lines {
 		var b strings.Builder
@@ -29,15 +42,12 @@ func writeTable(w io.Writer, rows []Row) error {
 	return nil
 }
 
-// writeMarkdown writes rows as a table of Markdown, aligned in its source too.
-func writeMarkdown(w io.Writer, rows []Row) error {
-	lines := [][]string{columns}
-	for _, r := range rows {
-		cells := r.cells()
-		for i := range cells {
-			cells[i] = strings.ReplaceAll(cells[i], "|", `\|`)
+// writeMarkdown writes lines as a table of Markdown, aligned in its source too.
+func writeMarkdown(w io.Writer, lines [][]string) error {
+	for _, line := range lines {
+		for i := range line {
+			line[i] = strings.ReplaceAll(line[i], "|", `\|`)
 		}
-		lines = append(lines, cells)
 	}
 	widths := widthsOf(lines)
 	for n, line := range lines {
@@ -61,7 +71,7 @@ func writeMarkdown(w io.Writer, rows []Row) error {
 }
 
 // number tells whether a column holds numbers, which stand at its right.
-func number(column int) bool { return column >= 2 && column <= 6 }
+func number(column int) bool { return column >= 2 && column <= 6 || column >= len(columns) }
 
 func pad(column int, cell string, width int) string {
 	fill := strings.Repeat(" ", width-utf8.RuneCountInString(cell))
@@ -72,7 +82,7 @@ func pad(column int, cell string, width int) string {
 }
 
 func widthsOf(lines [][]string) []int {
-	widths := make([]int, len(columns))
+	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, cell := range line {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
