@@ -18,7 +18,10 @@ func (w *world) on(file string, o platformtest.Options) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	o.Store, o.Models, o.Agents = db, models{&w.asking}, agents()
+	o.Store, o.Models = db, models{&w.asking}
+	if o.Agents == nil {
+		o.Agents = agents()
+	}
 	w.c = platformtest.New(w.T, o)
 	w.a = w.c.Start("a", nil)
 	if w.m == nil {

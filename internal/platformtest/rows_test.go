@@ -73,9 +73,18 @@ var beside = []struct {
 		"internal/platformtest",
 		[]string{"TestTreeKilledAtEveryCommit", "TestTreeDrainedAtEveryCommit", "TestTreeAbortedAtEveryCommit"},
 	},
+	{
+		"31", "the database's clock is hours ahead or behind; it jumps by hours", "internal/platformtest",
+		[]string{"TestDatabaseWithAnotherTime", "TestDatabaseWhoseClockJumps"},
+	},
+	{
+		"32", "a submission, an entry or a definition cannot be decoded", "internal/platformtest",
+		[]string{"TestDamagedRowsStopNobodyElse"},
+	},
 }
 
-// rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents.
+// rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents,
+// 31 the database's clock, 32 rows that cannot be decoded.
 func rows() []string {
 	var all []string
 	for i := 1; i <= 26; i++ {
@@ -85,7 +94,7 @@ func rows() []string {
 		}
 		all = append(all, strconv.Itoa(i))
 	}
-	return append(all, "29", "30")
+	return append(all, "29", "30", "31", "32")
 }
 
 // Every row of the crash matrix has a test, and every test that is named here exists.
