@@ -11,7 +11,7 @@ func defaults(name string) Definition {
 		Name:    name,
 		Sandbox: Sandbox{Kind: SandboxLocal},
 		Cwd:     ".",
-		Tools:   builtin.Tools().Names(),
+		Tools:   builtin.Names(),
 		Limits:  DefaultLimits(),
 		Expose:  []Surface{HTTP, WebSocket},
 	}

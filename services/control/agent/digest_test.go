@@ -18,7 +18,7 @@ func TestDigestIsStable(t *testing.T) {
 		d    Definition
 		want string
 	}{
-		{Shell(), "bb0418c636ae962851cb28cd4dc66d5056673993320c47561ef42650b8f4fee4"},
+		{Shell(), "94321dee5872b80724f9db4e4874d088427cc49e33c3f7f353249855d97d110f"},
 		{d, "0fefcce6950499b6ad1d3a6958ab9b0ca565d5da65a9390d6015a95c240d743c"},
 	} {
 		if got := c.d.Digest(); got != c.want {

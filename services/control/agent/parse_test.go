@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestParseFillsInDefaults(t *testing.T) {
 				Model:   model.Ref{Provider: "offline", ID: "shell"},
 				Sandbox: Sandbox{Kind: SandboxLocal},
 				Cwd:     ".",
-				Tools:   []string{"read", "write", "edit", "bash", "grep", "glob"},
+				Tools:   []string{"read", "write", "edit", "bash", "grep", "glob", "task"},
 				Limits:  Limits{Turns: 100, Timeout: time.Hour, Attempts: 10},
 				Expose:  []Surface{HTTP, WebSocket},
 			}
@@ -98,9 +99,9 @@ func TestParseEmptyLists(t *testing.T) {
 	}
 }
 
-func TestParseWithoutSandboxHasNoTools(t *testing.T) {
+func TestParseWithoutSandboxHasTheToolsThatNeedNone(t *testing.T) {
 	d, err := parse("---\nmodel: a/b\nsandbox: none\n---\n")
-	if err != nil || d.Sandbox.Kind != SandboxNone || len(d.Tools) != 0 || d.Tools == nil {
+	if err != nil || d.Sandbox.Kind != SandboxNone || !slices.Equal(d.Tools, []string{"task"}) {
 		t.Errorf("got %#v, %v", d, err)
 	}
 	d, err = parse("---\nmodel: a/b\nsandbox: none\ntools: [task]\n---\n")

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 func TestSystemPrompt(t *testing.T) {
@@ -36,7 +39,7 @@ func TestSystemPrompt(t *testing.T) {
 func TestShellIsComplete(t *testing.T) {
 	d := Shell()
 	if d.Name != "shell" || d.Model.String() != "offline/shell" || d.Sandbox.Kind != SandboxLocal ||
-		len(d.Tools) != 6 ||
+		!slices.Equal(d.Tools, builtin.Names()) ||
 		d.Limits != DefaultLimits() || d.Description == "" || d.Instructions == "" || !d.Exposes(HTTP) ||
 		!d.Exposes(WebSocket) {
 		t.Errorf("got %#v", d)

@@ -18,13 +18,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // delegating is an agent that may ask sub-agents.
 func delegating(change ...func(*agent.Definition)) agent.Definition {
 	def := agent.Shell()
-	def.Tools = append(slices.Clone(def.Tools), builtin.NameTask)
 	for _, f := range change {
 		f(&def)
 	}
