@@ -3,6 +3,7 @@ package platformtest_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +52,7 @@ func TestSessionOfALostHostIsMoved(t *testing.T) {
 		w.m.Wire.Cut() // for good
 		other := w.c.Machine(w.a, "m2")
 		other.Start(w.a)
-		w.wait(w.a, w.submit("echo alone"), "was never started")
+		w.wait(w.a, w.submit("echo alone"), "executor m, which has this session's files, was not available")
 		id := w.submit("echo first\necho second\n" + asked("", "echo third"))
 		w.sleep(time.Minute)
 		w.rebind("shell", "m2")
@@ -135,5 +136,33 @@ func TestOutputOfAnEndedCommandIsNotGivenUp(t *testing.T) {
 			w.Errorf("the stream has %d bytes", len(got))
 		}
 		w.finish(w.a, "shell", "one")
+	})
+}
+
+// Sub-agents whose first calls come at the same time share a workspace, whichever executor each would have chosen.
+func TestSubAgentsShareAWorkspace(t *testing.T) {
+	within(t, func(w *world) {
+		w.in("other", "sleep 1h") // m is not the least loaded once there is another one
+		w.sleep(time.Second)
+		var held atomic.Bool
+		w.a.DB.Strike(func(s platformtest.Step) error {
+			if s.String() == "before task T2" && !held.Swap(true) {
+				w.sleep(10 * time.Second)
+			}
+			return nil
+		})
+		id := w.submitTo(w.a, "lead", asked("shell", "echo first")+"\n& "+asked("paced", "echo second"))
+		w.sleep(time.Second)
+		w.c.Machine(w.a, "m2").Start(w.a)
+		w.wait(w.a, id, "first\nsecond")
+		if !held.Load() {
+			w.Error("no commit was held up")
+		}
+		for _, c := range w.calls(w.sessionID("lead")) {
+			if c.Tool != "task" && c.Executor != "m" {
+				w.Errorf("a call ran at %q", c.Executor)
+			}
+		}
+		w.finishTree(w.a, "lead")
 	})
 }

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -58,8 +59,9 @@ type Situation struct {
 	Unknown    bool // whether its executor is connected cannot be found out now
 	Connected  bool // its executor is
 	Connection int64
-	Epoch      int64 // of the lane
-	Slot       bool  // another sub-agent may begin
+	Epoch      int64  // of the lane
+	Bound      string // the executor that has the session's files, "" for none
+	Slot       bool   // another sub-agent may begin
 
 	Complete bool          // with Watch.Ended: all of its output was taken, or will never come
 	Stopped  time.Time     // since when its loop is to end; zero while it goes on
@@ -359,8 +361,8 @@ func awayTooLong(s *Situation) Action {
 
 func unavailable(s *Situation) Action {
 	who := "no executor for this agent was"
-	if s.Call.Executor != "" {
-		who = fmt.Sprintf("executor %s, which has this session's files, was not", s.Call.Executor)
+	if at := cmp.Or(s.Call.Executor, s.Bound); at != "" {
+		who = fmt.Sprintf("executor %s, which has this session's files, was not", at)
 	}
 	return conclude(Done, tool.Failure{Reason: "UNAVAILABLE", Message: fmt.Sprintf(
 		"%s available for %s; the call was never started", who, s.Grace)})

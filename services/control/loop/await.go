@@ -254,7 +254,7 @@ func (l *loop) sight(ctx context.Context, seen sights, id string) (e fleet.Execu
 func (l *loop) situation(ctx context.Context, c *toolCall, said call.ReportBody, seen sights) call.Situation {
 	s := call.Situation{
 		Call: c.Call, Said: said, Epoch: l.tree.owner.Fence().Epoch, Complete: c.complete(), Stopped: l.end.since,
-		Grace: l.tree.deps.DisconnectGrace, Now: time.Now(),
+		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(),
 		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
 	}
 	switch {
