@@ -29,7 +29,8 @@ func readResult(file string) (*result, error) {
 	return &r, nil
 }
 
-// names are what rows are known by in every run: the database and, for a row that goes on with what is above it ("…"),
+// names are what rows are known by in every run: the database and, for a row that goes on with what is above it
+// ("…"),
 // that row.
 func names(rows []Row) []string {
 	all, head := make([]string, len(rows)), ""
@@ -73,6 +74,7 @@ func (r *result) compare(rows []Row) (cells [][2]string) {
 
 // title says what the columns of an earlier run are.
 func (r *result) title() string {
-	return fmt.Sprintf("**before** is commit %s, %s: the rate of a row that has one, else its p50. **now/before** is this "+
+	return fmt.Sprintf("**before** is commit %s, %s: the rate of a row that has one, else its p50. **now/before** is "+
+		"this "+
 		"run's over that.", r.Run.Commit, r.Run.Date)
 }

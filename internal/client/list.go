@@ -309,7 +309,8 @@ func sessionsCommand(o *connection) *cobra.Command {
 func (o *connection) rebindCommand() *cobra.Command {
 	return o.json(&cobra.Command{
 		Use: "rebind SESSION EXECUTOR", Short: "Move a session to another executor", Args: cli.Args(2),
-		Long: "Move a session to another executor: its next tool calls run there. It is for a session whose executor is " +
+		Long: "Move a session to another executor: its next tool calls run there. It is for a session whose executor " +
+			"is " +
 			"lost for good. No file is copied: the session finds the files of the other executor.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withSession(c, args[0], func(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Session) error {

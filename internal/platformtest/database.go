@@ -37,8 +37,8 @@ func (s Step) String() string {
 	return "before " + s.Op
 }
 
-// opOf names a commit by the arrow that its first step is (see package loop): of a sub-agent with "task " before it. What
-// concerns single calls is "dispatch" or "outcome", all else "flush".
+// opOf names a commit by the arrow that its first step is (see package loop): of a sub-agent with "task " before it.
+// What concerns single calls is "dispatch" or "outcome", all else "flush".
 func opOf(c *lane.Commit) string {
 	s := &c.Steps[0]
 	op := opOfStep(s)

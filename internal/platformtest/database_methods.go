@@ -108,7 +108,11 @@ func (d *Database) TurnCalls(ctx context.Context, loopID string, turn int) ([]ca
 
 // LostCalls implements call.Store.
 func (d *Database) LostCalls(ctx context.Context, rootID string) ([]call.Call, error) {
-	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call, error) { return d.db.LostCalls(ctx, rootID) })
+	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call,
+		error,
+	) {
+		return d.db.LostCalls(ctx, rootID)
+	})
 }
 
 // WaitingCalls implements call.Store.

@@ -113,7 +113,8 @@ func TestSlotGoesToWhoHasWaitedLongest(t *testing.T) {
 			got := w.wait(w.a, id, "later")
 			settled := got.GetSettledAt().AsTime().Sub(began)
 			// each has to wait for the first, for those before it, and for its own 19 s
-			free := max(299*time.Second+time.Duration(i+1)*19*time.Second, time.Duration(i)*20*time.Second+19*time.Second)
+			free := max(299*time.Second+time.Duration(i+1)*19*time.Second,
+				time.Duration(i)*20*time.Second+19*time.Second)
 			if settled > free+5*time.Second {
 				w.Errorf("the %dth was served after %s, its turn was over at %s", i, settled, free)
 			}

@@ -90,7 +90,8 @@ var treeRows = []row{
 	}},
 	{"30", "the deadline of a submission passes while sub-agents work", "expired", func(w *world) {
 		w.expires(w.a, w.submitTo(w.a, "hasty", strings.Join([]string{
-			asked("", nested(2, "add effects one;sleep 100h;add effects never")), asked("", "add effects two;sleep 90h"),
+			asked("", nested(2, "add effects one;sleep 100h;add effects never")), asked("",
+				"add effects two;sleep 90h"),
 		}, "\n& ")))
 		w.finishTree(w.a, "hasty", "one", "two")
 	}},

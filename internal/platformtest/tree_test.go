@@ -24,8 +24,8 @@ func asked(agent string, lines ...string) string {
 	return "tool task: " + string(args)
 }
 
-// tree is a prompt whose root asks two sub-agents, of which each asks two, of which each runs a command. answers is what
-// comes of it, in order, and leaves what the commands leave.
+// tree is a prompt whose root asks two sub-agents, of which each asks two, of which each runs a command. answers is
+// what comes of it, in order, and leaves what the commands leave.
 var (
 	tree = strings.Join([]string{
 		asked("", asked("", leaf("aa", 2)), asked("", leaf("ab", 5))),

@@ -79,7 +79,10 @@ func TestAPrefixIsMadeOnce(t *testing.T) {
 	if s.of(request("be brief", "runs")) != first {
 		t.Error("the same prefix was made twice")
 	}
-	for _, other := range []model.Request{request("be long", "runs"), request("be brief", "walks"), {System: "be brief"}} {
+	for _, other := range []model.Request{
+		request("be long", "runs"), request("be brief", "walks"),
+		{System: "be brief"},
+	} {
 		if p := s.of(other); p.digest == first.digest {
 			t.Errorf("%+v has the prefix of another request", other)
 		}

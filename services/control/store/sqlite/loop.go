@@ -19,7 +19,8 @@ const (
 	refColumns = `SELECT s.rowid, s.submission_id, s.lane_id, s.session_id, s.seq, s.parent_call IS NULL, s.entry_head,
 		s.turn, s.status`
 	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name,
-		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls, s.stall_cause, s.timeout_us, s.started_at, k.executor,
+		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
+		s.stall_cause, s.timeout_us, s.started_at, k.executor,
 		s.idem_key, s.outcome, s.reason, s.message, s.result_entry, s.model, s.abort_requested_at, s.cancellation,
 		s.accepted_at, s.settled_at, s.event_base
 		FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
