@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -176,6 +177,27 @@ func TestSubAgentsTakeTurns(t *testing.T) {
 			t.Errorf("settled %s: %q", got.Outcome, got.Text)
 		}
 		b.checkTree(sub.SessionID, 20)
+	})
+}
+
+// A tree ends that has more loops waiting for sub-agents of their own than may work at once in a lane.
+func TestWideTreesOfSubAgentsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, delegating())
+		program := "say: one"
+		for range 3 {
+			ask, err := json.Marshal(map[string]string{"prompt": program})
+			if err != nil {
+				t.Fatal(err)
+			}
+			program = strings.TrimPrefix(strings.Repeat("\n& tool task: "+string(ask), 8), "\n& ")
+		}
+		sub := b.submit("s", program)
+		got := b.wait(sub.ID)
+		if n := strings.Count(got.Text, "one"); got.Outcome != lane.Completed || n != 8*8*8 {
+			t.Errorf("settled %s with %d answers: %.200q", got.Outcome, n, got.Text)
+		}
+		b.checkTree(sub.SessionID, 8+8*8+8*8*8)
 	})
 }
 

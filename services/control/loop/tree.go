@@ -24,7 +24,8 @@ const (
 	drainLimit = 20 * time.Second
 	// maxDepth is how deep sub-agents may work for sub-agents.
 	maxDepth = 4
-	// maxChildren and maxLoops are how many sub-agents may work at once for one loop, and in one lane.
+	// maxChildren and maxLoops are how many sub-agents may work at once for one loop, and in one lane. One sub-agent of
+	// a loop may always work, or loops that wait for theirs would keep the lane from ever ending.
 	maxChildren = 8
 	maxLoops    = 64
 )
@@ -321,7 +322,7 @@ func (t *tree) spend(l *loop, u model.Usage) {
 	}
 }
 
-// room takes a place for a sub-agent of the loop; false when there is none.
+// room reports whether another sub-agent of the loop may begin.
 func (t *tree) room(parent *loop) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -331,7 +332,7 @@ func (t *tree) room(parent *loop) bool {
 			children++
 		}
 	}
-	return children < maxChildren && len(t.loops) < maxLoops
+	return children == 0 || children < maxChildren && len(t.loops) < maxLoops
 }
 
 // leftover notes which calls of a sub-agent that ends may still run.
