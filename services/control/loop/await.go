@@ -218,6 +218,7 @@ func (l *loop) reload(ctx context.Context) (read bool, err error) {
 		c := l.turn.byID[row.ID]
 		switch {
 		case c == nil || c.State.Terminal():
+		case c.Kind == uint8(tool.KindTask): // its loop tells what it came to, and has told watchers
 		case row.State.Terminal():
 			if err := l.take(ctx, c, l.reply(row), &row); err != nil {
 				return false, err

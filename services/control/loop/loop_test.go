@@ -569,6 +569,7 @@ type countingStore struct {
 	claims   atomic.Int32
 	releases atomic.Int32
 	before   func(lane.Commit) // nil is nothing
+	after    func(lane.Commit) // it was written, and nobody has heard of it yet; nil is nothing
 	readMu   sync.Mutex
 	read     []int64 // after which entries conversations were read
 	// fail is what a verb fails with, by its name. Unreadable is what keeps entries from being decoded.
@@ -636,7 +637,11 @@ func (c *countingStore) Commit(ctx context.Context, one lane.Commit) (lane.Commi
 	if err := c.failure("Commit"); err != nil {
 		return lane.Committed{}, err
 	}
-	return c.Store.Commit(ctx, one)
+	done, err := c.Store.Commit(ctx, one)
+	if c.after != nil && err == nil {
+		c.after(one)
+	}
+	return done, err
 }
 
 func (c *countingStore) Entries(ctx context.Context, id string, after int64, limit int) ([]session.Entry, error) {

@@ -135,6 +135,33 @@ func TestSubAgentsWorkSideBySide(t *testing.T) {
 	})
 }
 
+// The loop that asked finds the outcome of a task in its rows, beside a command that runs, before the sub-agent has told
+// it. The end of the task is told once, and what it has cost is counted.
+func TestTaskThatIsFoundInItsRowIsTakenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, delegating())
+		var held *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { held = o; return nil }
+		b.counted.after = func(c lane.Commit) {
+			if c.Steps[0].End != nil && c.Steps[0].Outcomes != nil {
+				b.worker.FleetChanged() // the loop that asked looks at its rows
+				time.Sleep(time.Millisecond)
+			}
+		}
+		const prompt = "echo one\n& task: say: two"
+		sub := b.submit("s", prompt)
+		time.Sleep(time.Second)
+		b.say(held.Call, "x1", call.Ended{Reply: echo(held)})
+		got := b.wait(sub.ID)
+		b.expect(got, lane.Completed, "one\ntwo")
+		b.checkTree(sub.SessionID, 1)
+		b.executor.on, b.counted.after = echo, nil
+		if plain := b.wait(b.submit("t", prompt).ID); got.Usage != plain.Usage {
+			t.Errorf("it has cost %+v, and %+v when nobody looks meanwhile", got.Usage, plain.Usage)
+		}
+	})
+}
+
 // deep is a prompt that goes so many levels down.
 func deep(levels int, line string) string { return strings.Repeat("task: ", levels) + line }
 
