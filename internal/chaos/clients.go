@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	agentName    = "shell"
+	agentName    = "mixed"
 	instanceName = "chaos"
 	// depth is how many prompts of one session may be under way.
 	depth = 2

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -134,6 +135,9 @@ func (c *cluster) addReplica(i int, programs string) (err error) {
 	if err := os.MkdirAll(agents, 0o700); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(agents, agentName+".md"), []byte(agent), 0o600); err != nil {
+		return err
+	}
 	r := &replica{token: filepath.Join(data, "token")}
 	if r.grpc, err = proctest.FreeAddr(); err != nil {
 		return err
@@ -248,6 +252,17 @@ func (c *cluster) query(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, c.database.URL)
 }
 
+//go:embed record.sql
+var record string
+
+// agent is the definition of who is prompted: the model without a network, and sub-agents.
+const agent = `---
+model: offline/shell
+tools: [bash, write, edit, task]
+---
+Run the message as shell commands, and answer with what they print.
+`
+
 // record makes the database remember what only it can tell: each change of ownership, settlement and outcome, with what
 // held at that moment under the row's lock.
 func (c *cluster) record(ctx context.Context) error {
@@ -256,40 +271,7 @@ func (c *cluster) record(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	_, err = conn.Exec(ctx, `
-CREATE SCHEMA chaos;
-CREATE TABLE chaos.owners (n bigserial, session_id uuid, epoch bigint, old_owner uuid, new_owner uuid, old_lives boolean, event_head bigint);
-CREATE TABLE chaos.settlings (submission_id uuid, again boolean);
-CREATE TABLE chaos.rewrites (call_id text, what text);
-
-CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  IF TG_OP = 'INSERT' THEN
-    INSERT INTO chaos.owners (session_id, epoch, new_owner, old_lives, event_head) VALUES (NEW.session_id, NEW.epoch, NEW.owner, false, 0);
-  ELSE
-    INSERT INTO chaos.owners (session_id, epoch, old_owner, new_owner, old_lives, event_head) VALUES (NEW.session_id, NEW.epoch, OLD.owner, NEW.owner,
-      EXISTS (SELECT 1 FROM public.replicas WHERE replica_id = OLD.owner AND expires > clock_timestamp())
-        AND NOT EXISTS (SELECT 1 FROM public.submissions WHERE session_id = NEW.session_id AND status = 1 AND forced_at > clock_timestamp() - interval '5 s'),
-      OLD.event_head);
-  END IF;
-  RETURN NULL;
-END $$;
-CREATE TRIGGER chaos_new AFTER INSERT ON lanes FOR EACH ROW EXECUTE FUNCTION chaos.lane();
-CREATE TRIGGER chaos_old AFTER UPDATE ON lanes FOR EACH ROW
-  WHEN (OLD.owner IS DISTINCT FROM NEW.owner OR OLD.epoch <> NEW.epoch) EXECUTE FUNCTION chaos.lane();
-
-CREATE FUNCTION chaos.settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO chaos.settlings VALUES (NEW.submission_id, OLD.status = 2);
-  RETURN NULL;
-END $$;
-CREATE TRIGGER chaos AFTER UPDATE ON submissions FOR EACH ROW
-  WHEN (NEW.status = 2 AND (OLD.status <> 2 OR OLD.outcome <> NEW.outcome OR OLD.settled_at IS DISTINCT FROM NEW.settled_at)
-    OR OLD.status = 2 AND NEW.status <> 2) EXECUTE FUNCTION chaos.settled();
-
-CREATE FUNCTION chaos.rewritten() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO chaos.rewrites VALUES (NEW.call_id, 'state ' || OLD.state || ' became ' || NEW.state);
-  RETURN NULL;
-END $$;
-CREATE TRIGGER chaos AFTER UPDATE ON tool_calls FOR EACH ROW WHEN (OLD.state >= 2 AND NEW.state <> OLD.state) EXECUTE FUNCTION chaos.rewritten()`)
+	_, err = conn.Exec(ctx, record)
 	if err != nil {
 		return fmt.Errorf("making the database record: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type database struct {
 	conn     pgx.Tx
 	evidence *check.Evidence
 	names    map[string]string // of sessions, by id
-	seqs     map[string]int64  // of submissions, by id
+	booted   time.Time
 }
 
 // collect reads the database.
@@ -43,7 +44,10 @@ func (c *cluster) collect(ctx context.Context, e *check.Evidence) error {
 		return err
 	}
 	defer tx.Rollback(ctx) //nolint:errcheck // nothing was written
-	d := &database{conn: tx, evidence: e, names: map[string]string{}, seqs: map[string]int64{}}
+	d := &database{conn: tx, evidence: e, names: map[string]string{}}
+	if d.booted, err = booted(); err != nil {
+		return err
+	}
 	for _, read := range []func(context.Context) error{
 		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites,
 	} {
@@ -66,12 +70,17 @@ func (d *database) each(ctx context.Context, sql string, targets []any, f func()
 
 func (d *database) sessions(ctx context.Context) error {
 	d.evidence.Sessions = map[string]*check.Session{}
-	var id, name string
+	var id, name, of, parent string
 	var epoch, entries, events int64
-	return d.each(ctx, `SELECT s.session_id::text, s.name, l.epoch, l.entry_head, l.event_head FROM sessions s JOIN lanes l USING (session_id)`,
-		[]any{&id, &name, &epoch, &entries, &events}, func() error {
+	return d.each(ctx, `
+SELECT s.session_id::text, s.name, r.name, COALESCE(s.parent_call, ''), l.epoch, l.event_head,
+  (SELECT COALESCE(max(entry_head), 0) FROM submissions b WHERE b.session_id = s.session_id)
+FROM sessions s JOIN lanes l USING (lane_id) JOIN sessions r ON r.session_id = s.lane_id`,
+		[]any{&id, &name, &of, &parent, &epoch, &events, &entries}, func() error {
 			d.names[id] = name
-			d.evidence.Sessions[name] = &check.Session{ID: id, Epoch: epoch, EntryHead: entries, EventHead: events}
+			d.evidence.Sessions[name] = &check.Session{
+				ID: id, Lane: of, ParentCall: parent, Epoch: epoch, EntryHead: entries, EventHead: events,
+			}
 			return nil
 		})
 }
@@ -104,7 +113,7 @@ func (d *database) segments(ctx context.Context) error {
 	var session string
 	var first, last, epoch int64
 	var body []byte
-	return d.each(ctx, `SELECT session_id::text, first_seq, last_seq, epoch, body FROM segments ORDER BY session_id, first_seq`,
+	return d.each(ctx, `SELECT lane_id::text, first_seq, last_seq, epoch, body FROM segments ORDER BY lane_id, first_seq`,
 		[]any{&session, &first, &last, &epoch, &body}, func() error {
 			g := check.Segment{First: first, Last: last, Epoch: epoch}
 			if err := json.Unmarshal(body, &g.Events); err != nil {
@@ -120,7 +129,7 @@ func (d *database) segments(ctx context.Context) error {
 }
 
 // marker is how prompts and commands can be told from their text.
-var marker = regexp.MustCompile(`s\d+\.p\d+(\.t\d+\.c\d+)?`)
+var marker = regexp.MustCompile(`s\d+\.p\d+(\.t\d+\.c\d+)*`)
 
 func (d *database) submissions(ctx context.Context) error {
 	inputs := map[string]string{}
@@ -136,38 +145,52 @@ func (d *database) submissions(ctx context.Context) error {
 	var status int16
 	var started *time.Time
 	var input []byte
-	return d.each(ctx, `
-SELECT s.submission_id::text, s.session_id::text, s.seq, s.status, s.started_at, s.outcome, COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false), s.result_entry, s.input,
-  format('status %s, phase %s, turn %s, attempts %s; lane state %s, epoch %s, owner %s (%s); open calls: %s', s.status, s.phase, s.turn, s.attempts, l.state, l.epoch,
-    l.owner, COALESCE((SELECT r.addr || ' until ' || r.expires FROM replicas r WHERE r.replica_id = l.owner), 'no lease'),
-    (SELECT string_agg(format('%s state %s at %s (connected to %s)', c.call_id, c.state, c.executor, x.replica), ', ') FROM tool_calls c
-      LEFT JOIN executors x ON x.executor_id = c.executor WHERE c.session_id = s.session_id AND c.submission_seq = s.seq AND c.state < 2))
-FROM submissions s JOIN lanes l USING (session_id) ORDER BY s.session_id, s.seq`,
-		[]any{
-			&s.ID, &session, &s.Seq, &status, &started, &s.Outcome, &s.Confirmed, &s.ResultEntry, &input,
-			&where,
-		}, func() error {
-			said := inputs[s.ID]
-			if said == "" && len(input) > 0 {
-				var m model.Message
-				if err := json.Unmarshal(input, &m); err != nil {
-					return err
-				}
-				said = m.Text()
+	said := map[string]string{} // by root
+	err := d.each(ctx, submissionsSQL, []any{
+		&s.ID, &session, &s.Root, &s.ParentCall, &s.Seq, &status, &started, &s.Outcome, &s.Reason, &s.Confirmed,
+		&s.ResultEntry, &s.Usage, &s.Spent, &input, &where,
+	}, func() error {
+		text := inputs[s.ID]
+		if text == "" && len(input) > 0 {
+			var m model.Message
+			if err := json.Unmarshal(input, &m); err != nil {
+				return err
 			}
-			id := marker.FindString(said)
-			if parts := strings.Split(id, "."); len(parts) > 2 {
-				id = parts[0] + "." + parts[1]
-			}
-			s.Session, s.Prompt, s.Settled, s.Started, s.Where = d.names[session], id, status == 2, started != nil, ""
-			if !s.Settled {
-				s.Where = where
-			}
-			d.seqs[s.ID] = s.Seq
-			d.evidence.Submissions = append(d.evidence.Submissions, s)
-			return nil
-		})
+			text = m.Text()
+		}
+		if parts := strings.Split(marker.FindString(text), "."); len(parts) > 1 && s.IsRoot() {
+			said[s.ID] = parts[0] + "." + parts[1]
+		}
+		s.Session, s.Settled, s.Started, s.Where = d.names[session], status == 2, started != nil, ""
+		if !s.Settled {
+			s.Where = where
+		}
+		d.evidence.Submissions = append(d.evidence.Submissions, s)
+		return nil
+	})
+	for i := range d.evidence.Submissions {
+		of := &d.evidence.Submissions[i]
+		of.Prompt = said[of.Root]
+	}
+	return err
 }
+
+const submissionsSQL = `
+SELECT s.submission_id::text, s.session_id::text, s.root_id::text, COALESCE(s.parent_call, ''), s.seq, s.status,
+  s.started_at, s.outcome, s.reason, COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false),
+  s.result_entry,
+  COALESCE((s.usage ->> 'input')::bigint, 0) + COALESCE((s.usage ->> 'output')::bigint, 0),
+  (SELECT COALESCE(sum(COALESCE((t.usage ->> 'input')::bigint, 0) + COALESCE((t.usage ->> 'output')::bigint, 0)), 0)
+    FROM turns t WHERE t.submission_id = s.submission_id)::bigint,
+  s.input,
+  format('status %s, phase %s, turn %s, attempts %s, stalls %s; lane state %s, due %s, epoch %s, owner %s (%s), now %s; open calls: %s',
+    s.status, s.phase, s.turn, s.attempts, s.stalls, l.state, l.due_at, l.epoch, l.owner,
+    COALESCE((SELECT r.addr || ' until ' || r.expires FROM replicas r WHERE r.replica_id = l.owner), 'no lease'),
+    clock_timestamp(),
+    (SELECT string_agg(format('%s state %s at %s (connected to %s)', c.call_id, c.state, c.executor, x.replica), ', ')
+      FROM tool_calls c LEFT JOIN executors x ON x.executor_id = c.executor
+      WHERE c.submission_id = s.submission_id AND c.state < 2))
+FROM submissions s JOIN lanes l USING (lane_id) ORDER BY s.lane_id, s.seq`
 
 func (d *database) settlings(ctx context.Context) error {
 	var s check.Settling
@@ -182,7 +205,8 @@ func (d *database) owners(ctx context.Context) error {
 	var session string
 	var from, to *string
 	var o check.Owner
-	return d.each(ctx, `SELECT session_id::text, epoch, old_owner::text, new_owner::text, old_lives, event_head FROM chaos.owners ORDER BY n`,
+	return d.each(ctx, `SELECT lane_id::text, epoch, old_owner::text, new_owner::text, old_lives, event_head
+FROM chaos.owners ORDER BY n`,
 		[]any{&session, &o.Epoch, &from, &to, &o.FromLives, &o.EventHead}, func() error {
 			o.Session, o.From, o.To = d.names[session], text(from), text(to)
 			d.evidence.Owners = append(d.evidence.Owners, o)
@@ -194,18 +218,18 @@ func (d *database) calls(ctx context.Context) error {
 	var session string
 	var entry int64
 	var idx, safety, state int
-	var done *time.Time
+	var made, ended *float64
 	var k check.Call
-	return d.each(ctx, `SELECT call_id, session_id::text, submission_seq, turn, idx, entry_seq, provider_id, safety, state, executor,
-  late_reply IS NOT NULL, created_at, done_at FROM tool_calls ORDER BY created_at`,
+	return d.each(ctx, `
+SELECT c.call_id, s.session_id::text, c.submission_id::text, c.turn, c.idx, c.entry_seq, c.provider_id, c.safety,
+  c.state, c.executor, c.late_reply IS NOT NULL, t.made, t.ended
+FROM tool_calls c JOIN submissions s USING (submission_id) LEFT JOIN chaos.calls t USING (call_id) ORDER BY t.made`,
 		[]any{
-			&k.ID, &session, &k.Seq, &k.Turn, &idx, &entry, &k.Provider, &safety, &state, &k.Executor, &k.LateReply,
-			&k.Created, &done,
+			&k.ID, &session, &k.Loop, &k.Turn, &idx, &entry, &k.Provider, &safety, &state, &k.Executor, &k.LateReply,
+			&made, &ended,
 		}, func() error {
-			k.Session, k.State, k.AtMostOnce, k.Done, k.Token = d.names[session], call.State(state), safety == int(tool.AtMostOnce), time.Time{}, ""
-			if done != nil {
-				k.Done = *done
-			}
+			k.Session, k.State, k.AtMostOnce, k.Token = d.names[session], call.State(state), safety == int(tool.AtMostOnce), ""
+			k.Created, k.Done = d.at(made), d.at(ended)
 			// The entry that asked for the call holds what it asks for.
 			if entries := d.evidence.Sessions[k.Session].Entries; entry >= 1 && int(entry) <= len(entries) {
 				var asked []model.Block
@@ -221,6 +245,26 @@ func (d *database) calls(ctx context.Context) error {
 			d.evidence.Calls = append(d.evidence.Calls, k)
 			return nil
 		})
+}
+
+// at is the time of this host at which a trigger has seen something: how long the host had been up. The database's own
+// clock jumps in some runs.
+func (d *database) at(up *float64) time.Time {
+	if up == nil {
+		return time.Time{}
+	}
+	return d.booted.Add(time.Duration(*up * float64(time.Second)))
+}
+
+// booted is when this host was, by its present clock.
+func booted() (time.Time, error) {
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return time.Time{}, err
+	}
+	up, _, _ := strings.Cut(string(text), " ")
+	seconds, err := strconv.ParseFloat(up, 64)
+	return time.Now().Add(-time.Duration(seconds * float64(time.Second))), err
 }
 
 func (d *database) rewrites(ctx context.Context) error {
@@ -278,7 +322,9 @@ func readJournal(x *executor, sessions map[string]*check.Session) (out check.Jou
 	defer func() { err = errors.Join(err, j.Close()) }()
 	out = check.Journal{Executor: x.id, Epochs: map[string]int64{}}
 	for _, s := range sessions {
-		out.Epochs[s.ID] = j.Epoch(s.ID)
+		if s.ParentCall == "" {
+			out.Epochs[s.ID] = j.Epoch(s.ID)
+		}
 	}
 	for k := range j.Calls(func(*journal.Call) bool { return true }) {
 		out.Calls = append(out.Calls, check.JournalCall{
@@ -341,7 +387,8 @@ func (w *witness) look(ctx context.Context) {
 	living := w.living()
 	ids := sortedKeys(living)
 	rows, err := conn.Query(ctx, `
-SELECT call_id FROM tool_calls c JOIN submissions s ON s.session_id = c.session_id AND s.seq = c.submission_seq
+SELECT call_id FROM tool_calls c JOIN submissions l USING (submission_id)
+  JOIN submissions s ON s.submission_id = l.root_id
 WHERE call_id = ANY($1) AND (c.state IN (2, 4) OR COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false))`, ids)
 	if err != nil {
 		return

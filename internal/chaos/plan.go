@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -80,6 +81,11 @@ func (a *author) next() *prompt {
 	var lines []string
 	if r.IntN(12) > 0 {
 		for t := range 1 + r.IntN(2) {
+			if r.IntN(100) < a.mix.tasks {
+				turn, more := a.tasks(fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)), 1, p.abort > 0)
+				p.Turns, lines = append(p.Turns, turn), append(lines, more...)
+				continue
+			}
 			if r.IntN(10) == 0 {
 				turns, more := a.change(fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)),
 					fmt.Sprintf("%s.t%d", p.ID, len(p.Turns)+1))
@@ -102,6 +108,51 @@ func (a *author) next() *prompt {
 	}
 	p.text = strings.Join(lines, "\n")
 	return p
+}
+
+// maxDepth is how deep sub-agents work for sub-agents.
+const maxDepth = 2
+
+// tasks is a turn of sub-agents that work side by side, some beside a command. at names the turn.
+func (a *author) tasks(at string, depth int, long bool) (turn []check.Command, lines []string) {
+	n := 1 + a.rng.IntN(3)
+	for i := range n {
+		token := fmt.Sprintf("%s.c%d", at, i)
+		cmd, line := a.task(token, depth, long)
+		if i == 2 {
+			cmd, line = a.command(token, long)
+		}
+		if i > 0 {
+			line = "& " + line
+		}
+		turn, lines = append(turn, cmd), append(lines, line)
+	}
+	return turn, lines
+}
+
+// task is what a sub-agent is asked for: to say something, or commands and sub-agents of its own.
+func (a *author) task(token string, depth int, long bool) (check.Command, string) {
+	c := check.Command{Token: token, Tool: "task"}
+	if a.rng.IntN(4) == 0 {
+		c.Output[0] = token
+		return c, "task: say: " + token
+	}
+	var lines []string
+	for t := range 1 + a.rng.IntN(2) {
+		at := fmt.Sprintf("%s.t%d", token, t)
+		if depth < maxDepth && a.rng.IntN(3) == 0 {
+			turn, more := a.tasks(at, depth+1, long)
+			c.Turns, lines = append(c.Turns, turn), append(lines, more...)
+			continue
+		}
+		cmd, line := a.command(at+".c0", long)
+		c.Turns, lines = append(c.Turns, []check.Command{cmd}), append(lines, line)
+	}
+	args, err := json.Marshal(map[string]string{"description": token, "prompt": strings.Join(lines, "\n")})
+	if err != nil {
+		panic(err) // of two strings
+	}
+	return c, "tool task: " + string(args)
 }
 
 // change is two turns: a file is written, which may happen twice, and then edited, which may not: every edit adds a
@@ -198,6 +249,7 @@ type mix struct {
 	weights map[kind]int
 	every   time.Duration // between faults, on average
 	aborts  int           // percent of the prompts
+	tasks   int           // percent of the turns that are asked of sub-agents
 	huge    int           // one in so many of the large outputs is larger than the window
 	links   []link        // that are broken; nil is all
 	// one in so many outages outlasts a lease, or what a cancelled call is waited for; 0 is one in four
@@ -208,12 +260,13 @@ type mix struct {
 // mixes by name. The whole one is for finding what nobody thinks of, the others aim.
 var mixes = map[string]mix{
 	"all": {
-		every: 900 * time.Millisecond, aborts: 12, huge: 6,
+		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30,
 		weights: map[kind]int{
 			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
 			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 		},
 	},
+	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{replicaKill: 2, executorKill: 1}},
 	"owners": {
 		every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4},
 		long: 2, wide: true,

@@ -22,6 +22,7 @@ type seen struct {
 	digest [sha256.Size]byte
 	text   string
 	told   bool // that somebody saw something else
+	delta  bool // of a sub-agent: who does not want those does not get it
 }
 
 // stream is what readers have seen of one session.
@@ -31,10 +32,13 @@ type stream struct {
 	mu     sync.Mutex // guards what follows
 	id     string
 	events map[int64]seen
+	holes  map[int64]bool // what a reader that wants no deltas of sub-agents was not sent
 	faults []string
 }
 
-func newStream(session string) *stream { return &stream{session: session, events: map[int64]seen{}} }
+func newStream(session string) *stream {
+	return &stream{session: session, events: map[int64]seen{}, holes: map[int64]bool{}}
+}
 
 // take compares an event with what others saw at its place.
 func (s *stream) take(reader int, e *pawlv1.Event) error {
@@ -42,7 +46,10 @@ func (s *stream) take(reader int, e *pawlv1.Event) error {
 	if err != nil {
 		return err
 	}
-	now := seen{digest: sha256.Sum256(body), text: prototext.MarshalOptions{}.Format(e)}
+	now := seen{
+		digest: sha256.Sum256(body), text: prototext.MarshalOptions{}.Format(e),
+		delta: e.GetTask() != nil && (e.GetText() != nil || e.GetThinking() != nil || e.GetToolOutput() != nil),
+	}
 	now.text = now.text[:min(len(now.text), 4000)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,17 +124,38 @@ func (s *stream) read(ctx context.Context, c *cluster, reader int, r *rand.Rand)
 	}
 }
 
+// wants is what a reader is sent of sub-agents. The first one of a session does without their deltas.
+func wants(reader int) pawlv1.ChildEvents {
+	if reader == 0 {
+		return pawlv1.ChildEvents_CHILD_EVENTS_ENTRIES
+	}
+	return pawlv1.ChildEvents_CHILD_EVENTS_ALL
+}
+
+// mayMiss notes that a reader goes on at seq after the cursor; false when it has to be sent all of them.
+func (s *stream) mayMiss(reader int, cursor, seq int64) bool {
+	if seq <= cursor || wants(reader) == pawlv1.ChildEvents_CHILD_EVENTS_ALL {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := cursor + 1; n < seq; n++ {
+		s.holes[n] = true
+	}
+	return true
+}
+
 // watch reads from the cursor on for as long as the connection lasts, at most to the event upto.
 func (s *stream) watch(ctx context.Context, at *replica, reader int, id string, cursor *int64, upto int64) {
 	w, err := pawlv1.NewSessionServiceClient(at.conn).WatchSession(ctx,
-		&pawlv1.WatchSessionRequest{SessionId: id, After: *cursor})
+		&pawlv1.WatchSessionRequest{SessionId: id, After: *cursor, Children: wants(reader)})
 	for err == nil && *cursor < upto {
 		var m *pawlv1.WatchSessionResponse
 		if m, err = w.Recv(); err != nil {
 			return
 		}
 		for _, e := range m.GetEvents() {
-			if e.GetSeq() != *cursor+1 {
+			if e.GetSeq() != *cursor+1 && !s.mayMiss(reader, *cursor, e.GetSeq()) {
 				s.mu.Lock()
 				s.fault("%s: reader %d at %s gets event %d after %d", s.session, reader, at.name, e.GetSeq(), *cursor)
 				s.mu.Unlock()
@@ -155,6 +183,13 @@ func (s *stream) complete(ctx context.Context, c *cluster, head int64) {
 			s.mu.Lock()
 			s.fault("%s: at %s the stream ends at %d, not %d", s.session, at.name, cursor, head)
 			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := range s.holes {
+		if e, known := s.events[n]; known && !e.delta {
+			s.fault("%s: a reader was not sent event %d: %s", s.session, n, e.text[:min(len(e.text), 160)])
 		}
 	}
 }

@@ -168,7 +168,7 @@ func (c *cluster) readToTheEnd(ctx context.Context, streams []*stream) error {
 	defer cancel()
 	for _, s := range streams {
 		var head int64
-		err := conn.QueryRow(ctx, `SELECT COALESCE(max(event_head), 0) FROM lanes JOIN sessions USING (session_id) WHERE name = $1`, s.session).Scan(&head)
+		err := conn.QueryRow(ctx, `SELECT COALESCE(max(event_head), 0) FROM lanes JOIN sessions ON session_id = lanes.lane_id WHERE name = $1`, s.session).Scan(&head)
 		if err != nil {
 			return err
 		}
@@ -205,8 +205,12 @@ func (c *cluster) leftovers(e *check.Evidence) (err error) {
 func (r *report) print(w io.Writer) {
 	e := r.evidence
 	outcomes, states := map[string]int{}, map[string]int{}
+	roots := 0
 	for _, s := range e.Submissions {
-		outcomes[s.Outcome]++
+		if s.IsRoot() {
+			outcomes[s.Outcome]++
+			roots++
+		}
 	}
 	unknown := 0
 	for _, k := range e.Calls {
@@ -227,7 +231,8 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(&b, "chaos: %d replicas, %d executors, %d sessions, one Postgres; seed %d, %s of faults (%s), %d "+
 		"cores\n",
 		replicas, executors, sessions, r.options.seed, r.options.length, r.options.mix, cores())
-	fmt.Fprintf(&b, "  submissions  %d admitted, of %d prompts\n", len(e.Submissions), len(e.Prompts))
+	fmt.Fprintf(&b, "  submissions  %d admitted, of %d prompts; %d sub-agents\n", roots, len(e.Prompts),
+		len(e.Submissions)-roots)
 	fmt.Fprintf(&b, "  settled      %s; the last %.1f s after the last fault\n", counts(outcomes), r.settled.Seconds())
 	fmt.Fprintf(&b, "  tool calls   %d: %s; %d lines of effect\n", len(e.Calls), counts(states), lines)
 	fmt.Fprintf(&b, "  unknown      %d outcomes, shown as unknown\n", unknown)

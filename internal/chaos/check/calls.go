@@ -42,7 +42,9 @@ func (c *checker) output() {
 		r, _ := c.result(k)
 		for stream, name := range []string{"stdout", "stderr"} {
 			want, got := cmd.Output[stream], int64(0)
-			whole := true
+			// What a sub-agent's commands print is in the stream from when somebody watches it.
+			kept := c.depth(k) == 0
+			whole := kept
 			for _, e := range c.pieces[k.ID] {
 				if e.Output.Stderr != (stream == 1) {
 					continue
@@ -54,7 +56,7 @@ func (c *checker) output() {
 					whole = false
 					break
 				}
-				if from-e.Output.Skipped != got {
+				if kept && from-e.Output.Skipped != got || from < got {
 					c.broken("I5", k.Token, "%s goes on at %d, watchers have %d bytes (event %d of %s)", name, from,
 						got, e.Seq, k.Session)
 					whole = false
@@ -71,16 +73,12 @@ func (c *checker) output() {
 
 // processes is I6.
 func (c *checker) processes() {
-	byID := map[string]*Call{}
-	for i := range c.Calls {
-		byID[c.Calls[i].ID] = &c.Calls[i]
-	}
 	for _, s := range c.Survivors {
-		k := byID[s.Call]
+		k := c.callByID[s.Call]
 		if k == nil {
 			continue
 		}
-		of := c.submissionOf(k)
+		of := c.rootOf(k)
 		r, _ := c.result(k)
 		silent := k.State == call.Lost || !r.details.Confirmed && (r.details.Cancelled || r.details.TimedOut)
 		if !silent || of != nil && of.Confirmed {
@@ -89,8 +87,8 @@ func (c *checker) processes() {
 	}
 	for i := range c.Calls {
 		k := &c.Calls[i]
-		of := c.submissionOf(k)
-		if of == nil || !of.Confirmed {
+		of := c.rootOf(k)
+		if of == nil || !of.Confirmed || c.tasks[k.Token].Tool != "" {
 			continue
 		}
 		if r, _ := c.result(k); k.State == call.Lost && !k.LateReply || r.details.Cancelled && !r.details.Confirmed &&
@@ -100,12 +98,10 @@ func (c *checker) processes() {
 	}
 }
 
-// submissionOf is the submission of a call.
-func (c *checker) submissionOf(k *Call) *Submission {
-	for i := range c.Submissions {
-		if s := &c.Submissions[i]; s.Session == k.Session && s.Seq == k.Seq {
-			return s
-		}
+// rootOf is the submission that a call is for, whichever loop of it has made it.
+func (c *checker) rootOf(k *Call) *Submission {
+	if of := c.byID[k.Loop]; of != nil {
+		return c.byID[of.Root]
 	}
 	return nil
 }
@@ -132,10 +128,20 @@ func (c *checker) outcomes() {
 			c.broken("I7", k.Token, "call %s is still %s", k.ID, k.State)
 			continue
 		}
+		of := c.byID[k.Loop]
+		if of == nil {
+			c.broken("I7", k.Token, "call %s is of loop %s, which is not there", k.ID, k.Loop)
+			continue
+		}
 		all := c.results[k.Session+" "+k.Provider]
 		if len(all) != 1 {
-			c.broken("I7", k.Token, "call %s has %d results in the conversation", k.ID, len(all))
+			if len(all) > 1 || !c.leftOpen(of) {
+				c.broken("I7", k.Token, "call %s has %d results in the conversation", k.ID, len(all))
+			}
 			continue
+		}
+		if task, isTask := c.tasks[k.Token]; isTask {
+			c.task(k, task, all[0])
 		}
 		if cmd, isCommand := c.commands[k.Token]; isCommand {
 			c.outcome(k, cmd, all[0], lines[k.Token])
@@ -143,7 +149,8 @@ func (c *checker) outcomes() {
 		if c.edits[k.Token] {
 			c.edit(k, all[0], strings.Count(c.Files[k.Token], Mark))
 		}
-		if f := c.finished[k.ID]; len(f) != 1 || f[0].Call.State != k.State.String() {
+		if f := c.finished[k.ID]; (len(f) != 1 || f[0].Call.State != k.State.String()) &&
+			(len(f) > 0 || !c.leftOpen(of)) {
 			c.broken("I7", k.Token, "call %s is %s, its finishing events say %v", k.ID, k.State, statesOf(f))
 		}
 		if x, kept := unacknowledged[k.ID]; kept && (k.State != call.Lost || !k.LateReply) {
@@ -226,7 +233,7 @@ func shown(cmd Command) (string, bool) {
 
 // explained reports whether something happened that may have hidden the outcome of a lost call.
 func (c *checker) explained(k *Call) bool {
-	if of := c.submissionOf(k); of != nil && (of.Outcome == "aborted" || of.Outcome == "expired") {
+	if of := c.rootOf(k); of != nil && (of.Outcome == "aborted" || of.Outcome == "expired" || c.fromRows(of)) {
 		return true
 	}
 	return slices.ContainsFunc(c.Absences, func(a Absence) bool {
@@ -235,9 +242,12 @@ func (c *checker) explained(k *Call) bool {
 	})
 }
 
-// turns is I8: no turn is taken twice, and none that was not asked for.
+// turns is I8: no turn is taken twice, and none that was not asked for; every call that the model asks for is recorded.
 func (c *checker) turns() {
-	answers := map[string]int{}
+	answers, calls := map[string]int{}, map[string]int{}
+	for i := range c.Calls {
+		calls[c.Calls[i].Loop]++
+	}
 	for _, s := range c.Sessions {
 		for _, e := range s.Entries {
 			if e.Kind == string(session.Assistant) {
@@ -247,12 +257,19 @@ func (c *checker) turns() {
 	}
 	for i := range c.Submissions {
 		s := &c.Submissions[i]
-		p := c.Prompts[s.Prompt]
-		if p == nil {
+		turns, known := c.turnsOf(s)
+		if !known {
 			continue
 		}
-		if n := answers[s.ID]; n > len(p.Turns)+1 || s.Outcome == "completed" && n != len(p.Turns)+1 {
-			c.broken("I8", where(s), "%d answers of the model for %d turns", n, len(p.Turns)+1)
+		if n := answers[s.ID]; n > len(turns)+1 || s.Outcome == "completed" && n != len(turns)+1 {
+			c.broken("I8", where(s), "%d answers of the model for %d turns", n, len(turns)+1)
+		}
+		asked := 0
+		for _, turn := range turns {
+			asked += len(turn)
+		}
+		if n := calls[s.ID]; n > asked || s.Outcome == "completed" && n != asked {
+			c.broken("I8", where(s), "%d calls were recorded of %d that were asked for", n, asked)
 		}
 	}
 }

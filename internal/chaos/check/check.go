@@ -7,6 +7,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -25,6 +26,7 @@ func Check(e *Evidence) []Violation {
 	c.processes()
 	c.outcomes()
 	c.turns()
+	c.trees()
 	slices.SortStableFunc(c.found, func(a, b Violation) int { return strings.Compare(a.Invariant, b.Invariant) })
 	return c.found
 }
@@ -37,11 +39,17 @@ type checker struct {
 	byPrompt map[string][]*Submission
 	commands map[string]Command // by token
 	edits    map[string]bool    // by token
+	tasks    map[string]Command // by token
 	calls    map[string]*Call   // by token
+	callByID map[string]*Call
 	results  map[string][]result
 	finished map[string][]event.Event // by call
 	pieces   map[string][]event.Event // by call: output
-	settled  map[string][]event.Event // by submission
+	settled  map[string][]event.Event // by submission: of a sub-agent's loop its task_finished
+	started  map[string]int           // by submission: started and task_started
+	told     map[string]map[int64]int // by submission and entry: how many events tell of it
+	loops    map[string][]event.Event // by submission: events whose identity is not the first one's
+	first    map[string]event.Event   // by submission
 }
 
 // result is what the conversation says that a call came to.
@@ -53,29 +61,25 @@ type result struct {
 
 func newChecker(e *Evidence) *checker {
 	c := &checker{
-		Evidence: e, byID: map[string]*Submission{}, byPrompt: map[string][]*Submission{}, commands: map[string]Command{}, edits: map[string]bool{},
-		calls: map[string]*Call{}, results: map[string][]result{}, finished: map[string][]event.Event{}, pieces: map[string][]event.Event{},
-		settled: map[string][]event.Event{},
+		Evidence: e, byID: map[string]*Submission{}, byPrompt: map[string][]*Submission{},
+		commands: map[string]Command{}, edits: map[string]bool{}, tasks: map[string]Command{},
+		calls: map[string]*Call{}, callByID: map[string]*Call{}, results: map[string][]result{},
+		finished: map[string][]event.Event{}, pieces: map[string][]event.Event{},
+		settled: map[string][]event.Event{}, started: map[string]int{}, told: map[string]map[int64]int{},
+		loops: map[string][]event.Event{}, first: map[string]event.Event{},
 	}
 	for i := range e.Submissions {
 		s := &e.Submissions[i]
 		c.byID[s.ID] = s
-		c.byPrompt[s.Prompt] = append(c.byPrompt[s.Prompt], s)
-	}
-	for _, p := range e.Prompts {
-		for _, turn := range p.Turns {
-			for _, cmd := range turn {
-				switch cmd.Tool {
-				case "":
-					c.commands[cmd.Token] = cmd
-				case "edit":
-					c.edits[cmd.Token] = true
-				}
-			}
+		if s.IsRoot() {
+			c.byPrompt[s.Prompt] = append(c.byPrompt[s.Prompt], s)
 		}
 	}
+	for _, p := range e.Prompts {
+		c.asked(p.Turns)
+	}
 	for i := range e.Calls {
-		c.calls[e.Calls[i].Token] = &e.Calls[i]
+		c.calls[e.Calls[i].Token], c.callByID[e.Calls[i].ID] = &e.Calls[i], &e.Calls[i]
 	}
 	for name, s := range e.Sessions {
 		for _, en := range s.Entries {
@@ -90,6 +94,23 @@ func newChecker(e *Evidence) *checker {
 	return c
 }
 
+// asked notes commands, and those of the sub-agents that they ask.
+func (c *checker) asked(turns [][]Command) {
+	for _, turn := range turns {
+		for _, cmd := range turn {
+			switch cmd.Tool {
+			case "":
+				c.commands[cmd.Token] = cmd
+			case "edit":
+				c.edits[cmd.Token] = true
+			case "task":
+				c.tasks[cmd.Token] = cmd
+				c.asked(cmd.Turns)
+			}
+		}
+	}
+}
+
 func (c *checker) resultsOf(name string, e Entry) {
 	if e.Kind != string(session.ToolResult) {
 		return
@@ -101,12 +122,25 @@ func (c *checker) resultsOf(name string, e Entry) {
 }
 
 func (c *checker) event(e event.Event) {
+	if first, known := c.first[e.SubmissionID]; !known {
+		c.first[e.SubmissionID] = e
+	} else if !sameLoop(first.Loop, e.Loop) {
+		c.loops[e.SubmissionID] = append(c.loops[e.SubmissionID], e)
+	}
+	if e.EntrySeq > 0 {
+		if c.told[e.SubmissionID] == nil {
+			c.told[e.SubmissionID] = map[int64]int{}
+		}
+		c.told[e.SubmissionID][e.EntrySeq]++
+	}
 	switch e.Type {
+	case event.Started, event.TaskStarted:
+		c.started[e.SubmissionID]++
 	case event.ToolFinished:
 		c.finished[e.Call.ID] = append(c.finished[e.Call.ID], e)
 	case event.ToolOutput:
 		c.pieces[e.Call.ID] = append(c.pieces[e.Call.ID], e)
-	case event.Settled:
+	case event.Settled, event.TaskFinished:
 		c.settled[e.SubmissionID] = append(c.settled[e.SubmissionID], e)
 	}
 }
@@ -136,6 +170,15 @@ func (c *checker) settlement() {
 			c.broken("I1", where, "settled %d times, and its outcome was written again %d times", times[s.ID],
 				again[s.ID])
 		}
+		if s.Outcome == "completed" && s.ResultEntry == 0 {
+			c.broken("I1", where, "completed without an answer")
+		}
+		if (s.Outcome == "failed" || s.Reason == reasonUnreadable) && !c.Spoiled[s.Root] {
+			c.broken("I1", where, "%s (%s), and every row of it can be read", s.Outcome, s.Reason)
+		}
+		if !s.IsRoot() {
+			continue // see trees
+		}
 		events := c.settled[s.ID]
 		switch {
 		case s.Started && len(events) != 1, !s.Started && len(events) != 0:
@@ -143,13 +186,29 @@ func (c *checker) settlement() {
 		case s.Started && events[0].Settlement.Outcome != s.Outcome:
 			c.broken("I1", where, "its row says %s, its event %s", s.Outcome, events[0].Settlement.Outcome)
 		}
-		if s.Outcome == "completed" && s.ResultEntry == 0 {
-			c.broken("I1", where, "completed without an answer")
-		}
 	}
 }
 
-func where(s *Submission) string { return fmt.Sprintf("%s (submission %s)", s.Prompt, s.ID) }
+func where(s *Submission) string {
+	if s.IsRoot() {
+		return fmt.Sprintf("%s (submission %s)", s.Prompt, s.ID)
+	}
+	return fmt.Sprintf("%s (loop %s of call %s)", s.Prompt, s.ID, s.ParentCall)
+}
+
+// Reasons of settlements from rows, by which no owner has told the end of the calls.
+const (
+	reasonUnreadable = lane.ReasonUnreadable
+	reasonNotEnded   = lane.ReasonNotEnded
+	reasonStalled    = lane.ReasonStalled
+)
+
+// fromRows reports whether the tree of a submission may have been settled from rows alone.
+func (c *checker) fromRows(s *Submission) bool {
+	root := c.byID[s.Root]
+	return root != nil && (root.Reason == reasonUnreadable || root.Reason == reasonNotEnded ||
+		root.Reason == reasonStalled)
+}
 
 // admission is I1, too: what was acknowledged is there, once, and stays the same.
 func (c *checker) admission() {
@@ -240,6 +299,9 @@ func (c *checker) ownership() {
 	}
 	for _, j := range c.Journals {
 		for name, s := range c.Sessions {
+			if s.Lane != name {
+				continue // executors know lanes only
+			}
 			if j.Epochs[s.ID] > s.Epoch {
 				c.broken("I2", name, "executor %s knows epoch %d, the lane is at %d", j.Executor, j.Epochs[s.ID],
 					s.Epoch)
@@ -262,25 +324,17 @@ func (c *checker) stale(name string, g Segment, since []Owner) {
 // streams is I3, and of I2 that submissions do not interleave.
 func (c *checker) streams() {
 	for name, s := range c.Sessions {
-		next := int64(1)
-		for _, g := range s.Segments {
-			if g.First != next || g.Last != g.First+int64(len(g.Events))-1 {
-				c.broken("I3", name, "events %d to %d (%d of them) come where %d should", g.First, g.Last,
-					len(g.Events), next)
-			}
-			next = g.Last + 1
+		if s.Lane == name {
+			c.stream(name, s)
 		}
-		if next-1 != s.EventHead {
-			c.broken("I3", name, "the last event is %d, the lane says %d", next-1, s.EventHead)
-		}
-		next, seq := 1, int64(0)
+		next, seq := int64(1), int64(0)
 		for _, en := range s.Entries {
 			if en.Seq != next {
 				c.broken("I3", name, "entry %d comes where %d should", en.Seq, next)
 			}
 			next = en.Seq + 1
 			of := c.byID[en.Submission]
-			if of == nil {
+			if of == nil || of.Session != name {
 				c.broken("I3", name, "entry %d is of submission %q, which is not there", en.Seq, en.Submission)
 				continue
 			}
@@ -288,9 +342,12 @@ func (c *checker) streams() {
 				c.broken("I2", name, "entry %d is of submission %d, after one of %d", en.Seq, of.Seq, seq)
 			}
 			seq = max(seq, of.Seq)
+			if n := c.told[en.Submission][en.Seq]; n == 0 {
+				c.broken("I3", name, "no event tells of entry %d", en.Seq)
+			}
 		}
 		if next-1 != s.EntryHead {
-			c.broken("I3", name, "the last entry is %d, the lane says %d", next-1, s.EntryHead)
+			c.broken("I3", name, "the last entry is %d, its row says %d", next-1, s.EntryHead)
 		}
 	}
 	for _, r := range c.Readers {
@@ -298,11 +355,26 @@ func (c *checker) streams() {
 	}
 }
 
+// stream is of a lane.
+func (c *checker) stream(name string, s *Session) {
+	next := int64(1)
+	for _, g := range s.Segments {
+		if g.First != next || g.Last != g.First+int64(len(g.Events))-1 {
+			c.broken("I3", name, "events %d to %d (%d of them) come where %d should", g.First, g.Last,
+				len(g.Events), next)
+		}
+		next = g.Last + 1
+	}
+	if next-1 != s.EventHead {
+		c.broken("I3", name, "the last event is %d, the lane says %d", next-1, s.EventHead)
+	}
+}
+
 // effects is I4, and of I2 that effects are in order of admission.
 func (c *checker) effects() {
 	for name, tokens := range c.Effects {
 		seen := map[string]int{}
-		var last *Call
+		var before []*Call
 		for _, t := range tokens {
 			seen[t]++
 			k := c.calls[t]
@@ -313,10 +385,13 @@ func (c *checker) effects() {
 			if c.mayBeLate(k) {
 				continue
 			}
-			if last != nil && (k.Seq < last.Seq || k.Seq == last.Seq && k.Turn < last.Turn) {
-				c.broken("I2", name, "the effect of %s comes after that of %s", t, last.Token)
+			for _, b := range before {
+				if c.precedes(k, b) {
+					c.broken("I2", name, "the effect of %s comes after that of %s", t, b.Token)
+					break
+				}
 			}
-			last = k
+			before = append(before, k)
 		}
 		for t, n := range seen {
 			if n > 1 {

@@ -20,11 +20,11 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func world() *check.Evidence {
 	e := &check.Evidence{
 		Prompts: map[string]*check.Prompt{}, Effects: map[string][]string{}, Files: map[string]string{},
-		Sessions: map[string]*check.Session{"s": {ID: "sid", Epoch: 2, EntryHead: 8, EventHead: 12}},
+		Sessions: map[string]*check.Session{"s": {ID: "sid", Lane: "s", Epoch: 2, EntryHead: 8, EventHead: 16}},
 		Owners: []check.Owner{
 			{Session: "s", Epoch: 1, To: "r1"},
-			{Session: "s", Epoch: 2, From: "r1", To: "r2", EventHead: 6},
-			{Session: "s", Epoch: 2, From: "r2", EventHead: 12},
+			{Session: "s", Epoch: 2, From: "r1", To: "r2", EventHead: 8},
+			{Session: "s", Epoch: 2, From: "r2", EventHead: 16},
 		},
 		Journals: []check.Journal{{
 			Executor: "x", Epochs: map[string]int64{"sid": 2},
@@ -48,13 +48,14 @@ func addSubmission(e *check.Evidence, n int64) {
 	}
 	e.Acks = append(e.Acks, check.Ack{Prompt: prompt, Submission: sub, Outcome: "completed", Text: "done"})
 	e.Submissions = append(e.Submissions, check.Submission{
-		ID: sub, Session: "s", Prompt: prompt, Seq: n, Settled: true, Started: true, Outcome: "completed", ResultEntry: 4 * n,
+		ID: sub, Session: "s", Prompt: prompt, Root: sub, Seq: n, Settled: true, Started: true, Outcome: "completed",
+		ResultEntry: 4 * n, Usage: 10, Spent: 10,
 	})
 	e.Settlings = append(e.Settlings, check.Settling{Submission: sub})
 	e.Effects["s"] = append(e.Effects["s"], token)
 	e.Calls = append(e.Calls, check.Call{
 		ID: id, Session: "s", Token: token, Provider: "call_" +
-			id, Seq: n, Turn: 1, AtMostOnce: true, State: call.Done, Executor: "x",
+			id, Loop: sub, Turn: 1, AtMostOnce: true, State: call.Done, Executor: "x",
 		Created: noon, Done: noon.Add(time.Second),
 	})
 	for i, kind := range []string{"input", "assistant", "tool_result", "assistant"} {
@@ -71,18 +72,20 @@ func addSubmission(e *check.Evidence, n int64) {
 	}
 	of := &event.Call{ID: id}
 	events := []event.Event{
-		{Type: event.Started},
+		{Type: event.Started, EntrySeq: 4*n - 3},
 		{Type: event.ToolStarted, Call: of},
 		{Type: event.ToolOutput, Call: of, Output: &event.Output{Data: []byte(out)}},
 		{Type: event.ToolFinished, Call: &event.Call{ID: id, State: "done"}},
-		{Type: event.EntryAdded},
+		{Type: event.EntryAdded, EntrySeq: 4 * n},
 		{Type: event.Settled, Settlement: &event.Settlement{Outcome: "completed"}},
+		{Type: event.EntryAdded, EntrySeq: 4*n - 2},
+		{Type: event.EntryAdded, EntrySeq: 4*n - 1},
 	}
-	first := 6*(n-1) + 1
+	first := 8*(n-1) + 1
 	for i := range events {
 		events[i].SubmissionID, events[i].Seq = sub, first+int64(i)
 	}
-	s.Segments = append(s.Segments, check.Segment{First: first, Last: first + 5, Epoch: n, Events: events})
+	s.Segments = append(s.Segments, check.Segment{First: first, Last: first + 7, Epoch: n, Events: events})
 }
 
 func TestNothingIsFoundWhereNothingIsWrong(t *testing.T) {

@@ -34,6 +34,8 @@ type Evidence struct {
 	Survivors   []Survivor
 	Absences    []Absence
 	Crashes     []string // panics and data races in the logs
+	// Spoiled are the submissions, by id, that may have met a row that the run has made undecodable.
+	Spoiled map[string]bool
 }
 
 // Prompt is what a client asks for.
@@ -47,9 +49,10 @@ type Prompt struct {
 // Command is one tool call as it was asked for: what it leaves, prints and exits with.
 type Command struct {
 	Token  string
-	Tool   string    // "" is bash, else write or edit
+	Tool   string    // "" is bash, else write, edit or task
 	Output [2]string // stdout, stderr
 	Exit   int
+	Turns  [][]Command // of a task: what its sub-agent is asked for
 }
 
 // Mark is what an edit adds to its file.
@@ -64,17 +67,24 @@ type Ack struct {
 	Text       string
 }
 
-// Submission is a row.
+// Submission is a row: a submission, which is the root of a tree of loops, or the loop of a sub-agent.
 type Submission struct {
-	ID, Session, Prompt string
+	ID, Session, Prompt string // Prompt is the root's
+	Root                string // id of the root; its own if it is that
+	ParentCall          string // the task call that a sub-agent's loop answers, "" for the root
 	Seq                 int64
 	Settled             bool
 	Started             bool
-	Outcome             string
+	Outcome, Reason     string
 	Confirmed           bool // its settlement says that nothing of it runs any more
 	ResultEntry         int64
+	Usage               int64  // tokens that it says it has cost, its sub-agents' included
+	Spent               int64  // tokens by the records of its own model calls
 	Where               string // for one that hangs: all that tells why
 }
+
+// IsRoot reports whether it is a submission rather than a sub-agent's loop.
+func (s *Submission) IsRoot() bool { return s.ParentCall == "" }
 
 // Settling is a write to a submission's outcome, as a trigger saw it.
 type Settling struct {
@@ -84,21 +94,23 @@ type Settling struct {
 
 // Owner is a change of a lane's ownership, as a trigger saw it under the lane's lock.
 type Owner struct {
-	Session   string
+	Session   string // at the root of the lane
 	Epoch     int64
 	From, To  string // "" is nobody
 	FromLives bool   // whether From's lease still held, and it had not failed to end what it was to end
 	EventHead int64
 }
 
-// Session is what a session is made of.
+// Session is what a conversation is made of. That of a sub-agent has no lane and no stream of its own.
 type Session struct {
-	ID        string
-	Entries   []Entry
-	Segments  []Segment
-	EntryHead int64
-	EventHead int64
-	Epoch     int64
+	ID         string
+	Lane       string // name of the session at the root of the tree; its own if it is that
+	ParentCall string // the task call that it is for, "" for the root
+	Entries    []Entry
+	Segments   []Segment
+	EntryHead  int64
+	EventHead  int64
+	Epoch      int64
 }
 
 // Entry is one of a session.
@@ -118,9 +130,9 @@ type Segment struct {
 
 // Call is a record of a tool call. Token is found in the entry that asked for it.
 type Call struct {
-	ID, Session, Token string
+	ID, Session, Token string // Session is the conversation that it is in
 	Provider           string
-	Seq                int64 // of the submission
+	Loop               string // the submission that asked for it
 	Turn               int
 	AtMostOnce         bool
 	State              call.State

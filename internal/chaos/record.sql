@@ -1,0 +1,70 @@
+-- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment under
+-- the row's lock. Times are how long the host has been up: the database's clock may jump.
+CREATE SCHEMA chaos;
+
+CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
+  SELECT split_part(pg_read_file('/proc/uptime', 0, 64), ' ', 1)::float8 $$;
+
+CREATE TABLE chaos.owners (
+  n bigserial, lane_id uuid, epoch bigint, old_owner uuid, new_owner uuid, old_lives boolean, event_head bigint);
+CREATE TABLE chaos.settlings (submission_id uuid, again boolean);
+CREATE TABLE chaos.rewrites (call_id text, what text);
+CREATE TABLE chaos.calls (call_id text PRIMARY KEY, made float8, ended float8);
+
+CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO chaos.owners (lane_id, epoch, new_owner, old_lives, event_head)
+      VALUES (NEW.lane_id, NEW.epoch, NEW.owner, false, 0);
+  ELSE
+    INSERT INTO chaos.owners (lane_id, epoch, old_owner, new_owner, old_lives, event_head)
+      VALUES (NEW.lane_id, NEW.epoch, OLD.owner, NEW.owner,
+        EXISTS (SELECT 1 FROM public.replicas WHERE replica_id = OLD.owner AND expires > clock_timestamp()),
+        OLD.event_head);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_new AFTER INSERT ON lanes FOR EACH ROW EXECUTE FUNCTION chaos.lane();
+CREATE TRIGGER chaos_old AFTER UPDATE ON lanes FOR EACH ROW
+  WHEN (OLD.owner IS DISTINCT FROM NEW.owner OR OLD.epoch <> NEW.epoch) EXECUTE FUNCTION chaos.lane();
+
+CREATE FUNCTION chaos.settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO chaos.settlings VALUES (NEW.submission_id, OLD.status = 2);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos AFTER UPDATE ON submissions FOR EACH ROW
+  WHEN (NEW.status = 2 AND (OLD.status <> 2 OR OLD.outcome <> NEW.outcome
+    OR OLD.settled_at IS DISTINCT FROM NEW.settled_at) OR OLD.status = 2 AND NEW.status <> 2)
+  EXECUTE FUNCTION chaos.settled();
+
+CREATE FUNCTION chaos.called() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO chaos.calls VALUES (NEW.call_id, chaos.up());
+    RETURN NULL;
+  END IF;
+  IF OLD.state >= 2 THEN
+    INSERT INTO chaos.rewrites VALUES (NEW.call_id, 'state ' || OLD.state || ' became ' || NEW.state);
+  ELSIF NEW.state >= 2 THEN
+    UPDATE chaos.calls SET ended = chaos.up() WHERE call_id = NEW.call_id;
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_new AFTER INSERT ON tool_calls FOR EACH ROW EXECUTE FUNCTION chaos.called();
+CREATE TRIGGER chaos_old AFTER UPDATE ON tool_calls FOR EACH ROW WHEN (NEW.state <> OLD.state)
+  EXECUTE FUNCTION chaos.called();
+
+-- Writes to these tables fail while their names are in chaos.refused, as on a disk that is full.
+CREATE TABLE chaos.refused (name text PRIMARY KEY);
+CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT 1 FROM chaos.refused WHERE name = TG_TABLE_NAME) THEN
+    RAISE EXCEPTION 'chaos refuses to write to %', TG_TABLE_NAME USING ERRCODE = 'disk_full';
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON executors FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON replicas FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON wakes FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+
+-- What was made undecodable, with what it was, and the submissions that may have met it. place is 'input', 'usage' of a
+-- submission, or 'entry', whose seq is seq.
+CREATE TABLE chaos.spoilt (n bigserial, place text, id uuid, seq bigint, was bytea);
+CREATE TABLE chaos.victims (submission_id uuid);
