@@ -85,7 +85,7 @@ func newCluster(ctx context.Context, dir, programs string) (c *cluster, err erro
 		return c, err
 	}
 	// What a crash of Postgres loses without fsync is nothing: the kernel lives on.
-	if c.database, err = pgtest.Start(ctx, pgtest.Options{NoFsync: true}); err != nil {
+	if c.database, err = pgtest.Start(ctx, pgtest.Options{NoFsync: true, Clock: true}); err != nil {
 		return c, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
@@ -279,7 +279,7 @@ func (c *cluster) record(ctx context.Context) error {
 }
 
 // heal takes every fault back.
-func (c *cluster) heal() {
+func (c *cluster) heal(ctx context.Context) error {
 	for _, r := range c.replicas {
 		for _, p := range []*proxy.Proxy{r.peer, r.database, r.frontGRPC, r.frontHTTP} {
 			p.Set(proxy.Mode{})
@@ -292,6 +292,25 @@ func (c *cluster) heal() {
 		x.thaw()
 		x.up()
 	}
+	if err := c.database.SetClock(0); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	var failed error
+	err := poll(ctx, "the database to be mended", func(ctx context.Context) bool {
+		conn, err := c.query(ctx)
+		if failed = err; err != nil {
+			return false
+		}
+		defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
+		_, failed = conn.Exec(ctx, "DELETE FROM chaos.refused; SELECT chaos.mend()")
+		return failed == nil
+	})
+	if err != nil {
+		return errors.Join(err, failed)
+	}
+	return nil
 }
 
 // stopPrograms ends executors, replicas and keepers.

@@ -49,7 +49,7 @@ func (c *cluster) collect(ctx context.Context, e *check.Evidence) error {
 		return err
 	}
 	for _, read := range []func(context.Context) error{
-		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites,
+		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites, d.spoilt,
 	} {
 		if err := read(ctx); err != nil {
 			return fmt.Errorf("reading the evidence: %w", err)
@@ -271,6 +271,15 @@ func (d *database) rewrites(ctx context.Context) error {
 	var id, what string
 	return d.each(ctx, `SELECT call_id, what FROM chaos.rewrites`, []any{&id, &what}, func() error {
 		d.evidence.Rewrites = append(d.evidence.Rewrites, fmt.Sprintf("of call %s, %s", id, what))
+		return nil
+	})
+}
+
+func (d *database) spoilt(ctx context.Context) error {
+	d.evidence.Spoiled = map[string]bool{}
+	var id string
+	return d.each(ctx, `SELECT submission_id::text FROM chaos.victims`, []any{&id}, func() error {
+		d.evidence.Spoiled[id] = true
 		return nil
 	})
 }

@@ -87,7 +87,29 @@ func (in *injector) inject(ctx context.Context, f fault) {
 		count = x.full(false) && count
 	case backendsKill:
 		count = in.terminateBackends(ctx)
+	case clockJump:
+		in.clock(f.jump)
+		last()
+		in.clock(0)
+	case writesRefused:
+		count = in.exec(ctx, "INSERT INTO chaos.refused VALUES ($1) ON CONFLICT DO NOTHING", f.rows)
+		last()
+		in.exec(ctx, "DELETE FROM chaos.refused") // heal does it, too
+	case rowSpoilt:
+		count = in.spoil(ctx, f.rows)
+		last()
+		in.exec(ctx, "SELECT chaos.mend()") // heal does it, too
+	case executorClone:
+		x := c.executors[f.target]
+		in.absent(x, false, func() { count = x.clone(last) })
+	case executorOld:
+		x := c.executors[f.target]
+		in.absent(x, false, func() { count = x.restore(last) })
 	case databaseCrash:
+		if f.jump != 0 {
+			in.clock(f.jump)
+			defer func() { last(); in.clock(0) }()
+		}
 		crash, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
 		defer cancel()
 		if err := c.database.Crash(crash); err != nil {
@@ -188,6 +210,51 @@ func (in *injector) terminateBackends(ctx context.Context) bool {
 		in.say("terminating backends failed: %v", err)
 	}
 	return err == nil
+}
+
+// clock moves the database's clock. How long an executor has been away is for the database to say: whoever is away at a
+// jump may have been so for hours.
+func (in *injector) clock(offset time.Duration) {
+	if err := in.cluster.database.SetClock(offset); err != nil {
+		in.say("moving the clock failed: %v", err)
+	}
+	for _, x := range in.cluster.executors {
+		in.absent(x, false, func() {})
+	}
+}
+
+// exec runs a statement of a fault, and reports whether that worked.
+func (in *injector) exec(ctx context.Context, sql string, args ...any) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	conn, err := in.cluster.query(ctx)
+	if err == nil {
+		_, err = conn.Exec(ctx, sql, args...)
+		_ = conn.Close(ctx)
+	}
+	if err != nil {
+		in.say("%s failed: %v", sql, err)
+	}
+	return err == nil
+}
+
+// spoil makes a row undecodable, and reports whether there was one.
+func (in *injector) spoil(ctx context.Context, what string) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	var done *string
+	conn, err := in.cluster.query(ctx)
+	if err == nil {
+		err = conn.QueryRow(ctx, "SELECT chaos.spoil($1)", what).Scan(&done)
+		_ = conn.Close(ctx)
+	}
+	switch {
+	case err != nil:
+		in.say("spoiling a row failed: %v", err)
+	case done != nil:
+		in.say("spoilt: %s", *done)
+	}
+	return err == nil && done != nil
 }
 
 // report is how many faults of each kind there were.

@@ -242,6 +242,11 @@ const (
 	linkCut       kind = "connections cut"
 	linkHold      kind = "connections half open"
 	linkDelay     kind = "connections slow"
+	clockJump     kind = "postgres' clock jumped"
+	writesRefused kind = "bookkeeping refused"
+	rowSpoilt     kind = "row undecodable"
+	executorClone kind = "executor cloned"
+	executorOld   kind = "executor restored"
 )
 
 // mix is what a run is made of.
@@ -264,9 +269,20 @@ var mixes = map[string]mix{
 		weights: map[kind]int{
 			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
 			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
+			clockJump: 2, writesRefused: 2, rowSpoilt: 2, executorClone: 1, executorOld: 1,
 		},
 	},
 	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{replicaKill: 2, executorKill: 1}},
+	"clocks": {every: 2 * time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
+		clockJump: 4, databaseCrash: 1, replicaKill: 1,
+	}},
+	"refused": {every: time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
+		writesRefused: 3, replicaKill: 1, executorKill: 1, linkCut: 1,
+	}},
+	"rows": {every: time.Second, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 3, replicaKill: 2}},
+	"copies": {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{
+		executorClone: 2, executorOld: 2, linkCut: 1,
+	}},
 	"owners": {
 		every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{replicaKill: 1, replicaStop: 4},
 		long: 2, wide: true,
@@ -319,13 +335,21 @@ type fault struct {
 	up     bool          // hold what the dialler sends
 	down   bool          // hold what it is sent
 	cut    bool          // at the end; else what was held comes late
+	jump   time.Duration // of the database's clock
+	rows   string        // the table that is refused, or what of a row is spoilt
 }
 
 func (f fault) String() string {
 	s := fmt.Sprintf("%7.3f s  %s", f.at.Seconds(), f.kind)
 	switch f.kind {
-	case backendsKill, databaseCrash:
+	case backendsKill:
 		return s
+	case databaseCrash, clockJump:
+		if f.jump != 0 {
+			s += fmt.Sprintf(" (by %v)", f.jump.Round(time.Second))
+		}
+	case writesRefused, rowSpoilt:
+		s += fmt.Sprintf(" (%s)", f.rows)
 	case linkCut, linkHold, linkDelay:
 		s += fmt.Sprintf(" (%s %d)", linkNames[f.link], f.target)
 	default:
@@ -383,8 +407,11 @@ func (f fault) subject() string {
 	switch f.kind {
 	case replicaKill, replicaStop, replicaDrain:
 		return fmt.Sprint("replica ", f.target)
-	case executorKill, executorStop, executorDrain, executorWipe, executorFull, keeperKill, bothKill:
+	case executorKill, executorStop, executorDrain, executorWipe, executorFull, keeperKill, bothKill, executorClone,
+		executorOld:
 		return fmt.Sprint("executor ", f.target)
+	case writesRefused, rowSpoilt:
+		return string(f.kind)
 	case executorAway:
 		return fmt.Sprint(linkExecutor, f.target)
 	case linkCut, linkHold, linkDelay:
@@ -395,6 +422,18 @@ func (f fault) subject() string {
 
 // grace is how long executors may be away before their calls count as lost.
 const grace = 30 * time.Second
+
+// leap is how far a clock jumps, ahead or back: by seconds, or by hours.
+func leap(r *rand.Rand) time.Duration {
+	d := between(r, 2*time.Second, 90*time.Second)
+	if r.IntN(2) == 0 {
+		d = between(r, time.Hour, 3*time.Hour)
+	}
+	if r.IntN(2) == 0 {
+		return -d
+	}
+	return d
+}
 
 // draw is one fault. Once in a while one outlasts a lease.
 func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
@@ -409,7 +448,7 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 		}
 	case replicaDrain:
 		f.target, f.lasts = r.IntN(replicas), between(r, 0, time.Second)
-	case executorKill, executorDrain, executorWipe, executorFull, keeperKill, bothKill:
+	case executorKill, executorDrain, executorWipe, executorFull, keeperKill, bothKill, executorClone, executorOld:
 		f.target, f.lasts = r.IntN(executors), short
 	case executorStop:
 		f.target, f.lasts = r.IntN(executors), short
@@ -424,6 +463,20 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 	case backendsKill:
 	case databaseCrash:
 		f.lasts = 2 * time.Second
+		if r.IntN(2) == 0 {
+			f.jump, f.lasts = leap(r), between(r, 4*time.Second, 8*time.Second)
+		}
+	case clockJump:
+		f.jump, f.lasts = leap(r), between(r, time.Second, 8*time.Second)
+	case writesRefused:
+		f.rows = []string{"executors", "replicas", "wakes"}[r.IntN(3)]
+		f.lasts = between(r, time.Second, 8*time.Second)
+		if f.rows == "replicas" && outlasts {
+			f.lasts = long
+		}
+	case rowSpoilt:
+		f.rows = []string{"input", "usage", "entry"}[r.IntN(3)]
+		f.lasts = between(r, time.Second, 6*time.Second)
 	case linkCut, linkHold, linkDelay:
 		among := m.links
 		if among == nil {

@@ -66,5 +66,42 @@ CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON wakes FOR EACH STATEME
 
 -- What was made undecodable, with what it was, and the submissions that may have met it. place is 'input', 'usage' of a
 -- submission, or 'entry', whose seq is seq.
-CREATE TABLE chaos.spoilt (n bigserial, place text, id uuid, seq bigint, was bytea);
+CREATE TABLE chaos.spoilt (place text, id uuid, seq bigint, lane_id uuid, was bytea);
 CREATE TABLE chaos.victims (submission_id uuid);
+
+-- What one look spoils: a row of a submission that has not settled, or of a conversation that is at work.
+CREATE FUNCTION chaos.spoil(what text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
+  SELECT * INTO s FROM public.submissions WHERE status < 2 AND (what <> 'input' OR input IS NOT NULL)
+    AND (what <> 'entry' OR status = 1 AND entry_head > 0) ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN RETURN NULL; END IF;
+  CASE what
+  WHEN 'input' THEN
+    INSERT INTO chaos.spoilt (place, id, lane_id, was) VALUES (what, s.submission_id, s.lane_id, s.input);
+    UPDATE public.submissions SET input = bad WHERE submission_id = s.submission_id;
+  WHEN 'usage' THEN
+    INSERT INTO chaos.spoilt (place, id, lane_id, was)
+      VALUES (what, s.submission_id, s.lane_id, convert_to(s.usage::text, 'UTF8'));
+    UPDATE public.submissions SET usage = '"chaos"' WHERE submission_id = s.submission_id;
+  ELSE
+    SELECT * INTO e FROM public.entries WHERE session_id = s.session_id ORDER BY seq DESC LIMIT 1;
+    INSERT INTO chaos.spoilt (place, id, seq, lane_id, was) VALUES (what, e.session_id, e.seq, s.lane_id, e.body);
+    UPDATE public.entries SET body = bad WHERE session_id = e.session_id AND seq = e.seq;
+  END CASE;
+  INSERT INTO chaos.victims SELECT root_id FROM public.submissions WHERE lane_id = s.lane_id AND status < 2;
+  RETURN what || ' of ' || s.submission_id;
+END $$;
+
+-- Everything is as it was, where nobody has written anything else meanwhile.
+CREATE FUNCTION chaos.mend() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO chaos.victims SELECT DISTINCT b.root_id FROM chaos.spoilt x JOIN public.submissions b USING (lane_id)
+    WHERE b.seq >= (SELECT min(seq) FROM public.submissions f JOIN chaos.victims v ON v.submission_id = f.submission_id
+      WHERE f.lane_id = b.lane_id) OR b.parent_call IS NOT NULL AND b.status < 2;
+  UPDATE public.submissions s SET input = x.was FROM chaos.spoilt x
+    WHERE x.place = 'input' AND x.id = s.submission_id AND s.input = 'chaos'::bytea;
+  UPDATE public.submissions s SET usage = convert_from(x.was, 'UTF8')::jsonb FROM chaos.spoilt x
+    WHERE x.place = 'usage' AND x.id = s.submission_id AND s.usage = '"chaos"';
+  UPDATE public.entries e SET body = x.was FROM chaos.spoilt x
+    WHERE x.place = 'entry' AND x.id = e.session_id AND x.seq = e.seq AND e.body = 'chaos'::bytea;
+  DELETE FROM chaos.spoilt;
+END $$;

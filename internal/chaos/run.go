@@ -88,7 +88,9 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	in := &injector{cluster: c, began: time.Now(), say: o.say(time.Now()), done: map[kind]int{}}
 	in.run(busy, schedule(o.seed, o.length, m))
 	<-busy.Done()
-	c.heal()
+	if err := c.heal(ctx); err != nil {
+		return err
+	}
 	healed := time.Now()
 	in.say("everything is healed")
 	looking.Go(func() { c.giveUp(awake, o.patience, giveUp) })
@@ -208,7 +210,11 @@ func (r *report) print(w io.Writer) {
 	roots := 0
 	for _, s := range e.Submissions {
 		if s.IsRoot() {
-			outcomes[s.Outcome]++
+			how := s.Outcome
+			if s.Reason != "" && s.Reason != strings.ToUpper(s.Outcome) {
+				how += " (" + s.Reason + ")"
+			}
+			outcomes[how]++
 			roots++
 		}
 	}

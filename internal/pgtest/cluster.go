@@ -25,6 +25,8 @@ import (
 type Options struct {
 	// NoFsync trades durability for speed. Right for tests, a lie in a benchmark.
 	NoFsync bool
+	// Clock gives the server a clock that SetClock moves. It costs some of its speed.
+	Clock bool
 }
 
 // Cluster is a temporary Postgres server on loopback, with its data under a directory of its own. It lives no longer
@@ -36,6 +38,7 @@ type Cluster struct {
 	keeper *exec.Cmd
 	hold   io.WriteCloser // the keeper's standard input: the kernel closes it when this process dies
 	log    *os.File
+	clock  string // the file that holds what SetClock says, "" for this machine's clock
 }
 
 // keep makes, runs and removes a cluster; it lives as long as its standard input is open.
@@ -54,8 +57,14 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	library := ""
+	if opts.Clock {
+		if library, err = fakeTime(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for attempt := 1; ; attempt++ {
-		c, err := start(ctx, bin, opts)
+		c, err := start(ctx, bin, library, opts)
 		if errors.Is(err, errStopped) && attempt < 3 {
 			continue // the free port may have been taken meanwhile
 		}
@@ -106,7 +115,7 @@ func (c *Cluster) started(ctx context.Context) (at time.Time, err error) {
 	return at, conn.QueryRow(ctx, "SELECT pg_postmaster_start_time()").Scan(&at)
 }
 
-func start(ctx context.Context, bin string, opts Options) (*Cluster, error) {
+func start(ctx context.Context, bin, library string, opts Options) (*Cluster, error) {
 	who, err := unprivileged()
 	if err != nil {
 		return nil, err
@@ -128,8 +137,13 @@ func start(ctx context.Context, bin string, opts Options) (*Cluster, error) {
 	if opts.NoFsync {
 		fsync = "off"
 	}
-	cmd := exec.Command("/bin/sh", "-c", keep, "pgtest", bin, dir, strconv.Itoa(port), fsync) // outlives ctx: see Stop
-	cmd.Dir = "/"                                                                             // who may not enter ours
+	clock := filepath.Join(dir, "clock")
+	if err := writeClock(clock, 0); err != nil {
+		return nil, errors.Join(err, log.Close(), os.RemoveAll(dir))
+	}
+	// It outlives ctx: see Stop.
+	cmd := exec.Command("/bin/sh", "-c", keep, "pgtest", bin, dir, strconv.Itoa(port), fsync, library)
+	cmd.Dir = "/" // who may not enter ours
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: who} // a terminal's ^C is not for the keeper
 	hold, err := cmd.StdinPipe()
@@ -144,6 +158,9 @@ func start(ctx context.Context, bin string, opts Options) (*Cluster, error) {
 		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Path: "/postgres", RawQuery: "sslmode=disable",
 	}
 	c := &Cluster{URL: server.String(), keeper: cmd, hold: hold, log: log}
+	if library != "" {
+		c.clock = clock
+	}
 	if err := c.await(ctx); err != nil {
 		_ = c.Stop()
 		return nil, err

@@ -1,7 +1,8 @@
-# keep.sh BIN DIR PORT FSYNC: a Postgres cluster in DIR that lives as long as this script's standard input is open.
+# keep.sh BIN DIR PORT FSYNC LIBRARY: a Postgres cluster in DIR that lives as long as this script's standard input is open.
 # The end of the input is the death of whoever wanted the cluster, and the kernel reports that even after kill -9. A line
-# there asks for a crash: an immediate stop, and a start over what it has left.
-bin=$1 dir=$2 port=$3 fsync=$4
+# there asks for a crash: an immediate stop, and a start over what it has left. With the LIBRARY libfaketime the server's
+# clock is apart from the machine's by what DIR/clock says; timeouts are not.
+bin=$1 dir=$2 port=$3 fsync=$4 library=$5
 exec 3<&0 </dev/null
 
 # QUIT is the immediate shutdown. The first line of the file is the server's process.
@@ -22,6 +23,8 @@ quit() { kill -QUIT "$(head -n 1 "$dir/data/postmaster.pid" 2>/dev/null)" 2>/dev
 		done
 	} &
 	exec 3<&-
+	[ -z "$library" ] || export LD_PRELOAD="$library" FAKETIME_TIMESTAMP_FILE="$dir/clock" FAKETIME_NO_CACHE=1 \
+		FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1 FAKETIME_DISABLE_SHM=1
 	while "$bin/postgres" -D "$dir/data" -k "$dir" -h 127.0.0.1 -p "$port" -c fsync="$fsync" -c max_connections=400
 		[ -e "$dir/again" ] && [ ! -e "$dir/end" ]; do
 		rm "$dir/again"

@@ -256,3 +256,41 @@ func TestCrash(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+// The server's clock jumps at once for all sessions, while it runs and while it starts again.
+func TestClock(t *testing.T) {
+	cluster, err := pgtest.Start(t.Context(), pgtest.Options{NoFsync: true, Clock: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	conn := connect(t, cluster.URL)
+	apart := func(conn *pgx.Conn) (d time.Duration) {
+		var now time.Time
+		if err := conn.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&now); err != nil {
+			t.Fatal(err)
+		}
+		return time.Until(now).Round(time.Minute)
+	}
+	for _, want := range []time.Duration{0, 3 * time.Hour, -2 * time.Hour, 0} {
+		if err := cluster.SetClock(want); err != nil {
+			t.Fatal(err)
+		}
+		if got := apart(conn); got != want {
+			t.Errorf("the clock is %v apart, want %v", got, want)
+		}
+	}
+	if err := cluster.SetClock(-time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Crash(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := apart(connect(t, cluster.URL)); got != -time.Hour {
+		t.Errorf("after a crash the clock is %v apart, want an hour", got)
+	}
+}
