@@ -11,7 +11,7 @@ import (
 // watch compares the lanes that run here with their rows, and settles heads that nobody ends.
 type watch struct {
 	worker *Worker
-	clock  clock
+	clock  *clock
 	// How many looks in a row have found a lane of this replica without a run, or a run without its lane.
 	strays, losses map[Fence]int
 }
@@ -82,6 +82,14 @@ func (v *watch) stray(ctx context.Context, f Fence, seen map[Fence]int) {
 	}
 	delete(seen, f)
 	w.deps.Bus.Publish(wake.Ready)
+}
+
+// reap takes the lanes of dead replicas: not by a clock that has jumped just now, by which all leases may have expired,
+// those of the living too.
+func (v *watch) reap(ctx context.Context) {
+	if v.worker.deps.MayReap() && v.clock.steady(time.Now()) {
+		v.worker.takeOver(ctx, nil)
+	}
 }
 
 // force settles heads that should have ended long ago, whoever owns them, this replica included.

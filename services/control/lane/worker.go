@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	lookEvery  = time.Second // at due lanes, at the lanes that run here, at mail
-	reapEvery  = time.Second // lanes of dead replicas
+	lookEvery  = time.Second // at due lanes, at the lanes that run here, at those of dead replicas, at mail
 	forceEvery = 5 * time.Second
 	// looksToBelieve is how many looks at the rows in a row have to find the same before it is believed: a claim or a
 	// settlement that is under way looks like a lane without a run, or a run without a lane.
@@ -25,8 +24,9 @@ const (
 
 // Worker owns this process's lanes. One incarnation of the replica after the other calls Run.
 type Worker struct {
-	deps Deps
-	look chan struct{} // rows of lanes that run here may have changed
+	deps  Deps
+	clock clock         // of the incarnation that runs, and of those before it
+	look  chan struct{} // rows of lanes that run here may have changed
 
 	mu    sync.Mutex // guards what follows
 	owner string     // the incarnation, "" when there is none or it drains
@@ -62,13 +62,15 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	w.owner, w.ctx, w.drain, w.group = owner, ctx, stop, group
 	w.mu.Unlock()
 
+	watch := &watch{worker: w, clock: &w.clock}
 	w.step("taking over", func() {
 		if len(predecessors) > 0 {
 			w.takeOver(ctx, predecessors)
 		}
-		w.reap(ctx)
+		watch.own(ctx)
+		watch.reap(ctx)
 	})
-	w.loop(ctx, drain)
+	w.loop(ctx, drain, watch)
 
 	w.mu.Lock()
 	w.owner = ""
@@ -80,16 +82,13 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	return nil
 }
 
-func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
-	look, reap := time.NewTicker(jitter(lookEvery)), time.NewTicker(jitter(reapEvery))
-	force := time.NewTicker(jitter(forceEvery))
+func (w *Worker) loop(ctx context.Context, drain <-chan struct{}, watch *watch) {
+	look, force := time.NewTicker(jitter(lookEvery)), time.NewTicker(jitter(forceEvery))
 	defer look.Stop()
-	defer reap.Stop()
 	defer force.Stop()
 	ready, fleet := w.deps.Bus.Subscribe(wake.Ready), w.deps.Bus.SubscribeFunc(w.nudge, wake.AnyExecutor)
 	defer ready.Close()
 	defer fleet.Close()
-	watch := &watch{worker: w}
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -107,8 +106,7 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 		case <-look.C:
 			w.step("moving mail", func() { w.moveMail(ctx) })
 			w.step("looking at the lanes that run here", func() { watch.own(ctx) })
-		case <-reap.C:
-			w.step("reaping", func() { w.reap(ctx) })
+			w.step("reaping", func() { watch.reap(ctx) })
 		case <-force.C:
 			w.step("supervising", func() { watch.force(ctx) })
 		}
@@ -119,13 +117,6 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}) {
 func (w *Worker) step(doing string, f func()) { contain.Run(w.deps.Log, doing, f) }
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5) }
-
-// reap takes the lanes of dead replicas.
-func (w *Worker) reap(ctx context.Context) {
-	if w.deps.MayReap() {
-		w.takeOver(ctx, nil)
-	}
-}
 
 func (w *Worker) takeOver(ctx context.Context, dead []string) {
 	for ctx.Err() == nil {

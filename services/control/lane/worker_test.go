@@ -263,6 +263,32 @@ func TestClockJump(t *testing.T) {
 	}
 }
 
+// After a jump all leases may have expired, those of the living too: nobody is taken for dead until they could be renewed,
+// not even by an incarnation that begins because its own has.
+func TestNobodyIsDeadByAClockThatJumped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r, _, _ := world(Deps{})
+		n := run(t, w)
+		time.Sleep(3 * time.Second)
+		r.say(func() { r.skew, r.orphans = time.Hour, leases(1, KindSession) })
+		n.stop()
+		<-n.done
+		n = run(t, w)
+		time.Sleep(ForceGrace - 2*lookEvery)
+		synctest.Wait()
+		if len(r.now().orphans) == 0 {
+			t.Error("a lane was taken over by a clock that has just jumped")
+		}
+		time.Sleep(4 * lookEvery)
+		synctest.Wait()
+		if len(r.now().orphans) != 0 {
+			t.Error("no lane is taken over any more")
+		}
+		n.stop()
+		<-n.done
+	})
+}
+
 func TestClock(t *testing.T) {
 	t0 := time.Now()
 	at := func(d time.Duration) time.Time { return t0.Add(d) }
