@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,7 @@ const (
 	executors = 3
 	sessions  = 8
 	readers   = 2 // of each session
+	slots     = 6 // of each executor: few enough for calls to wait
 )
 
 // readyWithin bounds the start of everything.
@@ -199,7 +201,8 @@ func (c *cluster) addExecutor(ctx context.Context, i int, programs string) error
 		return err
 	}
 	x.node = newNode(c.dir, fmt.Sprintf("executor%d", i), filepath.Join(programs, "executor"),
-		"--control", x.control.Addr(), "--token-file", token, "--name", x.id, "--root", x.root, "--data", x.data, "--log-level", "debug")
+		"--control", x.control.Addr(), "--token-file", token, "--name", x.id, "--root", x.root,
+		"--data", x.data, "--log-level", "debug", "--slots", strconv.Itoa(slots))
 	c.executors = append(c.executors, x)
 	c.nodes.Go(func() error { return x.run(c.life) })
 	return nil
@@ -304,7 +307,7 @@ func (c *cluster) heal(ctx context.Context) error {
 			return false
 		}
 		defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-		_, failed = conn.Exec(ctx, "DELETE FROM chaos.refused; SELECT chaos.mend()")
+		_, failed = conn.Exec(ctx, "DELETE FROM chaos.refused; SELECT chaos.mend(false)")
 		return failed == nil
 	})
 	if err != nil {

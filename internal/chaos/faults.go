@@ -96,9 +96,10 @@ func (in *injector) inject(ctx context.Context, f fault) {
 		last()
 		in.exec(ctx, "DELETE FROM chaos.refused") // heal does it, too
 	case rowSpoilt:
+		// Who owns the lane knows what is there; who comes after it has to read it.
 		count = in.spoil(ctx, f.rows)
-		last()
-		in.exec(ctx, "SELECT chaos.mend()") // heal does it, too
+		kept(c.replicas[f.target].node, syscall.SIGKILL, last)
+		in.exec(ctx, "SELECT chaos.mend(false)") // heal does it, too
 	case executorClone:
 		x := c.executors[f.target]
 		in.absent(x, false, func() { count = x.clone(last) })

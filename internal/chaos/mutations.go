@@ -156,4 +156,88 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 			`  state      = CASE WHEN state < 2 OR state = 3 THEN $3 ELSE state END,`,
 		}},
 	},
+	{
+		name: "a task that is found in its row is ended again", expect: []string{"I7"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		patches: []patch{{loopDir + "await.go", `		case c.Kind == uint8(tool.KindTask): // its loop`, `		case false: // its loop`}},
+	},
+	{
+		name: "a sub-agent ends without its call", expect: []string{"I7", "I1"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "task.go",
+			`	s.Outcomes = append(s.Outcomes, call.Outcome{CallID: l.row.ParentCall, State: state, Reply: body})
+`, `	_ = body
+`,
+		}},
+	},
+	{
+		name: "what sub-agents cost is not counted", expect: []string{"I1"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		patches: []patch{{loopDir + "calls.go", `		usage = usage.Add(c.usage)
+`, `		_ = c
+`}},
+	},
+	{
+		name: "deltas of sub-agents are stored as the submission's", expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "commit.go", `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
+`, `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
+	if e.Type.IsDelta() {
+		e.SubmissionID, e.Loop = l.row.RootID, nil
+	}
+`,
+		}},
+	},
+	{
+		name: "who wants no deltas of sub-agents gets none of their entries", expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		patches: []patch{{
+			"services/control/event/want.go",
+			`return w.Children != NoChildren || slices.Contains(w.Tasks, e.Loop.Task)`,
+			`return w.Children == AllOfChildren`,
+		}},
+	},
+	{
+		name: "only the root of a tree is taken over", expect: []string{"I1"}, mix: "trees", seconds: 15, seeds: someSeeds,
+		patches: []patch{{loopDir + "tree.go", `	for i := range t.head.Loops {
+		row`, `	for i := range t.head.Loops[:1] {
+		row`}},
+	},
+	{
+		name: "a head that cannot be read is left to itself", expect: []string{"I1"}, mix: "rows", seconds: 15, seeds: someSeeds,
+		patches: []patch{{
+			postgresDir + "claim.go", `		ended, failed := s.End(ctx, lease.Fence, z.Outcome, z.Reason, z.Message)
+`, `		ended, failed := lane.Ended{}, lane.ErrFenced.With("%s", z.Message)
+`,
+		}},
+	},
+	{
+		name: "sub-agents stay open when their head is settled from rows", expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(treesSQL, e.flush, heads)
+`, ``}},
+	},
+	{
+		name: "calls stay open when their head is settled from rows", expect: []string{"I7"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, offset, ids)
+`, ``}},
+	},
+	{
+		name: "a lane that is settled from rows goes idle whatever waits", expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		patches: []patch{{
+			postgresDir + "ending.go", `  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, first_open`, `  state = 0, first_open`,
+		}},
+	},
+	{
+		name: "a settlement from rows confirms what nobody saw", expect: []string{"I6"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		patches: []patch{{
+			laneDir + "ended.go", `	z.Cancellation.Confirmed = len(z.Cancellation.Unconfirmed) == 0`, `	z.Cancellation.Confirmed = true`,
+		}},
+	},
+	{
+		name: "an older state of an executor counts as the executor", expect: []string{"I4", "I7"}, mix: "copies", seconds: 20, seeds: someSeeds,
+		patches: []patch{{
+			"services/control/fleet/journal.go", `	case at < 0, incarnations[at].Begun < known.Begun:
+		return Fork
+	case at == 0:`, `	case at < 0:
+		return Successor
+	case at == 0:`,
+		}},
+	},
 }

@@ -279,7 +279,7 @@ var mixes = map[string]mix{
 	"refused": {every: time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		writesRefused: 3, replicaKill: 1, executorKill: 1, linkCut: 1,
 	}},
-	"rows": {every: time.Second, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 3, replicaKill: 2}},
+	"rows": {every: time.Second, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 1}},
 	"copies": {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{
 		executorClone: 2, executorOld: 2, linkCut: 1,
 	}},
@@ -349,7 +349,7 @@ func (f fault) String() string {
 			s += fmt.Sprintf(" (by %v)", f.jump.Round(time.Second))
 		}
 	case writesRefused, rowSpoilt:
-		s += fmt.Sprintf(" (%s)", f.rows)
+		s += fmt.Sprintf(" (%s, %d)", f.rows, f.target)
 	case linkCut, linkHold, linkDelay:
 		s += fmt.Sprintf(" (%s %d)", linkNames[f.link], f.target)
 	default:
@@ -405,12 +405,12 @@ func others(busy map[string]time.Duration, at time.Duration) (n int) {
 // subject is what two faults may not meet at.
 func (f fault) subject() string {
 	switch f.kind {
-	case replicaKill, replicaStop, replicaDrain:
+	case replicaKill, replicaStop, replicaDrain, rowSpoilt:
 		return fmt.Sprint("replica ", f.target)
 	case executorKill, executorStop, executorDrain, executorWipe, executorFull, keeperKill, bothKill, executorClone,
 		executorOld:
 		return fmt.Sprint("executor ", f.target)
-	case writesRefused, rowSpoilt:
+	case writesRefused:
 		return string(f.kind)
 	case executorAway:
 		return fmt.Sprint(linkExecutor, f.target)
@@ -476,6 +476,7 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 		}
 	case rowSpoilt:
 		f.rows = []string{"input", "usage", "entry"}[r.IntN(3)]
+		f.target = r.IntN(replicas)
 		f.lasts = between(r, time.Second, 6*time.Second)
 	case linkCut, linkHold, linkDelay:
 		among := m.links

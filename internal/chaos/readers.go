@@ -53,6 +53,12 @@ func (s *stream) take(reader int, e *pawlv1.Event) error {
 	now.text = now.text[:min(len(now.text), 4000)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if strings.Contains(now.text, unreadable) {
+		if reader >= readers {
+			s.fault("%s: event %d cannot be read although nothing is spoilt any more", s.session, e.GetSeq())
+		}
+		return nil // as long as its entry is spoilt
+	}
 	before, known := s.events[e.GetSeq()]
 	if !known {
 		s.events[e.GetSeq()] = now
@@ -64,6 +70,9 @@ func (s *stream) take(reader int, e *pawlv1.Event) error {
 	}
 	return nil
 }
+
+// unreadable is what a reader is told in place of an entry that cannot be decoded.
+const unreadable = "[what was here cannot be read from the database]"
 
 // differ cuts two texts to where they begin to differ.
 func differ(a, b string) (string, string) {

@@ -92,16 +92,17 @@ DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
   RETURN what || ' of ' || s.submission_id;
 END $$;
 
--- Everything is as it was, where nobody has written anything else meanwhile.
-CREATE FUNCTION chaos.mend() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+-- Entries are as they were, and with everything what is of a submission alone, where nobody has written anything else
+-- meanwhile.
+CREATE FUNCTION chaos.mend(everything boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO chaos.victims SELECT DISTINCT b.root_id FROM chaos.spoilt x JOIN public.submissions b USING (lane_id)
     WHERE b.seq >= (SELECT min(seq) FROM public.submissions f JOIN chaos.victims v ON v.submission_id = f.submission_id
       WHERE f.lane_id = b.lane_id) OR b.parent_call IS NOT NULL AND b.status < 2;
   UPDATE public.submissions s SET input = x.was FROM chaos.spoilt x
-    WHERE x.place = 'input' AND x.id = s.submission_id AND s.input = 'chaos'::bytea;
+    WHERE everything AND x.place = 'input' AND x.id = s.submission_id AND s.input = 'chaos'::bytea;
   UPDATE public.submissions s SET usage = convert_from(x.was, 'UTF8')::jsonb FROM chaos.spoilt x
-    WHERE x.place = 'usage' AND x.id = s.submission_id AND s.usage = '"chaos"';
+    WHERE everything AND x.place = 'usage' AND x.id = s.submission_id AND s.usage = '"chaos"';
   UPDATE public.entries e SET body = x.was FROM chaos.spoilt x
     WHERE x.place = 'entry' AND x.id = e.session_id AND x.seq = e.seq AND e.body = 'chaos'::bytea;
-  DELETE FROM chaos.spoilt;
+  DELETE FROM chaos.spoilt WHERE place = 'entry' OR everything;
 END $$;

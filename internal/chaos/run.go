@@ -100,6 +100,9 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 		in.say("%v", err)
 	}
 	rep.settled = time.Since(healed)
+	if err := c.mend(ctx); err != nil {
+		return err
+	}
 	in.say("everything has settled, or never will")
 	sleep()
 	looking.Wait()
@@ -130,6 +133,17 @@ func (c *cluster) settle(ctx context.Context) error {
 		open, _, err := c.progress(ctx)
 		return err == nil && open == 0
 	})
+}
+
+// mend takes back what was spoilt of submissions, now that they have settled.
+func (c *cluster) mend(ctx context.Context) error {
+	conn, err := c.query(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
+	_, err = conn.Exec(ctx, "SELECT chaos.mend(true)")
+	return err
 }
 
 // progress is how many submissions have not settled, and how many have.

@@ -50,6 +50,7 @@ type checker struct {
 	told     map[string]map[int64]int // by submission and entry: how many events tell of it
 	loops    map[string][]event.Event // by submission: events whose identity is not the first one's
 	first    map[string]event.Event   // by submission
+	ofCalls  map[string][]event.Event // by submission: events of calls
 }
 
 // result is what the conversation says that a call came to.
@@ -66,7 +67,7 @@ func newChecker(e *Evidence) *checker {
 		calls: map[string]*Call{}, callByID: map[string]*Call{}, results: map[string][]result{},
 		finished: map[string][]event.Event{}, pieces: map[string][]event.Event{},
 		settled: map[string][]event.Event{}, started: map[string]int{}, told: map[string]map[int64]int{},
-		loops: map[string][]event.Event{}, first: map[string]event.Event{},
+		loops: map[string][]event.Event{}, first: map[string]event.Event{}, ofCalls: map[string][]event.Event{},
 	}
 	for i := range e.Submissions {
 		s := &e.Submissions[i]
@@ -126,6 +127,9 @@ func (c *checker) event(e event.Event) {
 		c.first[e.SubmissionID] = e
 	} else if !sameLoop(first.Loop, e.Loop) {
 		c.loops[e.SubmissionID] = append(c.loops[e.SubmissionID], e)
+	}
+	if e.Call != nil {
+		c.ofCalls[e.SubmissionID] = append(c.ofCalls[e.SubmissionID], e)
 	}
 	if e.EntrySeq > 0 {
 		if c.told[e.SubmissionID] == nil {

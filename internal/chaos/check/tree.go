@@ -128,6 +128,12 @@ func (c *checker) identity(s *Submission) {
 	for _, e := range c.loops[s.ID] {
 		c.broken("I3", where(s), "event %d (%s) is told as of another loop", e.Seq, e.Type)
 	}
+	for _, e := range c.ofCalls[s.ID] {
+		if k := c.callByID[e.Call.ID]; k != nil && k.Loop != s.ID {
+			c.broken("I3", where(s), "event %d (%s) of call %s is told as of another loop than that which made it", e.Seq,
+				e.Type, k.ID)
+		}
+	}
 	first, any := c.first[s.ID]
 	switch {
 	case !any:

@@ -19,6 +19,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
 // delegating is an agent that may ask sub-agents.
@@ -144,7 +145,7 @@ func TestTaskThatIsFoundInItsRowIsTakenOnce(t *testing.T) {
 		b.executor.on = func(o *call.Order) tool.Reply { held = o; return nil }
 		b.counted.after = func(c lane.Commit) {
 			if c.Steps[0].End != nil && c.Steps[0].Outcomes != nil {
-				b.worker.FleetChanged() // the loop that asked looks at its rows
+				b.bus.Publish(wake.Executor("x1")) // the loop that asked looks at its rows
 				time.Sleep(time.Millisecond)
 			}
 		}
