@@ -43,10 +43,15 @@ func CheckAgent(s string) error {
 // CheckInstance checks the id of an instance.
 func CheckInstance(s string) error { return CheckText("an instance id", s, 512) }
 
-// CheckSession checks the name of a session.
+// CheckSession checks the name of a session that a client prompts. The conversations of sub-agents, which are named
+// PARENT/task:CALL, are not among them.
 func CheckSession(s string) error {
-	if strings.HasPrefix(s, "task:") {
+	switch {
+	case strings.HasPrefix(s, "task:"):
 		return ErrInvalid.With("session names beginning with task: are reserved for delegated tasks")
+	case strings.Contains(s, "/task:"):
+		return ErrInvalid.With("session names with /task: in them are reserved for delegated tasks: prompt the " +
+			"session whose agent asked for the task")
 	}
 	return CheckText("a session name", s, 256)
 }

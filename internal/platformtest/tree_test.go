@@ -10,6 +10,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -194,6 +195,39 @@ func TestTree(t *testing.T) {
 		}
 		w.wait(w.a, w.submit(tree3), "deep")
 		w.finishTree(w.a, "shell", append(leaves, "deep")...)
+	})
+}
+
+// A watch of a sub-agent's conversation has its events, and those alone. Nobody else may speak in it.
+func TestConversationOfASubAgentIsWatchedAndNotPrompted(t *testing.T) {
+	within(t, func(w *world) {
+		w.wait(w.a, w.submit(tree), answers)
+		for _, s := range w.children(w.sessionID("shell")) {
+			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(w.Context(),
+				&pawlv1.WatchSessionRequest{SessionId: s.ID})
+			if err != nil {
+				w.Fatal(err)
+			}
+			for first, ended := true, false; !ended; {
+				m, err := watch.Recv()
+				if err != nil {
+					w.Fatal(err)
+				}
+				for _, e := range m.GetEvents() {
+					if e.GetTask().GetSessionId() != s.ID || first != (e.GetTaskStarted() != nil) || ended {
+						w.Errorf("a watch of %s has %v", s.ID, e)
+					}
+					first, ended = false, e.GetTaskFinished() != nil
+				}
+			}
+			_, err = pawlv1.NewSubmissionServiceClient(w.a.GRPC).Submit(w.Context(), &pawlv1.SubmitRequest{
+				Key:     &pawlv1.SessionKey{Agent: s.Key.Agent, Instance: s.Key.Instance, Session: s.Key.Name},
+				Message: "say: hi",
+			})
+			if rpc.Reason(err) != "INVALID_NAME" {
+				w.Errorf("a prompt to a sub-agent's conversation: %v", err)
+			}
+		}
 	})
 }
 

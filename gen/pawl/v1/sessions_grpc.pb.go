@@ -49,6 +49,9 @@ type SessionServiceClient interface {
 	// CURSOR_TOO_OLD: metadata continue_from is the cursor to continue with, oldest is the first seq after it, and
 	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
 	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	//
+	// The events of a sub-agent are in the stream of the session that it works for, and have their seqs there. A watch of
+	// the sub-agent's own session sends those of them that are its own, deltas included; children and tasks say nothing.
 	WatchSession(ctx context.Context, in *WatchSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSessionResponse], error)
 	// RebindSession moves a session to another executor: its next tool calls run there, in that executor's files. It is
 	// for a session whose executor is lost for good; no file is copied. Calls that have been sent go on where they are.
@@ -148,6 +151,9 @@ type SessionServiceServer interface {
 	// CURSOR_TOO_OLD: metadata continue_from is the cursor to continue with, oldest is the first seq after it, and
 	// ListEntries has what was said before. A cursor beyond the last event, as after a restore from a backup, fails with
 	// OUT_OF_RANGE, reason CURSOR_AHEAD, metadata head.
+	//
+	// The events of a sub-agent are in the stream of the session that it works for, and have their seqs there. A watch of
+	// the sub-agent's own session sends those of them that are its own, deltas included; children and tasks say nothing.
 	WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error
 	// RebindSession moves a session to another executor: its next tool calls run there, in that executor's files. It is
 	// for a session whose executor is lost for good; no file is copied. Calls that have been sent go on where they are.

@@ -193,10 +193,18 @@ func (s *sessions) WatchSession(
 	if req.GetAfter() > one.EventHead { // nobody can have seen it; the events up to it would be kept from the reader
 		return event.Ahead(req.GetAfter(), one.EventHead)
 	}
-	sub := s.deps.Events.Subscribe(one.Key, want)
+	key := one.Key
+	if one.ParentID != "" { // its events are in the stream of the session that it works for
+		root, err := s.deps.find(ctx, one.LaneID)
+		if err != nil {
+			return err
+		}
+		key, want = root.Key, event.Want{Only: one.ParentCall}
+	}
+	sub := s.deps.Events.Subscribe(key, want)
 	defer sub.Close()
 	established := false
-	for batch, err := range s.deps.Events.Follow(ctx, sub, one.ID, req.GetAfter(), false) {
+	for batch, err := range s.deps.Events.Follow(ctx, sub, one.LaneID, req.GetAfter(), false) {
 		if err != nil {
 			return err
 		}

@@ -17,15 +17,21 @@ const (
 type Want struct {
 	Children Children
 	Tasks    []string // whose deltas are wanted, too
+	Only     string   // task: all events of this sub-agent are wanted, and of nobody else; "" is no such limit
 }
 
 // deltasOf reports whether the deltas of a sub-agent are wanted.
 func (w Want) deltasOf(task string) bool {
+	if w.Only != "" {
+		return task == w.Only
+	}
 	return w.Children == AllOfChildren || slices.Contains(w.Tasks, task)
 }
 
 func (w Want) has(e *Event) bool {
 	switch {
+	case w.Only != "":
+		return e.Loop != nil && e.Loop.Task == w.Only
 	case e.Loop == nil:
 		return true
 	case e.Type.IsDelta():
