@@ -137,6 +137,11 @@ func TestPoisonousSubmission(t *testing.T) {
 	for _, step := range []string{"before T2", "before T3", "before Entries", "after Entries", "after LostCalls"} {
 		t.Run(strings.ReplaceAll(step, " ", "_"), func(t *testing.T) {
 			within(t, func(w *world) {
+				w.wait(w.a, w.submit("say: before"), "before")
+				w.a.Kill()
+				w.a = w.next(w.a) // it has to read what was said before
+				w.m.Welcomed()
+				synctest.Wait()
 				var panics atomic.Int32
 				w.a.DB.Strike(func(s platformtest.Step) error {
 					if s.String() == step {
