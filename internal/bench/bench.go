@@ -178,13 +178,14 @@ func (r *run) plane(ctx context.Context, args ...string) (*plane, error) {
 }
 
 // executor starts a separate executor of a control plane, which ends with the run.
-func (r *run) executor(ctx context.Context, p *plane) (*proctest.Executor, error) {
+func (r *run) executor(ctx context.Context, p *plane, args ...string) (*proctest.Executor, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	e, err := p.NewExecutor(ctx, p.conn, "bench", p.dir)
 	if err != nil {
 		return nil, err
 	}
+	e.Args = args
 	r.atEnd(func() error { return terminate(e.Process) })
 	return e, e.Start(ctx)
 }

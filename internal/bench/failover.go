@@ -104,7 +104,7 @@ func restart(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		if err := wait(ctx, settleDown); err != nil {
+		if err := wait(ctx, 2*time.Second); err != nil {
 			return err
 		}
 		began := time.Now()

@@ -14,7 +14,8 @@ import (
 
 // shortHistory measures what 100 turns of 11 kB write, 1.1 MB in all.
 func shortHistory(ctx context.Context, r *run) error {
-	return r.history(ctx, r.some(100, 20), 11_000, most(Ratio, 2))
+	goals := map[string]Goal{SQLite: most(P50, 60e3), Postgres: most(P50, 13e3)}
+	return r.history(ctx, r.some(100, 20), 11_000, goals[r.database])
 }
 
 // longHistory measures 1,000 turns of 1.1 kB.

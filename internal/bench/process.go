@@ -23,7 +23,7 @@ func adoptOrphans() error {
 // endOrphans kills what was adopted, and what that leaves. Everything that was started properly has ended by now.
 func endOrphans() error {
 	for {
-		pids, err := children()
+		pids, err := children("self")
 		if err != nil || len(pids) == 0 {
 			return err
 		}
@@ -38,15 +38,15 @@ func endOrphans() error {
 	}
 }
 
-// children are the direct children of this process, whichever of its threads they belong to.
-func children() ([]int, error) {
-	threads, err := os.ReadDir("/proc/self/task")
+// children are the direct children of a process ("self" is this one), whichever of its threads they belong to.
+func children(pid string) ([]int, error) {
+	threads, err := os.ReadDir("/proc/" + pid + "/task")
 	if err != nil {
 		return nil, err
 	}
 	var pids []int
 	for _, t := range threads {
-		list, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		list, err := os.ReadFile("/proc/" + pid + "/task/" + t.Name() + "/children")
 		if err != nil && !os.IsNotExist(err) {
 			return nil, err
 		}
@@ -77,28 +77,49 @@ func cpu(pids ...int) (sum time.Duration, err error) {
 		if err != nil {
 			return 0, err
 		}
-		d, err := parseTicks(string(stat))
+		own, _, err := parseTicks(string(stat))
 		if err != nil {
 			return 0, err
 		}
-		sum += d
+		sum += own
 	}
 	return sum, nil
 }
 
-// parseTicks finds the times in user and kernel mode, which Linux gives in hundredths of a second whatever its own
-// clock. The program's name, in brackets, may hold anything.
-func parseTicks(stat string) (time.Duration, error) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("the kernel tells no times: %q", stat)
-	}
-	user, err := strconv.ParseInt(fields[11], 10, 64)
+// family is the processor time that a process and its children have used, those that have ended included.
+func family(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	kernel, err := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+kernel) * 10 * time.Millisecond, err
+	own, ended, err := parseTicks(string(stat))
+	if err != nil {
+		return 0, err
+	}
+	pids, err := children(strconv.Itoa(pid))
+	if err != nil {
+		return 0, err
+	}
+	live, err := cpu(pids...)
+	return own + ended + live, err
+}
+
+// parseTicks finds the times in user and kernel mode of a process and of the children that have ended, which Linux gives
+// in hundredths of a second whatever its own clock. The program's name, in brackets, may hold anything.
+func parseTicks(stat string) (own, ended time.Duration, err error) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 15 {
+		return 0, 0, fmt.Errorf("the kernel tells no times: %q", stat)
+	}
+	var ticks [4]time.Duration
+	for i, field := range fields[11:15] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		ticks[i] = time.Duration(n) * 10 * time.Millisecond
+	}
+	return ticks[0] + ticks[1], ticks[2] + ticks[3], nil
 }
 
 // parseKilobytes finds a line such as "VmRSS:     1234 kB".

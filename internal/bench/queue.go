@@ -218,16 +218,10 @@ func leases(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	// that the server tidies up what runLanes inserts is no traffic of leases
-	for _, table := range []string{"sessions", "lanes", "submissions"} {
-		if _, err := conn.Exec(ctx, "ALTER TABLE "+table+" SET (autovacuum_enabled = off)"); err != nil {
-			return err
-		}
-	}
 	lanes := r.some(10_000, 1000)
 	var volumes, transactions [2]float64
 	for i, n := range []int{0, lanes} {
-		if err := runLanes(ctx, conn, n); err != nil {
+		if err := r.runLanes(ctx, p, conn, n); err != nil {
 			return err
 		}
 		if volumes[i], transactions[i], err = r.traffic(ctx, conn); err != nil {
@@ -264,8 +258,7 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	if err != nil {
 		return 0, 0, err
 	}
-	// The median: once in a while the server logs a page of its own affairs. No longer than this: lanes that have no
-	// run, as these, are handed back once they were seen twice, 20 s apart.
+	// The median: once in a while the server logs a page of its own affairs.
 	var volumes []float64
 	first, renewals := commits, r.some(3, 2)
 	for range renewals {
@@ -281,18 +274,23 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	return quantile(volumes, 0.5), float64(commits-first) / (time.Duration(renewals) * renewEvery).Seconds(), nil
 }
 
-// runLanes inserts sessions that the one live replica owns.
-func runLanes(ctx context.Context, conn *pgx.Conn, n int) error {
-	if _, err := conn.Exec(ctx, `
-		WITH o AS (SELECT replica_id FROM replicas WHERE expires > clock_timestamp()),
-		s AS (INSERT INTO sessions (session_id, agent, instance, name, created_at)
-			SELECT gen_random_uuid(), 'shell', gen_random_uuid()::text, 'default', now() FROM generate_series(1, $1::int) RETURNING session_id),
-		l AS (INSERT INTO lanes (session_id, state, next_seq, pending, ready_at, owner, claim_id, epoch)
-			SELECT session_id, 2, 2, 1, now(), replica_id, replica_id, 1 FROM s, o)
-		INSERT INTO submissions (submission_id, session_id, seq, agent_digest, input, event_base, status, phase, turn, input_entry, timeout_us,
-			accepted_at, started_at)
-			SELECT gen_random_uuid(), session_id, 1, 'none', '{"role":"user","content":[]}', 0, 1, 1, 1, 0, 0, now(), now() FROM s`, n); err != nil {
+// runLanes makes lanes that run: their calls wait for an executor that is not there.
+func (r *run) runLanes(ctx context.Context, p *plane, conn *pgx.Conn, n int) error {
+	service := pawlv1.NewSubmissionServiceClient(p.conn)
+	if _, err := load(ctx, 64, n, 0, func(ctx context.Context, _ int) error {
+		key := &pawlv1.SessionKey{Agent: "shell", Instance: ident.New()}
+		_, err := service.Submit(ctx, &pawlv1.SubmitRequest{Key: key, Message: "true"})
 		return err
+	}); err != nil || n == 0 {
+		return err
+	}
+	for waiting := 0; waiting < n; {
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM tool_calls").Scan(&waiting); err != nil {
+			return err
+		}
 	}
 	return tidy(ctx, conn)
 }

@@ -13,7 +13,7 @@ import (
 
 // settleDown is how long a process is left alone before its memory at rest is read: what it will give back, it has
 // given back, see memlimit.Release.
-const settleDown = 20 * time.Second
+const settleDown = 12 * time.Second
 
 // atRest is a control plane's resident memory after a while without work.
 func (p *plane) atRest(ctx context.Context) (int64, error) {
