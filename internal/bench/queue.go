@@ -243,6 +243,9 @@ func leases(ctx context.Context, r *run) error {
 // renewEvery is how often a replica renews its lease.
 const renewEvery = 4 * time.Second
 
+// statistics is after how long what a connection has done is in the statistics, even if it does nothing more.
+const statistics = 12 * time.Second
+
 // traffic is what the database is given to do meanwhile: bytes of log per renewal, transactions a second.
 func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions float64, err error) {
 	read := func() (log, commits int64, err error) {
@@ -251,7 +254,7 @@ func (r *run) traffic(ctx context.Context, conn *pgx.Conn) (volume, transactions
 	}
 	// What was done before has to reach the statistics; and the first change of a page after a checkpoint is logged
 	// with all of it.
-	if err := wait(ctx, renewEvery+time.Second); err != nil {
+	if err := wait(ctx, statistics); err != nil {
 		return 0, 0, err
 	}
 	log, commits, err := read()
@@ -284,11 +287,13 @@ func (r *run) runLanes(ctx context.Context, p *plane, conn *pgx.Conn, n int) err
 	}); err != nil || n == 0 {
 		return err
 	}
-	for waiting := 0; waiting < n; {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for running := 0; running < n; {
 		if err := wait(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
-		if err := conn.QueryRow(ctx, "SELECT count(*) FROM tool_calls").Scan(&waiting); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM lanes WHERE state = 2").Scan(&running); err != nil {
 			return err
 		}
 	}

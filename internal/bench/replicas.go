@@ -109,6 +109,14 @@ func (c *cost) each(d time.Duration) Quantity { return took(d / time.Duration(c.
 
 // measure adds the cost of prompts by 64 clients in all.
 func (c *cost) measure(ctx context.Context, r *run, server int, planes ...*plane) error {
+	prompting := func(ctx context.Context, p *plane, total int) (figure, error) {
+		return r.prompting(ctx, p, 64/len(planes), total/len(planes), func() string { return "shell/" + ident.New() })
+	}
+	for _, p := range planes { // connections, statements
+		if _, err := prompting(ctx, p, 500); err != nil {
+			return err
+		}
+	}
 	before, err := family(server)
 	if err != nil {
 		return err
@@ -117,9 +125,7 @@ func (c *cost) measure(ctx context.Context, r *run, server int, planes ...*plane
 	g, ctx := errgroup.WithContext(ctx)
 	for i, p := range planes {
 		g.Go(func() (err error) {
-			figures[i], err = r.prompting(ctx, p, 64/len(planes), r.some(8000, 800)/len(planes), func() string {
-				return "shell/" + ident.New()
-			})
+			figures[i], err = prompting(ctx, p, r.some(8000, 800))
 			return err
 		})
 	}
