@@ -148,7 +148,7 @@ func TestPoisonousSubmission(t *testing.T) {
 						panics.Add(1)
 						panic("poison")
 					}
-					// such that it has to be stopped, which fails too, or its conversation has to be read by the next owner
+					// such that it has to be stopped, which fails too, or that the next owner reads the conversation
 					if s.String() == "before T2" && (step == "after LostCalls" ||
 						strings.HasSuffix(step, "Entries") && panics.Load() == 0) {
 						panics.Add(1)
