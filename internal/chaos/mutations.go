@@ -28,9 +28,11 @@ var mutants = []mutant{
 	},
 	{
 		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30, seeds: someSeeds,
-		patches: []patch{{postgresDir + "claim_sql.go", `SKIP LOCKED) l LIMIT $3)
-UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1,`, `SKIP LOCKED) l LIMIT $3)
-UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
+		patches: []patch{{
+			postgresDir + "claim_sql.go", "SKIP LOCKED) l LIMIT $3)` + takeSQL", "SKIP LOCKED) l LIMIT $3)\n" +
+				"UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch, claim_id = $2\n" +
+				"FROM c WHERE x.lane_id = c.lane_id AND $6::bigint > 0`",
+		}},
 	},
 	{
 		name: "lanes of live replicas are taken over", expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,

@@ -12,8 +12,12 @@ type clock struct {
 	trusted  time.Time // not before
 }
 
-// see takes in the database's time, which was read between asked and now. It reports a jump.
+// see takes in the database's time, which was read between asked and now. It reports a jump. Nobody knows what the clock
+// did before the first look, or during an outage that was longer than the force grace: nor could anybody end a head.
 func (c *clock) see(db, asked, now time.Time) (jump time.Duration) {
+	if c.db.IsZero() || now.Sub(c.here) > ForceGrace {
+		c.trusted = now.Add(ForceGrace)
+	}
 	if !c.db.IsZero() {
 		drift := db.Sub(c.db) - now.Sub(c.here)
 		if slack := clockTolerance + now.Sub(asked); drift > slack || drift < -slack {
@@ -24,5 +28,5 @@ func (c *clock) see(db, asked, now time.Time) (jump time.Duration) {
 	return jump
 }
 
-// steady reports that the clock has not jumped within the last force grace.
+// steady reports that the clock was watched for a force grace, and has not jumped.
 func (c *clock) steady(now time.Time) bool { return !c.db.IsZero() && !now.Before(c.trusted) }

@@ -235,6 +235,11 @@ func TestClockJump(t *testing.T) {
 			w, r, _, tape := world(Deps{})
 			r.due[KindSession] = leases(1, KindSession)
 			n := run(t, w)
+			time.Sleep(ForceGrace - lookEvery)
+			synctest.Wait()
+			if r.now().forces != 0 {
+				t.Error("a head is settled before anybody could end it")
+			}
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 			if r.now().forces == 0 {
@@ -310,6 +315,10 @@ func TestClock(t *testing.T) {
 	}
 	if c.steady(at(12*time.Second+ForceGrace-1)) || !c.steady(at(12*time.Second+ForceGrace)) {
 		t.Error("steady again too early or too late")
+	}
+	c.see(at(time.Hour), at(time.Hour), at(time.Hour)) // after an outage
+	if c.steady(at(time.Hour+ForceGrace-1)) || !c.steady(at(time.Hour+ForceGrace)) {
+		t.Error("trusted too early or too late after an outage")
 	}
 }
 

@@ -102,11 +102,11 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	}
 	slices.SortFunc(known, func(a, b int) int { return cmp.Compare(places[a].sessionID, places[b].sessionID) })
 	batch := s.batch()
-	if len(fresh) > 0 {
-		queueAdmissions(batch, true, ops, places, fresh)
+	if err := queueAdmissions(batch, true, ops, places, fresh); err != nil {
+		return err
 	}
-	if len(known) > 0 {
-		queueAdmissions(batch, false, ops, places, known)
+	if err := queueAdmissions(batch, false, ops, places, known); err != nil {
+		return err
 	}
 	return s.send(ctx, batch)
 }
@@ -140,11 +140,18 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 }
 
 // queueAdmissions queues the statement for ops[i], i in chosen, all fresh or all known.
-func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []place, chosen []int) {
+func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []place, chosen []int) error {
+	if len(chosen) == 0 {
+		return nil
+	}
 	rows, missing, receipts := make([]admitRow, len(chosen)), make(map[int]bool, len(chosen)), false
 	for j, i := range chosen {
 		a := &ops[i].in
-		rows[j] = admitRow{admission: a, place: places[i], ord: int32(i), segment: startedSegment(a, places[i])}
+		segment, err := startedSegment(a, places[i])
+		if err != nil {
+			return err
+		}
+		rows[j] = admitRow{admission: a, place: places[i], ord: int32(i), segment: segment}
 		receipts = receipts || a.IdempotencyKey != ""
 		missing[i] = true
 	}
@@ -164,16 +171,18 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 			}
 			return err
 		})
+	return nil
 }
 
 // startedSegment is the segment with the event that tells of the start.
-func startedSegment(a *admission, p place) []byte {
+func startedSegment(a *admission, p place) ([]byte, error) {
 	if a.Owner == "" {
-		return nil
+		return nil, nil
 	}
-	return encodeEvents([]event.Event{{
-		Time: p.now, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: p.entryHead + 1,
+	s, err := event.Pack(0, []event.Event{{
+		Seq: 1, Time: p.now, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: p.entryHead + 1,
 	}})
+	return s.Body, err
 }
 
 // admissionRow is what the database decided.

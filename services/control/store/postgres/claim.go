@@ -46,7 +46,7 @@ func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit i
 	id := uuid.NewString()
 	out, err := s.take(ctx, claim{
 		owner: owner, id: id, lanes: claimLanesSQL,
-		args: []any{owner, id, limit, int16(kind), s.offset()}, due: []any{int16(kind), s.offset()},
+		args: []any{owner, id, limit, int16(kind), s.offset(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.offset()},
 	})
 	return out, wrap("claim", err)
 }
@@ -56,7 +56,7 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 	id := uuid.NewString()
 	out, err := s.take(ctx, claim{
 		owner: owner, id: id, charge: 1, lanes: takeLanesSQL,
-		args: []any{owner, id, limit, validIDs(dead), s.offset()},
+		args: []any{owner, id, limit, validIDs(dead), s.offset(), micros(lane.ForceGrace)},
 	})
 	for i := range out.Leases {
 		out.Leases[i].TakenOver = true

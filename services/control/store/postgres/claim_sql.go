@@ -9,8 +9,16 @@ import "strings"
 const claimLanesSQL = `
 WITH c AS (SELECT lane_id FROM lanes
   WHERE state = 1 AND kind = $4 AND due_at <= (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')
-  ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.lane_id = c.lane_id`
+  ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)` + takeSQL
+
+// takeSQL makes lanes c somebody's. A head whose time has passed while nobody ran it has a force grace from now on, of
+// $6 microseconds, in which its new owner can cancel its calls. It has that once: else it could be put off for ever.
+const takeSQL = `
+UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2,
+  force_after = CASE WHEN x.force_after <= x.ends_at + $6::bigint * interval '1 microsecond'
+    THEN greatest(x.force_after, clock_timestamp() + ($5::bigint + $6::bigint) * interval '1 microsecond')
+    ELSE x.force_after END
+FROM c WHERE x.lane_id = c.lane_id`
 
 // takeLanesSQL goes from owner to owner of running lanes, of which there are few, and takes lanes of those that are
 // named or, when none is, of those whose lease has expired or is gone.
@@ -24,8 +32,7 @@ d AS (SELECT o.owner FROM o LEFT JOIN replicas r ON r.replica_id = o.owner
   WHERE cardinality($4::uuid[]) = 0 AND o.owner IS NOT NULL AND r.replica_id IS NULL
   UNION SELECT unnest($4::uuid[])),
 c AS (SELECT l.lane_id FROM d CROSS JOIN LATERAL (SELECT lane_id FROM lanes
-    WHERE state = 2 AND owner = d.owner AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)
-UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2 FROM c WHERE x.lane_id = c.lane_id`
+    WHERE state = 2 AND owner = d.owner AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)` + takeSQL
 
 // takenSQL counts the lanes of a claim whose answer was lost.
 const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2`
@@ -88,14 +95,14 @@ const dueSQL = `
 SELECT (extract(epoch FROM due_at - (clock_timestamp() + $2::bigint * interval '1 microsecond')) * 1e6)::bigint
 FROM lanes WHERE state = 1 AND kind = $1 AND due_at < 'infinity' ORDER BY due_at LIMIT 1`
 
-// recountOf counts lanes anew that run and have no head: what they count, or where they say that it begins, is wrong.
-// Which lanes k these may be is filled in.
+// recountOf counts lanes anew that run and have no head where they say that it is: what they count, or where their
+// queue begins, is wrong. Which lanes k these may be is filled in.
 func recountOf(lanes string) string {
 	return `
 WITH n AS MATERIALIZED (SELECT k.lane_id, count(q.seq)::int AS open, min(q.seq) AS first FROM lanes k
   LEFT JOIN submissions q ON q.session_id = k.lane_id AND q.status + 0 < 2
   WHERE ` + lanes + ` AND NOT EXISTS (SELECT 1 FROM submissions h
-    WHERE h.lane_id = k.lane_id AND h.status = 1 AND h.parent_call IS NULL)
+    WHERE h.session_id = k.lane_id AND h.seq >= k.first_open AND h.status + 0 < 2)
   GROUP BY k.lane_id)
 UPDATE lanes l SET pending = n.open, state = CASE WHEN n.open > 0 THEN 1 ELSE 0 END, owner = NULL, claim_id = NULL,
   first_open = COALESCE(n.first, l.next_seq), ends_at = NULL, ends_why = 0, force_after = NULL

@@ -22,9 +22,7 @@ import (
 type commit struct {
 	lane.Commit
 	steps   []step
-	events  int
-	segment []byte
-	kind    event.Kind
+	segment event.Segment
 	ended   string // ids of the loops that end, with commas between them
 }
 
@@ -41,8 +39,8 @@ type step struct {
 type commitOp = op[commit, lane.Committed]
 
 var (
-	errNoEvent     = errors.New("a commit needs an id and an event: a retry is recognised by them")
-	errNotDense    = errors.New("a commit's entries and events must follow its heads")
+	errNoID        = errors.New("a commit needs an id: a retry is recognised by it")
+	errNotDense    = errors.New("a commit's entries must follow its heads")
 	errContradicts = errors.New("a commit contradicts the rows: one of its loops is not open, or its conversation " +
 		"ends with another entry; or it parks a lane whose head it settles")
 )
@@ -62,17 +60,14 @@ func (s *Store) Commit(ctx context.Context, c lane.Commit) (lane.Committed, erro
 
 // prepare does what needs no database, on the caller's time.
 func prepare(c lane.Commit) (commit, error) {
-	events := c.Events()
-	p := commit{Commit: c, events: len(events)}
-	if len(events) == 0 || !isID(c.ID) {
-		return p, errNoEvent
+	p := commit{Commit: c}
+	if !isID(c.ID) {
+		return p, errNoID
 	}
-	for i, e := range events {
-		if e.Seq != c.EventHead+int64(i)+1 {
-			return p, errNotDense
-		}
+	var err error
+	if p.segment, err = event.Pack(c.EventHead, c.Events()); err != nil {
+		return p, err
 	}
-	p.segment, p.kind = encodeEvents(events), event.KindOf(events)
 	var ended []string
 	for i := range c.Steps {
 		one, err := prepareStep(c.Steps[i])

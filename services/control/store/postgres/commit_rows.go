@@ -19,7 +19,7 @@ var laneTable = table[laneRow]{
 	col("lane_id", "uuid", func(r *laneRow) string { return r.Fence.LaneID }),
 	col("epoch", "bigint", func(r *laneRow) int64 { return r.Fence.Epoch }),
 	col("event_head", "bigint", func(r *laneRow) int64 { return r.EventHead }),
-	col("events", "int", func(r *laneRow) int32 { return int32(r.events) }),
+	col("events", "int", func(r *laneRow) int32 { return int32(r.segment.Last - r.EventHead) }),
 	col("ended", "text", func(r *laneRow) *string { return optional(r.ended) }),
 	col("continues", "bool", func(r *laneRow) bool { return r.Continue }),
 	col("mail", "bigint", func(r *laneRow) *int64 {
@@ -36,8 +36,8 @@ var laneTable = table[laneRow]{
 		return &us
 	}),
 	col("commit_id", "uuid", func(r *laneRow) string { return r.ID }),
-	col("segment_kind", "smallint", func(r *laneRow) int16 { return int16(r.kind) }),
-	col("segment", "bytea", func(r *laneRow) []byte { return r.segment }),
+	col("segment_kind", "smallint", func(r *laneRow) int16 { return int16(r.segment.Kind) }),
+	col("segment", "bytea", func(r *laneRow) []byte { return r.segment.Body }),
 }
 
 var bindTable = table[laneRow]{
@@ -210,5 +210,5 @@ var prefixTable = table[prefixRow]{
 var keptTable = table[laneRow]{
 	col("lane_id", "uuid", func(r *laneRow) string { return r.Fence.LaneID }),
 	col("epoch", "bigint", func(r *laneRow) int64 { return r.Fence.Epoch }),
-	col("event_head", "bigint", func(r *laneRow) int64 { return r.EventHead + int64(r.events) }),
+	col("event_head", "bigint", func(r *laneRow) int64 { return r.segment.Last }),
 }

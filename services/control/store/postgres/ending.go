@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,19 +38,29 @@ FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending 
 	endingHeadsSQL = `
 SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
 FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
-JOIN submissions s ON s.submission_id = h.submission_id AND s.status + 0 = 1
+JOIN submissions s ON s.submission_id = h.submission_id
 JOIN sessions k ON k.session_id = s.session_id`
 
-	// The calls are locked in order of their ids, as all others do.
+	// What the sub-agents of the heads have used of which their parents do not know yet: those that are open, and those
+	// that have answered a call of the turn that their parent is at.
+	endingUsageSQL = `
+SELECT l.lane_id, s.usage::text
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
+JOIN submissions s ON s.root_id = h.submission_id AND s.parent_call IS NOT NULL
+WHERE s.status + 0 = 1 OR EXISTS (SELECT 1 FROM tool_calls c JOIN submissions p ON p.submission_id = c.submission_id
+  WHERE c.call_id = s.parent_call AND c.turn = p.turn AND p.phase = 2 AND p.status + 0 = 1)`
+
+	// The calls of the whole tree are locked in order of their ids, as all others do.
 	endingCallsSQL = `
 SELECT c.lane_id, c.call_id, c.tool, c.executor, c.state
-FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-JOIN tool_calls c ON c.lane_id = l.lane_id AND c.state < 2 ORDER BY c.call_id FOR NO KEY UPDATE OF c`
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
+JOIN tool_calls c ON c.lane_id = l.lane_id AND c.state < 2
+JOIN submissions s ON s.submission_id = c.submission_id AND s.root_id = h.submission_id
+ORDER BY c.call_id FOR NO KEY UPDATE OF c`
 
 	endCallsSQL = `
 UPDATE tool_calls c SET state = CASE c.state WHEN 0 THEN 4 ELSE 3 END, done_at = ` + nowSQL2 + `
-FROM unnest($3::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-WHERE c.lane_id = l.lane_id AND c.state < 2`
+FROM lanes l WHERE c.call_id = ANY($3::text[]) AND c.state < 2 AND l.lane_id = c.lane_id AND l.flush = $1`
 )
 
 // endLanesSQL moves lanes on without an owner.
@@ -68,22 +76,23 @@ FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 1)
 
 var endHeadsSQL = endTable.in(`
 UPDATE submissions s SET status = 2, settled_at = `+nowSQL2+`, outcome = t.outcome, reason = t.reason,
-  message = t.message, cancellation = t.cancellation
+  message = t.message, usage = t.usage::jsonb, cancellation = t.cancellation
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-WHERE s.submission_id = t.head_id AND s.status + 0 = 1`, 2)
+WHERE s.submission_id = t.head_id AND s.status + 0 < 2`, 2)
 
 // endRow is a head that is settled from rows.
 type endRow struct {
 	lane.Ended
-	z            lane.Settlement
-	commitID     string
-	eventHead    int64
-	seq          int64 // of the head; 0 is that the lane has none
-	turn         int
-	now          time.Time
-	open         []call.Call
-	cancellation *string
-	segment      []byte
+	z         lane.Settlement
+	commitID  string
+	eventHead int64
+	seq       int64 // of the head; 0 is that the lane has none
+	turn      int
+	now       time.Time
+	open      []call.Call
+
+	usage, cancellation *string
+	segment             []byte
 }
 
 var endTable = table[endRow]{
@@ -93,6 +102,7 @@ var endTable = table[endRow]{
 	col("outcome", "text", func(r *endRow) string { return string(r.z.Outcome) }),
 	col("reason", "text", func(r *endRow) string { return printable(r.z.Reason) }),
 	col("message", "text", func(r *endRow) string { return printable(r.z.Message) }),
+	col("usage", "text", func(r *endRow) *string { return r.usage }),
 	col("cancellation", "text", func(r *endRow) *string { return r.cancellation }),
 	col("commit_id", "uuid", func(r *endRow) string { return r.commitID }),
 	col("segment", "bytea", func(r *endRow) []byte { return r.segment }),
@@ -142,19 +152,18 @@ func (s *Store) End(
 
 // ended is what a settlement from rows has written whose answer was lost.
 func (s *Store) ended(ctx context.Context, laneID, commitID string) (e lane.Ended, err error) {
-	var first int64
-	var body []byte
+	var g event.Segment
 	e.LaneID = laneID
 	err = s.pool.QueryRow(ctx, `SELECT g.first_seq, g.body, l.state = 1, k.tenant, k.agent, k.instance, k.name
 		FROM segments g JOIN lanes l ON l.lane_id = g.lane_id JOIN sessions k ON k.session_id = l.lane_id
 		WHERE g.lane_id = $1 AND g.commit_id = $2`, laneID, commitID).
-		Scan(&first, &body, &e.Ready, &e.Key.Tenant, &e.Key.Agent, &e.Key.Instance, &e.Key.Name)
+		Scan(&g.First, &g.Body, &e.Ready, &e.Key.Tenant, &e.Key.Agent, &e.Key.Instance, &e.Key.Name)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return e, lane.ErrFenced
 	}
 	if err == nil {
-		if err = json.Unmarshal(body, &e.Events); err == nil && len(e.Events) > 0 {
-			e.Events[0].Seq, e.HeadID = first, e.Events[0].SubmissionID
+		if e.Events, err = g.Unpack(); err == nil && len(e.Events) > 0 {
+			e.HeadID = e.Events[0].SubmissionID
 		}
 	}
 	return e, err
@@ -227,9 +236,16 @@ func (e *ending) read(ctx context.Context, tx pgx.Tx, taken map[string]*endRow, 
 		}, func() error {
 			t := taken[id]
 			t.HeadID, t.Key, t.seq, t.turn = r.HeadID, r.Key, r.seq, r.turn
-			if decodeUsage(usage, &t.z.Usage) != nil {
-				t.z.Usage = model.Usage{} // what was used cannot be read; the head has to end all the same
-			}
+			t.use(usage)
+			return nil
+		})
+		return err
+	})
+	batch.Queue(endingUsageSQL, e.flush, ids).Query(func(rows pgx.Rows) error {
+		var id string
+		var usage *string
+		_, err := pgx.ForEachRow(rows, []any{&id, &usage}, func() error {
+			taken[id].use(usage)
 			return nil
 		})
 		return err
@@ -248,6 +264,14 @@ func (e *ending) read(ctx context.Context, tx pgx.Tx, taken map[string]*endRow, 
 	return tx.SendBatch(ctx, batch).Close()
 }
 
+// use adds what a loop has used. What cannot be read of that is left out: the head has to end all the same.
+func (r *endRow) use(usage *string) {
+	var u model.Usage
+	if decodeUsage(usage, &u) == nil {
+		r.z.Usage = r.z.Usage.Add(u)
+	}
+}
+
 // finish makes the settlement's event.
 func (r *endRow) finish() (err error) {
 	if r.seq == 0 {
@@ -255,11 +279,14 @@ func (r *endRow) finish() (err error) {
 	}
 	r.z.LeaveOpen(r.open)
 	r.Events = []event.Event{r.z.Event(r.HeadID, r.turn, r.eventHead+1, r.now)}
-	r.segment = encodeEvents(r.Events)
-	if r.cancellation, err = encodeText(r.z.Cancellation); err != nil {
-		return fmt.Errorf("encode cancellation: %w", err)
+	segment, err := event.Pack(r.eventHead, r.Events)
+	if r.segment = segment.Body; err == nil {
+		r.usage, err = encodeUsage(r.z.Usage)
 	}
-	return nil
+	if err == nil {
+		r.cancellation, err = encodeText(r.z.Cancellation)
+	}
+	return wrap("encode a settlement", err)
 }
 
 // write settles what was read, and counts lanes anew that have no head.
@@ -268,13 +295,16 @@ func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []s
 	if len(settled) < len(ids) {
 		batch.Queue(recountSQL, ids)
 	}
-	heads := make([]string, len(settled))
+	var heads, calls []string
 	for i := range settled {
-		heads[i] = settled[i].HeadID
+		heads = append(heads, settled[i].HeadID)
+		for _, c := range settled[i].open {
+			calls = append(calls, c.ID)
+		}
 	}
 	queue(batch, endHeadsSQL, endTable, settled, e.flush, offset)
 	batch.Queue(treesSQL, e.flush, heads)
-	batch.Queue(endCallsSQL, e.flush, offset, ids)
+	batch.Queue(endCallsSQL, e.flush, offset, calls)
 	queue(batch, endLanesSQL, endTable, settled, e.flush)
 	queue(batch, endSegmentsSQL, endTable, settled, e.flush)
 	return tx.SendBatch(ctx, batch).Close()

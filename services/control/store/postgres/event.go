@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,21 +9,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 )
 
-// encodeEvents packs events to a segment's body.
-func encodeEvents(events []event.Event) []byte {
-	b, err := json.Marshal(events)
-	if err != nil {
-		// An event is plain data; only a time beyond the year 9999 could do this.
-		panic(fmt.Sprintf("an event cannot be marshalled: %v", err))
-	}
-	return b
-}
-
 // eventsSQL starts with the segment that holds the seq after the cursor, or the next one that exists, and ends where
 // limit or the size of a page is reached. The floor is of the same snapshot.
 const eventsSQL = `
-SELECT l.event_floor, g.first_seq, g.body FROM lanes l LEFT JOIN LATERAL (
-  SELECT first_seq, body,
+SELECT l.event_floor, g.first_seq, g.last_seq, g.body FROM lanes l LEFT JOIN LATERAL (
+  SELECT first_seq, last_seq, body,
     sum(last_seq - greatest(first_seq - 1, $2)) OVER w - (last_seq - greatest(first_seq - 1, $2)) AS events_before,
     sum(octet_length(body)) OVER w - octet_length(body) AS bytes_before
   FROM (SELECT first_seq, last_seq, body FROM segments WHERE lane_id = $1 AND last_seq > $2
@@ -39,47 +28,50 @@ WHERE l.lane_id = $1 ORDER BY g.first_seq`
 const maxPage = 256 << 10
 
 // Events implements event.Store.
-func (s *Store) Events(
-	ctx context.Context, laneID string, after int64, limit int,
-) (events []event.Event, err error) {
+func (s *Store) Events(ctx context.Context, laneID string, after int64, limit int) ([]event.Event, error) {
 	if !isID(laneID) || limit <= 0 {
 		return nil, nil
 	}
+	var p event.Page
 	after = max(after, 0)
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		events = make([]event.Event, 0, min(limit, 256))
-		rows, err := s.pool.Query(ctx, eventsSQL, laneID, after, int64(limit), int64(maxPage))
-		if err != nil {
-			return err
+	err := s.retry(ctx, func(ctx context.Context, _ bool) error {
+		p = event.Page{After: after, Limit: limit}
+		for seen := int64(-1); len(p.Events) == 0 && p.Seen != seen; {
+			seen = p.Seen
+			if err := s.page(ctx, &p, laneID, max(after, seen)); err != nil {
+				return err
+			}
 		}
-		var floor int64
-		var at *int64
-		var body []byte
-		_, err = pgx.ForEachRow(rows, []any{&floor, &at, &body}, func() error {
-			if floor > after {
-				return event.TooOld(after, floor)
-			}
-			if at == nil {
-				return nil // nothing after the cursor
-			}
-			first := *at
-			var segment []event.Event
-			if err := json.Unmarshal(body, &segment); err != nil {
-				return fmt.Errorf("segment %d: %w", first, err)
-			}
-			for i, e := range segment {
-				if e.Seq = first + int64(i); e.Seq > after && len(events) < limit {
-					events = append(events, e)
-				}
-			}
-			return nil
-		})
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, wrap("read events", err)
 	}
-	return events, nil
+	return p.Events, nil
+}
+
+// page reads the segments after a seq, about as many as a page holds.
+func (s *Store) page(ctx context.Context, p *event.Page, laneID string, after int64) error {
+	rows, err := s.pool.Query(ctx, eventsSQL, laneID, after, int64(p.Limit), int64(maxPage))
+	if err != nil {
+		return err
+	}
+	var floor int64
+	var first, last *int64
+	var body []byte
+	_, err = pgx.ForEachRow(rows, []any{&floor, &first, &last, &body}, func() error {
+		switch {
+		case floor > after:
+			return event.TooOld(p.After, floor)
+		case first == nil: // nothing after the cursor
+			return nil
+		}
+		if err := p.Add(event.Segment{First: *first, Last: *last, Body: body}); err != nil {
+			s.Damaged(fmt.Errorf("lane %s: %w", laneID, err))
+		}
+		return nil
+	})
+	return err
 }
 
 // EventHeads implements event.Store.

@@ -74,7 +74,7 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 	}
 	id := uuid.NewString()
 	return s.take(ctx, claim{
-		owner: owner, id: id, lanes: slow, args: []any{owner, id, limit, int16(lane.KindSession), s.offset()},
+		owner: owner, id: id, lanes: slow, args: []any{owner, id, limit, int16(lane.KindSession), s.offset(), micros(lane.ForceGrace)},
 	})
 }
 
@@ -115,7 +115,7 @@ func (s *Store) ClaimCost(ctx context.Context, kind lane.Kind) (pages int, plan 
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var lines []string
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+claimLanesSQL, uuid.NewString(), uuid.NewString(), 64,
-			int16(kind), s.offset())
+			int16(kind), s.offset(), micros(lane.ForceGrace))
 		if err == nil {
 			lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		}
@@ -182,6 +182,10 @@ func Hot() map[string]string {
 		"end, calls":        endingCallsSQL,
 		"end, settle":       endHeadsSQL,
 		"end, settle calls": endCallsSQL,
+		"end, usage":        endingUsageSQL,
+		"end, recount":      recountSQL,
+		"claim, repair":     repairSQL,
+		"claim, taken":      takenSQL,
 		"end, lanes":        endLanesSQL,
 		"mail":              moveMailSQL,
 		"abort":             abortOneSQL,

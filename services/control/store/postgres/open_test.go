@@ -197,8 +197,8 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 	parameter := regexp.MustCompile(`\$\d+`)
 	// What is due, and what runs, is all that these indexes hold.
 	whole := regexp.MustCompile(`^(end, overdue|take over|plain \d+: WITH open AS.*)$`)
-	// All calls of a loop, and the submissions of a sub-agent's conversation, which is one.
-	wantsAll := regexp.MustCompile(`^(lost|plain .*(has_calls|k\.session_id).*)$`)
+	// All calls of a loop, the submissions of a sub-agent's conversation, which is one, and those of a damaged lane.
+	wantsAll := regexp.MustCompile(`^(lost|claim, repair|end, recount|plain .*(has_calls|k\.session_id).*)$`)
 	for name, sql := range postgres.Hot() {
 		t.Run(name, func(t *testing.T) {
 			seen := map[string]bool{}

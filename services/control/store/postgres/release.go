@@ -10,15 +10,16 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
-// releaseSQL hands a lane back, and charges a loop for it, if one is named. Without a pause the lane keeps its due_at,
-// so that work which had begun is the first to be claimed.
+// releaseSQL hands a lane back. If a loop is named, it is charged or, once it has ended, the head. Without a pause the
+// lane keeps its due_at, so that work which had begun is the first to be claimed.
 const releaseSQL = `
 WITH l AS (UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL,
     due_at = CASE WHEN $5::bigint = 0 THEN due_at
       ELSE least(clock_timestamp() + ($5::bigint + $6::bigint) * interval '1 microsecond', ends_at) END
-  WHERE lane_id = $1 AND epoch = $2 AND state + 0 = 2 RETURNING lane_id),
-s AS (UPDATE submissions s SET stalls = s.stalls + 1, stall_cause = $4 FROM l
-  WHERE s.submission_id = $3::uuid AND s.lane_id = l.lane_id AND s.status + 0 = 1)
+  WHERE lane_id = $1 AND epoch = $2 AND state + 0 = 2 RETURNING lane_id, first_open),
+s AS (UPDATE submissions s SET stalls = s.stalls + 1, stall_cause = $4 FROM l` + headSQL + `
+  WHERE $3::uuid IS NOT NULL AND s.submission_id = COALESCE((SELECT o.submission_id FROM submissions o
+    WHERE o.submission_id = $3::uuid AND o.lane_id = l.lane_id AND o.status + 0 = 1), h.submission_id))
 SELECT count(*) > 0 FROM l`
 
 // Release implements lane.Store.

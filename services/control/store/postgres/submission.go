@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 
 	"github.com/jackc/pgx/v5"
@@ -52,7 +51,7 @@ func (s *Store) ListSubmissions(
 			if err := rows.Scan(row.targets()...); err != nil {
 				return err
 			}
-			subs = append(subs, row.submission())
+			subs = append(subs, row.submission(s.Damaged))
 		}
 		return rows.Err()
 	})
@@ -85,7 +84,7 @@ func (s *Store) submission(ctx context.Context, where string, args ...any) (sub 
 		return sub, nil, submission.ErrNotFound
 	}
 	if err == nil {
-		sub.Submission = row.submission()
+		sub.Submission = row.submission(s.Damaged)
 	}
 	return sub, hash, err
 }
@@ -119,7 +118,7 @@ func (r *submissionRow) targets(more ...any) []any {
 
 // submission finishes what was scanned. The next scan does not touch it. Nothing is decided by what is told here, so
 // that a damaged row is told without what cannot be read of it.
-func (r *submissionRow) submission() submission.Submission {
+func (r *submissionRow) submission(damaged func(error)) submission.Submission {
 	s := r.sub
 	var err error
 	s.Loop, err = r.decode()
@@ -131,8 +130,7 @@ func (r *submissionRow) submission() submission.Submission {
 		}
 	}
 	if err != nil {
-		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID,
-			"error", err)
+		damaged(fmt.Errorf("submission %s, without what cannot be read: %w", s.ID, err))
 	}
 	return s
 }

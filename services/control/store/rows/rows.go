@@ -106,6 +106,9 @@ func New(port Port, log *slog.Logger) *Tables {
 // maxTold bounds the memory for damaged rows. Beyond it the log is told again.
 const maxTold = 1000
 
+// Damaged tells the log of a row that cannot be decoded, once, for what the databases read themselves.
+func (t *Tables) Damaged(err error) { t.report(context.Background(), err) }
+
 // report tells the log of a row that cannot be decoded, unless it has been told of that.
 func (t *Tables) report(ctx context.Context, err error) {
 	t.mu.Lock()

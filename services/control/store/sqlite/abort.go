@@ -38,7 +38,7 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submis
 			r, err = t.getSubmission(tenant, id)
 		}
 		if err == nil {
-			sub = r.submission()
+			sub = r.submission(s.Damaged)
 		}
 		return err
 	})

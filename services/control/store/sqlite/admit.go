@@ -108,7 +108,7 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 	sub, err := t.getSubmission(k.Tenant, r.text(1))
 	switch {
 	case err == nil:
-		out.Submission, out.EventHead = sub.submission(), sub.eventBase()
+		out.Submission, out.EventHead = sub.submission(t.damaged), sub.eventBase()
 	case errors.Is(err, submission.ErrNotFound): // it is gone with its session
 		out.Submission = submission.Submission{
 			Loop: lane.Loop{ID: r.text(1), Key: k}, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus,
@@ -159,19 +159,19 @@ func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, 
 	sub.InputEntry, sub.EntryHead, sub.StartedAt = head+1, head+1, sub.AcceptedAt
 	l.state, l.owner, l.dueAt, l.epoch = running, a.Owner, t.micros(), l.epoch+1
 	l.ends = endsAfter(sub.Timeout, t.micros())
-	seg, err := encodeSegment(l.eventHead, nil, []event.Event{{
+	seg, err := event.Pack(l.eventHead, []event.Event{{
 		Seq: l.eventHead + 1, Time: sub.StartedAt, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: head + 1,
 	}})
 	if err != nil {
 		return err
 	}
-	l.eventHead = seg.last
+	l.eventHead = seg.Last
 	e := entry{seq: head + 1, submissionID: a.ID, kind: session.Input, body: a.Input}
-	if err := errors.Join(t.addSegment(l, seg), t.addEntry(l.id, l.tenant, e)); err != nil {
+	if err := errors.Join(t.addSegment(l, nil, seg), t.addEntry(l.id, l.tenant, e)); err != nil {
 		return err
 	}
 	out.Lease = &lane.Lease{
-		Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, Kind: l.kind, Loops: []lane.Loop{sub.Loop}, EventHead: seg.last,
+		Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, Kind: l.kind, Loops: []lane.Loop{sub.Loop}, EventHead: seg.Last,
 		Mail: l.mail, Ends: l.ends.remaining(t.micros()), Executor: executor,
 	}
 	return nil

@@ -16,6 +16,10 @@ const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_se
 	args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at,
 	dispatched_at, done_at FROM tool_calls `
 
+// ofTree is the calls of a tree of loops.
+const ofTree = `WHERE submission_id IN (SELECT ?1 UNION ALL
+	SELECT submission_id FROM submissions WHERE root_id = ?1 AND parent_call IS NOT NULL) `
+
 var (
 	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq,
 		provider_id, tool, kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at, dispatched_at, done_at)
@@ -33,12 +37,10 @@ var (
 	grantCall     = sql(`UPDATE tool_calls SET state = 1, dispatch = dispatch + 1, journal_id = ?, dispatched_at = ?
 		WHERE call_id = ? AND executor = ? AND state = 0 RETURNING call_id, lane_id, dispatch`)
 
-	selectState = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
-	selectCall  = sql(callColumns + `WHERE call_id = ?`)
-	selectTurn  = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
-	selectLost  = sql(callColumns + `WHERE submission_id IN (SELECT ?1 UNION ALL
-		SELECT submission_id FROM submissions WHERE root_id = ?1 AND parent_call IS NOT NULL)
-		AND state = 3 AND late_reply IS NULL`)
+	selectState      = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
+	selectCall       = sql(callColumns + `WHERE call_id = ?`)
+	selectTurn       = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
+	selectLost       = sql(callColumns + ofTree + `AND state = 3 AND late_reply IS NULL`)
 	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
 	selectWaiting    = sql(`SELECT call_id, lane_id, created_at FROM tool_calls
 		WHERE executor = ? AND executor > '' AND state = 0 ORDER BY created_at, call_id`)

@@ -161,6 +161,7 @@ func (t tx) take(l *laneRow, death bool) (*lane.Lease, error) {
 			return nil, err
 		}
 	}
+	l.ends.taken(t.micros())
 	lease.Ends = l.ends.remaining(t.micros())
 	return lease, t.save(l)
 }

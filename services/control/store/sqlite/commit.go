@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
@@ -19,8 +20,9 @@ var (
 // write is a commit with everything encoded, which callers do side by side before they queue for the writer.
 type write struct {
 	*lane.Commit
+	id     []byte
 	steps  []step
-	events segment
+	events event.Segment
 }
 
 // Commit implements lane.Store.
@@ -41,8 +43,8 @@ func encodeCommit(c *lane.Commit) (w write, err error) {
 	if err != nil {
 		return w, fmt.Errorf("a commit needs an id: %w", err)
 	}
-	w.Commit = c
-	if w.events, err = encodeSegment(c.EventHead, id[:], c.Events()); err != nil {
+	w.Commit, w.id = c, id[:]
+	if w.events, err = event.Pack(c.EventHead, c.Events()); err != nil {
 		return w, err
 	}
 	w.steps = make([]step, len(c.Steps))
@@ -71,10 +73,10 @@ func (t tx) commit(w write) (out lane.Committed, err error) {
 	if ended != nil && w.Park != nil {
 		return out, errors.New("a lane whose head has ended cannot be parked")
 	}
-	if err := t.addSegment(l, w.events); err != nil {
+	if err := t.addSegment(l, w.id, w.events); err != nil {
 		return out, err
 	}
-	l.eventHead = w.events.last
+	l.eventHead = w.events.Last
 	if w.Executor != "" {
 		if _, err := t.exec(bindSession, w.Executor, l.id); err != nil {
 			return out, err
@@ -121,7 +123,7 @@ func (t tx) leave(l *laneRow, w write, ended *loopRef) (out lane.Committed, err 
 // again answers a commit that does not fit. It is one that was written, with its answer lost, when the log holds it;
 // anything else is a stale owner's.
 func (t tx) again(l *laneRow, w write) (out lane.Committed, err error) {
-	r, err := t.row(holdsCommit, l.id, w.events.first, w.events.commitID)
+	r, err := t.row(holdsCommit, l.id, w.events.First, w.id)
 	if err == nil && r == nil {
 		err = lane.ErrFenced
 	}

@@ -3,9 +3,9 @@ package sqlite
 import (
 	"context"
 
-	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 )
 
 var (
@@ -16,9 +16,13 @@ var (
 	// What the sub-agents of a head are that has settled.
 	settleChildren = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, settled_at = ?
 		WHERE root_id = ? AND parent_call IS NOT NULL AND status = 1`)
-	selectOpen = sql(callColumns + `WHERE submission_id = ? AND state <= 1 ORDER BY turn, idx`)
-	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ?
-		WHERE submission_id = ? AND state <= 1`)
+	selectOpen = sql(callColumns + ofTree + `AND state <= 1`)
+	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ?2 ` + ofTree + `AND state <= 1`)
+	// What the sub-agents of a head have used of which their parents do not know yet: those that are open, and those
+	// that have answered a call of the turn that their parent is at.
+	selectUsage = sql(`SELECT s.usage FROM submissions s WHERE s.root_id = ? AND s.parent_call IS NOT NULL
+		AND (s.status = 1 OR EXISTS (SELECT 1 FROM tool_calls c JOIN submissions p ON p.submission_id = c.submission_id
+		WHERE c.call_id = s.parent_call AND c.turn = p.turn AND p.phase = 2 AND p.status = 1))`)
 )
 
 // End implements lane.Store.
@@ -76,17 +80,16 @@ func (s *Store) Force(ctx context.Context, limit int) (out []lane.Ended, err err
 // endHead settles a head from rows, of which it decodes nothing that it cannot do without: the lane goes on without an
 // owner.
 func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, error) {
-	loops, err := t.loops(selectChildren, head.id)
+	open, err := t.calls(t.now, selectOpen, head.id)
 	if err != nil {
 		return lane.Ended{}, err
 	}
-	open, err := t.endCalls(append([]*loopRow{head}, loops...))
-	if err != nil {
+	if _, err := t.exec(endCalls, head.id, t.micros()); err != nil {
 		return lane.Ended{}, err
 	}
 	z.LeaveOpen(open)
-	if loop, err := head.loop(); err == nil {
-		z.Usage = loop.Usage
+	if z.Usage, err = t.usage(head); err != nil {
+		return lane.Ended{}, err
 	}
 	st, err := encodeSettlement(&z)
 	if err != nil {
@@ -96,36 +99,30 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 		return lane.Ended{}, err
 	}
 	told := z.Event(head.id, head.turn, l.eventHead+1, t.now)
-	seg, err := encodeSegment(l.eventHead, nil, []event.Event{told})
+	seg, err := event.Pack(l.eventHead, []event.Event{told})
 	if err != nil {
 		return lane.Ended{}, err
 	}
-	if err := t.addSegment(l, seg); err != nil {
+	if err := t.addSegment(l, nil, seg); err != nil {
 		return lane.Ended{}, err
 	}
-	l.eventHead = seg.last
+	l.eventHead = seg.Last
 	l.settled(head.seq, t.micros())
 	return lane.Ended{
 		LaneID: l.id, Key: head.key(), HeadID: head.id, Events: []event.Event{told}, Ready: l.state == due,
 	}, t.save(l)
 }
 
-// endCalls ends the open calls of loops and returns them as they were.
-func (t tx) endCalls(loops []*loopRow) (open []call.Call, err error) {
-	for _, r := range loops {
-		found, err := t.calls(t.now, selectOpen, r.id)
-		if err != nil {
-			return nil, err
+// usage is what the tree of a head has used, but for what cannot be read of that.
+func (t tx) usage(head *loopRow) (all model.Usage, err error) {
+	texts, err := t.texts(selectUsage, head.id)
+	for _, text := range append(texts, head.usage()) {
+		var u model.Usage
+		if decode(text, &u) == nil {
+			all = all.Add(u)
 		}
-		if len(found) == 0 {
-			continue
-		}
-		if _, err := t.exec(endCalls, t.micros(), r.id); err != nil {
-			return nil, err
-		}
-		open = append(open, found...)
 	}
-	return open, nil
+	return all, err
 }
 
 // settlement is how a loop ends, as it is stored.

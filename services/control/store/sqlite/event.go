@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -13,7 +11,7 @@ var (
 	insertSegment = sql(`INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body,
 		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	// The segment that holds the first event asked for begins at or before it.
-	selectSegments = sql(`SELECT first_seq, body FROM segments WHERE lane_id = ?1 AND last_seq > ?2
+	selectSegments = sql(`SELECT first_seq, last_seq, body FROM segments WHERE lane_id = ?1 AND last_seq > ?2
 		AND first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE lane_id = ?1 AND first_seq <= ?2 + 1), 0)
 		ORDER BY first_seq`)
 	selectEventHead  = sql(`SELECT event_head FROM lanes WHERE lane_id = ?`)
@@ -23,62 +21,23 @@ var (
 // maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
 const maxPage = 256 << 10
 
-// segment is the events of one commit as they are stored.
-type segment struct {
-	first, last int64
-	commitID    []byte
-	kind        event.Kind
-	body        []byte // JSON array without seqs
-}
-
-// encodeSegment checks and encodes the events that come after a stream's head.
-func encodeSegment(head int64, commitID []byte, events []event.Event) (seg segment, err error) {
-	if len(events) == 0 {
-		return seg, errors.New("a commit needs an event")
-	}
-	for i, e := range events {
-		if want := head + int64(i) + 1; e.Seq != want {
-			return seg, fmt.Errorf("event %d of the commit has seq %d, not %d", i, e.Seq, want)
-		}
-	}
-	seg = segment{first: head + 1, last: head + int64(len(events)), commitID: commitID, kind: event.KindOf(events)}
-	if seg.body, err = json.Marshal(events); err != nil {
-		err = fmt.Errorf("encoding events: %w", err)
-	}
-	return seg, err
-}
-
-func (t tx) addSegment(l *laneRow, s segment) error {
-	_, err := t.exec(insertSegment, l.id, s.first, s.last, l.tenant, l.epoch, s.commitID, int64(s.kind), s.body,
-		t.micros())
+func (t tx) addSegment(l *laneRow, commitID []byte, s event.Segment) error {
+	_, err := t.exec(insertSegment, l.id, s.First, s.Last, l.tenant, l.epoch, commitID, int64(s.Kind), s.Body, t.micros())
 	return err
 }
 
 // Events implements event.Store.
-func (s *Store) Events(
-	ctx context.Context, laneID string, after int64, limit int,
-) (events []event.Event, err error) {
+func (s *Store) Events(ctx context.Context, laneID string, after int64, limit int) ([]event.Event, error) {
 	if limit <= 0 {
 		return nil, nil
 	}
-	err = s.read(ctx, func(c *conn) error {
-		bytes := 0
-		err := c.rows(selectSegments, func(r row) (bool, error) {
-			var packed []event.Event
-			if err := json.Unmarshal(r.blob(1), &packed); err != nil {
-				return false, fmt.Errorf("decoding events from %d: %w", r.int(0), err)
+	p := event.Page{After: after, Limit: limit}
+	err := s.read(ctx, func(c *conn) error {
+		for seen := int64(-1); len(p.Events) == 0 && p.Seen != seen; {
+			seen = p.Seen
+			if err := s.page(c, &p, laneID, max(after, seen)); err != nil {
+				return err
 			}
-			for i, e := range packed {
-				e.Seq = r.int(0) + int64(i)
-				if e.Seq > after && len(events) < limit {
-					events = append(events, e)
-				}
-			}
-			bytes += len(r.blob(1))
-			return len(events) < limit && bytes < maxPage, nil
-		}, laneID, after)
-		if err != nil {
-			return err
 		}
 		// Looked at last: a floor that has not passed the cursor by now had not when the segments were read.
 		r, err := c.row(selectEventFloor, laneID)
@@ -90,7 +49,20 @@ func (s *Store) Events(
 	if err != nil {
 		return nil, err
 	}
-	return events, nil
+	return p.Events, nil
+}
+
+// page reads the segments after a seq, about as many as a page holds.
+func (s *Store) page(c *conn, p *event.Page, laneID string, after int64) error {
+	bytes := 0
+	return c.rows(selectSegments, func(r row) (bool, error) {
+		g := event.Segment{First: r.int(0), Last: r.int(1), Body: r.blob(2)}
+		if err := p.Add(g); err != nil {
+			s.Damaged(fmt.Errorf("lane %s: %w", laneID, err))
+		}
+		bytes += len(g.Body)
+		return len(p.Events) < p.Limit && bytes < maxPage, nil
+	}, laneID, after)
 }
 
 // EventHeads implements event.Store.

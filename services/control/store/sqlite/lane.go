@@ -134,6 +134,15 @@ func (e *ends) abort(now int64) {
 	}
 }
 
+// taken gives a head whose time has passed while nobody ran it a grace, in which its new owner can cancel its calls. It
+// has that once: else it could be put off for ever.
+func (e *ends) taken(now int64) {
+	grace := lane.ForceGrace.Microseconds()
+	if e.at > 0 && e.force <= e.at+grace {
+		e.force = max(e.force, now+grace)
+	}
+}
+
 func (e ends) remaining(now int64) lane.Ends {
 	if e.at == 0 {
 		return lane.Ends{In: lane.Never}

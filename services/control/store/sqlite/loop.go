@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -69,6 +68,7 @@ func (r *loopRow) key() session.Key {
 }
 
 func (r *loopRow) timeout() time.Duration { return time.Duration(r.row.int(23)) * time.Microsecond }
+func (r *loopRow) usage() string          { return r.row.text(19) }
 func (r *loopRow) executor() string       { return r.row.text(25) }
 func (r *loopRow) eventBase() int64       { return r.row.int(36) }
 
@@ -85,14 +85,14 @@ func (r *loopRow) loop() (lane.Loop, error) {
 	if n := c.int(18); n < 0 || n > int64(lane.PhaseTools) {
 		return l, fmt.Errorf("decoding loop %s: no phase %d", l.ID, n)
 	}
-	if err := decode(c.text(19), &l.Usage); err != nil {
+	if err := decode(r.usage(), &l.Usage); err != nil {
 		return l, fmt.Errorf("decoding the usage of loop %s: %w", l.ID, err)
 	}
 	return l, nil
 }
 
 // submission is the row without what cannot be decoded of it: nothing is decided by what it says.
-func (r *loopRow) submission() submission.Submission {
+func (r *loopRow) submission(damaged func(error)) submission.Submission {
 	c := r.row
 	l, err := r.loop()
 	s := submission.Submission{
@@ -101,8 +101,7 @@ func (r *loopRow) submission() submission.Submission {
 		AcceptedAt: c.time(34), SettledAt: c.time(35),
 	}
 	if err = errors.Join(err, decode(c.text(33), &s.Cancellation)); err != nil {
-		slog.Error("a submission's row is damaged, going on without what cannot be read", "submission_id", s.ID,
-			"error", err)
+		damaged(fmt.Errorf("submission %s, without what cannot be read: %w", s.ID, err))
 	}
 	return s
 }

@@ -116,7 +116,7 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 		s.readers = newPool(opts.Readers, func() (*conn, error) { return connect(dsn + "&_pragma=query_only(1)") })
 	}
 	s.Tables = rows.New(plain{s: s}, opts.Log)
-	s.writer = startWriter(s.writes, s.now)
+	s.writer = startWriter(s.writes, s.now, s.Damaged)
 	return s, nil
 }
 

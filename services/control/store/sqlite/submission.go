@@ -18,7 +18,7 @@ func (s *Store) GetSubmission(ctx context.Context, tenant, id string) (sub submi
 	err = s.read(ctx, func(c *conn) error {
 		r, err := c.getSubmission(tenant, id)
 		if err == nil {
-			sub = r.submission()
+			sub = r.submission(s.Damaged)
 		}
 		return err
 	})
@@ -43,7 +43,7 @@ func (s *Store) ListSubmissions(
 	err = s.read(ctx, func(c *conn) error {
 		found, err := c.loops(selectSubmissions, sessionID, before, max(limit, 0))
 		for _, r := range found {
-			subs = append(subs, r.submission())
+			subs = append(subs, r.submission(s.Damaged))
 		}
 		return err
 	})

@@ -24,7 +24,8 @@ var (
 // tx is what an operation works on: the writer's connection inside a transaction, and the time of that transaction.
 type tx struct {
 	*conn
-	now time.Time
+	now     time.Time
+	damaged func(error) // hears of rows that cannot be decoded
 }
 
 func (t tx) micros() int64 { return t.now.UnixMicro() }
@@ -48,15 +49,16 @@ const (
 type writer struct {
 	conns *pool // of one connection; the readers' pool too when the database is in memory
 	now   func() time.Time
+	hears func(error) // of damaged rows
 	queue chan *operation
 	once  sync.Once
 	stop  chan struct{}
 	ended chan struct{}
 }
 
-func startWriter(conns *pool, now func() time.Time) *writer {
+func startWriter(conns *pool, now func() time.Time, damaged func(error)) *writer {
 	w := &writer{
-		conns: conns, now: now,
+		conns: conns, now: now, hears: damaged,
 		queue: make(chan *operation, groupSize), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.run()
@@ -195,7 +197,7 @@ func (w *writer) perform(c *conn, group []*operation, results []error) (spoiler 
 	if _, err := c.exec(begin); err != nil {
 		return -1, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	t := tx{conn: c, now: w.now()}
+	t := tx{conn: c, now: w.now(), damaged: w.hears}
 	wrote := false
 	for i, op := range group {
 		c.wrote = false

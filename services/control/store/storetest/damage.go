@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,69 @@ var damagedLaneCases = []testCase{
 		}
 		start(t, db.Store, "a", owner)
 	}},
+	{"a lane that says wrongly where its queue begins is counted anew", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		for name, end := range map[string]func(*holder) *holder{
+			"claimed": func(h *holder) *holder {
+				h.release(t, lane.Release{})
+				claim(t, db.Store, owner, 10)
+				return claimOne(t, db.Second, owner)
+			},
+			"taken over": func(h *holder) *holder {
+				takeOver(t, db.Second, live(t, db.Second), h.owner(t))
+				return claimOne(t, db.Second, owner)
+			},
+			"settled from rows": func(h *holder) *holder {
+				got, err := db.Second.End(ctx(t), h.lease.Fence, lane.Failed, "", "")
+				if ok(t, err); got.HeadID != "" || len(got.Events) != 0 {
+					t.Errorf("ended %+v", got)
+				}
+				return claimOne(t, db.Second, owner)
+			},
+			"forced": func(h *holder) *holder {
+				abort(t, db.Store, h.id())
+				db.Exec(`UPDATE lanes SET first_open = 99 WHERE lane_id = '` + h.session() + `'`)
+				db.Advance(2 * lane.ForceGrace)
+				force(t, db.Second)
+				return claimOne(t, db.Second, owner)
+			},
+		} {
+			h := start(t, db.Store, name, live(t, db.Store))
+			next := queue(t, db.Store, name)
+			db.Exec(`UPDATE lanes SET first_open = 99, pending = 7 WHERE lane_id = '` + h.session() + `'`)
+			heir := end(h)
+			if heir.id() != h.id() {
+				t.Fatalf("%s: %+v", name, heir.lease)
+			}
+			if heir.commit(t, heir.end(true)).Next.Root().ID != next.ID {
+				t.Errorf("%s: what was queued is not the next", name)
+			}
+			consistent(t, db.Store, h.session())
+			_, err := db.Store.End(ctx(t), heir.lease.Fence, lane.Failed, "", "")
+			ok(t, err)
+		}
+	}},
+	{"events that cannot be read are passed over, and the log is told once", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		for range 3 {
+			h.commit(t, h.step(2))
+		}
+		db.Exec(`UPDATE segments SET body = substr(body, 2) WHERE first_seq IN (2, 4)`)
+		for after, want := range map[int64][]int64{0: {1, 6, 7}, 1: {6, 7}, 3: {6, 7}, 6: {7}} {
+			for limit := range int64(4) {
+				got, err := db.Store.Events(ctx(t), h.session(), after, int(limit))
+				ok(t, err)
+				var seqs []int64
+				for _, e := range got {
+					seqs = append(seqs, e.Seq)
+				}
+				if n := len(seqs); n == 0 && limit > 0 || !slices.Equal(seqs, want[:n]) {
+					t.Errorf("after %d at most %d events: %v, want of %v", after, limit, seqs, want)
+				}
+			}
+		}
+		loggedOnce(t, db, "events from 2")
+	}},
 	{"what is listed leaves out what cannot be read", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		h.commit(t, h.end(false))
@@ -169,6 +233,8 @@ var damagedLaneCases = []testCase{
 		if len(subs) != 2 || subs[0].ID != good.ID || subs[1].Outcome != lane.Completed || subs[1].Cancellation != nil {
 			t.Errorf("listed %+v", subs)
 		}
+		get(t, db.Store, h.id())
+		loggedOnce(t, db, "submission "+h.id())
 	}},
 	{"an owner ends what it finds wrong", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))

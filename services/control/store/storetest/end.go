@@ -199,6 +199,82 @@ var endCases = []testCase{
 			}
 		}
 	}},
+	{"uses what its open sub-agents have used, and those whose results nobody has taken", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.step(1)
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1, Usage: someUsage}
+		for i := range 2 {
+			c.Calls = append(c.Calls, newCall(h, 1, i))
+		}
+		h.commit(t, c)
+		for _, k := range c.Calls {
+			child := h.child(h.root())
+			child.Begin.ParentCall, child.Progress.Usage = k.ID, someUsage
+			h.commit(t, child)
+		}
+		ended := h.stepOf(&h.lease.Loops[2], 1)
+		ended.End = &lane.Settlement{Outcome: lane.Completed, Usage: someUsage}
+		h.commit(t, ended)
+		got, err := db.Second.End(ctx(t), h.lease.Fence, lane.Interrupted, "REASON", "message")
+		ok(t, err)
+		endedFromRows(t, db, h, got, lane.Settlement{
+			Outcome: lane.Interrupted, Reason: "REASON", Usage: someUsage.Add(someUsage).Add(someUsage),
+			Cancellation: &call.Cancellation{Confirmed: true},
+		})
+	}},
+	{"ends what sub-agents that have ended left open, and nothing of the head before", func(t *testing.T, db DB) {
+		before := start(t, db.Store, "a", live(t, db.Store))
+		queue(t, db.Store, "a")
+		left := newCall(before, 1, 0)
+		left.State, left.Executor, left.Dispatch = call.Dispatched, "executor", 1
+		c := before.end(true)
+		c.Calls = []call.Call{left}
+		h := hold(db.Store, *before.commit(t, c).Next)
+		child := h.withChild(t)
+		k := newCall(h, 1, 0)
+		k.LoopID, k.State, k.Executor, k.Dispatch = child.ID, call.Dispatched, "executor", 1
+		d := h.stepOf(child, 1)
+		d.Calls, d.End = []call.Call{k}, &lane.Settlement{Outcome: lane.Failed}
+		h.commit(t, d)
+		got, err := db.Second.End(ctx(t), h.lease.Fence, lane.Interrupted, "REASON", "message")
+		ok(t, err)
+		endedFromRows(t, db, h, got, lane.Settlement{
+			Outcome: lane.Interrupted, Reason: "REASON", Cancellation: &call.Cancellation{
+				Unconfirmed: []call.Unconfirmed{{
+					CallID: k.ID, Tool: k.Tool, Executor: "executor", Reason: call.OutcomeLost,
+					Message: "nobody saw the call end on executor executor",
+				}},
+			},
+		})
+		if got, was := getCall(t, db.Store, k.ID), getCall(t, db.Store, left.ID); got.State != call.Lost ||
+			was.State != call.Dispatched {
+			t.Errorf("the sub-agent's call is %v, that of the head before %v", got.State, was.State)
+		}
+	}},
+	{"that is taken after its end has a grace from then on, once", func(t *testing.T, db DB) {
+		for name, taken := range map[string]func(*holder) *holder{
+			"taken over": func(*holder) *holder {
+				return hold(db.Second, takeOver(t, db.Second, live(t, db.Second))[0])
+			},
+			"claimed": func(h *holder) *holder {
+				h.release(t, lane.Release{})
+				return claimOne(t, db.Second, live(t, db.Second))
+			},
+		} {
+			h := startWithin(t, db.Store, name, live(t, db.Store), time.Minute)
+			db.Advance(time.Hour)
+			h = taken(h)
+			db.Advance(lane.ForceGrace - time.Second)
+			if got := force(t, db.Store); h.lease.Ends.In > -time.Minute || len(got) != 0 {
+				t.Fatalf("%s: forced %+v within the grace of its new owner", name, got)
+			}
+			h = taken(h)
+			db.Advance(2 * time.Second)
+			if got := force(t, db.Store); len(got) != 1 {
+				t.Errorf("%s: forced %+v, its owners put it off for ever", name, got)
+			}
+		}
+	}},
 	{"is not forced when nobody runs it, and no more than the limit are", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
 		for _, name := range []string{"a", "b", "c"} {
@@ -287,6 +363,17 @@ var releaseCases = []testCase{
 		h = claimOne(t, db.Store, owner)
 		if got := h.lease.Loops[1]; got.Stalls != 0 || got.StallCause != "" || h.root().Stalls != 1 {
 			t.Errorf("after progress of the sub-agent: %+v", h.lease.Loops)
+		}
+	}},
+	{"is charged to the head once its loop has ended", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t).ID
+		c := h.stepOf(&h.lease.Loops[1], 1)
+		c.End = &lane.Settlement{Outcome: lane.Completed}
+		h.commit(t, c)
+		h.release(t, lane.Release{Stalled: child, Cause: "why"})
+		if got := claimOne(t, db.Second, live(t, db.Second)).root(); got.Stalls != 1 || got.StallCause != "why" {
+			t.Errorf("the head is charged %d stalls, for %q", got.Stalls, got.StallCause)
 		}
 	}},
 	{"does not pause beyond the end of the head", func(t *testing.T, db DB) {
