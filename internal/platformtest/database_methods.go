@@ -115,6 +115,13 @@ func (d *Database) LostCalls(ctx context.Context, rootID string) ([]call.Call, e
 	})
 }
 
+// Cancellations implements call.Store.
+func (d *Database) Cancellations(ctx context.Context, rootID string) ([]call.Cancellation, error) {
+	return ask(ctx, d, "Cancellations", func(ctx context.Context) ([]call.Cancellation, error) {
+		return d.db.Cancellations(ctx, rootID)
+	})
+}
+
 // WaitingCalls implements call.Store.
 func (d *Database) WaitingCalls(ctx context.Context, executor string) ([]call.Waiting, error) {
 	return ask(ctx, d, "WaitingCalls", func(ctx context.Context) ([]call.Waiting, error) {

@@ -28,15 +28,8 @@ func (r redactor) Redact(ctx context.Context, c call.Call, reply tool.Reply) (to
 	if err != nil {
 		return nil, fmt.Errorf("reading the agent of call %s: %w", c.ID, err)
 	}
-	values, err := def.Env.Expand(r.lookup)
-	if err != nil {
+	if _, err := def.Env.Expand(r.lookup); err != nil {
 		return nil, err
 	}
-	secrets := values.Secrets()
-	for _, sub := range def.Team {
-		if values, err := sub.Env.Expand(r.lookup); err == nil { // or none of its calls has ever been sent
-			secrets = append(secrets, values.Secrets()...)
-		}
-	}
-	return tool.Clean(reply, secrets), nil
+	return tool.Clean(reply, def.Secrets(r.lookup)), nil
 }

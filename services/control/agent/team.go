@@ -24,6 +24,22 @@ func (d Definition) Subagent(name string) (sub Definition, ok bool) {
 	return sub, true
 }
 
+// Secrets are the strings that must be redacted wherever text of a sandbox of the agent is kept or shown: those of its
+// own env and of all agents that it can reach, which work on the same files. An env of which a variable is not set has
+// none, because no call is ever sent with it.
+func (d Definition) Secrets(lookup Lookup) (secrets []string) {
+	envs := []Env{d.Env}
+	for _, name := range slices.Sorted(maps.Keys(d.Team)) {
+		envs = append(envs, d.Team[name].Env)
+	}
+	for _, e := range envs {
+		if values, err := e.Expand(lookup); err == nil {
+			secrets = append(secrets, values.Secrets()...)
+		}
+	}
+	return secrets
+}
+
 // Task is the tool by which the agent asks its sub-agents.
 func (d Definition) Task() *tool.Tool {
 	agents := make([]builtin.Agent, len(d.Subagents))

@@ -61,7 +61,6 @@ type Situation struct {
 	Connection int64
 	Epoch      int64  // of the lane
 	Bound      string // the executor that has the session's files, "" for none
-	Slot       bool   // another sub-agent may begin
 
 	Complete bool          // with Watch.Ended: all of its output was taken, or will never come
 	Stopped  time.Time     // since when its loop is to end; zero while it goes on
@@ -89,7 +88,7 @@ const (
 	DoNote               // it runs
 	DoRaise              // lift the epoch of the lane above Above, and send it again
 	DoYield              // leave the lane to other replicas
-	DoBegin              // begin the loop that carries it out
+	DoBegin              // begin the loop that carries it out, if there is room for another one
 	DoRun                // run the function that carries it out
 )
 
@@ -233,7 +232,7 @@ var ended = []rule{
 // tasks are carried out by loops, which hear themselves of what ends them.
 var tasks = []rule{
 	{func(s *Situation) bool { return s.Call.State == Pending && s.stopped() }, neverStarted},
-	{func(s *Situation) bool { return s.Call.State == Pending && s.Slot }, act(DoBegin)},
+	{func(s *Situation) bool { return s.Call.State == Pending }, act(DoBegin)},
 }
 
 // functions are run by this process. Their calls are pending until they have ended.

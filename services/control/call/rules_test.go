@@ -236,11 +236,7 @@ func TestNext(t *testing.T) {
 		"and is forgotten":     {s: over(says(Found{State: TombstoneThere})), want: DoComplete},
 		"and is not cancelled": {s: over(stopped(0)), want: DoNothing},
 
-		"a task waits for its turn": {s: dispatched(kind(tool.KindTask, Pending)), want: DoNothing},
-		"a task begins": {
-			s:    dispatched(kind(tool.KindTask, Pending), func(s *Situation) { s.Slot = true }),
-			want: DoBegin,
-		},
+		"a task begins": {s: dispatched(kind(tool.KindTask, Pending)), want: DoBegin},
 		"a task is never begun": {
 			s:    dispatched(kind(tool.KindTask, Pending), stopped(0)),
 			want: DoConclude, state: Cancelled,
@@ -316,7 +312,7 @@ func situations() *rapid.Generator[Situation] {
 				Quiet: past("quiet"), Asked: past("asked"), Inherited: rapid.Bool().Draw(t, "inherited"),
 			},
 			Unknown: rapid.Bool().Draw(t, "unknown"), Connected: rapid.Bool().Draw(t, "connected"), Connection: 1,
-			Epoch: 5, Slot: rapid.Bool().Draw(t, "slot"), Complete: rapid.Bool().Draw(t, "complete"),
+			Epoch: 5, Complete: rapid.Bool().Draw(t, "complete"),
 			Read: rapid.Bool().Draw(t, "read"), Stopped: maybe("stopped"), Grace: time.Minute, Now: t0,
 		}
 		s.Said = rapid.SampledFrom([]ReportBody{

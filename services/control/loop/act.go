@@ -165,7 +165,7 @@ func (l *loop) closeCall(c *toolCall, reply tool.Reply) {
 
 // conclude records what a call came to. The last one of a turn is left to the commit that appends the results.
 func (l *loop) conclude(ctx context.Context, c *toolCall, state call.State, reply tool.Reply) error {
-	reply = tool.Clean(reply, l.as.values.Secrets())
+	reply = tool.Clean(reply, l.as.secrets)
 	body, err := tool.Encode(reply)
 	if err != nil {
 		return err
@@ -222,5 +222,5 @@ func (l *loop) reply(c call.Call) tool.Reply {
 			Reason: "INTERNAL", Message: "the call has ended, and the record of its result cannot be read",
 		}
 	}
-	return tool.Clean(reply, l.as.values.Secrets())
+	return tool.Clean(reply, l.as.secrets)
 }

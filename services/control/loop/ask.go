@@ -52,7 +52,6 @@ func (l *loop) ask(ctx context.Context) error {
 		return err
 	}
 	a, err := l.stream(ctx, m, req)
-	<-l.tree.streams
 	var failed *modelFailure
 	switch {
 	case err == nil && a.done:
@@ -127,8 +126,10 @@ func (l *loop) request(ctx context.Context) (model.Request, error) {
 	}, nil
 }
 
-// stream consumes one answer. It returns early, with done unset, when the loop is stopped.
+// stream consumes one answer, and lets another one stream then. It returns early, with done unset, when the loop is
+// stopped.
 func (l *loop) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
+	defer func() { <-l.tree.streams }()
 	parts, stop := l.open(ctx, m, req)
 	defer stop()
 	a := answer{message: model.Message{Role: model.Assistant}, begun: time.Now(), attempts: 1}

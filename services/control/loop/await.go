@@ -258,10 +258,7 @@ func (l *loop) situation(ctx context.Context, c *toolCall, said call.ReportBody,
 		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(),
 		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
 	}
-	switch {
-	case c.Kind == uint8(tool.KindTask) && c.State == call.Pending:
-		s.Slot = l.tree.room(l)
-	case said == nil && c.Executor != "":
+	if said == nil && c.Executor != "" {
 		e, known := l.sight(ctx, seen, c.Executor)
 		s.Unknown, s.Connected, s.Connection = !known, e.Connected(), e.ConnectionEpoch
 		l.seeConnection(c, &s)

@@ -37,9 +37,10 @@ type loop struct {
 
 // setup is what a loop runs with.
 type setup struct {
-	def    agent.Definition
-	values agent.Values
-	tools  tool.Set
+	def     agent.Definition
+	values  agent.Values
+	secrets []string // of all agents of the tree: they work on the same files
+	tools   tool.Set
 }
 
 // end is why and since when a loop is to end.
@@ -69,7 +70,7 @@ func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 func (l *loop) root() bool { return l.row.Root() }
 
 // recover gathers what the rows tell of an open loop: its definition and the calls of a turn under way. A loop that
-// ends because that has failed too often does without.
+// is to end, or for which that has failed too often, does without.
 func (l *loop) recover(ctx context.Context) error {
 	var err error
 	if !l.root() {
@@ -78,8 +79,11 @@ func (l *loop) recover(ctx context.Context) error {
 	if err == nil {
 		err = l.prepare(ctx)
 	}
-	if err != nil && (outage(err) || !l.row.Exhausted()) {
-		return err
+	if err != nil {
+		l.checkStop()
+		if ends := l.end.stop != nil || l.row.Exhausted(); outage(err) || !ends {
+			return err
+		}
 	}
 	l.tree.spend(l, l.row.Usage)
 	if l.row.Phase == lane.PhaseTools {
@@ -97,6 +101,11 @@ func (l *loop) prepare(ctx context.Context) error {
 	def, err := l.definition(ctx)
 	if err == nil {
 		l.as.values, err = def.Env.Expand(deps.Lookup)
+	}
+	if l.parent != nil {
+		l.as.secrets = l.parent.as.secrets
+	} else {
+		l.as.secrets = def.Secrets(deps.Lookup)
 	}
 	if e, answered := errs.Public(err); answered && !outage(err) {
 		l.halt(Stop{lane.Failed, e.Reason(), e.Error()})

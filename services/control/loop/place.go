@@ -103,7 +103,7 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 		l.tree.deps.Log.InfoContext(ctx, "tool call has its executor", append(attrs, "waited",
 			time.Since(c.watch.Made))...)
 	}
-	fresh := toolCall{Call: next, output: newOutput(l.as.values.Secrets())} // it runs anew, and so does its output
+	fresh := toolCall{Call: next, output: newOutput(l.as.secrets)} // it runs anew, and so does its output
 	fresh.watch.Made, fresh.watch.Sent, fresh.watch.Quiet = c.watch.Made, time.Now(), time.Now()
 	*c = fresh
 	l.expect(c)

@@ -3,6 +3,8 @@ package loop
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -77,6 +79,13 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 	default:
 		return nil, nil
 	}
+	var told map[string]call.Unconfirmed // what sub-agents that have ended knew
+	if l.root() {
+		var err error
+		if told, err = l.toldBelow(ctx); err != nil {
+			return nil, err
+		}
+	}
 	lost, err := l.tree.deps.Store.LostCalls(ctx, l.tree.head.Root().ID)
 	if err != nil {
 		return nil, fmt.Errorf("reading the calls without an outcome: %w", err)
@@ -84,8 +93,13 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 	known := map[string]bool{}
 	var all []call.Unconfirmed
 	for _, c := range lost {
-		if l.root() || c.LoopID == l.row.ID {
-			known[c.ID] = true
+		if !l.root() && c.LoopID != l.row.ID {
+			continue
+		}
+		known[c.ID] = true
+		if u, ok := told[c.ID]; ok {
+			all = append(all, u)
+		} else {
 			all = append(all, l.unconfirmed(ctx, c))
 		}
 	}
@@ -101,19 +115,31 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 			})
 		}
 	}
-	if l.root() {
-		all = append(all, l.tree.left()...)
-	} else {
-		l.tree.leftover(all)
+	for _, id := range slices.Sorted(maps.Keys(told)) {
+		if u := told[id]; u.Reason == call.ProcessesLeft {
+			all = append(all, u)
+		}
 	}
 	return &call.Cancellation{Confirmed: len(all) == 0, Unconfirmed: all}, nil
 }
 
+// toldBelow is what sub-agents that were made to end have said of their calls.
+func (l *loop) toldBelow(ctx context.Context) (map[string]call.Unconfirmed, error) {
+	ended, err := l.tree.deps.Store.Cancellations(ctx, l.row.ID)
+	if err != nil {
+		return nil, fmt.Errorf("reading what sub-agents have left: %w", err)
+	}
+	told := map[string]call.Unconfirmed{}
+	for _, c := range ended {
+		for _, u := range c.Unconfirmed {
+			told[u.CallID] = u
+		}
+	}
+	return told, nil
+}
+
 // unconfirmed tells why nobody knows whether a lost call has ended.
 func (l *loop) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
-	if u, ok := l.tree.fact(c.ID); ok {
-		return u
-	}
 	u := call.Unconfirmed{
 		CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost,
 		Message: "nobody saw the call end on executor " + c.Executor,

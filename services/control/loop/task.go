@@ -91,6 +91,7 @@ func (l *loop) recoverOrigin(ctx context.Context) error {
 		return fmt.Errorf("no loop of the lane waits for call %s", l.row.ParentCall)
 	}
 	c := l.parent.turn.byID[l.row.ParentCall]
+	c.watch.Running = time.Now()
 	l.origin = l.parent.originOf(c, builtin.TaskRequest{}, l.row.SessionID)
 	asked, err := l.parent.requestOf(ctx, c)
 	if err == nil {
@@ -106,21 +107,24 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 		return err
 	}
 	request := asked.Call.Request.(builtin.TaskRequest)
-	c.watch.Sent = time.Now()
 	key := l.row.Key
-	key.Name += "/task:" + c.ID
+	key.Name = session.TaskName(key.Name, c.ID)
 	child := newLoop(l.tree, l, lane.Loop{
 		ID: ident.New(), LaneID: l.row.LaneID, RootID: l.row.RootID, SessionID: ident.New(), Key: key, Seq: 1,
 		ParentCall: c.ID, StartedAt: time.Now(),
 	})
 	child.origin = l.originOf(c, request, child.row.SessionID)
+	child.origin.began = child.row.StartedAt
+	if !l.tree.admit(child) {
+		return nil // the end of another one has this loop look again
+	}
 	if err := child.prepare(ctx); err != nil {
+		l.tree.remove(child)
 		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "SUBAGENT_UNUSABLE", Message: fmt.Sprintf(
 			"The sub-agent could not begin: %v", err)})
 	}
 	child.row.AgentDigest = child.as.def.Digest()
-	c.State, c.Dispatch = call.Dispatched, 1
-	l.tree.add(child)
+	c.State, c.Dispatch, c.watch.Sent, c.watch.Running = call.Dispatched, 1, child.origin.began, child.origin.began
 	l.tree.start(l.tree.head.ctx, child)
 	return nil
 }
@@ -155,7 +159,7 @@ func (l *loop) about() *event.Task {
 // finishTask ends a sub-agent's loop, and with it the call that it answers.
 func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 	o := &l.origin
-	reply := tool.Clean(l.taskReply(told), l.as.values.Secrets())
+	reply := tool.Clean(l.taskReply(told), l.as.secrets)
 	body, err := encodeTask(reply, told.Usage)
 	if err != nil {
 		return err

@@ -3,8 +3,6 @@ package loop
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +22,7 @@ const (
 	drainLimit = 20 * time.Second
 	// maxDepth is how deep sub-agents may work for sub-agents.
 	maxDepth = 4
-	// maxChildren and maxLoops are how many sub-agents may work at once for one loop, and in one lane. One sub-agent of
-	// a loop may always work, or loops that wait for theirs would keep the lane from ever ending.
+	// maxChildren is how many sub-agents may work at once for one loop, maxLoops how many loops in one lane.
 	maxChildren = 8
 	maxLoops    = 64
 )
@@ -50,7 +47,6 @@ type tree struct {
 	loops    map[string]*loop
 	calls    map[string]*loop // who waits for a call
 	outcome  outcome
-	facts    map[string]call.Unconfirmed // what sub-agents that have ended leave behind
 }
 
 // head is what the tree works on.
@@ -85,7 +81,7 @@ func (t *tree) take() {
 		Lease: t.owner.Lease(), over: t.owner.Ending(), leave: make(chan struct{}), cut: make(chan struct{}),
 	}
 	t.key, t.executor, t.mail = t.head.Root().Key, t.head.Executor, t.head.Mail
-	t.loops, t.calls, t.facts = map[string]*loop{}, map[string]*loop{}, map[string]call.Unconfirmed{}
+	t.loops, t.calls = map[string]*loop{}, map[string]*loop{}
 	t.outcome = outcome{}
 	t.taken++
 }
@@ -182,9 +178,8 @@ func (t *tree) start(ctx context.Context, l *loop) {
 // ended notes the end of a loop's goroutine. The first error that is not that the lane is handed back ends all of them.
 func (t *tree) ended(l *loop, err error) {
 	t.mu.Lock()
-	delete(t.loops, l.row.ID)
 	switch {
-	case err == nil && l.parent == nil:
+	case err == nil && l.root():
 		t.outcome.cancel() // what is still there has settled with it
 	case err == nil:
 	case errors.Is(err, errLeft):
@@ -196,7 +191,7 @@ func (t *tree) ended(l *loop, err error) {
 		t.outcome.cancel()
 	}
 	t.mu.Unlock()
-	t.Nudge() // task calls may wait for the room
+	t.remove(l)
 }
 
 // blame says whose error it is, unless it is nobody's.
@@ -322,44 +317,34 @@ func (t *tree) spend(l *loop, u model.Usage) {
 	}
 }
 
-// room reports whether another sub-agent of the loop may begin.
-func (t *tree) room(parent *loop) bool {
+// admit adds a sub-agent to the loops at work; false when there is no room for it. Those of one depth leave a place for
+// each depth below: loops that wait for sub-agents never take all the places that these need.
+func (t *tree) admit(child *loop) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	children := 0
+	siblings := 0
 	for _, l := range t.loops {
-		if l.parent == parent {
-			children++
+		if l.parent == child.parent {
+			siblings++
 		}
 	}
-	return children == 0 || children < maxChildren && len(t.loops) < maxLoops
-}
-
-// leftover notes which calls of a sub-agent that ends may still run.
-func (t *tree) leftover(all []call.Unconfirmed) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, u := range all {
-		t.facts[u.CallID] = u
+	if siblings >= maxChildren || len(t.loops) >= maxLoops-(maxDepth-child.depth) {
+		return false
 	}
+	t.loops[child.row.ID] = child
+	return true
 }
 
-// fact is what a sub-agent that has ended knew of a call.
-func (t *tree) fact(callID string) (call.Unconfirmed, bool) {
+// remove takes a loop away from those at work, and has those that wait for its place look again.
+func (t *tree) remove(l *loop) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	u, ok := t.facts[callID]
-	return u, ok
-}
-
-// left are the calls of sub-agents that have ended and may have left processes behind.
-func (t *tree) left() (all []call.Unconfirmed) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(t.facts)) {
-		if u := t.facts[id]; u.Reason == call.ProcessesLeft {
-			all = append(all, u)
-		}
+	full := len(t.loops) >= maxLoops-maxDepth
+	delete(t.loops, l.row.ID)
+	t.mu.Unlock()
+	switch {
+	case full:
+		t.Nudge()
+	case l.parent != nil:
+		l.parent.mail.nudge()
 	}
-	return all
 }

@@ -364,6 +364,9 @@ func checkKey(k session.Key, idem string) error {
 	if err := ident.CheckSession(k.Name); err != nil {
 		return err
 	}
+	if session.IsTaskName(k.Name) {
+		return ErrSubAgent
+	}
 	if idem == "" {
 		return nil
 	}

@@ -253,6 +253,30 @@ var callCases = []testCase{
 			t.Errorf("another submission's: %+v, %v", calls, err)
 		}
 	}},
+	{"that sub-agents have left are told by their ends", func(t *testing.T, db DB) {
+		h := start(t, db.Store, ident.New(), live(t, db.Store))
+		first, second := h.withChild(t).ID, h.withChild(t).ID
+		for _, loop := range h.lease.Loops {
+			c := h.stepOf(&loop, 1)
+			switch loop.ID {
+			case first:
+				c.End = &lane.Settlement{Outcome: lane.Completed}
+			case second:
+				c.End = &lane.Settlement{Outcome: lane.Expired, Cancellation: &call.Cancellation{
+					Unconfirmed: []call.Unconfirmed{{CallID: "c", Tool: "bash", Reason: call.ProcessesLeft}},
+				}}
+			default:
+				continue
+			}
+			h.commit(t, c)
+		}
+		got, err := db.Second.Cancellations(ctx(t), h.id())
+		ok(t, err)
+		if len(got) != 1 || got[0].Confirmed || len(got[0].Unconfirmed) != 1 ||
+			got[0].Unconfirmed[0].Reason != call.ProcessesLeft {
+			t.Errorf("%+v", got)
+		}
+	}},
 	{"keep the first late reply", func(t *testing.T, db DB) {
 		_, k := oneCall(t, db, call.Lost)
 		complete(t, db.Store, k.ID, call.Done, `"late"`)
