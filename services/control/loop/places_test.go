@@ -3,7 +3,6 @@ package loop_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"strings"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -90,19 +88,6 @@ func TestStreamIsGivenBackAfterAPanic(t *testing.T) {
 			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
 		}
 		b.expect(b.wait(b.submit("t", "say: fine").ID), lane.Completed, "fine")
-	})
-}
-
-// Nobody takes the name of a sub-agent's conversation before the sub-agent has begun.
-func TestNamesOfSubAgentsAreKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, delegating())
-		_, err := b.service.Submit(t.Context(), submission.Input{
-			Key: key(session.TaskName("s", "00000000-0000-7000-8000-000000000000")), Message: "say: hello",
-		})
-		if !errors.Is(err, submission.ErrSubAgent) {
-			t.Errorf("a prompt is answered with %v", err)
-		}
 	})
 }
 

@@ -108,7 +108,7 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 	}
 	request := asked.Call.Request.(builtin.TaskRequest)
 	key := l.row.Key
-	key.Name = session.TaskName(key.Name, c.ID)
+	key.Name += "/task:" + c.ID // no prompt can have such a name
 	child := newLoop(l.tree, l, lane.Loop{
 		ID: ident.New(), LaneID: l.row.LaneID, RootID: l.row.RootID, SessionID: ident.New(), Key: key, Seq: 1,
 		ParentCall: c.ID, StartedAt: time.Now(),

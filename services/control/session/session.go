@@ -9,7 +9,6 @@ package session
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -21,16 +20,6 @@ const DefaultTenant = "default"
 
 // DefaultName is the session that a prompt without a name goes to.
 const DefaultName = "default"
-
-// taskMark is in the names of sub-agents' conversations and in no others.
-const taskMark = "/task:"
-
-// TaskName is the name of a sub-agent's conversation: that of whoever asked, and the call that did.
-func TaskName(parent, callID string) string { return parent + taskMark + callID }
-
-// IsTaskName reports whether a name is kept for the conversations of sub-agents, whether there is one of that name or
-// will be.
-func IsTaskName(name string) bool { return strings.Contains(name, taskMark) }
 
 // ErrNotFound says that there is no such session for this caller.
 var ErrNotFound = errs.New(errs.NotFound, "SESSION_NOT_FOUND", "no such session")

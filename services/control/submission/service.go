@@ -364,9 +364,6 @@ func checkKey(k session.Key, idem string) error {
 	if err := ident.CheckSession(k.Name); err != nil {
 		return err
 	}
-	if session.IsTaskName(k.Name) {
-		return ErrSubAgent
-	}
 	if idem == "" {
 		return nil
 	}
