@@ -128,3 +128,45 @@ func TestFunctionsEnd(t *testing.T) {
 		})
 	})
 }
+
+// A function that panics is told as a failure. One that takes no notice of an abort does not put the end off for long,
+// and may still run, as the end says.
+func TestFunctionsThatMisbehave(t *testing.T) {
+	t.Run("by a panic", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := withFunction(t, tool.Idempotent, func(context.Context, tool.Call) (tool.Reply, error) {
+				panic("secret details")
+			})
+			got := b.wait(b.submit("s", askPing).ID)
+			if got.Outcome != lane.Completed || !strings.Contains(got.Text, "failed for a reason of its own") ||
+				strings.Contains(got.Text, "secret") {
+				t.Errorf("settled %s %s: %q", got.Outcome, got.Message, got.Text)
+			}
+		})
+	})
+	for name, prompt := range map[string]string{"by hanging": askPing, "by hanging in a sub-agent": "task: " + askPing} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				b := withFunction(t, tool.AtMostOnce, func(context.Context, tool.Call) (tool.Reply, error) {
+					<-release
+					return tool.Answer{Text: "late"}, nil
+				})
+				sub := b.submit("s", prompt)
+				synctest.Wait()
+				began := time.Now()
+				if _, err := b.service.Abort(t.Context(), session.DefaultTenant, sub.ID); err != nil {
+					t.Fatal(err)
+				}
+				got := b.wait(sub.ID)
+				b.expect(got, lane.Aborted, "")
+				if left := got.Cancellation.Unconfirmed; len(left) != 1 || left[0].Tool != "ping" ||
+					time.Since(began) > 15*time.Second {
+					t.Errorf("unconfirmed %+v after %s", left, time.Since(began))
+				}
+				close(release)
+				b.expect(b.wait(b.submit("s", "say: next").ID), lane.Completed, "next")
+			})
+		})
+	}
+}

@@ -206,3 +206,15 @@ func TestTreeWithoutItsDefinitionEnds(t *testing.T) {
 		b.checkTree(sub.SessionID, 2)
 	})
 }
+
+// A task for an agent that is no sub-agent is refused with the names of those that are.
+func TestTaskForAnUnknownAgentIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, secretive())
+		got := b.wait(b.submit("s", "task nobody: say: hello").ID)
+		if !strings.Contains(got.Text, "there is no such sub-agent; there are worker") {
+			t.Errorf("settled %s: %q", got.Outcome, got.Text)
+		}
+		b.checkTree(got.SessionID, 0)
+	})
+}
