@@ -279,7 +279,7 @@ var mixes = map[string]mix{
 	"refused": {every: time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		writesRefused: 3, replicaKill: 1, executorKill: 1, linkCut: 1,
 	}},
-	"rows": {every: time.Second, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 1}},
+	"rows": {every: 500 * time.Millisecond, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 1}},
 	"copies": {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{
 		executorClone: 2, executorOld: 2, linkCut: 1,
 	}},
@@ -475,9 +475,8 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 			f.lasts = long
 		}
 	case rowSpoilt:
-		f.rows = []string{"input", "usage", "entry"}[r.IntN(3)]
-		f.target = r.IntN(replicas)
-		f.lasts = between(r, time.Second, 6*time.Second)
+		f.rows = []string{"input", "usage", "usage", "entry"}[r.IntN(4)]
+		f.target, f.lasts = r.IntN(replicas), between(r, 500*time.Millisecond, 2500*time.Millisecond)
 	case linkCut, linkHold, linkDelay:
 		among := m.links
 		if among == nil {

@@ -70,11 +70,11 @@ CREATE TABLE chaos.spoilt (place text, id uuid, seq bigint, lane_id uuid, was by
 CREATE TABLE chaos.victims (submission_id uuid);
 
 -- What one look spoils: a row of a submission that has not settled, or of a conversation that is at work.
-CREATE FUNCTION chaos.spoil(what text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.spoil(what text, OUT said text, OUT owner text) LANGUAGE plpgsql AS $$
 DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
   SELECT * INTO s FROM public.submissions WHERE status < 2 AND (what <> 'input' OR input IS NOT NULL)
     AND (what <> 'entry' OR status = 1 AND entry_head > 0) ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
-  IF NOT FOUND THEN RETURN NULL; END IF;
+  IF NOT FOUND THEN RETURN; END IF;
   CASE what
   WHEN 'input' THEN
     INSERT INTO chaos.spoilt (place, id, lane_id, was) VALUES (what, s.submission_id, s.lane_id, s.input);
@@ -89,7 +89,8 @@ DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
     UPDATE public.entries SET body = bad WHERE session_id = e.session_id AND seq = e.seq;
   END CASE;
   INSERT INTO chaos.victims SELECT root_id FROM public.submissions WHERE lane_id = s.lane_id AND status < 2;
-  RETURN what || ' of ' || s.submission_id;
+  said := what || ' of ' || s.submission_id;
+  SELECT addr INTO owner FROM public.replicas r JOIN public.lanes l ON l.owner = r.replica_id WHERE l.lane_id = s.lane_id;
 END $$;
 
 -- Entries are as they were, and with everything what is of a submission alone, where nobody has written anything else
