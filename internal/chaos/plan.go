@@ -267,12 +267,15 @@ var mixes = map[string]mix{
 	"all": {
 		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30,
 		weights: map[kind]int{
-			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
-			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
+			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1,
+			executorAway: 1, keeperKill: 1, bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2,
+			databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 			clockJump: 2, writesRefused: 2, rowSpoilt: 2, executorClone: 1, executorOld: 1,
 		},
 	},
-	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{replicaKill: 2, executorKill: 1}},
+	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{
+		replicaKill: 2, executorKill: 1,
+	}},
 	"clocks": {every: 2 * time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		clockJump: 4, databaseCrash: 1, replicaKill: 1,
 	}},

@@ -68,14 +68,16 @@ func tree() *check.Evidence {
 		return all
 	}
 	events := append(of("root", nil, event.Event{Type: event.Started, EntrySeq: 1},
-		event.Event{Type: event.EntryAdded, EntrySeq: 2}, event.Event{Type: event.ToolStarted, Call: &event.Call{ID: "t"}}),
+		event.Event{Type: event.EntryAdded, EntrySeq: 2},
+		event.Event{Type: event.ToolStarted, Call: &event.Call{ID: "t"}}),
 		of("child", loop, event.Event{Type: event.TaskStarted, EntrySeq: 1},
 			event.Event{Type: event.EntryAdded, EntrySeq: 2},
 			event.Event{Type: event.ToolStarted, Call: &event.Call{ID: "c"}},
 			event.Event{Type: event.ToolFinished, Call: &event.Call{ID: "c", State: "done"}},
 			event.Event{Type: event.EntryAdded, EntrySeq: 3}, event.Event{Type: event.EntryAdded, EntrySeq: 4},
 			event.Event{Type: event.TaskFinished, Settlement: done})...)
-	events = append(events, of("root", nil, event.Event{Type: event.ToolFinished, Call: &event.Call{ID: "t", State: "done"}},
+	events = append(events, of("root", nil,
+		event.Event{Type: event.ToolFinished, Call: &event.Call{ID: "t", State: "done"}},
 		event.Event{Type: event.EntryAdded, EntrySeq: 3}, event.Event{Type: event.EntryAdded, EntrySeq: 4},
 		event.Event{Type: event.Settled, Settlement: done})...)
 	for i := range events {
@@ -139,8 +141,10 @@ func TestEveryViolationOfATreeIsFound(t *testing.T) {
 		}},
 		"it never began":           {"I7", func(e *check.Evidence) { e.Submissions = e.Submissions[:1] }},
 		"its call was ended twice": {"I7", func(e *check.Evidence) { events(e)[2].Type = event.ToolFinished }},
-		"it was asked twice":       {"I8", func(e *check.Evidence) { e.Sessions["s/task:t"].Entries[2].Kind = "assistant" }},
-		"a call was not recorded":  {"I8", func(e *check.Evidence) { e.Calls = e.Calls[:1] }},
+		"it was asked twice": {"I8", func(e *check.Evidence) {
+			e.Sessions["s/task:t"].Entries[2].Kind = "assistant"
+		}},
+		"a call was not recorded": {"I8", func(e *check.Evidence) { e.Calls = e.Calls[:1] }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := tree()

@@ -136,8 +136,8 @@ func TestSubAgentsWorkSideBySide(t *testing.T) {
 	})
 }
 
-// The loop that asked finds the outcome of a task in its rows, beside a command that runs, before the sub-agent has told
-// it. The end of the task is told once, and what it has cost is counted.
+// The loop that asked finds the outcome of a task in its rows, beside a command that runs, before the sub-agent has
+// told it. The end of the task is told once, and what it has cost is counted.
 func TestTaskThatIsFoundInItsRowIsTakenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, delegating())
