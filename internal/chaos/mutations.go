@@ -258,14 +258,17 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch,`}},
 		}},
 	},
 	{
-		name:   "an older state of an executor counts as the executor",
-		expect: []string{"I4", "I7"}, mix: "copies", seconds: 20, seeds: someSeeds,
+		name: "what a sub-agent answers is not told", expect: []string{"I7"}, mix: "trees", seconds: 8, seeds: someSeeds,
 		patches: []patch{{
-			"services/control/fleet/journal.go", `	case at < 0, incarnations[at].Begun < known.Begun:
-		return Fork
-	case at == 0:`, `	case at < 0:
-		return Successor
-	case at == 0:`,
+			loopDir + "task.go", `		return tool.Answer{Text: z.Text, Details`, `		return tool.Answer{Text: "done", Details`,
+		}},
+	},
+	{
+		name: "the end of a sub-agent is not in the stream", expect: []string{"I1"}, mix: "trees", seconds: 8,
+		seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "task.go",
+			`l.event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
 		}},
 	},
 }
