@@ -177,7 +177,8 @@ func TestParseKilobytes(t *testing.T) {
 
 func TestParseTicks(t *testing.T) {
 	const stat = "4711 (a) b) S 1 4711 4711 0 -1 4194560 2 0 0 0 150 25 7 9 20 0 9 0 1 2 3"
-	if own, ended, err := parseTicks(stat); own != 1750*time.Millisecond || ended != 160*time.Millisecond || err != nil {
+	own, ended, err := parseTicks(stat)
+	if own != 1750*time.Millisecond || ended != 160*time.Millisecond || err != nil {
 		t.Error(own, ended, err)
 	}
 	if _, _, err := parseTicks("4711 (a) S 1"); err == nil {

@@ -58,7 +58,9 @@ func (r *run) slots(ctx context.Context, slots, calls int, goal Goal) error {
 		if err != nil {
 			return err
 		}
-		r.add(Row{What: "… RSS of control after it, at rest", P50: bytes(rss), Floor: bytes(idle), Goal: most(Over, 20e6)})
+		r.add(Row{
+			What: "… RSS of control after it, at rest", P50: bytes(rss), Floor: bytes(idle), Goal: most(Over, 20e6),
+		})
 		return nil
 	}
 	beside, times, err := p.besideNewcomers(ctx, calls)
@@ -100,7 +102,9 @@ func (p *plane) crowd(ctx context.Context, calls int) (time.Duration, error) {
 }
 
 // besideNewcomers is crowd while new sessions come all the time, each with one call.
-func (p *plane) besideNewcomers(ctx context.Context, calls int) (whole time.Duration, times []time.Duration, err error) {
+func (p *plane) besideNewcomers(
+	ctx context.Context, calls int,
+) (whole time.Duration, times []time.Duration, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	ended := make(chan struct{})
 	g.Go(func() (err error) {

@@ -104,8 +104,8 @@ func family(pid int) (time.Duration, error) {
 	return own + ended + live, err
 }
 
-// parseTicks finds the times in user and kernel mode of a process and of the children that have ended, which Linux gives
-// in hundredths of a second whatever its own clock. The program's name, in brackets, may hold anything.
+// parseTicks finds the times in user and kernel mode of a process and of the children that have ended, which Linux
+// gives in hundredths of a second whatever its own clock. The program's name, in brackets, may hold anything.
 func parseTicks(stat string) (own, ended time.Duration, err error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 15 {

@@ -97,8 +97,12 @@ func (in *injector) inject(ctx context.Context, f fault) {
 		in.exec(ctx, "DELETE FROM chaos.refused") // heal does it, too
 	case rowSpoilt:
 		// Who owns the lane knows what is there; who comes after it has to read it.
-		count = in.spoil(ctx, f.rows)
-		kept(c.replicas[f.target].node, syscall.SIGKILL, last)
+		var owner *replica
+		owner, count = in.spoil(ctx, f.rows)
+		if owner == nil {
+			owner = c.replicas[f.target]
+		}
+		kept(owner.node, syscall.SIGKILL, last)
 		in.exec(ctx, "SELECT chaos.mend(false)") // heal does it, too
 	case executorClone:
 		x := c.executors[f.target]
@@ -239,14 +243,15 @@ func (in *injector) exec(ctx context.Context, sql string, args ...any) bool {
 	return err == nil
 }
 
-// spoil makes a row undecodable, and reports whether there was one.
-func (in *injector) spoil(ctx context.Context, what string) bool {
+// spoil makes a row undecodable, and reports whether there was one. It returns the replica that owns its lane, nil for
+// none.
+func (in *injector) spoil(ctx context.Context, what string) (owner *replica, ok bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	var done *string
+	var done, addr *string
 	conn, err := in.cluster.query(ctx)
 	if err == nil {
-		err = conn.QueryRow(ctx, "SELECT chaos.spoil($1)", what).Scan(&done)
+		err = conn.QueryRow(ctx, "SELECT said, owner FROM chaos.spoil($1)", what).Scan(&done, &addr)
 		_ = conn.Close(ctx)
 	}
 	switch {
@@ -255,7 +260,12 @@ func (in *injector) spoil(ctx context.Context, what string) bool {
 	case done != nil:
 		in.say("spoilt: %s", *done)
 	}
-	return err == nil && done != nil
+	for _, r := range in.cluster.replicas {
+		if addr != nil && r.peer.Addr() == *addr {
+			owner = r
+		}
+	}
+	return owner, err == nil && done != nil
 }
 
 // report is how many faults of each kind there were.

@@ -27,7 +27,8 @@ var mutants = []mutant{
 		patches: []patch{twice},
 	},
 	{
-		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30, seeds: someSeeds,
+		name: "a take-over leaves the epoch as it is", expect: []string{"I2"}, mix: "owners", seconds: 30,
+		seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "claim_sql.go", "SKIP LOCKED) l LIMIT $3)` + takeSQL", "SKIP LOCKED) l LIMIT $3)\n" +
 				"UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch, claim_id = $2\n" +
@@ -35,21 +36,24 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "lanes of live replicas are taken over", expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
+		name:   "lanes of live replicas are taken over",
+		expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "claim_sql.go", `AND r.expires > (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')`,
 			`AND r.expires > (SELECT clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond')`,
 		}},
 	},
 	{
-		name: "results are acknowledged before they are recorded", expect: []string{"I7"}, mix: "database", seconds: 60, seeds: someSeeds,
+		name:   "results are acknowledged before they are recorded",
+		expect: []string{"I7"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{
 			loopDir + "act.go", `l.out.results = append(l.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
 			`l.send(c.Executor, &call.ResultAck{CallID: c.ID})`,
 		}},
 	},
 	{
-		name: "a call that comes twice runs twice", expect: []string{"I4"}, mix: "executors", seconds: 20, seeds: someSeeds,
+		name:   "a call that comes twice runs twice",
+		expect: []string{"I4"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{
 			twice,
 			{
@@ -66,36 +70,42 @@ var mutants = []mutant{
 		},
 	},
 	{
-		name: "an executor that knows nothing proves that nothing ran", expect: []string{"I4"}, mix: "disks", seconds: 30, seeds: someSeeds,
+		name:   "an executor that knows nothing proves that nothing ran",
+		expect: []string{"I4"}, mix: "disks", seconds: 30, seeds: someSeeds,
 		patches: []patch{{callDir + "rules.go", `	return f.Journal != "" && f.Journal == s.Call.Journal && s.since(s.Watch.Sent) < ForgetAfter`, `	return true`}},
 	},
 	{
-		name: "an executor that knows nothing says that it never ran what is cancelled", expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
+		name:   "an executor that knows nothing says that it never ran what is cancelled",
+		expect: []string{"I7"}, mix: "wiped", seconds: 40, seeds: someSeeds,
 		patches: []patch{{
 			workDir + "cancel.go", `s.onceDurable(lsn, m.GetCallId(), func() { s.unknown(m.GetCallId(), m.GetLaneId(), 0) })`,
 			`s.onceDurable(lsn, m.GetCallId(), func() { s.cancelledUnseen(m) })`,
 		}},
 	},
 	{
-		name: "calls that were interrupted count as done", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
+		name:   "calls that were interrupted count as done",
+		expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{"services/control/tool/reply.go", `	case ReasonInterrupted:
 		return Unseen
 `, ``}},
 	},
 	{
-		name: "commands that were interrupted count as successful", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
+		name:   "commands that were interrupted count as successful",
+		expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{workDir + "exec.go", `	if x.Interrupted {
 		s.finish`, `	if false {
 		s.finish`}},
 	},
 	{
-		name: "an unknown outcome is told as a failure", expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
+		name:   "an unknown outcome is told as a failure",
+		expect: []string{"I7"}, mix: "keepers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{"services/control/tool/failure.go", `		message = c.unknownOutcome()
 `, `		message = "It failed."
 `}},
 	},
 	{
-		name: "calls that must run once at most are run again", expect: []string{"I4"}, mix: "keepers", seconds: 30, seeds: someSeeds,
+		name:   "calls that must run once at most are run again",
+		expect: []string{"I4"}, mix: "keepers", seconds: 30, seeds: someSeeds,
 		patches: []patch{
 			{
 				callDir + "rules.go", `return StateOf(e.Reply) == Lost && s.Call.Safety != tool.AtMostOnce && !s.stopped()`,
@@ -108,7 +118,8 @@ var mutants = []mutant{
 		},
 	},
 	{
-		name: "a settled lane goes idle whatever waits", expect: []string{"I1"}, mix: "links", seconds: 10, seeds: someSeeds,
+		name:   "a settled lane goes idle whatever waits",
+		expect: []string{"I1"}, mix: "links", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "commit_sql.go",
 			`CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END`,
@@ -116,7 +127,8 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "admission ignores the idempotency key", expect: []string{"I1"}, mix: "links", seconds: 15, seeds: someSeeds,
+		name:   "admission ignores the idempotency key",
+		expect: []string{"I1"}, mix: "links", seconds: 15, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "admit_sql.go", `return optional(r.IdempotencyKey) }`, `return optional(r.ID) }`,
 		}},
@@ -129,41 +141,48 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "events are published with other seqs than committed", expect: []string{"I3"}, mix: "links", seconds: 15, seeds: someSeeds,
+		name:   "events are published with other seqs than committed",
+		expect: []string{"I3"}, mix: "links", seconds: 15, seeds: someSeeds,
 		patches: []patch{{laneDir + "write.go", `	o.worker.deps.Events.Publish(o.key, events)`, `	for i := range events {
 		events[i].Seq += int64(i & 1)
 	}
 	o.worker.deps.Events.Publish(o.key, events)`}},
 	},
 	{
-		name: "events are published before they are committed", expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
+		name:   "events are published before they are committed",
+		expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{laneDir + "write.go", `	return backoff.Retry(o.ctx, func`, `	deps.Events.Publish(o.key, c.Events())
 	return backoff.Retry(o.ctx, func`}},
 	},
 	{
-		name: "a new owner shows again what was shown", expect: []string{"I5"}, mix: "handovers", seconds: 20, seeds: someSeeds,
+		name:   "a new owner shows again what was shown",
+		expect: []string{"I5"}, mix: "handovers", seconds: 20, seeds: someSeeds,
 		patches: []patch{{loopDir + "output.go", `known > 0 {`, `false {`}},
 	},
 	{
-		name: "a cancelled call is confirmed without a sweep", expect: []string{"I6"}, mix: "aborts", seconds: 30, seeds: someSeeds,
+		name:   "a cancelled call is confirmed without a sweep",
+		expect: []string{"I6"}, mix: "aborts", seconds: 30, seeds: someSeeds,
 		patches: []patch{{keeperDir + "end.go", `	if v.left && !kept {
 		v = k.sweep(c)
 	}
 	e.Confirmed = !v.left && !v.doubt`, `	e.Confirmed = true`}},
 	},
 	{
-		name: "a late result replaces the unknown outcome", expect: []string{"I4"}, mix: "late", seconds: 50, seeds: someSeeds,
+		name:   "a late result replaces the unknown outcome",
+		expect: []string{"I4"}, mix: "late", seconds: 50, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "call.go", `  state      = CASE WHEN state < 2 THEN $3 ELSE state END,`,
 			`  state      = CASE WHEN state < 2 OR state = 3 THEN $3 ELSE state END,`,
 		}},
 	},
 	{
-		name: "a task that is found in its row is ended again", expect: []string{"I7"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		name:   "a task that is found in its row is ended again",
+		expect: []string{"I7"}, mix: "trees", seconds: 10, seeds: someSeeds,
 		patches: []patch{{loopDir + "await.go", `		case c.Kind == uint8(tool.KindTask): // its loop`, `		case false: // its loop`}},
 	},
 	{
-		name: "a sub-agent ends without its call", expect: []string{"I7", "I1"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		name:   "a sub-agent ends without its call",
+		expect: []string{"I7", "I1"}, mix: "trees", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
 			loopDir + "task.go",
 			`	s.Outcomes = append(s.Outcomes, call.Outcome{CallID: l.row.ParentCall, State: state, Reply: body})
@@ -178,7 +197,8 @@ var mutants = []mutant{
 `}},
 	},
 	{
-		name: "deltas of sub-agents are stored as the submission's", expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		name:   "deltas of sub-agents are stored as the submission's",
+		expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
 			loopDir + "commit.go", `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
 `, `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
@@ -189,7 +209,8 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "who wants no deltas of sub-agents gets none of their entries", expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
+		name:   "who wants no deltas of sub-agents gets none of their entries",
+		expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
 			"services/control/event/want.go",
 			`return w.Children != NoChildren || slices.Contains(w.Tasks, e.Loop.Task)`,
@@ -197,13 +218,15 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "only the root of a tree is taken over", expect: []string{"I1"}, mix: "trees", seconds: 15, seeds: someSeeds,
+		name:   "only the root of a tree is taken over",
+		expect: []string{"I1"}, mix: "trees", seconds: 15, seeds: someSeeds,
 		patches: []patch{{loopDir + "tree.go", `	for i := range t.head.Loops {
 		row`, `	for i := range t.head.Loops[:1] {
 		row`}},
 	},
 	{
-		name: "a head that cannot be read is left to itself", expect: []string{"I1"}, mix: "rows", seconds: 15, seeds: someSeeds,
+		name:   "a head that cannot be read is left to itself",
+		expect: []string{"I1"}, mix: "rows", seconds: 15, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "claim.go", `		ended, failed := s.End(ctx, lease.Fence, z.Outcome, z.Reason, z.Message)
 `, `		ended, failed := lane.Ended{}, lane.ErrFenced.With("%s", z.Message)
@@ -211,35 +234,43 @@ var mutants = []mutant{
 		}},
 	},
 	{
-		name: "sub-agents stay open when their head is settled from rows", expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		name:   "sub-agents stay open when their head is settled from rows",
+		expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
 		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(treesSQL, e.flush, heads)
 `, ``}},
 	},
 	{
-		name: "calls stay open when their head is settled from rows", expect: []string{"I7"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		name:   "calls stay open when their head is settled from rows",
+		expect: []string{"I7"}, mix: "rows", seconds: 20, seeds: someSeeds,
 		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, offset, ids)
 `, ``}},
 	},
 	{
-		name: "a lane that is settled from rows goes idle whatever waits", expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		name:   "a lane that is settled from rows goes idle whatever waits",
+		expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
 			postgresDir + "ending.go", `  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, first_open`, `  state = 0, first_open`,
 		}},
 	},
 	{
-		name: "a settlement from rows confirms what nobody saw", expect: []string{"I6"}, mix: "rows", seconds: 20, seeds: someSeeds,
+		name:   "a settlement from rows confirms what nobody saw",
+		expect: []string{"I6"}, mix: "rows", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
 			laneDir + "ended.go", `	z.Cancellation.Confirmed = len(z.Cancellation.Unconfirmed) == 0`, `	z.Cancellation.Confirmed = true`,
 		}},
 	},
 	{
-		name: "an older state of an executor counts as the executor", expect: []string{"I4", "I7"}, mix: "copies", seconds: 20, seeds: someSeeds,
+		name: "what a sub-agent answers is not told", expect: []string{"I7"}, mix: "trees", seconds: 8, seeds: someSeeds,
 		patches: []patch{{
-			"services/control/fleet/journal.go", `	case at < 0, incarnations[at].Begun < known.Begun:
-		return Fork
-	case at == 0:`, `	case at < 0:
-		return Successor
-	case at == 0:`,
+			loopDir + "task.go", `		return tool.Answer{Text: z.Text, Details`, `		return tool.Answer{Text: "done", Details`,
+		}},
+	},
+	{
+		name: "the end of a sub-agent is not in the stream", expect: []string{"I1"}, mix: "trees", seconds: 8,
+		seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "task.go",
+			`l.event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
 		}},
 	},
 }

@@ -267,19 +267,22 @@ var mixes = map[string]mix{
 	"all": {
 		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30,
 		weights: map[kind]int{
-			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1, executorAway: 1, keeperKill: 1,
-			bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2, databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
+			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1,
+			executorAway: 1, keeperKill: 1, bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2,
+			databaseCrash: 1, linkCut: 5, linkHold: 5, linkDelay: 3,
 			clockJump: 2, writesRefused: 2, rowSpoilt: 2, executorClone: 1, executorOld: 1,
 		},
 	},
-	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{replicaKill: 2, executorKill: 1}},
+	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{
+		replicaKill: 2, executorKill: 1,
+	}},
 	"clocks": {every: 2 * time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		clockJump: 4, databaseCrash: 1, replicaKill: 1,
 	}},
 	"refused": {every: time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		writesRefused: 3, replicaKill: 1, executorKill: 1, linkCut: 1,
 	}},
-	"rows": {every: time.Second, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 1}},
+	"rows": {every: 500 * time.Millisecond, aborts: 10, huge: 100, tasks: 30, weights: map[kind]int{rowSpoilt: 1}},
 	"copies": {every: time.Second, aborts: 5, huge: 100, weights: map[kind]int{
 		executorClone: 2, executorOld: 2, linkCut: 1,
 	}},
@@ -475,9 +478,8 @@ func draw(r *rand.Rand, k kind, at, length time.Duration, m mix) fault {
 			f.lasts = long
 		}
 	case rowSpoilt:
-		f.rows = []string{"input", "usage", "entry"}[r.IntN(3)]
-		f.target = r.IntN(replicas)
-		f.lasts = between(r, time.Second, 6*time.Second)
+		f.rows = []string{"input", "usage", "usage", "entry"}[r.IntN(4)]
+		f.target, f.lasts = r.IntN(replicas), between(r, 500*time.Millisecond, 2500*time.Millisecond)
 	case linkCut, linkHold, linkDelay:
 		among := m.links
 		if among == nil {

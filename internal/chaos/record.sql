@@ -1,5 +1,5 @@
--- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment under
--- the row's lock. Times are how long the host has been up: the database's clock may jump.
+-- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment
+-- under the row's lock. Times are how long the host has been up: the database's clock may jump.
 CREATE SCHEMA chaos;
 
 CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
@@ -60,21 +60,24 @@ CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON executors FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
-CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON replicas FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
-CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON wakes FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON executors
+  FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON replicas
+  FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
+CREATE TRIGGER chaos BEFORE INSERT OR UPDATE OR DELETE ON wakes
+  FOR EACH STATEMENT EXECUTE FUNCTION chaos.refuse();
 
--- What was made undecodable, with what it was, and the submissions that may have met it. place is 'input', 'usage' of a
--- submission, or 'entry', whose seq is seq.
+-- What was made undecodable, with what it was, and the submissions that may have met it. place is 'input', 'usage' of
+-- a submission, or 'entry', whose seq is seq.
 CREATE TABLE chaos.spoilt (place text, id uuid, seq bigint, lane_id uuid, was bytea);
 CREATE TABLE chaos.victims (submission_id uuid);
 
 -- What one look spoils: a row of a submission that has not settled, or of a conversation that is at work.
-CREATE FUNCTION chaos.spoil(what text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.spoil(what text, OUT said text, OUT owner text) LANGUAGE plpgsql AS $$
 DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
   SELECT * INTO s FROM public.submissions WHERE status < 2 AND (what <> 'input' OR input IS NOT NULL)
     AND (what <> 'entry' OR status = 1 AND entry_head > 0) ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
-  IF NOT FOUND THEN RETURN NULL; END IF;
+  IF NOT FOUND THEN RETURN; END IF;
   CASE what
   WHEN 'input' THEN
     INSERT INTO chaos.spoilt (place, id, lane_id, was) VALUES (what, s.submission_id, s.lane_id, s.input);
@@ -89,14 +92,16 @@ DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
     UPDATE public.entries SET body = bad WHERE session_id = e.session_id AND seq = e.seq;
   END CASE;
   INSERT INTO chaos.victims SELECT root_id FROM public.submissions WHERE lane_id = s.lane_id AND status < 2;
-  RETURN what || ' of ' || s.submission_id;
+  said := what || ' of ' || s.submission_id;
+  SELECT addr INTO owner FROM public.replicas r JOIN public.lanes l ON l.owner = r.replica_id
+    WHERE l.lane_id = s.lane_id;
 END $$;
 
 -- Entries are as they were, and with everything what is of a submission alone, where nobody has written anything else
 -- meanwhile.
 CREATE FUNCTION chaos.mend(everything boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO chaos.victims SELECT DISTINCT b.root_id FROM chaos.spoilt x JOIN public.submissions b USING (lane_id)
-    WHERE b.seq >= (SELECT min(seq) FROM public.submissions f JOIN chaos.victims v ON v.submission_id = f.submission_id
+    WHERE b.seq >= (SELECT min(seq) FROM public.submissions f JOIN chaos.victims v USING (submission_id)
       WHERE f.lane_id = b.lane_id) OR b.parent_call IS NOT NULL AND b.status < 2;
   UPDATE public.submissions s SET input = x.was FROM chaos.spoilt x
     WHERE everything AND x.place = 'input' AND x.id = s.submission_id AND s.input = 'chaos'::bytea;

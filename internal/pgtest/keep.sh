@@ -1,7 +1,7 @@
-# keep.sh BIN DIR PORT FSYNC LIBRARY: a Postgres cluster in DIR that lives as long as this script's standard input is open.
-# The end of the input is the death of whoever wanted the cluster, and the kernel reports that even after kill -9. A line
-# there asks for a crash: an immediate stop, and a start over what it has left. With the LIBRARY libfaketime the server's
-# clock is apart from the machine's by what DIR/clock says; timeouts are not.
+# keep.sh BIN DIR PORT FSYNC LIBRARY: a Postgres cluster in DIR that lives as long as this script's standard input is
+# open. The end of the input is the death of whoever wanted the cluster, and the kernel reports that even after kill -9.
+# A line there asks for a crash: an immediate stop, and a start over what it has left. With the LIBRARY libfaketime the
+# server's clock is apart from the machine's by what DIR/clock says; timeouts are not.
 bin=$1 dir=$2 port=$3 fsync=$4 library=$5
 exec 3<&0 </dev/null
 

@@ -41,8 +41,8 @@ func (c *checker) trees() {
 	for i := range c.Submissions {
 		s := &c.Submissions[i]
 		if s.Settled && !c.leftOpen(s) && s.Usage < s.Spent+cost[s.ID] {
-			c.broken("I1", where(s), "has cost %d tokens, its row says; its model calls %d, and its sub-agents %d", s.Usage,
-				s.Spent, cost[s.ID])
+			c.broken("I1", where(s), "has cost %d tokens, its row says; its model calls %d, and its sub-agents %d",
+				s.Usage, s.Spent, cost[s.ID])
 		}
 	}
 }
@@ -130,8 +130,8 @@ func (c *checker) identity(s *Submission) {
 	}
 	for _, e := range c.ofCalls[s.ID] {
 		if k := c.callByID[e.Call.ID]; k != nil && k.Loop != s.ID {
-			c.broken("I3", where(s), "event %d (%s) of call %s is told as of another loop than that which made it", e.Seq,
-				e.Type, k.ID)
+			c.broken("I3", where(s), "event %d (%s) of call %s is told as of another loop than that which made it",
+				e.Seq, e.Type, k.ID)
 		}
 	}
 	first, any := c.first[s.ID]
@@ -170,8 +170,8 @@ func (c *checker) turnsOf(s *Submission) ([][]Command, bool) {
 // depth is how many tasks a call is below its submission.
 func (c *checker) depth(k *Call) int { return strings.Count(k.Session, "/") }
 
-// precedes reports whether the effect of one call has to come before that of another one of the same lane. Calls of one
-// turn, and all that sub-agents do for them, are in no order.
+// precedes reports whether the effect of one call has to come before that of another one of the same lane. Calls of
+// one turn, and all that sub-agents do for them, are in no order.
 func (c *checker) precedes(a, b *Call) bool {
 	x, y := c.rootOf(a), c.rootOf(b)
 	if x == nil || y == nil {

@@ -268,8 +268,8 @@ func TestClockJump(t *testing.T) {
 	}
 }
 
-// After a jump all leases may have expired, those of the living too: nobody is taken for dead until they could be renewed,
-// not even by an incarnation that begins because its own has.
+// After a jump all leases may have expired, those of the living too: nobody is taken for dead until they could be
+// renewed, not even by an incarnation that begins because its own has.
 func TestNobodyIsDeadByAClockThatJumped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r, _, _ := world(Deps{})
