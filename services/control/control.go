@@ -266,7 +266,18 @@ func (p *plane) run(ctx context.Context) error {
 	if p.HTTP != nil {
 		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(p.HTTP)) })
 	}
-	err := p.replicas.Run(life, stop, func(ctx context.Context, id string, predecessors []string) error {
+	err := p.replicas.Run(life, stop, p.incarnation(stop))
+	stopped()
+	p.links.Close()
+	endBuiltin()
+	p.stopServing()
+	end()
+	return errors.Join(err, g.Wait())
+}
+
+// incarnation is this process as a replica that has a lease, until that lapses or stop ends.
+func (p *plane) incarnation(stop context.Context) replica.Incarnation {
+	return func(ctx context.Context, id string, predecessors []string) error {
 		p.Log.Info("replica registered", "replica_id", id, "predecessors", len(predecessors))
 		if p.Ready != nil {
 			p.Ready()
@@ -280,13 +291,7 @@ func (p *plane) run(ctx context.Context) error {
 			p.links.Drop(link.ErrNoLease)
 		}
 		return err
-	})
-	stopped()
-	p.links.Close()
-	endBuiltin()
-	p.stopServing()
-	end()
-	return errors.Join(err, g.Wait())
+	}
 }
 
 // ignoreClosed passes errors of serving but for the end that this process has given it, be it before it began to serve.

@@ -18,6 +18,8 @@ const (
 	grantLimit = 10 * time.Second
 	// grantRetry is how long after a failure the next grant is tried, with jitter.
 	grantRetry = time.Second
+	// insertLimit is how long the insert of a call may take that has taken a slot before.
+	insertLimit = 20 * time.Second
 )
 
 // Grants are the records that a Granter reads and writes.
@@ -51,7 +53,7 @@ type Granter struct {
 	granted  func(call.Granted)
 	log      *slog.Logger
 	wake     chan struct{}
-	counting sync.Mutex // held by Recount
+	counting chan struct{} // holds a token while a Recount reads
 
 	mu      sync.Mutex // guards what follows
 	slots   int        // 0 before the first Recount, and while the executor drains
@@ -62,20 +64,17 @@ type Granter struct {
 }
 
 // hold is what is known of the row of a call that has a slot.
-type hold uint8
-
-const (
-	reserved hold = iota // it is to be dispatched
-	missed               // the same, and a Recount has not found it: its insert may be under way
-	seen                 // it was dispatched
-)
+type hold struct {
+	dispatched bool      // it was; else it is to be
+	since      time.Time // when that was known
+}
 
 // NewGranter makes the Granter of a connection. Nothing is granted before the first Recount. granted tells of a call
 // that has got a slot while it waited; it must not block, and not call the Granter.
 func NewGranter(rows Grants, e Executor, granted func(call.Granted), log *slog.Logger) *Granter {
 	return &Granter{
 		rows: rows, executor: e, granted: granted, log: log, wake: make(chan struct{}, 1),
-		queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
+		counting: make(chan struct{}, 1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
 	}
 }
 
@@ -87,7 +86,7 @@ func (g *Granter) TryDispatch(callID string) bool {
 	if g.queue.len() > 0 || g.free() <= 0 {
 		return false
 	}
-	g.held[callID] = reserved
+	g.held[callID] = hold{since: time.Now()}
 	return true
 }
 
@@ -175,7 +174,7 @@ func (g *Granter) take() (ids []string) {
 		if !ok {
 			break
 		}
-		g.held[id] = reserved
+		g.held[id] = hold{since: time.Now()}
 		ids = append(ids, id)
 	}
 	return ids
@@ -205,11 +204,11 @@ func (g *Granter) settle(ids []string, granted []call.Granted) {
 	defer g.mu.Unlock()
 	for _, c := range granted {
 		if _, has := g.held[c.CallID]; has { // else it has ended already
-			g.held[c.CallID] = seen
+			g.held[c.CallID] = hold{dispatched: true, since: time.Now()}
 		}
 	}
 	for _, id := range ids {
-		if g.held[id] != seen {
+		if !g.held[id].dispatched {
 			delete(g.held, id)
 		}
 	}
@@ -226,7 +225,9 @@ func (g *Granter) repair(ctx context.Context, ids []string) bool {
 		}
 		g.mu.Lock()
 		for _, id := range ids {
-			delete(g.held, id) // if a row is dispatched it is counted again
+			if _, has := g.held[id]; has {
+				g.held[id] = hold{dispatched: true} // unless its row says otherwise
+			}
 		}
 		g.mu.Unlock()
 		rows, err := g.Recount(ctx)
@@ -249,10 +250,14 @@ func (g *Granter) repair(ctx context.Context, ids []string) bool {
 // Recount corrects by the rows what is known, and returns the calls that are dispatched to the executor. It takes two
 // queries, and time in proportion to the open calls.
 func (g *Granter) Recount(ctx context.Context) ([]call.Call, error) {
-	g.counting.Lock()
-	defer g.counting.Unlock()
+	select {
+	case g.counting <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-g.counting }()
 	g.mu.Lock()
-	before := g.queue.came
+	before, began := g.queue.came, time.Now()
 	g.freed = map[string]bool{}
 	g.mu.Unlock()
 	dispatched, waiting, err := g.read(ctx)
@@ -265,7 +270,7 @@ func (g *Granter) Recount(ctx context.Context) ([]call.Call, error) {
 	if !g.drained {
 		g.slots = g.executor.Slots
 	}
-	g.countHeld(dispatched)
+	g.countHeld(dispatched, began)
 	waiting = slices.DeleteFunc(waiting, func(w call.Waiting) bool { return !g.waits(w.CallID) })
 	g.queue.reorder(waiting, before)
 	g.kick()
@@ -280,22 +285,22 @@ func (g *Granter) read(ctx context.Context) (dispatched []call.Call, waiting []c
 	return dispatched, waiting, err
 }
 
-// countHeld drops calls that are not dispatched any more. One that was not yet either is missed twice before that. The
-// caller holds mu.
-func (g *Granter) countHeld(dispatched []call.Call) {
+// countHeld drops calls that were dispatched before the rows were read, which began then, and are not any more, and
+// those that were to be dispatched and were not for too long. The caller holds mu.
+func (g *Granter) countHeld(dispatched []call.Call, began time.Time) {
 	rows := map[string]bool{}
 	for _, c := range dispatched {
 		if !g.freed[c.ID] {
 			rows[c.ID] = true
-			g.held[c.ID] = seen
+			g.held[c.ID] = hold{dispatched: true, since: began}
 		}
 	}
 	for id, h := range g.held {
-		switch {
-		case rows[id]:
-		case h == reserved:
-			g.held[id] = missed
-		default:
+		until := h.since
+		if !h.dispatched {
+			until = until.Add(insertLimit)
+		}
+		if !rows[id] && until.Before(began) {
 			delete(g.held, id)
 		}
 	}

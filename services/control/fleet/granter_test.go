@@ -427,7 +427,9 @@ func TestRecountDuringAnInsert(t *testing.T) {
 		}
 		o.wait("a", "2")
 		o.recount()
+		o.recount()
 		o.wantGranted()
+		time.Sleep(insertLimit)
 		o.recount()
 		o.wantGranted("2")
 	})

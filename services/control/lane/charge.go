@@ -14,7 +14,9 @@ const (
 	// stallsToEnd is after how many of them the head is settled from rows: ending it properly did not work either.
 	stallsToEnd = 2 * maxStalls
 	retryAfter  = time.Second // before what failed is tried again
-	maxRetry    = 30 * time.Second
+	// retryFirst is before handing a lane back is tried again, which doubles up to maxRetry.
+	retryFirst = 100 * time.Millisecond
+	maxRetry   = 30 * time.Second
 	// maxCause bounds what a lane's row keeps of an error, in bytes.
 	maxCause = 500
 )

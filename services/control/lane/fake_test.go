@@ -34,14 +34,35 @@ type state struct {
 	ended    []string // causes
 	commit   func(Commit) (Committed, error)
 	release  func() error
-	forces   int
+	asked    map[string]int // of operations, by name
+
+	unreadable []Unreadable // that the next claim settles
+}
+
+// count notes an operation. mu is held.
+func (r *rows) count(op string) {
+	if r.asked == nil {
+		r.asked = map[string]int{}
+	}
+	r.asked[op]++
+}
+
+// askedFor is how often an operation was asked for, and begins to count anew.
+func (r *rows) askedFor() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := r.asked
+	r.asked = nil
+	return asked
 }
 
 func (r *rows) Claim(_ context.Context, _ string, kind Kind, limit int) (Claimed, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.count("Claim")
 	n := min(limit, len(r.due[kind]))
-	got := Claimed{Leases: r.due[kind][:n], Next: Never}
+	got := Claimed{Leases: r.due[kind][:n], Next: Never, Unreadable: r.unreadable}
+	r.unreadable = nil
 	r.due[kind] = r.due[kind][n:]
 	if r.next > 0 {
 		got.Next = r.next
@@ -53,6 +74,7 @@ func (r *rows) Claim(_ context.Context, _ string, kind Kind, limit int) (Claimed
 func (r *rows) TakeOver(_ context.Context, _ string, _ []string, limit int) (Claimed, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.count("TakeOver")
 	n := min(limit, len(r.orphans))
 	got := Claimed{Leases: r.orphans[:n], Next: Never}
 	r.orphans = r.orphans[n:]
@@ -73,6 +95,7 @@ func (r *rows) Commit(_ context.Context, c Commit) (Committed, error) {
 func (r *rows) Own(context.Context, string) (Owned, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.count("Own")
 	return Owned{Now: time.Now().Add(r.skew), Lanes: r.owned}, nil
 }
 
@@ -99,7 +122,7 @@ func (r *rows) End(_ context.Context, f Fence, o Outcome, reason, message string
 func (r *rows) Force(context.Context, int) ([]Ended, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forces++
+	r.count("Force")
 	return r.forced, nil
 }
 
@@ -112,6 +135,7 @@ func (r *rows) Post(context.Context, ...string) error { return nil }
 func (r *rows) MoveMail(context.Context) ([]Mailed, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.count("MoveMail")
 	m := r.mailed
 	r.mailed = nil
 	return m, nil
@@ -174,6 +198,7 @@ type tape struct {
 type taped struct {
 	events []event.Event
 	told   []string
+	jams   bool
 }
 
 func (t *tape) now() taped {
@@ -185,6 +210,9 @@ func (t *tape) now() taped {
 func (t *tape) Publish(_ session.Key, events []event.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.jams {
+		panic("the tape jams")
+	}
 	t.events = append(t.events, events...)
 }
 
@@ -209,8 +237,7 @@ func world(deps Deps) (*Worker, *rows, *work, *tape) {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-o.Draining():
-			o.HandBack(ctx)
-			return nil
+			return o.HandBack(ctx)
 		}
 	}
 	deps.Store, deps.Events, deps.Bus, deps.Log = r, t, wake.NewBus(t.hear), slog.New(slog.DiscardHandler)

@@ -1,6 +1,10 @@
 package lane
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/pawl-dev/pawl/internal/contain"
+)
 
 // merger lets one caller at a time write what all of them want. What is asked for while a write is under way is the
 // next write.
@@ -16,7 +20,8 @@ type merger struct {
 type request struct {
 	step Step
 	with With
-	do   func() // instead of a step: something that commits must not run beside
+	ends bool         // the step ends the head
+	do   func() error // instead of a step: something that commits must not run beside
 	out  Committed
 	err  error
 
@@ -24,17 +29,17 @@ type request struct {
 	done bool
 }
 
-// commit writes a step, with those of others, and returns the request with its answer.
-func (m *merger) commit(s Step, w With) *request {
-	r := &request{step: s, with: w, turn: make(chan struct{})}
+// alone runs f while nothing is written, and returns its error.
+func (m *merger) alone(f func() error) error {
+	r := &request{do: f}
 	m.pass(r)
-	return r
+	return r.err
 }
 
-// rest runs f while nothing is written.
-func (m *merger) rest(f func()) { m.pass(&request{do: f, turn: make(chan struct{})}) }
-
+// pass returns once the request has its answer. A step is written with those of others. A panic of whoever writes is
+// the answer to all that it was to write.
 func (m *merger) pass(r *request) {
+	r.turn = make(chan struct{})
 	m.mu.Lock()
 	m.queue = append(m.queue, r)
 	mine := !m.busy
@@ -51,16 +56,18 @@ func (m *merger) pass(r *request) {
 	}
 	defer m.handOn()
 	batch := m.take()
-	defer m.answer(batch, r)
-	if batch[0].do != nil {
-		batch[0].do()
-		return
-	}
-	m.write(batch)
+	err := contain.Do(func() error {
+		if do := batch[0].do; do != nil {
+			return do()
+		}
+		m.write(batch)
+		return nil
+	})
+	m.answer(batch, r, err)
 }
 
-// take removes what is written now: all steps up to something that is done alone, or that alone. A step that rests the
-// lane or goes on with the next head is the last of its write.
+// take removes what is written now: all steps up to something that is done alone, or that alone. A step that parks the
+// lane is alone. One that ends the head is the last of its write: nothing happens in a head after its end.
 func (m *merger) take() []*request {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -72,7 +79,7 @@ func (m *merger) take() []*request {
 			break
 		}
 		n++
-		if alone || r.with.Continue {
+		if alone || r.ends {
 			break
 		}
 	}
@@ -81,12 +88,15 @@ func (m *merger) take() []*request {
 	return batch
 }
 
-// answer lets the callers of a batch go on; mine is the writer's own request.
-func (m *merger) answer(batch []*request, mine *request) {
+// answer lets the callers of a batch go on, with err if there is one; mine is the writer's own request.
+func (m *merger) answer(batch []*request, mine *request, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range batch {
 		r.done = true
+		if err != nil {
+			r.out, r.err = Committed{}, err
+		}
 		if r != mine {
 			close(r.turn)
 		}

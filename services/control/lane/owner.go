@@ -10,9 +10,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// releaseLimit bounds one attempt to hand a lane back.
-const releaseLimit = 5 * time.Second
-
 // Owner is an owned lane in this process: its fence, the head of its stream, and the commits of its loops, which it
 // merges. Methods may be called by several loops at once.
 type Owner struct {
@@ -53,6 +50,13 @@ func (o *Owner) Lease() Lease {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.lease
+}
+
+// head is the id of the loop at the head.
+func (o *Owner) head() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lease.Root().ID
 }
 
 // Fence is the ownership that messages to executors carry. It changes with Raise.
@@ -100,49 +104,44 @@ func (o *Owner) heard(h Held) bool {
 // Draining is closed when the process wants to end: hand the lane back at the next safe point.
 func (o *Owner) Draining() <-chan struct{} { return o.drain }
 
-// HandBack releases the lane with nothing charged; Drive returns after it. Failing to is no loss: the lane goes with
-// this process, or the worker finds that it has no run.
-func (o *Owner) HandBack(ctx context.Context) {
-	o.merge.rest(func() {
-		ctx, cancel := context.WithTimeout(ctx, releaseLimit)
-		defer cancel()
+// HandBack releases the lane with nothing charged; Drive returns after it. It tries again while the database is away: a
+// take-over would be charged.
+func (o *Owner) HandBack(ctx context.Context) error {
+	return o.merge.alone(func() error {
 		f := o.Fence()
-		if err := o.worker.deps.Store.Release(ctx, f, Release{}); err != nil && !errors.Is(err, ErrFenced) {
-			o.worker.deps.Log.Warn("handing a lane back failed", "lane_id", f.LaneID, "error", err)
-			return
-		}
-		o.worker.deps.Bus.Announce(f.LaneID)
+		o.worker.handBack(ctx, f, func(ctx context.Context) error {
+			return o.worker.deps.Store.Release(ctx, f, Release{})
+		})
+		return nil
 	})
 }
 
 // Yield is HandBack, and this process claims nothing for a moment: another one can do what this one cannot.
-func (o *Owner) Yield(ctx context.Context) {
+func (o *Owner) Yield(ctx context.Context) error {
 	o.worker.deferClaims()
-	o.HandBack(ctx)
+	return o.HandBack(ctx)
 }
 
 // Raise lifts the epoch above one that an executor knows, as after a restore of an older database. The lane's commits
 // rest meanwhile.
-func (o *Owner) Raise(ctx context.Context, above int64) (err error) {
-	o.merge.rest(func() {
+func (o *Owner) Raise(ctx context.Context, above int64) error {
+	return o.merge.alone(func() error {
 		before := o.Fence()
 		if before.Epoch > above {
-			return // another loop's call has raised it
+			return nil // another loop's call has raised it
 		}
-		var after Fence
-		after, err = o.worker.deps.Store.Raise(ctx, before, above)
+		after, err := o.worker.deps.Store.Raise(ctx, before, above)
 		if err != nil {
-			return
+			return err
 		}
-		o.worker.deps.Log.Warn("the epoch of a lane was raised above one that an executor knows", "lane_id",
-			before.LaneID,
-			"epoch", before.Epoch, "raised_to", after.Epoch,
+		o.worker.deps.Log.Warn("the epoch of a lane was raised above one that an executor knows",
+			"lane_id", before.LaneID, "epoch", before.Epoch, "raised_to", after.Epoch,
 			"reason", "the database is older than the executor's journal, as after a restore")
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.lease.Fence = after
+		return nil
 	})
-	return err
 }
 
 // outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such

@@ -12,13 +12,23 @@ import (
 type watch struct {
 	worker *Worker
 	clock  *clock
-	// How many looks in a row have found a lane of this replica without a run, or a run without its lane.
-	strays, losses map[Fence]int
+	// Since when looks have found a lane of this replica without a run, or a run without its lane.
+	strays, losses map[Fence]time.Time
 }
+
+// believeAfter is for how long looks at the rows have to find the same: a claim or a settlement that is under way looks
+// like a lane without a run, or a run without a lane.
+const believeAfter = 2 * lookEvery
 
 // own looks at the rows of all lanes that this replica owns: so their runs hear of mail and aborts that no hint told
 // of, lanes that were taken, with the answer lost, are handed back, and runs that have lost their lane end.
-func (v *watch) own(ctx context.Context) {
+// It is false when it has failed: then the clock may have jumped unseen.
+func (v *watch) own(ctx context.Context) (ok bool) {
+	v.worker.step("looking at the lanes that run here", func() { ok = v.lookAtOwn(ctx) })
+	return ok
+}
+
+func (v *watch) lookAtOwn(ctx context.Context) bool {
 	w := v.worker
 	w.mu.Lock()
 	owner, runs := w.owner, make(map[string]*held, len(w.runs))
@@ -32,24 +42,36 @@ func (v *watch) own(ctx context.Context) {
 		if ctx.Err() == nil {
 			w.deps.Log.Error("looking at the lanes that run here failed", "error", err)
 		}
-		return
+		return false
 	}
 	if jump := v.clock.see(rows.Now, asked, time.Now()); jump != 0 {
 		w.deps.Log.Warn("the database's clock has jumped: nothing is settled by it for a while", "by", jump,
 			"while", ForceGrace)
 	}
 	v.compare(ctx, rows.Lanes, runs)
+	return true
 }
 
 func (v *watch) compare(ctx context.Context, rows []Held, runs map[string]*held) {
-	strays, losses := map[Fence]int{}, map[Fence]int{}
+	strays, losses, now := map[Fence]time.Time{}, map[Fence]time.Time{}, time.Now()
+	found := func(before, seen map[Fence]time.Time, f Fence) (believe bool) {
+		since, again := before[f]
+		if !again {
+			since = now
+		}
+		seen[f] = since
+		return now.Sub(since) >= believeAfter
+	}
 	for _, row := range rows {
 		h := runs[row.Fence.LaneID]
 		if h == nil {
-			v.stray(ctx, row.Fence, strays)
+			if v.worker.find(row.Fence.LaneID) == nil && found(v.strays, strays, row.Fence) {
+				v.stray(ctx, row.Fence)
+			}
 			continue
 		}
 		if h.Fence() == row.Fence {
+			h.gone.Store(false)
 			delete(runs, row.Fence.LaneID)
 		}
 		if h.heard(row) || h.Why() != NoEnd {
@@ -58,7 +80,8 @@ func (v *watch) compare(ctx context.Context, rows []Held, runs map[string]*held)
 	}
 	for _, h := range runs { // whose lanes are others', or nobody's
 		f := h.Fence()
-		if losses[f] = v.losses[f] + 1; losses[f] >= looksToBelieve {
+		h.gone.Store(true)
+		if found(v.losses, losses, f) {
 			v.worker.deps.Log.Warn("a run has lost its lane, ending it", "lane_id", f.LaneID, "epoch", f.Epoch)
 			h.cancel()
 		}
@@ -67,33 +90,32 @@ func (v *watch) compare(ctx context.Context, rows []Held, runs map[string]*held)
 }
 
 // stray hands back a lane that is owned here and has no run.
-func (v *watch) stray(ctx context.Context, f Fence, seen map[Fence]int) {
+func (v *watch) stray(ctx context.Context, f Fence) {
 	w := v.worker
-	if w.find(f.LaneID) != nil {
-		return
-	}
-	if seen[f] = v.strays[f] + 1; seen[f] < looksToBelieve {
-		return
-	}
 	w.deps.Log.Warn("a lane was owned and not run, handing it back", "lane_id", f.LaneID, "epoch", f.Epoch)
 	if err := w.deps.Store.Release(ctx, f, Release{}); err != nil && !errors.Is(err, ErrFenced) {
 		w.deps.Log.Error("handing a lane back failed", "lane_id", f.LaneID, "error", err)
 		return
 	}
-	delete(seen, f)
-	w.deps.Bus.Publish(wake.Ready)
+	w.deps.Bus.PublishReady()
 }
 
 // reap takes the lanes of dead replicas: not by a clock that has jumped just now, by which all leases may have expired,
 // those of the living too.
 func (v *watch) reap(ctx context.Context) {
-	if v.worker.deps.MayReap() && v.clock.steady(time.Now()) {
-		v.worker.takeOver(ctx, nil)
-	}
+	v.worker.step("reaping", func() {
+		if v.worker.deps.MayReap() && v.clock.steady(time.Now()) {
+			v.worker.takeOver(ctx, nil)
+		}
+	})
 }
 
 // force settles heads that should have ended long ago, whoever owns them, this replica included.
 func (v *watch) force(ctx context.Context) {
+	v.worker.step("settling heads that nobody ends", func() { v.settleOverdue(ctx) })
+}
+
+func (v *watch) settleOverdue(ctx context.Context) {
 	w := v.worker
 	if !v.clock.steady(time.Now()) {
 		return
@@ -105,7 +127,7 @@ func (v *watch) force(ctx context.Context) {
 	for _, e := range ended {
 		w.deps.Log.Warn("a submission was not ended in time, it was settled from its rows", "lane_id", e.LaneID,
 			"submission_id", e.HeadID)
-		if h := w.find(e.LaneID); h != nil {
+		if h := w.find(e.LaneID); h != nil && h.head() == e.HeadID { // else the lane was taken since
 			h.cancel()
 		}
 		w.settled(e)
@@ -113,7 +135,9 @@ func (v *watch) force(ctx context.Context) {
 }
 
 // moveMail delivers mail that is on its way.
-func (w *Worker) moveMail(ctx context.Context) {
+func (w *Worker) moveMail(ctx context.Context) { w.step("moving mail", func() { w.deliverMail(ctx) }) }
+
+func (w *Worker) deliverMail(ctx context.Context) {
 	moved, err := w.deps.Store.MoveMail(ctx)
 	if err != nil && ctx.Err() == nil {
 		w.deps.Log.Error("moving mail failed", "error", err)
@@ -132,4 +156,4 @@ func (w *Worker) moveMail(ctx context.Context) {
 }
 
 // Posted says that mail was posted here: it is moved now rather than within a second.
-func (w *Worker) Posted(ctx context.Context) { w.step("moving mail", func() { w.moveMail(ctx) }) }
+func (w *Worker) Posted(ctx context.Context) { w.moveMail(ctx) }

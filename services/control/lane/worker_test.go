@@ -95,8 +95,8 @@ func TestDrainAndEnd(t *testing.T) {
 				t.Error(err)
 			}
 			want := map[bool]int{true: 3}[drains]
-			if len(r.now().released) != want || slices.ContainsFunc(r.now().released,
-				func(x Release) bool { return x != Release{} }) {
+			charged := func(x Release) bool { return x != Release{} }
+			if len(r.now().released) != want || slices.ContainsFunc(r.now().released, charged) {
 				t.Errorf("drained: %v, released: %+v", drains, r.now().released)
 			}
 			if _, ok := w.Reserve(); ok {
@@ -242,25 +242,25 @@ func TestClockJump(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			if r.now().forces == 0 {
+			if r.forces() == 0 {
 				t.Error("nothing is supervised")
 			}
 			r.say(func() { r.skew = by })
 			time.Sleep(2 * lookEvery)
 			synctest.Wait()
-			before := r.now().forces
+			before := r.forces()
 			r.say(func() {
 				r.forced = []Ended{{LaneID: "1-0", HeadID: "root of 1-0", Events: []event.Event{{Type: event.Settled}}}}
 			})
 			time.Sleep(ForceGrace - 3*lookEvery)
 			synctest.Wait()
-			if r.now().forces != before {
-				t.Errorf("supervised %d times just after the clock jumped by %v", r.now().forces-before, by)
+			if r.forces() != before {
+				t.Errorf("supervised %d times just after the clock jumped by %v", r.forces()-before, by)
 			}
-			time.Sleep(2 * forceEvery)
+			time.Sleep(2 * forceLooks * lookEvery)
 			synctest.Wait()
-			if r.now().forces == before || len(tape.now().events) == 0 || w.find("1-0") != nil {
-				t.Errorf("after a grace: %d looks, %d events", r.now().forces-before, len(tape.now().events))
+			if r.forces() == before || len(tape.now().events) == 0 || w.find("1-0") != nil {
+				t.Errorf("after a grace: %d looks, %d events", r.forces()-before, len(tape.now().events))
 			}
 			n.stop()
 			<-n.done
@@ -292,6 +292,12 @@ func TestNobodyIsDeadByAClockThatJumped(t *testing.T) {
 		n.stop()
 		<-n.done
 	})
+}
+
+func (r *rows) forces() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked["Force"]
 }
 
 func TestClock(t *testing.T) {
@@ -348,12 +354,12 @@ func TestMail(t *testing.T) {
 func TestYield(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r, k, _ := world(Deps{})
-		k.drive = func(ctx context.Context, o *Owner) error { o.Yield(ctx); return nil }
+		k.drive = func(ctx context.Context, o *Owner) error { return o.Yield(ctx) }
 		r.due[KindSession] = leases(1, KindSession)
 		run(t, w)
 		r.say(func() { r.claimed = nil })
 		w.deps.Bus.Publish(wake.Ready)
-		time.Sleep(standsBack - time.Millisecond)
+		time.Sleep(yieldFor - time.Millisecond)
 		synctest.Wait()
 		if len(r.now().claimed) != 0 || len(r.now().released) != 1 {
 			t.Errorf("claims %v, released %v", r.now().claimed, r.now().released)

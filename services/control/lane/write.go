@@ -32,7 +32,8 @@ func (o *Owner) Commit(s Step) error {
 
 // CommitWith is Commit with what concerns the lane.
 func (o *Owner) CommitWith(s Step, w With) (Committed, error) {
-	r := o.merge.commit(s, w)
+	r := &request{step: s, with: w, ends: s.End != nil && s.LoopID == o.head()}
+	o.merge.pass(r)
 	return r.out, r.err
 }
 
@@ -147,16 +148,19 @@ func (o *Owner) applied(c Commit, out Committed) {
 	}
 	o.mu.Unlock()
 	o.worker.deps.Events.Publish(o.key, events)
+	if out.Parked && c.Park.For < 2*lookEvery {
+		o.worker.deps.Bus.Publish(wake.Ready) // the next look at due lanes may be too late for it
+	}
 	if !settled {
 		return
 	}
 	if out.Next != nil {
 		o.take(*out.Next)
 	}
-	if out.Ready {
-		o.worker.deps.Bus.Publish(wake.Ready)
-	}
 	o.worker.deps.Bus.Announce(c.Fence.LaneID)
+	if out.Ready {
+		o.worker.deps.Bus.PublishReady()
+	}
 }
 
 // progressed clears a loop's stalls, as the commit has done. mu is held.
@@ -170,33 +174,18 @@ func (o *Owner) progressed(loopID string) {
 	}
 }
 
-// release gives the lane back after an error of its run, until that is done or the lane is lost: a lane whose owner
-// lives and has no run for it would stay so.
+// release gives the lane back after an error of its run, or settles its head if that was its last try.
 func (o *Owner) release(ctx context.Context, cause error) {
-	store, log, f := o.worker.deps.Store, o.worker.deps.Log, o.Fence()
+	w, f := o.worker, o.Fence()
 	why, end := o.charge(cause)
-	for wait := retryAfter; ctx.Err() == nil; wait = min(2*wait, maxRetry) {
-		err := contain.Do(func() error {
-			ctx, cancel := context.WithTimeout(ctx, releaseLimit)
-			defer cancel()
-			if !end {
-				return store.Release(ctx, f, why)
-			}
-			ended, err := store.End(ctx, f, Interrupted, ReasonStalled, stalled(maxStalls, why.Cause))
-			if err == nil {
-				o.worker.settled(ended)
-			}
-			return err
-		})
-		if err == nil || errors.Is(err, ErrFenced) {
-			o.worker.deps.Bus.Announce(f.LaneID)
-			o.worker.deps.Bus.Publish(wake.Ready)
-			return
+	w.handBack(ctx, f, func(ctx context.Context) error {
+		if !end {
+			return w.deps.Store.Release(ctx, f, why)
 		}
-		log.Warn("handing a lane back failed, trying again", "lane_id", f.LaneID, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		ended, err := w.deps.Store.End(ctx, f, Interrupted, ReasonStalled, stalled(maxStalls, why.Cause))
+		if err == nil {
+			w.settled(ended)
 		}
-	}
+		return err
+	})
 }

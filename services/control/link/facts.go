@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -39,11 +40,19 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// compareFleet reads all rows once and acts on each that differs.
+// compareFleet reads all rows once and acts on each that differs. It reads nothing while no executor is connected here
+// and the rows have said so since the last one was.
 func (s *Server) compareFleet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*writeLimit)
 	defer cancel()
-	here := s.connections() // taken before the rows are read: each has its row by then
+	// Taken before the rows are read: each connection has its row by then.
+	s.mu.Lock()
+	here, opens, none := maps.Clone(s.conns), s.opens, len(s.conns)+len(s.opening) == 0
+	compared := s.compared
+	s.mu.Unlock()
+	if none && opens == compared {
+		return nil // no row can say that an executor is connected here
+	}
 	rows, err := s.deps.Fleet.ListExecutors(ctx)
 	if err != nil {
 		return err
@@ -60,7 +69,13 @@ func (s *Server) compareFleet(ctx context.Context) error {
 	for _, c := range here { // their rows were deleted
 		c.end(ErrSuperseded)
 	}
-	return errors.Join(failed...)
+	err = errors.Join(failed...)
+	if err == nil && none {
+		s.mu.Lock()
+		s.compared = opens
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // compareAway handles the row of an executor that was not connected here before the row was read. If it says that the

@@ -105,6 +105,30 @@ func TestConnectionThatIsBeingMade(t *testing.T) {
 	})
 }
 
+// The rows are read while executors are connected here, and once more when the last one has left.
+func TestRowsAreReadWhileThereAreConnections(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		p, db := all[0], all[0].cluster.db
+		read := func() int {
+			before := db.tried("ListExecutors")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			return db.tried("ListExecutors") - before
+		}
+		if n := read(); n != 0 {
+			t.Errorf("they were read %d times before anybody came", n)
+		}
+		e := p.executor()
+		if n := read(); n != 12 {
+			t.Errorf("they were read %d times in a minute", n)
+		}
+		e.close()
+		if n := read(); n != 1 {
+			t.Errorf("they were read %d times after the last one left", n)
+		}
+	})
+}
+
 // The rows of executors that are connected elsewhere are left alone.
 func TestFactsOfOthersAreLeft(t *testing.T) {
 	within(t, 2, func(all []*plane) {

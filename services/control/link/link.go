@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -93,9 +92,11 @@ type Server struct {
 	mu      sync.Mutex // guards what follows
 	conns   map[string]*connection
 	opening map[string]int // executors whose connections are being recorded
-	ended   bool
-	wait    sync.WaitGroup // calls of Connect
-	streams sync.WaitGroup // what connections have started, which ends with their streams
+	// opens counts them all; compared is how many there were when the rows said that none of them was here any more.
+	opens, compared int
+	ended           bool
+	wait            sync.WaitGroup // calls of Connect
+	streams         sync.WaitGroup // what connections have started, which ends with their streams
 }
 
 // NewServer makes a Server.
@@ -157,6 +158,7 @@ func reason(err error) string {
 func (s *Server) open(ctx context.Context, stream stream, hello *pawlv1.Hello) (*connection, error) {
 	s.mu.Lock()
 	s.opening[hello.GetExecutorId()]++
+	s.opens++
 	s.mu.Unlock()
 	defer s.opened(hello.GetExecutorId())
 	e, err := s.register(ctx, hello)
@@ -197,13 +199,6 @@ func (s *Server) changed(laneIDs ...string) {
 		s.deps.Bus.Publish(wake.Lane(id))
 	}
 	s.deps.Bus.Announce(laneIDs...)
-}
-
-// connections are those of this replica.
-func (s *Server) connections() map[string]*connection {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.conns)
 }
 
 // mayBeHere reports whether an executor is connected here, or is about to be.

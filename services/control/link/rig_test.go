@@ -158,6 +158,7 @@ func (d *database) GetExecutor(_ context.Context, id string) (fleet.Executor, er
 func (d *database) ListExecutors(context.Context) (all []fleet.Executor, _ error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.tries["ListExecutors"]++
 	for _, id := range slices.Sorted(maps.Keys(d.all)) {
 		all = append(all, d.all[id])
 	}

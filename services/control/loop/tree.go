@@ -92,11 +92,9 @@ func (t *tree) Drive(ctx context.Context) error {
 		err := t.run(ctx)
 		switch {
 		case errors.Is(err, errLeft) && t.outcome.yields:
-			t.owner.Yield(ctx)
-			return nil
+			return t.owner.Yield(ctx)
 		case errors.Is(err, errLeft):
-			t.owner.HandBack(ctx)
-			return nil
+			return t.owner.HandBack(ctx)
 		case err != nil || !t.outcome.next:
 			return err
 		}

@@ -146,8 +146,7 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 		got.Lease.Loops[0].Input = adm.Input // what was just committed need not be read
 		s.worker.Start(*got.Lease)
 	case !got.Replayed:
-		s.bus.Publish(wake.Ready)
-		s.bus.Announce(got.Submission.SessionID)
+		s.bus.PublishReady()
 	}
 	return got, nil
 }
@@ -207,7 +206,11 @@ func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] 
 				yield(nil, err)
 				return
 			}
-			if f.left(ctx, false) {
+			over, err := f.left(ctx, false)
+			if err != nil {
+				yield(nil, err)
+			}
+			if over || err != nil {
 				return
 			}
 			f.after, f.fresh = floor, false
@@ -232,21 +235,28 @@ func (f *Following) follow(ctx context.Context, yield func([]event.Event, error)
 			f.Submission, f.Told = settled(f.Submission, mine[n-1]), true
 			return nil
 		}
-		if len(batch) == 0 && f.left(ctx, true) {
-			return nil
+		if len(batch) == 0 {
+			if over, err := f.left(ctx, true); over || err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // left reports whether the submission has settled and its events do not tell: it never ran, or they were deleted.
-func (f *Following) left(ctx context.Context, unstarted bool) bool {
+func (f *Following) left(ctx context.Context, unstarted bool) (bool, error) {
 	now, err := f.service.Get(ctx, f.Submission.Key.Tenant, f.Submission.ID)
-	if err != nil || now.Status != SettledStatus || unstarted && !now.StartedAt.IsZero() {
-		return false
+	switch {
+	case ctx.Err() != nil: // the end of whoever follows is no error
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking whether the submission has settled: %w", err)
+	case now.Status != SettledStatus, unstarted && !now.StartedAt.IsZero():
+		return false, nil
 	}
 	f.Submission = now
-	return true
+	return true, nil
 }
 
 // ofSubmission is the part of a batch that belongs to a submission and those that work for it: a session runs one at a
@@ -352,6 +362,7 @@ func (s *Service) AbortSession(
 func (s *Service) aborted(sessionID string) {
 	s.bus.Publish(wake.Lane(sessionID))
 	s.bus.Announce(sessionID)
+	s.bus.PublishReady() // a lane that was parked is due now
 }
 
 func checkKey(k session.Key, idem string) error {

@@ -1,7 +1,7 @@
 // Package wake tells the goroutines of this process that what they look at may have changed.
 //
 //	a change that was committed ─▶ Publish ─▶ Bus ─▶ Subscription.C ─▶ the subscriber reads the rows again
-//	other replicas ◀─ Announce ◀──────┘        ▲
+//	other replicas ◀─ Announce, PublishReady   ▲
 //	other replicas ─▶ Heard ───────────────────┘
 //
 // A wake-up carries no news. It says "look at this topic", so any number of them is one, and one too many costs a look.
@@ -33,7 +33,7 @@ type Topic struct {
 	id   string // "" is all of the kind
 }
 
-// Ready is published when a lane may have become due: there may be something to claim.
+// Ready is published when a lane may have become due, or is due sooner: there may be something to claim.
 var Ready = Topic{kind: ready}
 
 // AnyExecutor hears of all executors.
@@ -51,15 +51,15 @@ func Executor(id string) Topic { return Topic{executor, id} }
 
 // Bus carries wake-ups. Its methods may be called concurrently.
 type Bus struct {
-	elsewhere func(laneIDs ...string)
+	elsewhere func(hints ...string)
 
 	mu     sync.Mutex // guards what follows
 	topics map[Topic][]*Subscription
 }
 
-// NewBus makes a Bus. elsewhere hints to the other replicas that rows of the lanes have changed, as store.Notifier's
-// Notify does; it must return at once. nil is that there are no others.
-func NewBus(elsewhere func(laneIDs ...string)) *Bus {
+// NewBus makes a Bus. elsewhere passes hints, most of them the ids of lanes, to Heard at the other replicas, as
+// store.Notifier's Notify does; it must return at once. nil is that there are no others.
+func NewBus(elsewhere func(hints ...string)) *Bus {
 	if elsewhere == nil {
 		elsewhere = func(...string) {}
 	}
@@ -80,16 +80,30 @@ func (b *Bus) Publish(topics ...Topic) {
 	wakeAll(all)
 }
 
-// Announce wakes the subscribers of the lanes, and of Ready, at the other replicas: whoever has changed rows that an
-// owner or a reader there waits for calls it after its commit. Subscribers in this process are not woken.
+// readyHint says to other replicas that Ready was published. It is no lane's id.
+const readyHint = "ready"
+
+// PublishReady publishes Ready here and at the other replicas. That makes each of them ask the database, so it is only
+// for lanes that are due.
+func (b *Bus) PublishReady() {
+	b.Publish(Ready)
+	b.elsewhere(readyHint)
+}
+
+// Announce wakes the subscribers of the lanes at the other replicas: whoever has changed rows that an owner or a reader
+// there waits for calls it after its commit. Subscribers in this process are not woken.
 func (b *Bus) Announce(laneIDs ...string) { b.elsewhere(laneIDs...) }
 
 // Heard takes what another replica has announced. nil says that announcements were lost, and wakes everybody.
-func (b *Bus) Heard(laneIDs []string) {
-	if laneIDs != nil {
-		topics := []Topic{Ready}
-		for _, id := range laneIDs {
-			topics = append(topics, Lane(id))
+func (b *Bus) Heard(hints []string) {
+	if hints != nil {
+		var topics []Topic
+		for _, hint := range hints {
+			if hint == readyHint {
+				topics = append(topics, Ready)
+			} else {
+				topics = append(topics, Lane(hint))
+			}
 		}
 		b.Publish(topics...)
 		return

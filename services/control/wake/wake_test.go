@@ -95,8 +95,17 @@ func TestAnnouncementsGoElsewhereAndComeFromThere(t *testing.T) {
 		t.Errorf("sent %v; this process must not be woken", sent)
 	}
 	b.Heard([]string{"a"})
-	if !woken(lane) || !woken(ready) || woken(executor) {
-		t.Error("an announcement wakes the lane's subscribers and those of Ready")
+	if !woken(lane) || woken(ready) || woken(executor) {
+		t.Error("an announcement wakes the lane's subscribers, and makes nobody claim lanes")
+	}
+	sent = nil
+	b.PublishReady()
+	if !woken(ready) {
+		t.Error("a lane is due, and nobody here looks")
+	}
+	b.Heard(sent)
+	if !woken(ready) || woken(lane) || woken(executor) {
+		t.Error("a lane is due, and nobody elsewhere looks")
 	}
 	b.Heard(nil)
 	if !woken(lane) || !woken(ready) || !woken(executor) {
