@@ -61,6 +61,13 @@ func TestEndOfTheHeadIsTheLastStep(t *testing.T) {
 	})
 }
 
+// slots is how many are used.
+func (w *Worker) slots() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.used
+}
+
 // panics is a Runner that cannot make runs.
 type panics struct{}
 
@@ -74,8 +81,8 @@ func TestPanicInBegin(t *testing.T) {
 		run(t, w)
 		w.deps.Bus.Publish(wake.Executor("e")) // reaches all runs
 		released := r.now().released
-		if len(released) != 3 || released[0].Stalled == "" || released[0].Cause == "" || w.used != 0 {
-			t.Errorf("%d slots are used; released: %+v", w.used, released)
+		if len(released) != 3 || released[0].Stalled == "" || released[0].Cause == "" || w.slots() != 0 {
+			t.Errorf("%d slots are used; released: %+v", w.slots(), released)
 		}
 	})
 }
@@ -88,8 +95,8 @@ func TestPanicInAClaim(t *testing.T) {
 		r.unreadable = []Unreadable{{Ended: Ended{LaneID: "x"}, Err: errors.New("no JSON")}}
 		r.due[KindSession] = leases(2, KindSession)
 		run(t, w)
-		if owners, _ := k.now(); len(owners) != 2 || w.used != 2 {
-			t.Errorf("%d of 2 run in %d slots", len(owners), w.used)
+		if owners, _ := k.now(); len(owners) != 2 || w.slots() != 2 {
+			t.Errorf("%d of 2 run in %d slots", len(owners), w.slots())
 		}
 		r.askedFor()
 		time.Sleep(10 * time.Second)

@@ -108,8 +108,9 @@ func (w *Worker) ended(h *held) {
 	w.free()
 }
 
-// handBack gives a lane back, until that is done, the lane is lost, or ctx ends: a lane whose owner lives and has no run
-// for it would stay so. While the process drains it is tried for about ten seconds; then the lane goes with the process.
+// handBack gives a lane back, until that is done, the lane is lost, or ctx ends: a lane whose owner lives and has no
+// run for it would stay so. While the process drains it is tried for about ten seconds; then the lane goes with the
+// process.
 func (w *Worker) handBack(ctx context.Context, f Fence, give func(context.Context) error) {
 	drain := w.draining()
 	for wait := retryFirst; ; wait = min(2*wait, maxRetry) {
