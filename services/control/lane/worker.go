@@ -151,8 +151,8 @@ func (w *Worker) find(laneID string) *held {
 	return w.runs[laneID]
 }
 
-// Owns reports whether a run of this process has the lane. It becomes false when a look at the rows, every second, finds
-// that the lane is another's; the run ends a little later.
+// Owns reports whether a run of this process has the lane. It becomes false when a look at the rows, every second,
+// finds that the lane is another's; the run ends a little later.
 func (w *Worker) Owns(laneID string) bool {
 	h := w.find(laneID)
 	return h != nil && !h.gone.Load()
