@@ -237,7 +237,7 @@ func TestClockJump(t *testing.T) {
 			n := run(t, w)
 			time.Sleep(ForceGrace - lookEvery)
 			synctest.Wait()
-			if r.now().forces != 0 {
+			if r.forces() != 0 {
 				t.Error("a head is settled before anybody could end it")
 			}
 			time.Sleep(10 * time.Second)
