@@ -47,7 +47,7 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	in.ToEnd = !streams
 	f, err := h.Service.Prompt(ctx, in)
 	if err != nil {
-		h.fail(w, r, err)
+		h.fail(w, r, h.unknown(r, to, err))
 		return
 	}
 	defer f.Close()
@@ -75,7 +75,8 @@ func nameSubmission(head http.Header, f *submission.Following) {
 		f.Submission.SessionID, f.Before))
 }
 
-// find is the agent, if the caller may prompt it here.
+// find is the agent, if the caller may prompt it here. An agent that is not there is found without a definition by who
+// names an idempotency key: what it had accepted under the key goes on and is answered.
 func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
 	if strings.TrimSpace(to.agent) == "" || strings.TrimSpace(to.instance) == "" {
 		return agent.Definition{}, flue.Malformed(flue.AgentPath)
@@ -85,14 +86,22 @@ func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
 	var def agent.Definition
 	if err == nil {
 		def, err = h.Agents.Get(to.agent)
+		if errors.Is(err, agent.ErrNotFound) && r.Header.Get("Idempotency-Key") != "" {
+			return agent.Definition{}, nil
+		}
 	}
 	if err == nil && !def.Exposes(agent.HTTP) {
 		err = agent.Missing(to.agent)
 	}
-	if errors.Is(err, agent.ErrNotFound) {
-		err = flue.AgentNotFound(to.agent, agent.WithKnown(err, h.exposed(caller)))
+	return def, h.unknown(r, to, err)
+}
+
+// unknown is err, which for an agent that is not there names those that are.
+func (h *handler) unknown(r *http.Request, to target, err error) error {
+	if !errors.Is(err, agent.ErrNotFound) {
+		return err
 	}
-	return def, err
+	return flue.AgentNotFound(to.agent, agent.WithKnown(err, h.exposed(auth.FromContext(r.Context()))))
 }
 
 // exposed is the names of the agents that the caller may prompt here.

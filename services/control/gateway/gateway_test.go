@@ -299,6 +299,30 @@ func prompt(t *testing.T, s *httptest.Server, message string, headers ...string)
 	return status, body
 }
 
+// without is a catalogue after its agents were removed.
+type without struct{}
+
+func (without) Get(name string) (agent.Definition, error) { return agent.Definition{}, agent.Missing(name) }
+func (without) Names() []string                           { return nil }
+
+// What an agent had accepted before it was removed is answered to who repeats the request with its key.
+func TestIdempotencyKeyOutlivesItsAgent(t *testing.T) {
+	d := deps(planetest.New(t, modeltest.New(modeltest.Say("answer 1"))))
+	_, first := prompt(t, serve(t, d), "hi", "Idempotency-Key: k")
+	d.Agents = without{}
+	s := serve(t, d)
+	if status, again := prompt(t, s, "hi", "Idempotency-Key: k"); status != 200 || again != first {
+		t.Errorf("first %s, again %d %s", first, status, again)
+	}
+	d.Service = refusing{err: fmt.Errorf("pinning: %w", agent.Missing("shell"))}
+	for _, headers := range [][]string{nil, {"Idempotency-Key: other"}} {
+		status, body := prompt(t, serve(t, d), "hi", headers...)
+		if status != 404 || !strings.Contains(body, "agent_not_found") || !strings.Contains(body, "agents: none") {
+			t.Errorf("%v: %d %s", headers, status, body)
+		}
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	s := serve(t, deps(planetest.New(t, modeltest.New(modeltest.Say("answer 1"), modeltest.Say("answer 2")))))
 	_, first := prompt(t, s, "hi", "Idempotency-Key: k")
