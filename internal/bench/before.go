@@ -74,7 +74,6 @@ func (r *result) compare(rows []Row) (cells [][2]string) {
 
 // title says what the columns of an earlier run are.
 func (r *result) title() string {
-	return fmt.Sprintf("**before** is commit %s, %s: the rate of a row that has one, else its p50. **now/before** is "+
-		"this "+
-		"run's over that.", r.Run.Commit, r.Run.Date)
+	return fmt.Sprintf("**before** is commit %s, %s: the rate of a row that has one, else its p50.\n"+
+		"**now/before** is this run's over that.", r.Run.Commit, r.Run.Date)
 }

@@ -56,8 +56,7 @@ func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) err
 	if err != nil {
 		return err
 	}
-	var bare, turns, trips []time.Duration
-	var synced time.Duration
+	var bare, synced, turns, trips []time.Duration
 	before, err := cpu(pids...)
 	if err != nil {
 		return err
@@ -84,17 +83,18 @@ func (r *run) calls(ctx context.Context, p *plane, where string, pids []int) err
 			if took, err = sync(floorSyncs); err != nil {
 				return err
 			}
-			synced += took
+			synced = append(synced, took)
 		}
 	}
 	after, err := cpu(pids...)
 	if err != nil {
 		return err
 	}
-	trip := quantile(bare, 0.5) + synced/time.Duration(len(bare))
+	durable := quantile(synced, 0.5)
+	trip := quantile(bare, 0.5) + durable
 	turn := trip
 	if r.database != Memory {
-		turn += synced / time.Duration(len(bare))
+		turn += durable
 	}
 	var sum time.Duration
 	for _, t := range turns {
