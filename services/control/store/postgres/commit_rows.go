@@ -142,8 +142,6 @@ var callTable = table[callRow]{
 	col("reply", "bytea", func(r *callRow) []byte { return r.Reply }),
 	col("stdout", "bigint", func(r *callRow) int64 { return r.Shown[0] }),
 	col("stderr", "bigint", func(r *callRow) int64 { return r.Shown[1] }),
-	col("created_at", "timestamptz", func(r *callRow) *time.Time { return moment(r.CreatedAt) }),
-	col("done_at", "timestamptz", func(r *callRow) *time.Time { return moment(r.DoneAt) }),
 }
 
 type changeRow struct {

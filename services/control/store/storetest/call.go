@@ -56,6 +56,7 @@ var callCases = []testCase{
 		a, b, other := newCall(h, 1, 1), newCall(h, 1, 0), newCall(h, 2, 0)
 		a.Safety, a.State, a.Executor, a.Dispatch, a.Journal = tool.Pure, call.Dispatched, "executor", 1, "journal"
 		b.Kind, b.Executor = 2, "other"
+		a.CreatedAt, a.DoneAt = someTime, someTime // by another clock than the database's
 		c := h.step(1)
 		c.Calls = []call.Call{a, b, other}
 		h.commit(t, c)
@@ -63,7 +64,7 @@ var callCases = []testCase{
 		got, err := db.Second.TurnCalls(ctx(t), h.id(), 1)
 		ok(t, err)
 		for _, k := range []*call.Call{&a, &b, &other} {
-			k.CreatedAt = getCall(t, db.Store, k.ID).CreatedAt
+			k.CreatedAt, k.DoneAt = getCall(t, db.Store, k.ID).CreatedAt, time.Time{}
 		}
 		equal(t, "the calls", got, []call.Call{b, a})
 		equal(t, "the call", getCall(t, db.Second, other.ID), other)
