@@ -47,8 +47,6 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-func texts(n int) []string { return make([]string, n) }
-
 // offset is what is added to the database's clock, in microseconds: 0, but for tests.
 func (s *Store) offset() int64 { return micros(s.opts.ClockOffset()) }
 
