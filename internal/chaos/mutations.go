@@ -242,7 +242,7 @@ var mutants = []mutant{
 	{
 		name:   "calls stay open when their head is settled from rows",
 		expect: []string{"I7"}, mix: "rows", seconds: 20, seeds: someSeeds,
-		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, offset, ids)
+		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, offset, calls)
 `, ``}},
 	},
 	{

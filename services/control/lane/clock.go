@@ -12,8 +12,9 @@ type clock struct {
 	trusted  time.Time // not before
 }
 
-// see takes in the database's time, which was read between asked and now. It reports a jump. Nobody knows what the clock
-// did before the first look, or during an outage that was longer than the force grace: nor could anybody end a head.
+// see takes in the database's time, which was read between asked and now. It reports a jump. Nobody knows what the
+// clock did before the first look, or during an outage that was longer than the force grace: nor could anybody end a
+// head.
 func (c *clock) see(db, asked, now time.Time) (jump time.Duration) {
 	if c.db.IsZero() || now.Sub(c.here) > ForceGrace {
 		c.trusted = now.Add(ForceGrace)

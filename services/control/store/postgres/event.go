@@ -73,23 +73,3 @@ func (s *Store) page(ctx context.Context, p *event.Page, laneID string, after in
 	})
 	return err
 }
-
-// EventHeads implements event.Store.
-func (s *Store) EventHeads(ctx context.Context, laneIDs []string) (heads map[string]int64, err error) {
-	ids := validIDs(laneIDs)
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		heads = make(map[string]int64, len(ids))
-		rows, err := s.pool.Query(ctx, `SELECT lane_id, event_head FROM lanes WHERE lane_id = ANY($1::uuid[])`, ids)
-		if err != nil {
-			return err
-		}
-		var id string
-		var head int64
-		_, err = pgx.ForEachRow(rows, []any{&id, &head}, func() error {
-			heads[id] = head
-			return nil
-		})
-		return err
-	})
-	return heads, wrap("read event heads", err)
-}

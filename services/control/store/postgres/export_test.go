@@ -74,7 +74,8 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 	}
 	id := uuid.NewString()
 	return s.take(ctx, claim{
-		owner: owner, id: id, lanes: slow, args: []any{owner, id, limit, int16(lane.KindSession), s.offset(), micros(lane.ForceGrace)},
+		owner: owner, id: id, lanes: slow,
+		args: []any{owner, id, limit, int16(lane.KindSession), s.offset(), micros(lane.ForceGrace)},
 	})
 }
 
@@ -193,11 +194,9 @@ func Hot() map[string]string {
 		"complete":          completeSQL,
 		"grant":             grantSQL,
 		"granted":           grantedSQL,
-		"waiting":           waitingSQL,
 		"lost":              lostSQL,
 		"rebind":            rebindSQL,
 		"events":            eventsSQL,
-		"settled":           settledSQL,
 	}
 	for i, t := range plainTexts {
 		words := strings.Fields(t.SQL)

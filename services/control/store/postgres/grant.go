@@ -43,19 +43,3 @@ func (s *Store) Grant(ctx context.Context, g call.Grant) (granted []call.Granted
 	})
 	return granted, wrap("grant calls", err)
 }
-
-const waitingSQL = `
-SELECT call_id, lane_id, created_at FROM tool_calls WHERE executor = $1 AND state = 0 ORDER BY created_at, call_id`
-
-// WaitingCalls implements call.Store.
-func (s *Store) WaitingCalls(ctx context.Context, executor string) (waiting []call.Waiting, err error) {
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		rows, err := s.pool.Query(ctx, waitingSQL, executor)
-		if err != nil {
-			return err
-		}
-		waiting, err = pgx.CollectRows(rows, pgx.RowToStructByPos[call.Waiting])
-		return err
-	})
-	return waiting, wrap("read waiting calls", err)
-}

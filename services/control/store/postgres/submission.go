@@ -58,22 +58,6 @@ func (s *Store) ListSubmissions(
 	return subs, wrap("list submissions", err)
 }
 
-const settledSQL = `SELECT submission_id FROM submissions WHERE submission_id = ANY($1::uuid[]) AND status + 0 = 2`
-
-// Settled implements submission.Store.
-func (s *Store) Settled(ctx context.Context, ids []string) (settled []string, err error) {
-	ids = validIDs(ids)
-	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		rows, err := s.pool.Query(ctx, settledSQL, ids)
-		if err != nil {
-			return err
-		}
-		settled, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
-	return settled, wrap("look for settled submissions", err)
-}
-
 // submission reads one submission with the hash of its input.
 func (s *Store) submission(ctx context.Context, where string, args ...any) (sub stored, hash []byte, err error) {
 	var row submissionRow

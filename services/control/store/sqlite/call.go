@@ -42,8 +42,6 @@ var (
 	selectTurn       = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
 	selectLost       = sql(callColumns + ofTree + `AND state = 3 AND late_reply IS NULL`)
 	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
-	selectWaiting    = sql(`SELECT call_id, lane_id, created_at FROM tool_calls
-		WHERE executor = ? AND executor > '' AND state = 0 ORDER BY created_at, call_id`)
 )
 
 func (r row) call(now time.Time) call.Call {
@@ -188,17 +186,6 @@ func (s *Store) Grant(ctx context.Context, g call.Grant) (granted []call.Granted
 		return nil
 	})
 	return granted, err
-}
-
-// WaitingCalls implements call.Store.
-func (s *Store) WaitingCalls(ctx context.Context, executor string) (waiting []call.Waiting, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		return c.rows(selectWaiting, func(r row) (bool, error) {
-			waiting = append(waiting, call.Waiting{CallID: r.text(0), LaneID: r.text(1), CreatedAt: r.time(2)})
-			return true, nil
-		}, executor)
-	})
-	return waiting, err
 }
 
 // GetCall implements call.Store.

@@ -11,8 +11,8 @@ type Clock struct {
 	Elapsed func() time.Duration // since any moment, and never going back; since Open when nil
 }
 
-// newest is when the last row of each table that grows with time was made, by this clock: the times of entries are their
-// authors'.
+// newest is when the last row of each table that grows with time was made, by this clock: the times of entries are
+// their authors'.
 var newest = sql(`SELECT max(
 	coalesce((SELECT created_at FROM sessions WHERE rowid = (SELECT max(rowid) FROM sessions)), 0),
 	coalesce((SELECT accepted_at FROM submissions WHERE rowid = (SELECT max(rowid) FROM submissions)), 0),

@@ -14,7 +14,6 @@ var (
 	selectSegments = sql(`SELECT first_seq, last_seq, body FROM segments WHERE lane_id = ?1 AND last_seq > ?2
 		AND first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE lane_id = ?1 AND first_seq <= ?2 + 1), 0)
 		ORDER BY first_seq`)
-	selectEventHead  = sql(`SELECT event_head FROM lanes WHERE lane_id = ?`)
 	selectEventFloor = sql(`SELECT event_floor FROM lanes WHERE lane_id = ?`)
 )
 
@@ -63,22 +62,4 @@ func (s *Store) page(c *conn, p *event.Page, laneID string, after int64) error {
 		bytes += len(g.Body)
 		return len(p.Events) < p.Limit && bytes < maxPage, nil
 	}, laneID, after)
-}
-
-// EventHeads implements event.Store.
-func (s *Store) EventHeads(ctx context.Context, laneIDs []string) (map[string]int64, error) {
-	heads := make(map[string]int64, len(laneIDs))
-	err := s.read(ctx, func(c *conn) error {
-		for _, id := range laneIDs {
-			r, err := c.row(selectEventHead, id)
-			if err != nil {
-				return err
-			}
-			if r != nil {
-				heads[id] = r.int(0)
-			}
-		}
-		return nil
-	})
-	return heads, err
 }

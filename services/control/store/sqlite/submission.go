@@ -8,7 +8,6 @@ import (
 
 var (
 	selectSubmission  = sql(loopColumns + `WHERE s.submission_id = ? AND s.tenant = ? AND s.parent_call IS NULL`)
-	isSettled         = sql(`SELECT 1 FROM submissions WHERE submission_id = ? AND status = 2`)
 	selectSubmissions = sql(loopColumns + `WHERE s.session_id = ? AND s.seq < ? AND s.parent_call IS NULL
 		ORDER BY s.seq DESC LIMIT ?`)
 )
@@ -48,21 +47,4 @@ func (s *Store) ListSubmissions(
 		return err
 	})
 	return subs, err
-}
-
-// Settled implements submission.Store.
-func (s *Store) Settled(ctx context.Context, ids []string) (settled []string, err error) {
-	err = s.read(ctx, func(c *conn) error {
-		for _, id := range ids {
-			r, err := c.row(isSettled, id)
-			if err != nil {
-				return err
-			}
-			if r != nil {
-				settled = append(settled, id)
-			}
-		}
-		return nil
-	})
-	return settled, err
 }
