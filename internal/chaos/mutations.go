@@ -252,4 +252,20 @@ var mutants = []mutant{
 			postgresDir + "ending.go", `  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, first_open`, `  state = 0, first_open`,
 		}},
 	},
+	{
+		name: "a settlement from rows confirms what nobody saw", expect: []string{"I6"}, mix: "rows", seconds: 20,
+		seeds: someSeeds,
+		patches: []patch{{
+			laneDir + "ended.go", `	z.Cancellation.Confirmed = len(z.Cancellation.Unconfirmed) == 0`,
+			`	z.Cancellation.Confirmed = true`,
+		}},
+	},
+	{
+		name: "the end of a sub-agent is not in the stream", expect: []string{"I1"}, mix: "trees", seconds: 8,
+		seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "task.go",
+			`l.event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
+		}},
+	},
 }
