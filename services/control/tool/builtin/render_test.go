@@ -714,15 +714,15 @@ func TestRenderNeverExceedsItsBounds(t *testing.T) {
 	cases := []func(*rapid.T) (tool.Request, tool.Reply){
 		func(t *rapid.T) (tool.Request, tool.Reply) {
 			return tool.ReadText{
-					Path: text.Draw(t, "path"), Offset: number.Draw(t, "offset"),
-					Limit: number.Draw(t, "limit"),
-				}, tool.TextReply{
-					Content: []byte(text.Draw(t, "content")), FirstLine: number.Draw(t,
-						"first"), TotalLines: number.Draw(t, "total"),
-					LineCut: rapid.Bool().Draw(t, "cut"), Binary: rapid.Bool().Draw(t,
-						"binary"), IsDir: rapid.Bool().Draw(t, "dir"),
-					Entries: rapid.SliceOfN(piece, 0, 5).Draw(t, "entries"),
-				}
+				Path: text.Draw(t, "path"), Offset: number.Draw(t, "offset"),
+				Limit: number.Draw(t, "limit"),
+			}, tool.TextReply{
+				Content: []byte(text.Draw(t, "content")), FirstLine: number.Draw(t,
+					"first"), TotalLines: number.Draw(t, "total"),
+				LineCut: rapid.Bool().Draw(t, "cut"), Binary: rapid.Bool().Draw(t,
+					"binary"), IsDir: rapid.Bool().Draw(t, "dir"),
+				Entries: rapid.SliceOfN(piece, 0, 5).Draw(t, "entries"),
+			}
 		},
 		func(t *rapid.T) (tool.Request, tool.Reply) {
 			entries := make([]string, rapid.IntRange(0, 3000).Draw(t, "n"))
