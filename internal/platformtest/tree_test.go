@@ -1,6 +1,7 @@
 package platformtest_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -202,8 +203,10 @@ func TestTree(t *testing.T) {
 func TestConversationOfASubAgentIsWatchedAndNotPrompted(t *testing.T) {
 	within(t, func(w *world) {
 		w.wait(w.a, w.submit(tree), answers)
+		ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+		defer cancel()
 		for _, s := range w.children(w.sessionID("shell")) {
-			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(w.Context(),
+			watch, err := pawlv1.NewSessionServiceClient(w.a.GRPC).WatchSession(ctx,
 				&pawlv1.WatchSessionRequest{SessionId: s.ID})
 			if err != nil {
 				w.Fatal(err)
