@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
@@ -53,6 +54,7 @@ type Granter struct {
 	granted  func(call.Granted)
 	log      *slog.Logger
 	wake     chan struct{}
+	clock    mono.Clock
 	counting chan struct{} // holds a token while a Recount reads
 
 	mu      sync.Mutex // guards what follows
@@ -65,8 +67,8 @@ type Granter struct {
 
 // hold is what is known of the row of a call that has a slot.
 type hold struct {
-	dispatched bool      // it was; else it is to be
-	since      time.Time // when that was known
+	dispatched bool          // it was; else it is to be
+	since      time.Duration // when that was known, by the Granter's clock
 }
 
 // NewGranter makes the Granter of a connection. Nothing is granted before the first Recount. granted tells of a call
@@ -74,7 +76,7 @@ type hold struct {
 func NewGranter(rows Grants, e Executor, granted func(call.Granted), log *slog.Logger) *Granter {
 	return &Granter{
 		rows: rows, executor: e, granted: granted, log: log, wake: make(chan struct{}, 1),
-		counting: make(chan struct{}, 1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
+		clock: mono.New(), counting: make(chan struct{}, 1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
 	}
 }
 
@@ -86,7 +88,7 @@ func (g *Granter) TryDispatch(callID string) bool {
 	if g.queue.len() > 0 || g.free() <= 0 {
 		return false
 	}
-	g.held[callID] = hold{since: time.Now()}
+	g.held[callID] = hold{since: g.clock()}
 	return true
 }
 
@@ -174,7 +176,7 @@ func (g *Granter) take() (ids []string) {
 		if !ok {
 			break
 		}
-		g.held[id] = hold{since: time.Now()}
+		g.held[id] = hold{since: g.clock()}
 		ids = append(ids, id)
 	}
 	return ids
@@ -204,7 +206,7 @@ func (g *Granter) settle(ids []string, granted []call.Granted) {
 	defer g.mu.Unlock()
 	for _, c := range granted {
 		if _, has := g.held[c.CallID]; has { // else it has ended already
-			g.held[c.CallID] = hold{dispatched: true, since: time.Now()}
+			g.held[c.CallID] = hold{dispatched: true, since: g.clock()}
 		}
 	}
 	for _, id := range ids {
@@ -226,7 +228,7 @@ func (g *Granter) repair(ctx context.Context, ids []string) bool {
 		g.mu.Lock()
 		for _, id := range ids {
 			if _, has := g.held[id]; has {
-				g.held[id] = hold{dispatched: true} // unless its row says otherwise
+				g.held[id] = hold{dispatched: true, since: -1} // unless its row says otherwise
 			}
 		}
 		g.mu.Unlock()
@@ -257,7 +259,7 @@ func (g *Granter) Recount(ctx context.Context) ([]call.Call, error) {
 	}
 	defer func() { <-g.counting }()
 	g.mu.Lock()
-	before, began := g.queue.came, time.Now()
+	before, began := g.queue.came, g.clock()
 	g.freed = map[string]bool{}
 	g.mu.Unlock()
 	dispatched, waiting, err := g.read(ctx)
@@ -287,7 +289,7 @@ func (g *Granter) read(ctx context.Context) (dispatched []call.Call, waiting []c
 
 // countHeld drops calls that were dispatched before the rows were read, which began then, and are not any more, and
 // those that were to be dispatched and were not for too long. The caller holds mu.
-func (g *Granter) countHeld(dispatched []call.Call, began time.Time) {
+func (g *Granter) countHeld(dispatched []call.Call, began time.Duration) {
 	rows := map[string]bool{}
 	for _, c := range dispatched {
 		if !g.freed[c.ID] {
@@ -298,9 +300,9 @@ func (g *Granter) countHeld(dispatched []call.Call, began time.Time) {
 	for id, h := range g.held {
 		until := h.since
 		if !h.dispatched {
-			until = until.Add(insertLimit)
+			until += insertLimit
 		}
-		if !rows[id] && until.Before(began) {
+		if !rows[id] && until < began {
 			delete(g.held, id)
 		}
 	}

@@ -213,7 +213,7 @@ func TestForceSparesTheNextRun(t *testing.T) {
 				{LaneID: "1-0", HeadID: "root of 1-0", Events: []event.Event{{}}}, {LaneID: "1-1", HeadID: "before"},
 			}
 		})
-		time.Sleep(ForceGrace + 2 * forceLooks * lookEvery)
+		time.Sleep(ForceGrace + 2*forceLooks*lookEvery)
 		synctest.Wait()
 		if w.find("1-0") != nil || w.find("1-1") == nil {
 			t.Errorf("the forced one runs: %v, the next one runs: %v", w.find("1-0") != nil, w.find("1-1") != nil)
