@@ -95,10 +95,10 @@ func TestDrainHandsOver(t *testing.T) {
 func onRecord(t *testing.T, url, session string) string {
 	t.Helper()
 	return ask[string](t, url, `SELECT string_agg(line, E'\n' ORDER BY line) FROM (
-		SELECT 'segment ' || s::text FROM segments s WHERE session_id = $1
+		SELECT 'segment ' || s::text FROM segments s WHERE lane_id = $1
 		UNION ALL SELECT 'entry ' || e::text FROM entries e WHERE session_id = $1
-		UNION ALL SELECT 'submission ' || s::text FROM submissions s WHERE session_id = $1
-		UNION ALL SELECT 'call ' || c::text FROM tool_calls c WHERE session_id = $1) AS x (line)`, session)
+		UNION ALL SELECT 'submission ' || s::text FROM submissions s WHERE lane_id = $1
+		UNION ALL SELECT 'call ' || c::text FROM tool_calls c WHERE lane_id = $1) AS x (line)`, session)
 }
 
 // Crash matrix 12: a replica is stopped in the middle of a turn and thaws when another has its sessions and has ended
@@ -137,7 +137,7 @@ func TestFrozenReplica(t *testing.T) {
 		t.Errorf("after the thaw there is on record\n%s\nbefore it was\n%s", after, before)
 	}
 	if n := ask[int](t, url, `SELECT count(*) FROM (SELECT epoch, max(epoch) OVER (ORDER BY first_seq) AS highest FROM segments
-		WHERE session_id = $1 AND digest IS NOT NULL) AS s WHERE epoch < highest`, sub.GetSessionId()); n != 0 {
+		WHERE lane_id = $1) AS s WHERE epoch < highest`, sub.GetSessionId()); n != 0 {
 		t.Errorf("%d segments of the frozen replica come after those of the other", n)
 	}
 
