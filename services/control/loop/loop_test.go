@@ -569,12 +569,12 @@ type countingStore struct {
 	claims   atomic.Int32
 	releases atomic.Int32
 	before   func(lane.Commit) // nil is nothing
-	after    func(lane.Commit) // it was written, and nobody has heard of it yet; nil is nothing
 	readMu   sync.Mutex
 	read     []int64 // after which entries conversations were read
 	// fail is what a verb fails with, by its name. Unreadable is what keeps entries from being decoded.
 	failMu sync.Mutex
 	fail   map[string]error
+	after  func(lane.Commit) // it was written, and nobody has heard of it yet; nil is nothing
 	bad    string // the session whose entries cannot be decoded
 	dying  *dying
 }
@@ -629,7 +629,7 @@ func (c *countingStore) Commit(ctx context.Context, one lane.Commit) (lane.Commi
 		c.before(one)
 	}
 	c.failMu.Lock()
-	d := c.dying
+	d, after := c.dying, c.after
 	c.failMu.Unlock()
 	if d != nil {
 		return d.commit(ctx, func() (lane.Committed, error) { return c.Store.Commit(ctx, one) })
@@ -638,8 +638,8 @@ func (c *countingStore) Commit(ctx context.Context, one lane.Commit) (lane.Commi
 		return lane.Committed{}, err
 	}
 	done, err := c.Store.Commit(ctx, one)
-	if c.after != nil && err == nil {
-		c.after(one)
+	if after != nil && err == nil {
+		after(one)
 	}
 	return done, err
 }

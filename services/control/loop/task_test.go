@@ -156,7 +156,11 @@ func TestTaskThatIsFoundInItsRowIsTakenOnce(t *testing.T) {
 		got := b.wait(sub.ID)
 		b.expect(got, lane.Completed, "one\ntwo")
 		b.checkTree(sub.SessionID, 1)
+		b.executor.mu.Lock()
+		b.counted.failMu.Lock()
 		b.executor.on, b.counted.after = echo, nil
+		b.counted.failMu.Unlock()
+		b.executor.mu.Unlock()
 		if plain := b.wait(b.submit("t", prompt).ID); got.Usage != plain.Usage {
 			t.Errorf("it has cost %+v, and %+v when nobody looks meanwhile", got.Usage, plain.Usage)
 		}
