@@ -575,7 +575,7 @@ type countingStore struct {
 	failMu sync.Mutex
 	fail   map[string]error
 	after  func(lane.Commit) // it was written, and nobody has heard of it yet; nil is nothing
-	bad    string // the session whose entries cannot be decoded
+	bad    string            // the session whose entries cannot be decoded
 	dying  *dying
 }
 
