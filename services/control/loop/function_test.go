@@ -144,7 +144,9 @@ func TestFunctionsThatMisbehave(t *testing.T) {
 			}
 		})
 	})
-	for name, prompt := range map[string]string{"by hanging": askPing, "by hanging in a sub-agent": "task: " + askPing} {
+	for name, prompt := range map[string]string{
+		"by hanging": askPing, "by hanging in a sub-agent": "task: " + askPing,
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
