@@ -14,7 +14,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 )
 
-// watchers measures what 200 readers that wait for events of sessions at rest give the database to do: no more than one.
+// watchers measures what 200 readers that wait for events of sessions at rest give the database to do: no more than
+// one.
 func watchers(ctx context.Context, r *run) error {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {

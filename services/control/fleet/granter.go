@@ -76,7 +76,8 @@ type hold struct {
 func NewGranter(rows Grants, e Executor, granted func(call.Granted), log *slog.Logger) *Granter {
 	return &Granter{
 		rows: rows, executor: e, granted: granted, log: log, wake: make(chan struct{}, 1),
-		clock: mono.New(), counting: make(chan struct{}, 1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
+		clock: mono.New(), counting: make(chan struct{},
+			1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
 	}
 }
 
