@@ -152,6 +152,7 @@ func TestTaskThatIsFoundInItsRowIsTakenOnce(t *testing.T) {
 		const prompt = "echo one\n& task: say: two"
 		sub := b.submit("s", prompt)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		b.say(held.Call, "x1", call.Ended{Reply: echo(held)})
 		got := b.wait(sub.ID)
 		b.expect(got, lane.Completed, "one\ntwo")
