@@ -13,7 +13,7 @@ import (
 // Texts that stand for what cannot be sent.
 const (
 	noOutput  = "(no output)"
-	noResult  = "No result provided"
+	noResult  = "The outcome of this call is unknown: no result was recorded."
 	noAnswer  = "(no answer was given)"
 	noMessage = "(an empty message)"
 	goOn      = "(go on)"
