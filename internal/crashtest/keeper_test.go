@@ -124,7 +124,7 @@ func TestControlsDiskIsFull(t *testing.T) {
 	m.awaitRunning()
 	limit(t, p.Pid(), 0)
 	m.release()
-	p.says("committing a step failed")
+	p.says("committing failed")
 	limit(t, p.Pid(), unix.RLIM_INFINITY)
 	got := p.wait(sub.GetSubmissionId())
 	m.once(got)
