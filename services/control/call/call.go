@@ -126,7 +126,7 @@ type Store interface {
 	// late reply has come, in order of their creation.
 	LostCalls(ctx context.Context, rootID string) ([]Call, error)
 	// Cancellations returns what is known of the calls of the sub-agents of a tree, by the id of its root, that were
-	// made to end and have ended.
+	// made to end and have ended, in no order.
 	Cancellations(ctx context.Context, rootID string) ([]Cancellation, error)
 	// Grant dispatches those of the calls that are pending and wait for this executor, with dispatch+1, and returns
 	// them. None when the executor has another connection epoch by now: the statement holds the executor's row, so no

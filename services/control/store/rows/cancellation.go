@@ -9,7 +9,7 @@ import (
 )
 
 var listCancellations = reads(`SELECT submission_id, cancellation FROM submissions
-	WHERE root_id = $1 AND parent_call IS NOT NULL AND status = 2 AND cancellation IS NOT NULL ORDER BY submission_id`)
+	WHERE root_id = $1 AND parent_call IS NOT NULL AND status = 2 AND cancellation IS NOT NULL`)
 
 // Cancellations implements call.Store.
 func (t *Tables) Cancellations(ctx context.Context, rootID string) ([]call.Cancellation, error) {
