@@ -208,8 +208,8 @@ func TestWhatAPIsRefuseIsRepaired(t *testing.T) {
 			}
 		}
 		for text, n := range map[string]int{
-			`"(no output)"`: 1, `"The outcome of this call is unknown: no result was recorded."`: 2, `"odd"`: 1, `"second"`: 1,
-			`"same"`: 2,
+			`"(no output)"`: 1, `"The outcome of this call is unknown: no result was recorded."`: 2,
+			`"odd"`: 1, `"second"`: 1, `"same"`: 2,
 		} {
 			if strings.Count(body, text) != n {
 				t.Errorf("%s was sent %d times, want %d", text, strings.Count(body, text), n)
