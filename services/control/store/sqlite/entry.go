@@ -8,8 +8,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-const defaultTenant = session.DefaultTenant
-
 var insertEntry = sql(`INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)
 	VALUES (?, ?, ?, ?, ?, ?, ?)`)
 

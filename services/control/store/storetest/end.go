@@ -268,7 +268,7 @@ var endCases = []testCase{
 			if got := force(t, db.Store); h.lease.Ends.In > -time.Minute || len(got) != 0 {
 				t.Fatalf("%s: forced %+v within the grace of its new owner", name, got)
 			}
-			h = taken(h)
+			taken(h)
 			db.Advance(2 * time.Second)
 			if got := force(t, db.Store); len(got) != 1 {
 				t.Errorf("%s: forced %+v, its owners put it off for ever", name, got)
