@@ -24,8 +24,8 @@ const (
 	// outputLate is the same while its executor is connected: that one keeps the output until the result is
 	// acknowledged, so what does not come is late, not lost. Whoever stops the loop does not want to wait for it.
 	outputLate = time.Minute
-	// maxRaise is how far an executor's claim may lift a lane's epoch.
-	maxRaise = 1 << 20
+	// MaxRaise is how far an executor's claim may lift a lane's epoch at once.
+	MaxRaise = 1 << 20
 )
 
 // Watch is what the owner of a lane knows of one of its open calls beside the record. All times are of this process's
@@ -317,7 +317,7 @@ func staleEpoch(s *Situation) Action {
 		return Action{}
 	case known <= s.Epoch:
 		return Action{Do: DoAttach} // lifted meanwhile, or a former owner's order: the executor says what it has
-	case known >= s.Epoch+maxRaise:
+	case known >= s.Epoch+MaxRaise:
 		return conclude(Done, tool.Failure{Reason: "STALE_EPOCH", Message: fmt.Sprintf("The executor did not run this "+
 			"call: it claims to know epoch %d of the session, which is at %d. Its journal is damaged, or it has "+
 			"served "+

@@ -39,7 +39,7 @@ func stalled(times int, cause string) string {
 // charge decides what an error of a run costs: nothing if the database was away; else a stall of the loop that met it,
 // with a pause that doubles from stall to stall. end says that the head is to be settled from rows: it was its third.
 func (o *Owner) charge(cause error) (r Release, end bool) {
-	if outage(cause) {
+	if Outage(cause) {
 		return Release{Pause: retryAfter}, false
 	}
 	l := o.Lease()

@@ -144,9 +144,9 @@ func (o *Owner) Raise(ctx context.Context, above int64) error {
 	})
 }
 
-// outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such
+// Outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such
 // errors as temporary.
-func outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
+func Outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
 
 // ending is when one head has to end, on this process's monotonic clock.
 type ending struct {

@@ -35,7 +35,7 @@ type Store interface {
 	// whoever owns them: epoch+1, NOT_ENDED_IN_TIME.
 	Force(ctx context.Context, limit int) ([]Ended, error)
 	// Raise lifts the epoch of an owned lane above an epoch that an executor has seen, as after a restore of an older
-	// database: at most 2^20 above its own. ErrFenced, also when above is out of that range.
+	// database: at most call.MaxRaise above its own. ErrFenced, also when above is out of that range.
 	Raise(ctx context.Context, f Fence, above int64) (Fence, error)
 	// Post counts mail for lanes in a transaction of its own; MoveMail makes it arrive.
 	Post(ctx context.Context, laneIDs ...string) error

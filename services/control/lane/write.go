@@ -114,7 +114,7 @@ func (o *Owner) try(c Commit) (Committed, error) {
 	deps := &o.worker.deps
 	return backoff.Retry(o.ctx, func() (out Committed, err error) {
 		err = contain.Do(func() (err error) { out, err = deps.Store.Commit(o.ctx, c); return err })
-		if err == nil || !outage(err) || o.ctx.Err() != nil {
+		if err == nil || !Outage(err) || o.ctx.Err() != nil {
 			if err != nil {
 				err = backoff.Permanent(err)
 			}

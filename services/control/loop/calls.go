@@ -206,7 +206,7 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 		Progress:      &lane.Progress{Phase: lane.PhaseModel, Turn: l.row.Turn + 1, Usage: usage},
 	}
 	if err := l.results(ctx, &s); err != nil {
-		if outage(err) || !l.row.Exhausted() {
+		if lane.Outage(err) || !l.row.Exhausted() {
 			return err
 		}
 		s.Entries, s.Events = nil, nil // the conversation cannot be read: it goes on without them

@@ -81,7 +81,7 @@ func (l *loop) recover(ctx context.Context) error {
 	}
 	if err != nil {
 		l.checkStop()
-		if ends := l.end.stop != nil || l.row.Exhausted(); outage(err) || !ends {
+		if ends := l.end.stop != nil || l.row.Exhausted(); lane.Outage(err) || !ends {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (l *loop) prepare(ctx context.Context) error {
 	} else {
 		l.as.secrets = def.Secrets(deps.Lookup)
 	}
-	if e, answered := errs.Public(err); answered && !outage(err) {
+	if e, answered := errs.Public(err); answered && !lane.Outage(err) {
 		l.halt(Stop{lane.Failed, e.Reason(), e.Error()})
 	} else if err != nil {
 		return fmt.Errorf("reading the agent's definition: %w", err)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -194,14 +193,11 @@ func (t *tree) ended(l *loop, err error) {
 
 // blame says whose error it is, unless it is nobody's.
 func (l *loop) blame(err error) error {
-	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) || outage(err) {
+	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) || lane.Outage(err) {
 		return err
 	}
 	return &lane.LoopError{LoopID: l.row.ID, Err: err}
 }
-
-// outage reports whether err says that the database could not answer, rather than what it answered.
-func outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
 
 // watchDrain makes loops leave when the process drains, and cuts their streams when it has waited for them.
 func (t *tree) watchDrain(done <-chan struct{}) {

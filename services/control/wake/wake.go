@@ -46,7 +46,7 @@ func Lane(id string) Topic { return Topic{lane, id} }
 // Submission is published when a submission has begun or has settled.
 func Submission(id string) Topic { return Topic{submission, id} }
 
-// Executor is published when an executor came, went, began to drain or has slots again.
+// Executor is published when an executor came or went.
 func Executor(id string) Topic { return Topic{executor, id} }
 
 // Bus carries wake-ups. Its methods may be called concurrently.

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
@@ -50,7 +51,7 @@ func (s *Store) Release(ctx context.Context, f lane.Fence, r lane.Release) error
 const raiseSQL = `
 UPDATE lanes SET epoch = CASE WHEN flush = $4 THEN epoch ELSE $3::bigint + 1 END, flush = $4
 WHERE lane_id = $1 AND state + 0 = 2 AND (flush = $4 AND epoch = $3::bigint + 1
-  OR epoch = $2 AND $3::bigint >= epoch AND $3::bigint < epoch + 1048576)
+  OR epoch = $2 AND $3::bigint >= epoch AND $3::bigint - epoch < $5::bigint)
 RETURNING epoch`
 
 // Raise implements lane.Store.
@@ -60,7 +61,7 @@ func (s *Store) Raise(ctx context.Context, f lane.Fence, above int64) (lane.Fenc
 	}
 	raised, id := lane.Fence{LaneID: f.LaneID}, uuid.NewString()
 	err := s.retry(ctx, func(ctx context.Context, _ bool) error {
-		return s.pool.QueryRow(ctx, raiseSQL, f.LaneID, f.Epoch, above, id).Scan(&raised.Epoch)
+		return s.pool.QueryRow(ctx, raiseSQL, f.LaneID, f.Epoch, above, id, call.MaxRaise).Scan(&raised.Epoch)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = lane.ErrFenced

@@ -9,7 +9,7 @@ import (
 )
 
 // Leases are compared with the database's clock only. A row whose lease has ended stays until its incarnation owns no
-// lane: that is how a take-over finds the dead without looking at every running lane.
+// lane, for whoever looks.
 var (
 	forgetReplicas = writes(`DELETE FROM replicas WHERE expires < {before $1}
 		AND replica_id NOT IN (SELECT owner FROM lanes WHERE state = 2 AND owner IS NOT NULL)`)

@@ -3,11 +3,9 @@ package sqlite
 import (
 	"context"
 
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
-
-// maxRaise is how far an epoch may be lifted at once.
-const maxRaise = 1 << 20
 
 var stallFor = sql(`UPDATE submissions SET stalls = stalls + 1, stall_cause = ?
 		WHERE submission_id = ? AND lane_id = ? AND status = 1`)
@@ -70,7 +68,7 @@ func (s *Store) Raise(ctx context.Context, f lane.Fence, above int64) (lane.Fenc
 		if err != nil {
 			return err
 		}
-		if above < l.epoch || above >= l.epoch+maxRaise {
+		if above < l.epoch || above >= l.epoch+call.MaxRaise {
 			return lane.ErrFenced
 		}
 		l.epoch = raised.Epoch
