@@ -29,15 +29,8 @@ func (o *options) addresses(cfg control.Config) client.Addresses {
 // announce tells how to use what runs.
 func (o *options) announce(w io.Writer, a client.Addresses) {
 	var b strings.Builder
-	fmt.Fprintf(
-		&b,
-		"Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n",
-		cli.Version,
-		a.HTTP,
-		a.GRPC,
-		o.databaseState(),
-		client.TokenFile(o.data),
-	)
+	fmt.Fprintf(&b, "Pawl %s\n  HTTP    %s\n  gRPC    %s\n  state   %s\n  token   %s\n", cli.Version, a.HTTP, a.GRPC,
+		o.databaseState(), client.TokenFile(o.data))
 	if o.shared() {
 		fmt.Fprintf(&b, "  peers   dial %s\n", o.advertise)
 	}
@@ -47,11 +40,8 @@ func (o *options) announce(w io.Writer, a client.Addresses) {
 		fmt.Fprintf(&b, "  calls   wait for an executor: control token create%s --executor NAME\n", o.where())
 	}
 	if o.auth == "none" {
-		b.WriteString(
-			"\n  --auth none: every user and every program of this host can prompt agents, run commands as you, " +
-				"and make " +
-				"tokens.\n",
-		)
+		b.WriteString("\n  --auth none: every user and every program of this host can prompt agents, run commands as " +
+			"you, and make tokens.\n")
 	}
 	fmt.Fprintf(&b, "\nTry it:\n  %s\n\n", o.curl(a))
 	_, _ = io.WriteString(w, b.String())

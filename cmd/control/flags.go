@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,45 +43,24 @@ func (o *options) flags(c *cobra.Command) {
 	p.StringVar(&o.data, "data", defaultData, "`DIR`: data directory, with the state and the operator's token")
 	p.StringVar(&o.database, "database", "",
 		"`NAME`: where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
-	p.StringVar(
-		&o.direct,
-		"database-direct",
-		"",
-		"`ADDRESS`: where --database is a pooler, the Postgres server behind it",
-	)
+	p.StringVar(&o.direct, "database-direct", "",
+		"`ADDRESS`: where --database is a pooler, the Postgres server behind it")
 	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents,
 		"how long the events of streams can be read again; transcripts are kept for good")
-	f.StringVar(
-		&o.http,
-		"http",
-		"127.0.0.1:3000",
-		"`HOST:PORT`: address of the HTTP listener; without :PORT, or without this flag, the port is the variable "+
-			"PORT's, if that is set",
-	)
+	f.StringVar(&o.http, "http", "127.0.0.1:3000", "`HOST:PORT`: address of the HTTP listener; without :PORT, or "+
+		"without this flag, the port is the variable PORT's, if that is set")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "`HOST:PORT`: address of the gRPC listener")
-	f.StringVar(
-		&o.advertise,
-		"advertise",
-		"",
-		"`HOST:PORT`: address at which other replicas reach the gRPC listener (default: the listener's own)",
-	)
+	f.StringVar(&o.advertise, "advertise", "",
+		"`HOST:PORT`: address at which other replicas reach the gRPC listener (default: the listener's own)")
 	f.StringVar(&o.cert, "tls-cert", "", "`FILE`: certificate, PEM; both listeners then speak TLS")
 	f.StringVar(&o.key, "tls-key", "", "`FILE`: key of the certificate, PEM")
 	f.StringVar(&o.ca, "tls-ca", "", "`FILE`: authorities to trust in other replicas (default: the system's)")
 	f.StringVar(&o.auth, "auth", "token",
 		"`HOW`: how callers prove who they are: token, or none, which makes everybody on this host an operator")
-	f.StringSliceVar(
-		&o.hosts,
-		"host",
-		nil,
-		"`HOST`: name, beside loopback ones, that HTTP requests may be addressed to; may be repeated",
-	)
-	f.StringSliceVar(
-		&o.origins,
-		"origin",
-		nil,
-		"`ORIGIN`: browser origin, beside the server's own, whose pages may call; may be repeated",
-	)
+	f.StringSliceVar(&o.hosts, "host", nil,
+		"`HOST`: name, beside loopback ones, that HTTP requests may be addressed to; may be repeated")
+	f.StringSliceVar(&o.origins, "origin", nil,
+		"`ORIGIN`: browser origin, beside the server's own, whose pages may call; may be repeated")
 	f.StringVar(&o.agents, "agents", "./agents",
 		"`DIR`: agent definitions; may be absent unless it is given; SIGHUP reads it again")
 	f.StringVar(&o.providers, "providers", "./providers.yaml",
@@ -157,10 +137,8 @@ func usage(format string, args ...any) error {
 }
 
 func oneOf(flag, value string, allowed ...string) error {
-	for _, a := range allowed {
-		if value == a {
-			return nil
-		}
+	if slices.Contains(allowed, value) {
+		return nil
 	}
 	return usage("--%s is %s, not %q", flag, strings.Join(allowed, " or "), value)
 }
@@ -175,18 +153,16 @@ func isOrigin(s string) bool {
 
 // check refuses what is not allowed, and says what would be.
 func (o *options) check() error {
-	err := errors.Join(oneOf("auth", o.auth, "token", "none"), oneOf("executor", o.executor, "builtin", "none"))
-	if err != nil {
+	if err := errors.Join(oneOf("auth", o.auth, "token", "none"),
+		oneOf("executor", o.executor, "builtin", "none")); err != nil {
 		return err
 	}
 	if o.grace <= 0 {
 		return usage("--disconnect-grace must be longer than 0, not %s", o.grace)
 	}
 	if o.retainEvents < time.Minute {
-		return usage(
-			"--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events",
-			o.retainEvents,
-		)
+		return usage("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events",
+			o.retainEvents)
 	}
 	for _, origin := range o.origins {
 		if !isOrigin(origin) {
@@ -202,25 +178,16 @@ func (o *options) check() error {
 			continue
 		}
 		if o.auth == "none" {
-			return usage(
-				"--auth none is for loopback listeners, and %s %s can be reached from other hosts: use --auth token",
-				l.flag,
-				l.addr,
-			)
+			return usage("--auth none is for loopback listeners, and %s %s can be reached from other hosts: use "+
+				"--auth token", l.flag, l.addr)
 		}
 		if o.cert == "" {
-			return usage(
-				"%s %s can be reached from other hosts, and tokens would travel in the clear: give --tls-cert "+
-					"FILE and --tls-key FILE, or listen on 127.0.0.1",
-				l.flag,
-				l.addr,
-			)
+			return usage("%s %s can be reached from other hosts, and tokens would travel in the clear: give "+
+				"--tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
 		}
 	}
-	if host, port, err := net.SplitHostPort(
-		o.advertise,
-	); o.advertise != "" &&
-		(err != nil || host == "" || port == "") {
+	host, port, err := net.SplitHostPort(o.advertise)
+	if o.advertise != "" && (err != nil || host == "" || port == "") {
 		return usage("--advertise is HOST:PORT, as other replicas dial it, not %q", o.advertise)
 	}
 	if info, err := os.Stat(o.root); o.executor == "builtin" && (err != nil || !info.IsDir()) {

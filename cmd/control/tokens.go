@@ -48,17 +48,13 @@ func (s stored) Close() error { return s.end() }
 // tokens opens the tokens in the database while no control plane runs. Only with fresh is a database made.
 func (o *options) tokens(ctx context.Context, fresh bool) (client.Tokens, error) {
 	if o.databaseName() == "memory" {
-		return nil, errors.New(
-			"no control plane runs on " + o.data + ", and a database in memory keeps no tokens: start it first",
-		)
+		return nil, fmt.Errorf("no control plane runs on %s, and a database in memory keeps no tokens: start it first",
+			o.data)
 	}
 	if path, ok := strings.CutPrefix(o.databaseName(), "sqlite:"); ok && !fresh {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf(
-				"no control plane runs on %s, and there is no database at %s: name another with --data or --database",
-				o.data,
-				path,
-			)
+			return nil, fmt.Errorf("no control plane runs on %s, and there is no database at %s: name another with "+
+				"--data or --database", o.data, path)
 		}
 	}
 	release := func() error { return nil }
@@ -74,9 +70,7 @@ func (o *options) tokens(ctx context.Context, fresh bool) (client.Tokens, error)
 		return nil, errors.Join(fmt.Errorf("--database: %w", err), release())
 	}
 	return stored{
-		api.Tokens(
-			api.Deps{Tokens: auth.NewService(store)},
-		),
+		api.Tokens(api.Deps{Tokens: auth.NewService(store)}),
 		func() error { return errors.Join(store.Close(), release()) },
 	}, nil
 }

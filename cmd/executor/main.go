@@ -134,8 +134,7 @@ func (o *options) transport() (*tls.Config, error) {
 	for _, addr := range o.control {
 		if !rpc.Loopback(addr) && !strings.HasPrefix(addr, "unix:") {
 			return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add "+
-				"--tls (and "+
-				"--tls-ca FILE for a private authority)", addr)
+				"--tls (and --tls-ca FILE for a private authority)", addr)
 		}
 	}
 	return nil, nil

@@ -59,11 +59,8 @@ func (i *Interrupts) Interrupt() bool {
 // configured with.
 func Main(run func(context.Context) error) {
 	if err := hostenv.Conceal(); err != nil {
-		Complain(
-			os.Stderr,
-			filepath.Base(os.Args[0]),
-			fmt.Errorf("other processes may see this one's secrets: %w", err),
-		)
+		Complain(os.Stderr, filepath.Base(os.Args[0]),
+			fmt.Errorf("other processes may see this one's secrets: %w", err))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ctx, interrupts := WithInterrupts(ctx)

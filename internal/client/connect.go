@@ -41,18 +41,10 @@ type connection struct {
 // flags adds the flags to a command and its subcommands.
 func (o *connection) flags(c *cobra.Command) {
 	f := c.PersistentFlags()
-	f.StringVar(
-		&o.server,
-		"server",
-		"",
-		"`HOST:PORT`: gRPC listener of a control plane elsewhere (default: the one that runs on --data)",
-	)
-	f.StringVar(
-		&o.tokenFile,
-		"token-file",
-		"",
-		"`FILE`: holds the token for --server; its value may be in PAWL_TOKEN instead",
-	)
+	f.StringVar(&o.server, "server", "",
+		"`HOST:PORT`: gRPC listener of a control plane elsewhere (default: the one that runs on --data)")
+	f.StringVar(&o.tokenFile, "token-file", "",
+		"`FILE`: holds the token for --server; its value may be in PAWL_TOKEN instead")
 	f.BoolVar(&o.tls, "tls", false, "use TLS; needed unless --server is on this host")
 	f.StringVar(&o.ca, "ca", "", "`FILE`: authorities to trust instead of the system's, PEM; implies --tls")
 	cli.NameVariables(f)
@@ -99,10 +91,8 @@ func (o *connection) dial(ctx context.Context) (*grpc.ClientConn, error) {
 		return o.dialServer(ctx)
 	}
 	if o.options.Data == nil {
-		return nil, cli.WithCode(
-			errors.New("no control plane is named: give --server HOST:PORT, or set PAWL_SERVER"),
-			cli.Usage,
-		)
+		return nil, cli.WithCode(errors.New("no control plane is named: give --server HOST:PORT, or set PAWL_SERVER"),
+			cli.Usage)
 	}
 	a, ok, err := ReadAddresses(*o.options.Data)
 	if err != nil || !ok {
@@ -168,10 +158,7 @@ func (o *connection) secret(ctx context.Context) (func(context.Context) (string,
 
 // check connects and asks whether somebody is there.
 func check(
-	ctx context.Context,
-	addr string,
-	secure *tls.Config,
-	secret func(context.Context) (string, error),
+	ctx context.Context, addr string, secure *tls.Config, secret func(context.Context) (string, error),
 ) (*grpc.ClientConn, error) {
 	opts := append(rpc.DialOptions(), rpc.Security(secure))
 	if secret != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,8 +22,8 @@ func filesCommand(o *connection) *cobra.Command {
 		Use:   "files",
 		Short: "Read and write files of a session or an executor",
 		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
-			"of an executor, " +
-			"named by its id. A relative path is below the executor's root, and below the agent's cwd for a session.",
+			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's cwd " +
+			"for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
 	}, &cobra.Command{
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
@@ -44,30 +43,19 @@ func filesCommand(o *connection) *cobra.Command {
 }
 
 func fileTarget(name string) (*pawlv1.FileTarget, error) {
-	parts := strings.SplitN(name, "/", 3)
-	if slices.Contains(parts, "") {
-		return nil, cli.WithCode(
-			fmt.Errorf(
-				"%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor",
-				name,
-			),
-			cli.Usage,
-		)
+	key := sessionKey(name)
+	switch {
+	case key != nil:
+		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
+	case name == "" || strings.Contains(name, "/"):
+		err := fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name)
+		return nil, cli.WithCode(err, cli.Usage)
 	}
-	if len(parts) == 1 {
-		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
-	}
-	key := &pawlv1.SessionKey{Agent: parts[0], Instance: parts[1]}
-	if len(parts) == 3 {
-		key.Session = parts[2]
-	}
-	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
+	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
 }
 
 func (o *connection) withFiles(
-	c *cobra.Command,
-	name string,
-	f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error,
+	c *cobra.Command, name string, f func(pawlv1.FileServiceClient, *pawlv1.FileTarget) error,
 ) error {
 	target, err := fileTarget(name)
 	if err != nil {
@@ -133,11 +121,8 @@ func put(c *cobra.Command, files pawlv1.FileServiceClient, start *pawlv1.WriteFi
 		}
 	}
 	if ok {
-		send(
-			&pawlv1.WriteFileRequest{
-				Part: &pawlv1.WriteFileRequest_End_{End: &pawlv1.WriteFileRequest_End{Sha256: hash.Sum(nil)}},
-			},
-		)
+		end := &pawlv1.WriteFileRequest_End{Sha256: hash.Sum(nil)}
+		send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_End_{End: end}})
 	}
 	got, err := stream.CloseAndRecv()
 	if err != nil {

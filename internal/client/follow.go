@@ -185,12 +185,8 @@ func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error
 		return errLeft
 	case f.stops == 1:
 		f.leave = time.After(leaveAfter)
-		f.p.note(
-			fmt.Sprintf(
-				"[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]",
-				leaveAfter,
-			),
-		)
+		f.p.note(fmt.Sprintf(
+			"[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]", leaveAfter))
 		return nil
 	}
 	f.leave, f.aborting = nil, true

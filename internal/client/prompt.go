@@ -123,11 +123,8 @@ func (o *connection) prompt(c *cobra.Command, req *pawlv1.PromptRequest, verbose
 	case err != nil && p.submission == "":
 		return f.unknown(c.Context(), req.GetKey(), err)
 	case err != nil:
-		return fmt.Errorf(
-			"%w; submission %s is on record and goes on: `control wait %[2]s`",
-			inWords(c.Context(), err),
-			p.submission,
-		)
+		return fmt.Errorf("%w; submission %s is on record and goes on: `control wait %[2]s`", inWords(c.Context(), err),
+			p.submission)
 	case o.output == "json":
 		return errors.Join(o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
 			res, err := pawlv1.NewSubmissionServiceClient(conn).

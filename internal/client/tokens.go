@@ -51,20 +51,12 @@ func tokenCreate(o *connection) *cobra.Command {
 					return err
 				}
 				made := res.GetToken()
-				fmt.Fprintf(
-					c.ErrOrStderr(),
-					"token %s for %s, %s\n",
-					made.GetTokenId(),
-					cli.Visible(allows(made)),
-					lasts(made),
-				)
+				about := cli.Visible(allows(made))
+				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.GetTokenId(), about, lasts(made))
 				if _, remote := t.(*remoteTokens); !remote {
-					fmt.Fprintf(
-						c.ErrOrStderr(),
-						"no control plane runs on %s: the token works at those that start on %s\n",
-						*o.options.Data,
-						o.options.State(),
-					)
+					fmt.Fprintf(c.ErrOrStderr(),
+						"no control plane runs on %s: the token works at those that start on %s\n", *o.options.Data,
+						o.options.State())
 				}
 				if o.output == "json" {
 					return printJSON(c.OutOrStdout(), res)
@@ -76,13 +68,8 @@ func tokenCreate(o *connection) *cobra.Command {
 	})
 	f := c.Flags()
 	f.StringVar(&want.executor, "executor", "", "`ID`: for the executor of this id")
-	f.StringArrayVar(
-		&want.labels,
-		"allow-label",
-		nil,
-		"`KEY=VALUE`: label that the executor may claim, where * in the value stands for anything; may be "+
-			"repeated (default: none)",
-	)
+	f.StringArrayVar(&want.labels, "allow-label", nil, "`KEY=VALUE`: label that the executor may claim, where * in "+
+		"the value stands for anything; may be repeated (default: none)")
 	f.BoolVar(&want.client, "client", false, "for a client: prompting and reading")
 	f.StringArrayVar(&want.agents, "agent", nil, "`AGENT`: one of the client's agents; may be repeated (default: all)")
 	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
@@ -244,22 +231,19 @@ type remoteTokens struct {
 }
 
 func (r *remoteTokens) CreateToken(
-	ctx context.Context,
-	req *pawlv1.CreateTokenRequest,
+	ctx context.Context, req *pawlv1.CreateTokenRequest,
 ) (*pawlv1.CreateTokenResponse, error) {
 	return r.client.CreateToken(ctx, req)
 }
 
 func (r *remoteTokens) ListTokens(
-	ctx context.Context,
-	req *pawlv1.ListTokensRequest,
+	ctx context.Context, req *pawlv1.ListTokensRequest,
 ) (*pawlv1.ListTokensResponse, error) {
 	return r.client.ListTokens(ctx, req)
 }
 
 func (r *remoteTokens) RevokeToken(
-	ctx context.Context,
-	req *pawlv1.RevokeTokenRequest,
+	ctx context.Context, req *pawlv1.RevokeTokenRequest,
 ) (*pawlv1.RevokeTokenResponse, error) {
 	return r.client.RevokeToken(ctx, req)
 }

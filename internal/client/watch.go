@@ -24,9 +24,8 @@ func watchCommand(o *connection) *cobra.Command {
 		Use:   "watch SESSION",
 		Short: "Print what happens in a session, as it happens",
 		Args:  cli.Args(1),
-		Long: "Print what happens in a session, as it happens, until Ctrl-C. A session is named by " +
-			"" + sessionForm + ". " +
-			"With -o json each event is a line.",
+		Long: "Print what happens in a session, as it happens, until Ctrl-C. A session is named by " + sessionForm +
+			". With -o json each event is a line.",
 		Example: "control watch reviewer/42\ncontrol watch reviewer/42 --after 0 -o json",
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.checkOutput(c); err != nil {
@@ -148,15 +147,12 @@ func waitCommand(o *connection) *cobra.Command {
 // wait asks again and again, also while the control plane is away for a moment. The submission is as it was last seen.
 // A timeout, 0 for none, ends it in either case.
 func (o *connection) wait(
-	ctx context.Context,
-	conn *grpc.ClientConn,
-	id string,
-	timeout time.Duration,
+	ctx context.Context, conn *grpc.ClientConn, id string, timeout time.Duration,
 ) (*pawlv1.Submission, error) {
 	began := time.Now()
 	heard := began
 	var own *grpc.ClientConn // to the control plane that came back, perhaps elsewhere
-	defer func() { _ = closeIf(own) }()
+	defer func() { closeIf(own) }()
 	for {
 		next := waitEvery
 		if timeout > 0 {
@@ -180,18 +176,17 @@ func (o *connection) wait(
 		case <-time.After(returnsEvery):
 		}
 		if again, err := o.dial(ctx); err == nil && again != nil {
-			_ = closeIf(own)
+			closeIf(own)
 			own, conn = again, again
 		}
 	}
 }
 
 // closeIf closes a connection that there may not be.
-func closeIf(conn *grpc.ClientConn) error {
-	if conn == nil {
-		return nil
+func closeIf(conn *grpc.ClientConn) {
+	if conn != nil {
+		_ = conn.Close() // nothing was written over it
 	}
-	return conn.Close()
 }
 
 func abortCommand(o *connection) *cobra.Command {
@@ -208,10 +203,7 @@ func abortCommand(o *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.with(
-				c,
-				func(ctx context.Context, conn *grpc.ClientConn) error { return o.abort(ctx, c, conn, req) },
-			)
+			return o.with(c, func(_ context.Context, conn *grpc.ClientConn) error { return o.abort(c, conn, req) })
 		},
 	})
 	o.flags(c)
@@ -219,12 +211,8 @@ func abortCommand(o *connection) *cobra.Command {
 }
 
 // abort aborts what an id or a key names: an id may be of a submission or of a session.
-func (o *connection) abort(
-	ctx context.Context,
-	c *cobra.Command,
-	conn *grpc.ClientConn,
-	req *pawlv1.GetSessionRequest,
-) error {
+func (o *connection) abort(c *cobra.Command, conn *grpc.ClientConn, req *pawlv1.GetSessionRequest) error {
+	ctx := c.Context()
 	submissions, id := pawlv1.NewSubmissionServiceClient(conn), req.GetSessionId()
 	if id != "" {
 		res, err := submissions.AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: id})
@@ -243,19 +231,12 @@ func (o *connection) abort(
 		return err
 	}
 	res, err := submissions.AbortSession(ctx, &pawlv1.AbortSessionRequest{SessionId: s.GetSessionId()})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case o.output == "json":
-		return printJSON(c.OutOrStdout(), res)
 	}
 	running := "none"
 	if r := res.GetRunning(); r != nil {
 		running = r.GetSubmissionId() + " (" + submissionState(r) + ")"
 	}
-	return printFields(
-		c.OutOrStdout(),
-		field{"queued ones settled", fmt.Sprint(res.GetSettled())},
-		field{"running", running},
-	)
+	return o.show(c, res, field{"queued ones settled", fmt.Sprint(res.GetSettled())}, field{"running", running})
 }

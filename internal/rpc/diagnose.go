@@ -155,15 +155,13 @@ func (p prober) untrusted(err error, name string) string {
 	switch {
 	case errors.As(err, &record) && strings.HasPrefix(string(record.RecordHeader[:]), "HTTP/"):
 		return fmt.Sprintf("%s is a port for plain HTTP: use the address of control's gRPC listener (its --grpc, "+
-			"port 3001 by "+
-			"default), and leave out --tls and --tls-ca if control runs without TLS", p.addr)
+			"port 3001 by default), and leave out --tls and --tls-ca if control runs without TLS", p.addr)
 	case errors.As(err, &record):
 		return fmt.Sprintf("%s does not speak TLS: leave out --tls and --tls-ca, or start control with --tls-cert "+
 			"and --tls-key", p.addr)
 	case errors.As(err, &wrong):
 		return fmt.Sprintf("the certificate at %s is for %s and not for %s: use one of those names as the address, "+
-			"or give control a "+
-			"certificate for this one", p.addr, namesOf(wrong.Certificate), name)
+			"or give control a certificate for this one", p.addr, namesOf(wrong.Certificate), name)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
 		return fmt.Sprintf("the certificate at %s is not valid before %s: check the clock of this host and of the "+
 			"one that made it",
@@ -173,13 +171,11 @@ func (p prober) untrusted(err error, name string) string {
 			"the clock of this host",
 			p.addr, invalid.Cert.NotAfter.UTC().Format(time.DateTime))
 	case errors.As(err, &unknown):
-		return fmt.Sprintf("the certificate at %s is signed by an authority that this host does not trust: give "+
-			"that authority's "+
-			"certificate with --tls-ca FILE", p.addr)
+		return fmt.Sprintf("the certificate at %s is signed by an authority that this host does not trust: give that "+
+			"authority's certificate with --tls-ca FILE", p.addr)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Sprintf("%s ended the TLS handshake: check that it is control's gRPC listener, and that control "+
-			"has --tls-cert and "+
-			"--tls-key", p.addr)
+			"has --tls-cert and --tls-key", p.addr)
 	}
 	return fmt.Sprintf("TLS with %s failed (%v)", p.addr, err)
 }

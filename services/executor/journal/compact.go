@@ -84,9 +84,7 @@ func (j *Journal) snapshot(f *os.File) *writer {
 	for _, c := range j.x.calls {
 		a.calls = append(a.calls, c.Call)
 	}
-	return &writer{
-		alive: a, write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: map[string]int64{},
-	}
+	return &writer{alive: a, write: j.cfg.WriteAt, old: j.f, f: f, upto: j.end, base: j.end, offs: map[string]int64{}}
 }
 
 // suspend keeps others from syncing until resume, and returns what is written by now, and how many calls that begins.

@@ -128,8 +128,7 @@ func Open(dir string, cfg Config) (*Journal, error) {
 	switch {
 	case errors.Is(err, disk.ErrLocked):
 		return nil, ErrLocked.With("another executor uses the data directory %s: stop it, or give this one its own "+
-			"with "+
-			"--data", dir)
+			"with --data", dir)
 	case err != nil:
 		return nil, fmt.Errorf("taking the journal's lock: %w", err)
 	}

@@ -39,8 +39,7 @@ func refusal(err error) error {
 		return nil
 	case ErrToken:
 		return ErrToken.With("control refused the token (%s): make one with `control token create --executor NAME`, "+
-			"at this "+
-			"control plane", plain(err))
+			"at this control plane", plain(err))
 	}
 	return final.With("control refused this executor: %s", plain(err))
 }

@@ -175,8 +175,7 @@ func (e *NotFound) Error() string {
 			"as text: use bash"
 	case e.near != nil:
 		return fmt.Sprintf("the old text was not found; what begins at line %d differs only in white space or "+
-			"punctuation. "+
-			"Give it as the file has it:\n%s", e.near.line, e.near.text)
+			"punctuation. Give it as the file has it:\n%s", e.near.line, e.near.text)
 	}
 	return "the old text was not found; it must match exactly, white space included: read the file again"
 }

@@ -20,8 +20,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for r := range s.j.Calls(func(c *journal.Call) bool {
-		return c.State == journal.Tombstone && c.Exec &&
-			!c.Forgot
+		return c.State == journal.Tombstone && c.Exec && !c.Forgot
 	}) {
 		s.forget = append(s.forget, r.CallID)
 	}

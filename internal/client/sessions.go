@@ -1,0 +1,218 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/rpc"
+)
+
+// sessionForm is how a session is named on a command line.
+const sessionForm = "AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id"
+
+// sessionKey reads AGENT/INSTANCE or AGENT/INSTANCE/SESSION; nil for anything else.
+func sessionKey(name string) *pawlv1.SessionKey {
+	parts := strings.SplitN(name, "/", 3)
+	if len(parts) < 2 || slices.Contains(parts, "") {
+		return nil
+	}
+	key := &pawlv1.SessionKey{Agent: parts[0], Instance: parts[1]}
+	if len(parts) == 3 {
+		key.Session = parts[2]
+	}
+	return key
+}
+
+// sessionName reads the name of a session: a key or an id.
+func sessionName(name string) (*pawlv1.GetSessionRequest, error) {
+	if ident.IsUUID(name) {
+		return &pawlv1.GetSessionRequest{Session: &pawlv1.GetSessionRequest_SessionId{SessionId: name}}, nil
+	}
+	key := sessionKey(name)
+	if key == nil {
+		return nil, cli.WithCode(fmt.Errorf("%q is no session: use %s", name, sessionForm), cli.Usage)
+	}
+	return &pawlv1.GetSessionRequest{Session: &pawlv1.GetSessionRequest_Key{Key: key}}, nil
+}
+
+// ofSession makes a command of a call with the session that the first argument names, which is checked before anything
+// is dialled.
+func (o *connection) ofSession(
+	use, short string, f func(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, args []string) error,
+) *cobra.Command {
+	command := o.calls(use, short, nil)
+	command.RunE = func(c *cobra.Command, args []string) error {
+		req, err := sessionName(args[0])
+		if err != nil {
+			return err
+		}
+		return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
+			s, err := findSession(ctx, conn, req)
+			if err != nil {
+				return err
+			}
+			return f(c, conn, s, args)
+		})
+	}
+	return command
+}
+
+func findSession(ctx context.Context, conn *grpc.ClientConn, req *pawlv1.GetSessionRequest) (*pawlv1.Session, error) {
+	res, err := pawlv1.NewSessionServiceClient(conn).GetSession(ctx, req)
+	return res.GetSession(), err
+}
+
+func keyText(k *pawlv1.SessionKey) string {
+	text := k.GetAgent() + "/" + k.GetInstance()
+	if s := k.GetSession(); s != "" && s != "default" {
+		text += "/" + s
+	}
+	return text
+}
+
+func sessionsCommand(o *connection) *cobra.Command {
+	req := &pawlv1.ListSessionsRequest{}
+	read := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
+		sessions := pawlv1.NewSessionServiceClient(conn)
+		return listing[*pawlv1.Session]{
+			head: "SESSION\tID\tPENDING\tEXECUTOR\tCREATED",
+			page: func(token string) ([]*pawlv1.Session, string, error) {
+				req.PageToken = token
+				res, err := sessions.ListSessions(c.Context(), req)
+				return res.GetSessions(), res.GetNextPageToken(), err
+			},
+			row: func(s *pawlv1.Session) []string {
+				return []string{
+					keyText(s.GetKey()), s.GetSessionId(), fmt.Sprint(s.GetPending()), s.GetExecutorId(),
+					stamp(s.GetCreatedAt()),
+				}
+			},
+		}.print(c, o.output)
+	}
+	list := o.calls("list", "List sessions, newest first", read)
+	list.Flags().StringVar(&req.Agent, "agent", "", "`AGENT`: only sessions of this agent")
+	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
+	get := func(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+		return o.show(c, s, field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
+			field{"pending", fmt.Sprint(s.GetPending())}, field{"executor", s.GetExecutorId()},
+			field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
+			field{"created", stamp(s.GetCreatedAt())})
+	}
+	rebind := o.ofSession("rebind SESSION EXECUTOR", "Move a session to another executor", o.rebind)
+	rebind.Long = "Move a session to another executor: its next tool calls run there. It is for a session whose " +
+		"executor is lost for good. No file is copied: the session finds the files of the other executor."
+	return o.group(&cobra.Command{
+		Use: "sessions", Short: "List sessions",
+		Long: "List sessions. A session is named by " + sessionForm + ".",
+		Example: "control sessions list --agent reviewer\ncontrol sessions get reviewer/42 -o json\n" +
+			"control sessions rebind reviewer/42 other-host",
+	}, list, rebind, o.ofSession("get SESSION", "Show one session", get))
+}
+
+func (o *connection) rebind(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, args []string) error {
+	res, err := pawlv1.NewSessionServiceClient(conn).RebindSession(c.Context(), &pawlv1.RebindSessionRequest{
+		SessionId: s.GetSessionId(), ExecutorId: args[1],
+	})
+	moved := res.GetSession()
+	switch {
+	case err != nil:
+		return err
+	case o.output == "json":
+		return printJSON(c.OutOrStdout(), moved)
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "session %s is with executor %s now\n", keyText(moved.GetKey()),
+		moved.GetExecutorId())
+	return err
+}
+
+func submissionsCommand(o *connection) *cobra.Command {
+	list := func(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+		return listing[*pawlv1.Submission]{
+			head: "ID\tSTATE\tACCEPTED\tTURNS\tANSWER",
+			page: pagesOfSubmissions(c.Context(), conn, s.GetSessionId()),
+			row: func(s *pawlv1.Submission) []string {
+				return []string{
+					s.GetSubmissionId(), submissionState(s), stamp(s.GetAcceptedAt()), fmt.Sprint(s.GetTurn()),
+					oneLine(said(s), 50),
+				}
+			},
+		}.print(c, o.output)
+	}
+	get := func(c *cobra.Command, conn *grpc.ClientConn, args []string) error {
+		submissions := pawlv1.NewSubmissionServiceClient(conn)
+		res, err := submissions.GetSubmission(c.Context(), &pawlv1.GetSubmissionRequest{SubmissionId: args[0]})
+		if err != nil {
+			return err
+		}
+		return o.submission(c, res.GetSubmission())
+	}
+	return o.group(&cobra.Command{
+		Use: "submissions", Short: "List what was submitted to a session",
+		Long:    "List what was submitted to a session. A session is named by " + sessionForm + ".",
+		Example: "control submissions list reviewer/42\ncontrol submissions get 0199c2… -o json",
+	}, o.ofSession("list SESSION", "List a session's submissions, newest first", list),
+		o.calls("get ID", "Show one submission", get))
+}
+
+// pagesOfSubmissions pages by seq, which the API does for submissions.
+func pagesOfSubmissions(
+	ctx context.Context, conn *grpc.ClientConn, session string,
+) func(string) ([]*pawlv1.Submission, string, error) {
+	submissions, before := pawlv1.NewSubmissionServiceClient(conn), int64(0)
+	return func(string) ([]*pawlv1.Submission, string, error) {
+		res, err := submissions.ListSubmissions(ctx, &pawlv1.ListSubmissionsRequest{SessionId: session, Before: before})
+		page := res.GetSubmissions()
+		if err != nil || len(page) == 0 {
+			return nil, "", err
+		}
+		before = page[len(page)-1].GetSeq()
+		return page, "more", nil
+	}
+}
+
+// submission writes one submission.
+func (o *connection) submission(c *cobra.Command, s *pawlv1.Submission) error {
+	took, reason := "", ""
+	if s.GetSettledAt() != nil && s.GetStartedAt() != nil {
+		took = s.GetSettledAt().AsTime().Sub(s.GetStartedAt().AsTime()).Round(time.Millisecond).String()
+	}
+	if s.GetError() != nil {
+		reason = said(s)
+	}
+	return o.show(c, s, field{"id", s.GetSubmissionId()}, field{"session", keyText(s.GetKey())},
+		field{"state", submissionState(s)}, field{"accepted", stamp(s.GetAcceptedAt())},
+		field{"started", stamp(s.GetStartedAt())}, field{"settled", stamp(s.GetSettledAt())}, field{"ran for", took},
+		field{"turns", fmt.Sprint(s.GetTurn())}, field{"error", reason}, field{"answer", s.GetResult().GetText()})
+}
+
+// submissionState is the outcome of a submission that has settled, else its status.
+func submissionState(s *pawlv1.Submission) string {
+	if s.GetStatus() == pawlv1.Submission_STATUS_SETTLED {
+		return outcomeText(s.GetOutcome())
+	}
+	state := strings.ToLower(strings.TrimPrefix(s.GetStatus().String(), "STATUS_"))
+	if s.GetAbortRequested() {
+		state += ", to be aborted"
+	}
+	return state
+}
+
+// said is what a submission came to, in a few words.
+func said(s *pawlv1.Submission) string {
+	if e := s.GetError(); e != nil {
+		return e.GetReason() + ": " + e.GetMessage()
+	}
+	return s.GetResult().GetText()
+}
+
+// notFound reports whether a call failed because there is no such thing.
+func notFound(err error, reason string) bool { return rpc.Reason(err) == reason }
