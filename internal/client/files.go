@@ -22,8 +22,8 @@ func filesCommand(o *connection) *cobra.Command {
 		Use:   "files",
 		Short: "Read and write files of a session or an executor",
 		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
-			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's cwd " +
-			"for a session.",
+			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's " +
+			"cwd for a session.",
 		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
 	}, &cobra.Command{
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
@@ -48,8 +48,8 @@ func fileTarget(name string) (*pawlv1.FileTarget, error) {
 	case key != nil:
 		return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_Session{Session: key}}, nil
 	case name == "" || strings.Contains(name, "/"):
-		err := fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id of an executor", name)
-		return nil, cli.WithCode(err, cli.Usage)
+		return nil, cli.WithCode(fmt.Errorf("%q names nothing: use AGENT/INSTANCE, AGENT/INSTANCE/SESSION or the id "+
+			"of an executor", name), cli.Usage)
 	}
 	return &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: name}}, nil
 }
