@@ -26,6 +26,9 @@ type Values struct {
 
 // Expand resolves the references. ErrVariable names every variable that is not set.
 func (e Env) Expand(lookup Lookup) (Values, error) {
+	if len(e) == 0 {
+		return Values{}, nil
+	}
 	vars := make(map[string]*string, len(e))
 	secrets := map[string]bool{}
 	var missing []string

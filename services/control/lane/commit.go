@@ -27,6 +27,9 @@ type Commit struct {
 
 // Events are the events of all steps, in order of their seqs.
 func (c *Commit) Events() (all []event.Event) {
+	if len(c.Steps) == 1 {
+		return c.Steps[0].Events
+	}
 	for i := range c.Steps {
 		all = append(all, c.Steps[i].Events...)
 	}

@@ -160,6 +160,7 @@ type work struct {
 	mu     sync.Mutex // guards what follows
 	drive  func(ctx context.Context, o *Owner) error
 	owners []*Owner
+	drains map[*Owner]chan struct{} // closed by Drain
 	nudges int
 }
 
@@ -171,16 +172,23 @@ type job struct {
 func (w *work) Begin(o *Owner, _ bool) Run {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.owners = append(w.owners, o)
+	w.owners, w.drains[o] = append(w.owners, o), make(chan struct{})
 	return job{w, o}
 }
 
 func (j job) Drive(ctx context.Context) error { return j.drive(ctx, j.o) }
 func (j job) Deliver(r call.Report) bool      { return r.CallID == "mine" }
+func (j job) Drain()                          { close(j.draining(j.o)) }
 func (j job) Nudge() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.nudges++
+}
+
+func (w *work) draining(o *Owner) chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drains[o]
 }
 
 func (w *work) now() (owners []*Owner, nudges int) {
@@ -231,12 +239,12 @@ func lease(id string) Lease {
 
 // world is a Worker over fakes.
 func world(deps Deps) (*Worker, *rows, *work, *tape) {
-	r, k, t := &rows{state: state{due: map[Kind][]Lease{}}}, &work{}, &tape{}
+	r, k, t := &rows{state: state{due: map[Kind][]Lease{}}}, &work{drains: map[*Owner]chan struct{}{}}, &tape{}
 	k.drive = func(ctx context.Context, o *Owner) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-o.Draining():
+		case <-k.draining(o):
 			return o.HandBack(ctx)
 		}
 	}

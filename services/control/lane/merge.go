@@ -83,8 +83,8 @@ func (m *merger) take() []*request {
 			break
 		}
 	}
-	batch := append([]*request(nil), m.queue[:n]...)
-	m.queue = append(m.queue[:0], m.queue[n:]...)
+	batch := m.queue[:n:n]
+	m.queue = m.queue[n:]
 	return batch
 }
 

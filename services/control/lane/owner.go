@@ -14,8 +14,7 @@ import (
 // merges. Methods may be called by several loops at once.
 type Owner struct {
 	worker *Worker
-	key    session.Key // of the stream
-	drain  <-chan struct{}
+	key    session.Key     // of the stream
 	ctx    context.Context // of the run
 	cancel context.CancelFunc
 	merge  merger
@@ -27,7 +26,7 @@ type Owner struct {
 }
 
 func newOwner(w *Worker, l Lease) *Owner {
-	o := &Owner{worker: w, key: l.Root().Key, drain: w.drain}
+	o := &Owner{worker: w, key: l.Root().Key}
 	o.ctx, o.cancel = context.WithCancel(w.ctx)
 	o.merge.write = o.write
 	o.take(l)
@@ -100,9 +99,6 @@ func (o *Owner) heard(h Held) bool {
 	o.end.set(h.Ends)
 	return came
 }
-
-// Draining is closed when the process wants to end: hand the lane back at the next safe point.
-func (o *Owner) Draining() <-chan struct{} { return o.drain }
 
 // HandBack releases the lane with nothing charged; Drive returns after it. It tries again while the database is away: a
 // take-over would be charged.

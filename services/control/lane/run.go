@@ -70,6 +70,7 @@ type failed struct{ err error }
 
 func (f failed) Drive(context.Context) error { return f.err }
 func (failed) Deliver(call.Report) bool      { return false }
+func (failed) Drain()                        {}
 func (failed) Nudge()                        {}
 
 // drive is a run from beginning to end.

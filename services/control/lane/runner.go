@@ -21,6 +21,8 @@ type Run interface {
 	Drive(ctx context.Context) error
 	// Deliver takes an executor's report; false when the run does not wait for that call. It never blocks.
 	Deliver(r call.Report) bool
+	// Drain says that the process wants to end: hand the lane back at the next safe point. It never blocks.
+	Drain()
 	// Nudge says that something outside has changed: mail came, an executor came or went, rows of the lane changed. It
 	// never blocks.
 	Nudge()

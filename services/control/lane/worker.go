@@ -70,6 +70,9 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	w.owner = ""
 	if ctx.Err() == nil { // the dead hand nothing back: what they release would not be charged
 		close(stop)
+		for _, h := range w.runs {
+			h.run.Drain()
+		}
 	}
 	w.mu.Unlock()
 	group.Wait() // start, which locks too, adds nothing any more

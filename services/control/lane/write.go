@@ -110,21 +110,26 @@ func (o *Owner) build(batch []*request) Commit {
 }
 
 // try commits until the database has answered. What was written without our hearing of it is recognised by its id.
-func (o *Owner) try(c Commit) (Committed, error) {
-	deps := &o.worker.deps
-	return backoff.Retry(o.ctx, func() (out Committed, err error) {
-		err = contain.Do(func() (err error) { out, err = deps.Store.Commit(o.ctx, c); return err })
+func (o *Owner) try(c Commit) (out Committed, err error) {
+	var wait *backoff.ExponentialBackOff // made when it is needed, which is seldom
+	for {
+		err = contain.Do(func() (err error) { out, err = o.worker.deps.Store.Commit(o.ctx, c); return err })
 		if err == nil || !Outage(err) || o.ctx.Err() != nil {
-			if err != nil {
-				err = backoff.Permanent(err)
-			}
 			return out, err
 		}
-		deps.Log.Warn("committing failed, trying again", "lane_id", c.Fence.LaneID, "error", err)
-		return out, err
-	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
-		InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: 5 * time.Second,
-	}), backoff.WithMaxElapsedTime(0))
+		o.worker.deps.Log.Warn("committing failed, trying again", "lane_id", c.Fence.LaneID, "error", err)
+		if wait == nil {
+			wait = &backoff.ExponentialBackOff{
+				InitialInterval: 50 * time.Millisecond, MaxInterval: 5 * time.Second,
+				RandomizationFactor: 0.5, Multiplier: 2,
+			}
+		}
+		select {
+		case <-time.After(wait.NextBackOff()):
+		case <-o.ctx.Done():
+			return out, context.Cause(o.ctx)
+		}
+	}
 }
 
 // applied brings the owner up to its commit and publishes it.

@@ -82,7 +82,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
 	case call.DoYield:
 		l.tree.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others",
 			"session_id", l.row.SessionID, "executor_id", c.Executor)
-		l.tree.goodbye(true)
+		l.tree.yield()
 	case call.DoBegin:
 		return l.beginChild(ctx, c)
 	case call.DoRun:

@@ -51,6 +51,7 @@ func (l *loop) logFailed(e *event.Call) {
 
 func (l *loop) logSettled(z *lane.Settlement) {
 	attrs := []any{
+		"session_id", l.row.SessionID, "submission_id", l.row.ID,
 		"agent", l.row.Key.Agent, "outcome", string(z.Outcome), "turns", l.row.Turn, "duration", time.Since(l.begun),
 	}
 	level := slog.LevelInfo
@@ -65,5 +66,5 @@ func (l *loop) logSettled(z *lane.Settlement) {
 		what = "sub-agent ended"
 		attrs = append(attrs, "root", l.row.RootID, "call_id", l.row.ParentCall)
 	}
-	l.logger().Log(context.Background(), level, what, attrs...)
+	l.tree.deps.Log.Log(context.Background(), level, what, attrs...)
 }

@@ -36,16 +36,16 @@ type endedHere struct {
 const maxSaid = 64
 
 func newMailbox() *mailbox {
-	return &mailbox{
-		ready: make(chan struct{}, 1), open: map[string]string{}, waiting: map[string]int{},
-		said: map[string]int{},
-	}
+	return &mailbox{ready: make(chan struct{}, 1)}
 }
 
 // expect says that the loop waits for a call of an executor.
 func (m *mailbox) expect(callID, executor string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.open == nil { // most loops ask for no calls
+		m.open, m.waiting, m.said = map[string]string{}, map[string]int{}, map[string]int{}
+	}
 	m.open[callID] = executor
 }
 

@@ -41,6 +41,7 @@ type tree struct {
 	group sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
+	drains   bool       // the process wants to end
 	executor string     // that the workspace is bound to
 	mail     int64      // of the lane, when its row was last read for that
 	loops    map[string]*loop
@@ -60,8 +61,8 @@ type head struct {
 // outcome is how the work on a head has come to an end so far.
 type outcome struct {
 	err    error
-	next   bool // the lane goes on with another head
-	left   bool // leave is closed
+	next   bool        // the lane goes on with another head
+	cut    *time.Timer // closes the head's cut; set when its leave is closed
 	yields bool
 	cancel context.CancelFunc
 }
@@ -83,6 +84,9 @@ func (t *tree) take() {
 	t.loops, t.calls = map[string]*loop{}, map[string]*loop{}
 	t.outcome = outcome{}
 	t.taken++
+	if t.drains {
+		t.leave()
+	}
 }
 
 // Drive implements lane.Run.
@@ -111,14 +115,16 @@ func (t *tree) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	done, watched := make(chan struct{}), make(chan struct{})
-	go func() { defer close(watched); t.watchDrain(done) }()
-	for _, l := range loops {
+	for _, l := range loops[1:] {
 		t.start(ctx, l)
 	}
+	t.work(ctx, loops[0])
 	t.group.Wait()
-	close(done)
-	<-watched
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.outcome.cut != nil {
+		t.outcome.cut.Stop()
+	}
 	return t.outcome.err
 }
 
@@ -165,14 +171,15 @@ func (t *tree) release(calls []*toolCall) {
 	}
 }
 
-// start runs a loop in its own goroutine.
-func (t *tree) start(ctx context.Context, l *loop) {
-	t.group.Go(func() {
-		t.ended(l, contain.Do(func() error { return l.work(ctx) }))
-	})
+// start runs a loop in its own goroutine. The root has that of the tree.
+func (t *tree) start(ctx context.Context, l *loop) { t.group.Go(func() { t.work(ctx, l) }) }
+
+// work runs a loop to its end.
+func (t *tree) work(ctx context.Context, l *loop) {
+	t.ended(l, contain.Do(func() error { return l.work(ctx) }))
 }
 
-// ended notes the end of a loop's goroutine. The first error that is not that the lane is handed back ends all of them.
+// ended notes the end of a loop's work. The first error that is not that the lane is handed back ends all of them.
 func (t *tree) ended(l *loop, err error) {
 	t.mu.Lock()
 	switch {
@@ -199,24 +206,6 @@ func (l *loop) blame(err error) error {
 	return &lane.LoopError{LoopID: l.row.ID, Err: err}
 }
 
-// watchDrain makes loops leave when the process drains, and cuts their streams when it has waited for them.
-func (t *tree) watchDrain(done <-chan struct{}) {
-	select {
-	case <-done:
-		return
-	case <-t.owner.Draining():
-		t.goodbye(false)
-	case <-t.head.leave:
-	}
-	limit := time.NewTimer(drainLimit)
-	defer limit.Stop()
-	select {
-	case <-done:
-	case <-limit.C:
-		close(t.head.cut)
-	}
-}
-
 // rest notes how the root has ended.
 func (t *tree) rest(root *loop, next bool) {
 	t.outcome.next, t.kept = next, nil
@@ -227,14 +216,29 @@ func (t *tree) rest(root *loop, next bool) {
 	}
 }
 
-// goodbye makes loops stop at their next safe point; with yields the lane is left to another replica.
-func (t *tree) goodbye(yields bool) {
+// Drain implements lane.Run.
+func (t *tree) Drain() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.outcome.yields = t.outcome.yields || yields
-	if !t.outcome.left {
-		t.outcome.left = true
+	t.drains = true
+	t.leave()
+}
+
+// yield leaves the lane to another replica.
+func (t *tree) yield() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outcome.yields = true
+	t.leave()
+}
+
+// leave makes loops stop at their next safe point, and cuts their streams when it has waited for them. The mutex is
+// held.
+func (t *tree) leave() {
+	if t.outcome.cut == nil {
+		cut := t.head.cut
 		close(t.head.leave)
+		t.outcome.cut = time.AfterFunc(drainLimit, func() { close(cut) })
 	}
 }
 

@@ -150,9 +150,12 @@ func queued(a submission.Admission, l *laneRow, now time.Time) submission.Admitt
 
 // start takes the idle lane and appends what a start commits: the input and the event that tells of it.
 func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, executor string) error {
-	head, err := t.entryHead(l.id)
-	if err != nil {
-		return err
+	var head int64
+	if l.rowid != 0 {
+		var err error
+		if head, err = t.entryHead(l.id); err != nil {
+			return err
+		}
 	}
 	sub := &out.Submission
 	sub.Status, sub.Phase, sub.Turn, sub.Input = submission.Running, lane.PhaseModel, 1, nil

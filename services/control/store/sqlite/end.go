@@ -8,11 +8,16 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
+const settleSQL = `UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?,
+	result_entry = ?, cancellation = ?, settled_at = ? `
+
 var (
 	selectOverdue = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id
 		WHERE x.force_after > 0 AND x.force_after <= ? ORDER BY x.force_after LIMIT ?`)
-	settleLoop = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?,
-		result_entry = ?, cancellation = ?, settled_at = ? WHERE rowid = ?`)
+	settleLoop = sql(settleSQL + `WHERE rowid = ?`)
+	// finishLoop is settleLoop with what a loop has come to in the same step.
+	finishLoop = sql(settleSQL + `, entry_head = ?, phase = ifnull(?, phase), turn = ifnull(?, turn), stalls = 0,
+		stall_cause = '' WHERE rowid = ?`)
 	// What the sub-agents of a head are that has settled.
 	settleChildren = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, settled_at = ?
 		WHERE root_id = ? AND parent_call IS NOT NULL AND status = 1`)
@@ -95,7 +100,7 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 	if err != nil {
 		return lane.Ended{}, err
 	}
-	if err := t.settle(head.loopRef, st); err != nil {
+	if err := t.settle(settleLoop, head.loopRef, st, head.rowid); err != nil {
 		return lane.Ended{}, err
 	}
 	told := z.Event(head.id, head.turn, l.eventHead+1, t.now)
@@ -139,12 +144,21 @@ func encodeSettlement(z *lane.Settlement) (st settlement, err error) {
 	return st, err
 }
 
+// finish ends the loop of a step, which it has written but for the progress.
+func (t tx) finish(s step, loop loopRef) error {
+	var phase, turn any
+	if s.Progress != nil {
+		phase, turn = int64(s.Progress.Phase), s.Progress.Turn
+	}
+	return t.settle(finishLoop, loop, s.end, s.head(), phase, turn, loop.rowid)
+}
+
 // settle ends a loop and, if it is the head, its sub-agents with it.
-func (t tx) settle(loop loopRef, z settlement) error {
-	_, err := t.exec(settleLoop, string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry,
-		z.cancellation,
-		t.micros(), loop.rowid)
-	if err == nil && loop.root {
+func (t tx) settle(q statement, loop loopRef, z settlement, more ...any) error {
+	_, err := t.exec(q, append([]any{
+		string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, z.cancellation, t.micros(),
+	}, more...)...)
+	if err == nil && loop.root && loop.calls {
 		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)
 	}
 	return err

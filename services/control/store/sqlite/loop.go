@@ -16,7 +16,7 @@ import (
 
 const (
 	refColumns = `SELECT s.rowid, s.submission_id, s.lane_id, s.session_id, s.seq, s.parent_call IS NULL, s.entry_head,
-		s.turn, s.status`
+		s.turn, s.status, s.has_calls`
 	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name,
 		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
 		s.stall_cause, s.timeout_us, s.started_at, k.executor,
@@ -45,12 +45,13 @@ type loopRef struct {
 	entryHead int64
 	turn      int
 	status    submission.Status
+	calls     bool // it has asked for calls, of which some may be sub-agents
 }
 
 func (r row) ref() loopRef {
 	return loopRef{
 		rowid: r.int(0), id: r.text(1), laneID: r.text(2), sessionID: r.text(3), seq: r.int(4), root: r.bool(5),
-		entryHead: r.int(6), turn: int(r.int(7)), status: submission.Status(r.int(8)),
+		entryHead: r.int(6), turn: int(r.int(7)), status: submission.Status(r.int(8)), calls: r.bool(9),
 	}
 }
 
@@ -63,26 +64,26 @@ type loopRow struct {
 
 func (r *loopRow) key() session.Key {
 	return session.Key{
-		Tenant: r.row.text(10), Agent: r.row.text(11), Instance: r.row.text(12), Name: r.row.text(13),
+		Tenant: r.row.text(11), Agent: r.row.text(12), Instance: r.row.text(13), Name: r.row.text(14),
 	}
 }
 
-func (r *loopRow) timeout() time.Duration { return time.Duration(r.row.int(23)) * time.Microsecond }
-func (r *loopRow) usage() string          { return r.row.text(19) }
-func (r *loopRow) executor() string       { return r.row.text(25) }
-func (r *loopRow) eventBase() int64       { return r.row.int(36) }
+func (r *loopRow) timeout() time.Duration { return time.Duration(r.row.int(24)) * time.Microsecond }
+func (r *loopRow) usage() string          { return r.row.text(20) }
+func (r *loopRow) executor() string       { return r.row.text(26) }
+func (r *loopRow) eventBase() int64       { return r.row.int(37) }
 
 // loop is the row but for what cannot be decoded, and why that cannot be.
 func (r *loopRow) loop() (lane.Loop, error) {
 	c := r.row
 	l := lane.Loop{
-		ID: r.id, LaneID: r.laneID, RootID: c.text(9), SessionID: r.sessionID, Key: r.key(), Seq: r.seq,
-		ParentCall: c.text(14), AgentDigest: c.text(15), Input: c.blob(16), InputEntry: c.int(17),
+		ID: r.id, LaneID: r.laneID, RootID: c.text(10), SessionID: r.sessionID, Key: r.key(), Seq: r.seq,
+		ParentCall: c.text(15), AgentDigest: c.text(16), Input: c.blob(17), InputEntry: c.int(18),
 		EntryHead: r.entryHead,
-		Phase:     lane.Phase(c.int(18)), Turn: r.turn, Attempts: int(c.int(20)), Stalls: int(c.int(21)),
-		StallCause: c.text(22), Timeout: r.timeout(), StartedAt: c.time(24),
+		Phase:     lane.Phase(c.int(19)), Turn: r.turn, Attempts: int(c.int(21)), Stalls: int(c.int(22)),
+		StallCause: c.text(23), Timeout: r.timeout(), StartedAt: c.time(25),
 	}
-	if n := c.int(18); n < 0 || n > int64(lane.PhaseTools) {
+	if n := c.int(19); n < 0 || n > int64(lane.PhaseTools) {
 		return l, fmt.Errorf("decoding loop %s: no phase %d", l.ID, n)
 	}
 	if err := decode(r.usage(), &l.Usage); err != nil {
@@ -96,11 +97,11 @@ func (r *loopRow) submission(damaged func(error)) submission.Submission {
 	c := r.row
 	l, err := r.loop()
 	s := submission.Submission{
-		Loop: l, IdempotencyKey: c.text(26), Status: r.status, Outcome: lane.Outcome(c.text(27)), Reason: c.text(28),
-		Message: c.text(29), ResultEntry: c.int(30), Model: c.text(31), AbortRequested: c.bool(32),
-		AcceptedAt: c.time(34), SettledAt: c.time(35),
+		Loop: l, IdempotencyKey: c.text(27), Status: r.status, Outcome: lane.Outcome(c.text(28)), Reason: c.text(29),
+		Message: c.text(30), ResultEntry: c.int(31), Model: c.text(32), AbortRequested: c.bool(33),
+		AcceptedAt: c.time(35), SettledAt: c.time(36),
 	}
-	if err = errors.Join(err, decode(c.text(33), &s.Cancellation)); err != nil {
+	if err = errors.Join(err, decode(c.text(34), &s.Cancellation)); err != nil {
 		damaged(fmt.Errorf("submission %s, without what cannot be read: %w", s.ID, err))
 	}
 	return s

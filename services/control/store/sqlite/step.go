@@ -29,10 +29,13 @@ var (
 type step struct {
 	*lane.Step
 	entries []entry
-	usage   any // of Progress, or Spent
+	usage   any // of Progress, or Spent; of neither when the loop ends
 	turn    any // usage of Turn
 	end     settlement
 }
+
+// head is the conversation's, after the step.
+func (s step) head() int64 { return s.EntryHead + int64(len(s.entries)) }
 
 func encodeStep(s *lane.Step) (st step, err error) {
 	st.Step = s
@@ -42,9 +45,11 @@ func encodeStep(s *lane.Step) (st step, err error) {
 	if s.Begin != nil && s.EntryHead != 0 {
 		return st, errors.New("a loop that begins has no entries yet")
 	}
-	if s.Progress != nil {
+	switch {
+	case s.End != nil: // whose usage is the last word
+	case s.Progress != nil:
 		st.usage, err = encode(s.Progress.Usage)
-	} else if s.Spent != nil {
+	case s.Spent != nil:
 		st.usage, err = encode(*s.Spent)
 	}
 	if err == nil && s.Turn != nil {
@@ -81,7 +86,7 @@ func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
 		if s.End != nil && loops[i].root {
 			head = i
 		} else if err == nil && s.End != nil {
-			err = t.settle(loops[i], s.end)
+			err = t.finish(s, loops[i])
 		}
 		if err != nil {
 			return nil, fmt.Errorf("writing a step of loop %s: %w", s.LoopID, err)
@@ -90,7 +95,7 @@ func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
 	if head < 0 {
 		return nil, nil
 	}
-	return &loops[head], t.settle(loops[head], w.steps[head].end) // last: it settles those that are open then
+	return &loops[head], t.finish(w.steps[head], loops[head]) // last: it settles those that are open then
 }
 
 // running is the loop of a step.
@@ -156,14 +161,14 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	if err := t.commitCalls(l, s, loop); err != nil {
 		return err
 	}
-	head := s.EntryHead + int64(len(s.entries))
 	switch p := s.Progress; {
+	case s.End != nil && (p == nil || p.InputEntry == 0): // see finish
 	case p != nil:
-		_, err = t.exec(advance, head, int64(p.Phase), p.Turn, s.usage, p.InputEntry, p.InputEntry, loop.rowid)
+		_, err = t.exec(advance, s.head(), int64(p.Phase), p.Turn, s.usage, p.InputEntry, p.InputEntry, loop.rowid)
 	case len(s.entries)+len(s.Outcomes) > 0:
-		_, err = t.exec(unstall, head, loop.rowid)
+		_, err = t.exec(unstall, s.head(), loop.rowid)
 	}
-	if err == nil && s.Spent != nil && s.Progress == nil {
+	if err == nil && s.Spent != nil && s.Progress == nil && s.End == nil {
 		_, err = t.exec(spend, s.usage, loop.rowid)
 	}
 	if err == nil && s.Turn != nil {
