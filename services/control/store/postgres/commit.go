@@ -124,6 +124,12 @@ func (p *step) writes() bool {
 	return p.Spent != nil || p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
 }
 
+// endsAtOnce reports whether the first answer of the loop's model ends it. Nothing has been asked for then, so that no
+// loop is below it.
+func (p *step) endsAtOnce() bool {
+	return p.End != nil && p.Turn != nil && p.Turn.Turn == 1 && len(p.Calls) == 0
+}
+
 // flushCommits writes a batch in one transaction; each operation is fenced by itself.
 func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 	slices.SortFunc(ops, func(a, b *commitOp) int { return cmp.Compare(a.in.Fence.LaneID, b.in.Fence.LaneID) })

@@ -28,7 +28,7 @@ func (rows *commitRows) add(i int, c *commit) {
 		if row.Begin != nil {
 			rows.begins = append(rows.begins, beginRow{row, c.EventHead})
 		}
-		if row.End != nil {
+		if row.End != nil && !row.endsAtOnce() {
 			rows.ended = append(rows.ended, row.LoopID)
 		}
 		if row.ForgetReplies {

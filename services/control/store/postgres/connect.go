@@ -190,6 +190,7 @@ func configure(address string) (*pgxpool.Config, error) {
 		conn.TypeMap().RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
 		})
+		registerArrays(conn.TypeMap())
 		return nil
 	}
 	return config, nil

@@ -76,6 +76,10 @@ func (n *notes) take() []string {
 	return payloads
 }
 
+// notifySQL commits asynchronously: a hint that a crash takes is a hint that is lost, and not worth a sync.
+const notifySQL = `
+SELECT pg_notify('` + channel + `', p) FROM set_config('synchronous_commit', 'off', true), unnest($1::text[]) AS p`
+
 // sendNotes sends hints off the path of those who give them, until ctx ends. Hints that cannot be sent are dropped:
 // whoever waits for one polls too.
 func (s *Store) sendNotes(ctx context.Context) {
@@ -95,7 +99,7 @@ func (s *Store) sendNotes(ctx context.Context) {
 			continue
 		}
 		if err := bounded(ctx, func(ctx context.Context) error {
-			_, err := s.pool.Exec(ctx, `SELECT pg_notify('`+channel+`', p) FROM unnest($1::text[]) AS p`, payloads)
+			_, err := s.pool.Exec(ctx, notifySQL, payloads)
 			return err
 		}); err != nil && ctx.Err() == nil {
 			s.opts.Log.Debug("hints to other replicas were lost", "error", err)
