@@ -253,8 +253,8 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 	case model.PartUsage:
 		a.spent = p.Usage
 	case model.PartFinish:
-		ref := l.as.def.Model
-		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &p.Usage, p.Stop, true
+		ref, usage := l.as.def.Model, p.Usage // a pointer into the part would keep all of it
+		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &usage, p.Stop, true
 		return true, nil
 	}
 	return false, nil

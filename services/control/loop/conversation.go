@@ -15,9 +15,13 @@ import (
 
 const (
 	entriesPage = 500
-	// cacheBytes bounds what conversations at rest may keep in memory. It spares the busiest ones to be read again; the
-	// others cost one query per prompt.
-	cacheBytes = 2 << 20
+	// cacheBytes bounds what conversations at rest may keep in memory, but for the latest one. It spares the busiest
+	// ones to be read again; the others cost one query per prompt.
+	cacheBytes = 1 << 20
+	// largestCached bounds each of them.
+	largestCached = 2 << 20
+	// conversationBytes is about what a conversation at rest takes beside its messages.
+	conversationBytes = 512
 )
 
 // conversation is a session's history in memory, up to entry head.
@@ -95,6 +99,9 @@ type cached struct {
 	conversation *conversation
 }
 
+// size is about how many bytes it takes in memory.
+func (e *cached) size() int { return conversationBytes + e.conversation.bytes }
+
 func newCache() *cache { return &cache{order: list.New(), byID: map[string]*list.Element{}} }
 
 // take removes and returns the session's conversation; the lane's owner alone uses it then.
@@ -110,7 +117,7 @@ func (c *cache) take(sessionID string) *conversation {
 }
 
 // put keeps the conversation of a session that rests from now on, without what was made of it: to encode anew takes
-// less than to read anew. One that alone is more than the cache holds is not kept.
+// less than to read anew. One of more than largestCached is not kept.
 func (c *cache) put(sessionID string, kept *conversation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,12 +125,13 @@ func (c *cache) put(sessionID string, kept *conversation) {
 		c.remove(el)
 	}
 	kept.memo = model.Memo{}
-	if kept.bytes > cacheBytes {
+	e := &cached{sessionID, kept}
+	if e.size() > largestCached {
 		return
 	}
-	c.byID[sessionID] = c.order.PushFront(&cached{sessionID, kept})
-	c.bytes += kept.bytes
-	for c.bytes > cacheBytes {
+	c.byID[sessionID] = c.order.PushFront(e)
+	c.bytes += e.size()
+	for c.bytes > cacheBytes && c.order.Len() > 1 {
 		c.remove(c.order.Back())
 	}
 }
@@ -131,5 +139,5 @@ func (c *cache) put(sessionID string, kept *conversation) {
 func (c *cache) remove(el *list.Element) {
 	e := c.order.Remove(el).(*cached)
 	delete(c.byID, e.sessionID)
-	c.bytes -= e.conversation.bytes
+	c.bytes -= e.size()
 }
