@@ -26,7 +26,7 @@ type line struct {
 func Parse(file []byte) *Document {
 	d := &Document{Text: string(file), file: file}
 	if e, ok := Detect(file); ok {
-		if text, _, err := transform.Bytes(&decoder{encoding: e, mark: []byte(marks[e])}, file); err == nil {
+		if text, _, err := transform.Bytes(e.decoder(), file); err == nil {
 			d.Text, d.encoding = string(text), e
 		}
 	}
@@ -59,7 +59,7 @@ func (d *Document) carriageReturn(at int) bool {
 	if !d.encoding.wide() {
 		return d.file[at] == '\r'
 	}
-	return d.encoding.unit(d.file[at:]) == '\r'
+	return d.encoding.order().Uint16(d.file[at:]) == '\r'
 }
 
 // lineAt is the index of the line that holds an offset of the text.

@@ -9,7 +9,9 @@ package plaintext
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -45,62 +47,27 @@ func Detect(head []byte) (Encoding, bool) {
 
 func (e Encoding) wide() bool { return e == UTF16LE || e == UTF16BE }
 
-// unit is the code unit at the start of b, which has two bytes.
-func (e Encoding) unit(b []byte) rune {
+// order is that of the two bytes of a code unit.
+func (e Encoding) order() interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+} {
 	if e == UTF16LE {
-		return rune(b[1])<<8 | rune(b[0])
+		return binary.LittleEndian
 	}
-	return rune(b[0])<<8 | rune(b[1])
-}
-
-// decode is the character at the start of b, and how many bytes it takes there. A line end is one character.
-// more says that the answer depends on bytes that follow b. Half of a surrogate pair is U+FFFD.
-func (e Encoding) decode(b []byte, last bool) (r rune, size int, more bool) {
-	if len(b) < 2 {
-		return utf8.RuneError, len(b), !last
-	}
-	r = e.unit(b)
-	if r != '\r' && !utf16.IsSurrogate(r) {
-		return r, 2, false
-	}
-	if len(b) < 4 {
-		more = !last
-	} else if next := e.unit(b[2:]); r == '\r' && next == '\n' {
-		return '\n', 4, false
-	} else if pair := utf16.DecodeRune(r, next); pair != utf8.RuneError {
-		return pair, 4, false
-	}
-	if r != '\r' {
-		r = utf8.RuneError
-	}
-	return r, 2, more
+	return binary.BigEndian
 }
 
 // encode appends text as a file with CRLF or LF holds it.
 func (e Encoding) encode(b []byte, text string, crlf bool) []byte {
-	put := func(unit rune) {
-		if e == UTF16LE {
-			b = append(b, byte(unit), byte(unit>>8))
-		} else {
-			b = append(b, byte(unit>>8), byte(unit))
-		}
+	if crlf {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}
 	if !e.wide() {
-		if crlf {
-			return append(b, bytes.ReplaceAll([]byte(text), []byte("\n"), []byte("\r\n"))...)
-		}
 		return append(b, text...)
 	}
-	for _, r := range text {
-		if r == '\n' && crlf {
-			put('\r')
-		}
-		if high, low := utf16.EncodeRune(r); high != utf8.RuneError {
-			put(high)
-			put(low)
-		} else {
-			put(r)
-		}
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = e.order().AppendUint16(b, unit)
 	}
 	return b
 }
@@ -118,33 +85,75 @@ func (e Encoding) size(text string) int {
 }
 
 // NewReader is the text of a file that has the encoding.
-func NewReader(file io.Reader, e Encoding) io.Reader {
-	return transform.NewReader(file, &decoder{encoding: e, mark: []byte(marks[e])})
+func NewReader(file io.Reader, e Encoding) io.Reader { return transform.NewReader(file, e.decoder()) }
+
+// decoder makes text of a file.
+func (e Encoding) decoder() transform.Transformer {
+	ends := &lineEnds{}
+	if e != UTF8 {
+		ends.mark = marks[UTF8Mark]
+	}
+	if e.wide() {
+		return transform.Chain(units{encoding: e}, ends)
+	}
+	return ends
 }
 
-// decoder implements transform.Transformer.
-type decoder struct {
+// units makes UTF-8 of UTF-16. Half of a surrogate pair is U+FFFD, and so is half a unit at the end: every character
+// takes as many bytes in the file as size says, which the decoder of x/text does not keep to.
+type units struct {
+	transform.NopResetter
 	encoding Encoding
-	mark     []byte // to be left out
-	begun    bool
+}
+
+// Transform implements transform.Transformer.
+func (u units) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	for nSrc < len(src) {
+		rest := src[nSrc:]
+		if len(rest) < 4 && !atEOF { // it may be the first half of a pair
+			return nDst, nSrc, transform.ErrShortSrc
+		}
+		r, size := utf8.RuneError, min(2, len(rest))
+		if size == 2 {
+			r = rune(u.encoding.order().Uint16(rest))
+		}
+		if utf16.IsSurrogate(r) {
+			low := rune(0)
+			if len(rest) >= 4 {
+				low = rune(u.encoding.order().Uint16(rest[2:]))
+			}
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				size = 4
+			}
+		}
+		if len(dst)-nDst < utf8.RuneLen(r) {
+			return nDst, nSrc, transform.ErrShortDst
+		}
+		nDst += utf8.EncodeRune(dst[nDst:], r)
+		nSrc += size
+	}
+	return nDst, nSrc, nil
+}
+
+// lineEnds makes LF of CRLF, and leaves out a byte order mark.
+type lineEnds struct {
+	mark  string
+	begun bool
 }
 
 // Reset implements transform.Transformer.
-func (d *decoder) Reset() { d.begun = false }
+func (l *lineEnds) Reset() { l.begun = false }
 
 // Transform implements transform.Transformer.
-func (d *decoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
-	if !d.begun {
-		if len(src) < len(d.mark) && !atEOF {
+func (l *lineEnds) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	if !l.begun {
+		if len(src) < len(l.mark) && !atEOF {
 			return 0, 0, transform.ErrShortSrc
 		}
-		d.begun = true
-		if bytes.HasPrefix(src, d.mark) {
-			nSrc = len(d.mark)
+		l.begun = true
+		if bytes.HasPrefix(src, []byte(l.mark)) {
+			nSrc = len(l.mark)
 		}
-	}
-	if d.encoding.wide() {
-		return d.units(dst, src, nSrc, atEOF)
 	}
 	for nSrc < len(src) {
 		rest := src[nSrc:]
@@ -165,21 +174,6 @@ func (d *decoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err er
 		if n < run {
 			return nDst, nSrc, transform.ErrShortDst
 		}
-	}
-	return nDst, nSrc, nil
-}
-
-func (d *decoder) units(dst, src []byte, from int, atEOF bool) (nDst, nSrc int, err error) {
-	for nSrc = from; nSrc < len(src); {
-		r, size, more := d.encoding.decode(src[nSrc:], atEOF)
-		if more {
-			return nDst, nSrc, transform.ErrShortSrc
-		}
-		if len(dst)-nDst < utf8.RuneLen(r) {
-			return nDst, nSrc, transform.ErrShortDst
-		}
-		nDst += utf8.EncodeRune(dst[nDst:], r)
-		nSrc += size
 	}
 	return nDst, nSrc, nil
 }
