@@ -3,6 +3,7 @@ package event
 import (
 	"sync"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
@@ -29,7 +30,7 @@ type Subscription struct {
 	deltas bool // of the root are wanted as they come
 	want   Want
 	// ready holds a token when buf or lost may have changed.
-	ready chan struct{}
+	ready await.Signal
 
 	mu    sync.Mutex // guards what follows
 	buf   []Event
@@ -44,7 +45,7 @@ func newHub(bus *wake.Bus) *hub {
 func (h *hub) subscribe(key session.Key, want Want, deltas bool) *Subscription {
 	s := &Subscription{
 		place: place{hub: h, wakes: h.bus.Subscribe()}, key: key, want: want, deltas: deltas,
-		ready: make(chan struct{}, 1),
+		ready: await.NewSignal(),
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -99,10 +100,7 @@ func (s *Subscription) offer(events []Event) {
 		s.buf, s.bytes = append(s.buf, events...), s.bytes+bytes
 	}
 	s.mu.Unlock()
-	select {
-	case s.ready <- struct{}{}:
-	default:
-	}
+	s.ready.Set()
 }
 
 // take returns what came since the last take; lost says that some was dropped and the log has to be read.

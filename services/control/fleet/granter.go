@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/control/call"
 )
@@ -53,7 +54,7 @@ type Granter struct {
 	executor Executor
 	granted  func(call.Granted)
 	log      *slog.Logger
-	wake     chan struct{}
+	wake     await.Signal
 	clock    mono.Clock
 	counting chan struct{} // holds a token while a Recount reads
 
@@ -75,7 +76,7 @@ type hold struct {
 // that has got a slot while it waited; it must not block, and not call the Granter.
 func NewGranter(rows Grants, e Executor, granted func(call.Granted), log *slog.Logger) *Granter {
 	return &Granter{
-		rows: rows, executor: e, granted: granted, log: log, wake: make(chan struct{}, 1),
+		rows: rows, executor: e, granted: granted, log: log, wake: await.NewSignal(),
 		clock: mono.New(), counting: make(chan struct{},
 			1), queue: newQueue(), held: map[string]hold{}, drained: e.Draining,
 	}
@@ -138,10 +139,7 @@ func (g *Granter) free() int { return g.slots - len(g.held) }
 // kick makes Run look. The caller holds mu.
 func (g *Granter) kick() {
 	if g.queue.len() > 0 && g.free() > 0 {
-		select {
-		case g.wake <- struct{}{}:
-		default:
-		}
+		g.wake.Set()
 	}
 }
 

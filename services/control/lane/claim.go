@@ -85,7 +85,7 @@ func (w *Worker) lease(
 			w.deps.Log.Error("leasing lanes failed", "reason", how, "error", err)
 		}
 		w.unused(n)
-		signal(w.look) // if they were taken, with the answer lost, they are handed back
+		w.look.Set() // if they were taken, with the answer lost, they are handed back
 		return Claimed{Next: lookEvery}, 0
 	}
 	w.unused(n - len(got.Leases))

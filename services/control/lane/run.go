@@ -52,7 +52,7 @@ func (w *Worker) start(l Lease, fresh bool) bool {
 	}
 	w.runs[l.Fence.LaneID] = h
 	h.run = w.begin(h.Owner, l.Kind, fresh)
-	h.wakes = w.deps.Bus.SubscribeFunc(func() { h.run.Nudge(); signal(w.look) }, wake.Lane(l.Fence.LaneID))
+	h.wakes = w.deps.Bus.SubscribeFunc(func() { h.run.Nudge(); w.look.Set() }, wake.Lane(l.Fence.LaneID))
 	w.group.Go(func() { w.drive(h) })
 	return true
 }

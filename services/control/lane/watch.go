@@ -148,7 +148,7 @@ func (w *Worker) deliverMail(ctx context.Context) {
 			continue
 		}
 		if w.find(m.LaneID) != nil {
-			signal(w.look)
+			w.look.Set()
 		} else {
 			w.deps.Bus.Announce(m.LaneID)
 		}

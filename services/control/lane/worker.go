@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/wake"
@@ -25,8 +26,8 @@ const (
 // Worker owns this process's lanes. One incarnation of the replica after the other calls Run.
 type Worker struct {
 	deps  Deps
-	clock clock         // of the incarnation that runs, and of those before it
-	look  chan struct{} // rows of lanes that run here may have changed
+	clock clock        // of the incarnation that runs, and of those before it
+	look  await.Signal // rows of lanes that run here may have changed
 
 	mu    sync.Mutex // guards what follows
 	owner string     // the incarnation, "" when there is none or it drains
@@ -40,7 +41,7 @@ type Worker struct {
 
 // NewWorker makes a Worker.
 func NewWorker(deps Deps) *Worker {
-	return &Worker{deps: deps.withDefaults(), look: make(chan struct{}, 1), runs: map[string]*held{}}
+	return &Worker{deps: deps.withDefaults(), look: await.NewSignal(), runs: map[string]*held{}}
 }
 
 // Run is one incarnation: it claims due lanes, takes over those of dead replicas (those of predecessors in any case)
@@ -131,13 +132,6 @@ func (w *Worker) Reserve() (owner string, ok bool) {
 
 // Unreserve gives a slot back.
 func (w *Worker) Unreserve() { w.free() }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 func closed(c <-chan struct{}) bool {
 	select {

@@ -42,7 +42,7 @@ func newConnection(s *Server, stream stream, e fleet.Executor, inflight []*pawlv
 		pulse: newPulse(s.deps.Clock), calls: newLedger(inflight), draining: e.Draining,
 	}
 	c.out = newOutbox(func() { cancel(ErrSilent) })
-	c.files = files.New(c.enqueue, c.out.wake)
+	c.files = files.New(c.enqueue, c.out.ready.Set)
 	c.grants = c.newGranter()
 	c.begun.Store(e.Journal.Begun)
 	return c

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 // queueLimit bounds the frames that wait to be sent. An executor that reads nothing is left after a ttl at the latest.
@@ -11,8 +12,8 @@ const queueLimit = 1 << 14
 
 // outbox is what waits to be sent over a connection, in order. No method blocks.
 type outbox struct {
-	overflow func()        // more waits than may
-	ready    chan struct{} // holds a value when there is something to send
+	overflow func()       // more waits than may
+	ready    await.Signal // holds a value when there is something to send
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
@@ -29,7 +30,7 @@ type ping struct {
 }
 
 func newOutbox(overflow func()) *outbox {
-	return &outbox{overflow: overflow, ready: make(chan struct{}, 1)}
+	return &outbox{overflow: overflow, ready: await.NewSignal()}
 }
 
 // put queues a frame; false when the outbox is closed, or is now because too much waits.
@@ -52,7 +53,7 @@ func (o *outbox) putLocked(f *pawlv1.ConnectResponse) bool {
 		o.lastCall = x.GetCallId()
 	}
 	o.queue = append(o.queue, f)
-	o.wake()
+	o.ready.Set()
 	return true
 }
 
@@ -96,11 +97,4 @@ func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed, o.queue = true, nil
-}
-
-func (o *outbox) wake() {
-	select {
-	case o.ready <- struct{}{}:
-	default:
-	}
 }

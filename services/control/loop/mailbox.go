@@ -3,6 +3,7 @@ package loop
 import (
 	"sync"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -12,7 +13,7 @@ import (
 // connection, and what waits is bounded: output beyond the executor's window is dropped, and asked for again if it is
 // ever wanted.
 type mailbox struct {
-	ready chan struct{} // holds a token when there may be something
+	ready await.Signal // holds a token when there may be something
 
 	mu      sync.Mutex // guards what follows
 	reports []call.Report
@@ -36,7 +37,7 @@ type endedHere struct {
 const maxSaid = 64
 
 func newMailbox() *mailbox {
-	return &mailbox{ready: make(chan struct{}, 1)}
+	return &mailbox{ready: await.NewSignal()}
 }
 
 // expect says that the loop waits for a call of an executor.
@@ -67,7 +68,7 @@ func (m *mailbox) post(r call.Report) bool {
 		m.reports = append(m.reports, r)
 	}
 	m.mu.Unlock()
-	m.signal()
+	m.ready.Set()
 	return true
 }
 
@@ -90,21 +91,14 @@ func (m *mailbox) end(e endedHere) {
 	m.mu.Lock()
 	m.ended = append(m.ended, e)
 	m.mu.Unlock()
-	m.signal()
+	m.ready.Set()
 }
 
 func (m *mailbox) nudge() {
 	m.mu.Lock()
 	m.nudged = true
 	m.mu.Unlock()
-	m.signal()
-}
-
-func (m *mailbox) signal() {
-	select {
-	case m.ready <- struct{}{}:
-	default:
-	}
+	m.ready.Set()
 }
 
 func (m *mailbox) take() (reports []call.Report, own []endedHere, nudged bool) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 // RetryPolicy says how often a failed call is made again. Zero fields have defaults.
@@ -140,12 +142,8 @@ func errCut() *Error {
 
 // sleep waits for d or for the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting to call the model: %w", ctx.Err())
+	if err := await.Sleep(ctx, d); err != nil {
+		return fmt.Errorf("waiting to call the model: %w", err)
 	}
+	return nil
 }

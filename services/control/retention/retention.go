@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 // Kind is what a batch deletes.
@@ -94,7 +96,7 @@ func (s Sweeper) Run(ctx context.Context) error {
 		s.Log = slog.Default()
 	}
 	for pass := 1; ; pass++ {
-		if !sleep(ctx, every+rand.N(every/4)) {
+		if await.Sleep(ctx, every+rand.N(every/4)) != nil {
 			return nil
 		}
 		for kind := range kinds {
@@ -130,21 +132,9 @@ func (s Sweeper) sweep(ctx context.Context, kind Kind) {
 			s.Log.WarnContext(ctx, "deleting old rows failed, trying again later", "kind", kind.String(), "error", err)
 		}
 		deleted += b.Deleted
-		more = err == nil && b.More && sleep(ctx, time.Since(began))
+		more = err == nil && b.More && await.Sleep(ctx, time.Since(began)) == nil
 	}
 	if deleted > 0 {
 		s.Log.DebugContext(ctx, "old rows deleted", "kind", kind.String(), "rows", deleted)
-	}
-}
-
-// sleep reports whether ctx lasted.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

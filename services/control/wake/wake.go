@@ -15,6 +15,8 @@ package wake
 import (
 	"slices"
 	"sync"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 // kind is what a topic is about.
@@ -125,7 +127,7 @@ func wakeAll(subs []*Subscription) {
 
 // Subscribe begins to listen to topics.
 func (b *Bus) Subscribe(topics ...Topic) *Subscription {
-	c := make(chan struct{}, 1)
+	c := await.NewSignal()
 	s := &Subscription{C: c, c: c, bus: b}
 	s.Add(topics...)
 	return s
@@ -144,7 +146,7 @@ type Subscription struct {
 	// C has an item when one of the topics was published since the last receive.
 	C <-chan struct{}
 
-	c      chan struct{}
+	c      await.Signal
 	look   func() // instead of c
 	bus    *Bus
 	topics []Topic // guarded by the bus' mutex
@@ -191,10 +193,7 @@ func (s *Subscription) Wake() {
 		s.look()
 		return
 	}
-	select {
-	case s.c <- struct{}{}:
-	default:
-	}
+	s.c.Set()
 }
 
 // remove is called with mu held.

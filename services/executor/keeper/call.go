@@ -141,10 +141,7 @@ func (k *keeper) fork(c *call, spec *Spec, stdout, stderr int) error {
 	k.leaders[pid] = c
 	k.owners[c.tag] = c
 	k.mu.Unlock()
-	select {
-	case k.forked <- struct{}{}:
-	default:
-	}
+	k.forked.Set()
 	return nil
 }
 

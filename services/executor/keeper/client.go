@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -203,10 +204,7 @@ func (c *Client) reconnect(ctx context.Context) *link {
 		c.mu.Lock()
 		c.setLink(nil, err)
 		c.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay/2 + rand.N(delay/2)):
-		}
+		_ = await.Sleep(ctx, delay/2+rand.N(delay/2)) // the loop looks at ctx
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 const (
@@ -26,7 +28,7 @@ type conn struct {
 	grown   map[*call]bool
 	ended   map[*call]bool
 
-	wake chan struct{}
+	wake await.Signal
 	gone chan struct{}
 }
 
@@ -39,7 +41,7 @@ func (k *keeper) serve(nc *net.UnixConn) {
 	}
 	cn := &conn{
 		k: k, nc: nc, grown: map[*call]bool{}, ended: map[*call]bool{},
-		wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		wake: await.NewSignal(), gone: make(chan struct{}),
 	}
 	k.mu.Lock()
 	k.conn = cn
@@ -120,7 +122,7 @@ func (cn *conn) reply(seq uint64, s *state, err error) {
 	cn.mu.Lock()
 	cn.replies = append(cn.replies, m)
 	cn.mu.Unlock()
-	cn.poke()
+	cn.wake.Set()
 }
 
 // push notes that c changed.
@@ -134,14 +136,7 @@ func (cn *conn) push(c *call, ended bool) {
 	set[c] = true
 	cn.mu.Unlock()
 	if !known {
-		cn.poke()
-	}
-}
-
-func (cn *conn) poke() {
-	select {
-	case cn.wake <- struct{}{}:
-	default:
+		cn.wake.Set()
 	}
 }
 

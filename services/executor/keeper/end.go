@@ -103,7 +103,7 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 		delete(k.owners, c.tag)
 	}
 	k.leaveIfEmpty()
-	k.poke()
+	k.wake.Set()
 }
 
 // persist puts output and END of a command on disk, in this order.

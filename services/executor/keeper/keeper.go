@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/hostenv"
 )
@@ -98,8 +99,8 @@ type keeper struct {
 	closing  bool          // nothing starts any more
 	reaped   chan struct{} // closed by the next reap
 
-	forked chan struct{} // a child was made: the reaper has something to wait for
-	wake   chan struct{} // run shall look again
+	forked await.Signal // a child was made: the reaper has something to wait for
+	wake   await.Signal // run shall look again
 	wg     sync.WaitGroup
 }
 
@@ -126,7 +127,7 @@ func open(dir, cfg string, log *slog.Logger) (k *keeper, err error) {
 	k = &keeper{
 		home: home{dir: dir}, log: log, compact: minCompact,
 		table:  table{calls: map[string]*call{}, leaders: map[int]*call{}, owners: map[uint64]*call{}},
-		reaped: make(chan struct{}), forked: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		reaped: make(chan struct{}), forked: await.NewSignal(), wake: await.NewSignal(),
 	}
 	if err := json.Unmarshal([]byte(cfg), &k.config); err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
@@ -286,7 +287,7 @@ func (k *keeper) close() {
 	if k.conn != nil {
 		k.conn.nc.Close()
 	}
-	k.poke()
+	k.wake.Set()
 }
 
 // retire is asked for by a daemon of another version.
@@ -306,7 +307,7 @@ func (k *keeper) leaveIfEmpty() {
 	if k.conn != nil {
 		k.conn.nc.Close()
 	}
-	k.poke()
+	k.wake.Set()
 }
 
 func (k *keeper) isClosing() bool {
@@ -321,11 +322,4 @@ func (k *keeper) held() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.running > 0 || len(k.owners) > 0
-}
-
-func (k *keeper) poke() {
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
 }

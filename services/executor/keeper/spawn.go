@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -60,10 +61,7 @@ func connect(ctx context.Context, dir string, o *Options) (*link, error) {
 			continue
 		}
 		// It is starting or ending. Nobody tells; look again soon.
-		select {
-		case <-ctx.Done():
-		case <-time.After(5*time.Millisecond + rand.N(5*time.Millisecond)):
-		}
+		_ = await.Sleep(ctx, 5*time.Millisecond+rand.N(5*time.Millisecond)) // dial looks at ctx
 	}
 }
 

@@ -56,7 +56,7 @@ func (k *keeper) orphanEnded() {
 		defer k.mu.Unlock()
 		k.leaveIfEmpty()
 	}
-	k.poke()
+	k.wake.Set()
 }
 
 func (k *keeper) nextReap() <-chan struct{} {
@@ -203,7 +203,7 @@ func (k *keeper) endKept(c *call, grace time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.leaveIfEmpty()
-	k.poke()
+	k.wake.Set()
 }
 
 // forgetEmptyOwners lets go of finished commands whose kept children have ended.

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/services/executor/work"
@@ -96,10 +97,8 @@ func Run(ctx context.Context, cfg Config) error {
 		if failed%max(cfg.Addresses, 1) == 0 {
 			pause = wait.NextBackOff()
 		}
-		select {
-		case <-ctx.Done():
+		if await.Sleep(ctx, pause) != nil {
 			return nil
-		case <-time.After(pause):
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -36,10 +37,8 @@ type stream struct {
 func (s *Service) captured(c *call, ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
 	p, err := readCaptured(ex, st)
 	for i := 0; err != nil && i < len(rereads); i++ {
-		select {
-		case <-s.ctx.Done():
-			return nil, s.ctx.Err()
-		case <-time.After(rereads[i]):
+		if err := await.Sleep(s.ctx, rereads[i]); err != nil {
+			return nil, err
 		}
 		p, err = readCaptured(ex, st)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 )
@@ -23,7 +24,7 @@ type Conn struct {
 	s       *Service
 	window  int64
 	journal string // id, when it was made
-	wake    chan struct{}
+	wake    await.Signal
 	buf     []byte // belongs to Next
 
 	// Service.mu
@@ -42,7 +43,7 @@ func (s *Service) Connect(window int64) *Conn {
 	if window <= 0 {
 		window = DefaultWindow
 	}
-	c := &Conn{s: s, window: window, journal: s.j.ID(), wake: make(chan struct{}, 1)}
+	c := &Conn{s: s, window: window, journal: s.j.ID(), wake: await.NewSignal()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
@@ -76,7 +77,7 @@ func (c *Conn) close() {
 	c.closed = true
 	c.timer.Stop()
 	c.tellIdlers()
-	c.signal()
+	c.wake.Set()
 	if c.s.conn != c {
 		return
 	}
@@ -103,7 +104,7 @@ func (c *Conn) release() {
 func (c *Conn) put(m *pawlv1.ConnectRequest) {
 	if !c.closed {
 		c.frames = append(c.frames, m)
-		c.signal()
+		c.wake.Set()
 	}
 }
 
@@ -112,14 +113,7 @@ func (c *Conn) push(call *call) {
 	if !c.closed && !call.feed.inRing {
 		call.feed.inRing = true
 		c.ring = append(c.ring, call)
-		c.signal()
-	}
-}
-
-func (c *Conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
+		c.wake.Set()
 	}
 }
 
@@ -157,7 +151,7 @@ func (c *Conn) idle() <-chan struct{} {
 	defer c.s.mu.Unlock()
 	ch := make(chan struct{})
 	c.idlers = append(c.idlers, ch)
-	c.signal()
+	c.wake.Set()
 	return ch
 }
 

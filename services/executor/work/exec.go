@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -92,10 +93,8 @@ func (s *Service) attach(id string) (sandbox.Exec, error) {
 			return ex, err
 		}
 		s.log.Warn("the sandbox does not tell about a command", "call_id", id, "err", err)
-		select {
-		case <-s.ctx.Done():
-			return nil, s.ctx.Err()
-		case <-time.After(askPause):
+		if err := await.Sleep(s.ctx, askPause); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -13,7 +13,7 @@ func (c *Conn) Receive(m *pawlv1.ConnectResponse) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c || c.renamed() {
-		c.signal() // Next ends the connection
+		c.wake.Set() // Next ends the connection
 		return
 	}
 	switch f := m.GetFrame().(type) {
@@ -225,7 +225,7 @@ func (s *Service) onResultAck(id string) {
 	c.release()
 	if c.verb == verbExec {
 		s.forget = append(s.forget, id)
-		s.wakeReaper()
+		s.reap.Set()
 	}
 }
 

@@ -24,7 +24,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	}) {
 		s.forget = append(s.forget, r.CallID)
 	}
-	s.wakeReaper()
+	s.reap.Set()
 	return nil
 }
 

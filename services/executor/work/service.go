@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
@@ -63,7 +64,7 @@ type Service struct {
 	j     *journal.Journal
 	paths keyed
 	life
-	reap chan struct{} // capacity 1: there is something to forget
+	reap await.Signal // there is something to forget
 
 	mu       sync.Mutex // guards what follows
 	live     map[string]*call
@@ -96,7 +97,7 @@ func New(cfg Config) *Service {
 	}
 	ctx, quit := context.WithCancel(context.Background())
 	s := &Service{
-		cfg: cfg, log: cfg.Log, j: cfg.Journal, life: life{ctx: ctx, quit: quit}, reap: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, j: cfg.Journal, life: life{ctx: ctx, quit: quit}, reap: await.NewSignal(),
 		live: map[string]*call{}, hanging: map[*call]bool{},
 	}
 	s.wg.Go(func() {
@@ -230,10 +231,8 @@ func (s *Service) housekeeping() {
 		case <-s.ctx.Done():
 			return
 		case <-s.reap:
-			select {
-			case <-s.ctx.Done():
+			if await.Sleep(s.ctx, reapDelay) != nil {
 				return
-			case <-time.After(reapDelay):
 			}
 			s.forgetAcknowledged()
 		case <-tick.C:
@@ -307,11 +306,4 @@ func (s *Service) later(ids []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget = append(s.forget, ids...)
-}
-
-func (s *Service) wakeReaper() {
-	select {
-	case s.reap <- struct{}{}:
-	default:
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -43,8 +44,8 @@ func (c commandSource) close() {}
 //
 //	read ──wants──▶ serve ──fills──▶ buf ──grew──▶ read
 type fileSource struct {
-	done   chan fileEnd  // gets one
-	wanted chan struct{} // capacity 1
+	done   chan fileEnd // gets one
+	wanted await.Signal
 	over   chan struct{} // closed by close
 	once   sync.Once
 
@@ -69,7 +70,7 @@ type fileEnd struct {
 
 func newFileSource(f io.ReadCloser) *fileSource {
 	return &fileSource{
-		f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: make(chan struct{}, 1),
+		f: f, hash: sha256.New(), done: make(chan fileEnd, 1), wanted: await.NewSignal(),
 		over: make(chan struct{}),
 	}
 }
@@ -97,10 +98,7 @@ func (f *fileSource) read(_ pawlv1.Stream, p []byte, off int64) (int, error) {
 		return n, nil
 	}
 	f.want = off
-	select {
-	case f.wanted <- struct{}{}:
-	default:
-	}
+	f.wanted.Set()
 	return 0, nil
 }
 

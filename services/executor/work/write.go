@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
@@ -53,10 +54,10 @@ type intake struct {
 	frames []*pawlv1.Input
 	held   int64 // bytes that came and were not acknowledged
 	failed error
-	ready  chan struct{}
+	ready  await.Signal
 }
 
-func newIntake() *intake { return &intake{ready: make(chan struct{}, 1)} }
+func newIntake() *intake { return &intake{ready: await.NewSignal()} }
 
 // put takes a frame in. More than the window at once is refused, so that nothing has to wait and memory is bounded.
 func (in *intake) put(m *pawlv1.Input, window int64) {
@@ -70,10 +71,7 @@ func (in *intake) put(m *pawlv1.Input, window int64) {
 	default:
 		in.frames = append(in.frames, m)
 	}
-	select {
-	case in.ready <- struct{}{}:
-	default:
-	}
+	in.ready.Set()
 }
 
 // nextInput waits for the next frame of a chunked write.

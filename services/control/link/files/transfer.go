@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 )
@@ -27,7 +28,7 @@ var (
 type transfer struct {
 	id    string
 	verb  *pawlv1.Execute
-	ready chan struct{}
+	ready await.Signal
 
 	mu     sync.Mutex // guards what follows
 	open   bool       // the executor has accepted it
@@ -43,21 +44,14 @@ type transfer struct {
 }
 
 func newTransfer(x *pawlv1.Execute) *transfer {
-	return &transfer{id: x.GetCallId(), verb: x, ready: make(chan struct{}, 1)}
-}
-
-func (t *transfer) signal() {
-	select {
-	case t.ready <- struct{}{}:
-	default:
-	}
+	return &transfer{id: x.GetCallId(), verb: x, ready: await.NewSignal()}
 }
 
 // hear takes in a frame of the executor.
 func (t *transfer) hear(req *pawlv1.ConnectRequest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.signal()
+	defer t.ready.Set()
 	switch f := req.GetFrame().(type) {
 	case *pawlv1.ConnectRequest_Accepted:
 		if !t.open {
@@ -120,7 +114,7 @@ func (t *transfer) lose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fail(Lost(t.verb, t.last))
-	t.signal()
+	t.ready.Set()
 }
 
 // leave is the end of the client.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/cenkalti/backoff/v5"
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 const (
@@ -41,7 +41,7 @@ func (s *Store) Listen(ctx context.Context, f func(sessionIDs []string)) error {
 			return nil
 		}
 		hearing.lost(err)
-		if err := sleep(ctx, pause); err != nil {
+		if await.Sleep(ctx, pause.NextBackOff()) != nil {
 			return nil
 		}
 	}
@@ -84,18 +84,6 @@ func bounded(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, hintTimeout)
 	defer cancel()
 	return f(ctx)
-}
-
-// sleep waits for the next try.
-func sleep(ctx context.Context, b backoff.BackOff) error {
-	timer := time.NewTimer(b.NextBackOff())
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // listen hears hints on one connection until it breaks.

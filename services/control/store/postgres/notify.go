@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 const (
@@ -23,14 +25,14 @@ const (
 // notes are the hints that wait to be sent.
 type notes struct {
 	sender string
-	filled chan struct{} // has an item when there may be something to send
+	filled await.Signal // has an item when there may be something to send
 
 	mu      sync.Mutex // guards pending
 	pending map[string]struct{}
 }
 
 func newNotes() *notes {
-	return &notes{sender: uuid.NewString(), filled: make(chan struct{}, 1), pending: map[string]struct{}{}}
+	return &notes{sender: uuid.NewString(), filled: await.NewSignal(), pending: map[string]struct{}{}}
 }
 
 // Shared implements store.Notifier.
@@ -46,10 +48,7 @@ func (s *Store) Notify(sessionIDs ...string) {
 		}
 	}
 	n.mu.Unlock()
-	select {
-	case n.filled <- struct{}{}:
-	default:
-	}
+	n.filled.Set()
 }
 
 // take removes all hints, packed.
