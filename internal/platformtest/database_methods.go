@@ -2,13 +2,10 @@ package platformtest
 
 import (
 	"context"
-	"sync"
 	"time"
 
-	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
@@ -252,47 +249,6 @@ func (d *Database) EventHeads(ctx context.Context, sessionIDs []string) (map[str
 	})
 }
 
-// GetExecutor implements fleet.Store.
-func (d *Database) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
-	return ask(ctx, d, "GetExecutor", func(ctx context.Context) (fleet.Executor,
-		error,
-	) {
-		return d.db.GetExecutor(ctx, id)
-	})
-}
-
-// ListExecutors implements fleet.Store.
-func (d *Database) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
-	return ask(ctx, d, "ListExecutors", func(ctx context.Context) ([]fleet.Executor,
-		error,
-	) {
-		return d.db.ListExecutors(ctx)
-	})
-}
-
-// FindToken implements auth.Store.
-func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
-	return ask(ctx, d, "FindToken", func(ctx context.Context) (auth.Token, error) { return d.db.FindToken(ctx, hash) })
-}
-
-// ListTokens implements auth.Store.
-func (d *Database) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
-	return ask(ctx, d, "ListTokens", func(ctx context.Context) ([]auth.Token,
-		error,
-	) {
-		return d.db.ListTokens(ctx, tenant)
-	})
-}
-
-// GetDefinition implements store.Definitions.
-func (d *Database) GetDefinition(ctx context.Context, digest string) ([]byte, error) {
-	return ask(ctx, d, "GetDefinition", func(ctx context.Context) ([]byte,
-		error,
-	) {
-		return d.db.GetDefinition(ctx, digest)
-	})
-}
-
 // Admit implements submission.Store.
 func (d *Database) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
 	return put(ctx, d, Step{Op: "Admit"}, func(ctx context.Context) (submission.Admitted,
@@ -339,134 +295,4 @@ func (d *Database) RequestAbort(ctx context.Context, tenant, id string) (submiss
 	) {
 		return d.db.RequestAbort(ctx, tenant, id)
 	})
-}
-
-// Connect implements fleet.Store.
-func (d *Database) Connect(ctx context.Context, e fleet.Executor) (int64, error) {
-	return put(ctx, d, Step{Op: "Connect"}, func(ctx context.Context) (int64, error) { return d.db.Connect(ctx, e) })
-}
-
-// RegisterReplica implements replica.Store.
-func (d *Database) RegisterReplica(ctx context.Context, r replica.Replica, ttl time.Duration) ([]string, error) {
-	return put(ctx, d, Step{Op: "RegisterReplica"}, func(ctx context.Context) ([]string,
-		error,
-	) {
-		return d.db.RegisterReplica(ctx, r, ttl)
-	})
-}
-
-// RenewReplica implements replica.Store.
-func (d *Database) RenewReplica(ctx context.Context, id string, ttl time.Duration) (bool, error) {
-	return put(ctx, d, Step{Op: "RenewReplica"}, func(ctx context.Context) (bool,
-		error,
-	) {
-		return d.db.RenewReplica(ctx, id, ttl)
-	})
-}
-
-// ClusterSecret implements auth.Store.
-func (d *Database) ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error) {
-	return put(ctx, d, Step{Op: "ClusterSecret"}, func(ctx context.Context) ([]byte,
-		error,
-	) {
-		return d.db.ClusterSecret(ctx, candidate)
-	})
-}
-
-// Disconnect implements fleet.Store.
-func (d *Database) Disconnect(ctx context.Context, id string, epoch, begun int64) error {
-	return put0(ctx, d, "Disconnect", func(ctx context.Context) error { return d.db.Disconnect(ctx, id, epoch, begun) })
-}
-
-// SetBegun implements fleet.Store.
-func (d *Database) SetBegun(ctx context.Context, id string, epoch, begun int64) (bool, error) {
-	return put(ctx, d, Step{Op: "SetBegun"}, func(ctx context.Context) (bool, error) {
-		return d.db.SetBegun(ctx, id, epoch, begun)
-	})
-}
-
-// SetDraining implements fleet.Store.
-func (d *Database) SetDraining(ctx context.Context, id string, epoch int64) error {
-	return put0(ctx, d, "SetDraining", func(ctx context.Context) error { return d.db.SetDraining(ctx, id, epoch) })
-}
-
-// RemoveReplica implements replica.Store.
-func (d *Database) RemoveReplica(ctx context.Context, id string) error {
-	return put0(ctx, d, "RemoveReplica", func(ctx context.Context) error { return d.db.RemoveReplica(ctx, id) })
-}
-
-// CreateToken implements auth.Store.
-func (d *Database) CreateToken(ctx context.Context, t auth.Token) error {
-	return put0(ctx, d, "CreateToken", func(ctx context.Context) error { return d.db.CreateToken(ctx, t) })
-}
-
-// RevokeToken implements auth.Store.
-func (d *Database) RevokeToken(ctx context.Context, tenant, id string) error {
-	return put0(ctx, d, "RevokeToken", func(ctx context.Context) error { return d.db.RevokeToken(ctx, tenant, id) })
-}
-
-// PutDefinition implements store.Definitions.
-func (d *Database) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
-	return put0(ctx, d, "PutDefinition", func(ctx context.Context) error {
-		return d.db.PutDefinition(ctx, digest, name,
-			body)
-	})
-}
-
-// Shared implements store.Notifier.
-func (d *Database) Shared() bool { return !d.alone }
-
-// Notify implements store.Notifier.
-func (d *Database) Notify(sessionIDs ...string) {
-	d.mu.Lock()
-	mute := d.dead || d.frozen != nil || d.lost != nil
-	d.mu.Unlock()
-	if !mute {
-		d.hints.tell(d, sessionIDs)
-	}
-}
-
-// Listen implements store.Notifier.
-func (d *Database) Listen(ctx context.Context, f func(sessionIDs []string)) error {
-	return d.hints.listen(ctx, d, f)
-}
-
-// hints carries them between the replicas of a database.
-type hints struct {
-	mu        sync.Mutex
-	listeners map[*Database]chan []string
-}
-
-func (h *hints) tell(from *Database, sessionIDs []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for d, c := range h.listeners {
-		if d == from {
-			continue
-		}
-		select {
-		case c <- sessionIDs:
-		default: // they are hints
-		}
-	}
-}
-
-func (h *hints) listen(ctx context.Context, d *Database, f func([]string)) error {
-	c := make(chan []string, 64)
-	h.mu.Lock()
-	h.listeners[d] = c
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.listeners, d)
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case ids := <-c:
-			f(ids)
-		}
-	}
 }

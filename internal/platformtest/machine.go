@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -41,27 +38,6 @@ type Machine struct {
 	frames []Frame
 	daemon *daemon
 }
-
-// Frame is one that arrives at the executor (Down) or is sent by it.
-type Frame struct {
-	Down bool
-	// Kind is Execute, Result and so on.
-	Kind   string
-	CallID string
-	Epoch  int64
-	Reason string // of a Rejected
-	At     time.Time
-}
-
-// Fate is what becomes of a frame.
-type Fate int
-
-// Fates.
-const (
-	Pass Fate = iota
-	Drop
-	Twice
-)
 
 // Machine makes a host without a running daemon, whose executor has the id. The token comes from p.
 func (c *Cluster) Machine(p *Platform, id string) *Machine {
@@ -211,25 +187,6 @@ func (m *Machine) Frames() []Frame {
 	return append([]Frame(nil), m.frames...)
 }
 
-// fate asks the tap, and keeps account of what passes. What a dead daemon says does not.
-func (d *daemon) fate(f Frame) Fate {
-	m := d.m
-	f.At = time.Now()
-	m.mu.Lock()
-	tap := m.tap
-	m.mu.Unlock()
-	fate := Pass
-	if tap != nil {
-		fate = tap(f)
-	}
-	if fate != Drop && !d.isDead() {
-		m.mu.Lock()
-		m.frames = append(m.frames, f)
-		m.mu.Unlock()
-	}
-	return fate
-}
-
 // daemon is one run of the executor.
 type daemon struct {
 	m        *Machine
@@ -282,207 +239,6 @@ func (d *daemon) dial(context.Context) (*grpc.ClientConn, error) {
 			d.conns = append(d.conns, nc)
 			return nc, nil
 		}))...)
-}
-
-func (d *daemon) intercept(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s, err := open(ctx, desc, cc, method, opts...)
-	return &tapped{ClientStream: s, d: d}, err
-}
-
-// tapped is the executor's end of Connect.
-type tapped struct {
-	grpc.ClientStream
-	d     *daemon
-	again *pawlv1.ConnectResponse // to be received once more
-}
-
-func (s *tapped) SendMsg(m any) error {
-	fate := s.d.fate(up(m.(*pawlv1.ConnectRequest)))
-	if s.d.isDead() {
-		return errDead
-	}
-	switch fate {
-	case Drop:
-		return nil
-	case Twice:
-		if err := s.ClientStream.SendMsg(m); err != nil {
-			return err
-		}
-	}
-	return s.ClientStream.SendMsg(m)
-}
-
-func (s *tapped) RecvMsg(m any) error {
-	res := m.(*pawlv1.ConnectResponse)
-	if s.again != nil {
-		res.Frame, s.again = s.again.Frame, nil
-		return nil
-	}
-	for {
-		if err := s.ClientStream.RecvMsg(m); err != nil {
-			return err
-		}
-		fate := s.d.fate(down(res))
-		switch {
-		case s.d.isDead():
-			return errDead
-		case fate == Drop:
-			res.Reset()
-			continue
-		case fate == Twice:
-			s.again = &pawlv1.ConnectResponse{Frame: res.GetFrame()}
-		}
-		return nil
-	}
-}
-
-func up(m *pawlv1.ConnectRequest) Frame {
-	switch f := m.GetFrame().(type) {
-	case *pawlv1.ConnectRequest_Hello:
-		return Frame{Kind: "Hello"}
-	case *pawlv1.ConnectRequest_Accepted:
-		return Frame{Kind: "Accepted", CallID: f.Accepted.GetCallId(), Epoch: f.Accepted.GetEpoch()}
-	case *pawlv1.ConnectRequest_Rejected:
-		return Frame{
-			Kind: "Rejected", CallID: f.Rejected.GetCallId(), Epoch: f.Rejected.GetEpoch(),
-			Reason: f.Rejected.GetReason().String()[len("REASON_"):],
-		}
-	case *pawlv1.ConnectRequest_Output:
-		return Frame{Kind: "Output", CallID: f.Output.GetCallId()}
-	case *pawlv1.ConnectRequest_Result:
-		return Frame{Kind: "Result", CallID: f.Result.GetCallId(), Epoch: f.Result.GetEpoch()}
-	case *pawlv1.ConnectRequest_Status:
-		return Frame{
-			Kind: "Status", CallID: f.Status.GetCall().GetCallId(), Epoch: f.Status.GetCall().GetEpoch(),
-			Reason: f.Status.GetCall().GetState().String()[len("STATE_"):],
-		}
-	case *pawlv1.ConnectRequest_Heartbeat:
-		return Frame{Kind: "Heartbeat"}
-	}
-	return Frame{Kind: "Draining"}
-}
-
-func down(m *pawlv1.ConnectResponse) Frame {
-	switch f := m.GetFrame().(type) {
-	case *pawlv1.ConnectResponse_Welcome:
-		return Frame{Down: true, Kind: "Welcome"}
-	case *pawlv1.ConnectResponse_Execute:
-		return Frame{Down: true, Kind: "Execute", CallID: f.Execute.GetCallId(), Epoch: f.Execute.GetEpoch()}
-	case *pawlv1.ConnectResponse_Attach:
-		return Frame{Down: true, Kind: "Attach", CallID: f.Attach.GetCallId(), Epoch: f.Attach.GetEpoch()}
-	case *pawlv1.ConnectResponse_Cancel:
-		return Frame{Down: true, Kind: "Cancel", CallID: f.Cancel.GetCallId(), Epoch: f.Cancel.GetEpoch()}
-	case *pawlv1.ConnectResponse_ResultAck:
-		return Frame{Down: true, Kind: "ResultAck", CallID: f.ResultAck.GetCallId()}
-	case *pawlv1.ConnectResponse_OutputAck:
-		return Frame{Down: true, Kind: "OutputAck", CallID: f.OutputAck.GetCallId()}
-	case *pawlv1.ConnectResponse_Input:
-		return Frame{Down: true, Kind: "Input", CallID: f.Input.GetCallId()}
-	}
-	return Frame{Down: true, Kind: "Ping"}
-}
-
-// Disk holds a machine's journal.
-type Disk struct {
-	dir string
-
-	mu     sync.Mutex // guards what follows
-	full   bool
-	onSync func() error
-	synced []byte // the journal as it was at the last sync
-}
-
-// Fill leaves no space on the disk, or makes room again.
-func (d *Disk) Fill(full bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.full = full
-}
-
-// OnSync is called before every sync; an error is what the sync comes to.
-func (d *Disk) OnSync(f func() error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.onSync = f
-}
-
-// Copy is the content of the disk as it is now.
-func (d *Disk) Copy(t testing.TB) []byte {
-	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	b, err := os.ReadFile(filepath.Join(d.dir, "journal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// Restore sets the disk back to a copy, of itself or of another one. No daemon may run on it.
-func (d *Disk) Restore(t testing.TB, content []byte) {
-	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.synced = content
-	if err := os.WriteFile(filepath.Join(d.dir, "journal"), content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Lose replaces the disk by an empty one.
-func (d *Disk) Lose(t testing.TB) {
-	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.dir, d.synced = t.TempDir(), nil
-}
-
-// revert drops what was not synced.
-func (d *Disk) revert(t testing.TB) {
-	t.Helper()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := os.WriteFile(filepath.Join(d.dir, "journal"), d.synced, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (d *daemon) fsync(f *os.File) error {
-	disk := d.m.Disk
-	disk.mu.Lock()
-	onSync := disk.onSync
-	disk.mu.Unlock()
-	if onSync != nil {
-		if err := onSync(); err != nil {
-			return err
-		}
-	}
-	if d.isDead() {
-		return errDead
-	}
-	info, err := f.Stat()
-	if err != nil || info.IsDir() {
-		return err
-	}
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
-	disk.mu.Lock()
-	defer disk.mu.Unlock()
-	disk.synced = b
-	return err
-}
-
-func (d *daemon) writeAt(f *os.File, b []byte, off int64) (int, error) {
-	if d.isDead() {
-		return 0, errDead
-	}
-	d.m.Disk.mu.Lock()
-	full := d.m.Disk.full
-	d.m.Disk.mu.Unlock()
-	if full {
-		return 0, syscall.ENOSPC
-	}
-	return f.WriteAt(b, off)
 }
 
 // mortal is the box as a daemon sees it: what a dead one still does has no effect.

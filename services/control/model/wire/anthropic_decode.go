@@ -10,33 +10,22 @@ import (
 
 // anthropic takes an event of Anthropic's Messages, or a whole message.
 func (d *Decoder) anthropic(e Event) error {
-	var kind, index, body, usage, failure []byte
-	ok := members(e.Data, func(name, v []byte) {
-		switch string(name) {
-		case "type":
-			kind = word(v)
-		case "index":
-			index = v
-		case "content_block", "delta", "message":
-			if isObject(v) {
-				body = v
-			}
-		case "usage":
-			usage = v
-		case "error":
-			if !isNull(v) {
-				failure = v
-			}
-		}
-	})
-	switch {
-	case !ok:
+	var kind, index, block, delta, whole, usage, failure []byte
+	if !pick(e.Data, field{"type", &kind}, field{"index", &index}, field{"content_block", &block},
+		field{"delta", &delta}, field{"message", &whole}, field{"usage", &usage}, field{"error", &failure}) {
 		return foreignEvent(e.Data)
-	case len(kind) == 0:
+	}
+	if kind = word(kind); len(kind) == 0 {
 		kind = e.Name
 	}
-	if string(kind) == "error" || failure != nil {
-		return &ReportedError{Body: bytes.Clone(e.Data)}
+	if string(kind) == "error" || !isNull(failure) {
+		return reported(e.Data)
+	}
+	var body []byte
+	for _, v := range [][]byte{block, delta, whole} {
+		if isObject(v) {
+			body = v
+		}
 	}
 	switch string(kind) {
 	case "message_start":
@@ -58,8 +47,8 @@ func (d *Decoder) anthropic(e Event) error {
 	case "ping":
 		d.emit(model.Part{Type: model.PartAlive})
 	case "":
-		if detail := member(e.Data, "detail"); detail != nil {
-			return &ReportedError{Body: bytes.Clone(e.Data)}
+		if member(e.Data, "detail") != nil {
+			return reported(e.Data)
 		}
 	}
 	return nil
@@ -115,21 +104,9 @@ func (d *Decoder) blockStart(index int, block []byte) {
 
 func (d *Decoder) blockDelta(index int, delta []byte) {
 	var kind, text, thinking, signature, partial []byte
-	members(delta, func(name, v []byte) {
-		switch string(name) {
-		case "type":
-			kind = word(v)
-		case "text":
-			text = v
-		case "thinking":
-			thinking = v
-		case "signature":
-			signature = v
-		case "partial_json":
-			partial = v
-		}
-	})
-	switch string(kind) {
+	pick(delta, field{"type", &kind}, field{"text", &text}, field{"thinking", &thinking},
+		field{"signature", &signature}, field{"partial_json", &partial})
+	switch string(word(kind)) {
 	case "text_delta":
 		d.add(model.TextBlock, index, text)
 	case "thinking_delta":
@@ -174,18 +151,14 @@ func (d *Decoder) anthropicUsage(v []byte) {
 	if !isObject(v) {
 		return
 	}
-	members(v, func(name, v []byte) {
-		switch string(name) {
-		case "input_tokens", "prompt_tokens":
-			charge(&d.usage.Input, count(v))
-		case "output_tokens", "completion_tokens":
-			charge(&d.usage.Output, count(v))
-		case "cache_read_input_tokens":
-			charge(&d.usage.CacheRead, count(v))
-		case "cache_creation_input_tokens":
-			charge(&d.usage.CacheWrite, count(v))
-		}
-	})
+	var input, prompt, output, completion, read, written []byte
+	pick(v, field{"input_tokens", &input}, field{"prompt_tokens", &prompt}, field{"output_tokens", &output},
+		field{"completion_tokens", &completion}, field{"cache_read_input_tokens", &read},
+		field{"cache_creation_input_tokens", &written})
+	charge(&d.usage.Input, max(count(input), count(prompt)))
+	charge(&d.usage.Output, max(count(output), count(completion)))
+	charge(&d.usage.CacheRead, count(read))
+	charge(&d.usage.CacheWrite, count(written))
 	d.counted = true
 }
 

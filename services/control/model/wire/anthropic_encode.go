@@ -1,81 +1,53 @@
 package wire
 
-import "github.com/pawl-dev/pawl/services/control/model"
+import (
+	"slices"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
 
 // anthropicFormat is that of Anthropic's Messages. Every turn ends with "}]}": the last piece, the list, the turn.
 type anthropicFormat struct{}
 
 func (anthropicFormat) user(dst []byte, parts []content) []byte {
-	dst = append(dst, `{"role":"user","content":[`...)
-	return append(anthropicParts(dst, parts), `]}`...)
+	return append(anthropicParts(append(dst, `{"role":"user","content":[`...), parts), `]}`...)
 }
 
 func (anthropicFormat) assistant(dst []byte, parts []content) []byte {
-	dst = append(dst, `{"role":"assistant","content":[`...)
-	return append(anthropicParts(dst, parts), `]}`...)
+	return append(anthropicParts(append(dst, `{"role":"assistant","content":[`...), parts), `]}`...)
 }
 
-func anthropicParts(dst []byte, parts []content) []byte {
-	first := true
-	for _, p := range parts {
-		before := len(dst)
-		if !first {
-			dst = append(dst, ',')
-		}
-		var ok bool
-		if dst, ok = anthropicPart(dst, p); !ok {
-			dst = dst[:before]
-			continue
-		}
-		first = false
-	}
-	return dst
-}
+func anthropicParts(dst []byte, parts []content) []byte { return listed(dst, parts, anthropicPart) }
 
-func anthropicPart(dst []byte, p content) ([]byte, bool) {
+func anthropicPart(dst []byte, p content) []byte {
 	switch p.kind {
 	case model.ImageBlock:
 		dst = append(dst, `{"type":"image","source":{"type":"base64","media_type":`...)
 		dst = append(appendString(dst, p.image.MediaType), `,"data":"`...)
-		return append(appendBase64(dst, p.image.Data), `"}}`...), true
+		return append(appendBase64(dst, p.image.Data), `"}}`...)
 	case model.ToolCallBlock:
 		dst = appendString(append(dst, `{"type":"tool_use","id":`...), p.id)
 		dst = appendString(append(dst, `,"name":`...), p.tool)
-		dst = append(append(dst, `,"input":`...), p.args...)
-		return append(dst, '}'), true
+		return append(append(append(dst, `,"input":`...), p.args...), '}')
 	case model.ThinkingBlock:
 		if data := opaqueField(p.meta, "redacted"); data != nil {
-			dst = append(append(dst, `{"type":"redacted_thinking","data":`...), data...)
-			return append(dst, '}'), true
+			return append(append(append(dst, `{"type":"redacted_thinking","data":`...), data...), '}')
 		}
 		signature := opaqueField(p.meta, "signature")
 		if signature == nil {
-			return dst, false // a thought without a signature is refused
+			return dst // a thought without a signature is refused
 		}
 		dst = appendString(append(dst, `{"type":"thinking","thinking":`...), p.text)
-		dst = append(append(dst, `,"signature":`...), signature...)
-		return append(dst, '}'), true
-	default:
-		dst = appendString(append(dst, `{"type":"text","text":`...), p.text)
-		return append(dst, '}'), true
+		return append(append(append(dst, `,"signature":`...), signature...), '}')
 	}
+	return append(appendString(append(dst, `{"type":"text","text":`...), p.text), '}')
 }
 
 func (anthropicFormat) results(dst []byte, results []outcome) []byte {
-	dst = append(dst, `{"role":"user","content":[`...)
 	// Texts come after all results: nothing may stand before them.
-	for pass, n := 0, 0; pass < 2; pass++ {
-		for _, r := range results {
-			if r.plain != (pass == 1) {
-				continue
-			}
-			if n++; n > 1 {
-				dst = append(dst, ',')
-			}
-			dst = anthropicResult(dst, r)
-		}
-	}
-	return append(dst, `]}`...)
+	texts := slices.DeleteFunc(slices.Clone(results), func(r outcome) bool { return !r.plain })
+	results = append(slices.DeleteFunc(results, func(r outcome) bool { return r.plain }), texts...)
+	return append(listed(append(dst, `{"role":"user","content":[`...), results, anthropicResult), `]}`...)
 }
 
 func anthropicResult(dst []byte, r outcome) []byte {
@@ -93,6 +65,5 @@ func anthropicResult(dst []byte, r outcome) []byte {
 	if r.failed {
 		dst = append(dst, `,"is_error":true`...)
 	}
-	dst = anthropicParts(append(dst, `,"content":[`...), parts)
-	return append(dst, `]}`...)
+	return append(anthropicParts(append(dst, `,"content":[`...), parts), `]}`...)
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // argument is what a call is made with: a JSON value, and what is wrong with what the model wrote, if no call can be
@@ -127,3 +129,17 @@ func pairSurrogates(raw []byte) []byte {
 }
 
 func isLow(r rune) bool { return 0xdc00 <= r && r < 0xe000 }
+
+// object is raw if it is a JSON object, else an empty one.
+func object(raw []byte) []byte {
+	if raw = bytes.TrimSpace(raw); !isObject(raw) || !json.Valid(raw) {
+		return []byte("{}")
+	}
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\ufffd"))
+	}
+	if bytes.Contains(raw, []byte(`\u`)) {
+		raw = pairSurrogates(slices.Clone(raw))
+	}
+	return raw
+}

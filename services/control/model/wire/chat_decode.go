@@ -9,40 +9,26 @@ import (
 
 // chat takes a chunk of OpenAI's Chat Completions, or a whole completion.
 func (d *Decoder) chat(e Event) error {
-	var choice, usage, detail []byte
-	known, failed := false, string(e.Name) == "error"
-	ok := members(e.Data, func(name, v []byte) {
-		switch string(name) {
-		case "choices":
-			known = true
-			each(v, func(c []byte) {
-				if choice == nil && count(member(c, "index")) == 0 {
-					choice = c
-				}
-			})
-		case "usage":
-			usage = v
-		case "x_groq":
-			if u := member(v, "usage"); usage == nil && u != nil {
-				usage = u
-			}
-		case "error":
-			failed = failed || !isNull(v)
-		case "object":
-			failed = failed || string(v) == `"error"`
-		case "type":
-			failed = failed || string(v) == `"error"`
-		case "detail", "message", "errors", "error_message":
-			detail = v
-		}
-	})
-	if !ok {
+	var choices, usage, groq, failure, object, kind, detail []byte
+	if !pick(e.Data, field{"choices", &choices}, field{"usage", &usage}, field{"x_groq", &groq},
+		field{"error", &failure}, field{"object", &object}, field{"type", &kind}, field{"detail", &detail},
+		field{"message", &detail}, field{"errors", &detail}, field{"error_message", &detail}) {
 		return foreignEvent(e.Data)
 	}
-	known = known || isObject(usage)
-	if failed || !known && detail != nil {
-		return &ReportedError{Body: bytes.Clone(e.Data)}
+	if usage == nil {
+		usage = member(groq, "usage")
 	}
+	known := choices != nil || isObject(usage)
+	failed := string(e.Name) == "error" || !isNull(failure) || string(object) == `"error"` || string(kind) == `"error"`
+	if failed || !known && detail != nil {
+		return reported(e.Data)
+	}
+	var choice []byte
+	each(choices, func(c []byte) {
+		if choice == nil && count(member(c, "index")) == 0 {
+			choice = c
+		}
+	})
 	d.chatUsage(usage)
 	if choice != nil {
 		return d.chatChoice(choice)
@@ -54,21 +40,10 @@ func (d *Decoder) chat(e Event) error {
 }
 
 func (d *Decoder) chatChoice(choice []byte) error {
-	var reason, delta, message, text []byte
-	members(choice, func(name, v []byte) {
-		switch string(name) {
-		case "delta":
-			delta = v
-		case "message":
-			message = v
-		case "text": // of the older API, which some servers stream under the address of this one
-			text = v
-		case "finish_reason":
-			reason = word(v)
-		case "usage":
-			d.chatUsage(v)
-		}
-	})
+	var delta, message, text, reason, usage []byte // text is of the older API, which some servers stream here
+	pick(choice, field{"delta", &delta}, field{"message", &message}, field{"text", &text},
+		field{"finish_reason", &reason}, field{"usage", &usage})
+	d.chatUsage(usage)
 	if isNull(delta) && !d.meaning { // some servers repeat in a message all that the deltas have said
 		delta = message
 	}
@@ -82,10 +57,10 @@ func (d *Decoder) chatChoice(choice []byte) error {
 			return err
 		}
 	}
-	if string(reason) == "error" {
-		return &ReportedError{Body: bytes.Clone(choice)}
+	if string(word(reason)) == "error" {
+		return reported(choice)
 	}
-	d.because(string(reason))
+	d.because(string(word(reason)))
 	return nil
 }
 
@@ -177,26 +152,13 @@ func (d *Decoder) chatContent(v []byte) {
 // the one before is complete. beside says that the chunk holds another piece before this one: what has a name of its
 // own there is a call of its own, even if it asks for the same.
 func (d *Decoder) chatCall(v []byte, beside bool) {
-	index, id, name := -1, "", ""
-	var args, extra []byte
-	members(v, func(n, v []byte) {
-		switch string(n) {
-		case "index":
-			index = position(v)
-		case "id":
-			id = str(v)
-		case "function":
-			name, args = str(member(v, "name")), member(v, "arguments")
-		case "name": // without the object "function" around it, as in Responses
-			if isString(v) {
-				name = str(v)
-			}
-		case "arguments":
-			args = v
-		case "extra_content":
-			extra = v
-		}
-	})
+	var at, called, function, plain, args, extra []byte // plain and args come without the object around, too
+	pick(v, field{"index", &at}, field{"id", &called}, field{"function", &function}, field{"name", &plain},
+		field{"arguments", &args}, field{"extra_content", &extra})
+	index, id, name := position(at), str(called), str(plain)
+	if isObject(function) {
+		name, args = str(member(function, "name")), member(function, "arguments")
+	}
 	c := d.slot(index, id)
 	if c != nil && (beside && name != "" && (index < 0 || c.over()) || d.another(c, id, name, args)) {
 		c = nil
@@ -270,20 +232,16 @@ func (d *Decoder) chatUsage(v []byte) {
 	if !isObject(v) {
 		return
 	}
-	var prompt, completion, cached, written int64
-	members(v, func(name, v []byte) {
-		switch string(name) {
-		case "prompt_tokens", "input_tokens":
-			prompt = count(v)
-		case "completion_tokens", "output_tokens":
-			completion = count(v)
-		case "prompt_cache_hit_tokens":
-			cached = max(cached, count(v))
-		case "prompt_tokens_details", "input_tokens_details":
-			cached = max(cached, count(member(v, "cached_tokens")))
-			written = count(member(v, "cache_write_tokens"))
-		}
-	})
+	var in, out, input, output, hit, details, inputDetails []byte
+	pick(v, field{"prompt_tokens", &in}, field{"completion_tokens", &out}, field{"input_tokens", &input},
+		field{"output_tokens", &output}, field{"prompt_cache_hit_tokens", &hit},
+		field{"prompt_tokens_details", &details}, field{"input_tokens_details", &inputDetails})
+	if !isObject(details) {
+		details = inputDetails
+	}
+	prompt, completion := max(count(in), count(input)), max(count(out), count(output))
+	cached := max(count(hit), count(member(details, "cached_tokens")))
+	written := count(member(details, "cache_write_tokens"))
 	if prompt == 0 && completion == 0 {
 		return
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -14,10 +15,8 @@ const defaultThoughtField = "reasoning_content"
 
 func (chatFormat) user(dst []byte, parts []content) []byte {
 	dst = append(dst, `{"role":"user","content":`...)
-	for _, p := range parts {
-		if p.image != nil {
-			return append(chatParts(dst, parts), '}')
-		}
+	if slices.ContainsFunc(parts, func(p content) bool { return p.image != nil }) {
+		return append(listed(append(dst, '['), parts, chatPart), `]}`...)
 	}
 	return append(appendString(dst, texts(parts)), '}') // many servers take nothing but one text
 }
@@ -36,19 +35,11 @@ func texts(parts []content) string {
 	return strings.Join(all, "\n")
 }
 
-func chatParts(dst []byte, parts []content) []byte {
-	dst = append(dst, '[')
-	for i, p := range parts {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		if p.image == nil {
-			dst = append(appendString(append(dst, `{"type":"text","text":`...), p.text), '}')
-			continue
-		}
-		dst = append(appendDataURL(append(dst, `{"type":"image_url","image_url":{"url":`...), p.image), `}}`...)
+func chatPart(dst []byte, p content) []byte {
+	if p.image == nil {
+		return append(appendString(append(dst, `{"type":"text","text":`...), p.text), '}')
 	}
-	return append(dst, ']')
+	return append(appendDataURL(append(dst, `{"type":"image_url","image_url":{"url":`...), p.image), `}}`...)
 }
 
 func appendDataURL(dst []byte, i *model.Image) []byte {
@@ -82,49 +73,52 @@ func (chatFormat) assistant(dst []byte, parts []content) []byte {
 		dst = append(append(append(dst, `,"`...), field...), `":`...)
 		dst = appendString(dst, thought)
 	}
-	for i, c := range calls {
-		if i == 0 {
-			dst = append(dst, `,"tool_calls":[`...)
-		} else {
-			dst = append(dst, ',')
-		}
-		dst = appendString(append(dst, `{"id":`...), c.id)
-		dst = appendString(append(dst, `,"type":"function","function":{"name":`...), c.tool)
-		dst = appendString(append(dst, `,"arguments":`...), string(c.args))
-		dst = append(dst, '}')
-		if extra := member(c.meta, "extra_content"); extra != nil {
-			dst = append(append(dst, `,"extra_content":`...), extra...)
-		}
-		dst = append(dst, '}')
-	}
 	if len(calls) > 0 {
-		dst = append(dst, ']')
+		dst = append(listed(append(dst, `,"tool_calls":[`...), calls, chatCall), ']')
 	}
 	return append(dst, '}')
 }
 
-// results is a message for each result, nothing between them. Images follow in a user's message: results take none.
-func (f chatFormat) results(dst []byte, results []outcome) []byte {
-	begin, n := len(dst), 0
-	after, images := followers(results)
-	for _, r := range results {
-		if r.plain {
-			continue
-		}
-		if n++; n > 1 {
-			dst = append(dst, ',')
-		}
-		dst = appendString(append(dst, `{"role":"tool","tool_call_id":`...), r.id)
-		dst = appendString(append(dst, `,"content":`...), resultText(r))
-		dst = append(dst, '}')
+func chatCall(dst []byte, c content) []byte {
+	dst = appendString(append(dst, `{"id":`...), c.id)
+	dst = appendString(append(dst, `,"type":"function","function":{"name":`...), c.tool)
+	dst = append(appendString(append(dst, `,"arguments":`...), string(c.args)), '}')
+	if extra := member(c.meta, "extra_content"); extra != nil {
+		dst = append(append(dst, `,"extra_content":`...), extra...)
 	}
-	if len(after)+len(images) == 0 {
+	return append(dst, '}')
+}
+
+// results is a message for each result, nothing between them.
+func (f chatFormat) results(dst []byte, results []outcome) []byte {
+	return separate(dst, results, f, func(dst []byte, r outcome) []byte {
+		dst = appendString(append(dst, `{"role":"tool","tool_call_id":`...), r.id)
+		return append(appendString(append(dst, `,"content":`...), resultText(r)), '}')
+	})
+}
+
+// separate appends each result as an element of its own. Images follow in a user's message, since results take none,
+// and so do results that are sent as texts.
+func separate(dst []byte, results []outcome, f format, one func(dst []byte, r outcome) []byte) []byte {
+	begin := len(dst)
+	var after, images []content
+	dst = listed(dst, results, func(dst []byte, r outcome) []byte {
+		if r.image != nil {
+			images = append(images, content{kind: model.ImageBlock, image: r.image})
+		}
+		if r.plain {
+			after = append(after, content{kind: model.TextBlock, text: resultText(r)})
+			return dst
+		}
+		return one(dst, r)
+	})
+	if after = append(after, images...); len(after) == 0 {
 		return dst
 	}
 	if len(dst) > begin {
 		dst = append(dst, ',')
 	}
-	return f.user(dst, append(after, images...))
+	return f.user(dst, after)
 }
 
 // resultText is the text of a result whose image follows in another message.
@@ -133,17 +127,4 @@ func resultText(r outcome) string {
 		return join(r.text, imageNext)
 	}
 	return r.text
-}
-
-// followers are what stands in a user's message after the results: those that are sent as texts, and images.
-func followers(results []outcome) (after, images []content) {
-	for _, r := range results {
-		if r.plain {
-			after = append(after, content{kind: model.TextBlock, text: resultText(r)})
-		}
-		if r.image != nil {
-			images = append(images, content{kind: model.ImageBlock, image: r.image})
-		}
-	}
-	return after, images
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -373,12 +374,7 @@ func (d *Decoder) unique(id string) string {
 
 // offers reports whether the request offered a tool of this name.
 func (d *Decoder) offers(name string) bool {
-	for _, t := range d.offered {
-		if t.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.offered, func(t model.Tool) bool { return t.Name == name })
 }
 
 // charge replaces what was counted by what is counted now; what is not said now stays.

@@ -1,11 +1,8 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/json"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -390,18 +387,4 @@ func join(a, b string) string {
 		return b
 	}
 	return a + "\n" + b
-}
-
-// object is raw if it is a JSON object, else an empty one.
-func object(raw []byte) []byte {
-	if raw = bytes.TrimSpace(raw); !isObject(raw) || !json.Valid(raw) {
-		return []byte("{}")
-	}
-	if !utf8.Valid(raw) {
-		raw = bytes.ToValidUTF8(raw, []byte("\ufffd"))
-	}
-	if bytes.Contains(raw, []byte(`\u`)) {
-		raw = pairSurrogates(slices.Clone(raw))
-	}
-	return raw
 }

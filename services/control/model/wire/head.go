@@ -201,16 +201,14 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 			if marked && i == len(offered)-1 { // agents share their tools, if not their instructions
 				dst = append(dst, mark...)
 			}
-			dst = append(dst, '}')
 		case model.APIResponses:
-			dst = appendTool(
-				append(dst, `{"type":"function","strict":false,`...), t, "parameters", withProperties(schema),
-			)
-			dst = append(dst, '}')
+			dst = append(dst, `{"type":"function","strict":false,`...)
+			dst = appendTool(dst, t, "parameters", withProperties(schema))
 		default:
-			dst = appendTool(append(dst, `{"type":"function","function":{`...), t, "parameters", withProperties(schema))
-			dst = append(dst, `}}`...)
+			dst = append(dst, `{"type":"function","function":{`...)
+			dst = append(appendTool(dst, t, "parameters", withProperties(schema)), '}')
 		}
+		dst = append(dst, '}')
 	}
 	return append(dst, ']'), nil
 }

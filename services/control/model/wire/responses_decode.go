@@ -54,10 +54,10 @@ func (d *Decoder) responses(e Event) error {
 	case "response.completed", "response.incomplete":
 		d.responseEnded(f.response)
 	case "response.failed", "response.cancelled", "error":
-		return &ReportedError{Body: bytes.Clone(e.Data)}
+		return reported(e.Data)
 	default:
 		if !isNull(f.failure) || len(f.kind) == 0 && member(e.Data, "detail") != nil {
-			return &ReportedError{Body: bytes.Clone(e.Data)}
+			return reported(e.Data)
 		}
 	}
 	return nil
@@ -72,40 +72,17 @@ type fields struct {
 }
 
 func fieldsOf(data []byte) (f fields, ok bool) {
-	f.index = -1
-	ok = members(data, func(name, v []byte) {
-		switch string(name) {
-		case "type":
-			f.kind = word(v)
-		case "item_id":
-			f.id = word(v)
-		case "name":
-			f.name = v
-		case "object":
-			f.object = word(v)
-		case "status":
-			f.status = word(v)
-		case "output_index":
-			f.index = position(v)
-		case "summary_index":
-			f.part = count(v)
-		case "item":
-			f.item = v
-			if id := word(member(v, "id")); len(id) > 0 {
-				f.id = id
-			}
-		case "delta":
-			f.delta = v
-		case "text", "refusal":
-			f.text = v
-		case "arguments":
-			f.arguments = v
-		case "response":
-			f.response = v
-		case "error":
-			f.failure = v
-		}
-	})
+	var index, part []byte
+	ok = pick(data, field{"type", &f.kind}, field{"item_id", &f.id}, field{"name", &f.name},
+		field{"object", &f.object}, field{"status", &f.status}, field{"output_index", &index},
+		field{"summary_index", &part}, field{"item", &f.item}, field{"delta", &f.delta}, field{"text", &f.text},
+		field{"refusal", &f.text}, field{"arguments", &f.arguments}, field{"response", &f.response},
+		field{"error", &f.failure})
+	f.kind, f.object, f.status, f.id = word(f.kind), word(f.object), word(f.status), word(f.id)
+	f.index, f.part = position(index), count(part)
+	if id := word(member(f.item, "id")); len(id) > 0 {
+		f.id = id
+	}
 	return f, ok
 }
 
@@ -280,9 +257,7 @@ func (d *Decoder) responseEnded(v []byte) {
 		}
 		d.itemDone(it, out)
 	})
-	if usage := member(v, "usage"); isObject(usage) {
-		d.chatUsage(usage)
-	}
+	d.chatUsage(member(v, "usage"))
 	d.reason = "completed"
 	if str(member(v, "status")) == "incomplete" {
 		d.because(str(member(member(v, "incomplete_details"), "reason")))

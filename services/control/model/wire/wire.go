@@ -18,6 +18,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -50,6 +51,8 @@ type ReportedError struct{ Body []byte }
 
 // Error implements error.
 func (e *ReportedError) Error() string { return "the provider reported an error: " + quote(e.Body) }
+
+func reported(body []byte) error { return &ReportedError{Body: bytes.Clone(body)} }
 
 // ForeignError says that what came is not what the API promises.
 type ForeignError struct {
