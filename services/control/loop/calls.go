@@ -156,7 +156,7 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 		s.Calls = append(s.Calls, call.Call{
 			ID: ident.New(), LaneID: l.row.LaneID, LoopID: l.row.ID, Turn: l.row.Turn, Index: i, EntrySeq: answer.Seq,
 			ProviderID: a.Block.CallID, Tool: a.Call.Tool.Name, Kind: uint8(a.Call.Tool.Kind()),
-			Safety: a.Call.Tool.Safety, ArgsHash: hash, CreatedAt: time.Now(),
+			Safety: a.Call.Tool.Safety, ArgsHash: hash,
 		})
 	}
 	waits, err := l.placeAll(ctx, &s, &with)

@@ -75,7 +75,7 @@ type Deps struct {
 	Fleet     Fleet
 	Executors Executors
 	Slots     Slots
-	Tools     tool.Set     // all that agents can name; empty is builtin.Tools
+	Tools     tool.Set     // all that agents can name, but for task; empty is builtin.Tools
 	Lookup    agent.Lookup // of variables that agents' env refers to
 	Builtin   string       // id of the built-in executor, "" for none
 	Log       *slog.Logger // nil is the default one

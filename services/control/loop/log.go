@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -49,10 +50,19 @@ func (l *loop) logFailed(e *event.Call) {
 	l.logger().Info("tool call failed", attrs...)
 }
 
+// agent is the name of the agent at work. Of a sub-agent whose definition could not be had it is the name that was
+// asked for.
+func (l *loop) agent() string {
+	if l.root() {
+		return l.row.Key.Agent
+	}
+	return cmp.Or(l.as.def.Name, l.origin.request.Agent)
+}
+
 func (l *loop) logSettled(z *lane.Settlement) {
 	attrs := []any{
 		"session_id", l.row.SessionID, "submission_id", l.row.ID,
-		"agent", l.row.Key.Agent, "outcome", string(z.Outcome), "turns", l.row.Turn, "duration", time.Since(l.begun),
+		"agent", l.agent(), "outcome", string(z.Outcome), "turns", l.row.Turn, "duration", time.Since(l.begun),
 	}
 	level := slog.LevelInfo
 	if z.Outcome != lane.Completed {

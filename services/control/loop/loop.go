@@ -112,8 +112,9 @@ func (l *loop) prepare(ctx context.Context) error {
 	} else if err != nil {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
-	l.as.def, l.as.tools = def, l.tree.offer(def, l.depth)
-	return nil
+	l.as.def = def
+	l.as.tools, err = l.tree.offer(def, l.depth)
+	return err
 }
 
 // work runs the loop to its end.

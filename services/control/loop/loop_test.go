@@ -1,6 +1,7 @@
 package loop_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -179,6 +180,7 @@ type bench struct {
 	model       model.Model // nil is offline/shell
 	mayReap     func() bool
 	definitions loop.Definitions // nil is the bench's own
+	log         *slog.Logger     // nil is none
 	drain       chan struct{}
 	id          string // of the replica
 	kill        context.CancelFunc
@@ -249,12 +251,15 @@ func (b *bench) startAs(host string, def agent.Definition) {
 
 // replica makes the worker of a replica.
 func (b *bench) replica(store store, events *event.Service, definitions loop.Definitions) *lane.Worker {
-	log := slog.New(slog.DiscardHandler)
-	runner := loop.NewRunner(loop.Deps{
+	log := cmp.Or(b.log, slog.New(slog.DiscardHandler))
+	runner, err := loop.NewRunner(loop.Deps{
 		Store: store, Events: events, Models: models{b.model}, Agents: definitions, Builtin: b.builtin,
 		Fleet: b.executor, Executors: b.executor, Slots: b.executor, Streams: b.streams, Tools: b.tools,
 		Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
 	})
+	if err != nil {
+		b.Fatal(err)
+	}
 	return lane.NewWorker(lane.Deps{
 		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Bus: b.bus,
 		MayReap: b.mayReap, Slots: b.slots, Log: log,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Runner makes the runs of sessions' lanes.
@@ -16,12 +17,16 @@ type Runner struct {
 	prefixes *prefixes
 }
 
-// NewRunner makes a Runner.
-func NewRunner(deps Deps) *Runner {
+// NewRunner makes a Runner. tool.ErrInvalid refuses Deps.Tools that have the name of the tool by which an agent asks
+// its sub-agents.
+func NewRunner(deps Deps) (*Runner, error) {
 	deps = deps.withDefaults()
+	if _, err := deps.Tools.With(builtin.Task()); err != nil {
+		return nil, err
+	}
 	return &Runner{
 		deps: deps, cache: newCache(), streams: make(chan struct{}, deps.Streams), prefixes: newPrefixes(),
-	}
+	}, nil
 }
 
 // Begin implements lane.Runner.
@@ -36,7 +41,10 @@ func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executo
 	}
 	t := &tree{Runner: r, executor: executor}
 	l := &loop{tree: t, row: row, conversation: &conversation{}}
-	l.as.def, l.as.tools = def, r.offer(def, 0)
+	if l.as.tools, err = r.offer(def, 0); err != nil {
+		return model.Request{}, err
+	}
+	l.as.def = def
 	// the first entry's time is in the prompt
 	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, before); err != nil {
 		return model.Request{}, err
