@@ -136,6 +136,14 @@ func TestCommandsThatRead(t *testing.T) {
 		settled.Result.Text != "hello\x1b[31m" {
 		t.Fatalf("%v, %s", err, body)
 	}
+	run(append(here, "prompt", "shell", "task: say: done", "--instance", "parent")...)
+	var children []struct{ SessionID, ParentSessionID, ParentCallID string }
+	body = run(append(here, "sessions", "list", "--children-of", "shell/parent", "-o", "json")...)
+	if err := json.Unmarshal([]byte(body), &children); err != nil || len(children) != 1 ||
+		children[0].ParentSessionID == "" || children[0].ParentCallID == "" {
+		t.Fatalf("%v, %s", err, body)
+	}
+	child := children[0].SessionID
 	for _, where := range [][]string{here, {"--server", s.here.GRPC, "--token-file", filepath.Join(data, "token")}} {
 		for _, c := range []struct {
 			args  []string
@@ -149,11 +157,16 @@ func TestCommandsThatRead(t *testing.T) {
 			{[]string{"executors", "list"}, `^ID +STATE +CALLS +LABELS +LAST SEEN\nbuiltin +connected +0/64 +- +\d`},
 			{[]string{"executors", "get", "builtin"}, `^id: +builtin\nstate: +connected\n`},
 			{
-				[]string{"sessions", "list", "--agent", "shell"},
+				[]string{"sessions", "list", "--agent", "shell", "--instance", "i"},
 				`^SESSION +ID +PENDING +EXECUTOR +CREATED\nshell/i +` +
 					settled.SessionID + ` +0 +builtin +\d`,
 			},
 			{[]string{"sessions", "get", "shell/i"}, `^session: +shell/i\nid: +` + settled.SessionID},
+			{
+				[]string{"sessions", "list", "--children-of", "shell/parent"},
+				`^SESSION +ID +PENDING +EXECUTOR +CREATED\nshell/parent/default/task:\S+ +` + child + ` .*\n$`,
+			},
+			{[]string{"sessions", "get", child}, `(?m)^parent: +\S+, whose call \S+ it answers$`},
 			{[]string{"sessions", "rebind", "shell/i", "builtin"}, `^session shell/i is with executor builtin now\n$`},
 			{
 				[]string{"submissions", "list", settled.SessionID},

@@ -35,6 +35,7 @@ type connection struct {
 	server, tokenFile, ca string
 	tls                   bool
 	output                string
+	limit                 int            // of items that a list shows, 0 for none
 	own                   *pflag.FlagSet // the flags that flags has added
 }
 
@@ -74,10 +75,13 @@ func (o *connection) json(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// checkOutput refuses what -o does not know.
+// checkOutput refuses what -o and --limit do not know.
 func (o *connection) checkOutput(c *cobra.Command) error {
 	if o.output != "" && o.output != "table" && o.output != "json" {
 		return cli.Misused(c, fmt.Errorf("--output is table or json, not %q", o.output))
+	}
+	if o.limit < 0 {
+		return cli.Misused(c, fmt.Errorf("--limit is a number of items, or 0 for all, not %d", o.limit))
 	}
 	return nil
 }

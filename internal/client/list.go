@@ -50,15 +50,16 @@ func agentsCommand(o *connection) *cobra.Command {
 		agents := pawlv1.NewAgentServiceClient(conn)
 		return listing[*pawlv1.Agent]{
 			head: "NAME\tMODEL\tTOOLS\tDESCRIPTION",
-			page: func(token string) ([]*pawlv1.Agent, string, error) {
-				res, err := agents.ListAgents(c.Context(), &pawlv1.ListAgentsRequest{PageToken: token})
+			page: func(size int32, token string) ([]*pawlv1.Agent, string, error) {
+				res, err := agents.ListAgents(c.Context(),
+					&pawlv1.ListAgentsRequest{PageSize: size, PageToken: token})
 				return res.GetAgents(), res.GetNextPageToken(), err
 			},
 			row: func(a *pawlv1.Agent) []string {
 				tools := strings.Join(a.GetTools(), ",")
 				return []string{a.GetName(), a.GetModel(), tools, oneLine(a.GetDescription(), 60)}
 			},
-		}.print(c, o.output)
+		}.print(c, o)
 	}
 	get := func(c *cobra.Command, conn *grpc.ClientConn, args []string) error {
 		res, err := pawlv1.NewAgentServiceClient(conn).GetAgent(c.Context(), &pawlv1.GetAgentRequest{Agent: args[0]})
@@ -77,7 +78,7 @@ func agentsCommand(o *connection) *cobra.Command {
 	return o.group(&cobra.Command{
 		Use: "agents", Short: "List agents, and load their files again",
 		Example: "control agents list\ncontrol agents get reviewer -o json\ncontrol agents reload",
-	}, o.calls("list", "List agents", list), o.calls("get NAME", "Show one agent", get), reload)
+	}, o.limited(o.calls("list", "List agents", list)), o.calls("get NAME", "Show one agent", get), reload)
 }
 
 // errBroken ends a reload that could not take over every file.
@@ -111,8 +112,9 @@ func executorsCommand(o *connection) *cobra.Command {
 		executors := pawlv1.NewExecutorServiceClient(conn)
 		return listing[*pawlv1.Executor]{
 			head: "ID\tSTATE\tCALLS\tLABELS\tLAST SEEN",
-			page: func(token string) ([]*pawlv1.Executor, string, error) {
-				res, err := executors.ListExecutors(c.Context(), &pawlv1.ListExecutorsRequest{PageToken: token})
+			page: func(size int32, token string) ([]*pawlv1.Executor, string, error) {
+				res, err := executors.ListExecutors(c.Context(),
+					&pawlv1.ListExecutorsRequest{PageSize: size, PageToken: token})
 				return res.GetExecutors(), res.GetNextPageToken(), err
 			},
 			row: func(x *pawlv1.Executor) []string {
@@ -120,7 +122,7 @@ func executorsCommand(o *connection) *cobra.Command {
 				said := labels(x.GetLabels(), ",")
 				return []string{x.GetExecutorId(), stateOf(x), calls, said, stamp(x.GetLastSeen())}
 			},
-		}.print(c, o.output)
+		}.print(c, o)
 	}
 	get := func(c *cobra.Command, conn *grpc.ClientConn, args []string) error {
 		executors := pawlv1.NewExecutorServiceClient(conn)
@@ -138,7 +140,8 @@ func executorsCommand(o *connection) *cobra.Command {
 	return o.group(&cobra.Command{
 		Use: "executors", Short: "List executors",
 		Example: "control executors list\ncontrol executors get gpu1 -o json",
-	}, o.calls("list", "List executors, connected or not", list), o.calls("get ID", "Show one executor", get))
+	}, o.limited(o.calls("list", "List executors, connected or not", list)),
+		o.calls("get ID", "Show one executor", get))
 }
 
 func stateOf(x *pawlv1.Executor) string {

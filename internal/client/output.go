@@ -66,20 +66,44 @@ func printJSON(w io.Writer, m proto.Message) error {
 // listing is a list that is read page by page.
 type listing[T proto.Message] struct {
 	head string // of the table: columns separated by tabs
-	// page is the items after a token, and the token of the next page, "" on the last one.
-	page func(token string) (items []T, next string, err error)
+	// page is at most so many items after a token, and the token of the next page, "" on the last one.
+	page func(size int32, token string) (items []T, next string, err error)
 	row  func(T) []string
 }
 
-// print writes the whole list, as a table or as a JSON array.
-func (l listing[T]) print(c *cobra.Command, output string) error {
-	if output == "json" {
-		return l.array(c.OutOrStdout())
+const (
+	listLimit = 100 // how many items a list shows unless --limit says another number
+	largePage = 1000
+)
+
+// limited gives a command that prints a list the flag --limit.
+func (o *connection) limited(c *cobra.Command) *cobra.Command {
+	c.Flags().IntVar(&o.limit, "limit", listLimit, "`N`: show at most so many; 0 is all")
+	return c
+}
+
+// print writes the list, as a table or as a JSON array, and says on standard error when there is more than the limit.
+func (l listing[T]) print(c *cobra.Command, o *connection) error {
+	more := false
+	var err error
+	if o.output == "json" {
+		more, err = l.array(c.OutOrStdout(), o.limit)
+	} else {
+		more, err = l.table(c.OutOrStdout(), o.limit)
 	}
+	if err == nil && more {
+		_, err = fmt.Fprintf(c.ErrOrStderr(), "there are more than these %d: --limit %d shows more, --limit 0 all\n",
+			o.limit, 10*o.limit)
+	}
+	return err
+}
+
+// table writes at most limit items as a table, 0 for all; more reports whether there are others.
+func (l listing[T]) table(out io.Writer, limit int) (more bool, err error) {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, l.head)
-	err := l.each(func(item T) error {
+	more, err = l.each(limit, func(item T) error {
 		cells := l.row(item)
 		for i, cell := range cells {
 			if cells[i] = oneLine(cell, 1<<10); cells[i] == "" {
@@ -93,10 +117,10 @@ func (l listing[T]) print(c *cobra.Command, output string) error {
 		err = w.Flush()
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = io.WriteString(c.OutOrStdout(), fit(table.String(), look(c.OutOrStdout()).width))
-	return err
+	_, err = io.WriteString(out, fit(table.String(), look(out).width))
+	return more, err
 }
 
 // fit cuts the lines of a text that are wider than a terminal; width 0 cuts nothing.
@@ -114,9 +138,9 @@ func fit(text string, width int) string {
 	return out.String()
 }
 
-func (l listing[T]) array(w io.Writer) error {
+func (l listing[T]) array(w io.Writer, limit int) (more bool, err error) {
 	first := true
-	err := l.each(func(item T) error {
+	more, err = l.each(limit, func(item T) error {
 		body, err := marshal(item, "  ")
 		if err != nil {
 			return err
@@ -129,30 +153,38 @@ func (l listing[T]) array(w io.Writer) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	end := "\n]\n"
 	if first {
 		end = "[]\n"
 	}
 	_, err = io.WriteString(w, end)
-	return err
+	return more, err
 }
 
-func (l listing[T]) each(f func(T) error) error {
-	for token, more := "", true; more; more = token != "" {
-		items, next, err := l.page(token)
+// each calls f with at most limit items, 0 for all. more reports whether there are others.
+func (l listing[T]) each(limit int, f func(T) error) (more bool, err error) {
+	left := limit
+	for token := ""; ; {
+		size := int32(largePage)
+		if limit > 0 {
+			size = int32(min(left, largePage))
+		}
+		items, next, err := l.page(size, token)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for _, item := range items {
 			if err := f(item); err != nil {
-				return err
+				return false, err
 			}
+		}
+		if left -= len(items); next == "" || limit > 0 && left <= 0 {
+			return next != "", nil
 		}
 		token = next
 	}
-	return nil
 }
 
 // field is a line of what get shows.

@@ -80,13 +80,24 @@ func keyText(k *pawlv1.SessionKey) string {
 }
 
 func sessionsCommand(o *connection) *cobra.Command {
-	req := &pawlv1.ListSessionsRequest{}
+	req, parent := &pawlv1.ListSessionsRequest{}, ""
 	read := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
 		sessions := pawlv1.NewSessionServiceClient(conn)
+		if parent != "" {
+			of, err := sessionName(parent)
+			if err != nil {
+				return err
+			}
+			s, err := findSession(c.Context(), conn, of)
+			if err != nil {
+				return err
+			}
+			req.ParentSessionId = s.GetSessionId()
+		}
 		return listing[*pawlv1.Session]{
 			head: "SESSION\tID\tPENDING\tEXECUTOR\tCREATED",
-			page: func(token string) ([]*pawlv1.Session, string, error) {
-				req.PageToken = token
+			page: func(size int32, token string) ([]*pawlv1.Session, string, error) {
+				req.PageSize, req.PageToken = size, token
 				res, err := sessions.ListSessions(c.Context(), req)
 				return res.GetSessions(), res.GetNextPageToken(), err
 			},
@@ -96,14 +107,16 @@ func sessionsCommand(o *connection) *cobra.Command {
 					stamp(s.GetCreatedAt()),
 				}
 			},
-		}.print(c, o.output)
+		}.print(c, o)
 	}
-	list := o.calls("list", "List sessions, newest first", read)
+	list := o.limited(o.calls("list", "List sessions, newest first", read))
+	list.Long = "List sessions, newest first. The conversations of sub-agents are listed with --children-of only."
+	list.Flags().StringVar(&parent, "children-of", "", "`SESSION`: the conversations of this session's sub-agents")
 	list.Flags().StringVar(&req.Agent, "agent", "", "`AGENT`: only sessions of this agent")
 	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
 	get := func(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
 		return o.show(c, s, field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
-			field{"pending", fmt.Sprint(s.GetPending())}, field{"executor", s.GetExecutorId()},
+			field{"parent", parentText(s)}, field{"pending", fmt.Sprint(s.GetPending())}, field{"executor", s.GetExecutorId()},
 			field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
 			field{"created", stamp(s.GetCreatedAt())})
 	}
@@ -113,9 +126,18 @@ func sessionsCommand(o *connection) *cobra.Command {
 	return o.group(&cobra.Command{
 		Use: "sessions", Short: "List sessions",
 		Long: "List sessions. A session is named by " + sessionForm + ".",
-		Example: "control sessions list --agent reviewer\ncontrol sessions get reviewer/42 -o json\n" +
+		Example: "control sessions list --agent reviewer\ncontrol sessions list --children-of reviewer/42\n" +
+			"control sessions get reviewer/42 -o json\n" +
 			"control sessions rebind reviewer/42 other-host",
 	}, list, rebind, o.ofSession("get SESSION", "Show one session", get))
+}
+
+// parentText is who a sub-agent's conversation works for, "" of a session that is prompted.
+func parentText(s *pawlv1.Session) string {
+	if s.GetParentSessionId() == "" {
+		return ""
+	}
+	return s.GetParentSessionId() + ", whose call " + s.GetParentCallId() + " it answers"
 }
 
 func (o *connection) rebind(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, args []string) error {
@@ -136,16 +158,22 @@ func (o *connection) rebind(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.S
 
 func submissionsCommand(o *connection) *cobra.Command {
 	list := func(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+		submissions := pawlv1.NewSubmissionServiceClient(conn)
 		return listing[*pawlv1.Submission]{
 			head: "ID\tSTATE\tACCEPTED\tTURNS\tANSWER",
-			page: pagesOfSubmissions(c.Context(), conn, s.GetSessionId()),
+			page: func(size int32, token string) ([]*pawlv1.Submission, string, error) {
+				res, err := submissions.ListSubmissions(c.Context(), &pawlv1.ListSubmissionsRequest{
+					SessionId: s.GetSessionId(), PageSize: size, PageToken: token,
+				})
+				return res.GetSubmissions(), res.GetNextPageToken(), err
+			},
 			row: func(s *pawlv1.Submission) []string {
 				return []string{
 					s.GetSubmissionId(), submissionState(s), stamp(s.GetAcceptedAt()), fmt.Sprint(s.GetTurn()),
 					oneLine(said(s), 50),
 				}
 			},
-		}.print(c, o.output)
+		}.print(c, o)
 	}
 	get := func(c *cobra.Command, conn *grpc.ClientConn, args []string) error {
 		submissions := pawlv1.NewSubmissionServiceClient(conn)
@@ -159,24 +187,8 @@ func submissionsCommand(o *connection) *cobra.Command {
 		Use: "submissions", Short: "List what was submitted to a session",
 		Long:    "List what was submitted to a session. A session is named by " + sessionForm + ".",
 		Example: "control submissions list reviewer/42\ncontrol submissions get 0199c2… -o json",
-	}, o.ofSession("list SESSION", "List a session's submissions, newest first", list),
+	}, o.limited(o.ofSession("list SESSION", "List a session's submissions, newest first", list)),
 		o.calls("get ID", "Show one submission", get))
-}
-
-// pagesOfSubmissions pages by seq, which the API does for submissions.
-func pagesOfSubmissions(
-	ctx context.Context, conn *grpc.ClientConn, session string,
-) func(string) ([]*pawlv1.Submission, string, error) {
-	submissions, before := pawlv1.NewSubmissionServiceClient(conn), int64(0)
-	return func(string) ([]*pawlv1.Submission, string, error) {
-		res, err := submissions.ListSubmissions(ctx, &pawlv1.ListSubmissionsRequest{SessionId: session, Before: before})
-		page := res.GetSubmissions()
-		if err != nil || len(page) == 0 {
-			return nil, "", err
-		}
-		before = page[len(page)-1].GetSeq()
-		return page, "more", nil
-	}
 }
 
 // submission writes one submission.

@@ -139,23 +139,23 @@ func allowedLabels(given []string) (map[string]string, error) {
 }
 
 func tokenList(o *connection) *cobra.Command {
-	return o.json(&cobra.Command{
+	return o.limited(o.json(&cobra.Command{
 		Use: "list", Short: "List tokens, without their secrets", Args: cli.Args(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.withTokens(c, false, func(t Tokens) error {
 				return listing[*pawlv1.Token]{
 					head: "ID\tFOR\tNAME\tCREATED\tSTATE",
-					page: func(string) ([]*pawlv1.Token, string, error) {
-						res, err := t.ListTokens(c.Context(), &pawlv1.ListTokensRequest{})
-						return res.GetTokens(), "", err
+					page: func(size int32, token string) ([]*pawlv1.Token, string, error) {
+						res, err := t.ListTokens(c.Context(), &pawlv1.ListTokensRequest{PageSize: size, PageToken: token})
+						return res.GetTokens(), res.GetNextPageToken(), err
 					},
 					row: func(t *pawlv1.Token) []string {
 						return []string{t.GetTokenId(), allows(t), t.GetName(), stamp(t.GetCreatedAt()), lasts(t)}
 					},
-				}.print(c, o.output)
+				}.print(c, o)
 			})
 		},
-	})
+	}))
 }
 
 func tokenRevoke(o *connection) *cobra.Command {

@@ -33,12 +33,14 @@ func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, erro
 }
 
 // ListTokens implements auth.Store.
-func (d *Database) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
-	return ask(ctx, d, "ListTokens", func(ctx context.Context) ([]auth.Token,
-		error,
-	) {
-		return d.db.ListTokens(ctx, tenant)
+func (d *Database) ListTokens(
+	ctx context.Context, tenant, before string, limit int,
+) (page []auth.Token, next string, err error) {
+	err = d.use(ctx, &Step{Op: "ListTokens"}, false, func(ctx context.Context) (err error) {
+		page, next, err = d.db.ListTokens(ctx, tenant, before, limit)
+		return err
 	})
+	return page, next, err
 }
 
 // GetDefinition implements store.Definitions.
@@ -105,8 +107,10 @@ func (d *Database) RemoveReplica(ctx context.Context, id string) error {
 }
 
 // CreateToken implements auth.Store.
-func (d *Database) CreateToken(ctx context.Context, t auth.Token) error {
-	return put0(ctx, d, "CreateToken", func(ctx context.Context) error { return d.db.CreateToken(ctx, t) })
+func (d *Database) CreateToken(ctx context.Context, t auth.Token, life time.Duration) (auth.Token, error) {
+	return put(ctx, d, Step{Op: "CreateToken"}, func(ctx context.Context) (auth.Token, error) {
+		return d.db.CreateToken(ctx, t, life)
+	})
 }
 
 // RevokeToken implements auth.Store.

@@ -275,8 +275,8 @@ func (d *Database) Settled(ctx context.Context, ids []string) ([]string, error) 
 }
 
 // ExtendToken implements auth.Store.
-func (d *Database) ExtendToken(ctx context.Context, id string, expires time.Time) error {
-	return put0(ctx, d, "ExtendToken", func(ctx context.Context) error { return d.db.ExtendToken(ctx, id, expires) })
+func (d *Database) ExtendToken(ctx context.Context, id string, life time.Duration) error {
+	return put0(ctx, d, "ExtendToken", func(ctx context.Context) error { return d.db.ExtendToken(ctx, id, life) })
 }
 
 // DeleteBatch implements retention.Store.

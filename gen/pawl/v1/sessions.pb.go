@@ -272,9 +272,13 @@ type Session struct {
 	// How many submissions have not settled.
 	Pending int32 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
 	// Executor that has the session's workspace, empty when none was needed yet.
-	ExecutorId    string `protobuf:"bytes,7,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ExecutorId string `protobuf:"bytes,7,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Of a sub-agent's conversation: the session whose agent has called the tool task, and that call. Empty for a session
+	// that is prompted.
+	ParentSessionId string `protobuf:"bytes,8,opt,name=parent_session_id,json=parentSessionId,proto3" json:"parent_session_id,omitempty"`
+	ParentCallId    string `protobuf:"bytes,9,opt,name=parent_call_id,json=parentCallId,proto3" json:"parent_call_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -356,6 +360,20 @@ func (x *Session) GetExecutorId() string {
 	return ""
 }
 
+func (x *Session) GetParentSessionId() string {
+	if x != nil {
+		return x.ParentSessionId
+	}
+	return ""
+}
+
+func (x *Session) GetParentCallId() string {
+	if x != nil {
+		return x.ParentCallId
+	}
+	return ""
+}
+
 // ListSessionsRequest selects sessions.
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -366,9 +384,12 @@ type ListSessionsRequest struct {
 	// At most this many: 1 to 1000, 0 is 100.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only the conversations of the sub-agents that have worked for this session, when set. When it is not set, no
+	// sub-agent's conversation is listed. A sub-agent may have sub-agents: list those with its own session's id.
+	ParentSessionId string `protobuf:"bytes,5,opt,name=parent_session_id,json=parentSessionId,proto3" json:"parent_session_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ListSessionsRequest) Reset() {
@@ -429,11 +450,19 @@ func (x *ListSessionsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListSessionsRequest) GetParentSessionId() string {
+	if x != nil {
+		return x.ParentSessionId
+	}
+	return ""
+}
+
 // ListSessionsResponse is a page of sessions.
 type ListSessionsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sessions      []*Session             `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sessions []*Session             `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2989,8 +3018,11 @@ type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// No process of any of its calls is left. When false, some may be.
 	Confirmed bool `protobuf:"varint,1,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// The calls of which that is not known. Empty only if confirmed.
-	Unconfirmed   []*UnconfirmedCall `protobuf:"bytes,2,rep,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
+	// The calls of which that is not known, of the submission and of the sub-agents that worked for it, oldest first: at
+	// most 20. Empty only if confirmed.
+	Unconfirmed []*UnconfirmedCall `protobuf:"bytes,2,rep,name=unconfirmed,proto3" json:"unconfirmed,omitempty"`
+	// How many more such calls there are than unconfirmed has.
+	More          int32 `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3037,6 +3069,13 @@ func (x *Cancellation) GetUnconfirmed() []*UnconfirmedCall {
 		return x.Unconfirmed
 	}
 	return nil
+}
+
+func (x *Cancellation) GetMore() int32 {
+	if x != nil {
+		return x.More
+	}
+	return 0
 }
 
 // UnconfirmedCall is a tool call that may still run, or may have left processes behind.
@@ -3663,10 +3702,12 @@ func (x *GetSubmissionResponse) GetSubmission() *Submission {
 type ListSubmissionsRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// At most this many: 1 to 1000, 0 is 100.
+	// At most this many: 1 to 1000, 0 is 100. A page may have fewer, because long answers fill it.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// Submissions with a smaller seq; 0 is from the newest.
-	Before        int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Only submissions with a smaller seq, when it is not 0.
+	Before int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3722,10 +3763,19 @@ func (x *ListSubmissionsRequest) GetBefore() int64 {
 	return 0
 }
 
-// ListSubmissionsResponse is a page; page on with before = seq of the last one, until an empty page.
+func (x *ListSubmissionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListSubmissionsResponse is a page of submissions.
 type ListSubmissionsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submissions   []*Submission          `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Submissions []*Submission          `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3765,6 +3815,13 @@ func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
 		return x.Submissions
 	}
 	return nil
+}
+
+func (x *ListSubmissionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // AbortSubmissionRequest names a submission.
@@ -3966,7 +4023,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"SessionKey\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
-	"\asession\x18\x03 \x01(\tR\asession\"\x83\x02\n" +
+	"\asession\x18\x03 \x01(\tR\asession\"\xd5\x02\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
@@ -3979,13 +4036,16 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"event_head\x18\x05 \x01(\x03R\teventHead\x12\x18\n" +
 	"\apending\x18\x06 \x01(\x05R\apending\x12\x1f\n" +
 	"\vexecutor_id\x18\a \x01(\tR\n" +
-	"executorId\"\x83\x01\n" +
+	"executorId\x12*\n" +
+	"\x11parent_session_id\x18\b \x01(\tR\x0fparentSessionId\x12$\n" +
+	"\x0eparent_call_id\x18\t \x01(\tR\fparentCallId\"\xaf\x01\n" +
 	"\x13ListSessionsRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"l\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12*\n" +
+	"\x11parent_session_id\x18\x05 \x01(\tR\x0fparentSessionId\"l\n" +
 	"\x14ListSessionsResponse\x12,\n" +
 	"\bsessions\x18\x01 \x03(\v2\x10.pawl.v1.SessionR\bsessions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n" +
@@ -4193,10 +4253,11 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATUS_QUEUED\x10\x01\x12\x12\n" +
 	"\x0eSTATUS_RUNNING\x10\x02\x12\x12\n" +
-	"\x0eSTATUS_SETTLED\x10\x03\"h\n" +
+	"\x0eSTATUS_SETTLED\x10\x03\"|\n" +
 	"\fCancellation\x12\x1c\n" +
 	"\tconfirmed\x18\x01 \x01(\bR\tconfirmed\x12:\n" +
-	"\vunconfirmed\x18\x02 \x03(\v2\x18.pawl.v1.UnconfirmedCallR\vunconfirmed\"\x91\x01\n" +
+	"\vunconfirmed\x18\x02 \x03(\v2\x18.pawl.v1.UnconfirmedCallR\vunconfirmed\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\x05R\x04more\"\x91\x01\n" +
 	"\x0fUnconfirmedCall\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -4241,14 +4302,17 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x15GetSubmissionResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission\"l\n" +
+	"submission\"\x8b\x01\n" +
 	"\x16ListSubmissionsRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x16\n" +
-	"\x06before\x18\x03 \x01(\x03R\x06before\"P\n" +
+	"\x06before\x18\x03 \x01(\x03R\x06before\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"x\n" +
 	"\x17ListSubmissionsResponse\x125\n" +
-	"\vsubmissions\x18\x01 \x03(\v2\x13.pawl.v1.SubmissionR\vsubmissions\"=\n" +
+	"\vsubmissions\x18\x01 \x03(\v2\x13.pawl.v1.SubmissionR\vsubmissions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"=\n" +
 	"\x16AbortSubmissionRequest\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\"N\n" +
 	"\x17AbortSubmissionResponse\x123\n" +

@@ -33,7 +33,7 @@ const (
 type TokenServiceClient interface {
 	// CreateToken makes a token and returns its secret, once.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
-	// ListTokens lists tokens without their secrets.
+	// ListTokens lists tokens without their secrets, newest first.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
 	// reason TOKEN_NOT_FOUND.
@@ -87,7 +87,7 @@ func (c *tokenServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenReq
 type TokenServiceServer interface {
 	// CreateToken makes a token and returns its secret, once.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
-	// ListTokens lists tokens without their secrets.
+	// ListTokens lists tokens without their secrets, newest first.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
 	// reason TOKEN_NOT_FOUND.

@@ -43,7 +43,7 @@ func encodeKey(k session.Key) *pawlv1.SessionKey {
 func encodeSession(s session.Session) *pawlv1.Session {
 	return &pawlv1.Session{
 		SessionId: s.ID, Key: encodeKey(s.Key), CreatedAt: stamp(s.CreatedAt), EntryHead: s.EntryHead, EventHead: s.EventHead,
-		Pending: int32(s.Pending), ExecutorId: s.Executor,
+		Pending: int32(s.Pending), ExecutorId: s.Executor, ParentSessionId: s.ParentID, ParentCallId: s.ParentCall,
 	}
 }
 

@@ -17,6 +17,7 @@ const maxWeight = 1 << 20
 var (
 	errPageSize  = errs.New(errs.InvalidArgument, "PAGE_SIZE", "a page size is 1 to 1000, or 0 for 100")
 	errCursor    = errs.New(errs.InvalidArgument, "CURSOR", "a cursor is the seq of an event, or 0")
+	errBefore    = errs.New(errs.InvalidArgument, "BEFORE", "before is the seq of a submission, or 0")
 	errPageToken = errs.New(errs.InvalidArgument, "PAGE_TOKEN", "the page token is not one that a page came with")
 )
 
@@ -31,13 +32,14 @@ func pageSize(n int32) (int, error) {
 	return int(n), nil
 }
 
-// pageRequest is a request for a page of what is listed by name.
+// pageRequest is a request for a page.
 type pageRequest interface {
 	GetPageSize() int32
 	GetPageToken() string
 }
 
-// pageOf is the page of sorted items that begins after the one whose name is the token, and the token of the next page.
+// pageOf is the page of sorted items that are listed by name which begins after the one whose name is
+// the token, and the token of the next page.
 func pageOf[T any](all []T, req pageRequest, name func(T) string) (page []T, next string, err error) {
 	limit, err := pageSize(req.GetPageSize())
 	if err != nil {
@@ -57,6 +59,18 @@ func pageOf[T any](all []T, req pageRequest, name func(T) string) (page []T, nex
 		next = name(page[limit-1])
 	}
 	return page, next, nil
+}
+
+// pageByID is the size of a page of what is listed newest first by id, and the id that its items are older than, "" for
+// the first page.
+func pageByID(req pageRequest) (limit int, before string, err error) {
+	if limit, err = pageSize(req.GetPageSize()); err != nil {
+		return 0, "", err
+	}
+	if before = req.GetPageToken(); before != "" && !ident.IsUUID(before) {
+		return 0, "", errPageToken
+	}
+	return limit, before, nil
 }
 
 // checkID answers for ids that no row can have.

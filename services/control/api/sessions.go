@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
-	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -30,19 +29,26 @@ func (s *sessions) ListSessions(
 	if err := may(ctx, auth.ReadSessions, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	limit, err := pageSize(req.GetPageSize())
+	limit, before, err := pageByID(req)
 	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(checkRef("agent", req.GetAgent()), checkRef("instance", req.GetInstance())); err != nil {
 		return nil, err
 	}
-	if t := req.GetPageToken(); t != "" && !ident.IsUUID(t) {
-		return nil, errPageToken
+	f := session.Filter{
+		Tenant: tenant(ctx), Agent: req.GetAgent(), Instance: req.GetInstance(), Limit: limit, BeforeID: before,
 	}
-	page, err := s.list(ctx, session.Filter{
-		Tenant: tenant(ctx), Agent: req.GetAgent(), Instance: req.GetInstance(), Limit: limit, BeforeID: req.GetPageToken(),
-	})
+	list := s.list
+	if id := req.GetParentSessionId(); id != "" {
+		// A sub-agent's conversation has the key of the session that it works for: who may read one may read the other.
+		one, err := s.deps.find(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		f.ParentID, list = one.ID, s.deps.Sessions.ListSessions
+	}
+	page, err := list(ctx, f)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strconv"
 
 	"google.golang.org/grpc"
 
@@ -132,11 +133,11 @@ func (s *submissions) ListSubmissions(
 	if err != nil {
 		return nil, err
 	}
-	limit, err := pageSize(req.GetPageSize())
+	limit, before, err := submissionsPage(req)
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, req.GetBefore(), limit)
+	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +158,32 @@ func (s *submissions) ListSubmissions(
 		}
 		out.Submissions = append(out.Submissions, encodeSubmission(sub))
 	}
+	// The first one is 1, and no page comes after it.
+	if n := len(out.Submissions); n > 0 && (n < len(page) || n == limit) && page[n-1].Seq > 1 {
+		out.NextPageToken = strconv.FormatInt(page[n-1].Seq, 10)
+	}
 	return out, nil
+}
+
+// submissionsPage is the size of a page, and the seq that its submissions are below, 0 for none. A token of a page is
+// the seq of its last submission.
+func submissionsPage(req *pawlv1.ListSubmissionsRequest) (limit int, before int64, err error) {
+	if limit, err = pageSize(req.GetPageSize()); err != nil {
+		return 0, 0, err
+	}
+	if before = req.GetBefore(); before < 0 {
+		return 0, 0, errBefore
+	}
+	if t := req.GetPageToken(); t != "" {
+		last, err := strconv.ParseInt(t, 10, 64)
+		if err != nil || last < 1 {
+			return 0, 0, errPageToken
+		}
+		if before == 0 || last < before {
+			before = last
+		}
+	}
+	return limit, before, nil
 }
 
 // AbortSubmission implements SubmissionService.

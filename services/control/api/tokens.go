@@ -38,16 +38,20 @@ func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest
 }
 
 // ListTokens implements TokenService.
-func (t *tokens) ListTokens(ctx context.Context, _ *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
+func (t *tokens) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
 	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	all, err := t.deps.Tokens.List(ctx, tenant(ctx))
+	limit, before, err := pageByID(req)
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListTokensResponse{}
-	for _, one := range all {
+	page, next, err := t.deps.Tokens.List(ctx, tenant(ctx), before, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &pawlv1.ListTokensResponse{NextPageToken: next}
+	for _, one := range page {
 		out.Tokens = append(out.Tokens, encodeToken(one))
 	}
 	return out, nil

@@ -45,21 +45,27 @@ type Token struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never
 	RevokedAt time.Time // zero is not revoked
+	// Left is how long the token lasted yet when it was read, on the database's clock: 0 and less when it has expired.
+	// It says nothing when ExpiresAt is zero.
+	Left time.Duration
 }
 
 // Store keeps tokens.
 type Store interface {
-	// CreateToken stores a token. One with its id that is there already is left as it is: the answer to whoever stored
-	// it was lost.
-	CreateToken(ctx context.Context, t Token) error
+	// CreateToken stores a token that lasts for so long from now, 0 for ever, and returns it. The times are filled in,
+	// on the database's clock. One with its id that is there already is left as it is: the answer to whoever stored it
+	// was lost.
+	CreateToken(ctx context.Context, t Token, life time.Duration) (Token, error)
 	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.
 	FindToken(ctx context.Context, hash []byte) (Token, error)
-	// ListTokens returns the tenant's tokens, newest first.
-	ListTokens(ctx context.Context, tenant string) ([]Token, error)
+	// ListTokens returns at most limit of the tenant's tokens, newest first by id: those that were made before the
+	// token with the id before, "" for the newest. next is before of the next page, "" for none. A page lacks the
+	// tokens that cannot be decoded.
+	ListTokens(ctx context.Context, tenant, before string, limit int) (page []Token, next string, err error)
 	// RevokeToken marks a token revoked, or ErrTokenNotFound.
 	RevokeToken(ctx context.Context, tenant, id string) error
-	// ExtendToken moves the time at which a token expires, or ErrTokenNotFound.
-	ExtendToken(ctx context.Context, id string, expires time.Time) error
+	// ExtendToken makes a token last for so long from now, or ErrTokenNotFound.
+	ExtendToken(ctx context.Context, id string, life time.Duration) error
 	// ClusterSecret returns the secret that the replicas of this database share, made on first use from candidate.
 	ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error)
 }

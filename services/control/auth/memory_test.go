@@ -14,14 +14,22 @@ type memory struct {
 	tokens  []Token
 	secret  []byte
 	lookups int
+	ahead   time.Duration // that the store's clock is of this process's
 	fail    error
 }
 
-func (m *memory) CreateToken(_ context.Context, t Token) error {
+// now is the store's clock.
+func (m *memory) now() time.Time { return time.Now().Add(m.ahead) }
+
+func (m *memory) CreateToken(_ context.Context, t Token, life time.Duration) (Token, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	t.CreatedAt, t.Left = m.now(), life
+	if life > 0 {
+		t.ExpiresAt = m.now().Add(life)
+	}
 	m.tokens = append(m.tokens, t)
-	return m.fail
+	return t, m.fail
 }
 
 func (m *memory) FindToken(_ context.Context, hash []byte) (Token, error) {
@@ -33,18 +41,19 @@ func (m *memory) FindToken(_ context.Context, hash []byte) (Token, error) {
 	}
 	for _, t := range m.tokens {
 		if bytes.Equal(t.Hash, hash) {
+			t.Left = t.ExpiresAt.Sub(m.now())
 			return t, nil
 		}
 	}
 	return Token{}, ErrTokenNotFound
 }
 
-func (m *memory) ListTokens(_ context.Context, tenant string) ([]Token, error) {
+func (m *memory) ListTokens(_ context.Context, tenant, _ string, _ int) ([]Token, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := slices.DeleteFunc(slices.Clone(m.tokens), func(t Token) bool { return t.Tenant != tenant })
 	slices.Reverse(list)
-	return list, nil
+	return list, "", nil
 }
 
 func (m *memory) RevokeToken(_ context.Context, tenant, id string) error {
@@ -68,12 +77,12 @@ func (m *memory) ClusterSecret(_ context.Context, candidate []byte) ([]byte, err
 	return m.secret, nil
 }
 
-func (m *memory) ExtendToken(_ context.Context, id string, expires time.Time) error {
+func (m *memory) ExtendToken(_ context.Context, id string, life time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.tokens {
 		if m.tokens[i].ID == id {
-			m.tokens[i].ExpiresAt = expires
+			m.tokens[i].ExpiresAt = m.now().Add(life)
 			return nil
 		}
 	}

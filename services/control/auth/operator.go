@@ -27,8 +27,7 @@ const (
 	operatorLife = 30 * 24 * time.Hour
 	// extendAfter is how much of it may pass before a control plane extends it.
 	extendAfter = 24 * time.Hour
-	// keepEvery is how often a control plane looks. Host clocks jump: after a long sleep of the host, or once its clock
-	// is set, a token may have ended that lived on for weeks a moment before.
+	// keepEvery is how often a control plane looks. Clocks jump: once the clock of the database is set, a token may have ended that lived on for weeks a moment before.
 	keepEvery = 5 * time.Minute
 )
 
@@ -69,13 +68,13 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("looking up the operator's token: %w", err)
 	case t.Name == OperatorName && t.Kind == Operator && t.RevokedAt.IsZero():
-		if left := time.Until(t.ExpiresAt); left > operatorLife-extendAfter && left <= operatorLife {
+		if t.Left > operatorLife-extendAfter && t.Left <= operatorLife {
 			return nil
 		}
-		if err := s.store.ExtendToken(ctx, t.ID, expiry()); err != nil {
+		if err := s.store.ExtendToken(ctx, t.ID, operatorLife); err != nil {
 			return fmt.Errorf("extending the life of the operator's token: %w", err)
 		}
-	case !t.RevokedAt.IsZero(), !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt):
+	case !t.RevokedAt.IsZero(), !t.ExpiresAt.IsZero() && t.Left <= 0:
 		slog.WarnContext(ctx, "operator token has ended, making a new one", "path", path)
 		return s.newOperator(ctx, path)
 	case t.Kind != Operator:
@@ -96,18 +95,14 @@ func (s *Service) newOperator(ctx context.Context, path string) error {
 
 func (s *Service) storeOperator(ctx context.Context, secret string) error {
 	hash := sha256.Sum256([]byte(secret))
-	err := s.store.CreateToken(ctx, Token{
+	_, err := s.store.CreateToken(ctx, Token{
 		ID: ident.New(), Tenant: session.DefaultTenant, Name: OperatorName, Kind: Operator, Hash: hash[:],
-		CreatedAt: time.Now().UTC().Truncate(time.Microsecond), ExpiresAt: expiry(),
-	})
+	}, operatorLife)
 	if err != nil {
 		return fmt.Errorf("storing the operator's token: %w", err)
 	}
 	return nil
 }
-
-// expiry is when a data directory's token ends unless its life is extended.
-func expiry() time.Time { return time.Now().Add(operatorLife).UTC().Truncate(time.Microsecond) }
 
 func readSecret(path string) (string, error) {
 	// What a link leads to is somebody else's: neither its content nor its mode is ours.

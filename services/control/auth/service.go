@@ -53,9 +53,18 @@ type Service struct {
 	failures *failures
 }
 
+// cached is a token as the store has told it.
 type cached struct {
 	token Token
-	until time.Time
+	asked time.Time // when the store was
+}
+
+// fresh reports whether the answer is to be believed yet.
+func (c cached) fresh() bool { return !c.asked.IsZero() && time.Since(c.asked) <= fresh }
+
+// expired reports whether the token has come to its end: what was left of it is counted on the process's own clock.
+func (c cached) expired() bool {
+	return !c.token.ExpiresAt.IsZero() && time.Since(c.asked) >= c.token.Left
 }
 
 // NewService makes a Service on a store.
@@ -74,15 +83,11 @@ func (s *Service) Mint(ctx context.Context, t Token, expiresIn time.Duration) (s
 	}
 	secret = newSecret(t.Kind)
 	hash := sha256.Sum256([]byte(secret))
-	// The store keeps microseconds; the answer should not claim more.
-	t.ID, t.Hash, t.CreatedAt = ident.New(), hash[:], time.Now().UTC().Truncate(time.Microsecond)
-	if expiresIn > 0 {
-		t.ExpiresAt = t.CreatedAt.Add(expiresIn)
-	}
-	if err := s.store.CreateToken(ctx, t); err != nil {
+	t.ID, t.Hash = ident.New(), hash[:]
+	if made, err = s.store.CreateToken(ctx, t, expiresIn); err != nil {
 		return "", Token{}, fmt.Errorf("storing the token: %w", err)
 	}
-	return secret, t, nil
+	return secret, made, nil
 }
 
 func check(t *Token, expiresIn time.Duration) error {
@@ -213,20 +218,19 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, e
 	if ok {
 		return p, nil
 	}
-	t := hit.token
-	if time.Now().After(hit.until) {
+	if !hit.fresh() {
 		var err error
-		if t, err = s.lookup(ctx, hash); err != nil {
+		if hit, err = s.lookup(ctx, hash); err != nil {
 			return Principal{}, err
 		}
 	}
 	switch {
-	case !t.RevokedAt.IsZero():
+	case !hit.token.RevokedAt.IsZero():
 		return Principal{}, ErrUnauthenticated.With("this token was revoked")
-	case !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt):
+	case hit.expired():
 		return Principal{}, ErrUnauthenticated.With("this token has expired")
 	}
-	return t.principal(), nil
+	return hit.token.principal(), nil
 }
 
 func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principal, error) {
@@ -240,23 +244,23 @@ func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principa
 	return Principal{Kind: Peer, Tenant: session.DefaultTenant, Name: "peer"}, nil
 }
 
-func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, error) {
+func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (cached, error) {
 	s.mu.Lock()
 	revoked := s.revoked
 	s.mu.Unlock()
-	t, err := s.find(ctx, hash, revoked)
+	found, err := s.find(ctx, hash, revoked)
 	missing := errors.Is(err, ErrTokenNotFound)
 	if err != nil && !missing {
-		return Token{}, fmt.Errorf("looking up a token: %w", err)
+		return cached{}, fmt.Errorf("looking up a token: %w", err)
 	}
 	// An index may compare as it likes; this comparison decides. It is made for unknown tokens too, so that they cost
 	// the same.
 	if missing {
-		t.Hash = make([]byte, sha256.Size)
+		found.token.Hash = make([]byte, sha256.Size)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
+	if subtle.ConstantTimeCompare(found.token.Hash, hash[:]) != 1 {
 		// A client that repeats one wrong token costs a query now and then, and locks nobody out who shares its address.
 		s.failures.count(sourceOf(ctx))
 		delete(s.cache, hash) // it may have been a token's once
@@ -264,14 +268,14 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (Token, er
 			clear(s.wrong)
 		}
 		s.wrong[hash] = time.Now().Add(fresh)
-		return Token{}, ErrUnauthenticated
+		return cached{}, ErrUnauthenticated
 	}
-	return t, nil
+	return found, nil
 }
 
 // find asks the store, once for all who ask at the same time: watches that began together look again together. Who asks
 // after a revocation does not share the answer to those who asked before.
-func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int) (Token, error) {
+func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int) (cached, error) {
 	key := string(hash[:]) + strconv.Itoa(revoked)
 	answer := s.lookups.DoChan(key, func() (found any, err error) {
 		// Whoever asked first may leave while others wait.
@@ -282,40 +286,42 @@ func (s *Service) find(ctx context.Context, hash [sha256.Size]byte, revoked int)
 	})
 	select {
 	case <-ctx.Done():
-		return Token{}, ctx.Err()
+		return cached{}, ctx.Err()
 	case a := <-answer:
-		t, _ := a.Val.(Token)
-		return t, a.Err
+		found, _ := a.Val.(cached)
+		return found, a.Err
 	}
 }
 
 // ask asks the store, unless somebody has since the caller looked, and remembers the answer.
-func (s *Service) ask(ctx context.Context, hash [sha256.Size]byte, revoked int) (Token, error) {
+func (s *Service) ask(ctx context.Context, hash [sha256.Size]byte, revoked int) (cached, error) {
 	s.mu.Lock()
 	hit := s.cache[hash]
 	s.mu.Unlock()
-	if !time.Now().After(hit.until) {
-		return hit.token, nil
+	if hit.fresh() {
+		return hit, nil
 	}
-	t, err := s.store.FindToken(ctx, hash[:])
-	if err != nil || subtle.ConstantTimeCompare(t.Hash, hash[:]) != 1 {
-		return t, err
+	found := cached{asked: time.Now()} // what is left of the token is counted from before the store says it
+	var err error
+	found.token, err = s.store.FindToken(ctx, hash[:])
+	if err != nil || subtle.ConstantTimeCompare(found.token.Hash, hash[:]) != 1 {
+		return found, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if revoked != s.revoked {
-		return t, nil
+		return found, nil
 	}
 	if len(s.cache) >= maxCached {
 		clear(s.cache)
 	}
-	s.cache[hash] = cached{token: t, until: time.Now().Add(fresh)}
-	return t, nil
+	s.cache[hash] = found
+	return found, nil
 }
 
-// List returns the tenant's tokens, newest first.
-func (s *Service) List(ctx context.Context, tenant string) ([]Token, error) {
-	return s.store.ListTokens(ctx, tenant)
+// List returns a page of the tenant's tokens, see Store.ListTokens.
+func (s *Service) List(ctx context.Context, tenant, before string, limit int) (page []Token, next string, err error) {
+	return s.store.ListTokens(ctx, tenant, before, limit)
 }
 
 // Revoke ends a token: here at once, at other replicas within seconds. Fails with ErrTokenNotFound.

@@ -282,3 +282,26 @@ func TestOpenKnowsWhoSaysWhoTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// How long a token lasts is counted on the store's clock, whatever this process's shows.
+func TestTokensExpireByTheStoresClock(t *testing.T) {
+	for _, ahead := range []time.Duration{-48 * time.Hour, 0, 48 * time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &memory{ahead: ahead}
+			s := NewService(store)
+			secret, made, err := s.Mint(t.Context(), Token{Kind: Client}, time.Hour)
+			if err != nil || !made.ExpiresAt.Equal(store.now().Add(time.Hour)) {
+				t.Fatalf("it expires at %v, %v", made.ExpiresAt, err)
+			}
+			for _, step := range []struct {
+				after time.Duration
+				want  error
+			}{{0, nil}, {time.Hour - 2*time.Second, nil}, {3 * time.Second, ErrUnauthenticated}, {fresh, ErrUnauthenticated}} {
+				time.Sleep(step.after)
+				if _, err := s.Authenticate(t.Context(), secret); !errors.Is(err, step.want) {
+					t.Errorf("ahead by %v: after %v more: %v", ahead, step.after, err)
+				}
+			}
+		})
+	}
+}

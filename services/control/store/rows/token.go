@@ -13,19 +13,20 @@ import (
 )
 
 const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
-	expires_at, revoked_at FROM tokens `
+	expires_at, revoked_at, {now} FROM tokens `
 
 var (
 	// A token that is there already is this one: ids are made for one token each.
 	insertToken = writes(`INSERT INTO tokens (token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
-		expires_at, revoked_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, COALESCE($9, {now}), $10, $11)
+		expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}, CASE WHEN CAST($9 AS bigint) > 0 THEN {after $9} END)
 		ON CONFLICT (token_id) DO NOTHING`)
-	findToken  = reads(tokenColumns + `WHERE hash = $1`)
-	listTokens = reads(tokenColumns + `WHERE tenant = $1 ORDER BY created_at DESC, token_id DESC`)
+	findToken = reads(tokenColumns + `WHERE hash = $1`)
+	// The order of ids finds a page at once, see listSessions.
+	listTokens = reads(tokenColumns + `WHERE tenant || '' = $1 AND token_id < $2 ORDER BY token_id DESC LIMIT $3`)
 	// The first revocation is the one that is remembered.
 	revokeToken = writes(`UPDATE tokens SET revoked_at = COALESCE(revoked_at, {now})
 		WHERE token_id = $1 AND tenant = $2`)
-	extendToken = writes(`UPDATE tokens SET expires_at = $2 WHERE token_id = $1`)
+	extendToken = writes(`UPDATE tokens SET expires_at = {after $2} WHERE token_id = $1`)
 )
 
 // token decodes a row of tokenColumns. What a token is limited to is never guessed: one whose limits cannot be read
@@ -34,6 +35,9 @@ func token(r Row) (auth.Token, error) {
 	t := auth.Token{
 		ID: r.text(0), Tenant: r.text(1), Name: r.text(2), Kind: auth.Kind(r.text(3)), Executor: r.text(5),
 		Hash: r.blob(7), CreatedAt: r.time(8), ExpiresAt: r.time(9), RevokedAt: r.time(10),
+	}
+	if !t.ExpiresAt.IsZero() {
+		t.Left = t.ExpiresAt.Sub(r.time(11))
 	}
 	if err := r.json(4, &t.Agents); err != nil {
 		return auth.Token{}, fmt.Errorf("decoding the agents of token %s: %w", t.ID, err)
@@ -45,19 +49,22 @@ func token(r Row) (auth.Token, error) {
 }
 
 // CreateToken implements auth.Store.
-func (t *Tables) CreateToken(ctx context.Context, tok auth.Token) error {
+func (t *Tables) CreateToken(ctx context.Context, tok auth.Token, life time.Duration) (auth.Token, error) {
 	const doing = "create token"
 	agents, err := jsonOr(tok.Agents, len(tok.Agents) == 0)
 	if err != nil {
-		return wrap(doing, err)
+		return auth.Token{}, wrap(doing, err)
 	}
 	labels, err := jsonOr(tok.Labels, len(tok.Labels) == 0)
 	if err != nil {
-		return wrap(doing, err)
+		return auth.Token{}, wrap(doing, err)
 	}
 	_, err = t.port.Exec(ctx, insertToken, tok.ID, cmp.Or(tok.Tenant, session.DefaultTenant), tok.Name,
-		string(tok.Kind), agents, tok.Executor, labels, tok.Hash, tok.CreatedAt, tok.ExpiresAt, tok.RevokedAt)
-	return wrap(doing, err)
+		string(tok.Kind), agents, tok.Executor, labels, tok.Hash, life.Microseconds())
+	if err != nil {
+		return auth.Token{}, wrap(doing, err)
+	}
+	return t.FindToken(ctx, tok.Hash)
 }
 
 // FindToken implements auth.Store.
@@ -67,9 +74,23 @@ func (t *Tables) FindToken(ctx context.Context, hash []byte) (auth.Token, error)
 }
 
 // ListTokens implements auth.Store.
-func (t *Tables) ListTokens(ctx context.Context, tenant string) ([]auth.Token, error) {
-	all, err := list(ctx, t, token, listTokens, tenant)
-	return all, wrap("list tokens", err)
+func (t *Tables) ListTokens(
+	ctx context.Context, tenant, before string, limit int,
+) (page []auth.Token, next string, err error) {
+	if before == "" {
+		before = afterAll
+	}
+	if !ident.IsUUID(before) {
+		return nil, "", nil
+	}
+	read := 0
+	page, err = list(ctx, t, func(r Row) (auth.Token, error) {
+		if read++; read == limit {
+			next = r.text(0)
+		}
+		return token(r)
+	}, listTokens, tenant, before, max(limit, 0))
+	return page, next, wrap("list tokens", err)
 }
 
 // RevokeToken implements auth.Store.
@@ -81,11 +102,12 @@ func (t *Tables) RevokeToken(ctx context.Context, tenant, id string) error {
 }
 
 // ExtendToken implements auth.Store.
-func (t *Tables) ExtendToken(ctx context.Context, id string, expires time.Time) error {
+func (t *Tables) ExtendToken(ctx context.Context, id string, life time.Duration) error {
 	if !ident.IsUUID(id) {
 		return auth.ErrTokenNotFound
 	}
-	return wrap("extend token", change(ctx, t.port, auth.ErrTokenNotFound, extendToken, id, expires))
+	return wrap("extend token", change(ctx, t.port, auth.ErrTokenNotFound, extendToken, id,
+		life.Microseconds()))
 }
 
 var (

@@ -26,16 +26,16 @@ func loggedOnce(t tester, db DB, row string) {
 // A row that cannot be decoded fails no list, and is reported.
 var damageCases = []testCase{
 	{"a token lets nobody in, and keeps no other from being listed", func(t *testing.T, db DB) {
-		bad, worse, good := token("bad", someTime), token("worse", someTime), token("good", someTime)
+		bad, worse, good := token("bad"), token("worse"), token("good")
 		bad.Kind, bad.Labels = auth.Executor, auth.Labels{"k": "v"}
 		worse.Agents = []string{"a"}
-		for _, tok := range []auth.Token{bad, good, worse} {
-			ok(t, db.Store.CreateToken(ctx(t), tok))
+		for _, tok := range []*auth.Token{&bad, &good, &worse} {
+			*tok = keep(t, db.Store, *tok)
 		}
 		db.Exec(`UPDATE tokens SET labels = '[1]' WHERE name = 'bad'`)
 		db.Exec(`UPDATE tokens SET agents = '{"a": 1}' WHERE name = 'worse'`)
 		for range 2 {
-			all, err := db.Store.ListTokens(ctx(t), session.DefaultTenant)
+			all, _, err := db.Store.ListTokens(ctx(t), session.DefaultTenant, "", 10)
 			ok(t, err)
 			equal(t, "the tokens", all, []auth.Token{good})
 		}

@@ -220,20 +220,16 @@ var retentionCases = []testCase{
 		}
 	}},
 	{"tokens go long after their end, operators' stay", func(t *testing.T, db DB) {
-		now := findToken(t, db.Store, put(t, db.Store, auth.Token{Name: "alive"}, "clock")).CreatedAt
+		put(t, db.Store, auth.Token{Name: "alive"}, "alive", 0)
 		for i := range 5 {
-			hash := put(t, db.Store, auth.Token{Kind: auth.Client}, fmt.Sprint("revoked ", i))
+			hash := put(t, db.Store, auth.Token{Kind: auth.Client}, fmt.Sprint("revoked ", i), 0)
 			ok(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, findToken(t, db.Store, hash).ID))
 		}
-		put(t, db.Store, auth.Token{Kind: auth.Executor, Executor: "e", ExpiresAt: now.Add(time.Hour)}, "expired")
-		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName, ExpiresAt: now.Add(time.Hour)},
-			"directory")
-		put(t, db.Store, auth.Token{Kind: auth.Operator, ExpiresAt: now.Add(time.Hour)}, "operator, expired")
-		put(t, db.Store, auth.Token{Kind: auth.Client, ExpiresAt: now.Add(2 * month)}, "lives")
-		ended := put(t, db.Store, auth.Token{
-			Kind: auth.Operator, Name: auth.OperatorName,
-			ExpiresAt: now.Add(time.Hour),
-		}, "operator, revoked")
+		put(t, db.Store, auth.Token{Kind: auth.Executor, Executor: "e"}, "expired", time.Hour)
+		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName}, "directory", time.Hour)
+		put(t, db.Store, auth.Token{Kind: auth.Operator}, "operator, expired", time.Hour)
+		put(t, db.Store, auth.Token{Kind: auth.Client}, "lives", 2*month)
+		ended := put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName}, "operator, revoked", time.Hour)
 		ok(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, findToken(t, db.Store, ended).ID))
 		db.Advance(month - time.Hour)
 		if n := deleteAll(t, db.Store, retention.Tokens, month, 2); n != 0 {
@@ -243,7 +239,7 @@ var retentionCases = []testCase{
 		if n := deleteAll(t, db.Second, retention.Tokens, month, 2); n != 7 {
 			t.Errorf("%d tokens went, want 7", n)
 		}
-		for _, hash := range []string{"clock", "operator, expired", "lives", ended} {
+		for _, hash := range []string{"alive", "operator, expired", "lives", ended} {
 			findToken(t, db.Store, hash)
 		}
 	}},
@@ -280,10 +276,11 @@ var retentionCases = []testCase{
 	}},
 }
 
-// put stores a token whose hash is given, and returns that.
-func put(t tester, s store.Store, tok auth.Token, hash string) string {
+// put stores a token that lasts for so long, 0 for ever, and whose hash is given, and returns that.
+func put(t tester, s store.Store, tok auth.Token, hash string, life time.Duration) string {
 	t.Helper()
 	tok.ID, tok.Tenant, tok.Hash = ident.New(), session.DefaultTenant, []byte(hash)
-	ok(t, s.CreateToken(ctx(t), tok))
+	_, err := s.CreateToken(ctx(t), tok, life)
+	ok(t, err)
 	return hash
 }

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,11 +12,18 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store"
 )
 
-func token(hash string, at time.Time) auth.Token {
+func token(hash string) auth.Token {
 	return auth.Token{
-		ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client,
-		Hash: []byte(hash), CreatedAt: at,
+		ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client, Hash: []byte(hash),
 	}
+}
+
+// keep stores a token for ever.
+func keep(t tester, s store.Store, tok auth.Token) auth.Token {
+	t.Helper()
+	made, err := s.CreateToken(ctx(t), tok, 0)
+	ok(t, err)
+	return made
 }
 
 func findToken(t tester, s store.Store, hash string) auth.Token {
@@ -25,31 +33,45 @@ func findToken(t tester, s store.Store, hash string) auth.Token {
 	return got
 }
 
+// lasts checks how long a token lasts from now, as the database tells.
+func lasts(t tester, s store.Store, hash string, want time.Duration) {
+	t.Helper()
+	if left := findToken(t, s, hash).Left; left > want || left < want-time.Minute { // the test takes a moment
+		t.Errorf("token %s lasts for %v, want %v", hash, left, want)
+	}
+}
+
 var tokenCases = []testCase{
 	{"are found by hash and listed newest first", func(t *testing.T, db DB) {
-		a, b, c := token("a", someTime), token("b", someTime.Add(time.Second)), token("c", someTime.Add(2*time.Second))
-		a.Agents, a.ExpiresAt = []string{"x", "y"}, someTime
-		b.Kind, b.Executor, b.RevokedAt = auth.Executor, "e", someTime
+		a, b, c := token("a"), token("b"), token("c")
+		a.Agents = []string{"x", "y"}
+		b.Kind, b.Executor = auth.Executor, "e"
 		b.Labels = auth.Labels{"gpu": "a100", "zone": "eu-*"}
-		foreign := token("foreign", someTime)
+		foreign := token("foreign")
 		foreign.Tenant = "other"
-		for _, tok := range []auth.Token{b, a, c, foreign} {
-			ok(t, db.Store.CreateToken(ctx(t), tok))
-			equal(t, "the token", findToken(t, db.Second, tok.Name), tok)
-			ok(t, db.Second.CreateToken(ctx(t), tok)) // as after an answer that was lost
+		for _, tok := range []*auth.Token{&b, &a, &c, &foreign} {
+			made := keep(t, db.Store, *tok)
+			if made.CreatedAt.IsZero() || !made.ExpiresAt.IsZero() {
+				t.Errorf("made at %v, expires at %v", made.CreatedAt, made.ExpiresAt)
+			}
+			tok.CreatedAt = made.CreatedAt
+			equal(t, "the token", made, *tok)
+			equal(t, "the token", findToken(t, db.Second, tok.Name), *tok)
+			db.Advance(time.Second)
+			equal(t, "the token", keep(t, db.Second, *tok), *tok) // as after an answer that was lost
 		}
-		got, err := db.Second.ListTokens(ctx(t), session.DefaultTenant)
+		got, next, err := db.Second.ListTokens(ctx(t), session.DefaultTenant, "", 4)
 		ok(t, err)
 		equal(t, "the tokens", got, []auth.Token{c, b, a})
+		equal(t, "the next page", next, "")
 		_, err = db.Store.FindToken(ctx(t), []byte("none"))
 		refused(t, err, auth.ErrTokenNotFound)
-		if err := db.Store.CreateToken(ctx(t), token("a", someTime)); err == nil {
+		if _, err := db.Store.CreateToken(ctx(t), token("a"), 0); err == nil {
 			t.Error("two tokens have one hash")
 		}
 	}},
 	{"are revoked once, by their tenant", func(t *testing.T, db DB) {
-		tok := token("a", someTime)
-		ok(t, db.Store.CreateToken(ctx(t), tok))
+		tok := keep(t, db.Store, token("a"))
 		refused(t, db.Store.RevokeToken(ctx(t), "other", tok.ID), auth.ErrTokenNotFound)
 		refused(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, ident.New()), auth.ErrTokenNotFound)
 		equal(t, "the token", findToken(t, db.Store, "a"), tok)
@@ -63,13 +85,37 @@ var tokenCases = []testCase{
 		equal(t, "revoked again", findToken(t, db.Store, "a"), revoked)
 	}},
 	{"live as long as they are extended", func(t *testing.T, db DB) {
-		tok := token("a", someTime)
-		tok.ExpiresAt = someTime.Add(time.Hour)
-		ok(t, db.Store.CreateToken(ctx(t), tok))
-		tok.ExpiresAt = someTime.Add(2 * time.Hour)
-		ok(t, db.Second.ExtendToken(ctx(t), tok.ID, tok.ExpiresAt))
-		equal(t, "the token", findToken(t, db.Store, "a"), tok)
-		refused(t, db.Store.ExtendToken(ctx(t), ident.New(), someTime), auth.ErrTokenNotFound)
+		made, err := db.Store.CreateToken(ctx(t), token("a"), 3*time.Hour)
+		ok(t, err)
+		equal(t, "its life", made.ExpiresAt.Sub(made.CreatedAt), 3*time.Hour)
+		lasts(t, db.Second, "a", 3*time.Hour)
+		db.Advance(time.Hour) // of the database's clock, whatever others show
+		lasts(t, db.Second, "a", 2*time.Hour)
+		ok(t, db.Second.ExtendToken(ctx(t), made.ID, 5*time.Hour))
+		lasts(t, db.Store, "a", 5*time.Hour)
+		db.Advance(6 * time.Hour)
+		lasts(t, db.Store, "a", -time.Hour)
+		refused(t, db.Store.ExtendToken(ctx(t), ident.New(), time.Hour), auth.ErrTokenNotFound)
+	}},
+	{"are listed page by page, whatever can be decoded of a page", func(t *testing.T, db DB) {
+		var want []auth.Token
+		for i := range 7 {
+			made := keep(t, db.Store, token(fmt.Sprint("t", i)))
+			if i != 2 && i != 4 && i != 5 {
+				want = append([]auth.Token{made}, want...)
+			}
+		}
+		db.Exec(`UPDATE tokens SET agents = '{"a": 1}' WHERE name IN ('t2', 't4', 't5')`)
+		var got []auth.Token
+		pages := 0
+		for before, more := "", true; more; more = before != "" {
+			page, next, err := db.Second.ListTokens(ctx(t), session.DefaultTenant, before, 2)
+			ok(t, err)
+			got, before = append(got, page...), next
+			pages++
+		}
+		equal(t, "the tokens", got, want)
+		equal(t, "the number of pages", pages, 4)
 	}},
 	{"share one secret", func(t *testing.T, db DB) {
 		const n = 8
