@@ -3,8 +3,8 @@ package api_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -155,6 +155,7 @@ func TestSessionsOfSubAgents(t *testing.T) {
 	}
 }
 
+// newestFirst is the order of ids.
 func newestFirst(a, b *pawlv1.Session) int {
-	return b.GetCreatedAt().AsTime().Truncate(time.Microsecond).Compare(a.GetCreatedAt().AsTime())
+	return strings.Compare(b.GetSessionId(), a.GetSessionId())
 }
