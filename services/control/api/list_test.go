@@ -45,8 +45,12 @@ func TestSubmissionPages(t *testing.T) {
 		before int64
 		want   string
 	}{
-		{2, 0, "[[5 4] [3 2] [1]]"}, {5, 0, "[[5 4 3 2 1]]"}, {0, 0, "[[5 4 3 2 1]]"}, {2, 4, "[[3 2] [1]]"},
-		{1, 3, "[[2] [1]]"}, {2, 1, "[[]]"},
+		{2, 0, "[[5 4] [3 2] [1]]"},
+		{5, 0, "[[5 4 3 2 1]]"},
+		{0, 0, "[[5 4 3 2 1]]"},
+		{2, 4, "[[3 2] [1]]"},
+		{1, 3, "[[2] [1]]"},
+		{2, 1, "[[]]"},
 	} {
 		got := pages(t, func(token string) (seqs []string, next string, err error) {
 			res, err := c.ListSubmissions(t.Context(), &pawlv1.ListSubmissionsRequest{
