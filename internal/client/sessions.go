@@ -116,7 +116,8 @@ func sessionsCommand(o *connection) *cobra.Command {
 	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
 	get := func(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
 		return o.show(c, s, field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
-			field{"parent", parentText(s)}, field{"pending", fmt.Sprint(s.GetPending())}, field{"executor", s.GetExecutorId()},
+			field{"parent", parentText(s)}, field{"pending", fmt.Sprint(s.GetPending())},
+			field{"executor", s.GetExecutorId()},
 			field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
 			field{"created", stamp(s.GetCreatedAt())})
 	}

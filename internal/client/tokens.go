@@ -146,7 +146,8 @@ func tokenList(o *connection) *cobra.Command {
 				return listing[*pawlv1.Token]{
 					head: "ID\tFOR\tNAME\tCREATED\tSTATE",
 					page: func(size int32, token string) ([]*pawlv1.Token, string, error) {
-						res, err := t.ListTokens(c.Context(), &pawlv1.ListTokensRequest{PageSize: size, PageToken: token})
+						req := &pawlv1.ListTokensRequest{PageSize: size, PageToken: token}
+						res, err := t.ListTokens(c.Context(), req)
 						return res.GetTokens(), res.GetNextPageToken(), err
 					},
 					row: func(t *pawlv1.Token) []string {

@@ -142,7 +142,8 @@ func TestOperatorTokenOutlivesAJumpOfTheClock(t *testing.T) {
 			store.mu.Unlock()
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
-			if left := store.tokens[0].ExpiresAt.Sub(store.now()); left <= operatorLife-extendAfter || left > operatorLife {
+			left := store.tokens[0].ExpiresAt.Sub(store.now())
+			if left <= operatorLife-extendAfter || left > operatorLife {
 				t.Errorf("after a jump by %s the token lives for %s", jump, left)
 			}
 			if _, err := s.Authenticate(t.Context(), token(t, path)); err != nil {

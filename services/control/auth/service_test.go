@@ -296,7 +296,10 @@ func TestTokensExpireByTheStoresClock(t *testing.T) {
 			for _, step := range []struct {
 				after time.Duration
 				want  error
-			}{{0, nil}, {time.Hour - 2*time.Second, nil}, {3 * time.Second, ErrUnauthenticated}, {fresh, ErrUnauthenticated}} {
+			}{
+				{0, nil}, {time.Hour - 2*time.Second, nil}, {3 * time.Second, ErrUnauthenticated},
+				{fresh, ErrUnauthenticated},
+			} {
 				time.Sleep(step.after)
 				if _, err := s.Authenticate(t.Context(), secret); !errors.Is(err, step.want) {
 					t.Errorf("ahead by %v: after %v more: %v", ahead, step.after, err)

@@ -229,7 +229,8 @@ var retentionCases = []testCase{
 		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName}, "directory", time.Hour)
 		put(t, db.Store, auth.Token{Kind: auth.Operator}, "operator, expired", time.Hour)
 		put(t, db.Store, auth.Token{Kind: auth.Client}, "lives", 2*month)
-		ended := put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName}, "operator, revoked", time.Hour)
+		ended := "operator, revoked"
+		put(t, db.Store, auth.Token{Kind: auth.Operator, Name: auth.OperatorName}, ended, time.Hour)
 		ok(t, db.Store.RevokeToken(ctx(t), session.DefaultTenant, findToken(t, db.Store, ended).ID))
 		db.Advance(month - time.Hour)
 		if n := deleteAll(t, db.Store, retention.Tokens, month, 2); n != 0 {
