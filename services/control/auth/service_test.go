@@ -297,7 +297,9 @@ func TestTokensExpireByTheStoresClock(t *testing.T) {
 				after time.Duration
 				want  error
 			}{
-				{0, nil}, {time.Hour - 2*time.Second, nil}, {3 * time.Second, ErrUnauthenticated},
+				{0, nil},
+				{time.Hour - 2*time.Second, nil},
+				{3 * time.Second, ErrUnauthenticated},
 				{fresh, ErrUnauthenticated},
 			} {
 				time.Sleep(step.after)
