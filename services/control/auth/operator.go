@@ -27,8 +27,8 @@ const (
 	operatorLife = 30 * 24 * time.Hour
 	// extendAfter is how much of it may pass before a control plane extends it.
 	extendAfter = 24 * time.Hour
-	// keepEvery is how often a control plane looks. Clocks jump: once the clock of the database is set, a token may have
-	// ended that lived on for weeks a moment before.
+	// keepEvery is how often a control plane looks. Clocks jump: once the clock of the database is set, a token may
+	// have ended that lived on for weeks a moment before.
 	keepEvery = 5 * time.Minute
 )
 
