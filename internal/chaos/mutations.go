@@ -151,8 +151,8 @@ var mutants = []mutant{
 	{
 		name:   "events are published before they are committed",
 		expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
-		patches: []patch{{laneDir + "write.go", `	return backoff.Retry(o.ctx, func`, `	deps.Events.Publish(o.key, c.Events())
-	return backoff.Retry(o.ctx, func`}},
+		patches: []patch{{laneDir + "write.go", `	var wait *backoff.ExponentialBackOff`, `	o.worker.deps.Events.Publish(o.key, c.Events())
+	var wait *backoff.ExponentialBackOff`}},
 	},
 	{
 		name:   "a new owner shows again what was shown",

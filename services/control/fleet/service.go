@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Service places workspaces and knows the executors that are connected to this replica. All methods may be called
@@ -26,13 +27,20 @@ type Wanted struct {
 	Executor string            // where it is bound already; "" is nowhere
 	Labels   map[string]string // all must match
 	Builtin  string            // preferred when no labels are wanted: the executor inside this process
+	// Roughly says that a second old will do, as for what a prompt tells of its surroundings: executors that are
+	// connected to other replicas may have come or gone since.
+	Roughly bool
 }
+
+// roughly is how old is not too old for Wanted.Roughly.
+const roughly = time.Second
 
 // Attached records that an executor is connected to this replica.
 func (s *Service) Attached(e Executor) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.local[e.ID] = e
+	s.all.forget()
 }
 
 // Detached records the end of a connection, unless a newer one was attached.
@@ -41,6 +49,7 @@ func (s *Service) Detached(id string, epoch int64) {
 	defer s.mu.Unlock()
 	if s.local[id].ConnectionEpoch == epoch {
 		delete(s.local, id)
+		s.all.forget()
 	}
 }
 
@@ -73,12 +82,19 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 			return e, true, nil
 		}
 	}
-	all, err := s.all.get(ctx)
+	all, err := s.list(ctx, w)
 	if err != nil {
 		return Executor{}, false, err
 	}
 	e, ok = choose(all, w.Labels, func(e Executor) bool { _, here := s.Local(e.ID); return here })
 	return e, ok, nil
+}
+
+func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
+	if w.Roughly {
+		return s.all.recent(ctx, roughly)
+	}
+	return s.all.get(ctx)
 }
 
 // choose is the pure part of Place.

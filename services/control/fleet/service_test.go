@@ -3,6 +3,8 @@ package fleet
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // store is a Store that lists what it is told.
@@ -122,4 +124,45 @@ func TestDetachedKeepsANewerConnection(t *testing.T) {
 	if e, ok := s.Local("a"); ok {
 		t.Fatalf("after its end there is still %+v", e)
 	}
+}
+
+// Prompts that tell where they run do not make a query each: a list that is a second old does, unless an executor has
+// connected here since.
+func TestPromptsShareAListOfExecutors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rows := &counted{store: store{all: []Executor{{ID: "a", Replica: "other", Slots: 1}}}}
+		s := NewService(rows)
+		place := func(roughly bool, id string, queries int) {
+			t.Helper()
+			e, _, err := s.Place(t.Context(), Wanted{Roughly: roughly})
+			if err != nil || e.ID != id || rows.queries != queries {
+				t.Fatalf("executor %q after %d queries, want %q after %d: %v", e.ID, rows.queries, id, queries, err)
+			}
+		}
+		place(true, "a", 1)
+		place(true, "a", 1)
+		place(false, "a", 2)
+		time.Sleep(roughly + 1)
+		place(true, "a", 3)
+		here := Executor{ID: "b", Replica: "this", Slots: 1}
+		rows.all = append(rows.all, here)
+		place(true, "a", 3)
+		s.Attached(here)
+		place(true, "b", 4)
+		rows.all = rows.all[:1]
+		s.Detached("b", 0)
+		place(true, "a", 5)
+	})
+}
+
+// counted counts the queries for all executors.
+type counted struct {
+	store
+	queries int
+}
+
+func (c *counted) ListExecutors(ctx context.Context) ([]Executor, error) {
+	c.queries++
+	return c.store.ListExecutors(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/mono"
 )
 
 // queryLimit bounds a query that many may wait for. The store tries again while the database is away.
@@ -15,21 +16,24 @@ const queryLimit = 10 * time.Second
 // under way waits for the next one. Safe for concurrent use.
 type shared[T any] struct {
 	query func(context.Context) (T, error)
+	clock mono.Clock
 
 	mu      sync.Mutex // guards what follows
 	running bool
 	next    *answer[T] // nil while nobody waits for the next query
+	last    *answer[T] // of the last query to begin, nil when that is out of date
 }
 
 // answer is what all who share a query get. Its value is read only.
 type answer[T any] struct {
+	begun time.Duration // when the query began
 	done  chan struct{} // closed when the rest is set
 	value T
 	err   error
 }
 
 func newShared[T any](query func(context.Context) (T, error)) *shared[T] {
-	return &shared[T]{query: query}
+	return &shared[T]{query: query, clock: mono.New()}
 }
 
 // get returns the answer of a query that begins after the call, or ctx's error.
@@ -44,13 +48,36 @@ func (s *shared[T]) get(ctx context.Context) (T, error) {
 		go s.run(context.WithoutCancel(ctx))
 	}
 	s.mu.Unlock()
+	return a.wait(ctx)
+}
+
+// recent is get where the answer of a query will do that began at most age ago.
+func (s *shared[T]) recent(ctx context.Context, age time.Duration) (T, error) {
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last != nil && s.clock.Since(last.begun) <= age {
+		if value, err := last.wait(ctx); err == nil {
+			return value, nil
+		}
+	}
+	return s.get(ctx)
+}
+
+func (a *answer[T]) wait(ctx context.Context) (value T, err error) {
 	select {
 	case <-a.done:
 		return a.value, a.err
 	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
+		return value, ctx.Err()
 	}
+}
+
+// forget says that queries which have begun are out of date.
+func (s *shared[T]) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = nil
 }
 
 // run makes queries until nobody waits for one.
@@ -71,6 +98,8 @@ func (s *shared[T]) begin() *answer[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.next
-	s.next, s.running = nil, a != nil
+	if s.next, s.running = nil, a != nil; s.running {
+		a.begun, s.last = s.clock(), a
+	}
 	return a
 }

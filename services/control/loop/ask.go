@@ -104,7 +104,9 @@ func modelStop(err error) Stop {
 
 func (l *loop) request(ctx context.Context) (model.Request, error) {
 	if l.as.tools.Uses(tool.KindExecutor) {
-		e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
+		wanted := l.wanted()
+		wanted.Roughly = true
+		e, ok, err := l.tree.deps.Fleet.Place(ctx, wanted)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
 		}

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -37,10 +36,11 @@ type conversation struct {
 }
 
 func (c *conversation) add(e session.Entry) error {
-	body, err := json.Marshal(e.Message)
+	body, err := e.Encode()
 	if err != nil {
-		return fmt.Errorf("encoding entry %d: %w", e.Seq, err)
+		return err
 	}
+	e.Body = nil // what stays in memory is the message
 	c.digest = sha256.Sum256(append(c.digest[:], body...))
 	if c.head == 0 {
 		c.began = e.CreatedAt

@@ -283,6 +283,7 @@ func (l *loop) takeInput() error {
 	}
 	e := session.Entry{
 		Seq: l.row.InputEntry, SubmissionID: l.row.ID, Kind: session.Input, CreatedAt: l.row.StartedAt,
+		Body: input,
 	}
 	if err := json.Unmarshal(input, &e.Message); err != nil {
 		return fmt.Errorf("decoding entry %d: %w", e.Seq, err)

@@ -48,6 +48,34 @@ func TestDigestOfARequest(t *testing.T) {
 	}
 }
 
+// What is digested of a message is what is stored of it: one that was stored is not encoded again, which could give
+// other bytes, as with an input that its client has encoded.
+func TestStoredMessageIsDigestedAsItIsStored(t *testing.T) {
+	message := model.Message{Role: model.User, Content: []model.Block{{Type: model.TextBlock, Text: "one"}}}
+	written := session.Entry{Seq: 1, Message: message}
+	body, err := written.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := func(e session.Entry) string {
+		c := &conversation{}
+		if err := c.add(e); err != nil {
+			t.Fatal(err)
+		}
+		if c.last.Body != nil {
+			t.Error("a conversation keeps what it has digested")
+		}
+		return string(c.digest[:])
+	}
+	made := digest(session.Entry{Seq: 1, Message: message})
+	if digest(written) != made || digest(session.Entry{Seq: 1, Message: message, Body: body}) != made {
+		t.Error("the same message has two digests")
+	}
+	if digest(session.Entry{Seq: 1, Message: message, Body: append(body, ' ')}) == made {
+		t.Error("another body has the same digest")
+	}
+}
+
 // The text of a prefix is stored once, and again after a while, should it have been deleted with who used it last.
 func TestPrefixIsStoredOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,6 +9,8 @@ package session
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -67,6 +69,20 @@ type Entry struct {
 	// Unreadable is why the stored message cannot be decoded, nil when it can. Message says so to readers then; what it
 	// was nobody knows, so no model may be asked to go on from it.
 	Unreadable error `json:"-"`
+	// Body is Message as it is stored; nil before Encode.
+	Body json.RawMessage `json:"-"`
+}
+
+// Encode returns Body. It is made once.
+func (e *Entry) Encode() (json.RawMessage, error) {
+	if e.Body == nil {
+		body, err := json.Marshal(e.Message)
+		if err != nil {
+			return nil, fmt.Errorf("encoding entry %d: %w", e.Seq, err)
+		}
+		e.Body = body
+	}
+	return e.Body, nil
 }
 
 // Filter selects sessions for List.

@@ -3,9 +3,7 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -29,7 +27,6 @@ type commit struct {
 // step is a step with what is encoded of it. Its calls are merged with what happens to them in the same step.
 type step struct {
 	lane.Step
-	bodies                         [][]byte // of the entries
 	usage, turnUsage, cancellation *string
 	changes                        []change
 	shown                          []call.Shown
@@ -84,15 +81,14 @@ func prepare(c lane.Commit) (commit, error) {
 
 func prepareStep(from lane.Step) (step, error) {
 	p := step{Step: from}
-	for i, e := range p.Entries {
+	for i := range p.Entries {
+		e := &p.Entries[i]
 		if e.Seq != p.EntryHead+int64(i)+1 {
 			return p, errNotDense
 		}
-		body, err := json.Marshal(e.Message)
-		if err != nil {
-			return p, fmt.Errorf("encode entry: %w", err)
+		if _, err := e.Encode(); err != nil {
+			return p, err
 		}
-		p.bodies = append(p.bodies, body)
 	}
 	if err := p.merge(); err != nil {
 		return p, err

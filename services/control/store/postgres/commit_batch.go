@@ -40,8 +40,8 @@ func (rows *commitRows) add(i int, c *commit) {
 
 // addStep appends what a step writes beside the row of its loop.
 func (rows *commitRows) addStep(p stepRow) {
-	for i, e := range p.Entries {
-		rows.entries = append(rows.entries, entryRow{e, p.lane, p.SessionID, p.bodies[i]})
+	for _, e := range p.Entries {
+		rows.entries = append(rows.entries, entryRow{e, p.lane, p.SessionID})
 	}
 	for i := range p.Calls {
 		rows.calls = append(rows.calls, callRow{&p.Calls[i], p.lane, p.LoopID})

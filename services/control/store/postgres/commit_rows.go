@@ -105,7 +105,6 @@ var beginTable = table[beginRow]{
 type entryRow struct {
 	session.Entry
 	lane, session string
-	body          []byte
 }
 
 var entryTable = table[entryRow]{
@@ -114,7 +113,7 @@ var entryTable = table[entryRow]{
 	col("seq", "bigint", func(r *entryRow) int64 { return r.Seq }),
 	col("submission_id", "uuid", func(r *entryRow) *string { return optional(r.SubmissionID) }),
 	col("kind", "text", func(r *entryRow) string { return string(r.Kind) }),
-	col("body", "bytea", func(r *entryRow) []byte { return r.body }),
+	col("body", "bytea", func(r *entryRow) []byte { return r.Body }),
 	col("created_at", "timestamptz", func(r *entryRow) *time.Time { return moment(r.CreatedAt) }),
 }
 

@@ -99,8 +99,10 @@ func (t *Tables) Entries(ctx context.Context, sessionID string, after int64, lim
 
 // decodeEntry leaves no entry out: a conversation that lacks one is another conversation.
 func decodeEntry(r Row) session.Entry {
-	e := session.Entry{Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)), CreatedAt: r.time(4)}
-	if err := json.Unmarshal(r.blob(3), &e.Message); err != nil {
+	e := session.Entry{
+		Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)), Body: r.blob(3), CreatedAt: r.time(4),
+	}
+	if err := json.Unmarshal(e.Body, &e.Message); err != nil {
 		e.Unreadable = fmt.Errorf("entry %d cannot be decoded: %w", e.Seq, err)
 		e.Message = model.Message{Role: roles[e.Kind], Content: []model.Block{{
 			Type: model.TextBlock, Text: "[what was here cannot be read from the database]",

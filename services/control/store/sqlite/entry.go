@@ -1,7 +1,6 @@
 package sqlite
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -23,13 +22,14 @@ type entry struct {
 // encodeEntries checks and encodes the entries of a step.
 func encodeEntries(s *lane.Step) ([]entry, error) {
 	entries := make([]entry, 0, len(s.Entries))
-	for i, e := range s.Entries {
+	for i := range s.Entries {
+		e := &s.Entries[i]
 		if want := s.EntryHead + int64(i) + 1; e.Seq != want {
 			return nil, fmt.Errorf("entry %d has seq %d, not %d", i, e.Seq, want)
 		}
-		body, err := json.Marshal(e.Message)
+		body, err := e.Encode()
 		if err != nil {
-			return nil, fmt.Errorf("encoding entry %d: %w", e.Seq, err)
+			return nil, err
 		}
 		entries = append(entries, entry{
 			seq: e.Seq, submissionID: e.SubmissionID, kind: e.Kind, body: body,

@@ -69,7 +69,7 @@ var admitCases = []testCase{
 			}
 			equal(t, "the input", c.Entries[2*n-2], session.Entry{
 				Seq: 2*n - 1, SubmissionID: a.ID, Kind: session.Input, Message: message("user", "hi"),
-				CreatedAt: at,
+				CreatedAt: at, Body: a.Input,
 			})
 			equal(t, "the event", c.Events[2*n-2], event.Event{
 				Seq: 2*n - 1, Time: at, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: 2*n - 1,
