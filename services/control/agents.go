@@ -28,17 +28,8 @@ type agents struct {
 // Reload implements api.Agents.
 func (a agents) Reload() agent.Change {
 	c := a.Catalogue.Reload()
-	a.log.Info(
-		"agents reloaded",
-		"added",
-		c.Added,
-		"changed",
-		c.Changed,
-		"removed",
-		c.Removed,
-		"problems",
-		len(c.Problems),
-	)
+	a.log.Info("agents reloaded", "added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems",
+		len(c.Problems))
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}

@@ -14,6 +14,9 @@ package agent
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +28,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Failures of this package.
@@ -150,4 +154,43 @@ func (d Definition) clone() Definition {
 		d.Team[name] = member.clone()
 	}
 	return d
+}
+
+// defaults is an agent of which nothing is said.
+func defaults(name string) Definition {
+	return Definition{
+		Name:    name,
+		Sandbox: Sandbox{Kind: SandboxLocal},
+		Cwd:     ".",
+		Tools:   builtin.Names(),
+		Limits:  DefaultLimits(),
+		Expose:  []Surface{HTTP, WebSocket},
+	}
+}
+
+// Shell is the built-in agent that runs the user's message as a shell command. It needs no key.
+func Shell() Definition {
+	d := defaults("shell")
+	d.Description = "Runs each line of a message as a shell command and answers with its output. Works without a key."
+	d.Model = model.Ref{Provider: "offline", ID: "shell"}
+	d.Instructions = "Run the message as shell commands and answer with what they print."
+	return d
+}
+
+// Digest is the sha256 of everything that the definition says, in hex. Comments, the order of keys and where the
+// definition was read from do not matter. The hash is taken of the JSON form, so a new field must be left out there
+// while it has its zero value.
+func (d Definition) Digest() string {
+	if d.Tools == nil {
+		d.Tools = []string{}
+	}
+	if d.Expose == nil {
+		d.Expose = []Surface{}
+	}
+	content, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // only a cost limit that is no number, which Parse refuses
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
 }

@@ -28,8 +28,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 		p.Mapping(root, "",
 			document.Key("model", func(key string, n *yaml.Node) { p.model(d, key, n) }),
 			document.Key("description", func(key string, n *yaml.Node) {
-				d.Description,
-					_ = p.Text(key, n, maxDescription)
+				d.Description, _ = p.Text(key, n, maxDescription)
 			}),
 			document.Key("thinking", func(key string, n *yaml.Node) { p.thinking(d, key, n) }),
 			document.Key("sandbox", func(key string, n *yaml.Node) { p.sandbox(d, key, n) }),

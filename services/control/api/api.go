@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"path"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -106,14 +108,7 @@ var verbs = map[string]auth.Verb{
 	"grpc.reflection.v1alpha.ServerReflection": auth.Inspect,
 }
 
-func service(method string) string {
-	for i := len(method) - 1; i > 0; i-- {
-		if method[i] == '/' {
-			return method[1:i]
-		}
-	}
-	return ""
-}
+func service(method string) string { return strings.TrimPrefix(path.Dir(method), "/") }
 
 // isOpen reports whether a method answers without a token.
 func isOpen(method string) bool { return service(method) == healthv1.Health_ServiceDesc.ServiceName }

@@ -148,18 +148,7 @@ func encodeCancellation(c *call.Cancellation) *pawlv1.Cancellation {
 	return out
 }
 
+// encodeOutcome names an outcome as the API does; none while there is none.
 func encodeOutcome(o lane.Outcome) pawlv1.Outcome {
-	switch o {
-	case lane.Completed:
-		return pawlv1.Outcome_OUTCOME_COMPLETED
-	case lane.Failed:
-		return pawlv1.Outcome_OUTCOME_FAILED
-	case lane.Aborted:
-		return pawlv1.Outcome_OUTCOME_ABORTED
-	case lane.Interrupted:
-		return pawlv1.Outcome_OUTCOME_INTERRUPTED
-	case lane.Expired:
-		return pawlv1.Outcome_OUTCOME_EXPIRED
-	}
-	return pawlv1.Outcome_OUTCOME_UNSPECIFIED
+	return pawlv1.Outcome(pawlv1.Outcome_value["OUTCOME_"+strings.ToUpper(string(o))])
 }

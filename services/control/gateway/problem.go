@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -51,21 +52,25 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	if p.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	}
 	writeJSON(w, p.Status, p.Envelope())
 }
 
-// writeJSON answers with a status. A client that has left is no error of ours.
+// writeJSON answers with a status and a value.
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := flue.Encode(v)
+	body, err := rawjson.Encode(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, nil // strings and numbers always encode
 	}
-	// The rest of a body that is refused is read before the answer is sent.
-	// some connections have none
+	respond(w, status, body)
+}
+
+// respond answers with a status and JSON. A client that has left is no error of ours.
+func respond(w http.ResponseWriter, status int, body []byte) {
+	// The rest of a body that is refused is read before the answer is sent. Some connections have no deadline.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + stalled))
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))

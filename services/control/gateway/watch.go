@@ -119,13 +119,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			code = http.StatusMethodNotAllowed
 		}
 	}
-	body := h.statusOf(r, err)
-	if code == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n'))
+	respond(w, code, h.statusOf(r, err))
 }
 
 // statusOf is an error as JSON, as google.rpc.Status. What callers may not know is logged.

@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -20,19 +24,18 @@ type RetryPolicy struct {
 }
 
 func (p RetryPolicy) withDefaults() RetryPolicy {
-	if p.Attempts <= 0 {
-		p.Attempts = 5
+	return RetryPolicy{
+		Attempts: or(p.Attempts, 5), First: or(p.First, 2*time.Second), Max: or(p.Max, time.Minute),
+		Total: or(p.Total, 10*time.Minute),
 	}
-	if p.First <= 0 {
-		p.First = 2 * time.Second
+}
+
+// or is v, or the default when v is not positive.
+func or[T int | time.Duration](v, otherwise T) T {
+	if v > 0 {
+		return v
 	}
-	if p.Max <= 0 {
-		p.Max = time.Minute
-	}
-	if p.Total <= 0 {
-		p.Total = 10 * time.Minute
-	}
-	return p
+	return otherwise
 }
 
 // Retrying makes a failed call of m again if the error is retryable; one whose answer was not understood once only.
@@ -146,4 +149,35 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return fmt.Errorf("waiting to call the model: %w", err)
 	}
 	return nil
+}
+
+// RetryAfter is how long an answer with these headers asks to wait; 0 when it does not say. A date is compared with the
+// answer's own Date, because the provider's clock need not agree with ours; without a Date it says nothing.
+func RetryAfter(h http.Header) time.Duration {
+	if wait := seconds(h.Get("Retry-After-Ms"), time.Millisecond); wait > 0 {
+		return wait
+	}
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if wait := seconds(value, time.Second); wait > 0 {
+		return wait
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return max(at.Sub(now), 0)
+}
+
+// seconds reads a positive number of units; 0 for anything else.
+func seconds(value string, unit time.Duration) time.Duration {
+	n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || math.IsNaN(n) || n <= 0 {
+		return 0
+	}
+	const longest = 365 * 24 * time.Hour
+	return time.Duration(min(n*float64(unit), float64(longest)))
 }

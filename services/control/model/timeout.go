@@ -16,16 +16,9 @@ type TimeoutPolicy struct {
 }
 
 func (p TimeoutPolicy) withDefaults() TimeoutPolicy {
-	if p.First <= 0 {
-		p.First = 5 * time.Minute
+	return TimeoutPolicy{
+		First: or(p.First, 5*time.Minute), Between: or(p.Between, time.Minute), Call: or(p.Call, 30*time.Minute),
 	}
-	if p.Between <= 0 {
-		p.Between = time.Minute
-	}
-	if p.Call <= 0 {
-		p.Call = 30 * time.Minute
-	}
-	return p
 }
 
 var (

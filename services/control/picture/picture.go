@@ -20,6 +20,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"net/http"
 	"slices"
 
@@ -54,15 +55,15 @@ func unusable(format string, args ...any) error {
 // format is a kind of file that providers take.
 type format struct {
 	mediaType string
-	config    func(*bytes.Reader) (image.Config, error)
-	decode    func(*bytes.Reader) (image.Image, error)
+	config    func(io.Reader) (image.Config, error)
+	decode    func(io.Reader) (image.Image, error)
 }
 
 var formats = []format{
-	{"image/png", from(png.DecodeConfig), from(png.Decode)},
-	{"image/jpeg", from(jpeg.DecodeConfig), from(jpeg.Decode)},
-	{"image/gif", from(gif.DecodeConfig), from(gif.Decode)}, // its first picture
-	{"image/webp", from(webp.DecodeConfig), from(webp.Decode)},
+	{"image/png", png.DecodeConfig, png.Decode},
+	{"image/jpeg", jpeg.DecodeConfig, jpeg.Decode},
+	{"image/gif", gif.DecodeConfig, gif.Decode}, // its first picture
+	{"image/webp", webp.DecodeConfig, webp.Decode},
 }
 
 // Type is the media type of data by its content; "" for what is no image that providers take.

@@ -9,13 +9,8 @@ import (
 	"io"
 )
 
-// from adapts a decoder of a library.
-func from[T any](decode func(io.Reader) (T, error)) func(*bytes.Reader) (T, error) {
-	return func(r *bytes.Reader) (T, error) { return decode(r) }
-}
-
 // guarded decodes. The bytes come from anywhere: a fault of a decoder must cost this image and not the process.
-func guarded[T any](decode func(*bytes.Reader) (T, error), data []byte) (v T, err error) {
+func guarded[T any](decode func(io.Reader) (T, error), data []byte) (v T, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("it cannot be decoded: %v", p)

@@ -20,19 +20,17 @@ const (
 	KindCode                     // code that the workspace brings along
 )
 
+var kindNames = [...]string{KindExecutor: "executor", KindTask: "task", KindControl: "control", KindCode: "code"}
+
 // String is the word used in logs.
-func (k Kind) String() string {
-	switch k {
-	case KindExecutor:
-		return "executor"
-	case KindTask:
-		return "task"
-	case KindControl:
-		return "control"
-	case KindCode:
-		return "code"
+func (k Kind) String() string { return nameOf(kindNames[:], uint8(k)) }
+
+// nameOf is the name of a number that is an index of names.
+func nameOf(names []string, n uint8) string {
+	if int(n) >= len(names) || names[n] == "" {
+		return "unspecified"
 	}
-	return "unspecified"
+	return names[n]
 }
 
 // Request is what a call asks for, by value: a struct whose JSON has the tool's arguments by name. If it has a method

@@ -43,18 +43,10 @@ const (
 	Pure                         // has no effect
 )
 
+var safetyNames = [...]string{AtMostOnce: "at_most_once", Idempotent: "idempotent", Pure: "pure"}
+
 // String is the word used in logs and stores.
-func (s Safety) String() string {
-	switch s {
-	case AtMostOnce:
-		return "at_most_once"
-	case Idempotent:
-		return "idempotent"
-	case Pure:
-		return "pure"
-	}
-	return "unspecified"
-}
+func (s Safety) String() string { return nameOf(safetyNames[:], uint8(s)) }
 
 // Access is what a tool lets a model do to the files of a workspace. Clients of an agent's sessions may do as much to
 // them over the API, and no more.

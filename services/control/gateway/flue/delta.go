@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"time"
-	"unicode/utf8"
+
+	"github.com/pawl-dev/pawl/internal/rawjson"
 )
 
 // deltaHeads is what the deltas of one kind in one turn have in common: most events of a stream are deltas, and each is
@@ -34,7 +35,7 @@ func (l *loop) emitDelta(at time.Time, kind, field, text string) {
 	b = append(b, h.middle...)
 	b = append(b, h.stamp...)
 	b = append(b, h.tail...)
-	b = appendString(b, text)
+	b = rawjson.AppendString(b, text)
 	b = append(b, '}')
 	t.encoded = b
 	t.out = append(t.out, Event{Type: kind, Index: t.next, JSON: b[begun:len(b):len(b)]})
@@ -45,7 +46,7 @@ func (l *loop) emitDelta(at time.Time, kind, field, text string) {
 func (h *deltaHeads) set(l *loop, kind, field string) {
 	c := l.common(time.Time{}, kind)
 	index := strconv.Itoa(c.Index)
-	body, err := Encode(&c)
+	body, err := rawjson.Encode(&c)
 	if err != nil {
 		return // strings always encode
 	}
@@ -56,56 +57,4 @@ func (h *deltaHeads) set(l *loop, kind, field string) {
 		head: append(head[:len(head):len(head)], `"eventIndex":`...), middle: []byte(`,"timestamp":"`),
 		tail: append(append([]byte(`"`), rest[:len(rest)-1]...), `,"`+field+`":`...),
 	}
-}
-
-const hex = "0123456789abcdef"
-
-// appendString adds a JSON string as Encode writes it.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	begun := 0
-	for i := 0; i < len(s); {
-		if c := s[i]; c < utf8.RuneSelf {
-			if c >= ' ' && c != '"' && c != '\\' {
-				i++
-				continue
-			}
-			dst = append(dst, s[begun:i]...)
-			dst = appendEscaped(dst, c)
-			i++
-			begun = i
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			dst = append(append(dst, s[begun:i]...), `\ufffd`...)
-			begun = i + size
-		case r == '\u2028' || r == '\u2029':
-			dst = append(append(dst, s[begun:i]...), `\u202`...)
-			dst = append(dst, hex[r&0xf])
-			begun = i + size
-		}
-		i += size
-	}
-	dst = append(dst, s[begun:]...)
-	return append(dst, '"')
-}
-
-func appendEscaped(dst []byte, c byte) []byte {
-	switch c {
-	case '"', '\\':
-		return append(dst, '\\', c)
-	case '\b':
-		return append(dst, `\b`...)
-	case '\f':
-		return append(dst, `\f`...)
-	case '\n':
-		return append(dst, `\n`...)
-	case '\r':
-		return append(dst, `\r`...)
-	case '\t':
-		return append(dst, `\t`...)
-	}
-	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
 }

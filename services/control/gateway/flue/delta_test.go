@@ -6,28 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
-
-// Strings of deltas are those that Encode writes.
-func FuzzString(f *testing.F) {
-	for _, s := range []string{
-		"", "plain", "a\"b\\c/d", "\x00\x1f\x7f\b\f\n\r\t", "<&>", "é\u2028\u2029\U0001F600",
-		"\xff\xc3", "\ufffd", "\xed\xa0\x80",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		want, err := Encode(s)
-		if got := appendString(nil, s); err != nil || string(got) != string(want) {
-			t.Errorf("%q: %s, want %s, %v", s, got, want, err)
-		}
-	})
-}
 
 // translated is the text deltas of batches.
 func translated(batches ...[]event.Event) (texts []string) {
@@ -51,7 +36,7 @@ func translated(batches ...[]event.Event) (texts []string) {
 			if err := json.Unmarshal(e.JSON, &d); err != nil {
 				panic(err)
 			}
-			want, err := Encode(struct {
+			want, err := rawjson.Encode(struct {
 				common
 				Text string `json:"text"`
 			}{t.root.common(batch[len(batch)-1].Time, "text_delta"), d.Text})

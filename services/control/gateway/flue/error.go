@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -26,7 +27,7 @@ func (e *Error) Envelope() any { return map[string]any{"error": e} }
 
 // Frame is the error as the last event of a stream. Its index is always 0.
 func (e *Error) Frame(instance string) Event {
-	body, err := Encode(struct {
+	body, err := rawjson.Encode(struct {
 		Type       string `json:"type"`
 		InstanceID string `json:"instanceId"`
 		Error      *Error `json:"error"`

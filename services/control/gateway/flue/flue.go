@@ -11,10 +11,13 @@
 package flue
 
 import (
-	"bytes"
+	"encoding/base32"
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -199,16 +202,27 @@ func usageOf(u model.Usage) Usage {
 	}
 }
 
-// Encode is JSON as the original writes it: no escaping for HTML, no line break at the end.
-func Encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // stamp is a time as the original writes it.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// crockford is the alphabet of ULIDs.
+var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
+
+// ulid writes a UUIDv7, which is a ULID in all but its spelling: 48 bits of milliseconds, then what makes it unique. n
+// tells ids apart that are derived from one UUID, so that they are the same each time a submission is followed.
+func ulid(id string, n uint32) string {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		u = uuid.UUID{} // only a submission that was never admitted has none
+	}
+	binary.BigEndian.PutUint32(u[12:], binary.BigEndian.Uint32(u[12:])+n)
+	// 26 characters hold 130 bits: two zero bits come first.
+	var padded [17]byte
+	carry := byte(0)
+	for i, b := range u {
+		padded[i] = carry | b>>2
+		carry = b << 6
+	}
+	padded[16] = carry
+	return crockford.EncodeToString(padded[:])[:26]
+}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -172,7 +173,7 @@ func (t *Translator) end(l *loop) {
 
 // emit encodes an event.
 func (t *Translator) emit(r record) {
-	body, err := Encode(r)
+	body, err := rawjson.Encode(r)
 	if err != nil {
 		return // strings and checked JSON always encode
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 	"sync"
@@ -102,23 +103,10 @@ func lookup(e model.Endpoint, id string) model.Info {
 
 // merge fills what a leaves out from b.
 func merge(a, b model.Info) model.Info {
-	if a.Window == 0 {
-		a.Window = b.Window
-	}
-	if a.MaxOutput == 0 {
-		a.MaxOutput = b.MaxOutput
-	}
-	if a.Images == nil {
-		a.Images = b.Images
-	}
-	if a.Thinks == nil {
-		a.Thinks = b.Thinks
-	}
+	a.Window, a.MaxOutput = cmp.Or(a.Window, b.Window), cmp.Or(a.MaxOutput, b.MaxOutput)
+	a.Images, a.Thinks, a.Price = cmp.Or(a.Images, b.Images), cmp.Or(a.Thinks, b.Thinks), cmp.Or(a.Price, b.Price)
 	if a.Efforts == nil {
 		a.Efforts = b.Efforts
-	}
-	if a.Price == nil {
-		a.Price = b.Price
 	}
 	return a
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -131,7 +132,7 @@ func (d *Decoder) sign(index int, quoted []byte) {
 		return
 	}
 	d.begin(model.ThinkingBlock, index)
-	d.meta = append(appendString([]byte(`{"signature":`), str(member(d.meta, "signature"))+str(quoted)), '}')
+	d.meta = append(rawjson.AppendString([]byte(`{"signature":`), str(member(d.meta, "signature"))+str(quoted)), '}')
 }
 
 func (d *Decoder) blockStop(index int) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"slices"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -23,11 +24,11 @@ func anthropicPart(dst []byte, p content) []byte {
 	switch p.kind {
 	case model.ImageBlock:
 		dst = append(dst, `{"type":"image","source":{"type":"base64","media_type":`...)
-		dst = append(appendString(dst, p.image.MediaType), `,"data":"`...)
+		dst = append(rawjson.AppendString(dst, p.image.MediaType), `,"data":"`...)
 		return append(appendBase64(dst, p.image.Data), `"}}`...)
 	case model.ToolCallBlock:
-		dst = appendString(append(dst, `{"type":"tool_use","id":`...), p.id)
-		dst = appendString(append(dst, `,"name":`...), p.tool)
+		dst = rawjson.AppendString(append(dst, `{"type":"tool_use","id":`...), p.id)
+		dst = rawjson.AppendString(append(dst, `,"name":`...), p.tool)
 		return append(append(append(dst, `,"input":`...), p.args...), '}')
 	case model.ThinkingBlock:
 		if data := opaqueField(p.meta, "redacted"); data != nil {
@@ -37,10 +38,10 @@ func anthropicPart(dst []byte, p content) []byte {
 		if signature == nil {
 			return dst // a thought without a signature is refused
 		}
-		dst = appendString(append(dst, `{"type":"thinking","thinking":`...), p.text)
+		dst = rawjson.AppendString(append(dst, `{"type":"thinking","thinking":`...), p.text)
 		return append(append(append(dst, `,"signature":`...), signature...), '}')
 	}
-	return append(appendString(append(dst, `{"type":"text","text":`...), p.text), '}')
+	return append(rawjson.AppendString(append(dst, `{"type":"text","text":`...), p.text), '}')
 }
 
 func (anthropicFormat) results(dst []byte, results []outcome) []byte {
@@ -61,7 +62,7 @@ func anthropicResult(dst []byte, r outcome) []byte {
 	if r.plain {
 		return anthropicParts(dst, parts)
 	}
-	dst = appendString(append(dst, `{"type":"tool_result","tool_use_id":`...), r.id)
+	dst = rawjson.AppendString(append(dst, `{"type":"tool_result","tool_use_id":`...), r.id)
 	if r.failed {
 		dst = append(dst, `,"is_error":true`...)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -18,7 +19,7 @@ func (chatFormat) user(dst []byte, parts []content) []byte {
 	if slices.ContainsFunc(parts, func(p content) bool { return p.image != nil }) {
 		return append(listed(append(dst, '['), parts, chatPart), `]}`...)
 	}
-	return append(appendString(dst, texts(parts)), '}') // many servers take nothing but one text
+	return append(rawjson.AppendString(dst, texts(parts)), '}') // many servers take nothing but one text
 }
 
 // texts are the texts of the parts, joined.
@@ -37,7 +38,7 @@ func texts(parts []content) string {
 
 func chatPart(dst []byte, p content) []byte {
 	if p.image == nil {
-		return append(appendString(append(dst, `{"type":"text","text":`...), p.text), '}')
+		return append(rawjson.AppendString(append(dst, `{"type":"text","text":`...), p.text), '}')
 	}
 	return append(appendDataURL(append(dst, `{"type":"image_url","image_url":{"url":`...), p.image), `}}`...)
 }
@@ -65,13 +66,13 @@ func (chatFormat) assistant(dst []byte, parts []content) []byte {
 	}
 	dst = append(dst, `{"role":"assistant","content":`...)
 	if len(said) > 0 {
-		dst = appendString(dst, texts(said))
+		dst = rawjson.AppendString(dst, texts(said))
 	} else {
 		dst = append(dst, `null`...)
 	}
 	if thought != "" {
 		dst = append(append(append(dst, `,"`...), field...), `":`...)
-		dst = appendString(dst, thought)
+		dst = rawjson.AppendString(dst, thought)
 	}
 	if len(calls) > 0 {
 		dst = append(listed(append(dst, `,"tool_calls":[`...), calls, chatCall), ']')
@@ -80,9 +81,9 @@ func (chatFormat) assistant(dst []byte, parts []content) []byte {
 }
 
 func chatCall(dst []byte, c content) []byte {
-	dst = appendString(append(dst, `{"id":`...), c.id)
-	dst = appendString(append(dst, `,"type":"function","function":{"name":`...), c.tool)
-	dst = append(appendString(append(dst, `,"arguments":`...), string(c.args)), '}')
+	dst = rawjson.AppendString(append(dst, `{"id":`...), c.id)
+	dst = rawjson.AppendString(append(dst, `,"type":"function","function":{"name":`...), c.tool)
+	dst = append(rawjson.AppendString(append(dst, `,"arguments":`...), string(c.args)), '}')
 	if extra := member(c.meta, "extra_content"); extra != nil {
 		dst = append(append(dst, `,"extra_content":`...), extra...)
 	}
@@ -92,8 +93,8 @@ func chatCall(dst []byte, c content) []byte {
 // results is a message for each result, nothing between them.
 func (f chatFormat) results(dst []byte, results []outcome) []byte {
 	return separate(dst, results, f, func(dst []byte, r outcome) []byte {
-		dst = appendString(append(dst, `{"role":"tool","tool_call_id":`...), r.id)
-		return append(appendString(append(dst, `,"content":`...), resultText(r)), '}')
+		dst = rawjson.AppendString(append(dst, `{"role":"tool","tool_call_id":`...), r.id)
+		return append(rawjson.AppendString(append(dst, `,"content":`...), resultText(r)), '}')
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -29,7 +30,7 @@ const Marks = "cache_control"
 // requests of a session stands behind it.
 func (h Head) Append(dst []byte, t Target) []byte {
 	p := params{without: h.Without, extra: t.Extra, buf: append(dst, '{')}
-	p.add("model", appendString(nil, t.Ref.ID))
+	p.add("model", rawjson.AppendString(nil, t.Ref.ID))
 	p.add("stream", []byte("true"))
 	list := `"messages":[`
 	switch t.API {
@@ -52,7 +53,7 @@ func (h Head) Append(dst []byte, t Target) []byte {
 	dst = p.buf
 	if t.API == model.APIChat && !blank(h.Request.System) {
 		dst = append(append(dst, list...), `{"role":"system","content":`...)
-		return append(appendString(dst, h.Request.System), `},`...)
+		return append(rawjson.AppendString(dst, h.Request.System), `},`...)
 	}
 	return append(dst, list...)
 }
@@ -80,13 +81,13 @@ func (p *params) add(name string, value []byte) {
 }
 
 func (p *params) put(name string, value []byte) {
-	p.buf = append(appendString(p.buf, name), ':')
+	p.buf = append(rawjson.AppendString(p.buf, name), ':')
 	p.buf = append(append(p.buf, value...), ',')
 }
 
 func (p *params) number(name string, n int64) { p.add(name, strconv.AppendInt(nil, n, 10)) }
 
-func (p *params) text(name, value string) { p.add(name, appendString(nil, value)) }
+func (p *params) text(name, value string) { p.add(name, rawjson.AppendString(nil, value)) }
 
 // has reports whether a parameter is not to be left out.
 func (p *params) has(name string) bool { return !slices.Contains(p.without, name) }
@@ -108,7 +109,7 @@ func (h Head) anthropic(p *params, t Target) {
 	if !h.NoThoughts {
 		budget, effort := anthropicThinking(t, h.Request.Thinking, most)
 		if effort != "" {
-			p.add("output_config", append(appendString([]byte(`{"effort":`), effort), '}'))
+			p.add("output_config", append(rawjson.AppendString([]byte(`{"effort":`), effort), '}'))
 		}
 		if budget > 0 {
 			p.add("thinking", append(strconv.AppendInt([]byte(`{"type":"enabled","budget_tokens":`), budget, 10), '}'))
@@ -117,7 +118,7 @@ func (h Head) anthropic(p *params, t Target) {
 	if blank(h.Request.System) {
 		return
 	}
-	system := appendString([]byte(`[{"type":"text","text":`), h.Request.System)
+	system := rawjson.AppendString([]byte(`[{"type":"text","text":`), h.Request.System)
 	if p.has(Marks) {
 		system = append(system, mark...)
 	}
@@ -150,7 +151,7 @@ func (h Head) reasoning(p *params, t Target) {
 	if effort == "" {
 		return
 	}
-	v := appendString([]byte(`{"effort":`), effort)
+	v := rawjson.AppendString([]byte(`{"effort":`), effort)
 	if effort != "none" && p.has("reasoning.summary") {
 		v = append(v, `,"summary":"auto"`...)
 	}
@@ -214,9 +215,9 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 }
 
 func appendTool(dst []byte, t model.Tool, schema string, v []byte) []byte {
-	dst = appendString(append(dst, `"name":`...), t.Name)
+	dst = rawjson.AppendString(append(dst, `"name":`...), t.Name)
 	if t.Description != "" {
-		dst = appendString(append(dst, `,"description":`...), t.Description)
+		dst = rawjson.AppendString(append(dst, `,"description":`...), t.Description)
 	}
 	return append(append(append(append(dst, `,"`...), schema...), `":`...), v...)
 }

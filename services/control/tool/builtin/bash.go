@@ -40,18 +40,12 @@ var bash = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "command": {
-      "type": "string", "minLength": 1,
-      "description": "The command line."
-    },
-    "cwd": {
-      "type": "string", "minLength": 1,
-      "description": "Directory to run in; the working directory when absent."
-    },
-    "timeout": {
-      "type": "number", "minimum": 0, "maximum": 86400,
-      "description": "Seconds after which the command is ended; 0 or absent: no limit of its own."
-    }
+    "command": {"type": "string", "minLength": 1,
+      "description": "The command line."},
+    "cwd": {"type": "string", "minLength": 1,
+      "description": "Directory to run in; the working directory when absent."},
+    "timeout": {"type": "number", "minimum": 0, "maximum": 86400,
+      "description": "Seconds after which the command is ended; 0 or absent: no limit of its own."}
   },
   "required": ["command"],
   "additionalProperties": false

@@ -33,22 +33,14 @@ var edit = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "path": {
-      "type": "string", "minLength": 1,
-      "description": "File to change; relative paths start at the working directory."
-    },
-    "oldText": {
-      "type": "string", "minLength": 1,
-      "description": "The exact text to replace, with enough around it to be unique."
-    },
-    "newText": {
-      "type": "string",
-      "description": "What to put in its place; taken literally."
-    },
-    "replaceAll": {
-      "type": "boolean",
-      "description": "Replace every occurrence instead of exactly one."
-    }
+    "path": {"type": "string", "minLength": 1,
+      "description": "File to change; relative paths start at the working directory."},
+    "oldText": {"type": "string", "minLength": 1,
+      "description": "The exact text to replace, with enough around it to be unique."},
+    "newText": {"type": "string",
+      "description": "What to put in its place; taken literally."},
+    "replaceAll": {"type": "boolean",
+      "description": "Replace every occurrence instead of exactly one."}
   },
   "required": ["path", "oldText", "newText"],
   "additionalProperties": false

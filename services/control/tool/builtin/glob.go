@@ -31,14 +31,10 @@ var glob = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "pattern": {
-      "type": "string", "minLength": 1,
-      "description": "Glob: * and ? within one name, ** over directories, [a-z], {a,b}."
-    },
-    "path": {
-      "type": "string", "minLength": 1,
-      "description": "Directory to start from; the working directory when absent."
-    }
+    "pattern": {"type": "string", "minLength": 1,
+      "description": "Glob: * and ? within one name, ** over directories, [a-z], {a,b}."},
+    "path": {"type": "string", "minLength": 1,
+      "description": "Directory to start from; the working directory when absent."}
   },
   "required": ["pattern"],
   "additionalProperties": false

@@ -44,26 +44,16 @@ var grep = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "pattern": {
-      "type": "string", "minLength": 1,
-      "description": "Regular expression, or plain text when literal is set."
-    },
-    "path": {
-      "type": "string", "minLength": 1,
-      "description": "File or directory to search; the working directory when absent."
-    },
-    "include": {
-      "type": "string", "minLength": 1,
-      "description": "Only files whose name matches this glob, such as *.go."
-    },
-    "literal": {
-      "type": "boolean",
-      "description": "Take the pattern as plain text."
-    },
-    "ignoreCase": {
-      "type": "boolean",
-      "description": "Match upper and lower case alike."
-    }
+    "pattern": {"type": "string", "minLength": 1,
+      "description": "Regular expression, or plain text when literal is set."},
+    "path": {"type": "string", "minLength": 1,
+      "description": "File or directory to search; the working directory when absent."},
+    "include": {"type": "string", "minLength": 1,
+      "description": "Only files whose name matches this glob, such as *.go."},
+    "literal": {"type": "boolean",
+      "description": "Take the pattern as plain text."},
+    "ignoreCase": {"type": "boolean",
+      "description": "Match upper and lower case alike."}
   },
   "required": ["pattern"],
   "additionalProperties": false

@@ -45,18 +45,12 @@ var read = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "path": {
-      "type": "string", "minLength": 1,
-      "description": "File or directory; relative paths start at the working directory."
-    },
-    "offset": {
-      "type": "integer", "minimum": -9007199254740991, "maximum": 9007199254740991,
-      "description": "Number of the first line to show, from 1; a negative one counts from the end."
-    },
-    "limit": {
-      "type": "integer", "minimum": 1, "maximum": 9007199254740991,
-      "description": "How many lines to show at most."
-    }
+    "path": {"type": "string", "minLength": 1,
+      "description": "File or directory; relative paths start at the working directory."},
+    "offset": {"type": "integer", "minimum": -9007199254740991, "maximum": 9007199254740991,
+      "description": "Number of the first line to show, from 1; a negative one counts from the end."},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 9007199254740991,
+      "description": "How many lines to show at most."}
   },
   "required": ["path"],
   "additionalProperties": false

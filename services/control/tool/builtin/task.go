@@ -53,22 +53,14 @@ var task = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "prompt": {
-      "type": "string", "minLength": 1,
-      "description": "The task, with all that the sub-agent must know for it, and what it shall answer."
-    },
-    "agent": {
-      "type": "string", "minLength": 1,
-      "description": "Name of the sub-agent; a copy of yourself when absent."
-    },
-    "description": {
-      "type": "string", "minLength": 1,
-      "description": "The task in a few words, for people who watch."
-    },
-    "cwd": {
-      "type": "string", "minLength": 1,
-      "description": "Directory for the sub-agent to work in; your working directory when absent."
-    }
+    "prompt": {"type": "string", "minLength": 1,
+      "description": "The task, with all that the sub-agent must know for it, and what it shall answer."},
+    "agent": {"type": "string", "minLength": 1,
+      "description": "Name of the sub-agent; a copy of yourself when absent."},
+    "description": {"type": "string", "minLength": 1,
+      "description": "The task in a few words, for people who watch."},
+    "cwd": {"type": "string", "minLength": 1,
+      "description": "Directory for the sub-agent to work in; your working directory when absent."}
   },
   "required": ["prompt"],
   "additionalProperties": false

@@ -32,14 +32,10 @@ var write = tool.Spec{
 	Schema: json.RawMessage(`{
   "type": "object",
   "properties": {
-    "path": {
-      "type": "string", "minLength": 1,
-      "description": "File to write; relative paths start at the working directory."
-    },
-    "content": {
-      "type": "string",
-      "description": "The whole new content."
-    }
+    "path": {"type": "string", "minLength": 1,
+      "description": "File to write; relative paths start at the working directory."},
+    "content": {"type": "string",
+      "description": "The whole new content."}
   },
   "required": ["path", "content"],
   "additionalProperties": false
