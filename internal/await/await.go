@@ -1,8 +1,9 @@
-// Package await has the two ways to wait that are needed everywhere: for a signal, and for a time.
+// Package await has the ways to wait that are needed everywhere: for a signal, and for a time, once or again and again.
 package await
 
 import (
 	"context"
+	"iter"
 	"time"
 )
 
@@ -30,5 +31,24 @@ func Sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Ticks yields 1, 2, 3 and so on, one each time that the interval has passed, until ctx ends. Ticks that come while the
+// consumer is at work are one.
+func Ticks(ctx context.Context, every time.Duration) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if !yield(n) {
+				return
+			}
+		}
 	}
 }

@@ -36,3 +36,19 @@ func TestSleep(t *testing.T) {
 		}
 	})
 }
+
+func TestTicksEndWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		began, last := time.Now(), 0
+		for n := range Ticks(ctx, time.Minute) {
+			if last = n; n == 3 {
+				cancel()
+			}
+		}
+		if last != 3 || time.Since(began) != 3*time.Minute {
+			t.Errorf("%d ticks in %v", last, time.Since(began))
+		}
+	})
+}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/disk"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -35,19 +36,13 @@ const (
 // KeepOperator extends the life of the token in the file at path from time to time, until ctx ends. What fails is
 // logged, and tried again the next time.
 func (s *Service) KeepOperator(ctx context.Context, path string) error {
-	tick := time.NewTicker(keepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for range await.Ticks(ctx, keepEvery) {
 		if err := s.EnsureOperator(ctx, path); err != nil && ctx.Err() == nil {
 			slog.WarnContext(ctx, "extending the life of the operator's token failed, trying again later", "path",
 				path, "error", err)
 		}
 	}
+	return nil
 }
 
 // EnsureOperator makes sure that the file at path, readable by its owner only, holds an operator's token that this

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -354,14 +355,7 @@ func Watch(ctx context.Context, a Authenticator, secret string) (watched context
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(fresh)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		for range await.Ticks(ctx, fresh) {
 			// A store that cannot be asked ends nothing.
 			err := contain.Do(func() error { _, err := a.Authenticate(ctx, secret); return err })
 			if errors.Is(err, ErrUnauthenticated) {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/await"
 )
 
 const (
@@ -21,20 +23,14 @@ const (
 //
 // It returns when ctx ends; a failed query is tried again at the next tick.
 func (s *Service) Run(ctx context.Context, owns func(laneID string) bool) error {
-	tick := time.NewTicker(tailEvery)
-	defer tick.Stop()
-	for n := 1; ; n++ {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for n := range await.Ticks(ctx, tailEvery) {
 		readers := s.hub.readers()
 		s.tail(ctx, readers, owns)
 		if n%awaitTicks == 0 {
 			s.await(ctx, readers, owns)
 		}
 	}
+	return nil
 }
 
 // reader is a place and what it had seen when it was asked.

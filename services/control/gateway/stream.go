@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
@@ -124,24 +125,17 @@ func (s *sink) write(blocks []byte) error {
 
 // beat writes heartbeats until the returned function is called, which waits for the last one.
 func (s *sink) beat() (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(heartbeatEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-tick.C:
-			}
+	ctx, quit := context.WithCancel(context.Background())
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		for range await.Ticks(ctx, heartbeatEvery) {
 			if contain.Do(func() error { return s.write([]byte(flue.Heartbeat)) }) != nil {
 				return // whoever writes events finds out why
 			}
 		}
-	}()
+	})
 	return func() {
-		close(quit)
-		<-done
+		quit()
+		beating.Wait()
 	}
 }

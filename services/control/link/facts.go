@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/wake"
@@ -23,14 +24,7 @@ const (
 // so a lost write heals within factsEvery of the database's recovery. A replica that dies takes its facts with it: an
 // executor whose replica has no lease counts as away.
 func (s *Server) Run(ctx context.Context) error {
-	tick := time.NewTicker(factsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for range await.Ticks(ctx, factsEvery) {
 		contain.Run(s.deps.Log, "comparing the executors' rows with their connections", func() {
 			if err := s.compareFleet(ctx); err != nil && ctx.Err() == nil {
 				s.deps.Log.Warn("comparing the executors' rows with their connections failed, trying again", "error",
@@ -38,6 +32,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	return nil
 }
 
 // compareFleet reads all rows once and acts on each that differs. It reads nothing while no executor is connected here
