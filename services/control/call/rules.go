@@ -223,7 +223,9 @@ var newsOfEnded = []rule{
 
 // ended is what is done with a call whose result has come before its output.
 var ended = []rule{
-	{func(s *Situation) bool { return s.Complete || s.since(s.Watch.Quiet) >= s.patience() }, act(DoComplete)},
+	{func(s *Situation) bool { return s.Complete }, act(DoComplete)},
+	{func(s *Situation) bool { return s.Unknown }, act(DoNothing)}, // the executor may be there, and have the output
+	{func(s *Situation) bool { return s.quiet() >= s.patience() }, act(DoComplete)},
 	{func(s *Situation) bool {
 		return s.Connected && (s.Watch.Connection == 0 || s.since(s.Watch.Asked) >= fetchEvery)
 	}, act(DoAttach)},
@@ -271,6 +273,15 @@ func (s *Situation) hasNoRoom() bool {
 func (s *Situation) mustAsk() bool {
 	w := &s.Watch
 	return (w.Connection != s.Connection || s.since(w.Heard) > silence) && !s.Now.Before(w.Hold)
+}
+
+// quiet is how long no output of an ended command has come although it could. An executor that has just gone away gets
+// the time to come back, however long nothing has come before.
+func (s *Situation) quiet() time.Duration {
+	if s.away() {
+		return min(s.since(s.Watch.Quiet), s.since(s.Watch.Away))
+	}
+	return s.since(s.Watch.Quiet)
 }
 
 func (s *Situation) patience() time.Duration {

@@ -41,6 +41,8 @@ func away(since time.Duration) func(*Situation) {
 	return func(s *Situation) { s.Connected, s.Watch.Away = false, ago(since) }
 }
 
+func unknown(s *Situation) { s.Unknown = true }
+
 func pendingAt(executor string) func(*Situation) {
 	return func(s *Situation) {
 		s.Call.State, s.Call.Executor, s.Call.Dispatch, s.Watch.Sent = Pending, executor, 0, time.Time{}
@@ -230,8 +232,16 @@ func TestNext(t *testing.T) {
 			want: DoComplete,
 		},
 		"nor if the executor's away": {
-			s:    over(away(0), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })),
+			s:    over(away(10*time.Second), watch(func(w *Watch) { w.Quiet = ago(10 * time.Second) })),
 			want: DoComplete,
+		},
+		"unless it may come back": {
+			s:    over(away(9*time.Second), watch(func(w *Watch) { w.Quiet = ago(time.Minute) })),
+			want: DoNothing,
+		},
+		"or may be there": {
+			s:    over(away(0), unknown, watch(func(w *Watch) { w.Quiet, w.Away = ago(time.Hour), ago(time.Hour) })),
+			want: DoNothing,
 		},
 		"and is forgotten":     {s: over(says(Found{State: TombstoneThere})), want: DoComplete},
 		"and is not cancelled": {s: over(stopped(0)), want: DoNothing},
