@@ -26,14 +26,14 @@ const (
 func (l *loop) await(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	sweep := time.Now() // at once: what this owner has not sent itself is asked for
+	sweep, first := time.Now(), true // at once: what this owner has not sent itself is asked for
 	stopping := l.end.stop != nil
 	for {
 		if now := time.Now(); !now.Before(sweep) {
-			if err := l.sweep(ctx); err != nil {
+			if err := l.sweep(ctx, first); err != nil {
 				return err
 			}
-			sweep = now.Add(l.pace())
+			sweep, first = now.Add(l.pace()), false
 		}
 		if l.turn.open == 0 || l.leaving() && !l.runsFunctions() {
 			return nil
@@ -146,8 +146,8 @@ func (l *loop) missed(rep call.Report) {
 
 // sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it
 // waits for one.
-func (l *loop) sweep(ctx context.Context) error {
-	if l.recordedElsewhere() {
+func (l *loop) sweep(ctx context.Context, first bool) error {
+	if l.recordedElsewhere(first) {
 		if _, err := l.reload(ctx); err != nil {
 			return err
 		}
@@ -192,11 +192,12 @@ func (l *loop) survive() error {
 }
 
 // recordedElsewhere reports whether an outcome, or the grant of a slot, may have been recorded by others than this
-// loop: by another replica, or by this one before the loop waited for the call.
-func (l *loop) recordedElsewhere() bool {
+// loop: by another replica, or by this one before the loop waited for the call. At the first look nobody knows more of
+// a call than the loop that has just sent it.
+func (l *loop) recordedElsewhere(first bool) bool {
 	for _, c := range l.turn.calls {
 		if !c.State.Terminal() && c.Kind == uint8(tool.KindExecutor) &&
-			(c.Executor != l.tree.deps.Builtin || c.watch.Connection == 0) {
+			(c.watch.Connection == 0 || !first && c.Executor != l.tree.deps.Builtin) {
 			return true
 		}
 	}

@@ -568,10 +568,11 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 	})
 }
 
-// countingStore counts claims.
+// countingStore counts claims and looks.
 type countingStore struct {
 	*sqlite.Store
 	claims   atomic.Int32
+	looks    atomic.Int32 // at the calls of turns
 	releases atomic.Int32
 	before   func(lane.Commit) // nil is nothing
 	readMu   sync.Mutex
@@ -615,6 +616,7 @@ func (c *countingStore) failure(verb string) error {
 }
 
 func (c *countingStore) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error) {
+	c.looks.Add(1)
 	if err := c.failure("TurnCalls"); err != nil {
 		return nil, err
 	}

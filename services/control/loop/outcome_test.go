@@ -196,6 +196,17 @@ func TestTombstoneWaitsForTheRecord(t *testing.T) {
 	})
 }
 
+// A call that its loop has sent a moment ago is not looked for in the database, wherever its executor is connected.
+func TestACallThatWasJustSentIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.expect(b.wait(b.submit("s", "echo one\necho two").ID), lane.Completed, "one\ntwo")
+		if n := b.counted.looks.Load(); n != 0 {
+			t.Errorf("calls were read %d times", n)
+		}
+	})
+}
+
 // An answer of an executor gets lost on its way between replicas: it is asked again.
 func TestLostAnswerIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
