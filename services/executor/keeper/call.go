@@ -18,6 +18,7 @@ type call struct {
 	end    *end  // finished
 	watch  *conn // who hears of it
 	reaped bool  // its first process is gone, and with it the claim to its pid
+	died   int64 // of keeper.deaths, with it
 	status unix.WaitStatus
 	// descent is the processes that were seen below the first one and are alive.
 	descent map[procID]bool
@@ -93,7 +94,7 @@ func (k *keeper) launch(c *call, spec *Spec) error {
 	grew := func() { k.touch(c) }
 	c.out = newCapture(outR, filepath.Join(dir, "stdout"), k.StreamCap, grew)
 	c.err = newCapture(errR, filepath.Join(dir, "stderr"), k.StreamCap, grew)
-	if _, err = k.journal.append(&record{Kind: recStart, ID: c.id, At: c.started}); err == nil {
+	if err = k.journal.append(&record{Kind: recStart, ID: c.id, At: c.started}); err == nil {
 		err = k.fork(c, spec, outW, errW)
 		if err != nil {
 			k.journal.append(&record{Kind: recFail, ID: c.id}) // without it the id counts as interrupted, no more
@@ -220,7 +221,7 @@ func (k *keeper) forgetCall(id string, done func(error)) {
 
 func (k *keeper) forget(id string, c *call) error {
 	// The record first: a forgotten command without output is nothing, a known one without output is a loss.
-	if _, err := k.journal.append(&record{Kind: recForget, ID: id}); err != nil {
+	if err := k.journal.append(&record{Kind: recForget, ID: id}); err != nil {
 		return sandbox.ErrUnavailable.With("forgetting command %s: %v", id, err)
 	}
 	if err := k.removeFiles(id, c.end); err != nil {

@@ -19,6 +19,9 @@ const (
 	timeoutGrace = 2 * time.Second
 	// pipeGrace is for the last bytes when no process of the command is left; others may hold its pipe.
 	pipeGrace = 100 * time.Millisecond
+	// gather is how long ENDs gather before one sync is made for all of them. It is not made at once because the daemon
+	// is on its way to control with what it was told, and control's commit waits for the same disk.
+	gather = 5 * time.Millisecond
 )
 
 // supervise takes one command from its fork to its END.
@@ -56,8 +59,9 @@ func (k *keeper) supervise(c *call) {
 	k.finish(c, e, kept)
 }
 
-// finish collects output and status, tells the daemon, and makes them durable. The daemon does not wait for the disk:
-// until END is on it, a crash of the host makes the command an interrupted one, and so it would if the daemon waited.
+// finish collects output and status, tells the daemon, and has them made durable. The daemon does not wait for the
+// disk: until END is on it, a crash of the host makes the command an interrupted one, and so it would if the daemon
+// waited.
 func (k *keeper) finish(c *call, e *end, kept bool) {
 	trailer := ""
 	if e.TimedOut {
@@ -87,34 +91,48 @@ func (k *keeper) finish(c *call, e *end, kept bool) {
 	e.Ended = now()
 	k.mu.Lock()
 	c.end = e
+	if !kept {
+		delete(k.owners, c.tag)
+	}
 	cn := c.watch
+	k.ended = append(k.ended, c)
+	first := len(k.ended) == 1
 	k.mu.Unlock()
 	if cn != nil {
 		cn.push(c, true)
 	}
-
-	k.persist(c)
-	close(c.recorded)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.running--
-	k.settleMemory()
-	if !kept {
-		delete(k.owners, c.tag)
+	if first {
+		k.wg.Go(func() {
+			time.Sleep(gather)
+			k.persist()
+		})
 	}
-	k.leaveIfEmpty()
-	k.wake.Set()
 }
 
-// persist puts output and END of a command on disk, in this order.
-func (k *keeper) persist(c *call) {
-	e := *c.end
-	e.StdoutError = k.problem(e.StdoutError, c.out, c.out.persist())
-	e.StderrError = k.problem(e.StderrError, c.err, c.err.persist())
+// persist puts on disk the output of the commands that have ended, then their ENDs, and lets go of them.
+func (k *keeper) persist() {
 	k.mu.Lock()
-	c.end = &e
+	ended := k.ended
+	k.ended = nil
 	k.mu.Unlock()
-	k.record(c.id, &e)
+	for _, c := range ended {
+		e := *c.end
+		e.StdoutError = k.problem(e.StdoutError, c.out, c.out.persist())
+		e.StderrError = k.problem(e.StderrError, c.err, c.err.persist())
+		k.mu.Lock()
+		c.end = &e
+		k.mu.Unlock()
+	}
+	k.record(ended)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range ended {
+		close(c.recorded)
+	}
+	k.running -= len(ended)
+	k.settleMemory()
+	k.leaveIfEmpty()
+	k.wake.Set()
 }
 
 // problem adds an error to what went wrong with a capture.
@@ -173,21 +191,20 @@ func (k *keeper) collect(s *capture, kept bool, trailer string) (size, cut int64
 	return size, cut, problem
 }
 
-// record puts END on disk, however long a full disk takes. It gives up only when this keeper ends. The next keeper then
-// counts the command as interrupted; the daemon that was told its end has recorded that itself.
-func (k *keeper) record(id string, e *end) {
-	for {
-		seq, err := k.journal.append(&record{Kind: recEnd, ID: id, End: e})
-		if err == nil {
-			err = k.journal.sync(seq)
-		}
-		if err == nil {
-			return
-		}
-		k.log.Error("an end could not be recorded", "id", id, "err", err)
-		if k.isClosing() {
-			return
-		}
+// record puts ENDs on disk, however long a full disk takes. It gives up only when this keeper ends. The next keeper
+// then counts the commands as interrupted; the daemon that was told their ends has recorded those itself.
+func (k *keeper) record(ended []*call) {
+	for _, c := range ended {
+		end := &record{Kind: recEnd, ID: c.id, End: c.end}
+		k.insist(func() error { return k.journal.append(end) })
+	}
+	k.insist(k.journal.sync)
+}
+
+// insist tries until it is done, or this keeper ends.
+func (k *keeper) insist(try func() error) {
+	for err := try(); err != nil && !k.isClosing(); err = try() {
+		k.log.Error("ends of commands could not be recorded, trying again", "err", err)
 		time.Sleep(200 * time.Millisecond)
 	}
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"os"
+	"slices"
 )
 
 // orphan is a direct child of the keeper that is nobody's first process.
@@ -26,12 +27,13 @@ func (k *keeper) orphans() ([]orphan, error) {
 	if err != nil {
 		return nil, err
 	}
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return k.leader(pid) != nil })
+	if len(pids) == 0 {
+		k.noOrphans = k.deaths
+	}
 	var out []orphan
 	var children map[int][]proc
 	for _, pid := range pids {
-		if k.leader(pid) != nil {
-			continue
-		}
 		p, err := readProc(pid)
 		if errors.Is(err, errGone) || err == nil && p.dead {
 			continue

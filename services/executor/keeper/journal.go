@@ -204,21 +204,24 @@ func (j *journal) rewriteLocked(h *history) error {
 }
 
 // append adds a record; after a crash of this process it is there, after a crash of the host perhaps not.
-func (j *journal) append(r *record) (seq uint64, err error) {
+func (j *journal) append(r *record) error {
 	line := r.encode()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if _, err := j.f.WriteAt(line, j.size); err != nil {
 		j.f.Truncate(j.size)
-		return 0, fmt.Errorf("appending to the keeper's log: %w", err)
+		return fmt.Errorf("appending to the keeper's log: %w", err)
 	}
 	j.size += int64(len(line))
 	j.seq++
-	return j.seq, nil
+	return nil
 }
 
-// sync returns when record seq is on disk. Callers that come together share one fdatasync.
-func (j *journal) sync(seq uint64) error {
+// sync returns when all that was appended is on disk. Callers that come together share one fdatasync.
+func (j *journal) sync() error {
+	j.mu.Lock()
+	seq := j.seq
+	j.mu.Unlock()
 	j.syncMu.Lock()
 	defer j.syncMu.Unlock()
 	if j.synced >= seq {

@@ -89,7 +89,9 @@ type keeper struct {
 
 	// treeMu makes forks, reaps and scans of the process tree happen one at a time: a scan sees no half-made child, and
 	// no pid in it gets another meaning. Taken before mu.
-	treeMu sync.Mutex
+	treeMu    sync.Mutex
+	deaths    int64 // children that were reaped; guarded by treeMu, as is
+	noOrphans int64 // deaths when there was no orphan, the last time that somebody looked
 
 	mu sync.Mutex // guards what follows, up to forked
 	table
@@ -118,6 +120,7 @@ type table struct {
 	calls   map[string]*call
 	leaders map[int]*call    // first processes that were not reaped
 	owners  map[uint64]*call // by tag: commands that have processes, ended ones included that keep some
+	ended   []*call          // whose ends are to be put on disk
 	running int              // calls without an end on disk
 	most    int              // of running, since there was none
 }

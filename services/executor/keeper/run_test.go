@@ -147,7 +147,7 @@ func TestForgetWaitsForTheEnd(t *testing.T) {
 	}
 	forgotten := make(chan error, 1)
 	k.forgetCall("a", func(err error) { forgotten <- err })
-	k.record("a", c.end)
+	k.record([]*call{c})
 	select {
 	case err := <-forgotten:
 		t.Errorf("it was forgotten before its end was recorded: %v", err)

@@ -20,29 +20,42 @@ type verdict struct{ left, doubt bool }
 // reap collects every child that dies, orphans included, and tells whose first process that was.
 func (k *keeper) reap() {
 	for {
-		pid, err := waitPeek(0)
-		if err != nil { // ECHILD: there is none, so nothing can become ours either before the next fork
-			<-k.forked
+		if _, err := waitPeek(0); err != nil {
+			<-k.forked // ECHILD: there is none, so nothing can become ours either before the next fork
 			continue
 		}
-		k.treeMu.Lock()
-		var status unix.WaitStatus
-		_, err = unix.Wait4(pid, &status, unix.WNOHANG, nil)
-		k.mu.Lock()
-		c := k.leaders[pid]
-		if c != nil && err == nil {
-			c.status, c.reaped = status, true
-			delete(k.leaders, pid)
-			close(c.exited)
-		}
-		close(k.reaped)
-		k.reaped = make(chan struct{})
-		k.mu.Unlock()
-		k.treeMu.Unlock()
-		if c == nil {
+		if k.reapDead() {
 			k.orphanEnded()
 		}
 	}
+}
+
+// reapDead collects all children that are dead now: those that die together are then looked after by one scan. It tells
+// whether one of them was an orphan.
+func (k *keeper) reapDead() (orphans bool) {
+	k.treeMu.Lock()
+	defer k.treeMu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err != nil || pid == 0 {
+			break
+		}
+		k.deaths++
+		c := k.leaders[pid]
+		if c == nil {
+			orphans = true
+			continue
+		}
+		c.status, c.reaped, c.died = status, true, k.deaths
+		delete(k.leaders, pid)
+		close(c.exited)
+	}
+	close(k.reaped)
+	k.reaped = make(chan struct{})
+	return orphans
 }
 
 // orphanEnded looks whether the last process of a command that keeps children is gone.
@@ -65,15 +78,16 @@ func (k *keeper) nextReap() <-chan struct{} {
 	return k.reaped
 }
 
-// remains looks for processes of c. Cheap when there are no orphans: no scan of /proc.
+// remains looks for processes of c. Cheap when there are no orphans: no scan of /proc, and one look at the children for
+// all commands whose first processes died before it.
 func (k *keeper) remains(c *call) verdict {
 	k.treeMu.Lock()
 	defer k.treeMu.Unlock()
-	if c.pid != 0 && !k.isReaped(c) {
+	switch reaped, died := k.death(c); {
+	case c.pid != 0 && !reaped:
 		return verdict{left: true}
-	}
-	if !anyChild() {
-		return verdict{}
+	case reaped && died <= k.noOrphans, !anyChild():
+		return verdict{} // what c left behind then is gone, and makes nothing new
 	}
 	orphans, err := k.orphans()
 	if err != nil {
@@ -90,9 +104,15 @@ func (k *keeper) remains(c *call) verdict {
 }
 
 func (k *keeper) isReaped(c *call) bool {
+	reaped, _ := k.death(c)
+	return reaped
+}
+
+// death tells whether the first process of c was reaped, and how many were by then.
+func (k *keeper) death(c *call) (reaped bool, died int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return c.reaped
+	return c.reaped, c.died
 }
 
 // awaitGone waits until nothing remains of c, at most for d. A new wish to kill may shorten that.
