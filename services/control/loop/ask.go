@@ -188,7 +188,7 @@ func (l *loop) stream(ctx context.Context, m model.Model, req model.Request) (an
 // open begins a call of the model. stop ends it and waits until it has ended.
 func (l *loop) open(ctx context.Context, m model.Model, req model.Request) (parts <-chan item, stop func()) {
 	call, cancel := context.WithCancel(ctx)
-	said := make(chan item, 16)
+	said := make(chan item, 8) // items are large, and most answers are short
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

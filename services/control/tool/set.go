@@ -45,8 +45,11 @@ func (s Set) Offer(names []string, calls int) Set {
 
 func (s Set) of(tools []*Tool) Set {
 	out := Set{tools: tools, most: s.most}
-	for _, t := range tools {
-		out.told = append(out.told, model.Tool{Name: t.Name, Description: t.Description, Schema: t.Schema})
+	if len(tools) > 0 {
+		out.told = make([]model.Tool, len(tools))
+	}
+	for i, t := range tools {
+		out.told[i] = model.Tool{Name: t.Name, Description: t.Description, Schema: t.Schema}
 	}
 	return out
 }

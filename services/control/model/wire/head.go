@@ -23,12 +23,16 @@ type Head struct {
 	NoThoughts bool
 }
 
+// headRoom is about how many bytes a head has beside its text and its tools.
+const headRoom = 512
+
 // Marks is the name of Anthropic's marks of its cache in Head.Without.
 const Marks = "cache_control"
 
 // Append appends the beginning of the body, up to the first element of the conversation. All that differs between the
 // requests of a session stands behind it.
 func (h Head) Append(dst []byte, t Target) []byte {
+	dst = slices.Grow(dst, len(h.Tools)+len(h.Request.System)+headRoom)
 	p := params{without: h.Without, extra: t.Extra, buf: append(dst, '{')}
 	p.add("model", rawjson.AppendString(nil, t.Ref.ID))
 	p.add("stream", []byte("true"))
