@@ -26,11 +26,7 @@ func (a *agents) ListAgents(ctx context.Context, req *pawlv1.ListAgentsRequest) 
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListAgentsResponse{NextPageToken: next}
-	for _, d := range page {
-		out.Agents = append(out.Agents, encodeAgent(d))
-	}
-	return out, nil
+	return &pawlv1.ListAgentsResponse{Agents: encodeAll(page, encodeAgent), NextPageToken: next}, nil
 }
 
 // GetAgent implements AgentService.

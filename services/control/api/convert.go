@@ -58,15 +58,12 @@ func encodeEntry(e *session.Entry) *pawlv1.Entry {
 }
 
 func encodeMessage(m model.Message) *pawlv1.Message {
-	out := &pawlv1.Message{Role: string(m.Role), Stop: string(m.Stop)}
+	out := &pawlv1.Message{Role: string(m.Role), Stop: string(m.Stop), Content: encodeAll(m.Content, encodeBlock)}
 	if m.Model != nil {
 		out.Model = m.Model.String()
 	}
 	if m.Usage != nil {
 		out.Usage = encodeUsage(*m.Usage)
-	}
-	for _, b := range m.Content {
-		out.Content = append(out.Content, encodeBlock(b))
 	}
 	return out
 }

@@ -38,11 +38,7 @@ func (e *executors) ListExecutors(
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListExecutorsResponse{NextPageToken: next}
-	for _, x := range page {
-		out.Executors = append(out.Executors, encodeExecutor(x))
-	}
-	return out, nil
+	return &pawlv1.ListExecutorsResponse{Executors: encodeAll(page, encodeExecutor), NextPageToken: next}, nil
 }
 
 // GetExecutor implements ExecutorService.

@@ -73,6 +73,15 @@ func pageByID(req pageRequest) (limit int, before string, err error) {
 	return limit, before, nil
 }
 
+// encodeAll is the items on the wire.
+func encodeAll[T, P any](items []T, encode func(T) P) []P {
+	all := make([]P, len(items))
+	for i, item := range items {
+		all[i] = encode(item)
+	}
+	return all
+}
+
 // checkID answers for ids that no row can have.
 func checkID(id string, missing error) error {
 	if !ident.IsUUID(id) {

@@ -52,10 +52,7 @@ func (s *sessions) ListSessions(
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListSessionsResponse{}
-	for _, one := range page {
-		out.Sessions = append(out.Sessions, encodeSession(one))
-	}
+	out := &pawlv1.ListSessionsResponse{Sessions: encodeAll(page, encodeSession)}
 	if len(page) == limit {
 		out.NextPageToken = page[limit-1].ID
 	}

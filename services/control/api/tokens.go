@@ -50,10 +50,7 @@ func (t *tokens) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) 
 	if err != nil {
 		return nil, err
 	}
-	out := &pawlv1.ListTokensResponse{NextPageToken: next}
-	for _, one := range page {
-		out.Tokens = append(out.Tokens, encodeToken(one))
-	}
+	out := &pawlv1.ListTokensResponse{Tokens: encodeAll(page, encodeToken), NextPageToken: next}
 	return out, nil
 }
 

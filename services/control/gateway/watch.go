@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 )
 
 // Failures of a watch over HTTP.
@@ -100,8 +102,7 @@ func (h *handler) watch(w http.ResponseWriter, r *http.Request, sessionID, secre
 	case s.out == nil:
 		h.refuse(w, r, err)
 	default:
-		st := h.statusOf(r, err)
-		_ = s.frame("error", 0, st)
+		_ = s.out.write(flue.AppendServerSent(nil, "error", -1, h.statusOf(r, err)))
 	}
 }
 
@@ -163,7 +164,7 @@ func (s *watching) Send(m *pawlv1.WatchSessionResponse) error {
 		if err != nil {
 			return err
 		}
-		s.buf = appendFrame(s.buf, kindOf(e), e.GetSeq(), body)
+		s.buf = flue.AppendServerSent(s.buf, kindOf(e), cmp.Or(e.GetSeq(), -1), body) // 0 is no seq
 	}
 	if s.out.write(s.buf) != nil {
 		return errGone
@@ -184,10 +185,6 @@ func (s *watching) end() {
 	}
 }
 
-func (s *watching) frame(kind string, seq int64, body []byte) error {
-	return s.out.write(appendFrame(nil, kind, seq, body))
-}
-
 // kindOf is the name of an event's field.
 func kindOf(e *pawlv1.Event) string {
 	m := e.ProtoReflect()
@@ -195,17 +192,4 @@ func kindOf(e *pawlv1.Event) string {
 		return string(f.Name())
 	}
 	return "message"
-}
-
-// appendFrame adds a server-sent event. Without a seq it leaves the reader's cursor alone.
-func appendFrame(dst []byte, kind string, seq int64, body []byte) []byte {
-	dst = append(dst, "event: "...)
-	dst = append(dst, kind...)
-	if seq > 0 {
-		dst = append(dst, "\nid: "...)
-		dst = strconv.AppendInt(dst, seq, 10)
-	}
-	dst = append(dst, "\ndata: "...)
-	dst = append(dst, body...)
-	return append(dst, "\n\n"...)
 }

@@ -34,12 +34,16 @@ const Heartbeat = ": heartbeat\n\n"
 
 // AppendFrame adds an event as a server-sent event.
 func AppendFrame(dst []byte, e Event) []byte {
-	dst = append(dst, "event: "...)
-	dst = append(dst, e.Type...)
-	dst = append(dst, "\nid: "...)
-	dst = strconv.AppendInt(dst, int64(e.Index), 10)
-	dst = append(dst, "\ndata: "...)
-	dst = append(dst, e.JSON...)
+	return AppendServerSent(dst, e.Type, int64(e.Index), e.JSON)
+}
+
+// AppendServerSent adds a server-sent event of any kind. A negative id is none: it leaves the reader's cursor alone.
+func AppendServerSent(dst []byte, kind string, id int64, body []byte) []byte {
+	dst = append(append(dst, "event: "...), kind...)
+	if id >= 0 {
+		dst = strconv.AppendInt(append(dst, "\nid: "...), id, 10)
+	}
+	dst = append(append(dst, "\ndata: "...), body...)
 	return append(dst, "\n\n"...)
 }
 
