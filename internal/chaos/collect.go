@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,7 +17,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/executor/journal"
 )
 
 // database reads what the database says into the evidence.
@@ -90,7 +86,8 @@ func (d *database) entries(ctx context.Context) error {
 	var submission *string
 	var seq int64
 	var body []byte
-	return d.each(ctx, `SELECT session_id::text, seq, submission_id::text, kind, body FROM entries ORDER BY session_id, seq`,
+	return d.each(ctx, `
+SELECT session_id::text, seq, submission_id::text, kind, body FROM entries ORDER BY session_id, seq`,
 		[]any{&session, &seq, &submission, &kind, &body}, func() error {
 			entry := check.Entry{Seq: seq, Submission: text(submission), Kind: kind}
 			if err := json.Unmarshal(body, &entry.Message); err != nil {
@@ -113,7 +110,8 @@ func (d *database) segments(ctx context.Context) error {
 	var session string
 	var first, last, epoch int64
 	var body []byte
-	return d.each(ctx, `SELECT lane_id::text, first_seq, last_seq, epoch, body FROM segments ORDER BY lane_id, first_seq`,
+	return d.each(ctx, `
+SELECT lane_id::text, first_seq, last_seq, epoch, body FROM segments ORDER BY lane_id, first_seq`,
 		[]any{&session, &first, &last, &epoch, &body}, func() error {
 			g := check.Segment{First: first, Last: last, Epoch: epoch}
 			if err := json.Unmarshal(body, &g.Events); err != nil {
@@ -183,7 +181,8 @@ SELECT s.submission_id::text, s.session_id::text, s.root_id::text, COALESCE(s.pa
   (SELECT COALESCE(sum(COALESCE((t.usage ->> 'input')::bigint, 0) + COALESCE((t.usage ->> 'output')::bigint, 0)), 0)
     FROM turns t WHERE t.submission_id = s.submission_id)::bigint,
   s.input,
-  format('status %s, phase %s, turn %s, attempts %s, stalls %s; lane state %s, due %s, epoch %s, owner %s (%s), now %s; open calls: %s',
+  format('status %s, phase %s, turn %s, attempts %s, stalls %s; '
+      'lane state %s, due %s, epoch %s, owner %s (%s), now %s; open calls: %s',
     s.status, s.phase, s.turn, s.attempts, s.stalls, l.state, l.due_at, l.epoch, l.owner,
     COALESCE((SELECT r.addr || ' until ' || r.expires FROM replicas r WHERE r.replica_id = l.owner), 'no lease'),
     clock_timestamp(),
@@ -228,7 +227,8 @@ FROM tool_calls c JOIN submissions s USING (submission_id) LEFT JOIN chaos.calls
 			&k.ID, &session, &k.Loop, &k.Turn, &idx, &entry, &k.Provider, &safety, &state, &k.Executor, &k.LateReply,
 			&made, &ended,
 		}, func() error {
-			k.Session, k.State, k.AtMostOnce, k.Token = d.names[session], call.State(state), safety == int(tool.AtMostOnce), ""
+			k.Session, k.State, k.Token = d.names[session], call.State(state), ""
+			k.AtMostOnce = safety == int(tool.AtMostOnce)
 			k.Created, k.Done = d.at(made), d.at(ended)
 			// The entry that asked for the call holds what it asks for.
 			if entries := d.evidence.Sessions[k.Session].Entries; entry >= 1 && int(entry) <= len(entries) {
@@ -282,159 +282,6 @@ func (d *database) spoilt(ctx context.Context) error {
 		d.evidence.Spoiled[id] = true
 		return nil
 	})
-}
-
-// readEffects reads what the commands left.
-func readEffects(dir string) (map[string][]string, error) {
-	all := map[string][]string{}
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range files {
-		if f.IsDir() {
-			continue
-		}
-		opened, err := os.Open(filepath.Join(dir, f.Name()))
-		if err != nil {
-			return nil, err
-		}
-		lines := bufio.NewScanner(opened)
-		for lines.Scan() {
-			all[f.Name()] = append(all[f.Name()], lines.Text())
-		}
-		if err := errors.Join(lines.Err(), opened.Close()); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// readFiles reads whole files.
-func readFiles(dir string) (map[string]string, error) {
-	all := map[string]string{}
-	files, err := os.ReadDir(dir)
-	for _, f := range files {
-		b, rerr := os.ReadFile(filepath.Join(dir, f.Name()))
-		err = errors.Join(err, rerr)
-		all[f.Name()] = string(b)
-	}
-	return all, err
-}
-
-// readJournal reads an executor's journal. The executor must have ended.
-func readJournal(x *executor, sessions map[string]*check.Session) (out check.Journal, err error) {
-	j, err := journal.Open(x.data, journal.Config{})
-	if err != nil {
-		return out, err
-	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	out = check.Journal{Executor: x.id, Epochs: map[string]int64{}}
-	for _, s := range sessions {
-		if s.ParentCall == "" {
-			out.Epochs[s.ID] = j.Epoch(s.ID)
-		}
-	}
-	for k := range j.Calls(func(*journal.Call) bool { return true }) {
-		out.Calls = append(out.Calls, check.JournalCall{
-			ID: k.CallID, Epoch: k.Epoch,
-			Finished: k.State == journal.Finished,
-		})
-	}
-	return out, nil
-}
-
-// witness looks for processes of calls that have ended, and for executors that are away for so long that it explains a
-// lost outcome.
-type witness struct {
-	cluster  *cluster
-	found    map[string]check.Survivor
-	seen     map[string]time.Time // when executors were last connected
-	absences []check.Absence
-}
-
-// attend notes which executors are connected to a replica that lives.
-func (w *witness) attend(ctx context.Context, conn *pgx.Conn) {
-	rows, err := conn.Query(ctx, `SELECT executor_id FROM executors e JOIN replicas r ON r.replica_id = e.replica AND r.expires > clock_timestamp()`)
-	if err != nil {
-		return
-	}
-	here, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return
-	}
-	now := time.Now()
-	for _, x := range w.cluster.executors {
-		since, known := w.seen[x.id]
-		if away := now.Sub(since); known && away > grace-grace/5 {
-			w.absences = append(w.absences, check.Absence{Executor: x.id, From: since, To: now.Add(grace / 5)})
-		}
-		if slices.Contains(here, x.id) || !known {
-			w.seen[x.id] = now
-		}
-	}
-}
-
-// watch looks again and again until ctx ends.
-func (w *witness) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		w.look(ctx)
-		wait(ctx, 500*time.Millisecond)
-	}
-}
-
-// look finds processes whose calls the database holds to be over, and that are still there after it said so.
-func (w *witness) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	conn, err := w.cluster.query(ctx)
-	if err != nil {
-		return // it is down just now
-	}
-	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	w.attend(ctx, conn)
-	living := w.living()
-	ids := sortedKeys(living)
-	rows, err := conn.Query(ctx, `
-SELECT call_id FROM tool_calls c JOIN submissions l USING (submission_id)
-  JOIN submissions s ON s.submission_id = l.root_id
-WHERE call_id = ANY($1) AND (c.state IN (2, 4) OR COALESCE((s.cancellation::jsonb ->> 'confirmed')::boolean, false))`, ids)
-	if err != nil {
-		return
-	}
-	over, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return
-	}
-	again := w.living()
-	for _, id := range over {
-		for pid, what := range again[id] {
-			if living[id][pid] == what {
-				w.found[id] = check.Survivor{Call: id, What: fmt.Sprintf("%d: %s", pid, what)}
-			}
-		}
-	}
-}
-
-// living are the processes of this cluster's calls, by call and process.
-func (w *witness) living() map[string]map[int]string {
-	all := map[string]map[int]string{}
-	processes("environ", w.cluster.dir, func(pid int, env []byte) {
-		const name = "PAWL_CALL_ID="
-		for v := range strings.SplitSeq(string(env), "\x00") {
-			if id, ok := strings.CutPrefix(v, name); ok {
-				cmd, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				if err != nil {
-					continue
-				}
-				if all[id] == nil {
-					all[id] = map[int]string{}
-				}
-				all[id][pid] = strings.ReplaceAll(string(cmd), "\x00", " ")
-			}
-		}
-	})
-	return all
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K {

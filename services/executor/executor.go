@@ -67,10 +67,8 @@ type Config struct {
 	TLS     *tls.Config
 	Token   func(ctx context.Context) (string, error)
 
-	// Sandbox runs the calls; nil is this host. The caller closes the one that it gives.
+	// Sandbox runs the calls; nil is this host. The caller closes the one that it gives, in which Grep and Glob fail.
 	Sandbox sandbox.Sandbox
-	// Search is for a Sandbox of the caller's; nil is none.
-	Search work.Search
 	// Journal is for tests.
 	Journal journal.Config
 	// Clock measures all that is compared or kept over restarts; nil is the system's. Wall clocks are only for people.
@@ -121,11 +119,6 @@ func (c *Config) dialer() func(context.Context) (*grpc.ClientConn, error) {
 	}
 }
 
-// explain says what to do about a control plane that cannot be reached.
-func (c *Config) explain(ctx context.Context, addr string, err error) string {
-	return rpc.Diagnose(ctx, addr, c.TLS, err)
-}
-
 // Run executes calls until ctx ends, then drains: it takes nothing new, waits a moment for what would not survive, and
 // leaves running commands to the keeper and the next Run. An error says why it could not start, why control refuses it
 // for good, or why the journal can no longer be written: whoever supervises it starts it anew, and that tells what is
@@ -134,9 +127,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Dial == nil {
 		cfg.Dial = cfg.dialer()
 	}
@@ -162,7 +153,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return errors.Join(err, j.Close())
 		}
 	}
-	err = withSandbox(&cfg, func(witness func() string) error { return serve(ctx, &cfg, j, witness) })
+	err = withSandbox(&cfg, func(wc work.Config) error { return serve(ctx, &cfg, j, wc) })
 	if cerr := j.Close(); !errors.Is(err, journal.ErrFailed) { // whose Close says the same
 		err = errors.Join(err, cerr)
 	}
@@ -184,10 +175,10 @@ func (c *Config) capSlots() error {
 	return nil
 }
 
-// withSandbox calls f while there is a sandbox. f gets who witnesses the starts of the sandbox's commands.
-func withSandbox(cfg *Config, f func(witness func() string) error) error {
+// withSandbox calls f while there is a sandbox, with where that searches and who witnesses the starts of its commands.
+func withSandbox(cfg *Config, f func(work.Config) error) error {
 	if cfg.Sandbox != nil {
-		return f(nil)
+		return f(work.Config{})
 	}
 	dir, err := filepath.Abs(cfg.DataDir)
 	if err != nil {
@@ -201,15 +192,14 @@ func withSandbox(cfg *Config, f func(witness func() string) error) error {
 	if err != nil {
 		return errors.Join(err, k.Close())
 	}
-	cfg.Sandbox, cfg.Search = sb, work.Files{Root: sb.Root()}
-	err = f(k.Witness)
-	return errors.Join(err, k.Close())
+	cfg.Sandbox = sb
+	return errors.Join(f(work.Config{SearchRoot: sb.Root(), Witness: k.Witness}), k.Close())
 }
 
-func serve(ctx context.Context, cfg *Config, j *journal.Journal, witness func() string) error {
-	w := work.New(work.Config{
-		Sandbox: cfg.Sandbox, Journal: j, Search: cfg.Search, Slots: cfg.Slots, Log: cfg.Logger, Witness: witness,
-	})
+// serve does what control asks for. wc is what work has to know of the sandbox.
+func serve(ctx context.Context, cfg *Config, j *journal.Journal, wc work.Config) error {
+	wc.Sandbox, wc.Journal, wc.Slots, wc.Log = cfg.Sandbox, j, cfg.Slots, cfg.Logger
+	w := work.New(wc)
 	defer w.Close()
 	if err := w.Recover(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -219,7 +209,9 @@ func serve(ctx context.Context, cfg *Config, j *journal.Journal, witness func() 
 	}
 	var explain func(context.Context, string, error) string
 	if len(cfg.Targets) > 0 {
-		explain = cfg.explain
+		explain = func(ctx context.Context, addr string, err error) string {
+			return rpc.Diagnose(ctx, addr, cfg.TLS, err)
+		}
 	}
 	linked, part := context.WithCancel(context.WithoutCancel(ctx))
 	defer part()

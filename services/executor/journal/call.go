@@ -55,16 +55,10 @@ func (e *encoder) begin(b *Begin, at time.Duration) *encoder {
 }
 
 func (d *decoder) begin() (b Begin, at time.Duration) {
-	b = Begin{CallID: d.str(), LaneID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int()), Args: clone(d.bytes())}
+	b = Begin{CallID: d.str(), LaneID: d.str(), Epoch: d.int(), Dispatch: uint32(d.int())}
+	b.Args = append([]byte(nil), d.bytes()...)
 	b.Safety, b.Exec, b.Deadline, b.Witness = Safety(d.int()), d.flag(), time.Duration(d.int()), d.str()
 	return b, d.age()
-}
-
-func clone(p []byte) []byte {
-	if len(p) == 0 {
-		return nil
-	}
-	return append([]byte(nil), p...)
 }
 
 // weight is about what a call costs in a compacted file, and more in memory.

@@ -1,12 +1,14 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -52,15 +54,9 @@ func (c *Config) defaults() {
 	if c.Clock == nil {
 		c.Clock = mono.New()
 	}
-	if c.Quota == 0 {
-		c.Quota = 64 << 20
-	}
-	if c.TombstoneTTL == 0 {
-		c.TombstoneTTL = 7 * 24 * time.Hour
-	}
-	if c.ResultTTL == 0 {
-		c.ResultTTL = 24 * time.Hour
-	}
+	c.Quota = cmp.Or(c.Quota, 64<<20)
+	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 7*24*time.Hour)
+	c.ResultTTL = cmp.Or(c.ResultTTL, 24*time.Hour)
 	if c.WriteAt == nil {
 		c.WriteAt = (*os.File).WriteAt
 	}
@@ -224,13 +220,7 @@ func (j *Journal) Calls(match func(*Call) bool) iter.Seq[Call] {
 			found = append(found, c.Call)
 		}
 	}
-	return func(yield func(Call) bool) {
-		for _, c := range found {
-			if !yield(c) {
-				return
-			}
-		}
-	}
+	return slices.Values(found)
 }
 
 // Outcome reads the outcome of a call that ended. ErrUnknown for a tombstone and for a call that is not here.

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,25 +33,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() *Options {
-	if o.OrphanGrace == 0 {
-		o.OrphanGrace = time.Hour
-	}
-	if o.Idle == 0 {
-		o.Idle = 10 * time.Second
-	}
-	if o.StreamCap == 0 {
-		o.StreamCap = 64 << 20
-	}
-	o.StreamCap = max(o.StreamCap, 4<<10)
-	if o.StartTimeout == 0 {
-		o.StartTimeout = 10 * time.Second
-	}
-	if o.Exe == "" {
-		o.Exe = "/proc/self/exe"
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.OrphanGrace = cmp.Or(o.OrphanGrace, time.Hour)
+	o.Idle = cmp.Or(o.Idle, 10*time.Second)
+	o.StreamCap = max(cmp.Or(o.StreamCap, 64<<20), 4<<10)
+	o.StartTimeout = cmp.Or(o.StartTimeout, 10*time.Second)
+	o.Exe = cmp.Or(o.Exe, "/proc/self/exe")
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return &o
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -67,15 +68,8 @@ func connect(ctx context.Context, dir string, o *Options) (*link, error) {
 
 // isAbsent tells whether an error of dial means that no keeper was there to answer.
 func isAbsent(err error) bool {
-	for _, e := range []error{
-		unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF,
-		io.ErrUnexpectedEOF,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	absent := []error{unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF}
+	return slices.ContainsFunc(absent, func(e error) bool { return errors.Is(err, e) })
 }
 
 // dial connects and waits to be greeted: while another daemon is connected, the keeper does not.
@@ -114,14 +108,11 @@ func greetKeeper(nc *net.UnixConn, version string) (*link, error) {
 	proto := min(maxProto, h.Proto)
 	if proto < minProto || proto < h.MinProto {
 		return nil, fmt.Errorf("keeper %q speaks protocols %d to %d, this daemon (%q) %d to %d: let its commands end "+
-			"first",
-			h.Version, h.MinProto, h.Proto, version, minProto, maxProto)
+			"first", h.Version, h.MinProto, h.Proto, version, minProto, maxProto)
 	}
 	l := &link{nc: nc, hello: h}
-	if err := l.send(&message{Kind: kindHello, Hello: &hello{
-		Proto: proto, MinProto: minProto,
-		Version: version,
-	}}); err != nil {
+	mine := &hello{Proto: proto, MinProto: minProto, Version: version}
+	if err := l.send(&message{Kind: kindHello, Hello: mine}); err != nil {
 		return nil, err
 	}
 	if h.Version != version {
@@ -154,10 +145,8 @@ const maxOut = 1 << 20
 // spawn starts a keeper in its own session and waits until it serves, or somebody else's does.
 func spawn(ctx context.Context, dir string, o *Options) error {
 	reapSpawned()
-	args, err := argv(os.Args[0], dir, config{
-		Version: o.Version, OrphanGrace: o.OrphanGrace, Idle: o.Idle,
-		StreamCap: o.StreamCap,
-	})
+	cfg := config{Version: o.Version, OrphanGrace: o.OrphanGrace, Idle: o.Idle, StreamCap: o.StreamCap}
+	args, err := argv(os.Args[0], dir, cfg)
 	if err != nil {
 		return err
 	}

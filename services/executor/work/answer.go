@@ -53,12 +53,11 @@ func (s *Service) status(id string, dispatch uint32) {
 
 // unknown tells that a call is not here and, being revoked, never will be.
 func (s *Service) unknown(callID, laneID string, dispatch uint32) {
+	call := &pawlv1.CallState{
+		CallId: callID, LaneId: laneID, Epoch: s.j.Epoch(laneID), State: pawlv1.State_STATE_UNKNOWN,
+	}
 	s.answer(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Status{Status: &pawlv1.Status{
-		Dispatch: dispatch, JournalId: s.j.ID(),
-		Call: &pawlv1.CallState{
-			CallId: callID, LaneId: laneID, Epoch: s.j.Epoch(laneID),
-			State: pawlv1.State_STATE_UNKNOWN,
-		},
+		Dispatch: dispatch, JournalId: s.j.ID(), Call: call,
 	}}})
 }
 

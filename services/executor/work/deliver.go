@@ -173,9 +173,9 @@ func encode(r *pawlv1.Result) []byte {
 		// Only a string that is not UTF-8 can do that, and those are made valid where results are built.
 		b, _ = proto.Marshal(&pawlv1.Result{
 			CallId: r.GetCallId(), LaneId: r.GetLaneId(), Epoch: r.GetEpoch(),
-			Outcome: &pawlv1.Result_Failure{
-				Failure: &pawlv1.Failure{Reason: "INTERNAL", Message: "the result could not be encoded"},
-			},
+			Outcome: &pawlv1.Result_Failure{Failure: &pawlv1.Failure{
+				Reason: "INTERNAL", Message: "the result could not be encoded",
+			}},
 		})
 	}
 	return b

@@ -3,6 +3,7 @@ package work
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -72,15 +73,10 @@ func (s *Service) startCommand(c *call) (sandbox.Exec, error) {
 
 // certain reports whether an error of Start says by itself what became of the command.
 func certain(err error) bool {
-	for _, e := range []error{
+	return slices.ContainsFunc([]error{
 		sandbox.ErrNotFound, sandbox.ErrNotDir, sandbox.ErrIsDir, sandbox.ErrPermission, sandbox.ErrNoSpace,
 		sandbox.ErrTooLarge, sandbox.ErrInvalidArg, sandbox.ErrInterrupted,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // attach asks the sandbox about a command until it answers or the service is closed.

@@ -1,30 +1,18 @@
 package work
 
 import (
-	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 )
 
-// searched remembers where it was to search.
-type searched struct{ said string }
-
-func (s *searched) Grep(_ context.Context, cwd string, q *pawlv1.Grep) (*pawlv1.GrepResult, error) {
-	s.said = fmt.Sprintf("%q %q", cwd, q.GetPath())
-	return &pawlv1.GrepResult{}, nil
-}
-
-func (s *searched) Glob(_ context.Context, cwd string, q *pawlv1.Glob) (*pawlv1.GlobResult, error) {
-	s.said = fmt.Sprintf("%q %q %q", cwd, q.GetPath(), q.GetPattern())
-	return &pawlv1.GlobResult{}, nil
-}
-
 func TestTildeIsTheHomeDirectoryInEveryVerb(t *testing.T) {
 	within(t, func(r *rig) {
-		search := &searched{}
-		r.s.cfg.Search = search
+		r.s.cfg.SearchRoot = t.TempDir()
 		r.box.Put("/home/box/f", "x")
 		id := 0
 		do := func(cwd string, verb any, env map[string]string) string {
@@ -61,8 +49,13 @@ func TestTildeIsTheHomeDirectoryInEveryVerb(t *testing.T) {
 			for _, m := range r.take() {
 				if res := m.GetResult(); res != nil {
 					r.ack(e.GetCallId())
-					if x := res.GetExec(); x != nil {
-						return string(x.GetStdout().GetHead())
+					switch o := res.GetOutcome().(type) {
+					case *pawlv1.Result_Exec:
+						return string(o.Exec.GetStdout().GetHead())
+					case *pawlv1.Result_Grep:
+						return fmt.Sprint(o.Grep.GetMatches())
+					case *pawlv1.Result_Glob:
+						return fmt.Sprint(o.Glob.GetPaths())
 					}
 					return outcome(res)
 				}
@@ -97,20 +90,34 @@ func TestTildeIsTheHomeDirectoryInEveryVerb(t *testing.T) {
 		if got := do("", &pawlv1.ReadText{Path: "~/f"}, home); got != `text "own"` {
 			t.Errorf("with a home of its own: %s", got)
 		}
-		for _, c := range []struct {
-			cwd  string
-			verb any
-			want string
-		}{
-			{"~/d", &pawlv1.Grep{Pattern: "~/", Path: "~/f"}, `"/own*/d" "/own*/f"`},
-			{"~", &pawlv1.Glob{Pattern: "~/*.go", Path: "~"}, `"/own*" "/own*" "/own\\*/*.go"`},
-		} {
-			if do(c.cwd, c.verb, home); search.said != c.want {
-				t.Errorf("%v: %s, want %s", c.verb, search.said, c.want)
-			}
-		}
 		if got := do("~/d", &pawlv1.Exec{Command: "env HOME", Cwd: "~/e"}, home); got != "HOME=/own* in /own*/e\n" {
 			t.Errorf("a command: %q", got)
+		}
+		// Searches look at this host. What a glob would take for a pattern in the name of the home directory is a name.
+		dir := t.TempDir()
+		own := filepath.Join(dir, "own*")
+		for _, name := range []string{"own*/d/x", "own*/f", "own*/a.go", "owner/b.go"} {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte("in ~/f\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		home["HOME"] = own
+		if got := do("~/d", &pawlv1.Grep{Pattern: "~/", Path: "~/f"}, home); !strings.Contains(got, own+"/f") {
+			t.Errorf("grep: %s", got)
+		}
+		if got := do("~/d", &pawlv1.Grep{Pattern: "~/"}, home); !strings.Contains(got, `path:"x"`) {
+			t.Errorf("grep in the working directory: %s", got)
+		}
+		if got := do("~", &pawlv1.Glob{Pattern: "~/*.go", Path: "~"}, home); got != "[a.go]" {
+			t.Errorf("glob: %s", got)
+		}
+		r.s.cfg.SearchRoot = ""
+		if got := do("~", &pawlv1.Glob{Pattern: "*"}, home); !strings.Contains(got, "UNAVAILABLE") {
+			t.Errorf("glob where nothing can be searched: %s", got)
 		}
 	})
 }

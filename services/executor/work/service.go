@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -48,7 +49,8 @@ const (
 type Config struct {
 	Sandbox sandbox.Sandbox
 	Journal *journal.Journal
-	Search  Search // nil: Grep and Glob fail
+	// SearchRoot is what Grep and Glob search below, of this host; "" is a sandbox elsewhere, in which they fail.
+	SearchRoot string
 	// Slots is how many calls run at once; default DefaultSlots.
 	Slots int
 	Log   *slog.Logger
@@ -86,12 +88,8 @@ type life struct {
 
 // New makes a service. Recover is to be called before Connect, and Close in the end.
 func New(cfg Config) *Service {
-	if cfg.Slots == 0 {
-		cfg.Slots = DefaultSlots
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Slots = cmp.Or(cfg.Slots, DefaultSlots)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Witness == nil {
 		cfg.Witness = func() string { return "the sandbox" }
 	}

@@ -10,6 +10,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"maps"
@@ -142,10 +143,7 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	if err := s.checkCwd(cwd); err != nil {
 		return nil, err
 	}
-	env := make(map[string]string, len(s.env)+len(cmd.Env))
-	for k, v := range s.env {
-		env[k] = v
-	}
+	env := maps.Clone(s.env)
 	if err := overlay(env, cmd.Env); err != nil {
 		return nil, err
 	}
@@ -153,7 +151,7 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	for k, v := range env {
 		spec.Env = append(spec.Env, []byte(k+"="+v))
 	}
-	slices.SortFunc(spec.Env, func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
+	slices.SortFunc(spec.Env, bytes.Compare)
 	return execOrError(s.keeper.Start(ctx, id, spec))
 }
 
