@@ -16,7 +16,7 @@ func TestCancelRunning(t *testing.T) {
 		r.want("accepted a", "output a STDOUT 0+2")
 		r.cancel("a", 1)
 		r.want()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		got := r.take()
 		if brief(got) != "result a exit 143" {
 			t.Fatal(brief(got))
@@ -89,10 +89,10 @@ func TestStartInDoubt(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Down(sandbox.ErrUnavailable)
 		r.send(execute("a", line("exit 0")))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		r.want()
 		r.box.Down(nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		r.want("accepted a", "result a UNAVAILABLE")
 		r.runs("a", 0)
 		r.box.OnStart = func(id string) error { return sandbox.ErrNotFound.With("no such directory") }
@@ -105,9 +105,9 @@ func TestDeadlines(t *testing.T) {
 	within(t, func(r *rig) {
 		r.send(execute("cmd", line("echo x;sleep 1h"), timeout(time.Minute)))
 		r.want("accepted cmd", "output cmd STDOUT 0+2")
-		time.Sleep(59 * time.Second)
+		pass(59 * time.Second)
 		r.want()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		got := r.take()
 		x := got[len(got)-1].GetResult().GetExec()
 		if x.GetExitCode() != 124 || !x.GetTimedOut() || string(x.GetStdout().GetHead()) != "x\n" {
@@ -116,7 +116,7 @@ func TestDeadlines(t *testing.T) {
 		r.box.Gate = make(chan struct{})
 		r.send(execute("w", putFile("f", "x"), timeout(time.Minute)))
 		r.want("accepted w")
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		r.want("result w TIMEOUT")
 		close(r.box.Gate)
 	})

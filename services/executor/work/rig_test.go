@@ -85,6 +85,9 @@ func (r *rig) up() {
 	}
 }
 
+// pass lets time go by, on the fake clock that every rig runs on.
+func pass(d time.Duration) { time.Sleep(d) }
+
 // logged is the log of a daemon that is down.
 func (r *rig) logged() string { return r.log.String() }
 

@@ -19,7 +19,7 @@ func TestE2Duplicate(t *testing.T) {
 		r.want("accepted a", "output a STDOUT 0+3")
 		r.send(e)
 		r.want("accepted a")
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		r.want("result a exit 3")
 		r.send(e)
 		r.want("result a exit 3")
@@ -40,7 +40,7 @@ func TestE2Conflict(t *testing.T) {
 		r.want("accepted a")
 		r.send(execute("a", line("echo other")))
 		r.want("rejected a CONFLICT")
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		r.want("result a exit 0")
 		r.send(execute("a", line("echo other")))
 		r.want("rejected a CONFLICT")
@@ -127,7 +127,7 @@ func TestCapacityAndDraining(t *testing.T) {
 		r.take()
 		r.send(execute("c", line("exit 0")))
 		r.want("rejected c CAPACITY")
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		r.want("result a exit 0")
 		r.send(execute("c", line("exit 0"))) // a finished call takes no slot
 		r.want("accepted c", "result c exit 0")
@@ -138,7 +138,7 @@ func TestCapacityAndDraining(t *testing.T) {
 		r.send(execute("b", line("sleep 1h"))) // what is here is answered
 		r.want("accepted b")
 		r.connect()
-		time.Sleep(2 * attachWait)
+		pass(2 * attachWait)
 		if got := brief(r.take()); !strings.HasPrefix(got, "draining") {
 			t.Error(got)
 		}
@@ -163,7 +163,7 @@ func TestSameDispatchAfterCapacity(t *testing.T) {
 		}
 		r.send(execute("b", line("exit 0"), epoch(1))) // the lane has another owner since
 		r.want("rejected b STALE_EPOCH, knows 2")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		r.want("result a exit 0")
 		r.send(b)
 		r.want("accepted b", "result b exit 0")
@@ -189,7 +189,7 @@ func TestRefusedCallThatIsAskedFor(t *testing.T) {
 		r.want("rejected b CAPACITY")
 		r.attach("b", 1, 1, 0, 0)
 		r.want("status b UNKNOWN")
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		r.want("result a exit 0")
 		r.send(execute("b", line("exit 0")))
 		r.want("rejected b REVOKED")
