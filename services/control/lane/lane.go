@@ -147,7 +147,7 @@ const (
 	ReasonAborted = "ABORTED"
 	// ReasonNotEnded is why a head was settled from rows: its owner did not end it in time.
 	ReasonNotEnded = "NOT_ENDED_IN_TIME"
-	// ReasonUnreadable is why a head was settled from rows: its row cannot be decoded.
+	// ReasonUnreadable is why a loop ended, or a head was settled from rows: an entry, or its row, cannot be decoded.
 	ReasonUnreadable = "UNREADABLE"
 	// ReasonStalled is why a loop was given up: too many owners died, or failed, with it.
 	ReasonStalled = "STALLED"

@@ -206,7 +206,8 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 		Progress:      &lane.Progress{Phase: lane.PhaseModel, Turn: l.row.Turn + 1, Usage: usage},
 	}
 	if err := l.results(ctx, &s); err != nil {
-		if lane.Outage(err) || !l.row.Exhausted() {
+		var bad *session.UnreadableError
+		if lane.Outage(err) || !l.row.Exhausted() && (stop == nil || !errors.As(err, &bad)) {
 			return err
 		}
 		s.Entries, s.Events = nil, nil // the conversation cannot be read: it goes on without them

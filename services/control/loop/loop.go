@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,7 +80,7 @@ func (l *loop) recover(ctx context.Context) error {
 	if err == nil {
 		err = l.prepare(ctx)
 	}
-	if err != nil {
+	if err != nil && !l.unreadable(err) {
 		l.checkStop()
 		if ends := l.end.stop != nil || l.row.Exhausted(); lane.Outage(err) || !ends {
 			return err
@@ -125,7 +126,7 @@ func (l *loop) work(ctx context.Context) error {
 		l.end.timer = timer.C
 	}
 	if l.root() && l.tree.fresh {
-		if err := l.publishStart(ctx); err != nil {
+		if err := l.publishStart(ctx); err != nil && !l.unreadable(err) {
 			return err
 		}
 	}
@@ -134,11 +135,23 @@ func (l *loop) work(ctx context.Context) error {
 			return l.goodbye()
 		}
 		l.checkStop()
-		if err := l.step(ctx); err != nil {
+		if err := l.step(ctx); err != nil && !l.unreadable(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// unreadable makes the loop end if an error says that an entry cannot be decoded: whoever tries again finds it the same.
+// It reports false for other errors, and when the loop is to end already.
+func (l *loop) unreadable(err error) bool {
+	var bad *session.UnreadableError
+	if l.end.stop != nil || !errors.As(err, &bad) {
+		return false
+	}
+	l.halt(Stop{lane.Interrupted, lane.ReasonUnreadable, "the conversation cannot be read, so that it cannot go on: " +
+		bad.Error()})
+	return true
 }
 
 func (l *loop) step(ctx context.Context) error {
@@ -286,7 +299,7 @@ func (l *loop) takeInput() error {
 		Body: input,
 	}
 	if err := json.Unmarshal(input, &e.Message); err != nil {
-		return fmt.Errorf("decoding entry %d: %w", e.Seq, err)
+		return &session.UnreadableError{Seq: e.Seq, Err: err}
 	}
 	return l.conversation.add(e)
 }

@@ -170,7 +170,9 @@ func (l *loop) granted(ctx context.Context, c *toolCall, dispatch int, journal s
 func (l *loop) order(ctx context.Context, c *toolCall) {
 	asked, err := l.requestOf(ctx, c)
 	if err != nil {
-		l.tree.deps.Log.Error("a recorded call cannot be read back", "call_id", c.ID, "error", err)
+		if !l.unreadable(err) {
+			l.tree.deps.Log.Error("a recorded call cannot be read back", "call_id", c.ID, "error", err)
+		}
 		return
 	}
 	// The executor may have come back without the labels since the call was placed. With the order go the agent's

@@ -66,8 +66,8 @@ type Entry struct {
 	Kind         Kind          `json:"kind"`
 	Message      model.Message `json:"message"`
 	CreatedAt    time.Time     `json:"created_at"`
-	// Unreadable is why the stored message cannot be decoded, nil when it can. Message says so to readers then; what it
-	// was nobody knows, so no model may be asked to go on from it.
+	// Unreadable is why the stored message cannot be decoded, an UnreadableError; nil when it can. Message says so to
+	// readers then; what it was nobody knows, so no model may be asked to go on from it.
 	Unreadable error `json:"-"`
 	// Body is Message as it is stored; nil before Encode.
 	Body json.RawMessage `json:"-"`
@@ -84,6 +84,18 @@ func (e *Entry) Encode() (json.RawMessage, error) {
 	}
 	return e.Body, nil
 }
+
+// UnreadableError is an entry whose message cannot be decoded.
+type UnreadableError struct {
+	Seq int64
+	Err error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("entry %d cannot be decoded: %v", e.Seq, e.Err)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Filter selects sessions for List.
 type Filter struct {

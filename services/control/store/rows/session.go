@@ -103,7 +103,7 @@ func decodeEntry(r Row) session.Entry {
 		Seq: r.int(0), SubmissionID: r.text(1), Kind: session.Kind(r.text(2)), Body: r.blob(3), CreatedAt: r.time(4),
 	}
 	if err := json.Unmarshal(e.Body, &e.Message); err != nil {
-		e.Unreadable = fmt.Errorf("entry %d cannot be decoded: %w", e.Seq, err)
+		e.Unreadable = &session.UnreadableError{Seq: e.Seq, Err: err}
 		e.Message = model.Message{Role: roles[e.Kind], Content: []model.Block{{
 			Type: model.TextBlock, Text: "[what was here cannot be read from the database]",
 		}}}
