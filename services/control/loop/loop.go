@@ -142,7 +142,7 @@ func (l *loop) work(ctx context.Context) error {
 	return nil
 }
 
-// unreadable makes the loop end if an error says that an entry cannot be decoded: whoever tries again finds it the same.
+// unreadable makes the loop end if an error says that an entry cannot be decoded: whoever tries again finds the same.
 // It reports false for other errors, and when the loop is to end already.
 func (l *loop) unreadable(err error) bool {
 	var bad *session.UnreadableError
