@@ -103,13 +103,9 @@ func (d *Database) TurnCalls(ctx context.Context, loopID string, turn int) ([]ca
 	})
 }
 
-// LostCalls implements call.Store.
-func (d *Database) LostCalls(ctx context.Context, rootID string) ([]call.Call, error) {
-	return ask(ctx, d, "LostCalls", func(ctx context.Context) ([]call.Call,
-		error,
-	) {
-		return d.db.LostCalls(ctx, rootID)
-	})
+// Unended implements call.Store.
+func (d *Database) Unended(ctx context.Context, loopID string) (call.Unended, error) {
+	return ask(ctx, d, "Unended", func(ctx context.Context) (call.Unended, error) { return d.db.Unended(ctx, loopID) })
 }
 
 // Cancellations implements call.Store.

@@ -136,7 +136,7 @@ func encodeCancellation(c *call.Cancellation) *pawlv1.Cancellation {
 	if c == nil {
 		return nil
 	}
-	out := &pawlv1.Cancellation{Confirmed: c.Confirmed}
+	out := &pawlv1.Cancellation{Confirmed: c.Confirmed, More: int32(c.More)}
 	for _, u := range c.Unconfirmed {
 		out.Unconfirmed = append(out.Unconfirmed, &pawlv1.UnconfirmedCall{
 			CallId: u.CallID, Name: clean(u.Tool), ExecutorId: u.Executor, Reason: u.Reason, Message: clean(u.Message),

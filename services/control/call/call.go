@@ -11,6 +11,7 @@ package call
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -63,6 +64,7 @@ type Call struct {
 	State      State
 	Reply      []byte // JSON of the reply, nil once the result entry is committed
 	LateReply  []byte
+	Leaves     bool             // it has ended, and nobody could make sure that no process of it is left
 	Shown      [2]int64         // bytes of stdout and stderr that are in the stream, see Shown
 	Age        [2]time.Duration // when read: since it was made, and since its dispatch, on the database's clock
 	CreatedAt  time.Time        // for people, and for order; nothing else is decided by times
@@ -84,13 +86,65 @@ type Outcome struct {
 	CallID string
 	State  State  // Done, Lost or Cancelled
 	Reply  []byte // JSON; nil when the same commit appends the entry that holds it
+	Leaves bool   // nobody could make sure that no process of it is left
+}
+
+// MaxNamed is how many calls a Cancellation names.
+const MaxNamed = 20
+
+// Unended is the calls of a tree of loops of which nobody has said that nothing of them runs any more: whose outcome is
+// unknown, for which no late reply has come, or that have left processes.
+type Unended struct {
+	Calls []Call // the first MaxNamed, in order of their creation
+	Total int
 }
 
 // Cancellation is what is known of the calls of a submission that was made to end: whether nothing of them runs any
 // more.
 type Cancellation struct {
 	Confirmed   bool          `json:"confirmed"`
-	Unconfirmed []Unconfirmed `json:"unconfirmed,omitempty"` // the calls of which that is not known
+	Unconfirmed []Unconfirmed `json:"unconfirmed,omitempty"` // the calls of which that is not known, at most MaxNamed
+	More        int           `json:"more,omitempty"`        // how many more there are
+}
+
+// Add names a call of which it is not known whether anything of it runs.
+func (c *Cancellation) Add(u Unconfirmed) {
+	if c.Confirmed = false; len(c.Unconfirmed) < MaxNamed {
+		c.Unconfirmed = append(c.Unconfirmed, u)
+	} else {
+		c.More++
+	}
+}
+
+// Words is what the message of a settlement says of a cancellation, "" of none.
+func (c *Cancellation) Words() string {
+	switch {
+	case c == nil:
+		return ""
+	case c.Confirmed:
+		return "; confirmed: nothing of it runs any more"
+	}
+	first := c.Unconfirmed[0]
+	text := fmt.Sprintf("; unconfirmed: call %s (%s) may still run: %s", first.CallID, first.Tool, first.Message)
+	if n := len(c.Unconfirmed) - 1 + c.More; n > 0 {
+		text += fmt.Sprintf("; and %d more", n)
+	}
+	return text
+}
+
+// Unconfirmed tells why it is not known whether anything of a call runs: what its record says.
+func (c *Call) Unconfirmed() Unconfirmed {
+	u := Unconfirmed{CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: OutcomeLost}
+	switch {
+	case c.Leaves:
+		u.Reason = ProcessesLeft
+		u.Message = "executor " + c.Executor + " could not make sure that no process of the command is left"
+	case c.Executor == "":
+		u.Message = "nobody saw the call end"
+	default:
+		u.Message = "nobody saw the call end on executor " + c.Executor
+	}
+	return u
 }
 
 // Unconfirmed is a call that may still run, or may have left processes behind.
@@ -122,9 +176,9 @@ type Dispatch struct {
 type Store interface {
 	// TurnCalls returns the calls of one turn of a loop, in order of Index, in any state.
 	TurnCalls(ctx context.Context, loopID string, turn int) ([]Call, error)
-	// LostCalls returns the calls of a tree of loops, by the id of its root, whose outcome is unknown and for which no
-	// late reply has come, in order of their creation.
-	LostCalls(ctx context.Context, rootID string) ([]Call, error)
+	// Unended returns the calls of a loop, and if it is the root of a tree those of the whole tree, of which nobody has
+	// said that nothing of them runs any more.
+	Unended(ctx context.Context, loopID string) (Unended, error)
 	// Cancellations returns what is known of the calls of the sub-agents of a tree, by the id of its root, that were
 	// made to end and have ended, in no order.
 	Cancellations(ctx context.Context, rootID string) ([]Cancellation, error)

@@ -27,20 +27,19 @@ func Undecodable(err error) Settlement {
 	}
 }
 
-// LeaveOpen completes a settlement from rows: of the calls that were open, those that were pending never ran, and those
-// that were dispatched to an executor are named.
-func (z *Settlement) LeaveOpen(open []call.Call) {
-	z.Cancellation = &call.Cancellation{}
-	for _, c := range open {
-		if c.State != call.Dispatched || c.Executor == "" {
-			continue
-		}
-		z.Cancellation.Unconfirmed = append(z.Cancellation.Unconfirmed, call.Unconfirmed{
-			CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost,
-			Message: "nobody saw the call end on executor " + c.Executor,
-		})
+// LeaveOpen completes a settlement from rows. It names the calls of the tree that had ended with something left of them
+// before, and of those that were open the ones that were dispatched to an executor: those that were pending never ran.
+func (z *Settlement) LeaveOpen(ended call.Unended, open []call.Call) {
+	z.Cancellation = &call.Cancellation{More: ended.Total - len(ended.Calls)}
+	z.Cancellation.Confirmed = ended.Total == 0
+	for _, c := range ended.Calls {
+		z.Cancellation.Add(c.Unconfirmed())
 	}
-	z.Cancellation.Confirmed = len(z.Cancellation.Unconfirmed) == 0
+	for _, c := range open {
+		if c.State == call.Dispatched && c.Executor != "" {
+			z.Cancellation.Add(c.Unconfirmed())
+		}
+	}
 }
 
 // Event tells of the settlement of a head from rows.

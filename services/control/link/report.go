@@ -107,8 +107,7 @@ func (c *connection) record(ctx context.Context, known call.Call, reply tool.Rep
 		return err
 	}
 	known, err = c.server.deps.Calls.CompleteCall(ctx, call.Outcome{
-		CallID: known.ID, State: call.StateOf(reply),
-		Reply: body,
+		CallID: known.ID, State: call.StateOf(reply), Reply: body, Leaves: tool.Leaves(reply),
 	})
 	if err != nil {
 		return err

@@ -172,14 +172,14 @@ func (l *loop) conclude(ctx context.Context, c *toolCall, state call.State, repl
 	}
 	l.showRest(c)
 	c.before = c.Call
-	c.State, c.Reply, c.DoneAt = state, body, time.Now()
+	c.State, c.Reply, c.Leaves, c.DoneAt = state, body, tool.Leaves(reply), time.Now()
 	l.closeCall(c, reply)
 	if l.turn.open == 0 {
 		l.turn.last = c
 		return nil
 	}
 	s := lane.Step{
-		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body}},
+		Outcomes: []call.Outcome{{CallID: c.ID, State: state, Reply: body, Leaves: c.Leaves}},
 		Events:   []event.Event{l.event(event.Event{Type: event.ToolFinished, Call: c.finished(l.isError(ctx, c))})},
 	}
 	if c.Kind == uint8(tool.KindExecutor) {

@@ -253,7 +253,7 @@ func (l *loop) results(ctx context.Context, s *lane.Step) error {
 			return err
 		}
 		if c != nil && c == l.turn.last {
-			s.Outcomes = []call.Outcome{{CallID: c.ID, State: c.State}}
+			s.Outcomes = []call.Outcome{{CallID: c.ID, State: c.State, Leaves: c.Leaves}}
 			s.Events = append(s.Events, l.event(event.Event{Type: event.ToolFinished, Call: c.finished(res.IsError)}))
 		}
 		l.entry(s, session.ToolResult, resultMessage(a.Block, res))

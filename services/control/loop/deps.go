@@ -19,7 +19,7 @@ import (
 type Store interface {
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
 	TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error)
-	LostCalls(ctx context.Context, rootID string) ([]call.Call, error)
+	Unended(ctx context.Context, loopID string) (call.Unended, error)
 	Cancellations(ctx context.Context, rootID string) ([]call.Cancellation, error)
 	GetSession(ctx context.Context, tenant, id string) (session.Session, error)
 }

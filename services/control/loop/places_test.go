@@ -218,3 +218,36 @@ func TestTaskForAnUnknownAgentIsRefused(t *testing.T) {
 		b.checkTree(got.SessionID, 0)
 	})
 }
+
+// What an earlier turn has left behind is told with the end of a later one, whoever owns the lane by then.
+func TestWhatAnEarlierTurnHasLeftIsTold(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			def := agent.Shell()
+			b := newBench(t, def)
+			b.executor.on = func(o *call.Order) tool.Reply {
+				if o.Request.(tool.Exec).Command == "echo one" {
+					return tool.ExecReply{Stdout: tool.Captured{Head: []byte("one\n")}} // not confirmed
+				}
+				return nil
+			}
+			sub := b.submit("s", "echo one\nsleep 1000")
+			time.Sleep(time.Second)
+			if dies {
+				b.die()
+				b.start(def)
+				time.Sleep(time.Second)
+			}
+			if _, err := b.service.Abort(t.Context(), session.DefaultTenant, sub.ID); err != nil {
+				t.Fatal(err)
+			}
+			got := b.wait(sub.ID)
+			b.expect(got, lane.Aborted, "")
+			left := got.Cancellation.Unconfirmed
+			if got.Cancellation.Confirmed || len(left) != 1 || left[0].Reason != call.ProcessesLeft ||
+				left[0].Executor != "x1" {
+				t.Errorf("dies %v: unconfirmed %+v", dies, left)
+			}
+		})
+	}
+}

@@ -3,8 +3,6 @@ package loop
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -38,7 +36,7 @@ func (l *loop) settleWith(ctx context.Context, step lane.Step, s Stop) error {
 	if err != nil {
 		return err
 	}
-	s.Message += tell(facts)
+	s.Message += facts.Words()
 	if l.row.InputEntry > 0 {
 		l.entry(&step, session.Marker, unanswered(s))
 	}
@@ -86,41 +84,23 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 			return nil, err
 		}
 	}
-	lost, err := l.tree.deps.Store.LostCalls(ctx, l.tree.head.Root().ID)
+	left, err := l.tree.deps.Store.Unended(ctx, l.row.ID)
 	if err != nil {
-		return nil, fmt.Errorf("reading the calls without an outcome: %w", err)
+		return nil, fmt.Errorf("reading the calls of which something may run: %w", err)
 	}
-	known := map[string]bool{}
-	var all []call.Unconfirmed
-	for _, c := range lost {
-		if !l.root() && c.LoopID != l.row.ID {
-			continue
-		}
-		known[c.ID] = true
-		if u, ok := told[c.ID]; ok {
-			all = append(all, u)
-		} else {
-			all = append(all, l.unconfirmed(ctx, c))
-		}
+	if c := l.turn.last; c != nil && (c.Leaves || c.State == call.Lost) { // it is recorded with the end of the loop
+		left.Total++
+		left.Calls = append(left.Calls, c.Call)
 	}
-	for _, c := range l.turn.calls {
-		process, ran := c.reply.(tool.Process)
-		switch {
-		case c.State == call.Lost && c.LateReply == nil && !known[c.ID]:
-			all = append(all, l.unconfirmed(ctx, c.Call))
-		case ran && !process.Over():
-			all = append(all, call.Unconfirmed{
-				CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.ProcessesLeft,
-				Message: "executor " + c.Executor + " could not make sure that no process of the command is left",
-			})
+	facts := &call.Cancellation{Confirmed: left.Total == 0, More: left.Total - len(left.Calls)}
+	for _, c := range left.Calls {
+		u, ok := told[c.ID]
+		if !ok {
+			u = l.unconfirmed(ctx, c)
 		}
+		facts.Add(u)
 	}
-	for _, id := range slices.Sorted(maps.Keys(told)) {
-		if u := told[id]; u.Reason == call.ProcessesLeft {
-			all = append(all, u)
-		}
-	}
-	return &call.Cancellation{Confirmed: len(all) == 0, Unconfirmed: all}, nil
+	return facts, nil
 }
 
 // toldBelow is what sub-agents that were made to end have said of their calls.
@@ -138,14 +118,10 @@ func (l *loop) toldBelow(ctx context.Context) (map[string]call.Unconfirmed, erro
 	return told, nil
 }
 
-// unconfirmed tells why nobody knows whether a lost call has ended.
+// unconfirmed tells why nobody knows whether anything of a call runs.
 func (l *loop) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
-	u := call.Unconfirmed{
-		CallID: c.ID, Tool: c.Tool, Executor: c.Executor, Reason: call.OutcomeLost,
-		Message: "nobody saw the call end on executor " + c.Executor,
-	}
-	if c.Kind != uint8(tool.KindExecutor) {
-		u.Message = "nobody saw the call end"
+	u := c.Unconfirmed()
+	if c.Leaves || c.Kind != uint8(tool.KindExecutor) {
 		return u
 	}
 	if e, err := l.tree.deps.Fleet.Find(ctx, c.Executor); err != nil || !e.Connected() {
@@ -154,20 +130,4 @@ func (l *loop) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
 		u.Reason, u.Message = call.NoAnswer, "executor "+c.Executor+" did not say in time that the call has ended"
 	}
 	return u
-}
-
-// tell is what a settlement's message says of a cancellation.
-func tell(c *call.Cancellation) string {
-	switch {
-	case c == nil:
-		return ""
-	case c.Confirmed:
-		return "; confirmed: nothing of it runs any more"
-	}
-	first := c.Unconfirmed[0]
-	text := fmt.Sprintf("; unconfirmed: call %s (%s) may still run: %s", first.CallID, first.Tool, first.Message)
-	if n := len(c.Unconfirmed) - 1; n > 0 {
-		text += fmt.Sprintf("; and %d more", n)
-	}
-	return text
 }

@@ -43,6 +43,12 @@ type Process interface {
 	Over() bool
 }
 
+// Leaves reports whether a reply says that processes of the call may be left.
+func Leaves(r Reply) bool {
+	p, ran := r.(Process)
+	return ran && !p.Over()
+}
+
 // Failure answers any request that could not be carried out.
 type Failure struct {
 	Reason  string

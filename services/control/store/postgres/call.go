@@ -12,7 +12,8 @@ import (
 
 // callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the clock's offset.
 const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
-  args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, done_at,
+  args_hash, executor, dispatch, journal_id, state, reply, late_reply, leaves, shown_stdout, shown_stderr, created_at,
+  done_at,
   (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
   (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
 
@@ -22,6 +23,7 @@ UPDATE tool_calls SET
   state      = CASE WHEN state < 2 THEN $3 ELSE state END,
   reply      = CASE WHEN state < 2 THEN $4 ELSE reply END,
   late_reply = CASE WHEN state = 3 THEN $4 ELSE late_reply END,
+  leaves     = $5,
   done_at    = CASE WHEN state < 2 THEN clock_timestamp() + $1::bigint * interval '1 microsecond' ELSE done_at END
 WHERE call_id = $2 AND (state < 2 OR (state = 3 AND $3 <> 3 AND late_reply IS NULL AND $4::bytea IS NOT NULL))
 RETURNING ` + callColumnsSQL
@@ -32,7 +34,7 @@ func (s *Store) CompleteCall(ctx context.Context, o call.Outcome) (got call.Call
 		return got, wrap("complete call", errNoOutcome)
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err := s.calls(ctx, completeSQL, o.CallID, int16(o.State), o.Reply)
+		calls, err := s.calls(ctx, completeSQL, o.CallID, int16(o.State), o.Reply, o.Leaves)
 		if err == nil && len(calls) == 0 {
 			got, err = s.getCall(ctx, o.CallID)
 			return err
@@ -66,21 +68,37 @@ func (s *Store) TurnCalls(ctx context.Context, loopID string, turn int) (calls [
 	return calls, wrap("read the turn's calls", err)
 }
 
-// lostSQL goes over the tree of loops, whose calls are found by loop.
-const lostSQL = selectCalls + `WHERE submission_id IN (SELECT $2::uuid UNION ALL
-    SELECT l.submission_id FROM submissions l WHERE l.root_id = $2::uuid AND l.parent_call IS NOT NULL)
-  AND state = 3 AND late_reply IS NULL ORDER BY created_at, call_id`
+// unendedSQL goes over the tree of loops, whose calls are found by loop.
+const unendedSQL = `
+WITH c AS MATERIALIZED (SELECT * FROM tool_calls WHERE submission_id IN (SELECT $1::uuid UNION ALL
+    SELECT l.submission_id FROM submissions l WHERE l.root_id = $1::uuid AND l.parent_call IS NOT NULL)
+  AND (leaves OR state = 3 AND late_reply IS NULL))
+SELECT call_id, tool, kind, executor, state, submission_id, leaves, (SELECT count(*) FROM c)
+FROM c ORDER BY created_at, call_id LIMIT $2`
 
-// LostCalls implements call.Store.
-func (s *Store) LostCalls(ctx context.Context, rootID string) (calls []call.Call, err error) {
-	if !isID(rootID) {
-		return nil, nil
+// Unended implements call.Store.
+func (s *Store) Unended(ctx context.Context, loopID string) (found call.Unended, err error) {
+	if !isID(loopID) {
+		return found, nil
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		calls, err = s.calls(ctx, lostSQL, rootID)
+		found = call.Unended{}
+		rows, err := s.pool.Query(ctx, unendedSQL, loopID, call.MaxNamed)
+		if err != nil {
+			return err
+		}
+		var c call.Call
+		var kind, state int16
+		_, err = pgx.ForEachRow(rows, []any{
+			&c.ID, &c.Tool, &kind, &c.Executor, &state, &c.LoopID, &c.Leaves, &found.Total,
+		}, func() error {
+			c.Kind, c.State = uint8(kind), call.State(state)
+			found.Calls = append(found.Calls, c)
+			return nil
+		})
 		return err
 	})
-	return calls, wrap("read lost calls", err)
+	return found, wrap("read calls of which something may run", err)
 }
 
 // DispatchedCalls implements call.Store.
@@ -120,7 +138,7 @@ func scanCall(row pgx.CollectableRow) (c call.Call, err error) {
 	var done *time.Time
 	var age, since *int64
 	err = row.Scan(&c.ID, &c.LaneID, &c.LoopID, &c.Turn, &c.Index, &kind, &c.EntrySeq, &c.ProviderID, &c.Tool, &safety,
-		&c.ArgsHash, &c.Executor, &c.Dispatch, &c.Journal, &state, &c.Reply, &c.LateReply, &c.Shown[0], &c.Shown[1],
+		&c.ArgsHash, &c.Executor, &c.Dispatch, &c.Journal, &state, &c.Reply, &c.LateReply, &c.Leaves, &c.Shown[0], &c.Shown[1],
 		&c.CreatedAt, &done, &age, &since)
 	c.Kind, c.Safety, c.State, c.DoneAt = uint8(kind), tool.Safety(safety), call.State(state), value(done)
 	c.Age[0], c.Age[1] = time.Duration(value(age))*time.Microsecond, time.Duration(value(since))*time.Microsecond

@@ -21,6 +21,7 @@ type change struct {
 	dispatch *call.Dispatch
 	state    *int16 // nil: not an outcome
 	reply    []byte
+	leaves   bool
 }
 
 func (d change) lost() bool { return d.state != nil && call.State(*d.state) == call.Lost }
@@ -63,10 +64,10 @@ func (p *step) merge() error {
 		if n := created[o.CallID]; n == nil {
 			if e := existing(o.CallID); e.state == nil {
 				state := int16(o.State)
-				e.state, e.reply = &state, o.Reply
+				e.state, e.reply, e.leaves = &state, o.Reply, o.Leaves
 			}
 		} else if !n.State.Terminal() {
-			n.State, n.Reply = o.State, o.Reply
+			n.State, n.Reply, n.Leaves = o.State, o.Reply, o.Leaves
 		}
 	}
 	for _, shown := range p.Shown {

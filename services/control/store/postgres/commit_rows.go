@@ -139,6 +139,7 @@ var callTable = table[callRow]{
 	col("journal_id", "text", func(r *callRow) string { return r.Journal }),
 	col("state", "smallint", func(r *callRow) int16 { return int16(r.State) }),
 	col("reply", "bytea", func(r *callRow) []byte { return r.Reply }),
+	col("leaves", "bool", func(r *callRow) bool { return r.Leaves }),
 	col("stdout", "bigint", func(r *callRow) int64 { return r.Shown[0] }),
 	col("stderr", "bigint", func(r *callRow) int64 { return r.Shown[1] }),
 }
@@ -157,6 +158,7 @@ var changeTable = table[changeRow]{
 	col("journal_id", "text", func(r *changeRow) string { return value(r.dispatch).Journal }),
 	col("state", "smallint", func(r *changeRow) *int16 { return r.state }),
 	col("reply", "bytea", func(r *changeRow) []byte { return r.reply }),
+	col("leaves", "bool", func(r *changeRow) bool { return r.leaves }),
 }
 
 type shownRow struct {

@@ -102,10 +102,10 @@ FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 // callsSQL makes the durable records of calls. Their times are the database's: ages are told by its clock.
 var callsSQL = callTable.in(`
 INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
-  args_hash, executor, dispatch, journal_id, state, reply, shown_stdout, shown_stderr, created_at, dispatched_at,
-  done_at)
+  args_hash, executor, dispatch, journal_id, state, reply, leaves, shown_stdout, shown_stderr, created_at,
+  dispatched_at, done_at)
 SELECT t.call_id, l.tenant, t.lane_id, t.loop_id, t.turn, t.idx, t.kind, t.entry_seq, t.provider_id, t.tool, t.safety,
-  t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.reply, t.stdout, t.stderr,
+  t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.reply, t.leaves, t.stdout, t.stderr,
   n.now, CASE WHEN t.state = 1 THEN n.now END, CASE WHEN t.state >= 2 THEN n.now END
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (SELECT `+nowSQL2+` AS now) n`, 2)
 
@@ -131,6 +131,7 @@ u AS (UPDATE tool_calls c SET
     state         = CASE WHEN c.state >= 2 THEN c.state WHEN n.state IS NOT NULL THEN n.state
                     WHEN n.dispatches THEN (n.dispatch > 0)::int ELSE c.state END,
     reply         = CASE WHEN c.state < 2 THEN n.reply ELSE c.reply END,
+    leaves        = n.leaves,
     done_at       = CASE WHEN c.state < 2 AND n.state IS NOT NULL THEN n.now ELSE c.done_at END,
     late_reply    = CASE WHEN c.state = 3 THEN n.reply ELSE c.late_reply END
   FROM n WHERE c.call_id = n.call_id AND c.lane_id = n.lane_id

@@ -58,6 +58,16 @@ JOIN tool_calls c ON c.lane_id = l.lane_id AND c.state < 2
 JOIN submissions s ON s.submission_id = c.submission_id AND s.root_id = h.submission_id
 ORDER BY c.call_id FOR NO KEY UPDATE OF c`
 
+	// Of the calls that have ended, those of which something may run yet.
+	endingLeftSQL = `
+SELECT l.lane_id, c.call_id, c.tool, c.executor, c.leaves, c.total
+FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
+CROSS JOIN LATERAL (SELECT c.call_id, c.tool, c.executor, c.leaves, count(*) OVER () AS total FROM tool_calls c
+  WHERE c.submission_id IN (SELECT h.submission_id UNION ALL SELECT s.submission_id FROM submissions s
+      WHERE s.root_id = h.submission_id AND s.parent_call IS NOT NULL)
+    AND (c.leaves OR c.state = 3 AND c.late_reply IS NULL)
+  ORDER BY c.created_at, c.call_id LIMIT $3) c`
+
 	endCallsSQL = `
 UPDATE tool_calls c SET state = CASE c.state WHEN 0 THEN 4 ELSE 3 END, done_at = ` + nowSQL2 + `
 FROM lanes l WHERE c.call_id = ANY($3::text[]) AND c.state < 2 AND l.lane_id = c.lane_id AND l.flush = $1`
@@ -90,6 +100,7 @@ type endRow struct {
 	turn      int
 	now       time.Time
 	open      []call.Call
+	left      call.Unended
 
 	usage, cancellation *string
 	segment             []byte
@@ -261,6 +272,17 @@ func (e *ending) read(ctx context.Context, tx pgx.Tx, taken map[string]*endRow, 
 		})
 		return err
 	})
+	batch.Queue(endingLeftSQL, e.flush, ids, call.MaxNamed).Query(func(rows pgx.Rows) error {
+		var id string
+		var c call.Call
+		var total int
+		_, err := pgx.ForEachRow(rows, []any{&id, &c.ID, &c.Tool, &c.Executor, &c.Leaves, &total}, func() error {
+			left := &taken[id].left
+			left.Calls, left.Total = append(left.Calls, c), total
+			return nil
+		})
+		return err
+	})
 	return tx.SendBatch(ctx, batch).Close()
 }
 
@@ -277,7 +299,7 @@ func (r *endRow) finish() (err error) {
 	if r.seq == 0 {
 		return nil
 	}
-	r.z.LeaveOpen(r.open)
+	r.z.LeaveOpen(r.left, r.open)
 	r.Events = []event.Event{r.z.Event(r.HeadID, r.turn, r.eventHead+1, r.now)}
 	segment, err := event.Pack(r.eventHead, r.Events)
 	if r.segment = segment.Body; err == nil {

@@ -181,6 +181,7 @@ func Hot() map[string]string {
 		"end, held":         takeHeldSQL,
 		"end, heads":        endingHeadsSQL,
 		"end, calls":        endingCallsSQL,
+		"end, left":         endingLeftSQL,
 		"end, settle":       endHeadsSQL,
 		"end, settle calls": endCallsSQL,
 		"end, usage":        endingUsageSQL,
@@ -194,7 +195,7 @@ func Hot() map[string]string {
 		"complete":          completeSQL,
 		"grant":             grantSQL,
 		"granted":           grantedSQL,
-		"lost":              lostSQL,
+		"lost":              unendedSQL,
 		"rebind":            rebindSQL,
 		"events":            eventsSQL,
 	}

@@ -14,7 +14,7 @@ import (
 
 const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety,
 	args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at,
-	dispatched_at, done_at FROM tool_calls `
+	dispatched_at, done_at, leaves FROM tool_calls `
 
 // ofTree is the calls of a tree of loops.
 const ofTree = `WHERE submission_id IN (SELECT ?1 UNION ALL
@@ -28,8 +28,8 @@ var (
 	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3,
 		journal_id = ?4 WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
 	holdCall     = sql(`UPDATE tool_calls SET executor = ?, state = 0 WHERE call_id = ? AND lane_id = ? AND state <= 1`)
-	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ? WHERE call_id = ? AND state <= 1`)
-	keepLate     = sql(`UPDATE tool_calls SET late_reply = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
+	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ?, leaves = ? WHERE call_id = ? AND state <= 1`)
+	keepLate     = sql(`UPDATE tool_calls SET late_reply = ?, leaves = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
 	showCall     = sql(`UPDATE tool_calls SET shown_stdout = ?, shown_stderr = ?
 		WHERE call_id = ? AND lane_id = ?`)
 	forgetReplies = sql(`UPDATE tool_calls SET reply = NULL WHERE submission_id = ? AND turn = ?`)
@@ -40,7 +40,7 @@ var (
 	selectState      = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
 	selectCall       = sql(callColumns + `WHERE call_id = ?`)
 	selectTurn       = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
-	selectLost       = sql(callColumns + ofTree + `AND state = 3 AND late_reply IS NULL`)
+	selectUnended    = sql(callColumns + ofTree + `AND (leaves OR state = 3 AND late_reply IS NULL)`)
 	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
 )
 
@@ -50,7 +50,7 @@ func (r row) call(now time.Time) call.Call {
 		ProviderID: r.text(6), Tool: r.text(7), Kind: uint8(r.int(8)), Safety: tool.Safety(r.int(9)), ArgsHash: r.blob(10),
 		Executor: r.text(11), Dispatch: int(r.int(12)), Journal: r.text(13), State: call.State(r.int(14)),
 		Reply: r.blob(15), LateReply: r.blob(16), Shown: [2]int64{r.int(17), r.int(18)}, CreatedAt: r.time(19),
-		DoneAt: r.time(21),
+		DoneAt: r.time(21), Leaves: r.int(22) != 0,
 	}
 	c.Age[0] = now.Sub(c.CreatedAt)
 	if dispatched := r.time(20); !dispatched.IsZero() {
@@ -140,9 +140,9 @@ func (t tx) complete(o call.Outcome) (call.Call, error) {
 	if !o.State.Terminal() || o.State > call.Cancelled {
 		return call.Call{}, errors.New("an outcome is done, lost or cancelled")
 	}
-	n, err := t.exec(completeCall, int64(o.State), o.Reply, t.micros(), o.CallID)
+	n, err := t.exec(completeCall, int64(o.State), o.Reply, t.micros(), o.Leaves, o.CallID)
 	if err == nil && n == 0 && o.State != call.Lost && o.Reply != nil {
-		_, err = t.exec(keepLate, o.Reply, o.CallID)
+		_, err = t.exec(keepLate, o.Reply, o.Leaves, o.CallID)
 	}
 	if err != nil {
 		return call.Call{}, err
@@ -205,13 +205,22 @@ func (s *Store) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.
 	return s.calls(ctx, selectTurn, loopID, turn)
 }
 
-// LostCalls implements call.Store. It puts in order what is found loop by loop.
-func (s *Store) LostCalls(ctx context.Context, rootID string) ([]call.Call, error) {
-	calls, err := s.calls(ctx, selectLost, rootID)
+// Unended implements call.Store.
+func (s *Store) Unended(ctx context.Context, loopID string) (found call.Unended, err error) {
+	err = s.read(ctx, func(c *conn) (err error) {
+		found, err = c.unended(s.now(), loopID)
+		return err
+	})
+	return found, err
+}
+
+// unended puts in order what is found loop by loop.
+func (c *conn) unended(now time.Time, loopID string) (call.Unended, error) {
+	calls, err := c.calls(now, selectUnended, loopID)
 	slices.SortStableFunc(calls, func(a, b call.Call) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Turn, b.Turn), cmp.Compare(a.Index, b.Index))
 	})
-	return calls, err
+	return call.Unended{Calls: calls[:min(call.MaxNamed, len(calls))], Total: len(calls)}, err
 }
 
 // DispatchedCalls implements call.Store.

@@ -89,10 +89,14 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 	if err != nil {
 		return lane.Ended{}, err
 	}
+	left, err := t.unended(t.now, head.id)
+	if err != nil {
+		return lane.Ended{}, err
+	}
 	if _, err := t.exec(endCalls, head.id, t.micros()); err != nil {
 		return lane.Ended{}, err
 	}
-	z.LeaveOpen(open)
+	z.LeaveOpen(left, open)
 	if z.Usage, err = t.usage(head); err != nil {
 		return lane.Ended{}, err
 	}

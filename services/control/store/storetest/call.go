@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -224,7 +225,7 @@ var callCases = []testCase{
 			consistent(t, db.Store, h.session())
 		}
 	}},
-	{"that are lost are found until a late reply comes", func(t *testing.T, db DB) {
+	{"of which something may run are found until a late reply says otherwise", func(t *testing.T, db DB) {
 		h, first := oneCall(t, db, call.Lost)
 		second := newCall(h, 2, 0)
 		c := h.step(1)
@@ -232,11 +233,12 @@ var callCases = []testCase{
 		c.Outcomes = []call.Outcome{{CallID: second.ID, State: call.Lost}}
 		h.commit(t, c)
 		lost := func() (ids []string) {
-			calls, err := db.Second.LostCalls(ctx(t), h.id())
+			found, err := db.Second.Unended(ctx(t), h.id())
 			ok(t, err)
-			for _, k := range calls {
+			for _, k := range found.Calls {
 				ids = append(ids, k.ID)
 			}
+			equal(t, "how many there are", found.Total, len(ids))
 			return ids
 		}
 		db.Advance(time.Second)
@@ -250,8 +252,58 @@ var callCases = []testCase{
 		equal(t, "the lost calls", lost(), []string{first.ID, second.ID, third.ID})
 		complete(t, db.Store, first.ID, call.Done, `"late"`)
 		equal(t, "the lost calls", lost(), []string{second.ID, third.ID})
-		if calls, err := db.Store.LostCalls(ctx(t), ident.New()); err != nil || len(calls) != 0 {
-			t.Errorf("another submission's: %+v, %v", calls, err)
+		if found, err := db.Store.Unended(ctx(t), ident.New()); err != nil || found.Total != 0 {
+			t.Errorf("another submission's: %+v, %v", found, err)
+		}
+		// Whoever records the outcome says that processes are left: nothing of the reply is needed any more.
+		left, over, late := newCall(h, 3, 0), newCall(h, 3, 1), newCall(h, 3, 2)
+		c = h.step(1)
+		c.Calls = []call.Call{left, over, late}
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 3}
+		h.commit(t, c)
+		_, err := db.Store.CompleteCall(ctx(t), call.Outcome{
+			CallID: left.ID, State: call.Done, Reply: []byte(`"r"`), Leaves: true,
+		})
+		ok(t, err)
+		c = h.step(1)
+		c.Outcomes = []call.Outcome{
+			{CallID: over.ID, State: call.Done}, {CallID: late.ID, State: call.Cancelled, Leaves: true},
+		}
+		c.ForgetReplies = true
+		h.commit(t, c)
+		_, err = db.Second.CompleteCall(ctx(t), call.Outcome{
+			CallID: second.ID, State: call.Done, Reply: []byte(`"late"`), Leaves: true,
+		})
+		ok(t, err)
+		found := lost()
+		slices.Sort(found[2:])
+		equal(t, "the calls", found, append([]string{second.ID, third.ID}, sorted(left.ID, late.ID)...))
+		of, err := db.Store.Unended(ctx(t), child.ID)
+		ok(t, err)
+		if of.Total != 1 || len(of.Calls) != 1 || of.Calls[0].ID != third.ID || of.Calls[0].Leaves {
+			t.Errorf("those of the sub-agent are %+v", of)
+		}
+	}},
+	{"of which something may run are named up to a bound, and counted", func(t *testing.T, db DB) {
+		h := start(t, db.Store, ident.New(), live(t, db.Store))
+		c := h.step(1)
+		for i := range call.MaxNamed + 5 {
+			k := newCall(h, 1, i)
+			c.Calls = append(c.Calls, k)
+			c.Outcomes = append(c.Outcomes, call.Outcome{CallID: k.ID, State: call.Done, Leaves: true})
+		}
+		h.commit(t, c)
+		found, err := db.Second.Unended(ctx(t), h.id())
+		ok(t, err)
+		if found.Total != call.MaxNamed+5 || len(found.Calls) != call.MaxNamed {
+			t.Errorf("%d of %d are named", len(found.Calls), found.Total)
+		}
+		ended, err := db.Store.End(ctx(t), h.lease.Fence, lane.Interrupted, "R", "m")
+		ok(t, err)
+		z := ended.Events[0].Settlement.Cancellation
+		if z.Confirmed || len(z.Unconfirmed) != call.MaxNamed || z.More != 5 ||
+			z.Unconfirmed[0].Reason != call.ProcessesLeft {
+			t.Errorf("settled from rows: %+v", z)
 		}
 	}},
 	{"that sub-agents have left are told by their ends", func(t *testing.T, db DB) {
@@ -358,4 +410,9 @@ var callCases = []testCase{
 			t.Errorf("the new owner finds %+v", got)
 		}
 	}},
+}
+
+func sorted(ids ...string) []string {
+	slices.Sort(ids)
+	return ids
 }

@@ -166,6 +166,7 @@ CREATE TABLE tool_calls (
     state          smallint NOT NULL,
     reply          bytea,
     late_reply     bytea,
+    leaves         boolean NOT NULL DEFAULT false,
     shown_stdout   bigint NOT NULL DEFAULT 0,
     shown_stderr   bigint NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL,

@@ -149,6 +149,7 @@ CREATE TABLE tool_calls (
     state          INTEGER NOT NULL,
     reply          BLOB,
     late_reply     BLOB,
+    leaves         INTEGER NOT NULL DEFAULT 0,
     shown_stdout   INTEGER NOT NULL DEFAULT 0,
     shown_stderr   INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL,
