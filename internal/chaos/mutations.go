@@ -256,8 +256,8 @@ var mutants = []mutant{
 		name: "a settlement from rows confirms what nobody saw", expect: []string{"I6"}, mix: "rows", seconds: 20,
 		seeds: someSeeds,
 		patches: []patch{{
-			laneDir + "ended.go", `	z.Cancellation.Confirmed = len(z.Cancellation.Unconfirmed) == 0`,
-			`	z.Cancellation.Confirmed = true`,
+			laneDir + "ended.go", `		if c.State == call.Dispatched && c.Executor != "" {`,
+			`		if c.State > call.Dispatched && c.Executor != "" {`,
 		}},
 	},
 	{

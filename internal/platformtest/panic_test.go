@@ -134,7 +134,7 @@ func (w *world) persist(message string) string {
 // A submission that makes the process panic each time is given up after a few times, wherever that is, and its session
 // goes on.
 func TestPoisonousSubmission(t *testing.T) {
-	for _, step := range []string{"before T2", "before T3", "before Entries", "after Entries", "after LostCalls"} {
+	for _, step := range []string{"before T2", "before T3", "before Entries", "after Entries", "after Unended"} {
 		t.Run(strings.ReplaceAll(step, " ", "_"), func(t *testing.T) {
 			within(t, func(w *world) {
 				w.wait(w.a, w.submit("say: before"), "before")
@@ -149,7 +149,7 @@ func TestPoisonousSubmission(t *testing.T) {
 						panic("poison")
 					}
 					// such that it has to be stopped, which fails too, or that the next owner reads the conversation
-					if s.String() == "before T2" && (step == "after LostCalls" ||
+					if s.String() == "before T2" && (step == "after Unended" ||
 						strings.HasSuffix(step, "Entries") && panics.Load() == 0) {
 						panics.Add(1)
 						panic("poison")

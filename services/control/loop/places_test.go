@@ -226,12 +226,12 @@ func TestWhatAnEarlierTurnHasLeftIsTold(t *testing.T) {
 			def := agent.Shell()
 			b := newBench(t, def)
 			b.executor.on = func(o *call.Order) tool.Reply {
-				if o.Request.(tool.Exec).Command == "echo one" {
+				if strings.HasPrefix(o.Request.(tool.Exec).Command, "echo") {
 					return tool.ExecReply{Stdout: tool.Captured{Head: []byte("one\n")}} // not confirmed
 				}
 				return nil
 			}
-			sub := b.submit("s", "echo one\nsleep 1000")
+			sub := b.submit("s", "echo one\n& echo two\nsleep 1000")
 			time.Sleep(time.Second)
 			if dies {
 				b.die()
@@ -244,8 +244,8 @@ func TestWhatAnEarlierTurnHasLeftIsTold(t *testing.T) {
 			got := b.wait(sub.ID)
 			b.expect(got, lane.Aborted, "")
 			left := got.Cancellation.Unconfirmed
-			if got.Cancellation.Confirmed || len(left) != 1 || left[0].Reason != call.ProcessesLeft ||
-				left[0].Executor != "x1" {
+			if got.Cancellation.Confirmed || len(left) != 2 || left[0].Reason != call.ProcessesLeft ||
+				left[1].Reason != call.ProcessesLeft || left[0].Executor != "x1" {
 				t.Errorf("dies %v: unconfirmed %+v", dies, left)
 			}
 		})
