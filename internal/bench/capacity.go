@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -51,8 +52,14 @@ func (r *run) slots(ctx context.Context, slots, calls int, goal Goal) error {
 		return err
 	}
 	rounds := (calls + slots - 1) / slots
+	floor := time.Duration(rounds) * time.Second
+	if rounds == 1 { // a second each, and what it takes to start so many
+		if floor, err = bareCrowd(ctx, calls); err != nil {
+			return err
+		}
+	}
 	what := fmt.Sprintf("%d × sleep 1 in %d slots", calls, slots)
-	r.add(Row{What: what, P50: took(whole), Floor: took(time.Duration(rounds) * time.Second), Goal: goal})
+	r.add(Row{What: what, P50: took(whole), Floor: took(floor), Goal: goal})
 	if rounds == 1 {
 		rss, err := p.atRest(ctx)
 		if err != nil {
@@ -96,6 +103,28 @@ func (p *plane) crowd(ctx context.Context, calls int) (time.Duration, error) {
 		n := min(calls, callsAtOnce)
 		calls -= n
 		g.Go(func() error { _, err := p.sleep(ctx, n); return err })
+	}
+	err := g.Wait()
+	return time.Since(began), err
+}
+
+// bareCrowd is what so many commands of a second cost without any of this: fork, exec and wait, several at a time.
+func bareCrowd(ctx context.Context, calls int) (time.Duration, error) {
+	began := time.Now()
+	starting := make(chan struct{}, 16)
+	g, ctx := errgroup.WithContext(ctx)
+	for range calls {
+		starting <- struct{}{}
+		g.Go(func() error {
+			cmd := exec.CommandContext(ctx, "bash", "-c", "sleep 1")
+			cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
+			err := cmd.Start()
+			<-starting
+			if err != nil {
+				return err
+			}
+			return cmd.Wait()
+		})
 	}
 	err := g.Wait()
 	return time.Since(began), err
