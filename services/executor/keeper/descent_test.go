@@ -78,6 +78,31 @@ func TestDescentIsRemembered(t *testing.T) {
 	}
 }
 
+// One look at the children serves all commands whose first processes had died before it, and no other.
+func TestOneLookForAllThatDied(t *testing.T) {
+	k, p := forger(t)
+	pids, err := childPIDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.leaders = map[int]*call{}
+	for _, pid := range pids {
+		k.leaders[pid] = &call{} // p is the first process of a command that runs
+	}
+	dead := func(deaths int64) *call { return &call{origin: origin{pid: 1 << 30}, reaped: true, died: deaths} }
+	k.deaths = 2
+	if v := k.remains(dead(1)); v.left {
+		t.Errorf("something is left of the first: %+v", v)
+	}
+	delete(k.leaders, p.pid) // it is an orphan now
+	if v := k.remains(dead(2)); v.left {
+		t.Errorf("something is left of one that died before the look: %+v", v)
+	}
+	if v := k.remains(dead(3)); !v.left {
+		t.Errorf("nothing is left of one that died after the look: %+v", v)
+	}
+}
+
 // forger is a keeper in memory and a process in a session of its own.
 func forger(t *testing.T) (*keeper, proc) {
 	t.Helper()
