@@ -536,6 +536,32 @@ func TestDrainHandsOverWithoutCharge(t *testing.T) {
 	})
 }
 
+// A drain that comes while a head is being settled stops the next one, which the same commit has begun.
+func TestDrainBetweenTwoHeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		commit := make(chan struct{})
+		b.counted.before = func(lane.Commit) { <-commit }
+		first := b.submit("s", "say: one")
+		synctest.Wait() // its last commit is under way
+		second := b.submit("s", "say: two")
+		close(b.drain)
+		synctest.Wait()
+		close(commit)
+		if err := <-b.done; err != nil {
+			t.Fatal(err)
+		}
+		b.done <- nil
+		b.expect(b.wait(first.ID), lane.Completed, "one")
+		got, err := b.store.GetSubmission(t.Context(), session.DefaultTenant, second.ID)
+		if err != nil || got.Status == submission.SettledStatus {
+			t.Fatalf("the second is settled by who drains: %v", err)
+		}
+		b.start(agent.Shell())
+		b.expect(b.wait(second.ID), lane.Completed, "two")
+	})
+}
+
 func TestFailingModelSettles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, agent.Shell())
