@@ -13,8 +13,8 @@ const (
 	startOver = time.Second
 	// lookEvery is how often Release looks, and so about how long a burst's memory outlives the burst.
 	lookEvery = 5 * time.Second
-	// calm is how much a process allocates at most, in lookEvery, that is at rest.
-	calm = 1 << 20
+	// leastCalm is how much a process may always allocate in lookEvery and be at rest.
+	leastCalm = 1 << 20
 	// worthwhile is how much a process must have allocated at least for a collection.
 	worthwhile = 4 << 20
 	// worthLeaving is how many bytes of its program it must have touched for their pages to be left: what is used again
@@ -65,7 +65,7 @@ type resting struct {
 // look gives back what is worth it, if the process is at rest.
 func (r *resting) look(log *slog.Logger) {
 	now := heap()
-	atRest := now.allocated-r.last.allocated < calm
+	atRest := now.allocated-r.last.allocated < calm(now)
 	if atRest && now.allocated-r.collected >= worth(now) {
 		debug.FreeOSMemory()
 		now = heap()
@@ -82,6 +82,10 @@ func (r *resting) look(log *slog.Logger) {
 		r.leave(log)
 	}
 }
+
+// calm is how much a process allocates at most, in lookEvery, that is at rest: the more connections and watchers it
+// has that only wait, the more it allocates for their timers and pings.
+func calm(u usage) uint64 { return max(leastCalm, u.live/32) }
 
 // worth is how much a process must have allocated for a collection, which touches all that is in use.
 func worth(u usage) uint64 { return max(worthwhile, u.live/8) }

@@ -52,6 +52,18 @@ func TestACollectionMustBeWorthIt(t *testing.T) {
 	}
 }
 
+// A process with many watchers that wait allocates for their timers and pings, and is at rest.
+func TestWhoHasMuchInUseIsAtRestWithMoreAllocations(t *testing.T) {
+	for live, want := range map[uint64]uint64{0: 1 << 20, 32 << 20: 1 << 20, 320 << 20: 10 << 20} {
+		if got := calm(usage{live: live}); got != want {
+			t.Errorf("%d bytes in use: %d, want %d", live, got, want)
+		}
+		if u := (usage{live: live}); live > 128<<20 && calm(u) >= worth(u) {
+			t.Errorf("%d bytes in use: at rest, each look would collect", live)
+		}
+	}
+}
+
 func TestTheRuntimeKnowsTheMetrics(t *testing.T) {
 	used := make([]byte, 32<<20)
 	runtime.GC()

@@ -32,6 +32,9 @@ const (
 	handshakeLimit = 10 * time.Second
 	// idleLimit is how long a connection without calls lives; its client connects again when it has one.
 	idleLimit = 15 * time.Minute
+	// readBuffer is for each connection, and stays: most connections send little. Of a larger frame the rest is read
+	// without it.
+	readBuffer = 8 << 10
 	// maxHeaders bounds the headers of a call in bytes: they are read before anything is known of the caller.
 	maxHeaders = 16 << 10
 )
@@ -42,6 +45,7 @@ func serverOptions() []grpc.ServerOption {
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ReadBufferSize(readBuffer),
 		grpc.ConnectionTimeout(handshakeLimit),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),

@@ -10,9 +10,9 @@ import (
 
 const (
 	pageSize = 256
-	// pageBytes is how much content a page has at most, unless one event has more: a reader that takes nothing holds
-	// one.
-	pageBytes = 256 << 10
+	// PageBytes is how much content a page has at most, unless one event has more: a reader that takes nothing holds
+	// one. Stores read about as much at a time.
+	PageBytes = 64 << 10
 	// entryPage is how many of the entries that events refer to are read at a time: they may be large.
 	entryPage = 16
 )
@@ -40,7 +40,7 @@ func (s *Service) fill(ctx context.Context, sessionID string, events []Event) ([
 	for i := range events {
 		e := &events[i]
 		if at := refOf(e, sessionID); at.seq > 0 {
-			if i > 0 && r.bytes >= pageBytes && !r.read[at] {
+			if i > 0 && r.bytes >= PageBytes && !r.read[at] {
 				return slices.Clone(events[:i]), nil // what is left out is not held either
 			}
 			entry, err := r.entry(ctx, at)
@@ -50,7 +50,7 @@ func (s *Service) fill(ctx context.Context, sessionID string, events []Event) ([
 			e.put(entry)
 		}
 		weight += e.Weight()
-		if i > 0 && weight > pageBytes {
+		if i > 0 && weight > PageBytes {
 			return slices.Clone(events[:i]), nil
 		}
 	}

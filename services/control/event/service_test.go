@@ -242,7 +242,7 @@ func TestPagesAreSmall(t *testing.T) {
 					}
 					weight += page[i].Weight()
 				}
-				if len(page) > 1 && weight > pageBytes || cap(page) > 2*len(page)+8 {
+				if len(page) > 1 && weight > PageBytes || cap(page) > 2*len(page)+8 {
 					t.Errorf("a page of %d events (room for %d) weighs %d", len(page), cap(page), weight)
 				}
 			}

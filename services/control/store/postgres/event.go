@@ -24,9 +24,6 @@ SELECT l.event_floor, g.first_seq, g.last_seq, g.body FROM lanes l LEFT JOIN LAT
 ) g ON g.events_before < $3 AND g.bytes_before < $4
 WHERE l.lane_id = $1 ORDER BY g.first_seq`
 
-// maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
-const maxPage = 256 << 10
-
 // Events implements event.Store.
 func (s *Store) Events(ctx context.Context, laneID string, after int64, limit int) ([]event.Event, error) {
 	if !isID(laneID) || limit <= 0 {
@@ -52,7 +49,7 @@ func (s *Store) Events(ctx context.Context, laneID string, after int64, limit in
 
 // page reads the segments after a seq, about as many as a page holds.
 func (s *Store) page(ctx context.Context, p *event.Page, laneID string, after int64) error {
-	rows, err := s.pool.Query(ctx, eventsSQL, laneID, after, int64(p.Limit), int64(maxPage))
+	rows, err := s.pool.Query(ctx, eventsSQL, laneID, after, int64(p.Limit), int64(event.PageBytes))
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,6 @@ var (
 	selectEventFloor = sql(`SELECT event_floor FROM lanes WHERE lane_id = ?`)
 )
 
-// maxPage is about how many bytes a page of events has at most: a reader that takes nothing holds one.
-const maxPage = 256 << 10
-
 func (t tx) addSegment(l *laneRow, commitID []byte, s event.Segment) error {
 	_, err := t.exec(insertSegment, l.id, s.First, s.Last, l.tenant, l.epoch, commitID, int64(s.Kind), s.Body, t.micros())
 	return err
@@ -60,6 +57,6 @@ func (s *Store) page(c *conn, p *event.Page, laneID string, after int64) error {
 			s.Damaged(fmt.Errorf("lane %s: %w", laneID, err))
 		}
 		bytes += len(g.Body)
-		return len(p.Events) < p.Limit && bytes < maxPage, nil
+		return len(p.Events) < p.Limit && bytes < event.PageBytes, nil
 	}, laneID, after)
 }
