@@ -54,8 +54,8 @@ func (d *Database) lease(
 }
 
 // Own implements lane.Store.
-func (d *Database) Own(ctx context.Context, owner string) (lane.Owned, error) {
-	return ask(ctx, d, "Own", func(ctx context.Context) (lane.Owned, error) { return d.db.Own(ctx, owner) })
+func (d *Database) Own(ctx context.Context, owner string) ([]lane.Held, error) {
+	return ask(ctx, d, "Own", func(ctx context.Context) ([]lane.Held, error) { return d.db.Own(ctx, owner) })
 }
 
 // Release implements lane.Store.

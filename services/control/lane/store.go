@@ -9,8 +9,9 @@ import (
 )
 
 // Store keeps lanes. Methods may be called concurrently; the implementation may group independent calls into one
-// transaction, and each gets its own answer. Times are the database's. An answer that was lost is asked for again
-// inside of a method as long as that is safe; what is refused is an error.
+// transaction, and each gets its own answer. Times are the store's: one clock for all replicas, which goes on evenly while
+// one of them lives, however the clocks of machines are set. An answer that was lost is asked for again inside of a method
+// as long as that is safe; what is refused is an error.
 type Store interface {
 	// Claim takes at most limit lanes of a kind that are due, in order of due_at, with epoch+1. A head that was
 	// half-done goes on; otherwise the oldest queued submission becomes the head, and the time by which it has to end
@@ -24,7 +25,7 @@ type Store interface {
 	// error that is not temporary (errs.Temporary) means that the commit contradicts the rows.
 	Commit(ctx context.Context, c Commit) (Committed, error)
 	// Own returns the lanes that owner runs, in no order.
-	Own(ctx context.Context, owner string) (Owned, error)
+	Own(ctx context.Context, owner string) ([]Held, error)
 	// Release hands an owned lane back with its half-done head. ErrFenced.
 	Release(ctx context.Context, f Fence, r Release) error
 	// End settles the head of an owned lane from rows alone: neither entry, definition nor input is read. All open
@@ -56,12 +57,6 @@ type Claimed struct {
 type Unreadable struct {
 	Ended
 	Err error
-}
-
-// Owned is what a replica owns.
-type Owned struct {
-	Now   time.Time // of the database, to be compared with itself only
-	Lanes []Held
 }
 
 // Held is an owned lane as its row has it.

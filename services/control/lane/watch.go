@@ -11,7 +11,7 @@ import (
 // watch compares the lanes that run here with their rows, and settles heads that nobody ends.
 type watch struct {
 	worker *Worker
-	clock  *clock
+	looks  *looks
 	// Since when looks have found a lane of this replica without a run, or a run without its lane.
 	strays, losses map[Fence]time.Time
 }
@@ -22,7 +22,7 @@ const believeAfter = 2 * lookEvery
 
 // own looks at the rows of all lanes that this replica owns: so their runs hear of mail and aborts that no hint told
 // of, lanes that were taken, with the answer lost, are handed back, and runs that have lost their lane end.
-// It is false when it has failed: then the clock may have jumped unseen.
+// It is false when it has failed.
 func (v *watch) own(ctx context.Context) (ok bool) {
 	v.worker.step("looking at the lanes that run here", func() { ok = v.lookAtOwn(ctx) })
 	return ok
@@ -36,7 +36,6 @@ func (v *watch) lookAtOwn(ctx context.Context) bool {
 		runs[id] = h
 	}
 	w.mu.Unlock()
-	asked := time.Now()
 	rows, err := w.deps.Store.Own(ctx, owner)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -44,11 +43,8 @@ func (v *watch) lookAtOwn(ctx context.Context) bool {
 		}
 		return false
 	}
-	if jump := v.clock.see(rows.Now, asked, time.Now()); jump != 0 {
-		w.deps.Log.Warn("the database's clock has jumped: nothing is settled by it for a while", "by", jump,
-			"while", ForceGrace)
-	}
-	v.compare(ctx, rows.Lanes, runs)
+	v.looks.answered(time.Now())
+	v.compare(ctx, rows, runs)
 	return true
 }
 
@@ -100,11 +96,10 @@ func (v *watch) stray(ctx context.Context, f Fence) {
 	w.deps.Bus.PublishReady()
 }
 
-// reap takes the lanes of dead replicas: not by a clock that has jumped just now, by which all leases may have expired,
-// those of the living too.
+// reap takes the lanes of dead replicas.
 func (v *watch) reap(ctx context.Context) {
 	v.worker.step("reaping", func() {
-		if v.worker.deps.MayReap() && v.clock.steady(time.Now()) {
+		if v.worker.deps.MayReap() {
 			v.worker.takeOver(ctx, nil)
 		}
 	})
@@ -117,7 +112,7 @@ func (v *watch) force(ctx context.Context) {
 
 func (v *watch) settleOverdue(ctx context.Context) {
 	w := v.worker
-	if !v.clock.steady(time.Now()) {
+	if !v.looks.steady(time.Now()) {
 		return
 	}
 	ended, err := w.deps.Store.Force(ctx, claimAtOnce)

@@ -26,7 +26,7 @@ const (
 // Worker owns this process's lanes. One incarnation of the replica after the other calls Run.
 type Worker struct {
 	deps  Deps
-	clock clock        // of the incarnation that runs, and of those before it
+	looks looks        // of the incarnation that runs, and of those before it
 	look  await.Signal // rows of lanes that run here may have changed
 
 	mu    sync.Mutex // guards what follows
@@ -56,7 +56,7 @@ func (w *Worker) Run(ctx context.Context, owner string, predecessors []string, d
 	w.owner, w.ctx, w.drain, w.group = owner, ctx, stop, group
 	w.mu.Unlock()
 
-	watch := &watch{worker: w, clock: &w.clock}
+	watch := &watch{worker: w, looks: &w.looks}
 	w.step("taking over", func() {
 		if len(predecessors) > 0 {
 			w.takeOver(ctx, predecessors)

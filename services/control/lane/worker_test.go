@@ -228,66 +228,54 @@ func TestRowsAreCompared(t *testing.T) {
 	})
 }
 
-// What is settled because its time has passed must have had that time: not after a jump of the database's clock.
-func TestClockJump(t *testing.T) {
-	for _, by := range []time.Duration{time.Hour, -time.Hour} {
-		synctest.Test(t, func(t *testing.T) {
-			w, r, _, tape := world(Deps{})
-			r.due[KindSession] = leases(1, KindSession)
-			n := run(t, w)
-			time.Sleep(ForceGrace - lookEvery)
-			synctest.Wait()
-			if r.forces() != 0 {
-				t.Error("a head is settled before anybody could end it")
-			}
-			time.Sleep(10 * time.Second)
-			synctest.Wait()
-			if r.forces() == 0 {
-				t.Error("nothing is supervised")
-			}
-			r.say(func() { r.skew = by })
-			time.Sleep(2 * lookEvery)
-			synctest.Wait()
-			before := r.forces()
-			r.say(func() {
-				r.forced = []Ended{{LaneID: "1-0", HeadID: "root of 1-0", Events: []event.Event{{Type: event.Settled}}}}
-			})
-			time.Sleep(ForceGrace - 3*lookEvery)
-			synctest.Wait()
-			if r.forces() != before {
-				t.Errorf("supervised %d times just after the clock jumped by %v", r.forces()-before, by)
-			}
-			time.Sleep(2 * forceLooks * lookEvery)
-			synctest.Wait()
-			if r.forces() == before || len(tape.now().events) == 0 || w.find("1-0") != nil {
-				t.Errorf("after a grace: %d looks, %d events", r.forces()-before, len(tape.now().events))
-			}
-			n.stop()
-			<-n.done
-		})
-	}
-}
-
-// After a jump all leases may have expired, those of the living too: nobody is taken for dead until they could be
-// renewed, not even by an incarnation that begins because its own has.
-func TestNobodyIsDeadByAClockThatJumped(t *testing.T) {
+// A head is settled from rows only after its owner could have ended it: not for a grace after the first look, nor after
+// an outage that was longer.
+func TestHeadsAreForcedAfterAGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, r, _, _ := world(Deps{})
+		w, r, _, tape := world(Deps{})
+		r.due[KindSession] = leases(1, KindSession)
 		n := run(t, w)
-		time.Sleep(3 * time.Second)
-		r.say(func() { r.skew, r.orphans = time.Hour, leases(1, KindSession) })
+		time.Sleep(ForceGrace - lookEvery)
+		synctest.Wait()
+		if r.forces() != 0 {
+			t.Error("a head is settled before anybody could end it")
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if r.forces() == 0 {
+			t.Error("nothing is supervised")
+		}
+		r.say(func() { r.away = errors.New("the database is away") })
+		time.Sleep(ForceGrace + 2*lookEvery)
+		r.say(func() {
+			r.away = nil
+			r.forced = []Ended{{LaneID: "1-0", HeadID: "root of 1-0", Events: []event.Event{{Type: event.Settled}}}}
+		})
+		before := r.forces()
+		time.Sleep(ForceGrace - 3*lookEvery)
+		synctest.Wait()
+		if r.forces() != before {
+			t.Errorf("supervised %d times just after an outage", r.forces()-before)
+		}
+		time.Sleep(2 * forceLooks * lookEvery)
+		synctest.Wait()
+		if r.forces() == before || len(tape.now().events) == 0 || w.find("1-0") != nil {
+			t.Errorf("after a grace: %d looks, %d events", r.forces()-before, len(tape.now().events))
+		}
 		n.stop()
 		<-n.done
-		n = run(t, w)
-		time.Sleep(ForceGrace - 2*lookEvery)
-		synctest.Wait()
-		if len(r.now().orphans) == 0 {
-			t.Error("a lane was taken over by a clock that has just jumped")
-		}
-		time.Sleep(4 * lookEvery)
+	})
+}
+
+// A replica that has just started takes the lanes of the dead at once: the store knows whether they are dead.
+func TestTheDeadAreTakenFromAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r, _, _ := world(Deps{})
+		r.say(func() { r.orphans = leases(1, KindSession) })
+		n := run(t, w)
 		synctest.Wait()
 		if len(r.now().orphans) != 0 {
-			t.Error("no lane is taken over any more")
+			t.Error("no lane is taken over yet")
 		}
 		n.stop()
 		<-n.done
@@ -298,34 +286,6 @@ func (r *rows) forces() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.asked["Force"]
-}
-
-func TestClock(t *testing.T) {
-	t0 := time.Now()
-	at := func(d time.Duration) time.Time { return t0.Add(d) }
-	var c clock
-	if c.steady(at(0)) {
-		t.Error("steady before the first look")
-	}
-	for _, x := range []struct{ db, asked, now, want time.Duration }{
-		{0, 0, 0, 0},
-		{time.Second, time.Second, time.Second, 0},
-		{2900 * time.Millisecond, 2 * time.Second, 2 * time.Second, 0},          // within the tolerance
-		{10 * time.Second, 3 * time.Second, 10 * time.Second, 0},                // a slow answer
-		{15 * time.Second, 11 * time.Second, 11 * time.Second, 4 * time.Second}, // a jump
-		{14 * time.Second, 12 * time.Second, 12 * time.Second, -2 * time.Second},
-	} {
-		if got := c.see(at(x.db), at(x.asked), at(x.now)); got != x.want {
-			t.Errorf("%v: jump of %v", x, got)
-		}
-	}
-	if c.steady(at(12*time.Second+ForceGrace-1)) || !c.steady(at(12*time.Second+ForceGrace)) {
-		t.Error("steady again too early or too late")
-	}
-	c.see(at(time.Hour), at(time.Hour), at(time.Hour)) // after an outage
-	if c.steady(at(time.Hour+ForceGrace-1)) || !c.steady(at(time.Hour+ForceGrace)) {
-		t.Error("trusted too early or too late after an outage")
-	}
 }
 
 // Mail makes resting lanes due, and reaches the owners of running ones, here and elsewhere.

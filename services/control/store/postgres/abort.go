@@ -18,7 +18,7 @@ const lockLaneSQL = `SELECT 1 FROM lanes WHERE lane_id = $1 FOR NO KEY UPDATE`
 // them it is about is filled in. The lane's row says so from then on, and counts it as mail: its transaction holds no
 // other lane, so that it may move this one itself. It answers with how many were settled and the id of the running one.
 const abortSQL = `
-WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
+WITH n AS (SELECT $2::timestamptz AS now),
 q AS (UPDATE submissions s SET status = 2, abort_requested_at = n.now, settled_at = n.now,
     outcome = $3, reason = $4, message = $5, cancellation = $6
   FROM n WHERE {which} = 0 AND s.parent_call IS NULL RETURNING s.lane_id),
@@ -55,7 +55,7 @@ func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int,
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(lockLaneSQL, laneID)
-	batch.Queue(sql, id, s.offset(), string(z.Outcome), z.Reason, z.Message, cancellation,
+	batch.Queue(sql, id, s.now(), string(z.Outcome), z.Reason, z.Message, cancellation,
 		micros(lane.ForceGrace)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})

@@ -118,7 +118,7 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 	for i, o := range ops {
 		asked[i] = admitRow{admission: &o.in, ord: int32(i)}
 	}
-	rows, err := s.pool.Query(ctx, resolveSQL, resolveTable.args(asked, s.offset())...)
+	rows, err := s.pool.Query(ctx, resolveSQL, resolveTable.args(asked, s.now())...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,12 +10,12 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the clock's offset.
+// callColumnsSQL of tool_calls, as scanned by scanCall. $1 is the time.
 const callColumnsSQL = `call_id, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
   args_hash, executor, dispatch, journal_id, state, reply, late_reply, leaves, shown_stdout, shown_stderr, created_at,
   done_at,
-  (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - created_at) * 1e6)::bigint,
-  (extract(epoch FROM statement_timestamp() + $1::bigint * interval '1 microsecond' - dispatched_at) * 1e6)::bigint`
+  (extract(epoch FROM $1::timestamptz - created_at) * 1e6)::bigint,
+  (extract(epoch FROM $1::timestamptz - dispatched_at) * 1e6)::bigint`
 
 // completeSQL lets the first terminal state win. A reply that comes after lost is kept beside it, the first one.
 const completeSQL = `
@@ -24,7 +24,7 @@ UPDATE tool_calls SET
   reply      = CASE WHEN state < 2 THEN $4 ELSE reply END,
   late_reply = CASE WHEN state = 3 THEN $4 ELSE late_reply END,
   leaves     = $5,
-  done_at    = CASE WHEN state < 2 THEN clock_timestamp() + $1::bigint * interval '1 microsecond' ELSE done_at END
+  done_at    = CASE WHEN state < 2 THEN $1::timestamptz ELSE done_at END
 WHERE call_id = $2 AND (state < 2 OR (state = 3 AND $3 <> 3 AND late_reply IS NULL AND $4::bytea IS NOT NULL))
 RETURNING ` + callColumnsSQL
 
@@ -126,7 +126,7 @@ const selectCalls = `SELECT ` + callColumnsSQL + ` FROM tool_calls `
 
 // calls runs a statement that returns callColumnsSQL, whose other parameters start at $2.
 func (s *Store) calls(ctx context.Context, sql string, args ...any) ([]call.Call, error) {
-	rows, err := s.pool.Query(ctx, sql, append([]any{s.offset()}, args...)...)
+	rows, err := s.pool.Query(ctx, sql, append([]any{s.now()}, args...)...)
 	if err != nil {
 		return nil, err
 	}

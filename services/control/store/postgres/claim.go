@@ -46,17 +46,20 @@ func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit i
 	id := uuid.NewString()
 	out, err := s.take(ctx, claim{
 		owner: owner, id: id, lanes: claimLanesSQL,
-		args: []any{owner, id, limit, int16(kind), s.offset(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.offset()},
+		args: []any{owner, id, limit, int16(kind), s.now(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.now()},
 	})
 	return out, wrap("claim", err)
 }
 
 // TakeOver implements lane.Store.
 func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit int) (lane.Claimed, error) {
+	if len(dead) == 0 && !s.clock.certain() {
+		return lane.Claimed{}, nil
+	}
 	id := uuid.NewString()
 	out, err := s.take(ctx, claim{
 		owner: owner, id: id, charge: 1, lanes: takeLanesSQL,
-		args: []any{owner, id, limit, validIDs(dead), s.offset(), micros(lane.ForceGrace)},
+		args: []any{owner, id, limit, validIDs(dead), s.now(), micros(lane.ForceGrace)},
 	})
 	for i := range out.Leases {
 		out.Leases[i].TakenOver = true
@@ -115,7 +118,7 @@ func (s *Store) claim(ctx context.Context, c claim, again bool, got *claimed) er
 			return nil
 		})
 	}
-	batch.Queue(claimHeadsSQL, c.charge, s.offset(), micros(lane.ForceGrace), c.owner, c.id).Query(got.collect)
+	batch.Queue(claimHeadsSQL, c.charge, s.now(), micros(lane.ForceGrace), c.owner, c.id).Query(got.collect)
 	if c.charge > 0 {
 		batch.Queue(stallsSQL, c.charge, c.owner, c.id)
 	}
@@ -177,33 +180,43 @@ func (h *headRow) lease(children []loopRow) (lane.Lease, error) {
 }
 
 // Own implements lane.Store.
-func (s *Store) Own(ctx context.Context, owner string) (owned lane.Owned, err error) {
+func (s *Store) Own(ctx context.Context, owner string) (held []lane.Held, err error) {
+	var agrees bool
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
-		owned = lane.Owned{}
-		rows, err := s.pool.Query(ctx, ownSQL, owner, s.offset())
+		held = nil
+		l := look{asked: s.clock.elapsed()}
+		rows, err := s.pool.Query(ctx, ownSQL, owner, s.now())
 		if err != nil {
 			return err
 		}
-		var now time.Time
+		var ahead int64
 		var id *string
 		var epoch, head, mail, endsIn *int64
 		var why *int16
-		_, err = pgx.ForEachRow(rows, []any{&now, &id, &epoch, &head, &mail, &endsIn, &why}, func() error {
-			owned.Now = now
-			if id != nil {
-				owned.Lanes = append(owned.Lanes, lane.Held{
-					Fence: lane.Fence{LaneID: *id, Epoch: *epoch}, EventHead: *head, Mail: *mail,
-					Ends: lane.Ends{In: remaining(endsIn), Why: lane.Why(*why)},
-				})
-			}
-			return nil
-		})
-		return err
+		_, err = pgx.ForEachRow(rows, []any{&l.server, &ahead, &l.seen, &id, &epoch, &head, &mail, &endsIn, &why},
+			func() error {
+				if id != nil {
+					held = append(held, lane.Held{
+						Fence: lane.Fence{LaneID: *id, Epoch: *epoch}, EventHead: *head, Mail: *mail,
+						Ends: lane.Ends{In: remaining(endsIn), Why: lane.Why(*why)},
+					})
+				}
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		l.now, l.server, l.ahead = s.clock.elapsed(), s.server(l.server), time.Duration(ahead)*time.Microsecond
+		agrees = s.clock.agrees(l)
+		return nil
 	})
-	return owned, wrap("read owned lanes", err)
+	if err == nil && !agrees {
+		err = s.tellTime(ctx)
+	}
+	return held, wrap("read owned lanes", err)
 }
 
 // ownSQL has one row at least, for the time.
 const ownSQL = `
-SELECT ` + nowSQL2 + `, x.lane_id, x.epoch, x.event_head, x.mail, ` + endsSQL + `
-FROM (SELECT 1) one LEFT JOIN lanes x ON x.state = 2 AND x.owner = $1`
+SELECT ` + clockSQL + `, x.lane_id, x.epoch, x.event_head, x.mail, ` + endsSQL + `
+FROM clock k LEFT JOIN lanes x ON x.state = 2 AND x.owner = $1`

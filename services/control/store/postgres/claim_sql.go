@@ -8,7 +8,7 @@ import "strings"
 
 const claimLanesSQL = `
 WITH c AS (SELECT lane_id FROM lanes
-  WHERE state = 1 AND kind = $4 AND due_at <= (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')
+  WHERE state = 1 AND kind = $4 AND due_at <= $5::timestamptz
   ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)` + takeSQL
 
 // takeSQL makes lanes c somebody's. A head whose time has passed while nobody ran it has a force grace from now on, of
@@ -16,7 +16,7 @@ WITH c AS (SELECT lane_id FROM lanes
 const takeSQL = `
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2,
   force_after = CASE WHEN x.force_after <= x.ends_at + $6::bigint * interval '1 microsecond'
-    THEN greatest(x.force_after, clock_timestamp() + ($5::bigint + $6::bigint) * interval '1 microsecond')
+    THEN greatest(x.force_after, $5::timestamptz + $6::bigint * interval '1 microsecond')
     ELSE x.force_after END
 FROM c WHERE x.lane_id = c.lane_id`
 
@@ -28,7 +28,7 @@ WITH RECURSIVE o AS (
   UNION ALL SELECT (SELECT l.owner FROM lanes l WHERE l.state = 2 AND l.owner > o.owner ORDER BY l.owner LIMIT 1)
   FROM o WHERE o.owner IS NOT NULL),
 d AS (SELECT o.owner FROM o LEFT JOIN replicas r ON r.replica_id = o.owner
-    AND r.expires > (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')
+    AND r.expires > $5::timestamptz
   WHERE cardinality($4::uuid[]) = 0 AND o.owner IS NOT NULL AND r.replica_id IS NULL
   UNION SELECT unnest($4::uuid[])),
 c AS (SELECT l.lane_id FROM d CROSS JOIN LATERAL (SELECT lane_id FROM lanes
@@ -42,7 +42,7 @@ const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND 
 // its timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database
 // allows.
 const headsSQL = `
-WITH n AS (SELECT clock_timestamp() + $2::bigint * interval '1 microsecond' AS now),
+WITH n AS (SELECT $2::timestamptz AS now),
 h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
     started_at = COALESCE(s.started_at, n.now),
     entry_head = CASE WHEN q.fresh THEN COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id
@@ -92,7 +92,7 @@ WHERE l.state = 2 AND l.owner = $2::uuid AND l.claim_id = $3::uuid
 
 // dueSQL is how long it is until the next lane of a kind is due. min(due_at) would read every entry of the kind.
 const dueSQL = `
-SELECT (extract(epoch FROM due_at - (clock_timestamp() + $2::bigint * interval '1 microsecond')) * 1e6)::bigint
+SELECT (extract(epoch FROM due_at - ($2::timestamptz)) * 1e6)::bigint
 FROM lanes WHERE state = 1 AND kind = $1 AND due_at < 'infinity' ORDER BY due_at LIMIT 1`
 
 // recountOf counts lanes anew that run and have no head where they say that it is: what they count, or where their

@@ -137,7 +137,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 		rows.add(i, &o.in)
 	}
 	batch, next := s.batch(), claimed{}
-	rows.queue(batch, uuid.NewString(), s.offset(), func(rows pgx.Rows) error {
+	rows.queue(batch, uuid.NewString(), s.now(), func(rows pgx.Rows) error {
 		var i int
 		var row movedRow
 		_, err := pgx.ForEachRow(rows, append([]any{&i}, row.targets()...), func() error {
@@ -207,7 +207,7 @@ func (s *Store) queueNext(batch *pgx.Batch, ops []*commitOp, next *claimed) {
 		}
 	}
 	if len(kept) > 0 {
-		batch.Queue(nextHeadsSQL, keptTable.args(kept, 0, s.offset(), micros(lane.ForceGrace))...).Query(next.collect)
+		batch.Queue(nextHeadsSQL, keptTable.args(kept, 0, s.now(), micros(lane.ForceGrace))...).Query(next.collect)
 	}
 }
 
@@ -245,7 +245,7 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	var epoch int64
 	var settled bool
 	var row movedRow
-	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.LaneID, s.offset(), c.EventHead+1, c.ID, c.ended).
+	err := s.pool.QueryRow(ctx, recogniseSQL, c.Fence.LaneID, s.now(), c.EventHead+1, c.ID, c.ended).
 		Scan(append([]any{&epoch, &settled}, row.targets()...)...)
 	mine := epoch == c.Fence.Epoch && (row.state == running || c.Park != nil)
 	switch {

@@ -1,6 +1,10 @@
 package postgres
 
-import "github.com/jackc/pgx/v5"
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // commitRows is a batch of commits as rows of what they write.
 type commitRows struct {
@@ -62,22 +66,22 @@ func (rows *commitRows) addStep(p stepRow) {
 }
 
 // queue queues the statements of the transaction; moved takes the lanes that came back.
-func (rows *commitRows) queue(b *pgx.Batch, flush string, offset int64, moved func(pgx.Rows) error) {
-	b.Queue(lanesSQL, laneTable.args(rows.lanes, flush, offset)...).Query(moved)
+func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved func(pgx.Rows) error) {
+	b.Queue(lanesSQL, laneTable.args(rows.lanes, flush, now)...).Query(moved)
 	if len(rows.forgets) > 0 {
 		b.Queue(forgetSQL, flush, rows.forgets)
 	}
-	queue(b, beginsSQL, beginTable, rows.begins, flush, offset)
-	queue(b, loopsSQL, loopTable, rows.steps, flush, offset)
+	queue(b, beginsSQL, beginTable, rows.begins, flush, now)
+	queue(b, loopsSQL, loopTable, rows.steps, flush, now)
 	if len(rows.ended) > 0 {
 		b.Queue(treesSQL, flush, rows.ended)
 	}
-	queue(b, entriesSQL, entryTable, rows.entries, flush, offset)
-	queue(b, callsSQL, callTable, rows.calls, flush, offset)
-	queue(b, changesSQL, changeTable, rows.changes, flush, offset)
+	queue(b, entriesSQL, entryTable, rows.entries, flush, now)
+	queue(b, callsSQL, callTable, rows.calls, flush, now)
+	queue(b, changesSQL, changeTable, rows.changes, flush, now)
 	queue(b, shownSQL, shownTable, rows.shown, flush)
-	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, offset)
-	queue(b, turnsSQL, turnTable, rows.turns, flush, offset)
+	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, now)
+	queue(b, turnsSQL, turnTable, rows.turns, flush, now)
 	queue(b, bindSQL, bindTable, rows.binds, flush)
 }
 

@@ -5,10 +5,10 @@ package postgres
 // owner writes nothing. Statements that have nothing to write are not sent. Each has a snapshot of its own, taken when
 // the lanes are locked.
 //
-// $1 is the flush id, and $2 of those that need the time the offset of the clock.
+// $1 is the flush id, and $2 of those that need it the time.
 
-// nowSQL2 is the time on the database's clock.
-const nowSQL2 = `clock_timestamp() + $2::bigint * interval '1 microsecond'`
+// nowSQL2 is the time, see clock.
+const nowSQL2 = `$2::timestamptz`
 
 // endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/store/storetest"
 )
@@ -56,16 +57,19 @@ func open(t testing.TB, address string, opts postgres.Options) *postgres.Store {
 func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
 		address := address(t)
-		var skipped atomic.Int64
+		var skipped, jumped atomic.Int64
 		log := &storetest.Log{}
 		opts := postgres.Options{
-			ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) },
-			Log:         slog.New(slog.NewTextHandler(log, nil)),
+			ClockOffset:  func() time.Duration { return time.Duration(skipped.Load()) },
+			ServerOffset: func() time.Duration { return time.Duration(jumped.Load()) },
+			Log:          slog.New(slog.NewTextHandler(log, nil)),
 		}
 		s := open(t, address, opts)
 		return storetest.DB{
 			Store: s, Second: open(t, address, opts),
 			Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+			Jump:    func(d time.Duration) { jumped.Add(int64(d)) },
+			Start:   func() store.Store { return open(t, address, opts) },
 			Forget: func(id string) {
 				if err := s.Forget(t.Context(), id); err != nil {
 					t.Fatal(err)

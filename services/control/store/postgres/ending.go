@@ -15,14 +15,14 @@ import (
 )
 
 // Heads are settled from rows in one transaction: take the lanes, look at heads and open calls on a new snapshot, and
-// write what follows. $1 is the flush id and $2 the offset of the clock throughout.
+// write what follows. $1 is the flush id and $2 the time throughout.
 
 const (
 	overdueSQL = `SELECT EXISTS (SELECT 1 FROM lanes
-		WHERE state = 2 AND force_after <= (SELECT clock_timestamp() + $1::bigint * interval '1 microsecond'))`
+		WHERE state = 2 AND force_after <= $1::timestamptz)`
 
 	takeOverdueSQL = `
-WITH f AS (SELECT lane_id, ends_why, 1 AS raise FROM lanes WHERE state = 2 AND force_after <= (SELECT ` + nowSQL2 + `)
+WITH f AS (SELECT lane_id, ends_why, 1 AS raise FROM lanes WHERE state = 2 AND force_after <= ` + nowSQL2 + `
   LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED)` + takeEndingSQL
 
 	takeHeldSQL = `
@@ -123,7 +123,7 @@ var endTable = table[endRow]{
 func (s *Store) Force(ctx context.Context, limit int) (ended []lane.Ended, err error) {
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		var some bool
-		if err := s.pool.QueryRow(ctx, overdueSQL, s.offset()).Scan(&some); err != nil || !some {
+		if err := s.pool.QueryRow(ctx, overdueSQL, s.now()).Scan(&some); err != nil || !some {
 			return err
 		}
 		e := ending{store: s, flush: uuid.NewString(), commitID: uuid.NewString(), decide: lane.Overdue}
@@ -213,7 +213,7 @@ func (e *ending) run(ctx context.Context, take string, args ...any) (ended []lan
 }
 
 func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (map[string]*endRow, []string, error) {
-	rows, err := tx.Query(ctx, sql, append([]any{e.flush, e.store.offset()}, args...)...)
+	rows, err := tx.Query(ctx, sql, append([]any{e.flush, e.store.now()}, args...)...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -313,7 +313,7 @@ func (r *endRow) finish() (err error) {
 
 // write settles what was read, and counts lanes anew that have no head.
 func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []string) error {
-	batch, offset := &pgx.Batch{}, e.store.offset()
+	batch, now := &pgx.Batch{}, e.store.now()
 	if len(settled) < len(ids) {
 		batch.Queue(recountSQL, ids)
 	}
@@ -324,9 +324,9 @@ func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []s
 			calls = append(calls, c.ID)
 		}
 	}
-	queue(batch, endHeadsSQL, endTable, settled, e.flush, offset)
+	queue(batch, endHeadsSQL, endTable, settled, e.flush, now)
 	batch.Queue(treesSQL, e.flush, heads)
-	batch.Queue(endCallsSQL, e.flush, offset, calls)
+	batch.Queue(endCallsSQL, e.flush, now, calls)
 	queue(batch, endLanesSQL, endTable, settled, e.flush)
 	queue(batch, endSegmentsSQL, endTable, settled, e.flush)
 	return tx.SendBatch(ctx, batch).Close()

@@ -75,7 +75,7 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 	id := uuid.NewString()
 	return s.take(ctx, claim{
 		owner: owner, id: id, lanes: slow,
-		args: []any{owner, id, limit, int16(lane.KindSession), s.offset(), micros(lane.ForceGrace)},
+		args: []any{owner, id, limit, int16(lane.KindSession), s.now(), micros(lane.ForceGrace)},
 	})
 }
 
@@ -95,7 +95,7 @@ func (s *Store) ForceBehind(ctx context.Context, lock int64) ([]lane.Ended, erro
 
 // MoveMailIn moves mail in a transaction.
 func (s *Store) MoveMailIn(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, moveMailSQL, mailPage, int64(0), nil, s.offset())
+	_, err := tx.Exec(ctx, moveMailSQL, mailPage, int64(0), nil, s.now())
 	return err
 }
 
@@ -107,7 +107,7 @@ func (s *Store) MoveMailBehind(ctx context.Context, lock int64) error {
 	if !strings.Contains(held, "pg_advisory") {
 		panic("the statement has changed: " + held)
 	}
-	_, err := s.pool.Exec(ctx, held, mailPage, int64(0), nil, s.offset(), lock)
+	_, err := s.pool.Exec(ctx, held, mailPage, int64(0), nil, s.now(), lock)
 	return err
 }
 
@@ -116,7 +116,7 @@ func (s *Store) ClaimCost(ctx context.Context, kind lane.Kind) (pages int, plan 
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var lines []string
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+claimLanesSQL, uuid.NewString(), uuid.NewString(), 64,
-			int16(kind), s.offset(), micros(lane.ForceGrace))
+			int16(kind), s.now(), micros(lane.ForceGrace))
 		if err == nil {
 			lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		}

@@ -16,7 +16,7 @@ k AS MATERIALIZED (SELECT c.call_id FROM e
   JOIN tool_calls c ON c.call_id = ANY($3::text[]) AND c.executor = e.executor_id
   WHERE c.state + 0 = 0 ORDER BY c.call_id FOR NO KEY UPDATE OF c)
 UPDATE tool_calls c SET state = 1, dispatch = c.dispatch + 1, journal_id = $4,
-  dispatched_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
+  dispatched_at = $5::timestamptz
 FROM k WHERE c.call_id = k.call_id RETURNING c.call_id, c.lane_id, c.dispatch`
 
 // grantedSQL is what a grant whose answer was lost has dispatched.
@@ -38,7 +38,7 @@ func (s *Store) Grant(ctx context.Context, g call.Grant) (granted []call.Granted
 		if again {
 			batch.Queue(grantedSQL, g.Executor, g.ConnectionEpoch, g.CallIDs, g.Journal).Query(collect)
 		}
-		batch.Queue(grantSQL, g.Executor, g.ConnectionEpoch, g.CallIDs, g.Journal, s.offset()).Query(collect)
+		batch.Queue(grantSQL, g.Executor, g.ConnectionEpoch, g.CallIDs, g.Journal, s.now()).Query(collect)
 		return s.send(ctx, batch)
 	})
 	return granted, wrap("grant calls", err)

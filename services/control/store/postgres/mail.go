@@ -35,7 +35,7 @@ k AS MATERIALIZED (SELECT x.lane_id, w.n
 d AS (DELETE FROM wakes g USING w WHERE g.id = w.id AND (w.lane_id IN (SELECT lane_id FROM k)
   OR NOT EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = w.lane_id))),
 u AS (UPDATE lanes x SET mail = x.mail + k.n,
-    due_at = CASE x.state WHEN 1 THEN least(x.due_at, clock_timestamp() + $4::bigint * interval '1 microsecond')
+    due_at = CASE x.state WHEN 1 THEN least(x.due_at, $4::timestamptz)
       ELSE x.due_at END
   FROM k WHERE x.lane_id = k.lane_id RETURNING x.lane_id, x.owner)
 SELECT m.upto, (SELECT count(*) FROM w), COALESCE((SELECT max(id) FROM w), 0), u.lane_id, COALESCE(u.owner::text, '')
@@ -65,7 +65,7 @@ func (s *Store) MoveMail(ctx context.Context) (all []lane.Mailed, err error) {
 }
 
 func (s *Store) moveMail(ctx context.Context, at *mailPlace, page *[]lane.Mailed) error {
-	rows, err := s.pool.Query(ctx, moveMailSQL, mailPage, at.after, at.upto, s.offset())
+	rows, err := s.pool.Query(ctx, moveMailSQL, mailPage, at.after, at.upto, s.now())
 	if err != nil {
 		return err
 	}

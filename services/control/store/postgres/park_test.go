@@ -308,10 +308,10 @@ func TestMailPassesALaneThatIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	own, err := s.Own(t.Context(), owner)
-	if err != nil || len(own.Lanes) != 2 {
+	if err != nil || len(own) != 2 {
 		t.Fatalf("%+v, %v", own, err)
 	}
-	for _, l := range own.Lanes {
+	for _, l := range own {
 		if want := map[bool]int64{true: flood, false: 1}[l.Fence.LaneID == held.Fence.LaneID]; l.Mail != want {
 			t.Errorf("mail %d, want %d", l.Mail, want)
 		}

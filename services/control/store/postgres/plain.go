@@ -14,9 +14,9 @@ import (
 
 // plainTexts are the statements of package rows.
 var plainTexts = rows.Texts(rows.Dialect{
-	Now:    `(SELECT clock_timestamp() + $clock::bigint * interval '1 microsecond')`,
-	After:  `(SELECT clock_timestamp() + ($clock::bigint + $n::bigint) * interval '1 microsecond')`,
-	Before: `(SELECT clock_timestamp() + ($clock::bigint - $n::bigint) * interval '1 microsecond')`,
+	Now:    `$clock::timestamptz`,
+	After:  `($clock::timestamptz + $n::bigint * interval '1 microsecond')`,
+	Before: `($clock::timestamptz - $n::bigint * interval '1 microsecond')`,
 
 	List:  `jsonb_array_elements_text($n::jsonb)`,
 	IDs:   `(SELECT value::uuid AS id FROM jsonb_array_elements_text($n::jsonb))`,
@@ -89,7 +89,7 @@ func (p plain) values(s rows.Statement, args []any) []any {
 		values[i] = a
 	}
 	if plainTexts[s].Clock {
-		values = append(values, p.s.offset())
+		values = append(values, p.s.now())
 	}
 	return values
 }

@@ -16,7 +16,7 @@ import (
 const releaseSQL = `
 WITH l AS (UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL,
     due_at = CASE WHEN $5::bigint = 0 THEN due_at
-      ELSE least(clock_timestamp() + ($5::bigint + $6::bigint) * interval '1 microsecond', ends_at) END
+      ELSE least($6::timestamptz + $5::bigint * interval '1 microsecond', ends_at) END
   WHERE lane_id = $1 AND epoch = $2 AND state + 0 = 2 RETURNING lane_id, first_open),
 s AS (UPDATE submissions s SET stalls = s.stalls + 1, stall_cause = $4 FROM l` + headSQL + `
   WHERE $3::uuid IS NOT NULL AND s.submission_id = COALESCE((SELECT o.submission_id FROM submissions o
@@ -31,7 +31,7 @@ func (s *Store) Release(ctx context.Context, f lane.Fence, r lane.Release) error
 	return wrap("release", s.retry(ctx, func(ctx context.Context, again bool) error {
 		var done bool
 		err := s.pool.QueryRow(ctx, releaseSQL, f.LaneID, f.Epoch, optional(r.Stalled), printable(r.Cause),
-			micros(min(r.Pause, longest)), s.offset()).Scan(&done)
+			micros(min(r.Pause, longest)), s.now()).Scan(&done)
 		if err != nil || done {
 			return err
 		}

@@ -49,8 +49,8 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err error) {
 	a := &o.in
 	if _, err := s.pool.Exec(ctx, `DELETE FROM receipts WHERE scope = $1 AND idem_key = $2
-		AND expires <= clock_timestamp() + $3::bigint * interval '1 microsecond'`,
-		a.scope, a.IdempotencyKey, s.offset()); err != nil {
+		AND expires <= $3::timestamptz`,
+		a.scope, a.IdempotencyKey, s.now()); err != nil {
 		return false, err
 	}
 	sub := stored{Submission: submission.Submission{
@@ -88,7 +88,7 @@ func (s *Store) lostAnswer(ctx context.Context, a *admission, sub stored) (submi
 	var why int16
 	err := s.pool.QueryRow(ctx, `SELECT x.epoch, x.event_head, x.mail, `+endsSQL+`, k.executor
 		FROM lanes x JOIN sessions k ON k.session_id = x.lane_id
-		WHERE x.lane_id = $1 AND x.state + 0 = 2 AND x.claim_id = $3`, sub.LaneID, s.offset(), a.claimID).
+		WHERE x.lane_id = $1 AND x.state + 0 = 2 AND x.claim_id = $3`, sub.LaneID, s.now(), a.claimID).
 		Scan(&lease.Fence.Epoch, &lease.EventHead, &lease.Mail, &endsIn, &why, &lease.Executor)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return out, nil

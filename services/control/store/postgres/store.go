@@ -9,7 +9,7 @@
 // but lanes, in one order; calls are locked after their lanes, in order of their ids.
 //
 // Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
-// and is; the database's clock decides leases; a notification is never part of a transaction that writes.
+// and is; one clock decides times, see clock; a notification is never part of a transaction that writes.
 package postgres
 
 import (
@@ -41,8 +41,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// RetryFor bounds one try of an operation, and how long it is tried again while the database is away; 0 is 10 s.
 	RetryFor time.Duration
-	// ClockOffset is added to the database's clock where leases are decided. For tests.
-	ClockOffset func() time.Duration
+	// ClockOffset is time that has passed everywhere, and ServerOffset a jump of the server's clock. For tests.
+	ClockOffset, ServerOffset func() time.Duration
 }
 
 func (o *Options) defaults() {
@@ -55,8 +55,12 @@ func (o *Options) defaults() {
 	if o.RetryFor == 0 {
 		o.RetryFor = 10 * time.Second
 	}
+	none := func() time.Duration { return 0 }
 	if o.ClockOffset == nil {
-		o.ClockOffset = func() time.Duration { return 0 }
+		o.ClockOffset = none
+	}
+	if o.ServerOffset == nil {
+		o.ServerOffset = none
 	}
 }
 
@@ -69,6 +73,7 @@ type Store struct {
 	commits *group[commit, lane.Committed]
 	notes   *notes
 	health  *health
+	clock   clock
 
 	flushes sync.WaitGroup
 	cancel  context.CancelFunc // ends the rest
@@ -98,6 +103,13 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	background, cancel := context.WithCancel(context.Background())
 	s := &Store{access: access, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
 	s.Tables = rows.New(plain{s: s}, s.opts.Log)
+	began := time.Now()
+	s.clock.elapsed = func() time.Duration { return time.Since(began) + opts.ClockOffset() }
+	if err := s.tellTime(ctx); err != nil {
+		cancel()
+		access.pool.Close()
+		return nil, fmt.Errorf("the database's time: %w", err)
+	}
 	s.admits = newGroup(s.flushAdmissions)
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })

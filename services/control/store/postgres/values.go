@@ -47,9 +47,6 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// offset is what is added to the database's clock, in microseconds: 0, but for tests.
-func (s *Store) offset() int64 { return micros(s.opts.ClockOffset()) }
-
 func micros(d time.Duration) int64 { return d.Microseconds() }
 
 // validIDs is those of ids that can be ids.

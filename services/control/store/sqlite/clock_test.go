@@ -31,10 +31,10 @@ func (h *hands) open(t *testing.T, path string) *Store {
 func endsIn(t *testing.T, s *Store, owner string, want time.Duration) {
 	t.Helper()
 	own, err := s.Own(t.Context(), owner)
-	if err != nil || len(own.Lanes) != 1 {
+	if err != nil || len(own) != 1 {
 		t.Fatalf("owns %+v, %v", own, err)
 	}
-	if got := own.Lanes[0].Ends; got != (lane.Ends{In: want, Why: lane.Deadline}) {
+	if got := own[0].Ends; got != (lane.Ends{In: want, Why: lane.Deadline}) {
 		t.Errorf("it ends in %v, want %v", got, want)
 	}
 }

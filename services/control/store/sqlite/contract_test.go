@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/store/storetest"
 )
@@ -14,11 +15,12 @@ import (
 // opener opens databases at path(t) on a clock that tests move.
 func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
-		var skipped atomic.Int64
+		var skipped, jumped atomic.Int64
 		log := &storetest.Log{}
 		began := time.Now()
 		s, err := sqlite.Open(t.Context(), path(t), sqlite.Options{
 			Clock: sqlite.Clock{
+				Wall:    func() time.Time { return time.Now().Add(time.Duration(jumped.Load())) },
 				Elapsed: func() time.Duration { return time.Since(began) + time.Duration(skipped.Load()) },
 			},
 			Log: slog.New(slog.NewTextHandler(log, nil)),
@@ -33,6 +35,7 @@ func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 		})
 		return storetest.DB{
 			Store: s, Second: s, Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+			Jump: func(d time.Duration) { jumped.Add(int64(d)) }, Start: func() store.Store { return s },
 			Forget: func(id string) {
 				if err := s.Forget(t.Context(), id); err != nil {
 					t.Fatal(err)

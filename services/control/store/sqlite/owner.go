@@ -11,19 +11,19 @@ var stallFor = sql(`UPDATE submissions SET stalls = stalls + 1, stall_cause = ?
 		WHERE submission_id = ? AND lane_id = ? AND status = 1`)
 
 // Own implements lane.Store. It asks the writer, whose connection has the index of running lanes.
-func (s *Store) Own(ctx context.Context, owner string) (out lane.Owned, err error) {
+func (s *Store) Own(ctx context.Context, owner string) (held []lane.Held, err error) {
 	err = s.write(ctx, func(t tx) error {
-		out = lane.Owned{Now: t.now}
+		held = nil
 		lanes, err := t.lanes(selectOwned, owner, -1)
 		for _, l := range lanes {
-			out.Lanes = append(out.Lanes, lane.Held{
+			held = append(held, lane.Held{
 				Fence: lane.Fence{LaneID: l.id, Epoch: l.epoch}, EventHead: l.eventHead, Mail: l.mail,
 				Ends: l.ends.remaining(t.micros()),
 			})
 		}
 		return err
 	})
-	return out, err
+	return held, err
 }
 
 // Release implements lane.Store. A lane that is due at once keeps its place among those that wait.

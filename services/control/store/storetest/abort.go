@@ -88,7 +88,7 @@ var abortCases = []testCase{
 		h.toldToEnd(t, c)
 		own, err := db.Second.Own(ctx(t), owner)
 		ok(t, err)
-		for _, l := range own.Lanes {
+		for _, l := range own {
 			if mine := l.Fence.LaneID == h.session(); mine != (l.Mail == 1) || mine != (l.Ends.Why == lane.Abort) {
 				t.Errorf("its owner reads %+v", l)
 			}

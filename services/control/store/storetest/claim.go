@@ -176,7 +176,7 @@ var claimCases = []testCase{
 			out, err := db.Second.Own(ctx(t), owner)
 			ok(t, err)
 			got, held := map[string]lane.Held{}, map[string]lane.Held{}
-			for _, l := range out.Lanes {
+			for _, l := range out {
 				got[l.Fence.LaneID] = l
 			}
 			for _, h := range want {
@@ -185,9 +185,6 @@ var claimCases = []testCase{
 				}
 			}
 			equal(t, "the lanes", got, held)
-			if d := out.Now.Sub(get(t, db.Store, a.id()).AcceptedAt); d < 0 || d > time.Hour {
-				t.Errorf("the database's clock is off by %v", d)
-			}
 		}
 		owned(one, a, b)
 		ok(t, db.Store.Post(ctx(t), b.session()))

@@ -16,8 +16,12 @@ type DB struct {
 	Store store.Store
 	// Second is another replica's handle on the same database. A database of one process gives the same one again.
 	Second store.Store
-	// Advance moves the database's clock.
+	// Advance lets time pass.
 	Advance func(d time.Duration)
+	// Jump sets the clock of the database's machine forwards, or back, by d. No time passes.
+	Jump func(d time.Duration)
+	// Start is a replica that starts now: its handle on the database. A database of one process gives the same one again.
+	Start func() store.Store
 	// Forget deletes what is stored of a lane, but for its receipts.
 	Forget func(laneID string)
 	// Exec runs a statement that both databases take.
@@ -63,6 +67,7 @@ var suites = []suite{
 	{"damaged lanes", damagedLaneCases},
 	{"receipts", receiptCases},
 	{"replicas", replicaCases},
+	{"clock", clockCases},
 	{"calls", callCases},
 	{"grants", grantCases},
 	{"events", eventCases},

@@ -11,6 +11,17 @@ CREATE TABLE replicas (
     expires    timestamptz NOT NULL
 );
 
+-- One row. The platform's clock, which times of lanes and leases are of, is the server's and ahead_us microseconds. seen
+-- is its time when a replica has vouched for that last.
+CREATE TABLE clock (
+    id       smallint PRIMARY KEY CHECK (id = 1),
+    tenant   text NOT NULL DEFAULT 'default',
+    ahead_us bigint NOT NULL DEFAULT 0,
+    seen     timestamptz NOT NULL DEFAULT 'epoch'
+);
+
+INSERT INTO clock (id) VALUES (1);
+
 -- What never changes about a conversation, and where its workspace is. lane_id is the session's own id or, of a
 -- sub-agent's conversation, that of the session at the root of the tree.
 CREATE TABLE sessions (
@@ -302,5 +313,5 @@ CREATE TABLE secrets (
 );
 
 -- +goose Down
-DROP TABLE replicas, sessions, lanes, wakes, submissions, receipts, entries, tool_calls, turns, prefixes, segments,
+DROP TABLE replicas, clock, sessions, lanes, wakes, submissions, receipts, entries, tool_calls, turns, prefixes, segments,
     executors, tokens, definitions, secrets, cursors;
