@@ -33,10 +33,9 @@ type clock struct {
 	at   time.Time     // the platform's time at here
 	here time.Duration // zero at is that nobody has looked
 	sure bool          // at is what this or another replica has counted
-	// Of the first look, while not sure: when it was, and who had vouched.
+	// While not sure: when it was found what has been vouched for, and that.
 	since time.Duration
 	found time.Time
-	mine  time.Time // what this replica has vouched for last
 }
 
 // look is what a transaction has found, between asked and now.
@@ -109,18 +108,18 @@ func (c *clock) judge(l look) (v verdict) {
 	defer c.mu.Unlock()
 	said := l.server.Add(l.ahead)
 	age := said.Sub(l.seen)
-	others := age >= -clockTolerance && age <= vouchedFor && !l.seen.Equal(c.mine)
+	others := age >= -clockTolerance && age <= vouchedFor
 	switch {
 	case c.sure && c.near(l):
 		c.follow(l)
-	case others || !c.sure && !c.at.IsZero() && !l.seen.Equal(c.found): // who has counted meanwhile knows better
+	case others:
 		c.at, c.here, c.sure = said, l.now, true
 	case c.sure:
 		v.jump = said.Sub(c.time(l.now))
 		c.at, c.here = latest(c.time(l.now), l.seen), l.now
 	case !l.leases: // nobody lives
 		c.at, c.here, c.sure = latest(l.server, l.seen), l.now, true
-	case c.at.IsZero():
+	case c.at.IsZero(), !l.seen.Equal(c.found): // somebody lives, and will vouch again
 		c.at, c.here, c.since, c.found = latest(said, l.seen), l.now, l.now, l.seen
 		return v
 	case l.now-c.since < replica.TTL:
@@ -128,8 +127,7 @@ func (c *clock) judge(l look) (v verdict) {
 	default: // who lived has renewed its lease meanwhile, or has given itself up
 		c.at, c.here, c.sure = c.time(l.now), l.now, true
 	}
-	c.mine = latest(c.at, l.seen).Truncate(time.Microsecond)
-	v.vouches, v.ahead, v.seen = true, l.ahead, c.mine
+	v.vouches, v.ahead, v.seen = true, l.ahead, latest(c.at, l.seen)
 	if !c.near(l) { // else the row would creep on by what a look takes
 		v.ahead = c.at.Sub(l.server)
 	}
