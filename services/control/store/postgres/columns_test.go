@@ -153,7 +153,7 @@ func TestACommitSendsWhatHasSomethingToWrite(t *testing.T) {
 			var rows commitRows
 			rows.add(0, &p)
 			batch := &pgx.Batch{}
-			rows.queue(batch, ident.New(), 0, nil)
+			rows.queue(batch, ident.New(), time.Time{}, nil)
 			if batch.Len() != c.want {
 				t.Errorf("%d statements, want %d", batch.Len(), c.want)
 			}

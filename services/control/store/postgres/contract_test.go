@@ -53,6 +53,9 @@ func open(t testing.TB, address string, opts postgres.Options) *postgres.Store {
 	return s
 }
 
+// apart is more than what the clocks of two replicas differ by.
+const apart = 200 * time.Millisecond
+
 // opener gives each test a database of its own with two stores, as two replicas have them, on a clock that tests move.
 func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 	return func(t *testing.T) storetest.DB {
@@ -67,7 +70,7 @@ func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 		s := open(t, address, opts)
 		return storetest.DB{
 			Store: s, Second: open(t, address, opts),
-			Advance: func(d time.Duration) { skipped.Add(int64(d)) },
+			Advance: func(d time.Duration) { skipped.Add(int64(d + apart)) },
 			Jump:    func(d time.Duration) { jumped.Add(int64(d)) },
 			Start:   func() store.Store { return open(t, address, opts) },
 			Forget: func(id string) {
