@@ -9,9 +9,9 @@ import (
 )
 
 // Store keeps lanes. Methods may be called concurrently; the implementation may group independent calls into one
-// transaction, and each gets its own answer. Times are the store's: one clock for all replicas, which goes on evenly while
-// one of them lives, however the clocks of machines are set. An answer that was lost is asked for again inside of a method
-// as long as that is safe; what is refused is an error.
+// transaction, and each gets its own answer. Times are the store's: one clock for all replicas, which goes on evenly
+// while one of them lives, however the clocks of machines are set. An answer that was lost is asked for again inside of
+// a method as long as that is safe; what is refused is an error.
 type Store interface {
 	// Claim takes at most limit lanes of a kind that are due, in order of due_at, with epoch+1. A head that was
 	// half-done goes on; otherwise the oldest queued submission becomes the head, and the time by which it has to end

@@ -24,8 +24,8 @@ const (
 // counted and finds that the server's clock has jumped moves the row by the jump. One that has just started follows the
 // row, if another replica has vouched for it just now.
 //
-// When all replicas died and one starts, nobody can tell the time for which none lived from a jump. The platform's clock
-// then goes on with the server's, and never back. Until it is known that none lives, see sure, nobody counts as dead.
+// When all replicas died and one starts, nobody can tell the time for which none lived from a jump. The platform's
+// clock then goes on with the server's, and never back. Until it is known that none lives, see sure, nobody counts as dead.
 type clock struct {
 	elapsed func() time.Duration // of this process, monotonic
 
@@ -174,8 +174,8 @@ func (s *Store) tellTime(ctx context.Context) error {
 			l.now, l.server, l.ahead = s.clock.elapsed(), s.server(l.server), time.Duration(ahead)*time.Microsecond
 			v := s.clock.judge(l)
 			if v.jump != 0 {
-				s.opts.Log.WarnContext(ctx, "the database's clock has jumped: deadlines, pauses and leases go on as if "+
-					"it had not", "by", v.jump)
+				s.opts.Log.WarnContext(ctx, "the database's clock has jumped: deadlines, pauses and leases go on as "+
+					"if it had not", "by", v.jump)
 			}
 			if !v.vouches {
 				return nil

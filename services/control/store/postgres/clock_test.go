@@ -68,9 +68,9 @@ func (w *world) start() *one {
 	return r
 }
 
-// However the server's clock jumps, and whichever replicas start and die: as long as one lives, no replica that may take
-// lanes from the dead is ahead by more than a jump that is too small to matter, or behind by more than jumps that looked
-// like no time while replicas were cut off. None takes lanes from the living.
+// However the server's clock jumps, and whichever replicas start and die: as long as one lives, no replica that may
+// take lanes from the dead is ahead by more than a jump that is too small to matter, or behind by more than jumps that
+// looked like no time while replicas were cut off. None takes lanes from the living.
 func TestClockOfManyReplicas(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{t: t, seen: time.Unix(0, 0)}

@@ -32,7 +32,7 @@ var clockCases = append(jumpCases(), []testCase{
 			t.Errorf("took over %d lanes of the dead", len(got))
 		}
 	}},
-	{"a replica that starts just after the only one has died takes from it when its lease ends", func(t *testing.T, db DB) {
+	{"one that starts just after the only one has died takes from it when its lease ends", func(t *testing.T, db DB) {
 		start(t, db.Store, "a", live(t, db.Store))
 		db.Advance(5 * time.Second)
 		late := db.Start()
@@ -160,7 +160,7 @@ func jumpCases() (cases []testCase) {
 			if ended, err := db.Second.Force(ctx(t), 10); err != nil || len(ended) != 1 {
 				t.Errorf("settled %+v, %v", ended, err)
 			}
-		}}, testCase{"a replica that starts after a jump " + name + " follows those that live", func(t *testing.T, db DB) {
+		}}, testCase{"one that starts after a jump " + name + " follows those that live", func(t *testing.T, db DB) {
 			j := beforeJump(t, db)
 			db.Jump(by)
 			late := db.Start()

@@ -20,7 +20,7 @@ type DB struct {
 	Advance func(d time.Duration)
 	// Jump sets the clock of the database's machine forwards, or back, by d. No time passes.
 	Jump func(d time.Duration)
-	// Start is a replica that starts now: its handle on the database. A database of one process gives the same one again.
+	// Start is a replica that starts now: its handle on the database. A database of one process gives the same again.
 	Start func() store.Store
 	// Forget deletes what is stored of a lane, but for its receipts.
 	Forget func(laneID string)

@@ -11,8 +11,8 @@ CREATE TABLE replicas (
     expires    timestamptz NOT NULL
 );
 
--- One row. The platform's clock, which times of lanes and leases are of, is the server's and ahead_us microseconds. seen
--- is its time when a replica has vouched for that last.
+-- One row. The platform's clock, which times of lanes and leases are of, is the server's and ahead_us microseconds.
+-- seen is its time when a replica has vouched for that last.
 CREATE TABLE clock (
     id       smallint PRIMARY KEY CHECK (id = 1),
     tenant   text NOT NULL DEFAULT 'default',
@@ -313,5 +313,5 @@ CREATE TABLE secrets (
 );
 
 -- +goose Down
-DROP TABLE replicas, clock, sessions, lanes, wakes, submissions, receipts, entries, tool_calls, turns, prefixes, segments,
-    executors, tokens, definitions, secrets, cursors;
+DROP TABLE replicas, clock, sessions, lanes, wakes, submissions, receipts, entries, tool_calls, turns, prefixes,
+    segments, executors, tokens, definitions, secrets, cursors;
