@@ -25,7 +25,8 @@ const (
 // row, if another replica has vouched for it just now.
 //
 // When all replicas died and one starts, nobody can tell the time for which none lived from a jump. The platform's
-// clock then goes on with the server's, and never back. Until it is known that none lives, see sure, nobody counts as dead.
+// clock then goes on with the server's, and never back. Until it is known that none lives (see sure), nobody
+// counts as dead.
 type clock struct {
 	elapsed func() time.Duration // of this process, monotonic
 
