@@ -175,8 +175,7 @@ func (s *Store) tellTime(ctx context.Context) error {
 			l.now, l.server, l.ahead = s.clock.elapsed(), s.server(l.server), time.Duration(ahead)*time.Microsecond
 			v := s.clock.judge(l)
 			if v.jump != 0 {
-				s.opts.Log.WarnContext(ctx, "the database's clock has jumped: deadlines, pauses and leases go on as "+
-					"if it had not", "by", v.jump)
+				s.opts.Log.WarnContext(ctx, "the database's clock has jumped, the platform's goes on", "by", v.jump)
 			}
 			if !v.vouches {
 				return nil
