@@ -3443,7 +3443,8 @@ type GrepResult struct {
 	Matches []*GrepResult_Match    `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
 	// Matches in all, which can be more than are here.
 	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
-	// For the model: how the pattern was understood, when not as it was written. Empty when it was.
+	// For the model: how the pattern was understood, when not as it was written, and which paths could not be read. Empty
+	// when there is nothing to say.
 	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3505,7 +3506,9 @@ type GlobResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Paths []string               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
 	// More paths match than are here.
-	Truncated     bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	Truncated bool `protobuf:"varint,2,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// For the model: which paths could not be read. Empty for none.
+	Note          string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3552,6 +3555,13 @@ func (x *GlobResult) GetTruncated() bool {
 		return x.Truncated
 	}
 	return false
+}
+
+func (x *GlobResult) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 // Attach asks what an executor knows of a call. A lane's owner sends it when it has a call at the executor and does not
@@ -4733,11 +4743,12 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x05Match\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x03R\x04line\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"@\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"T\n" +
 	"\n" +
 	"GlobResult\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
-	"\ttruncated\x18\x02 \x01(\bR\ttruncated\"\xae\x01\n" +
+	"\ttruncated\x18\x02 \x01(\bR\ttruncated\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\xae\x01\n" +
 	"\x06Attach\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +

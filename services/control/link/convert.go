@@ -185,7 +185,7 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		}
 		return r
 	case *pawlv1.Result_Glob:
-		return tool.GlobReply{Paths: o.Glob.GetPaths(), Truncated: o.Glob.GetTruncated()}
+		return tool.GlobReply{Paths: o.Glob.GetPaths(), Truncated: o.Glob.GetTruncated(), Note: o.Glob.GetNote()}
 	case *pawlv1.Result_Failure:
 		return tool.Failure{Reason: o.Failure.GetReason(), Message: o.Failure.GetMessage()}
 	}

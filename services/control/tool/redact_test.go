@@ -86,7 +86,7 @@ func TestClean(t *testing.T) {
 			"p", 2,
 			"a [redacted]...",
 		}, {"p", 3, "a [redacted]"}}}},
-		"glob":     {GlobReply{Paths: []string{"d/topsecret"}}, GlobReply{Paths: []string{"d/[redacted]"}}},
+		"glob":     {GlobReply{Paths: []string{"d/topsecret"}, Note: "topsecret"}, GlobReply{Paths: []string{"d/[redacted]"}, Note: "[redacted]"}},
 		"failure":  {Failure{Reason: "X", Message: "no topsecret"}, Failure{Reason: "X", Message: "no [redacted]"}},
 		"write":    {WriteReply{Size: 1}, WriteReply{Size: 1}},
 		"no reply": {nil, nil},

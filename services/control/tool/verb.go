@@ -114,7 +114,7 @@ type ExecReply struct {
 type GrepReply struct {
 	Matches []Match
 	Total   int64  // matches found, at least len(Matches)
-	Note    string // in which other way the pattern was taken than it was written
+	Note    string // in which other way the pattern was taken than it was written, and which paths could not be read
 }
 
 // Match is one matching line.
@@ -128,6 +128,7 @@ type Match struct {
 type GlobReply struct {
 	Paths     []string
 	Truncated bool // there are more than Paths
+	Note      string // which paths could not be read
 }
 
 // Problems are what is wrong with the request that a schema cannot say.
@@ -193,7 +194,7 @@ func (r GrepReply) Clean(c Cleaner) Reply {
 
 // Clean implements Reply.
 func (r GlobReply) Clean(c Cleaner) Reply {
-	r.Paths = mapped(r.Paths, c.Text)
+	r.Paths, r.Note = mapped(r.Paths, c.Text), c.Text(r.Note)
 	return r
 }
 

@@ -19,6 +19,7 @@ const DefaultMaxPaths = 1000
 type Paths struct {
 	Paths []string
 	Total int
+	Note  string // which paths could not be read, for the model; "" for none
 }
 
 // Glob lists the files below dir (relative to root; "" is root) whose path from there matches pattern: *, ?, [a-z],
@@ -67,5 +68,6 @@ func Glob(ctx context.Context, root, pattern, dir string, limit int) (Paths, err
 	if err := w.walk(ctx, start, rulesAbove(root, start)); err != nil {
 		return Paths{}, err
 	}
+	out.Note = w.missed.note()
 	return out, nil
 }

@@ -54,15 +54,26 @@ type Match struct {
 type Matches struct {
 	Matches []Match
 	Total   int
-	Note    string // in which other way the pattern was taken than it was written, for the model
+	// Note is for the model: in which other way the pattern was taken than it was written, and which paths could not be
+	// read.
+	Note string
+}
+
+// add puts a note before those that there are.
+func (m *Matches) add(note string) {
+	if note != "" && m.Note != "" {
+		note += " "
+	}
+	m.Note = note + m.Note
 }
 
 type grep struct {
 	GrepOptions
-	find finder
-	out  Matches
-	buf  *bufio.Reader // of a file
-	text *bufio.Reader // of the text in it; is buf when that is the same but for line ends
+	find   finder
+	out    Matches
+	buf    *bufio.Reader // of a file
+	missed *missed       // nil for a search of one file
+	text   *bufio.Reader // of the text in it; is buf when that is the same but for line ends
 }
 
 // Grep searches the lines of text files. A file that Path names is searched whatever its name or the ignore
@@ -81,18 +92,18 @@ func Grep(ctx context.Context, root string, o GrepOptions) (Matches, error) {
 	}
 	find, note := compile(o.Pattern, o)
 	found, err := o.run(ctx, root, find)
-	if found.Note = note; err != nil || found.Total > 0 || o.Literal {
+	if found.add(note); err != nil || found.Total > 0 || o.Literal {
 		return found, err
 	}
 	if pattern, ok := basic(o.Pattern); ok {
 		find, _ := compile(pattern, o)
 		if again, err := o.run(ctx, root, find); err != nil || again.Total > 0 {
-			again.Note = `Nothing matches the pattern as it is. It was searched with | for \|, which is the alternation here.`
+			again.add(`Nothing matches the pattern as it is. It was searched with | for \|, which is the alternation here.`)
 			return again, err
 		}
 	}
 	if strings.Contains(o.Pattern, "\n") || strings.Contains(o.Pattern, `\n`) {
-		found.Note = "A pattern is searched in one line at a time and cannot match a line break."
+		found.add("A pattern is searched in one line at a time and cannot match a line break.")
 	}
 	return found, nil
 }
@@ -135,9 +146,11 @@ func (o GrepOptions) run(ctx context.Context, root string, find finder) (Matches
 		}
 		return g.file(ctx, p, w.name(p), syscall.O_NOFOLLOW)
 	}
+	g.missed = &w.missed
 	if err := w.walk(ctx, start, rulesAbove(root, start)); err != nil {
 		return Matches{}, err
 	}
+	g.out.Note = w.missed.note()
 	return g.out, nil
 }
 
@@ -168,10 +181,13 @@ func readable(path string) error {
 	return f.Close()
 }
 
-// file searches one. Files that cannot be read are passed over; only the end of ctx ends the search.
+// file searches one. Files that cannot be opened are passed over and counted; only the end of ctx ends the search.
 func (g *grep) file(ctx context.Context, path, name string, flags int) error {
 	f, st, err := hostfile.Open(path, flags)
 	if err != nil {
+		if g.missed != nil {
+			g.missed.add(name, err)
+		}
 		return nil
 	}
 	defer f.Close()

@@ -12,6 +12,7 @@ package search
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,6 +29,40 @@ type walker struct {
 	root   string // results are relative to it
 	hidden bool   // hidden names are visited, too
 	visit  func(path string, e fs.DirEntry) error
+	missed missed
+}
+
+// named is how many paths that could not be read a search names.
+const named = 3
+
+// missed is what of the files below a directory could not be read.
+type missed struct {
+	total int
+	first []string
+}
+
+// add counts a path if an error says that it may not be read. What is gone meanwhile is not missed.
+func (m *missed) add(name string, err error) {
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, sandbox.ErrPermission) && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EMFILE) &&
+		!errors.Is(err, syscall.ENFILE) {
+		return
+	}
+	if m.total++; len(m.first) < named {
+		m.first = append(m.first, name)
+	}
+}
+
+// note says what was missed, "" for nothing.
+func (m *missed) note() string {
+	switch {
+	case m.total == 0:
+		return ""
+	case m.total == 1:
+		return fmt.Sprintf("1 path could not be read: %s", m.first[0])
+	case m.total > len(m.first):
+		return fmt.Sprintf("%d paths could not be read: %s, …", m.total, strings.Join(m.first, ", "))
+	}
+	return fmt.Sprintf("%d paths could not be read: %s", m.total, strings.Join(m.first, ", "))
 }
 
 // walk visits dir, whose own name is not judged: who names a directory means it.
@@ -37,7 +72,8 @@ func (w *walker) walk(ctx context.Context, dir string, r *rules) error {
 	}
 	entries, err := readDir(dir)
 	if err != nil {
-		return nil // unreadable, or gone meanwhile: a search takes what it gets
+		w.missed.add(w.name(dir), err) // a search takes what it gets, and says what it did not get
+		return nil
 	}
 	// "a.b" < "a/b" as paths, but "a" < "a.b" as names.
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(sortName(a), sortName(b)) })

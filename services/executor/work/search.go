@@ -52,7 +52,9 @@ func (s *Service) glob(ctx context.Context, c *call, q *pawlv1.Glob) (*pawlv1.Re
 	if err != nil {
 		return nil, err
 	}
-	r := &pawlv1.GlobResult{Paths: make([]string, len(found.Paths)), Truncated: found.Total > len(found.Paths)}
+	r := &pawlv1.GlobResult{
+		Paths: make([]string, len(found.Paths)), Truncated: found.Total > len(found.Paths), Note: valid(found.Note),
+	}
 	for i, p := range found.Paths {
 		r.Paths[i] = valid(p)
 	}

@@ -53,5 +53,5 @@ func renderGlob(_ tool.Glob, r tool.GlobReply) tool.Result {
 	case cut:
 		text += fmt.Sprintf("\n\n[Showing the first %d paths; there are more. Narrow the pattern.]", shown)
 	}
-	return tool.Result{Text: text, Details: tool.Fields{"pathCount": total, "truncated": cut}.Encode()}
+	return tool.Result{Text: text + note(r.Note), Details: tool.Fields{"pathCount": total, "truncated": cut}.Encode()}
 }
