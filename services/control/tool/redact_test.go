@@ -86,7 +86,10 @@ func TestClean(t *testing.T) {
 			"p", 2,
 			"a [redacted]...",
 		}, {"p", 3, "a [redacted]"}}}},
-		"glob":     {GlobReply{Paths: []string{"d/topsecret"}, Note: "topsecret"}, GlobReply{Paths: []string{"d/[redacted]"}, Note: "[redacted]"}},
+		"glob": {
+			GlobReply{Paths: []string{"d/topsecret"}, Note: "topsecret"},
+			GlobReply{Paths: []string{"d/[redacted]"}, Note: "[redacted]"},
+		},
 		"failure":  {Failure{Reason: "X", Message: "no topsecret"}, Failure{Reason: "X", Message: "no [redacted]"}},
 		"write":    {WriteReply{Size: 1}, WriteReply{Size: 1}},
 		"no reply": {nil, nil},

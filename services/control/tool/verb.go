@@ -127,7 +127,7 @@ type Match struct {
 // GlobReply answers Glob.
 type GlobReply struct {
 	Paths     []string
-	Truncated bool // there are more than Paths
+	Truncated bool   // there are more than Paths
 	Note      string // which paths could not be read
 }
 

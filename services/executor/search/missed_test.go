@@ -40,7 +40,8 @@ func TestSearchSaysWhatItCouldNotRead(t *testing.T) {
 		{[]string{"a/f", "b", "c", "d", "e"}, "5 paths could not be read: a/f, b, c, …"},
 	} {
 		root := tree(t, map[string]string{
-			"a/f": "needle\n", "b/f": "needle\n", "c/f": "needle\n", "d/f": "needle\n", "e/f": "needle\n", "f/f": "needle\n",
+			"a/f": "needle\n", "b/f": "needle\n", "c/f": "needle\n", "d/f": "needle\n",
+			"e/f": "needle\n", "f/f": "needle\n",
 		})
 		if err := os.Chmod(filepath.Dir(root), 0o755); err != nil {
 			t.Fatal(err)

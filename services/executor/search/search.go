@@ -43,8 +43,10 @@ type missed struct {
 
 // add counts a path if an error says that it may not be read. What is gone meanwhile is not missed.
 func (m *missed) add(name string, err error) {
-	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, sandbox.ErrPermission) && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EMFILE) &&
-		!errors.Is(err, syscall.ENFILE) {
+	missed := func(is error) bool { return errors.Is(err, is) }
+	if !slices.ContainsFunc([]error{
+		fs.ErrPermission, sandbox.ErrPermission, syscall.EIO, syscall.EMFILE, syscall.ENFILE,
+	}, missed) {
 		return
 	}
 	if m.total++; len(m.first) < named {

@@ -423,6 +423,12 @@ func TestRenderGolden(t *testing.T) {
 			Text:    "No files found.",
 			Details: []byte(`{"pathCount":0,"truncated":false}`),
 		}},
+		"glob that could not read all": {
+			tool.Glob{Pattern: "a"}, tool.GlobReply{Note: "1 path could not be read: b"}, tool.Result{
+				Text:    "No files found.\n\n[1 path could not be read: b]",
+				Details: []byte(`{"pathCount":0,"truncated":false}`),
+			},
+		},
 		"glob more": {
 			tool.Glob{Pattern: "a"},
 			tool.GlobReply{Paths: []string{"a"}, Truncated: true},
