@@ -63,7 +63,8 @@ func watchers(ctx context.Context, r *run) error {
 }
 
 // replicas measures what a second replica costs the same load: processor time of the control planes and of the
-// database, for each prompt. One and two of them are measured in turns.
+// database, for each prompt. One and two of them are measured in turns, and only when they are warm: what a start costs
+// is not counted.
 func replicas(ctx context.Context, r *run) error {
 	one, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -120,24 +121,20 @@ func (c *cost) measure(ctx context.Context, r *run, server int, planes ...*plane
 	prompting := func(ctx context.Context, p *plane, total int) (figure, error) {
 		return r.prompting(ctx, p, 64/len(planes), total/len(planes), func() string { return "shell/" + ident.New() })
 	}
-	for _, p := range planes { // connections, statements
-		if _, err := prompting(ctx, p, 500); err != nil {
-			return err
-		}
+	// Connections, prepared statements and a heap as large as it becomes: of all planes at once, as they are measured.
+	if _, err := together(ctx, planes, func(ctx context.Context, p *plane) (figure, error) {
+		return prompting(ctx, p, r.some(4000, 500))
+	}); err != nil {
+		return err
 	}
 	before, err := family(server)
 	if err != nil {
 		return err
 	}
-	figures := make([]figure, len(planes))
-	g, ctx := errgroup.WithContext(ctx)
-	for i, p := range planes {
-		g.Go(func() (err error) {
-			figures[i], err = prompting(ctx, p, r.some(8000, 800))
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	figures, err := together(ctx, planes, func(ctx context.Context, p *plane) (figure, error) {
+		return prompting(ctx, p, r.some(8000, 800))
+	})
+	if err != nil {
 		return err
 	}
 	after, err := family(server)
@@ -147,6 +144,21 @@ func (c *cost) measure(ctx context.Context, r *run, server int, planes ...*plane
 		c.prompts += len(f.times)
 	}
 	return err
+}
+
+// together measures all planes at the same time.
+func together(
+	ctx context.Context, planes []*plane, measure func(context.Context, *plane) (figure, error),
+) ([]figure, error) {
+	figures := make([]figure, len(planes))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, p := range planes {
+		g.Go(func() (err error) {
+			figures[i], err = measure(ctx, p)
+			return err
+		})
+	}
+	return figures, g.Wait()
 }
 
 // postmaster is the process that all processes of the database's server are children of.
