@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,9 +17,11 @@ const (
 	maxFlush = 256
 	// maxQueue is how many operations wait before callers do.
 	maxQueue = 10_000
-	// flushers are the flushes that may be under way. With two, one batch is parsed and planned while the other is
-	// synced.
+	// flushers are the flushes that may be under way. There is one as long as it is fast: two would halve the batches,
+	// and each prompt then costs control and the database a third more.
 	flushers = 2
+	// lateAfter is how long a flush may hold up what comes after it: a lock, a disk or a connection may be slow.
+	lateAfter = 20 * time.Millisecond
 )
 
 // op is an operation with its answer. again says that an earlier try may have been committed.
@@ -44,6 +47,8 @@ type group[In, Out any] struct {
 	wake   sync.Cond
 	queue  []*op[In, Out]
 	busy   map[string]bool // sessions in a batch that is under way
+	flying int             // flushes that are under way
+	late   int             // those of them that take longer than lateAfter
 	closed bool
 }
 
@@ -87,8 +92,9 @@ func (g *group[In, Out]) run(
 	for range flushers {
 		wg.Go(func() {
 			for batch := g.next(); batch != nil; batch = g.next() {
+				finish := g.begin(batch)
 				g.settle(ctx, batch, retry)
-				g.finish(batch)
+				finish()
 			}
 		})
 	}
@@ -103,8 +109,11 @@ func (g *group[In, Out]) next() []*op[In, Out] {
 		if g.closed {
 			return nil
 		}
-		if batch := g.take(); len(batch) > 0 {
-			return batch
+		if g.flying <= g.late {
+			if batch := g.take(); len(batch) > 0 {
+				g.flying++
+				return batch
+			}
 		}
 		g.wake.Wait()
 	}
@@ -157,16 +166,33 @@ func (g *group[In, Out]) settle(
 	}
 }
 
-// finish frees the batch's sessions.
-func (g *group[In, Out]) finish(batch []*op[In, Out]) {
-	g.mu.Lock()
-	for _, o := range batch {
-		delete(g.busy, o.session)
-	}
-	more := len(g.queue) > 0
-	g.mu.Unlock()
-	if more {
-		g.wake.Signal()
+// begin watches over the flush of a batch: when it is late, the next may begin. What is returned ends that, and frees
+// the batch's sessions.
+func (g *group[In, Out]) begin(batch []*op[In, Out]) (finish func()) {
+	late, over := false, false
+	timer := time.AfterFunc(lateAfter, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if late = !over; late {
+			g.late++
+			g.wake.Signal()
+		}
+	})
+	return func() {
+		timer.Stop()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		over = true
+		g.flying--
+		if late {
+			g.late--
+		}
+		for _, o := range batch {
+			delete(g.busy, o.session)
+		}
+		if len(g.queue) > 0 {
+			g.wake.Signal()
+		}
 	}
 }
 

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func once(ctx context.Context, f func(context.Context, bool) error) error { return f(ctx, false) }
@@ -60,6 +63,46 @@ func TestGroupKeepsTheOrderOfASession(t *testing.T) {
 	if flushes >= 40*50 {
 		t.Errorf("%d flushes: nothing was grouped", flushes)
 	}
+}
+
+// TestGroupBeginsASecondFlushWhenTheFirstIsLate, and not before: what comes meanwhile is one batch.
+func TestGroupBeginsASecondFlushWhenTheFirstIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, stuck := time.Now(), make(chan struct{})
+		var batches []int // their sizes
+		g := newGroup(func(_ context.Context, ops []*op[int, int]) error {
+			batches = append(batches, len(ops))
+			if len(batches) == 1 {
+				<-stuck
+			}
+			return nil
+		})
+		var all sync.WaitGroup
+		all.Go(func() { g.run(t.Context(), once) })
+		do := func(session string) {
+			if _, err := g.do(t.Context(), session, 1); err != nil {
+				t.Error(err)
+			}
+		}
+		all.Go(func() { do("first") })
+		synctest.Wait()
+		var others sync.WaitGroup
+		for n := range 3 {
+			others.Go(func() { do(fmt.Sprint(n)) })
+		}
+		others.Wait()
+		if waited := time.Since(began); waited != lateAfter || !slices.Equal(batches, []int{1, 3}) {
+			t.Errorf("waited %v for the second of the batches %v", waited, batches)
+		}
+		do("another") // the second flush is over, the first is still late
+		close(stuck)
+		synctest.Wait()
+		g.close()
+		all.Wait()
+		if g.flying != 0 || g.late != 0 || len(g.busy) != 0 {
+			t.Errorf("left over: %d flushes, %d late, %d sessions", g.flying, g.late, len(g.busy))
+		}
+	})
 }
 
 // TestGroupFindsWhatSpoilsABatch and carries out the rest.
