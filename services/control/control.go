@@ -33,6 +33,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
@@ -105,7 +106,8 @@ type plane struct {
 	submissions *submission.Service
 	grpc        *rpc.Server
 	http        *http.Server
-	memory      *bufconn.Listener // for the built-in executor
+	memory      *bufconn.Listener // for the built-in executor, and for what comes over HTTP
+	inner       *grpc.ClientConn  // to memory, for what comes over HTTP; it shows the caller's token
 }
 
 // Run serves until ctx ends, then hands over what it runs and returns. It returns an error when it cannot start or
@@ -170,8 +172,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
 	p.serveGRPC()
-	p.serveHTTP(ctx)
-	return nil
+	return p.serveHTTP(ctx)
 }
 
 // inputs tells readers what models are asked with.
@@ -258,8 +259,8 @@ func (p *plane) run(ctx context.Context) error {
 	serve("links", p.links.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.bus.Heard) })
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
-	if p.memory != nil {
-		serve("built-in connection", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
+	serve("connections in memory", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
+	if p.Builtin != nil {
 		serve("built-in executor", func(ctx context.Context) error {
 			ctx, end := context.WithCancel(ctx)
 			defer end()
@@ -315,6 +316,7 @@ func (p *plane) stopServing() {
 			p.Log.Debug("closing http failed", "error", err)
 		}
 	}
+	_ = p.inner.Close() // it has no calls any more, or such as nobody waits for
 	done := make(chan struct{})
 	go func() { defer close(done); p.grpc.GracefulStop() }()
 	select {
@@ -327,22 +329,21 @@ func (p *plane) stopServing() {
 
 func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID})
-	return grpc.NewClient("passthrough:///builtin", append(rpc.DialOptions(), rpc.Security(nil),
-		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
-			error,
-		) {
-			return p.memory.DialContext(ctx)
-		}))...)
+	return p.newMemoryClient(grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}))
+}
+
+// newMemoryClient connects to this control plane without a network, with the first call.
+func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	dial := func(ctx context.Context, _ string) (net.Conn, error) { return p.memory.DialContext(ctx) }
+	opts = append(opts, rpc.Security(nil), grpc.WithContextDialer(dial))
+	return grpc.NewClient("passthrough:///memory", append(rpc.DialOptions(), opts...)...)
 }
 
 func (p *plane) serveGRPC() {
 	p.grpc = rpc.NewServer(api.Hooks(p.authenticator(), p.Log))
 	api.Register(p.grpc, p.api())
 	peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.links))
-	if p.Builtin != nil {
-		p.memory = bufconn.Listen(memoryBuffer)
-	}
+	p.memory = bufconn.Listen(memoryBuffer)
 }
 
 // api is what the handlers delegate to.
@@ -354,10 +355,13 @@ func (p *plane) api() api.Deps {
 }
 
 // serveHTTP makes the HTTP server. Requests that are open when stopping ends are answered then.
-func (p *plane) serveHTTP(stopping context.Context) {
+func (p *plane) serveHTTP(stopping context.Context) (err error) {
+	if p.inner, err = p.newMemoryClient(); err != nil {
+		return fmt.Errorf("connecting in memory: %w", err)
+	}
 	p.http = &http.Server{
 		Handler: gateway.New(gateway.Deps{
-			Agents: p.Agents, Service: p.submissions, Sessions: api.Sessions(p.api()), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+			Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, stopping, p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
 			Inputs:   inputs{p},
 			Stopping: stopping, Log: p.Log,
 		}),
@@ -368,4 +372,5 @@ func (p *plane) serveHTTP(stopping context.Context) {
 			SendPingTimeout: 30 * time.Second,
 		},
 	}
+	return nil
 }

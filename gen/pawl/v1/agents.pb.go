@@ -7,6 +7,7 @@
 package pawlv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -484,7 +485,7 @@ var File_pawl_v1_agents_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\n" +
-	"\x14pawl/v1/agents.proto\x12\apawl.v1\"O\n" +
+	"\x14pawl/v1/agents.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\"O\n" +
 	"\x11ListAgentsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -512,12 +513,13 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\fAgentProblem\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\bR\x04kept2\xe3\x01\n" +
-	"\fAgentService\x12E\n" +
+	"\x04kept\x18\x03 \x01(\bR\x04kept2\xb1\x02\n" +
+	"\fAgentService\x12Y\n" +
 	"\n" +
-	"ListAgents\x12\x1a.pawl.v1.ListAgentsRequest\x1a\x1b.pawl.v1.ListAgentsResponse\x12?\n" +
-	"\bGetAgent\x12\x18.pawl.v1.GetAgentRequest\x1a\x19.pawl.v1.GetAgentResponse\x12K\n" +
-	"\fReloadAgents\x12\x1c.pawl.v1.ReloadAgentsRequest\x1a\x1d.pawl.v1.ReloadAgentsResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"ListAgents\x12\x1a.pawl.v1.ListAgentsRequest\x1a\x1b.pawl.v1.ListAgentsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/agents\x12[\n" +
+	"\bGetAgent\x12\x18.pawl.v1.GetAgentRequest\x1a\x19.pawl.v1.GetAgentResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/agents/{agent}\x12i\n" +
+	"\fReloadAgents\x12\x1c.pawl.v1.ReloadAgentsRequest\x1a\x1d.pawl.v1.ReloadAgentsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/agents:reloadB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_agents_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package pawlv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -4478,7 +4479,7 @@ var File_pawl_v1_executors_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
-	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
+	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
 	"\x0eConnectRequest\x12&\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.pawl.v1.HelloH\x00R\x05hello\x12/\n" +
 	"\baccepted\x18\x02 \x01(\v2\x11.pawl.v1.AcceptedH\x00R\baccepted\x12/\n" +
@@ -4833,11 +4834,11 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
 	"\rSTREAM_STDERR\x10\x02\x12\x0f\n" +
-	"\vSTREAM_FILE\x10\x032\xed\x01\n" +
+	"\vSTREAM_FILE\x10\x032\xa9\x02\n" +
 	"\x0fExecutorService\x12@\n" +
-	"\aConnect\x12\x17.pawl.v1.ConnectRequest\x1a\x18.pawl.v1.ConnectResponse(\x010\x01\x12N\n" +
-	"\rListExecutors\x12\x1d.pawl.v1.ListExecutorsRequest\x1a\x1e.pawl.v1.ListExecutorsResponse\x12H\n" +
-	"\vGetExecutor\x12\x1b.pawl.v1.GetExecutorRequest\x1a\x1c.pawl.v1.GetExecutorResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\aConnect\x12\x17.pawl.v1.ConnectRequest\x1a\x18.pawl.v1.ConnectResponse(\x010\x01\x12e\n" +
+	"\rListExecutors\x12\x1d.pawl.v1.ListExecutorsRequest\x1a\x1e.pawl.v1.ListExecutorsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/executors\x12m\n" +
+	"\vGetExecutor\x12\x1b.pawl.v1.GetExecutorRequest\x1a\x1c.pawl.v1.GetExecutorResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/executors/{executor_id}B-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_executors_proto_rawDescOnce sync.Once

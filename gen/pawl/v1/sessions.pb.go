@@ -7,6 +7,7 @@
 package pawlv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -4018,7 +4019,7 @@ var File_pawl_v1_sessions_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\n" +
-	"\x16pawl/v1/sessions.proto\x12\apawl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n" +
+	"\x16pawl/v1/sessions.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n" +
 	"\n" +
 	"SessionKey\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
@@ -4336,22 +4337,22 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x0eOUTCOME_FAILED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x17\n" +
 	"\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n" +
-	"\x0fOUTCOME_EXPIRED\x10\x052\x8d\x03\n" +
-	"\x0eSessionService\x12K\n" +
-	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\x12E\n" +
+	"\x0fOUTCOME_EXPIRED\x10\x052\x93\x05\n" +
+	"\x0eSessionService\x12a\n" +
+	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12\xb2\x01\n" +
 	"\n" +
-	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\x12H\n" +
-	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\x12M\n" +
-	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse0\x01\x12N\n" +
-	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse2\xa7\x04\n" +
-	"\x11SubmissionService\x129\n" +
-	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\x12;\n" +
-	"\x06Prompt\x12\x16.pawl.v1.PromptRequest\x1a\x17.pawl.v1.PromptResponse0\x01\x12Q\n" +
-	"\x0eWaitSubmission\x12\x1e.pawl.v1.WaitSubmissionRequest\x1a\x1f.pawl.v1.WaitSubmissionResponse\x12N\n" +
-	"\rGetSubmission\x12\x1d.pawl.v1.GetSubmissionRequest\x1a\x1e.pawl.v1.GetSubmissionResponse\x12T\n" +
-	"\x0fListSubmissions\x12\x1f.pawl.v1.ListSubmissionsRequest\x1a .pawl.v1.ListSubmissionsResponse\x12T\n" +
-	"\x0fAbortSubmission\x12\x1f.pawl.v1.AbortSubmissionRequest\x1a .pawl.v1.AbortSubmissionResponse\x12K\n" +
-	"\fAbortSession\x12\x1c.pawl.v1.AbortSessionRequest\x1a\x1d.pawl.v1.AbortSessionResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\"k\x82\xd3\xe4\x93\x02eZH\x12F/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}\x12\x19/v1/sessions/{session_id}\x12s\n" +
+	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sessions/{session_id}/entries\x12w\n" +
+	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}/events0\x01\x12{\n" +
+	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rebind2\xc5\b\n" +
+	"\x11SubmissionService\x12\xd6\x01\n" +
+	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\"\x9a\x01\x82\xd3\xe4\x93\x02\x93\x01:\x01*Z=:\x01*\"8/v1/agents/{key.agent}/instances/{key.instance}:dispatch\"O/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}:dispatch\x12\xd4\x01\n" +
+	"\x06Prompt\x12\x16.pawl.v1.PromptRequest\x1a\x17.pawl.v1.PromptResponse\"\x96\x01\x82\xd3\xe4\x93\x02\x8f\x01:\x01*Z;:\x01*\"6/v1/agents/{key.agent}/instances/{key.instance}:prompt\"M/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}:prompt0\x01\x12\x7f\n" +
+	"\x0eWaitSubmission\x12\x1e.pawl.v1.WaitSubmissionRequest\x1a\x1f.pawl.v1.WaitSubmissionResponse\",\x82\xd3\xe4\x93\x02&\x12$/v1/submissions/{submission_id}:wait\x12w\n" +
+	"\rGetSubmission\x12\x1d.pawl.v1.GetSubmissionRequest\x1a\x1e.pawl.v1.GetSubmissionResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/submissions/{submission_id}\x12\x83\x01\n" +
+	"\x0fListSubmissions\x12\x1f.pawl.v1.ListSubmissionsRequest\x1a .pawl.v1.ListSubmissionsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/v1/sessions/{session_id}/submissions\x12\x86\x01\n" +
+	"\x0fAbortSubmission\x12\x1f.pawl.v1.AbortSubmissionRequest\x1a .pawl.v1.AbortSubmissionResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/submissions/{submission_id}:abort\x12w\n" +
+	"\fAbortSession\x12\x1c.pawl.v1.AbortSessionRequest\x1a\x1d.pawl.v1.AbortSessionResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions/{session_id}:abortB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_sessions_proto_rawDescOnce sync.Once

@@ -7,6 +7,7 @@
 package pawlv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -671,7 +672,7 @@ var File_pawl_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x14pawl/v1/tokens.proto\x12\apawl.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
+	"\x14pawl/v1/tokens.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
 	"\x05Token\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -715,12 +716,14 @@ const file_pawl_v1_tokens_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
 	"\x12RevokeTokenRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x15\n" +
-	"\x13RevokeTokenResponse2\xe9\x01\n" +
-	"\fTokenService\x12H\n" +
-	"\vCreateToken\x12\x1b.pawl.v1.CreateTokenRequest\x1a\x1c.pawl.v1.CreateTokenResponse\x12E\n" +
+	"\x13RevokeTokenResponse2\xbd\x02\n" +
+	"\fTokenService\x12_\n" +
+	"\vCreateToken\x12\x1b.pawl.v1.CreateTokenRequest\x1a\x1c.pawl.v1.CreateTokenResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/tokens\x12Y\n" +
 	"\n" +
-	"ListTokens\x12\x1a.pawl.v1.ListTokensRequest\x1a\x1b.pawl.v1.ListTokensResponse\x12H\n" +
-	"\vRevokeToken\x12\x1b.pawl.v1.RevokeTokenRequest\x1a\x1c.pawl.v1.RevokeTokenResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"ListTokens\x12\x1a.pawl.v1.ListTokensRequest\x1a\x1b.pawl.v1.ListTokensResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/tokens\x12q\n" +
+	"\vRevokeToken\x12\x1b.pawl.v1.RevokeTokenRequest\x1a\x1c.pawl.v1.RevokeTokenResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/tokens/{token_id}:revokeB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_tokens_proto_rawDescOnce sync.Once

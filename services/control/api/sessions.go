@@ -19,9 +19,6 @@ type sessions struct {
 	deps Deps
 }
 
-// Sessions is the service, for surfaces that are not gRPC. Callers put the principal into the context.
-func Sessions(d Deps) pawlv1.SessionServiceServer { return &sessions{deps: d} }
-
 // ListSessions implements SessionService.
 func (s *sessions) ListSessions(
 	ctx context.Context, req *pawlv1.ListSessionsRequest,

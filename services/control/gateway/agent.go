@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -42,7 +43,7 @@ func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(h.Stopping, func() { cancel(errStopping) })()
+	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
 	streams := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	in.ToEnd = !streams
 	f, err := h.Service.Prompt(ctx, in)

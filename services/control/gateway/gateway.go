@@ -4,13 +4,13 @@
 //	request ─▶ host, origin, token ─▶ route ─▶ submission.Service ─▶ JSON, or events as they are committed
 //
 // It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees
-// carries a reason and no internals; without a token only /healthz, / and the preflight requests of allowed origins are
-// answered; no body is read before its sender is authenticated.
+// carries a reason and no internals; without a token only /healthz, /, the description of the API and the preflight
+// requests of allowed origins are answered; no body is read before its sender is authenticated.
 package gateway
 
 import (
 	"context"
-	"io"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,7 +18,6 @@ import (
 	"strings"
 	"time"
 
-	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/gate"
@@ -26,16 +25,10 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
-
-// errStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another
-// replica.
-var errStopping = errs.New(errs.Unavailable, "SERVER_STOPPING",
-	"the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
-
-var errRoute = errs.New(errs.NotFound, "ROUTE_NOT_FOUND", "no such route")
 
 // Agents is the catalogue.
 type Agents interface {
@@ -49,6 +42,13 @@ type Prompter interface {
 	Get(ctx context.Context, tenant, id string) (submission.Submission, error)
 }
 
+// API serves what is below /v1/ to callers that are known.
+type API interface {
+	http.Handler
+	// Refuse answers with an error in the form of the API.
+	Refuse(w http.ResponseWriter, r *http.Request, err error)
+}
+
 // Inputs finds what models are asked with.
 type Inputs interface {
 	// Input is the request of a submission's first turn, with the messages of the entries before one.
@@ -59,8 +59,8 @@ type Inputs interface {
 type Deps struct {
 	Agents  Agents
 	Service Prompter
-	// Sessions is what /v1/sessions answers from; nil serves none of it.
-	Sessions pawlv1.SessionServiceServer
+	// API serves /v1; nil serves none of it.
+	API API
 	// Models tells over which protocol a model is asked.
 	Models Models
 	// Inputs tells what models are asked with, for readers that want to see it; nil tells nobody.
@@ -104,14 +104,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := h.checkSource(r); err != nil {
 		w.Header().Set("Connection", "close")
-		h.fail(w, r, err)
+		h.refuse(w, r, err)
 		return
 	}
 	if h.share(w, r); isPreflight(r) && w.Header().Get(allowOrigin) != "" {
 		answerPreflight(w)
 		return
 	}
-	if answer := openPaths[r.URL.Path]; answer != "" {
+	if answer := openPaths[r.URL.Path]; answer != nil {
 		h.openPath(w, r, answer)
 		return
 	}
@@ -119,7 +119,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p, err := h.Auth.Authenticate(auth.WithSource(r.Context(), rpc.SourceOf(r.RemoteAddr)), secret)
 	if err != nil {
 		w.Header().Set("Connection", "close") // only callers with a token keep connections
-		h.errorForm(r)(w, r, err)
+		h.refuse(w, r, err)
 		return
 	}
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
@@ -143,7 +143,7 @@ func (h *handler) contained(w http.ResponseWriter, r *http.Request, secret strin
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
-	h.errorForm(r)(w, r, err) // logs it
+	h.refuse(w, r, err) // logs it
 }
 
 // response knows whether the answer has begun.
@@ -173,32 +173,45 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 		h.agent(w, r, target{agent: name, instance: instance, secret: secret})
 		return
 	}
-	if id, ok := eventsPath(r.URL.Path); ok && h.Sessions != nil {
-		h.watch(w, r, id, secret)
-		return
-	}
-	if isAPI(r) {
-		h.refuse(w, r, errRoute.With("no route matches %s %.256q", r.Method, r.URL.Path))
+	if h.isAPI(r) {
+		h.API.ServeHTTP(w, r)
 		return
 	}
 	h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
 }
 
 // isAPI reports whether a request is for the API, whose errors have a form of their own.
-func isAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/v1/") }
-
-// errorForm is how errors are answered on the request's path.
-func (h *handler) errorForm(r *http.Request) func(http.ResponseWriter, *http.Request, error) {
-	if isAPI(r) {
-		return h.refuse
-	}
-	return h.fail
+func (h *handler) isAPI(r *http.Request) bool {
+	return h.API != nil && strings.HasPrefix(r.URL.Path, "/v1/")
 }
 
-// openPaths are the texts that are served without a token. They say nothing of this installation.
-var openPaths = map[string]string{
-	"/healthz": "ok\n",
-	"/": `This is Pawl, a control plane for AI agents.
+// refuse answers with an error in the form of the request's path.
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if !h.isAPI(r) {
+		h.fail(w, r, err)
+		return
+	}
+	var p *flue.Error
+	if errors.As(err, &p) {
+		err = errs.New(errs.PermissionDenied, strings.ToUpper(p.Type), p.Message+" "+p.Details)
+	}
+	h.API.Refuse(w, r, err)
+}
+
+// openPaths are served without a token. They say nothing of this installation.
+var openPaths = map[string]func() (kind string, body []byte, err error){
+	"/healthz":         func() (string, []byte, error) { return plain, []byte("ok\n"), nil },
+	"/":                func() (string, []byte, error) { return plain, []byte(welcome), nil },
+	"/v1/docs":         func() (string, []byte, error) { b, err := openapi.Page(); return htmlPage, b, err },
+	"/v1/openapi.json": func() (string, []byte, error) { b, err := openapi.Document(); return document, b, err },
+}
+
+const (
+	plain    = "text/plain; charset=utf-8"
+	htmlPage = "text/html; charset=utf-8"
+	document = "application/json"
+
+	welcome = `This is Pawl, a control plane for AI agents.
 
 Prompt an agent, with a token:
   curl THIS_URL/agents/NAME/INSTANCE -H "Authorization: Bearer $TOKEN" \
@@ -207,19 +220,27 @@ Prompt an agent, with a token:
 With "Accept: text/event-stream" the answer is a stream of events. The response header Link names the path where the
 session's events can be read again, and Pawl-Session and Pawl-Submission hold the ids.
 
+GET /v1/docs describes the API below /v1, and GET /v1/openapi.json does it for programs.
 GET /healthz answers "ok" while the server runs.
-`,
-}
+`
+)
 
-func (h *handler) openPath(w http.ResponseWriter, r *http.Request, text string) {
+func (h *handler) openPath(w http.ResponseWriter, r *http.Request, content func() (string, []byte, error)) {
 	w.Header().Set("Connection", "close")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodGet, http.MethodHead))
 		return
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = io.WriteString(w, text)
+	kind, body, err := content()
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	_, _ = w.Write(body)
 }
 
 // agentPath reads /agents/{agent}/{instance}. A segment that is malformed stays as it is.

@@ -18,10 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
-	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
-	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -131,9 +127,7 @@ func TestOriginThatIsNotAllowed(t *testing.T) {
 func TestAnswersNameTheirSubmission(t *testing.T) {
 	p := planetest.New(t, hello())
 	d := deps(p)
-	d.Sessions = api.Sessions(api.Deps{
-		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions, Events: p.Events,
-	})
+	d.API = apiOf(t, p, d)
 	s := serve(t, d)
 	if status, body := prompt(t, s, "first"); status != 200 {
 		t.Fatalf("%d %s", status, body)
@@ -178,6 +172,7 @@ func firstEvent(t *testing.T, s *httptest.Server, path string) string {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer op")
+	r.Header.Set("Accept", "text/event-stream")
 	res, err := s.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -279,16 +274,13 @@ func (panicking) Prompt(context.Context, submission.Input) (*submission.Followin
 	panic("password=hunter2")
 }
 
-// panickingSessions panic after their first event.
-type panickingSessions struct{ pawlv1.SessionServiceServer }
+// panickingAPI panics after it has begun to answer.
+type panickingAPI struct{ gateway.API }
 
-// WatchSession implements pawlv1.SessionServiceServer.
-func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest,
-	s grpc.ServerStreamingServer[pawlv1.WatchSessionResponse],
-) error {
-	if err := s.Send(&pawlv1.WatchSessionResponse{}); err != nil {
-		return err
-	}
+// ServeHTTP implements gateway.API.
+func (panickingAPI) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	_, _ = io.WriteString(w, "begun")
+	_ = http.NewResponseController(w).Flush()
 	panic("password=hunter2")
 }
 
@@ -297,7 +289,7 @@ func (panickingSessions) WatchSession(_ *pawlv1.WatchSessionRequest,
 func TestPanics(t *testing.T) {
 	var log bytes.Buffer
 	d := deps(planetest.New(t, nil))
-	d.Service, d.Sessions, d.Log = panicking{}, panickingSessions{}, slog.New(slog.NewTextHandler(&log, nil))
+	d.Service, d.API, d.Log = panicking{}, panickingAPI{}, slog.New(slog.NewTextHandler(&log, nil))
 	s := serve(t, d)
 	status, body := prompt(t, s, "hi")
 	if status != 500 || !strings.Contains(body, `"internal_error"`) || strings.Contains(body, "hunter2") {

@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -55,19 +56,14 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, p.Status, p.Envelope())
 }
 
-// writeJSON answers with a status and a value.
+// writeJSON answers with a status and a value. A client that has left is no error of ours.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := rawjson.Encode(v)
 	if err != nil {
 		status, body = http.StatusInternalServerError, nil // strings and numbers always encode
 	}
-	respond(w, status, body)
-}
-
-// respond answers with a status and JSON. A client that has left is no error of ours.
-func respond(w http.ResponseWriter, status int, body []byte) {
 	// The rest of a body that is refused is read before the answer is sent. Some connections have no deadline.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + stalled))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + sse.Stalled))
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}

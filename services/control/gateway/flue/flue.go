@@ -14,11 +14,11 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
@@ -29,22 +29,9 @@ type Event struct {
 	JSON  []byte // without line breaks
 }
 
-// Heartbeat is a block that readers skip. It stands alone: the client drops every block that begins with a comment.
-const Heartbeat = ": heartbeat\n\n"
-
 // AppendFrame adds an event as a server-sent event.
 func AppendFrame(dst []byte, e Event) []byte {
-	return AppendServerSent(dst, e.Type, int64(e.Index), e.JSON)
-}
-
-// AppendServerSent adds a server-sent event of any kind. A negative id is none: it leaves the reader's cursor alone.
-func AppendServerSent(dst []byte, kind string, id int64, body []byte) []byte {
-	dst = append(append(dst, "event: "...), kind...)
-	if id >= 0 {
-		dst = strconv.AppendInt(append(dst, "\nid: "...), id, 10)
-	}
-	dst = append(append(dst, "\ndata: "...), body...)
-	return append(dst, "\n\n"...)
+	return sse.AppendFrame(dst, e.Type, int64(e.Index), e.JSON)
 }
 
 // common is what every event of a session carries.

@@ -1,0 +1,176 @@
+package transcode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/gateway/sse"
+)
+
+// maxDepth is how deep the values of a body may be nested.
+const maxDepth = 100
+
+// Failures of requests, found before an RPC is called.
+var (
+	errBody  = errs.New(errs.InvalidArgument, "BODY_INVALID", "the body is not what this operation takes")
+	errQuery = errs.New(errs.InvalidArgument, "PARAMETER_INVALID", "a query parameter is not what this operation takes")
+	errPath  = errs.New(errs.InvalidArgument, "PATH_INVALID", "the path is not valid")
+	errToken = errs.New(errs.InvalidArgument, "TOKEN_IN_URL", "a token does not belong in a URL, which proxies and "+
+		"browsers keep: send it as `authorization: Bearer TOKEN`, and revoke this one")
+	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter "+
+		"after, is the id of an event")
+	errMediaType = errs.New(errs.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "send the body as JSON, with "+
+		"`content-type: application/json`")
+	errTooLarge = errs.New(errs.InvalidArgument, "BODY_TOO_LARGE", fmt.Sprintf("a body has at most %d bytes",
+		rpc.MaxMessage))
+	errLate = errs.New(errs.InvalidArgument, "BODY_LATE", "the body did not arrive in time")
+	errKeys = errs.New(errs.InvalidArgument, "IDEMPOTENCY_KEY", "the header Idempotency-Key and the field "+
+		"idempotencyKey differ: send one of them")
+)
+
+// message is a new message of a type of pawl.v1.
+func message(d protoreflect.MessageDescriptor) (proto.Message, error) {
+	kind, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+	if err != nil {
+		return nil, fmt.Errorf("the type %s: %w", d.FullName(), err)
+	}
+	return kind.New().Interface(), nil
+}
+
+// decode makes the request of an RPC out of one over HTTP: body, query parameters, path and headers. What the path says
+// stands.
+func (r *Route) decode(req *http.Request, vars map[string]string, body []byte) (proto.Message, error) {
+	in, err := message(r.RPC.Input())
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, in); err != nil {
+			return nil, errBody.With("%s", clean(err))
+		}
+	}
+	if err := r.query(in, req.URL); err != nil {
+		return nil, err
+	}
+	for field, value := range vars {
+		if err := runtime.PopulateFieldFromPath(in, field, value); err != nil {
+			return nil, errPath.With("%s: %s", field, clean(err))
+		}
+	}
+	return in, headers(in, req.Header)
+}
+
+// query fills in what the parameters say. A parameter that is not known is refused: who misspells one shall hear of it.
+func (r *Route) query(in proto.Message, u *url.URL) error {
+	if u.RawQuery == "" {
+		return nil
+	}
+	values, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errQuery.With("the query is malformed: %s", clean(err))
+	}
+	for key, all := range values {
+		if slices.ContainsFunc(all, func(v string) bool { return strings.HasPrefix(v, "pawl_") }) {
+			return errToken
+		}
+		if r.body || !known(in.ProtoReflect().Descriptor(), key) {
+			return errQuery.With("there is no parameter %.64q", key)
+		}
+	}
+	none := utilities.NewDoubleArray(nil)
+	if err := runtime.PopulateQueryParameters(in, values, none); err != nil {
+		return errQuery.With("%s", clean(err))
+	}
+	return nil
+}
+
+// known reports whether a key is the path of a field, by its names in JSON or proto.
+func known(d protoreflect.MessageDescriptor, key string) bool {
+	name, rest, nested := strings.Cut(key, ".")
+	f := d.Fields().ByJSONName(name)
+	if f == nil {
+		f = d.Fields().ByTextName(name)
+	}
+	switch {
+	case f == nil:
+		return false
+	case nested:
+		return f.Message() != nil && known(f.Message(), rest)
+	}
+	return true
+}
+
+// headers fills in the fields that have headers of their own: idempotency_key and after.
+func headers(in proto.Message, head http.Header) error {
+	m := in.ProtoReflect()
+	fields := m.Descriptor().Fields()
+	if f, key := fields.ByName("idempotency_key"), head.Get("Idempotency-Key"); f != nil && key != "" {
+		if have := m.Get(f).String(); have != "" && have != key {
+			return errKeys
+		}
+		m.Set(f, protoreflect.ValueOfString(key))
+	}
+	f := fields.ByName("after")
+	if f == nil || f.Kind() != protoreflect.Int64Kind {
+		return nil
+	}
+	if last := head.Get("Last-Event-ID"); last != "" { // what a client of server-sent events repeats by itself wins
+		seq, ok := sse.ParseID(last)
+		if !ok {
+			return errCursor
+		}
+		m.Set(f, protoreflect.ValueOfInt64(seq))
+	}
+	return nil
+}
+
+// readBody returns the body, nil for none. It is read as a whole: a request is one message.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" || r.Header.Get("Content-Encoding") != "" {
+		return nil, errMediaType
+	}
+	if r.ContentLength > rpc.MaxMessage {
+		return nil, errTooLarge // without reading it
+	}
+	var tooLarge *http.MaxBytesError
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rpc.MaxMessage))
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, errLate
+	case err != nil:
+		return nil, errBody.With("the body could not be read to its end")
+	}
+	// The deadline is the connection's, and the server reads from it to see whether the client is still there.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return bytes.TrimSpace(body), nil
+}
+
+// clean is a library's error without its name, and without the spaces that it varies from build to build.
+func clean(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	return strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
+}
