@@ -106,6 +106,7 @@ type plane struct {
 	submissions *submission.Service
 	grpc        *rpc.Server
 	http        *http.Server
+	gateway     *gateway.Handler
 	memory      *bufconn.Listener // for the built-in executor, and for what comes over HTTP
 	inner       *grpc.ClientConn  // to memory, for what comes over HTTP; it shows the caller's token
 }
@@ -316,6 +317,7 @@ func (p *plane) stopServing() {
 			p.Log.Debug("closing http failed", "error", err)
 		}
 	}
+	p.gateway.Wait(ctx)
 	_ = p.inner.Close() // it has no calls any more, or such as nobody waits for
 	done := make(chan struct{})
 	go func() { defer close(done); p.grpc.GracefulStop() }()
@@ -359,12 +361,13 @@ func (p *plane) serveHTTP(stopping context.Context) (err error) {
 	if p.inner, err = p.newMemoryClient(); err != nil {
 		return fmt.Errorf("connecting in memory: %w", err)
 	}
+	p.gateway = gateway.New(gateway.Deps{
+		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, stopping, p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+		Inputs:   inputs{p},
+		Stopping: stopping, Log: p.Log,
+	})
 	p.http = &http.Server{
-		Handler: gateway.New(gateway.Deps{
-			Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, stopping, p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
-			Inputs:   inputs{p},
-			Stopping: stopping, Log: p.Log,
-		}),
+		Handler: p.gateway,
 		// The handler bounds the rest.
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		HTTP2: &http.HTTP2Config{

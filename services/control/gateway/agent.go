@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/socket"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -24,14 +25,18 @@ type target struct {
 	verbose         bool // the reader wants to see what the model is asked with
 }
 
-// agent answers POST /agents/{agent}/{instance}.
-func (h *handler) agent(w http.ResponseWriter, r *http.Request, to target) {
+// agent answers POST /agents/{agent}/{instance}, and GET for a socket.
+func (h *Handler) agent(w http.ResponseWriter, r *http.Request, to target) {
+	if socket.IsUpgrade(r) {
+		h.serveSocket(w, r, to)
+		return
+	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodPost))
 		return
 	}
-	def, err := h.find(r, to)
+	def, err := h.find(r, to, agent.HTTP)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -78,7 +83,7 @@ func nameSubmission(head http.Header, f *submission.Following) {
 
 // find is the agent, if the caller may prompt it here. An agent that is not there is found without a definition by who
 // names an idempotency key: what it had accepted under the key goes on and is answered.
-func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
+func (h *Handler) find(r *http.Request, to target, over agent.Surface) (agent.Definition, error) {
 	if strings.TrimSpace(to.agent) == "" || strings.TrimSpace(to.instance) == "" {
 		return agent.Definition{}, flue.Malformed(flue.AgentPath)
 	}
@@ -91,14 +96,14 @@ func (h *handler) find(r *http.Request, to target) (agent.Definition, error) {
 			return agent.Definition{}, nil
 		}
 	}
-	if err == nil && !def.Exposes(agent.HTTP) {
+	if err == nil && !def.Exposes(over) {
 		err = agent.Missing(to.agent)
 	}
 	return def, h.unknown(r, to, err)
 }
 
 // unknown is err, which for an agent that is not there names those that are.
-func (h *handler) unknown(r *http.Request, to target, err error) error {
+func (h *Handler) unknown(r *http.Request, to target, err error) error {
 	if !errors.Is(err, agent.ErrNotFound) {
 		return err
 	}
@@ -106,7 +111,7 @@ func (h *handler) unknown(r *http.Request, to target, err error) error {
 }
 
 // exposed is the names of the agents that the caller may prompt here.
-func (h *handler) exposed(caller auth.Principal) []string {
+func (h *Handler) exposed(caller auth.Principal) []string {
 	return slices.DeleteFunc(caller.Known(h.Agents.Names()), func(name string) bool {
 		def, err := h.Agents.Get(name)
 		return err != nil || !def.Exposes(agent.HTTP)
@@ -114,7 +119,7 @@ func (h *handler) exposed(caller auth.Principal) []string {
 }
 
 // input is the prompt that a request holds.
-func (h *handler) input(w http.ResponseWriter, r *http.Request, to target) (submission.Input, error) {
+func (h *Handler) input(w http.ResponseWriter, r *http.Request, to target) (submission.Input, error) {
 	body, err := readBody(w, r)
 	if err != nil {
 		return submission.Input{}, err
@@ -133,7 +138,7 @@ func (h *handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 }
 
 // answer waits for the submission and answers with its result.
-func (h *handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, f *submission.Following) {
+func (h *Handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, f *submission.Following) {
 	sub, err := h.settled(ctx, f)
 	switch {
 	case r.Context().Err() != nil: // nobody is there to answer
@@ -146,7 +151,7 @@ func (h *handler) answer(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 }
 
-func (h *handler) settled(ctx context.Context, f *submission.Following) (submission.Submission, error) {
+func (h *Handler) settled(ctx context.Context, f *submission.Following) (submission.Submission, error) {
 	if f.Replayed && f.Submission.Status == submission.SettledStatus {
 		return h.Service.Get(ctx, f.Submission.Key.Tenant, f.Submission.ID) // without its events
 	}

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -78,17 +79,31 @@ type Models interface {
 	Model(ref model.Ref) (model.Model, error)
 }
 
-type handler struct{ Deps }
+// Handler serves HTTP.
+type Handler struct {
+	Deps
+	sockets sync.WaitGroup // open ones
+}
 
 // New makes the handler.
-func New(d Deps) http.Handler {
+func New(d Deps) *Handler {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
 	if d.Stopping == nil {
 		d.Stopping = context.Background()
 	}
-	return &handler{d}
+	return &Handler{Deps: d}
+}
+
+// Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know them.
+func (h *Handler) Wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { defer close(done); h.sockets.Wait() }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // unauthenticatedLimit is how long the body of a request that is refused, or needs no token, may take to arrive. The
@@ -96,7 +111,7 @@ func New(d Deps) http.Handler {
 const unauthenticatedLimit = 5 * time.Second
 
 // ServeHTTP routes on the escaped path: an instance id may hold an encoded slash, and nothing is redirected.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctl := http.NewResponseController(w)  // some connections have no deadlines
 	_ = ctl.SetWriteDeadline(time.Time{}) // the connection's last answer had one
 	if r.ContentLength != 0 {
@@ -133,7 +148,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the
 // connection: it must not take for whole what is not.
-func (h *handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
+func (h *Handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
 	out := &response{ResponseWriter: w}
 	err := contain.Do(func() error { h.route(out, r, secret); return nil })
 	if err == nil {
@@ -168,7 +183,7 @@ func (r *response) Write(b []byte) (int, error) {
 func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // route answers a request of a caller that is known.
-func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {
+func (h *Handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
 		h.agent(w, r, target{agent: name, instance: instance, secret: secret})
 		return
@@ -181,12 +196,12 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 }
 
 // isAPI reports whether a request is for the API, whose errors have a form of their own.
-func (h *handler) isAPI(r *http.Request) bool {
+func (h *Handler) isAPI(r *http.Request) bool {
 	return h.API != nil && strings.HasPrefix(r.URL.Path, "/v1/")
 }
 
 // refuse answers with an error in the form of the request's path.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if !h.isAPI(r) {
 		h.fail(w, r, err)
 		return
@@ -225,7 +240,7 @@ GET /healthz answers "ok" while the server runs.
 `
 )
 
-func (h *handler) openPath(w http.ResponseWriter, r *http.Request, content func() (string, []byte, error)) {
+func (h *Handler) openPath(w http.ResponseWriter, r *http.Request, content func() (string, []byte, error)) {
 	w.Header().Set("Connection", "close")
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

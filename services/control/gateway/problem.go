@@ -45,7 +45,7 @@ func problemOf(err error) (p *flue.Error, ok bool) {
 }
 
 // fail answers with an error.
-func (h *handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, ok := problemOf(err)
 	if !ok && r.Context().Err() != nil {
 		return // nobody is there to answer, and most likely that is why it failed

@@ -13,7 +13,7 @@ import (
 )
 
 // checkSource refuses requests that were not meant for this server (DNS rebinding) and those of pages of other origins.
-func (h *handler) checkSource(r *http.Request) error {
+func (h *Handler) checkSource(r *http.Request) error {
 	host := hostname(r.Host)
 	if host == "" {
 		return &flue.Error{
@@ -77,7 +77,7 @@ const preflightAge = "600"
 
 // share lets the page that sent the request read the answer, if it is of an allowed origin. Credentials of browsers,
 // such as cookies, are never used, so no answer allows them.
-func (h *handler) share(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) share(w http.ResponseWriter, r *http.Request) {
 	if len(h.Origins) == 0 {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // stream answers with the submission's events as they are committed, until it has settled.
-func (h *handler) stream(
+func (h *Handler) stream(
 	ctx context.Context, w http.ResponseWriter, to target, f *submission.Following, def agent.Definition,
 ) {
 	sse.SetHeaders(w.Header(), "no-cache") // exactly this value is the original's
@@ -27,7 +27,15 @@ func (h *handler) stream(
 		return
 	}
 	defer out.Beat()()
-	if err := h.follow(ctx, out, to, f, def); err != nil {
+	var frames []byte
+	err := h.follow(ctx, to, f, def, func(events []flue.Event) error {
+		frames = frames[:0]
+		for _, e := range events {
+			frames = flue.AppendFrame(frames, e)
+		}
+		return out.Write(frames)
+	})
+	if err != nil {
 		p, ok := problemOf(err)
 		if !ok {
 			h.Log.ErrorContext(ctx, "streaming a submission failed", "submission_id", f.Submission.ID, "error", err)
@@ -37,7 +45,7 @@ func (h *handler) stream(
 }
 
 // apiOf is the protocol that a model is asked over; "" for a model that cannot be asked.
-func (h *handler) apiOf(ref model.Ref) model.API {
+func (h *Handler) apiOf(ref model.Ref) model.API {
 	m, err := h.Models.Model(ref)
 	if err != nil {
 		return ""
@@ -45,13 +53,12 @@ func (h *handler) apiOf(ref model.Ref) model.API {
 	return m.API()
 }
 
-// follow writes the submission's events and returns why there are no more: nil when it completed or the reader has
-// left.
-func (h *handler) follow(
-	ctx context.Context, out *sse.Stream, to target, f *submission.Following, def agent.Definition,
+// follow hands on the submission's events and returns why there are no more: nil when it completed or send has failed,
+// because the reader has left.
+func (h *Handler) follow(
+	ctx context.Context, to target, f *submission.Following, def agent.Definition, send func([]flue.Event) error,
 ) error {
 	t := flue.NewTranslator(f.Submission, def.Model, h.apiOf)
-	var frames []byte
 	for batch, err := range f.Events(ctx) {
 		if err != nil {
 			return err
@@ -63,11 +70,7 @@ func (h *handler) follow(
 			}
 			t.Show(asked)
 		}
-		frames = frames[:0]
-		for _, e := range t.Translate(batch) {
-			frames = flue.AppendFrame(frames, e)
-		}
-		if len(frames) > 0 && out.Write(frames) != nil {
+		if events := t.Translate(batch); len(events) > 0 && send(events) != nil {
 			return nil
 		}
 	}
