@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -109,6 +110,11 @@ type plane struct {
 	gateway     *gateway.Handler
 	memory      *bufconn.Listener // for the built-in executor, and for what comes over HTTP
 	inner       *grpc.ClientConn  // to memory, for what comes over HTTP; it shows the caller's token
+	leased      atomic.Bool       // this process is a replica that may work
+	// draining ends when this process has to stop, or one of its parts has. stopping ends when what had to be finished
+	// is finished: streams and sockets end then.
+	draining, stopping context.Context
+	drain, finished    context.CancelFunc
 }
 
 // Run serves until ctx ends, then hands over what it runs and returns. It returns an error when it cannot start or
@@ -172,8 +178,10 @@ func (p *plane) assemble(ctx context.Context) error {
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
+	p.draining, p.drain = context.WithCancel(ctx)
+	p.stopping, p.finished = context.WithCancel(context.WithoutCancel(ctx))
 	p.serveGRPC()
-	return p.serveHTTP(ctx)
+	return p.serveHTTP()
 }
 
 // inputs tells readers what models are asked with.
@@ -235,7 +243,7 @@ func (p *plane) run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	g, life := errgroup.WithContext(life)
-	stop, stopped := context.WithCancel(ctx)
+	stop, stopped := p.draining, p.drain
 	defer stopped()
 	builtin, endBuiltin := context.WithCancel(context.Background()) // ends before what it is connected to
 	defer endBuiltin()
@@ -274,6 +282,7 @@ func (p *plane) run(ctx context.Context) error {
 	}
 	err := p.replicas.Run(life, stop, p.incarnation(stop))
 	stopped()
+	p.finished()
 	p.links.Close()
 	endBuiltin()
 	p.stopServing()
@@ -289,6 +298,8 @@ func (p *plane) incarnation(stop context.Context) replica.Incarnation {
 			p.Ready()
 			p.Ready = nil
 		}
+		p.leased.Store(true)
+		defer p.leased.Store(false)
 		err := p.worker.Run(ctx, id, predecessors, stop.Done())
 		// Executors are told to go elsewhere; what they hold is safe with them.
 		if stop.Err() != nil {
@@ -356,15 +367,27 @@ func (p *plane) api() api.Deps {
 	}
 }
 
-// serveHTTP makes the HTTP server. Requests that are open when stopping ends are answered then.
-func (p *plane) serveHTTP(stopping context.Context) (err error) {
+// unready is why this replica should get no requests.
+func (p *plane) unready() (reasons []string) {
+	if p.draining.Err() != nil {
+		reasons = append(reasons, "draining: the server stops, and hands over what it runs")
+	}
+	if !p.leased.Load() {
+		reasons = append(reasons, "no lease: the database does not answer, or has not yet, or the server stops")
+	}
+	return reasons
+}
+
+// serveHTTP makes the HTTP server.
+func (p *plane) serveHTTP() (err error) {
 	if p.inner, err = p.newMemoryClient(); err != nil {
 		return fmt.Errorf("connecting in memory: %w", err)
 	}
 	p.gateway = gateway.New(gateway.Deps{
-		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, stopping, p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping,
+			p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
 		Inputs:   inputs{p},
-		Stopping: stopping, Log: p.Log,
+		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})
 	p.http = &http.Server{
 		Handler: p.gateway,

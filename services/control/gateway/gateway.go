@@ -4,8 +4,8 @@
 //	request ─▶ host, origin, token ─▶ route ─▶ submission.Service ─▶ JSON, or events as they are committed
 //
 // It holds no rules of its own. Invariants: a client that leaves never stops the work; an error that a caller sees
-// carries a reason and no internals; without a token only /healthz, /, the description of the API and the preflight
-// requests of allowed origins are answered; no body is read before its sender is authenticated.
+// carries a reason and no internals; without a token only /healthz, /readyz, /, the description of the API and the
+// preflight requests of allowed origins are answered; no body is read before its sender is authenticated.
 package gateway
 
 import (
@@ -27,6 +27,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
+	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -69,9 +70,12 @@ type Deps struct {
 	Auth    auth.Authenticator
 	Hosts   []string // names beside loopback ones that requests may be addressed to
 	Origins []string // browser origins beside the server's own that may call
-	// Stopping ends when the server stops; open requests are then answered. nil is never.
-	Stopping context.Context
-	Log      *slog.Logger // nil is the default
+	// Draining ends when the server begins to stop: new requests are refused then. Stopping ends when what it had to
+	// finish is finished: open requests are answered then, and sockets end. nil is never.
+	Draining, Stopping context.Context
+	// Unready is why this server should get no requests now; nothing, or nil, if it should.
+	Unready func() []string
+	Log     *slog.Logger // nil is the default
 }
 
 // Models resolves models.
@@ -93,10 +97,17 @@ func New(d Deps) *Handler {
 	if d.Stopping == nil {
 		d.Stopping = context.Background()
 	}
+	if d.Draining == nil {
+		d.Draining = context.Background()
+	}
+	if d.Unready == nil {
+		d.Unready = func() []string { return nil }
+	}
 	return &Handler{Deps: d}
 }
 
-// Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know them.
+// Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know
+// them.
 func (h *Handler) Wait(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { defer close(done); h.sockets.Wait() }()
@@ -126,6 +137,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answerPreflight(w)
 		return
 	}
+	if r.URL.Path == readyPath {
+		h.ready(w, r)
+		return
+	}
 	if answer := openPaths[r.URL.Path]; answer != nil {
 		h.openPath(w, r, answer)
 		return
@@ -139,6 +154,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		gate.Prove(addr)
+	}
+	if h.Draining.Err() != nil {
+		w.Header().Set("Connection", "close")
+		h.refuse(w, r, transcode.ErrStopping)
+		return
 	}
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
@@ -236,7 +256,7 @@ With "Accept: text/event-stream" the answer is a stream of events. The response 
 session's events can be read again, and Pawl-Session and Pawl-Submission hold the ids.
 
 GET /v1/docs describes the API below /v1, and GET /v1/openapi.json does it for programs.
-GET /healthz answers "ok" while the server runs.
+GET /healthz answers "ok" while the server runs, and GET /readyz while it should get requests.
 `
 )
 

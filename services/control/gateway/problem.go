@@ -64,8 +64,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	}
 	// The rest of a body that is refused is read before the answer is sent. Some connections have no deadline.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(bodyLimit + sse.Stalled))
-	if status == http.StatusUnauthorized {
+	switch status {
+	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -206,7 +206,8 @@ func TestMalformedMessages(t *testing.T) {
 			id = fmt.Sprintf(`"requestId":%q,`, x.id)
 		}
 		c.say(x.say)
-		c.expect(`{"version":1,"type":"error",` + id + `"error":{"type":"invalid_request","message":"Request is malformed.",` +
+		c.expect(`{"version":1,"type":"error",` + id +
+			`"error":{"type":"invalid_request","message":"Request is malformed.",` +
 			`"details":"` + x.details + `"}}`)
 	}
 	c.say(`{"version":1,"type":"ping"}`)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+
+	"github.com/pawl-dev/pawl/internal/rawjson"
 )
 
 // What can be wrong with a message on a socket.
@@ -90,7 +92,7 @@ type socketFrame struct {
 
 func (f socketFrame) encode(kind string) []byte {
 	f.Version, f.Type = 1, kind
-	body, err := Encode(f)
+	body, err := rawjson.Encode(f)
 	if err != nil {
 		return []byte(`{"version":1,"type":"error","error":{"type":"internal_error","message":"","details":""}}`)
 	}
@@ -114,7 +116,7 @@ func EventFrame(requestID string, e Event) []byte {
 
 // ResultFrame is what a prompt came to.
 func ResultFrame(requestID string, r *Result) []byte {
-	body, err := Encode(r)
+	body, err := rawjson.Encode(r)
 	if err != nil {
 		return ErrorFrame(&requestID, Internal()) // texts and numbers always encode
 	}

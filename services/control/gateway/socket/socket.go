@@ -67,8 +67,9 @@ func IsUpgrade(r *http.Request) bool {
 	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 }
 
-// Accept makes a socket of a request that IsUpgrade. Who sent it and from which page must have been checked. On an error
-// the request has been answered. The first subprotocol that the client offers is taken: none of them means anything.
+// Accept makes a socket of a request that IsUpgrade. Who sent it and from which page must have been checked. On an
+// error the request has been answered. The first subprotocol that the client offers is taken: none of them means
+// anything.
 func Accept(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	opts := &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // the origin has been checked
@@ -121,7 +122,8 @@ func (c *Conn) Read() ([]byte, error) {
 	return text, err
 }
 
-// Write sends a message. It fails when the reader has left, or has taken nothing for Stalled: the socket is closed then.
+// Write sends a message. It fails when the reader has left, or has taken nothing for Stalled: the socket is closed
+// then.
 //
 // It takes no context: one that ended in the middle of a frame would end the socket without its last words.
 func (c *Conn) Write(text []byte) error {
