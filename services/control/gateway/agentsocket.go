@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 
-	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
@@ -26,15 +24,10 @@ const maxSocketPrompts = 64
 //
 // Prompts of one session run in order, those of others side by side. A client that leaves does not stop them.
 type agentSocket struct {
-	h    *Handler
-	conn *socket.Conn
-	to   target
-	def  agent.Definition
-
-	mu      sync.Mutex // guards ending: no prompt begins after it
-	ending  bool
-	prompts sync.WaitGroup
-	slots   chan struct{}
+	*socket.Session
+	h   *Handler
+	to  target
+	def agent.Definition
 }
 
 // serveSocket answers GET /agents/{agent}/{instance} that asks for a socket.
@@ -45,6 +38,21 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 		h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
 		return
 	}
+	h.upgrade(w, r, to.secret, maxSocketPrompts, func(ctx context.Context, session *socket.Session) {
+		s := &agentSocket{Session: session, h: h, to: to, def: def}
+		if s.Write(flue.ReadyFrame(to.agent, to.instance)) != nil {
+			return
+		}
+		message := func(text []byte) error { return s.message(ctx, text) }
+		s.Run(ctx, message, closing, flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary)))
+	})
+}
+
+// upgrade makes a socket of a request and runs what goes on over it. Its context ends when the token does, when the
+// server stops, and when the peer has left.
+func (h *Handler) upgrade(
+	w http.ResponseWriter, r *http.Request, secret string, tasks int, run func(context.Context, *socket.Session),
+) {
 	conn, err := socket.Accept(w, r)
 	if err != nil {
 		return // it has been answered
@@ -53,47 +61,15 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 	defer h.sockets.Done()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context())) // the connection is ours now
 	defer cancel(nil)
-	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
+	ctx, unwatch := auth.Watch(ctx, h.Auth, secret)
 	defer unwatch()
 	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
-	s := &agentSocket{h: h, conn: conn, to: to, def: def, slots: make(chan struct{}, maxSocketPrompts)}
-	s.run(ctx)
-	cancel(errGone) // prompts go on without a reader
-	s.prompts.Wait()
+	session := socket.NewSession(conn, tasks)
+	run(ctx, session)
+	cancel(socket.ErrGone) // what is under way goes on without a reader
+	session.Wait()
+	conn.Close(socket.Normal, "")
 }
-
-// run reads what the client says, until it leaves or ctx ends.
-func (s *agentSocket) run(ctx context.Context) {
-	ended := context.AfterFunc(ctx, func() { s.end(closing(context.Cause(ctx))) })
-	err := s.conn.Write(flue.ReadyFrame(s.to.agent, s.to.instance))
-	for err == nil {
-		var text []byte
-		if text, err = s.conn.Read(); err == nil {
-			err = s.message(ctx, text)
-		}
-	}
-	switch {
-	case errors.Is(err, socket.ErrBinary):
-		_ = s.conn.Write(flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary)))
-		s.conn.Close(socket.Unsupported, "Binary messages are not supported")
-	case errors.Is(err, socket.ErrTooLarge):
-		s.conn.Close(socket.TooBig, "")
-	case ended():
-		s.conn.Close(socket.Normal, "")
-	}
-}
-
-// end lets the prompts say their last words, and closes the socket.
-func (s *agentSocket) end(code socket.Code, reason string) {
-	s.mu.Lock()
-	s.ending = true
-	s.mu.Unlock()
-	s.prompts.Wait()
-	s.conn.Close(code, reason)
-}
-
-// errGone says that the reader has left.
-var errGone = errors.New("the reader has left")
 
 // closing is how a socket ends that the server ends.
 func closing(cause error) (code socket.Code, reason string) {
@@ -108,27 +84,16 @@ func (s *agentSocket) message(ctx context.Context, text []byte) error {
 	m, wrong := flue.ParseAgentMessage(text)
 	switch {
 	case wrong != nil:
-		return s.conn.Write(flue.ErrorFrame(m.RequestID, wrong))
+		return s.Write(flue.ErrorFrame(m.RequestID, wrong))
 	case m.Ping:
-		return s.conn.Write(flue.PongFrame(m.RequestID))
+		return s.Write(flue.PongFrame(m.RequestID))
 	}
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		return s.conn.Write(flue.ErrorFrame(m.RequestID, flue.TooManyPrompts()))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending {
-		return errGone
-	}
-	s.prompts.Go(func() {
-		defer func() { <-s.slots }()
-		err := contain.Do(func() error { return s.prompt(ctx, *m.RequestID, m) })
-		if err != nil && !errors.Is(err, errGone) {
-			_ = s.conn.Write(flue.ErrorFrame(m.RequestID, s.h.publicOf(ctx, err))) // the reader may have left
-		}
+	begun := s.Go(func() error { return s.prompt(ctx, *m.RequestID, m) }, func(err error) {
+		_ = s.Write(flue.ErrorFrame(m.RequestID, s.h.publicOf(ctx, err))) // the reader may have left
 	})
+	if !begun {
+		return s.Write(flue.ErrorFrame(m.RequestID, flue.TooManyPrompts()))
+	}
 	return nil
 }
 
@@ -156,11 +121,11 @@ func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage
 		for _, e := range events {
 			if !begun {
 				begun = true
-				if err := s.conn.Write(flue.StartedFrame(id)); err != nil {
+				if err := s.Write(flue.StartedFrame(id)); err != nil {
 					return err
 				}
 			}
-			if err := s.conn.Write(flue.EventFrame(id, e)); err != nil {
+			if err := s.Write(flue.EventFrame(id, e)); err != nil {
 				return err
 			}
 		}
@@ -170,5 +135,5 @@ func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage
 		return err
 	}
 	result := flue.ResultOf(f.Submission)
-	return s.conn.Write(flue.ResultFrame(id, &result))
+	return s.Write(flue.ResultFrame(id, &result))
 }

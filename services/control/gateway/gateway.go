@@ -27,6 +27,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
+	"github.com/pawl-dev/pawl/services/control/gateway/socket"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -49,6 +50,10 @@ type API interface {
 	http.Handler
 	// Refuse answers with an error in the form of the API.
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
+	// Call calls an operation by its name, see transcode.Handler.
+	Call(ctx context.Context, secret, operation string, request []byte, send func([]byte, int64) error) error
+	// Problem is an error as callers may see it. What they may not is logged.
+	Problem(r *http.Request, err error, requestID string) transcode.Problem
 }
 
 // Inputs finds what models are asked with.
@@ -206,6 +211,10 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (h *Handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
 		h.agent(w, r, target{agent: name, instance: instance, secret: secret})
+		return
+	}
+	if h.isAPI(r) && r.URL.Path == watchPath && socket.IsUpgrade(r) {
+		h.serveCalls(w, r, secret)
 		return
 	}
 	if h.isAPI(r) {

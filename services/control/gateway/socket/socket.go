@@ -1,10 +1,10 @@
 // Package socket is WebSocket as this server speaks it: text frames of bounded size, pings, and an end for readers that
 // take nothing.
 //
-//	upgrade ─▶ Accept ─▶ Read … Write … ─▶ Close, with a code and a reason
+//	upgrade ─▶ Accept ─▶ Session: messages ─▶ tasks side by side ─▶ Write … ─▶ Close, with a code and a reason
 //
 // Invariants: one reader; any number of writers, whose frames are never mixed. A peer that neither reads nor answers
-// pings is left within Stalled.
+// pings is left within Stalled. What a peer asked for has said its last words before the server closes the socket.
 package socket
 
 import (

@@ -109,11 +109,11 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if w.Header().Get(RequestIDHeader) == "" {
 		w.Header().Set(RequestIDHeader, requestID(r))
 	}
-	h.problem(w, r, err).write(w)
+	h.Problem(r, err, w.Header().Get(RequestIDHeader)).write(w)
 }
 
-func (h *Handler) problem(w http.ResponseWriter, r *http.Request, err error) Problem {
-	id := w.Header().Get(RequestIDHeader)
+// Problem is an error as callers may see it. What they may not is logged.
+func (h *Handler) Problem(r *http.Request, err error, id string) Problem {
 	public, ok := rpc.ToStatus(err)
 	if !ok {
 		h.log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "request_id", id,
@@ -124,6 +124,9 @@ func (h *Handler) problem(w http.ResponseWriter, r *http.Request, err error) Pro
 
 // cause is why an RPC ended: what ended its context, if that was the server.
 func cause(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
 	var known *errs.Error
 	if why := context.Cause(ctx); why != nil && errors.As(why, &known) {
 		return why
@@ -157,7 +160,7 @@ func (h *Handler) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	switch {
 	case err == nil, errors.Is(err, errGone), r.Context().Err() != nil:
 	default:
-		a.fail(h.problem(w, r, cause(ctx, err)))
+		a.fail(h.Problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)))
 	}
 }
 

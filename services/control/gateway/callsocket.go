@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/gateway/socket"
+	"github.com/pawl-dev/pawl/services/control/gateway/sse"
+)
+
+const (
+	// watchPath is where a client has one socket for everything.
+	watchPath = "/v1/watch"
+	// maxCalls is how many calls one socket may have open at once.
+	maxCalls = 256
+)
+
+var (
+	errFrame = errs.New(errs.InvalidArgument, "FRAME_INVALID", `a message is an object {"id", "call", "request"}, or `+
+		`{"id", "cancel": true}; id is text of at most 128 bytes`)
+	errCallID = errs.New(errs.AlreadyExists, "CALL_ID_IN_USE", "a call with this id is open")
+	errCalls  = errs.New(errs.ResourceExhausted, "TOO_MANY_CALLS", "this socket has as many calls open as it may")
+	errBinary = errs.New(errs.InvalidArgument, "BINARY", "messages are text")
+	// errCancelled ends a call whose caller does not want it any more.
+	errCancelled = errs.New(errs.Canceled, "CANCELED", "the caller cancelled the call")
+)
+
+// callSocket is a socket on which operations of the API are called, side by side, by their OpenAPI operationId:
+//
+//	client  {"id", "call", "request"}      {"id", "cancel": true}
+//	server  {"id", "message"}* then one of {"id", "end": true} and {"id", "error"}      {"heartbeat": true}
+//
+// A message is what the operation answers: of a stream, such as watchSession or prompt, one after the other. The last
+// frame of a call that streams events has their cursor.
+type callSocket struct {
+	*socket.Session
+	h      *Handler
+	r      *http.Request
+	secret string
+
+	mu   sync.Mutex // guards open
+	open map[string]context.CancelCauseFunc
+}
+
+// said is a message of a client.
+type said struct {
+	ID      string          `json:"id"`
+	Call    string          `json:"call"`
+	Request json.RawMessage `json:"request"`
+	Cancel  bool            `json:"cancel"`
+}
+
+// serveCalls answers GET /v1/watch.
+func (h *Handler) serveCalls(w http.ResponseWriter, r *http.Request, secret string) {
+	h.upgrade(w, r, secret, maxCalls, func(ctx context.Context, session *socket.Session) {
+		s := &callSocket{
+			Session: session, h: h, r: r.WithContext(ctx), secret: secret, open: map[string]context.CancelCauseFunc{},
+		}
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		beat := s.beat(ctx)
+		s.Run(ctx, func(text []byte) error { return s.message(ctx, text) }, closing, s.refusal("", errBinary, 0))
+		stop()
+		beat()
+	})
+}
+
+// beat says that the socket lives, until ctx ends. The returned function waits for the last one.
+func (s *callSocket) beat(ctx context.Context) (wait func()) {
+	var t *time.Timer
+	var mu sync.Mutex
+	beating := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil && s.Write([]byte(`{"heartbeat":true}`)) == nil {
+			t.Reset(sse.HeartbeatEvery)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(sse.HeartbeatEvery, beating)
+	return func() {
+		t.Stop()
+		mu.Lock() // one that was begun has ended
+		defer mu.Unlock()
+	}
+}
+
+// message does what a message says. It fails when the reader has left.
+func (s *callSocket) message(ctx context.Context, text []byte) error {
+	var m said
+	in := json.NewDecoder(strings.NewReader(string(text)))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&m); err != nil || in.More() || m.ID == "" || ident.CheckText("an id", m.ID, 128) != nil ||
+		(m.Call == "") != m.Cancel {
+		return s.Write(s.refusal(m.ID, errFrame, 0))
+	}
+	if m.Cancel {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if cancel := s.open[m.ID]; cancel != nil { // one that has ended needs none
+			cancel(errCancelled)
+		}
+		return nil
+	}
+	ctx, ok := s.begin(ctx, m.ID)
+	if !ok {
+		return s.Write(s.refusal(m.ID, errCallID, 0))
+	}
+	cursor := int64(0)
+	begun := s.Go(func() error { return s.call(ctx, m, &cursor) }, func(err error) {
+		s.close(m.ID)
+		_ = s.Write(s.refusal(m.ID, err, cursor)) // the reader may have left
+	})
+	if !begun {
+		s.close(m.ID)
+		return s.Write(s.refusal(m.ID, errCalls, 0))
+	}
+	return nil
+}
+
+// begin takes an id for a call, and returns the call's context; ok is false when a call has the id.
+func (s *callSocket) begin(ctx context.Context, id string) (_ context.Context, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[id] != nil {
+		return nil, false
+	}
+	ctx, s.open[id] = context.WithCancelCause(ctx)
+	return ctx, true
+}
+
+// close frees the id of a call.
+func (s *callSocket) close(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if cancel := s.open[id]; cancel != nil {
+		cancel(nil)
+	}
+	delete(s.open, id)
+}
+
+// call runs a call to its end.
+func (s *callSocket) call(ctx context.Context, m said, cursor *int64) error {
+	id := quote(m.ID)
+	err := s.h.API.Call(ctx, s.secret, m.Call, m.Request, func(message []byte, seq int64) error {
+		*cursor = max(*cursor, seq)
+		frame := make([]byte, 0, len(message)+len(id)+24)
+		frame = append(append(append(frame, `{"id":`...), id...), `,"message":`...)
+		if s.Write(append(append(frame, message...), '}')) != nil {
+			return socket.ErrGone
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.close(m.ID)
+	return s.Write([]byte(`{"id":` + id + `,"end":true` + cursorField(*cursor) + `}`))
+}
+
+// refusal is the frame with which a call fails.
+func (s *callSocket) refusal(id string, err error, cursor int64) []byte {
+	body, failed := json.Marshal(s.h.API.Problem(s.r, err, ident.New()))
+	if failed != nil {
+		body = []byte("{}") // texts always encode
+	}
+	return []byte(`{"id":` + quote(id) + `,"error":` + string(body) + cursorField(cursor) + `}`)
+}
+
+func cursorField(seq int64) string {
+	if seq == 0 {
+		return ""
+	}
+	return `,"cursor":"` + strconv.FormatInt(seq, 10) + `"`
+}
+
+func quote(s string) string {
+	b, _ := json.Marshal(s) // text always encodes
+	return string(b)
+}
