@@ -48,8 +48,9 @@ func (s *Session) Go(task func() error, failed func(error)) bool {
 }
 
 // Run hands each message to handle, one after the other, until the peer leaves, handle fails, or ctx ends. Then tasks
-// get the time to say why they end: their context has to be one that ends with ctx. It closes the socket as closing says
-// of ctx's cause, and after a binary message says binary first. Tasks may still run when it returns: Wait waits for them.
+// get the time to say why they end: their context has to be one that ends with ctx. It closes the socket as closing
+// says of ctx's cause, and after a binary message says binary first. Tasks may still run when it returns: Wait waits
+// for them.
 func (s *Session) Run(
 	ctx context.Context, handle func(text []byte) error, closing func(cause error) (Code, string), binary []byte,
 ) {
