@@ -47,6 +47,8 @@ var measurements = []measurement{
 	{"files", everywhere, files},
 	{"rest", everywhere, rest},
 	{"sockets", []string{Memory}, sockets},
+	{"websockets", []string{Memory}, websockets},
+	{"surfaces", []string{SQLite}, surfaces},
 	{"silent", []string{Memory}, silent},
 	{"starts", everywhere, starts},
 	{"history/100", onDisk, shortHistory},
