@@ -111,9 +111,16 @@ func (t tx) leave(l *laneRow, w write, ended *loopRef) (out lane.Committed, err 
 		return out, t.save(l)
 	}
 	l.state, l.owner = running, owner
+	return t.goOn(l, out)
+}
+
+// goOn makes the next submission the head of a lane that its owner keeps. One that cannot be read is left to a claim,
+// which settles it.
+func (t tx) goOn(l *laneRow, out lane.Committed) (lane.Committed, error) {
 	var bad *undecodable
-	if out.Next, err = t.take(l, false); errors.As(err, &bad) { // a claim settles it
-		l.state, l.owner = due, ""
+	var err error
+	if out.Next, err = t.take(l, false); errors.As(err, &bad) {
+		l.state, l.owner, out.Ready = due, "", true
 		return out, t.save(l)
 	}
 	out.Ready = l.state == due // which it is without a next one if the count was wrong
@@ -144,7 +151,7 @@ func (t tx) again(l *laneRow, w write) (out lane.Committed, err error) {
 	switch {
 	case ended:
 		if out.Ends = (lane.Ends{In: lane.Never}); l.state == running {
-			out.Next, err = t.take(l, false)
+			return t.goOn(l, out)
 		}
 		out.Ready = l.state == due
 	case w.Park != nil:

@@ -126,6 +126,21 @@ var damagedLaneCases = []testCase{
 			t.Errorf("claimed %+v", out)
 		}
 	}},
+	{"a row behind a head that goes bad is left to a claim by a commit that is repeated", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		h := start(t, db.Store, "a", owner)
+		bad, c := queue(t, db.Store, "a"), h.end(true).commit()
+		if out, err := db.Store.Commit(ctx(t), c); err != nil || out.Next == nil {
+			t.Fatalf("answered %+v, %v", out, err)
+		}
+		db.Exec(`UPDATE submissions SET usage = '"x"' WHERE submission_id = '` + bad.ID + `'`)
+		if out, err := db.Store.Commit(ctx(t), c); err != nil || !out.Ready || out.Next != nil {
+			t.Fatalf("answered %+v, %v", out, err)
+		}
+		if out := claimed(t, db.Second, owner, 10); len(out.Unreadable) != 1 || out.Unreadable[0].HeadID != bad.ID {
+			t.Errorf("claimed %+v", out)
+		}
+	}},
 	{"a bad row of a sub-agent ends the head that is taken over, and no other", func(t *testing.T, db DB) {
 		dead := live(t, db.Store)
 		h, good := start(t, db.Store, "a", dead), start(t, db.Store, "b", dead)
