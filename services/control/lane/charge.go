@@ -24,6 +24,17 @@ const (
 // Exhausted reports that too many owners in a row have died or failed with a loop.
 func (l *Loop) Exhausted() bool { return l.Stalls >= maxStalls }
 
+// spent is a loop that has used up all tries, nil when none has: to end it properly did not work either, so that the
+// head has to end.
+func (l *Lease) spent() *Loop {
+	for i := range l.Loops {
+		if l.Loops[i].Stalls >= stallsToEnd {
+			return &l.Loops[i]
+		}
+	}
+	return nil
+}
+
 // Stalled is what is said of a loop that is given up.
 func (l *Loop) Stalled() string { return stalled(l.Stalls, l.StallCause) }
 
@@ -62,5 +73,5 @@ func (o *Owner) charge(cause error) (r Release, end bool) {
 		loopID = of.LoopID // of a child that began meanwhile
 	}
 	return Release{Stalled: loopID, Cause: text, Pause: retryAfter << min(at.Stalls, 5)},
-		at.Root() && loopID == at.ID && at.Stalls+1 >= maxStalls
+		at.Root() && loopID == at.ID && at.Stalls+1 >= maxStalls || l.spent() != nil
 }

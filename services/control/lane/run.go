@@ -79,10 +79,10 @@ func (w *Worker) drive(h *held) {
 	defer w.ended(h)
 	l := h.Lease()
 	err := errSpent
-	if root := l.Root(); root.Stalls < stallsToEnd {
+	if spent := l.spent(); spent == nil {
 		err = contain.Do(func() error { return h.run.Drive(h.ctx) })
-	} else if root.StallCause != "" {
-		err = errors.New(root.StallCause)
+	} else if spent.StallCause != "" {
+		err = errors.New(spent.StallCause)
 	}
 	switch {
 	case err == nil, h.ctx.Err() != nil:

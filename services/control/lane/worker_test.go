@@ -347,3 +347,21 @@ func TestDeliver(t *testing.T) {
 		<-n.done
 	})
 }
+
+// A head ends when any of its loops has used up all tries, that of a sub-agent too.
+func TestSpentSubAgentEndsItsHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r, _, _ := world(Deps{})
+		l := lease("1")
+		l.Loops = append(l.Loops, Loop{ID: "child", LaneID: "1", ParentCall: "c", Stalls: stallsToEnd, StallCause: "why"})
+		r.due[KindSession] = []Lease{l}
+		n := run(t, w)
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		if ended := r.now().ended; len(ended) != 1 || !strings.Contains(ended[0], "why") {
+			t.Errorf("ended %q", ended)
+		}
+		n.stop()
+		<-n.done
+	})
+}
