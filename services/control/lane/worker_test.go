@@ -353,7 +353,7 @@ func TestSpentSubAgentEndsItsHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r, _, _ := world(Deps{})
 		l := lease("1")
-		l.Loops = append(l.Loops, Loop{ID: "child", LaneID: "1", ParentCall: "c", Stalls: stallsToEnd, StallCause: "why"})
+		l.Loops = append(l.Loops, Loop{ID: "child", ParentCall: "c", Stalls: stallsToEnd, StallCause: "why"})
 		r.due[KindSession] = []Lease{l}
 		n := run(t, w)
 		time.Sleep(lookEvery)
