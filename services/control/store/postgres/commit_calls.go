@@ -110,7 +110,7 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 	for i := range c.steps {
 		p := &c.steps[i]
 		for _, d := range p.changes {
-			got, err := s.getCall(ctx, d.callID)
+			got, err := s.GetCall(ctx, d.callID)
 			if err == nil && got.LaneID != c.Fence.LaneID {
 				err = call.ErrNotFound
 			}

@@ -56,8 +56,8 @@ var (
 		FROM {ids $1} p CROSS JOIN tool_calls c WHERE c.submission_id = p.id LIMIT $2`)
 	deleteCalls = writes(`DELETE FROM tool_calls WHERE call_id IN (SELECT value FROM {list $1})`)
 	// The calls of the model go by their own age: they are stored in its order, without an index that each would write.
-	deleteTurns = writes(`DELETE FROM turns WHERE {turn} IN (SELECT {turn} FROM turns ORDER BY {age} LIMIT $2)
-		AND created_at <= {before $1}`)
+	deleteTurns = writes(`DELETE FROM turns WHERE {turn} IN (SELECT {turn} FROM turns ORDER BY {age} LIMIT $2
+		{skip locked}) AND created_at <= {before $1}`)
 	withoutCalls = writes(`UPDATE submissions SET has_calls = false
 		WHERE submission_id IN (SELECT p.id FROM {ids $1} p)
 		AND NOT EXISTS (SELECT 1 FROM tool_calls c WHERE c.submission_id = submissions.submission_id)`)

@@ -55,9 +55,9 @@ func (r Row) blob(i int) []byte {
 	return b
 }
 
-// time is the zero time for NULL.
+// time is the zero time for NULL and for 0, which SQLite's records of calls have instead.
 func (r Row) time(i int) time.Time {
-	if us, ok := r[i].(int64); ok {
+	if us := r.int(i); us != 0 {
 		return time.UnixMicro(us).UTC()
 	}
 	return time.Time{}

@@ -9,12 +9,10 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
-const callColumns = `SELECT call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety,
-	args_hash, executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at,
-	dispatched_at, done_at, leaves FROM tool_calls `
+const callColumns = `SELECT ` + rows.CallColumns + ` FROM tool_calls `
 
 // ofTree is the calls of a tree of loops.
 const ofTree = `WHERE submission_id IN (SELECT ?1 UNION ALL
@@ -37,27 +35,12 @@ var (
 	grantCall     = sql(`UPDATE tool_calls SET state = 1, dispatch = dispatch + 1, journal_id = ?, dispatched_at = ?
 		WHERE call_id = ? AND executor = ? AND state = 0 RETURNING call_id, lane_id, dispatch`)
 
-	selectState      = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
-	selectCall       = sql(callColumns + `WHERE call_id = ?`)
-	selectTurn       = sql(callColumns + `WHERE submission_id = ? AND turn = ? ORDER BY idx`)
-	selectUnended    = sql(callColumns + ofTree + `AND (leaves OR state = 3 AND late_reply IS NULL)`)
-	selectDispatched = sql(callColumns + `WHERE executor = ? AND state = 1 ORDER BY dispatched_at, call_id`)
+	selectState   = sql(`SELECT state FROM tool_calls WHERE call_id = ?`)
+	selectCall    = sql(callColumns + `WHERE call_id = ?`)
+	selectUnended = sql(callColumns + ofTree + `AND (leaves OR state = 3 AND late_reply IS NULL)`)
 )
 
-func (r row) call(now time.Time) call.Call {
-	c := call.Call{
-		ID: r.text(0), LaneID: r.text(1), LoopID: r.text(2), Turn: int(r.int(3)), Index: int(r.int(4)), EntrySeq: r.int(5),
-		ProviderID: r.text(6), Tool: r.text(7), Kind: uint8(r.int(8)), Safety: tool.Safety(r.int(9)), ArgsHash: r.blob(10),
-		Executor: r.text(11), Dispatch: int(r.int(12)), Journal: r.text(13), State: call.State(r.int(14)),
-		Reply: r.blob(15), LateReply: r.blob(16), Shown: [2]int64{r.int(17), r.int(18)}, CreatedAt: r.time(19),
-		DoneAt: r.time(21), Leaves: r.int(22) != 0,
-	}
-	c.Age[0] = now.Sub(c.CreatedAt)
-	if dispatched := r.time(20); !dispatched.IsZero() {
-		c.Age[1] = now.Sub(dispatched)
-	}
-	return c
-}
+func (r row) call(now time.Time) call.Call { return rows.Call(r.plain(), now) }
 
 // commitCalls writes what a step says of calls, new ones first: the rest may speak of them.
 func (t tx) commitCalls(l *laneRow, s step, loop loopRef) error {
@@ -188,23 +171,6 @@ func (s *Store) Grant(ctx context.Context, g call.Grant) (granted []call.Granted
 	return granted, err
 }
 
-// GetCall implements call.Store.
-func (s *Store) GetCall(ctx context.Context, id string) (call.Call, error) {
-	calls, err := s.calls(ctx, selectCall, id)
-	if err != nil {
-		return call.Call{}, err
-	}
-	if len(calls) == 0 {
-		return call.Call{}, call.ErrNotFound
-	}
-	return calls[0], nil
-}
-
-// TurnCalls implements call.Store.
-func (s *Store) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error) {
-	return s.calls(ctx, selectTurn, loopID, turn)
-}
-
 // Unended implements call.Store.
 func (s *Store) Unended(ctx context.Context, loopID string) (found call.Unended, err error) {
 	err = s.read(ctx, func(c *conn) (err error) {
@@ -221,19 +187,6 @@ func (c *conn) unended(now time.Time, loopID string) (call.Unended, error) {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.Turn, b.Turn), cmp.Compare(a.Index, b.Index))
 	})
 	return call.Unended{Calls: calls[:min(call.MaxNamed, len(calls))], Total: len(calls)}, err
-}
-
-// DispatchedCalls implements call.Store.
-func (s *Store) DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error) {
-	return s.calls(ctx, selectDispatched, executor)
-}
-
-func (s *Store) calls(ctx context.Context, q statement, args ...any) (calls []call.Call, err error) {
-	err = s.read(ctx, func(c *conn) (err error) {
-		calls, err = c.calls(s.now(), q, args...)
-		return err
-	})
-	return calls, err
 }
 
 func (c *conn) calls(now time.Time, q statement, args ...any) (calls []call.Call, err error) {

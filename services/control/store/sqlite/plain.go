@@ -36,11 +36,7 @@ func (p plain) Query(ctx context.Context, s rows.Statement, args ...any) (found 
 	query := func(c *conn, now time.Time) error {
 		found = nil
 		err := c.rows(plainStatements[s], func(r row) (bool, error) {
-			values := make(rows.Row, len(r))
-			for i, v := range r {
-				values[i] = v
-			}
-			found = append(found, values)
+			found = append(found, r.plain())
 			return true, nil
 		}, values(s, now, args)...)
 		c.wrote = c.wrote || plainTexts[s].Writes && len(found) > 0

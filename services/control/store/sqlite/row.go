@@ -3,10 +3,21 @@ package sqlite
 import (
 	"database/sql/driver"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
 // row is the values of one result row. Columns are of STRICT tables, so a value that is not of the type is NULL.
 type row []driver.Value
+
+// plain is the row as package rows takes it.
+func (r row) plain() rows.Row {
+	values := make(rows.Row, len(r))
+	for i, v := range r {
+		values[i] = v
+	}
+	return values
+}
 
 func (r row) text(i int) string {
 	s, _ := r[i].(string)
