@@ -40,7 +40,7 @@ func newBench(ctx context.Context, quick bool) (*bench, error) {
 		return nil, err
 	}
 	fmt.Fprintln(os.Stderr, "bench: building the programs")
-	if err := proctest.Programs(ctx, dir, proctest.Build{}, "control", "executor"); err != nil {
+	if err := proctest.Programs(ctx, dir, proctest.Build{Static: true}, "control", "executor"); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return &bench{quick: quick, dir: dir, programs: dir, commits: map[string]figure{}}, nil

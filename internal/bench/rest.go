@@ -85,24 +85,34 @@ func sockets(ctx context.Context, r *run) error {
 		return err
 	}
 	n := r.some(2000, 200)
-	request := fmt.Sprintf("GET /healthz HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", p.HTTP, token)
-	if _, err := load(ctx, 8, n, 0, func(ctx context.Context, _ int) error {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.HTTP)
-		if err != nil {
+	// The path is one that needs a token: silent connections on which nobody has shown one are closed. The answer is
+	// that there is no such page.
+	request := fmt.Sprintf("GET /v1/nothing HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", p.HTTP, token)
+	conns := make([]net.Conn, n)
+	ask := func(i int) error {
+		if _, err := io.WriteString(conns[i], request); err != nil {
 			return err
 		}
-		r.atEnd(conn.Close)
-		if _, err := io.WriteString(conn, request); err != nil {
+		_, err := conns[i].Read(make([]byte, 4096))
+		return err
+	}
+	for i := range conns {
+		if conns[i], err = new(net.Dialer).DialContext(ctx, "tcp", p.HTTP); err != nil {
 			return err
 		}
-		_, err = conn.Read(make([]byte, 4096))
-		return err
-	}); err != nil {
-		return err
+		r.atEnd(conns[i].Close)
+		if err := ask(i); err != nil {
+			return err
+		}
 	}
 	after, err := p.atRest(ctx)
 	if err != nil {
 		return err
+	}
+	for i := range conns {
+		if err := ask(i); err != nil {
+			return fmt.Errorf("connection %d of %d was not open any more: %w", i, n, err)
+		}
 	}
 	r.add(Row{What: "RSS per idle HTTP connection", P50: bytes((after - before) / int64(n)), Goal: most(P50, 16<<10)})
 	return nil
@@ -142,7 +152,7 @@ func silent(ctx context.Context, r *run) error {
 	}
 	r.add(Row{
 		What: "RSS per watcher that reads nothing", P50: bytes((after - before) / int64(n)),
-		Goal: most(P50, 1<<20),
+		Goal: most(P50, 256<<10),
 	})
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 // Build says how programs are built. With the race detector, as the tests are built, they share the tests' build cache.
 type Build struct {
 	Race    bool
+	Static  bool   // as a release is built: without C, stripped
 	Overlay string // a file for go build -overlay; "" is none
 	Dir     string // of the module; "" is the working directory's
 }
@@ -31,6 +32,9 @@ func Programs(ctx context.Context, dir string, b Build, names ...string) error {
 	if b.Race {
 		args = append(args, "-race")
 	}
+	if b.Static {
+		args = append(args, "-trimpath", "-ldflags=-s -w")
+	}
 	if b.Overlay != "" {
 		args = append(args, "-overlay", b.Overlay)
 	}
@@ -39,6 +43,9 @@ func Programs(ctx context.Context, dir string, b Build, names ...string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = b.Dir
+	if b.Static {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %v: %w\n%s", names, err, out)
 	}
