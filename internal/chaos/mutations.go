@@ -39,8 +39,8 @@ var mutants = []mutant{
 		name:   "lanes of live replicas are taken over",
 		expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "claim_sql.go", `AND r.expires > (SELECT clock_timestamp() + $5::bigint * interval '1 microsecond')`,
-			`AND r.expires > (SELECT clock_timestamp() + interval '20 seconds' + $5::bigint * interval '1 microsecond')`,
+			postgresDir + "claim_sql.go", `AND r.expires > $5::timestamptz`,
+			`AND r.expires > $5::timestamptz + interval '20 seconds'`,
 		}},
 	},
 	{
@@ -242,7 +242,7 @@ var mutants = []mutant{
 	{
 		name:   "calls stay open when their head is settled from rows",
 		expect: []string{"I7"}, mix: "rows", seconds: 20, seeds: someSeeds,
-		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, offset, calls)
+		patches: []patch{{postgresDir + "ending.go", `	batch.Queue(endCallsSQL, e.flush, now, calls)
 `, ``}},
 	},
 	{

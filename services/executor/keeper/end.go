@@ -21,7 +21,7 @@ const (
 	pipeGrace = 100 * time.Millisecond
 	// gather is how long ENDs gather before one sync is made for all of them. It is not made at once because the daemon
 	// is on its way to control with what it was told, and control's commit waits for the same disk.
-	gather = 5 * time.Millisecond
+	gather = time.Millisecond
 )
 
 // supervise takes one command from its fork to its END.
