@@ -3143,8 +3143,10 @@ type ExecResult struct {
 	Stdout *Captured `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr *Captured `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	// Times by the executor's clock, for people.
-	Started       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started,proto3" json:"started,omitempty"`
-	Ended         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
+	Started *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started,proto3" json:"started,omitempty"`
+	Ended   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
+	// How many processes the command had left in the background when it ended normally, and were ended with it.
+	Leftovers     int32 `protobuf:"varint,10,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3240,6 +3242,13 @@ func (x *ExecResult) GetEnded() *timestamppb.Timestamp {
 		return x.Ended
 	}
 	return nil
+}
+
+func (x *ExecResult) GetLeftovers() int32 {
+	if x != nil {
+		return x.Leftovers
+	}
+	return 0
 }
 
 // TextResult is the outcome of ReadText. Exactly one of content, image, entries and binary describes the path.
@@ -4702,7 +4711,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\xd8\x02\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xf6\x02\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
@@ -4713,7 +4722,9 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x06stdout\x18\x06 \x01(\v2\x11.pawl.v1.CapturedR\x06stdout\x12)\n" +
 	"\x06stderr\x18\a \x01(\v2\x11.pawl.v1.CapturedR\x06stderr\x124\n" +
 	"\astarted\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
-	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\"\xa9\x02\n" +
+	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x1c\n" +
+	"\tleftovers\x18\n" +
+	" \x01(\x05R\tleftovers\"\xa9\x02\n" +
 	"\n" +
 	"TextResult\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x1d\n" +

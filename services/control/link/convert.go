@@ -165,6 +165,7 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		return tool.ExecReply{
 			ExitCode: int(x.GetExitCode()), Stdout: captured(x.GetStdout()), Stderr: captured(x.GetStderr()),
 			TimedOut: x.GetTimedOut(), Cancelled: x.GetCancelled(), Confirmed: x.GetConfirmed(),
+			Leftovers: int(x.GetLeftovers()),
 		}
 	case *pawlv1.Result_Text:
 		t := o.Text

@@ -108,6 +108,9 @@ type ExecReply struct {
 	TimedOut  bool
 	Cancelled bool
 	Confirmed bool // no process of the command is left
+	// Leftovers is how many processes the command had left in the background when it ended by itself, and were ended
+	// with it.
+	Leftovers int `json:",omitempty"`
 }
 
 // GrepReply answers Grep.

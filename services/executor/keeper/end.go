@@ -43,14 +43,14 @@ func (k *keeper) supervise(c *call) {
 			break
 		}
 		if v = k.awaitGone(c, naturalEnd); v.left {
-			v = k.terminate(c, leftoverGrace)
+			v, e.Leftovers = k.terminate(c, leftoverGrace)
 		}
 	case <-timeout:
 		e.TimedOut = true
-		v = k.terminate(c, timeoutGrace)
+		v, _ = k.terminate(c, timeoutGrace)
 	case grace := <-c.kill:
 		e.Killed = true
-		v = k.terminate(c, grace)
+		v, _ = k.terminate(c, grace)
 	}
 	if v.left && !kept {
 		v = k.sweep(c)

@@ -139,8 +139,8 @@ func (k *keeper) awaitGone(c *call, d time.Duration) verdict {
 	}
 }
 
-// terminate asks the processes of c to end and gives them grace to do so.
-func (k *keeper) terminate(c *call, grace time.Duration) verdict {
+// terminate asks the processes of c to end, gives them grace to do so, and tells how many it has asked.
+func (k *keeper) terminate(c *call, grace time.Duration) (v verdict, asked int) {
 	// What is below its first process now is its own, and is known as that when the first process is gone.
 	if err := k.observe(c); err != nil {
 		k.log.Debug("the processes of a command could not be looked at", "id", c.id, "err", err)
@@ -161,7 +161,7 @@ func (k *keeper) terminate(c *call, grace time.Duration) verdict {
 		}
 	}
 	k.treeMu.Unlock()
-	return k.awaitGone(c, grace)
+	return k.awaitGone(c, grace), len(members)
 }
 
 // sweep kills what is left of c until nothing is.
@@ -216,7 +216,7 @@ func freeze(list func() ([]proc, error)) (members []proc, err error) {
 
 // endKept ends the children that a finished command kept.
 func (k *keeper) endKept(c *call, grace time.Duration) {
-	if k.terminate(c, grace).left {
+	if v, _ := k.terminate(c, grace); v.left {
 		k.sweep(c)
 	}
 	k.forgetEmptyOwners()

@@ -76,6 +76,7 @@ type end struct {
 	Killed      bool  `json:"killed,omitempty"`
 	Interrupted bool  `json:"interrupted,omitempty"`
 	Confirmed   bool  `json:"confirmed,omitempty"`
+	Leftovers   int   `json:"leftovers,omitempty"`
 	Stdout      int64 `json:"stdout,omitempty"`
 	Stderr      int64 `json:"stderr,omitempty"`
 	StdoutCut   int64 `json:"stdout_cut,omitempty"`
@@ -90,7 +91,7 @@ type end struct {
 func (e *end) exit() sandbox.Exit {
 	return sandbox.Exit{
 		Code: e.Code, Signal: e.Signal, TimedOut: e.TimedOut, Killed: e.Killed, Interrupted: e.Interrupted,
-		Confirmed:   e.Confirmed,
+		Confirmed: e.Confirmed, Leftovers: e.Leftovers,
 		StdoutBytes: e.Stdout, StderrBytes: e.Stderr, StdoutCut: e.StdoutCut, StderrCut: e.StderrCut,
 		StdoutError: e.StdoutError, StderrError: e.StderrError,
 		Started: time.Unix(0, e.Started), Ended: time.Unix(0, e.Ended),

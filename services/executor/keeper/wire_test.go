@@ -35,6 +35,9 @@ func TestWireFormat(t *testing.T) {
 		`{"kind":"event","state":{"id":"a","stdout":4,"end":{"code":137,"signal":9,"started":1,"ended":2}}}`: {
 			Kind: kindEvent, State: &state{ID: "a", Stdout: 4, End: &end{Code: 137, Signal: 9, Started: 1, Ended: 2}},
 		},
+		`{"kind":"event","state":{"id":"a","end":{"code":0,"confirmed":true,"leftovers":2,"started":1,"ended":2}}}`: {
+			Kind: kindEvent, State: &state{ID: "a", End: &end{Confirmed: true, Leftovers: 2, Started: 1, Ended: 2}},
+		},
 	} {
 		if got, err := json.Marshal(m); err != nil || string(got) != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -163,6 +163,8 @@ type Exit struct {
 	Killed      bool // Kill ended it
 	Interrupted bool // nobody saw its end: Code is -1 and its outcome is unknown; Attach answers ErrInterrupted
 	Confirmed   bool // no process of it is left
+	// Leftovers is how many processes it had left in the background when it ended by itself, and were ended then.
+	Leftovers int
 	// StdoutBytes and StderrBytes are the lengths of the captured streams, as ReadOutput gives them.
 	StdoutBytes int64
 	StderrBytes int64

@@ -221,6 +221,7 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 	r := &pawlv1.ExecResult{
 		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed,
 		Confirmed: x.Confirmed, Stdout: out, Stderr: serr, Started: stamp(x.Started), Ended: stamp(x.Ended),
+		Leftovers: int32(x.Leftovers),
 	}
 	if overdue && x.Killed {
 		r.TimedOut, r.Cancelled, r.ExitCode = true, s.isCancelled(c), 124

@@ -61,6 +61,14 @@ func exitNotes(req tool.Exec, r tool.ExecReply, code int) []string {
 	case r.Cancelled:
 		notes = append(notes, "All of its processes have ended.")
 	}
+	switch n := r.Leftovers; {
+	case n == 1:
+		notes = append(notes, "A background process of the command was ended with it: what needs it has to run in the "+
+			"same command.")
+	case n > 1:
+		notes = append(notes, fmt.Sprintf("%d background processes of the command were ended with it: what needs them "+
+			"has to run in the same command.", n))
+	}
 	for _, err := range outputErrors(r) {
 		notes = append(notes, "The output is not complete: "+clip.Sanitize(err)+".")
 	}

@@ -304,6 +304,16 @@ func TestRenderGolden(t *testing.T) {
 			tool.ExecReply{Stdout: out(" \r\n\n"), Stderr: out("\n")},
 			tool.Result{Text: "(no output)", Details: []byte(`{"command":"make","exitCode":0}`)},
 		},
+		"bash leaves a process": {bash, tool.ExecReply{Stdout: out("up"), Confirmed: true, Leftovers: 1}, tool.Result{
+			Text: "up\n\nA background process of the command was ended with it: what needs it has to run in the same " +
+				"command.",
+			Details: []byte(`{"command":"make","exitCode":0}`),
+		}},
+		"bash leaves processes": {bash, tool.ExecReply{ExitCode: 3, Confirmed: true, Leftovers: 2}, tool.Result{
+			Text: noOutput + "\n\n2 background processes of the command were ended with it: what needs them has to run " +
+				"in the same command.\nCommand exited with code 3",
+			Details: []byte(`{"command":"make","exitCode":3}`),
+		}},
 		"bash fails": {bash, tool.ExecReply{ExitCode: 7}, tool.Result{
 			Text:    "(no output)\n\nCommand exited with code 7",
 			Details: []byte(`{"command":"make","exitCode":7}`),

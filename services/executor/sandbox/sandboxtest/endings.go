@@ -98,7 +98,11 @@ var endingTests = []test{
 		check(b, "stdout", r.stdout, "ready\n")
 		check(b, "code", r.Code, 0)
 		check(b, "confirmed", r.Confirmed, true)
+		check(b, "leftovers", r.Leftovers, 5)
 		check(b, "alive", b.alive("look", mine), "0")
+		check(b, "leftovers of a command without", b.result(b.start("none", sandbox.Command{
+			Line: "sleep 0.01 & wait; echo x",
+		})).Leftovers, 0)
 	}},
 	{"no survivors of a cancel", func(b *bench) {
 		mine := mark()
@@ -132,6 +136,7 @@ var endingTests = []test{
 		r := b.sh("sleep 1000 & echo x")
 		check(b, "code", r.Code, 0)
 		check(b, "stdout", r.stdout, "x\n")
+		check(b, "leftovers", r.Leftovers, 1)
 		check(b, "soon", time.Since(began) < 20*time.Second, true)
 	}},
 	{"background children that are kept", func(b *bench) {
