@@ -54,7 +54,11 @@ func NotCompleted(s submission.Submission) *Error {
 		"message": s.Message,
 	}
 	if c := s.Cancellation; c != nil {
-		e.Meta["cancellation"] = map[string]any{"confirmed": c.Confirmed, "unconfirmed": unconfirmed(c.Unconfirmed)}
+		said := map[string]any{"confirmed": c.Confirmed, "unconfirmed": unconfirmed(c.Unconfirmed)}
+		if c.More > 0 { // calls that are not named
+			said["more"] = c.More
+		}
+		e.Meta["cancellation"] = said
 	}
 	return e
 }

@@ -528,6 +528,13 @@ func TestErrorFrameSaysWhatMayStillRun(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	e = NotCompleted(submission.Submission{
+		Outcome: lane.Aborted, Cancellation: &call.Cancellation{More: 3},
+	})
+	if got := string(AppendFrame(nil, e.Frame("i"))); !strings.Contains(got,
+		`"cancellation":{"confirmed":false,"more":3,"unconfirmed":[]}`) {
+		t.Errorf("got %s", got)
+	}
+	e = NotCompleted(submission.Submission{
 		Outcome:      lane.Aborted,
 		Cancellation: &call.Cancellation{Confirmed: true},
 	})
