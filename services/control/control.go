@@ -154,7 +154,7 @@ func (p *plane) assemble(ctx context.Context) error {
 		Addr: p.Advertise, Version: p.Version, Host: p.Host,
 		Lock: p.Lock,
 	}, mono.New(), p.Log)
-	p.fleet = fleet.NewService(p.Store)
+	p.fleet = fleet.NewService(p.Store, p.replicas.ID)
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
 	loops, err := loop.NewRunner(loop.Deps{

@@ -11,15 +11,16 @@ import (
 // concurrently.
 type Service struct {
 	store Store
+	here  func() string
 	all   *shared[[]Executor]
 
 	mu    sync.Mutex // guards local
 	local map[string]Executor
 }
 
-// NewService makes a Service.
-func NewService(store Store) *Service {
-	return &Service{store: store, all: newShared(store.ListExecutors), local: map[string]Executor{}}
+// NewService makes a Service. here is the id of this process as a replica, "" for none.
+func NewService(store Store, here func() string) *Service {
+	return &Service{store: store, here: here, all: newShared(store.ListExecutors), local: map[string]Executor{}}
 }
 
 // Wanted is what a workspace needs of an executor.
@@ -66,7 +67,21 @@ func (s *Service) Find(ctx context.Context, id string) (Executor, error) {
 	if e, ok := s.Local(id); ok {
 		return e, nil
 	}
-	return s.store.GetExecutor(ctx, id)
+	here := s.here()
+	e, err := s.store.GetExecutor(ctx, id)
+	return s.seen(e, here), err
+}
+
+// seen is an executor of which a row tells. One that counts as connected to this replica and is not is away: the end of
+// its connection could not be recorded, and nobody else can reach it.
+func (s *Service) seen(e Executor, here string) Executor {
+	if e.Connected() && e.Replica == here {
+		if local, ok := s.Local(e.ID); ok {
+			return local
+		}
+		e.Replica, e.ReplicaAddr = "", ""
+	}
+	return e
 }
 
 // Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with
@@ -91,15 +106,25 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 }
 
 func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
+	here := s.here()
+	get := s.all.get
 	if w.Roughly {
-		return s.all.recent(ctx, roughly)
+		get = func(ctx context.Context) ([]Executor, error) { return s.all.recent(ctx, roughly) }
 	}
-	return s.all.get(ctx)
+	rows, err := get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(rows)
+	for i := range all {
+		all[i] = s.seen(all[i], here)
+	}
+	return all, nil
 }
 
-// choose is the pure part of Place.
+// choose is the pure part of Place. all is not to be used any more.
 func choose(all []Executor, labels map[string]string, here func(Executor) bool) (Executor, bool) {
-	fit := slices.DeleteFunc(slices.Clone(all), func(e Executor) bool {
+	fit := slices.DeleteFunc(all, func(e Executor) bool {
 		return !e.Connected() || e.Draining || !e.Has(labels)
 	})
 	if len(fit) == 0 {

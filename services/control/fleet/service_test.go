@@ -24,6 +24,31 @@ func (s store) GetExecutor(_ context.Context, id string) (Executor, error) {
 	return Executor{}, ErrNotFound
 }
 
+// nobody is the id of a process that is no replica.
+func nobody() string { return "" }
+
+// An executor that its row says is connected here, and is not, is away here: the end of its connection could not be
+// written.
+func TestExecutorThatIsNotHereIsAway(t *testing.T) {
+	t.Parallel()
+	s := NewService(store{all: []Executor{{ID: "a", Replica: "me", Slots: 1}, {ID: "b", Replica: "other", Slots: 1}}},
+		func() string { return "me" })
+	for id, want := range map[string]bool{"a": false, "b": true} {
+		e, err := s.Find(t.Context(), id)
+		_, placed, errPlace := s.Place(t.Context(), Wanted{Executor: id})
+		if err != nil || errPlace != nil || e.Connected() != want || placed != want {
+			t.Errorf("%s: %+v, %v, %v, %v", id, e, placed, err, errPlace)
+		}
+	}
+	if e, ok, err := s.Place(t.Context(), Wanted{}); err != nil || !ok || e.ID != "b" {
+		t.Errorf("%+v, %v, %v", e, ok, err)
+	}
+	s.Attached(Executor{ID: "a", Replica: "me", Slots: 1})
+	if e, ok, err := s.Place(t.Context(), Wanted{}); err != nil || !ok || e.ID != "a" {
+		t.Errorf("%+v, %v, %v", e, ok, err)
+	}
+}
+
 func TestPlace(t *testing.T) {
 	t.Parallel()
 	connected := func(id string, slots, running int, labels ...string) Executor {
@@ -99,7 +124,7 @@ func TestPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := NewService(store{all: c.all})
+			s := NewService(store{all: c.all}, nobody)
 			for _, e := range c.local {
 				s.Attached(e)
 			}
@@ -113,7 +138,7 @@ func TestPlace(t *testing.T) {
 
 func TestDetachedKeepsANewerConnection(t *testing.T) {
 	t.Parallel()
-	s := NewService(store{})
+	s := NewService(store{}, nobody)
 	s.Attached(Executor{ID: "a", ConnectionEpoch: 1})
 	s.Attached(Executor{ID: "a", ConnectionEpoch: 2})
 	s.Detached("a", 1)
@@ -132,7 +157,7 @@ func TestPromptsShareAListOfExecutors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		rows := &counted{store: store{all: []Executor{{ID: "a", Replica: "other", Slots: 1}}}}
-		s := NewService(rows)
+		s := NewService(rows, nobody)
 		place := func(roughly bool, id string, queries int) {
 			t.Helper()
 			e, _, err := s.Place(t.Context(), Wanted{Roughly: roughly})

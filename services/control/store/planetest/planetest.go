@@ -53,7 +53,8 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus)}
 	pinned := pins{catalogue}
 	runner, err := loop.NewRunner(loop.Deps{
-		Store: db, Events: p.Events, Models: models{m}, Agents: pinned, Fleet: fleet.NewService(db),
+		Store: db, Events: p.Events, Models: models{m}, Agents: pinned,
+		Fleet:     fleet.NewService(db, func() string { return "" }),
 		Executors: nobody{},
 		Slots:     nobody{},
 		Log:       slog.New(slog.DiscardHandler),
