@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -195,7 +194,7 @@ var cloneRows = []row{
 		w.sleep(time.Minute)
 		w.finish(w.a, "shell", "one")
 	}},
-	{"19", "the executor's host is lost while the database cannot record it for hours", "expired", func(w *world) {
+	{"19", "the executor's host is lost while the database cannot record it for hours", "U", func(w *world) {
 		b := w.c.Start("b", nil)
 		w.a.DB.Strike(func(s platformtest.Step) error {
 			if s.Op == "Disconnect" {
@@ -207,13 +206,11 @@ var cloneRows = []row{
 		w.sleep(10 * time.Second)
 		w.m.Wire.Cut()
 		began := time.Now()
-		got, err := w.tryWait(b, id)
-		if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_EXPIRED || got.GetCancellation().GetConfirmed() {
-			w.Errorf("settled %v, %v", got, err)
+		w.wait(b, id, "unknown")
+		if took := time.Since(began); took > 4*time.Minute {
+			w.Errorf("it settled after %s, with a grace of 2 minutes", took)
 		}
-		if took := time.Since(began); took > time.Hour+time.Minute {
-			w.Errorf("it settled after %s, with a limit of an hour", took)
-		}
+		w.unknown("shell")
 		next := w.submit("echo never")
 		w.sleep(time.Minute)
 		w.abort(b, next)

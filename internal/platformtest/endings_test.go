@@ -167,3 +167,35 @@ func TestSubAgentsShareAWorkspace(t *testing.T) {
 		w.finishTree(w.a, "lead")
 	})
 }
+
+// A statement that says for ever that it may work later, while the database answers all else, ends the submission that
+// needs it, and no other.
+func TestStatementThatNeverWorksEndsItsSubmission(t *testing.T) {
+	for _, op := range []string{"T1", "T2", "T3", "T4"} {
+		t.Run(op, func(t *testing.T) {
+			within(t, func(w *world) {
+				began := time.Now()
+				w.submit("sleep 1m;echo before")
+				sick := w.submit("echo never") // queued: T1 is a commit of its own
+				w.a.DB.Strike(func(s platformtest.Step) error {
+					if s.String() == "before "+op && s.Commit.Steps[0].LoopID == sick {
+						return platformtest.ErrAway
+					}
+					return nil
+				})
+				next := w.submit("echo next")
+				w.wait(w.a, w.in("other", "echo well"), "well")
+				got, err := w.tryWait(w.a, sick)
+				if err != nil || got.GetOutcome() != pawlv1.Outcome_OUTCOME_INTERRUPTED ||
+					got.GetError().GetReason() != "STALLED" ||
+					!strings.Contains(got.GetError().GetMessage(), platformtest.ErrAway.Error()) {
+					w.Errorf("settled %v %v, %v", got.GetOutcome(), got.GetError(), err)
+				}
+				if took := time.Since(began); took > 15*time.Minute {
+					w.Errorf("it took %v", took)
+				}
+				w.wait(w.a, next, "next")
+			})
+		})
+	}
+}

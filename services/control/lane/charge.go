@@ -47,31 +47,41 @@ func stalled(times int, cause string) string {
 	return text
 }
 
-// charge decides what an error of a run costs: nothing if the database was away; else a stall of the loop that met it,
-// with a pause that doubles from stall to stall. end says that the head is to be settled from rows: it was its third.
+// charge decides what an error of a run costs: a stall of the loop that met it, with a pause that doubles from stall to
+// stall. An error that may pass costs nothing if the database was away or full; else it costs a stall when it comes
+// again and again. end says that the head is to be settled from rows: it was its third.
 func (o *Owner) charge(cause error) (r Release, end bool) {
-	if Outage(cause) {
-		return Release{Pause: retryAfter}, false
-	}
 	l := o.Lease()
-	at := l.Root()
-	var of *LoopError
-	if errors.As(cause, &of) {
-		for i := range l.Loops {
-			if l.Loops[i].ID == of.LoopID {
-				at = &l.Loops[i]
-			}
+	at, loopID, cause := l.blamed(cause)
+	times := at.Stalls
+	if now := time.Now(); Outage(cause) {
+		if full(cause) || !o.worker.looks.even(now) {
+			return Release{Pause: retryAfter}, false
 		}
-		cause = of.Err
+		n := o.worker.troubles.again(loopID, now)
+		if times = n - 1; n < maxTroubles {
+			return Release{Pause: retryAfter << times}, false
+		}
 	}
 	text := cause.Error()
 	if len(text) > maxCause {
 		text = strings.ToValidUTF8(text[:maxCause], "") + "…"
 	}
-	loopID := at.ID
-	if of != nil {
-		loopID = of.LoopID // of a child that began meanwhile
-	}
-	return Release{Stalled: loopID, Cause: text, Pause: retryAfter << min(at.Stalls, 5)},
+	return Release{Stalled: loopID, Cause: text, Pause: retryAfter << min(times, 5)},
 		at.Root() && loopID == at.ID && at.Stalls+1 >= maxStalls || l.spent() != nil
+}
+
+// blamed is the loop that an error is charged to, and what it says. at is the root if that loop began meanwhile.
+func (l *Lease) blamed(cause error) (at *Loop, loopID string, err error) {
+	at = l.Root()
+	var of *LoopError
+	if !errors.As(cause, &of) {
+		return at, at.ID, cause
+	}
+	for i := range l.Loops {
+		if l.Loops[i].ID == of.LoopID {
+			at = &l.Loops[i]
+		}
+	}
+	return at, of.LoopID, of.Err
 }

@@ -8,7 +8,7 @@
 //	          admit                claim                    commit that settles, nothing queued
 //	idle(0) ────────▶ due(1) ────────────────▶ running(2) ──────────────────────────────────────▶ idle(0)
 //	                    ▲   at due_at, on the     │ │ ▲ │
-//	                    │   database's clock      │ │ │ └─ owner dies: take-over, epoch+1, one stall for every open loop
+//	                    │   platform's clock      │ │ │ └─ owner dies: take-over, epoch+1, one stall for every open loop
 //	                    │                         │ └─┴─── commit that settles and continues: the next head, same epoch
 //	                    └─────────────────────────┘
 //	                      release (drain: at once; after an error: after a pause),
@@ -21,7 +21,7 @@
 // Invariants: every write of an owner carries the lane's epoch and is refused (ErrFenced) when the lane has another
 // one; the facts of a commit are written together or not at all; a head settles exactly once; what decides that a lane
 // must end is in its row, written by the transaction that began the head, so no owner has to live or to understand the
-// head for it to end; only the database's clock decides times, and owners are told remaining durations; a wake-up is
+// head for it to end; only the platform's clock decides times, and owners are told remaining durations; a wake-up is
 // never lost, because a lane rests only if its mail counter is the one that its owner has read before it looked.
 package lane
 

@@ -2,11 +2,9 @@ package lane
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -112,8 +110,12 @@ func (o *Owner) HandBack(ctx context.Context) error {
 	})
 }
 
-// Yield is HandBack, and this process claims nothing for a moment: another one can do what this one cannot.
-func (o *Owner) Yield(ctx context.Context) error {
+// Yield is HandBack, and this process claims nothing for a moment: another one can do for a loop what this one cannot.
+// When that was said too often in a row, nobody can: cause is the loop's error then, and the lane is not handed back.
+func (o *Owner) Yield(ctx context.Context, loopID string, cause error) error {
+	if o.worker.troubles.again(loopID, time.Now()) >= maxYields {
+		return &LoopError{LoopID: loopID, Err: cause}
+	}
 	o.worker.deferClaims()
 	return o.HandBack(ctx)
 }
@@ -139,10 +141,6 @@ func (o *Owner) Raise(ctx context.Context, above int64) error {
 		return nil
 	})
 }
-
-// Outage reports whether err says that the database could not answer, rather than what it answered. Stores mark such
-// errors as temporary.
-func Outage(err error) bool { return errs.Temporary(err) || errors.Is(err, context.DeadlineExceeded) }
 
 // ending is when one head has to end, on this process's monotonic clock.
 type ending struct {

@@ -28,6 +28,8 @@ type Worker struct {
 	deps  Deps
 	looks looks        // of the incarnation that runs, and of those before it
 	look  await.Signal // rows of lanes that run here may have changed
+	// troubles are of loops that ran here.
+	troubles troubles
 
 	mu    sync.Mutex // guards what follows
 	owner string     // the incarnation, "" when there is none or it drains
@@ -107,6 +109,7 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}, watch *watch) 
 			pause.Reset(hintEvery)
 			watch.own(ctx)
 		case <-look.C:
+			w.troubles.expire(time.Now())
 			w.moveMail(ctx)
 			if !watch.own(ctx) {
 				continue

@@ -314,7 +314,7 @@ func TestMail(t *testing.T) {
 func TestYield(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r, k, _ := world(Deps{})
-		k.drive = func(ctx context.Context, o *Owner) error { return o.Yield(ctx) }
+		k.drive = func(ctx context.Context, o *Owner) error { return o.Yield(ctx, "root of 1-0", errDown) }
 		r.due[KindSession] = leases(1, KindSession)
 		run(t, w)
 		r.say(func() { r.claimed = nil })

@@ -24,7 +24,8 @@ type With struct {
 // Commit writes a step and returns when that is durable and published; steps that other loops want meanwhile are
 // written together with it. It fills in the seqs of the step's events. It tries again while the database is away, until
 // the lane is lost or the process gives it up; the end of a loop's own context does not stop a write. ErrFenced,
-// call.ErrEnded (of this step alone), or an error of the rows.
+// call.ErrEnded (of this step alone), an error of the rows, or one that says that the database is away although it
+// answers otherwise: nobody knows then whether the step is written, and the lane is to be handed back.
 func (o *Owner) Commit(s Step) error {
 	_, err := o.CommitWith(s, With{})
 	return err
@@ -52,7 +53,7 @@ func (o *Owner) write(batch []*request) {
 			return
 		case errors.As(err, &refused) && len(batch) > 1:
 			batch = without(batch, refused)
-		case len(batch) > 1 && !errors.Is(err, ErrFenced) && o.ctx.Err() == nil:
+		case len(batch) > 1 && !errors.Is(err, ErrFenced) && !Outage(err) && o.ctx.Err() == nil:
 			for i := range batch { // one of them contradicts the rows
 				o.write(batch[i : i+1])
 			}
@@ -109,12 +110,14 @@ func (o *Owner) build(batch []*request) Commit {
 	return c
 }
 
-// try commits until the database has answered. What was written without our hearing of it is recognised by its id.
+// try commits until the database has answered, or has answered all else for long. What was written without our hearing
+// of it is recognised by its id.
 func (o *Owner) try(c Commit) (out Committed, err error) {
+	began := time.Now()
 	var wait *backoff.ExponentialBackOff // made when it is needed, which is seldom
 	for {
 		err = contain.Do(func() (err error) { out, err = o.worker.deps.Store.Commit(o.ctx, c); return err })
-		if err == nil || !Outage(err) || o.ctx.Err() != nil {
+		if err == nil || !Outage(err) || o.ctx.Err() != nil || o.Lasting(err, began) {
 			return out, err
 		}
 		o.worker.deps.Log.Warn("committing failed, trying again", "lane_id", c.Fence.LaneID, "error", err)
@@ -168,8 +171,9 @@ func (o *Owner) applied(c Commit, out Committed) {
 	}
 }
 
-// progressed clears a loop's stalls, as the commit has done. mu is held.
+// progressed clears a loop's stalls, as the commit has done, and its troubles. mu is held.
 func (o *Owner) progressed(loopID string) {
+	o.worker.troubles.forget(loopID)
 	for i := range o.lease.Loops {
 		if l := o.lease.Loops[i]; l.ID == loopID && l.Stalls > 0 {
 			l.Stalls, l.StallCause = 0, ""
@@ -179,18 +183,33 @@ func (o *Owner) progressed(loopID string) {
 	}
 }
 
-// release gives the lane back after an error of its run, or settles its head if that was its last try.
+// release gives the lane back after an error of its run, or settles its head if that was its last try. If even that is
+// answered by an outage, the error was one, too, unless the database answers all else for long.
 func (o *Owner) release(ctx context.Context, cause error) {
-	w, f := o.worker, o.Fence()
+	w, f, began := o.worker, o.Fence(), time.Now()
 	why, end := o.charge(cause)
 	w.handBack(ctx, f, func(ctx context.Context) error {
-		if !end {
-			return w.deps.Store.Release(ctx, f, why)
+		var err error
+		if end {
+			err = o.giveUp(ctx, f, why.Cause)
+		} else {
+			err = w.deps.Store.Release(ctx, f, why)
 		}
-		ended, err := w.deps.Store.End(ctx, f, Interrupted, ReasonStalled, stalled(maxStalls, why.Cause))
-		if err == nil {
-			w.settled(ended)
+		switch {
+		case Outage(err) && time.Since(began) >= giveUpAfter && w.lasting(err, began):
+			end, why.Cause = true, "the lane cannot be handed back ("+err.Error()+") after: "+cause.Error()
+		case Outage(err) && Outage(cause):
+			end, why = false, Release{Pause: retryAfter}
 		}
 		return err
 	})
+}
+
+// giveUp settles the head from rows.
+func (o *Owner) giveUp(ctx context.Context, f Fence, cause string) error {
+	ended, err := o.worker.deps.Store.End(ctx, f, Interrupted, ReasonStalled, stalled(maxStalls, cause))
+	if err == nil {
+		o.worker.settled(ended)
+	}
+	return err
 }

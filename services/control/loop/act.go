@@ -15,7 +15,10 @@ import (
 func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, seen sights) error {
 	read := false
 	for range maxActions {
-		s := l.situation(ctx, c, said, seen)
+		s, err := l.situation(ctx, c, said, seen)
+		if err != nil {
+			return err
+		}
 		s.Read = read
 		a := call.Next(s)
 		switch a.Do {
@@ -38,7 +41,6 @@ func (l *loop) decide(ctx context.Context, c *toolCall, said call.ReportBody, se
 			l.cancelCall(c)
 			continue
 		case call.DoLoad:
-			var err error
 			if read, err = l.reload(ctx); err != nil || !read || c.State.Terminal() || c.watch.Ended {
 				return err
 			}
@@ -82,7 +84,7 @@ func (l *loop) act(ctx context.Context, c *toolCall, a call.Action) error {
 	case call.DoYield:
 		l.tree.deps.Log.Warn("an executor cannot be reached through its replica, leaving the session to others",
 			"session_id", l.row.SessionID, "executor_id", c.Executor)
-		l.tree.yield()
+		l.tree.yield(l.row.ID, c.Executor)
 	case call.DoBegin:
 		return l.beginChild(ctx, c)
 	case call.DoRun:

@@ -205,7 +205,7 @@ func (l *loop) recordedElsewhere(first bool) bool {
 }
 
 // reload takes over what was recorded elsewhere. read is false when the rows cannot be read now: nothing may be
-// concluded from them then, and the next sweep asks executors and rows again.
+// concluded from them then, and the next sweep asks executors and rows again. It is an error when that has lasted.
 func (l *loop) reload(ctx context.Context) (read bool, err error) {
 	rows, err := l.tree.deps.Store.TurnCalls(ctx, l.row.ID, l.row.Turn)
 	if err != nil {
@@ -213,8 +213,9 @@ func (l *loop) reload(ctx context.Context) (read bool, err error) {
 		for _, c := range l.turn.calls {
 			c.watch.Connection = 0
 		}
-		return false, nil
+		return false, l.fails(&l.turn.unread, err)
 	}
+	l.turn.unread = time.Time{}
 	for _, row := range rows {
 		c := l.turn.byID[row.ID]
 		switch {
@@ -231,41 +232,59 @@ func (l *loop) reload(ctx context.Context) (read bool, err error) {
 	return true, nil
 }
 
+// fails notes since when something that is tried again fails. It returns the error once that has lasted although the
+// database answers otherwise: nothing is tried for ever.
+func (l *loop) fails(since *time.Time, err error) error {
+	if since.IsZero() {
+		*since = time.Now()
+	}
+	if l.tree.owner.Lasting(err, *since) {
+		return err
+	}
+	return nil
+}
+
 // sights is what is known of executors during one sweep.
 type sights map[string]fleet.Executor
 
-func (l *loop) sight(ctx context.Context, seen sights, id string) (e fleet.Executor, known bool) {
+func (l *loop) sight(ctx context.Context, seen sights, id string) (e fleet.Executor, known bool, err error) {
 	if e, ok := seen[id]; ok {
-		return e, true
+		return e, true, nil
 	}
-	e, err := l.tree.deps.Fleet.Find(ctx, id)
+	e, err = l.tree.deps.Fleet.Find(ctx, id)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound):
 		e = fleet.Executor{ID: id}
 	case err != nil:
 		l.tree.deps.Log.Warn("looking for an executor failed, trying again", "executor_id", id, "error", err)
-		return e, false
+		return e, false, l.fails(&l.turn.unseen, err)
 	}
+	l.turn.unseen = time.Time{}
 	if seen != nil {
 		seen[id] = e
 	}
-	return e, true
+	return e, true, nil
 }
 
 // situation is what is known of a call now.
-func (l *loop) situation(ctx context.Context, c *toolCall, said call.ReportBody, seen sights) call.Situation {
+func (l *loop) situation(
+	ctx context.Context, c *toolCall, said call.ReportBody, seen sights,
+) (call.Situation, error) {
 	s := call.Situation{
 		Call: c.Call, Said: said, Epoch: l.tree.owner.Fence().Epoch, Complete: c.complete(), Stopped: l.end.since,
 		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(),
 		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
 	}
 	if said == nil && c.Executor != "" {
-		e, known := l.sight(ctx, seen, c.Executor)
+		e, known, err := l.sight(ctx, seen, c.Executor)
+		if err != nil {
+			return s, err
+		}
 		s.Unknown, s.Connected, s.Connection = !known, e.Connected(), e.ConnectionEpoch
 		l.seeConnection(c, &s)
 	}
 	s.Watch = c.watch
-	return s
+	return s, nil
 }
 
 // seeConnection notes since when an executor is away, and tells watchers.

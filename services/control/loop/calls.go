@@ -24,6 +24,8 @@ type turn struct {
 	byID  map[string]*toolCall
 	open  int       // how many have not ended
 	last  *toolCall // the last one that has ended, whose outcome is left to the commit of the results
+	// Since when reading their rows fails, and looking for their executors; zero while it works.
+	unread, unseen time.Time
 }
 
 func newTurn() turn { return turn{byID: map[string]*toolCall{}} }

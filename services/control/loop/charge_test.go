@@ -2,21 +2,29 @@ package loop_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // What cannot be read or written, for a reason that does not pass, is given up after a few attempts. The session goes
 // on with what was submitted next.
 func TestLastingErrorIsGivenUp(t *testing.T) {
-	lasting := errors.New("a value cannot be decoded")
-	for _, verb := range []string{"Entries", "Unreadable", "Definition", "Commit"} {
-		t.Run(verb, func(t *testing.T) {
+	broken := errors.New("a value cannot be decoded")
+	// The other one says that it passes, while all else in the database works.
+	for name, lasting := range map[string]error{
+		"Entries": broken, "Unreadable": broken, "Definition": broken, "Commit": broken,
+		"Entries for ever": errAbsent, "Definition for ever": errAbsent, "Commit for ever": errAbsent,
+	} {
+		verb, _, _ := strings.Cut(name, " ")
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, agent.Shell())
 				b.expect(b.wait(b.submit("s", "say: before").ID), lane.Completed, "before") // the next one reads it
@@ -29,17 +37,21 @@ func TestLastingErrorIsGivenUp(t *testing.T) {
 				}
 				b.counted.fails(verb, lasting)
 				sub := b.submit("s", "say: hi")
-				if verb == "Commit" { // settling is a commit too
-					time.Sleep(time.Hour)
-					b.counted.fails(verb, nil)
-				}
 				began := time.Now()
+				if verb == "Commit" { // settling is a commit too
+					time.Sleep(20 * time.Minute)
+					b.counted.fails(verb, nil)
+					began = time.Now()
+				}
 				got, err := b.service.Wait(t.Context(), "default", sub.ID, time.Hour)
 				if err != nil || got.Outcome != lane.Interrupted || got.Reason != "STALLED" {
 					t.Fatalf("settled as %+v, %v", got, err)
 				}
 				if took := time.Since(began); took > 10*time.Minute {
 					t.Errorf("it took %s", took)
+				}
+				if !strings.Contains(got.Message, lasting.Error()) {
+					t.Errorf("it says %q", got.Message)
 				}
 				defs.set(nil)
 				b.counted.fails(verb, nil)
@@ -59,6 +71,7 @@ func TestOutageIsNotCharged(t *testing.T) {
 				b.die()
 				b.start(agent.Shell())
 				b.counted.fails(verb, errAbsent)
+				b.counted.fails("Own", errAbsent)
 				sub := b.submit("s", "say: hi")
 				time.Sleep(30 * time.Minute)
 				got, err := b.store.GetSubmission(t.Context(), "default", sub.ID)
@@ -66,8 +79,41 @@ func TestOutageIsNotCharged(t *testing.T) {
 					t.Errorf("%+v, %v", got, err)
 				}
 				b.counted.fails(verb, nil)
+				b.counted.fails("Own", nil)
 				b.expect(b.wait(sub.ID), lane.Completed, "hi")
 			})
 		})
 	}
+}
+
+// An executor that counts as connected, and that no replica reaches, does not keep its call for ever.
+func TestUnreachableExecutorIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.cut = true
+		began := time.Now()
+		got := b.wait(b.submit("s", "echo one").ID)
+		if got.Outcome != lane.Interrupted || got.Reason != "STALLED" ||
+			!strings.Contains(got.Message, `executor "x1" cannot be reached`) {
+			t.Errorf("settled %s %s: %s", got.Outcome, got.Reason, got.Message)
+		}
+		if took := time.Since(began); took < time.Minute || took > 10*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// Calls whose rows cannot be read, while all else in the database works, do not keep their loop waiting for ever.
+func TestUnreadableCallsAreGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.executor.on = func(*call.Order) tool.Reply { return nil }
+		sub := b.submit("s", "sleep 1000")
+		b.counted.fails("TurnCalls", errAbsent)
+		began := time.Now()
+		got := b.wait(sub.ID)
+		if got.Outcome != lane.Interrupted || got.Reason != "STALLED" || time.Since(began) > 10*time.Minute {
+			t.Errorf("settled %s %s after %s: %s", got.Outcome, got.Reason, time.Since(began), got.Message)
+		}
+	})
 }

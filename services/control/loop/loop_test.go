@@ -35,6 +35,7 @@ type executor struct {
 	deliver func(call.Report) bool
 	epoch   int64
 	away    bool
+	cut     bool // it counts as connected, and nothing gets through to it
 	ran     []string
 	acked   map[string]bool
 	cancels []string
@@ -104,7 +105,7 @@ func (e *executor) Find(context.Context, string) (fleet.Executor, error) {
 func (e *executor) Send(_ context.Context, id string, m call.Message) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.away {
+	if e.away || e.cut {
 		return errAway
 	}
 	switch m := m.(type) {
@@ -647,6 +648,13 @@ func (c *countingStore) TurnCalls(ctx context.Context, loopID string, turn int) 
 		return nil, err
 	}
 	return c.Store.TurnCalls(ctx, loopID, turn)
+}
+
+func (c *countingStore) Own(ctx context.Context, owner string) ([]lane.Held, error) {
+	if err := c.failure("Own"); err != nil {
+		return nil, err
+	}
+	return c.Store.Own(ctx, owner)
 }
 
 func (c *countingStore) Release(ctx context.Context, f lane.Fence, r lane.Release) error {

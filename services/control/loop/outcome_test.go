@@ -237,9 +237,11 @@ func TestUnavailableDatabaseFailsNothing(t *testing.T) {
 			defs := &failing{agents: agents{agent.Shell()}, err: errAbsent}
 			b.definitions = defs
 			b.start(agent.Shell())
+			b.counted.fails("Own", errAbsent)
 			sub := b.submit("s", "say: hi")
-			time.Sleep(time.Minute)
+			time.Sleep(10 * time.Minute)
 			defs.set(nil)
+			b.counted.fails("Own", nil)
 			b.expect(b.wait(sub.ID), lane.Completed, "hi")
 			if got, err := b.store.GetSubmission(b.Context(), "default", sub.ID); err != nil || got.Stalls != 0 {
 				t.Errorf("charged %d stalls, %v", got.Stalls, err)

@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -63,7 +64,8 @@ type outcome struct {
 	err    error
 	next   bool        // the lane goes on with another head
 	cut    *time.Timer // closes the head's cut; set when its leave is closed
-	yields bool
+	yields string      // the loop that another replica can do more for, "" for none
+	away   string      // the executor that it cannot reach
 	cancel context.CancelFunc
 }
 
@@ -94,8 +96,9 @@ func (t *tree) Drive(ctx context.Context) error {
 	for {
 		err := t.run(ctx)
 		switch {
-		case errors.Is(err, errLeft) && t.outcome.yields:
-			return t.owner.Yield(ctx)
+		case errors.Is(err, errLeft) && t.outcome.yields != "":
+			return t.owner.Yield(ctx, t.outcome.yields, fmt.Errorf("executor %q cannot be reached through the replica "+
+				"that it is connected to", t.outcome.away))
 		case errors.Is(err, errLeft):
 			return t.owner.HandBack(ctx)
 		case err != nil || !t.outcome.next:
@@ -200,7 +203,7 @@ func (t *tree) ended(l *loop, err error) {
 
 // blame says whose error it is, unless it is nobody's.
 func (l *loop) blame(err error) error {
-	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) || lane.Outage(err) {
+	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &lane.LoopError{LoopID: l.row.ID, Err: err}
@@ -224,11 +227,11 @@ func (t *tree) Drain() {
 	t.leave()
 }
 
-// yield leaves the lane to another replica.
-func (t *tree) yield() {
+// yield leaves the lane to another replica: a loop cannot reach an executor from here.
+func (t *tree) yield(loopID, executor string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.outcome.yields = true
+	t.outcome.yields, t.outcome.away = loopID, executor
 	t.leave()
 }
 

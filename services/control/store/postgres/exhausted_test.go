@@ -22,7 +22,11 @@ func TestExhaustedServerIsUnavailable(t *testing.T) {
 		"53100": true, "53200": true, "58030": true, "57014": true, "22P02": false, "23514": false, "XX001": false,
 	} {
 		err := s.retry(t.Context(), func(context.Context, bool) error { return &pgconn.PgError{Code: code} })
-		if err == nil || errors.Is(err, ErrUnavailable) != want {
+		says := ErrUnavailable
+		if code == "53100" { // which nobody is charged for, and tells what to do
+			says = ErrFull
+		}
+		if err == nil || errors.Is(err, says) != want {
 			t.Errorf("%s: %v", code, err)
 		}
 	}

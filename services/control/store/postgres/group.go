@@ -153,7 +153,8 @@ func (g *group[In, Out]) settle(
 		return contain.Do(func() error { return g.flush(ctx, batch) })
 	})
 	switch {
-	case err != nil && len(batch) > 1 && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil:
+	case err != nil && len(batch) > 1 && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrFull) &&
+		ctx.Err() == nil:
 		g.settle(ctx, batch[:len(batch)/2], retry)
 		g.settle(ctx, batch[len(batch)/2:], retry)
 	default:

@@ -19,6 +19,9 @@ import (
 var ErrUnavailable = errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "the database cannot be reached; try again "+
 	"later")
 
+// ErrFull says that the server's disk is. What was accepted is kept, and goes on when there is space.
+var ErrFull = errs.New(errs.Unavailable, "DATABASE_FULL", "the disk of the database is full: make room and try again")
+
 // transientCodes are the SQLSTATEs after which the same operation may succeed.
 var transientCodes = map[string]bool{
 	"40001": true, // serialization failure
@@ -120,6 +123,9 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context, again boo
 	}
 	if ctx.Err() == nil && mixed(err) {
 		return fmt.Errorf("%w: %w", errMixed, err)
+	}
+	if pg := (*pgconn.PgError)(nil); ctx.Err() == nil && errors.As(err, &pg) && pg.Code == "53100" {
+		return fmt.Errorf("%w (%s)", ErrFull, oneLine(err, s.pool.Config().ConnConfig.Password))
 	}
 	if ctx.Err() == nil && err != nil && (transient(err) || exhausted(err)) {
 		return fmt.Errorf("%w (%s)", ErrUnavailable, oneLine(err, s.pool.Config().ConnConfig.Password))
