@@ -46,7 +46,7 @@ type Token struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never
 	RevokedAt time.Time // zero is not revoked
-	// Left is how long the token lasted yet when it was read, on the database's clock: 0 and less when it has expired.
+	// Left is how long the token lasted yet when it was read, on the platform's clock: 0 and less when it has expired.
 	// It says nothing when ExpiresAt is zero.
 	Left time.Duration
 }
@@ -54,7 +54,7 @@ type Token struct {
 // Store keeps tokens.
 type Store interface {
 	// CreateToken stores a token that lasts for so long from now, 0 for ever, and returns it. The times are filled in,
-	// on the database's clock. One with its id that is there already is left as it is: the answer to whoever stored it
+	// on the platform's clock. One with its id that is there already is left as it is: the answer to whoever stored it
 	// was lost.
 	CreateToken(ctx context.Context, t Token, life time.Duration) (Token, error)
 	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.

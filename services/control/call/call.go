@@ -66,7 +66,7 @@ type Call struct {
 	LateReply  []byte
 	Leaves     bool             // it has ended, and nobody could make sure that no process of it is left
 	Shown      [2]int64         // bytes of stdout and stderr that are in the stream, see Shown
-	Age        [2]time.Duration // when read: since it was made, and since its dispatch, on the database's clock
+	Age        [2]time.Duration // when read: since it was made, and since its dispatch, on the platform's clock
 	CreatedAt  time.Time        // for people, and for order; nothing else is decided by times
 	DoneAt     time.Time
 }

@@ -6,7 +6,7 @@ import "time"
 type Waiting struct {
 	CallID    string
 	LaneID    string
-	CreatedAt time.Time // on the database's clock
+	CreatedAt time.Time // on the platform's clock
 }
 
 // Grant gives slots of an executor to pending calls. The replica that holds the executor's connection writes it.

@@ -10,7 +10,7 @@
 //
 // Invariants: an incarnation that cannot prove its lease stops before others may take its lanes. It trusts its lease
 // for the TTL less a margin, from the moment before it asked for the last successful renewal, on the monotonic clock.
-// The database's clock alone decides for others.
+// The platform's clock alone decides for others.
 package replica
 
 import (

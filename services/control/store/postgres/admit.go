@@ -37,7 +37,7 @@ type place struct {
 	executor  string
 	entryHead int64
 	eventHead int64
-	now       time.Time // on the database's clock
+	now       time.Time // on the platform's clock
 }
 
 // Admit implements submission.Store.

@@ -88,7 +88,7 @@ func collectLoops(loops map[string][]loopRow) func(pgx.Rows) error {
 	}
 }
 
-// remaining is the time that is left, of microseconds on the database's clock; NULL is that there is no end.
+// remaining is the time that is left, of microseconds on the platform's clock; NULL is that there is no end.
 func remaining(us *int64) time.Duration {
 	if us == nil {
 		return lane.Never

@@ -24,7 +24,7 @@ var (
 	dispatchedCalls = reads(selectCalls + `WHERE executor = $1 AND state = 1 ORDER BY dispatched_at, call_id`)
 )
 
-// Call is the call of a row of CallColumns, now being the time on the database's clock.
+// Call is the call of a row of CallColumns, now being the time on the platform's clock.
 func Call(r Row, now time.Time) call.Call {
 	c := call.Call{
 		ID: r.text(0), LaneID: r.text(1), LoopID: r.text(2), Turn: int(r.int(3)), Index: int(r.int(4)),
@@ -40,7 +40,7 @@ func Call(r Row, now time.Time) call.Call {
 	return c
 }
 
-// CallNow is the call of a row of CallColumns that has the time on the database's clock behind them.
+// CallNow is the call of a row of CallColumns that has the time on the platform's clock behind them.
 func CallNow(r Row) (call.Call, error) { return Call(r, r.time(len(r)-1)), nil }
 
 // GetCall implements call.Store.

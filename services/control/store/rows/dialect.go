@@ -14,14 +14,14 @@ type Text struct {
 	SQL string
 	// Writes says that the statement changes rows, whether or not it returns some.
 	Writes bool
-	// Clock says that the statement has one parameter more than its arguments, the last: where the database's clock is.
+	// Clock says that the statement has one parameter more than its arguments, the last: the platform's time.
 	Clock bool
 }
 
 // Dialect is how a database says what the two do not say alike. $n is the parameter that the statement names, $clock
 // is a parameter that the Port adds. Times of parameters and columns are whatever the Port makes of a time.Time.
 type Dialect struct {
-	Now    string // {now}: the time on the database's clock
+	Now    string // {now}: the time on the platform's clock
 	After  string // {after $n}: $n microseconds later
 	Before string // {before $n}: $n microseconds earlier
 

@@ -8,7 +8,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
 
-// Leases are compared with the database's clock only. A row whose lease has ended stays until its incarnation owns no
+// Leases are compared with the platform's clock only. A row whose lease has ended stays until its incarnation owns no
 // lane, for whoever looks.
 var (
 	forgetReplicas = writes(`DELETE FROM replicas WHERE expires < {before $1}
