@@ -67,7 +67,8 @@ func start(t *testing.T, m model.Model) *fixture {
 	f.server = rpc.NewServer(api.Hooks(f.auth, slog.New(slog.DiscardHandler)))
 	api.Register(f.server, api.Deps{
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
-		Fleet: executors{}, Connector: executors{}, Files: f.files, Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
+		Fleet: executors{}, Connector: executors{}, Files: f.files,
+		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
 	})
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)

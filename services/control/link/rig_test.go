@@ -335,7 +335,8 @@ func within(t *testing.T, replicas int, f func(all []*plane)) {
 				},
 				Log: slog.New(slog.DiscardHandler),
 			})}
-			p.local, p.owner = fleet.NewService(c.db, func() string { return "" }), &runner{got: make(chan call.Report, 64)}
+			p.local = fleet.NewService(c.db, func() string { return "" })
+			p.owner = &runner{got: make(chan call.Report, 64)}
 			self, log := func() string { return p.id }, slog.New(slog.DiscardHandler)
 			peers := peer.NewClient(c.db, self, c.dial, log)
 			bus, owner := wake.NewBus(c.db.announce), p.owner

@@ -310,8 +310,8 @@ func TestRenderGolden(t *testing.T) {
 			Details: []byte(`{"command":"make","exitCode":0}`),
 		}},
 		"bash leaves processes": {bash, tool.ExecReply{ExitCode: 3, Confirmed: true, Leftovers: 2}, tool.Result{
-			Text: noOutput + "\n\n2 background processes of the command were ended with it: what needs them has to run " +
-				"in the same command.\nCommand exited with code 3",
+			Text: noOutput + "\n\n2 background processes of the command were ended with it: what needs them has to " +
+				"run in the same command.\nCommand exited with code 3",
 			Details: []byte(`{"command":"make","exitCode":3}`),
 		}},
 		"bash fails": {bash, tool.ExecReply{ExitCode: 7}, tool.Result{
