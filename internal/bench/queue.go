@@ -12,6 +12,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 )
 
@@ -134,8 +135,8 @@ type queue struct {
 	owner  string
 }
 
-// queued makes a control plane whose queue is so long. What is in it is due tomorrow, so that the control plane leaves
-// it alone; claims are made with the clock of the day after.
+// queued makes a control plane whose queue is so long. What is in it is of a kind that the control plane does not run,
+// so that it leaves it alone.
 func (r *run) queued(ctx context.Context, n int) (*queue, error) {
 	p, err := r.plane(ctx, "--executor", "none")
 	if err != nil {
@@ -153,17 +154,20 @@ func (r *run) queued(ctx context.Context, n int) (*queue, error) {
 		return nil, err
 	}
 	r.atEnd(func() error { q.client.close(); return nil })
-	q.store, err = postgres.Open(ctx, p.Database, postgres.Options{ClockOffset: func() time.Duration { return 48 * time.Hour }})
-	if err != nil {
+	if q.store, err = postgres.Open(ctx, p.Database, postgres.Options{}); err != nil {
 		return nil, err
 	}
 	r.atEnd(q.store.Close)
+	// Lanes of who is no replica are taken over at once.
+	if _, err := q.store.RegisterReplica(ctx, replica.Replica{ID: q.owner}, time.Hour); err != nil {
+		return nil, err
+	}
 	return q, errors.Join(q.claim(ctx), q.prompt(ctx)) // connections, statements
 }
 
 // claim takes a lane as a replica does, and hands it back.
 func (q *queue) claim(ctx context.Context) error {
-	got, err := q.store.Claim(ctx, q.owner, lane.KindSession, 1)
+	got, err := q.store.Claim(ctx, q.owner, lane.KindRun, 1)
 	if err != nil {
 		return err
 	}
@@ -184,8 +188,8 @@ func queueLanes(ctx context.Context, conn *pgx.Conn, n int) error {
 		WITH n AS (SELECT gen_random_uuid() AS id FROM generate_series(1, $1::int)),
 		s AS (INSERT INTO sessions (session_id, lane_id, agent, instance, name, created_at)
 			SELECT id, id, 'shell', gen_random_uuid()::text, 'default', now() FROM n RETURNING session_id),
-		l AS (INSERT INTO lanes (lane_id, state, next_seq, pending, due_at)
-			SELECT session_id, 1, 2, 1, now() + interval '24 hours' + random() * interval '1 hour' FROM s),
+		l AS (INSERT INTO lanes (lane_id, kind, state, next_seq, pending, due_at)
+			SELECT session_id, 2, 1, 2, 1, now() - random() * interval '1 hour' FROM s),
 		q AS (SELECT gen_random_uuid() AS submission_id, session_id FROM s)
 		INSERT INTO submissions (submission_id, root_id, lane_id, session_id, seq, agent_digest, input, event_base,
 			status, accepted_at)
