@@ -22,18 +22,27 @@ const (
 	maxActions = 8
 )
 
+// look is why a loop looks at its calls.
+type look uint8
+
+const (
+	firstLook   look = iota // it has just begun to wait for them
+	nudgedLook              // something outside has changed
+	routineLook             // it is time to
+)
+
 // await handles what is told of the turn's calls until all have ended, or the loop is stopped or handed over.
 func (l *loop) await(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	sweep, first := time.Now(), true // at once: what this owner has not sent itself is asked for
+	sweep, look := time.Now(), firstLook // at once: what this owner has not sent itself is asked for
 	stopping := l.end.stop != nil
 	for {
 		if now := time.Now(); !now.Before(sweep) {
-			if err := l.sweep(ctx, first); err != nil {
+			if err := l.sweep(ctx, look); err != nil {
 				return err
 			}
-			sweep, first = now.Add(l.pace()), false
+			sweep, look = now.Add(l.pace()), routineLook
 		}
 		if l.turn.open == 0 || l.leaving() && !l.runsFunctions() {
 			return nil
@@ -70,7 +79,7 @@ func (l *loop) await(ctx context.Context) error {
 				return err
 			}
 			if nudged {
-				sweep = time.Now()
+				sweep, look = time.Now(), nudgedLook
 			}
 		}
 		if l.checkStop(); l.end.stop != nil && !stopping {
@@ -146,13 +155,15 @@ func (l *loop) missed(rep call.Report) {
 
 // sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it
 // waits for one.
-func (l *loop) sweep(ctx context.Context, first bool) error {
-	if l.recordedElsewhere(first) {
+func (l *loop) sweep(ctx context.Context, why look) error {
+	if l.recordedElsewhere(why) {
 		if _, err := l.reload(ctx); err != nil {
 			return err
 		}
 	}
 	l.tree.lookWhere(ctx)
+	l.turn.roughly = why == routineLook
+	defer func() { l.turn.roughly = false }()
 	seen := sights{}
 	for _, c := range l.turn.calls {
 		if c.State.Terminal() {
@@ -192,12 +203,21 @@ func (l *loop) survive() error {
 }
 
 // recordedElsewhere reports whether an outcome, or the grant of a slot, may have been recorded by others than this
-// loop: by another replica, or by this one before the loop waited for the call. At the first look nobody knows more of
-// a call than the loop that has just sent it.
-func (l *loop) recordedElsewhere(first bool) bool {
+// loop: by another replica, or by this one before the loop waited for the call. Of these calls nobody knows more than
+// the loop does: of one that has no executor, at the first look of one that the loop has just sent, and of one whose
+// executor has been connected to this replica since the loop last spoke of it. Rows that many wait for are read for
+// nothing otherwise.
+func (l *loop) recordedElsewhere(why look) bool {
 	for _, c := range l.turn.calls {
-		if !c.State.Terminal() && c.Kind == uint8(tool.KindExecutor) &&
-			(c.watch.Connection == 0 || !first && c.Executor != l.tree.deps.Builtin) {
+		if c.State.Terminal() || c.Kind != uint8(tool.KindExecutor) || c.Executor == "" {
+			continue
+		}
+		if c.watch.Connection == 0 {
+			return true
+		}
+		here, ok := l.tree.deps.Fleet.Local(c.Executor)
+		ours := ok && here.ConnectionEpoch == c.watch.Connection && c.State == call.Dispatched
+		if why != firstLook && !ours {
 			return true
 		}
 	}

@@ -24,6 +24,9 @@ type turn struct {
 	byID  map[string]*toolCall
 	open  int       // how many have not ended
 	last  *toolCall // the last one that has ended, whose outcome is left to the commit of the results
+	// roughly says that calls are looked at only because it is time to: a list of executors that is a second old is
+	// good enough then.
+	roughly bool
 	// Since when reading their rows fails, and looking for their executors; zero while it works.
 	unread, unseen time.Time
 }
@@ -137,7 +140,7 @@ func (l *loop) requestOf(ctx context.Context, c *toolCall) (tool.Asked, error) {
 }
 
 func (l *loop) wanted() fleet.Wanted {
-	w := fleet.Wanted{Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin}
+	w := fleet.Wanted{Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin, Roughly: l.turn.roughly}
 	if s := l.as.def.Sandbox; s.Kind == agent.SandboxExecutor {
 		w.Labels = s.Labels
 	}

@@ -47,6 +47,8 @@ type Definitions interface {
 type Fleet interface {
 	Place(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error)
 	Find(ctx context.Context, id string) (fleet.Executor, error)
+	// Local returns an executor that is connected to this replica.
+	Local(id string) (fleet.Executor, bool)
 }
 
 // Executors sends to executors, wherever they are connected. A message that cannot be sent is an error and otherwise a

@@ -36,6 +36,7 @@ type executor struct {
 	epoch   int64
 	away    bool
 	cut     bool // it counts as connected, and nothing gets through to it
+	here    bool // connected to this replica
 	ran     []string
 	acked   map[string]bool
 	cancels []string
@@ -100,6 +101,13 @@ func (e *executor) Find(context.Context, string) (fleet.Executor, error) {
 	}
 	defer e.mu.Unlock()
 	return e.info(), nil
+}
+
+// Local implements loop.Fleet.
+func (e *executor) Local(string) (fleet.Executor, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info(), e.here && !e.away
 }
 
 func (e *executor) Send(_ context.Context, id string, m call.Message) error {

@@ -207,6 +207,29 @@ func TestACallThatWasJustSentIsNotRead(t *testing.T) {
 	})
 }
 
+// While calls wait for an executor, or run at one that is connected here, their rows are not read again and again: with
+// ten thousand of them that would be all that the database does. Elsewhere they are.
+func TestCallsThatWaitAreNotRead(t *testing.T) {
+	for name, c := range map[string]struct{ away, here, read bool }{
+		"there is no executor": {away: true},
+		"it is connected here": {here: true},
+		"it is elsewhere":      {read: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, agent.Shell())
+				b.executor.here, b.executor.away = c.here, c.away
+				b.executor.on = func(*call.Order) tool.Reply { return nil }
+				b.submit("s", "echo x")
+				time.Sleep(time.Minute)
+				if n := b.counted.looks.Load(); (n > 1) != c.read {
+					t.Errorf("calls were read %d times in a minute", n)
+				}
+			})
+		})
+	}
+}
+
 // An answer of an executor gets lost on its way between replicas: it is asked again.
 func TestLostAnswerIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
