@@ -206,9 +206,9 @@ func TestRefusals(t *testing.T) {
 		},
 		`give one of --executor`: {
 			"token",
-			"create", "--operator", "--client",
+			"create", "--operator", "--role", "user",
 		},
-		`--agent limits a client's token`: {
+		`only a client's token has limits`: {
 			"token",
 			"create", "--operator", "--agent", "a",
 		},
@@ -218,7 +218,7 @@ func TestRefusals(t *testing.T) {
 		},
 		`cannot expire in the past`: {
 			"token",
-			"create", "--operator", "--expires", "-1h",
+			"create", "--operator", "--expires-in", "-1h",
 		},
 		`a database in memory keeps no tokens`: {
 			"token",
@@ -280,11 +280,11 @@ func TestRefusals(t *testing.T) {
 			"token",
 			"make",
 		},
-		"for \"--expires\" flag: time: invalid duration \"x\": see `control token create --help`": {
+		"for \"--expires-in\" flag: time: invalid duration \"x\": see `control token create --help`": {
 			"token",
-			"create", "--expires", "x",
+			"create", "--expires-in", "x",
 		},
-		"give one of --executor ID, --client and --operator: see `control token create --help`": {
+		"give one of --executor ID, --role ROLE and --operator: see `control token create --help`": {
 			"token",
 			"create",
 		},
@@ -296,9 +296,9 @@ func TestRefusals(t *testing.T) {
 			"token",
 			"create", "--executor", "x", "--allow-label", "gpu=a", "--allow-label", "gpu=b",
 		},
-		"--allow-label is for an executor's token: add --executor ID": {
+		"--allow-label and --shared are for an executor's token: add --executor ID": {
 			"token",
-			"create", "--client", "--allow-label", "gpu=a",
+			"create", "--role", "user", "--allow-label", "gpu=a",
 		},
 		"an allowed label: a label's key begins with a letter or digit": {
 			"token",

@@ -190,9 +190,10 @@ func checkInterrupt(t *testing.T, data string) {
 // checkTokens makes, lists and revokes a token.
 func checkTokens(t *testing.T, data string) {
 	t.Helper()
-	secret, told, err := invoke(t, "token", "create", "--data", data, "--client", "--agent", "shell", "--agent", "b",
-		"--name", "ci", "--expires", "720h")
-	if err != nil || !regexp.MustCompile(`^pawl_client_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) {
+	secret, told, err := invoke(t, "token", "create", "--data", data, "--role", "viewer",
+		"--agent", "shell", "--agent", "b",
+		"--name", "ci", "--expires-in", "720h", "--instance-prefix", "p", "--rate", "10")
+	if err != nil || !regexp.MustCompile(`^pawl_c_[A-Za-z0-9]{43}_[A-Za-z0-9]{6}\n$`).MatchString(secret) {
 		t.Fatalf("%v, %q, %q", err, secret, told)
 	}
 	if strings.Contains(told, strings.TrimSpace(secret)) {
@@ -200,7 +201,8 @@ func checkTokens(t *testing.T, data string) {
 	}
 	id := strings.Fields(told)[1]
 	list, _, err := invoke(t, "token", "list", "--data", data)
-	if err != nil || !regexp.MustCompile(id+` +client of shell, b +ci .*expires`).MatchString(list) ||
+	row := id + ` +default +viewer of shell, b in instances p\* at 10/s, 10 at once +ci .*expires`
+	if err != nil || !regexp.MustCompile(row).MatchString(list) ||
 		strings.Contains(list, strings.TrimSpace(secret)) {
 		t.Errorf("%v, %s", err, list)
 	}

@@ -181,7 +181,7 @@ func TestCommandsThatRead(t *testing.T) {
 			{[]string{"wait", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", "shell/i"}, `^queued ones settled: +0\nrunning: +none\n$`},
-			{[]string{"token", "list"}, `^ID +FOR +NAME +CREATED +STATE\n\S+ +operator `},
+			{[]string{"token", "list"}, `^ID +TENANT +FOR +NAME +CREATED +STATE\n\S+ +default +operator `},
 		} {
 			if out := run(append(c.args, where...)...); !regexp.MustCompile(c.table).MatchString(out) {
 				t.Errorf("%v: %s", c.args, out)

@@ -82,7 +82,7 @@ func executorToken(t *testing.T, data, id string) string {
 	t.Helper()
 	secret, told, err := invoke(t, "token", "create", "--data", data, "--executor", id,
 		"--allow-label", "gpu=*", "--allow-label", "zone=eu")
-	if err != nil || !regexp.MustCompile(`^pawl_executor_[A-Za-z0-9_-]{43}\n$`).MatchString(secret) ||
+	if err != nil || !regexp.MustCompile(`^pawl_e_[A-Za-z0-9]{43}_[A-Za-z0-9]{6}\n$`).MatchString(secret) ||
 		!regexp.MustCompile(`^token \S+ for executor `+id+` with gpu=\*, zone=eu, does not expire\n`+
 			`(no control plane runs on \S+: the token works at those that start on sqlite:\S+\n)?$`).MatchString(told) {
 		t.Fatalf("%v, %q, %q", err, secret, told)

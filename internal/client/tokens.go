@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -28,10 +29,14 @@ func tokenCommand(o *connection) *cobra.Command {
 
 // wantedToken is the flags of token create.
 type wantedToken struct {
-	executor, name   string
-	client, operator bool
-	agents, labels   []string
-	expires          time.Duration
+	executor, name, tenant string
+	operator, shared       bool
+	role                   string
+	limits                 pawlv1.Client
+	rate                   float64
+	burst                  int32
+	labels                 []string
+	expires                time.Duration
 }
 
 func tokenCreate(o *connection) *cobra.Command {
@@ -39,7 +44,8 @@ func tokenCreate(o *connection) *cobra.Command {
 	c := o.json(&cobra.Command{
 		Use: "create", Short: "Make a token and print its secret, once", Args: cli.Args(0),
 		Example: "control token create --executor gpu1 --allow-label gpu=a100 > gpu1.token\n" +
-			"control token create --client --agent reviewer --expires 720h --name ci",
+			"control token create --role user --agent reviewer --expires-in 720h --name ci\n" +
+			"control token create --role viewer --instance-prefix team-a- --rate 10",
 		RunE: func(c *cobra.Command, _ []string) error {
 			req, err := want.request(c)
 			if err != nil {
@@ -70,44 +76,72 @@ func tokenCreate(o *connection) *cobra.Command {
 	f.StringVar(&want.executor, "executor", "", "`ID`: for the executor of this id")
 	f.StringArrayVar(&want.labels, "allow-label", nil, "`KEY=VALUE`: label that the executor may claim, where * in "+
 		"the value stands for anything; may be repeated (default: none)")
-	f.BoolVar(&want.client, "client", false, "for a client: prompting and reading")
-	f.StringArrayVar(&want.agents, "agent", nil, "`AGENT`: one of the client's agents; may be repeated (default: all)")
+	f.BoolVar(&want.shared, "shared", false, "the executor serves every tenant")
+	f.StringVar(&want.role, "role", "", "`ROLE`: for a client of this role: viewer, user, approver or admin")
+	f.StringArrayVar(&want.limits.Agents, "agent", nil,
+		"`AGENT`: one of the client's agents; may be repeated (default: all)")
+	f.StringArrayVar(&want.limits.Workflows, "workflow", nil,
+		"`WORKFLOW`: one of the client's workflows; may be repeated (default: all)")
+	f.StringVar(&want.limits.InstancePrefix, "instance-prefix", "",
+		"`TEXT`: what the ids of the client's instances begin with (default: anything)")
+	f.Float64Var(&want.rate, "rate", 0, "`N`: requests a second that the client may make (default: any number)")
+	f.Int32Var(&want.burst, "burst", 0, "`N`: requests that may come at once (default: those of one second)")
+	f.BoolVar(&want.limits.MaySpeakForOthers, "may-speak-for-others", false,
+		"the client may say for whom it speaks, in on_behalf_of")
 	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
+	f.StringVar(&want.tenant, "tenant", "", "`TENANT`: whose token it is (default: the caller's)")
 	f.StringVar(&want.name, "name", "", "`NAME`: name, for people")
-	f.DurationVar(&want.expires, "expires", 0, "how long it works, such as 720h (default: for ever)")
+	f.DurationVar(&want.expires, "expires-in", 0, "how long it works, such as 720h (default: for ever)")
 	return c
 }
 
 // request is what the flags ask for.
 func (w *wantedToken) request(c *cobra.Command) (*pawlv1.CreateTokenRequest, error) {
-	executor := c.Flags().Changed("executor")
-	switch {
-	case one(executor, w.client, w.operator) != 1:
-		return nil, cli.Misused(c, errors.New("give one of --executor ID, --client and --operator"))
-	case len(w.agents) > 0 && !w.client:
-		return nil, cli.Misused(c, errors.New("--agent limits a client's token: add --client"))
-	case len(w.labels) > 0 && !executor:
-		return nil, cli.Misused(c, errors.New("--allow-label is for an executor's token: add --executor ID"))
+	executor, client := c.Flags().Changed("executor"), w.role != ""
+	switch limited := proto.Size(&w.limits) > 0 || w.rate != 0 || w.burst != 0; {
+	case one(executor, client, w.operator) != 1:
+		return nil, cli.Misused(c, errors.New("give one of --executor ID, --role ROLE and --operator"))
+	case limited && !client:
+		return nil, cli.Misused(c, errors.New("only a client's token has limits: add --role ROLE"))
+	case (len(w.labels) > 0 || w.shared) && !executor:
+		return nil, cli.Misused(c,
+			errors.New("--allow-label and --shared are for an executor's token: add --executor ID"))
 	}
-	req := &pawlv1.CreateTokenRequest{Name: w.name}
+	req := &pawlv1.CreateTokenRequest{Name: w.name, Tenant: w.tenant}
 	if w.expires != 0 {
 		req.ExpiresIn = durationpb.New(w.expires)
 	}
 	switch {
 	case w.operator:
 		req.Principal = &pawlv1.CreateTokenRequest_Operator{Operator: &pawlv1.Operator{}}
-	case w.client:
-		req.Principal = &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{Agents: w.agents}}
+	case client:
+		if err := w.complete(); err != nil {
+			return nil, cli.Misused(c, err)
+		}
+		req.Principal = &pawlv1.CreateTokenRequest_Client{Client: &w.limits}
 	default:
 		allowed, err := allowedLabels(w.labels)
 		if err != nil {
 			return nil, cli.Misused(c, err)
 		}
-		req.Principal = &pawlv1.CreateTokenRequest_Executor{
-			Executor: &pawlv1.ExecutorPrincipal{ExecutorId: w.executor, Labels: allowed},
-		}
+		req.Principal = &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{
+			ExecutorId: w.executor, Labels: allowed, Shared: w.shared,
+		}}
 	}
 	return req, nil
+}
+
+// complete fills in the client's role and rate.
+func (w *wantedToken) complete() error {
+	role, known := pawlv1.Role_value["ROLE_"+strings.ToUpper(w.role)]
+	if !known || role == 0 {
+		return fmt.Errorf("--role is viewer, user, approver or admin, not %q", w.role)
+	}
+	w.limits.Role = pawlv1.Role(role)
+	if w.rate != 0 || w.burst != 0 {
+		w.limits.Rate = &pawlv1.Rate{RequestsPerSecond: w.rate, Burst: w.burst}
+	}
+	return nil
 }
 
 func one(flags ...bool) (n int) {
@@ -144,14 +178,16 @@ func tokenList(o *connection) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.withTokens(c, false, func(t Tokens) error {
 				return listing[*pawlv1.Token]{
-					head: "ID\tFOR\tNAME\tCREATED\tSTATE",
+					head: "ID\tTENANT\tFOR\tNAME\tCREATED\tSTATE",
 					page: func(size int32, token string) ([]*pawlv1.Token, string, error) {
 						req := &pawlv1.ListTokensRequest{PageSize: size, PageToken: token}
 						res, err := t.ListTokens(c.Context(), req)
 						return res.GetTokens(), res.GetNextPageToken(), err
 					},
 					row: func(t *pawlv1.Token) []string {
-						return []string{t.GetTokenId(), allows(t), t.GetName(), stamp(t.GetCreatedAt()), lasts(t)}
+						return []string{
+							t.GetTokenId(), t.GetTenant(), allows(t), t.GetName(), stamp(t.GetCreatedAt()), lasts(t),
+						}
 					},
 				}.print(c, o)
 			})
@@ -178,17 +214,43 @@ func tokenRevoke(o *connection) *cobra.Command {
 
 // allows is what a token is for.
 func allows(t *pawlv1.Token) string {
-	switch {
-	case t.GetExecutor() != nil && len(t.GetExecutor().GetLabels()) > 0:
-		return "executor " + t.GetExecutor().GetExecutorId() + " with " + labels(t.GetExecutor().GetLabels(), ", ")
-	case t.GetExecutor() != nil:
-		return "executor " + t.GetExecutor().GetExecutorId()
-	case len(t.GetClient().GetAgents()) > 0:
-		return "client of " + strings.Join(t.GetClient().GetAgents(), ", ")
-	case t.GetClient() != nil:
-		return "client"
+	var parts []string
+	switch e, c := t.GetExecutor(), t.GetClient(); {
+	case e != nil:
+		parts = append(parts, "executor "+e.GetExecutorId())
+		if e.GetShared() {
+			parts = append(parts, "shared")
+		}
+		if len(e.GetLabels()) > 0 {
+			parts = append(parts, "with "+labels(e.GetLabels(), ", "))
+		}
+	case c != nil:
+		parts = append(parts, strings.ToLower(strings.TrimPrefix(c.GetRole().String(), "ROLE_")))
+		parts = append(parts, limitsOf(c)...)
+	default:
+		return "operator"
 	}
-	return "operator"
+	return strings.Join(parts, " ")
+}
+
+// limitsOf is what a client is limited to, and what it may beside its role.
+func limitsOf(c *pawlv1.Client) (parts []string) {
+	if len(c.GetAgents()) > 0 {
+		parts = append(parts, "of "+strings.Join(c.GetAgents(), ", "))
+	}
+	if len(c.GetWorkflows()) > 0 {
+		parts = append(parts, "with workflows "+strings.Join(c.GetWorkflows(), ", "))
+	}
+	if c.GetInstancePrefix() != "" {
+		parts = append(parts, "in instances "+c.GetInstancePrefix()+"*")
+	}
+	if r := c.GetRate(); r != nil {
+		parts = append(parts, fmt.Sprintf("at %v/s, %d at once", r.GetRequestsPerSecond(), r.GetBurst()))
+	}
+	if c.GetMaySpeakForOthers() {
+		parts = append(parts, "for others")
+	}
+	return parts
 }
 
 func lasts(t *pawlv1.Token) string {

@@ -58,6 +58,9 @@ func (e *Error) With(format string, args ...any) error {
 	return &Error{code: e.code, reason: e.reason, text: fmt.Sprintf(format, args...)}
 }
 
+// RetryAfter is the fact of an error that tells how many seconds later to try again.
+const RetryAfter = "retry_after_seconds"
+
 // WithFacts is With, and facts for machines, which callers see beside the reason.
 func (e *Error) WithFacts(facts map[string]string, format string, args ...any) error {
 	return &Error{code: e.code, reason: e.reason, text: fmt.Sprintf(format, args...), facts: facts}

@@ -385,7 +385,7 @@ func (p *plane) serveHTTP() (err error) {
 	}
 	p.gateway = gateway.New(gateway.Deps{
 		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping,
-			p.Log), Models: p.Models, Auth: p.authenticator(), Hosts: p.Hosts, Origins: p.Origins,
+			p.Log), Models: p.Models, Auth: p.authenticator(), Tickets: p.auth, Hosts: p.Hosts, Origins: p.Origins,
 		Inputs:   inputs{p},
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})

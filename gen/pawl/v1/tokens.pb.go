@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Role is what a client may do. Each includes the ones before it.
+type Role int32
+
+const (
+	// As ROLE_USER.
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Reads.
+	Role_ROLE_VIEWER Role = 1
+	// Prompts, starts and aborts, and uses files.
+	Role_ROLE_USER Role = 2
+	// Decides approvals.
+	Role_ROLE_APPROVER Role = 3
+	// Manages the tokens of its tenant, and reads its audit log.
+	Role_ROLE_ADMIN Role = 4
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_VIEWER",
+		2: "ROLE_USER",
+		3: "ROLE_APPROVER",
+		4: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_VIEWER":      1,
+		"ROLE_USER":        2,
+		"ROLE_APPROVER":    3,
+		"ROLE_ADMIN":       4,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_pawl_v1_tokens_proto_enumTypes[0].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_pawl_v1_tokens_proto_enumTypes[0]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{0}
+}
+
 // Token is a credential.
 type Token struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -39,8 +100,10 @@ type Token struct {
 	Principal isToken_Principal      `protobuf_oneof:"principal"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Unset when the token does not expire.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	Revoked       bool                   `protobuf:"varint,8,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	Revoked   bool                   `protobuf:"varint,8,opt,name=revoked,proto3" json:"revoked,omitempty"`
+	// The tenant that the token is of.
+	Tenant        string `protobuf:"bytes,9,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,17 +207,24 @@ func (x *Token) GetRevoked() bool {
 	return false
 }
 
+func (x *Token) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 type isToken_Principal interface {
 	isToken_Principal()
 }
 
 type Token_Operator struct {
-	// Everything.
+	// The installation: everything.
 	Operator *Operator `protobuf:"bytes,3,opt,name=operator,proto3,oneof"`
 }
 
 type Token_Client struct {
-	// To prompt agents, and to read their sessions.
+	// What its role allows, in one tenant.
 	Client *Client `protobuf:"bytes,4,opt,name=client,proto3,oneof"`
 }
 
@@ -206,13 +276,22 @@ func (*Operator) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{1}
 }
 
-// Client may prompt agents, and read their sessions.
+// Client may do what its role allows, in one tenant. What is outside of its limits is not found.
 type Client struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only these agents; empty is all.
-	Agents        []string `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Agents []string `protobuf:"bytes,1,rep,name=agents,proto3" json:"agents,omitempty"`
+	Role   Role     `protobuf:"varint,2,opt,name=role,proto3,enum=pawl.v1.Role" json:"role,omitempty"`
+	// Only these workflows; empty is all.
+	Workflows []string `protobuf:"bytes,3,rep,name=workflows,proto3" json:"workflows,omitempty"`
+	// Only instances whose ids begin so; empty is all.
+	InstancePrefix string `protobuf:"bytes,4,opt,name=instance_prefix,json=instancePrefix,proto3" json:"instance_prefix,omitempty"`
+	// How many requests it may make; unset is as many as it likes.
+	Rate *Rate `protobuf:"bytes,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	// It may say for whom it speaks, in on_behalf_of of what it submits.
+	MaySpeakForOthers bool `protobuf:"varint,6,opt,name=may_speak_for_others,json=maySpeakForOthers,proto3" json:"may_speak_for_others,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -252,20 +331,113 @@ func (x *Client) GetAgents() []string {
 	return nil
 }
 
+func (x *Client) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Client) GetWorkflows() []string {
+	if x != nil {
+		return x.Workflows
+	}
+	return nil
+}
+
+func (x *Client) GetInstancePrefix() string {
+	if x != nil {
+		return x.InstancePrefix
+	}
+	return ""
+}
+
+func (x *Client) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
+func (x *Client) GetMaySpeakForOthers() bool {
+	if x != nil {
+		return x.MaySpeakForOthers
+	}
+	return false
+}
+
+// Rate bounds requests. Each replica counts for itself. A request beyond it fails with RESOURCE_EXHAUSTED, reason
+// RATE_LIMITED: over HTTP with 429 and the header Retry-After.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Above 0, and at most 1000000.
+	RequestsPerSecond float64 `protobuf:"fixed64,1,opt,name=requests_per_second,json=requestsPerSecond,proto3" json:"requests_per_second,omitempty"`
+	// How many requests may come at once; 0 is those of one second, at least one.
+	Burst         int32 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_pawl_v1_tokens_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_tokens_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Rate) GetRequestsPerSecond() float64 {
+	if x != nil {
+		return x.RequestsPerSecond
+	}
+	return 0
+}
+
+func (x *Rate) GetBurst() int32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
 // ExecutorPrincipal may connect under one executor id, and report on the calls that are dispatched to that executor.
 type ExecutorPrincipal struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
 	// Labels that the executor may have, by key. A value is exact, or a pattern in which * stands for any characters. The
 	// executor may have no other label.
-	Labels        map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// It serves every tenant. Otherwise it serves the tenant of its token only.
+	Shared        bool `protobuf:"varint,3,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecutorPrincipal) Reset() {
 	*x = ExecutorPrincipal{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[3]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +449,7 @@ func (x *ExecutorPrincipal) String() string {
 func (*ExecutorPrincipal) ProtoMessage() {}
 
 func (x *ExecutorPrincipal) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[3]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +462,7 @@ func (x *ExecutorPrincipal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecutorPrincipal.ProtoReflect.Descriptor instead.
 func (*ExecutorPrincipal) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{3}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ExecutorPrincipal) GetExecutorId() string {
@@ -307,6 +479,13 @@ func (x *ExecutorPrincipal) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *ExecutorPrincipal) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
+}
+
 // CreateTokenRequest describes the token to make.
 type CreateTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -318,14 +497,16 @@ type CreateTokenRequest struct {
 	//	*CreateTokenRequest_Executor
 	Principal isCreateTokenRequest_Principal `protobuf_oneof:"principal"`
 	// Unset makes a token that does not expire.
-	ExpiresIn     *durationpb.Duration `protobuf:"bytes,5,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	ExpiresIn *durationpb.Duration `protobuf:"bytes,5,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	// The tenant that the token is of; empty is the caller's own. Only operators may name another one.
+	Tenant        string `protobuf:"bytes,6,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[4]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +518,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[4]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +531,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{4}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -401,6 +582,13 @@ func (x *CreateTokenRequest) GetExpiresIn() *durationpb.Duration {
 	return nil
 }
 
+func (x *CreateTokenRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 type isCreateTokenRequest_Principal interface {
 	isCreateTokenRequest_Principal()
 }
@@ -435,7 +623,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[5]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +635,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[5]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +648,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -483,14 +671,16 @@ type ListTokensRequest struct {
 	// At most this many: 1 to 1000, 0 is 100.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only this tenant's, when set.
+	Tenant        string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[6]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +692,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[6]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +705,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListTokensRequest) GetPageSize() int32 {
@@ -532,6 +722,13 @@ func (x *ListTokensRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListTokensRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // ListTokensResponse is a page of tokens.
 type ListTokensResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -544,7 +741,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[7]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +753,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[7]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +766,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -596,7 +793,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[8]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +805,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[8]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +818,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RevokeTokenRequest) GetTokenId() string {
@@ -640,7 +837,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_pawl_v1_tokens_proto_msgTypes[9]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +849,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_tokens_proto_msgTypes[9]
+	mi := &file_pawl_v1_tokens_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,14 +862,105 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{10}
+}
+
+// CreateTicketRequest is empty.
+type CreateTicketRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTicketRequest) Reset() {
+	*x = CreateTicketRequest{}
+	mi := &file_pawl_v1_tokens_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTicketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTicketRequest) ProtoMessage() {}
+
+func (x *CreateTicketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_tokens_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTicketRequest.ProtoReflect.Descriptor instead.
+func (*CreateTicketRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{11}
+}
+
+// CreateTicketResponse is the ticket.
+type CreateTicketResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Ticket string                 `protobuf:"bytes,1,opt,name=ticket,proto3" json:"ticket,omitempty"`
+	// How long it may be used.
+	ExpiresIn     *durationpb.Duration `protobuf:"bytes,2,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTicketResponse) Reset() {
+	*x = CreateTicketResponse{}
+	mi := &file_pawl_v1_tokens_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTicketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTicketResponse) ProtoMessage() {}
+
+func (x *CreateTicketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_tokens_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTicketResponse.ProtoReflect.Descriptor instead.
+func (*CreateTicketResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_tokens_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CreateTicketResponse) GetTicket() string {
+	if x != nil {
+		return x.Ticket
+	}
+	return ""
+}
+
+func (x *CreateTicketResponse) GetExpiresIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresIn
+	}
+	return nil
 }
 
 var File_pawl_v1_tokens_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_tokens_proto_rawDesc = "" +
 	"\n" +
-	"\x14pawl/v1/tokens.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x02\n" +
+	"\x14pawl/v1/tokens.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x03\n" +
 	"\x05Token\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12/\n" +
@@ -683,47 +971,72 @@ const file_pawl_v1_tokens_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x18\n" +
-	"\arevoked\x18\b \x01(\bR\arevokedB\v\n" +
+	"\arevoked\x18\b \x01(\bR\arevoked\x12\x16\n" +
+	"\x06tenant\x18\t \x01(\tR\x06tenantB\v\n" +
 	"\tprincipal\"\n" +
 	"\n" +
-	"\bOperator\" \n" +
+	"\bOperator\"\xde\x01\n" +
 	"\x06Client\x12\x16\n" +
-	"\x06agents\x18\x01 \x03(\tR\x06agents\"\xaf\x01\n" +
+	"\x06agents\x18\x01 \x03(\tR\x06agents\x12!\n" +
+	"\x04role\x18\x02 \x01(\x0e2\r.pawl.v1.RoleR\x04role\x12\x1c\n" +
+	"\tworkflows\x18\x03 \x03(\tR\tworkflows\x12'\n" +
+	"\x0finstance_prefix\x18\x04 \x01(\tR\x0einstancePrefix\x12!\n" +
+	"\x04rate\x18\x05 \x01(\v2\r.pawl.v1.RateR\x04rate\x12/\n" +
+	"\x14may_speak_for_others\x18\x06 \x01(\bR\x11maySpeakForOthers\"L\n" +
+	"\x04Rate\x12.\n" +
+	"\x13requests_per_second\x18\x01 \x01(\x01R\x11requestsPerSecond\x12\x14\n" +
+	"\x05burst\x18\x02 \x01(\x05R\x05burst\"\xc7\x01\n" +
 	"\x11ExecutorPrincipal\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12>\n" +
-	"\x06labels\x18\x02 \x03(\v2&.pawl.v1.ExecutorPrincipal.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x02 \x03(\v2&.pawl.v1.ExecutorPrincipal.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06shared\x18\x03 \x01(\bR\x06shared\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x85\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x02\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\boperator\x18\x02 \x01(\v2\x11.pawl.v1.OperatorH\x00R\boperator\x12)\n" +
 	"\x06client\x18\x03 \x01(\v2\x0f.pawl.v1.ClientH\x00R\x06client\x128\n" +
 	"\bexecutor\x18\x04 \x01(\v2\x1a.pawl.v1.ExecutorPrincipalH\x00R\bexecutor\x128\n" +
 	"\n" +
-	"expires_in\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\texpiresInB\v\n" +
+	"expires_in\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn\x12\x16\n" +
+	"\x06tenant\x18\x06 \x01(\tR\x06tenantB\v\n" +
 	"\tprincipal\"S\n" +
 	"\x13CreateTokenResponse\x12$\n" +
 	"\x05token\x18\x01 \x01(\v2\x0e.pawl.v1.TokenR\x05token\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"O\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"g\n" +
 	"\x11ListTokensRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"d\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\"d\n" +
 	"\x12ListTokensResponse\x12&\n" +
 	"\x06tokens\x18\x01 \x03(\v2\x0e.pawl.v1.TokenR\x06tokens\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
 	"\x12RevokeTokenRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x15\n" +
-	"\x13RevokeTokenResponse2\xbd\x02\n" +
+	"\x13RevokeTokenResponse\"\x15\n" +
+	"\x13CreateTicketRequest\"h\n" +
+	"\x14CreateTicketResponse\x12\x16\n" +
+	"\x06ticket\x18\x01 \x01(\tR\x06ticket\x128\n" +
+	"\n" +
+	"expires_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn*_\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_VIEWER\x10\x01\x12\r\n" +
+	"\tROLE_USER\x10\x02\x12\x11\n" +
+	"\rROLE_APPROVER\x10\x03\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x042\xa2\x03\n" +
 	"\fTokenService\x12_\n" +
 	"\vCreateToken\x12\x1b.pawl.v1.CreateTokenRequest\x1a\x1c.pawl.v1.CreateTokenResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/tokens\x12Y\n" +
 	"\n" +
 	"ListTokens\x12\x1a.pawl.v1.ListTokensRequest\x1a\x1b.pawl.v1.ListTokensResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/tokens\x12q\n" +
-	"\vRevokeToken\x12\x1b.pawl.v1.RevokeTokenRequest\x1a\x1c.pawl.v1.RevokeTokenResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/tokens/{token_id}:revokeB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\vRevokeToken\x12\x1b.pawl.v1.RevokeTokenRequest\x1a\x1c.pawl.v1.RevokeTokenResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/tokens/{token_id}:revoke\x12c\n" +
+	"\fCreateTicket\x12\x1c.pawl.v1.CreateTicketRequest\x1a\x1d.pawl.v1.CreateTicketResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/ticketsB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_tokens_proto_rawDescOnce sync.Once
@@ -737,46 +1050,56 @@ func file_pawl_v1_tokens_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_tokens_proto_rawDescData
 }
 
-var file_pawl_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pawl_v1_tokens_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_pawl_v1_tokens_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_pawl_v1_tokens_proto_goTypes = []any{
-	(*Token)(nil),                 // 0: pawl.v1.Token
-	(*Operator)(nil),              // 1: pawl.v1.Operator
-	(*Client)(nil),                // 2: pawl.v1.Client
-	(*ExecutorPrincipal)(nil),     // 3: pawl.v1.ExecutorPrincipal
-	(*CreateTokenRequest)(nil),    // 4: pawl.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 5: pawl.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),     // 6: pawl.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),    // 7: pawl.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),    // 8: pawl.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),   // 9: pawl.v1.RevokeTokenResponse
-	nil,                           // 10: pawl.v1.ExecutorPrincipal.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(Role)(0),                     // 0: pawl.v1.Role
+	(*Token)(nil),                 // 1: pawl.v1.Token
+	(*Operator)(nil),              // 2: pawl.v1.Operator
+	(*Client)(nil),                // 3: pawl.v1.Client
+	(*Rate)(nil),                  // 4: pawl.v1.Rate
+	(*ExecutorPrincipal)(nil),     // 5: pawl.v1.ExecutorPrincipal
+	(*CreateTokenRequest)(nil),    // 6: pawl.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),   // 7: pawl.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),     // 8: pawl.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),    // 9: pawl.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),    // 10: pawl.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),   // 11: pawl.v1.RevokeTokenResponse
+	(*CreateTicketRequest)(nil),   // 12: pawl.v1.CreateTicketRequest
+	(*CreateTicketResponse)(nil),  // 13: pawl.v1.CreateTicketResponse
+	nil,                           // 14: pawl.v1.ExecutorPrincipal.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_pawl_v1_tokens_proto_depIdxs = []int32{
-	1,  // 0: pawl.v1.Token.operator:type_name -> pawl.v1.Operator
-	2,  // 1: pawl.v1.Token.client:type_name -> pawl.v1.Client
-	3,  // 2: pawl.v1.Token.executor:type_name -> pawl.v1.ExecutorPrincipal
-	11, // 3: pawl.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	11, // 4: pawl.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	10, // 5: pawl.v1.ExecutorPrincipal.labels:type_name -> pawl.v1.ExecutorPrincipal.LabelsEntry
-	1,  // 6: pawl.v1.CreateTokenRequest.operator:type_name -> pawl.v1.Operator
-	2,  // 7: pawl.v1.CreateTokenRequest.client:type_name -> pawl.v1.Client
-	3,  // 8: pawl.v1.CreateTokenRequest.executor:type_name -> pawl.v1.ExecutorPrincipal
-	12, // 9: pawl.v1.CreateTokenRequest.expires_in:type_name -> google.protobuf.Duration
-	0,  // 10: pawl.v1.CreateTokenResponse.token:type_name -> pawl.v1.Token
-	0,  // 11: pawl.v1.ListTokensResponse.tokens:type_name -> pawl.v1.Token
-	4,  // 12: pawl.v1.TokenService.CreateToken:input_type -> pawl.v1.CreateTokenRequest
-	6,  // 13: pawl.v1.TokenService.ListTokens:input_type -> pawl.v1.ListTokensRequest
-	8,  // 14: pawl.v1.TokenService.RevokeToken:input_type -> pawl.v1.RevokeTokenRequest
-	5,  // 15: pawl.v1.TokenService.CreateToken:output_type -> pawl.v1.CreateTokenResponse
-	7,  // 16: pawl.v1.TokenService.ListTokens:output_type -> pawl.v1.ListTokensResponse
-	9,  // 17: pawl.v1.TokenService.RevokeToken:output_type -> pawl.v1.RevokeTokenResponse
-	15, // [15:18] is the sub-list for method output_type
-	12, // [12:15] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	2,  // 0: pawl.v1.Token.operator:type_name -> pawl.v1.Operator
+	3,  // 1: pawl.v1.Token.client:type_name -> pawl.v1.Client
+	5,  // 2: pawl.v1.Token.executor:type_name -> pawl.v1.ExecutorPrincipal
+	15, // 3: pawl.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	15, // 4: pawl.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 5: pawl.v1.Client.role:type_name -> pawl.v1.Role
+	4,  // 6: pawl.v1.Client.rate:type_name -> pawl.v1.Rate
+	14, // 7: pawl.v1.ExecutorPrincipal.labels:type_name -> pawl.v1.ExecutorPrincipal.LabelsEntry
+	2,  // 8: pawl.v1.CreateTokenRequest.operator:type_name -> pawl.v1.Operator
+	3,  // 9: pawl.v1.CreateTokenRequest.client:type_name -> pawl.v1.Client
+	5,  // 10: pawl.v1.CreateTokenRequest.executor:type_name -> pawl.v1.ExecutorPrincipal
+	16, // 11: pawl.v1.CreateTokenRequest.expires_in:type_name -> google.protobuf.Duration
+	1,  // 12: pawl.v1.CreateTokenResponse.token:type_name -> pawl.v1.Token
+	1,  // 13: pawl.v1.ListTokensResponse.tokens:type_name -> pawl.v1.Token
+	16, // 14: pawl.v1.CreateTicketResponse.expires_in:type_name -> google.protobuf.Duration
+	6,  // 15: pawl.v1.TokenService.CreateToken:input_type -> pawl.v1.CreateTokenRequest
+	8,  // 16: pawl.v1.TokenService.ListTokens:input_type -> pawl.v1.ListTokensRequest
+	10, // 17: pawl.v1.TokenService.RevokeToken:input_type -> pawl.v1.RevokeTokenRequest
+	12, // 18: pawl.v1.TokenService.CreateTicket:input_type -> pawl.v1.CreateTicketRequest
+	7,  // 19: pawl.v1.TokenService.CreateToken:output_type -> pawl.v1.CreateTokenResponse
+	9,  // 20: pawl.v1.TokenService.ListTokens:output_type -> pawl.v1.ListTokensResponse
+	11, // 21: pawl.v1.TokenService.RevokeToken:output_type -> pawl.v1.RevokeTokenResponse
+	13, // 22: pawl.v1.TokenService.CreateTicket:output_type -> pawl.v1.CreateTicketResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_tokens_proto_init() }
@@ -789,7 +1112,7 @@ func file_pawl_v1_tokens_proto_init() {
 		(*Token_Client)(nil),
 		(*Token_Executor)(nil),
 	}
-	file_pawl_v1_tokens_proto_msgTypes[4].OneofWrappers = []any{
+	file_pawl_v1_tokens_proto_msgTypes[5].OneofWrappers = []any{
 		(*CreateTokenRequest_Operator)(nil),
 		(*CreateTokenRequest_Client)(nil),
 		(*CreateTokenRequest_Executor)(nil),
@@ -799,13 +1122,14 @@ func file_pawl_v1_tokens_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_tokens_proto_rawDesc), len(file_pawl_v1_tokens_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   11,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_pawl_v1_tokens_proto_goTypes,
 		DependencyIndexes: file_pawl_v1_tokens_proto_depIdxs,
+		EnumInfos:         file_pawl_v1_tokens_proto_enumTypes,
 		MessageInfos:      file_pawl_v1_tokens_proto_msgTypes,
 	}.Build()
 	File_pawl_v1_tokens_proto = out.File

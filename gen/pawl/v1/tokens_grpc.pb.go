@@ -19,25 +19,33 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TokenService_CreateToken_FullMethodName = "/pawl.v1.TokenService/CreateToken"
-	TokenService_ListTokens_FullMethodName  = "/pawl.v1.TokenService/ListTokens"
-	TokenService_RevokeToken_FullMethodName = "/pawl.v1.TokenService/RevokeToken"
+	TokenService_CreateToken_FullMethodName  = "/pawl.v1.TokenService/CreateToken"
+	TokenService_ListTokens_FullMethodName   = "/pawl.v1.TokenService/ListTokens"
+	TokenService_RevokeToken_FullMethodName  = "/pawl.v1.TokenService/RevokeToken"
+	TokenService_CreateTicket_FullMethodName = "/pawl.v1.TokenService/CreateTicket"
 )
 
 // TokenServiceClient is the client API for TokenService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService makes and revokes tokens, which say who may do what. Only operators may call it. Control stores a hash
-// of each token: its secret is shown once.
+// TokenService makes and revokes tokens, which say who may do what. Operators may make every token. An admin of a
+// tenant may make, list and revoke the tokens of that tenant's clients, within the limits of its own token. Control
+// stores a hash of each token: its secret is shown once.
 type TokenServiceClient interface {
-	// CreateToken makes a token and returns its secret, once.
+	// CreateToken makes a token and returns its secret, once. It fails with INVALID_ARGUMENT, reason TOKEN_INVALID, and
+	// with PERMISSION_DENIED, reason FORBIDDEN, when the caller's token does not allow to make such a one.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
-	// ListTokens lists tokens without their secrets, newest first.
+	// ListTokens lists the tokens that the caller may revoke, without their secrets, newest first. A page may have fewer
+	// than were asked for.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
 	// reason TOKEN_NOT_FOUND.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
+	// CreateTicket makes a ticket, which stands for the caller's token once and within 30 s, at any replica. A browser's
+	// WebSocket carries it as the parameter ticket of its URL, which is no place for a token. Nothing else takes tickets.
+	// It fails with FAILED_PRECONDITION, reason TICKET_REFUSED, for callers whose token is not a stored one.
+	CreateTicket(ctx context.Context, in *CreateTicketRequest, opts ...grpc.CallOption) (*CreateTicketResponse, error)
 }
 
 type tokenServiceClient struct {
@@ -78,20 +86,37 @@ func (c *tokenServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenReq
 	return out, nil
 }
 
+func (c *tokenServiceClient) CreateTicket(ctx context.Context, in *CreateTicketRequest, opts ...grpc.CallOption) (*CreateTicketResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTicketResponse)
+	err := c.cc.Invoke(ctx, TokenService_CreateTicket_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TokenServiceServer is the server API for TokenService service.
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService makes and revokes tokens, which say who may do what. Only operators may call it. Control stores a hash
-// of each token: its secret is shown once.
+// TokenService makes and revokes tokens, which say who may do what. Operators may make every token. An admin of a
+// tenant may make, list and revoke the tokens of that tenant's clients, within the limits of its own token. Control
+// stores a hash of each token: its secret is shown once.
 type TokenServiceServer interface {
-	// CreateToken makes a token and returns its secret, once.
+	// CreateToken makes a token and returns its secret, once. It fails with INVALID_ARGUMENT, reason TOKEN_INVALID, and
+	// with PERMISSION_DENIED, reason FORBIDDEN, when the caller's token does not allow to make such a one.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
-	// ListTokens lists tokens without their secrets, newest first.
+	// ListTokens lists the tokens that the caller may revoke, without their secrets, newest first. A page may have fewer
+	// than were asked for.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensResponse, error)
 	// RevokeToken ends a token at once. Connections that were made with it end within seconds. It fails with NOT_FOUND,
 	// reason TOKEN_NOT_FOUND.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
+	// CreateTicket makes a ticket, which stands for the caller's token once and within 30 s, at any replica. A browser's
+	// WebSocket carries it as the parameter ticket of its URL, which is no place for a token. Nothing else takes tickets.
+	// It fails with FAILED_PRECONDITION, reason TICKET_REFUSED, for callers whose token is not a stored one.
+	CreateTicket(context.Context, *CreateTicketRequest) (*CreateTicketResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }
 
@@ -110,6 +135,9 @@ func (UnimplementedTokenServiceServer) ListTokens(context.Context, *ListTokensRe
 }
 func (UnimplementedTokenServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedTokenServiceServer) CreateTicket(context.Context, *CreateTicketRequest) (*CreateTicketResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateTicket not implemented")
 }
 func (UnimplementedTokenServiceServer) mustEmbedUnimplementedTokenServiceServer() {}
 func (UnimplementedTokenServiceServer) testEmbeddedByValue()                      {}
@@ -186,6 +214,24 @@ func _TokenService_RevokeToken_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TokenService_CreateTicket_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTicketRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).CreateTicket(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_CreateTicket_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).CreateTicket(ctx, req.(*CreateTicketRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TokenService_ServiceDesc is the grpc.ServiceDesc for TokenService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +250,10 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeToken",
 			Handler:    _TokenService_RevokeToken_Handler,
+		},
+		{
+			MethodName: "CreateTicket",
+			Handler:    _TokenService_CreateTicket_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

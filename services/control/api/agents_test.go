@@ -62,7 +62,7 @@ func TestPagesOfAgents(t *testing.T) {
 // Who names an agent that there is not is told which there are, of those that he may know of.
 func TestUnknownAgent(t *testing.T) {
 	f := start(t, hello())
-	limited := f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}})
+	limited := f.as(t, auth.Token{Kind: auth.Client, Limits: auth.Limits{Agents: []string{"other"}}})
 	for name, c := range map[string]struct {
 		conn pawlv1.SubmissionServiceClient
 		want string

@@ -95,23 +95,19 @@ func Register(s *rpc.Server, d Deps) {
 // peerService is the replicas' own service.
 const peerService = "pawl.peer.v1.PeerService"
 
-// Hooks authenticate the caller of every RPC but health checks, keep reflection to operators and the replicas' own
-// service to replicas, and bound messages.
+// Hooks authenticate the caller of every RPC but health checks, ask auth's table whether it may call it at all, count
+// it against the caller's rate, and bound messages.
 func Hooks(a auth.Guard, log *slog.Logger) rpc.Hooks {
 	return rpc.Hooks{Admit: admit(a), Glance: glance(a), MaxMessage: maxMessage, Log: log}
-}
-
-// verbs are what callers of a service must be allowed to, beside what its handlers ask for.
-var verbs = map[string]auth.Verb{
-	peerService:                                auth.Forward,
-	"grpc.reflection.v1.ServerReflection":      auth.Inspect,
-	"grpc.reflection.v1alpha.ServerReflection": auth.Inspect,
 }
 
 func service(method string) string { return strings.TrimPrefix(path.Dir(method), "/") }
 
 // isOpen reports whether a method answers without a token.
-func isOpen(method string) bool { return service(method) == healthv1.Health_ServiceDesc.ServiceName }
+func isOpen(method string) bool {
+	r, ok := auth.RuleOf(method)
+	return ok && r.Open()
+}
 
 func admit(
 	a auth.Authenticator,
@@ -124,10 +120,11 @@ func admit(
 		if err != nil {
 			return nil, nil, err
 		}
-		if verb, ok := verbs[service(call.Method)]; ok {
-			if err := auth.Authorize(p, verb, auth.Resource{}); err != nil {
-				return nil, nil, err
-			}
+		if err := auth.Enter(p, call.Method); err != nil {
+			return nil, nil, err
+		}
+		if err := p.Spend(); err != nil {
+			return nil, nil, err
 		}
 		rpc.Prove(ctx)
 		ctx = auth.NewContext(ctx, p)

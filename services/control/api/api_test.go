@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -230,8 +231,10 @@ func TestSessionPages(t *testing.T) {
 	}{
 		{auth.Token{Kind: auth.Operator}, "gfedcba"},
 		{auth.Token{Kind: auth.Client}, "gfedcba"},
-		{auth.Token{Kind: auth.Client, Agents: []string{"other"}}, "fdb"},
-		{auth.Token{Kind: auth.Client, Agents: []string{"shell", "other", "shell"}}, "gfedcba"},
+		{auth.Token{Kind: auth.Client, Limits: auth.Limits{Agents: []string{"other"}}}, "fdb"},
+		{auth.Token{Kind: auth.Client, Limits: auth.Limits{InstancePrefix: "c"}}, "c"},
+		{auth.Token{Kind: auth.Client, Limits: auth.Limits{Agents: []string{"other"}, InstancePrefix: "c"}}, ""},
+		{auth.Token{Kind: auth.Client, Limits: auth.Limits{Agents: []string{"shell", "other", "shell"}}}, "gfedcba"},
 	} {
 		c := pawlv1.NewSessionServiceClient(f.as(t, test.token))
 		var got string
@@ -309,7 +312,7 @@ func TestTokens(t *testing.T) {
 	made, err := c.CreateToken(t.Context(), &pawlv1.CreateTokenRequest{
 		Name: "ci", Principal: &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{Agents: []string{"other"}}}, ExpiresIn: durationpb.New(time.Hour),
 	})
-	if err != nil || !strings.HasPrefix(made.GetSecret(), "pawl_client_") {
+	if err != nil || !strings.HasPrefix(made.GetSecret(), "pawl_c_") {
 		t.Fatalf("%v, %v", made, err)
 	}
 	if tok := made.GetToken(); tok.GetClient().GetAgents()[0] != "other" ||
@@ -337,5 +340,100 @@ func TestTokens(t *testing.T) {
 		if _, err := c.RevokeToken(t.Context(), &pawlv1.RevokeTokenRequest{TokenId: id}); status.Code(err) != want {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// An admin makes, sees and revokes what is its own: clients of its tenant, within its own limits and life.
+func TestAdminsManageTheirTenantsTokens(t *testing.T) {
+	f := start(t, nil)
+	admin := func(like auth.Token, life time.Duration) pawlv1.TokenServiceClient {
+		like.Kind, like.Role = auth.Client, auth.Admin
+		secret, _, err := f.auth.Mint(t.Context(), like, life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pawlv1.NewTokenServiceClient(f.conn(secret))
+	}
+	plain, theirs := admin(auth.Token{}, 0), admin(auth.Token{Tenant: "theirs"}, 0)
+	rate := auth.Rate{PerSecond: 100, Burst: 100}
+	limits := auth.Limits{Agents: []string{"shell"}, InstancePrefix: "a", Rate: rate}
+	limited := admin(auth.Token{Limits: limits}, time.Hour)
+	wanted := func(c *pawlv1.Client) *pawlv1.CreateTokenRequest {
+		return &pawlv1.CreateTokenRequest{
+			Principal: &pawlv1.CreateTokenRequest_Client{Client: c}, ExpiresIn: durationpb.New(time.Minute),
+		}
+	}
+	within := &pawlv1.Client{Agents: []string{"shell"}, InstancePrefix: "ab", Rate: &pawlv1.Rate{RequestsPerSecond: 1}}
+	foreign := &pawlv1.Client{Agents: []string{"other"}, InstancePrefix: "a", Rate: within.GetRate()}
+	wide := &pawlv1.Client{Agents: []string{"shell"}, Rate: within.GetRate()}
+	fast := &pawlv1.Client{Agents: []string{"shell"}, InstancePrefix: "a"}
+	forever, elsewhere := wanted(within), wanted(&pawlv1.Client{})
+	forever.ExpiresIn, elsewhere.Tenant = nil, "theirs"
+	operator := &pawlv1.CreateTokenRequest{Principal: &pawlv1.CreateTokenRequest_Operator{}}
+	executor := &pawlv1.CreateTokenRequest{Principal: &pawlv1.CreateTokenRequest_Executor{
+		Executor: &pawlv1.ExecutorPrincipal{ExecutorId: "e"},
+	}}
+	for name, c := range map[string]struct {
+		by   pawlv1.TokenServiceClient
+		req  *pawlv1.CreateTokenRequest
+		want codes.Code
+	}{
+		"a client":                 {plain, wanted(&pawlv1.Client{Role: pawlv1.Role_ROLE_ADMIN}), codes.OK},
+		"an operator":              {plain, operator, codes.PermissionDenied},
+		"an executor":              {plain, executor, codes.PermissionDenied},
+		"a client of another":      {plain, elsewhere, codes.PermissionDenied},
+		"a role that is none":      {plain, wanted(&pawlv1.Client{Role: 99}), codes.InvalidArgument},
+		"within":                   {limited, wanted(within), codes.OK},
+		"without limits":           {limited, wanted(&pawlv1.Client{}), codes.PermissionDenied},
+		"of another agent":         {limited, wanted(foreign), codes.PermissionDenied},
+		"of another prefix":        {limited, wanted(wide), codes.PermissionDenied},
+		"faster":                   {limited, wanted(fast), codes.PermissionDenied},
+		"that outlives its maker":  {limited, forever, codes.PermissionDenied},
+		"the other tenant's admin": {theirs, wanted(&pawlv1.Client{}), codes.OK},
+	} {
+		made, err := c.by.CreateToken(t.Context(), c.req)
+		if status.Code(err) != c.want {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if err != nil {
+			continue
+		}
+		id := made.GetToken().GetTokenId()
+		if name != "within" && sees(t, limited, id) || name != "the other tenant's admin" && !sees(t, plain, id) {
+			t.Errorf("%s is seen by the wrong admins", name)
+		}
+		if _, err := theirs.RevokeToken(t.Context(), &pawlv1.RevokeTokenRequest{TokenId: id}); c.by != theirs &&
+			status.Code(err) != codes.NotFound {
+			t.Errorf("%s is revoked by another tenant: %v", name, err)
+		}
+	}
+}
+
+func sees(t *testing.T, c pawlv1.TokenServiceClient, id string) bool {
+	t.Helper()
+	all, err := c.ListTokens(t.Context(), &pawlv1.ListTokensRequest{Tenant: "theirs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(all.GetTokens(), func(one *pawlv1.Token) bool { return one.GetTokenId() == id })
+}
+
+// A client that makes more requests than its token allows is told when to try again, and others go on.
+func TestRate(t *testing.T) {
+	f := start(t, nil)
+	limited := auth.Token{Kind: auth.Client, Limits: auth.Limits{Rate: auth.Rate{PerSecond: 0.01, Burst: 3}}}
+	c := pawlv1.NewAgentServiceClient(f.as(t, limited))
+	for i := range 5 {
+		_, err := c.ListAgents(t.Context(), &pawlv1.ListAgentsRequest{})
+		switch {
+		case i < 3 && err != nil:
+			t.Errorf("request %d: %v", i, err)
+		case i >= 3 && rpc.Reason(err) != "RATE_LIMITED":
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+	free := pawlv1.NewAgentServiceClient(f.as(t, auth.Token{Kind: auth.Client}))
+	if _, err := free.ListAgents(t.Context(), &pawlv1.ListAgentsRequest{}); err != nil {
+		t.Error(err)
 	}
 }

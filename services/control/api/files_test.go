@@ -221,7 +221,8 @@ func TestFileTargets(t *testing.T) {
 		}}}
 	}
 	at := &pawlv1.FileTarget{Target: &pawlv1.FileTarget_ExecutorId{ExecutorId: "any"}}
-	operator, limited := f.operator(t), f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"placed"}})
+	limits := auth.Limits{Agents: []string{"placed"}}
+	operator, limited := f.operator(t), f.as(t, auth.Token{Kind: auth.Client, Limits: limits})
 	for _, c := range []struct {
 		conn         *grpc.ClientConn
 		to           *pawlv1.FileTarget

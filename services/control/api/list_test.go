@@ -147,12 +147,16 @@ func TestSessionsOfSubAgents(t *testing.T) {
 		t.Errorf("%d children and %d of theirs are listed, want 2 and 1", n, below)
 	}
 	// Whoever may not read a session is not told of its sub-agents.
-	limited := pawlv1.NewSessionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"other"}}))
+	of := func(agent string) pawlv1.SessionServiceClient {
+		limits := auth.Limits{Agents: []string{agent}}
+		return pawlv1.NewSessionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Limits: limits}))
+	}
+	limited := of("other")
 	_, err = limited.ListSessions(t.Context(), &pawlv1.ListSessionsRequest{ParentSessionId: root})
 	if status.Code(err) != codes.NotFound {
 		t.Errorf("another agent's client is answered with %v", err)
 	}
-	allowed := pawlv1.NewSessionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Agents: []string{"shell"}}))
+	allowed := of("shell")
 	res, err := allowed.ListSessions(t.Context(), &pawlv1.ListSessionsRequest{ParentSessionId: root})
 	if err != nil || len(res.GetSessions()) != 2 || !slices.IsSortedFunc(res.GetSessions(), newestFirst) {
 		t.Errorf("the agent's client is answered with %v, %v", res, err)

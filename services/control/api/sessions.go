@@ -35,6 +35,7 @@ func (s *sessions) ListSessions(
 	}
 	f := session.Filter{
 		Tenant: tenant(ctx), Agent: req.GetAgent(), Instance: req.GetInstance(), Limit: limit, BeforeID: before,
+		InstancePrefix: auth.FromContext(ctx).Limits.InstancePrefix,
 	}
 	list := s.list
 	if id := req.GetParentSessionId(); id != "" {
@@ -59,12 +60,12 @@ func (s *sessions) ListSessions(
 // list is a page of the sessions that the caller may read. A caller that is limited to several agents gets their pages
 // merged.
 func (s *sessions) list(ctx context.Context, f session.Filter) ([]session.Session, error) {
-	agents := auth.FromContext(ctx).Limits()
+	agents := auth.FromContext(ctx).Limits.Agents
 	switch {
 	case agents == nil:
 		return s.deps.Sessions.ListSessions(ctx, f)
 	case f.Agent != "":
-		agents = slices.DeleteFunc(agents, func(a string) bool { return a != f.Agent })
+		agents = slices.DeleteFunc(slices.Clone(agents), func(a string) bool { return a != f.Agent })
 	}
 	var all []session.Session
 	for _, a := range slices.Compact(slices.Sorted(slices.Values(agents))) {
@@ -93,8 +94,9 @@ func (s *sessions) GetSession(ctx context.Context, req *pawlv1.GetSessionRequest
 		}
 		key := decodeKey(ctx, k)
 		if err := may(ctx, auth.ReadSessions, auth.Resource{
-			Agent:   key.Agent,
-			Missing: session.ErrNotFound,
+			Agent:    key.Agent,
+			Instance: key.Instance,
+			Missing:  session.ErrNotFound,
 		}); err != nil {
 			return nil, err
 		}
@@ -121,8 +123,9 @@ func (d Deps) find(ctx context.Context, id string) (session.Session, error) {
 		return session.Session{}, err
 	}
 	if err := may(ctx, auth.ReadSessions, auth.Resource{
-		Agent:   one.Key.Agent,
-		Missing: session.ErrNotFound,
+		Agent:    one.Key.Agent,
+		Instance: one.Key.Instance,
+		Missing:  session.ErrNotFound,
 	}); err != nil {
 		return session.Session{}, err
 	}

@@ -22,7 +22,10 @@ type submissions struct {
 func (s *submissions) input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
 	in := submission.Input{Key: decodeKey(ctx, k), Message: message, IdempotencyKey: idem}
 	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
-	return in, s.deps.withKnown(ctx, err)
+	if err != nil {
+		return in, s.deps.withKnown(ctx, err)
+	}
+	return in, may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance})
 }
 
 // Submit implements SubmissionService.
@@ -106,7 +109,9 @@ func (s *submissions) find(ctx context.Context, id string, v auth.Verb) (submiss
 	}
 	got, err := s.deps.Service.Get(ctx, tenant(ctx), id)
 	if err == nil {
-		err = may(ctx, v, auth.Resource{Agent: got.Key.Agent, Missing: submission.ErrNotFound})
+		err = may(ctx, v, auth.Resource{
+			Agent: got.Key.Agent, Instance: got.Key.Instance, Missing: submission.ErrNotFound,
+		})
 	}
 	if err != nil {
 		return submission.Submission{}, err
@@ -190,7 +195,7 @@ func submissionsPage(req *pawlv1.ListSubmissionsRequest) (limit int, before int6
 func (s *submissions) AbortSubmission(
 	ctx context.Context, req *pawlv1.AbortSubmissionRequest,
 ) (*pawlv1.AbortSubmissionResponse, error) {
-	if _, err := s.find(ctx, req.GetSubmissionId(), auth.Prompt); err != nil {
+	if _, err := s.find(ctx, req.GetSubmissionId(), auth.Abort); err != nil {
 		return nil, err
 	}
 	got, err := s.deps.Service.Abort(ctx, tenant(ctx), req.GetSubmissionId())
@@ -206,7 +211,9 @@ func (s *submissions) AbortSession(
 ) (*pawlv1.AbortSessionResponse, error) {
 	one, err := s.deps.find(ctx, req.GetSessionId())
 	if err == nil {
-		err = may(ctx, auth.Prompt, auth.Resource{Agent: one.Key.Agent, Missing: session.ErrNotFound})
+		err = may(ctx, auth.Abort, auth.Resource{
+			Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound,
+		})
 	}
 	if err != nil {
 		return nil, err

@@ -2,8 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
@@ -18,19 +23,24 @@ func Tokens(d Deps) pawlv1.TokenServiceServer { return &tokens{deps: d} }
 
 // CreateToken implements TokenService.
 func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
-	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
+	err := may(ctx, auth.ManageTokens, auth.Resource{})
+	if err = errors.Join(err, checkRef("tenant", req.GetTenant())); err != nil {
 		return nil, err
 	}
-	want := auth.Token{Tenant: tenant(ctx), Name: req.GetName()}
+	want := auth.Token{Tenant: req.GetTenant(), Name: req.GetName()}
 	switch p := req.GetPrincipal().(type) {
 	case *pawlv1.CreateTokenRequest_Operator:
 		want.Kind = auth.Operator
 	case *pawlv1.CreateTokenRequest_Client:
-		want.Kind, want.Agents = auth.Client, p.Client.GetAgents()
+		want.Kind, want.Limits = auth.Client, decodeLimits(p.Client)
+		if want.Role, err = decodeRole(p.Client.GetRole()); err != nil {
+			return nil, err
+		}
 	case *pawlv1.CreateTokenRequest_Executor:
 		want.Kind, want.Executor, want.Labels = auth.Executor, p.Executor.GetExecutorId(), p.Executor.GetLabels()
+		want.Shared = p.Executor.GetShared()
 	}
-	secret, made, err := t.deps.Tokens.Mint(ctx, want, req.GetExpiresIn().AsDuration())
+	secret, made, err := t.deps.Tokens.Issue(ctx, auth.FromContext(ctx), want, req.GetExpiresIn().AsDuration())
 	if err != nil {
 		return nil, err
 	}
@@ -39,14 +49,15 @@ func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest
 
 // ListTokens implements TokenService.
 func (t *tokens) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (*pawlv1.ListTokensResponse, error) {
-	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
+	err := may(ctx, auth.ReadTokens, auth.Resource{})
+	if err = errors.Join(err, checkRef("tenant", req.GetTenant())); err != nil {
 		return nil, err
 	}
 	limit, before, err := pageByID(req)
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := t.deps.Tokens.List(ctx, tenant(ctx), before, limit)
+	page, next, err := t.deps.Tokens.List(ctx, auth.FromContext(ctx), req.GetTenant(), before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -59,26 +70,75 @@ func (t *tokens) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest
 	if err := may(ctx, auth.ManageTokens, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	if err := t.deps.Tokens.Revoke(ctx, tenant(ctx), req.GetTokenId()); err != nil {
+	if err := t.deps.Tokens.Revoke(ctx, auth.FromContext(ctx), req.GetTokenId()); err != nil {
 		return nil, err
 	}
 	return &pawlv1.RevokeTokenResponse{}, nil
 }
 
+// CreateTicket implements TokenService.
+func (t *tokens) CreateTicket(
+	ctx context.Context, _ *pawlv1.CreateTicketRequest,
+) (*pawlv1.CreateTicketResponse, error) {
+	if err := may(ctx, auth.MakeTicket, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	secret, err := t.deps.Tokens.Ticket(ctx, auth.FromContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.CreateTicketResponse{Ticket: secret, ExpiresIn: durationpb.New(auth.TicketLife)}, nil
+}
+
 func encodeToken(t auth.Token) *pawlv1.Token {
 	out := &pawlv1.Token{
-		TokenId: t.ID, Name: t.Name, CreatedAt: stamp(t.CreatedAt), ExpiresAt: stamp(t.ExpiresAt), Revoked: !t.RevokedAt.IsZero(),
+		TokenId: t.ID, Tenant: t.Tenant, Name: t.Name, CreatedAt: stamp(t.CreatedAt), ExpiresAt: stamp(t.ExpiresAt),
+		Revoked: !t.RevokedAt.IsZero(),
 	}
 	switch t.Kind {
 	case auth.Operator:
 		out.Principal = &pawlv1.Token_Operator{Operator: &pawlv1.Operator{}}
 	case auth.Client:
-		out.Principal = &pawlv1.Token_Client{Client: &pawlv1.Client{Agents: t.Agents}}
+		out.Principal = &pawlv1.Token_Client{Client: encodeClient(t)}
 	case auth.Executor:
 		out.Principal = &pawlv1.Token_Executor{Executor: &pawlv1.ExecutorPrincipal{
 			ExecutorId: t.Executor,
 			Labels:     t.Labels,
+			Shared:     t.Shared,
 		}}
 	}
 	return out
+}
+
+func encodeClient(t auth.Token) *pawlv1.Client {
+	out := &pawlv1.Client{
+		Agents: t.Limits.Agents, Role: pawlv1.Role(slices.Index(auth.Roles, t.Role) + 1), Workflows: t.Limits.Workflows,
+		InstancePrefix: t.Limits.InstancePrefix, MaySpeakForOthers: t.Limits.ForOthers,
+	}
+	if r := t.Limits.Rate; r != (auth.Rate{}) {
+		out.Rate = &pawlv1.Rate{RequestsPerSecond: r.PerSecond, Burst: int32(r.Burst)}
+	}
+	return out
+}
+
+func decodeLimits(c *pawlv1.Client) auth.Limits {
+	return auth.Limits{
+		Agents: c.GetAgents(), Workflows: c.GetWorkflows(), InstancePrefix: c.GetInstancePrefix(),
+		Rate:      auth.Rate{PerSecond: c.GetRate().GetRequestsPerSecond(), Burst: int(c.GetRate().GetBurst())},
+		ForOthers: c.GetMaySpeakForOthers(),
+	}
+}
+
+var errRole = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "a client's role is viewer, user, approver or admin")
+
+// decodeRole is the role of a client; of one that names none it is left open. The numbers are in order of the roles.
+func decodeRole(r pawlv1.Role) (auth.Role, error) {
+	switch i := int(r); {
+	case i == 0:
+		return "", nil
+	case i < 0 || i > len(auth.Roles):
+		return "", errRole
+	default:
+		return auth.Roles[i-1], nil
+	}
 }

@@ -8,6 +8,7 @@ package auth
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -27,11 +28,28 @@ type Kind string
 
 // Kinds of principal.
 const (
-	Operator Kind = "operator" // everything
-	Client   Kind = "client"   // prompting and reading, possibly of some agents only
+	Operator Kind = "operator" // the installation: everything
+	Client   Kind = "client"   // of one tenant, with one role
 	Executor Kind = "executor" // one executor's connection
 	Peer     Kind = "peer"     // another replica
 )
+
+// Role is what a client may do in its tenant.
+type Role string
+
+// Roles. Each includes the ones before it.
+const (
+	Viewer   Role = "viewer"   // reads
+	User     Role = "user"     // prompts, starts, aborts, uses files
+	Approver Role = "approver" // decides approvals
+	Admin    Role = "admin"    // manages the tenant's tokens
+)
+
+// Roles are all of them, in order.
+var Roles = []Role{Viewer, User, Approver, Admin}
+
+// includes reports whether who has the role may do what the other may.
+func (r Role) includes(other Role) bool { return slices.Index(Roles, r) >= slices.Index(Roles, other) }
 
 // Token is a credential as stored.
 type Token struct {
@@ -39,10 +57,12 @@ type Token struct {
 	Tenant    string
 	Name      string
 	Kind      Kind
-	Agents    []string // of a client; none is all
-	Executor  string   // of an executor
-	Labels    Labels   // of an executor: those that it may claim
-	Hash      []byte   // sha256 of the secret
+	Role      Role   // of a client
+	Limits    Limits // of a client
+	Executor  string // of an executor
+	Shared    bool   // of an executor: it serves every tenant
+	Labels    Labels // of an executor: those that it may claim
+	Hash      []byte // sha256 of the secret
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never
 	RevokedAt time.Time // zero is not revoked
@@ -51,7 +71,14 @@ type Token struct {
 	Left time.Duration
 }
 
-// Store keeps tokens.
+// Ticket is a ticket as stored, see Service.Ticket.
+type Ticket struct {
+	Hash      []byte // sha256 of its secret
+	Tenant    string
+	TokenHash []byte // that of the token that it stands for
+}
+
+// Store keeps tokens and tickets.
 type Store interface {
 	// CreateToken stores a token that lasts for so long from now, 0 for ever, and returns it. The times are filled in,
 	// on the platform's clock. One with its id that is there already is left as it is: the answer to whoever stored it
@@ -59,14 +86,21 @@ type Store interface {
 	CreateToken(ctx context.Context, t Token, life time.Duration) (Token, error)
 	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.
 	FindToken(ctx context.Context, hash []byte) (Token, error)
-	// ListTokens returns at most limit of the tenant's tokens, newest first by id: those that were made before the
-	// token with the id before, "" for the newest. next is before of the next page, "" for none. A page lacks the
-	// tokens that cannot be decoded.
+	// GetToken returns the token with the id, or ErrTokenNotFound; expired and revoked ones too.
+	GetToken(ctx context.Context, id string) (Token, error)
+	// ListTokens returns at most limit of the tenant's tokens, of all tenants' when it is "", newest first by id: those
+	// that were made before the token with the id before, "" for the newest. next is before of the next page, "" for
+	// none. A page lacks the tokens that cannot be decoded.
 	ListTokens(ctx context.Context, tenant, before string, limit int) (page []Token, next string, err error)
 	// RevokeToken marks a token revoked, or ErrTokenNotFound.
 	RevokeToken(ctx context.Context, tenant, id string) error
 	// ExtendToken makes a token last for so long from now, or ErrTokenNotFound.
 	ExtendToken(ctx context.Context, id string, life time.Duration) error
+	// CreateTicket stores a ticket that lasts for so long from now. One that is there already is left as it is.
+	CreateTicket(ctx context.Context, t Ticket, life time.Duration) error
+	// UseTicket deletes the ticket with the hash and returns the hash of its token, or ErrTicket when there is none, it
+	// has expired, or somebody else has used it: one of those who use it at the same time gets it.
+	UseTicket(ctx context.Context, hash []byte) (tokenHash []byte, err error)
 	// ClusterSecret returns the secret that the replicas of this database share, made on first use from candidate.
 	ClusterSecret(ctx context.Context, candidate []byte) ([]byte, error)
 }

@@ -1,54 +1,173 @@
 package auth
 
 import (
-	"context"
 	"slices"
+	"strings"
 )
 
 // Verb is what somebody wants to do.
 type Verb string
 
-// Verbs. Each route and RPC has exactly one.
+// Verbs. Each RPC and each route has exactly one, see Rules.
 const (
 	ReadAgents    Verb = "read agents"
 	ReloadAgents  Verb = "reload agents"
-	Prompt        Verb = "prompt an agent" // and abort
-	ReadSessions  Verb = "read sessions"   // submissions, entries and events too
+	Prompt        Verb = "prompt an agent"
+	Abort         Verb = "abort submissions"
+	ReadSessions  Verb = "read sessions" // submissions, entries and events too
 	MoveSessions  Verb = "move sessions to other executors"
-	UseFiles      Verb = "use the files of sessions"
+	UseFiles      Verb = "read the files of sessions"
+	ChangeFiles   Verb = "change the files of sessions"
 	ReadExecutors Verb = "read executors"
 	UseExecutors  Verb = "use the files of executors"
 	Connect       Verb = "connect as an executor"
-	ManageTokens  Verb = "manage tokens"
-	Inspect       Verb = "inspect the server" // reflection
+	ReadTokens    Verb = "list tokens"
+	ManageTokens  Verb = "make and revoke tokens"
+	MakeTicket    Verb = "make a ticket for a socket"
+	OpenSocket    Verb = "open a socket for calls"
+	Inspect       Verb = "inspect the server"
 	Forward       Verb = "forward between replicas"
+	Look          Verb = "see that the server is there"
 )
+
+// Rule says who may do what a verb names, and which RPCs and routes do it. What no rule names is forbidden.
+type Rule struct {
+	Verb Verb
+	// Least is the least role of clients that may; "" is that no client may.
+	Least Role
+	// Kinds are the other kinds of principals that may. None, without a role, is everybody, without a token too.
+	Kinds []Kind
+	// Changes says that something is not as it was afterwards.
+	Changes bool
+	// Methods are full names of RPCs, and routes that are no RPCs as "METHOD /path". The method of a request for a
+	// WebSocket is WS.
+	Methods []string
+}
+
+var operators = []Kind{Operator}
+
+// rules is the whole table, for gRPC and HTTP alike.
+var rules = []Rule{
+	{ReadAgents, Viewer, operators, false, []string{
+		"pawl.v1.AgentService/ListAgents", "pawl.v1.AgentService/GetAgent",
+	}},
+	{ReloadAgents, "", operators, true, []string{"pawl.v1.AgentService/ReloadAgents"}},
+	{Prompt, User, operators, true, []string{
+		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt",
+		"POST /agents/{agent}/{instance}", "WS /agents/{agent}/{instance}",
+	}},
+	{Abort, User, operators, true, []string{
+		"pawl.v1.SubmissionService/AbortSubmission", "pawl.v1.SubmissionService/AbortSession",
+	}},
+	{ReadSessions, Viewer, operators, false, []string{
+		"pawl.v1.SessionService/ListSessions", "pawl.v1.SessionService/GetSession",
+		"pawl.v1.SessionService/ListEntries", "pawl.v1.SessionService/WatchSession",
+		"pawl.v1.SubmissionService/WaitSubmission",
+		"pawl.v1.SubmissionService/GetSubmission", "pawl.v1.SubmissionService/ListSubmissions",
+	}},
+	{MoveSessions, "", operators, true, []string{"pawl.v1.SessionService/RebindSession"}},
+	{UseFiles, User, operators, false, []string{
+		"pawl.v1.FileService/ReadFile", "pawl.v1.FileService/Stat", "pawl.v1.FileService/ReadDir",
+		"pawl.v1.FileService/Exists",
+	}},
+	{ChangeFiles, User, operators, true, []string{
+		"pawl.v1.FileService/WriteFile", "pawl.v1.FileService/MakeDir", "pawl.v1.FileService/Remove",
+	}},
+	{ReadExecutors, "", operators, false, []string{
+		"pawl.v1.ExecutorService/ListExecutors", "pawl.v1.ExecutorService/GetExecutor",
+	}},
+	{UseExecutors, "", operators, true, nil},
+	{Connect, "", []Kind{Executor}, false, []string{"pawl.v1.ExecutorService/Connect"}},
+	{ReadTokens, Admin, operators, false, []string{"pawl.v1.TokenService/ListTokens"}},
+	{ManageTokens, Admin, operators, true, []string{
+		"pawl.v1.TokenService/CreateToken", "pawl.v1.TokenService/RevokeToken",
+	}},
+	{MakeTicket, Viewer, operators, false, []string{"pawl.v1.TokenService/CreateTicket"}},
+	{OpenSocket, Viewer, operators, false, []string{"WS /v1/watch"}},
+	{Inspect, "", operators, false, []string{
+		"grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+		"grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+	}},
+	{Forward, "", []Kind{Peer}, false, []string{
+		"pawl.peer.v1.PeerService/Forward", "pawl.peer.v1.PeerService/Deliver", "pawl.peer.v1.PeerService/Transfer",
+		"pawl.peer.v1.PeerService/Probe", "pawl.peer.v1.PeerService/Wait",
+	}},
+	{Look, "", nil, false, []string{
+		"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "grpc.health.v1.Health/List",
+		"GET /", "GET /healthz", "GET /readyz", "GET /v1/docs", "GET /v1/openapi.json",
+	}},
+}
+
+// byVerb and byMethod are indices into rules.
+var byVerb, byMethod = func() (verbs map[Verb]int, methods map[string]int) {
+	verbs, methods = map[Verb]int{}, map[string]int{}
+	for i, r := range rules {
+		verbs[r.Verb] = i
+		for _, m := range r.Methods {
+			methods[m] = i
+		}
+	}
+	return verbs, methods
+}()
+
+// Rules is the whole table.
+func Rules() []Rule { return slices.Clone(rules) }
+
+// RuleOf is the rule of an RPC, by its full name with or without a slash before it, or of a route, as "METHOD /path".
+func RuleOf(method string) (r Rule, ok bool) {
+	i, ok := byMethod[strings.TrimPrefix(method, "/")]
+	if !ok {
+		return Rule{}, false
+	}
+	return rules[i], true
+}
+
+// MethodsOf are the methods that a route knows, sorted.
+func MethodsOf(path string) []string {
+	var all []string
+	for m := range byMethod {
+		if method, ok := strings.CutSuffix(m, " "+path); ok {
+			all = append(all, method)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Open reports whether whoever comes may, without a token.
+func (r Rule) Open() bool { return r.Least == "" && len(r.Kinds) == 0 }
+
+// allows reports whether this kind of principal, in this role, may at all.
+func (r Rule) allows(p Principal) bool {
+	if p.Kind == Client {
+		return r.Least != "" && p.Role.includes(r.Least)
+	}
+	return slices.Contains(r.Kinds, p.Kind)
+}
 
 // Resource is what it is done to. Empty fields are not looked at: a verb with an empty Resource asks whether the
 // principal may do such a thing at all.
 type Resource struct {
 	Tenant   string
 	Agent    string
+	Instance string
 	Executor string
 	// Missing is told to a principal for whom the resource is foreign, so that it cannot tell foreign from absent. Nil
 	// tells ErrForbidden.
 	Missing error
 }
 
-// allowed is the whole table. What is not in it is forbidden.
-var allowed = map[Verb][]Kind{
-	ReadAgents:    {Operator, Client},
-	ReloadAgents:  {Operator},
-	Prompt:        {Operator, Client},
-	ReadSessions:  {Operator, Client},
-	MoveSessions:  {Operator},
-	UseFiles:      {Operator, Client},
-	ReadExecutors: {Operator},
-	UseExecutors:  {Operator},
-	Connect:       {Operator, Executor},
-	ManageTokens:  {Operator},
-	Inspect:       {Operator},
-	Forward:       {Peer},
+// Enter is the part of Authorize that asks nothing but the name of an RPC or route, see RuleOf. What has no rule is
+// forbidden.
+func Enter(p Principal, method string) error {
+	r, ok := RuleOf(method)
+	if !ok {
+		return ErrForbidden.With("nobody may call %.256s", method)
+	}
+	if r.Open() {
+		return nil
+	}
+	return Authorize(p, r.Verb, Resource{})
 }
 
 // Authorize is the one authorization check, for gRPC and HTTP alike. Fails with ErrUnauthenticated without a principal,
@@ -57,69 +176,36 @@ func Authorize(p Principal, v Verb, r Resource) error {
 	if p.Kind == "" {
 		return ErrUnauthenticated
 	}
-	if !slices.Contains(allowed[v], p.Kind) {
-		return ErrForbidden.With("this token does not allow to %s", string(v))
+	i, ok := byVerb[v]
+	if !ok || !rules[i].allows(p) {
+		return refusal(p, v, ok)
 	}
 	foreign := r.Tenant != "" && r.Tenant != p.Tenant ||
 		r.Agent != "" && !p.mayAgent(r.Agent) ||
 		r.Executor != "" && p.Kind == Executor && r.Executor != p.Executor
+	outside := r.Instance != "" && !strings.HasPrefix(r.Instance, p.Limits.InstancePrefix)
 	switch {
-	case !foreign:
+	case !foreign && !outside:
 		return nil
 	case r.Missing != nil:
 		return r.Missing
+	case outside:
+		return ErrForbidden.With("this token allows only instances that begin with %q", p.Limits.InstancePrefix)
 	case v == Connect:
 		return ErrForbidden.With("this token allows to connect as executor %q only", p.Executor)
 	}
 	return ErrForbidden
 }
 
-// Principal is who a request comes from.
-type Principal struct {
-	Kind     Kind
-	Tenant   string
-	TokenID  string   // "" when no stored token is behind it
-	Name     string   // for logs
-	Agents   []string // of a client; none is all
-	Executor string   // of an executor
-	Labels   Labels   // of an executor: those that it may claim
-}
-
-// mayAgent reports whether the principal's own limits include the agent.
-func (p Principal) mayAgent(name string) bool {
-	return p.Kind != Client || len(p.Agents) == 0 || slices.Contains(p.Agents, name)
-}
-
-// Limits returns the agents that the principal is limited to; nil is all.
-func (p Principal) Limits() []string {
-	if p.Kind != Client || len(p.Agents) == 0 {
-		return nil
+// refusal says what is missing to a principal that may not do such a thing at all.
+func refusal(p Principal, v Verb, known bool) error {
+	switch {
+	case v == Connect:
+		return ErrForbidden.With("only an executor's token can connect: make one with `control token create " +
+			"--executor NAME`")
+	case known && p.Kind == Client && rules[byVerb[v]].Least != "":
+		return ErrForbidden.With("this token does not allow to %s: it has the role %s, and %s is needed", string(v),
+			p.Role, rules[byVerb[v]].Least)
 	}
-	return slices.Clone(p.Agents)
-}
-
-// Known is which of these agents the principal may know of.
-func (p Principal) Known(agents []string) []string {
-	return slices.DeleteFunc(slices.Clone(agents), func(name string) bool { return !p.mayAgent(name) })
-}
-
-type principalKey struct{}
-
-// NewContext returns a context that carries the principal.
-func NewContext(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
-}
-
-// FromContext returns the request's principal. Without one it is the zero Principal, which nothing is allowed to.
-func FromContext(ctx context.Context) Principal {
-	p, _ := ctx.Value(principalKey{}).(Principal)
-	return p
-}
-
-// principal is what a token stands for.
-func (t Token) principal() Principal {
-	return Principal{
-		Kind: t.Kind, Tenant: t.Tenant, TokenID: t.ID, Name: t.Name, Agents: t.Agents, Executor: t.Executor,
-		Labels: t.Labels,
-	}
+	return ErrForbidden.With("this token does not allow to %s", string(v))
 }

@@ -2,55 +2,78 @@ package auth
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
+// What is forbidden to a role is forbidden to those before it, and each method has one verb.
 func TestTable(t *testing.T) {
-	verbs := []Verb{
-		ReadAgents, Prompt, ReadSessions, UseFiles, ReadExecutors, UseExecutors, Connect, ManageTokens, Inspect, Forward,
-		ReloadAgents, MoveSessions,
-	}
-	want := map[Kind][]bool{
-		Operator: {true, true, true, true, true, true, true, true, true, false, true, true},
-		Client:   {true, true, true, true, false, false, false, false, false, false, false, false},
-		Executor: {false, false, false, false, false, false, true, false, false, false, false, false},
-		Peer:     {false, false, false, false, false, false, false, false, false, true, false, false},
-		"other":  {false, false, false, false, false, false, false, false, false, false, false, false},
-	}
-	if len(verbs) != len(allowed) {
-		t.Errorf("%d verbs are tested, %d exist", len(verbs), len(allowed))
-	}
-	for kind, row := range want {
-		for i, v := range verbs {
-			err := Authorize(Principal{Kind: kind, Tenant: "default"}, v, Resource{})
-			if (err == nil) != row[i] || err != nil && !errors.Is(err, ErrForbidden) {
-				t.Errorf("%s, %s: %v", kind, v, err)
+	seen := map[string]Verb{}
+	for _, r := range Rules() {
+		for _, m := range r.Methods {
+			if v, twice := seen[m]; twice {
+				t.Errorf("%s is %s and %s", m, v, r.Verb)
+			}
+			seen[m] = r.Verb
+			if got, ok := RuleOf("/" + m); !ok || got.Verb != r.Verb {
+				t.Errorf("%s is %+v", m, got)
 			}
 		}
-	}
-	for _, v := range verbs {
-		if err := Authorize(Principal{}, v, Resource{}); !errors.Is(err, ErrUnauthenticated) {
-			t.Errorf("nobody, %s: %v", v, err)
+		if r.Open() {
+			continue
+		}
+		may := false
+		for _, role := range Roles {
+			now := Authorize(Principal{Kind: Client, Role: role}, r.Verb, Resource{}) == nil
+			if may && !now || now != (r.Least != "" && slices.Index(Roles, role) >= slices.Index(Roles, r.Least)) {
+				t.Errorf("%s, %s: %v", r.Verb, role, now)
+			}
+			may = now
+		}
+		for _, kind := range []Kind{Operator, Executor, Peer, "other"} {
+			err := Authorize(Principal{Kind: kind, Role: Admin}, r.Verb, Resource{})
+			if (err == nil) != slices.Contains(r.Kinds, kind) || err != nil && !errors.Is(err, ErrForbidden) {
+				t.Errorf("%s, %s: %v", kind, r.Verb, err)
+			}
+		}
+		for _, nobody := range []Principal{{}, {Role: Admin}} {
+			if err := Authorize(nobody, r.Verb, Resource{}); !errors.Is(err, ErrUnauthenticated) {
+				t.Errorf("nobody, %s: %v", r.Verb, err)
+			}
+		}
+		for _, role := range []Role{"", "root"} {
+			err := Authorize(Principal{Kind: Client, Role: role}, r.Verb, Resource{})
+			if !errors.Is(err, ErrForbidden) {
+				t.Errorf("role %q, %s: %v", role, r.Verb, err)
+			}
 		}
 	}
 	if err := Authorize(Principal{Kind: Operator}, "undreamt of", Resource{}); !errors.Is(err, ErrForbidden) {
 		t.Errorf("unknown verb: %v", err)
 	}
+	if err := Enter(Principal{Kind: Operator}, "/pawl.v1.NoService/Nothing"); !errors.Is(err, ErrForbidden) {
+		t.Errorf("unknown method: %v", err)
+	}
 }
 
 func TestForeignIsMissing(t *testing.T) {
 	gone := ErrTokenNotFound
-	limited := Principal{Kind: Client, Tenant: "default", Agents: []string{"a"}}
+	limited := Principal{Kind: Client, Tenant: "default", Role: User, Limits: Limits{Agents: []string{"a"}}}
+	user := Principal{Kind: Client, Role: User}
+	narrow := Principal{Kind: Client, Role: User, Limits: Limits{InstancePrefix: "team-"}}
 	for name, c := range map[string]struct {
 		p    Principal
 		v    Verb
 		r    Resource
 		want error
 	}{
-		"own agent":    {limited, Prompt, Resource{Agent: "a", Missing: gone}, nil},
-		"other agent":  {limited, Prompt, Resource{Agent: "b", Missing: gone}, gone},
-		"all agents":   {Principal{Kind: Client}, Prompt, Resource{Agent: "b", Missing: gone}, nil},
-		"other tenant": {limited, ReadSessions, Resource{Tenant: "x", Agent: "a", Missing: gone}, gone},
+		"own agent":                {limited, Prompt, Resource{Agent: "a", Missing: gone}, nil},
+		"other agent":              {limited, Prompt, Resource{Agent: "b", Missing: gone}, gone},
+		"all agents":               {user, Prompt, Resource{Agent: "b", Missing: gone}, nil},
+		"own instance":             {narrow, Prompt, Resource{Instance: "team-1"}, nil},
+		"other instance":           {narrow, Prompt, Resource{Instance: "xteam-"}, ErrForbidden},
+		"instance that is foreign": {narrow, ReadSessions, Resource{Agent: "a", Instance: "b", Missing: gone}, gone},
+		"other tenant":             {limited, ReadSessions, Resource{Tenant: "x", Agent: "a", Missing: gone}, gone},
 		"operator, tenant": {
 			Principal{Kind: Operator, Tenant: "default"},
 			ReadSessions,

@@ -2,21 +2,16 @@ package auth
 
 import (
 	"context"
-	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
+// failureBurst is how many secrets a source may show that are nobody's, and failuresPerSecond how fast it may show
+// more.
 const (
-	// failureBurst is how many secrets a source may show that are nobody's, and failuresPerSecond how fast it may show
-	// more.
 	failureBurst      = 100
 	failuresPerSecond = 5
-	// maxSources bounds how many sources are remembered.
-	maxSources = 4096
 )
 
 // ErrTooManyFailures refuses a secret that was not looked at.
@@ -37,18 +32,13 @@ func sourceOf(ctx context.Context) string {
 }
 
 // failures counts, per source, queries for secrets that were nobody's: nothing else limits who makes them.
-type failures struct {
-	mu      sync.Mutex // guards what follows
-	sources map[string]*rate.Limiter
-}
+type failures struct{ sources *buckets }
 
-func newFailures() *failures { return &failures{sources: map[string]*rate.Limiter{}} }
+func newFailures() *failures { return &failures{newBuckets()} }
 
 // check fails when the source has shown too many.
 func (f *failures) check(source string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if l := f.sources[source]; l != nil && l.TokensAt(time.Now()) < 1 {
+	if l := f.sources.find(source); l != nil && l.TokensAt(time.Now()) < 1 {
 		return ErrTooManyFailures
 	}
 	return nil
@@ -56,30 +46,7 @@ func (f *failures) check(source string) error {
 
 // count notes one more.
 func (f *failures) count(source string) {
-	if source == "" {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	if f.sources[source] == nil {
-		f.forget(now)
-		f.sources[source] = rate.NewLimiter(failuresPerSecond, failureBurst)
-	}
-	f.sources[source].AllowN(now, 1)
-}
-
-// forget makes room for one more source: those that have shown none for long go first.
-func (f *failures) forget(now time.Time) {
-	if len(f.sources) < maxSources {
-		return
-	}
-	for source, l := range f.sources {
-		if l.TokensAt(now) >= failureBurst {
-			delete(f.sources, source)
-		}
-	}
-	if len(f.sources) >= maxSources {
-		clear(f.sources)
+	if source != "" {
+		f.sources.get(source, failuresPerSecond, failureBurst).AllowN(time.Now(), 1)
 	}
 }

@@ -29,13 +29,13 @@ func TestFailuresOfASource(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range failureBurst {
-			if _, err := s.Authenticate(here, newSecret(Client)); !errors.Is(err, ErrUnauthenticated) {
+			if _, err := s.Authenticate(here, newSecret('c')); !errors.Is(err, ErrUnauthenticated) {
 				t.Fatal(err)
 			}
 		}
 		before := store.lookups
 		for range 1000 {
-			if _, err := s.Authenticate(here, newSecret(Client)); !errors.Is(err, ErrTooManyFailures) {
+			if _, err := s.Authenticate(here, newSecret('c')); !errors.Is(err, ErrTooManyFailures) {
 				t.Fatal(err)
 			}
 		}
@@ -44,7 +44,7 @@ func TestFailuresOfASource(t *testing.T) {
 		}
 		time.Sleep(time.Hour) // the answer for the known one is long forgotten, that it is known is not
 		for range failureBurst {
-			_, _ = s.Authenticate(here, newSecret(Client))
+			_, _ = s.Authenticate(here, newSecret('c'))
 		}
 		for name, err := range map[string]error{
 			"a known token":       authenticate(here, s, known),
@@ -56,7 +56,7 @@ func TestFailuresOfASource(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if err := authenticate(here, s, newSecret(Client)); !errors.Is(err, ErrUnauthenticated) {
+		if err := authenticate(here, s, newSecret('c')); !errors.Is(err, ErrUnauthenticated) {
 			t.Errorf("a second later: %v", err)
 		}
 	})
@@ -76,7 +76,7 @@ func TestGlance(t *testing.T) {
 	}{
 		"none": {"", ErrUnauthenticated}, "another's": {"ghp_" + strings.Repeat("x", 40), ErrUnauthenticated},
 		"huge": {"pawl_" + strings.Repeat("x", 1<<20), ErrUnauthenticated}, "good": {secret, nil},
-		"unknown": {newSecret(Client), nil},
+		"unknown": {newSecret('c'), nil},
 	} {
 		if err := s.Glance(t.Context(), c.secret); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
@@ -100,12 +100,12 @@ func TestSourcesAreBounded(t *testing.T) {
 			f.count("attacker")
 		}
 		source := netip.MustParseAddr("10.0.0.1")
-		for range 2 * maxSources {
+		for range 2 * maxBuckets {
 			f.count(source.String())
 			source = source.Next()
 			time.Sleep(time.Millisecond)
 		}
-		if n := len(f.sources); n > maxSources {
+		if n := len(f.sources.all); n > maxBuckets {
 			t.Errorf("%d sources", n)
 		}
 		if err := f.check("attacker"); err != nil {
@@ -123,7 +123,7 @@ func TestOneWrongTokenLocksNobodyOut(t *testing.T) {
 				store := &memory{}
 				s := NewService(store)
 				here := WithSource(t.Context(), "10.0.0.1")
-				wrong := newSecret(Client)
+				wrong := newSecret('c')
 				if name != "never a token" {
 					var made Token
 					var err error

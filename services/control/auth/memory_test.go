@@ -12,10 +12,38 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	tokens  []Token
+	tickets map[string]ticketRow
 	secret  []byte
 	lookups int
 	ahead   time.Duration // that the store's clock is of this process's
 	fail    error
+}
+
+// ticketRow is a ticket that lasts until then.
+type ticketRow struct {
+	Ticket
+	until time.Time
+}
+
+func (m *memory) CreateTicket(_ context.Context, t Ticket, life time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tickets == nil {
+		m.tickets = map[string]ticketRow{}
+	}
+	m.tickets[string(t.Hash)] = ticketRow{t, m.now().Add(life)}
+	return m.fail
+}
+
+func (m *memory) UseTicket(_ context.Context, hash []byte) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	one, ok := m.tickets[string(hash)]
+	delete(m.tickets, string(hash))
+	if !ok || !one.until.After(m.now()) {
+		return nil, ErrTicket
+	}
+	return one.TokenHash, m.fail
 }
 
 // now is the store's clock.
@@ -48,10 +76,21 @@ func (m *memory) FindToken(_ context.Context, hash []byte) (Token, error) {
 	return Token{}, ErrTokenNotFound
 }
 
+func (m *memory) GetToken(_ context.Context, id string) (Token, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.tokens {
+		if t.ID == id {
+			return t, m.fail
+		}
+	}
+	return Token{}, ErrTokenNotFound
+}
+
 func (m *memory) ListTokens(_ context.Context, tenant, _ string, _ int) ([]Token, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(m.tokens), func(t Token) bool { return t.Tenant != tenant })
+	list := slices.DeleteFunc(slices.Clone(m.tokens), func(t Token) bool { return tenant != "" && t.Tenant != tenant })
 	slices.Reverse(list)
 	return list, "", nil
 }

@@ -82,7 +82,7 @@ func (s *Service) EnsureOperator(ctx context.Context, path string) error {
 
 // newOperator writes the file first: whatever happens then, the next start makes its token known.
 func (s *Service) newOperator(ctx context.Context, path string) error {
-	secret := newSecret(Operator)
+	secret := newSecret(letters[Operator])
 	if err := disk.Replace(path, []byte(secret+"\n")); err != nil {
 		return fmt.Errorf("writing the operator's token: %w", err)
 	}
@@ -117,14 +117,13 @@ func readSecret(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSecret+2))
+	b, err := io.ReadAll(io.LimitReader(f, int64(secretLen)+2))
 	if err != nil {
 		return "", fmt.Errorf("reading the operator's token: %w", err)
 	}
 	secret := strings.TrimSpace(string(b))
-	// 32 random bytes are 43 characters: a file that somebody made up must not become a password.
-	if rest, ok := strings.CutPrefix(secret, "pawl_"+string(Operator)+"_"); !ok || len(rest) < 43 ||
-		len(secret) > maxSecret || strings.ContainsAny(secret, " \t\r\n") {
+	// A file that somebody made up must not become a password.
+	if letter, err := formOf(secret); err != nil || letter != letters[Operator] {
 		return "", fmt.Errorf("%s does not hold an operator token: remove it to have a new one made", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {

@@ -158,7 +158,7 @@ func TestOperatorTokenOutlivesAJumpOfTheClock(t *testing.T) {
 }
 
 func TestOperatorTokenFileWithSomethingElse(t *testing.T) {
-	for _, content := range []string{"", "secret", "pawl_operator_short", newSecret(Client), newSecret(Operator) +
+	for _, content := range []string{"", "secret", "pawl_operator_short", newSecret('c'), newSecret('o') +
 		"\nx", strings.Repeat("x", 1<<16)} {
 		path := filepath.Join(t.TempDir(), "token")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -1,20 +1,20 @@
 package auth
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -29,7 +29,6 @@ const (
 	fresh = 5 * time.Second
 	// maxCached bounds what is remembered of tokens that exist, and of secrets that are nobody's.
 	maxCached = 1024
-	maxSecret = 256
 	// findLimit bounds a query for a token that several may wait for.
 	findLimit = 30 * time.Second
 	maxExpiry = 100 * 365 * 24 * time.Hour
@@ -50,8 +49,12 @@ type Service struct {
 	// revoked counts revocations made here: an answer of the store that is older than one is not believed later.
 	revoked int
 
+	standIns   map[[sha256.Size]byte]*standIn // of tickets that were used
+	standInsAt int                            // how many there are before those that ended are forgotten
+
 	lookups  singleflight.Group // by hash and revoked
 	failures *failures
+	paces    *buckets // of tokens with a rate, by id
 }
 
 // cached is a token as the store has told it.
@@ -72,8 +75,25 @@ func (c cached) expired() bool {
 func NewService(store Store) *Service {
 	return &Service{
 		store: store, cache: map[[sha256.Size]byte]cached{}, wrong: map[[sha256.Size]byte]time.Time{},
-		local: map[[sha256.Size]byte]Principal{}, failures: newFailures(),
+		local: map[[sha256.Size]byte]Principal{}, standIns: map[[sha256.Size]byte]*standIn{}, standInsAt: minStandIns,
+		failures: newFailures(), paces: newBuckets(),
 	}
+}
+
+// Issue is Mint for a principal, within what it may do itself. Fails with ErrForbidden, too.
+func (s *Service) Issue(
+	ctx context.Context, by Principal, t Token, expiresIn time.Duration,
+) (secret string, made Token, err error) {
+	if t.Tenant == "" {
+		t.Tenant = by.Tenant
+	}
+	if err := check(&t, expiresIn); err != nil {
+		return "", Token{}, err
+	}
+	if err := by.mayMake(t, expiresIn); err != nil {
+		return "", Token{}, err
+	}
+	return s.Mint(ctx, t, expiresIn)
 }
 
 // Mint makes a token like t and returns its secret, which exists nowhere else. ID, Hash and times are filled in;
@@ -82,7 +102,7 @@ func (s *Service) Mint(ctx context.Context, t Token, expiresIn time.Duration) (s
 	if err := check(&t, expiresIn); err != nil {
 		return "", Token{}, err
 	}
-	secret = newSecret(t.Kind)
+	secret = newSecret(letters[t.Kind])
 	hash := sha256.Sum256([]byte(secret))
 	t.ID, t.Hash = ident.New(), hash[:]
 	if made, err = s.store.CreateToken(ctx, t, expiresIn); err != nil {
@@ -107,33 +127,24 @@ func check(t *Token, expiresIn time.Duration) error {
 		return ErrTokenInvalid.With("a token expires within 100 years, or never")
 	}
 	switch t.Kind {
-	case Operator, Client:
-		t.Executor, t.Labels = "", nil
+	case Operator:
+		t.Executor, t.Shared, t.Labels, t.Role, t.Limits = "", false, nil, "", Limits{}
+	case Client:
+		t.Executor, t.Shared, t.Labels = "", false, nil
+		if t.Role = cmp.Or(t.Role, User); !slices.Contains(Roles, t.Role) {
+			return ErrTokenInvalid.With("there is no role %.64q", t.Role)
+		}
+		return t.Limits.check()
 	case Executor:
+		t.Role, t.Limits = "", Limits{}
 		if err := ident.CheckExecutor(t.Executor); err != nil {
 			return err
 		}
-		if err := t.Labels.check(); err != nil {
-			return err
-		}
+		return t.Labels.check()
 	default:
 		return ErrTokenInvalid.With("a token is for an operator, a client or an executor")
 	}
-	if t.Kind != Client || len(t.Agents) == 0 {
-		t.Agents = nil
-	}
-	for _, a := range t.Agents {
-		if err := ident.CheckAgent(a); err != nil { // "" would be a limit that limits nothing
-			return err
-		}
-	}
 	return nil
-}
-
-func newSecret(kind Kind) string {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return "pawl_" + string(kind) + "_" + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
 // Local makes a secret that stands for p in this process only and is stored nowhere: for what runs inside it.
@@ -141,7 +152,7 @@ func (s *Service) Local(p Principal) string {
 	if p.Tenant == "" {
 		p.Tenant = session.DefaultTenant
 	}
-	secret := newSecret(p.Kind)
+	secret := newSecret(letters[p.Kind])
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.local[sha256.Sum256([]byte(secret))] = p
@@ -156,20 +167,23 @@ func (s *Service) Peer(ctx context.Context) (string, error) {
 	if peer != "" {
 		return peer, nil
 	}
-	got, err := s.store.ClusterSecret(ctx, []byte(newSecret(Peer)))
+	got, err := s.store.ClusterSecret(ctx, []byte(newSecret(letters[Peer])))
 	if err != nil {
 		return "", fmt.Errorf("reading the cluster's secret: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.peer = string(got)
+	s.peer = secretOf(letters[Peer], sha256.Sum256(got))
 	return s.peer, nil
 }
 
 // Glance refuses a secret that Authenticate would refuse without asking the store: one that cannot be a token, or was
 // nobody's a moment ago, or an unknown one of a source that has shown too many. It answers from memory.
 func (s *Service) Glance(ctx context.Context, secret string) error {
-	if !plausible(secret) || s.isWrong(secret) {
+	if _, err := formOf(secret); err != nil {
+		return err
+	}
+	if s.isWrong(secret) {
 		return ErrUnauthenticated
 	}
 	if s.knows(secret) {
@@ -178,14 +192,9 @@ func (s *Service) Glance(ctx context.Context, secret string) error {
 	return s.failures.check(sourceOf(ctx))
 }
 
-// plausible reports whether a secret has the form of a token.
-func plausible(secret string) bool {
-	return strings.HasPrefix(secret, "pawl_") && len(secret) <= maxSecret
-}
-
 // knows reports whether the secret has been a token's in the life of this process, as far as it remembers.
 func (s *Service) knows(secret string) bool {
-	hash := sha256.Sum256([]byte(secret))
+	hash := s.meant(sha256.Sum256([]byte(secret)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, local := s.local[hash]
@@ -208,10 +217,10 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, e
 	if err := s.Glance(ctx, secret); err != nil {
 		return Principal{}, err
 	}
-	if strings.HasPrefix(secret, "pawl_"+string(Peer)+"_") {
+	if secret[len(secretPrefix)] == letters[Peer] {
 		return s.authenticatePeer(ctx, secret)
 	}
-	hash := sha256.Sum256([]byte(secret))
+	hash := s.meant(sha256.Sum256([]byte(secret)))
 	s.mu.Lock()
 	p, ok := s.local[hash]
 	hit := s.cache[hash]
@@ -231,7 +240,20 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, e
 	case hit.expired():
 		return Principal{}, ErrUnauthenticated.With("this token has expired")
 	}
-	return hit.token.principal(), nil
+	return s.principal(hit), nil
+}
+
+// principal is who a token stands for.
+func (s *Service) principal(c cached) Principal {
+	p := c.token.principal()
+	p.hash = c.token.Hash
+	if r := p.Limits.Rate; r != (Rate{}) {
+		p.pace = s.paces.get(p.TokenID, rate.Limit(r.PerSecond), r.Burst)
+	}
+	if !c.token.ExpiresAt.IsZero() {
+		p.ends = c.asked.Add(c.token.Left)
+	}
+	return p
 }
 
 func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principal, error) {
@@ -320,16 +342,31 @@ func (s *Service) ask(ctx context.Context, hash [sha256.Size]byte, revoked int) 
 	return found, nil
 }
 
-// List returns a page of the tenant's tokens, see Store.ListTokens.
-func (s *Service) List(ctx context.Context, tenant, before string, limit int) (page []Token, next string, err error) {
-	return s.store.ListTokens(ctx, tenant, before, limit)
+// List returns a page of those of a tenant's tokens that the principal may revoke, see Store.ListTokens. Only an
+// operator sees other tenants.
+func (s *Service) List(
+	ctx context.Context, by Principal, tenant, before string, limit int,
+) (page []Token, next string, err error) {
+	if by.Kind != Operator {
+		tenant = by.Tenant
+	}
+	page, next, err = s.store.ListTokens(ctx, tenant, before, limit)
+	return slices.DeleteFunc(page, func(t Token) bool { return !by.manages(t) }), next, err
 }
 
-// Revoke ends a token: here at once, at other replicas within seconds. Fails with ErrTokenNotFound.
-func (s *Service) Revoke(ctx context.Context, tenant, id string) error {
+// Revoke ends a token that the principal manages: here at once, at other replicas within seconds. Fails with
+// ErrTokenNotFound.
+func (s *Service) Revoke(ctx context.Context, by Principal, id string) error {
+	var t Token
 	var err error = ErrTokenNotFound
 	if ident.IsUUID(id) {
-		err = s.store.RevokeToken(ctx, tenant, id)
+		t, err = s.store.GetToken(ctx, id)
+	}
+	if err == nil && !by.manages(t) {
+		err = ErrTokenNotFound
+	}
+	if err == nil {
+		err = s.store.RevokeToken(ctx, t.Tenant, id)
 	}
 	if errors.Is(err, ErrTokenNotFound) {
 		return ErrTokenNotFound.With("no such token: %.64q", id)

@@ -18,12 +18,12 @@ import (
 func TestMintedTokenAuthenticates(t *testing.T) {
 	store := &memory{}
 	s := NewService(store)
-	secret, made, err := s.Mint(t.Context(), Token{Name: "ci", Kind: Client, Agents: []string{"a"}}, 0)
+	secret, made, err := s.Mint(t.Context(), Token{Name: "ci", Kind: Client, Limits: Limits{Agents: []string{"a"}}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(secret, "pawl_client_") || len(secret) < len("pawl_client_")+43 {
-		t.Errorf("secret %q has not the form pawl_client_ and 32 random bytes", secret)
+	if letter, err := formOf(secret); err != nil || letter != 'c' {
+		t.Errorf("secret %q: %v", secret, err)
 	}
 	if bytes.Contains(store.tokens[0].Hash, []byte(secret)) || len(store.tokens[0].Hash) != 32 {
 		t.Error("the store holds something else than a hash")
@@ -32,7 +32,8 @@ func TestMintedTokenAuthenticates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Kind != Client || p.TokenID != made.ID || p.Tenant != "default" || len(p.Agents) != 1 {
+	if p.Kind != Client || p.TokenID != made.ID || p.Role != User || p.Tenant != "default" ||
+		len(p.Limits.Agents) != 1 {
 		t.Errorf("principal %+v", p)
 	}
 }
@@ -48,8 +49,8 @@ func TestAuthenticateRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, bad := range map[string]string{
-		"empty": "", "unknown": newSecret(Operator), "cut": secret[:len(secret)-1], "longer": secret + "x",
-		"huge": strings.Repeat("x", 1<<20), "other peer": newSecret(Peer), "cut peer": peer[:len(peer)-1], "space": " ",
+		"empty": "", "unknown": newSecret('o'), "cut": secret[:len(secret)-1], "longer": secret + "x",
+		"huge": strings.Repeat("x", 1<<20), "other peer": newSecret('p'), "cut peer": peer[:len(peer)-1], "space": " ",
 	} {
 		if p, err := s.Authenticate(t.Context(), bad); !errors.Is(err, ErrUnauthenticated) || p.Kind != "" {
 			t.Errorf("%s: %+v, %v", name, p, err)
@@ -74,7 +75,7 @@ func TestTokenEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := here.Revoke(t.Context(), "default", made.ID); err != nil {
+		if err := here.Revoke(t.Context(), Principal{Kind: Operator}, made.ID); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := here.Authenticate(t.Context(), revoked); !errors.Is(err, ErrUnauthenticated) {
@@ -161,7 +162,7 @@ func TestQueriesForATokenAreShared(t *testing.T) {
 		if n := store.asked.Load(); n != 1 {
 			t.Errorf("the store was asked %d times", n)
 		}
-		if err := s.Revoke(t.Context(), "default", made.ID); err != nil {
+		if err := s.Revoke(t.Context(), Principal{Kind: Operator}, made.ID); err != nil {
 			t.Fatal(err)
 		}
 		ask(t.Context(), ErrUnauthenticated)
@@ -203,7 +204,7 @@ func TestWatchEndsWithItsToken(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("ended early")
 		}
-		if err := s.Revoke(t.Context(), "default", made.ID); err != nil {
+		if err := s.Revoke(t.Context(), Principal{Kind: Operator}, made.ID); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(fresh)
@@ -226,7 +227,7 @@ func TestMintRefuses(t *testing.T) {
 			Kind: Operator,
 			Name: "\x1b[2J",
 		},
-		"nameless agent": {Kind: Client, Agents: []string{""}},
+		"nameless agent": {Kind: Client, Limits: Limits{Agents: []string{""}}},
 	} {
 		if _, _, err := s.Mint(t.Context(), tok, 0); !errors.Is(err, ErrTokenInvalid) &&
 			!errors.Is(err, ident.ErrInvalid) {

@@ -31,11 +31,6 @@ func (h *Handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 		h.serveSocket(w, r, to)
 		return
 	}
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodPost))
-		return
-	}
 	def, err := h.find(r, to, agent.HTTP)
 	if err != nil {
 		h.fail(w, r, err)
@@ -89,6 +84,9 @@ func (h *Handler) find(r *http.Request, to target, over agent.Surface) (agent.De
 	}
 	caller := auth.FromContext(r.Context())
 	err := auth.Authorize(caller, auth.Prompt, auth.Resource{Agent: to.agent, Missing: agent.Missing(to.agent)})
+	if err == nil {
+		err = auth.Authorize(caller, auth.Prompt, auth.Resource{Instance: to.instance})
+	}
 	var def agent.Definition
 	if err == nil {
 		def, err = h.Agents.Get(to.agent)

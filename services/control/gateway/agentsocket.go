@@ -108,6 +108,9 @@ func (h *Handler) publicOf(ctx context.Context, err error) *flue.Error {
 
 // prompt admits a prompt and tells what becomes of it. The error is why it did not complete; nil when the client knows.
 func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage) error {
+	if err := auth.FromContext(ctx).Spend(); err != nil {
+		return err
+	}
 	key := session.Key{
 		Tenant: auth.FromContext(ctx).Tenant, Agent: s.to.agent, Instance: s.to.instance, Name: m.Session,
 	}

@@ -16,12 +16,12 @@ func FuzzAgentPath(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		name, instance, ok := agentPath(path)
-		if !ok {
+		to, vars := find(path)
+		if to == nil || to.pattern != "/agents/{agent}/{instance}" {
 			return
 		}
-		if strings.Count(path, "/") != 3 || name == "" || instance == "" {
-			t.Errorf("%q gave %q and %q", path, name, instance)
+		if strings.Count(path, "/") != 3 || len(vars) != 2 || vars[0] == "" || vars[1] == "" {
+			t.Errorf("%q gave %q", path, vars)
 		}
 	})
 }

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +26,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
-	"github.com/pawl-dev/pawl/services/control/gateway/socket"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -62,6 +60,12 @@ type Inputs interface {
 	Input(ctx context.Context, s submission.Submission, before int64) (model.Request, error)
 }
 
+// Tickets are what browsers' sockets show instead of tokens.
+type Tickets interface {
+	// Redeem uses up a ticket and returns a secret that stands for its token in this process.
+	Redeem(ctx context.Context, ticket string) (secret string, err error)
+}
+
 // Deps are what the handler works with.
 type Deps struct {
 	Agents  Agents
@@ -73,6 +77,7 @@ type Deps struct {
 	// Inputs tells what models are asked with, for readers that want to see it; nil tells nobody.
 	Inputs  Inputs
 	Auth    auth.Authenticator
+	Tickets Tickets  // nil takes none
 	Hosts   []string // names beside loopback ones that requests may be addressed to
 	Origins []string // browser origins beside the server's own that may call
 	// Draining ends when the server begins to stop: new requests are refused then. Stopping ends when what it had to
@@ -133,7 +138,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(unauthenticatedLimit))
 	}
-	if err := h.checkSource(r); err != nil {
+	err := h.checkSource(r)
+	if err == nil {
+		err = checkURL(r)
+	}
+	if err != nil {
 		w.Header().Set("Connection", "close")
 		h.refuse(w, r, err)
 		return
@@ -150,8 +159,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.openPath(w, r, answer)
 		return
 	}
-	secret := rpc.Bearer(r.Header.Get("Authorization"))
-	p, err := h.Auth.Authenticate(auth.WithSource(r.Context(), rpc.SourceOf(r.RemoteAddr)), secret)
+	p, secret, err := h.authenticate(r)
 	if err != nil {
 		w.Header().Set("Connection", "close") // only callers with a token keep connections
 		h.refuse(w, r, err)
@@ -169,6 +177,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
 	}
 	h.contained(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
+}
+
+// authenticate finds who sent a request, and a secret that stands for them: in the header Authorization, or, for a
+// socket, in the ticket that its URL carries.
+func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string, err error) {
+	ctx := auth.WithSource(r.Context(), rpc.SourceOf(r.RemoteAddr))
+	secret = rpc.Bearer(r.Header.Get("Authorization"))
+	if ticket := r.URL.Query().Get(ticketParameter); ticket != "" && h.Tickets != nil && takesTicket(r) {
+		if secret, err = h.Tickets.Redeem(ctx, ticket); err != nil {
+			return auth.Principal{}, "", err
+		}
+	}
+	p, err = h.Auth.Authenticate(ctx, secret)
+	return p, secret, err
 }
 
 // contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the
@@ -209,12 +231,12 @@ func (r *response) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // route answers a request of a caller that is known.
 func (h *Handler) route(w http.ResponseWriter, r *http.Request, secret string) {
-	if name, instance, ok := agentPath(r.URL.EscapedPath()); ok {
-		h.agent(w, r, target{agent: name, instance: instance, secret: secret})
-		return
-	}
-	if h.isAPI(r) && r.URL.Path == watchPath && socket.IsUpgrade(r) {
-		h.serveCalls(w, r, secret)
+	if to, vars := find(r.URL.EscapedPath()); to != nil && (to.pattern != watchPath || h.isAPI(r)) {
+		if err := h.enter(w, r, to); err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		to.serve(h, w, r, call{vars, secret})
 		return
 	}
 	if h.isAPI(r) {
@@ -236,7 +258,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	var p *flue.Error
-	if errors.As(err, &p) {
+	switch {
+	case errors.As(err, &p) && p.Status == http.StatusMethodNotAllowed:
+		err = errs.New(errs.Unimplemented, strings.ToUpper(p.Type), p.Message+" "+p.Details)
+	case errors.As(err, &p):
 		err = errs.New(errs.PermissionDenied, strings.ToUpper(p.Type), p.Message+" "+p.Details)
 	}
 	h.API.Refuse(w, r, err)
@@ -285,24 +310,4 @@ func (h *Handler) openPath(w http.ResponseWriter, r *http.Request, content func(
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	_, _ = w.Write(body)
-}
-
-// agentPath reads /agents/{agent}/{instance}. A segment that is malformed stays as it is.
-func agentPath(escaped string) (name, instance string, ok bool) {
-	rest, ok := strings.CutPrefix(escaped, "/agents/")
-	if !ok {
-		return "", "", false
-	}
-	name, instance, ok = strings.Cut(rest, "/")
-	if !ok || name == "" || instance == "" || strings.Contains(instance, "/") {
-		return "", "", false
-	}
-	return unescape(name), unescape(instance), true
-}
-
-func unescape(s string) string {
-	if out, err := url.PathUnescape(s); err == nil {
-		return out
-	}
-	return s
 }

@@ -58,8 +58,8 @@ func (tokens) Glance(context.Context, string) error { return nil }
 
 var known = tokens{
 	"op":       {Kind: auth.Operator},
-	"shell":    {Kind: auth.Client, Agents: []string{"shell"}},
-	"other":    {Kind: auth.Client, Agents: []string{"other"}},
+	"shell":    {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"shell"}}},
+	"other":    {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"other"}}},
 	"executor": {Kind: auth.Executor, Executor: "e"},
 }
 

@@ -53,6 +53,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if !ok {
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
+	if e, ok := errs.Public(err); ok && e.Facts()[errs.RetryAfter] != "" {
+		w.Header().Set("Retry-After", e.Facts()[errs.RetryAfter])
+	}
 	writeJSON(w, p.Status, p.Envelope())
 }
 
@@ -68,7 +71,9 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "1")
+		if w.Header().Get("Retry-After") == "" {
+			w.Header().Set("Retry-After", "1")
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -247,7 +247,7 @@ func TestRefusedSockets(t *testing.T) {
 		"no token":       {socketPath, "Authorization: ", 401},
 		"a wrong one":    {socketPath, "Authorization: Bearer x", 401},
 		"another's":      {socketPath, "Authorization: Bearer other", 404},
-		"an executor's":  {socketPath, "Authorization: Bearer executor", 404},
+		"an executor's":  {socketPath, "Authorization: Bearer executor", 403},
 		"no such agent":  {"/agents/none/i", "A: b", 404},
 		"not exposed":    {"/agents/httponly/i", "A: b", 404},
 		"a blank id":     {"/agents/shell/%20", "A: b", 404},

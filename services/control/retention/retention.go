@@ -1,6 +1,6 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
-//	each minute ──▶ events, deltas
+//	each minute ──▶ events, deltas, tickets
 //	each hour   ──▶ receipts, calls, executors, tokens, definitions
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
@@ -27,6 +27,8 @@ const (
 	Events Kind = iota
 	// Deltas are segments of nothing but deltas that an entry covers, by the time of the entry's commit.
 	Deltas
+	// Tickets are those that nobody has used, by the end of their life.
+	Tickets
 	// Receipts are idempotency keys, by the end of their life.
 	Receipts
 	// Calls are the records of tool calls, by the time at which their submission settled.
@@ -44,7 +46,7 @@ const (
 	kinds // how many there are
 )
 
-var names = [kinds]string{"events", "deltas", "receipts", "calls", "executors", "tokens", "definitions"}
+var names = [kinds]string{"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions"}
 
 // String is the plural of what is deleted.
 func (k Kind) String() string { return names[k] }
@@ -100,7 +102,7 @@ func (s Sweeper) Run(ctx context.Context) error {
 			return nil
 		}
 		for kind := range kinds {
-			if kind <= Deltas || pass%perHour == 0 {
+			if kind <= Tickets || pass%perHour == 0 {
 				s.sweep(ctx, kind)
 			}
 		}
@@ -114,7 +116,7 @@ func (s Sweeper) age(kind Kind) time.Duration {
 		return s.Events
 	case Deltas:
 		return min(DeltaAge, s.Events)
-	case Receipts:
+	case Tickets, Receipts:
 		return 0
 	default:
 		return RecordAge

@@ -102,9 +102,11 @@ type Filter struct {
 	Tenant   string
 	Agent    string // "" is any
 	Instance string // "" is any
-	Limit    int
-	BeforeID string // sessions that were made before this one; "" starts with the newest
-	ParentID string // the conversations of sub-agents of this one; "" leaves out those of all sub-agents
+	// InstancePrefix is what the ids of instances begin with.
+	InstancePrefix string
+	Limit          int
+	BeforeID       string // sessions that were made before this one; "" starts with the newest
+	ParentID       string // the conversations of sub-agents of this one; "" leaves out those of all sub-agents
 }
 
 // Store reads sessions. They are made by admission and extended by commits, see package submission.

@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
@@ -79,7 +81,7 @@ func reasonOf(c codes.Code) string {
 	return "INTERNAL"
 }
 
-// retryAfter is how many seconds a caller waits that is told to come later.
+// retryAfter is how many seconds a caller waits that is told to come later, unless the error tells.
 const retryAfter = "1"
 
 // write answers with the problem.
@@ -89,7 +91,7 @@ func (p Problem) write(w http.ResponseWriter) {
 	case http.StatusUnauthorized:
 		head.Set("WWW-Authenticate", "Bearer")
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		head.Set("Retry-After", retryAfter)
+		head.Set("Retry-After", cmp.Or(p.Details[errs.RetryAfter], retryAfter))
 	}
 	head.Set("Content-Type", "application/json")
 	head.Set("Cache-Control", "no-store")

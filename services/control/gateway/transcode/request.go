@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,10 +30,9 @@ const maxDepth = 100
 // Failures of requests, found before an RPC is called.
 var (
 	errBody  = errs.New(errs.InvalidArgument, "BODY_INVALID", "the body is not what this operation takes")
-	errQuery = errs.New(errs.InvalidArgument, "PARAMETER_INVALID", "a query parameter is not what this operation takes")
-	errPath  = errs.New(errs.InvalidArgument, "PATH_INVALID", "the path is not valid")
-	errToken = errs.New(errs.InvalidArgument, "TOKEN_IN_URL", "a token does not belong in a URL, which proxies and "+
-		"browsers keep: send it as `authorization: Bearer TOKEN`, and revoke this one")
+	errQuery = errs.New(errs.InvalidArgument, "PARAMETER_INVALID", "a query parameter is not what this operation "+
+		"takes")
+	errPath   = errs.New(errs.InvalidArgument, "PATH_INVALID", "the path is not valid")
 	errCursor = errs.New(errs.InvalidArgument, "CURSOR", "a cursor, in the header Last-Event-ID or the parameter "+
 		"after, is the id of an event")
 	errMediaType = errs.New(errs.InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", "send the body as JSON, with "+
@@ -87,10 +85,7 @@ func (r *Route) query(in proto.Message, u *url.URL) error {
 	if err != nil {
 		return errQuery.With("the query is malformed: %s", clean(err))
 	}
-	for key, all := range values {
-		if slices.ContainsFunc(all, func(v string) bool { return strings.HasPrefix(v, "pawl_") }) {
-			return errToken
-		}
+	for key := range values {
 		if r.body || !known(in.ProtoReflect().Descriptor(), key) {
 			return errQuery.With("there is no parameter %.64q", key)
 		}

@@ -31,12 +31,12 @@ type tokens struct{}
 
 // Authenticate implements auth.Authenticator.
 func (tokens) Authenticate(_ context.Context, secret string) (auth.Principal, error) {
-	p := auth.Principal{Tenant: session.DefaultTenant, Kind: auth.Client}
+	p := auth.Principal{Tenant: session.DefaultTenant, Kind: auth.Client, Role: auth.User}
 	switch secret {
 	case "op":
 		p.Kind = auth.Operator
 	case "other":
-		p.Agents = []string{"other"}
+		p.Limits.Agents = []string{"other"}
 	default:
 		return auth.Principal{}, auth.ErrUnauthenticated
 	}
@@ -260,10 +260,9 @@ func TestRefusals(t *testing.T) {
 			"GET", "/v1/agents?pageSize=1&page_size=2", "", "", 400, "PARAMETER_INVALID",
 			"duplicate", "",
 		},
-		"a malformed query":  {"GET", "/v1/agents?pageSize=%ZZ", "", "", 400, "PARAMETER_INVALID", "malformed", ""},
-		"a token in the URL": {"GET", "/v1/agents?token=pawl_operator_x", "", "", 400, "TOKEN_IN_URL", "revoke", ""},
-		"no cursor":          {"GET", events + "?after=x", "", "", 400, "PARAMETER_INVALID", "", ""},
-		"a cursor below 0":   {"GET", events + "?after=-1", "", "", 400, "CURSOR", "", ""},
+		"a malformed query": {"GET", "/v1/agents?pageSize=%ZZ", "", "", 400, "PARAMETER_INVALID", "malformed", ""},
+		"no cursor":         {"GET", events + "?after=x", "", "", 400, "PARAMETER_INVALID", "", ""},
+		"a cursor below 0":  {"GET", events + "?after=-1", "", "", 400, "CURSOR", "", ""},
 		"the header counts": {
 			"GET", events + "?after=2", "", "Last-Event-ID: x", 400, "CURSOR", "Last-Event-ID",
 			"",

@@ -14,6 +14,10 @@ var (
 		WHERE expires <= {before $1} ORDER BY expires LIMIT $2 {skip locked})
 		DELETE FROM receipts WHERE (scope, idem_key) IN (SELECT scope, idem_key FROM found)`)
 
+	deleteTickets = writes(`WITH found AS MATERIALIZED (SELECT hash FROM tickets
+		WHERE expires <= {before $1} ORDER BY expires LIMIT $2 {skip locked})
+		DELETE FROM tickets WHERE hash IN (SELECT hash FROM found)`)
+
 	deleteRevoked = writes(`WITH found AS MATERIALIZED (SELECT token_id FROM tokens
 		WHERE revoked_at IS NOT NULL AND kind <> 'operator' AND revoked_at <= {before $1}
 		ORDER BY revoked_at LIMIT $2 {skip locked})
@@ -81,6 +85,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.transact(ctx, batch.calls)
 	case retention.Receipts:
 		b, err = x.each(ctx, deleteReceipts)
+	case retention.Tickets:
+		b, err = x.each(ctx, deleteTickets)
 	case retention.Tokens:
 		b, err = x.each(ctx, deleteRevoked, deleteExpired)
 	case retention.Executors:

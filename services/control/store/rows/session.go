@@ -19,7 +19,8 @@ const (
 		CASE WHEN k.parent_id IS NULL THEN l.pending ELSE (SELECT count(*) FROM submissions q
 			WHERE q.session_id = k.session_id AND q.status + 0 < 2) END, r.executor
 		FROM sessions k JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
-	sessionPage = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3) ORDER BY k.session_id DESC LIMIT $4`
+	sessionPage = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
+		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text) ORDER BY k.session_id DESC LIMIT $4`
 )
 
 var (
@@ -28,9 +29,9 @@ var (
 	// The order of ids finds a page at once. To look for the tenant first would not: nearly every session is of one.
 	listSessions = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id IS NULL ` + sessionPage)
 	// "k.agent <> ''" always holds. It is the condition of the index of agents' sessions.
-	listAgentSessions = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $5 AND k.agent <> ''
+	listAgentSessions = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $6 AND k.agent <> ''
 		AND k.parent_id IS NULL ` + sessionPage)
-	listChildren = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id = $5 ` + sessionPage)
+	listChildren = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id = $6 ` + sessionPage)
 	listEntries  = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
 		WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`)
 )
@@ -71,7 +72,7 @@ func (t *Tables) ListSessions(ctx context.Context, f session.Filter) ([]session.
 	if !ident.IsUUID(before) || f.ParentID != "" && !ident.IsUUID(f.ParentID) {
 		return nil, nil
 	}
-	s, args := listSessions, []any{f.Tenant, before, f.Instance, max(f.Limit, 0)}
+	s, args := listSessions, []any{f.Tenant, before, f.Instance, max(f.Limit, 0), f.InstancePrefix}
 	switch {
 	case f.ParentID != "":
 		s, args = listChildren, append(args, f.ParentID)

@@ -27,8 +27,8 @@ func loggedOnce(t tester, db DB, row string) {
 var damageCases = []testCase{
 	{"a token lets nobody in, and keeps no other from being listed", func(t *testing.T, db DB) {
 		bad, worse, good := token("bad"), token("worse"), token("good")
-		bad.Kind, bad.Labels = auth.Executor, auth.Labels{"k": "v"}
-		worse.Agents = []string{"a"}
+		bad.Kind, bad.Role, bad.Labels = auth.Executor, "", auth.Labels{"k": "v"}
+		worse.Limits.Agents = []string{"a"}
 		for _, tok := range []*auth.Token{&bad, &good, &worse} {
 			*tok = keep(t, db.Store, *tok)
 		}

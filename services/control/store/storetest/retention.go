@@ -244,6 +244,18 @@ var retentionCases = []testCase{
 			findToken(t, db.Store, hash)
 		}
 	}},
+	{"tickets go that nobody has used", func(t *testing.T, db DB) {
+		for i := range 5 {
+			one := auth.Ticket{Hash: []byte{byte(i)}, TokenHash: []byte("token")}
+			ok(t, db.Store.CreateTicket(ctx(t), one, time.Duration(1+i/3)*time.Minute))
+		}
+		db.Advance(time.Minute)
+		if n := deleteAll(t, db.Second, retention.Tickets, 0, 2); n != 3 {
+			t.Errorf("%d tickets went, want 3", n)
+		}
+		_, err := db.Store.UseTicket(ctx(t), []byte{4})
+		ok(t, err)
+	}},
 	{"definitions go that nothing needs", func(t *testing.T, db DB) {
 		for _, d := range []string{"unused", "queued", "running", "settled", "used again"} {
 			ok(t, db.Store.PutDefinition(ctx(t), d, "agent", []byte(d)))

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 
 func token(hash string) auth.Token {
 	return auth.Token{
-		ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client, Hash: []byte(hash),
+		ID: ident.New(), Tenant: session.DefaultTenant, Name: hash, Kind: auth.Client, Role: auth.User,
+		Hash: []byte(hash),
 	}
 }
 
@@ -44,8 +46,12 @@ func lasts(t tester, s store.Store, hash string, want time.Duration) {
 var tokenCases = []testCase{
 	{"are found by hash and listed newest first", func(t *testing.T, db DB) {
 		a, b, c := token("a"), token("b"), token("c")
-		a.Agents = []string{"x", "y"}
-		b.Kind, b.Executor = auth.Executor, "e"
+		a.Role = auth.Admin
+		a.Limits = auth.Limits{
+			Agents: []string{"x", "y"}, Workflows: []string{"w"}, InstancePrefix: "team-%_\\",
+			Rate: auth.Rate{PerSecond: 0.5, Burst: 7}, ForOthers: true,
+		}
+		b.Kind, b.Role, b.Executor, b.Shared = auth.Executor, "", "e", true
 		b.Labels = auth.Labels{"gpu": "a100", "zone": "eu-*"}
 		foreign := token("foreign")
 		foreign.Tenant = "other"
@@ -57,6 +63,9 @@ var tokenCases = []testCase{
 			tok.CreatedAt = made.CreatedAt
 			equal(t, "the token", made, *tok)
 			equal(t, "the token", findToken(t, db.Second, tok.Name), *tok)
+			byID, err := db.Second.GetToken(ctx(t), tok.ID)
+			ok(t, err)
+			equal(t, "the token", byID, *tok)
 			db.Advance(time.Second)
 			equal(t, "the token", keep(t, db.Second, *tok), *tok) // as after an answer that was lost
 		}
@@ -64,6 +73,11 @@ var tokenCases = []testCase{
 		ok(t, err)
 		equal(t, "the tokens", got, []auth.Token{c, b, a})
 		equal(t, "the next page", next, "")
+		got, _, err = db.Store.ListTokens(ctx(t), "", "", 4)
+		ok(t, err)
+		equal(t, "the tokens of all tenants", got, []auth.Token{foreign, c, b, a})
+		_, err = db.Store.GetToken(ctx(t), ident.New())
+		refused(t, err, auth.ErrTokenNotFound)
 		_, err = db.Store.FindToken(ctx(t), []byte("none"))
 		refused(t, err, auth.ErrTokenNotFound)
 		if _, err := db.Store.CreateToken(ctx(t), token("a"), 0); err == nil {
@@ -83,6 +97,44 @@ var tokenCases = []testCase{
 		db.Advance(time.Hour)
 		ok(t, db.Second.RevokeToken(ctx(t), session.DefaultTenant, tok.ID))
 		equal(t, "revoked again", findToken(t, db.Store, "a"), revoked)
+	}},
+	{"are a user's when they were made before there were roles", func(t *testing.T, db DB) {
+		made := keep(t, db.Store, token("a"))
+		db.Exec(`UPDATE tokens SET role = '', limits = NULL`)
+		equal(t, "the token", findToken(t, db.Second, "a"), made)
+	}},
+	{"have tickets that are used once", func(t *testing.T, db DB) {
+		at := func(hash string) auth.Ticket {
+			return auth.Ticket{Hash: []byte(hash), Tenant: session.DefaultTenant, TokenHash: []byte("token " + hash)}
+		}
+		for _, hash := range []string{"a", "late"} {
+			ok(t, db.Store.CreateTicket(ctx(t), at(hash), time.Minute))
+		}
+		ok(t, db.Store.CreateTicket(ctx(t), at("a"), time.Minute)) // as after an answer that was lost
+		const n = 8
+		used := make([]bool, n)
+		together(t, n, func(i int) error {
+			token, err := either(db, i).UseTicket(ctx(t), []byte("a"))
+			if used[i] = string(token) == "token a"; used[i] {
+				return err
+			}
+			if errors.Is(err, auth.ErrTicket) {
+				return nil
+			}
+			return fmt.Errorf("%q, %w", token, err)
+		})
+		times := 0
+		for _, one := range used {
+			if one {
+				times++
+			}
+		}
+		equal(t, "times that the ticket was used", times, 1)
+		db.Advance(time.Minute)
+		_, err := db.Second.UseTicket(ctx(t), []byte("late"))
+		refused(t, err, auth.ErrTicket)
+		_, err = db.Store.UseTicket(ctx(t), []byte("none"))
+		refused(t, err, auth.ErrTicket)
 	}},
 	{"live as long as they are extended", func(t *testing.T, db DB) {
 		made, err := db.Store.CreateToken(ctx(t), token("a"), 3*time.Hour)

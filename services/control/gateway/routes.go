@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/socket"
+)
+
+// ticketParameter is where the URL of a socket carries a ticket.
+const ticketParameter = "ticket"
+
+// call is what a request's path and sender are.
+type call struct {
+	vars   []string // of the path, decoded
+	secret string
+}
+
+// route is a path that is neither an RPC's nor open. Which methods it serves, and for whom, says auth's table.
+type route struct {
+	pattern string // a variable, in braces, matches one segment
+	serve   func(h *Handler, w http.ResponseWriter, r *http.Request, c call)
+}
+
+var routes = []route{
+	{"/agents/{agent}/{instance}", func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+		h.agent(w, r, target{agent: c.vars[0], instance: c.vars[1], secret: c.secret})
+	}},
+	{watchPath, func(h *Handler, w http.ResponseWriter, r *http.Request, c call) { h.serveCalls(w, r, c.secret) }},
+}
+
+// Patterns are the paths of this package: those of routes and those that are open.
+func Patterns() []string {
+	all := []string{readyPath}
+	for path := range openPaths {
+		all = append(all, path)
+	}
+	for _, r := range routes {
+		all = append(all, r.pattern)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// find is the route of an escaped path, nil for none. The path is split before it is decoded, so that a name may hold a
+// slash, and nothing is cleaned or redirected. A segment that is malformed stays as it is.
+func find(escaped string) (*route, []string) {
+	parts := strings.Split(escaped, "/")
+	for i := range routes {
+		if vars, ok := routes[i].match(parts); ok {
+			return &routes[i], vars
+		}
+	}
+	return nil, nil
+}
+
+func (r *route) match(parts []string) (vars []string, ok bool) {
+	want := strings.Split(r.pattern, "/")
+	if len(parts) != len(want) {
+		return nil, false
+	}
+	for i, part := range parts {
+		switch {
+		case strings.HasPrefix(want[i], "{") && part != "":
+			vars = append(vars, unescape(part))
+		case part != want[i]:
+			return nil, false
+		}
+	}
+	return vars, true
+}
+
+func unescape(s string) string {
+	if out, err := url.PathUnescape(s); err == nil {
+		return out
+	}
+	return s
+}
+
+// methodOf is the method of a request as auth's table has it.
+func methodOf(r *http.Request) string {
+	if socket.IsUpgrade(r) {
+		return "WS"
+	}
+	return r.Method
+}
+
+// takesTicket reports whether a request asks for a socket.
+func takesTicket(r *http.Request) bool {
+	to, _ := find(r.URL.EscapedPath())
+	if to == nil || !socket.IsUpgrade(r) {
+		return false
+	}
+	_, ok := auth.RuleOf("WS " + to.pattern)
+	return ok
+}
+
+// enter asks auth's table about a request for a route, and counts it. A method that the table does not have is refused
+// with those that it has.
+func (h *Handler) enter(w http.ResponseWriter, r *http.Request, to *route) error {
+	if _, ok := auth.RuleOf(methodOf(r) + " " + to.pattern); !ok {
+		allow := slices.DeleteFunc(auth.MethodsOf(to.pattern), func(m string) bool { return m == "WS" })
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		return flue.MethodNotAllowed(r.Method, allow...)
+	}
+	p := auth.FromContext(r.Context())
+	if err := auth.Enter(p, methodOf(r)+" "+to.pattern); err != nil {
+		return err
+	}
+	return p.Spend()
+}
+
+// errToken refuses a URL with a token in it.
+var errToken = errs.New(errs.InvalidArgument, "TOKEN_IN_URL", "a token does not belong in a URL, which proxies and "+
+	"browsers keep: send it as `authorization: Bearer TOKEN`, and revoke this one")
+
+// secretIn finds what looks like a token or a ticket.
+var secretIn = regexp.MustCompile(`pawl_[a-z]+_[0-9A-Za-z]{20}`)
+
+// checkURL refuses a URL with a token in it, on every path: whoever sends one shall hear of it at once. A ticket may be
+// where it is looked for.
+func checkURL(r *http.Request) error {
+	if secretIn.MatchString(r.URL.Path) || secretIn.MatchString(unescape(r.URL.EscapedPath())) {
+		return errToken
+	}
+	for key, values := range r.URL.Query() { // what is malformed is no parameter to anybody
+		if key == ticketParameter && takesTicket(r) {
+			ticket := func(v string) bool { return strings.HasPrefix(v, "pawl_t_") }
+			values = slices.DeleteFunc(slices.Clone(values), ticket)
+		}
+		if secretIn.MatchString(key) || slices.ContainsFunc(values, secretIn.MatchString) {
+			return errToken
+		}
+	}
+	return nil
+}
