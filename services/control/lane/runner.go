@@ -17,7 +17,8 @@ type Runner interface {
 // Run is an owned lane at work.
 type Run interface {
 	// Drive works until the lane is idle, rests or is handed back. An error hands the lane back; one that is neither
-	// ErrFenced nor an outage of the database is charged: to a LoopError's loop, or to the head.
+	// ErrFenced nor an outage of the database is charged: to a LoopError's loop, or to the head. One that claims to be
+	// an outage is charged, too, when it comes again and again while the database answers all else.
 	Drive(ctx context.Context) error
 	// Deliver takes an executor's report; false when the run does not wait for that call. It never blocks.
 	Deliver(r call.Report) bool

@@ -143,7 +143,7 @@ func TestHandingBackIsNotTriedForEver(t *testing.T) {
 			n.stop()
 			<-n.done
 			if (len(ended) == 1) != (away == nil) {
-				t.Errorf("looks fail with %v: ended %q", away, ended)
+				t.Fatalf("looks fail with %v: ended %q", away, ended)
 			}
 			if away == nil && (!strings.Contains(ended[0], "cannot be handed back") ||
 				!strings.Contains(ended[0], "cannot decode")) {

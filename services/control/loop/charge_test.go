@@ -103,17 +103,26 @@ func TestUnreachableExecutorIsGivenUp(t *testing.T) {
 	})
 }
 
-// Calls whose rows cannot be read, while all else in the database works, do not keep their loop waiting for ever.
+// Calls whose rows, or executors, cannot be read, while all else in the database works, do not keep their loop waiting
+// for ever.
 func TestUnreadableCallsAreGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, agent.Shell())
-		b.executor.on = func(*call.Order) tool.Reply { return nil }
-		sub := b.submit("s", "sleep 1000")
-		b.counted.fails("TurnCalls", errAbsent)
-		began := time.Now()
-		got := b.wait(sub.ID)
-		if got.Outcome != lane.Interrupted || got.Reason != "STALLED" || time.Since(began) > 10*time.Minute {
-			t.Errorf("settled %s %s after %s: %s", got.Outcome, got.Reason, time.Since(began), got.Message)
-		}
-	})
+	for name, fail := range map[string]func(b *bench){
+		"rows":      func(b *bench) { b.counted.fails("TurnCalls", errAbsent) },
+		"executors": func(b *bench) { b.executor.unseen = errAbsent },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, agent.Shell())
+				b.executor.on = func(*call.Order) tool.Reply { return nil }
+				sub := b.submit("s", "sleep 1000")
+				synctest.Wait()
+				fail(b)
+				began := time.Now()
+				got := b.wait(sub.ID)
+				if got.Outcome != lane.Interrupted || got.Reason != "STALLED" || time.Since(began) > 15*time.Minute {
+					t.Errorf("settled %s %s after %s: %s", got.Outcome, got.Reason, time.Since(began), got.Message)
+				}
+			})
+		})
+	}
 }

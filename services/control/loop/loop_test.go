@@ -35,8 +35,9 @@ type executor struct {
 	deliver func(call.Report) bool
 	epoch   int64
 	away    bool
-	cut     bool // it counts as connected, and nothing gets through to it
-	here    bool // connected to this replica
+	cut     bool  // it counts as connected, and nothing gets through to it
+	here    bool  // connected to this replica
+	unseen  error // what looking for it is answered with
 	ran     []string
 	acked   map[string]bool
 	cancels []string
@@ -100,7 +101,7 @@ func (e *executor) Find(context.Context, string) (fleet.Executor, error) {
 		e.mu.Lock()
 	}
 	defer e.mu.Unlock()
-	return e.info(), nil
+	return e.info(), e.unseen
 }
 
 // Local implements loop.Fleet.
