@@ -32,6 +32,11 @@ func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, erro
 	return ask(ctx, d, "FindToken", func(ctx context.Context) (auth.Token, error) { return d.db.FindToken(ctx, hash) })
 }
 
+// GetToken implements auth.Store.
+func (d *Database) GetToken(ctx context.Context, id string) (auth.Token, error) {
+	return ask(ctx, d, "GetToken", func(ctx context.Context) (auth.Token, error) { return d.db.GetToken(ctx, id) })
+}
+
 // ListTokens implements auth.Store.
 func (d *Database) ListTokens(
 	ctx context.Context, tenant, before string, limit int,
@@ -110,6 +115,18 @@ func (d *Database) RemoveReplica(ctx context.Context, id string) error {
 func (d *Database) CreateToken(ctx context.Context, t auth.Token, life time.Duration) (auth.Token, error) {
 	return put(ctx, d, Step{Op: "CreateToken"}, func(ctx context.Context) (auth.Token, error) {
 		return d.db.CreateToken(ctx, t, life)
+	})
+}
+
+// CreateTicket implements auth.Store.
+func (d *Database) CreateTicket(ctx context.Context, t auth.Ticket, life time.Duration) error {
+	return put0(ctx, d, "CreateTicket", func(ctx context.Context) error { return d.db.CreateTicket(ctx, t, life) })
+}
+
+// UseTicket implements auth.Store.
+func (d *Database) UseTicket(ctx context.Context, hash []byte) ([]byte, error) {
+	return put(ctx, d, Step{Op: "UseTicket"}, func(ctx context.Context) ([]byte, error) {
+		return d.db.UseTicket(ctx, hash)
 	})
 }
 
