@@ -52,3 +52,28 @@ func Ticks(ctx context.Context, every time.Duration) iter.Seq[int] {
 		}
 	}
 }
+
+// Repeat calls f in a goroutine of its own when the interval has passed, and again each time that it has passed since f
+// returned true, until stop is called. stop waits for a call that is under way; f must not call it. Between the calls
+// there is no goroutine: for what many idle connections have each.
+func Repeat(every time.Duration, f func() bool) (stop func()) {
+	busy := make(chan struct{}, 1) // a lock on which tests on fake time can wait; it guards what follows
+	var timer *time.Timer
+	ended := false
+	busy <- struct{}{}
+	timer = time.AfterFunc(every, func() {
+		busy <- struct{}{}
+		defer func() { <-busy }()
+		if !ended && f() {
+			timer.Reset(every)
+		}
+	})
+	<-busy
+	return func() {
+		timer.Stop()
+		busy <- struct{}{}
+		defer func() { <-busy }()
+		ended = true
+		timer.Stop()
+	}
+}

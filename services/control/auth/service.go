@@ -389,23 +389,23 @@ func (s *Service) Revoke(ctx context.Context, by Principal, id string) error {
 // outlives one request. stop ends the watch and waits for it.
 func Watch(ctx context.Context, a Authenticator, secret string) (watched context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range await.Ticks(ctx, fresh) {
-			// A store that cannot be asked ends nothing.
-			err := contain.Do(func() error { _, err := a.Authenticate(ctx, secret); return err })
-			if errors.Is(err, ErrUnauthenticated) {
-				cancel(err)
-				return
-			}
-			if contain.Is(err) {
-				slog.ErrorContext(ctx, "checking a token again failed", "error", err)
-			}
+	end := await.Repeat(fresh, func() (again bool) {
+		if ctx.Err() != nil {
+			return false
 		}
-	}()
+		// A store that cannot be asked ends nothing.
+		err := contain.Do(func() error { _, err := a.Authenticate(ctx, secret); return err })
+		if errors.Is(err, ErrUnauthenticated) {
+			cancel(err)
+			return false
+		}
+		if contain.Is(err) {
+			slog.ErrorContext(ctx, "checking a token again failed", "error", err)
+		}
+		return true
+	})
 	return ctx, func() {
 		cancel(context.Canceled)
-		<-done
+		end()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
@@ -44,12 +45,15 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 			return
 		}
 		message := func(text []byte) error { return s.message(ctx, text) }
-		s.Run(ctx, message, closing, flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary)))
+		s.Run(ctx, message, closing, func() []byte {
+			return flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary))
+		})
 	})
 }
 
-// upgrade makes a socket of a request and runs what goes on over it. Its context ends when the token does, when the
-// server stops, and when the peer has left.
+// upgrade makes a socket of a request and runs what goes on over it, in a goroutine of its own: a request, its stack
+// and its buffers are many times what a socket needs that says nothing. Its context has nothing of the request's but
+// the principal. It ends when the token does, when the server stops, and when the peer has left or takes nothing.
 func (h *Handler) upgrade(
 	w http.ResponseWriter, r *http.Request, secret string, tasks int, run func(context.Context, *socket.Session),
 ) {
@@ -57,15 +61,24 @@ func (h *Handler) upgrade(
 	if err != nil {
 		return // it has been answered
 	}
-	h.sockets.Add(1)
-	defer h.sockets.Done()
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context())) // the connection is ours now
+	ctx := auth.NewContext(context.Background(), auth.FromContext(r.Context()))
+	h.sockets.Go(func() { h.converse(ctx, conn, secret, tasks, run) })
+}
+
+// converse runs what goes on over a socket, until it has ended.
+func (h *Handler) converse(
+	ctx context.Context, conn *socket.Conn, secret string, tasks int, run func(context.Context, *socket.Session),
+) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ctx, unwatch := auth.Watch(ctx, h.Auth, secret)
 	defer unwatch()
 	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
-	session := socket.NewSession(conn, tasks)
-	run(ctx, session)
+	session := socket.NewSession(conn, tasks, cancel)
+	if err := contain.Do(func() error { run(ctx, session); return nil }); err != nil {
+		h.Log.ErrorContext(ctx, "a socket failed", "error", err)
+		conn.Close(socket.Failed, "")
+	}
 	cancel(socket.ErrGone) // what is under way goes on without a reader
 	session.Wait()
 	conn.Close(socket.Normal, "")
@@ -73,8 +86,11 @@ func (h *Handler) upgrade(
 
 // closing is how a socket ends that the server ends.
 func closing(cause error) (code socket.Code, reason string) {
-	if errors.Is(cause, transcode.ErrStopping) {
+	switch {
+	case errors.Is(cause, transcode.ErrStopping):
 		return socket.GoingAway, "Server shutting down"
+	case errors.Is(cause, socket.ErrStalled):
+		return socket.Policy, "The reader took nothing for 2 minutes"
 	}
 	return socket.Policy, "The token is not valid any more"
 }

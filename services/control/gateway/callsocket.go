@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
@@ -42,11 +43,10 @@ var (
 type callSocket struct {
 	*socket.Session
 	h      *Handler
-	r      *http.Request
 	secret string
 
-	mu   sync.Mutex // guards open
-	open map[string]context.CancelCauseFunc
+	mu   sync.Mutex                         // guards open
+	open map[string]context.CancelCauseFunc // nil until the first call
 }
 
 // said is a message of a client.
@@ -60,37 +60,17 @@ type said struct {
 // serveCalls answers GET /v1/watch.
 func (h *Handler) serveCalls(w http.ResponseWriter, r *http.Request, secret string) {
 	h.upgrade(w, r, secret, maxCalls, func(ctx context.Context, session *socket.Session) {
-		s := &callSocket{
-			Session: session, h: h, r: r.WithContext(ctx), secret: secret, open: map[string]context.CancelCauseFunc{},
-		}
-		ctx, stop := context.WithCancel(ctx)
-		defer stop()
-		beat := s.beat(ctx)
-		s.Run(ctx, func(text []byte) error { return s.message(ctx, text) }, closing, s.refusal("", errBinary, 0))
-		stop()
-		beat()
+		s := &callSocket{Session: session, h: h, secret: secret}
+		defer await.Repeat(sse.HeartbeatEvery, s.beat)()
+		s.Run(ctx, func(text []byte) error { return s.message(ctx, text) }, closing, func() []byte {
+			return s.refusal(ctx, said{}, errBinary, 0)
+		})
 	})
 }
 
-// beat says that the socket lives, until ctx ends. The returned function waits for the last one.
-func (s *callSocket) beat(ctx context.Context) (wait func()) {
-	var t *time.Timer
-	var mu sync.Mutex
-	beating := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if ctx.Err() == nil && s.Write([]byte(`{"heartbeat":true}`)) == nil {
-			t.Reset(sse.HeartbeatEvery)
-		}
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	t = time.AfterFunc(sse.HeartbeatEvery, beating)
-	return func() {
-		t.Stop()
-		mu.Lock() // one that was begun has ended
-		defer mu.Unlock()
-	}
+// beat says that the socket lives, while it does.
+func (s *callSocket) beat() bool {
+	return contain.Do(func() error { return s.Write([]byte(`{"heartbeat":true}`)) }) == nil
 }
 
 // message does what a message says. It fails when the reader has left.
@@ -100,7 +80,7 @@ func (s *callSocket) message(ctx context.Context, text []byte) error {
 	in.DisallowUnknownFields()
 	if err := in.Decode(&m); err != nil || in.More() || m.ID == "" || ident.CheckText("an id", m.ID, 128) != nil ||
 		(m.Call == "") != m.Cancel {
-		return s.Write(s.refusal(m.ID, errFrame, 0))
+		return s.Write(s.refusal(ctx, m, errFrame, 0))
 	}
 	if m.Cancel {
 		s.mu.Lock()
@@ -112,16 +92,16 @@ func (s *callSocket) message(ctx context.Context, text []byte) error {
 	}
 	ctx, ok := s.begin(ctx, m.ID)
 	if !ok {
-		return s.Write(s.refusal(m.ID, errCallID, 0))
+		return s.Write(s.refusal(ctx, m, errCallID, 0))
 	}
 	cursor := int64(0)
 	begun := s.Go(func() error { return s.call(ctx, m, &cursor) }, func(err error) {
 		s.close(m.ID)
-		_ = s.Write(s.refusal(m.ID, err, cursor)) // the reader may have left
+		_ = s.Write(s.refusal(ctx, m, err, cursor)) // the reader may have left
 	})
 	if !begun {
 		s.close(m.ID)
-		return s.Write(s.refusal(m.ID, errCalls, 0))
+		return s.Write(s.refusal(ctx, m, errCalls, 0))
 	}
 	return nil
 }
@@ -132,6 +112,9 @@ func (s *callSocket) begin(ctx context.Context, id string) (_ context.Context, o
 	defer s.mu.Unlock()
 	if s.open[id] != nil {
 		return nil, false
+	}
+	if s.open == nil {
+		s.open = map[string]context.CancelCauseFunc{}
 	}
 	ctx, s.open[id] = context.WithCancelCause(ctx)
 	return ctx, true
@@ -167,12 +150,12 @@ func (s *callSocket) call(ctx context.Context, m said, cursor *int64) error {
 }
 
 // refusal is the frame with which a call fails.
-func (s *callSocket) refusal(id string, err error, cursor int64) []byte {
-	body, failed := json.Marshal(s.h.API.Problem(s.r, err, ident.New()))
+func (s *callSocket) refusal(ctx context.Context, m said, err error, cursor int64) []byte {
+	body, failed := json.Marshal(s.h.API.Problem(ctx, err, ident.New(), "path", watchPath, "call", m.Call))
 	if failed != nil {
 		body = []byte("{}") // texts always encode
 	}
-	return []byte(`{"id":` + quote(id) + `,"error":` + string(body) + cursorField(cursor) + `}`)
+	return []byte(`{"id":` + quote(m.ID) + `,"error":` + string(body) + cursorField(cursor) + `}`)
 }
 
 func cursorField(seq int64) string {

@@ -50,8 +50,8 @@ type API interface {
 	Refuse(w http.ResponseWriter, r *http.Request, err error)
 	// Call calls an operation by its name, see transcode.Handler.
 	Call(ctx context.Context, secret, operation string, request []byte, send func([]byte, int64) error) error
-	// Problem is an error as callers may see it. What they may not is logged.
-	Problem(r *http.Request, err error, requestID string) transcode.Problem
+	// Problem is an error as callers may see it, see transcode.Handler.
+	Problem(ctx context.Context, err error, requestID string, failed ...any) transcode.Problem
 }
 
 // Inputs finds what models are asked with.

@@ -3,7 +3,6 @@
 package sse
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"sync"
@@ -75,17 +74,8 @@ func (s *Stream) Write(blocks []byte) error {
 
 // Beat writes heartbeats until the returned function is called, which waits for the last one.
 func (s *Stream) Beat() (stop func()) {
-	ctx, quit := context.WithCancel(context.Background())
-	var beating sync.WaitGroup
-	beating.Go(func() {
-		for range await.Ticks(ctx, HeartbeatEvery) {
-			if contain.Do(func() error { return s.Write([]byte(Heartbeat)) }) != nil {
-				return // whoever writes events finds out why
-			}
-		}
+	return await.Repeat(HeartbeatEvery, func() bool {
+		// Whoever writes events finds out why one could not be written.
+		return contain.Do(func() error { return s.Write([]byte(Heartbeat)) }) == nil
 	})
-	return func() {
-		quit()
-		beating.Wait()
-	}
 }

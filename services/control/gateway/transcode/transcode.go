@@ -109,15 +109,19 @@ func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if w.Header().Get(RequestIDHeader) == "" {
 		w.Header().Set(RequestIDHeader, requestID(r))
 	}
-	h.Problem(r, err, w.Header().Get(RequestIDHeader)).write(w)
+	h.problem(r, err, w.Header().Get(RequestIDHeader)).write(w)
 }
 
-// Problem is an error as callers may see it. What they may not is logged.
-func (h *Handler) Problem(r *http.Request, err error, id string) Problem {
+// problem is an error as the sender of a request may see it. What it may not is logged.
+func (h *Handler) problem(r *http.Request, err error, id string) Problem {
+	return h.Problem(r.Context(), err, id, "method", r.Method, "path", r.URL.Path)
+}
+
+// Problem is an error as callers may see it. What they may not is logged, with attributes that say what failed.
+func (h *Handler) Problem(ctx context.Context, err error, id string, failed ...any) Problem {
 	public, ok := rpc.ToStatus(err)
 	if !ok {
-		h.log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "request_id", id,
-			"error", err)
+		h.log.ErrorContext(ctx, "a request failed", append(failed, "request_id", id, "error", err)...)
 	}
 	return problemOf(public, id)
 }
@@ -160,7 +164,7 @@ func (h *Handler) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	switch {
 	case err == nil, errors.Is(err, errGone), r.Context().Err() != nil:
 	default:
-		a.fail(h.Problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)))
+		a.fail(h.problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)))
 	}
 }
 
