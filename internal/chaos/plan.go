@@ -209,8 +209,10 @@ func (a *author) command(token string, long bool) (check.Command, string) {
 	}
 	switch r.IntN(8) { // a child that wants to stay, and one that does not even obey
 	case 0:
+		c.Stays = true
 		steps = slices.Insert(steps, 1, "(setsid sleep 300 >/dev/null 2>&1 &)")
 	case 1:
+		c.Stays = true
 		steps = slices.Insert(steps, 1, "(trap '' TERM; setsid sleep 300 >/dev/null 2>&1 &)")
 	}
 	if r.IntN(8) == 0 {

@@ -1,5 +1,7 @@
 -- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment
--- under the row's lock. Times are how long the host has been up: the database's clock may jump.
+-- under the row's lock. Times are how long the host has been up: the database's clock may jump. Leases are written and
+-- compared on the platform's clock, on which replicas agree to within a second; an owner stops three seconds before its
+-- lease ends, so two seconds between clocks break nothing.
 CREATE SCHEMA chaos;
 
 CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
@@ -18,7 +20,8 @@ CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   ELSE
     INSERT INTO chaos.owners (lane_id, epoch, old_owner, new_owner, old_lives, event_head)
       VALUES (NEW.lane_id, NEW.epoch, OLD.owner, NEW.owner,
-        EXISTS (SELECT 1 FROM public.replicas WHERE replica_id = OLD.owner AND expires > clock_timestamp()),
+        EXISTS (SELECT 1 FROM public.replicas, public.clock WHERE replica_id = OLD.owner
+          AND expires > clock_timestamp() + ahead_us * interval '1 microsecond' + interval '2 seconds'),
         OLD.event_head);
   END IF;
   RETURN NULL;

@@ -25,7 +25,8 @@ type witness struct {
 // attend notes which executors are connected to a replica that lives.
 func (w *witness) attend(ctx context.Context, conn *pgx.Conn) {
 	rows, err := conn.Query(ctx, `
-SELECT executor_id FROM executors e JOIN replicas r ON r.replica_id = e.replica AND r.expires > clock_timestamp()`)
+SELECT executor_id FROM clock, executors e JOIN replicas r ON r.replica_id = e.replica
+  AND r.expires > clock_timestamp() + ahead_us * interval '1 microsecond'`)
 	if err != nil {
 		return
 	}

@@ -52,6 +52,7 @@ type Command struct {
 	Tool   string    // "" is bash, else write, edit or task
 	Output [2]string // stdout, stderr
 	Exit   int
+	Stays  bool        // it leaves a process in the background
 	Turns  [][]Command // of a task: what its sub-agent is asked for
 }
 
