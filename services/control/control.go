@@ -31,6 +31,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
@@ -89,7 +90,9 @@ type Config struct {
 	Streams         int // how many answers of models stream at once; 0 is 1,000
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
 	RetainEvents time.Duration
-	Log          *slog.Logger
+	// Owners keep something for sessions that goes with them.
+	Owners []deletion.Owner
+	Log    *slog.Logger
 }
 
 // plane is the parts put together.
@@ -105,6 +108,7 @@ type plane struct {
 	links       *link.Server
 	peers       *peer.Client
 	submissions *submission.Service
+	deletions   *deletion.Service
 	grpc        *rpc.Server
 	http        *http.Server
 	gateway     *gateway.Handler
@@ -178,6 +182,9 @@ func (p *plane) assemble(ctx context.Context) error {
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
+	p.deletions = deletion.NewService(deletion.Deps{
+		Store: p.Store, Aborter: p.submissions, Closed: p.closed, Owners: p.Owners, Log: p.Log,
+	})
 	p.draining, p.drain = context.WithCancel(ctx)
 	p.stopping, p.finished = context.WithCancel(context.WithoutCancel(ctx))
 	p.serveGRPC()
@@ -209,6 +216,12 @@ func (p *plane) granted(e fleet.Executor, g call.Granted) bool {
 	return p.worker.Deliver(call.Report{
 		Executor: e.ID, CallID: g.CallID, LaneID: g.LaneID, Body: call.Slot{Dispatch: g.Dispatch, Journal: e.JournalID},
 	})
+}
+
+// closed tells the readers of a session's stream, everywhere, that it is gone.
+func (p *plane) closed(sessionID string) {
+	p.bus.Publish(wake.Lane(sessionID))
+	p.bus.Announce(sessionID)
 }
 
 // executorIdentity is the executor that the caller's token names.
@@ -260,6 +273,7 @@ func (p *plane) run(ctx context.Context) error {
 	if p.Store.Shared() {
 		serve("event tail", func(ctx context.Context) error { return p.events.Run(ctx, p.worker.Owns) })
 	}
+	serve("deletions", p.deletions.Run)
 	serve("retention", retention.Sweeper{Store: p.Store, Events: p.RetainEvents, Log: p.Log}.Run)
 	if p.TokenFile != "" {
 		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
@@ -364,6 +378,7 @@ func (p *plane) api() api.Deps {
 	return api.Deps{
 		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
 		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
+		Deleter: p.deletions, Deletions: p.Store,
 	}
 }
 

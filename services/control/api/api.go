@@ -22,6 +22,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
@@ -76,6 +77,8 @@ type Deps struct {
 	Placer      Placer
 	Builtin     string // id of the built-in executor
 	Tokens      *auth.Service
+	Deleter     *deletion.Service
+	Deletions   Deletions
 }
 
 // Register adds all services, health and reflection to a server.
@@ -86,6 +89,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterExecutorServiceServer(s, &executors{deps: d})
 	pawlv1.RegisterFileServiceServer(s, &fileHandler{deps: d})
 	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
+	pawlv1.RegisterDeletionServiceServer(s, &deletions{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(s, h)

@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
@@ -69,6 +70,7 @@ func start(t *testing.T, m model.Model) *fixture {
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
 		Fleet: executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
+		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),
 	})
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)

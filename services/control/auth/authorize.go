@@ -16,6 +16,8 @@ const (
 	Abort         Verb = "abort submissions"
 	ReadSessions  Verb = "read sessions" // submissions, entries and events too
 	MoveSessions  Verb = "move sessions to other executors"
+	Delete        Verb = "delete sessions"
+	ReadDeletions Verb = "see what is deleted"
 	UseFiles      Verb = "read the files of sessions"
 	ChangeFiles   Verb = "change the files of sessions"
 	ReadExecutors Verb = "read executors"
@@ -66,6 +68,12 @@ var rules = []Rule{
 		"pawl.v1.SubmissionService/GetSubmission", "pawl.v1.SubmissionService/ListSubmissions",
 	}},
 	{MoveSessions, "", operators, true, []string{"pawl.v1.SessionService/RebindSession"}},
+	{Delete, Admin, operators, true, []string{
+		"pawl.v1.DeletionService/DeleteSession", "pawl.v1.DeletionService/DeleteInstance",
+	}},
+	{ReadDeletions, Admin, operators, false, []string{
+		"pawl.v1.DeletionService/GetDeletion", "pawl.v1.DeletionService/ListDeletions",
+	}},
 	{UseFiles, User, operators, false, []string{
 		"pawl.v1.FileService/ReadFile", "pawl.v1.FileService/Stat", "pawl.v1.FileService/ReadDir",
 		"pawl.v1.FileService/Exists",

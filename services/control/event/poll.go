@@ -50,7 +50,7 @@ func (h *hub) readers() (all []reader) {
 	return all
 }
 
-// tail wakes the readers whose streams have grown elsewhere.
+// tail wakes the readers whose streams have grown elsewhere, or are gone.
 func (s *Service) tail(ctx context.Context, readers []reader, owns func(string) bool) {
 	ids := distinct(readers, func(r reader) string {
 		if !r.reads || owns(r.lane) {
@@ -66,7 +66,9 @@ func (s *Service) tail(ctx context.Context, readers []reader, owns func(string) 
 		slog.WarnContext(ctx, "comparing stream heads failed", "error", err)
 	}
 	for _, r := range readers {
-		if r.reads && heads[r.lane] > r.seen {
+		head, there := heads[r.lane]
+		gone := err == nil && !there && slices.Contains(ids, r.lane)
+		if r.reads && (head > r.seen || gone) {
 			r.wakes.Wake()
 		}
 	}

@@ -1,7 +1,7 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
 //	each minute ──▶ events, deltas, tickets
-//	each hour   ──▶ receipts, calls, executors, tokens, definitions
+//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
 // writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
@@ -43,10 +43,14 @@ const (
 	// Definitions are those of agents that no unsettled submission is pinned to, by the time at which they were last
 	// pinned.
 	Definitions
+	// Deletions are those that are done, by the time of their end.
+	Deletions
 	kinds // how many there are
 )
 
-var names = [kinds]string{"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions"}
+var names = [kinds]string{
+	"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions", "deletions",
+}
 
 // String is the plural of what is deleted.
 func (k Kind) String() string { return names[k] }
@@ -56,7 +60,7 @@ const (
 	DefaultEvents = 7 * 24 * time.Hour
 	// DeltaAge is how long deltas are kept at least: whoever reconnects within a day gets them as they were.
 	DeltaAge = 24 * time.Hour
-	// RecordAge is how long calls, executors, tokens and definitions are kept after their use has ended.
+	// RecordAge is how long calls, executors, tokens, definitions and deletions are kept after their use has ended.
 	RecordAge = 30 * 24 * time.Hour
 
 	// MaxRows and MaxBytes bound what one transaction deletes. One row may be larger than MaxBytes by itself.

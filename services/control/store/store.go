@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -29,6 +30,7 @@ type Store interface {
 	replica.Store
 	auth.Store
 	retention.Store
+	deletion.Store
 	Definitions
 	Pinned
 	Notifier

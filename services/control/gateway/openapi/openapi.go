@@ -56,8 +56,15 @@ func build() (object, error) {
 		if err := json.Unmarshal(body, &part); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		for path, item := range part.Paths {
-			paths[strings.ReplaceAll(path, "{key.", "{")] = item
+		for path, item := range part.Paths { // two services may have methods of one path
+			path = strings.ReplaceAll(path, "{key.", "{")
+			known, _ := paths[path].(object)
+			methods, _ := item.(object)
+			if known == nil {
+				known = object{}
+			}
+			maps.Copy(known, methods)
+			paths[path] = known
 		}
 		maps.Copy(schemas, part.Components.Schemas)
 		tags = append(tags, part.Tags...)

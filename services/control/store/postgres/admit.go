@@ -34,6 +34,7 @@ type place struct {
 	fresh     bool
 	sessionID string
 	child     bool // of a sub-agent
+	deleting  bool
 	executor  string
 	entryHead int64
 	eventHead int64
@@ -90,9 +91,12 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 			}
 			fallthrough
 		default:
-			if places[i].fresh {
+			switch {
+			case places[i].deleting:
+				o.err = session.ErrDeleting
+			case places[i].fresh:
 				fresh = append(fresh, i)
-			} else {
+			default:
 				known = append(known, i)
 			}
 		}
@@ -128,7 +132,7 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 	var p place
 	var receipt bool
 	_, err = pgx.ForEachRow(rows, []any{
-		&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.now,
+		&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.deleting, &p.now,
 	}, func() error {
 		found[i], places[i] = receipt, p
 		if places[i].sessionID = value(id); id == nil {

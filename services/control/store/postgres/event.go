@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // eventsSQL starts with the segment that holds the seq after the cursor, or the next one that exists, and ends where
@@ -56,7 +57,9 @@ func (s *Store) page(ctx context.Context, p *event.Page, laneID string, after in
 	var floor int64
 	var first, last *int64
 	var body []byte
+	there := false
 	_, err = pgx.ForEachRow(rows, []any{&floor, &first, &last, &body}, func() error {
+		there = true
 		switch {
 		case floor > after:
 			return event.TooOld(p.After, floor)
@@ -68,5 +71,8 @@ func (s *Store) page(ctx context.Context, p *event.Page, laneID string, after in
 		}
 		return nil
 	})
+	if err == nil && !there {
+		return session.ErrNotFound
+	}
 	return err
 }

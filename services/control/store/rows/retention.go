@@ -89,6 +89,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.each(ctx, deleteTickets)
 	case retention.Tokens:
 		b, err = x.each(ctx, deleteRevoked, deleteExpired)
+	case retention.Deletions:
+		b, err = x.each(ctx, deleteDone)
 	case retention.Executors:
 		b, err = x.executors(ctx)
 	case retention.Definitions:

@@ -24,6 +24,8 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?)`)
 	selectSessionID = sql(`SELECT session_id, executor FROM sessions
 		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
+	isDeleting = sql(`SELECT 1 FROM deletions WHERE tenant = ?1 AND agent IN ('', ?2) AND instance IN ('', ?3)
+		AND name IN ('', ?4) AND done_at IS NULL LIMIT 1`)
 	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
@@ -54,6 +56,14 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 	}
 	if a.ReplayOnly {
 		return out, submission.ErrNotFound
+	}
+	k := a.Key
+	deleting, err := t.row(isDeleting, k.Tenant, k.Agent, k.Instance, k.Name)
+	if err == nil && deleting != nil {
+		err = session.ErrDeleting
+	}
+	if err != nil {
+		return out, err
 	}
 	l, executor, err := t.findLane(a.Key)
 	if err != nil {

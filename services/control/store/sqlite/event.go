@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 var (
@@ -37,10 +38,15 @@ func (s *Store) Events(ctx context.Context, laneID string, after int64, limit in
 		}
 		// Looked at last: a floor that has not passed the cursor by now had not when the segments were read.
 		r, err := c.row(selectEventFloor, laneID)
-		if err == nil && r != nil && r.int(0) > max(after, 0) {
+		switch {
+		case err != nil:
+			return err
+		case r == nil:
+			return session.ErrNotFound
+		case r.int(0) > max(after, 0):
 			return event.TooOld(after, r.int(0))
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, err

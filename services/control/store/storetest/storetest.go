@@ -77,6 +77,7 @@ var suites = []suite{
 	{"definitions", definitionCases},
 	{"damage", damageCases},
 	{"retention", retentionCases},
+	{"deletions", deletionCases},
 	{"model", modelCases},
 	{"chaos", chaosCases},
 }

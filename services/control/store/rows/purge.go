@@ -1,0 +1,209 @@
+package rows
+
+import (
+	"context"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/retention"
+)
+
+var (
+	holdDeletion = writes(`UPDATE deletions SET due_at = {after $2} WHERE deletion_id = $1 AND ` + isOpen + `
+		RETURNING ` + deletionColumns)
+	oneChild  = reads(`SELECT session_id FROM sessions WHERE parent_id = $1 ORDER BY session_id LIMIT 1`)
+	someLoops = reads(`SELECT submission_id, COALESCE(length(input), 0) FROM submissions
+		WHERE session_id = $1 AND seq > 0 ORDER BY seq LIMIT $2`)
+	turnsOf = reads(`SELECT t.submission_id, t.turn, COALESCE(length(t.request), 0) FROM {ids $1} p
+		CROSS JOIN turns t WHERE t.submission_id = p.id LIMIT $2`)
+	deleteTurnsOf = writes(`DELETE FROM turns WHERE (submission_id, turn) IN (SELECT p.id, p.seq FROM {pairs $1} p)`)
+	deleteLoops   = writes(`DELETE FROM submissions WHERE submission_id IN (SELECT p.id FROM {ids $1} p)`)
+	someEntries   = reads(`SELECT seq, length(body) FROM entries WHERE session_id = $1 AND seq > 0
+		ORDER BY seq LIMIT $2`)
+	deleteEntries = writes(`DELETE FROM entries WHERE session_id = $1 AND seq <= $2`)
+	someSegments  = reads(`SELECT first_seq, length(body) FROM segments WHERE lane_id = $1 AND first_seq > 0
+		ORDER BY first_seq LIMIT $2`)
+	deleteStream  = writes(`DELETE FROM segments WHERE lane_id = $1 AND first_seq <= $2`)
+	newestSegment = reads(`SELECT {age} FROM segments ORDER BY {age} DESC LIMIT 1`)
+	lowerCursor   = writes(`UPDATE cursors SET at = $1, lane_id = $2, seq = 0, below = 0
+		WHERE name = 'compaction' AND at > $1`)
+	deleteSession = writes(`DELETE FROM sessions WHERE session_id = $1`)
+)
+
+// PurgeSession implements deletion.Store.
+func (t *Tables) PurgeSession(
+	ctx context.Context, id string, keep time.Duration, limit int,
+) (b deletion.Batch, err error) {
+	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
+		b = deletion.Batch{}
+		rows, err := p.Query(ctx, holdDeletion, id, keep.Microseconds())
+		if err != nil || len(rows) == 0 { // somebody has finished it
+			b.Done = err == nil
+			return err
+		}
+		d, err := decodeDeletion(rows[0])
+		if err != nil {
+			return err
+		}
+		x := purge{port: p, limit: limit, budget: retention.NewBudget(limit)}
+		if b.Done, err = x.tree(ctx, d.SessionID); err == nil && b.Done {
+			err = finish(ctx, p, d)
+		}
+		b.Deleted = limit - x.budget.Rows
+		return err
+	})
+	return b, wrap("delete the rows of a session", err)
+}
+
+// purge is a transaction that deletes rows of a session.
+type purge struct {
+	port   Port
+	limit  int
+	budget retention.Budget
+}
+
+// tree deletes from the leaves of the tree of conversations upwards. done is that nothing is left.
+func (x *purge) tree(ctx context.Context, root string) (done bool, err error) {
+	for {
+		leaf, err := x.leaf(ctx, root)
+		if err != nil {
+			return false, err
+		}
+		steps := []func(context.Context, string) error{x.loops, x.entries}
+		if leaf == root {
+			steps = append(steps, x.segments)
+		}
+		for _, step := range steps {
+			if err := step(ctx, leaf); err != nil || x.budget.Spent() {
+				return false, err
+			}
+		}
+		if _, err := x.port.Exec(ctx, deleteSession, leaf); err != nil || leaf == root {
+			return err == nil, err
+		}
+		if x.budget.Spend(0); x.budget.Spent() {
+			return false, nil
+		}
+	}
+}
+
+// leaf is a conversation below root, or root itself, that no sub-agent has worked for.
+func (x *purge) leaf(ctx context.Context, root string) (string, error) {
+	for at := root; ; {
+		rows, err := x.port.Query(ctx, oneChild, at)
+		if err != nil || len(rows) == 0 {
+			return at, err
+		}
+		at = rows[0].text(0)
+	}
+}
+
+// loops deletes submissions, and before them their calls and turns.
+func (x *purge) loops(ctx context.Context, sessionID string) error {
+	for !x.budget.Spent() {
+		found, err := x.port.Query(ctx, someLoops, sessionID, x.limit)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		var loops texts
+		for _, r := range found {
+			loops = append(loops, r.text(0))
+		}
+		if err := x.ofLoops(ctx, loops); err != nil || x.budget.Spent() {
+			return err
+		}
+		loops = loops[:0]
+		for _, r := range found {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(1)))
+				loops = append(loops, r.text(0))
+			}
+		}
+		if _, err := x.port.Exec(ctx, deleteLoops, loops.json()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofLoops deletes the calls and turns of loops. Where the budget is not spent, none is left.
+func (x *purge) ofLoops(ctx context.Context, loops texts) error {
+	for !x.budget.Spent() {
+		calls, err := x.port.Query(ctx, callsOf, loops.json(), x.limit)
+		if err != nil {
+			return err
+		}
+		turns, err := x.port.Query(ctx, turnsOf, loops.json(), x.limit)
+		if err != nil || len(calls)+len(turns) == 0 {
+			return err
+		}
+		var drop texts
+		for _, r := range calls {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(1)))
+				drop = append(drop, r.text(0))
+			}
+		}
+		var gone pairs
+		for _, r := range turns {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(2)))
+				gone = append(gone, pair{r.text(0), r.int(1)})
+			}
+		}
+		if len(drop) > 0 {
+			if _, err := x.port.Exec(ctx, deleteCalls, drop.json()); err != nil {
+				return err
+			}
+		}
+		if len(gone) > 0 {
+			if _, err := x.port.Exec(ctx, deleteTurnsOf, gone.json()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *purge) entries(ctx context.Context, sessionID string) error {
+	return x.prefix(ctx, someEntries, deleteEntries, sessionID)
+}
+
+func (x *purge) segments(ctx context.Context, laneID string) error {
+	before := x.budget.Rows
+	err := x.prefix(ctx, someSegments, deleteStream, laneID)
+	if err != nil || x.budget.Rows == before {
+		return err
+	}
+	// SQLite numbers new rows from the last that is left: those must not be where compaction has been.
+	newest := Instant(0)
+	rows, err := x.port.Query(ctx, newestSegment)
+	if err == nil && len(rows) > 0 {
+		newest = Instant(rows[0].int(0))
+	}
+	if err == nil {
+		_, err = x.port.Exec(ctx, lowerCursor, newest, noID)
+	}
+	return err
+}
+
+// prefix deletes what is in order of a seq, from its beginning.
+func (x *purge) prefix(ctx context.Context, some, remove Statement, id string) error {
+	for !x.budget.Spent() {
+		found, err := x.port.Query(ctx, some, id, x.limit)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		upTo := int64(0)
+		for _, r := range found {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(1)))
+				upTo = r.int(0)
+			}
+		}
+		if _, err := x.port.Exec(ctx, remove, id, upTo); err != nil {
+			return err
+		}
+	}
+	return nil
+}
