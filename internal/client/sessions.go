@@ -130,8 +130,10 @@ func sessionsCommand(o *connection) *cobra.Command {
 		Example: "control sessions list --agent reviewer\ncontrol sessions list --children-of reviewer/42\n" +
 			"control sessions get reviewer/42 -o json\n" +
 			"control sessions rebind reviewer/42 other-host\ncontrol sessions delete reviewer/42",
-	}, list, rebind, o.ofSession("delete SESSION", "Delete a session and all that it has", o.deleteSession),
-		o.calls("delete-instance AGENT INSTANCE", "Delete all sessions of an instance", o.deleteInstance), o.ofSession("get SESSION", "Show one session", get))
+	}, list, rebind,
+		o.ofSession("delete SESSION", "Delete a session and all that it has", o.deleteSession),
+		o.calls("delete-instance AGENT INSTANCE", "Delete all sessions of an instance", o.deleteInstance),
+		o.ofSession("get SESSION", "Show one session", get))
 }
 
 // parentText is who a sub-agent's conversation works for, "" of a session that is prompted.

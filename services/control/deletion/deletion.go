@@ -81,8 +81,8 @@ type Store interface {
 	TakeDeletions(ctx context.Context, keep time.Duration, limit int) ([]Deletion, error)
 	// PostponeDeletion says that a deletion does not get on, and when it is due again.
 	PostponeDeletion(ctx context.Context, id string, pause time.Duration, cause string) error
-	// AdvanceDeletion moves a deletion to a later state, and returns it as it is then, with the executor that its session
-	// is bound to by now. It has got on. ErrNotFound when it is done.
+	// AdvanceDeletion moves a deletion to a later state, and returns it as it is then, with the executor that its
+	// session is bound to by now. It has got on. ErrNotFound when it is done.
 	AdvanceDeletion(ctx context.Context, id string, to State) (Deletion, error)
 	// CloseSession removes the lane of a session at which nothing runs and nothing is queued: no work gets there any
 	// more. It reports whether there is none now.

@@ -179,8 +179,8 @@ func FloorOf(err error) (floor int64, ok bool) {
 // package retention.
 type Store interface {
 	// Events returns events with seq > after, in order, without Entry and Settlement.Text: at most limit and about 4
-	// MiB, at least one unless there is none. ErrCursorTooOld when retention has deleted any of them, session.ErrNotFound
-	// when the lane is gone.
+	// MiB, at least one unless there is none. ErrCursorTooOld when retention has deleted any of them,
+	// session.ErrNotFound when the lane is gone.
 	Events(ctx context.Context, laneID string, after int64, limit int) ([]Event, error)
 	// EventHeads returns the seq of the last event for each of the lanes.
 	EventHeads(ctx context.Context, laneIDs []string) (map[string]int64, error)

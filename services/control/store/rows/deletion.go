@@ -195,7 +195,8 @@ func split(ctx context.Context, p Port, id string, limit int) (begun int, done b
 		}
 		begun++
 		if err := addDeletion(ctx, p, deletion.Deletion{
-			ID: ident.New(), Kind: deletion.Session, Key: after, SessionID: r.text(3), Executor: r.text(5), ParentID: id,
+			ID: ident.New(), Kind: deletion.Session, Key: after, SessionID: r.text(3),
+			Executor: r.text(5), ParentID: id,
 		}); err != nil {
 			return 0, false, err
 		}

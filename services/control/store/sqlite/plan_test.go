@@ -10,7 +10,8 @@ import (
 // whole are parts of the statements of package rows that may read a whole table: of a handful of rows, in the order of
 // the table until there are enough, or rarely and on a reader.
 var whole = []string{
-	"FROM tokens WHERE tenant", "FROM executors e LEFT JOIN", "replicas", "FROM segments ORDER BY rowid LIMIT", "FROM segments ORDER BY rowid DESC LIMIT 1",
+	"FROM tokens WHERE tenant", "FROM executors e LEFT JOIN", "replicas", "FROM segments ORDER BY rowid LIMIT",
+	"FROM segments ORDER BY rowid DESC LIMIT 1",
 	"FROM turns ORDER BY rowid LIMIT",
 	"UNION SELECT c.agent_digest",
 	"ORDER BY dispatched_at, call_id", // sorts the few that it returns

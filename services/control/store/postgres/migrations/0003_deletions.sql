@@ -3,7 +3,8 @@
 -- What is to be deleted, see package deletion. kind: 1 session, 2 instance, 3 tenant. agent, instance and name are of
 -- the sessions that it is about, '' is all; once it is done, they are empty. state: 0 its work ends, 1 what others keep
 -- for it goes, 2 its rows go. Nobody else works on it before due_at. after_agent, after_instance and after_name are how
--- far an instance or a tenant is split into deletions of sessions, which have it as parent_id and go when they are done.
+-- far an instance or a tenant is split into deletions of sessions, which have it as parent_id and go when they are
+-- done.
 CREATE TABLE deletions (
     deletion_id    uuid PRIMARY KEY,
     tenant         text NOT NULL DEFAULT 'default',
@@ -26,7 +27,8 @@ CREATE TABLE deletions (
 );
 
 CREATE UNIQUE INDEX deletions_open ON deletions (tenant, agent, instance, name) WHERE done_at IS NULL;
--- The condition on attempts always holds, and keeps the index from being taken where a deletion is looked for by its key.
+-- The condition on attempts always holds, and keeps the index from being taken where a deletion is looked for by its
+-- key.
 CREATE INDEX deletions_due ON deletions (due_at) WHERE done_at IS NULL AND attempts >= 0;
 CREATE INDEX deletions_done ON deletions (done_at) WHERE done_at IS NOT NULL;
 CREATE INDEX deletions_parts ON deletions (parent_id) WHERE parent_id IS NOT NULL;
