@@ -56,7 +56,9 @@ func (d *deletions) find(ctx context.Context, req *pawlv1.DeleteSessionRequest) 
 		return session.Session{}, err
 	}
 	key := decodeKey(ctx, k)
-	if err := may(ctx, auth.Delete, auth.Resource{Agent: key.Agent, Missing: session.ErrNotFound}); err != nil {
+	if err := may(ctx, auth.Delete, auth.Resource{
+		Agent: key.Agent, Instance: key.Instance, Missing: session.ErrNotFound,
+	}); err != nil {
 		return session.Session{}, err
 	}
 	return d.deps.Sessions.FindSession(ctx, key)
@@ -67,7 +69,7 @@ func (d *deletions) DeleteInstance(
 	ctx context.Context, req *pawlv1.DeleteInstanceRequest,
 ) (*pawlv1.DeleteInstanceResponse, error) {
 	if err := may(ctx, auth.Delete, auth.Resource{
-		Agent: req.GetAgent(), Missing: session.ErrNotFound,
+		Agent: req.GetAgent(), Instance: req.GetInstance(), Missing: session.ErrNotFound,
 	}); err != nil {
 		return nil, err
 	}
@@ -82,12 +84,12 @@ func (d *deletions) DeleteInstance(
 func (d *deletions) GetDeletion(
 	ctx context.Context, req *pawlv1.GetDeletionRequest,
 ) (*pawlv1.GetDeletionResponse, error) {
-	if err := may(ctx, auth.Delete, auth.Resource{}); err != nil {
+	if err := may(ctx, auth.ReadDeletions, auth.Resource{}); err != nil {
 		return nil, err
 	}
 	one, err := d.deps.Deletions.GetDeletion(ctx, tenant(ctx), req.GetDeletionId())
 	if err == nil {
-		err = may(ctx, auth.Delete, auth.Resource{Agent: one.Key.Agent, Missing: deletion.ErrNotFound})
+		err = may(ctx, auth.ReadDeletions, auth.Resource{Agent: one.Key.Agent, Missing: deletion.ErrNotFound})
 	}
 	if err != nil {
 		return nil, err
@@ -99,7 +101,7 @@ func (d *deletions) GetDeletion(
 func (d *deletions) ListDeletions(
 	ctx context.Context, req *pawlv1.ListDeletionsRequest,
 ) (*pawlv1.ListDeletionsResponse, error) {
-	if err := may(ctx, auth.Delete, auth.Resource{}); err != nil {
+	if err := may(ctx, auth.ReadDeletions, auth.Resource{}); err != nil {
 		return nil, err
 	}
 	limit, before, err := pageByID(req)
@@ -116,7 +118,7 @@ func (d *deletions) ListDeletions(
 	}
 	p := auth.FromContext(ctx)
 	for _, one := range page {
-		if auth.Authorize(p, auth.Delete, auth.Resource{Agent: one.Key.Agent}) == nil {
+		if auth.Authorize(p, auth.ReadDeletions, auth.Resource{Agent: one.Key.Agent}) == nil {
 			out.Deletions = append(out.Deletions, encodeDeletion(one))
 		}
 	}
