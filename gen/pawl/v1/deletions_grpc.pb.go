@@ -42,8 +42,8 @@ type DeletionServiceClient interface {
 	// reason SESSION_NOT_FOUND, and for the conversation of a sub-agent, which goes with the session that it works for,
 	// with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
 	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
-	// DeleteInstance deletes all sessions of an instance of an agent, also when there are none. Asked again, it returns
-	// the deletion that is under way.
+	// DeleteInstance deletes all sessions of an instance of an agent. Asked again, it returns the deletion that is under
+	// way. It fails with NOT_FOUND, reason INSTANCE_NOT_FOUND, when the instance has no sessions.
 	DeleteInstance(ctx context.Context, in *DeleteInstanceRequest, opts ...grpc.CallOption) (*DeleteInstanceResponse, error)
 	// GetDeletion tells how far a deletion is. It fails with NOT_FOUND, reason DELETION_NOT_FOUND.
 	GetDeletion(ctx context.Context, in *GetDeletionRequest, opts ...grpc.CallOption) (*GetDeletionResponse, error)
@@ -116,8 +116,8 @@ type DeletionServiceServer interface {
 	// reason SESSION_NOT_FOUND, and for the conversation of a sub-agent, which goes with the session that it works for,
 	// with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
 	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
-	// DeleteInstance deletes all sessions of an instance of an agent, also when there are none. Asked again, it returns
-	// the deletion that is under way.
+	// DeleteInstance deletes all sessions of an instance of an agent. Asked again, it returns the deletion that is under
+	// way. It fails with NOT_FOUND, reason INSTANCE_NOT_FOUND, when the instance has no sessions.
 	DeleteInstance(context.Context, *DeleteInstanceRequest) (*DeleteInstanceResponse, error)
 	// GetDeletion tells how far a deletion is. It fails with NOT_FOUND, reason DELETION_NOT_FOUND.
 	GetDeletion(context.Context, *GetDeletionRequest) (*GetDeletionResponse, error)

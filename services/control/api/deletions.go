@@ -69,7 +69,7 @@ func (d *deletions) DeleteInstance(
 	ctx context.Context, req *pawlv1.DeleteInstanceRequest,
 ) (*pawlv1.DeleteInstanceResponse, error) {
 	if err := may(ctx, auth.Delete, auth.Resource{
-		Agent: req.GetAgent(), Instance: req.GetInstance(), Missing: session.ErrNotFound,
+		Agent: req.GetAgent(), Instance: req.GetInstance(), Missing: deletion.ErrNoInstance,
 	}); err != nil {
 		return nil, err
 	}

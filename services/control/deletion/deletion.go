@@ -22,6 +22,9 @@ import (
 // ErrNotFound says that there is no such deletion for this caller.
 var ErrNotFound = errs.New(errs.NotFound, "DELETION_NOT_FOUND", "no such deletion")
 
+// ErrNoInstance says that there is no session of such an instance for this caller.
+var ErrNoInstance = errs.New(errs.NotFound, "INSTANCE_NOT_FOUND", "no such instance")
+
 // Kind of what is deleted.
 type Kind uint8
 
@@ -67,7 +70,7 @@ type Batch struct {
 // Store keeps deletions and deletes rows. Clocks are the database's.
 type Store interface {
 	// BeginDeletion stores an open deletion. The times are filled in. When one with the same target is open, that is
-	// returned.
+	// returned. ErrNoInstance when an instance has no sessions.
 	BeginDeletion(ctx context.Context, d Deletion) (Deletion, error)
 	// GetDeletion returns the tenant's deletion, or ErrNotFound.
 	GetDeletion(ctx context.Context, tenant, id string) (Deletion, error)

@@ -72,8 +72,17 @@ func decodeDeletion(r Row) (deletion.Deletion, error) {
 
 // BeginDeletion implements deletion.Store.
 func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun deletion.Deletion, err error) {
+	k := d.Key
+	if d.Kind == deletion.Instance {
+		some, err := t.port.Query(ctx, sessionsOfInstance, k.Tenant, k.Agent, k.Instance, "", 1)
+		if err == nil && len(some) == 0 {
+			err = deletion.ErrNoInstance
+		}
+		if err != nil {
+			return begun, wrap("begin a deletion", err)
+		}
+	}
 	if err = addDeletion(ctx, t.port, d); err == nil {
-		k := d.Key
 		begun, err = one(ctx, t.port, decodeDeletion, deletion.ErrNotFound, openDeletion, k.Tenant, k.Agent, k.Instance,
 			k.Name)
 	}
