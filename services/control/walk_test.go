@@ -608,3 +608,33 @@ func TestTicketsAreForSockets(t *testing.T) {
 		}
 	}
 }
+
+// The header says for whom a prompt is, on every way in over HTTP.
+func TestOnBehalfOfOverHTTP(t *testing.T) {
+	w := startWalk(t)
+	secret, _ := w.mint(t, auth.Token{Kind: auth.Client, Limits: auth.Limits{ForOthers: true}}, 0)
+	for _, path := range []string{"/agents/shell/ours-1", "/v1/agents/shell/instances/ours-1:dispatch"} {
+		for who, code := range map[string]int{secret: http.StatusOK, w.callers["user"].secret: http.StatusForbidden} {
+			r := otherRequest(t, http.MethodPost, path)
+			r.Header.Set(transcode.OnBehalfOfHeader, "ada")
+			if got, body := w.send(t, caller{secret: who}, r); got != code {
+				t.Errorf("%s: %d %s, want %d", path, got, body, code)
+			}
+		}
+	}
+	c := pawlv1.NewSessionServiceClient(w.conn(t, w.callers["viewer"].secret))
+	s, err := c.ListSessions(t.Context(), &pawlv1.ListSessionsRequest{Instance: "ours-1"})
+	if err != nil || len(s.GetSessions()) != 1 {
+		t.Fatalf("%v, %v", s, err)
+	}
+	all, err := pawlv1.NewSubmissionServiceClient(w.conn(t, w.callers["viewer"].secret)).ListSubmissions(t.Context(),
+		&pawlv1.ListSubmissionsRequest{SessionId: s.GetSessions()[0].GetSessionId()})
+	if err != nil || len(all.GetSubmissions()) != 2 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	for _, one := range all.GetSubmissions() {
+		if one.GetAskedBy().GetOnBehalfOf() != "ada" {
+			t.Errorf("%v", one.GetAskedBy())
+		}
+	}
+}

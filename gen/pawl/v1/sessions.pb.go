@@ -193,7 +193,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36, 0}
 }
 
 // SessionKey names a session.
@@ -852,9 +852,11 @@ type Entry struct {
 	Seq          int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	SubmissionId string                 `protobuf:"bytes,2,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
 	// input, assistant, tool_result, summary, marker
-	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
-	Message       *Message               `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Kind      string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Message   *Message               `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Of an input: who submitted it. Unset for one that was accepted before control recorded that.
+	AskedBy       *Speaker `protobuf:"bytes,6,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -924,6 +926,77 @@ func (x *Entry) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Entry) GetAskedBy() *Speaker {
+	if x != nil {
+		return x.AskedBy
+	}
+	return nil
+}
+
+// Speaker is who submitted an input, as the token says.
+type Speaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for a caller whose token is not a stored one.
+	TokenId string `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	// The name of the token.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// For whom the caller says it speaks. Control takes its word for it.
+	OnBehalfOf    string `protobuf:"bytes,3,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Speaker) Reset() {
+	*x = Speaker{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Speaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Speaker) ProtoMessage() {}
+
+func (x *Speaker) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Speaker.ProtoReflect.Descriptor instead.
+func (*Speaker) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Speaker) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *Speaker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Speaker) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
 // Message is what one side said.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -941,7 +1014,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1026,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1039,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Message) GetRole() string {
@@ -1021,7 +1094,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1106,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1119,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Block) GetBlock() isBlock_Block {
@@ -1145,7 +1218,7 @@ type Thinking struct {
 
 func (x *Thinking) Reset() {
 	*x = Thinking{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1230,7 @@ func (x *Thinking) String() string {
 func (*Thinking) ProtoMessage() {}
 
 func (x *Thinking) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1243,7 @@ func (x *Thinking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
 func (*Thinking) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Thinking) GetText() string {
@@ -1193,7 +1266,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1278,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1291,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ToolCall) GetId() string {
@@ -1257,7 +1330,7 @@ type ToolResult struct {
 
 func (x *ToolResult) Reset() {
 	*x = ToolResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1342,7 @@ func (x *ToolResult) String() string {
 func (*ToolResult) ProtoMessage() {}
 
 func (x *ToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1355,7 @@ func (x *ToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolResult.ProtoReflect.Descriptor instead.
 func (*ToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ToolResult) GetId() string {
@@ -1338,7 +1411,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1423,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1436,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Image) GetMediaType() string {
@@ -1397,7 +1470,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1482,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1495,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -1497,7 +1570,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1582,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1595,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -1564,7 +1637,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1649,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1662,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -1633,7 +1706,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1718,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1731,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1921,7 +1994,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2006,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2019,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Task) GetTaskId() string {
@@ -1996,7 +2069,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2081,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2094,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -2073,7 +2146,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2158,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2171,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -2139,7 +2212,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2224,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2237,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -2184,7 +2257,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2269,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2282,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -2229,7 +2302,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2314,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2327,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TextDelta) GetText() string {
@@ -2274,7 +2347,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2359,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2372,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -2321,7 +2394,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2406,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2419,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -2382,7 +2455,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2467,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2480,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -2453,7 +2526,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2538,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2551,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -2536,7 +2609,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2621,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2634,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -2647,7 +2720,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +2732,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +2745,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2726,7 +2799,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2811,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2824,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2797,7 +2870,7 @@ func (x *ToolFinished) GetDuration() *durationpb.Duration {
 }
 
 // SubmissionSettled is the last event of a submission. Its submission lacks seq, accepted_at, started_at, attempts,
-// abort_requested and agent_digest, which GetSubmission has.
+// abort_requested, asked_by and agent_digest, which GetSubmission has.
 type SubmissionSettled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Submission    *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
@@ -2807,7 +2880,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2892,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2905,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2867,14 +2940,16 @@ type Submission struct {
 	// How often the owner of the lane died while the submission ran.
 	Attempts int32 `protobuf:"varint,15,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// Only when it settled as aborted, expired or interrupted.
-	Cancellation  *Cancellation `protobuf:"bytes,16,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
+	Cancellation *Cancellation `protobuf:"bytes,16,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
+	// Who submitted it, as the entry of its input says.
+	AskedBy       *Speaker `protobuf:"bytes,17,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +2961,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +2974,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -3014,6 +3089,13 @@ func (x *Submission) GetCancellation() *Cancellation {
 	return nil
 }
 
+func (x *Submission) GetAskedBy() *Speaker {
+	if x != nil {
+		return x.AskedBy
+	}
+	return nil
+}
+
 // Cancellation says whether tool calls of a submission that was ended may still run.
 type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3030,7 +3112,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3124,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3137,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -3096,7 +3178,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3190,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3203,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -3171,7 +3253,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3183,7 +3265,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3196,7 +3278,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Error) GetReason() string {
@@ -3228,7 +3310,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3322,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3253,7 +3335,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PromptResult) GetText() string {
@@ -3286,13 +3368,16 @@ type SubmitRequest struct {
 	// At most 255 characters, unique in the session. Control remembers it for at least 7 days, even if the session is
 	// deleted.
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// For whom the caller speaks, at most 255 characters. Only a client whose token says that it may speak for others may
+	// set it. Over HTTP the header Pawl-On-Behalf-Of says the same. It changes nothing about what the caller may do.
+	OnBehalfOf    string `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3389,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3402,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -3341,6 +3426,13 @@ func (x *SubmitRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *SubmitRequest) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
 // SubmitResponse is the accepted submission.
 type SubmitResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -3353,7 +3445,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3457,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3470,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -3401,13 +3493,14 @@ type PromptRequest struct {
 	Key            *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Message        string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	OnBehalfOf     string                 `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +3512,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +3525,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -3456,6 +3549,13 @@ func (x *PromptRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *PromptRequest) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
 // PromptResponse is first the accepted submission, then events of that submission, in order.
 type PromptResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3468,7 +3568,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3580,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3593,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -3522,7 +3622,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +3634,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +3647,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -3574,7 +3674,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3686,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3699,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -3619,7 +3719,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3631,7 +3731,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3644,7 +3744,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -3664,7 +3764,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3676,7 +3776,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3689,7 +3789,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3715,7 +3815,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3827,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3840,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3783,7 +3883,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3795,7 +3895,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3808,7 +3908,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3835,7 +3935,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3847,7 +3947,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3860,7 +3960,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3880,7 +3980,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3892,7 +3992,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +4005,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -3925,7 +4025,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4037,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4050,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -3973,7 +4073,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3985,7 +4085,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3998,7 +4098,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -4070,14 +4170,20 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\"?\n" +
 	"\x13ListEntriesResponse\x12(\n" +
-	"\aentries\x18\x01 \x03(\v2\x0e.pawl.v1.EntryR\aentries\"\xb9\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x0e.pawl.v1.EntryR\aentries\"\xe6\x01\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12*\n" +
 	"\amessage\x18\x04 \x01(\v2\x10.pawl.v1.MessageR\amessage\x129\n" +
 	"\n" +
-	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x97\x01\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12+\n" +
+	"\basked_by\x18\x06 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\"Z\n" +
+	"\aSpeaker\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
+	"\fon_behalf_of\x18\x03 \x01(\tR\n" +
+	"onBehalfOf\"\x97\x01\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12(\n" +
 	"\acontent\x18\x02 \x03(\v2\x0e.pawl.v1.BlockR\acontent\x12\x14\n" +
@@ -4226,7 +4332,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x11SubmissionSettled\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission\"\x85\x06\n" +
+	"submission\"\xb2\x06\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x12\x1d\n" +
@@ -4249,7 +4355,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fagent_digest\x18\r \x01(\tR\vagentDigest\x12\x12\n" +
 	"\x04turn\x18\x0e \x01(\x05R\x04turn\x12\x1a\n" +
 	"\battempts\x18\x0f \x01(\x05R\battempts\x129\n" +
-	"\fcancellation\x18\x10 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\"[\n" +
+	"\fcancellation\x18\x10 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\x12+\n" +
+	"\basked_by\x18\x11 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\"[\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATUS_QUEUED\x10\x01\x12\x12\n" +
@@ -4272,20 +4379,24 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fPromptResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12$\n" +
 	"\x05usage\x18\x02 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x12\x14\n" +
-	"\x05model\x18\x03 \x01(\tR\x05model\"y\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\"\x9b\x01\n" +
 	"\rSubmitRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
-	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"a\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
+	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
+	"onBehalfOf\"a\n" +
 	"\x0eSubmitResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
 	"submission\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"y\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\x9b\x01\n" +
 	"\rPromptRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
-	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"m\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
+	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
+	"onBehalfOf\"m\n" +
 	"\x0ePromptResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
@@ -4367,7 +4478,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -4383,155 +4494,158 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ListEntriesRequest)(nil),      // 11: pawl.v1.ListEntriesRequest
 	(*ListEntriesResponse)(nil),     // 12: pawl.v1.ListEntriesResponse
 	(*Entry)(nil),                   // 13: pawl.v1.Entry
-	(*Message)(nil),                 // 14: pawl.v1.Message
-	(*Block)(nil),                   // 15: pawl.v1.Block
-	(*Thinking)(nil),                // 16: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 17: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 18: pawl.v1.ToolResult
-	(*Image)(nil),                   // 19: pawl.v1.Image
-	(*Usage)(nil),                   // 20: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 21: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 22: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 23: pawl.v1.Event
-	(*Task)(nil),                    // 24: pawl.v1.Task
-	(*TaskStarted)(nil),             // 25: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 26: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 27: pawl.v1.SubmissionStarted
-	(*EntryAppended)(nil),           // 28: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 29: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 30: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 31: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 32: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 33: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 34: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 35: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 36: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 37: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 38: pawl.v1.Submission
-	(*Cancellation)(nil),            // 39: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 40: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 41: pawl.v1.Error
-	(*PromptResult)(nil),            // 42: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 43: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 44: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 45: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 46: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 47: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 48: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 49: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 50: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 51: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 52: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 53: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 54: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 55: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 56: pawl.v1.AbortSessionResponse
-	nil,                             // 57: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 58: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 59: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 60: google.protobuf.Duration
+	(*Speaker)(nil),                 // 14: pawl.v1.Speaker
+	(*Message)(nil),                 // 15: pawl.v1.Message
+	(*Block)(nil),                   // 16: pawl.v1.Block
+	(*Thinking)(nil),                // 17: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 18: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 19: pawl.v1.ToolResult
+	(*Image)(nil),                   // 20: pawl.v1.Image
+	(*Usage)(nil),                   // 21: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 22: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 23: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 24: pawl.v1.Event
+	(*Task)(nil),                    // 25: pawl.v1.Task
+	(*TaskStarted)(nil),             // 26: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 27: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 28: pawl.v1.SubmissionStarted
+	(*EntryAppended)(nil),           // 29: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 30: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 31: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 32: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 33: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 34: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 35: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 36: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 37: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 38: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 39: pawl.v1.Submission
+	(*Cancellation)(nil),            // 40: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 41: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 42: pawl.v1.Error
+	(*PromptResult)(nil),            // 43: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 44: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 45: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 46: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 47: pawl.v1.PromptResponse
+	(*WaitSubmissionRequest)(nil),   // 48: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 49: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 50: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 51: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 52: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 53: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 54: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 55: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 56: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 57: pawl.v1.AbortSessionResponse
+	nil,                             // 58: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 59: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 60: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 61: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	3,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	58, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	59, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	3,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	4,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	4,  // 5: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	13, // 6: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	14, // 7: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	58, // 8: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	15, // 9: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	20, // 10: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	16, // 11: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	17, // 12: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	18, // 13: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	19, // 14: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	59, // 15: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	19, // 16: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	59, // 17: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	0,  // 18: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	23, // 19: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	58, // 20: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	24, // 21: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	27, // 22: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	28, // 23: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	29, // 24: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	30, // 25: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	31, // 26: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	33, // 27: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	35, // 28: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	36, // 29: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	37, // 30: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	34, // 31: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	32, // 32: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	25, // 33: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	26, // 34: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	13, // 35: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,  // 36: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	41, // 37: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	42, // 38: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	60, // 39: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	13, // 40: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	13, // 41: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	58, // 42: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	58, // 43: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	57, // 44: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	58, // 45: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	58, // 46: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	60, // 47: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	38, // 48: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	3,  // 49: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	2,  // 50: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,  // 51: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	41, // 52: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	42, // 53: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	58, // 54: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	58, // 55: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	58, // 56: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	39, // 57: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	40, // 58: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	20, // 59: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	3,  // 60: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	38, // 61: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	3,  // 62: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	38, // 63: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	23, // 64: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	60, // 65: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	38, // 66: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	38, // 67: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	38, // 68: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	38, // 69: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	38, // 70: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	5,  // 71: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	7,  // 72: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	11, // 73: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	21, // 74: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	9,  // 75: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	43, // 76: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	45, // 77: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	47, // 78: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	49, // 79: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	51, // 80: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	53, // 81: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	55, // 82: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	6,  // 83: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	8,  // 84: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	12, // 85: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	22, // 86: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	10, // 87: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	44, // 88: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	46, // 89: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	48, // 90: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	50, // 91: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	52, // 92: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	54, // 93: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	56, // 94: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	83, // [83:95] is the sub-list for method output_type
-	71, // [71:83] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	15, // 7: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	59, // 8: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	14, // 9: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
+	16, // 10: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	21, // 11: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	17, // 12: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	18, // 13: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	19, // 14: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	20, // 15: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	60, // 16: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	20, // 17: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	60, // 18: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	0,  // 19: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	24, // 20: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	59, // 21: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	25, // 22: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	28, // 23: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	29, // 24: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	30, // 25: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	31, // 26: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	32, // 27: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	34, // 28: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	36, // 29: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	37, // 30: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	38, // 31: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	35, // 32: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	33, // 33: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	26, // 34: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	27, // 35: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	13, // 36: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,  // 37: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	42, // 38: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	43, // 39: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	61, // 40: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	13, // 41: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	13, // 42: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	59, // 43: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	59, // 44: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	58, // 45: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	59, // 46: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	59, // 47: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	61, // 48: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	39, // 49: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	3,  // 50: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	2,  // 51: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,  // 52: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	42, // 53: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	43, // 54: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	59, // 55: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	59, // 56: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	59, // 57: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	40, // 58: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	14, // 59: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	41, // 60: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	21, // 61: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	3,  // 62: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	39, // 63: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	3,  // 64: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	39, // 65: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	24, // 66: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	61, // 67: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	39, // 68: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	39, // 69: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	39, // 70: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	39, // 71: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	39, // 72: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	5,  // 73: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	7,  // 74: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	11, // 75: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	22, // 76: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	9,  // 77: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	44, // 78: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	46, // 79: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	48, // 80: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	50, // 81: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	52, // 82: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	54, // 83: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	56, // 84: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	6,  // 85: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	8,  // 86: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	12, // 87: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	23, // 88: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	10, // 89: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	45, // 90: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	47, // 91: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	49, // 92: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	51, // 93: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	53, // 94: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	55, // 95: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	57, // 96: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	85, // [85:97] is the sub-list for method output_type
+	73, // [73:85] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -4543,14 +4657,14 @@ func file_pawl_v1_sessions_proto_init() {
 		(*GetSessionRequest_Key)(nil),
 		(*GetSessionRequest_SessionId)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[12].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[13].OneofWrappers = []any{
 		(*Block_Text)(nil),
 		(*Block_Thinking)(nil),
 		(*Block_ToolCall)(nil),
 		(*Block_ToolResult)(nil),
 		(*Block_Image)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[20].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[21].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -4571,7 +4685,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

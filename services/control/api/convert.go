@@ -53,8 +53,15 @@ func encodeEntry(e *session.Entry) *pawlv1.Entry {
 	}
 	return &pawlv1.Entry{
 		Seq: e.Seq, SubmissionId: e.SubmissionID, Kind: string(e.Kind),
-		Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt),
+		Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt), AskedBy: encodeSpeaker(e.Message.From),
 	}
+}
+
+func encodeSpeaker(s *model.Speaker) *pawlv1.Speaker {
+	if s == nil {
+		return nil
+	}
+	return &pawlv1.Speaker{TokenId: s.TokenID, Name: clean(s.Name), OnBehalfOf: clean(s.OnBehalfOf)}
 }
 
 func encodeMessage(m model.Message) *pawlv1.Message {
@@ -120,6 +127,7 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 		SubmissionId: s.ID, SessionId: s.SessionID, Key: encodeKey(s.Key), Seq: s.Seq, Status: pawlv1.Submission_Status(s.Status + 1),
 		Outcome: encodeOutcome(s.Outcome), AcceptedAt: stamp(s.AcceptedAt), StartedAt: stamp(s.StartedAt), SettledAt: stamp(s.SettledAt),
 		AbortRequested: s.AbortRequested, AgentDigest: s.AgentDigest, Turn: int32(s.Turn), Attempts: int32(s.Attempts),
+		AskedBy: encodeSpeaker(s.AskedBy),
 	}
 	if s.Status != submission.SettledStatus {
 		return out

@@ -18,19 +18,33 @@ type submissions struct {
 	deps Deps
 }
 
+// prompt is a request of Submit or Prompt.
+type prompt interface {
+	GetKey() *pawlv1.SessionKey
+	GetMessage() string
+	GetIdempotencyKey() string
+	GetOnBehalfOf() string
+}
+
 // input is a prompt that the caller may make.
-func (s *submissions) input(ctx context.Context, k *pawlv1.SessionKey, message, idem string) (submission.Input, error) {
-	in := submission.Input{Key: decodeKey(ctx, k), Message: message, IdempotencyKey: idem}
+func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, error) {
+	in := submission.Input{
+		Key: decodeKey(ctx, req.GetKey()), Message: req.GetMessage(), IdempotencyKey: req.GetIdempotencyKey(),
+	}
 	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
 	if err != nil {
 		return in, s.deps.withKnown(ctx, err)
 	}
-	return in, may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance})
+	if err := may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance}); err != nil {
+		return in, err
+	}
+	in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf())
+	return in, err
 }
 
 // Submit implements SubmissionService.
 func (s *submissions) Submit(ctx context.Context, req *pawlv1.SubmitRequest) (*pawlv1.SubmitResponse, error) {
-	in, err := s.input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	in, err := s.input(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +60,7 @@ func (s *submissions) Prompt(
 	req *pawlv1.PromptRequest, stream grpc.ServerStreamingServer[pawlv1.PromptResponse],
 ) error {
 	ctx := stream.Context()
-	in, err := s.input(ctx, req.GetKey(), req.GetMessage(), req.GetIdempotencyKey())
+	in, err := s.input(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -149,14 +163,8 @@ func (s *submissions) ListSubmissions(
 	out := &pawlv1.ListSubmissionsResponse{}
 	weight := 0
 	for _, sub := range page {
-		if sub.ResultEntry > 0 { // stores keep the answer in its entry only
-			entries, err := s.deps.Sessions.Entries(ctx, one.ID, sub.ResultEntry-1, 1)
-			if err != nil {
-				return nil, err
-			}
-			if len(entries) == 1 {
-				sub.Text = entries[0].Message.Text()
-			}
+		if sub, err = s.deps.Service.Fill(ctx, sub); err != nil {
+			return nil, err
 		}
 		if weight += len(sub.Text); weight > maxWeight && len(out.Submissions) > 0 {
 			break

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/model"
 )
 
 // Principal is who a request comes from.
@@ -62,6 +65,21 @@ func (p Principal) mayMake(t Token, life time.Duration) error {
 			left.Round(time.Second))
 	}
 	return nil
+}
+
+// Speaker is the principal as one who submits an input, on behalf of another one if that is not "". Fails with
+// ErrForbidden if its token does not say that it may speak for others.
+func (p Principal) Speaker(onBehalfOf string) (*model.Speaker, error) {
+	if onBehalfOf != "" {
+		if p.Kind != Client || !p.Limits.ForOthers {
+			return nil, ErrForbidden.With("this token does not allow to speak for others: leave on_behalf_of out, or " +
+				"use a client's token made with --may-speak-for-others")
+		}
+		if err := ident.CheckText("on_behalf_of", onBehalfOf, 255); err != nil {
+			return nil, err
+		}
+	}
+	return &model.Speaker{TokenID: p.TokenID, Name: p.Name, OnBehalfOf: onBehalfOf}, nil
 }
 
 type principalKey struct{}

@@ -125,13 +125,17 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 	if r.Header.Get("X-Webhook") == "true" {
 		return submission.Input{}, flue.Malformed(flue.NoWebhook)
 	}
+	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
+	if err != nil {
+		return submission.Input{}, err
+	}
 	message, name, err := parsePrompt(body)
 	return submission.Input{
 		Key: session.Key{
 			Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance,
 			Name: name,
 		},
-		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"),
+		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"), By: by,
 	}, err
 }
 

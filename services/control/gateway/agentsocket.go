@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -29,6 +30,7 @@ type agentSocket struct {
 	h   *Handler
 	to  target
 	def agent.Definition
+	by  *model.Speaker
 }
 
 // serveSocket answers GET /agents/{agent}/{instance} that asks for a socket.
@@ -39,8 +41,13 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 		h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
 		return
 	}
+	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
 	h.upgrade(w, r, to.secret, maxSocketPrompts, func(ctx context.Context, session *socket.Session) {
-		s := &agentSocket{Session: session, h: h, to: to, def: def}
+		s := &agentSocket{Session: session, h: h, to: to, def: def, by: by}
 		if s.Write(flue.ReadyFrame(to.agent, to.instance)) != nil {
 			return
 		}
@@ -130,7 +137,7 @@ func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage
 	key := session.Key{
 		Tenant: auth.FromContext(ctx).Tenant, Agent: s.to.agent, Instance: s.to.instance, Name: m.Session,
 	}
-	f, err := s.h.Service.Prompt(ctx, submission.Input{Key: key, Message: m.Message})
+	f, err := s.h.Service.Prompt(ctx, submission.Input{Key: key, Message: m.Message, By: s.by})
 	if err != nil {
 		return err
 	}

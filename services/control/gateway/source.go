@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 )
 
 // checkSource refuses requests that were not meant for this server (DNS rebinding) and those of pages of other origins.
@@ -64,7 +65,7 @@ const (
 var (
 	// sharedMethods and sharedHeaders are what pages of allowed origins may use.
 	sharedMethods = strings.Join([]string{http.MethodGet, http.MethodHead, http.MethodPost}, ", ")
-	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID"
+	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, " + transcode.OnBehalfOfHeader
 	// exposedHeaders are those of our answers that such pages may read.
 	exposedHeaders = strings.Join([]string{
 		linkHeader, sessionHeader, submissionHeader, "Allow", "Retry-After",

@@ -40,6 +40,15 @@ type Message struct {
 	Model *Ref   `json:"model,omitempty"`
 	Usage *Usage `json:"usage,omitempty"`
 	Stop  Stop   `json:"stop,omitempty"`
+	// From is who said a user's message. No model is told.
+	From *Speaker `json:"from,omitempty"`
+}
+
+// Speaker is who submitted an input.
+type Speaker struct {
+	TokenID    string `json:"token_id,omitempty"`
+	Name       string `json:"name,omitempty"`         // of the token
+	OnBehalfOf string `json:"on_behalf_of,omitempty"` // for whom the caller says it speaks
 }
 
 // BlockType tells which fields of a Block are used.

@@ -73,7 +73,8 @@ type Input struct {
 	Key            session.Key // Name "" is the default session
 	Message        string
 	IdempotencyKey string
-	ToEnd          bool // Prompt follows for the end only: the deltas of answers may be left out
+	By             *model.Speaker // who asks; nil is nobody that is known
+	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME
@@ -83,7 +84,7 @@ func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, err
 	}
-	return s.admit(ctx, adm)
+	return s.admit(ctx, adm, in.By)
 }
 
 func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
@@ -103,7 +104,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if noPin != nil && in.IdempotencyKey == "" {
 		return Admission{}, noPin
 	}
-	body, err := json.Marshal(model.Message{Role: model.User, Content: []model.Block{{
+	body, err := json.Marshal(model.Message{Role: model.User, From: in.By, Content: []model.Block{{
 		Type: model.TextBlock,
 		Text: in.Message,
 	}}})
@@ -128,7 +129,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	return adm, nil
 }
 
-func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
+func (s *Service) admit(ctx context.Context, adm Admission, by *model.Speaker) (Admitted, error) {
 	// An accepted input must not depend on a client that leaves between commit and start.
 	ctx = context.WithoutCancel(ctx)
 	owner, reserved := s.worker.Reserve()
@@ -140,6 +141,11 @@ func (s *Service) admit(ctx context.Context, adm Admission) (Admitted, error) {
 	}
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting: %w", err)
+	}
+	if got.Submission.AskedBy = by; got.Replayed {
+		if got.Submission, err = s.askedBy(ctx, got.Submission); err != nil {
+			return Admitted{}, err
+		}
 	}
 	switch {
 	case got.Lease != nil:
@@ -164,7 +170,7 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 	} else {
 		sub = s.events.Subscribe(adm.Key, event.Want{})
 	}
-	got, err := s.admit(ctx, adm)
+	got, err := s.admit(ctx, adm, in.By)
 	if err != nil {
 		sub.Close()
 		return nil, err
@@ -281,18 +287,20 @@ func settled(s Submission, e event.Event) Submission {
 	return s
 }
 
-// Get reads a submission with the text of its answer.
+// Get reads a submission with what Fill adds.
 func (s *Service) Get(ctx context.Context, tenant, id string) (Submission, error) {
 	sub, err := s.store.GetSubmission(ctx, tenant, id)
 	if err != nil {
 		return Submission{}, err
 	}
-	return s.withText(ctx, sub)
+	return s.Fill(ctx, sub)
 }
 
-func (s *Service) withText(ctx context.Context, sub Submission) (Submission, error) {
-	if sub.ResultEntry == 0 {
-		return sub, nil
+// Fill adds to a submission of the store what entries say of it: who asked for it, and the text of its answer.
+func (s *Service) Fill(ctx context.Context, sub Submission) (Submission, error) {
+	sub, err := s.askedBy(ctx, sub)
+	if err != nil || sub.ResultEntry == 0 {
+		return sub, err
 	}
 	entries, err := s.store.Entries(ctx, sub.SessionID, sub.ResultEntry-1, 1)
 	if err != nil {
@@ -301,6 +309,25 @@ func (s *Service) withText(ctx context.Context, sub Submission) (Submission, err
 	if len(entries) == 1 {
 		sub.Text = entries[0].Message.Text()
 	}
+	return sub, nil
+}
+
+// askedBy adds who asked for a submission: its input says so, which is an entry once it has begun.
+func (s *Service) askedBy(ctx context.Context, sub Submission) (Submission, error) {
+	var input model.Message
+	switch {
+	case sub.InputEntry > 0:
+		entries, err := s.store.Entries(ctx, sub.SessionID, sub.InputEntry-1, 1)
+		if err != nil {
+			return sub, fmt.Errorf("reading the input: %w", err)
+		}
+		if len(entries) == 1 && entries[0].Seq == sub.InputEntry {
+			input = entries[0].Message
+		}
+	case len(sub.Input) > 0 && json.Unmarshal(sub.Input, &input) != nil:
+		return sub, nil // what cannot be read says nothing, and is reported by whoever runs it
+	}
+	sub.AskedBy = input.From
 	return sub, nil
 }
 
@@ -338,7 +365,7 @@ func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, err
 		return Submission{}, err
 	}
 	s.aborted(sub.SessionID)
-	return s.withText(ctx, sub)
+	return s.Fill(ctx, sub)
 }
 
 // AbortSession does so with every submission of a session that has not settled. It returns how many queued ones it

@@ -19,6 +19,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -57,6 +58,7 @@ type Submission struct {
 	ResultEntry    int64  // the assistant entry that holds the answer
 	Text           string // of the answer; filled in by Service, never by the store
 	Model          string
+	AskedBy        *model.Speaker // who submitted it; filled in by Service, never by the store
 	AbortRequested bool
 	Cancellation   *call.Cancellation // when settled, see lane.Settlement
 	AcceptedAt     time.Time

@@ -42,6 +42,8 @@ var (
 	errLate = errs.New(errs.InvalidArgument, "BODY_LATE", "the body did not arrive in time")
 	errKeys = errs.New(errs.InvalidArgument, "IDEMPOTENCY_KEY", "the header Idempotency-Key and the field "+
 		"idempotencyKey differ: send one of them")
+	errOnBehalfOf = errs.New(errs.InvalidArgument, "ON_BEHALF_OF", "the header Pawl-On-Behalf-Of and the field "+
+		"onBehalfOf differ: send one of them")
 )
 
 // message is a new message of a type of pawl.v1.
@@ -113,7 +115,10 @@ func known(d protoreflect.MessageDescriptor, key string) bool {
 	return true
 }
 
-// headers fills in the fields that have headers of their own: idempotency_key and after.
+// OnBehalfOfHeader says for whom the sender of a prompt speaks.
+const OnBehalfOfHeader = "Pawl-On-Behalf-Of"
+
+// headers fills in the fields that have headers of their own: idempotency_key, on_behalf_of and after.
 func headers(in proto.Message, head http.Header) error {
 	m := in.ProtoReflect()
 	fields := m.Descriptor().Fields()
@@ -122,6 +127,12 @@ func headers(in proto.Message, head http.Header) error {
 			return errKeys
 		}
 		m.Set(f, protoreflect.ValueOfString(key))
+	}
+	if f, name := fields.ByName("on_behalf_of"), head.Get(OnBehalfOfHeader); f != nil && name != "" {
+		if have := m.Get(f).String(); have != "" && have != name {
+			return errOnBehalfOf
+		}
+		m.Set(f, protoreflect.ValueOfString(name))
 	}
 	f := fields.ByName("after")
 	if f == nil || f.Kind() != protoreflect.Int64Kind {
