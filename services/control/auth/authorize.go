@@ -20,6 +20,9 @@ const (
 	ReadDeletions Verb = "see what is deleted"
 	UseFiles      Verb = "read the files of sessions"
 	ChangeFiles   Verb = "change the files of sessions"
+	StartRuns     Verb = "start runs of a workflow"
+	ReadRuns      Verb = "read runs"
+	ReadAll       Verb = "list all agents and runs"
 	ReadExecutors Verb = "read executors"
 	UseExecutors  Verb = "use the files of executors"
 	Connect       Verb = "connect as an executor"
@@ -81,6 +84,13 @@ var rules = []Rule{
 	{ChangeFiles, User, operators, true, []string{
 		"pawl.v1.FileService/WriteFile", "pawl.v1.FileService/MakeDir", "pawl.v1.FileService/Remove",
 	}},
+	{StartRuns, User, operators, true, []string{"POST /workflows/{workflow}", "WS /workflows/{workflow}"}},
+	{ReadRuns, Viewer, operators, false, []string{
+		"GET /runs/{run}", "GET /runs/{run}/events", "GET /runs/{run}/stream",
+	}},
+	{ReadAll, Admin, operators, false, []string{
+		"GET /admin/openapi.json", "GET /admin/agents", "GET /admin/runs", "GET /admin/runs/{run}",
+	}},
 	{ReadExecutors, "", operators, false, []string{
 		"pawl.v1.ExecutorService/ListExecutors", "pawl.v1.ExecutorService/GetExecutor",
 	}},
@@ -102,7 +112,7 @@ var rules = []Rule{
 	}},
 	{Look, "", nil, false, []string{
 		"grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch", "grpc.health.v1.Health/List",
-		"GET /", "GET /healthz", "GET /readyz", "GET /v1/docs", "GET /v1/openapi.json",
+		"GET /", "GET /healthz", "GET /readyz", "GET /openapi.json", "GET /v1/docs", "GET /v1/openapi.json",
 	}},
 }
 
@@ -159,6 +169,7 @@ type Resource struct {
 	Tenant   string
 	Agent    string
 	Instance string
+	Workflow string
 	Executor string
 	// Missing is told to a principal for whom the resource is foreign, so that it cannot tell foreign from absent. Nil
 	// tells ErrForbidden.
@@ -190,6 +201,7 @@ func Authorize(p Principal, v Verb, r Resource) error {
 	}
 	foreign := r.Tenant != "" && r.Tenant != p.Tenant ||
 		r.Agent != "" && !p.mayAgent(r.Agent) ||
+		r.Workflow != "" && !p.mayWorkflow(r.Workflow) ||
 		r.Executor != "" && p.Kind == Executor && r.Executor != p.Executor
 	outside := r.Instance != "" && !strings.HasPrefix(r.Instance, p.Limits.InstancePrefix)
 	switch {

@@ -61,6 +61,7 @@ func TestForeignIsMissing(t *testing.T) {
 	limited := Principal{Kind: Client, Tenant: "default", Role: User, Limits: Limits{Agents: []string{"a"}}}
 	user := Principal{Kind: Client, Role: User}
 	narrow := Principal{Kind: Client, Role: User, Limits: Limits{InstancePrefix: "team-"}}
+	runner := Principal{Kind: Client, Role: User, Limits: Limits{Agents: []string{"a"}, Workflows: []string{"w"}}}
 	for name, c := range map[string]struct {
 		p    Principal
 		v    Verb
@@ -70,6 +71,11 @@ func TestForeignIsMissing(t *testing.T) {
 		"own agent":                {limited, Prompt, Resource{Agent: "a", Missing: gone}, nil},
 		"other agent":              {limited, Prompt, Resource{Agent: "b", Missing: gone}, gone},
 		"all agents":               {user, Prompt, Resource{Agent: "b", Missing: gone}, nil},
+		"workflow":                 {user, StartRuns, Resource{Workflow: "w", Missing: gone}, nil},
+		"workflow beside agents":   {limited, StartRuns, Resource{Workflow: "w", Missing: gone}, gone},
+		"workflow beside a prefix": {narrow, StartRuns, Resource{Workflow: "w", Missing: gone}, gone},
+		"own workflow":             {runner, StartRuns, Resource{Workflow: "w", Missing: gone}, nil},
+		"other workflow":           {runner, StartRuns, Resource{Workflow: "v", Missing: gone}, gone},
 		"own instance":             {narrow, Prompt, Resource{Instance: "team-1"}, nil},
 		"other instance":           {narrow, Prompt, Resource{Instance: "xteam-"}, ErrForbidden},
 		"instance that is foreign": {narrow, ReadSessions, Resource{Agent: "a", Instance: "b", Missing: gone}, gone},

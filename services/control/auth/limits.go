@@ -14,7 +14,7 @@ import (
 // Limits narrow what a client's role allows. The zero value limits nothing.
 type Limits struct {
 	Agents         []string `json:"agents,omitempty"`          // none is all
-	Workflows      []string `json:"workflows,omitempty"`       // none is all
+	Workflows      []string `json:"workflows,omitempty"`       // none is all, see Principal.Workflows
 	InstancePrefix string   `json:"instance_prefix,omitempty"` // of the ids of instances
 	Rate           Rate     `json:"rate,omitzero"`
 	ForOthers      bool     `json:"for_others,omitempty"` // the client may say for whom it speaks

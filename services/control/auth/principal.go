@@ -34,6 +34,20 @@ func (p Principal) mayAgent(name string) bool {
 	return len(p.Limits.Agents) == 0 || slices.Contains(p.Limits.Agents, name)
 }
 
+// Workflows are the workflows that the principal is limited to; all says that it is not. A workflow prompts whichever
+// agents and instances it likes: who is limited to some of these may run none that is not named.
+func (p Principal) Workflows() (names []string, all bool) {
+	if len(p.Limits.Workflows) > 0 {
+		return slices.Clone(p.Limits.Workflows), false
+	}
+	return nil, len(p.Limits.Agents) == 0 && p.Limits.InstancePrefix == ""
+}
+
+func (p Principal) mayWorkflow(name string) bool {
+	names, all := p.Workflows()
+	return all || slices.Contains(names, name)
+}
+
 // Known is which of these agents the principal may know of.
 func (p Principal) Known(agents []string) []string {
 	return slices.DeleteFunc(slices.Clone(agents), func(name string) bool { return !p.mayAgent(name) })

@@ -38,7 +38,7 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 	def, err := h.find(r, to, agent.WebSocket)
 	if err != nil {
 		// What is refused has no body that a client could see.
-		h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
+		h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.EscapedPath()))
 		return
 	}
 	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
@@ -124,7 +124,7 @@ func (s *agentSocket) message(ctx context.Context, text []byte) error {
 func (h *Handler) publicOf(ctx context.Context, err error) *flue.Error {
 	p, ok := problemOf(err)
 	if !ok {
-		h.Log.ErrorContext(ctx, "a prompt on a socket failed", "error", err)
+		h.Log.ErrorContext(ctx, "what was asked for on a socket failed", "error", err)
 	}
 	return p
 }

@@ -68,21 +68,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// isJSON reports whether a Content-Type is application/json or ends in +json, whatever its parameters are. Browsers
-// send neither of these to other origins without a preflight request, so a page that is not allowed cannot send a body
-// that is read.
+// isJSON reports whether a Content-Type is application/json, whatever its parameters are. Browsers do not send it to
+// other origins without a preflight request, so a page that is not allowed cannot send a body that is read.
 func isJSON(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, ";")
-	name, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(kind)), "application/")
-	if base, suffixed := strings.CutSuffix(name, "+json"); suffixed {
-		return ok && isToken(base)
-	}
-	return ok && name == "json"
-}
-
-// isToken reports whether s is a token of HTTP in lower case.
-func isToken(s string) bool {
-	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~") == ""
+	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
 }
 
 func payloadTooLarge(details string) *flue.Error {

@@ -29,6 +29,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	documents "github.com/pawl-dev/pawl/third_party/flue"
 )
 
 // Agents is the catalogue.
@@ -68,8 +69,9 @@ type Tickets interface {
 
 // Deps are what the handler works with.
 type Deps struct {
-	Agents  Agents
-	Service Prompter
+	Agents    Agents
+	Service   Prompter
+	Workflows Workflows // nil is none
 	// API serves /v1; nil serves none of it.
 	API API
 	// Models tells over which protocol a model is asked.
@@ -109,6 +111,9 @@ func New(d Deps) *Handler {
 	}
 	if d.Draining == nil {
 		d.Draining = context.Background()
+	}
+	if d.Workflows == nil {
+		d.Workflows = noWorkflows{}
 	}
 	if d.Unready == nil {
 		d.Unready = func() []string { return nil }
@@ -155,7 +160,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.ready(w, r)
 		return
 	}
-	if answer := openPaths[r.URL.Path]; answer != nil {
+	if answer := openPaths[r.URL.Path]; answer != nil && (r.URL.Path != flueDocumentPath || reads(r.Method)) {
 		h.openPath(w, r, answer)
 		return
 	}
@@ -243,7 +248,7 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request, secret string) {
 		h.API.ServeHTTP(w, r)
 		return
 	}
-	h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.Path))
+	h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.EscapedPath()))
 }
 
 // isAPI reports whether a request is for the API, whose errors have a form of their own.
@@ -271,6 +276,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 var openPaths = map[string]func() (kind string, body []byte, err error){
 	"/healthz":         func() (string, []byte, error) { return plain, []byte("ok\n"), nil },
 	"/":                func() (string, []byte, error) { return plain, []byte(welcome), nil },
+	flueDocumentPath:   func() (string, []byte, error) { return document, documents.Public, nil },
 	"/v1/docs":         func() (string, []byte, error) { b, err := openapi.Page(); return htmlPage, b, err },
 	"/v1/openapi.json": func() (string, []byte, error) { b, err := openapi.Document(); return document, b, err },
 }
@@ -289,14 +295,15 @@ Prompt an agent, with a token:
 With "Accept: text/event-stream" the answer is a stream of events. The response header Link names the path where the
 session's events can be read again, and Pawl-Session and Pawl-Submission hold the ids.
 
-GET /v1/docs describes the API below /v1, and GET /v1/openapi.json does it for programs.
+GET /v1/docs describes the API below /v1, and GET /v1/openapi.json does it for programs. GET /openapi.json describes
+the other routes, which are those of Flue 0.10.2.
 GET /healthz answers "ok" while the server runs, and GET /readyz while it should get requests.
 `
 )
 
 func (h *Handler) openPath(w http.ResponseWriter, r *http.Request, content func() (string, []byte, error)) {
 	w.Header().Set("Connection", "close")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	if !reads(r.Method) {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.fail(w, r, flue.MethodNotAllowed(r.Method, http.MethodGet, http.MethodHead))
 		return

@@ -49,7 +49,9 @@ func (t tokens) Authenticate(_ context.Context, secret string) (auth.Principal, 
 	if !ok {
 		return auth.Principal{}, auth.ErrUnauthenticated
 	}
-	p.Tenant = session.DefaultTenant
+	if p.Tenant == "" {
+		p.Tenant = session.DefaultTenant
+	}
 	return p, nil
 }
 
@@ -57,10 +59,17 @@ func (t tokens) Authenticate(_ context.Context, secret string) (auth.Principal, 
 func (tokens) Glance(context.Context, string) error { return nil }
 
 var known = tokens{
-	"op":       {Kind: auth.Operator},
-	"shell":    {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"shell"}}},
-	"other":    {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"other"}}},
-	"executor": {Kind: auth.Executor, Executor: "e"},
+	"op":     {Kind: auth.Operator},
+	"shell":  {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"shell"}}},
+	"other":  {Kind: auth.Client, Role: auth.User, Limits: auth.Limits{Agents: []string{"other"}}},
+	"all":    {Kind: auth.Client, Role: auth.User},
+	"viewer": {Kind: auth.Client, Role: auth.Viewer},
+	"admin":  {Kind: auth.Client, Role: auth.Admin},
+	"runner": {Kind: auth.Client, Role: auth.Admin, Limits: auth.Limits{
+		Agents: []string{"shell"}, Workflows: []string{"fail"},
+	}},
+	"elsewhere": {Kind: auth.Client, Role: auth.User, Tenant: "elsewhere"},
+	"executor":  {Kind: auth.Executor, Executor: "e"},
 }
 
 // hidden is an agent that HTTP does not offer.

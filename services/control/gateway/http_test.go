@@ -30,8 +30,8 @@ func TestContentTypes(t *testing.T) {
 		"application/json":                        200,
 		"APPLICATION/JSON ; charset=\"utf-8\"":    200,
 		"application/json;v=1;odd":                200,
-		"application/vnd.api+json":                200,
-		"application/merge-patch+json; a=b":       200,
+		"application/vnd.api+json":                415,
+		"application/merge-patch+json; a=b":       415,
 		"text/application/json":                   415,
 		"text/plain":                              415,
 		"text/plain; application/json":            415,
@@ -44,7 +44,7 @@ func TestContentTypes(t *testing.T) {
 		"multipart/form-data; boundary=+json":     415,
 		"application/json/x":                      415,
 		"xapplication/json":                       415,
-		"application/jsonx+json;application/json": 200,
+		"application/jsonx+json;application/json": 415,
 		"": 415,
 	} {
 		body := `{"message":"hi"}`

@@ -26,13 +26,33 @@ type call struct {
 type route struct {
 	pattern string // a variable, in braces, matches one segment
 	serve   func(h *Handler, w http.ResponseWriter, r *http.Request, c call)
+	// readOnly is a path of which requests that do not read match no route, as the original has it.
+	readOnly bool
 }
 
+// flueDocumentPath is where the routes of Flue are described.
+const flueDocumentPath = "/openapi.json"
+
+// reads reports whether a method asks for what is there.
+func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
 var routes = []route{
-	{"/agents/{agent}/{instance}", func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+	{pattern: "/agents/{agent}/{instance}", serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
 		h.agent(w, r, target{agent: c.vars[0], instance: c.vars[1], secret: c.secret})
 	}},
-	{watchPath, func(h *Handler, w http.ResponseWriter, r *http.Request, c call) { h.serveCalls(w, r, c.secret) }},
+	{pattern: "/workflows/{workflow}", serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+		h.serveWorkflow(w, r, c.vars[0], c.secret)
+	}},
+	{pattern: "/runs/{run}", serve: serveRun(theRun)},
+	{pattern: "/runs/{run}/events", serve: serveRun(theEvents)},
+	{pattern: "/runs/{run}/stream", serve: serveRun(theStream)},
+	{pattern: "/admin/openapi.json", serve: adminDocument, readOnly: true},
+	{pattern: "/admin/agents", serve: adminAgents, readOnly: true},
+	{pattern: "/admin/runs", serve: adminRuns, readOnly: true},
+	{pattern: "/admin/runs/{run}", serve: adminRun, readOnly: true},
+	{pattern: watchPath, serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+		h.serveCalls(w, r, c.secret)
+	}},
 }
 
 // Patterns are the paths of this package: those of routes and those that are open.
@@ -83,10 +103,13 @@ func unescape(s string) string {
 	return s
 }
 
-// methodOf is the method of a request as auth's table has it.
-func methodOf(r *http.Request) string {
-	if socket.IsUpgrade(r) {
+// methodOf is the method of a request for a route as auth's table has it.
+func (to *route) methodOf(r *http.Request) string {
+	switch {
+	case socket.IsUpgrade(r) && slices.Contains(auth.MethodsOf(to.pattern), "WS"):
 		return "WS"
+	case to.readOnly && reads(r.Method):
+		return http.MethodGet
 	}
 	return r.Method
 }
@@ -104,13 +127,17 @@ func takesTicket(r *http.Request) bool {
 // enter asks auth's table about a request for a route, and counts it. A method that the table does not have is refused
 // with those that it has.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, to *route) error {
-	if _, ok := auth.RuleOf(methodOf(r) + " " + to.pattern); !ok {
+	method := to.methodOf(r) + " " + to.pattern
+	if _, ok := auth.RuleOf(method); !ok {
+		if to.readOnly {
+			return flue.RouteNotFound(r.Method, r.URL.EscapedPath())
+		}
 		allow := slices.DeleteFunc(auth.MethodsOf(to.pattern), func(m string) bool { return m == "WS" })
 		w.Header().Set("Allow", strings.Join(allow, ", "))
 		return flue.MethodNotAllowed(r.Method, allow...)
 	}
 	p := auth.FromContext(r.Context())
-	if err := auth.Enter(p, methodOf(r)+" "+to.pattern); err != nil {
+	if err := auth.Enter(p, method); err != nil {
 		return err
 	}
 	return p.Spend()

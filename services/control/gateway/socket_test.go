@@ -104,6 +104,14 @@ func (c *client) frame() (f frameOf) {
 	return f
 }
 
+// decode reads JSON.
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}
+
 const socketPath = "/agents/shell/ws%2F1"
 
 func open(t *testing.T, s *httptest.Server) *client {

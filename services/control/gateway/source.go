@@ -68,7 +68,7 @@ var (
 	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, " + transcode.OnBehalfOfHeader
 	// exposedHeaders are those of our answers that such pages may read.
 	exposedHeaders = strings.Join([]string{
-		linkHeader, sessionHeader, submissionHeader, "Allow", "Retry-After",
+		linkHeader, sessionHeader, submissionHeader, runHeader, "Allow", "Retry-After",
 		"WWW-Authenticate",
 	}, ", ")
 )

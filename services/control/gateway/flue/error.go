@@ -38,6 +38,12 @@ func (e *Error) Frame(instance string) Event {
 	return Event{Type: "error", JSON: body}
 }
 
+// RunFrame is the error as the last event of a run's stream. Its index is that of the last event that was sent, so that
+// the reader goes on after it; below 0 there is none.
+func (e *Error) RunFrame(last int) Event {
+	return Event{Type: "error", Index: max(last, -1), JSON: raw(e.Envelope())}
+}
+
 // Internal hides a failure.
 func Internal() *Error {
 	return &Error{
@@ -84,6 +90,7 @@ func Malformed(details string) *Error {
 
 // What can be malformed.
 const (
+	WorkflowPath = "Workflow URLs must have the shape /workflows/<name> with a non-empty segment."
 	AgentPath    = "Agent URLs must have the shape /agents/<name>/<id> with non-empty segments."
 	PromptBody   = `Direct agent requests must use JSON object body { "message": string, "session"?: string }.`
 	SessionBlank = `Direct agent request "session" must be a non-empty string when provided.`
@@ -141,6 +148,31 @@ func AgentNotFound(name string, known error) *Error {
 		Status: http.StatusNotFound, Type: "agent_not_found", Message: fmt.Sprintf(`Agent "%s" is not registered.`,
 			name),
 		Details: "Verify the agent name is correct.", Meta: map[string]any{"message": known.Error()},
+	}
+}
+
+// WorkflowNotFound answers for a workflow that is unknown, or not the caller's.
+func WorkflowNotFound(name string) *Error {
+	return &Error{
+		Status: http.StatusNotFound, Type: "workflow_not_found",
+		Message: fmt.Sprintf(`Workflow "%s" is not registered.`, name), Details: "Verify the workflow name is correct.",
+	}
+}
+
+// WorkflowNotHTTP answers for a workflow that is there and not offered over HTTP.
+func WorkflowNotHTTP(name string) *Error {
+	return &Error{
+		Status: http.StatusNotFound, Type: "workflow_not_http",
+		Message: fmt.Sprintf(`Workflow "%s" is not web-accessible.`, name),
+		Details: "This endpoint is not exposed over HTTP.",
+	}
+}
+
+// RunNotFound answers for a run that is unknown, or not the caller's.
+func RunNotFound(id string) *Error {
+	return &Error{
+		Status: http.StatusNotFound, Type: "run_not_found", Message: fmt.Sprintf(`Run "%s" was not found.`, id),
+		Details: "Verify the run id is correct and its history is still available.",
 	}
 }
 

@@ -1,8 +1,9 @@
 // Package flue speaks Flue 0.10.2: it turns a submission's events into that protocol's, and failures into its error
 // envelope. Its public client then works unmodified.
 //
-//	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event
-//	                            Error ──▶ {"error": {type, message, details}}
+//	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event, or a frame of a socket
+//	RunEvent ─────Event───────▶ Event
+//	Run ──────────Record──────▶ JSON            Error ──▶ {"error": {type, message, details}}
 //
 // It is pure: no I/O, no clock, no rules. What differs from the original, on purpose: message_update is not sent
 // (text_delta and thinking_delta tell the same once), turn_request has its input only for readers that ask for it, and
@@ -11,12 +12,8 @@
 package flue
 
 import (
-	"encoding/base32"
-	"encoding/binary"
 	"encoding/json"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -195,25 +192,3 @@ func usageOf(u model.Usage) Usage {
 
 // stamp is a time as the original writes it.
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
-// crockford is the alphabet of ULIDs.
-var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
-
-// ulid writes a UUIDv7, which is a ULID in all but its spelling: 48 bits of milliseconds, then what makes it unique. n
-// tells ids apart that are derived from one UUID, so that they are the same each time a submission is followed.
-func ulid(id string, n uint32) string {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		u = uuid.UUID{} // only a submission that was never admitted has none
-	}
-	binary.BigEndian.PutUint32(u[12:], binary.BigEndian.Uint32(u[12:])+n)
-	// 26 characters hold 130 bits: two zero bits come first.
-	var padded [17]byte
-	carry := byte(0)
-	for i, b := range u {
-		padded[i] = carry | b>>2
-		carry = b << 6
-	}
-	padded[16] = carry
-	return crockford.EncodeToString(padded[:])[:26]
-}

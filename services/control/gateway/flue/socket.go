@@ -85,6 +85,7 @@ type socketFrame struct {
 	Name       string          `json:"name,omitempty"`
 	InstanceID string          `json:"instanceId,omitempty"`
 	RequestID  *string         `json:"requestId,omitempty"`
+	RunID      string          `json:"runId,omitempty"`
 	Event      json.RawMessage `json:"event,omitempty"`
 	Result     json.RawMessage `json:"result,omitempty"`
 	Error      *Error          `json:"error,omitempty"`
