@@ -38,7 +38,9 @@ func (h *Handler) serveWorkflowSocket(w http.ResponseWriter, r *http.Request, na
 			return
 		}
 		message := func(text []byte) error { return s.message(ctx, text) }
-		s.Run(ctx, message, closing, flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary)))
+		s.Run(ctx, message, closing, func() []byte {
+			return flue.ErrorFrame(nil, flue.Malformed(flue.SocketBinary))
+		})
 	})
 }
 
