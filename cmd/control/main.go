@@ -40,6 +40,7 @@ func command() *cobra.Command {
 		},
 	}
 	o.flags(c)
+	c.AddCommand(tlsCommand())
 	c.AddCommand(client.Commands(client.Options{Data: &o.data, Database: o.tokens, State: o.databaseState})...)
 	return c
 }

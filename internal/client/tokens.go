@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/disk"
+	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 func tokenCommand(o *connection) *cobra.Command {
@@ -30,6 +33,7 @@ func tokenCommand(o *connection) *cobra.Command {
 // wantedToken is the flags of token create.
 type wantedToken struct {
 	executor, name, tenant string
+	out                    string // file for the secret
 	operator, shared       bool
 	role                   string
 	limits                 pawlv1.Client
@@ -51,6 +55,9 @@ func tokenCreate(o *connection) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if kept, err := want.kept(c); kept || err != nil {
+				return err
+			}
 			return o.withTokens(c, true, func(t Tokens) error {
 				res, err := t.CreateToken(c.Context(), req)
 				if err != nil {
@@ -64,8 +71,17 @@ func tokenCreate(o *connection) *cobra.Command {
 						"no control plane runs on %s: the token works at those that start on %s\n", *o.options.Data,
 						o.options.State())
 				}
+				if want.out != "" {
+					if err := disk.Replace(want.out, []byte(res.GetSecret()+"\n")); err != nil {
+						return fmt.Errorf("writing the token: %w", err)
+					}
+					res.Secret = "" // it is shown once
+				}
 				if o.output == "json" {
 					return printJSON(c.OutOrStdout(), res)
+				}
+				if want.out != "" {
+					return nil
 				}
 				_, err = fmt.Fprintln(c.OutOrStdout(), res.GetSecret())
 				return err
@@ -91,8 +107,26 @@ func tokenCreate(o *connection) *cobra.Command {
 	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
 	f.StringVar(&want.tenant, "tenant", "", "`TENANT`: whose token it is (default: the caller's)")
 	f.StringVar(&want.name, "name", "", "`NAME`: name, for people")
+	f.StringVar(&want.out, "out", "", "`FILE`: for the secret, which only you can read, instead of the output; if it "+
+		"holds a token already, that is kept and none is made")
 	f.DurationVar(&want.expires, "expires-in", 0, "how long it works, such as 720h (default: for ever)")
 	return c
+}
+
+// kept reports whether the file for the secret holds a token already. Where a set-up is repeated, that stays in use.
+func (w *wantedToken) kept(c *cobra.Command) (bool, error) {
+	if w.out == "" {
+		return false, nil
+	}
+	secret, err := rpc.File(w.out)(c.Context())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && secret == "" {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = fmt.Fprintf(c.ErrOrStderr(), "%s holds a token already, which is kept\n", w.out)
+	return true, err
 }
 
 // request is what the flags ask for.
