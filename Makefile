@@ -10,7 +10,7 @@ STATICCHECK := go tool -modfile=tools/lint.mod staticcheck
 PKG       ?= ./...
 TESTFLAGS ?=
 CHAOSFLAGS ?=
-AGAINST   ?= .git\#ref=HEAD
+AGAINST   ?=
 
 # make bench BENCHFLAGS='-quick -only tools'
 BENCHFLAGS ?= -markdown docs/benchmarks.md
@@ -54,6 +54,8 @@ check: ## the cheap part of verify: format, tidy modules, licences, large files,
 
 verify: generate check ## all that must hold before a push, apart from the tests
 	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(MAKE) breaking
 	go vet ./...
 	$(STATICCHECK) ./...
 	go test -count=1 .
@@ -79,8 +81,9 @@ chaos-mutants: ## deliberately broken builds, each of which chaos has to find ou
 generate: ## gen/ from proto/
 	$(BUF) generate
 
-breaking: ## what proto/ breaks for users of AGAINST (default: the last commit)
-	$(BUF) breaking --against '$(AGAINST)'
+# CONTRIBUTING.md tells how a break is declared.
+breaking: ## refuse what proto/ breaks for users of AGAINST (default: the last landed commit) and no commit declares
+	go run ./internal/breaking -against '$(AGAINST)' $(BUF)
 
 fmt: ## format Go and protobuf
 	@go tool gofumpt -w .
