@@ -61,8 +61,13 @@ type Process struct {
 // Start runs a program with nothing of this process's environment but PATH, home as its home, and log for all that it
 // says.
 func Start(path string, args []string, home string, log io.Writer) (*Process, error) {
+	return StartWith(path, args, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}, log)
+}
+
+// StartWith is Start with all of the environment given.
+func StartWith(path string, args, env []string, log io.Writer) (*Process, error) {
 	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
+	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, env
 	// a terminal's ^C is for who runs the tests, who ends the rest in order
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {

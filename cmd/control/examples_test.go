@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/pawl-dev/pawl/internal/chaos/proxy"
+	"github.com/pawl-dev/pawl/internal/debian"
+	"github.com/pawl-dev/pawl/internal/proctest"
+)
+
+// exampleTime bounds one example, with a connection that breaks.
+const exampleTime = time.Minute
+
+// breakable is a control plane that examples reach over connections that a test cuts.
+type breakable struct {
+	*server
+	root       string
+	grpc, http *proxy.Proxy
+}
+
+func startBreakable(t *testing.T, args ...string) *breakable {
+	t.Helper()
+	b := &breakable{root: t.TempDir()}
+	b.server = start(t, t.TempDir(), append([]string{"--root", b.root}, args...)...)
+	for at, p := range map[string]**proxy.Proxy{
+		b.here.GRPC: &b.grpc, strings.TrimPrefix(b.here.HTTP, "http://"): &b.http,
+	} {
+		one, err := proxy.Listen(proxy.To(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(one.Close)
+		*p = one
+	}
+	return b
+}
+
+// message is what an example prompts: a command that prints before and after the test lets it go.
+func (b *breakable) message(instance string) string {
+	return "echo one; until [ -e go-" + instance + " ]; do sleep 0.05; done; echo two"
+}
+
+func (b *breakable) release(t *testing.T, instance string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(b.root, "go-"+instance), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// example is a program that prompts, with what it says.
+type example struct {
+	*proctest.Process
+	log *proctest.Log
+	ctx context.Context //nolint:containedctx // of one run
+}
+
+// run starts an example with the environment that examples/README.md names.
+func (b *breakable) run(t *testing.T, at string, command ...string) example {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
+	t.Cleanup(cancel)
+	program, err := exec.LookPath(command[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := example{log: &proctest.Log{}, ctx: ctx}
+	e.Process, err = proctest.StartWith(program, command[1:], append(os.Environ(), "PAWL_SERVER="+at,
+		"PAWL_TOKEN_FILE="+filepath.Join(b.data, "token")), e.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.End(syscall.SIGKILL, exampleTime) })
+	return e
+}
+
+func (e example) await(t *testing.T, text string) {
+	t.Helper()
+	if err := e.log.Await(e.ctx, e.Process, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// resumes lets an example see the first line, cuts its connection, and expects the second line, each once.
+func (b *breakable) resumes(t *testing.T, e example, over *proxy.Proxy, instance string) {
+	t.Helper()
+	e.await(t, "one\n")
+	over.Cut()
+	e.await(t, "the connection was lost after event ")
+	b.release(t, instance)
+	select {
+	case <-e.Done():
+	case <-e.ctx.Done():
+		t.Fatalf("it does not end; it said\n%s", e.log)
+	}
+	before, _, _ := strings.Cut(e.log.String(), "the connection was lost")
+	if e.ExitCode() != 0 || strings.Count(before, "one") != 1 || !strings.Contains(e.log.String(), "two\n") {
+		t.Errorf("it ended with %d and said\n%s", e.ExitCode(), e.log)
+	}
+}
+
+func TestExampleNode(t *testing.T) {
+	npm, err := debian.Find(t.Context(), "npm", "npm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Away from the tree, which stays as it is.
+	top, dir := t.TempDir(), ""
+	dir = filepath.Join(top, "examples", "node")
+	if err := os.CopyFS(dir, os.DirFS("../../examples/node")); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"proto", "third_party"} {
+		if err := os.CopyFS(filepath.Join(top, folder), os.DirFS("../../"+folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	b := startBreakable(t)
+	e := b.run(t, b.grpc.Addr(), "node", filepath.Join(dir, "prompt.mjs"), b.message("node"))
+	b.resumes(t, e, b.grpc, "node")
+}
+
+func TestExamplePython(t *testing.T) {
+	imports := func() (string, bool) {
+		for _, python := range []string{"python3", "/usr/bin/python3"} {
+			if exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() == nil {
+				return python, true
+			}
+		}
+		return "", false
+	}
+	python, err := debian.Install(t.Context(), "python3-grpcio", imports, errors.New("python3 has no module grpc: run "+
+		"pip install grpcio grpcio-tools (Debian: apt-get install python3-grpcio)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := debian.Find(t.Context(), "protobuf-compiler", "protoc"); err != nil {
+		t.Fatal(err)
+	}
+	const imported = "/usr/include/google/protobuf/timestamp.proto" // where Debian's protoc looks for it
+	there := func() (string, bool) { _, err := os.Stat(imported); return imported, err == nil }
+	if _, err := debian.Install(t.Context(), "libprotobuf-dev", there, errors.New(imported+" is missing: install it "+
+		"(Debian: apt-get install libprotobuf-dev)")); err != nil {
+		t.Fatal(err)
+	}
+	b := startBreakable(t)
+	e := b.run(t, b.grpc.Addr(), python, "../../examples/python/prompt.py", b.message("python"))
+	b.resumes(t, e, b.grpc, "python")
+}
+
+func TestExampleCurl(t *testing.T) {
+	b := startBreakable(t)
+	at := "http://" + b.http.Addr()
+	e := b.run(t, at, "sh", "../../examples/curl/prompt.sh", b.message("curl"))
+	b.resumes(t, e, b.http, "curl")
+	if !strings.HasSuffix(e.log.String(), "OUTCOME_COMPLETED\n") {
+		t.Errorf("%s", e.log)
+	}
+	e = b.run(t, at, "sh", "../../examples/curl/prompt.sh", b.message(`quoted "so" and \ so`), "other")
+	e.await(t, "one\n")
+	e.Signal(syscall.SIGTERM)
+	e.await(t, "OUTCOME_ABORTED\n")
+	select {
+	case <-e.Done():
+	case <-e.ctx.Done():
+		t.Fatal("it does not end")
+	}
+	if e.ExitCode() != 1 {
+		t.Errorf("an aborted prompt ended with %d", e.ExitCode())
+	}
+}
+
+// The page works from another origin: with a token by fetch, and by the two that send no token where none is needed.
+func TestExampleBrowser(t *testing.T) {
+	page := httptest.NewServer(http.FileServer(http.Dir("../../examples/browser")))
+	defer page.Close()
+	ctx := browser(t)
+	with, without := startBreakable(t, "--origin", page.URL), startBreakable(t, "--origin", page.URL, "--auth", "none")
+	token, err := os.ReadFile(filepath.Join(with.data, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for over, b := range map[string]*breakable{"fetch": with, "eventsource": without, "websocket": without} {
+		fields := map[string]string{"server": "http://" + b.http.Addr(), "over": over, "message": b.message(over)}
+		if b == with {
+			fields["token"] = strings.TrimSpace(string(token))
+		}
+		filled, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
+			t.Fatal(err)
+		}
+		shows(ctx, t, fmt.Sprintf(`Object.entries(%s).forEach(([id, value]) => document.getElementById(id).value = value);
+			form.requestSubmit()`, filled), `output.textContent === "one\n"`)
+		b.http.Cut()
+		b.release(t, over)
+		shows(ctx, t, "", `state.textContent.startsWith("OUTCOME_")`)
+		got, err := chromedp.Run(ctx, chromedp.Evaluate[string](`output.textContent + state.textContent`))
+		if err != nil || got != "one\ntwo\nOUTCOME_COMPLETED" {
+			t.Errorf("over %s: %v, %q", over, err, got)
+		}
+	}
+}
+
+// shows runs a script of a page and waits until a condition holds there.
+func shows(ctx context.Context, t *testing.T, script, condition string) {
+	t.Helper()
+	wait := `(async () => {
+		const output = document.getElementById("output"), state = document.getElementById("state");
+		const form = document.getElementById("form");
+		%s;
+		for (let left = 500; left > 0 && !(%s); left--) await new Promise(done => setTimeout(done, 20));
+		return %[2]s ? "" : output.textContent + " / " + state.textContent;
+	})()`
+	got, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(wait, script, condition),
+		chromedp.EvalAwaitPromise))
+	if err != nil || got != "" {
+		t.Fatalf("%s: %v, the page shows %q", condition, err, got)
+	}
+}
