@@ -128,7 +128,8 @@ func TestExampleNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund",
+		"--prefer-offline")
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("npm ci: %v\n%s", err, out)
@@ -210,7 +211,7 @@ func TestExampleBrowser(t *testing.T) {
 		if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
 			t.Fatal(err)
 		}
-		shows(ctx, t, fmt.Sprintf(`Object.entries(%s).forEach(([id, value]) => document.getElementById(id).value = value);
+		shows(ctx, t, fmt.Sprintf(`for (const [id, value] of Object.entries(%s)) document.getElementById(id).value = value;
 			form.requestSubmit()`, filled), `output.textContent === "one\n"`)
 		b.http.Cut()
 		b.release(t, over)

@@ -92,7 +92,8 @@ func TestATokenIntoAFile(t *testing.T) {
 	if err != nil || readErr != nil || strings.Contains(out, strings.TrimSpace(string(secret))) {
 		t.Errorf("as JSON: %v, %v, %s", err, readErr, out)
 	}
-	stdout, stderr, err = invoke(t, "token", "create", "--data", data, "--role", "user", "--out", filepath.Join(data, "a", "b"))
+	stdout, stderr, err = invoke(t, "token", "create", "--data", data, "--role", "user", "--out",
+		filepath.Join(data, "a", "b"))
 	if err == nil || stdout != "" || !strings.Contains(stderr, "writing the token") {
 		t.Errorf("%v, %q, %q", err, stdout, stderr)
 	}

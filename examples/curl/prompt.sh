@@ -9,7 +9,8 @@ dir=$(mktemp -d) reader='' submission=''
 trap 'rm -rf "$dir"; kill $reader 2>/dev/null || :' EXIT
 
 # The token is in a file that only its owner reads: everybody can see the arguments of a process.
-(umask 077 && printf 'header = "Authorization: Bearer %s"\n' "$(cat "${PAWL_TOKEN_FILE:-$top/.pawl/token}")" >"$dir/config")
+token=$(cat "${PAWL_TOKEN_FILE:-$top/.pawl/token}")
+(umask 077 && printf 'header = "Authorization: Bearer %s"\n' "$token" >"$dir/config")
 set -- "$1" "${2:-curl}" --config "$dir/config" --silent --show-error ${PAWL_CA:+--cacert "$PAWL_CA"}
 message=$1 instance=$2
 shift 2 # what is left are curl's arguments
@@ -19,7 +20,8 @@ field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
 
 # The message as JSON: backslashes, quotes, tabs and line breaks are escaped.
 tab=$(printf '\t')
-text=$(printf '%s\n' "$message" | sed "s/[\\\\\"]/\\\\&/g; s/$tab/\\\\t/g" | awk '{ printf "%s%s", (NR > 1 ? "\\n" : ""), $0 }')
+text=$(printf '%s\n' "$message" | sed "s/[\\\\\"]/\\\\&/g; s/$tab/\\\\t/g" |
+  awk '{ printf "%s%s", (NR > 1 ? "\\n" : ""), $0 }')
 body="{\"message\":\"$text\"}"
 
 # The key makes the prompt one, however often it is sent.

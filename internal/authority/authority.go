@@ -109,7 +109,8 @@ func good(cert, ca *x509.Certificate, hosts []string, now time.Time) bool {
 // pair is the files of a certificate and its key, PEM.
 type pair struct{ cert, key string }
 
-// read is the pair, fs.ErrNotExist when both files are missing. The loss of one is an error: what is left may be in use.
+// read is the pair, fs.ErrNotExist when both files are missing. The loss of one is an error: what is left may be in
+// use.
 func (p pair) read() (tls.Certificate, error) {
 	got, err := tls.LoadX509KeyPair(p.cert, p.key)
 	if err == nil {

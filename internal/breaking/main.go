@@ -62,8 +62,8 @@ func run(ctx context.Context, against string, buf []string, out io.Writer) error
 		fmt.Fprintln(out, "declared:", line)
 	}
 	if len(undeclared) > 0 {
-		return fmt.Errorf("the API is broken for its users since %.12s:\n%s\nundo it, or declare it in a commit's message "+
-			"by a line `Breaks-API: FILE: why` for each file", base, strings.Join(undeclared, "\n"))
+		return fmt.Errorf("the API is broken for its users since %.12s:\n%s\nundo it, or declare it in a commit's "+
+			"message by a line `Breaks-API: FILE: why` for each file", base, strings.Join(undeclared, "\n"))
 	}
 	return nil
 }
@@ -83,8 +83,8 @@ func landed(ctx context.Context, against string) (string, error) {
 	}
 	base, err := git(ctx, "rev-parse", "--verify", "--quiet", "HEAD~")
 	if err != nil {
-		return "", errors.New("there is no commit to compare with: fetch the history (git fetch --unshallow), or give " +
-			"-against REF")
+		return "", errors.New("there is no commit to compare with: fetch the history (git fetch --unshallow), or " +
+			"give -against REF")
 	}
 	return base, nil
 }

@@ -31,7 +31,7 @@ func (r repository) git(args ...string) {
 
 func (r repository) commit(message, proto string) {
 	r.t.Helper()
-	for file, content := range map[string]string{"buf.yaml": "version: v2\n", "third_party/x": "", "proto/a.proto": proto} {
+	for file, content := range map[string]string{"buf.yaml": "version: v2\n", "proto/a.proto": proto} {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			r.t.Fatal(err)
 		}
@@ -48,7 +48,8 @@ func finder(t *testing.T) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "buf")
 	script := "#!/bin/sh\n[ \"$1 $2\" = 'breaking --against' ] || exit 1\n" +
-		"cmp -s proto/a.proto \"$3/proto/a.proto\" && exit\necho 'proto/a.proto:1:1:Field \"1\" was deleted.'\nexit 100\n"
+		"cmp -s proto/a.proto \"$3/proto/a.proto\" && exit\n" +
+		"echo 'proto/a.proto:1:1:Field \"1\" was deleted.'\nexit 100\n"
 	if err := os.WriteFile(file, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
