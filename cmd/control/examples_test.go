@@ -211,7 +211,8 @@ func TestExampleBrowser(t *testing.T) {
 		if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
 			t.Fatal(err)
 		}
-		shows(ctx, t, fmt.Sprintf(`for (const [id, value] of Object.entries(%s)) document.getElementById(id).value = value;
+		shows(ctx, t, fmt.Sprintf(`
+			for (const [id, value] of Object.entries(%s)) document.getElementById(id).value = value;
 			form.requestSubmit()`, filled), `output.textContent === "one\n"`)
 		b.http.Cut()
 		b.release(t, over)
