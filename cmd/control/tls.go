@@ -22,7 +22,7 @@ func tlsCommand() *cobra.Command {
 		Use: "init DIR", Short: "Make an authority and a certificate of control's", Args: cli.Args(1),
 		Long: "Make an authority and a certificate of control's in DIR, unless they are there already:\n\n" +
 			"DIR/authority is for this command only. DIR/server is for control: --tls-cert cert.pem --tls-key " +
-			"key.pem. DIR/trust is for everybody who dials control: --tls-ca ca.pem of executors and other replicas.\n\n" +
+			"key.pem. DIR/trust is for everybody who dials control: --tls-ca ca.pem of executors and replicas.\n\n" +
 			"A certificate for other hosts, or one that has passed two thirds of its year, is replaced; control " +
 			"reads it when it starts. The authority stays.",
 		Example: "control tls init tls --host pawl.example",
