@@ -39,8 +39,9 @@ var mutants = []mutant{
 		name:   "lanes of live replicas are taken over",
 		expect: []string{"I2"}, mix: "executors", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "claim_sql.go", `AND r.expires > $5::timestamptz`,
-			`AND r.expires > $5::timestamptz + interval '20 seconds'`,
+			postgresDir + "claim_sql.go", `AND r.expires <= $5::timestamptz
+`, `AND r.expires <= $5::timestamptz + interval '20 seconds'
+`,
 		}},
 	},
 	{

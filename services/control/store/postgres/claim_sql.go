@@ -21,15 +21,19 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2,
 FROM c WHERE x.lane_id = c.lane_id`
 
 // takeLanesSQL goes from owner to owner of running lanes, of which there are few, and takes lanes of those that are
-// named or, when none is, of those whose lease has expired or is gone.
+// named or, when none is, of those whose lease has expired or is gone. A lease that has expired is ended for good, under
+// the lock of its row: a renewal that was sent in time and arrives after the lanes were taken is to find none.
 const takeLanesSQL = `
 WITH RECURSIVE o AS (
   (SELECT owner FROM lanes WHERE state = 2 AND owner IS NOT NULL ORDER BY owner LIMIT 1)
   UNION ALL SELECT (SELECT l.owner FROM lanes l WHERE l.state = 2 AND l.owner > o.owner ORDER BY l.owner LIMIT 1)
   FROM o WHERE o.owner IS NOT NULL),
+e AS (UPDATE replicas r SET expires = 'epoch' FROM o
+  WHERE cardinality($4::uuid[]) = 0 AND r.replica_id = o.owner AND r.expires <= $5::timestamptz
+  RETURNING r.replica_id),
 d AS (SELECT o.owner FROM o LEFT JOIN replicas r ON r.replica_id = o.owner
-    AND r.expires > $5::timestamptz
   WHERE cardinality($4::uuid[]) = 0 AND o.owner IS NOT NULL AND r.replica_id IS NULL
+  UNION SELECT replica_id FROM e
   UNION SELECT unnest($4::uuid[])),
 c AS (SELECT l.lane_id FROM d CROSS JOIN LATERAL (SELECT lane_id FROM lanes
     WHERE state = 2 AND owner = d.owner AND owner <> $1::uuid LIMIT $3 FOR UPDATE SKIP LOCKED) l LIMIT $3)` + takeSQL

@@ -11,7 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 )
 
@@ -293,5 +295,54 @@ func TestCommitsStayInThePage(t *testing.T) {
 		if m := changed.FindString(i); m != "" {
 			t.Errorf("%s is in %s", m, i)
 		}
+	}
+}
+
+// A renewal that was sent while the lease held, and arrives when others have acted on its end, finds no lease: whoever
+// counted as dead stays dead.
+func TestLateRenewalFindsNoLease(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, other *postgres.Store, skip func(time.Duration),
+		dead replica.Replica){
+		"its successor has registered": func(t *testing.T, other *postgres.Store, _ func(time.Duration),
+			dead replica.Replica) {
+			dead.ID = ident.New()
+			if before, err := other.RegisterReplica(t.Context(), dead, replica.TTL); err != nil || len(before) != 1 {
+				t.Fatalf("predecessors %v, %v", before, err)
+			}
+		},
+		"its lanes were taken": func(t *testing.T, other *postgres.Store, skip func(time.Duration), _ replica.Replica) {
+			owner := live(t, other)
+			skip(2 * replica.TTL)
+			if got, err := other.TakeOver(t.Context(), owner, nil, 10); err != nil || len(got.Leases) != 1 {
+				t.Fatalf("took %+v, %v", got.Leases, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address := migrated.URL(t)
+			var skipped, stood atomic.Int64
+			late := open(t, address, postgres.Options{ClockOffset: func() time.Duration {
+				if at := stood.Load(); at != 0 {
+					return -time.Since(time.Unix(0, at)) // its time stands still, as that of what it has sent
+				}
+				return 0
+			}})
+			other := open(t, address, postgres.Options{
+				ClockOffset: func() time.Duration { return time.Duration(skipped.Load()) },
+			})
+			dead := replica.Replica{ID: ident.New(), Host: "host", Lock: "lock"}
+			if _, err := late.RegisterReplica(t.Context(), dead, replica.TTL); err != nil {
+				t.Fatal(err)
+			}
+			start(t, late, "a", dead.ID)
+			stood.Store(time.Now().UnixNano())
+			if ok, err := late.Tables.RenewReplica(t.Context(), dead.ID, replica.TTL); err != nil || !ok {
+				t.Fatalf("while it holds: %v, %v", ok, err)
+			}
+			end(t, other, func(d time.Duration) { skipped.Add(int64(d)) }, dead)
+			if ok, err := late.Tables.RenewReplica(t.Context(), dead.ID, replica.TTL); err != nil || ok {
+				t.Errorf("after its end: %v, %v", ok, err)
+			}
+		})
 	}
 }
