@@ -21,8 +21,8 @@ UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2,
 FROM c WHERE x.lane_id = c.lane_id`
 
 // takeLanesSQL goes from owner to owner of running lanes, of which there are few, and takes lanes of those that are
-// named or, when none is, of those whose lease has expired or is gone. A lease that has expired is ended for good, under
-// the lock of its row: a renewal that was sent in time and arrives after the lanes were taken is to find none.
+// named or, when none is, of those whose lease has expired or is gone. A lease that has expired is ended for good,
+// under the lock of its row: a renewal that was sent in time and arrives after the lanes were taken is to find none.
 const takeLanesSQL = `
 WITH RECURSIVE o AS (
   (SELECT owner FROM lanes WHERE state = 2 AND owner IS NOT NULL ORDER BY owner LIMIT 1)

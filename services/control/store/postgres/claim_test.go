@@ -304,7 +304,8 @@ func TestLateRenewalFindsNoLease(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, other *postgres.Store, skip func(time.Duration),
 		dead replica.Replica){
 		"its successor has registered": func(t *testing.T, other *postgres.Store, _ func(time.Duration),
-			dead replica.Replica) {
+			dead replica.Replica,
+		) {
 			dead.ID = ident.New()
 			if before, err := other.RegisterReplica(t.Context(), dead, replica.TTL); err != nil || len(before) != 1 {
 				t.Fatalf("predecessors %v, %v", before, err)

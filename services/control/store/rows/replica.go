@@ -16,8 +16,8 @@ var (
 	insertReplica = writes(`INSERT INTO replicas (replica_id, addr, version, host, lock, expires)
 		VALUES ($1, $2, $3, $4, $5, {after $6}) ON CONFLICT (replica_id) DO UPDATE SET addr = excluded.addr,
 		version = excluded.version, host = excluded.host, lock = excluded.lock, expires = excluded.expires`)
-	// Whoever holds the lock proves the others dead. The end of their leases is before any time: a renewal that was sent
-	// before and arrives now is to find none.
+	// Whoever holds the lock proves the others dead. Their leases end before any time: a renewal that was sent before
+	// and arrives now is to find none.
 	endPredecessors = writes(`UPDATE replicas SET expires = $4
 		WHERE host = $1 AND lock = $2 AND host <> '' AND lock <> '' AND replica_id <> $3 RETURNING replica_id`)
 	renewReplica = writes(`UPDATE replicas SET expires = {after $2} WHERE replica_id = $1 AND expires > {now}`)
