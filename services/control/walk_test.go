@@ -222,7 +222,7 @@ func request(t *testing.T, m protoreflect.MessageDescriptor, of things) *dynamic
 	req := dynamicpb.NewMessage(m)
 	for name, value := range map[protoreflect.Name]string{
 		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "agent": "shell", "executor_id": "gpu1",
-		"token_id": of.token, "list_services": "*", "path": "f",
+		"token_id": of.token, "list_services": "*", "path": "f", "command": "true",
 	} {
 		if f := m.Fields().ByName(name); f != nil && f.Kind() == protoreflect.StringKind {
 			req.Set(f, protoreflect.ValueOfString(value))
@@ -318,7 +318,7 @@ func (w *walk) methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 }
 
 // admits are the verbs that make what they name: to another tenant, a session that is not there is its own to begin.
-var admits = []auth.Verb{auth.Prompt, auth.UseFiles, auth.ChangeFiles}
+var admits = []auth.Verb{auth.Prompt, auth.UseFiles, auth.ChangeFiles, auth.RunCommands}
 
 // Every RPC, with every caller, is as the table says. What is foreign is not found, in the words for what is not there.
 func TestEveryRPC(t *testing.T) {
@@ -395,6 +395,9 @@ func TestEveryRoute(t *testing.T) {
 			t.Errorf("auth's table does not say who may call %s", full)
 			continue
 		}
+		if strings.Contains(r.Path, "{target.executor_id}") {
+			rule = ruleOf(t, auth.UseExecutors)
+		}
 		for name, c := range w.callers {
 			of := w.there(t)
 			what := fmt.Sprintf("%s %s by %s", r.Method, r.Path, name)
@@ -409,6 +412,58 @@ func TestEveryRoute(t *testing.T) {
 			}
 		}
 	}
+}
+
+func ruleOf(t *testing.T, v auth.Verb) auth.Rule {
+	t.Helper()
+	all := auth.Rules()
+	i := slices.IndexFunc(all, func(r auth.Rule) bool { return r.Verb == v })
+	if i < 0 {
+		t.Fatalf("auth's table has no verb %q", v)
+	}
+	return all[i]
+}
+
+// Every path of files, in every method, with every caller, is as the table says of the RPC behind it.
+func TestEveryPathOfFiles(t *testing.T) {
+	w := startWalk(t)
+	behind := map[string]auth.Verb{
+		"GET": auth.UseFiles, "HEAD": auth.UseFiles, "PUT": auth.ChangeFiles, "DELETE": auth.ChangeFiles,
+	}
+	for _, path := range transcode.FilePaths {
+		for _, method := range transcode.FileMethods {
+			rule := ruleOf(t, behind[method])
+			if strings.Contains(path, "{executor_id}") {
+				rule = ruleOf(t, auth.UseExecutors)
+			}
+			for name, c := range w.callers {
+				what := fmt.Sprintf("%s %s by %s", method, path, name)
+				code, body := w.send(t, c, fileRequest(t, method, path, w.there(t)))
+				w.checkHTTP(t, what, c, rule, code, body)
+				if !c.foreign || !c.may(rule) {
+					continue
+				}
+				gone, other := w.send(t, c, fileRequest(t, method, path, absent()))
+				if gone != code || like(other) != like(body) || code != http.StatusNotFound {
+					t.Errorf("%s: %d %s, and of what is not there: %d %s", what, code, body, gone, other)
+				}
+			}
+		}
+	}
+}
+
+func fileRequest(t *testing.T, method, path string, of things) *http.Request {
+	t.Helper()
+	names := strings.NewReplacer("{session_id}", of.GetSessionId(), "{executor_id}", "gpu1", "{path}", "d/f")
+	path = names.Replace(path)
+	r, err := http.NewRequestWithContext(t.Context(), method, path, strings.NewReader("content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if method != http.MethodPut {
+		r.Body, r.ContentLength = nil, 0
+	}
+	return r
 }
 
 func (w *walk) checkHTTP(t *testing.T, what string, c caller, r auth.Rule, code int, body string) {
@@ -438,6 +493,7 @@ func httpRequest(t *testing.T, r transcode.Route, of things) *http.Request {
 	path := r.Path
 	for name, value := range map[string]string{
 		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "agent": "shell", "key.agent": "shell",
+		"target.session_id": of.GetSessionId(), "target.executor_id": "gpu1",
 		"key.instance": of.GetKey().GetInstance(), "key.session": of.GetKey().GetSession(), "executor_id": "gpu1",
 		"token_id": of.token,
 	} {
@@ -449,7 +505,11 @@ func httpRequest(t *testing.T, r transcode.Route, of things) *http.Request {
 	var body []byte
 	if r.Method != http.MethodGet && r.Method != http.MethodDelete {
 		var err error
-		if body, err = protojson.Marshal(request(t, r.RPC.Input(), of)); err != nil {
+		in := request(t, r.RPC.Input(), of)
+		if strings.Contains(r.Path, "{target.") { // the path says it
+			in.Clear(r.RPC.Input().Fields().ByName("target"))
+		}
+		if body, err = protojson.Marshal(in); err != nil {
 			t.Fatal(err)
 		}
 	}

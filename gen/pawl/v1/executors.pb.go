@@ -144,6 +144,55 @@ func (Safety) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{1}
 }
 
+// Archive is a form in which a directory travels as one sequence of bytes.
+type Archive int32
+
+const (
+	// No archive: a file as it is.
+	Archive_ARCHIVE_UNSPECIFIED Archive = 0
+	// The POSIX tar format.
+	Archive_ARCHIVE_TAR Archive = 1
+)
+
+// Enum value maps for Archive.
+var (
+	Archive_name = map[int32]string{
+		0: "ARCHIVE_UNSPECIFIED",
+		1: "ARCHIVE_TAR",
+	}
+	Archive_value = map[string]int32{
+		"ARCHIVE_UNSPECIFIED": 0,
+		"ARCHIVE_TAR":         1,
+	}
+)
+
+func (x Archive) Enum() *Archive {
+	p := new(Archive)
+	*p = x
+	return p
+}
+
+func (x Archive) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Archive) Descriptor() protoreflect.EnumDescriptor {
+	return file_pawl_v1_executors_proto_enumTypes[2].Descriptor()
+}
+
+func (Archive) Type() protoreflect.EnumType {
+	return &file_pawl_v1_executors_proto_enumTypes[2]
+}
+
+func (x Archive) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Archive.Descriptor instead.
+func (Archive) EnumDescriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{2}
+}
+
 // Stream names a sequence of output bytes.
 type Stream int32
 
@@ -182,11 +231,11 @@ func (x Stream) String() string {
 }
 
 func (Stream) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_executors_proto_enumTypes[2].Descriptor()
+	return file_pawl_v1_executors_proto_enumTypes[3].Descriptor()
 }
 
 func (Stream) Type() protoreflect.EnumType {
-	return &file_pawl_v1_executors_proto_enumTypes[2]
+	return &file_pawl_v1_executors_proto_enumTypes[3]
 }
 
 func (x Stream) Number() protoreflect.EnumNumber {
@@ -195,7 +244,7 @@ func (x Stream) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Stream.Descriptor instead.
 func (Stream) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{2}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{3}
 }
 
 // Reason of a rejection.
@@ -254,11 +303,11 @@ func (x Rejected_Reason) String() string {
 }
 
 func (Rejected_Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_executors_proto_enumTypes[3].Descriptor()
+	return file_pawl_v1_executors_proto_enumTypes[4].Descriptor()
 }
 
 func (Rejected_Reason) Type() protoreflect.EnumType {
-	return &file_pawl_v1_executors_proto_enumTypes[3]
+	return &file_pawl_v1_executors_proto_enumTypes[4]
 }
 
 func (x Rejected_Reason) Number() protoreflect.EnumNumber {
@@ -267,7 +316,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23, 0}
 }
 
 // ConnectRequest is one frame from an executor to control.
@@ -1040,7 +1089,7 @@ type Execute struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Identity of the call: 1 to 64 characters of A-Z a-z 0-9 _ -.
 	CallId string `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Lane of the call. Empty for a call of no lane, see Connect; Exec needs a lane.
+	// Lane of the call. Empty for a call of no lane, see Connect.
 	LaneId string `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
 	// Epoch of the lane's owner that sends this, see E3.
 	Epoch int64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -1370,11 +1419,19 @@ func (*Execute_Grep) isExecute_Verb() {}
 
 func (*Execute_Glob) isExecute_Verb() {}
 
-// ReadFile reads a whole file: Output of stream FILE carries its bytes, FileResult its size and hash. Only a call of no
-// lane can be a ReadFile, because the bytes are not kept.
+// ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash. Only
+// a call of no lane can be a ReadFile, because the bytes are not kept.
 type ReadFile struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// First byte. A negative number counts from the end: -10 is the last ten bytes, or the whole file if it has fewer.
+	// Behind the end there are no bytes, which is no failure.
+	Offset int64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// How many bytes at most. Unset is all up to the end.
+	Length *int64 `protobuf:"varint,3,opt,name=length,proto3,oneof" json:"length,omitempty"`
+	// With TAR the path is a directory, and the bytes are an archive of what is in it. Links are in it as links. What is
+	// neither a file, a directory nor a link is left out. offset and length are not looked at.
+	Archive       Archive `protobuf:"varint,4,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,6 +1473,93 @@ func (x *ReadFile) GetPath() string {
 	return ""
 }
 
+func (x *ReadFile) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFile) GetLength() int64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
+}
+
+func (x *ReadFile) GetArchive() Archive {
+	if x != nil {
+		return x.Archive
+	}
+	return Archive_ARCHIVE_UNSPECIFIED
+}
+
+// FileCondition is what must hold of a path for its file to be written or removed. If it does not, the verb fails with
+// CONDITION_FAILED and changes nothing. Writes, edits and conditional removals of one path by calls happen one after the
+// other, so none of them comes between the look and the change. A command that runs meanwhile may.
+type FileCondition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Something must have the path, or nothing may.
+	Exists *bool `protobuf:"varint,1,opt,name=exists,proto3,oneof" json:"exists,omitempty"`
+	// A file must have the path, whose content has one of these hashes, of 32 bytes. Empty is any.
+	Sha256 [][]byte `protobuf:"bytes,2,rep,name=sha256,proto3" json:"sha256,omitempty"`
+	// No file may have the path whose content has one of these hashes.
+	NotSha256     [][]byte `protobuf:"bytes,3,rep,name=not_sha256,json=notSha256,proto3" json:"not_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileCondition) Reset() {
+	*x = FileCondition{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileCondition) ProtoMessage() {}
+
+func (x *FileCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileCondition.ProtoReflect.Descriptor instead.
+func (*FileCondition) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FileCondition) GetExists() bool {
+	if x != nil && x.Exists != nil {
+		return *x.Exists
+	}
+	return false
+}
+
+func (x *FileCondition) GetSha256() [][]byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *FileCondition) GetNotSha256() [][]byte {
+	if x != nil {
+		return x.NotSha256
+	}
+	return nil
+}
+
 // WriteFile replaces the content of a file and makes missing parents. An existing file keeps its mode, owner and hard
 // links. The content is replaced atomically where possible. The file is written in place where a rename would lose
 // something: the file has several hard links, or an owner or attributes that the executor cannot give to a new file, or
@@ -1428,14 +1572,22 @@ type WriteFile struct {
 	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	// The content follows as Input frames. Nothing is replaced before the last one. Only for a call of no lane, because
 	// the content is lost with the connection.
-	Chunked       bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
+	Chunked bool `protobuf:"varint,3,opt,name=chunked,proto3" json:"chunked,omitempty"`
+	// Checked before the content is taken, and again when it takes its place.
+	Condition *FileCondition `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
+	// With TAR the path is a directory, which is made if it is missing, and the content is an archive, which is unpacked
+	// into it as it comes. It has to be chunked, and has no condition. An entry replaces the file or link of its name.
+	// Nothing is written through a link. The call fails with INVALID_ARG at an entry whose name is absolute or has a
+	// `..`, at a link that leads out of the directory, and at what is neither a file, a directory nor a link. Entries
+	// before the one that fails stay.
+	Archive       Archive `protobuf:"varint,5,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteFile) Reset() {
 	*x = WriteFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1599,7 @@ func (x *WriteFile) String() string {
 func (*WriteFile) ProtoMessage() {}
 
 func (x *WriteFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1612,7 @@ func (x *WriteFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFile.ProtoReflect.Descriptor instead.
 func (*WriteFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WriteFile) GetPath() string {
@@ -1484,6 +1636,20 @@ func (x *WriteFile) GetChunked() bool {
 	return false
 }
 
+func (x *WriteFile) GetCondition() *FileCondition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+func (x *WriteFile) GetArchive() Archive {
+	if x != nil {
+		return x.Archive
+	}
+	return Archive_ARCHIVE_UNSPECIFIED
+}
+
 // Stat describes what has a path. It does not follow the last link. StatResult ends the call.
 type Stat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1494,7 +1660,7 @@ type Stat struct {
 
 func (x *Stat) Reset() {
 	*x = Stat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1672,7 @@ func (x *Stat) String() string {
 func (*Stat) ProtoMessage() {}
 
 func (x *Stat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1685,7 @@ func (x *Stat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stat.ProtoReflect.Descriptor instead.
 func (*Stat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Stat) GetPath() string {
@@ -1539,7 +1705,7 @@ type ReadDir struct {
 
 func (x *ReadDir) Reset() {
 	*x = ReadDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1717,7 @@ func (x *ReadDir) String() string {
 func (*ReadDir) ProtoMessage() {}
 
 func (x *ReadDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1730,7 @@ func (x *ReadDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDir.ProtoReflect.Descriptor instead.
 func (*ReadDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReadDir) GetPath() string {
@@ -1584,7 +1750,7 @@ type Exists struct {
 
 func (x *Exists) Reset() {
 	*x = Exists{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1762,7 @@ func (x *Exists) String() string {
 func (*Exists) ProtoMessage() {}
 
 func (x *Exists) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1775,7 @@ func (x *Exists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exists.ProtoReflect.Descriptor instead.
 func (*Exists) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Exists) GetPath() string {
@@ -1631,7 +1797,7 @@ type MakeDir struct {
 
 func (x *MakeDir) Reset() {
 	*x = MakeDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1809,7 @@ func (x *MakeDir) String() string {
 func (*MakeDir) ProtoMessage() {}
 
 func (x *MakeDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1822,7 @@ func (x *MakeDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDir.ProtoReflect.Descriptor instead.
 func (*MakeDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MakeDir) GetPath() string {
@@ -1680,14 +1846,15 @@ type Remove struct {
 	// Delete directories with their content.
 	Recursive bool `protobuf:"varint,2,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	// Accept a missing path.
-	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	Force         bool           `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	Condition     *FileCondition `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1699,7 +1866,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1712,7 +1879,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Remove) GetPath() string {
@@ -1736,8 +1903,16 @@ func (x *Remove) GetForce() bool {
 	return false
 }
 
-// Exec runs a shell command line of at most 1 MiB. The command has no input and no terminal. Output of streams STDOUT
-// and STDERR carries what it writes. ExecResult ends the call.
+func (x *Remove) GetCondition() *FileCondition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+// Exec runs a shell command line of at most 1 MiB. The command has no terminal. Output of streams STDOUT and STDERR
+// carries what it writes. ExecResult ends the call. A command of no lane ends with its call, also when the executor
+// dies.
 type Exec struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Command string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
@@ -1748,15 +1923,18 @@ type Exec struct {
 	// Time that the command may take. Unset is unlimited. When it has passed the command is killed: exit code 124, with
 	// the output so far.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Leave background processes running when the command ends normally.
-	Keep          bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Leave background processes running when the command ends normally. Not for a call of no lane.
+	Keep bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
+	// The command's input follows as Input frames; the last one ends it. Without this the command has no input. Only for a
+	// call of no lane. Input that the command does not read is acknowledged and dropped once it has ended.
+	Stdin         bool `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1946,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1959,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Exec) GetCommand() string {
@@ -1819,6 +1997,13 @@ func (x *Exec) GetKeep() bool {
 	return false
 }
 
+func (x *Exec) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
 // ReadText reads whole lines of a text file, an image, or the names in a directory, for a model. The file may be UTF-8,
 // or UTF-16 with a byte order mark, with LF or CRLF at the end of lines. The result is UTF-8 with LF, without a mark.
 // TextResult ends the call.
@@ -1835,7 +2020,7 @@ type ReadText struct {
 
 func (x *ReadText) Reset() {
 	*x = ReadText{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2032,7 @@ func (x *ReadText) String() string {
 func (*ReadText) ProtoMessage() {}
 
 func (x *ReadText) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2045,7 @@ func (x *ReadText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadText.ProtoReflect.Descriptor instead.
 func (*ReadText) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadText) GetPath() string {
@@ -1900,7 +2085,7 @@ type EditFile struct {
 
 func (x *EditFile) Reset() {
 	*x = EditFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2097,7 @@ func (x *EditFile) String() string {
 func (*EditFile) ProtoMessage() {}
 
 func (x *EditFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2110,7 @@ func (x *EditFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditFile.ProtoReflect.Descriptor instead.
 func (*EditFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EditFile) GetPath() string {
@@ -1972,7 +2157,7 @@ type Grep struct {
 
 func (x *Grep) Reset() {
 	*x = Grep{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2169,7 @@ func (x *Grep) String() string {
 func (*Grep) ProtoMessage() {}
 
 func (x *Grep) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2182,7 @@ func (x *Grep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grep.ProtoReflect.Descriptor instead.
 func (*Grep) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Grep) GetPattern() string {
@@ -2047,7 +2232,7 @@ type Glob struct {
 
 func (x *Glob) Reset() {
 	*x = Glob{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2244,7 @@ func (x *Glob) String() string {
 func (*Glob) ProtoMessage() {}
 
 func (x *Glob) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2257,7 @@ func (x *Glob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Glob.ProtoReflect.Descriptor instead.
 func (*Glob) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Glob) GetPattern() string {
@@ -2089,7 +2274,7 @@ func (x *Glob) GetPath() string {
 	return ""
 }
 
-// Input carries the content of a chunked WriteFile, in order from offset 0. Control sends it after Execute, without
+// Input carries the content of a chunked WriteFile, or the input of a command, in order from offset 0. Control sends it after Execute, without
 // waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor answers with InputAck.
 // It drops Input of a call that it does not have. It fails the call when an offset is missing or the window is
 // exceeded. When the connection ends, the call ends, and nothing is replaced.
@@ -2110,7 +2295,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2307,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2320,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Input) GetCallId() string {
@@ -2186,7 +2371,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2383,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2396,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2239,14 +2424,16 @@ type Accepted struct {
 	// Size of the file that ReadFile has opened. Unset is unknown.
 	Size *int64 `protobuf:"varint,3,opt,name=size,proto3,oneof" json:"size,omitempty"`
 	// Incarnation.begun of the present incarnation. It counts this call if the call was recorded.
-	Begun         int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
+	Begun int64 `protobuf:"varint,4,opt,name=begun,proto3" json:"begun,omitempty"`
+	// Hash of the whole file that ReadFile has opened. Empty when the executor does not know it without reading much.
+	Sha256        []byte `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2445,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2458,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2302,6 +2489,13 @@ func (x *Accepted) GetBegun() int64 {
 	return 0
 }
 
+func (x *Accepted) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // Rejected says that the executor does not obey an Execute or a Cancel. The executor sends it as the only answer to
 // that frame. A rejected Execute has started nothing; a call that the executor had already is not touched. When
 // Rejected is lost, Attach finds out.
@@ -2322,7 +2516,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2528,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2541,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2403,7 +2597,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2609,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2622,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Output) GetCallId() string {
@@ -2490,7 +2684,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2696,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2709,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Result) GetCallId() string {
@@ -2719,7 +2913,7 @@ func (*Result_Glob) isResult_Outcome() {}
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// NOT_FOUND, NOT_DIR, IS_DIR, EXISTS, NOT_EMPTY, PERMISSION, NO_SPACE, TOO_LARGE, IO, INVALID_ARG, HASH_MISMATCH,
-	// SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown) or INTERNAL.
+	// CONDITION_FAILED, SANDBOX_GONE, UNAVAILABLE, TIMEOUT, CANCELLED, INTERRUPTED (the outcome is unknown) or INTERNAL.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Explanation for a model and for people.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
@@ -2729,7 +2923,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2741,7 +2935,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2754,7 +2948,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetReason() string {
@@ -2771,18 +2965,20 @@ func (x *Failure) GetMessage() string {
 	return ""
 }
 
-// FileResult is the outcome of ReadFile and WriteFile.
+// FileResult is the outcome of ReadFile and WriteFile: number and hash of the bytes that were read or written.
 type FileResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Size          int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
-	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Size   int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Sha256 []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// WriteFile: nothing had the path before.
+	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2990,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +3003,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -2822,6 +3018,13 @@ func (x *FileResult) GetSha256() []byte {
 		return x.Sha256
 	}
 	return nil
+}
+
+func (x *FileResult) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
 }
 
 // StatResult is the outcome of Stat.
@@ -2841,7 +3044,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3056,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3069,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -2928,7 +3131,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3143,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3156,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -2973,7 +3176,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2985,7 +3188,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2998,7 +3201,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -3017,7 +3220,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3232,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3245,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 // Captured is the beginning and the end of what a command wrote to one stream.
@@ -3063,7 +3266,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3278,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3291,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -3153,7 +3356,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3368,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3381,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3278,7 +3481,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +3493,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +3506,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3398,7 +3601,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3613,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3626,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -3462,7 +3665,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3677,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3487,7 +3690,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -3525,7 +3728,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3740,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3753,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -3596,7 +3799,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +3811,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +3824,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Attach) GetCallId() string {
@@ -3684,7 +3887,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3899,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3912,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -3752,7 +3955,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +3967,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +3980,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -3820,7 +4023,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +4035,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3845,7 +4048,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -3869,7 +4072,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4084,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4097,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -3931,7 +4134,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +4146,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +4159,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -3991,7 +4194,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4003,7 +4206,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4219,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -4058,7 +4261,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4273,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4286,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 // ListExecutorsRequest asks for a page of executors.
@@ -4099,7 +4302,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4111,7 +4314,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4124,7 +4327,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListExecutorsRequest) GetPageSize() int32 {
@@ -4153,7 +4356,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4165,7 +4368,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4178,7 +4381,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -4205,7 +4408,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4217,7 +4420,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +4433,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -4250,7 +4453,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4465,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4478,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -4311,7 +4514,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4323,7 +4526,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4336,7 +4539,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -4435,7 +4638,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4447,7 +4650,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4460,7 +4663,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -4580,13 +4783,25 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
-	"\x04verb\"\x1e\n" +
+	"\x04verb\"\x8a\x01\n" +
 	"\bReadFile\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"S\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x1b\n" +
+	"\x06length\x18\x03 \x01(\x03H\x00R\x06length\x88\x01\x01\x12*\n" +
+	"\aarchive\x18\x04 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchiveB\t\n" +
+	"\a_length\"n\n" +
+	"\rFileCondition\x12\x1b\n" +
+	"\x06exists\x18\x01 \x01(\bH\x00R\x06exists\x88\x01\x01\x12\x16\n" +
+	"\x06sha256\x18\x02 \x03(\fR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"not_sha256\x18\x03 \x03(\fR\tnotSha256B\t\n" +
+	"\a_exists\"\xb5\x01\n" +
 	"\tWriteFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x18\n" +
-	"\achunked\x18\x03 \x01(\bR\achunked\"\x1a\n" +
+	"\achunked\x18\x03 \x01(\bR\achunked\x124\n" +
+	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\x12*\n" +
+	"\aarchive\x18\x05 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchive\"\x1a\n" +
 	"\x04Stat\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\x1d\n" +
 	"\aReadDir\x12\x12\n" +
@@ -4595,17 +4810,19 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\";\n" +
 	"\aMakeDir\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
-	"\trecursive\x18\x02 \x01(\bR\trecursive\"P\n" +
+	"\trecursive\x18\x02 \x01(\bR\trecursive\"\x86\x01\n" +
 	"\x06Remove\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x14\n" +
-	"\x05force\x18\x03 \x01(\bR\x05force\"\xdd\x01\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x124\n" +
+	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xf3\x01\n" +
 	"\x04Exec\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x02 \x01(\tR\x03cwd\x12(\n" +
 	"\x03env\x18\x03 \x03(\v2\x16.pawl.v1.Exec.EnvEntryR\x03env\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
-	"\x04keep\x18\x05 \x01(\bR\x04keep\x1a6\n" +
+	"\x04keep\x18\x05 \x01(\bR\x04keep\x12\x14\n" +
+	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
@@ -4637,12 +4854,13 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04last\x18\x05 \x01(\bR\x04last\"7\n" +
 	"\bInputAck\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
-	"\x04upto\x18\x02 \x01(\x03R\x04upto\"q\n" +
+	"\x04upto\x18\x02 \x01(\x03R\x04upto\"\x89\x01\n" +
 	"\bAccepted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x12\x17\n" +
 	"\x04size\x18\x03 \x01(\x03H\x00R\x04size\x88\x01\x01\x12\x14\n" +
-	"\x05begun\x18\x04 \x01(\x03R\x05begunB\a\n" +
+	"\x05begun\x18\x04 \x01(\x03R\x05begun\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256B\a\n" +
 	"\x05_size\"\xe1\x02\n" +
 	"\bRejected\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x14\n" +
@@ -4684,11 +4902,12 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\aoutcome\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"8\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"R\n" +
 	"\n" +
 	"FileResult\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x16\n" +
-	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\xd6\x01\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\"\xd6\x01\n" +
 	"\n" +
 	"StatResult\x12\x17\n" +
 	"\ais_file\x18\x01 \x01(\bR\x06isFile\x12\x15\n" +
@@ -4840,7 +5059,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x12SAFETY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SAFETY_AT_MOST_ONCE\x10\x01\x12\x15\n" +
 	"\x11SAFETY_IDEMPOTENT\x10\x02\x12\x0f\n" +
-	"\vSAFETY_PURE\x10\x03*W\n" +
+	"\vSAFETY_PURE\x10\x03*3\n" +
+	"\aArchive\x12\x17\n" +
+	"\x13ARCHIVE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vARCHIVE_TAR\x10\x01*W\n" +
 	"\x06Stream\x12\x16\n" +
 	"\x12STREAM_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTREAM_STDOUT\x10\x01\x12\x11\n" +
@@ -4863,148 +5085,154 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_executors_proto_rawDescData
 }
 
-var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
-	(Stream)(0),                   // 2: pawl.v1.Stream
-	(Rejected_Reason)(0),          // 3: pawl.v1.Rejected.Reason
-	(*ConnectRequest)(nil),        // 4: pawl.v1.ConnectRequest
-	(*ConnectResponse)(nil),       // 5: pawl.v1.ConnectResponse
-	(*Hello)(nil),                 // 6: pawl.v1.Hello
-	(*Incarnation)(nil),           // 7: pawl.v1.Incarnation
-	(*CallState)(nil),             // 8: pawl.v1.CallState
-	(*Welcome)(nil),               // 9: pawl.v1.Welcome
-	(*Execute)(nil),               // 10: pawl.v1.Execute
-	(*ReadFile)(nil),              // 11: pawl.v1.ReadFile
-	(*WriteFile)(nil),             // 12: pawl.v1.WriteFile
-	(*Stat)(nil),                  // 13: pawl.v1.Stat
-	(*ReadDir)(nil),               // 14: pawl.v1.ReadDir
-	(*Exists)(nil),                // 15: pawl.v1.Exists
-	(*MakeDir)(nil),               // 16: pawl.v1.MakeDir
-	(*Remove)(nil),                // 17: pawl.v1.Remove
-	(*Exec)(nil),                  // 18: pawl.v1.Exec
-	(*ReadText)(nil),              // 19: pawl.v1.ReadText
-	(*EditFile)(nil),              // 20: pawl.v1.EditFile
-	(*Grep)(nil),                  // 21: pawl.v1.Grep
-	(*Glob)(nil),                  // 22: pawl.v1.Glob
-	(*Input)(nil),                 // 23: pawl.v1.Input
-	(*InputAck)(nil),              // 24: pawl.v1.InputAck
-	(*Accepted)(nil),              // 25: pawl.v1.Accepted
-	(*Rejected)(nil),              // 26: pawl.v1.Rejected
-	(*Output)(nil),                // 27: pawl.v1.Output
-	(*Result)(nil),                // 28: pawl.v1.Result
-	(*Failure)(nil),               // 29: pawl.v1.Failure
-	(*FileResult)(nil),            // 30: pawl.v1.FileResult
-	(*StatResult)(nil),            // 31: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 32: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 33: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 34: pawl.v1.DoneResult
-	(*Captured)(nil),              // 35: pawl.v1.Captured
-	(*ExecResult)(nil),            // 36: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 37: pawl.v1.TextResult
-	(*EditResult)(nil),            // 38: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 39: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 40: pawl.v1.GlobResult
-	(*Attach)(nil),                // 41: pawl.v1.Attach
-	(*Status)(nil),                // 42: pawl.v1.Status
-	(*Cancel)(nil),                // 43: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 44: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 45: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 46: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 47: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 48: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 49: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 50: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 51: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 52: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 53: pawl.v1.Executor
-	nil,                           // 54: pawl.v1.Hello.LabelsEntry
-	nil,                           // 55: pawl.v1.Execute.EnvEntry
-	nil,                           // 56: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 57: pawl.v1.GrepResult.Match
-	nil,                           // 58: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(Archive)(0),                  // 2: pawl.v1.Archive
+	(Stream)(0),                   // 3: pawl.v1.Stream
+	(Rejected_Reason)(0),          // 4: pawl.v1.Rejected.Reason
+	(*ConnectRequest)(nil),        // 5: pawl.v1.ConnectRequest
+	(*ConnectResponse)(nil),       // 6: pawl.v1.ConnectResponse
+	(*Hello)(nil),                 // 7: pawl.v1.Hello
+	(*Incarnation)(nil),           // 8: pawl.v1.Incarnation
+	(*CallState)(nil),             // 9: pawl.v1.CallState
+	(*Welcome)(nil),               // 10: pawl.v1.Welcome
+	(*Execute)(nil),               // 11: pawl.v1.Execute
+	(*ReadFile)(nil),              // 12: pawl.v1.ReadFile
+	(*FileCondition)(nil),         // 13: pawl.v1.FileCondition
+	(*WriteFile)(nil),             // 14: pawl.v1.WriteFile
+	(*Stat)(nil),                  // 15: pawl.v1.Stat
+	(*ReadDir)(nil),               // 16: pawl.v1.ReadDir
+	(*Exists)(nil),                // 17: pawl.v1.Exists
+	(*MakeDir)(nil),               // 18: pawl.v1.MakeDir
+	(*Remove)(nil),                // 19: pawl.v1.Remove
+	(*Exec)(nil),                  // 20: pawl.v1.Exec
+	(*ReadText)(nil),              // 21: pawl.v1.ReadText
+	(*EditFile)(nil),              // 22: pawl.v1.EditFile
+	(*Grep)(nil),                  // 23: pawl.v1.Grep
+	(*Glob)(nil),                  // 24: pawl.v1.Glob
+	(*Input)(nil),                 // 25: pawl.v1.Input
+	(*InputAck)(nil),              // 26: pawl.v1.InputAck
+	(*Accepted)(nil),              // 27: pawl.v1.Accepted
+	(*Rejected)(nil),              // 28: pawl.v1.Rejected
+	(*Output)(nil),                // 29: pawl.v1.Output
+	(*Result)(nil),                // 30: pawl.v1.Result
+	(*Failure)(nil),               // 31: pawl.v1.Failure
+	(*FileResult)(nil),            // 32: pawl.v1.FileResult
+	(*StatResult)(nil),            // 33: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 34: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 35: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 36: pawl.v1.DoneResult
+	(*Captured)(nil),              // 37: pawl.v1.Captured
+	(*ExecResult)(nil),            // 38: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 39: pawl.v1.TextResult
+	(*EditResult)(nil),            // 40: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 41: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 42: pawl.v1.GlobResult
+	(*Attach)(nil),                // 43: pawl.v1.Attach
+	(*Status)(nil),                // 44: pawl.v1.Status
+	(*Cancel)(nil),                // 45: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 46: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 47: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 48: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 49: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 50: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 51: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 52: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 53: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 54: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 55: pawl.v1.Executor
+	nil,                           // 56: pawl.v1.Hello.LabelsEntry
+	nil,                           // 57: pawl.v1.Execute.EnvEntry
+	nil,                           // 58: pawl.v1.Exec.EnvEntry
+	(*GrepResult_Match)(nil),      // 59: pawl.v1.GrepResult.Match
+	nil,                           // 60: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
-	6,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	25, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	26, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	27, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	28, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	42, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	47, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	48, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	24, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	9,  // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
-	10, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	23, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	41, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	43, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	44, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	45, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	46, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	54, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	8,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	7,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
+	7,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
+	27, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	28, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	29, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	30, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	44, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	49, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	50, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	26, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	10, // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
+	11, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
+	25, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	43, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	45, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	46, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	47, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	48, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	56, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	9,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	8,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
 	0,  // 20: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	59, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	61, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
 	1,  // 22: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	59, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	55, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	11, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	12, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	13, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	14, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	15, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	16, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	17, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	18, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	19, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	20, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	21, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	22, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	56, // 37: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	59, // 38: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	3,  // 39: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	2,  // 40: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	29, // 41: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	30, // 42: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	31, // 43: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	32, // 44: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	33, // 45: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	34, // 46: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	36, // 47: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	37, // 48: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	38, // 49: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	39, // 50: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	40, // 51: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	60, // 52: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	35, // 53: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	35, // 54: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	60, // 55: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	60, // 56: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	57, // 57: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	8,  // 58: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	59, // 59: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	2,  // 60: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	53, // 61: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	53, // 62: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	58, // 63: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	60, // 64: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	4,  // 65: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	49, // 66: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	51, // 67: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	5,  // 68: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	50, // 69: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	52, // 70: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	68, // [68:71] is the sub-list for method output_type
-	65, // [65:68] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	61, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	57, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	12, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	14, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	15, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	16, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	17, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	18, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	19, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	20, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	21, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	22, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	23, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	24, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	2,  // 37: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
+	13, // 38: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
+	2,  // 39: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
+	13, // 40: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
+	58, // 41: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	61, // 42: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	4,  // 43: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	3,  // 44: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	31, // 45: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	32, // 46: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	33, // 47: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	34, // 48: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	35, // 49: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	36, // 50: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	38, // 51: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	39, // 52: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	40, // 53: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	41, // 54: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	42, // 55: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	62, // 56: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	37, // 57: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	37, // 58: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	62, // 59: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	62, // 60: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	59, // 61: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	9,  // 62: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	61, // 63: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 64: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	55, // 65: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	55, // 66: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	60, // 67: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	62, // 68: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	5,  // 69: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	51, // 70: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	53, // 71: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	6,  // 72: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	52, // 73: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	54, // 74: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	72, // [72:75] is the sub-list for method output_type
+	69, // [69:72] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -5047,8 +5275,10 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_Grep)(nil),
 		(*Execute_Glob)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[21].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[24].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[7].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[8].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[22].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[25].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -5066,8 +5296,8 @@ func file_pawl_v1_executors_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   55,
+			NumEnums:      5,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

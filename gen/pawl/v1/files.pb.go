@@ -7,8 +7,10 @@
 package pawlv1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -29,6 +31,7 @@ type FileTarget struct {
 	//
 	//	*FileTarget_Session
 	//	*FileTarget_ExecutorId
+	//	*FileTarget_SessionId
 	Target        isFileTarget_Target `protobuf_oneof:"target"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -89,6 +92,15 @@ func (x *FileTarget) GetExecutorId() string {
 	return ""
 }
 
+func (x *FileTarget) GetSessionId() string {
+	if x != nil {
+		if x, ok := x.Target.(*FileTarget_SessionId); ok {
+			return x.SessionId
+		}
+	}
+	return ""
+}
+
 type isFileTarget_Target interface {
 	isFileTarget_Target()
 }
@@ -104,15 +116,30 @@ type FileTarget_ExecutorId struct {
 	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3,oneof"`
 }
 
+type FileTarget_SessionId struct {
+	// The workspace of a session that exists, by its id.
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3,oneof"`
+}
+
 func (*FileTarget_Session) isFileTarget_Target() {}
 
 func (*FileTarget_ExecutorId) isFileTarget_Target() {}
 
+func (*FileTarget_SessionId) isFileTarget_Target() {}
+
 // ReadFileRequest names a file.
 type ReadFileRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Target *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// First byte. A negative number counts from the end: -10 is the last ten bytes, or the whole file if it has fewer.
+	// Behind the end there are no bytes, which is no error.
+	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// How many bytes at most. Unset is all up to the end.
+	Length *int64 `protobuf:"varint,4,opt,name=length,proto3,oneof" json:"length,omitempty"`
+	// With TAR the path is a directory, and the bytes are an archive of what is in it. Links are in it as links, and are
+	// not followed. What is neither a file, a directory nor a link is left out.
+	Archive       Archive `protobuf:"varint,5,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +186,27 @@ func (x *ReadFileRequest) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *ReadFileRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetLength() int64 {
+	if x != nil && x.Length != nil {
+		return *x.Length
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetArchive() Archive {
+	if x != nil {
+		return x.Archive
+	}
+	return Archive_ARCHIVE_UNSPECIFIED
 }
 
 // ReadFileResponse is one part of a file.
@@ -424,7 +472,9 @@ type WriteFileResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Written *FileDigest            `protobuf:"bytes,1,opt,name=written,proto3" json:"written,omitempty"`
 	// The executor that has the file.
-	ExecutorId    string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	ExecutorId string `protobuf:"bytes,2,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// Nothing had the path before.
+	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -471,6 +521,13 @@ func (x *WriteFileResponse) GetExecutorId() string {
 		return x.ExecutorId
 	}
 	return ""
+}
+
+func (x *WriteFileResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
 }
 
 // StatRequest names a path.
@@ -924,7 +981,9 @@ type RemoveRequest struct {
 	// Delete directories with their content.
 	Recursive bool `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	// Accept a missing path.
-	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// What must hold of the file that is removed.
+	Condition     *FileCondition `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -987,6 +1046,13 @@ func (x *RemoveRequest) GetForce() bool {
 	return false
 }
 
+func (x *RemoveRequest) GetCondition() *FileCondition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
 // RemoveResponse is empty.
 type RemoveResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1024,20 +1090,231 @@ func (*RemoveResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_v1_files_proto_rawDescGZIP(), []int{15}
 }
 
+// ExecRequest is a command, and then pieces of its input. The input ends when the caller closes its side of the stream.
+type ExecRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First message only.
+	Target *FileTarget `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// First message only: a line for the shell, of at most 1 MiB.
+	Command string `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	// First message only: the working directory. A relative one is below the executor's root, and below the agent's cwd
+	// for a session.
+	Cwd string `protobuf:"bytes,3,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// First message only: variables over those of the sandbox.
+	Env map[string]string `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// First message only: how long the command may take. Unset is unlimited. When it has passed the command is killed.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// A piece of the input: at most 1 MiB.
+	Stdin         []byte `protobuf:"bytes,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecRequest) Reset() {
+	*x = ExecRequest{}
+	mi := &file_pawl_v1_files_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecRequest) ProtoMessage() {}
+
+func (x *ExecRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_files_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
+func (*ExecRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_files_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExecRequest) GetTarget() *FileTarget {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *ExecRequest) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *ExecRequest) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *ExecRequest) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *ExecRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ExecRequest) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+// ExecResponse is one part of what a command does.
+type ExecResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*ExecResponse_Started_
+	//	*ExecResponse_Stdout
+	//	*ExecResponse_Stderr
+	//	*ExecResponse_Exited_
+	Part          isExecResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecResponse) Reset() {
+	*x = ExecResponse{}
+	mi := &file_pawl_v1_files_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecResponse) ProtoMessage() {}
+
+func (x *ExecResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_files_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
+func (*ExecResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_files_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExecResponse) GetPart() isExecResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *ExecResponse) GetStarted() *ExecResponse_Started {
+	if x != nil {
+		if x, ok := x.Part.(*ExecResponse_Started_); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *ExecResponse) GetStdout() *ExecResponse_Piece {
+	if x != nil {
+		if x, ok := x.Part.(*ExecResponse_Stdout); ok {
+			return x.Stdout
+		}
+	}
+	return nil
+}
+
+func (x *ExecResponse) GetStderr() *ExecResponse_Piece {
+	if x != nil {
+		if x, ok := x.Part.(*ExecResponse_Stderr); ok {
+			return x.Stderr
+		}
+	}
+	return nil
+}
+
+func (x *ExecResponse) GetExited() *ExecResponse_Exited {
+	if x != nil {
+		if x, ok := x.Part.(*ExecResponse_Exited_); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
+type isExecResponse_Part interface {
+	isExecResponse_Part()
+}
+
+type ExecResponse_Started_ struct {
+	// First message: the command runs.
+	Started *ExecResponse_Started `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
+}
+
+type ExecResponse_Stdout struct {
+	Stdout *ExecResponse_Piece `protobuf:"bytes,2,opt,name=stdout,proto3,oneof"`
+}
+
+type ExecResponse_Stderr struct {
+	Stderr *ExecResponse_Piece `protobuf:"bytes,3,opt,name=stderr,proto3,oneof"`
+}
+
+type ExecResponse_Exited_ struct {
+	// Last message.
+	Exited *ExecResponse_Exited `protobuf:"bytes,4,opt,name=exited,proto3,oneof"`
+}
+
+func (*ExecResponse_Started_) isExecResponse_Part() {}
+
+func (*ExecResponse_Stdout) isExecResponse_Part() {}
+
+func (*ExecResponse_Stderr) isExecResponse_Part() {}
+
+func (*ExecResponse_Exited_) isExecResponse_Part() {}
+
 // Opened says that the file is open.
 type ReadFileResponse_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The executor that has the file.
 	ExecutorId string `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	// Size of the file when it was opened. Unset is unknown.
-	Size          *int64 `protobuf:"varint,2,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	// Size of the whole file when it was opened. Unset is unknown.
+	Size *int64 `protobuf:"varint,2,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	// Hash of the whole file: of a small one. Empty is unknown.
+	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadFileResponse_Opened) Reset() {
 	*x = ReadFileResponse_Opened{}
-	mi := &file_pawl_v1_files_proto_msgTypes[16]
+	mi := &file_pawl_v1_files_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1326,7 @@ func (x *ReadFileResponse_Opened) String() string {
 func (*ReadFileResponse_Opened) ProtoMessage() {}
 
 func (x *ReadFileResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_files_proto_msgTypes[16]
+	mi := &file_pawl_v1_files_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,18 +1356,32 @@ func (x *ReadFileResponse_Opened) GetSize() int64 {
 	return 0
 }
 
+func (x *ReadFileResponse_Opened) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // Start names the file.
 type WriteFileRequest_Start struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Target *FileTarget            `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Path   string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	// What must hold of the file that is replaced.
+	Condition *FileCondition `protobuf:"bytes,3,opt,name=condition,proto3" json:"condition,omitempty"`
+	// With TAR the path is a directory, which is made if it is missing, and the content is an archive of what to put
+	// into it. An entry replaces the file or link of its name. Nothing is written through a link. An entry whose name is
+	// absolute or has a `..`, a link that leads out of the directory, and a device are refused with INVALID_ARG, and so
+	// are more than 250,000 entries.
+	Archive       Archive `protobuf:"varint,4,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteFileRequest_Start) Reset() {
 	*x = WriteFileRequest_Start{}
-	mi := &file_pawl_v1_files_proto_msgTypes[17]
+	mi := &file_pawl_v1_files_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1393,7 @@ func (x *WriteFileRequest_Start) String() string {
 func (*WriteFileRequest_Start) ProtoMessage() {}
 
 func (x *WriteFileRequest_Start) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_files_proto_msgTypes[17]
+	mi := &file_pawl_v1_files_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,6 +1423,20 @@ func (x *WriteFileRequest_Start) GetPath() string {
 	return ""
 }
 
+func (x *WriteFileRequest_Start) GetCondition() *FileCondition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+func (x *WriteFileRequest_Start) GetArchive() Archive {
+	if x != nil {
+		return x.Archive
+	}
+	return Archive_ARCHIVE_UNSPECIFIED
+}
+
 // End says that the content is complete.
 type WriteFileRequest_End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1143,7 +1448,7 @@ type WriteFileRequest_End struct {
 
 func (x *WriteFileRequest_End) Reset() {
 	*x = WriteFileRequest_End{}
-	mi := &file_pawl_v1_files_proto_msgTypes[18]
+	mi := &file_pawl_v1_files_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1460,7 @@ func (x *WriteFileRequest_End) String() string {
 func (*WriteFileRequest_End) ProtoMessage() {}
 
 func (x *WriteFileRequest_End) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_files_proto_msgTypes[18]
+	mi := &file_pawl_v1_files_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,48 +1483,270 @@ func (x *WriteFileRequest_End) GetSha256() []byte {
 	return nil
 }
 
+// Started says that the command runs.
+type ExecResponse_Started struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The executor that it runs at.
+	ExecutorId    string `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecResponse_Started) Reset() {
+	*x = ExecResponse_Started{}
+	mi := &file_pawl_v1_files_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecResponse_Started) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecResponse_Started) ProtoMessage() {}
+
+func (x *ExecResponse_Started) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_files_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecResponse_Started.ProtoReflect.Descriptor instead.
+func (*ExecResponse_Started) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_files_proto_rawDescGZIP(), []int{17, 0}
+}
+
+func (x *ExecResponse_Started) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+// Piece is some of the output. A character that is cut at its end begins the next piece.
+type ExecResponse_Piece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Content:
+	//
+	//	*ExecResponse_Piece_Text
+	//	*ExecResponse_Piece_Data
+	Content       isExecResponse_Piece_Content `protobuf_oneof:"content"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecResponse_Piece) Reset() {
+	*x = ExecResponse_Piece{}
+	mi := &file_pawl_v1_files_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecResponse_Piece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecResponse_Piece) ProtoMessage() {}
+
+func (x *ExecResponse_Piece) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_files_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecResponse_Piece.ProtoReflect.Descriptor instead.
+func (*ExecResponse_Piece) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_files_proto_rawDescGZIP(), []int{17, 1}
+}
+
+func (x *ExecResponse_Piece) GetContent() isExecResponse_Piece_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *ExecResponse_Piece) GetText() string {
+	if x != nil {
+		if x, ok := x.Content.(*ExecResponse_Piece_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *ExecResponse_Piece) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Content.(*ExecResponse_Piece_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isExecResponse_Piece_Content interface {
+	isExecResponse_Piece_Content()
+}
+
+type ExecResponse_Piece_Text struct {
+	// The bytes, if they are UTF-8.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
+}
+
+type ExecResponse_Piece_Data struct {
+	// The bytes, if they are not.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*ExecResponse_Piece_Text) isExecResponse_Piece_Content() {}
+
+func (*ExecResponse_Piece_Data) isExecResponse_Piece_Content() {}
+
+// Exited says how the command ended.
+type ExecResponse_Exited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As a shell gives it: 128+n after signal n, 124 after the timeout.
+	ExitCode int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// Signal that ended the command, 0 for none.
+	Signal int32 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"`
+	// The timeout ended the command.
+	TimedOut bool `protobuf:"varint,3,opt,name=timed_out,json=timedOut,proto3" json:"timed_out,omitempty"`
+	// Bytes that are missing in the middle of the output, because there were too many.
+	StdoutCut     int64 `protobuf:"varint,4,opt,name=stdout_cut,json=stdoutCut,proto3" json:"stdout_cut,omitempty"`
+	StderrCut     int64 `protobuf:"varint,5,opt,name=stderr_cut,json=stderrCut,proto3" json:"stderr_cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExecResponse_Exited) Reset() {
+	*x = ExecResponse_Exited{}
+	mi := &file_pawl_v1_files_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExecResponse_Exited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExecResponse_Exited) ProtoMessage() {}
+
+func (x *ExecResponse_Exited) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_files_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExecResponse_Exited.ProtoReflect.Descriptor instead.
+func (*ExecResponse_Exited) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_files_proto_rawDescGZIP(), []int{17, 2}
+}
+
+func (x *ExecResponse_Exited) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *ExecResponse_Exited) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *ExecResponse_Exited) GetTimedOut() bool {
+	if x != nil {
+		return x.TimedOut
+	}
+	return false
+}
+
+func (x *ExecResponse_Exited) GetStdoutCut() int64 {
+	if x != nil {
+		return x.StdoutCut
+	}
+	return 0
+}
+
+func (x *ExecResponse_Exited) GetStderrCut() int64 {
+	if x != nil {
+		return x.StderrCut
+	}
+	return 0
+}
+
 var File_pawl_v1_files_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_files_proto_rawDesc = "" +
 	"\n" +
-	"\x13pawl/v1/files.proto\x12\apawl.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pawl/v1/sessions.proto\"j\n" +
+	"\x13pawl/v1/files.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pawl/v1/executors.proto\x1a\x16pawl/v1/sessions.proto\"\x8b\x01\n" +
 	"\n" +
 	"FileTarget\x12/\n" +
 	"\asession\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyH\x00R\asession\x12!\n" +
 	"\vexecutor_id\x18\x02 \x01(\tH\x00R\n" +
-	"executorIdB\b\n" +
-	"\x06target\"R\n" +
+	"executorId\x12\x1f\n" +
+	"\n" +
+	"session_id\x18\x03 \x01(\tH\x00R\tsessionIdB\b\n" +
+	"\x06target\"\xbe\x01\n" +
 	"\x0fReadFileRequest\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"\xe4\x01\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x1b\n" +
+	"\x06length\x18\x04 \x01(\x03H\x00R\x06length\x88\x01\x01\x12*\n" +
+	"\aarchive\x18\x05 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchiveB\t\n" +
+	"\a_length\"\xfc\x01\n" +
 	"\x10ReadFileResponse\x12:\n" +
 	"\x06opened\x18\x01 \x01(\v2 .pawl.v1.ReadFileResponse.OpenedH\x00R\x06opened\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12)\n" +
-	"\x04done\x18\x03 \x01(\v2\x13.pawl.v1.FileDigestH\x00R\x04done\x1aK\n" +
+	"\x04done\x18\x03 \x01(\v2\x13.pawl.v1.FileDigestH\x00R\x04done\x1ac\n" +
 	"\x06Opened\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12\x17\n" +
-	"\x04size\x18\x02 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x04size\x18\x02 \x01(\x03H\x00R\x04size\x88\x01\x01\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256B\a\n" +
 	"\x05_sizeB\x06\n" +
 	"\x04part\"8\n" +
 	"\n" +
 	"FileDigest\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x16\n" +
-	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\x85\x02\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\xe8\x02\n" +
 	"\x10WriteFileRequest\x127\n" +
 	"\x05start\x18\x01 \x01(\v2\x1f.pawl.v1.WriteFileRequest.StartH\x00R\x05start\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x121\n" +
-	"\x03end\x18\x03 \x01(\v2\x1d.pawl.v1.WriteFileRequest.EndH\x00R\x03end\x1aH\n" +
+	"\x03end\x18\x03 \x01(\v2\x1d.pawl.v1.WriteFileRequest.EndH\x00R\x03end\x1a\xaa\x01\n" +
 	"\x05Start\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\x1a\x1d\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x124\n" +
+	"\tcondition\x18\x03 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\x12*\n" +
+	"\aarchive\x18\x04 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchive\x1a\x1d\n" +
 	"\x03End\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256B\x06\n" +
-	"\x04part\"c\n" +
+	"\x04part\"}\n" +
 	"\x11WriteFileResponse\x12-\n" +
 	"\awritten\x18\x01 \x01(\v2\x13.pawl.v1.FileDigestR\awritten\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
-	"executorId\"N\n" +
+	"executorId\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\"N\n" +
 	"\vStatRequest\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"\xd8\x01\n" +
@@ -1247,21 +1774,54 @@ const file_pawl_v1_files_proto_rawDesc = "" +
 	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x11\n" +
-	"\x0fMakeDirResponse\"\x84\x01\n" +
+	"\x0fMakeDirResponse\"\xba\x01\n" +
 	"\rRemoveRequest\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"\x10\n" +
-	"\x0eRemoveResponse2\xbf\x03\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x124\n" +
+	"\tcondition\x18\x05 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\x10\n" +
+	"\x0eRemoveResponse\"\x9a\x02\n" +
+	"\vExecRequest\x12+\n" +
+	"\x06target\x18\x01 \x01(\v2\x13.pawl.v1.FileTargetR\x06target\x12\x18\n" +
+	"\acommand\x18\x02 \x01(\tR\acommand\x12\x10\n" +
+	"\x03cwd\x18\x03 \x01(\tR\x03cwd\x12/\n" +
+	"\x03env\x18\x04 \x03(\v2\x1d.pawl.v1.ExecRequest.EnvEntryR\x03env\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05stdin\x18\x06 \x01(\fR\x05stdin\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfe\x03\n" +
+	"\fExecResponse\x129\n" +
+	"\astarted\x18\x01 \x01(\v2\x1d.pawl.v1.ExecResponse.StartedH\x00R\astarted\x125\n" +
+	"\x06stdout\x18\x02 \x01(\v2\x1b.pawl.v1.ExecResponse.PieceH\x00R\x06stdout\x125\n" +
+	"\x06stderr\x18\x03 \x01(\v2\x1b.pawl.v1.ExecResponse.PieceH\x00R\x06stderr\x126\n" +
+	"\x06exited\x18\x04 \x01(\v2\x1c.pawl.v1.ExecResponse.ExitedH\x00R\x06exited\x1a*\n" +
+	"\aStarted\x12\x1f\n" +
+	"\vexecutor_id\x18\x01 \x01(\tR\n" +
+	"executorId\x1a>\n" +
+	"\x05Piece\x12\x14\n" +
+	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
+	"\acontent\x1a\x98\x01\n" +
+	"\x06Exited\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\x05R\x06signal\x12\x1b\n" +
+	"\ttimed_out\x18\x03 \x01(\bR\btimedOut\x12\x1d\n" +
+	"\n" +
+	"stdout_cut\x18\x04 \x01(\x03R\tstdoutCut\x12\x1d\n" +
+	"\n" +
+	"stderr_cut\x18\x05 \x01(\x03R\tstderrCutB\x06\n" +
+	"\x04part2\x91\b\n" +
 	"\vFileService\x12A\n" +
 	"\bReadFile\x12\x18.pawl.v1.ReadFileRequest\x1a\x19.pawl.v1.ReadFileResponse0\x01\x12D\n" +
-	"\tWriteFile\x12\x19.pawl.v1.WriteFileRequest\x1a\x1a.pawl.v1.WriteFileResponse(\x01\x123\n" +
-	"\x04Stat\x12\x14.pawl.v1.StatRequest\x1a\x15.pawl.v1.StatResponse\x12>\n" +
-	"\aReadDir\x12\x17.pawl.v1.ReadDirRequest\x1a\x18.pawl.v1.ReadDirResponse0\x01\x129\n" +
-	"\x06Exists\x12\x16.pawl.v1.ExistsRequest\x1a\x17.pawl.v1.ExistsResponse\x12<\n" +
-	"\aMakeDir\x12\x17.pawl.v1.MakeDirRequest\x1a\x18.pawl.v1.MakeDirResponse\x129\n" +
-	"\x06Remove\x12\x16.pawl.v1.RemoveRequest\x1a\x17.pawl.v1.RemoveResponseB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\tWriteFile\x12\x19.pawl.v1.WriteFileRequest\x1a\x1a.pawl.v1.WriteFileResponse(\x01\x12\x99\x01\n" +
+	"\x04Stat\x12\x14.pawl.v1.StatRequest\x1a\x15.pawl.v1.StatResponse\"d\x82\xd3\xe4\x93\x02^Z/\x12-/v1/executors/{target.executor_id}/files:stat\x12+/v1/sessions/{target.session_id}/files:stat\x12\xa4\x01\n" +
+	"\aReadDir\x12\x17.pawl.v1.ReadDirRequest\x1a\x18.pawl.v1.ReadDirResponse\"d\x82\xd3\xe4\x93\x02^Z/\x12-/v1/executors/{target.executor_id}/files:list\x12+/v1/sessions/{target.session_id}/files:list0\x01\x12\xa3\x01\n" +
+	"\x06Exists\x12\x16.pawl.v1.ExistsRequest\x1a\x17.pawl.v1.ExistsResponse\"h\x82\xd3\xe4\x93\x02bZ1\x12//v1/executors/{target.executor_id}/files:exists\x12-/v1/sessions/{target.session_id}/files:exists\x12\xaa\x01\n" +
+	"\aMakeDir\x12\x17.pawl.v1.MakeDirRequest\x1a\x18.pawl.v1.MakeDirResponse\"l\x82\xd3\xe4\x93\x02f:\x01*Z3:\x01*\"./v1/executors/{target.executor_id}/files:mkdir\",/v1/sessions/{target.session_id}/files:mkdir\x12\xa9\x01\n" +
+	"\x06Remove\x12\x16.pawl.v1.RemoveRequest\x1a\x17.pawl.v1.RemoveResponse\"n\x82\xd3\xe4\x93\x02h:\x01*Z4:\x01*\"//v1/executors/{target.executor_id}/files:remove\"-/v1/sessions/{target.session_id}/files:remove\x127\n" +
+	"\x04Exec\x12\x14.pawl.v1.ExecRequest\x1a\x15.pawl.v1.ExecResponse(\x010\x01B-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_files_proto_rawDescOnce sync.Once
@@ -1275,7 +1835,7 @@ func file_pawl_v1_files_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_files_proto_rawDescData
 }
 
-var file_pawl_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_pawl_v1_files_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_pawl_v1_files_proto_goTypes = []any{
 	(*FileTarget)(nil),              // 0: pawl.v1.FileTarget
 	(*ReadFileRequest)(nil),         // 1: pawl.v1.ReadFileRequest
@@ -1293,46 +1853,68 @@ var file_pawl_v1_files_proto_goTypes = []any{
 	(*MakeDirResponse)(nil),         // 13: pawl.v1.MakeDirResponse
 	(*RemoveRequest)(nil),           // 14: pawl.v1.RemoveRequest
 	(*RemoveResponse)(nil),          // 15: pawl.v1.RemoveResponse
-	(*ReadFileResponse_Opened)(nil), // 16: pawl.v1.ReadFileResponse.Opened
-	(*WriteFileRequest_Start)(nil),  // 17: pawl.v1.WriteFileRequest.Start
-	(*WriteFileRequest_End)(nil),    // 18: pawl.v1.WriteFileRequest.End
-	(*SessionKey)(nil),              // 19: pawl.v1.SessionKey
-	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(*ExecRequest)(nil),             // 16: pawl.v1.ExecRequest
+	(*ExecResponse)(nil),            // 17: pawl.v1.ExecResponse
+	(*ReadFileResponse_Opened)(nil), // 18: pawl.v1.ReadFileResponse.Opened
+	(*WriteFileRequest_Start)(nil),  // 19: pawl.v1.WriteFileRequest.Start
+	(*WriteFileRequest_End)(nil),    // 20: pawl.v1.WriteFileRequest.End
+	nil,                             // 21: pawl.v1.ExecRequest.EnvEntry
+	(*ExecResponse_Started)(nil),    // 22: pawl.v1.ExecResponse.Started
+	(*ExecResponse_Piece)(nil),      // 23: pawl.v1.ExecResponse.Piece
+	(*ExecResponse_Exited)(nil),     // 24: pawl.v1.ExecResponse.Exited
+	(*SessionKey)(nil),              // 25: pawl.v1.SessionKey
+	(Archive)(0),                    // 26: pawl.v1.Archive
+	(*timestamppb.Timestamp)(nil),   // 27: google.protobuf.Timestamp
+	(*FileCondition)(nil),           // 28: pawl.v1.FileCondition
+	(*durationpb.Duration)(nil),     // 29: google.protobuf.Duration
 }
 var file_pawl_v1_files_proto_depIdxs = []int32{
-	19, // 0: pawl.v1.FileTarget.session:type_name -> pawl.v1.SessionKey
+	25, // 0: pawl.v1.FileTarget.session:type_name -> pawl.v1.SessionKey
 	0,  // 1: pawl.v1.ReadFileRequest.target:type_name -> pawl.v1.FileTarget
-	16, // 2: pawl.v1.ReadFileResponse.opened:type_name -> pawl.v1.ReadFileResponse.Opened
-	3,  // 3: pawl.v1.ReadFileResponse.done:type_name -> pawl.v1.FileDigest
-	17, // 4: pawl.v1.WriteFileRequest.start:type_name -> pawl.v1.WriteFileRequest.Start
-	18, // 5: pawl.v1.WriteFileRequest.end:type_name -> pawl.v1.WriteFileRequest.End
-	3,  // 6: pawl.v1.WriteFileResponse.written:type_name -> pawl.v1.FileDigest
-	0,  // 7: pawl.v1.StatRequest.target:type_name -> pawl.v1.FileTarget
-	20, // 8: pawl.v1.StatResponse.mtime:type_name -> google.protobuf.Timestamp
-	0,  // 9: pawl.v1.ReadDirRequest.target:type_name -> pawl.v1.FileTarget
-	0,  // 10: pawl.v1.ExistsRequest.target:type_name -> pawl.v1.FileTarget
-	0,  // 11: pawl.v1.MakeDirRequest.target:type_name -> pawl.v1.FileTarget
-	0,  // 12: pawl.v1.RemoveRequest.target:type_name -> pawl.v1.FileTarget
-	0,  // 13: pawl.v1.WriteFileRequest.Start.target:type_name -> pawl.v1.FileTarget
-	1,  // 14: pawl.v1.FileService.ReadFile:input_type -> pawl.v1.ReadFileRequest
-	4,  // 15: pawl.v1.FileService.WriteFile:input_type -> pawl.v1.WriteFileRequest
-	6,  // 16: pawl.v1.FileService.Stat:input_type -> pawl.v1.StatRequest
-	8,  // 17: pawl.v1.FileService.ReadDir:input_type -> pawl.v1.ReadDirRequest
-	10, // 18: pawl.v1.FileService.Exists:input_type -> pawl.v1.ExistsRequest
-	12, // 19: pawl.v1.FileService.MakeDir:input_type -> pawl.v1.MakeDirRequest
-	14, // 20: pawl.v1.FileService.Remove:input_type -> pawl.v1.RemoveRequest
-	2,  // 21: pawl.v1.FileService.ReadFile:output_type -> pawl.v1.ReadFileResponse
-	5,  // 22: pawl.v1.FileService.WriteFile:output_type -> pawl.v1.WriteFileResponse
-	7,  // 23: pawl.v1.FileService.Stat:output_type -> pawl.v1.StatResponse
-	9,  // 24: pawl.v1.FileService.ReadDir:output_type -> pawl.v1.ReadDirResponse
-	11, // 25: pawl.v1.FileService.Exists:output_type -> pawl.v1.ExistsResponse
-	13, // 26: pawl.v1.FileService.MakeDir:output_type -> pawl.v1.MakeDirResponse
-	15, // 27: pawl.v1.FileService.Remove:output_type -> pawl.v1.RemoveResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	26, // 2: pawl.v1.ReadFileRequest.archive:type_name -> pawl.v1.Archive
+	18, // 3: pawl.v1.ReadFileResponse.opened:type_name -> pawl.v1.ReadFileResponse.Opened
+	3,  // 4: pawl.v1.ReadFileResponse.done:type_name -> pawl.v1.FileDigest
+	19, // 5: pawl.v1.WriteFileRequest.start:type_name -> pawl.v1.WriteFileRequest.Start
+	20, // 6: pawl.v1.WriteFileRequest.end:type_name -> pawl.v1.WriteFileRequest.End
+	3,  // 7: pawl.v1.WriteFileResponse.written:type_name -> pawl.v1.FileDigest
+	0,  // 8: pawl.v1.StatRequest.target:type_name -> pawl.v1.FileTarget
+	27, // 9: pawl.v1.StatResponse.mtime:type_name -> google.protobuf.Timestamp
+	0,  // 10: pawl.v1.ReadDirRequest.target:type_name -> pawl.v1.FileTarget
+	0,  // 11: pawl.v1.ExistsRequest.target:type_name -> pawl.v1.FileTarget
+	0,  // 12: pawl.v1.MakeDirRequest.target:type_name -> pawl.v1.FileTarget
+	0,  // 13: pawl.v1.RemoveRequest.target:type_name -> pawl.v1.FileTarget
+	28, // 14: pawl.v1.RemoveRequest.condition:type_name -> pawl.v1.FileCondition
+	0,  // 15: pawl.v1.ExecRequest.target:type_name -> pawl.v1.FileTarget
+	21, // 16: pawl.v1.ExecRequest.env:type_name -> pawl.v1.ExecRequest.EnvEntry
+	29, // 17: pawl.v1.ExecRequest.timeout:type_name -> google.protobuf.Duration
+	22, // 18: pawl.v1.ExecResponse.started:type_name -> pawl.v1.ExecResponse.Started
+	23, // 19: pawl.v1.ExecResponse.stdout:type_name -> pawl.v1.ExecResponse.Piece
+	23, // 20: pawl.v1.ExecResponse.stderr:type_name -> pawl.v1.ExecResponse.Piece
+	24, // 21: pawl.v1.ExecResponse.exited:type_name -> pawl.v1.ExecResponse.Exited
+	0,  // 22: pawl.v1.WriteFileRequest.Start.target:type_name -> pawl.v1.FileTarget
+	28, // 23: pawl.v1.WriteFileRequest.Start.condition:type_name -> pawl.v1.FileCondition
+	26, // 24: pawl.v1.WriteFileRequest.Start.archive:type_name -> pawl.v1.Archive
+	1,  // 25: pawl.v1.FileService.ReadFile:input_type -> pawl.v1.ReadFileRequest
+	4,  // 26: pawl.v1.FileService.WriteFile:input_type -> pawl.v1.WriteFileRequest
+	6,  // 27: pawl.v1.FileService.Stat:input_type -> pawl.v1.StatRequest
+	8,  // 28: pawl.v1.FileService.ReadDir:input_type -> pawl.v1.ReadDirRequest
+	10, // 29: pawl.v1.FileService.Exists:input_type -> pawl.v1.ExistsRequest
+	12, // 30: pawl.v1.FileService.MakeDir:input_type -> pawl.v1.MakeDirRequest
+	14, // 31: pawl.v1.FileService.Remove:input_type -> pawl.v1.RemoveRequest
+	16, // 32: pawl.v1.FileService.Exec:input_type -> pawl.v1.ExecRequest
+	2,  // 33: pawl.v1.FileService.ReadFile:output_type -> pawl.v1.ReadFileResponse
+	5,  // 34: pawl.v1.FileService.WriteFile:output_type -> pawl.v1.WriteFileResponse
+	7,  // 35: pawl.v1.FileService.Stat:output_type -> pawl.v1.StatResponse
+	9,  // 36: pawl.v1.FileService.ReadDir:output_type -> pawl.v1.ReadDirResponse
+	11, // 37: pawl.v1.FileService.Exists:output_type -> pawl.v1.ExistsResponse
+	13, // 38: pawl.v1.FileService.MakeDir:output_type -> pawl.v1.MakeDirResponse
+	15, // 39: pawl.v1.FileService.Remove:output_type -> pawl.v1.RemoveResponse
+	17, // 40: pawl.v1.FileService.Exec:output_type -> pawl.v1.ExecResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_files_proto_init() }
@@ -1340,11 +1922,14 @@ func file_pawl_v1_files_proto_init() {
 	if File_pawl_v1_files_proto != nil {
 		return
 	}
+	file_pawl_v1_executors_proto_init()
 	file_pawl_v1_sessions_proto_init()
 	file_pawl_v1_files_proto_msgTypes[0].OneofWrappers = []any{
 		(*FileTarget_Session)(nil),
 		(*FileTarget_ExecutorId)(nil),
+		(*FileTarget_SessionId)(nil),
 	}
+	file_pawl_v1_files_proto_msgTypes[1].OneofWrappers = []any{}
 	file_pawl_v1_files_proto_msgTypes[2].OneofWrappers = []any{
 		(*ReadFileResponse_Opened_)(nil),
 		(*ReadFileResponse_Data)(nil),
@@ -1355,14 +1940,24 @@ func file_pawl_v1_files_proto_init() {
 		(*WriteFileRequest_Data)(nil),
 		(*WriteFileRequest_End_)(nil),
 	}
-	file_pawl_v1_files_proto_msgTypes[16].OneofWrappers = []any{}
+	file_pawl_v1_files_proto_msgTypes[17].OneofWrappers = []any{
+		(*ExecResponse_Started_)(nil),
+		(*ExecResponse_Stdout)(nil),
+		(*ExecResponse_Stderr)(nil),
+		(*ExecResponse_Exited_)(nil),
+	}
+	file_pawl_v1_files_proto_msgTypes[18].OneofWrappers = []any{}
+	file_pawl_v1_files_proto_msgTypes[23].OneofWrappers = []any{
+		(*ExecResponse_Piece_Text)(nil),
+		(*ExecResponse_Piece_Data)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_files_proto_rawDesc), len(file_pawl_v1_files_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,14 +26,15 @@ const (
 	FileService_Exists_FullMethodName    = "/pawl.v1.FileService/Exists"
 	FileService_MakeDir_FullMethodName   = "/pawl.v1.FileService/MakeDir"
 	FileService_Remove_FullMethodName    = "/pawl.v1.FileService/Remove"
+	FileService_Exec_FullMethodName      = "/pawl.v1.FileService/Exec"
 )
 
 // FileServiceClient is the client API for FileService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// FileService reads and writes files of an executor: those of a session's workspace, or all that the executor can
-// reach.
+// FileService reads and writes files of an executor, and runs commands there: in a session's workspace, or wherever the
+// executor can reach.
 //
 // Control records nothing about these requests. A request ends when its caller leaves, and when the connection of the
 // executor is lost. Operators may use any executor, clients the sessions of their agents.
@@ -44,9 +45,9 @@ const (
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
-//	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
+//	NOT_FOUND            AGENT_NOT_FOUND, SESSION_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
 //	FAILED_PRECONDITION  NO_SANDBOX: the agent has no sandbox; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not
-//	                     read or write
+//	                     read or write; CONDITION_FAILED: the condition of the request does not hold, nothing was done
 //	ALREADY_EXISTS       EXISTS
 //	PERMISSION_DENIED    FORBIDDEN: the token does not allow it; PERMISSION: the executor's user may not; TOOL_MISSING:
 //	                     the agent of the session has no tool that does this to files, and a client may do no more
@@ -58,16 +59,17 @@ const (
 //	                     wrote or removed. Nobody knows whether that was done, and control does not retry: the caller
 //	                     looks and decides.
 //
-// A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
+// A caller that leaves WriteFile, MakeDir, Remove or Exec before the answer does not know the outcome either.
 type FileServiceClient interface {
-	// ReadFile streams a file: opened, its bytes in order, done. A stream without done is not the whole file. The bytes
-	// are those of the file that was opened, even if its path is replaced meanwhile; what is appended while it is read
-	// may be among them. A slow caller delays nobody but itself.
+	// ReadFile streams a file, a part of it, or a directory as an archive: opened, the bytes in order, done. A stream
+	// without done is not whole. The bytes are those of the file that was opened, even if its path is replaced meanwhile;
+	// what is appended while it is read may be among them. A slow caller delays nobody but itself.
 	ReadFile(ctx context.Context, in *ReadFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadFileResponse], error)
 	// WriteFile replaces the content of a file and makes missing parents: start, the bytes in order, end. After end the
 	// new content replaces the old one, durably and as a rule atomically. Nothing is replaced when the stream breaks
 	// before end, or when the hash in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is followed. Writing the same
-	// content again has the same effect.
+	// content again has the same effect. With archive the content is unpacked into a directory as it comes: when the
+	// stream breaks, or an entry fails, the entries before stay.
 	WriteFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[WriteFileRequest, WriteFileResponse], error)
 	// Stat describes what has a path. It does not follow the last link.
 	Stat(ctx context.Context, in *StatRequest, opts ...grpc.CallOption) (*StatResponse, error)
@@ -82,6 +84,16 @@ type FileServiceClient interface {
 	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
 	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
+	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited. A
+	// stream without exited says nothing of the command's end. The command ends with the caller: when the stream breaks,
+	// every process of it is killed. Each of stdout and stderr is in order; between them the order is about that in which
+	// they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the output is
+	// cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and agents do
+	// not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no tool that runs
+	// commands. Control sends it to the executor once and does not retry.
+	//
+	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
+	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error)
 }
 
 type fileServiceClient struct {
@@ -183,12 +195,25 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 	return out, nil
 }
 
+func (c *fileServiceClient) Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FileService_ServiceDesc.Streams[3], FileService_Exec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExecRequest, ExecResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ExecClient = grpc.BidiStreamingClient[ExecRequest, ExecResponse]
+
 // FileServiceServer is the server API for FileService service.
 // All implementations must embed UnimplementedFileServiceServer
 // for forward compatibility.
 //
-// FileService reads and writes files of an executor: those of a session's workspace, or all that the executor can
-// reach.
+// FileService reads and writes files of an executor, and runs commands there: in a session's workspace, or wherever the
+// executor can reach.
 //
 // Control records nothing about these requests. A request ends when its caller leaves, and when the connection of the
 // executor is lost. Operators may use any executor, clients the sessions of their agents.
@@ -199,9 +224,9 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 // Errors of every RPC, beside those named there (the reason is in ErrorInfo):
 //
 //	INVALID_ARGUMENT     INVALID_ARG (the path or the request), INVALID_NAME
-//	NOT_FOUND            AGENT_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
+//	NOT_FOUND            AGENT_NOT_FOUND, SESSION_NOT_FOUND, EXECUTOR_NOT_FOUND; NOT_FOUND: nothing has that path
 //	FAILED_PRECONDITION  NO_SANDBOX: the agent has no sandbox; NOT_DIR, IS_DIR, NOT_EMPTY; IO: the system could not
-//	                     read or write
+//	                     read or write; CONDITION_FAILED: the condition of the request does not hold, nothing was done
 //	ALREADY_EXISTS       EXISTS
 //	PERMISSION_DENIED    FORBIDDEN: the token does not allow it; PERMISSION: the executor's user may not; TOOL_MISSING:
 //	                     the agent of the session has no tool that does this to files, and a client may do no more
@@ -213,16 +238,17 @@ func (c *fileServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts 
 //	                     wrote or removed. Nobody knows whether that was done, and control does not retry: the caller
 //	                     looks and decides.
 //
-// A caller that leaves WriteFile, MakeDir or Remove before the answer does not know the outcome either.
+// A caller that leaves WriteFile, MakeDir, Remove or Exec before the answer does not know the outcome either.
 type FileServiceServer interface {
-	// ReadFile streams a file: opened, its bytes in order, done. A stream without done is not the whole file. The bytes
-	// are those of the file that was opened, even if its path is replaced meanwhile; what is appended while it is read
-	// may be among them. A slow caller delays nobody but itself.
+	// ReadFile streams a file, a part of it, or a directory as an archive: opened, the bytes in order, done. A stream
+	// without done is not whole. The bytes are those of the file that was opened, even if its path is replaced meanwhile;
+	// what is appended while it is read may be among them. A slow caller delays nobody but itself.
 	ReadFile(*ReadFileRequest, grpc.ServerStreamingServer[ReadFileResponse]) error
 	// WriteFile replaces the content of a file and makes missing parents: start, the bytes in order, end. After end the
 	// new content replaces the old one, durably and as a rule atomically. Nothing is replaced when the stream breaks
 	// before end, or when the hash in end differs (INVALID_ARGUMENT, HASH_MISMATCH). A link is followed. Writing the same
-	// content again has the same effect.
+	// content again has the same effect. With archive the content is unpacked into a directory as it comes: when the
+	// stream breaks, or an entry fails, the entries before stay.
 	WriteFile(grpc.ClientStreamingServer[WriteFileRequest, WriteFileResponse]) error
 	// Stat describes what has a path. It does not follow the last link.
 	Stat(context.Context, *StatRequest) (*StatResponse, error)
@@ -237,6 +263,16 @@ type FileServiceServer interface {
 	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
 	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
+	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited. A
+	// stream without exited says nothing of the command's end. The command ends with the caller: when the stream breaks,
+	// every process of it is killed. Each of stdout and stderr is in order; between them the order is about that in which
+	// they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the output is
+	// cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and agents do
+	// not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no tool that runs
+	// commands. Control sends it to the executor once and does not retry.
+	//
+	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
+	Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error
 	mustEmbedUnimplementedFileServiceServer()
 }
 
@@ -267,6 +303,9 @@ func (UnimplementedFileServiceServer) MakeDir(context.Context, *MakeDirRequest) 
 }
 func (UnimplementedFileServiceServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
+}
+func (UnimplementedFileServiceServer) Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error {
+	return status.Error(codes.Unimplemented, "method Exec not implemented")
 }
 func (UnimplementedFileServiceServer) mustEmbedUnimplementedFileServiceServer() {}
 func (UnimplementedFileServiceServer) testEmbeddedByValue()                     {}
@@ -390,6 +429,13 @@ func _FileService_Remove_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FileService_Exec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(FileServiceServer).Exec(&grpc.GenericServerStream[ExecRequest, ExecResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FileService_ExecServer = grpc.BidiStreamingServer[ExecRequest, ExecResponse]
+
 // FileService_ServiceDesc is the grpc.ServiceDesc for FileService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -429,6 +475,12 @@ var FileService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "ReadDir",
 			Handler:       _FileService_ReadDir_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Exec",
+			Handler:       _FileService_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "pawl/v1/files.proto",

@@ -43,6 +43,7 @@ func TestMessagesAreBoundedByMethod(t *testing.T) {
 	h := api.Hooks(auth.NewService(planetest.New(t, nil).Store), nil)
 	large := []string{
 		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt", "pawl.v1.FileService/WriteFile",
+		"pawl.v1.FileService/Exec",
 		"pawl.v1.ExecutorService/Connect", "pawl.peer.v1.PeerService/Forward", "pawl.peer.v1.PeerService/Deliver",
 	}
 	for _, r := range auth.Rules() {

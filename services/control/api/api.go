@@ -163,6 +163,7 @@ var larger = map[string]int{
 	pawlv1.SubmissionService_Prompt_FullMethodName: rpc.MaxMessage,
 	pawlv1.ExecutorService_Connect_FullMethodName:  rpc.MaxMessage,
 	pawlv1.FileService_WriteFile_FullMethodName:    maxContent,
+	pawlv1.FileService_Exec_FullMethodName:         maxCommand + maxEnv + maxContent,
 }
 
 func maxMessage(method string) int {

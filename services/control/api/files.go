@@ -29,7 +29,7 @@ const (
 // Failures of requests for files. The reason INVALID_ARG is the executors' too.
 var (
 	errFileRequest = errs.New(errs.InvalidArgument, "INVALID_ARG", "the request is not valid")
-	errNoTool      = errs.New(errs.PermissionDenied, "TOOL_MISSING", "the agent has no tool that does this to files")
+	errNoTool      = errs.New(errs.PermissionDenied, "TOOL_MISSING", "the agent has no tool that does this")
 	errNoSandbox   = errs.New(errs.FailedPrecondition, "NO_SANDBOX", "the agent has no sandbox, so its sessions have "+
 		"no files")
 )
@@ -39,8 +39,8 @@ type fileHandler struct {
 	deps Deps
 }
 
-// access is what a verb does to files. A session's agent may do it with one of its tools: a client never gets more of a
-// workspace than the agent has.
+// access is what a verb does to a workspace. A session's agent may do it with one of its tools: a client never gets more
+// of a workspace than the agent has.
 type access struct {
 	what string
 	tool.Access
@@ -51,6 +51,7 @@ var (
 	listFiles   = access{"lists files", tool.ListsFiles}
 	writeFiles  = access{"writes files", tool.WritesFiles}
 	removeFiles = access{"removes files", tool.RemovesFiles}
+	runCommands = access{"runs commands", tool.RunsCommands}
 )
 
 // allows is an error when an agent has none of the tools.
@@ -80,6 +81,11 @@ func (f *fileHandler) locate(ctx context.Context, t *pawlv1.FileTarget, path str
 		at.executor, err = t.GetExecutorId(), checkRef("target.executor_id", t.GetExecutorId())
 	case t.GetSession() != nil:
 		at, err = f.workspace(ctx, decodeKey(ctx, t.GetSession()), use)
+	case t.GetSessionId() != "":
+		var k session.Key
+		if k, err = f.keyOf(ctx, t.GetSessionId()); err == nil {
+			at, err = f.workspace(ctx, k, use)
+		}
 	default:
 		err = errFileRequest.With("the target is missing: name a session or an executor")
 	}
@@ -87,6 +93,19 @@ func (f *fileHandler) locate(ctx context.Context, t *pawlv1.FileTarget, path str
 		return place{}, err
 	}
 	return at, checkPath(path)
+}
+
+// keyOf is the key of a session that the caller may use.
+func (f *fileHandler) keyOf(ctx context.Context, id string) (session.Key, error) {
+	if err := checkID(id, session.ErrNotFound); err != nil {
+		return session.Key{}, err
+	}
+	one, err := f.deps.Sessions.GetSession(ctx, tenant(ctx), id)
+	if err != nil {
+		return session.Key{}, err
+	}
+	foreign := auth.Resource{Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound}
+	return one.Key, may(ctx, auth.UseFiles, foreign)
 }
 
 // workspace is the place of a session: where it is bound, or where it would be placed now.
@@ -139,6 +158,27 @@ func checkPath(p string) error {
 	return nil
 }
 
+func checkArchive(a pawlv1.Archive) error {
+	if a != pawlv1.Archive_ARCHIVE_UNSPECIFIED && a != pawlv1.Archive_ARCHIVE_TAR {
+		return errFileRequest.With("the kind of archive %d is not known", a)
+	}
+	return nil
+}
+
+// maxHashes is how many hashes a condition names at most.
+const maxHashes = 64
+
+func checkCondition(c *pawlv1.FileCondition) error {
+	all := slices.Concat(c.GetSha256(), c.GetNotSha256())
+	switch {
+	case len(all) > maxHashes:
+		return errFileRequest.With("a condition names %d hashes; %d are the most", len(all), maxHashes)
+	case slices.ContainsFunc(all, func(sum []byte) bool { return len(sum) != 32 }):
+		return errFileRequest.With("a sha256 has 32 bytes")
+	}
+	return nil
+}
+
 // do runs a verb that answers with its result alone.
 func (f *fileHandler) do(
 	ctx context.Context, t *pawlv1.FileTarget, path string, use access, verb *pawlv1.Execute,
@@ -156,20 +196,33 @@ func (f *fileHandler) ReadFile(
 	req *pawlv1.ReadFileRequest, stream grpc.ServerStreamingServer[pawlv1.ReadFileResponse],
 ) error {
 	at, err := f.locate(stream.Context(), req.GetTarget(), req.GetPath(), readFiles)
+	if err == nil && req.GetArchive() != pawlv1.Archive_ARCHIVE_UNSPECIFIED {
+		_, err = f.locate(stream.Context(), req.GetTarget(), req.GetPath(), listFiles)
+	}
 	if err != nil {
+		return err
+	}
+	if req.Length != nil && req.GetLength() < 0 {
+		return errFileRequest.With("a length is not negative")
+	}
+	if err := checkArchive(req.GetArchive()); err != nil {
 		return err
 	}
 	res, err := f.deps.Files.Do(stream.Context(), &files.Request{
 		Executor: at.executor,
 		Verb: &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_ReadFile{
-			ReadFile: &pawlv1.ReadFile{Path: req.GetPath()},
+			ReadFile: &pawlv1.ReadFile{
+				Path: req.GetPath(), Offset: req.GetOffset(), Length: req.Length, Archive: req.GetArchive(),
+			},
 		}},
-		Opened: func(size *int64) error {
+		Opened: func(facts files.Facts) error {
 			return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Opened_{
-				Opened: &pawlv1.ReadFileResponse_Opened{ExecutorId: at.executor, Size: size},
+				Opened: &pawlv1.ReadFileResponse_Opened{
+					ExecutorId: at.executor, Size: facts.Size, Sha256: facts.Sha256,
+				},
 			}})
 		},
-		Take: func(data []byte) error {
+		Take: func(_ pawlv1.Stream, data []byte) error {
 			return stream.Send(&pawlv1.ReadFileResponse{Part: &pawlv1.ReadFileResponse_Data{Data: data}})
 		},
 	})
@@ -202,17 +255,27 @@ func (f *fileHandler) WriteFile(
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(checkArchive(start.GetArchive()), checkCondition(start.GetCondition())); err != nil {
+		return err
+	}
+	if start.GetArchive() != 0 && start.GetCondition() != nil {
+		return errFileRequest.With("an archive is unpacked without a condition")
+	}
 	res, err := f.deps.Files.Do(stream.Context(), &files.Request{
 		Executor: at.executor,
 		Verb: &pawlv1.Execute{Cwd: at.cwd, Verb: &pawlv1.Execute_WriteFile{
-			WriteFile: &pawlv1.WriteFile{Path: start.GetPath(), Chunked: true},
+			WriteFile: &pawlv1.WriteFile{
+				Path: start.GetPath(), Chunked: true, Condition: start.GetCondition(), Archive: start.GetArchive(),
+			},
 		}},
 		Next: func() (*pawlv1.Input, error) { return content(stream) },
 	})
 	if err != nil {
 		return err
 	}
-	return stream.SendAndClose(&pawlv1.WriteFileResponse{Written: encodeDigest(res), ExecutorId: at.executor})
+	return stream.SendAndClose(&pawlv1.WriteFileResponse{
+		Written: encodeDigest(res), ExecutorId: at.executor, Created: res.GetFile().GetCreated(),
+	})
 }
 
 // content is the next piece of what a caller writes.
@@ -240,75 +303,4 @@ func content(
 		return &pawlv1.Input{Last: true, Sha256: part.End.GetSha256()}, nil
 	}
 	return nil, errFileRequest.With("after start come data and end; nothing was written")
-}
-
-// Stat implements FileService.
-func (f *fileHandler) Stat(ctx context.Context, req *pawlv1.StatRequest) (*pawlv1.StatResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Stat{Stat: &pawlv1.Stat{Path: req.GetPath()}}}
-	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
-	if err != nil {
-		return nil, err
-	}
-	s := res.GetStat()
-	return &pawlv1.StatResponse{
-		IsFile: s.GetIsFile(), IsDir: s.GetIsDir(), IsSymlink: s.GetIsSymlink(), Size: s.GetSize(), Mtime: s.GetMtime(), Mode: s.GetMode(),
-		LinkTarget: s.GetLinkTarget(),
-	}, nil
-}
-
-// ReadDir implements FileService.
-func (f *fileHandler) ReadDir(
-	req *pawlv1.ReadDirRequest, stream grpc.ServerStreamingServer[pawlv1.ReadDirResponse],
-) error {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_ReadDir{ReadDir: &pawlv1.ReadDir{Path: req.GetPath()}}}
-	res, err := f.do(stream.Context(), req.GetTarget(), req.GetPath(), listFiles, verb)
-	if err != nil {
-		return err
-	}
-	names := res.GetNames().GetNames()
-	for {
-		n := cut(names, maxWeight, weighName)
-		if err := stream.Send(&pawlv1.ReadDirResponse{Names: names[:n]}); err != nil {
-			return err
-		}
-		if names = names[n:]; len(names) == 0 {
-			return nil
-		}
-	}
-}
-
-func weighName(name *[]byte) int { return len(*name) + 4 } // and its frame
-
-// Exists implements FileService.
-func (f *fileHandler) Exists(ctx context.Context, req *pawlv1.ExistsRequest) (*pawlv1.ExistsResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{Exists: &pawlv1.Exists{Path: req.GetPath()}}}
-	res, err := f.do(ctx, req.GetTarget(), req.GetPath(), listFiles, verb)
-	if err != nil {
-		return nil, err
-	}
-	return &pawlv1.ExistsResponse{Exists: res.GetExists().GetExists()}, nil
-}
-
-// MakeDir implements FileService.
-func (f *fileHandler) MakeDir(ctx context.Context, req *pawlv1.MakeDirRequest) (*pawlv1.MakeDirResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_MakeDir{MakeDir: &pawlv1.MakeDir{
-		Path:      req.GetPath(),
-		Recursive: req.GetRecursive(),
-	}}}
-	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), writeFiles, verb); err != nil {
-		return nil, err
-	}
-	return &pawlv1.MakeDirResponse{}, nil
-}
-
-// Remove implements FileService.
-func (f *fileHandler) Remove(ctx context.Context, req *pawlv1.RemoveRequest) (*pawlv1.RemoveResponse, error) {
-	verb := &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{Remove: &pawlv1.Remove{
-		Path:      req.GetPath(),
-		Recursive: req.GetRecursive(), Force: req.GetForce(),
-	}}}
-	if _, err := f.do(ctx, req.GetTarget(), req.GetPath(), removeFiles, verb); err != nil {
-		return nil, err
-	}
-	return &pawlv1.RemoveResponse{}, nil
 }

@@ -46,7 +46,8 @@ func (v *fileVerbs) Do(_ context.Context, f *files.Request) (*pawlv1.Result, err
 	switch f.Verb.GetVerb().(type) {
 	case *pawlv1.Execute_ReadFile:
 		size := int64(len(v.content))
-		if err := errors.Join(f.Opened(&size), f.Take(v.content)); err != nil {
+		err := errors.Join(f.Opened(files.Facts{Size: &size}), f.Take(pawlv1.Stream_STREAM_FILE, v.content))
+		if err != nil {
 			return nil, err
 		}
 		return v.digest(), nil

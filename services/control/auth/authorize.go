@@ -20,6 +20,7 @@ const (
 	ReadDeletions Verb = "see what is deleted"
 	UseFiles      Verb = "read the files of sessions"
 	ChangeFiles   Verb = "change the files of sessions"
+	RunCommands   Verb = "run commands in the workspaces of sessions"
 	StartRuns     Verb = "start runs of a workflow"
 	ReadRuns      Verb = "read runs"
 	ReadAll       Verb = "list all agents and runs"
@@ -84,6 +85,7 @@ var rules = []Rule{
 	{ChangeFiles, User, operators, true, []string{
 		"pawl.v1.FileService/WriteFile", "pawl.v1.FileService/MakeDir", "pawl.v1.FileService/Remove",
 	}},
+	{RunCommands, User, operators, true, []string{"pawl.v1.FileService/Exec"}},
 	{StartRuns, User, operators, true, []string{"POST /workflows/{workflow}", "WS /workflows/{workflow}"}},
 	{ReadRuns, Viewer, operators, false, []string{
 		"GET /runs/{run}", "GET /runs/{run}/events", "GET /runs/{run}/stream",

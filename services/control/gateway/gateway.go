@@ -206,6 +206,10 @@ func (h *Handler) contained(w http.ResponseWriter, r *http.Request, secret strin
 	if err == nil {
 		return
 	}
+	var p *contain.Panic
+	if errors.As(err, &p) && p.Value == http.ErrAbortHandler {
+		panic(http.ErrAbortHandler) // who cannot finish an answer has said why
+	}
 	if out.begun {
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)

@@ -608,8 +608,8 @@ func (p *plane) do(x *pawlv1.Execute, setup ...func(*client)) *client {
 	rpcCtx, end := context.WithCancel(ctx) // ends when the handler returns
 	switch x.GetVerb().(type) {
 	case *pawlv1.Execute_ReadFile:
-		f.Opened = func(size *int64) error { c.size = *size; return nil }
-		f.Take = func(data []byte) error {
+		f.Opened = func(f files.Facts) error { c.size = *f.Size; return nil }
+		f.Take = func(_ pawlv1.Stream, data []byte) error {
 			if c.slow != nil {
 				select {
 				case <-c.slow:

@@ -48,7 +48,7 @@ var safetyNames = [...]string{AtMostOnce: "at_most_once", Idempotent: "idempoten
 // String is the word used in logs and stores.
 func (s Safety) String() string { return nameOf(safetyNames[:], uint8(s)) }
 
-// Access is what a tool lets a model do to the files of a workspace. Clients of an agent's sessions may do as much to
+// Access is what a tool lets a model do to a workspace. Clients of an agent's sessions may do as much to
 // them over the API, and no more.
 type Access uint8
 
@@ -58,6 +58,7 @@ const (
 	ListsFiles
 	WritesFiles
 	RemovesFiles
+	RunsCommands
 )
 
 // Spec describes a tool.

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -28,6 +29,7 @@ type call struct {
 	started  int64
 	timeout  time.Duration
 	keep     bool
+	tied     bool // to the daemon that started it
 	out, err *capture
 	exited   chan struct{}      // its first process was reaped
 	recorded chan struct{}      // its END is on disk, or cannot be put there any more
@@ -47,7 +49,7 @@ func (k *keeper) start(cn *conn, id string, spec *Spec) (*state, error) {
 		return nil, sandbox.ErrInvalidArg.With("no command")
 	}
 	c := &call{
-		id: id, timeout: spec.Timeout, keep: spec.Keep, started: now(),
+		id: id, timeout: spec.Timeout, keep: spec.Keep, tied: spec.Tied, started: now(),
 		exited: make(chan struct{}), recorded: make(chan struct{}), kill: make(chan time.Duration, 1),
 	}
 	k.mu.Lock()
@@ -122,9 +124,14 @@ func (k *keeper) fork(c *call, spec *Spec, stdout, stderr int) error {
 	for _, kv := range spec.Env {
 		env = append(env, string(kv))
 	}
+	stdin, err := k.input(spec)
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
 	attr := &syscall.ProcAttr{
 		Dir: string(spec.Dir), Env: append(env, c.marker(k.key)...),
-		Files: []uintptr{k.null.Fd(), uintptr(stdout), uintptr(stderr)},
+		Files: []uintptr{stdin.Fd(), uintptr(stdout), uintptr(stderr)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
 	k.treeMu.Lock()
@@ -144,6 +151,35 @@ func (k *keeper) fork(c *call, spec *Spec, stdout, stderr int) error {
 	k.mu.Unlock()
 	k.forked.Set()
 	return nil
+}
+
+// input opens what a command reads. It does not wait for a pipe whose other end is gone.
+func (k *keeper) input(spec *Spec) (*os.File, error) {
+	path := os.DevNull
+	if len(spec.Stdin) > 0 {
+		path = string(spec.Stdin)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, false); err != nil { // the command waits for its input
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// endTied ends and forgets a command whose daemon is gone.
+func (k *keeper) endTied(id string, c *call) {
+	k.mu.Lock()
+	if c.end == nil {
+		c.askToEnd(0)
+	}
+	k.mu.Unlock()
+	<-c.recorded
+	if err := k.forget(id, c); err != nil {
+		k.log.Error("a command whose daemon is gone could not be forgotten", "id", id, "err", err)
+	}
 }
 
 func startError(err error, spec *Spec) error {

@@ -293,6 +293,10 @@ func (c *Client) askAnd(ctx context.Context, m message, heard func(*message)) (*
 		if err != nil {
 			return nil, err
 		}
+		if l.Proto < m.Spec.proto() {
+			return nil, sandbox.ErrUnavailable.With("the keeper %q is of an earlier version, which cannot run this: "+
+				"try again when its commands have ended", l.Version)
+		}
 		answer := make(chan *message, 1)
 		request := m
 		err = c.post(l, &request, func(r *message) {

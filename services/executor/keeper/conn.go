@@ -60,8 +60,11 @@ func (k *keeper) serve(nc *net.UnixConn) {
 	}
 	k.mu.Lock()
 	k.conn = nil
-	for _, c := range k.calls {
+	for id, c := range k.calls {
 		c.watch = nil
+		if c.tied {
+			k.wg.Go(func() { k.endTied(id, c) })
+		}
 	}
 	k.mu.Unlock()
 	close(cn.gone)

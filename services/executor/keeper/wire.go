@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxProto = 1
+	maxProto = 2 // the second one knows Spec.Stdin and Spec.Tied
 	minProto = 1
 	maxFrame = 16 << 20
 )
@@ -58,6 +58,18 @@ type Spec struct {
 	Env     [][]byte      `json:"env"`
 	Timeout time.Duration `json:"timeout,omitempty"`
 	Keep    bool          `json:"keep,omitempty"`
+	// Stdin is the path of the command's input, a named pipe that somebody has open; empty is the null device.
+	Stdin []byte `json:"stdin,omitempty"`
+	// Tied ends the command, and forgets it, when the daemon that started it is gone.
+	Tied bool `json:"tied,omitempty"`
+}
+
+// proto is the lowest protocol that knows what a command asks for.
+func (s *Spec) proto() int {
+	if s != nil && (s.Tied || len(s.Stdin) > 0) {
+		return 2
+	}
+	return minProto
 }
 
 // state is what the keeper knows of a command. End is nil while it runs.

@@ -90,6 +90,15 @@ type Sandbox interface {
 	Exists(ctx context.Context, path string) (bool, error)
 	// MakeDir makes a directory; recursive makes parents and tolerates an existing one.
 	MakeDir(ctx context.Context, path string, recursive bool) error
+	// Pack reads a directory as a tar archive of what is in it, made as it is read. Links are in it as links, and none
+	// is followed; what is neither a file, a directory nor a link is left out. It fails in the middle when something
+	// cannot be read.
+	Pack(ctx context.Context, path string) (io.ReadCloser, error)
+	// Unpack puts what is in a tar archive into a directory, which is made if it is missing. An entry replaces the file
+	// or link of its name, never a directory. Nothing is written through a link in the directory, nor outside of it.
+	// ErrInvalidArg for an entry that would need that, for a link that leads out, and for what is neither a file, a
+	// directory nor a link. Entries before one that fails stay. What it has unpacked is durable when it returns nil.
+	Unpack(ctx context.Context, path string, archive io.Reader) error
 	// Remove deletes; recursive takes directories with their content, force tolerates a missing path.
 	Remove(ctx context.Context, path string, recursive, force bool) error
 
@@ -112,13 +121,18 @@ type FileWriter interface {
 	Abort()
 }
 
-// Command is what Start runs: a shell command line with /dev/null as stdin.
+// Command is what Start runs: a shell command line.
 type Command struct {
 	Line    string             // given to `bash -c`, or `sh -c` where there is no bash; at least 1 MiB is possible
 	Cwd     string             // "" is Root; relative resolves against Root; must exist
 	Env     map[string]*string // over the sandbox's environment; nil removes a name
 	Timeout time.Duration      // 0 is none; enforced by the owner of the command even when no daemon is there
 	Keep    bool               // keep background children that outlive a normal exit
+	// Stdin is the command's input; nil is /dev/null. It is read beyond Start, until it ends or fails. What the command
+	// does not want is read and dropped.
+	Stdin io.Reader
+	// Tied ends the command when nobody follows it any more, because this process has died for instance.
+	Tied bool
 }
 
 // Stream names one of a command's outputs.

@@ -33,7 +33,7 @@ func (s *Service) rejected(id string, epoch int64, reason pawlv1.Rejected_Reason
 // older state of this data directory shows by having begun fewer.
 func (s *Service) acceptedFrame(c *call) *pawlv1.ConnectRequest {
 	return &pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{Accepted: &pawlv1.Accepted{
-		CallId: c.id(), Epoch: c.epoch, Size: c.size, Begun: s.j.Begun(),
+		CallId: c.id(), Epoch: c.epoch, Size: c.file.size, Sha256: c.file.sum, Begun: s.j.Begun(),
 	}}}
 }
 

@@ -36,8 +36,11 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	case nil:
 		return 0, fmt.Errorf("this executor does not know the verb of the call")
 	case *pawlv1.Execute_Exec:
-		if loose {
-			return 0, fmt.Errorf("a command needs a lane")
+		if loose && v.Exec.GetKeep() {
+			return 0, fmt.Errorf("a command of no lane leaves nothing running")
+		}
+		if !loose && v.Exec.GetStdin() {
+			return 0, fmt.Errorf("only a command of no lane can have input")
 		}
 		return verbExec, nil
 	case *pawlv1.Execute_ReadFile:
@@ -48,6 +51,9 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	case *pawlv1.Execute_WriteFile:
 		if v.WriteFile.GetChunked() && !loose {
 			return 0, fmt.Errorf("only a call of no lane can be a chunked write")
+		}
+		if v.WriteFile.GetArchive() != 0 && (!v.WriteFile.GetChunked() || v.WriteFile.GetCondition() != nil) {
+			return 0, fmt.Errorf("an archive comes in chunks, without a condition")
 		}
 		if v.WriteFile.GetChunked() {
 			return verbWriteChunked, nil
@@ -79,8 +85,8 @@ type call struct {
 
 // content is the bytes of a file that pass through a call.
 type content struct {
-	in   *intake // of a chunked write that takes them
-	size *int64  // of the file that a ReadFile has open
+	in   *intake   // of a chunked write, or of a command that has input
+	file fileFacts // of the file that a ReadFile has open
 }
 
 // cancellation is that control has asked for the end of a call.

@@ -113,9 +113,10 @@ func (c *Conn) resultOf(call *call) *pawlv1.ConnectRequest {
 		return nil
 	}
 	switch {
-	case f.attached && f.unsent(call.streams()) && !f.lingered && call.src != nil:
+	case f.attached && f.unsent(call.streams()) && (!f.lingered || call.loose()) && call.src != nil:
 		// The window is exhausted. A watcher that keeps taking gets everything; one that does not is not waited for.
-		if f.linger == nil {
+		// The result of a call of no lane is the end of what a client hears: control ends it if that client stalls.
+		if f.linger == nil && !call.loose() {
 			gen := f.gen
 			f.linger = time.AfterFunc(linger, func() { c.giveUp(call, gen) })
 		}

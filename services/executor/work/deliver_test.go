@@ -403,12 +403,45 @@ func TestLooseSlots(t *testing.T) {
 // What a call of no lane cannot be, and what only it can be.
 func TestLooseVerbs(t *testing.T) {
 	within(t, func(r *rig) {
-		r.send(execute("a", loose, line("echo hi")))
+		r.send(execute("a", loose, line("echo hi"), func(e *pawlv1.Execute) { e.GetExec().Keep = true }))
 		r.want("rejected a UNSUPPORTED")
+		r.send(execute("i", line("cat"), func(e *pawlv1.Execute) { e.GetExec().Stdin = true }))
+		r.want("rejected i UNSUPPORTED")
 		e := chunked("b", "f")
 		e.LaneId = "s"
 		r.send(e)
 		r.want("rejected b UNSUPPORTED")
+	})
+}
+
+// A command of no lane is a client's: its input comes in frames, its result waits for all of its output, it ends with
+// its connection, and nothing of it is kept.
+func TestLooseCommands(t *testing.T) {
+	fed := func(e *pawlv1.Execute) { e.GetExec().Stdin = true }
+	within(t, func(r *rig) {
+		r.send(execute("a", loose, line("cat; warn oh; exit 3"), fed))
+		r.want("accepted a")
+		r.input("a", 0, "hel", false, "")
+		r.want("input ack a 3")
+		r.input("a", 3, "lo", true, "")
+		r.want("output a STDOUT 0+5", "output a STDERR 0+3", "result a exit 3")
+		r.ack("a")
+		time.Sleep(time.Second)
+		if held := r.box.Held(); len(held) != 0 {
+			t.Errorf("the sandbox still has %v", held)
+		}
+		r.send(execute("slow", loose, line(fmt.Sprintf("bytes %d", 2*DefaultWindow))))
+		time.Sleep(time.Minute)
+		if got := brief(r.take()); strings.Contains(got, "result") {
+			t.Errorf("the result came before the output: %s", got)
+		}
+		r.send(execute("left", loose, line("sleep 1h")))
+		r.take()
+		r.connect()
+		time.Sleep(time.Minute)
+		if held := r.box.Held(); len(held) != 0 {
+			t.Errorf("after the end of its connection the sandbox has %v", held)
+		}
 	})
 }
 
@@ -569,13 +602,14 @@ func TestNobodyTakesTheResult(t *testing.T) {
 func TestHangingFileSystem(t *testing.T) {
 	within(t, func(r *rig) {
 		r.box.Put("f", "content")
+		r.box.Put("large", strings.Repeat("x", maxKnown+1)) // it is not read before it is accepted
 		hang := make(chan struct{})
 		defer func() {
 			close(hang)
 			synctest.Wait()
 		}()
 		r.box.HangReads = hang
-		r.send(readFileCall("file", "f"))
+		r.send(readFileCall("file", "large"))
 		r.want("accepted file")
 		r.box.Hang = hang
 		r.send(execute("show", textVerb("f"), pure, timeout(time.Minute)))

@@ -2,6 +2,7 @@ package work
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -115,7 +116,10 @@ func (s *Service) command(c *call) sandbox.Command {
 	}
 	cmd := sandbox.Command{
 		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(),
-		Timeout: x.GetTimeout().AsDuration(),
+		Timeout: x.GetTimeout().AsDuration(), Tied: c.loose(),
+	}
+	if x.GetStdin() {
+		cmd.Stdin = &taken{s: s, c: c, in: c.in, hash: sha256.New()}
 	}
 	if left, limited := s.left(c); limited {
 		// The owner of the command ends it even when this daemon is not there to do it.

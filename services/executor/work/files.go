@@ -6,6 +6,7 @@ import (
 	"io"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -41,12 +42,13 @@ func readDir(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 	return &pawlv1.Result_Names{Names: r}, nil
 }
 
-// readFile opens a file and lets the watcher read it to its end.
+// readFile opens a file, or a directory as an archive, and lets the watcher read it to its end.
 func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, error) {
-	f, info, err := s.cfg.Sandbox.Open(c.ctx, s.path(c, v.GetPath()))
+	var o opened
+	err := contain.Do(func() (err error) { o, err = open(c.ctx, s.cfg.Sandbox, s.path(c, v.GetPath()), v); return err })
 	if s.hangs(c) { // the call has ended without it
 		if err == nil {
-			f.Close()
+			o.Close()
 		}
 		return nil, errHangs
 	}
@@ -54,9 +56,9 @@ func (s *Service) readFile(c *call, v *pawlv1.ReadFile) (*pawlv1.Result_File, er
 		s.accept(c)
 		return nil, err
 	}
-	src := newFileSource(f)
+	src := newFileSource(o)
 	s.mu.Lock()
-	c.accepted, c.size = true, &info.Size
+	c.accepted, c.file = true, o.facts
 	s.answerFor(c, s.acceptedFrame(c))
 	c.src = src
 	c.feed.touch()

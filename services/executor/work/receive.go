@@ -91,7 +91,7 @@ func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 	} else {
 		c.ctx, c.stop = context.WithCancel(s.ctx)
 	}
-	if v == verbWriteChunked {
+	if v == verbWriteChunked || e.GetExec().GetStdin() {
 		c.in = newIntake()
 	}
 	var lsn journal.LSN
@@ -244,10 +244,17 @@ func (s *Service) abandon(c *call) {
 	}
 	c.cancelled = true
 	c.stop()
+	if c.ex != nil { // else it is killed as soon as it is known to have started
+		s.kill(c)
+	}
 }
 
 // drop forgets a call of no lane.
 func (s *Service) drop(c *call) {
 	delete(s.live, c.id())
 	c.release()
+	if c.verb == verbExec {
+		s.forget = append(s.forget, c.id())
+		s.reap.Set()
+	}
 }

@@ -161,7 +161,7 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 		err = sb.MakeDir(ctx, s.path(c, v.MakeDir.GetPath()), v.MakeDir.GetRecursive())
 		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
 	case *pawlv1.Execute_Remove:
-		err = sb.Remove(ctx, s.path(c, v.Remove.GetPath()), v.Remove.GetRecursive(), v.Remove.GetForce())
+		err = s.remove(c, v.Remove)
 		r.Outcome = &pawlv1.Result_Done{Done: &pawlv1.DoneResult{}}
 	case *pawlv1.Execute_ReadText:
 		r.Outcome, err = readText(ctx, sb, s.path(c, v.ReadText.GetPath()), v.ReadText)

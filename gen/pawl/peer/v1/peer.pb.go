@@ -399,7 +399,7 @@ func (*ProbeResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
-// TransferRequest is first the call, then the content of a chunked WriteFile.
+// TransferRequest is first the call, then the content of a chunked WriteFile or the input of a command.
 type TransferRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only in the first message.
@@ -463,9 +463,11 @@ func (x *TransferRequest) GetInput() *v1.Input {
 	return nil
 }
 
-// TransferResponse is one part of the answer: opened and data of a ReadFile, then the result of any verb.
+// TransferResponse is one part of the answer: opened and data of a ReadFile or a command, then the result of any verb.
 type TransferResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// What data is a piece of.
+	Stream v1.Stream `protobuf:"varint,4,opt,name=stream,proto3,enum=pawl.v1.Stream" json:"stream,omitempty"`
 	// Types that are valid to be assigned to Part:
 	//
 	//	*TransferResponse_Opened_
@@ -504,6 +506,13 @@ func (x *TransferResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use TransferResponse.ProtoReflect.Descriptor instead.
 func (*TransferResponse) Descriptor() ([]byte, []int) {
 	return file_pawl_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TransferResponse) GetStream() v1.Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return v1.Stream(0)
 }
 
 func (x *TransferResponse) GetPart() isTransferResponse_Part {
@@ -545,7 +554,7 @@ type isTransferResponse_Part interface {
 }
 
 type TransferResponse_Opened_ struct {
-	// The file is open.
+	// The file is open, or the command runs.
 	Opened *TransferResponse_Opened `protobuf:"bytes,1,opt,name=opened,proto3,oneof"`
 }
 
@@ -568,7 +577,9 @@ func (*TransferResponse_Result) isTransferResponse_Part() {}
 type TransferResponse_Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Size of the file. Unset is unknown.
-	Size          *int64 `protobuf:"varint,1,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	Size *int64 `protobuf:"varint,1,opt,name=size,proto3,oneof" json:"size,omitempty"`
+	// Hash of the whole file. Empty is unknown.
+	Sha256        []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +621,13 @@ func (x *TransferResponse_Opened) GetSize() int64 {
 	return 0
 }
 
+func (x *TransferResponse_Opened) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 var File_pawl_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_pawl_peer_v1_peer_proto_rawDesc = "" +
@@ -641,13 +659,15 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12*\n" +
 	"\aexecute\x18\x02 \x01(\v2\x10.pawl.v1.ExecuteR\aexecute\x12$\n" +
-	"\x05input\x18\x03 \x01(\v2\x0e.pawl.v1.InputR\x05input\"\xc8\x01\n" +
-	"\x10TransferResponse\x12?\n" +
+	"\x05input\x18\x03 \x01(\v2\x0e.pawl.v1.InputR\x05input\"\x89\x02\n" +
+	"\x10TransferResponse\x12'\n" +
+	"\x06stream\x18\x04 \x01(\x0e2\x0f.pawl.v1.StreamR\x06stream\x12?\n" +
 	"\x06opened\x18\x01 \x01(\v2%.pawl.peer.v1.TransferResponse.OpenedH\x00R\x06opened\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12)\n" +
-	"\x06result\x18\x03 \x01(\v2\x0f.pawl.v1.ResultH\x00R\x06result\x1a*\n" +
+	"\x06result\x18\x03 \x01(\v2\x0f.pawl.v1.ResultH\x00R\x06result\x1aB\n" +
 	"\x06Opened\x12\x17\n" +
-	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01B\a\n" +
+	"\x04size\x18\x01 \x01(\x03H\x00R\x04size\x88\x01\x01\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256B\a\n" +
 	"\x05_sizeB\x06\n" +
 	"\x04part2\xed\x02\n" +
 	"\vPeerService\x12F\n" +
@@ -686,30 +706,32 @@ var file_pawl_peer_v1_peer_proto_goTypes = []any{
 	(*v1.ConnectRequest)(nil),       // 12: pawl.v1.ConnectRequest
 	(*v1.Execute)(nil),              // 13: pawl.v1.Execute
 	(*v1.Input)(nil),                // 14: pawl.v1.Input
-	(*v1.Result)(nil),               // 15: pawl.v1.Result
+	(v1.Stream)(0),                  // 15: pawl.v1.Stream
+	(*v1.Result)(nil),               // 16: pawl.v1.Result
 }
 var file_pawl_peer_v1_peer_proto_depIdxs = []int32{
 	11, // 0: pawl.peer.v1.ForwardRequest.frame:type_name -> pawl.v1.ConnectResponse
 	12, // 1: pawl.peer.v1.DeliverRequest.frame:type_name -> pawl.v1.ConnectRequest
 	13, // 2: pawl.peer.v1.TransferRequest.execute:type_name -> pawl.v1.Execute
 	14, // 3: pawl.peer.v1.TransferRequest.input:type_name -> pawl.v1.Input
-	10, // 4: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
-	15, // 5: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
-	0,  // 6: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
-	2,  // 7: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
-	4,  // 8: pawl.peer.v1.PeerService.Wait:input_type -> pawl.peer.v1.WaitRequest
-	6,  // 9: pawl.peer.v1.PeerService.Probe:input_type -> pawl.peer.v1.ProbeRequest
-	8,  // 10: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
-	1,  // 11: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
-	3,  // 12: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
-	5,  // 13: pawl.peer.v1.PeerService.Wait:output_type -> pawl.peer.v1.WaitResponse
-	7,  // 14: pawl.peer.v1.PeerService.Probe:output_type -> pawl.peer.v1.ProbeResponse
-	9,  // 15: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	15, // 4: pawl.peer.v1.TransferResponse.stream:type_name -> pawl.v1.Stream
+	10, // 5: pawl.peer.v1.TransferResponse.opened:type_name -> pawl.peer.v1.TransferResponse.Opened
+	16, // 6: pawl.peer.v1.TransferResponse.result:type_name -> pawl.v1.Result
+	0,  // 7: pawl.peer.v1.PeerService.Forward:input_type -> pawl.peer.v1.ForwardRequest
+	2,  // 8: pawl.peer.v1.PeerService.Deliver:input_type -> pawl.peer.v1.DeliverRequest
+	4,  // 9: pawl.peer.v1.PeerService.Wait:input_type -> pawl.peer.v1.WaitRequest
+	6,  // 10: pawl.peer.v1.PeerService.Probe:input_type -> pawl.peer.v1.ProbeRequest
+	8,  // 11: pawl.peer.v1.PeerService.Transfer:input_type -> pawl.peer.v1.TransferRequest
+	1,  // 12: pawl.peer.v1.PeerService.Forward:output_type -> pawl.peer.v1.ForwardResponse
+	3,  // 13: pawl.peer.v1.PeerService.Deliver:output_type -> pawl.peer.v1.DeliverResponse
+	5,  // 14: pawl.peer.v1.PeerService.Wait:output_type -> pawl.peer.v1.WaitResponse
+	7,  // 15: pawl.peer.v1.PeerService.Probe:output_type -> pawl.peer.v1.ProbeResponse
+	9,  // 16: pawl.peer.v1.PeerService.Transfer:output_type -> pawl.peer.v1.TransferResponse
+	12, // [12:17] is the sub-list for method output_type
+	7,  // [7:12] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_pawl_peer_v1_peer_proto_init() }

@@ -57,7 +57,7 @@ func build() (object, error) {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		for path, item := range part.Paths { // two services may have methods of one path
-			path = strings.ReplaceAll(path, "{key.", "{")
+			path = nested.Replace(path)
 			known, _ := paths[path].(object)
 			methods, _ := item.(object)
 			if known == nil {
@@ -71,6 +71,9 @@ func build() (object, error) {
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := addByHand(paths, schemas); err != nil {
 		return nil, err
 	}
 	delete(schemas, "google.rpc.Status") // errors have a form of their own
@@ -113,6 +116,9 @@ var (
 	problemRef = object{"application/json": object{"schema": object{"$ref": "#/components/schemas/Problem"}}}
 )
 
+// nested leaves out of a path in which message a variable is.
+var nested = strings.NewReplacer("{key.", "{", "{target.", "{")
+
 // operations are those of a path, in a fixed order.
 func operations(item any) []object {
 	var all []object
@@ -136,7 +142,7 @@ func finish(op object, used map[string]bool) {
 	params, _ := op["parameters"].([]any)
 	for _, p := range params {
 		if p, ok := p.(object); ok {
-			p["name"] = strings.TrimPrefix(p["name"].(string), "key.")
+			p["name"] = strings.TrimPrefix(strings.TrimPrefix(p["name"].(string), "key."), "target.")
 		}
 	}
 	if op["requestBody"] != nil || strings.Contains(whole, "idempotency key") {

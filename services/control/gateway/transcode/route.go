@@ -54,10 +54,28 @@ func Routes() []Route {
 
 // routesOf are the bindings of an RPC; none for one that is not to be had over HTTP.
 func routesOf(m protoreflect.MethodDescriptor) []Route {
+	if rule := byHand[m.FullName()]; rule != nil {
+		return routesBy(m, rule)
+	}
 	rule, ok := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
 	if !ok || rule == nil {
 		return nil
 	}
+	return routesBy(m, rule)
+}
+
+// byHand are the rules of RPCs that take a stream, of which a request over HTTP is the only message: the generator of
+// OpenAPI's documents refuses annotations of them that have variables. Package openapi describes them.
+var byHand = map[protoreflect.FullName]*annotations.HttpRule{
+	"pawl.v1.FileService.Exec": {
+		Pattern: &annotations.HttpRule_Post{Post: "/v1/sessions/{target.session_id}:exec"}, Body: "*",
+		AdditionalBindings: []*annotations.HttpRule{{
+			Pattern: &annotations.HttpRule_Post{Post: "/v1/executors/{target.executor_id}:exec"}, Body: "*",
+		}},
+	},
+}
+
+func routesBy(m protoreflect.MethodDescriptor, rule *annotations.HttpRule) []Route {
 	all := []Route{routeOf(m, rule)}
 	for _, more := range rule.GetAdditionalBindings() {
 		all = append(all, routeOf(m, more))

@@ -1,4 +1,5 @@
-// Package transcode is /v1: the RPCs of pawl.v1 over HTTP, as the google.api.http annotations in proto/ say.
+// Package transcode is /v1: the RPCs of pawl.v1 over HTTP, as the google.api.http annotations in proto/ say, and the
+// files of workspaces, whose bytes are no JSON.
 //
 //	request ─▶ route: which RPC ─▶ decode: path, query, headers, body ─▶ gRPC in memory ─▶ JSON, or of a stream
 //	                                                                                       lines of JSON, or events
@@ -61,6 +62,13 @@ func New(conn grpc.ClientConnInterface, stopping context.Context, log *slog.Logg
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID(r)
 	w.Header().Set(RequestIDHeader, id)
+	if f, ok, err := filePath(r.URL.EscapedPath()); err != nil {
+		h.Refuse(w, r, err)
+		return
+	} else if ok {
+		h.files(w, r, f)
+		return
+	}
 	route, vars, allow := find(h.routes, r.Method, r.URL.EscapedPath())
 	if route == nil {
 		err := errRoute.With("no route matches %s %.256q", r.Method, r.URL.Path)

@@ -8,102 +8,152 @@ import (
 	"github.com/pawl-dev/pawl/internal/contain"
 )
 
-// hand gives a file to its client, one piece at a time. What the client has taken makes room for more.
-func (s *Transfers) hand(ctx context.Context, t *transfer, q *Request) (*pawlv1.Result, error) {
-	give, given := make(chan []byte), make(chan error, 1)
-	defer close(give)
-	go func() { // ends with the client's RPC at the latest
-		for data := range give {
-			given <- contain.Do(func() error {
-				if data == nil {
-					return q.Opened(t.size) // does not change once it is open
-				}
-				return q.Take(data)
-			})
-		}
-	}()
+// pass gives the client what the executor sends, one piece at a time, and the executor what the client sends, as far as
+// it has room for it, until the result. What the client has taken makes room for more.
+func (s *Transfers) pass(ctx context.Context, t *transfer, q *Request) (*pawlv1.Result, error) {
+	quit := make(chan struct{})
+	defer close(quit)
+	out, in := s.giver(t, q, quit), s.feeder(t, q, quit)
 	stall := time.NewTimer(StallLimit)
 	defer stall.Stop()
-	opened, taking, n := false, false, 0
 	for {
-		var late <-chan time.Time
-		if !taking {
-			var data []byte
-			if data, taking = t.piece(&opened); taking {
-				give <- data
-				n = len(data)
-				stall.Reset(StallLimit)
-			}
+		if out.offer() {
+			stall.Reset(StallLimit)
 		}
-		if taking {
-			late = stall.C
-		}
-		if res, err := t.over(); err != nil || res != nil && !taking {
+		if res, err := t.over(); err != nil || res != nil && !out.taking {
 			return res, err
+		}
+		if in.feed() {
+			stall.Reset(StallLimit)
+		}
+		var late <-chan time.Time
+		if out.taking || in.waits() {
+			late = stall.C
 		}
 		select {
 		case <-t.ready:
-		case err := <-given:
+		case err := <-out.given:
 			if err != nil {
 				return nil, err
 			}
-			taking = false
-			s.acknowledge(t, n)
-		case <-late:
-			return nil, ErrStalled
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// acknowledge gives the executor credit for n bytes that the client has taken.
-func (s *Transfers) acknowledge(t *transfer, n int) {
-	if n == 0 {
-		return
-	}
-	s.send(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{
-		CallId: t.id, Stream: pawlv1.Stream_STREAM_FILE, Upto: t.take(n),
-	}}})
-}
-
-// supply sends the client's content while the executor has room for it.
-func (s *Transfers) supply(
-	ctx context.Context, t *transfer, next func() (*pawlv1.Input, error),
-) (*pawlv1.Result, error) {
-	quit := make(chan struct{})
-	defer close(quit)
-	pieces := read(next, quit)
-	stall := time.NewTimer(StallLimit)
-	defer stall.Stop()
-	var left *pawlv1.Input // of the piece that came last, what was not sent
-	last := false
-	for {
-		if res, err := t.over(); res != nil || err != nil {
-			return res, err
-		}
-		if left = s.sendContent(t, left); left == nil && !last {
-			stall.Reset(StallLimit)
-		}
-		var more <-chan piece
-		var late <-chan time.Time
-		if left == nil && !last {
-			more, late = pieces, stall.C
-		}
-		select {
-		case <-t.ready:
-		case p := <-more:
+			out.gave()
+		case p := <-in.more():
 			if p.err != nil {
 				return nil, p.err
 			}
-			left, last = p.in, p.in.GetLast()
+			in.left, in.last = p.in, p.in.GetLast()
 		case <-late:
-			return nil, ErrStalled.With("no content came for %s; nothing was written", StallLimit)
+			return nil, stalled(q)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
 }
+
+// stalled is what a client is told that did nothing for StallLimit.
+func stalled(q *Request) error {
+	w := q.Verb.GetWriteFile()
+	if w == nil || w.GetArchive() != 0 {
+		return ErrStalled
+	}
+	return ErrStalled.With("no content came for %s; nothing was written", StallLimit)
+}
+
+// giver hands a client what comes for it.
+type giver struct {
+	s      *Transfers
+	t      *transfer
+	give   chan<- chunk
+	given  <-chan error
+	opened bool
+	taking bool // the client has a piece and is not done with it
+	last   chunk
+}
+
+// giver starts to hand out; for a request that takes nothing it does nothing.
+func (s *Transfers) giver(t *transfer, q *Request, quit <-chan struct{}) *giver {
+	if q.Take == nil {
+		return &giver{}
+	}
+	give, given := make(chan chunk), make(chan error, 1)
+	go func() { // ends with the client's RPC at the latest
+		for {
+			var c chunk
+			select {
+			case c = <-give:
+			case <-quit:
+				return
+			}
+			given <- contain.Do(func() error {
+				if c.data == nil {
+					return q.Opened(t.facts) // they do not change once it is open
+				}
+				return q.Take(c.stream, c.data)
+			})
+		}
+	}()
+	return &giver{s: s, t: t, give: give, given: given}
+}
+
+// offer gives the client the next piece if it is done with the last one.
+func (g *giver) offer() bool {
+	if g.give == nil || g.taking {
+		return false
+	}
+	if g.last, g.taking = g.t.piece(&g.opened); g.taking {
+		g.give <- g.last
+	}
+	return g.taking
+}
+
+// gave gives the executor credit for what the client has taken.
+func (g *giver) gave() {
+	g.taking = false
+	if len(g.last.data) == 0 {
+		return
+	}
+	g.s.send(&pawlv1.ConnectResponse{Frame: &pawlv1.ConnectResponse_OutputAck{OutputAck: &pawlv1.OutputAck{
+		CallId: g.t.id, Stream: g.last.stream, Upto: g.t.take(g.last.stream, len(g.last.data)),
+	}}})
+	g.last = chunk{}
+}
+
+// feeder sends an executor what comes from a client.
+type feeder struct {
+	s      *Transfers
+	t      *transfer
+	pieces <-chan piece
+	left   *pawlv1.Input // of the piece that came last, what was not sent
+	last   bool          // it was the last one
+	quiet  bool          // the client may take its time
+}
+
+func (s *Transfers) feeder(t *transfer, q *Request, quit <-chan struct{}) *feeder {
+	if q.Next == nil {
+		return &feeder{last: true}
+	}
+	return &feeder{s: s, t: t, pieces: read(q.Next, quit), quiet: q.Verb.GetExec() != nil}
+}
+
+// feed sends what the executor has room for. It is true when there was something to send and nothing is left.
+func (f *feeder) feed() bool {
+	if f.left == nil {
+		return false
+	}
+	f.left = f.s.sendContent(f.t, f.left)
+	return f.left == nil
+}
+
+// more is where the next piece comes from, nil while there is no room for it.
+func (f *feeder) more() <-chan piece {
+	if f.left != nil || f.last {
+		return nil
+	}
+	return f.pieces
+}
+
+// waits reports whether it is for the client to send something.
+func (f *feeder) waits() bool { return f.more() != nil && !f.quiet }
 
 // piece is one of a client's content, or why there are no more.
 type piece struct {

@@ -1,4 +1,4 @@
-// Package files reads and writes files of an executor for a client who waits.
+// Package files reads and writes files of an executor, and runs commands there, for a client who waits.
 //
 // A transfer is one such request: a call of no session (see Connect in proto/pawl/v1). It is not recorded anywhere. It
 // is sent once and lives as long as its client waits and its connection lasts:
@@ -39,11 +39,18 @@ const (
 type Request struct {
 	Executor string
 	Verb     *pawlv1.Execute // verb and cwd; Do fills in the rest
-	// Next is the next piece of the content of a chunked WriteFile, up to and including the one that is last.
+	// Next is the next piece of the content of a chunked WriteFile, or of a command's input, up to and including the
+	// one that is last.
 	Next func() (*pawlv1.Input, error)
-	// Opened and Take are what a ReadFile gives: the size, nil for unknown, and then the bytes.
-	Opened func(size *int64) error
-	Take   func(data []byte) error
+	// Opened and Take are what a ReadFile or an Exec gives: that it has begun, and then the bytes.
+	Opened func(Facts) error
+	Take   func(s pawlv1.Stream, data []byte) error
+}
+
+// Facts are what is known of a whole file that is read, before any of it is. Of a command there are none.
+type Facts struct {
+	Size   *int64 // nil is unknown
+	Sha256 []byte // empty is unknown
 }
 
 // Transfers are those of one connection. All methods may be called concurrently.
@@ -71,22 +78,7 @@ func (s *Transfers) Do(ctx context.Context, q *Request) (*pawlv1.Result, error) 
 		return nil, err
 	}
 	defer s.leave(t)
-	switch {
-	case q.Next != nil:
-		return s.supply(ctx, t, q.Next)
-	case q.Take != nil:
-		return s.hand(ctx, t, q)
-	}
-	for {
-		if res, err := t.over(); res != nil || err != nil {
-			return res, err
-		}
-		select {
-		case <-t.ready:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	return s.pass(ctx, t, q)
 }
 
 // begin sends the verb as a call of no session.
@@ -115,7 +107,7 @@ func safety(verb *pawlv1.Execute) pawlv1.Safety {
 	switch verb.GetVerb().(type) {
 	case *pawlv1.Execute_WriteFile:
 		return pawlv1.Safety_SAFETY_IDEMPOTENT
-	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove, *pawlv1.Execute_Exec:
 		return pawlv1.Safety_SAFETY_AT_MOST_ONCE
 	}
 	return pawlv1.Safety_SAFETY_PURE

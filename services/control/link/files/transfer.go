@@ -32,15 +32,29 @@ type transfer struct {
 
 	mu     sync.Mutex // guards what follows
 	open   bool       // the executor has accepted it
-	size   *int64
-	chunks [][]byte
-	came   int64 // bytes of output
-	taken  int64 // of them by the client
+	facts  Facts
+	chunks []chunk
+	out    [streams]flow
 	sent   int64 // bytes of input
 	acked  int64 // of them taken by the executor
 	last   bool  // all of the input was sent
 	result *pawlv1.Result
 	failed error
+}
+
+// streams are those of output, by their numbers.
+const streams = 4
+
+// flow is how far a stream of output is.
+type flow struct {
+	came  int64 // bytes
+	taken int64 // of them by the client
+}
+
+// chunk is some output.
+type chunk struct {
+	stream pawlv1.Stream
+	data   []byte
 }
 
 func newTransfer(x *pawlv1.Execute) *transfer {
@@ -55,7 +69,7 @@ func (t *transfer) hear(req *pawlv1.ConnectRequest) {
 	switch f := req.GetFrame().(type) {
 	case *pawlv1.ConnectRequest_Accepted:
 		if !t.open {
-			t.open, t.size = true, f.Accepted.Size
+			t.open, t.facts = true, Facts{Size: f.Accepted.Size, Sha256: f.Accepted.GetSha256()}
 		}
 	case *pawlv1.ConnectRequest_Rejected:
 		t.fail(rejected(f.Rejected))
@@ -74,31 +88,67 @@ func (t *transfer) hear(req *pawlv1.ConnectRequest) {
 
 func (t *transfer) output(o *pawlv1.Output) {
 	n := int64(len(o.GetData()))
-	switch {
-	case t.failed != nil || n == 0:
-	case t.verb.GetReadFile() == nil || o.GetStream() != pawlv1.Stream_STREAM_FILE || !t.open || n > MaxFrame:
+	if t.failed != nil || n == 0 {
+		return
+	}
+	if !gives(t.verb, o.GetStream()) || !t.open || n > MaxFrame {
 		t.fail(ErrExecutor.With("it sent output that was not asked for"))
-	case o.GetOffset() != t.came:
-		t.fail(ErrExecutor.With("it sent bytes from %d on after %d", o.GetOffset(), t.came))
-	case t.came+n-t.taken > call.Window:
-		t.fail(ErrExecutor.With("it sent %d bytes beyond those that were taken", t.came+n-t.taken))
+		return
+	}
+	f := &t.out[o.GetStream()]
+	switch {
+	case o.GetOffset() != f.came:
+		t.fail(ErrExecutor.With("it sent bytes from %d on after %d", o.GetOffset(), f.came))
+	case f.came+n-f.taken > call.Window:
+		t.fail(ErrExecutor.With("it sent %d bytes beyond those that were taken", f.came+n-f.taken))
 	default:
-		t.chunks = append(t.chunks, o.GetData())
-		t.came += n
+		t.chunks = append(t.chunks, chunk{o.GetStream(), o.GetData()})
+		f.came += n
 	}
 }
 
+// gives reports whether output of a stream belongs to a verb.
+func gives(verb *pawlv1.Execute, s pawlv1.Stream) bool {
+	switch verb.GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile:
+		return s == pawlv1.Stream_STREAM_FILE
+	case *pawlv1.Execute_Exec:
+		return s == pawlv1.Stream_STREAM_STDOUT || s == pawlv1.Stream_STREAM_STDERR
+	}
+	return false
+}
+
 func (t *transfer) end(r *pawlv1.Result) {
-	switch {
-	case r.GetFailure() != nil:
+	if r.GetFailure() != nil {
 		t.fail(failure(r.GetFailure()))
-	case !answers(t.verb, r):
+		return
+	}
+	if !answers(t.verb, r) {
 		t.fail(ErrExecutor.With("it answered with a result of another kind"))
-	case t.verb.GetReadFile() != nil && r.GetFile().GetSize() != t.came:
-		t.fail(ErrExecutor.With("it sent %d bytes of a file of %d", t.came, r.GetFile().GetSize()))
-	case t.failed == nil:
+		return
+	}
+	for s, size := range sizes(t.verb, r) {
+		if came := t.out[s].came; size != came {
+			t.fail(ErrExecutor.With("it sent %d bytes of %d", came, size))
+		}
+	}
+	if t.failed == nil {
 		t.result = r
 	}
+}
+
+// sizes are how much output there is in all.
+func sizes(verb *pawlv1.Execute, r *pawlv1.Result) map[pawlv1.Stream]int64 {
+	switch verb.GetVerb().(type) {
+	case *pawlv1.Execute_ReadFile:
+		return map[pawlv1.Stream]int64{pawlv1.Stream_STREAM_FILE: r.GetFile().GetSize()}
+	case *pawlv1.Execute_Exec:
+		x := r.GetExec()
+		return map[pawlv1.Stream]int64{
+			pawlv1.Stream_STREAM_STDOUT: x.GetStdout().GetSize(), pawlv1.Stream_STREAM_STDERR: x.GetStderr().GetSize(),
+		}
+	}
+	return nil
 }
 
 // fail ends the transfer for its client; the first reason is the one that counts.
@@ -131,33 +181,34 @@ var errLeft = errors.New("the client left")
 func Lost(verb *pawlv1.Execute, complete bool) error {
 	switch v := verb.GetVerb().(type) {
 	case *pawlv1.Execute_WriteFile:
-		if v.WriteFile.GetChunked() && !complete {
+		if v.WriteFile.GetChunked() && !complete && v.WriteFile.GetArchive() == 0 {
 			return ErrAway.With("the executor left before it had all of the content; nothing was written, try again")
 		}
 		return ErrOutcome
-	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove, *pawlv1.Execute_Exec:
 		return ErrOutcome
 	}
 	return ErrAway.With("the executor left in the middle; try again")
 }
 
-// piece is the next thing for a client who reads: that the file is open, or data. ok is false when there is none now.
-func (t *transfer) piece(opened *bool) (data []byte, ok bool) {
+// piece is the next thing for a client who reads: that the verb has begun, which is a chunk of no stream, or output. ok
+// is false when there is none now.
+func (t *transfer) piece(opened *bool) (c chunk, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.failed != nil:
-		return nil, false
+		return chunk{}, false
 	case t.open && !*opened:
 		*opened = true
-		return nil, true
+		return chunk{}, true
 	case len(t.chunks) > 0:
-		data = t.chunks[0]
-		t.chunks[0] = nil
+		c = t.chunks[0]
+		t.chunks[0] = chunk{}
 		t.chunks = t.chunks[1:]
-		return data, true
+		return c, true
 	}
-	return nil, false
+	return chunk{}, false
 }
 
 // over is the end of the transfer, if it has come and the client has everything else.
@@ -187,20 +238,20 @@ func (t *transfer) spend(n int, last bool) (offset int64) {
 	return offset
 }
 
-// take notes that the client has taken n bytes more and returns how many that makes.
-func (t *transfer) take(n int) int64 {
+// take notes that the client has taken n bytes more of a stream and returns how many that makes.
+func (t *transfer) take(s pawlv1.Stream, n int) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.taken += int64(n)
-	return t.taken
+	t.out[s].taken += int64(n)
+	return t.out[s].taken
 }
 
 // waiting is how many bytes wait for the client.
 func (t *transfer) waiting() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, b := range t.chunks {
-		n += len(b)
+	for _, c := range t.chunks {
+		n += len(c.data)
 	}
 	return n
 }
@@ -218,6 +269,8 @@ func answers(x *pawlv1.Execute, r *pawlv1.Result) bool {
 		return r.GetExists() != nil
 	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
 		return r.GetDone() != nil
+	case *pawlv1.Execute_Exec:
+		return r.GetExec() != nil
 	}
 	return false
 }
@@ -236,7 +289,7 @@ func rejected(r *pawlv1.Rejected) error {
 // typed are the failures that clients are told as they are.
 var typed = map[errs.Code][]string{
 	errs.NotFound:           {"NOT_FOUND"},
-	errs.FailedPrecondition: {"NOT_DIR", "IS_DIR", "NOT_EMPTY", "IO"},
+	errs.FailedPrecondition: {"NOT_DIR", "IS_DIR", "NOT_EMPTY", "IO", "CONDITION_FAILED"},
 	errs.AlreadyExists:      {"EXISTS"},
 	errs.PermissionDenied:   {"PERMISSION"},
 	errs.ResourceExhausted:  {"NO_SPACE", "TOO_LARGE"},

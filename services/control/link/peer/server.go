@@ -77,22 +77,21 @@ func (s *Server) Transfer(stream grpc.BidiStreamingServer[peerv1.TransferRequest
 		return err
 	}
 	q := &files.Request{Executor: first.GetExecutorId(), Verb: first.GetExecute()}
-	switch v := first.GetExecute().GetVerb().(type) {
-	case *pawlv1.Execute_ReadFile:
-		q.Opened = func(size *int64) error {
+	verb := first.GetExecute()
+	if verb.GetReadFile() != nil || verb.GetExec() != nil {
+		q.Opened = func(f files.Facts) error {
 			return stream.Send(&peerv1.TransferResponse{Part: &peerv1.TransferResponse_Opened_{
-				Opened: &peerv1.TransferResponse_Opened{Size: size},
+				Opened: &peerv1.TransferResponse_Opened{Size: f.Size, Sha256: f.Sha256},
 			}})
 		}
-		q.Take = func(data []byte) error {
-			return stream.Send(&peerv1.TransferResponse{Part: &peerv1.TransferResponse_Data{Data: data}})
+		q.Take = func(s pawlv1.Stream, data []byte) error {
+			return stream.Send(&peerv1.TransferResponse{Stream: s, Part: &peerv1.TransferResponse_Data{Data: data}})
 		}
-	case *pawlv1.Execute_WriteFile:
-		if v.WriteFile.GetChunked() {
-			q.Next = func() (*pawlv1.Input, error) {
-				m, err := stream.Recv()
-				return m.GetInput(), err
-			}
+	}
+	if verb.GetWriteFile().GetChunked() || verb.GetExec().GetStdin() {
+		q.Next = func() (*pawlv1.Input, error) {
+			m, err := stream.Recv()
+			return m.GetInput(), err
 		}
 	}
 	res, err := s.local.DoHere(stream.Context(), q)

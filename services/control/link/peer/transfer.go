@@ -86,9 +86,9 @@ func (t *transfer) receive() (*pawlv1.Result, error) {
 		}
 		switch part := m.GetPart().(type) {
 		case *peerv1.TransferResponse_Opened_:
-			err = t.request.Opened(part.Opened.Size)
+			err = t.request.Opened(files.Facts{Size: part.Opened.Size, Sha256: part.Opened.GetSha256()})
 		case *peerv1.TransferResponse_Data:
-			err = t.request.Take(part.Data)
+			err = t.request.Take(m.GetStream(), part.Data)
 		case *peerv1.TransferResponse_Result:
 			return part.Result, nil
 		}

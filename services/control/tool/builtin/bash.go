@@ -18,7 +18,7 @@ var bash = tool.Spec{
 	How:     tool.ByExecutor(renderExec),
 	Subject: "command",
 	Lines:   []string{"command", "cwd"},
-	Access:  tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles,
+	Access:  tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles | tool.RunsCommands,
 	Lost: "The outcome of this command is unknown: it was interrupted or its result was lost. It may or may not " +
 		"have run, and if it ran it may or may not have finished. Check what it has done before you repeat it.",
 	Description: "Run a shell command in the working directory and return its output, standard output first, then " +

@@ -290,9 +290,12 @@ func TestTools(t *testing.T) {
 		NameRead:  {tool.Pure, tool.ReadsFiles | tool.ListsFiles},
 		NameWrite: {tool.Idempotent, tool.WritesFiles},
 		NameEdit:  {tool.AtMostOnce, 0},
-		NameBash:  {tool.AtMostOnce, tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles},
-		NameGrep:  {tool.Pure, tool.ListsFiles},
-		NameGlob:  {tool.Pure, tool.ListsFiles},
+		NameBash: {
+			tool.AtMostOnce,
+			tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles | tool.RunsCommands,
+		},
+		NameGrep: {tool.Pure, tool.ListsFiles},
+		NameGlob: {tool.Pure, tool.ListsFiles},
 	} {
 		got, err := Tools().Find(name)
 		if err != nil || got.Safety != want.safety || got.Access != want.access || got.Kind() != tool.KindExecutor ||

@@ -147,11 +147,16 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	if err := overlay(env, cmd.Env); err != nil {
 		return nil, err
 	}
-	spec := keeper.Spec{Argv: shellArgs(s.shell, cmd.Line), Dir: []byte(cwd), Timeout: cmd.Timeout, Keep: cmd.Keep}
+	spec := keeper.Spec{
+		Argv: shellArgs(s.shell, cmd.Line), Dir: []byte(cwd), Timeout: cmd.Timeout, Keep: cmd.Keep, Tied: cmd.Tied,
+	}
 	for k, v := range env {
 		spec.Env = append(spec.Env, []byte(k+"="+v))
 	}
 	slices.SortFunc(spec.Env, bytes.Compare)
+	if cmd.Stdin != nil {
+		return s.startFed(ctx, id, spec, cmd.Stdin)
+	}
 	return execOrError(s.keeper.Start(ctx, id, spec))
 }
 

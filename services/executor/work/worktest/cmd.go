@@ -19,6 +19,7 @@ import (
 //	bytes N       N bytes on stdout       sleep D      wait
 //	write F TEXT  make a file             add F TEXT   append to one
 //	exit N        end                     trap         ignore Kill until its grace is over
+//	cat           its input on stdout
 type Cmd struct {
 	b       *Box
 	kill    chan struct{} // capacity 1
@@ -81,6 +82,11 @@ func (c *Cmd) run(cmd sandbox.Command) {
 				value = "(removed)"
 			}
 			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value, cmd.Cwd))
+		case "cat":
+			if cmd.Stdin != nil {
+				in, _ := io.ReadAll(cmd.Stdin)
+				c.write(sandbox.Stdout, string(in))
+			}
 		case "write", "add":
 			c.file(verb, arg)
 		case "trap":

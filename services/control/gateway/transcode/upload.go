@@ -1,0 +1,150 @@
+package transcode
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/gateway/sse"
+)
+
+// uploadPiece is how much of a body is sent on at once.
+const uploadPiece = 64 << 10
+
+// Written is the answer to a PUT.
+type Written struct {
+	Size       int64  `json:"size"`
+	Sha256     string `json:"sha256"` // in hex: of a file also its ETag
+	ExecutorID string `json:"executorId"`
+	Created    bool   `json:"created"` // nothing had the path before
+}
+
+// put answers PUT: the body is passed on as it comes. Without its end nothing is replaced.
+func (s *fileServer) put(ctx context.Context) error {
+	condition, sum, err := s.asked()
+	if err != nil {
+		s.w.Header().Set("Connection", "close") // nobody reads the body
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := s.rpc.WriteFile(ctx)
+	if err != nil {
+		return err
+	}
+	start := &pawlv1.WriteFileRequest_Start{
+		Target: s.target, Path: s.path, Condition: condition, Archive: s.archive,
+	}
+	// When sending fails, CloseAndRecv knows why.
+	ok := stream.Send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Start_{Start: start}}) == nil
+	if ok {
+		ok, err = s.pass(stream)
+	}
+	if err != nil {
+		s.w.Header().Set("Connection", "close")
+		return err
+	}
+	if ok {
+		end := &pawlv1.WriteFileRequest_End{Sha256: sum}
+		_ = stream.Send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_End_{End: end}})
+	} else {
+		s.w.Header().Set("Connection", "close")
+	}
+	got, err := stream.CloseAndRecv()
+	if err != nil {
+		return err
+	}
+	return s.written(got)
+}
+
+// asked is what the headers of a PUT ask for.
+func (s *fileServer) asked() (condition *pawlv1.FileCondition, sum []byte, err error) {
+	head := s.r.Header
+	if coding := head.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, nil, errEncoding
+	}
+	if head.Get("Content-Range") != "" {
+		return nil, nil, errPartial
+	}
+	for _, name := range []string{"Repr-Digest", "Content-Digest"} {
+		if sum, err = digestOf(head.Get(name)); sum != nil || err != nil {
+			break
+		}
+	}
+	if err == nil {
+		condition, err = conditionOf(head)
+	}
+	return condition, sum, err
+}
+
+// digestOf is the SHA-256 that a digest field of RFC 9530 names, nil for none.
+func digestOf(field string) ([]byte, error) {
+	for one := range strings.SplitSeq(field, ",") {
+		value, ok := strings.CutPrefix(strings.TrimSpace(one), "sha-256=")
+		if !ok {
+			continue // other algorithms are not checked
+		}
+		sum, err := base64.StdEncoding.DecodeString(strings.Trim(value, ":"))
+		if err != nil || len(sum) != 32 {
+			return nil, errDigest
+		}
+		return sum, nil
+	}
+	return nil, nil
+}
+
+// pass sends the body on. ok is false when it cannot be sent any more; an error says that it did not come.
+func (s *fileServer) pass(stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) (
+	ok bool, err error,
+) {
+	ctl := http.NewResponseController(s.w) // some connections have no deadlines
+	defer func() { _ = ctl.SetReadDeadline(time.Time{}) }()
+	buf := make([]byte, uploadPiece)
+	for {
+		_ = ctl.SetReadDeadline(time.Now().Add(sse.Stalled))
+		n, err := s.r.Body.Read(buf)
+		if n > 0 && stream.Send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Data{Data: buf[:n]}}) != nil {
+			return false, nil
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return true, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return false, errLate
+		case err != nil:
+			return false, errBody.With("the body could not be read to its end")
+		}
+	}
+}
+
+func (s *fileServer) written(got *pawlv1.WriteFileResponse) error {
+	sum := got.GetWritten().GetSha256()
+	body, err := json.Marshal(Written{
+		Size: got.GetWritten().GetSize(), Sha256: hex.EncodeToString(sum), ExecutorID: got.GetExecutorId(),
+		Created: got.GetCreated(),
+	})
+	if err != nil {
+		return err
+	}
+	s.w.Header().Set("Content-Type", "application/json")
+	s.w.Header().Set("Cache-Control", "no-store")
+	if s.archive == 0 {
+		s.w.Header().Set("ETag", tagOf(sum))
+	}
+	if got.GetCreated() {
+		s.header(http.StatusCreated)
+	} else {
+		s.header(http.StatusOK)
+	}
+	return s.write(append(body, '\n'))
+}
