@@ -83,8 +83,6 @@ func (f *fileRequest) parameters(r *http.Request) error {
 	for key, all := range values {
 		value := all[len(all)-1]
 		switch {
-		case slices.ContainsFunc(all, func(v string) bool { return strings.HasPrefix(v, "pawl_") }):
-			return errToken
 		case key == "archive" && value == "tar" && r.Method != http.MethodDelete:
 			f.archive = pawlv1.Archive_ARCHIVE_TAR
 		case key == "archive":
@@ -129,7 +127,7 @@ func (h *Handler) files(w http.ResponseWriter, r *http.Request, f fileRequest) {
 	switch {
 	case err == nil, errors.Is(err, errGone):
 	case s.begun: // what was sent must not be taken for the whole
-		h.Problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)) // logs what callers may not know
+		h.Problem(r.Context(), cause(ctx, err), w.Header().Get(RequestIDHeader)) // logs what callers may not know
 		panic(http.ErrAbortHandler)
 	default:
 		h.Refuse(w, r, cause(ctx, err))
