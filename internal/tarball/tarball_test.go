@@ -140,7 +140,8 @@ func TestWhatIsRefused(t *testing.T) {
 			above := t.TempDir()
 			dir := filepath.Join(above, "dir")
 			err := errors.Join(os.Mkdir(dir, 0o700),
-				os.WriteFile(filepath.Join(above, "secret"), []byte("secret"), 0o600), os.Symlink("..", filepath.Join(dir, "out")))
+				os.WriteFile(filepath.Join(above, "secret"), []byte("secret"), 0o600),
+				os.Symlink("..", filepath.Join(dir, "out")))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1419,8 +1419,8 @@ func (*Execute_Grep) isExecute_Verb() {}
 
 func (*Execute_Glob) isExecute_Verb() {}
 
-// ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash. Only
-// a call of no lane can be a ReadFile, because the bytes are not kept.
+// ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash.
+// Only a call of no lane can be a ReadFile, because the bytes are not kept.
 type ReadFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1495,8 +1495,8 @@ func (x *ReadFile) GetArchive() Archive {
 }
 
 // FileCondition is what must hold of a path for its file to be written or removed. If it does not, the verb fails with
-// CONDITION_FAILED and changes nothing. Writes, edits and conditional removals of one path by calls happen one after the
-// other, so none of them comes between the look and the change. A command that runs meanwhile may.
+// CONDITION_FAILED and changes nothing. Writes, edits and conditional removals of one path by calls happen one after
+// the other, so none of them comes between the look and the change. A command that runs meanwhile may.
 type FileCondition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Something must have the path, or nothing may.
@@ -1925,8 +1925,8 @@ type Exec struct {
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Leave background processes running when the command ends normally. Not for a call of no lane.
 	Keep bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
-	// The command's input follows as Input frames; the last one ends it. Without this the command has no input. Only for a
-	// call of no lane. Input that the command does not read is acknowledged and dropped once it has ended.
+	// The command's input follows as Input frames; the last one ends it. Without this the command has no input. Only for
+	// a call of no lane. Input that the command does not read is acknowledged and dropped once it has ended.
 	Stdin         bool `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2274,10 +2274,10 @@ func (x *Glob) GetPath() string {
 	return ""
 }
 
-// Input carries the content of a chunked WriteFile, or the input of a command, in order from offset 0. Control sends it after Execute, without
-// waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor answers with InputAck.
-// It drops Input of a call that it does not have. It fails the call when an offset is missing or the window is
-// exceeded. When the connection ends, the call ends, and nothing is replaced.
+// Input carries the content of a chunked WriteFile, or the input of a command, in order from offset 0. Control sends it
+// after Execute, without waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor
+// answers with InputAck. It drops Input of a call that it does not have. It fails the call when an offset is missing or
+// the window is exceeded. When the connection ends, the call ends, and nothing is replaced.
 type Input struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`

@@ -1371,9 +1371,9 @@ type WriteFileRequest_Start struct {
 	// What must hold of the file that is replaced.
 	Condition *FileCondition `protobuf:"bytes,3,opt,name=condition,proto3" json:"condition,omitempty"`
 	// With TAR the path is a directory, which is made if it is missing, and the content is an archive of what to put
-	// into it. An entry replaces the file or link of its name. Nothing is written through a link. An entry whose name is
-	// absolute or has a `..`, a link that leads out of the directory, and a device are refused with INVALID_ARG, and so
-	// are more than 250,000 entries.
+	// into it. An entry replaces the file or link of its name. Nothing is written through a link. An entry whose name
+	// is absolute or has a `..`, a link that leads out of the directory, and a device are refused with INVALID_ARG, and
+	// so are more than 250,000 entries.
 	Archive       Archive `protobuf:"varint,4,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -84,13 +84,13 @@ type FileServiceClient interface {
 	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
 	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
-	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited. A
-	// stream without exited says nothing of the command's end. The command ends with the caller: when the stream breaks,
-	// every process of it is killed. Each of stdout and stderr is in order; between them the order is about that in which
-	// they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the output is
-	// cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and agents do
-	// not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no tool that runs
-	// commands. Control sends it to the executor once and does not retry.
+	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited.
+	// A stream without exited says nothing of the command's end. The command ends with the caller: when the stream
+	// breaks, every process of it is killed. Each of stdout and stderr is in order; between them the order is about that
+	// in which they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the
+	// output is cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and
+	// agents do not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no
+	// tool that runs commands. Control sends it to the executor once and does not retry.
 	//
 	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error)
@@ -263,13 +263,13 @@ type FileServiceServer interface {
 	// may be unknown, but a retry never removes what was made later. When it fails in the middle of a directory, a part
 	// of the directory is gone. The executor's root and what is above it stay.
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
-	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited. A
-	// stream without exited says nothing of the command's end. The command ends with the caller: when the stream breaks,
-	// every process of it is killed. Each of stdout and stderr is in order; between them the order is about that in which
-	// they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the output is
-	// cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and agents do
-	// not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no tool that runs
-	// commands. Control sends it to the executor once and does not retry.
+	// Exec runs a shell command in the workspace, outside of the conversation: started, what the command writes, exited.
+	// A stream without exited says nothing of the command's end. The command ends with the caller: when the stream
+	// breaks, every process of it is killed. Each of stdout and stderr is in order; between them the order is about that
+	// in which they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the
+	// output is cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and
+	// agents do not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no
+	// tool that runs commands. Control sends it to the executor once and does not retry.
 	//
 	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
 	Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error
