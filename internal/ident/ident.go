@@ -29,6 +29,7 @@ func IsUUID(s string) bool {
 var (
 	agentName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 	executorName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	tenantName   = regexp.MustCompile(`^[a-z][a-z0-9-]{0,62}$`)
 	labelKey     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
 )
 
@@ -36,6 +37,15 @@ var (
 func CheckAgent(s string) error {
 	if !agentName.MatchString(s) {
 		return ErrInvalid.With("an agent's name begins with a letter and has at most 64 letters, digits, - and _")
+	}
+	return nil
+}
+
+// CheckTenant checks the name of a tenant.
+func CheckTenant(s string) error {
+	if !tenantName.MatchString(s) {
+		return ErrInvalid.With("a tenant's name begins with a letter and has at most 63 lowercase letters, " +
+			"digits and -")
 	}
 	return nil
 }

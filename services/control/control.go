@@ -45,6 +45,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
@@ -378,7 +379,7 @@ func (p *plane) api() api.Deps {
 	return api.Deps{
 		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
 		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
-		Deleter: p.deletions, Deletions: p.Store,
+		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -28,6 +29,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // Agents is the catalogue.
@@ -79,6 +81,7 @@ type Deps struct {
 	Tokens      *auth.Service
 	Deleter     *deletion.Service
 	Deletions   Deletions
+	Tenants     *tenancy.Service
 }
 
 // Register adds all services, health and reflection to a server.
@@ -90,6 +93,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterFileServiceServer(s, &fileHandler{deps: d})
 	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
 	pawlv1.RegisterDeletionServiceServer(s, &deletions{deps: d})
+	pawlv1.RegisterTenantServiceServer(s, &tenants{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(s, h)
@@ -114,7 +118,7 @@ func isOpen(method string) bool {
 }
 
 func admit(
-	a auth.Authenticator,
+	a auth.Guard,
 ) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 		if isOpen(call.Method) {
@@ -125,6 +129,9 @@ func admit(
 			return nil, nil, err
 		}
 		if err := auth.Enter(p, call.Method); err != nil {
+			return nil, nil, err
+		}
+		if p, err = a.As(ctx, p, named(ctx)); err != nil {
 			return nil, nil, err
 		}
 		if err := p.Spend(); err != nil {
@@ -138,6 +145,12 @@ func admit(
 		ctx, stop := auth.Watch(ctx, a, secret)
 		return ctx, stop, nil
 	}
+}
+
+// named is the tenant that a call names, "" for none.
+func named(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return strings.Join(md.Get(auth.TenantHeader), ",")
 }
 
 // glance refuses callers whose token cannot be one, or who have shown too many that are none.

@@ -346,6 +346,9 @@ func TestTokens(t *testing.T) {
 // An admin makes, sees and revokes what is its own: clients of its tenant, within its own limits and life.
 func TestAdminsManageTheirTenantsTokens(t *testing.T) {
 	f := start(t, nil)
+	if _, err := f.Store.CreateTenant(t.Context(), "theirs"); err != nil {
+		t.Fatal(err)
+	}
 	admin := func(like auth.Token, life time.Duration) pawlv1.TokenServiceClient {
 		like.Kind, like.Role = auth.Client, auth.Admin
 		secret, _, err := f.auth.Mint(t.Context(), like, life)

@@ -20,6 +20,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // executors is a fleet of one.
@@ -70,6 +71,7 @@ func start(t *testing.T, m model.Model) *fixture {
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
 		Fleet: executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
+		Tenants:   tenancy.NewService(f.Store),
 		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),
 	})
 	l := bufconn.Listen(1 << 16)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // Failures of authentication and authorization.
@@ -66,6 +67,7 @@ type Token struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never
 	RevokedAt time.Time // zero is not revoked
+	Suspended bool      // its tenant is: it is refused, but for an operator's
 	// Left is how long the token lasted yet when it was read, on the platform's clock: 0 and less when it has expired.
 	// It says nothing when ExpiresAt is zero.
 	Left time.Duration
@@ -80,6 +82,8 @@ type Ticket struct {
 
 // Store keeps tokens and tickets.
 type Store interface {
+	// GetTenant returns a tenant, or tenancy.ErrNotFound.
+	GetTenant(ctx context.Context, name string) (tenancy.Tenant, error)
 	// CreateToken stores a token that lasts for so long from now, 0 for ever, and returns it. The times are filled in,
 	// on the platform's clock. One with its id that is there already is left as it is: the answer to whoever stored it
 	// was lost.
@@ -108,6 +112,8 @@ type Store interface {
 // Authenticator finds who a secret stands for.
 type Authenticator interface {
 	Authenticate(ctx context.Context, secret string) (Principal, error)
+	// As is the principal for a request about the named tenant, "" for its own.
+	As(ctx context.Context, p Principal, tenant string) (Principal, error)
 }
 
 // Guard is an Authenticator that can also refuse at once.

@@ -18,6 +18,8 @@ const (
 	MoveSessions  Verb = "move sessions to other executors"
 	Delete        Verb = "delete sessions"
 	ReadDeletions Verb = "see what is deleted"
+	ReadTenants   Verb = "see the tenants"
+	ManageTenants Verb = "make and suspend tenants"
 	UseFiles      Verb = "read the files of sessions"
 	ChangeFiles   Verb = "change the files of sessions"
 	RunCommands   Verb = "run commands in the workspaces of sessions"
@@ -77,6 +79,13 @@ var rules = []Rule{
 	}},
 	{ReadDeletions, Admin, operators, false, []string{
 		"pawl.v1.DeletionService/GetDeletion", "pawl.v1.DeletionService/ListDeletions",
+	}},
+	{ReadTenants, "", operators, false, []string{
+		"pawl.v1.TenantService/ListTenants", "pawl.v1.TenantService/GetTenant",
+	}},
+	{ManageTenants, "", operators, true, []string{
+		"pawl.v1.TenantService/CreateTenant", "pawl.v1.TenantService/SuspendTenant",
+		"pawl.v1.TenantService/ResumeTenant",
 	}},
 	{UseFiles, User, operators, false, []string{
 		"pawl.v1.FileService/ReadFile", "pawl.v1.FileService/Stat", "pawl.v1.FileService/ReadDir",

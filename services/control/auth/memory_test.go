@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // memory is a Store that also counts the lookups.
@@ -126,4 +128,11 @@ func (m *memory) ExtendToken(_ context.Context, id string, life time.Duration) e
 		}
 	}
 	return ErrTokenNotFound
+}
+
+func (m *memory) GetTenant(_ context.Context, name string) (tenancy.Tenant, error) {
+	if name != "default" && name != "acme" {
+		return tenancy.Tenant{}, tenancy.ErrNotFound
+	}
+	return tenancy.Tenant{Name: name}, nil
 }

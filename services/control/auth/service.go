@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 const (
@@ -91,6 +92,9 @@ func (s *Service) Issue(
 		return "", Token{}, err
 	}
 	if err := by.mayMake(t, expiresIn); err != nil {
+		return "", Token{}, err
+	}
+	if _, err := s.store.GetTenant(ctx, t.Tenant); err != nil {
 		return "", Token{}, err
 	}
 	return s.Mint(ctx, t, expiresIn)
@@ -239,6 +243,8 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, e
 		return Principal{}, ErrUnauthenticated.With("this token was revoked")
 	case hit.expired():
 		return Principal{}, ErrUnauthenticated.With("this token has expired")
+	case hit.token.Suspended && hit.token.Kind != Operator:
+		return Principal{}, tenancy.ErrSuspended
 	}
 	return s.principal(hit), nil
 }

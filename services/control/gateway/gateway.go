@@ -194,7 +194,9 @@ func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string
 			return auth.Principal{}, "", err
 		}
 	}
-	p, err = h.Auth.Authenticate(ctx, secret)
+	if p, err = h.Auth.Authenticate(ctx, secret); err == nil {
+		p, err = h.Auth.As(ctx, p, strings.Join(r.Header.Values(auth.TenantHeader), ","))
+	}
 	return p, secret, err
 }
 

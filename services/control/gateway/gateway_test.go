@@ -55,6 +55,11 @@ func (t tokens) Authenticate(_ context.Context, secret string) (auth.Principal, 
 	return p, nil
 }
 
+// As implements auth.Authenticator.
+func (tokens) As(_ context.Context, p auth.Principal, _ string) (auth.Principal, error) {
+	return p, nil
+}
+
 // Glance implements auth.Guard.
 func (tokens) Glance(context.Context, string) error { return nil }
 
@@ -583,6 +588,11 @@ type authenticator func(secret string) (auth.Principal, error)
 // Authenticate implements auth.Authenticator.
 func (a authenticator) Authenticate(_ context.Context, secret string) (auth.Principal, error) {
 	return a(secret)
+}
+
+// As implements auth.Authenticator.
+func (authenticator) As(_ context.Context, p auth.Principal, _ string) (auth.Principal, error) {
+	return p, nil
 }
 
 // A stream ends soon after its token.

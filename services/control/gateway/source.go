@@ -65,7 +65,8 @@ const (
 var (
 	// sharedMethods and sharedHeaders are what pages of allowed origins may use.
 	sharedMethods = strings.Join([]string{http.MethodGet, http.MethodHead, http.MethodPost}, ", ")
-	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, " + transcode.OnBehalfOfHeader
+	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, " +
+		transcode.OnBehalfOfHeader + ", " + transcode.TenantHeader
 	// exposedHeaders are those of our answers that such pages may read.
 	exposedHeaders = strings.Join([]string{
 		linkHeader, sessionHeader, submissionHeader, runHeader, "Allow", "Retry-After",

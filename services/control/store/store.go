@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // Store is a database. All methods may be called concurrently.
@@ -31,6 +32,7 @@ type Store interface {
 	auth.Store
 	retention.Store
 	deletion.Store
+	tenancy.Store
 	Definitions
 	Pinned
 	Notifier

@@ -58,6 +58,9 @@ func New(conn grpc.ClientConnInterface, stopping context.Context, log *slog.Logg
 	return &Handler{conn: conn, stopping: stopping, log: log, routes: Routes()}
 }
 
+// TenantHeader is where operators name the tenant that a request is about.
+const TenantHeader = "X-Pawl-Tenant"
+
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID(r)
@@ -83,6 +86,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel(nil)
 	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", r.Header.Get("Authorization"))
+	if names := r.Header.Values(TenantHeader); len(names) > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, TenantHeader, strings.Join(names, ","))
+	}
 	body, err := readBody(w, r)
 	if err != nil {
 		w.Header().Set("Connection", "close") // nobody reads the rest

@@ -14,7 +14,8 @@ import (
 )
 
 const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
-	expires_at, revoked_at, {now}, role, limits, shared FROM tokens `
+	expires_at, revoked_at, {now}, role, limits, shared,
+	(SELECT n.suspended_at FROM tenants n WHERE n.tenant = tokens.tenant) FROM tokens `
 
 var (
 	// A token that is there already is this one: ids are made for one token each.
@@ -39,7 +40,7 @@ func token(r Row) (auth.Token, error) {
 	t := auth.Token{
 		ID: r.text(0), Tenant: r.text(1), Name: r.text(2), Kind: auth.Kind(r.text(3)), Executor: r.text(5),
 		Hash: r.blob(7), CreatedAt: r.time(8), ExpiresAt: r.time(9), RevokedAt: r.time(10),
-		Role: auth.Role(r.text(12)), Shared: r.bool(14),
+		Role: auth.Role(r.text(12)), Shared: r.bool(14), Suspended: !r.time(15).IsZero(),
 	}
 	if t.Kind == auth.Client {
 		t.Role = cmp.Or(t.Role, auth.User) // one that was made before there were roles

@@ -78,6 +78,7 @@ var suites = []suite{
 	{"damage", damageCases},
 	{"retention", retentionCases},
 	{"deletions", deletionCases},
+	{"tenants", tenantCases},
 	{"model", modelCases},
 	{"chaos", chaosCases},
 }
