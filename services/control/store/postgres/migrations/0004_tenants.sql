@@ -10,7 +10,8 @@ CREATE TABLE tenants (
 INSERT INTO tenants (tenant, created_at) VALUES ('default', clock_timestamp());
 
 -- Whoever has rows by now is a tenant.
-INSERT INTO tenants (tenant, created_at) SELECT DISTINCT tenant, clock_timestamp() FROM tokens WHERE tenant <> 'default';
+INSERT INTO tenants (tenant, created_at)
+SELECT DISTINCT tenant, clock_timestamp() FROM tokens WHERE tenant <> 'default';
 
 -- +goose Down
 DROP TABLE tenants;

@@ -10,7 +10,8 @@ CREATE TABLE tenants (
 INSERT INTO tenants (tenant, created_at) VALUES ('default', CAST(unixepoch('subsec') * 1000000 AS INTEGER));
 
 -- Whoever has rows by now is a tenant.
-INSERT INTO tenants (tenant, created_at) SELECT DISTINCT tenant, CAST(unixepoch('subsec') * 1000000 AS INTEGER) FROM tokens WHERE tenant <> 'default';
+INSERT INTO tenants (tenant, created_at)
+SELECT DISTINCT tenant, CAST(unixepoch('subsec') * 1000000 AS INTEGER) FROM tokens WHERE tenant <> 'default';
 
 -- +goose Down
 DROP TABLE tenants;
