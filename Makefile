@@ -1,6 +1,6 @@
 # Everything a developer or CI runs. Only Go and make are needed; what else a target needs, it builds or says.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-full verify check bench chaos chaos-mutants generate fmt breaking
+.PHONY: help build test test-full fuzz verify check bench chaos chaos-mutants generate fmt breaking
 
 # Cold builds of these take minutes on two cores; they are outside go.mod because their dependencies clash with ours.
 BUF         := go tool -modfile=tools/buf.mod buf
@@ -36,14 +36,24 @@ PROPERTIES = $$(grep -rl --include='*_test.go' 'pgregory.net/rapid"' . | xargs -
 CHECKS   ?= 1000
 FUZZTIME ?= 10s
 
-test-full: test ## make test, then long property runs, every fuzz target and chaos: before a feature is called done
-	bin/pgtest -fsync=false go test -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
-	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's/^([^:]*)\/[^\/]*:[0-9]*:func (Fuzz[A-Za-z0-9]*).*/\1 \2/' | \
+# FUZZ runs the fuzz targets below the folders FUZZED, one after the other.
+FUZZED ?= .
+FUZZ = grep -rn --include='*_test.go' '^func Fuzz' $(FUZZED) | \
+	sed -E 's/^([^:]*)\/[^\/]*:[0-9]*:func (Fuzz[A-Za-z0-9]*).*/\1 \2/' | \
 	while read -r package target; do \
 		echo "fuzz $$package $$target"; \
-		go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "$$package" || exit 1; \
+		go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "./$$package" || exit 1; \
 	done
+
+test-full: test ## make test, then long property runs, every fuzz target and chaos: before a feature is called done
+	bin/pgtest -fsync=false go test -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
+	@$(FUZZ)
 	CHAOS_RACE=1 $(MAKE) chaos
+
+fuzz: FUZZTIME = 20s
+fuzz: FUZZED = services/control/gateway internal/rpc
+fuzz: ## every fuzz target of what strangers reach over HTTP and gRPC, each for FUZZTIME
+	@$(FUZZ)
 
 check: ## the cheap part of verify: format, tidy modules, licences, large files, wide lines
 	@unformatted="$$(go tool gofumpt -l .)" && test -z "$$unformatted" || { \

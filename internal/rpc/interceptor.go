@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -22,8 +23,13 @@ type Hooks struct {
 	// Glance refuses a call that Admit would refuse, before it gets a stream. It holds up all calls of its connection,
 	// so it must answer at once, from memory. call.Stream is not known. Nil leaves all calls to Admit.
 	Glance func(ctx context.Context, call Call, secret string) error
+	// Origins are those of pages in browsers that may call; a call of any other with the header Origin is refused. It
+	// takes a Glance.
+	Origins []string
 	// MaxMessage is how many bytes a message to a method may have. Nil is MaxMessage for all.
 	MaxMessage func(method string) int
+	// Stopping ends streams to a reader with ErrStopping. Nil ends none.
+	Stopping context.Context
 	// Log is nil for the default logger.
 	Log *slog.Logger
 
@@ -52,11 +58,35 @@ func (h Hooks) admit(ctx context.Context, call Call) (context.Context, func(), e
 
 func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
-		return handler(srv, &serverStream{
+		s := &serverStream{
 			ServerStream: ss, ctx: ctx, hooks: h, method: info.FullMethod,
 			bounded: !info.IsClientStream,
+		}
+		if !s.bounded || h.Stopping == nil {
+			return handler(srv, s)
+		}
+		return h.untilStopped(ctx, func(ctx context.Context) error {
+			s.ctx = ctx
+			return handler(srv, s)
 		})
 	})
+}
+
+// ErrStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another
+// replica.
+var ErrStopping = errs.New(errs.Unavailable, "SERVER_STOPPING",
+	"the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
+
+// untilStopped runs a handler in a context that ends with Stopping.
+func (h Hooks) untilStopped(ctx context.Context, handle func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(h.Stopping, func() { cancel(ErrStopping) })()
+	err := handle(ctx)
+	if errors.Is(context.Cause(ctx), ErrStopping) && (err == nil || isContextError(err)) {
+		return ErrStopping
+	}
+	return err
 }
 
 // stalled is how long a reader may take nothing of what only flows to it.

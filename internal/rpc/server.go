@@ -24,9 +24,9 @@ type Server struct {
 	hooks Hooks
 }
 
-// NewServer makes a Server.
-func NewServer(h Hooks) *Server {
-	opts := serverOptions()
+// NewServer makes a Server. Options that are given stand before its own limits.
+func NewServer(h Hooks, more ...grpc.ServerOption) *Server {
+	opts := append(serverOptions(), more...)
 	if h.Glance != nil {
 		opts = append(opts, grpc.InTapHandle(h.glance))
 	}
@@ -47,6 +47,12 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 func (h Hooks) glance(ctx context.Context, info *tap.Info) (context.Context, error) {
+	for _, origin := range info.Header.Get("origin") {
+		if !slices.Contains(h.Origins, origin) {
+			st, _ := ToStatus(ErrOrigin)
+			return nil, st
+		}
+	}
 	md := metadata.NewIncomingContext(ctx, info.Header)
 	if err := h.Glance(md, Call{Method: info.FullMethodName}, secret(md)); err != nil {
 		st, _ := ToStatus(err)
@@ -72,6 +78,10 @@ func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandle
 		return resp, nil
 	}
 }
+
+// ErrOrigin refuses calls of a page in a browser, whichever way they came.
+var ErrOrigin = errs.New(errs.PermissionDenied, "FORBIDDEN_ORIGIN",
+	"calls of this browser origin are not allowed; start the server with --origin to allow it")
 
 // Limits of what is read.
 var (

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -50,7 +51,7 @@ import (
 )
 
 // stopGrace is how long clients may take to notice that this replica ends.
-const stopGrace = 500 * time.Millisecond
+const stopGrace = 2 * time.Second
 
 // memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
 const memoryBuffer = 128 << 10
@@ -111,6 +112,7 @@ type plane struct {
 	submissions *submission.Service
 	deletions   *deletion.Service
 	grpc        *rpc.Server
+	memoryGRPC  *rpc.Server // the same, for connections in memory
 	http        *http.Server
 	gateway     *gateway.Handler
 	memory      *bufconn.Listener // for the built-in executor, and for what comes over HTTP
@@ -283,7 +285,7 @@ func (p *plane) run(ctx context.Context) error {
 	serve("links", p.links.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.bus.Heard) })
 	serve("grpc", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.GRPC)) })
-	serve("connections in memory", func(context.Context) error { return ignoreClosed(p.grpc.Serve(p.memory)) })
+	serve("connections in memory", func(context.Context) error { return ignoreClosed(p.memoryGRPC.Serve(p.memory)) })
 	if p.Builtin != nil {
 		serve("built-in executor", func(ctx context.Context) error {
 			ctx, end := context.WithCancel(ctx)
@@ -338,18 +340,19 @@ func ignoreClosed(err error) error {
 func (p *plane) stopServing() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
+	p.gateway.Wait(ctx)
 	if p.HTTP != nil && p.http.Shutdown(ctx) != nil {
 		if err := p.http.Close(); err != nil {
 			p.Log.Debug("closing http failed", "error", err)
 		}
 	}
-	p.gateway.Wait(ctx)
 	_ = p.inner.Close() // it has no calls any more, or such as nobody waits for
 	done := make(chan struct{})
-	go func() { defer close(done); p.grpc.GracefulStop() }()
+	go func() { defer close(done); p.memoryGRPC.GracefulStop(); p.grpc.GracefulStop() }()
 	select {
 	case <-done:
 	case <-ctx.Done():
+		p.memoryGRPC.Stop()
 		p.grpc.Stop()
 		<-done
 	}
@@ -368,10 +371,20 @@ func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, erro
 }
 
 func (p *plane) serveGRPC() {
-	p.grpc = rpc.NewServer(api.Hooks(p.authenticator(), p.Log))
-	api.Register(p.grpc, p.api())
-	peerv1.RegisterPeerServiceServer(p.grpc, peer.NewServer(p.links))
+	p.grpc = p.newGRPC(p.stopping)
+	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
+	p.memoryGRPC = p.newGRPC(nil, grpc.MaxConcurrentStreams(math.MaxUint32))
 	p.memory = bufconn.Listen(memoryBuffer)
+}
+
+// newGRPC makes a server whose streams end with stopping; nil ends none.
+func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rpc.Server {
+	hooks := api.Hooks(p.authenticator(), p.Log)
+	hooks.Origins, hooks.Stopping = p.Origins, stopping
+	s := rpc.NewServer(hooks, more...)
+	api.Register(s, p.api())
+	peerv1.RegisterPeerServiceServer(s, peer.NewServer(p.links))
+	return s
 }
 
 // api is what the handlers delegate to.

@@ -1,11 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 
 	"google.golang.org/grpc/metadata"
@@ -54,10 +55,30 @@ type callSocket struct {
 
 // said is a message of a client.
 type said struct {
-	ID      string          `json:"id"`
-	Call    string          `json:"call"`
-	Request json.RawMessage `json:"request"`
-	Cancel  bool            `json:"cancel"`
+	ID, Call string
+	Request  json.RawMessage
+	Cancel   bool
+}
+
+// parseSaid reads a message. Keys are exact and stand there once. One that is not valid has its id, if that came first.
+func parseSaid(text []byte) (m said, ok bool) {
+	in := json.NewDecoder(bytes.NewReader(text))
+	if open, err := in.Token(); err != nil || open != json.Delim('{') {
+		return m, false
+	}
+	into := map[any]any{"id": &m.ID, "call": &m.Call, "request": &m.Request, "cancel": &m.Cancel}
+	for in.More() {
+		key, err := in.Token()
+		if err != nil || into[key] == nil || in.Decode(into[key]) != nil {
+			return m, false
+		}
+		delete(into, key)
+	}
+	if _, err := in.Token(); err != nil {
+		return m, false
+	}
+	_, err := in.Token()
+	return m, err == io.EOF && ident.CheckText("an id", m.ID, 128) == nil && (m.Call == "") == m.Cancel
 }
 
 // serveCalls answers GET /v1/watch.
@@ -78,11 +99,8 @@ func (s *callSocket) beat() bool {
 
 // message does what a message says. It fails when the reader has left.
 func (s *callSocket) message(ctx context.Context, text []byte) error {
-	var m said
-	in := json.NewDecoder(strings.NewReader(string(text)))
-	in.DisallowUnknownFields()
-	if err := in.Decode(&m); err != nil || in.More() || m.ID == "" || ident.CheckText("an id", m.ID, 128) != nil ||
-		(m.Call == "") != m.Cancel {
+	m, ok := parseSaid(text)
+	if !ok {
 		return s.Write(s.refusal(ctx, m, errFrame, 0))
 	}
 	if m.Cancel {
@@ -93,8 +111,7 @@ func (s *callSocket) message(ctx context.Context, text []byte) error {
 		}
 		return nil
 	}
-	ctx, ok := s.begin(ctx, m.ID)
-	if !ok {
+	if ctx, ok = s.begin(ctx, m.ID); !ok {
 		return s.Write(s.refusal(ctx, m, errCallID, 0))
 	}
 	cursor := int64(0)

@@ -111,15 +111,18 @@ func TestRefusedCalls(t *testing.T) {
 	p := planetest.New(t, nil)
 	c := calls(t, p, deps(p))
 	for say, want := range map[string]struct{ id, reason string }{
-		`{`:                            {"", "FRAME_INVALID"},
-		`[]`:                           {"", "FRAME_INVALID"},
-		`{"call":"listAgents"}`:        {"", "FRAME_INVALID"},
-		`{"id":"x"}`:                   {"x", "FRAME_INVALID"},
-		`{"id":"x","call":"a","b":1}`:  {"x", "FRAME_INVALID"},
-		`{"id":"x","call":"a"} {}`:     {"x", "FRAME_INVALID"},
-		`{"id":"x","call":"nowhere"}`:  {"x", "OPERATION_NOT_FOUND"},
-		`{"id":"x","call":"connect"}`:  {"x", "OPERATION_NOT_FOUND"},
-		`{"id":"x","call":"getAgent"}`: {"x", "AGENT_NOT_FOUND"},
+		`{`:                              {"", "FRAME_INVALID"},
+		`[]`:                             {"", "FRAME_INVALID"},
+		`{"call":"listAgents"}`:          {"", "FRAME_INVALID"},
+		`{"ID":"x","call":"listAgents"}`: {"", "FRAME_INVALID"},
+		`{"id":"x","id":"y","call":"listAgents"}`:               {"x", "FRAME_INVALID"},
+		`{"id":"x","call":"listAgents","call":"deleteSession"}`: {"x", "FRAME_INVALID"},
+		`{"id":"x"}`:                                                   {"x", "FRAME_INVALID"},
+		`{"id":"x","call":"a","b":1}`:                                  {"x", "FRAME_INVALID"},
+		`{"id":"x","call":"a"} {}`:                                     {"x", "FRAME_INVALID"},
+		`{"id":"x","call":"nowhere"}`:                                  {"x", "OPERATION_NOT_FOUND"},
+		`{"id":"x","call":"connect"}`:                                  {"x", "OPERATION_NOT_FOUND"},
+		`{"id":"x","call":"getAgent"}`:                                 {"x", "AGENT_NOT_FOUND"},
 		`{"id":"x","call":"getAgent","request":{"agnt":"x"}}`:          {"x", "BODY_INVALID"},
 		`{"id":"x","call":"watchSession","request":{"sessionId":"x"}}`: {"x", "SESSION_NOT_FOUND"},
 	} {

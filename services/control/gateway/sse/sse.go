@@ -45,7 +45,7 @@ func AppendFrame(dst []byte, event string, id int64, data []byte) []byte {
 // ParseID reads the header Last-Event-ID, which holds the id of an event: a cursor. ok is false when it is none.
 func ParseID(text string) (seq int64, ok bool) {
 	seq, err := strconv.ParseInt(text, 10, 64)
-	return seq, err == nil && seq >= 0
+	return seq, err == nil && text[0] >= '0' && text[0] <= '9'
 }
 
 // Stream writes to one reader. Several may write at once.

@@ -38,8 +38,7 @@ var (
 	errMethod = errs.New(errs.Unimplemented, "METHOD_NOT_ALLOWED", "this method is not allowed here")
 	// ErrStopping ends what is under way when the server stops. The work goes on: here after a restart, or at another
 	// replica.
-	ErrStopping = errs.New(errs.Unavailable, "SERVER_STOPPING",
-		"the server is stopping; the work goes on, repeat the request with the same Idempotency-Key to follow it")
+	ErrStopping = rpc.ErrStopping
 )
 
 // RequestIDHeader names a request in answers and in the log. A caller may choose it.
