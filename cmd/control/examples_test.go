@@ -189,8 +189,8 @@ func TestExampleCurl(t *testing.T) {
 	}
 }
 
-// The page works from another origin: with a token by fetch and on a socket, and by EventSource, which sends none, where
-// none is needed.
+// The page works from another origin: with a token by fetch and on a socket, and by EventSource, which sends no token,
+// where none is needed.
 func TestExampleBrowser(t *testing.T) {
 	page := httptest.NewServer(http.FileServer(http.Dir("../../examples/browser")))
 	defer page.Close()
@@ -200,7 +200,7 @@ func TestExampleBrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for over, b := range map[string]*breakable{"fetch": with, "eventsource": without, "websocket": with} {
+	for over, b := range map[string]*breakable{"fetch": with, "websocket": with, "eventsource": without} {
 		fields := map[string]string{"server": "http://" + b.http.Addr(), "over": over, "message": b.message(over)}
 		if b == with {
 			fields["token"] = strings.TrimSpace(string(token))
