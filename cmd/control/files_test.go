@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/cli"
 )
 
 // workspace is a session with files, over HTTP.
@@ -398,4 +400,56 @@ func TestArchivesOverHTTP(t *testing.T) {
 		t.Errorf("the entry before the bad one: %q", body)
 	}
 	w.want(404, "GET", "/files/bad", "")
+}
+
+// A command's output, input and code pass through, and a directory comes back as it went.
+func TestExecAndFoldersOfTheProgram(t *testing.T) {
+	w := startWorkspace(t)
+	data := filepath.Join(filepath.Dir(w.root), "data")
+	in := func(input string, args ...string) (string, string, error) {
+		t.Helper()
+		var out, said bytes.Buffer
+		c := command()
+		c.SetIn(strings.NewReader(input))
+		c.SetOut(&out)
+		c.SetErr(&said)
+		c.SetArgs(args)
+		err := cli.Execute(t.Context(), c)
+		return out.String(), said.String(), err
+	}
+	large := strings.Repeat("0123456789abcdef", 200_000)
+	out, said, err := in(large, "exec", "--data", data, "-i", "--env", "A=b", "shell/default", "--",
+		`cat; echo "$A" >&2; exit 7`)
+	if out != large || !strings.HasPrefix(said, "b\n") || cli.Code(err) != 7 {
+		t.Errorf("%d bytes, %q, %v", len(out), said, err)
+	}
+	out, _, err = in("unread", "exec", "--data", data, "shell/default", "--", "printf", "%s|", "a b", "it's")
+	if err != nil || out != "a b|it's|" {
+		t.Errorf("%q, %v", out, err)
+	}
+	_, _, err = in("", "exec", "--data", data, "--timeout", "50ms", "shell/default", "--", "sleep 60")
+	if cli.Code(err) != 124 {
+		t.Error(err)
+	}
+	here, back := t.TempDir(), t.TempDir()
+	err = errors.Join(os.MkdirAll(filepath.Join(here, "a/b"), 0o700),
+		os.WriteFile(filepath.Join(here, "a/b/c"), []byte(large), 0o640),
+		os.Symlink("b/c", filepath.Join(here, "a/link")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, said, err := in("", "files", "push", "--data", data, "shell/default", here, "there"); err != nil {
+		t.Fatal(said, err)
+	}
+	if _, said, err := in("", "files", "pull", "--data", data, "shell/default", "there", back); err != nil {
+		t.Fatal(said, err)
+	}
+	got, err := os.ReadFile(filepath.Join(back, "a/link"))
+	if to, lerr := os.Readlink(filepath.Join(back, "a/link")); string(got) != large || to != "b/c" ||
+		errors.Join(err, lerr) != nil {
+		t.Errorf("%d bytes, %q, %v, %v", len(got), to, err, lerr)
+	}
+	if _, _, err := in("", "files", "pull", "--data", data, "shell/default", "nowhere", back); err == nil {
+		t.Error("what is not there was copied")
+	}
 }

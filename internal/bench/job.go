@@ -45,6 +45,7 @@ var measurements = []measurement{
 	{"tools", everywhere, toolCalls},
 	{"deltas", everywhere, deltas},
 	{"files", everywhere, files},
+	{"bigfile", []string{Memory}, bigFile},
 	{"rest", everywhere, rest},
 	{"sockets", []string{Memory}, sockets},
 	{"websockets", []string{Memory}, websockets},

@@ -18,14 +18,7 @@ import (
 const fileChunk = 256 << 10
 
 func filesCommand(o *connection) *cobra.Command {
-	return o.group(&cobra.Command{
-		Use:   "files",
-		Short: "Read and write files of a session or an executor",
-		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
-			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's " +
-			"cwd for a session.",
-		Example: "control files get gpu1 results.tar > results.tar\ncontrol files put reviewer/42 notes.md < notes.md",
-	}, &cobra.Command{
+	commands := append(folderCommands(o), &cobra.Command{
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withFiles(c, args[0], func(files pawlv1.FileServiceClient, target *pawlv1.FileTarget) error {
@@ -40,6 +33,16 @@ func filesCommand(o *connection) *cobra.Command {
 			})
 		},
 	})
+	return o.group(&cobra.Command{
+		Use:   "files",
+		Short: "Read and write files of a session or an executor",
+		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
+			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's " +
+			"cwd for a session.",
+		Example: "control files get gpu1 results.tar > results.tar\n" +
+			"control files put reviewer/42 notes.md < notes.md\n" +
+			"control files pull reviewer/42 out ./out",
+	}, commands...)
 }
 
 func fileTarget(name string) (*pawlv1.FileTarget, error) {

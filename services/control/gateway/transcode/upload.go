@@ -18,8 +18,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 
-// uploadPiece is how much of a body is sent on at once.
-const uploadPiece = 64 << 10
+// uploadPiece is how much of a body is sent on at once: with what is around it, it fits into gRPC's buffers of 32 KiB.
+// The next larger ones have a megabyte.
+const uploadPiece = 31 << 10
 
 // Written is the answer to a PUT.
 type Written struct {
