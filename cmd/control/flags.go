@@ -34,6 +34,7 @@ type options struct {
 	advertise, cert, key, ca   string
 	auth, logFormat, logLevel  string
 	hosts, origins             []string
+	sharedNone                 bool
 	grace                      time.Duration
 	retainEvents               time.Duration
 }
@@ -68,6 +69,8 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.executor, "executor", "builtin",
 		"`WHERE`: where calls run: builtin, which is this host, or none, which leaves them to other executors")
 	f.StringVar(&o.root, "root", ".", "`DIR`: working directory of the built-in executor's calls")
+	f.BoolVar(&o.sharedNone, "allow-shared-none", false,
+		"let shared executors, the built-in one among them, serve several tenants without isolation")
 	f.DurationVar(&o.grace, "disconnect-grace", 2*time.Minute,
 		"how long an executor may be away before what it runs counts as lost")
 	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT`: format of the log: text or json")
@@ -79,7 +82,7 @@ func (o *options) flags(c *cobra.Command) {
 	cli.Group(f, "Listeners", "http", "grpc", "advertise", "tls-cert", "tls-key", "tls-ca")
 	cli.Group(f, "Access", "auth", "host", "origin")
 	cli.Group(f, "Agents and models", "agents", "providers")
-	cli.Group(f, "Executors", "executor", "root", "disconnect-grace")
+	cli.Group(f, "Executors", "executor", "root", "disconnect-grace", "allow-shared-none")
 	cli.Group(f, "Log", "log-format", "log-level")
 }
 

@@ -88,6 +88,9 @@ type Config struct {
 	// Ready, if set, is called once everything serves.
 	Ready           func()
 	DisconnectGrace time.Duration
+	// SharedNone lets shared executors, the built-in one among them, have workspaces of several tenants without
+	// isolation.
+	SharedNone bool
 	Slots           int // how many lanes run at once; 0 is 10,000
 	Streams         int // how many answers of models stream at once; 0 is 1,000
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
@@ -162,6 +165,7 @@ func (p *plane) assemble(ctx context.Context) error {
 		Lock: p.Lock,
 	}, mono.New(), p.Log)
 	p.fleet = fleet.NewService(p.Store, p.replicas.ID)
+	p.fleet.SharedNone = p.SharedNone
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
 	loops, err := loop.NewRunner(loop.Deps{
@@ -359,7 +363,7 @@ func (p *plane) stopServing() {
 }
 
 func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
-	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID})
+	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID, Shared: true})
 	return p.newMemoryClient(grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}))
 }
 

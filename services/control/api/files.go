@@ -131,8 +131,7 @@ func (f *fileHandler) workspace(ctx context.Context, k session.Key, use access) 
 		return place{}, err
 	}
 	e, ok, err := f.deps.Placer.Place(ctx, fleet.Wanted{
-		Executor: s.Executor, Labels: def.Sandbox.Labels,
-		Builtin: f.deps.Builtin,
+		Tenant: k.Tenant, Executor: s.Executor, Labels: def.Sandbox.Labels, Builtin: f.deps.Builtin,
 	})
 	switch {
 	case err != nil:

@@ -11,6 +11,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -144,7 +145,11 @@ func (s *sessions) RebindSession(
 	); err != nil {
 		return nil, err
 	}
-	if _, err := s.deps.Fleet.GetExecutor(ctx, req.GetExecutorId()); err != nil {
+	e, err := s.deps.Fleet.GetExecutor(ctx, req.GetExecutorId())
+	if err == nil && !e.Shared && e.Tenant != tenant(ctx) {
+		err = fleet.Missing(req.GetExecutorId())
+	}
+	if err != nil {
 		return nil, err
 	}
 	one, err := s.deps.Sessions.Rebind(ctx, tenant(ctx), req.GetSessionId(), req.GetExecutorId())

@@ -39,7 +39,9 @@ func Missing(id string) error { return ErrNotFound.With("no such executor: %s", 
 
 // Executor is what is known of one executor.
 type Executor struct {
-	ID string
+	ID     string
+	Tenant string // of its token
+	Shared bool   // it serves other tenants too, see Serves
 	// JournalID is control's own id of the executor's journal: a new one for every Hello that does not continue the
 	// journal of the last one. What an absence from a journal proves is bound to it.
 	JournalID       string
@@ -59,6 +61,16 @@ type Executor struct {
 
 // Connected reports whether a replica holds its connection.
 func (e Executor) Connected() bool { return e.Replica != "" }
+
+// unisolated is the isolation of commands that see one another's files and processes.
+const unisolated = "none"
+
+// Serves reports whether workspaces of a tenant may be there: those of the executor's own tenant and, when it is
+// shared, of all. Without isolation they would see one another's, so that it serves its own tenant only, unless that is
+// allowed.
+func (e Executor) Serves(tenant string, sharedNone bool) bool {
+	return e.Tenant == tenant || e.Shared && (sharedNone || e.Isolation != unisolated && e.Isolation != "")
+}
 
 // Has reports whether the executor has all of these labels. Its token guarantees those that it has.
 func (e Executor) Has(labels map[string]string) bool {

@@ -13,6 +13,8 @@ type Service struct {
 	store Store
 	here  func() string
 	all   *shared[[]Executor]
+	// SharedNone lets shared executors have workspaces of several tenants without isolation. Set it before use.
+	SharedNone bool
 
 	mu    sync.Mutex // guards local
 	local map[string]Executor
@@ -25,6 +27,7 @@ func NewService(store Store, here func() string) *Service {
 
 // Wanted is what a workspace needs of an executor.
 type Wanted struct {
+	Tenant   string            // whose it is
 	Executor string            // where it is bound already; "" is nowhere
 	Labels   map[string]string // all must match
 	Builtin  string            // preferred when no labels are wanted: the executor inside this process
@@ -85,15 +88,15 @@ func (s *Service) seen(e Executor, here string) Executor {
 }
 
 // Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with
-// the calls go the secrets of the agent; else, among the connected executors that have all wanted labels and take new
-// work, the built-in one, then one that is connected here, then the least loaded. ok is false when there is none now.
+// the calls go the secrets of the agent; else, among the connected executors that serve the tenant, have all wanted labels and
+// take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when there is none now.
 func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
 		e, err = s.Find(ctx, w.Executor)
-		return e, err == nil && e.Connected() && e.Has(w.Labels), err
+		return e, err == nil && e.Connected() && e.Has(w.Labels) && e.Serves(w.Tenant, s.SharedNone), err
 	}
 	if len(w.Labels) == 0 {
-		if e, ok := s.Local(w.Builtin); ok && !e.Draining {
+		if e, ok := s.Local(w.Builtin); ok && !e.Draining && e.Serves(w.Tenant, s.SharedNone) {
 			return e, true, nil
 		}
 	}
@@ -101,6 +104,7 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 	if err != nil {
 		return Executor{}, false, err
 	}
+	all = slices.DeleteFunc(all, func(e Executor) bool { return !e.Serves(w.Tenant, s.SharedNone) })
 	e, ok = choose(all, w.Labels, func(e Executor) bool { _, here := s.Local(e.ID); return here })
 	return e, ok, nil
 }

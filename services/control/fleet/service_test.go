@@ -191,3 +191,31 @@ func (c *counted) ListExecutors(ctx context.Context) ([]Executor, error) {
 	c.queries++
 	return c.store.ListExecutors(ctx)
 }
+
+// An executor serves its own tenant. A shared one serves others too, but not without isolation.
+func TestExecutorsServeTheirTenant(t *testing.T) {
+	both, own := map[string]bool{"a": true, "b": true}, map[string]bool{"a": true, "b": false}
+	for name, c := range map[string]struct {
+		e       Executor
+		allowed bool
+		want    map[string]bool // by tenant
+	}{
+		"its own":             {Executor{Tenant: "a", Isolation: "strict"}, true, own},
+		"shared":              {Executor{Tenant: "a", Shared: true, Isolation: "strict"}, false, both},
+		"shared, none":        {Executor{Tenant: "a", Shared: true, Isolation: "none"}, false, own},
+		"shared, unknown":     {Executor{Tenant: "a", Shared: true}, false, own},
+		"shared none allowed": {Executor{Tenant: "a", Shared: true, Isolation: "none"}, true, both},
+	} {
+		for tenant, want := range c.want {
+			e := c.e
+			e.ID, e.Replica, e.Slots = "e", "r", 1
+			s := NewService(store{all: []Executor{e}}, nobody)
+			s.SharedNone = c.allowed
+			for how, w := range map[string]Wanted{"placed": {Tenant: tenant}, "bound": {Tenant: tenant, Executor: "e"}} {
+				if _, ok, err := s.Place(t.Context(), w); err != nil || ok != want {
+					t.Errorf("%s, %s for tenant %s: %v, %v", name, how, tenant, ok, err)
+				}
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 const (
@@ -135,6 +137,11 @@ func executorOf(h *pawlv1.Hello) fleet.Executor {
 // register makes the connection that says hello the executor's, at whichever replica the last one was.
 func (s *Server) register(ctx context.Context, hello *pawlv1.Hello) (fleet.Executor, error) {
 	e := executorOf(hello)
+	who, err := s.deps.Identity(ctx)
+	if err != nil {
+		return e, err
+	}
+	e.Tenant, e.Shared = cmp.Or(who.Tenant, session.DefaultTenant), who.Shared
 	for range registerTries {
 		e.Replica = s.deps.Replica()
 		if e.Replica == "" {
@@ -143,6 +150,9 @@ func (s *Server) register(ctx context.Context, hello *pawlv1.Hello) (fleet.Execu
 		last, err := s.deps.Fleet.GetExecutor(ctx, e.ID)
 		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			return e, err
+		}
+		if err == nil && last.Tenant != e.Tenant {
+			return e, ErrIdentity.With("executor %s belongs to another tenant than its token", e.ID)
 		}
 		kin, err := s.admit(ctx, last, hello)
 		if err != nil {

@@ -393,3 +393,14 @@ func TestSupersededElsewhere(t *testing.T) {
 		two.lives()
 	})
 }
+
+// An executor that another tenant's token has connected keeps its name.
+func TestExecutorOfAnotherTenantIsRefused(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		db := all[0].cluster.db
+		db.mu.Lock()
+		db.all["e"] = fleet.Executor{ID: "e", Tenant: "acme"}
+		db.mu.Unlock()
+		all[0].connect(first("j")).refusedFor("EXECUTOR_IDENTITY")
+	})
+}

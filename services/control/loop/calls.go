@@ -140,7 +140,9 @@ func (l *loop) requestOf(ctx context.Context, c *toolCall) (tool.Asked, error) {
 }
 
 func (l *loop) wanted() fleet.Wanted {
-	w := fleet.Wanted{Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin, Roughly: l.turn.roughly}
+	w := fleet.Wanted{
+		Tenant: l.tree.key.Tenant, Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin, Roughly: l.turn.roughly,
+	}
 	if s := l.as.def.Sandbox; s.Kind == agent.SandboxExecutor {
 		w.Labels = s.Labels
 	}

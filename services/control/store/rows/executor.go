@@ -1,29 +1,33 @@
 package rows
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // executorColumns join the replica only while it lives: with a dead one the executor counts as away.
 const executorColumns = `SELECT e.executor_id, e.journal_id, e.journal_name, e.incarnation, e.begun, e.labels, e.slots,
 	e.version, e.root, e.isolation, e.draining, e.connection_epoch, e.last_seen, r.replica_id, r.addr,
-	(SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1)
-	FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > {now} `
+	(SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1),
+	e.tenant, e.shared FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > {now} `
 
 var (
 	// Nothing is returned when the caller has seen another connection than the last.
 	connectExecutor = writes(`INSERT INTO executors AS e (executor_id, journal_id, journal_name, incarnation, begun,
-		labels, slots, version, root, isolation, draining, connection_epoch, replica, last_seen)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CAST($12 AS bigint) + 1, $13, {now})
+		labels, slots, version, root, isolation, draining, connection_epoch, replica, last_seen,
+		tenant, shared)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CAST($12 AS bigint) + 1, $13, {now}, $14, $15)
 		ON CONFLICT (executor_id) DO UPDATE SET journal_id = excluded.journal_id, journal_name = excluded.journal_name,
 		incarnation = excluded.incarnation, begun = excluded.begun, labels = excluded.labels, slots = excluded.slots,
 		version = excluded.version, root = excluded.root, isolation = excluded.isolation, draining = excluded.draining,
-		connection_epoch = excluded.connection_epoch, replica = excluded.replica, last_seen = excluded.last_seen
+		connection_epoch = excluded.connection_epoch, replica = excluded.replica, last_seen = excluded.last_seen,
+		tenant = excluded.tenant, shared = excluded.shared
 		WHERE e.connection_epoch = $12 RETURNING connection_epoch`)
 	// Whoever repeats it does not move the end of the connection.
 	disconnectExecutor = writes(`UPDATE executors SET replica = NULL,
@@ -44,6 +48,7 @@ func (t *Tables) executor(ctx context.Context) func(Row) (fleet.Executor, error)
 			ID: r.text(0), JournalID: r.text(1), Slots: int(r.int(6)), Version: r.text(7), Root: r.text(8),
 			Isolation: r.text(9), Draining: r.bool(10), ConnectionEpoch: r.int(11), LastSeen: r.time(12),
 			Replica: r.text(13), ReplicaAddr: r.text(14), Running: int(r.int(15)),
+			Tenant: r.text(16), Shared: r.bool(17),
 			Journal: fleet.Journal{Name: r.text(2), Incarnation: r.text(3), Begun: r.int(4)},
 		}
 		if err := r.json(5, &e.Labels); err != nil {
@@ -63,7 +68,7 @@ func (t *Tables) Connect(ctx context.Context, e fleet.Executor) (epoch int64, er
 	}
 	epoch, err = one(ctx, t.port, firstInt, fleet.ErrChanged, connectExecutor, e.ID, e.JournalID, e.Journal.Name,
 		e.Journal.Incarnation, e.Journal.Begun, labels, e.Slots, e.Version, e.Root, e.Isolation, e.Draining,
-		e.ConnectionEpoch, optional(e.Replica))
+		e.ConnectionEpoch, optional(e.Replica), cmp.Or(e.Tenant, session.DefaultTenant), e.Shared)
 	return epoch, wrap(doing, err)
 }
 

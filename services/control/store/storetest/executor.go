@@ -6,6 +6,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 )
 
@@ -35,7 +36,7 @@ var executorCases = []testCase{
 		_, err := db.Store.RegisterReplica(ctx(t), r, leaseTTL)
 		ok(t, err)
 		e := fleet.Executor{
-			ID: "b", JournalID: "journal", Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
+			ID: "b", Tenant: "acme", Shared: true, JournalID: "journal", Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
 			Journal: fleet.Journal{Name: "as it calls it", Incarnation: "i1", Begun: 1 << 40},
 		}
@@ -53,7 +54,7 @@ var executorCases = []testCase{
 		}
 		e.ConnectionEpoch = 1
 		check()
-		e = fleet.Executor{ID: "b", JournalID: "journal2", Replica: r.ID}
+		e = fleet.Executor{ID: "b", Tenant: session.DefaultTenant, JournalID: "journal2", Replica: r.ID}
 		if epoch := connect(t, db.Second, e); epoch != 2 {
 			t.Errorf("the second epoch is %d", epoch)
 		}
