@@ -88,8 +88,9 @@ func (s *Service) seen(e Executor, here string) Executor {
 }
 
 // Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with
-// the calls go the secrets of the agent; else, among the connected executors that serve the tenant, have all wanted labels and
-// take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when there is none now.
+// the calls go the secrets of the agent; else, among the connected executors that serve the tenant, have all wanted
+// labels and take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when
+// there is none now.
 func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
 		e, err = s.Find(ctx, w.Executor)

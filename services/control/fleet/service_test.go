@@ -211,7 +211,9 @@ func TestExecutorsServeTheirTenant(t *testing.T) {
 			e.ID, e.Replica, e.Slots = "e", "r", 1
 			s := NewService(store{all: []Executor{e}}, nobody)
 			s.SharedNone = c.allowed
-			for how, w := range map[string]Wanted{"placed": {Tenant: tenant}, "bound": {Tenant: tenant, Executor: "e"}} {
+			for how, w := range map[string]Wanted{
+				"placed": {Tenant: tenant}, "bound": {Tenant: tenant, Executor: "e"},
+			} {
 				if _, ok, err := s.Place(t.Context(), w); err != nil || ok != want {
 					t.Errorf("%s, %s for tenant %s: %v, %v", name, how, tenant, ok, err)
 				}

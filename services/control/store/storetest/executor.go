@@ -36,7 +36,8 @@ var executorCases = []testCase{
 		_, err := db.Store.RegisterReplica(ctx(t), r, leaseTTL)
 		ok(t, err)
 		e := fleet.Executor{
-			ID: "b", Tenant: "acme", Shared: true, JournalID: "journal", Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
+			ID: "b", Tenant: "acme", Shared: true, JournalID: "journal",
+			Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
 			Journal: fleet.Journal{Name: "as it calls it", Incarnation: "i1", Begun: 1 << 40},
 		}
