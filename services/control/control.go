@@ -91,8 +91,8 @@ type Config struct {
 	// SharedNone lets shared executors, the built-in one among them, have workspaces of several tenants without
 	// isolation.
 	SharedNone bool
-	Slots           int // how many lanes run at once; 0 is 10,000
-	Streams         int // how many answers of models stream at once; 0 is 1,000
+	Slots      int // how many lanes run at once; 0 is 10,000
+	Streams    int // how many answers of models stream at once; 0 is 1,000
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
 	RetainEvents time.Duration
 	// Owners keep something for sessions that goes with them.
