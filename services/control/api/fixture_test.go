@@ -30,7 +30,9 @@ func (executors) GetExecutor(_ context.Context, id string) (fleet.Executor, erro
 	if id != "gpu1" {
 		return fleet.Executor{}, fleet.ErrNotFound
 	}
-	return fleet.Executor{ID: "gpu1", Tenant: "default", Replica: "r", Slots: 4, Labels: map[string]string{"gpu": "yes"}}, nil
+	return fleet.Executor{
+		ID: "gpu1", Tenant: "default", Replica: "r", Slots: 4, Labels: map[string]string{"gpu": "yes"},
+	}, nil
 }
 
 func (e executors) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
