@@ -19,6 +19,8 @@ func FuzzRequest(f *testing.F) {
 	for _, r := range routes {
 		f.Add(r.Method, r.Path, "pageSize=1&key.agent=a", `{"message":"hi"}`, "5")
 	}
+	f.Add("GET", "/v1/agents/%ff", "", "", "")
+	f.Add("GET", "/v1/sessions", "pageToken=%ff", "", "")
 	f.Add("GET", "/v1/agents/a%2Fb", "a=%zz", `{"a":1,"a":2}`, "-1")
 	f.Add("POST", "/v1/agents/..%2F..//instances/%00:prompt", "", strings.Repeat("[", 1000), "9223372036854775808")
 	f.Fuzz(func(t *testing.T, method, path, query, body, last string) {

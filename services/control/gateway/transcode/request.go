@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -40,6 +42,7 @@ var (
 	errTooLarge = errs.New(errs.InvalidArgument, "BODY_TOO_LARGE", fmt.Sprintf("a body has at most %d bytes",
 		rpc.MaxMessage))
 	errLate = errs.New(errs.InvalidArgument, "BODY_LATE", "the body did not arrive in time")
+	errKey  = errs.New(errs.InvalidArgument, "IDEMPOTENCY_KEY", "the header Idempotency-Key is not UTF-8")
 	errKeys = errs.New(errs.InvalidArgument, "IDEMPOTENCY_KEY", "the header Idempotency-Key and the field "+
 		"idempotencyKey differ: send one of them")
 	errOnBehalfOf = errs.New(errs.InvalidArgument, "ON_BEHALF_OF", "the header Pawl-On-Behalf-Of and the field "+
@@ -71,6 +74,9 @@ func (r *Route) decode(req *http.Request, vars map[string]string, body []byte) (
 		return nil, err
 	}
 	for field, value := range vars {
+		if !utf8.ValidString(value) {
+			return nil, errPath.With("%s is not UTF-8", field)
+		}
 		if err := runtime.PopulateFieldFromPath(in, field, value); err != nil {
 			return nil, errPath.With("%s: %s", field, clean(err))
 		}
@@ -90,6 +96,11 @@ func (r *Route) query(in proto.Message, u *url.URL) error {
 	for key := range values {
 		if r.body || !known(in.ProtoReflect().Descriptor(), key) {
 			return errQuery.With("there is no parameter %.64q", key)
+		}
+	}
+	for key, all := range values {
+		if slices.ContainsFunc(all, func(v string) bool { return !utf8.ValidString(v) }) {
+			return errQuery.With("%.64q is not UTF-8", key)
 		}
 	}
 	none := utilities.NewDoubleArray(nil)
@@ -125,6 +136,9 @@ func headers(in proto.Message, head http.Header) error {
 	if f, key := fields.ByName("idempotency_key"), head.Get("Idempotency-Key"); f != nil && key != "" {
 		if have := m.Get(f).String(); have != "" && have != key {
 			return errKeys
+		}
+		if !utf8.ValidString(key) {
+			return errKey
 		}
 		m.Set(f, protoreflect.ValueOfString(key))
 	}
