@@ -32,7 +32,7 @@ func (d *deletions) DeleteSession(
 	one, err := d.find(ctx, req)
 	if errors.Is(err, session.ErrNotFound) { // its rows may be going already
 		begun, of := d.deps.Deletions.DeletionOf(ctx, tenant(ctx), req.GetSessionId())
-		if of == nil {
+		if of == nil && sees(ctx, auth.Delete, begun) {
 			return &pawlv1.DeleteSessionResponse{Deletion: encodeDeletion(begun)}, nil
 		}
 	}
@@ -88,8 +88,8 @@ func (d *deletions) GetDeletion(
 		return nil, err
 	}
 	one, err := d.deps.Deletions.GetDeletion(ctx, tenant(ctx), req.GetDeletionId())
-	if err == nil {
-		err = may(ctx, auth.ReadDeletions, auth.Resource{Agent: one.Key.Agent, Missing: deletion.ErrNotFound})
+	if err == nil && !sees(ctx, auth.ReadDeletions, one) {
+		err = deletion.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
@@ -116,13 +116,21 @@ func (d *deletions) ListDeletions(
 	if len(page) == limit {
 		out.NextPageToken = page[limit-1].ID
 	}
-	p := auth.FromContext(ctx)
 	for _, one := range page {
-		if auth.Authorize(p, auth.ReadDeletions, auth.Resource{Agent: one.Key.Agent}) == nil {
+		if sees(ctx, auth.ReadDeletions, one) {
 			out.Deletions = append(out.Deletions, encodeDeletion(one))
 		}
 	}
 	return out, nil
+}
+
+// sees reports whether the caller may know of a deletion. Whose instance it was is not known any more of one that is
+// done: who is limited to some instances does not see it then.
+func sees(ctx context.Context, v auth.Verb, d deletion.Deletion) bool {
+	if !d.DoneAt.IsZero() && auth.FromContext(ctx).Limits.InstancePrefix != "" {
+		return false
+	}
+	return may(ctx, v, auth.Resource{Agent: d.Key.Agent, Instance: d.Key.Instance}) == nil
 }
 
 func encodeDeletion(d deletion.Deletion) *pawlv1.Deletion {
