@@ -36,7 +36,7 @@ type options struct {
 	hosts, origins             []string
 	sharedNone                 bool
 	grace                      time.Duration
-	retainEvents               time.Duration
+	retainEvents, retainAudit  time.Duration
 }
 
 func (o *options) flags(c *cobra.Command) {
@@ -48,6 +48,8 @@ func (o *options) flags(c *cobra.Command) {
 		"`ADDRESS`: where --database is a pooler, the Postgres server behind it")
 	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents,
 		"how long the events of streams can be read again; transcripts are kept for good")
+	f.DurationVar(&o.retainAudit, "retain-audit", retention.DefaultAudit,
+		"how long the audit log is kept: who did what")
 	f.StringVar(&o.http, "http", "127.0.0.1:3000", "`HOST:PORT`: address of the HTTP listener; without :PORT, or "+
 		"without this flag, the port is the variable PORT's, if that is set")
 	f.StringVar(&o.grpc, "grpc", "127.0.0.1:3001", "`HOST:PORT`: address of the gRPC listener")
@@ -78,7 +80,7 @@ func (o *options) flags(c *cobra.Command) {
 	cli.NameVariables(p)
 	cli.NameVariables(f)
 	cli.Group(p, "State", "data", "database", "database-direct")
-	cli.Group(f, "State", "retain-events")
+	cli.Group(f, "State", "retain-events", "retain-audit")
 	cli.Group(f, "Listeners", "http", "grpc", "advertise", "tls-cert", "tls-key", "tls-ca")
 	cli.Group(f, "Access", "auth", "host", "origin")
 	cli.Group(f, "Agents and models", "agents", "providers")
@@ -166,6 +168,9 @@ func (o *options) check() error {
 	if o.retainEvents < time.Minute {
 		return usage("--retain-events is at least 1m, not %s: whoever loses a connection goes on from the events",
 			o.retainEvents)
+	}
+	if o.retainAudit < time.Hour {
+		return usage("--retain-audit is at least 1h, not %s", o.retainAudit)
 	}
 	for _, origin := range o.origins {
 		if !isOrigin(origin) {

@@ -181,6 +181,10 @@ func TestCommandsThatRead(t *testing.T) {
 			{[]string{"wait", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", settled.SubmissionID}, `(?m)^state: +completed$`},
 			{[]string{"abort", "shell/i"}, `^queued ones settled: +0\nrunning: +none\n$`},
+			{
+				[]string{"audit", "list", "--since", "1h"},
+				`^TIME +WHO +FROM +RESULT +METHOD +RESOURCE\n(?s:.*)SubmissionService/Prompt`,
+			},
 			{[]string{"token", "list"}, `^ID +TENANT +FOR +NAME +CREATED +STATE\n\S+ +default +operator `},
 		} {
 			if out := run(append(c.args, where...)...); !regexp.MustCompile(c.table).MatchString(out) {

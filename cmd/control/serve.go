@@ -44,7 +44,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	cfg := control.Config{
 		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
 		Version: cli.Version, Log: log, DisconnectGrace: o.grace,
-		SharedNone: o.sharedNone, RetainEvents: o.retainEvents,
+		SharedNone: o.sharedNone, RetainEvents: o.retainEvents, RetainAudit: o.retainAudit,
 	}
 	models, err := control.NewModels(o.providers, os.LookupEnv)
 	if err != nil {

@@ -11,8 +11,10 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/client"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -20,7 +22,16 @@ import (
 // stored is the tokens in the database, as the API has them, for whoever may open the database.
 type stored struct {
 	server pawlv1.TokenServiceServer
+	audit  audit.Store
 	end    func() error
+}
+
+// record puts on record what whoever may open the database is about to do: what cannot be recorded is not done.
+func (s stored) record(ctx context.Context, method, resource string) error {
+	return s.audit.AppendAudit(ctx, []audit.Event{{
+		ID: ident.New(), Tenant: session.DefaultTenant, Verb: string(auth.ManageTokens), Method: method,
+		Resource: resource, Allowed: true, Who: audit.Who{Kind: string(auth.Operator), Name: "command line"},
+	}})
 }
 
 func (s stored) operator(ctx context.Context) context.Context {
@@ -29,6 +40,9 @@ func (s stored) operator(ctx context.Context) context.Context {
 
 // CreateToken implements client.Tokens.
 func (s stored) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest) (*pawlv1.CreateTokenResponse, error) {
+	if err := s.record(ctx, pawlv1.TokenService_CreateToken_FullMethodName[1:], "name="+req.GetName()); err != nil {
+		return nil, err
+	}
 	return s.server.CreateToken(s.operator(ctx), req)
 }
 
@@ -39,6 +53,10 @@ func (s stored) ListTokens(ctx context.Context, req *pawlv1.ListTokensRequest) (
 
 // RevokeToken implements client.Tokens.
 func (s stored) RevokeToken(ctx context.Context, req *pawlv1.RevokeTokenRequest) (*pawlv1.RevokeTokenResponse, error) {
+	method := pawlv1.TokenService_RevokeToken_FullMethodName[1:]
+	if err := s.record(ctx, method, "token_id="+req.GetTokenId()); err != nil {
+		return nil, err
+	}
 	return s.server.RevokeToken(s.operator(ctx), req)
 }
 
@@ -71,6 +89,7 @@ func (o *options) tokens(ctx context.Context, fresh bool) (client.Tokens, error)
 	}
 	return stored{
 		api.Tokens(api.Deps{Tokens: auth.NewService(store)}),
+		store,
 		func() error { return errors.Join(store.Close(), release()) },
 	}, nil
 }

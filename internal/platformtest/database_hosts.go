@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
@@ -116,6 +117,20 @@ func (d *Database) CreateToken(ctx context.Context, t auth.Token, life time.Dura
 	return put(ctx, d, Step{Op: "CreateToken"}, func(ctx context.Context) (auth.Token, error) {
 		return d.db.CreateToken(ctx, t, life)
 	})
+}
+
+// AppendAudit implements audit.Store.
+func (d *Database) AppendAudit(ctx context.Context, events []audit.Event) error {
+	return put0(ctx, d, "AppendAudit", func(ctx context.Context) error { return d.db.AppendAudit(ctx, events) })
+}
+
+// ListAudit implements audit.Store.
+func (d *Database) ListAudit(ctx context.Context, f audit.Filter) (page []audit.Event, next string, err error) {
+	err = d.use(ctx, &Step{Op: "ListAudit"}, false, func(ctx context.Context) (err error) {
+		page, next, err = d.db.ListAudit(ctx, f)
+		return err
+	})
+	return page, next, err
 }
 
 // CreateTicket implements auth.Store.

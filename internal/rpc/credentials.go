@@ -68,6 +68,10 @@ func (t Token) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
 func (t Token) RequireTransportSecurity() bool { return !t.Plaintext }
 
+// SourceKey is the metadata in which a process says to itself, over a connection in memory, where a call came from.
+// Elsewhere it means nothing.
+const SourceKey = "pawl-source"
+
 // Bearer is the token in the value of an Authorization header, "" for none.
 func Bearer(header string) string {
 	scheme, token, ok := strings.Cut(header, " ")

@@ -26,6 +26,11 @@ type Hooks struct {
 	// Origins are those of pages in browsers that may call; a call of any other with the header Origin is refused. It
 	// takes a Glance.
 	Origins []string
+	// Heard is told the first message of an admitted call. Nil is not.
+	Heard func(ctx context.Context, m any)
+	// Ended is asked when the handler of an admitted call has returned, before the call is answered: it returns with
+	// what. It is not asked when the handler has panicked. Nil is not.
+	Ended func(ctx context.Context, err error) error
 	// MaxMessage is how many bytes a message to a method may have. Nil is MaxMessage for all.
 	MaxMessage func(method string) int
 	// Stopping ends streams to a reader with ErrStopping. Nil ends none.
@@ -113,7 +118,11 @@ func (s *serverStream) RecvMsg(m any) error {
 		return read(m)
 	}
 	s.begun = true
-	return s.hooks.first(read, m)
+	err := s.hooks.first(read, m)
+	if err == nil && s.hooks.Heard != nil {
+		s.hooks.Heard(s.ctx, m)
+	}
+	return err
 }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
@@ -152,7 +161,11 @@ func (h Hooks) run(ctx context.Context, call Call, handle func(context.Context) 
 		if done != nil {
 			defer done()
 		}
-		return handle(ctx)
+		err = handle(ctx)
+		if h.Ended != nil {
+			err = h.Ended(ctx, err)
+		}
+		return err
 	})
 	st, ok := ToStatus(err)
 	if _, public := errs.Public(err); !public && ctx.Err() == nil && isContextError(err) {

@@ -68,7 +68,13 @@ func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandle
 		err error,
 	) {
 		err = h.run(ctx, call, func(ctx context.Context) error {
-			first := func(m any) error { return h.first(func(m any) error { return h.read(method, read, m) }, m) }
+			first := func(m any) error {
+				err := h.first(func(m any) error { return h.read(method, read, m) }, m)
+				if err == nil && h.Heard != nil {
+					h.Heard(ctx, m)
+				}
+				return err
+			}
 			resp, err = handle(srv, ctx, first, nil)
 			return err
 		})

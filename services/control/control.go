@@ -30,6 +30,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/deletion"
@@ -95,6 +96,8 @@ type Config struct {
 	Streams    int // how many answers of models stream at once; 0 is 1,000
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
 	RetainEvents time.Duration
+	// RetainAudit is how long the audit log is kept. 0 is 90 days.
+	RetainAudit time.Duration
 	// Owners keep something for sessions that goes with them.
 	Owners []deletion.Owner
 	Log    *slog.Logger
@@ -104,6 +107,7 @@ type Config struct {
 type plane struct {
 	Config
 	auth        *auth.Service
+	audit       *audit.Log
 	bus         *wake.Bus
 	events      *event.Service
 	replicas    *replica.Service
@@ -153,6 +157,7 @@ func (p *plane) closeListeners() error {
 // assemble makes the parts, from the bottom up.
 func (p *plane) assemble(ctx context.Context) error {
 	p.auth = auth.NewService(p.Store)
+	p.audit = audit.NewLog(p.Store, p.Log)
 	if p.TokenFile != "" {
 		if err := p.auth.EnsureOperator(ctx, p.TokenFile); err != nil {
 			return err
@@ -281,10 +286,13 @@ func (p *plane) run(ctx context.Context) error {
 		serve("event tail", func(ctx context.Context) error { return p.events.Run(ctx, p.worker.Owns) })
 	}
 	serve("deletions", p.deletions.Run)
-	serve("retention", retention.Sweeper{Store: p.Store, Events: p.RetainEvents, Log: p.Log}.Run)
+	serve("retention", retention.Sweeper{
+		Store: p.Store, Events: p.RetainEvents, Audit: p.RetainAudit, Log: p.Log,
+	}.Run)
 	if p.TokenFile != "" {
 		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
 	}
+	serve("audit log", p.audit.Run)
 	serve("peers", p.peers.Run)
 	serve("links", p.links.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.bus.Heard) })
@@ -383,7 +391,7 @@ func (p *plane) serveGRPC() {
 
 // newGRPC makes a server whose streams end with stopping; nil ends none.
 func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rpc.Server {
-	hooks := api.Hooks(p.authenticator(), p.Log)
+	hooks := api.Hooks(p.authenticator(), p.audit, p.Log)
 	hooks.Origins, hooks.Stopping = p.Origins, stopping
 	s := rpc.NewServer(hooks, more...)
 	api.Register(s, p.api())
@@ -395,7 +403,7 @@ func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rp
 func (p *plane) api() api.Deps {
 	return api.Deps{
 		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
-		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
+		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth, Audit: p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 	}
 }
@@ -418,7 +426,7 @@ func (p *plane) serveHTTP() (err error) {
 	}
 	p.gateway = gateway.New(gateway.Deps{
 		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping,
-			p.Log), Models: p.Models, Auth: p.authenticator(), Tickets: p.auth, Hosts: p.Hosts, Origins: p.Origins,
+			p.Log), Models: p.Models, Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins,
 		Inputs:   inputs{p},
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})

@@ -30,7 +30,7 @@ func TestOnlyPeersForward(t *testing.T) {
 	} {
 		for secret, want := range map[string]error{peer: nil, operator: auth.ErrForbidden, peer +
 			"x": auth.ErrUnauthenticated, "": auth.ErrUnauthenticated} {
-			if _, _, err := api.Hooks(f.auth, nil).Admit(t.Context(), rpc.Call{Method: method},
+			if _, _, err := api.Hooks(f.auth, nil, nil).Admit(t.Context(), rpc.Call{Method: method},
 				secret); !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", method, err, want)
 			}
@@ -40,7 +40,7 @@ func TestOnlyPeersForward(t *testing.T) {
 
 // Only prompts, files and executors have messages that are large, and callers without a token have none at all.
 func TestMessagesAreBoundedByMethod(t *testing.T) {
-	h := api.Hooks(auth.NewService(planetest.New(t, nil).Store), nil)
+	h := api.Hooks(auth.NewService(planetest.New(t, nil).Store), nil, nil)
 	large := []string{
 		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt", "pawl.v1.FileService/WriteFile",
 		"pawl.v1.FileService/Exec",

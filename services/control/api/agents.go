@@ -20,7 +20,7 @@ func (a *agents) ListAgents(ctx context.Context, req *pawlv1.ListAgentsRequest) 
 		return nil, err
 	}
 	all := slices.DeleteFunc(a.deps.Agents.List(), func(d agent.Definition) bool {
-		return may(ctx, auth.ReadAgents, auth.Resource{Agent: d.Name}) != nil
+		return auth.Authorize(auth.FromContext(ctx), auth.ReadAgents, auth.Resource{Agent: d.Name}) != nil
 	})
 	page, next, err := pageOf(all, req, func(d agent.Definition) string { return d.Name })
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -79,6 +80,7 @@ type Deps struct {
 	Placer      Placer
 	Builtin     string // id of the built-in executor
 	Tokens      *auth.Service
+	Audit       audit.Store
 	Deleter     *deletion.Service
 	Deletions   Deletions
 	Tenants     *tenancy.Service
@@ -92,6 +94,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterExecutorServiceServer(s, &executors{deps: d})
 	pawlv1.RegisterFileServiceServer(s, &fileHandler{deps: d})
 	pawlv1.RegisterTokenServiceServer(s, &tokens{deps: d})
+	pawlv1.RegisterAuditServiceServer(s, &audits{deps: d})
 	pawlv1.RegisterDeletionServiceServer(s, &deletions{deps: d})
 	pawlv1.RegisterTenantServiceServer(s, &tenants{deps: d})
 	h := health.NewServer()
@@ -104,9 +107,11 @@ func Register(s *rpc.Server, d Deps) {
 const peerService = "pawl.peer.v1.PeerService"
 
 // Hooks authenticate the caller of every RPC but health checks, ask auth's table whether it may call it at all, count
-// it against the caller's rate, and bound messages.
-func Hooks(a auth.Guard, log *slog.Logger) rpc.Hooks {
-	return rpc.Hooks{Admit: admit(a), Glance: glance(a), MaxMessage: maxMessage, Log: log}
+// it against the caller's rate, write the audit log, and bound messages. A nil trail is no log.
+func Hooks(a auth.Guard, trail *audit.Log, log *slog.Logger) rpc.Hooks {
+	return rpc.Hooks{
+		Admit: admit(a, trail), Heard: hear, Ended: ended, Glance: glance(a), MaxMessage: maxMessage, Log: log,
+	}
 }
 
 func service(method string) string { return strings.TrimPrefix(path.Dir(method), "/") }
@@ -118,7 +123,7 @@ func isOpen(method string) bool {
 }
 
 func admit(
-	a auth.Guard,
+	a auth.Guard, trail *audit.Log,
 ) func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 	return func(ctx context.Context, call rpc.Call, secret string) (context.Context, func(), error) {
 		if isOpen(call.Method) {
@@ -128,22 +133,25 @@ func admit(
 		if err != nil {
 			return nil, nil, err
 		}
-		if err := auth.Enter(p, call.Method); err != nil {
-			return nil, nil, err
-		}
-		if p, err = a.As(ctx, p, named(ctx)); err != nil {
-			return nil, nil, err
-		}
+		p.Source = sourceOf(ctx)
 		if err := p.Spend(); err != nil {
 			return nil, nil, err
 		}
 		rpc.Prove(ctx)
-		ctx = auth.NewContext(ctx, p)
-		if !call.Stream {
-			return ctx, nil, nil
+		if err := auth.Enter(p, call.Method); err != nil {
+			return nil, nil, audit.Refused(ctx, trail, refusal(p, call.Method), err)
 		}
-		ctx, stop := auth.Watch(ctx, a, secret)
-		return ctx, stop, nil
+		if p, err = a.As(ctx, p, named(ctx)); err != nil {
+			return nil, nil, err
+		}
+		if ctx, err = record(auth.NewContext(ctx, p), trail, p, call.Method); err != nil {
+			return nil, nil, err
+		}
+		if !call.Stream {
+			return ctx, func() { leave(ctx) }, nil
+		}
+		watched, stop := auth.Watch(ctx, a, secret)
+		return watched, func() { leave(ctx); stop() }, nil
 	}
 }
 
@@ -191,7 +199,11 @@ func maxMessage(method string) int {
 
 // may is the authorization check of a handler.
 func may(ctx context.Context, v auth.Verb, r auth.Resource) error {
-	return auth.Authorize(auth.FromContext(ctx), v, r)
+	err := auth.Authorize(auth.FromContext(ctx), v, r)
+	if err != nil {
+		refuse(ctx)
+	}
+	return err
 }
 
 // withKnown adds to an error about an unknown agent those that the caller may prompt.

@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -68,19 +69,27 @@ func start(t *testing.T, m model.Model) *fixture {
 	other.Name = "other"
 	f := &fixture{Plane: planetest.New(t, m, append(fileAgents(), other)...), files: &fileVerbs{}}
 	f.auth = auth.NewService(f.Store)
-	f.server = rpc.NewServer(api.Hooks(f.auth, slog.New(slog.DiscardHandler)))
-	api.Register(f.server, api.Deps{
+	f.serve(t, nil)
+	return f
+}
+
+// serve serves the API, with a log of what was done unless that is nil.
+func (f *fixture) serve(t *testing.T, trail *audit.Log) {
+	t.Helper()
+	server := rpc.NewServer(api.Hooks(f.auth, trail, slog.New(slog.DiscardHandler)))
+	api.Register(server, api.Deps{
 		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
 		Fleet: executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
 		Tenants:   tenancy.NewService(f.Store),
 		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),
 	})
+	f.server = server
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)
-	go func() { done <- f.server.Serve(l) }()
+	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
-		f.server.Stop()
+		server.Stop()
 		// A test that never connects may end before the server has begun.
 		if err := <-done; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			t.Error(err)
@@ -102,7 +111,6 @@ func start(t *testing.T, m model.Model) *fixture {
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}
-	return f
 }
 
 // as is a connection with a new token.

@@ -38,7 +38,9 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	if err := may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance}); err != nil {
 		return in, err
 	}
-	in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf())
+	if in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf()); err == nil {
+		allowed(ctx) // is recorded meanwhile
+	}
 	return in, err
 }
 
@@ -69,6 +71,9 @@ func (s *submissions) Prompt(
 		return s.deps.withKnown(ctx, err)
 	}
 	defer f.Close()
+	if err := onRecord(ctx); err != nil {
+		return err
+	}
 	if err := stream.Send(&pawlv1.PromptResponse{Submission: encodeSubmission(f.Submission)}); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ const (
 	Connect       Verb = "connect as an executor"
 	ReadTokens    Verb = "list tokens"
 	ManageTokens  Verb = "make and revoke tokens"
+	ReadAudit     Verb = "read the audit log"
 	MakeTicket    Verb = "make a ticket for a socket"
 	OpenSocket    Verb = "open a socket for calls"
 	Inspect       Verb = "inspect the server"
@@ -110,6 +111,9 @@ var rules = []Rule{
 	{ReadTokens, Admin, operators, false, []string{"pawl.v1.TokenService/ListTokens"}},
 	{ManageTokens, Admin, operators, true, []string{
 		"pawl.v1.TokenService/CreateToken", "pawl.v1.TokenService/RevokeToken",
+	}},
+	{ReadAudit, Admin, operators, false, []string{
+		"pawl.v1.AuditService/ListAuditEvents", "pawl.v1.AuditService/ExportAuditEvents",
 	}},
 	{MakeTicket, Viewer, operators, false, []string{"pawl.v1.TokenService/CreateTicket"}},
 	{OpenSocket, Viewer, operators, false, []string{"WS /v1/watch"}},

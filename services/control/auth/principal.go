@@ -19,6 +19,7 @@ type Principal struct {
 	Role     Role   // of a client
 	TokenID  string // "" when no stored token is behind it
 	Name     string // for people
+	Source   string // the address of the host that the request comes from; "" is within this process
 	Limits   Limits // of a client
 	Executor string // of an executor
 	Shared   bool   // of an executor: it serves every tenant

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
@@ -46,7 +47,7 @@ func (h *Handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
 	streams := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	in.ToEnd = !streams
-	f, err := h.Service.Prompt(ctx, in)
+	f, err := h.prompt(ctx, in, http.MethodPost)
 	if err != nil {
 		h.fail(w, r, h.unknown(r, to, err))
 		return
@@ -86,6 +87,13 @@ func (h *Handler) find(r *http.Request, to target, over agent.Surface) (agent.De
 	err := auth.Authorize(caller, auth.Prompt, auth.Resource{Agent: to.agent, Missing: agent.Missing(to.agent)})
 	if err == nil {
 		err = auth.Authorize(caller, auth.Prompt, auth.Resource{Instance: to.instance})
+	}
+	if err != nil {
+		method, k := http.MethodPost, session.Key{Agent: to.agent, Instance: to.instance}
+		if over == agent.WebSocket {
+			method = socketMethod
+		}
+		err = audit.Refused(r.Context(), h.Audit, eventOf(caller, method+" "+agentPattern, keyText(k)), err)
 	}
 	var def agent.Definition
 	if err == nil {

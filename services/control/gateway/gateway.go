@@ -23,6 +23,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/gate"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
@@ -79,7 +80,9 @@ type Deps struct {
 	// Inputs tells what models are asked with, for readers that want to see it; nil tells nobody.
 	Inputs  Inputs
 	Auth    auth.Authenticator
-	Tickets Tickets  // nil takes none
+	Tickets Tickets // nil takes none
+	// Audit is where prompts and what is refused are put on record; nil is nowhere. What goes through API it records.
+	Audit   *audit.Log
 	Hosts   []string // names beside loopback ones that requests may be addressed to
 	Origins []string // browser origins beside the server's own that may call
 	// Draining ends when the server begins to stop: new requests are refused then. Stopping ends when what it had to
@@ -197,6 +200,7 @@ func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string
 	if p, err = h.Auth.Authenticate(ctx, secret); err == nil {
 		p, err = h.Auth.As(ctx, p, strings.Join(r.Header.Values(auth.TenantHeader), ","))
 	}
+	p.Source = rpc.SourceOf(r.RemoteAddr)
 	return p, secret, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
@@ -30,14 +31,17 @@ type route struct {
 	readOnly bool
 }
 
-// flueDocumentPath is where the routes of Flue are described.
-const flueDocumentPath = "/openapi.json"
+// flueDocumentPath is where the routes of Flue are described, and agentPattern where an instance is prompted.
+const (
+	flueDocumentPath = "/openapi.json"
+	agentPattern     = "/agents/{agent}/{instance}"
+)
 
 // reads reports whether a method asks for what is there.
 func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 var routes = []route{
-	{pattern: "/agents/{agent}/{instance}", serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+	{pattern: agentPattern, serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
 		h.agent(w, r, target{agent: c.vars[0], instance: c.vars[1], secret: c.secret})
 	}},
 	{pattern: "/workflows/{workflow}", serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
@@ -137,10 +141,13 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, to *route) error
 		return flue.MethodNotAllowed(r.Method, allow...)
 	}
 	p := auth.FromContext(r.Context())
-	if err := auth.Enter(p, method); err != nil {
+	if err := p.Spend(); err != nil {
 		return err
 	}
-	return p.Spend()
+	if err := auth.Enter(p, method); err != nil {
+		return audit.Refused(r.Context(), h.Audit, eventOf(p, method, ""), err)
+	}
+	return nil
 }
 
 // errToken refuses a URL with a token in it.

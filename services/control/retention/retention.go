@@ -1,7 +1,7 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
 //	each minute ──▶ events, deltas, tickets
-//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions
+//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, audit events
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
 // writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
@@ -45,11 +45,14 @@ const (
 	Definitions
 	// Deletions are those that are done, by the time of their end.
 	Deletions
+	// Audit is the audit log, by the time of each event.
+	Audit
 	kinds // how many there are
 )
 
 var names = [kinds]string{
 	"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions", "deletions",
+	"audit events",
 }
 
 // String is the plural of what is deleted.
@@ -62,6 +65,8 @@ const (
 	DeltaAge = 24 * time.Hour
 	// RecordAge is how long calls, executors, tokens, definitions and deletions are kept after their use has ended.
 	RecordAge = 30 * 24 * time.Hour
+	// DefaultAudit is how long the audit log is kept.
+	DefaultAudit = 90 * 24 * time.Hour
 
 	// MaxRows and MaxBytes bound what one transaction deletes. One row may be larger than MaxBytes by itself.
 	MaxRows  = 200
@@ -90,6 +95,7 @@ type Store interface {
 type Sweeper struct {
 	Store  Store
 	Events time.Duration // how long events are kept, 0 is DefaultEvents
+	Audit  time.Duration // how long the audit log is kept, 0 is DefaultAudit
 	Log    *slog.Logger  // nil is slog's default
 }
 
@@ -97,6 +103,9 @@ type Sweeper struct {
 func (s Sweeper) Run(ctx context.Context) error {
 	if s.Events == 0 {
 		s.Events = DefaultEvents
+	}
+	if s.Audit == 0 {
+		s.Audit = DefaultAudit
 	}
 	if s.Log == nil {
 		s.Log = slog.Default()
@@ -120,6 +129,8 @@ func (s Sweeper) age(kind Kind) time.Duration {
 		return s.Events
 	case Deltas:
 		return min(DeltaAge, s.Events)
+	case Audit:
+		return s.Audit
 	case Tickets, Receipts:
 		return 0
 	default:

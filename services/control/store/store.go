@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/deletion"
@@ -30,6 +31,7 @@ type Store interface {
 	fleet.Store
 	replica.Store
 	auth.Store
+	audit.Store
 	retention.Store
 	deletion.Store
 	tenancy.Store

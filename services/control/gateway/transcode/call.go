@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
 var errOperation = errs.New(errs.NotFound, "OPERATION_NOT_FOUND", "no such operation")
@@ -46,7 +48,8 @@ func (h *Handler) Call(
 			return errBody.With("%s", clean(err))
 		}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret, rpc.SourceKey,
+		auth.FromContext(ctx).Source)
 	pass := func(m proto.Message) error {
 		body, err := encode(m)
 		if err != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 
@@ -84,7 +85,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", r.Header.Get("Authorization"))
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", r.Header.Get("Authorization"), rpc.SourceKey,
+		auth.FromContext(ctx).Source)
 	if names := r.Header.Values(TenantHeader); len(names) > 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, TenantHeader, strings.Join(names, ","))
 	}

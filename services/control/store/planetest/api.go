@@ -19,7 +19,7 @@ import (
 // Files, tokens and executors are not there.
 func (p *Plane) Serve(t testing.TB, g auth.Guard, log *slog.Logger) *grpc.ClientConn {
 	t.Helper()
-	server := rpc.NewServer(api.Hooks(g, log))
+	server := rpc.NewServer(api.Hooks(g, nil, log))
 	api.Register(server, api.Deps{
 		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions, Events: p.Events,
 	})

@@ -18,6 +18,10 @@ var (
 		WHERE expires <= {before $1} ORDER BY expires LIMIT $2 {skip locked})
 		DELETE FROM tickets WHERE hash IN (SELECT hash FROM found)`)
 
+	deleteAudit = writes(`WITH found AS MATERIALIZED (SELECT event_id FROM audit
+		WHERE at <= {before $1} ORDER BY at LIMIT $2 {skip locked})
+		DELETE FROM audit WHERE event_id IN (SELECT event_id FROM found)`)
+
 	deleteRevoked = writes(`WITH found AS MATERIALIZED (SELECT token_id FROM tokens
 		WHERE revoked_at IS NOT NULL AND kind <> 'operator' AND revoked_at <= {before $1}
 		ORDER BY revoked_at LIMIT $2 {skip locked})
@@ -85,6 +89,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.transact(ctx, batch.calls)
 	case retention.Receipts:
 		b, err = x.each(ctx, deleteReceipts)
+	case retention.Audit:
+		b, err = x.each(ctx, deleteAudit)
 	case retention.Tickets:
 		b, err = x.each(ctx, deleteTickets)
 	case retention.Tokens:

@@ -74,6 +74,7 @@ var suites = []suite{
 	{"sessions", sessionCases},
 	{"executors", executorCases},
 	{"tokens", tokenCases},
+	{"the audit log", auditCases},
 	{"definitions", definitionCases},
 	{"damage", damageCases},
 	{"retention", retentionCases},
