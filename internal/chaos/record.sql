@@ -9,9 +9,26 @@ CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
 
 CREATE TABLE chaos.owners (
   n bigserial, lane_id uuid, epoch bigint, old_owner uuid, new_owner uuid, old_lives boolean, event_head bigint);
+-- Whoever takes lanes ends the lease of their owner with the same statement: whether it held is looked at before.
+CREATE TABLE chaos.ended (replica_id uuid);
 CREATE TABLE chaos.settlings (submission_id uuid, again boolean);
 CREATE TABLE chaos.rewrites (call_id text, what text);
 CREATE TABLE chaos.calls (call_id text PRIMARY KEY, made float8, ended float8);
+
+CREATE FUNCTION chaos.holds(uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+  SELECT EXISTS (SELECT 1 FROM public.replicas, public.clock WHERE replica_id = $1
+    AND expires > clock_timestamp() + ahead_us * interval '1 microsecond' + interval '2 seconds') $$;
+
+-- A lease that is ended by who has the lock of its replica is that of a process which is dead.
+CREATE FUNCTION chaos.replica() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF chaos.holds(OLD.replica_id) AND NOT EXISTS (SELECT 1 FROM public.replicas r WHERE r.replica_id <> OLD.replica_id
+      AND r.host = OLD.host AND r.lock = OLD.lock AND chaos.holds(r.replica_id)) THEN
+    INSERT INTO chaos.ended VALUES (OLD.replica_id);
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER chaos_ended BEFORE UPDATE ON replicas FOR EACH ROW
+  WHEN (NEW.expires = 'epoch' AND OLD.expires <> 'epoch') EXECUTE FUNCTION chaos.replica();
 
 CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF TG_OP = 'INSERT' THEN
@@ -20,8 +37,7 @@ CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   ELSE
     INSERT INTO chaos.owners (lane_id, epoch, old_owner, new_owner, old_lives, event_head)
       VALUES (NEW.lane_id, NEW.epoch, OLD.owner, NEW.owner,
-        EXISTS (SELECT 1 FROM public.replicas, public.clock WHERE replica_id = OLD.owner
-          AND expires > clock_timestamp() + ahead_us * interval '1 microsecond' + interval '2 seconds'),
+        chaos.holds(OLD.owner) OR EXISTS (SELECT 1 FROM chaos.ended WHERE replica_id = OLD.owner),
         OLD.event_head);
   END IF;
   RETURN NULL;
