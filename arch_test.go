@@ -149,11 +149,11 @@ var rules = []rule{
 		example: [2]string{"services/control/model/wire", "net"},
 	},
 	{
-		name: "client commands know the API and the transport only",
+		name: "client commands know the API, the transport and archives only",
 		why:  "they speak to control planes elsewhere, of other versions, and are a program of their own",
 		breach: func(pkg, imp string) bool {
 			return pkg == "internal/client" && local(imp) &&
-				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident")
+				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident", "internal/tarball")
 		},
 		example: [2]string{"internal/client", "internal/platformtest"},
 	},
