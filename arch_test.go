@@ -153,7 +153,8 @@ var rules = []rule{
 		why:  "they speak to control planes elsewhere, of other versions, and are a program of their own",
 		breach: func(pkg, imp string) bool {
 			return pkg == "internal/client" && local(imp) &&
-				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident", "internal/tarball")
+				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident",
+					"internal/tarball")
 		},
 		example: [2]string{"internal/client", "internal/platformtest"},
 	},
