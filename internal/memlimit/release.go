@@ -68,7 +68,6 @@ func (r *resting) look(log *slog.Logger) {
 	atRest := now.allocated-r.last.allocated < calm(now)
 	if atRest && now.allocated-r.collected >= worth(now) {
 		debug.FreeOSMemory()
-		debug.FreeOSMemory() // each one halves the stacks that a burst has made large
 		now = heap()
 		r.collected = now.allocated
 	}
