@@ -57,6 +57,13 @@ const stopGrace = 2 * time.Second
 // memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
 const memoryBuffer = 128 << 10
 
+// memoryWindow is how many bytes of a call may wait for its receiver in memory, memoryConnWindow those of all calls that
+// are on their way. The library would let them grow to 16 MiB each, for the sake of latencies that are none here.
+const (
+	memoryWindow     = 128 << 10
+	memoryConnWindow = 1 << 20
+)
+
 // Config is a control plane's parts. The zero value of every optional field works.
 type Config struct {
 	Store  store.Store
@@ -379,13 +386,15 @@ func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
 func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return p.memory.DialContext(ctx) }
 	opts = append(opts, rpc.Security(nil), grpc.WithContextDialer(dial))
+	opts = append(opts, grpc.WithStaticStreamWindowSize(memoryWindow), grpc.WithStaticConnWindowSize(memoryConnWindow))
 	return grpc.NewClient("passthrough:///memory", append(rpc.DialOptions(), opts...)...)
 }
 
 func (p *plane) serveGRPC() {
 	p.grpc = p.newGRPC(p.stopping)
 	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
-	p.memoryGRPC = p.newGRPC(nil, grpc.MaxConcurrentStreams(math.MaxUint32))
+	p.memoryGRPC = p.newGRPC(nil, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
+		grpc.StaticConnWindowSize(memoryConnWindow))
 	p.memory = bufconn.Listen(memoryBuffer)
 }
 
