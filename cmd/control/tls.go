@@ -15,7 +15,8 @@ import (
 func tlsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "tls", Short: "Make certificates, of an authority of your own", Args: cli.Args(0),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "control tls init tls --host pawl.example",
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var hosts []string
 	initialize := &cobra.Command{

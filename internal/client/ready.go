@@ -26,7 +26,8 @@ func readyCommand(o *connection) *cobra.Command {
 		Use: "ready", Short: "Ask the control plane of the data directory whether it should get requests",
 		Long: "Ask the control plane that runs on the data directory, by its /readyz, whether it should get " +
 			"requests. If not, the code is 1 and the reasons are told.",
-		Args: cli.Args(0),
+		Example: "control ready --data /var/lib/pawl",
+		Args:    cli.Args(0),
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			return cli.WithCode(cli.FromEnvironment(c.InheritedFlags()), cli.Usage)
 		},

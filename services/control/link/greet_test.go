@@ -16,6 +16,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // refusedFor fails unless an executor was refused for a reason, in words that contain some.
@@ -275,6 +276,7 @@ type moving struct {
 
 func (m *moving) GetExecutor(context.Context, string) (fleet.Executor, error) {
 	e := m.known()
+	e.Tenant = session.DefaultTenant
 	if m.times > 0 {
 		m.times--
 		m.raise()
