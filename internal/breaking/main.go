@@ -93,8 +93,8 @@ func landed(ctx context.Context, against string) (string, error) {
 func extract(ctx context.Context, commit, dir string) error {
 	archive := exec.CommandContext(ctx, "git", "archive", "--format=tar", commit)
 	unpack := exec.CommandContext(ctx, "tar", "-x", "-C", dir)
-	var said bytes.Buffer
-	archive.Stderr, unpack.Stderr = &said, &said
+	var said, unpacking bytes.Buffer // both write at once
+	archive.Stderr, unpack.Stderr = &said, &unpacking
 	pipe, err := archive.StdoutPipe()
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func extract(ctx context.Context, commit, dir string) error {
 		return err
 	}
 	if err := errors.Join(archive.Run(), unpack.Wait()); err != nil {
-		return fmt.Errorf("reading the tree of %s: %w\n%s", commit, err, &said)
+		return fmt.Errorf("reading the tree of %s: %w\n%s%s", commit, err, &said, &unpacking)
 	}
 	return nil
 }

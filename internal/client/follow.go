@@ -92,7 +92,7 @@ func (f *follower) run(ctx context.Context) error {
 
 // gone says why the stream is asked for again.
 func gone(err error) string {
-	if rpc.Reason(err) != "" {
+	if reason := rpc.Reason(err); reason != "" && reason != rpc.ErrStopping.Reason() {
 		return "[" + rpc.FromStatus(err).Error() + "; trying again]"
 	}
 	return "[the control plane has ended; waiting for it to come back]"
