@@ -287,7 +287,11 @@ func TestFilesOverHTTP(t *testing.T) {
 			t.Error(body)
 		}
 		w.want(400, "POST", ":exec", `{"command":" "}`, json)
-		w.want(404, "POST", ":exec", `{"command":"true","cwd":"nowhere"}`, json)
+		// The executor may have taken the command before it finds that it cannot begin: then the last line says so.
+		res, out := w.do("POST", ":exec", strings.NewReader(`{"command":"true","cwd":"nowhere"}`), json)
+		if res.StatusCode != 404 && res.StatusCode != 200 || !strings.Contains(string(out), `"reason":"NOT_FOUND"`) {
+			t.Errorf("%s %s", res.Status, out)
+		}
 	})
 }
 
