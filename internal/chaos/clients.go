@@ -89,7 +89,9 @@ func (c *clients) prompt(p *prompt, r *rand.Rand) {
 	}
 	id, admitted := "", false
 	for tries := 0; ctx.Err() == nil; tries++ {
-		patience := p.patient
+		// Longer each time, as clients that mean it do: the answer to a repeated prompt reads all events since the
+		// first.
+		patience := p.patient << min(tries, 4)
 		if tries == 0 && p.dies > 0 {
 			patience = p.dies
 		}

@@ -15,7 +15,7 @@ import (
 const (
 	auditColumns = `SELECT event_id, tenant, at, verb, body FROM audit `
 	auditPage    = ` AND event_id < $1 AND ($2 = '' OR token_id = $2) AND ($3 = '' OR verb = $3)
-		AND at >= $4 AND at < $5 ORDER BY event_id DESC LIMIT $6`
+		AND (at >= $4 AND at < $5) IS TRUE ORDER BY event_id DESC LIMIT $6`
 )
 
 var (
