@@ -9,13 +9,10 @@ import (
 	"strconv"
 	"sync"
 
-	"google.golang.org/grpc/metadata"
-
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
-	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
@@ -153,7 +150,6 @@ func (s *callSocket) close(id string) {
 // call runs a call to its end.
 func (s *callSocket) call(ctx context.Context, m said, cursor *int64) error {
 	id := quote(m.ID)
-	ctx = metadata.AppendToOutgoingContext(ctx, auth.TenantHeader, auth.FromContext(ctx).Tenant)
 	err := s.h.API.Call(ctx, s.secret, m.Call, m.Request, func(message []byte, seq int64) error {
 		*cursor = max(*cursor, seq)
 		frame := make([]byte, 0, len(message)+len(id)+24)

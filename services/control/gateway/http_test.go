@@ -67,12 +67,15 @@ func TestAllowedOrigin(t *testing.T) {
 	if status != 204 || body != "" || head.Get("Access-Control-Allow-Origin") != "https://console.example" {
 		t.Errorf("%d %v %q", status, head, body)
 	}
-	for _, name := range []string{"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Accept"} {
+	for _, name := range []string{
+		"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Accept", "If-Match", "Range",
+		"X-Request-Id", "X-Pawl-Tenant",
+	} {
 		if !slices.Contains(strings.Split(head.Get("Access-Control-Allow-Headers"), ", "), name) {
 			t.Errorf("a page may not send %s: %v", name, head)
 		}
 	}
-	for _, name := range []string{"GET", "POST"} {
+	for _, name := range []string{"GET", "POST", "PUT", "DELETE"} {
 		if !slices.Contains(strings.Split(head.Get("Access-Control-Allow-Methods"), ", "), name) {
 			t.Errorf("a page may not use %s: %v", name, head)
 		}

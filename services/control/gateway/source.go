@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 )
@@ -64,13 +65,17 @@ const (
 
 var (
 	// sharedMethods and sharedHeaders are what pages of allowed origins may use.
-	sharedMethods = strings.Join([]string{http.MethodGet, http.MethodHead, http.MethodPost}, ", ")
-	sharedHeaders = "Accept, Authorization, Content-Type, Idempotency-Key, Last-Event-ID, " +
-		transcode.OnBehalfOfHeader + ", " + transcode.TenantHeader
+	sharedMethods = strings.Join([]string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete,
+	}, ", ")
+	sharedHeaders = strings.Join([]string{
+		"Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
+		"Range", transcode.OnBehalfOfHeader, transcode.RequestIDHeader, auth.TenantHeader,
+	}, ", ")
 	// exposedHeaders are those of our answers that such pages may read.
 	exposedHeaders = strings.Join([]string{
-		linkHeader, sessionHeader, submissionHeader, runHeader, "Allow", "Retry-After",
-		"WWW-Authenticate",
+		linkHeader, sessionHeader, submissionHeader, runHeader, transcode.RequestIDHeader, "Allow", "Content-Range",
+		"ETag", "Retry-After", "WWW-Authenticate",
 	}, ", ")
 )
 

@@ -2,16 +2,14 @@ package transcode
 
 import (
 	"context"
+	"slices"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
 var errOperation = errs.New(errs.NotFound, "OPERATION_NOT_FOUND", "no such operation")
@@ -28,13 +26,7 @@ func Operation(m protoreflect.MethodDescriptor) string {
 func (h *Handler) Call(
 	ctx context.Context, secret, operation string, request []byte, send func(message []byte, cursor int64) error,
 ) error {
-	i := -1
-	for j := range h.routes {
-		if Operation(h.routes[j].RPC) == operation {
-			i = j
-			break
-		}
-	}
+	i := slices.IndexFunc(h.routes, func(r Route) bool { return Operation(r.RPC) == operation })
 	if i < 0 {
 		return errOperation.With("there is no operation %.64q: /v1/openapi.json has them as operationId", operation)
 	}
@@ -48,8 +40,7 @@ func (h *Handler) Call(
 			return errBody.With("%s", clean(err))
 		}
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret, rpc.SourceKey,
-		auth.FromContext(ctx).Source)
+	ctx = asCaller(ctx, "Bearer "+secret)
 	pass := func(m proto.Message) error {
 		body, err := encode(m)
 		if err != nil {
@@ -60,10 +51,7 @@ func (h *Handler) Call(
 	if to.streams() {
 		return cause(ctx, h.receive(ctx, to, in, pass))
 	}
-	out, err := message(to.RPC.Output())
-	if err == nil {
-		err = h.conn.Invoke(ctx, to.fullMethod(), in, out)
-	}
+	out, err := h.invoke(ctx, to, in)
 	if err != nil {
 		return cause(ctx, err)
 	}

@@ -10,12 +10,9 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
-
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
 // FileMethods are those of the paths of files, see FilePaths.
@@ -114,8 +111,7 @@ func (h *Handler) files(w http.ResponseWriter, r *http.Request, f fileRequest) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", r.Header.Get("Authorization"), rpc.SourceKey,
-		auth.FromContext(ctx).Source)
+	ctx = asCaller(ctx, r.Header.Get("Authorization"))
 	s := &fileServer{h: h, rpc: pawlv1.NewFileServiceClient(h.conn), w: w, r: r, fileRequest: f}
 	var err error
 	switch r.Method {

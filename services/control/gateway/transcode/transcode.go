@@ -1,8 +1,8 @@
 // Package transcode is /v1: the RPCs of pawl.v1 over HTTP, as the google.api.http annotations in proto/ say, and the
 // files of workspaces, whose bytes are no JSON.
 //
-//	request ─▶ route: which RPC ─▶ decode: path, query, headers, body ─▶ gRPC in memory ─▶ JSON, or of a stream
-//	                                                                                       lines of JSON, or events
+//	request ─▶ route: which RPC ─▶ decode: path, query, headers, body ─▶ gRPC in memory ─▶ JSON
+//	                                             of a stream: lines of JSON, or server-sent events
 //
 // It holds no rules of its own. Whatever an RPC refuses, bounds or records is behind gRPC, where every other caller
 // finds it too.
@@ -58,9 +58,6 @@ func New(conn grpc.ClientConnInterface, stopping context.Context, log *slog.Logg
 	return &Handler{conn: conn, stopping: stopping, log: log, routes: Routes()}
 }
 
-// TenantHeader is where operators name the tenant that a request is about.
-const TenantHeader = "X-Pawl-Tenant"
-
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := requestID(r)
@@ -85,11 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.stopping, func() { cancel(ErrStopping) })()
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", r.Header.Get("Authorization"), rpc.SourceKey,
-		auth.FromContext(ctx).Source)
-	if names := r.Header.Values(TenantHeader); len(names) > 0 {
-		ctx = metadata.AppendToOutgoingContext(ctx, TenantHeader, strings.Join(names, ","))
-	}
+	ctx = asCaller(ctx, r.Header.Get("Authorization"))
 	body, err := readBody(w, r)
 	if err != nil {
 		w.Header().Set("Connection", "close") // nobody reads the rest
@@ -106,6 +99,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.unary(ctx, w, r, route, in)
+}
+
+// asCaller makes RPCs be called for who sent the request, which the context knows: with its token, for the tenant that it
+// is about, and on record with the address that it came from.
+func asCaller(ctx context.Context, authorization string) context.Context {
+	p := auth.FromContext(ctx)
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization, rpc.SourceKey, p.Source)
+	if p.Tenant != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, auth.TenantHeader, p.Tenant)
+	}
+	return ctx
 }
 
 // requestID is the caller's name for the request, or a new one.
@@ -154,10 +158,7 @@ func cause(ctx context.Context, err error) error {
 }
 
 func (h *Handler) unary(ctx context.Context, w http.ResponseWriter, r *http.Request, to *Route, in proto.Message) {
-	out, err := message(to.RPC.Output())
-	if err == nil {
-		err = h.conn.Invoke(ctx, to.fullMethod(), in, out)
-	}
+	out, err := h.invoke(ctx, to, in)
 	var body []byte
 	if err == nil {
 		body, err = encode(out)
@@ -169,6 +170,15 @@ func (h *Handler) unary(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(append(body, '\n')) // a client that has left is no error of ours
+}
+
+// invoke calls an RPC that answers once.
+func (h *Handler) invoke(ctx context.Context, to *Route, in proto.Message) (proto.Message, error) {
+	out, err := message(to.RPC.Output())
+	if err != nil {
+		return nil, err
+	}
+	return out, h.conn.Invoke(ctx, to.fullMethod(), in, out)
 }
 
 // stream answers with the messages of a stream as they come.
