@@ -57,8 +57,8 @@ const stopGrace = 2 * time.Second
 // memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
 const memoryBuffer = 128 << 10
 
-// memoryWindow is how many bytes of a call may wait for its receiver in memory, memoryConnWindow those of all calls that
-// are on their way. The library would let them grow to 16 MiB each, for the sake of latencies that are none here.
+// memoryWindow is how many bytes of a call may wait for its receiver in memory, memoryConnWindow those of all calls
+// that are on their way. The library would let them grow to 16 MiB each, for the sake of latencies that are none here.
 const (
 	memoryWindow     = 128 << 10
 	memoryConnWindow = 1 << 20

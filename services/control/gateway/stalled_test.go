@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"google.golang.org/grpc/test/bufconn"
-
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -30,13 +28,13 @@ import (
 type faked struct {
 	*testing.T
 	plane  *planetest.Plane
-	listen *bufconn.Listener
+	listen *wires
 }
 
 func onFakeTime(t *testing.T, buffer int, m model.Model, f func(s *faked)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &faked{T: t, plane: planetest.New(t, m), listen: bufconn.Listen(buffer)}
+		s := &faked{T: t, plane: planetest.New(t, m), listen: newWires(buffer)}
 		d := deps(s.plane)
 		d.API = apiOf(t, s.plane, d)
 		h := gateway.New(d)
@@ -58,7 +56,7 @@ func (s *faked) watch(id string) *client {
 	conn, _, err := websocket.Dial(s.Context(), "http://localhost/v1/watch", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer op"}},
 		HTTPClient: &http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.listen.DialContext(ctx) },
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return s.listen.dial() },
 		}},
 	})
 	if err != nil {

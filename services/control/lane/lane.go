@@ -8,8 +8,8 @@
 //	          admit                claim                    commit that settles, nothing queued
 //	idle(0) ────────▶ due(1) ────────────────▶ running(2) ──────────────────────────────────────▶ idle(0)
 //	                    ▲   at due_at, on the     │ │ ▲ │
-//	                    │   platform's clock      │ │ │ └─ owner dies: take-over, epoch+1, one stall for every open loop
-//	                    │                         │ └─┴─── commit that settles and continues: the next head, same epoch
+//	                    │   platform's clock      │ │ │ └─ owner dies: take-over, epoch+1, a stall for every open loop
+//	                    │                         │ └─┴─── commit that settles and continues: next head, same epoch
 //	                    └─────────────────────────┘
 //	                      release (drain: at once; after an error: after a pause),
 //	                      park (due later, or when mail comes), commit that settles with more queued,

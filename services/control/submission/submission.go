@@ -94,7 +94,7 @@ type Admission struct {
 type Admitted struct {
 	Submission Submission
 	Replayed   bool        // an earlier admission with the same idempotency key; nothing was written
-	EventHead  int64       // of the session's stream before this admission: all events of the submission come after it
+	EventHead  int64       // of the session's stream before the submission began, or, of one that waits, was admitted
 	Lease      *lane.Lease // set when Owner got the lane
 }
 

@@ -1,7 +1,7 @@
 // Package tenancy holds those that share the installation: organisations that have sessions, tokens and executors of
 // their own, and see nothing of one another's.
 //
-//	create ──▶ active ──suspend──▶ suspended: its tokens are refused, what it has begun goes on to its end
+//	create ──▶ active ──suspend──▶ suspended: its tokens are refused, and what it has begun goes on
 //	              ▲                    │
 //	              └────── resume ──────┘
 //

@@ -1,7 +1,7 @@
 // Package flue speaks Flue 0.10.2: it turns a submission's events into that protocol's, and failures into its error
 // envelope. Its public client then works unmodified.
 //
-//	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event, or a frame of a socket
+//	event.Event ──Translator──▶ Event{type, index, JSON} ──AppendFrame──▶ server-sent event
 //	RunEvent ─────Event───────▶ Event
 //	Run ──────────Record──────▶ JSON            Error ──▶ {"error": {type, message, details}}
 //

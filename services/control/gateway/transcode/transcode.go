@@ -101,8 +101,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.unary(ctx, w, r, route, in)
 }
 
-// asCaller makes RPCs be called for who sent the request, which the context knows: with its token, for the tenant that it
-// is about, and on record with the address that it came from.
+// asCaller makes RPCs be called for who sent the request, whom the context knows: with their token, for the tenant that
+// the request is about, and on record with the address that it came from.
 func asCaller(ctx context.Context, authorization string) context.Context {
 	p := auth.FromContext(ctx)
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization, rpc.SourceKey, p.Source)

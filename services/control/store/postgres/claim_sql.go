@@ -48,7 +48,7 @@ const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND 
 const headsSQL = `
 WITH n AS (SELECT $2::timestamptz AS now),
 h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
-    started_at = COALESCE(s.started_at, n.now),
+    started_at = COALESCE(s.started_at, n.now), event_base = CASE WHEN q.fresh THEN l.event_head ELSE s.event_base END,
     entry_head = CASE WHEN q.fresh THEN COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id
       ORDER BY e.seq DESC LIMIT 1), 0) ELSE s.entry_head END
   FROM n, lanes l {join} CROSS JOIN LATERAL (SELECT q.submission_id, q.started_at IS NULL AS fresh FROM submissions q

@@ -255,8 +255,9 @@ func (s *Store) recognise(ctx context.Context, o *commitOp) error {
 	case err == nil && epoch == c.Fence.Epoch:
 		// The queue may have moved on since: what the lane is now is the better answer.
 		o.out, o.out.Next = row.answer(c), next
-	case err == nil:
-		o.out.Ends.In = lane.Never
+	}
+	if settled { // the end in the lane's row is that of the next head
+		o.out.Ends = lane.Ends{In: lane.Never}
 	}
 	return err
 }

@@ -56,18 +56,22 @@ func (r *loopRow) decode() (lane.Loop, error) {
 // inOrder puts the root first and parents before their children, which are otherwise in order of their ids: what these
 // say of the time at which a loop began is the clock of one of many machines.
 func inOrder(root loopRow, children []loopRow) []loopRow {
-	ordered, there := []loopRow{root}, map[string]bool{root.loop.SessionID: true}
+	ordered, waiting := []loopRow{root}, map[string]bool{}
+	for _, c := range children {
+		waiting[c.loop.SessionID] = true
+	}
 	for len(children) > 0 {
 		var later []loopRow
 		for _, c := range children {
-			if !there[value(c.parent)] {
+			if waiting[value(c.parent)] { // one whose parent has ended waits for nobody
 				later = append(later, c)
 				continue
 			}
-			ordered, there[c.loop.SessionID] = append(ordered, c), true
+			delete(waiting, c.loop.SessionID)
+			ordered = append(ordered, c)
 		}
 		if len(later) == len(children) {
-			return append(ordered, later...) // whose parents have ended
+			return append(ordered, later...) // a circle, which only damage can make
 		}
 		children = later
 	}

@@ -20,15 +20,18 @@ const ofTree = `WHERE submission_id IN (SELECT ?1 UNION ALL
 
 var (
 	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq,
-		provider_id, tool, kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at, dispatched_at, done_at)
+		provider_id, tool, kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at,
+		dispatched_at, done_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE rowid = ? AND has_calls = 0`)
 	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3,
 		journal_id = ?4 WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
 	holdCall     = sql(`UPDATE tool_calls SET executor = ?, state = 0 WHERE call_id = ? AND lane_id = ? AND state <= 1`)
-	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ?, leaves = ? WHERE call_id = ? AND state <= 1`)
-	keepLate     = sql(`UPDATE tool_calls SET late_reply = ?, leaves = ? WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
-	showCall     = sql(`UPDATE tool_calls SET shown_stdout = ?, shown_stderr = ?
+	completeCall = sql(`UPDATE tool_calls SET state = ?, reply = ?, done_at = ?, leaves = ?
+		WHERE call_id = ? AND state <= 1`)
+	keepLate = sql(`UPDATE tool_calls SET late_reply = ?, leaves = ?
+		WHERE call_id = ? AND state = 3 AND late_reply IS NULL`)
+	showCall = sql(`UPDATE tool_calls SET shown_stdout = ?, shown_stderr = ?
 		WHERE call_id = ? AND lane_id = ?`)
 	forgetReplies = sql(`UPDATE tool_calls SET reply = NULL WHERE submission_id = ? AND turn = ?`)
 	isConnected   = sql(`SELECT 1 FROM executors WHERE executor_id = ? AND connection_epoch = ?`)

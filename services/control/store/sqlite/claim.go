@@ -13,7 +13,8 @@ import (
 
 var (
 	nextDue   = sql(`SELECT due_at FROM lanes WHERE state = 1 AND kind = ? ORDER BY due_at LIMIT 1`)
-	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ? WHERE rowid = ?`)
+	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ?, event_base = ?
+		WHERE rowid = ?`)
 	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
 	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)
@@ -173,7 +174,7 @@ func (t tx) startHead(l *laneRow, head *loopRow, loop *lane.Loop) (err error) {
 	}
 	loop.StartedAt = time.UnixMicro(t.micros()).UTC()
 	l.ends = endsAfter(head.timeout(), t.micros())
-	_, err = t.exec(startHead, t.micros(), loop.EntryHead, head.rowid)
+	_, err = t.exec(startHead, t.micros(), loop.EntryHead, l.eventHead, head.rowid)
 	return err
 }
 

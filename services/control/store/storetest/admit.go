@@ -106,6 +106,14 @@ var admitCases = []testCase{
 		if got := admit(t, db.Second, a); got.EventHead != 4 || !got.Replayed {
 			t.Errorf("replayed %v, the head is %d, want 4", got.Replayed, got.EventHead)
 		}
+		// What has begun has its events after where it began: nobody reads again what came while it waited.
+		next := h.commit(t, h.end(true)).Next
+		if next == nil || next.Root().ID != a.ID {
+			t.Fatalf("the owner goes on with %+v", next)
+		}
+		if got := admit(t, db.Second, a); got.EventHead != next.EventHead || next.EventHead <= 4 {
+			t.Errorf("after it began the head is %d, want %d", got.EventHead, next.EventHead)
+		}
 	}},
 	{"replays a used key", func(t *testing.T, db DB) {
 		a := admission("a")

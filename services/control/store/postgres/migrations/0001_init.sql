@@ -84,7 +84,8 @@ CREATE TABLE wakes (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 
 -- Loops: submissions, and those of sub-agents, which have a parent_call. status: 0 queued, 1 running, 2 settled.
--- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
+-- entry_head is the conversation's. event_base is the stream's head when the loop began, and until then
+-- at admission: every event of the loop is later.
 -- has_calls says that calls of tools are on record.
 CREATE TABLE submissions (
     submission_id   uuid PRIMARY KEY,

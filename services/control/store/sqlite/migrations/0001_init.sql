@@ -59,7 +59,8 @@ CREATE TABLE lanes (
 CREATE INDEX lanes_due ON lanes (kind, due_at) WHERE state = 1;
 
 -- Loops: submissions, and those of sub-agents, which have a parent_call and a root_id. status: 0 queued, 1 running, 2 settled.
--- entry_head is the conversation's. event_base is the stream's head at admission: every event of the loop is later.
+-- entry_head is the conversation's. event_base is the stream's head when the loop began, and until then
+-- at admission: every event of the loop is later.
 CREATE TABLE submissions (
     submission_id   TEXT NOT NULL UNIQUE,
     tenant          TEXT NOT NULL DEFAULT 'default',
