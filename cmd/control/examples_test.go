@@ -113,10 +113,6 @@ func (b *breakable) resumes(t *testing.T, e example, over *proxy.Proxy, instance
 }
 
 func TestExampleNode(t *testing.T) {
-	npm, err := debian.Find(t.Context(), "npm", "npm")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// Away from the tree, which stays as it is.
 	top, dir := t.TempDir(), ""
 	dir = filepath.Join(top, "examples", "node")
@@ -128,12 +124,7 @@ func TestExampleNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund",
-		"--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
+	npmInstall(t, dir)
 	b := startBreakable(t)
 	e := b.run(t, b.grpc.Addr(), "node", filepath.Join(dir, "prompt.mjs"), b.message("node"))
 	b.resumes(t, e, b.grpc, "node")
