@@ -25,7 +25,7 @@ import (
 // defaultData is the data directory of whoever names none.
 const defaultData = ".pawl"
 
-// options are the flags.
+// options are the flags, a field each.
 type options struct {
 	data, database, direct     string // of subcommands too
 	http, grpc, root, executor string

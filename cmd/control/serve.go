@@ -41,27 +41,9 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	defer loglimit.Flush(log)
 	slog.SetDefault(log)
-	cfg := control.Config{
-		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
-		Version: cli.Version, Log: log, DisconnectGrace: o.grace,
-		SharedNone: o.sharedNone, RetainEvents: o.retainEvents, RetainAudit: o.retainAudit,
-	}
-	models, err := control.NewModels(o.providers, os.LookupEnv)
+	cfg, err := o.config(log)
 	if err != nil {
 		return err
-	}
-	cfg.Models = models
-	load := agent.Load
-	if o.agentsLater {
-		load = agent.LoadIfThere
-	}
-	if cfg.Agents, err = load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
-		return err
-	}
-	for _, d := range cfg.Agents.List() {
-		if err := models.Check(d.Model); err != nil {
-			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
-		}
 	}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
@@ -76,28 +58,14 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 		log.Warn("others could enter the data directory, now they cannot", "data", o.data)
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
-	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the
-	// host too.
-	cfg.Lock = held.Name()
-	if o.shared() {
-		if cfg.Lock, err = held.Lock(); err != nil {
-			return err
-		}
-	}
-	if cfg.Host, err = os.Hostname(); err != nil {
-		return fmt.Errorf("finding the host's name: %w", err)
+	if err := o.identify(&cfg, held); err != nil {
+		return err
 	}
 	// Before the database, so that a second start on the same addresses is quick to say so.
 	if err := o.listen(&cfg); err != nil {
 		return err
 	}
-	if o.shared() && o.advertise == "" {
-		o.advertise = dialable(cfg.GRPC.Addr(), cfg.Host)
-	}
-	cfg.Advertise = o.advertise
-	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
-		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
-	}
+	o.name(&cfg)
 	if cfg.Store, err = control.OpenStore(ctx, o.databaseAt(), log); err != nil {
 		return errors.Join(fmt.Errorf("--database: %w", err), cfg.HTTP.Close(), cfg.GRPC.Close())
 	}
@@ -119,6 +87,60 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	// the lock is held: they can be nobody else's
 	defer func() { err = errors.Join(err, client.RemoveAddresses(o.data)) }()
 	return control.Run(ctx, cfg)
+}
+
+// config is what is known before anything is opened: the models, the agents, and what flags say.
+func (o *options) config(log *slog.Logger) (control.Config, error) {
+	cfg := control.Config{
+		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
+		Version: cli.Version, Log: log, DisconnectGrace: o.grace,
+		SharedNone: o.sharedNone, RetainEvents: o.retainEvents, RetainAudit: o.retainAudit,
+	}
+	models, err := control.NewModels(o.providers, os.LookupEnv)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Models = models
+	load := agent.Load
+	if o.agentsLater {
+		load = agent.LoadIfThere
+	}
+	if cfg.Agents, err = load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
+		return cfg, err
+	}
+	for _, d := range cfg.Agents.List() {
+		if err := models.Check(d.Model); err != nil {
+			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
+		}
+	}
+	return cfg, nil
+}
+
+// identify says which process this is to others of the database.
+func (o *options) identify(cfg *control.Config, held *control.DataDir) (err error) {
+	// One process at a time has a SQLite database: the directory's name is proof enough there, after a restart of the
+	// host too.
+	cfg.Lock = held.Name()
+	if o.shared() {
+		if cfg.Lock, err = held.Lock(); err != nil {
+			return err
+		}
+	}
+	if cfg.Host, err = os.Hostname(); err != nil {
+		return fmt.Errorf("finding the host's name: %w", err)
+	}
+	return nil
+}
+
+// name says by which addresses others call this process, which listens.
+func (o *options) name(cfg *control.Config) {
+	if o.shared() && o.advertise == "" {
+		o.advertise = dialable(cfg.GRPC.Addr(), cfg.Host)
+	}
+	cfg.Advertise = o.advertise
+	if host, _, err := net.SplitHostPort(o.http); err == nil && host != "" && !net.ParseIP(host).IsUnspecified() {
+		cfg.Hosts = append(cfg.Hosts, host) // who listens on one address means to be called by it
+	}
 }
 
 // dialable is how others dial a listener: one on every address by the name of its host.

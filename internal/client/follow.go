@@ -123,10 +123,37 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 	if err != nil {
 		return err
 	}
-	type received struct {
-		batch
-		err error
+	got := receive(ctx, recv)
+	quiet := time.NewTimer(silentFor)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-got:
+			if err := f.take(ctx, conn, m); err != nil {
+				return err
+			}
+		case <-quiet.C:
+			f.p.silent()
+		case <-f.leave:
+			return errLeft
+		case <-f.interrupts:
+			if err := f.interrupted(ctx, conn); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// received is what a stream brought, or why it ended.
+type received struct {
+	batch
+	err error
+}
+
+// receive reads the stream until that, or ctx, ends.
+func receive(ctx context.Context, recv stream) <-chan received {
 	got := make(chan received)
 	go func() {
 		for {
@@ -141,39 +168,25 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 			}
 		}
 	}()
-	quiet := time.NewTimer(silentFor)
-	defer quiet.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case m := <-got:
-			if errors.Is(m.err, io.EOF) && !f.p.done && !f.p.inputs {
-				return status.Error(codes.Unavailable, "the stream ended before the prompt had settled")
-			}
-			if m.err != nil {
-				return m.err
-			}
-			if m.submission != nil {
-				f.p.admitted(m.submission)
-				f.queued(ctx, conn, m.submission)
-			}
-			for _, e := range m.events {
-				f.p.event(e)
-			}
-			if f.p.lost != nil {
-				return f.p.lost
-			}
-		case <-quiet.C:
-			f.p.silent()
-		case <-f.leave:
-			return errLeft
-		case <-f.interrupts:
-			if err := f.interrupted(ctx, conn); err != nil {
-				return err
-			}
-		}
+	return got
+}
+
+// take prints what came; it returns the end of the stream.
+func (f *follower) take(ctx context.Context, conn *grpc.ClientConn, m received) error {
+	if errors.Is(m.err, io.EOF) && !f.p.done && !f.p.inputs {
+		return status.Error(codes.Unavailable, "the stream ended before the prompt had settled")
 	}
+	if m.err != nil {
+		return m.err
+	}
+	if m.submission != nil {
+		f.p.admitted(m.submission)
+		f.queued(ctx, conn, m.submission)
+	}
+	for _, e := range m.events {
+		f.p.event(e)
+	}
+	return f.p.lost
 }
 
 // interrupted offers to abort, aborts, or leaves, in this order.

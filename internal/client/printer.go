@@ -11,7 +11,8 @@ import (
 )
 
 // printer writes what happens: the answer to out, everything else to err. A terminal gets the answer as it comes;
-// elsewhere it is written once, when it is complete, as what was begun may be begun anew.
+// elsewhere it is written once, when it is complete, as what was begun may be begun anew. Its fields are what was shown
+// so far, which decides how the next event looks.
 type printer struct {
 	out, err io.Writer
 	answers  terminal // out

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -58,59 +59,63 @@ func tokenCreate(o *connection) *cobra.Command {
 			if kept, err := want.kept(c); kept || err != nil {
 				return err
 			}
-			return o.withTokens(c, true, func(t Tokens) error {
-				res, err := t.CreateToken(c.Context(), req)
-				if err != nil {
-					return err
-				}
-				made := res.GetToken()
-				about := cli.Visible(allows(made))
-				fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.GetTokenId(), about, lasts(made))
-				if _, remote := t.(*remoteTokens); !remote {
-					fmt.Fprintf(c.ErrOrStderr(),
-						"no control plane runs on %s: the token works at those that start on %s\n", *o.options.Data,
-						o.options.State())
-				}
-				if want.out != "" {
-					if err := disk.Replace(want.out, []byte(res.GetSecret()+"\n")); err != nil {
-						return fmt.Errorf("writing the token: %w", err)
-					}
-					res.Secret = "" // it is shown once
-				}
-				if o.output == "json" {
-					return printJSON(c.OutOrStdout(), res)
-				}
-				if want.out != "" {
-					return nil
-				}
-				_, err = fmt.Fprintln(c.OutOrStdout(), res.GetSecret())
-				return err
-			})
+			return o.withTokens(c, true, func(t Tokens) error { return want.make(c, o, t, req) })
 		},
 	})
-	f := c.Flags()
-	f.StringVar(&want.executor, "executor", "", "`ID`: for the executor of this id")
-	f.StringArrayVar(&want.labels, "allow-label", nil, "`KEY=VALUE`: label that the executor may claim, where * in "+
-		"the value stands for anything; may be repeated (default: none)")
-	f.BoolVar(&want.shared, "shared", false, "the executor serves every tenant")
-	f.StringVar(&want.role, "role", "", "`ROLE`: for a client of this role: viewer, user, approver or admin")
-	f.StringArrayVar(&want.limits.Agents, "agent", nil,
-		"`AGENT`: one of the client's agents; may be repeated (default: all)")
-	f.StringArrayVar(&want.limits.Workflows, "workflow", nil,
-		"`WORKFLOW`: one of the client's workflows; may be repeated (default: all)")
-	f.StringVar(&want.limits.InstancePrefix, "instance-prefix", "",
-		"`TEXT`: what the ids of the client's instances begin with (default: anything)")
-	f.Float64Var(&want.rate, "rate", 0, "`N`: requests a second that the client may make (default: any number)")
-	f.Int32Var(&want.burst, "burst", 0, "`N`: requests that may come at once (default: those of one second)")
-	f.BoolVar(&want.limits.MaySpeakForOthers, "may-speak-for-others", false,
-		"the client may say for whom it speaks, in on_behalf_of")
-	f.BoolVar(&want.operator, "operator", false, "for an operator: everything")
-	f.StringVar(&want.tenant, "tenant", "", "`TENANT`: whose token it is (default: the caller's)")
-	f.StringVar(&want.name, "name", "", "`NAME`: name, for people")
-	f.StringVar(&want.out, "out", "", "`FILE`: for the secret, which only you can read, instead of the output; if it "+
-		"holds a token already, that is kept and none is made")
-	f.DurationVar(&want.expires, "expires-in", 0, "how long it works, such as 720h (default: for ever)")
+	want.flags(c.Flags())
 	return c
+}
+
+func (w *wantedToken) flags(f *pflag.FlagSet) {
+	f.StringVar(&w.executor, "executor", "", "`ID`: for the executor of this id")
+	f.StringArrayVar(&w.labels, "allow-label", nil, "`KEY=VALUE`: label that the executor may claim, where * in "+
+		"the value stands for anything; may be repeated (default: none)")
+	f.BoolVar(&w.shared, "shared", false, "the executor serves every tenant")
+	f.StringVar(&w.role, "role", "", "`ROLE`: for a client of this role: viewer, user, approver or admin")
+	f.StringArrayVar(&w.limits.Agents, "agent", nil,
+		"`AGENT`: one of the client's agents; may be repeated (default: all)")
+	f.StringArrayVar(&w.limits.Workflows, "workflow", nil,
+		"`WORKFLOW`: one of the client's workflows; may be repeated (default: all)")
+	f.StringVar(&w.limits.InstancePrefix, "instance-prefix", "",
+		"`TEXT`: what the ids of the client's instances begin with (default: anything)")
+	f.Float64Var(&w.rate, "rate", 0, "`N`: requests a second that the client may make (default: any number)")
+	f.Int32Var(&w.burst, "burst", 0, "`N`: requests that may come at once (default: those of one second)")
+	f.BoolVar(&w.limits.MaySpeakForOthers, "may-speak-for-others", false,
+		"the client may say for whom it speaks, in on_behalf_of")
+	f.BoolVar(&w.operator, "operator", false, "for an operator: everything")
+	f.StringVar(&w.tenant, "tenant", "", "`TENANT`: whose token it is (default: the caller's)")
+	f.StringVar(&w.name, "name", "", "`NAME`: name, for people")
+	f.StringVar(&w.out, "out", "", "`FILE`: for the secret, which only you can read, instead of the output; if it "+
+		"holds a token already, that is kept and none is made")
+	f.DurationVar(&w.expires, "expires-in", 0, "how long it works, such as 720h (default: for ever)")
+}
+
+// make has the token made, and prints it or writes it into the file for it.
+func (w *wantedToken) make(c *cobra.Command, o *connection, t Tokens, req *pawlv1.CreateTokenRequest) error {
+	res, err := t.CreateToken(c.Context(), req)
+	if err != nil {
+		return err
+	}
+	made := res.GetToken()
+	fmt.Fprintf(c.ErrOrStderr(), "token %s for %s, %s\n", made.GetTokenId(), cli.Visible(allows(made)), lasts(made))
+	if _, remote := t.(*remoteTokens); !remote {
+		fmt.Fprintf(c.ErrOrStderr(), "no control plane runs on %s: the token works at those that start on %s\n",
+			*o.options.Data, o.options.State())
+	}
+	if w.out != "" {
+		if err := disk.Replace(w.out, []byte(res.GetSecret()+"\n")); err != nil {
+			return fmt.Errorf("writing the token: %w", err)
+		}
+		res.Secret = "" // it is shown once
+	}
+	if o.output == "json" {
+		return printJSON(c.OutOrStdout(), res)
+	}
+	if w.out != "" {
+		return nil
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), res.GetSecret())
+	return err
 }
 
 // kept reports whether the file for the secret holds a token already. Where a set-up is repeated, that stays in use.

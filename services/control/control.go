@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -24,12 +23,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
-	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -37,7 +34,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
-	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
@@ -47,24 +43,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
-	"github.com/pawl-dev/pawl/services/control/tenancy"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
-// stopGrace is how long clients may take to notice that this replica ends.
-const stopGrace = 2 * time.Second
-
-// memoryBuffer is how many bytes wait in either direction between the built-in executor and control: it stays resident.
-const memoryBuffer = 128 << 10
-
-// memoryWindow is how many bytes of a call may wait for its receiver in memory, memoryConnWindow those of all calls
-// that are on their way. The library would let them grow to 16 MiB each, for the sake of latencies that are none here.
-const (
-	memoryWindow     = 128 << 10
-	memoryConnWindow = 1 << 20
-)
-
-// Config is a control plane's parts. The zero value of every optional field works.
+// Config is a control plane's parts. The zero value of every optional field works. It has a field for each setting of
+// the program, and so as many as there are of those.
 type Config struct {
 	Store  store.Store
 	HTTP   net.Listener // closed by Run; nil serves none
@@ -110,7 +93,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// plane is the parts put together.
+// plane is the parts put together, a field each.
 type plane struct {
 	Config
 	auth        *auth.Service
@@ -345,108 +328,4 @@ func (p *plane) incarnation(stop context.Context) replica.Incarnation {
 		}
 		return err
 	}
-}
-
-// ignoreClosed passes errors of serving but for the end that this process has given it, be it before it began to serve.
-func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
-		return nil
-	}
-	return err
-}
-
-// stopServing ends the listeners: politely for a moment, then not.
-func (p *plane) stopServing() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
-	defer cancel()
-	p.gateway.Wait(ctx)
-	if p.HTTP != nil && p.http.Shutdown(ctx) != nil {
-		if err := p.http.Close(); err != nil {
-			p.Log.Debug("closing http failed", "error", err)
-		}
-	}
-	_ = p.inner.Close() // it has no calls any more, or such as nobody waits for
-	done := make(chan struct{})
-	go func() { defer close(done); p.memoryGRPC.GracefulStop(); p.grpc.GracefulStop() }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		p.memoryGRPC.Stop()
-		p.grpc.Stop()
-		<-done
-	}
-}
-
-func (p *plane) dialMemory(context.Context) (*grpc.ClientConn, error) {
-	secret := p.auth.Local(auth.Principal{Kind: auth.Executor, Executor: p.BuiltinID, Shared: true})
-	return p.newMemoryClient(grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.Static(secret), Plaintext: true}))
-}
-
-// newMemoryClient connects to this control plane without a network, with the first call.
-func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	dial := func(ctx context.Context, _ string) (net.Conn, error) { return p.memory.DialContext(ctx) }
-	opts = append(opts, rpc.Security(nil), grpc.WithContextDialer(dial))
-	opts = append(opts, grpc.WithStaticStreamWindowSize(memoryWindow), grpc.WithStaticConnWindowSize(memoryConnWindow))
-	return grpc.NewClient("passthrough:///memory", append(rpc.DialOptions(), opts...)...)
-}
-
-func (p *plane) serveGRPC() {
-	p.grpc = p.newGRPC(p.stopping)
-	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
-	p.memoryGRPC = p.newGRPC(nil, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
-		grpc.StaticConnWindowSize(memoryConnWindow))
-	p.memory = bufconn.Listen(memoryBuffer)
-}
-
-// newGRPC makes a server whose streams end with stopping; nil ends none.
-func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rpc.Server {
-	hooks := api.Hooks(p.authenticator(), p.audit, p.Log)
-	hooks.Origins, hooks.Stopping = p.Origins, stopping
-	s := rpc.NewServer(hooks, more...)
-	api.Register(s, p.api())
-	peerv1.RegisterPeerServiceServer(s, peer.NewServer(p.links))
-	return s
-}
-
-// api is what the handlers delegate to.
-func (p *plane) api() api.Deps {
-	return api.Deps{
-		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
-		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth, Audit: p.Store,
-		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
-	}
-}
-
-// unready is why this replica should get no requests.
-func (p *plane) unready() (reasons []string) {
-	if p.draining.Err() != nil {
-		reasons = append(reasons, "draining: the server stops, and hands over what it runs")
-	}
-	if !p.leased.Load() {
-		reasons = append(reasons, "no lease: the database does not answer, or has not yet, or the server stops")
-	}
-	return reasons
-}
-
-// serveHTTP makes the HTTP server.
-func (p *plane) serveHTTP() (err error) {
-	if p.inner, err = p.newMemoryClient(); err != nil {
-		return fmt.Errorf("connecting in memory: %w", err)
-	}
-	p.gateway = gateway.New(gateway.Deps{
-		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping,
-			p.Log), Models: p.Models, Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins,
-		Inputs:   inputs{p},
-		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
-	})
-	p.http = &http.Server{
-		Handler: p.gateway,
-		// The handler bounds the rest.
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 256, MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 64 << 10,
-			SendPingTimeout: 30 * time.Second,
-		},
-	}
-	return nil
 }

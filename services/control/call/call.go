@@ -45,7 +45,7 @@ func (s State) String() string {
 	return [...]string{"pending", "dispatched", "done", "lost", "cancelled"}[s]
 }
 
-// Call is one record.
+// Call is one record, with a field for each column.
 type Call struct {
 	ID         string
 	LaneID     string

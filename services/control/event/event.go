@@ -32,6 +32,7 @@ import (
 
 // Event is one item of a stream. Seq is its position; the stored form leaves it out, as it leaves out Entry and
 // Settlement.Text, which are read from the session's entries.
+// It has a field for each thing that some type of event tells.
 type Event struct {
 	Seq          int64          `json:"-"`
 	Time         time.Time      `json:"t"`

@@ -37,7 +37,7 @@ var (
 // Missing is ErrNotFound about an id.
 func Missing(id string) error { return ErrNotFound.With("no such executor: %s", id) }
 
-// Executor is what is known of one executor.
+// Executor is what is known of one executor, with a field for each column.
 type Executor struct {
 	ID     string
 	Tenant string // of its token

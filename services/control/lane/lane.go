@@ -71,7 +71,7 @@ const (
 	PhaseTools                 // the calls of turn Turn run
 )
 
-// Loop is one agent at work on one input in one conversation, as its row has it.
+// Loop is one agent at work on one input in one conversation, as its row has it, with a field for each column.
 type Loop struct {
 	ID          string          // UUIDv7; of the root: the submission's id
 	LaneID      string          // for a session's root the same as SessionID

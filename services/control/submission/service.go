@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"time"
 
@@ -179,112 +178,6 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 		Submission: got.Submission, Replayed: got.Replayed, Before: got.EventHead, service: s, sub: sub, after: got.EventHead,
 		fresh: got.Lease != nil,
 	}, nil
-}
-
-// Following is a submission being followed by one reader.
-type Following struct {
-	Submission Submission // as admitted, and settled once Events has ended
-	Replayed   bool
-	Before     int64 // seq of an event of the session before the submission's first
-	Told       bool  // whether the last of Events was that it has settled
-	service    *Service
-	sub        *event.Subscription
-	after      int64
-	fresh      bool
-}
-
-// Close ends the following. The submission goes on.
-func (f *Following) Close() { f.sub.Close() }
-
-// Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it
-// early. Of a submission whose events were deleted it yields what is left.
-func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
-	return func(yield func([]event.Event, error) bool) {
-		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
-			return
-		}
-		if f.Submission.Status == Queued {
-			f.sub.Awaits(f.Submission.ID)
-		}
-		for err := f.follow(ctx, yield); err != nil; err = f.follow(ctx, yield) {
-			floor, old := event.FloorOf(err)
-			if !old {
-				yield(nil, err)
-				return
-			}
-			over, err := f.left(ctx, false)
-			if err != nil {
-				yield(nil, err)
-			}
-			if over || err != nil {
-				return
-			}
-			f.after, f.fresh = floor, false
-		}
-	}
-}
-
-// follow yields events until there is no more reason to, without an error, or the log fails.
-func (f *Following) follow(ctx context.Context, yield func([]event.Event, error) bool) error {
-	for batch, err := range f.service.events.Follow(ctx, f.sub, f.Submission.SessionID, f.after, f.fresh) {
-		if err != nil {
-			return err
-		}
-		mine := ofSubmission(batch, f.Submission.ID)
-		if len(mine) > 0 {
-			f.sub.Awaits("") // what has begun ends with an event
-			if !yield(mine, nil) {
-				return nil
-			}
-		}
-		if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
-			f.Submission, f.Told = settled(f.Submission, mine[n-1]), true
-			return nil
-		}
-		if len(batch) == 0 {
-			if over, err := f.left(ctx, true); over || err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// left reports whether the submission has settled and its events do not tell: it never ran, or they were deleted.
-func (f *Following) left(ctx context.Context, unstarted bool) (bool, error) {
-	now, err := f.service.Get(ctx, f.Submission.Key.Tenant, f.Submission.ID)
-	switch {
-	case ctx.Err() != nil: // the end of whoever follows is no error
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("looking whether the submission has settled: %w", err)
-	case now.Status != SettledStatus, unstarted && !now.StartedAt.IsZero():
-		return false, nil
-	}
-	f.Submission = now
-	return true, nil
-}
-
-// ofSubmission is the part of a batch that belongs to a submission and those that work for it: a session runs one at a
-// time.
-func ofSubmission(batch []event.Event, id string) []event.Event {
-	for len(batch) > 0 && batch[0].Root() != id {
-		batch = batch[1:]
-	}
-	n := len(batch)
-	for n > 0 && batch[n-1].Root() != id {
-		n--
-	}
-	return batch[:n]
-}
-
-// settled is the submission after the event that settles it.
-func settled(s Submission, e event.Event) Submission {
-	z := e.Settlement
-	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, lane.Outcome(z.Outcome), z.Reason, z.Message
-	s.Cancellation = z.Cancellation
-	s.Model, s.Usage, s.ResultEntry, s.Text, s.Turn, s.SettledAt = z.Model, z.Usage, z.EntrySeq, z.Text, z.Turn, e.Time
-	return s
 }
 
 // Get reads a submission with what Fill adds.

@@ -14,7 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
-// call is a command. Fields above the blank line belong to the keeper's mu.
+// call is a command. Its fields live and die with it; those above the blank line belong to the keeper's mu.
 type call struct {
 	end    *end  // finished
 	watch  *conn // who hears of it

@@ -80,6 +80,7 @@ const (
 	readyBusy = "busy" // another keeper has the lock
 )
 
+// keeper is the process, with a field for each thing that its goroutines share.
 type keeper struct {
 	config
 	home

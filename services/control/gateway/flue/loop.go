@@ -11,7 +11,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
-// loop is what one agent does, the submission's own or a sub-agent.
+// loop is what one agent does, the submission's own or a sub-agent. The compatible frames repeat much of what was said
+// before, and its fields are what they repeat.
 type loop struct {
 	t          *Translator
 	submission string

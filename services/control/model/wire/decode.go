@@ -12,6 +12,8 @@ import (
 // Decoder turns the events of one answer into parts. It is used by one goroutine.
 //
 // Text and thinking are passed on as they come. A tool call is passed on when it is complete, at the latest at the end.
+//
+// Its fields are the state of one parser, and every protocol's events set them.
 type Decoder struct {
 	handle  func(*Decoder, Event) error
 	offered []model.Tool

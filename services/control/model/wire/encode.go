@@ -41,7 +41,8 @@ const (
 //   - Blank texts, thoughts that end a message, and messages with nothing in them are left out.
 //   - Arguments that are no object are sent as an empty one; their result has told the model.
 //
-// An Encoder is used by one goroutine at a time.
+// An Encoder is used by one goroutine at a time. Its fields are where it stands in one request,
+// which every repair reads.
 type Encoder struct {
 	target Target
 	omit   Omission

@@ -29,7 +29,7 @@ type Event struct {
 //   - blank lines between events may be missing, as well as the one after the last if that is whole
 //   - JSON that no field announces is an event as well: a whole answer, an error, one object a line
 //
-// A Reader is used by one goroutine. Release gives its buffers back.
+// A Reader is used by one goroutine. Release gives its buffers back. Its fields are the state of one parser.
 type Reader struct {
 	src  io.Reader
 	err  error // of src, once its bytes are used up
