@@ -31,6 +31,9 @@ func (d *Document) Apply(e Edit) (*Edited, error) {
 			return &Edited{File: file, Count: n, Before: string(d.file), Old: e.Old, New: e.New}, nil
 		}
 	}
+	if d.encoding.wide() && !utf8.ValidString(e.Old) {
+		return nil, d.notFound(e.Old) // its bytes could be part of a character's, which has no place in the file
+	}
 	for _, c := range d.candidates(e) {
 		n := strings.Count(d.Text, c.old)
 		if c.atEnd && n == 1 && !strings.HasSuffix(d.Text, c.old) || n > 0 && !c.fits(d.Text) {

@@ -264,6 +264,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(s), "a", "b\n")
 	}
+	f.Add([]byte("\xfe\xff00"), "\x80", "0") // a byte of the file's only character, as UTF-8
 	f.Fuzz(func(t *testing.T, file []byte, old, fresh string) {
 		d := Parse(file)
 		if got := read(t, string(file)); got != d.Text && got != "(binary)" {
