@@ -131,24 +131,31 @@ func keyText(m protoreflect.Message) string {
 	return strings.Join(parts, "/")
 }
 
-// allowed records, while the handler goes on, that a call is allowed.
-func allowed(ctx context.Context) {
+// allowed says that a call is allowed. It returns the record of that, which the transaction that the call makes may
+// store; nil is none.
+func allowed(ctx context.Context) *audit.Record {
 	r := recordingOf(ctx)
 	if r == nil || r.record == nil {
-		return
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.event.Allowed = true
-	r.record.Write(r.event)
+	r.record.Fill(r.event)
+	return r.record
 }
 
-// onRecord returns when what allowed has begun to record is stored.
+// onRecord returns when it is stored that a call is allowed.
 func onRecord(ctx context.Context) error {
-	if r := recordingOf(ctx); r != nil && r.record != nil {
-		return r.record.Wait(ctx)
+	r := recordingOf(ctx)
+	if r == nil || r.record == nil {
+		return nil
 	}
-	return nil
+	r.mu.Lock()
+	event := r.event
+	r.mu.Unlock()
+	r.record.Write(event)
+	return r.record.Wait(ctx)
 }
 
 // refuse notes that the handler has found its call forbidden.

@@ -46,4 +46,25 @@ func TestWithoutAnAuditLogNothingChanges(t *testing.T) {
 	}
 }
 
+// A prompt is put on record by the transaction that admits it: it costs no commit more, and waits for nothing else.
+func TestAPromptsRecordIsPartOfItsAdmission(t *testing.T) {
+	f := start(t, nil)
+	f.serve(t, audit.NewLog(f.Store, slog.New(slog.DiscardHandler))) // which nobody runs
+	prompts := pawlv1.NewSubmissionServiceClient(f.operator(t))
+	if _, err := prompts.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"}); err != nil {
+		t.Error(err)
+	}
+	stream, err := prompts.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi"})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	page, _, err := f.Store.ListAudit(t.Context(), audit.Filter{Verb: string(auth.Prompt), Limit: 10})
+	if err != nil || len(page) != 2 || !page[0].Allowed || page[0].Resource != page[1].Resource {
+		t.Errorf("on record are %+v, %v", page, err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }

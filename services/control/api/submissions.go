@@ -39,7 +39,7 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 		return in, err
 	}
 	if in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf()); err == nil {
-		allowed(ctx) // is recorded meanwhile
+		in.Record = allowed(ctx)
 	}
 	return in, err
 }

@@ -1,6 +1,10 @@
 // Package audit is the record of who did what, to what, from where, with which token, allowed or refused.
 //
-//	Reserve ──▶ Record.Write ──▶ queue ──▶ AppendAudit, again and again ──▶ Record.Wait returns: the caller is answered
+//	Reserve ─┬▶ Record.Write ──▶ queue ──▶ AppendAudit, again and again ──▶ Record.Wait returns: the caller is answered
+//	         └▶ Record.Fill ──▶ the transaction of what it records ──▶ Record.Stored
+//
+// A prompt's record is part of the transaction that admits it, and costs no commit of its own. Where that stores
+// nothing, the record goes the other way.
 //
 // Invariants: what has to be on record is answered only when it is. Where there is no room for a record, as in a long
 // outage of the database, what would need one is refused before anything is changed. A record whose write failed stays

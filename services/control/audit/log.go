@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -50,12 +51,16 @@ func NewLog(store Store, log *slog.Logger) *Log {
 type Record struct {
 	log   *Log
 	event Event
-	done  chan struct{} // closed when it is written
-	given bool          // to the queue; guarded by the log's mu
+	done  chan struct{} // closed when it is stored
+	given bool          // to the queue, or given back, or stored; guarded by the log's mu
 }
 
-// Reserve takes room for one event, which Write fills and Release gives back. Fails with ErrAway.
+// Reserve takes room for one event, which Write or Fill fills and Release gives back. Fails with ErrAway. A nil Log has
+// no records: its Record is nil, of which all methods but Release do nothing.
 func (l *Log) Reserve() (*Record, error) {
+	if l == nil {
+		return nil, nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended || l.taken >= maxQueue {
@@ -75,19 +80,58 @@ func (r *Record) Release() {
 	}
 }
 
-// Write hands over the event, without its id and time. Only the first one counts.
-func (r *Record) Write(e Event) {
+// Fill takes the event, without its id and time, for a transaction that does what the event tells of and stores it: see
+// Event. Write follows, and does nothing after Stored.
+func (r *Record) Fill(e Event) {
+	if r != nil {
+		r.event = prepare(e, ident.New())
+	}
+}
+
+// Event is what Fill has taken, nil without it.
+func (r *Record) Event() *Event {
+	if r == nil || r.event.ID == "" {
+		return nil
+	}
+	return &r.event
+}
+
+// Stored says that a transaction has stored Event.
+func (r *Record) Stored() {
+	if r == nil {
+		return
+	}
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	if !r.given {
+		r.given = true
+		r.log.taken--
+		close(r.done)
+	}
+}
+
+// prepare is an event as every database takes it.
+func prepare(e Event, id string) Event {
 	for _, text := range []*string{&e.Who.Name, &e.Who.OnBehalfOf, &e.Who.Source, &e.Method, &e.Resource, &e.Reason} {
 		*text = storable(*text)
 	}
-	e.ID = ident.New()
+	e.ID = id
+	return e
+}
+
+// Write hands over the event, without its id and time, unless it is stored. Only the first one counts. The id of what
+// Fill has taken is kept: should its transaction have stored it after all, with the answer lost, it is there once.
+func (r *Record) Write(e Event) {
+	if r == nil {
+		return
+	}
 	l := r.log
 	l.mu.Lock()
 	if r.given {
 		l.mu.Unlock()
 		return
 	}
-	r.given, r.event = true, e
+	r.given, r.event = true, prepare(e, cmp.Or(r.event.ID, ident.New()))
 	l.queue = append(l.queue, r)
 	l.mu.Unlock()
 	select {
@@ -120,34 +164,19 @@ func (r *Record) Wait(ctx context.Context) error {
 
 // Refused puts on record that somebody was refused, and returns with what: err, or ErrAway. A nil Log has no records.
 func Refused(ctx context.Context, l *Log, e Event, err error) error {
-	if l == nil {
-		return err
-	}
 	e.Allowed = false
 	if known, ok := errs.Public(err); ok {
 		e.Reason = known.Reason()
 	}
-	r, away := l.Begin(e)
+	r, away := l.Reserve()
 	if away == nil {
+		r.Write(e)
 		away = r.Wait(ctx)
 	}
 	if away != nil {
 		return away
 	}
 	return err
-}
-
-// Begin records e while its caller goes on, who waits for it before it answers. A nil Log has no records: its Record is
-// nil, for which nobody waits.
-func (l *Log) Begin(e Event) (*Record, error) {
-	if l == nil {
-		return nil, nil
-	}
-	r, err := l.Reserve()
-	if err == nil {
-		r.Write(e)
-	}
-	return r, err
 }
 
 // Run writes until ctx ends, and what is in the queue then once more.

@@ -62,11 +62,17 @@ func run(t *testing.T, m *memory) *Log {
 
 func write(t *testing.T, l *Log, resource string) *Record {
 	t.Helper()
+	r := reserve(t, l)
+	r.Write(Event{Resource: resource})
+	return r
+}
+
+func reserve(t *testing.T, l *Log) *Record {
+	t.Helper()
 	r, err := l.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Write(Event{Resource: resource})
 	return r
 }
 
@@ -139,6 +145,40 @@ func TestRoomIsBounded(t *testing.T) {
 		}
 		if _, err := l.Reserve(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A record that a transaction stores is not written again, and its room is there again. One that no transaction has
+// stored is written, under the id that a transaction would have stored it with.
+func TestATransactionStoresARecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{}
+		l := run(t, m)
+		stored, written := reserve(t, l), reserve(t, l)
+		for _, r := range []*Record{stored, written} {
+			r.Fill(Event{Resource: "a\x00"})
+			if e := r.Event(); e.ID == "" || e.Resource != "a\uFFFD" {
+				t.Errorf("a transaction would store %+v", e)
+			}
+		}
+		id := written.Event().ID
+		stored.Stored()
+		stored.Stored()
+		stored.Write(Event{Resource: "twice"})
+		written.Write(Event{Resource: "b"})
+		for _, r := range []*Record{stored, written} {
+			if err := r.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := m.resources(); !slices.Equal(got, []string{"b"}) || m.events[0].ID != id {
+			t.Errorf("%+v", m.events)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.taken != 0 {
+			t.Errorf("room for %d records is taken", l.taken)
 		}
 	})
 }

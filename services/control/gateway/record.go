@@ -37,14 +37,18 @@ func (h *Handler) prompt(ctx context.Context, in submission.Input, method string
 	if e.Allowed = true; in.By != nil {
 		e.Who.OnBehalfOf = in.By.OnBehalfOf
 	}
-	record, err := h.Audit.Begin(e)
+	record, err := h.Audit.Reserve()
 	if err != nil {
 		return nil, err
 	}
+	record.Fill(e)
+	defer record.Write(e) // whatever has become of the admission
+	in.Record = record
 	f, err := h.Service.Prompt(ctx, in)
 	if err != nil {
 		return nil, err
 	}
+	record.Write(e)
 	if err := record.Wait(ctx); err != nil {
 		f.Close()
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -74,6 +75,7 @@ type Input struct {
 	IdempotencyKey string
 	By             *model.Speaker // who asks; nil is nobody that is known
 	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
+	Record         *audit.Record  // nil is none. It is stored with the admission, but not of a replay or with an error
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME
@@ -83,7 +85,7 @@ func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, err
 	}
-	return s.admit(ctx, adm, in.By)
+	return s.admit(ctx, adm, in)
 }
 
 func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
@@ -113,7 +115,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	hash := sha256.Sum256([]byte(in.Message))
 	adm := Admission{
 		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash[:], IdempotencyKey: in.IdempotencyKey,
-		AgentDigest: pin.Digest, Timeout: pin.Timeout,
+		AgentDigest: pin.Digest, Timeout: pin.Timeout, Record: in.Record.Event(),
 	}
 	if noPin == nil {
 		return adm, nil
@@ -128,7 +130,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	return adm, nil
 }
 
-func (s *Service) admit(ctx context.Context, adm Admission, by *model.Speaker) (Admitted, error) {
+func (s *Service) admit(ctx context.Context, adm Admission, in Input) (Admitted, error) {
 	// An accepted input must not depend on a client that leaves between commit and start.
 	ctx = context.WithoutCancel(ctx)
 	owner, reserved := s.worker.Reserve()
@@ -141,7 +143,10 @@ func (s *Service) admit(ctx context.Context, adm Admission, by *model.Speaker) (
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting: %w", err)
 	}
-	if got.Submission.AskedBy = by; got.Replayed {
+	if adm.Record != nil && !got.Replayed {
+		in.Record.Stored()
+	}
+	if got.Submission.AskedBy = in.By; got.Replayed {
 		if got.Submission, err = s.askedBy(ctx, got.Submission); err != nil {
 			return Admitted{}, err
 		}
@@ -169,7 +174,7 @@ func (s *Service) Prompt(ctx context.Context, in Input) (*Following, error) {
 	} else {
 		sub = s.events.Subscribe(adm.Key, event.Want{})
 	}
-	got, err := s.admit(ctx, adm, in.By)
+	got, err := s.admit(ctx, adm, in)
 	if err != nil {
 		sub.Close()
 		return nil, err

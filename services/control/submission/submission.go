@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -88,6 +89,8 @@ type Admission struct {
 	// Owner, when set, takes an idle lane in the same transaction: the submission is then admitted, claimed and started
 	// (input entry and started event committed, PhaseModel, turn 1) at once.
 	Owner string
+	// Record is stored in the same transaction, unless it is there already. nil is none.
+	Record *audit.Event
 }
 
 // Admitted answers an admission.

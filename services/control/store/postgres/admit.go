@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -112,6 +113,9 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	if err := queueAdmissions(batch, false, ops, places, known); err != nil {
 		return err
 	}
+	if err := s.queueRecords(batch, ops, slices.Concat(fresh, known)); err != nil {
+		return err
+	}
 	return s.send(ctx, batch)
 }
 
@@ -175,6 +179,23 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 			}
 			return err
 		})
+	return nil
+}
+
+// queueRecords queues the statement that puts ops[i], i in chosen, on record.
+func (s *Store) queueRecords(batch *pgx.Batch, ops []*admissionOp, chosen []int) error {
+	var records []rows.AuditRow
+	for _, i := range chosen {
+		if e := ops[i].in.Record; e != nil {
+			r, err := rows.NewAuditRow(*e)
+			if err != nil {
+				return err
+			}
+			records = append(records, r)
+		}
+	}
+	slices.SortFunc(records, func(a, b rows.AuditRow) int { return cmp.Compare(a.ID, b.ID) })
+	queue(batch, recordsSQL, recordTable, records, s.now())
 	return nil
 }
 

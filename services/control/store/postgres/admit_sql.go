@@ -3,6 +3,8 @@ package postgres
 import (
 	"strings"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
 // admitRow is an admission with where it goes.
@@ -116,6 +118,20 @@ r AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expire
 
 const admissionAnswer = `
 SELECT ord, seq, took, epoch, entry_base, event_base, mail FROM l`
+
+var recordTable = table[rows.AuditRow]{
+	col("event_id", "uuid", func(r *rows.AuditRow) string { return r.ID }),
+	col("tenant", "text", func(r *rows.AuditRow) string { return r.Tenant }),
+	col("token_id", "text", func(r *rows.AuditRow) string { return r.TokenID }),
+	col("verb", "text", func(r *rows.AuditRow) string { return r.Verb }),
+	col("body", "text", func(r *rows.AuditRow) string { return r.Body }),
+}
+
+// recordsSQL puts admissions on record. What an earlier try has stored, with its answer lost, is left as it is.
+var recordsSQL = recordTable.in(`
+INSERT INTO audit (event_id, tenant, at, token_id, verb, body)
+SELECT t.event_id, t.tenant, $1::timestamptz, t.token_id, t.verb, t.body::jsonb FROM {rows}
+ON CONFLICT (event_id) DO NOTHING`, 1)
 
 // admissionSQL is indexed by [fresh][receipts].
 var admissionSQL = map[bool]map[bool]string{

@@ -34,16 +34,29 @@ type auditBody struct {
 	Reason   string `json:"reason,omitempty"`
 }
 
+// AuditRow is an event as it is stored, without its time.
+type AuditRow struct{ ID, Tenant, TokenID, Verb, Body string }
+
+// NewAuditRow encodes an event.
+func NewAuditRow(e audit.Event) (AuditRow, error) {
+	body, err := json.Marshal(auditBody{e.Who, e.Method, e.Resource, e.Allowed, e.Reason})
+	return AuditRow{e.ID, cmp.Or(e.Tenant, session.DefaultTenant), e.Who.TokenID, e.Verb, string(body)}, err
+}
+
+// AppendAudit stores an event through p, which may be a transaction's.
+func AppendAudit(ctx context.Context, p Port, e audit.Event) error {
+	r, err := NewAuditRow(e)
+	if err == nil {
+		_, err = p.Exec(ctx, appendAudit, r.ID, r.Tenant, r.TokenID, r.Verb, r.Body)
+	}
+	return err
+}
+
 // AppendAudit implements audit.Store.
 func (t *Tables) AppendAudit(ctx context.Context, events []audit.Event) error {
 	store := func(ctx context.Context, p Port) error {
 		for _, e := range events {
-			body, err := json.Marshal(auditBody{e.Who, e.Method, e.Resource, e.Allowed, e.Reason})
-			if err != nil {
-				return err
-			}
-			if _, err := p.Exec(ctx, appendAudit, e.ID, cmp.Or(e.Tenant, session.DefaultTenant), e.Who.TokenID, e.Verb,
-				string(body)); err != nil {
+			if err := AppendAudit(ctx, p, e); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -42,7 +43,9 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (out submissi
 		a.Key.Tenant = session.DefaultTenant
 	}
 	err = s.write(ctx, func(t tx) (err error) {
-		out, err = t.admit(a)
+		if out, err = t.admit(a); err == nil && a.Record != nil && !out.Replayed {
+			err = rows.AppendAudit(ctx, plain{s: s, t: &t}, *a.Record)
+		}
 		return err
 	})
 	return out, err

@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 func auditEvent(resource string) audit.Event {
@@ -70,6 +71,33 @@ var auditCases = []testCase{
 		} {
 			f.Limit = 2
 			equal(t, fmt.Sprintf("the events of %+v", f), listed(t, db, f), want)
+		}
+	}},
+	{"of admissions are stored with them", func(t *testing.T, db DB) {
+		put := func(name, resource string) submission.Admission {
+			a, e := keyed(name, "key"), auditEvent(resource)
+			a.Record = &e
+			return a
+		}
+		first := put("a", "0")
+		admit(t, db.Store, first)
+		admit(t, db.Second, put("a", "a replay"))
+		conflict := put("a", "a conflict")
+		conflict.InputHash = []byte("another")
+		_, err := db.Store.Admit(ctx(t), conflict)
+		refused(t, err, submission.ErrIdempotencyConflict)
+		queued, without := put("a", "1"), admission("b")
+		queued.IdempotencyKey = ""
+		admit(t, db.Store, queued)
+		admit(t, db.Store, without)
+		again := put("b", "2")
+		ok(t, db.Store.AppendAudit(ctx(t), []audit.Event{*again.Record}))
+		admit(t, db.Store, again)
+		equal(t, "the events", listed(t, db, audit.Filter{Limit: 10}), "210")
+		page, _, err := db.Store.ListAudit(ctx(t), audit.Filter{Limit: 10})
+		ok(t, err)
+		if e := page[2]; e.At.IsZero() || e.Who != first.Record.Who {
+			t.Errorf("it is stored as %+v", e)
 		}
 	}},
 	{"are listed without those that cannot be decoded", func(t *testing.T, db DB) {
