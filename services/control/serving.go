@@ -99,8 +99,9 @@ func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rp
 // api is what the handlers delegate to.
 func (p *plane) api() api.Deps {
 	return api.Deps{
-		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events, Fleet: p.Store,
-		Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth, Audit: p.Store,
+		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Service: p.submissions, Events: p.events,
+		Fleet: p.Store, Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
+		Audit:   p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 	}
 }
@@ -122,9 +123,8 @@ func (p *plane) serveHTTP() (err error) {
 		return fmt.Errorf("connecting in memory: %w", err)
 	}
 	p.gateway = gateway.New(gateway.Deps{
-		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping,
-			p.Log), Models: p.Models, Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins,
-		Inputs:   inputs{p},
+		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping, p.Log), Models: p.Models,
+		Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins, Inputs: inputs{p},
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})
 	p.http = &http.Server{

@@ -43,7 +43,8 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (cached, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if subtle.ConstantTimeCompare(found.token.Hash, hash[:]) != 1 {
-		// A client that repeats one wrong token costs a query now and then, and locks nobody out who shares its address.
+		// A client that repeats one wrong token costs a query now and then, and locks nobody out who shares its
+		// address.
 		s.failures.count(sourceOf(ctx))
 		delete(s.cache, hash) // it may have been a token's once
 		if len(s.wrong) >= maxCached {
