@@ -86,5 +86,8 @@ func deletedText(d *pawlv1.Deletion) string {
 			Agent: s.GetAgent(), Instance: s.GetInstance(), Session: s.GetSession(),
 		})
 	}
+	if t := d.GetTenant(); t != nil {
+		return "tenant " + t.GetTenant()
+	}
 	return "instance " + d.GetInstance().GetAgent() + "/" + d.GetInstance().GetInstance()
 }

@@ -33,6 +33,7 @@ type Deletion struct {
 	//
 	//	*Deletion_Session
 	//	*Deletion_Instance
+	//	*Deletion_Tenant
 	Target  isDeletion_Target      `protobuf_oneof:"target"`
 	AskedAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
 	// Unset until everything is deleted.
@@ -105,6 +106,15 @@ func (x *Deletion) GetInstance() *DeletedInstance {
 	return nil
 }
 
+func (x *Deletion) GetTenant() *DeletedTenant {
+	if x != nil {
+		if x, ok := x.Target.(*Deletion_Tenant); ok {
+			return x.Tenant
+		}
+	}
+	return nil
+}
+
 func (x *Deletion) GetAskedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.AskedAt
@@ -138,9 +148,15 @@ type Deletion_Instance struct {
 	Instance *DeletedInstance `protobuf:"bytes,3,opt,name=instance,proto3,oneof"`
 }
 
+type Deletion_Tenant struct {
+	Tenant *DeletedTenant `protobuf:"bytes,4,opt,name=tenant,proto3,oneof"`
+}
+
 func (*Deletion_Session) isDeletion_Target() {}
 
 func (*Deletion_Instance) isDeletion_Target() {}
+
+func (*Deletion_Tenant) isDeletion_Target() {}
 
 // DeletedSession is a session that is deleted. Once it is, its instance and its name are not known any more.
 type DeletedSession struct {
@@ -264,6 +280,51 @@ func (x *DeletedInstance) GetInstance() string {
 	return ""
 }
 
+// DeletedTenant is a tenant that is deleted, see TenantService.
+type DeletedTenant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeletedTenant) Reset() {
+	*x = DeletedTenant{}
+	mi := &file_pawl_v1_deletions_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeletedTenant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeletedTenant) ProtoMessage() {}
+
+func (x *DeletedTenant) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_deletions_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeletedTenant.ProtoReflect.Descriptor instead.
+func (*DeletedTenant) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DeletedTenant) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
 // DeleteSessionRequest names a session by key or id.
 type DeleteSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -278,7 +339,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[3]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +351,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[3]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +364,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{3}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DeleteSessionRequest) GetSession() isDeleteSessionRequest_Session {
@@ -357,7 +418,7 @@ type DeleteSessionResponse struct {
 
 func (x *DeleteSessionResponse) Reset() {
 	*x = DeleteSessionResponse{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[4]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +430,7 @@ func (x *DeleteSessionResponse) String() string {
 func (*DeleteSessionResponse) ProtoMessage() {}
 
 func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[4]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +443,7 @@ func (x *DeleteSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{4}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DeleteSessionResponse) GetDeletion() *Deletion {
@@ -403,7 +464,7 @@ type DeleteInstanceRequest struct {
 
 func (x *DeleteInstanceRequest) Reset() {
 	*x = DeleteInstanceRequest{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[5]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +476,7 @@ func (x *DeleteInstanceRequest) String() string {
 func (*DeleteInstanceRequest) ProtoMessage() {}
 
 func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[5]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +489,7 @@ func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeleteInstanceRequest) GetAgent() string {
@@ -455,7 +516,7 @@ type DeleteInstanceResponse struct {
 
 func (x *DeleteInstanceResponse) Reset() {
 	*x = DeleteInstanceResponse{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[6]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +528,7 @@ func (x *DeleteInstanceResponse) String() string {
 func (*DeleteInstanceResponse) ProtoMessage() {}
 
 func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[6]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +541,7 @@ func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteInstanceResponse) GetDeletion() *Deletion {
@@ -500,7 +561,7 @@ type GetDeletionRequest struct {
 
 func (x *GetDeletionRequest) Reset() {
 	*x = GetDeletionRequest{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[7]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +573,7 @@ func (x *GetDeletionRequest) String() string {
 func (*GetDeletionRequest) ProtoMessage() {}
 
 func (x *GetDeletionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[7]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +586,7 @@ func (x *GetDeletionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeletionRequest.ProtoReflect.Descriptor instead.
 func (*GetDeletionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetDeletionRequest) GetDeletionId() string {
@@ -545,7 +606,7 @@ type GetDeletionResponse struct {
 
 func (x *GetDeletionResponse) Reset() {
 	*x = GetDeletionResponse{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[8]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +618,7 @@ func (x *GetDeletionResponse) String() string {
 func (*GetDeletionResponse) ProtoMessage() {}
 
 func (x *GetDeletionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[8]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +631,7 @@ func (x *GetDeletionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeletionResponse.ProtoReflect.Descriptor instead.
 func (*GetDeletionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetDeletionResponse) GetDeletion() *Deletion {
@@ -593,7 +654,7 @@ type ListDeletionsRequest struct {
 
 func (x *ListDeletionsRequest) Reset() {
 	*x = ListDeletionsRequest{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[9]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +666,7 @@ func (x *ListDeletionsRequest) String() string {
 func (*ListDeletionsRequest) ProtoMessage() {}
 
 func (x *ListDeletionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[9]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +679,7 @@ func (x *ListDeletionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeletionsRequest.ProtoReflect.Descriptor instead.
 func (*ListDeletionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListDeletionsRequest) GetPageSize() int32 {
@@ -647,7 +708,7 @@ type ListDeletionsResponse struct {
 
 func (x *ListDeletionsResponse) Reset() {
 	*x = ListDeletionsResponse{}
-	mi := &file_pawl_v1_deletions_proto_msgTypes[10]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +720,7 @@ func (x *ListDeletionsResponse) String() string {
 func (*ListDeletionsResponse) ProtoMessage() {}
 
 func (x *ListDeletionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_deletions_proto_msgTypes[10]
+	mi := &file_pawl_v1_deletions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +733,7 @@ func (x *ListDeletionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeletionsResponse.ProtoReflect.Descriptor instead.
 func (*ListDeletionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_deletions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListDeletionsResponse) GetDeletions() []*Deletion {
@@ -693,12 +754,13 @@ var File_pawl_v1_deletions_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_deletions_proto_rawDesc = "" +
 	"\n" +
-	"\x17pawl/v1/deletions.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pawl/v1/sessions.proto\"\xab\x02\n" +
+	"\x17pawl/v1/deletions.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16pawl/v1/sessions.proto\"\xdd\x02\n" +
 	"\bDeletion\x12\x1f\n" +
 	"\vdeletion_id\x18\x01 \x01(\tR\n" +
 	"deletionId\x123\n" +
 	"\asession\x18\x02 \x01(\v2\x17.pawl.v1.DeletedSessionH\x00R\asession\x126\n" +
-	"\binstance\x18\x03 \x01(\v2\x18.pawl.v1.DeletedInstanceH\x00R\binstance\x125\n" +
+	"\binstance\x18\x03 \x01(\v2\x18.pawl.v1.DeletedInstanceH\x00R\binstance\x120\n" +
+	"\x06tenant\x18\x04 \x01(\v2\x16.pawl.v1.DeletedTenantH\x00R\x06tenant\x125\n" +
 	"\basked_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\x123\n" +
 	"\adone_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06doneAt\x12\x1b\n" +
@@ -712,7 +774,9 @@ const file_pawl_v1_deletions_proto_rawDesc = "" +
 	"\asession\x18\x04 \x01(\tR\asession\"C\n" +
 	"\x0fDeletedInstance\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
-	"\binstance\x18\x02 \x01(\tR\binstance\"k\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\"'\n" +
+	"\rDeletedTenant\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"k\n" +
 	"\x14DeleteSessionRequest\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyH\x00R\x03key\x12\x1f\n" +
 	"\n" +
@@ -755,45 +819,47 @@ func file_pawl_v1_deletions_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_deletions_proto_rawDescData
 }
 
-var file_pawl_v1_deletions_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pawl_v1_deletions_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pawl_v1_deletions_proto_goTypes = []any{
 	(*Deletion)(nil),               // 0: pawl.v1.Deletion
 	(*DeletedSession)(nil),         // 1: pawl.v1.DeletedSession
 	(*DeletedInstance)(nil),        // 2: pawl.v1.DeletedInstance
-	(*DeleteSessionRequest)(nil),   // 3: pawl.v1.DeleteSessionRequest
-	(*DeleteSessionResponse)(nil),  // 4: pawl.v1.DeleteSessionResponse
-	(*DeleteInstanceRequest)(nil),  // 5: pawl.v1.DeleteInstanceRequest
-	(*DeleteInstanceResponse)(nil), // 6: pawl.v1.DeleteInstanceResponse
-	(*GetDeletionRequest)(nil),     // 7: pawl.v1.GetDeletionRequest
-	(*GetDeletionResponse)(nil),    // 8: pawl.v1.GetDeletionResponse
-	(*ListDeletionsRequest)(nil),   // 9: pawl.v1.ListDeletionsRequest
-	(*ListDeletionsResponse)(nil),  // 10: pawl.v1.ListDeletionsResponse
-	(*timestamppb.Timestamp)(nil),  // 11: google.protobuf.Timestamp
-	(*SessionKey)(nil),             // 12: pawl.v1.SessionKey
+	(*DeletedTenant)(nil),          // 3: pawl.v1.DeletedTenant
+	(*DeleteSessionRequest)(nil),   // 4: pawl.v1.DeleteSessionRequest
+	(*DeleteSessionResponse)(nil),  // 5: pawl.v1.DeleteSessionResponse
+	(*DeleteInstanceRequest)(nil),  // 6: pawl.v1.DeleteInstanceRequest
+	(*DeleteInstanceResponse)(nil), // 7: pawl.v1.DeleteInstanceResponse
+	(*GetDeletionRequest)(nil),     // 8: pawl.v1.GetDeletionRequest
+	(*GetDeletionResponse)(nil),    // 9: pawl.v1.GetDeletionResponse
+	(*ListDeletionsRequest)(nil),   // 10: pawl.v1.ListDeletionsRequest
+	(*ListDeletionsResponse)(nil),  // 11: pawl.v1.ListDeletionsResponse
+	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
+	(*SessionKey)(nil),             // 13: pawl.v1.SessionKey
 }
 var file_pawl_v1_deletions_proto_depIdxs = []int32{
 	1,  // 0: pawl.v1.Deletion.session:type_name -> pawl.v1.DeletedSession
 	2,  // 1: pawl.v1.Deletion.instance:type_name -> pawl.v1.DeletedInstance
-	11, // 2: pawl.v1.Deletion.asked_at:type_name -> google.protobuf.Timestamp
-	11, // 3: pawl.v1.Deletion.done_at:type_name -> google.protobuf.Timestamp
-	12, // 4: pawl.v1.DeleteSessionRequest.key:type_name -> pawl.v1.SessionKey
-	0,  // 5: pawl.v1.DeleteSessionResponse.deletion:type_name -> pawl.v1.Deletion
-	0,  // 6: pawl.v1.DeleteInstanceResponse.deletion:type_name -> pawl.v1.Deletion
-	0,  // 7: pawl.v1.GetDeletionResponse.deletion:type_name -> pawl.v1.Deletion
-	0,  // 8: pawl.v1.ListDeletionsResponse.deletions:type_name -> pawl.v1.Deletion
-	3,  // 9: pawl.v1.DeletionService.DeleteSession:input_type -> pawl.v1.DeleteSessionRequest
-	5,  // 10: pawl.v1.DeletionService.DeleteInstance:input_type -> pawl.v1.DeleteInstanceRequest
-	7,  // 11: pawl.v1.DeletionService.GetDeletion:input_type -> pawl.v1.GetDeletionRequest
-	9,  // 12: pawl.v1.DeletionService.ListDeletions:input_type -> pawl.v1.ListDeletionsRequest
-	4,  // 13: pawl.v1.DeletionService.DeleteSession:output_type -> pawl.v1.DeleteSessionResponse
-	6,  // 14: pawl.v1.DeletionService.DeleteInstance:output_type -> pawl.v1.DeleteInstanceResponse
-	8,  // 15: pawl.v1.DeletionService.GetDeletion:output_type -> pawl.v1.GetDeletionResponse
-	10, // 16: pawl.v1.DeletionService.ListDeletions:output_type -> pawl.v1.ListDeletionsResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 2: pawl.v1.Deletion.tenant:type_name -> pawl.v1.DeletedTenant
+	12, // 3: pawl.v1.Deletion.asked_at:type_name -> google.protobuf.Timestamp
+	12, // 4: pawl.v1.Deletion.done_at:type_name -> google.protobuf.Timestamp
+	13, // 5: pawl.v1.DeleteSessionRequest.key:type_name -> pawl.v1.SessionKey
+	0,  // 6: pawl.v1.DeleteSessionResponse.deletion:type_name -> pawl.v1.Deletion
+	0,  // 7: pawl.v1.DeleteInstanceResponse.deletion:type_name -> pawl.v1.Deletion
+	0,  // 8: pawl.v1.GetDeletionResponse.deletion:type_name -> pawl.v1.Deletion
+	0,  // 9: pawl.v1.ListDeletionsResponse.deletions:type_name -> pawl.v1.Deletion
+	4,  // 10: pawl.v1.DeletionService.DeleteSession:input_type -> pawl.v1.DeleteSessionRequest
+	6,  // 11: pawl.v1.DeletionService.DeleteInstance:input_type -> pawl.v1.DeleteInstanceRequest
+	8,  // 12: pawl.v1.DeletionService.GetDeletion:input_type -> pawl.v1.GetDeletionRequest
+	10, // 13: pawl.v1.DeletionService.ListDeletions:input_type -> pawl.v1.ListDeletionsRequest
+	5,  // 14: pawl.v1.DeletionService.DeleteSession:output_type -> pawl.v1.DeleteSessionResponse
+	7,  // 15: pawl.v1.DeletionService.DeleteInstance:output_type -> pawl.v1.DeleteInstanceResponse
+	9,  // 16: pawl.v1.DeletionService.GetDeletion:output_type -> pawl.v1.GetDeletionResponse
+	11, // 17: pawl.v1.DeletionService.ListDeletions:output_type -> pawl.v1.ListDeletionsResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_deletions_proto_init() }
@@ -805,8 +871,9 @@ func file_pawl_v1_deletions_proto_init() {
 	file_pawl_v1_deletions_proto_msgTypes[0].OneofWrappers = []any{
 		(*Deletion_Session)(nil),
 		(*Deletion_Instance)(nil),
+		(*Deletion_Tenant)(nil),
 	}
-	file_pawl_v1_deletions_proto_msgTypes[3].OneofWrappers = []any{
+	file_pawl_v1_deletions_proto_msgTypes[4].OneofWrappers = []any{
 		(*DeleteSessionRequest_Key)(nil),
 		(*DeleteSessionRequest_SessionId)(nil),
 	}
@@ -816,7 +883,7 @@ func file_pawl_v1_deletions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_deletions_proto_rawDesc), len(file_pawl_v1_deletions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,8 +29,12 @@ type Tenant struct {
 	// A letter, then at most 62 lowercase letters, digits and hyphens.
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// Set while its tokens are refused.
-	SuspendedAt   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=suspended_at,json=suspendedAt,proto3" json:"suspended_at,omitempty"`
+	// Set while its clients' tokens are refused.
+	SuspendedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=suspended_at,json=suspendedAt,proto3" json:"suspended_at,omitempty"`
+	// Set once its deletion was asked for.
+	DeletingAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deleting_at,json=deletingAt,proto3" json:"deleting_at,omitempty"`
+	// Set once nothing of it is left but its name.
+	DeletedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deleted_at,json=deletedAt,proto3" json:"deleted_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -82,6 +86,20 @@ func (x *Tenant) GetCreatedAt() *timestamppb.Timestamp {
 func (x *Tenant) GetSuspendedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SuspendedAt
+	}
+	return nil
+}
+
+func (x *Tenant) GetDeletingAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletingAt
+	}
+	return nil
+}
+
+func (x *Tenant) GetDeletedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeletedAt
 	}
 	return nil
 }
@@ -555,16 +573,110 @@ func (x *ResumeTenantResponse) GetTenant() *Tenant {
 	return nil
 }
 
+// DeleteTenantRequest names a tenant.
+type DeleteTenantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTenantRequest) Reset() {
+	*x = DeleteTenantRequest{}
+	mi := &file_pawl_v1_tenants_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTenantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTenantRequest) ProtoMessage() {}
+
+func (x *DeleteTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_tenants_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTenantRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTenantRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_tenants_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeleteTenantRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+// DeleteTenantResponse is the tenant as it is then.
+type DeleteTenantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        *Tenant                `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTenantResponse) Reset() {
+	*x = DeleteTenantResponse{}
+	mi := &file_pawl_v1_tenants_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTenantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTenantResponse) ProtoMessage() {}
+
+func (x *DeleteTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_tenants_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTenantResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTenantResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_tenants_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteTenantResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
 var File_pawl_v1_tenants_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_tenants_proto_rawDesc = "" +
 	"\n" +
-	"\x15pawl/v1/tenants.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x01\n" +
+	"\x15pawl/v1/tenants.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
 	"\x06Tenant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\n" +
 	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12=\n" +
-	"\fsuspended_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspendedAt\")\n" +
+	"\fsuspended_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vsuspendedAt\x12;\n" +
+	"\vdeleting_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"deletingAt\x129\n" +
+	"\n" +
+	"deleted_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tdeletedAt\")\n" +
 	"\x13CreateTenantRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"?\n" +
 	"\x14CreateTenantResponse\x12'\n" +
@@ -587,13 +699,18 @@ const file_pawl_v1_tenants_proto_rawDesc = "" +
 	"\x13ResumeTenantRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"?\n" +
 	"\x14ResumeTenantResponse\x12'\n" +
-	"\x06tenant\x18\x01 \x01(\v2\x0f.pawl.v1.TenantR\x06tenant2\xa3\x04\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x0f.pawl.v1.TenantR\x06tenant\"-\n" +
+	"\x13DeleteTenantRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"?\n" +
+	"\x14DeleteTenantResponse\x12'\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x0f.pawl.v1.TenantR\x06tenant2\x8e\x05\n" +
 	"\rTenantService\x12c\n" +
 	"\fCreateTenant\x12\x1c.pawl.v1.CreateTenantRequest\x1a\x1d.pawl.v1.CreateTenantResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/tenants\x12]\n" +
 	"\vListTenants\x12\x1b.pawl.v1.ListTenantsRequest\x1a\x1c.pawl.v1.ListTenantsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/tenants\x12`\n" +
 	"\tGetTenant\x12\x19.pawl.v1.GetTenantRequest\x1a\x1a.pawl.v1.GetTenantResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/tenants/{tenant}\x12w\n" +
 	"\rSuspendTenant\x12\x1d.pawl.v1.SuspendTenantRequest\x1a\x1e.pawl.v1.SuspendTenantResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/tenants/{tenant}:suspend\x12s\n" +
-	"\fResumeTenant\x12\x1c.pawl.v1.ResumeTenantRequest\x1a\x1d.pawl.v1.ResumeTenantResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/tenants/{tenant}:resumeB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\fResumeTenant\x12\x1c.pawl.v1.ResumeTenantRequest\x1a\x1d.pawl.v1.ResumeTenantResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/tenants/{tenant}:resume\x12i\n" +
+	"\fDeleteTenant\x12\x1c.pawl.v1.DeleteTenantRequest\x1a\x1d.pawl.v1.DeleteTenantResponse\"\x1c\x82\xd3\xe4\x93\x02\x16*\x14/v1/tenants/{tenant}B-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_tenants_proto_rawDescOnce sync.Once
@@ -607,7 +724,7 @@ func file_pawl_v1_tenants_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_tenants_proto_rawDescData
 }
 
-var file_pawl_v1_tenants_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pawl_v1_tenants_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_pawl_v1_tenants_proto_goTypes = []any{
 	(*Tenant)(nil),                // 0: pawl.v1.Tenant
 	(*CreateTenantRequest)(nil),   // 1: pawl.v1.CreateTenantRequest
@@ -620,31 +737,38 @@ var file_pawl_v1_tenants_proto_goTypes = []any{
 	(*SuspendTenantResponse)(nil), // 8: pawl.v1.SuspendTenantResponse
 	(*ResumeTenantRequest)(nil),   // 9: pawl.v1.ResumeTenantRequest
 	(*ResumeTenantResponse)(nil),  // 10: pawl.v1.ResumeTenantResponse
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*DeleteTenantRequest)(nil),   // 11: pawl.v1.DeleteTenantRequest
+	(*DeleteTenantResponse)(nil),  // 12: pawl.v1.DeleteTenantResponse
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_pawl_v1_tenants_proto_depIdxs = []int32{
-	11, // 0: pawl.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	11, // 1: pawl.v1.Tenant.suspended_at:type_name -> google.protobuf.Timestamp
-	0,  // 2: pawl.v1.CreateTenantResponse.tenant:type_name -> pawl.v1.Tenant
-	0,  // 3: pawl.v1.ListTenantsResponse.tenants:type_name -> pawl.v1.Tenant
-	0,  // 4: pawl.v1.GetTenantResponse.tenant:type_name -> pawl.v1.Tenant
-	0,  // 5: pawl.v1.SuspendTenantResponse.tenant:type_name -> pawl.v1.Tenant
-	0,  // 6: pawl.v1.ResumeTenantResponse.tenant:type_name -> pawl.v1.Tenant
-	1,  // 7: pawl.v1.TenantService.CreateTenant:input_type -> pawl.v1.CreateTenantRequest
-	3,  // 8: pawl.v1.TenantService.ListTenants:input_type -> pawl.v1.ListTenantsRequest
-	5,  // 9: pawl.v1.TenantService.GetTenant:input_type -> pawl.v1.GetTenantRequest
-	7,  // 10: pawl.v1.TenantService.SuspendTenant:input_type -> pawl.v1.SuspendTenantRequest
-	9,  // 11: pawl.v1.TenantService.ResumeTenant:input_type -> pawl.v1.ResumeTenantRequest
-	2,  // 12: pawl.v1.TenantService.CreateTenant:output_type -> pawl.v1.CreateTenantResponse
-	4,  // 13: pawl.v1.TenantService.ListTenants:output_type -> pawl.v1.ListTenantsResponse
-	6,  // 14: pawl.v1.TenantService.GetTenant:output_type -> pawl.v1.GetTenantResponse
-	8,  // 15: pawl.v1.TenantService.SuspendTenant:output_type -> pawl.v1.SuspendTenantResponse
-	10, // 16: pawl.v1.TenantService.ResumeTenant:output_type -> pawl.v1.ResumeTenantResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	13, // 0: pawl.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	13, // 1: pawl.v1.Tenant.suspended_at:type_name -> google.protobuf.Timestamp
+	13, // 2: pawl.v1.Tenant.deleting_at:type_name -> google.protobuf.Timestamp
+	13, // 3: pawl.v1.Tenant.deleted_at:type_name -> google.protobuf.Timestamp
+	0,  // 4: pawl.v1.CreateTenantResponse.tenant:type_name -> pawl.v1.Tenant
+	0,  // 5: pawl.v1.ListTenantsResponse.tenants:type_name -> pawl.v1.Tenant
+	0,  // 6: pawl.v1.GetTenantResponse.tenant:type_name -> pawl.v1.Tenant
+	0,  // 7: pawl.v1.SuspendTenantResponse.tenant:type_name -> pawl.v1.Tenant
+	0,  // 8: pawl.v1.ResumeTenantResponse.tenant:type_name -> pawl.v1.Tenant
+	0,  // 9: pawl.v1.DeleteTenantResponse.tenant:type_name -> pawl.v1.Tenant
+	1,  // 10: pawl.v1.TenantService.CreateTenant:input_type -> pawl.v1.CreateTenantRequest
+	3,  // 11: pawl.v1.TenantService.ListTenants:input_type -> pawl.v1.ListTenantsRequest
+	5,  // 12: pawl.v1.TenantService.GetTenant:input_type -> pawl.v1.GetTenantRequest
+	7,  // 13: pawl.v1.TenantService.SuspendTenant:input_type -> pawl.v1.SuspendTenantRequest
+	9,  // 14: pawl.v1.TenantService.ResumeTenant:input_type -> pawl.v1.ResumeTenantRequest
+	11, // 15: pawl.v1.TenantService.DeleteTenant:input_type -> pawl.v1.DeleteTenantRequest
+	2,  // 16: pawl.v1.TenantService.CreateTenant:output_type -> pawl.v1.CreateTenantResponse
+	4,  // 17: pawl.v1.TenantService.ListTenants:output_type -> pawl.v1.ListTenantsResponse
+	6,  // 18: pawl.v1.TenantService.GetTenant:output_type -> pawl.v1.GetTenantResponse
+	8,  // 19: pawl.v1.TenantService.SuspendTenant:output_type -> pawl.v1.SuspendTenantResponse
+	10, // 20: pawl.v1.TenantService.ResumeTenant:output_type -> pawl.v1.ResumeTenantResponse
+	12, // 21: pawl.v1.TenantService.DeleteTenant:output_type -> pawl.v1.DeleteTenantResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_tenants_proto_init() }
@@ -658,7 +782,7 @@ func file_pawl_v1_tenants_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_tenants_proto_rawDesc), len(file_pawl_v1_tenants_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

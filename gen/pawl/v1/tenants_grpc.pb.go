@@ -24,6 +24,7 @@ const (
 	TenantService_GetTenant_FullMethodName     = "/pawl.v1.TenantService/GetTenant"
 	TenantService_SuspendTenant_FullMethodName = "/pawl.v1.TenantService/SuspendTenant"
 	TenantService_ResumeTenant_FullMethodName  = "/pawl.v1.TenantService/ResumeTenant"
+	TenantService_DeleteTenant_FullMethodName  = "/pawl.v1.TenantService/DeleteTenant"
 )
 
 // TenantServiceClient is the client API for TenantService service.
@@ -36,18 +37,33 @@ const (
 // A client's token is of one tenant. An operator names the tenant that a request is about with the header
 // x-pawl-tenant, which is metadata in gRPC; without it that is "default".
 type TenantServiceClient interface {
-	// CreateTenant makes a tenant. It fails with ALREADY_EXISTS, reason TENANT_EXISTS.
+	// CreateTenant makes a tenant. It fails with ALREADY_EXISTS, reason TENANT_EXISTS, when there is a tenant of this
+	// name, or was: no tenant gets the name of one that was deleted.
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*CreateTenantResponse, error)
-	// ListTenants lists tenants, by name.
+	// ListTenants lists tenants, by name, those that were deleted too.
 	ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error)
-	// GetTenant reads one tenant. It fails with NOT_FOUND, reason TENANT_NOT_FOUND.
+	// GetTenant reads one tenant, one that was deleted too. It fails with NOT_FOUND, reason TENANT_NOT_FOUND.
 	GetTenant(ctx context.Context, in *GetTenantRequest, opts ...grpc.CallOption) (*GetTenantResponse, error)
-	// SuspendTenant refuses a tenant's tokens with PERMISSION_DENIED, reason TENANT_SUSPENDED. Streams that were opened
-	// with them end within seconds. What was accepted before goes on to its end, and nothing is deleted. The tenant
-	// "default" cannot be suspended: FAILED_PRECONDITION, reason TENANT_DEFAULT.
+	// SuspendTenant refuses the tokens of a tenant's clients with PERMISSION_DENIED, reason TENANT_SUSPENDED. Streams
+	// that were opened with them end within seconds. What was accepted before goes on to its end, and the tenant's
+	// executors stay connected for it; nothing is deleted. The tenant "default" cannot be suspended:
+	// FAILED_PRECONDITION, reason TENANT_DEFAULT.
 	SuspendTenant(ctx context.Context, in *SuspendTenantRequest, opts ...grpc.CallOption) (*SuspendTenantResponse, error)
-	// ResumeTenant ends a suspension: the tenant's tokens work again within seconds.
+	// ResumeTenant ends a suspension: the tenant's tokens work again within seconds. It fails with FAILED_PRECONDITION,
+	// reason TENANT_BEING_DELETED, for a tenant whose deletion was asked for.
 	ResumeTenant(ctx context.Context, in *ResumeTenantRequest, opts ...grpc.CallOption) (*ResumeTenantResponse, error)
+	// DeleteTenant deletes a tenant with all that belongs to it. It is accepted once it is durable, and goes on whatever
+	// becomes of the client, and after a restart: deleted_at tells when it is done. There is no way back.
+	//
+	// From now on the tenant is suspended, and its sessions take no prompts, of operators neither. What runs is aborted,
+	// and waited for. Then go its sessions, their events and transcripts, what other parts of the platform keep for
+	// them, its tokens, and its executors. Kept are the audit log, for as long as it is kept anyway, the hashes of
+	// receipts, for a week, and the tenant's name, which no other tenant gets.
+	//
+	// Asked again it changes nothing. It fails with NOT_FOUND, reason TENANT_NOT_FOUND, and for the tenant "default" with
+	// FAILED_PRECONDITION, reason TENANT_DEFAULT. While it goes on, the tenant's list of deletions tells what it waits
+	// for.
+	DeleteTenant(ctx context.Context, in *DeleteTenantRequest, opts ...grpc.CallOption) (*DeleteTenantResponse, error)
 }
 
 type tenantServiceClient struct {
@@ -108,6 +124,16 @@ func (c *tenantServiceClient) ResumeTenant(ctx context.Context, in *ResumeTenant
 	return out, nil
 }
 
+func (c *tenantServiceClient) DeleteTenant(ctx context.Context, in *DeleteTenantRequest, opts ...grpc.CallOption) (*DeleteTenantResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTenantResponse)
+	err := c.cc.Invoke(ctx, TenantService_DeleteTenant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TenantServiceServer is the server API for TenantService service.
 // All implementations must embed UnimplementedTenantServiceServer
 // for forward compatibility.
@@ -118,18 +144,33 @@ func (c *tenantServiceClient) ResumeTenant(ctx context.Context, in *ResumeTenant
 // A client's token is of one tenant. An operator names the tenant that a request is about with the header
 // x-pawl-tenant, which is metadata in gRPC; without it that is "default".
 type TenantServiceServer interface {
-	// CreateTenant makes a tenant. It fails with ALREADY_EXISTS, reason TENANT_EXISTS.
+	// CreateTenant makes a tenant. It fails with ALREADY_EXISTS, reason TENANT_EXISTS, when there is a tenant of this
+	// name, or was: no tenant gets the name of one that was deleted.
 	CreateTenant(context.Context, *CreateTenantRequest) (*CreateTenantResponse, error)
-	// ListTenants lists tenants, by name.
+	// ListTenants lists tenants, by name, those that were deleted too.
 	ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error)
-	// GetTenant reads one tenant. It fails with NOT_FOUND, reason TENANT_NOT_FOUND.
+	// GetTenant reads one tenant, one that was deleted too. It fails with NOT_FOUND, reason TENANT_NOT_FOUND.
 	GetTenant(context.Context, *GetTenantRequest) (*GetTenantResponse, error)
-	// SuspendTenant refuses a tenant's tokens with PERMISSION_DENIED, reason TENANT_SUSPENDED. Streams that were opened
-	// with them end within seconds. What was accepted before goes on to its end, and nothing is deleted. The tenant
-	// "default" cannot be suspended: FAILED_PRECONDITION, reason TENANT_DEFAULT.
+	// SuspendTenant refuses the tokens of a tenant's clients with PERMISSION_DENIED, reason TENANT_SUSPENDED. Streams
+	// that were opened with them end within seconds. What was accepted before goes on to its end, and the tenant's
+	// executors stay connected for it; nothing is deleted. The tenant "default" cannot be suspended:
+	// FAILED_PRECONDITION, reason TENANT_DEFAULT.
 	SuspendTenant(context.Context, *SuspendTenantRequest) (*SuspendTenantResponse, error)
-	// ResumeTenant ends a suspension: the tenant's tokens work again within seconds.
+	// ResumeTenant ends a suspension: the tenant's tokens work again within seconds. It fails with FAILED_PRECONDITION,
+	// reason TENANT_BEING_DELETED, for a tenant whose deletion was asked for.
 	ResumeTenant(context.Context, *ResumeTenantRequest) (*ResumeTenantResponse, error)
+	// DeleteTenant deletes a tenant with all that belongs to it. It is accepted once it is durable, and goes on whatever
+	// becomes of the client, and after a restart: deleted_at tells when it is done. There is no way back.
+	//
+	// From now on the tenant is suspended, and its sessions take no prompts, of operators neither. What runs is aborted,
+	// and waited for. Then go its sessions, their events and transcripts, what other parts of the platform keep for
+	// them, its tokens, and its executors. Kept are the audit log, for as long as it is kept anyway, the hashes of
+	// receipts, for a week, and the tenant's name, which no other tenant gets.
+	//
+	// Asked again it changes nothing. It fails with NOT_FOUND, reason TENANT_NOT_FOUND, and for the tenant "default" with
+	// FAILED_PRECONDITION, reason TENANT_DEFAULT. While it goes on, the tenant's list of deletions tells what it waits
+	// for.
+	DeleteTenant(context.Context, *DeleteTenantRequest) (*DeleteTenantResponse, error)
 	mustEmbedUnimplementedTenantServiceServer()
 }
 
@@ -154,6 +195,9 @@ func (UnimplementedTenantServiceServer) SuspendTenant(context.Context, *SuspendT
 }
 func (UnimplementedTenantServiceServer) ResumeTenant(context.Context, *ResumeTenantRequest) (*ResumeTenantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeTenant not implemented")
+}
+func (UnimplementedTenantServiceServer) DeleteTenant(context.Context, *DeleteTenantRequest) (*DeleteTenantResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTenant not implemented")
 }
 func (UnimplementedTenantServiceServer) mustEmbedUnimplementedTenantServiceServer() {}
 func (UnimplementedTenantServiceServer) testEmbeddedByValue()                       {}
@@ -266,6 +310,24 @@ func _TenantService_ResumeTenant_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TenantService_DeleteTenant_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTenantRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TenantServiceServer).DeleteTenant(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TenantService_DeleteTenant_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TenantServiceServer).DeleteTenant(ctx, req.(*DeleteTenantRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TenantService_ServiceDesc is the grpc.ServiceDesc for TenantService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -292,6 +354,10 @@ var TenantService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeTenant",
 			Handler:    _TenantService_ResumeTenant_Handler,
+		},
+		{
+			MethodName: "DeleteTenant",
+			Handler:    _TenantService_DeleteTenant_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

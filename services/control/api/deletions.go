@@ -146,6 +146,8 @@ func encodeDeletion(d deletion.Deletion) *pawlv1.Deletion {
 		out.Target = &pawlv1.Deletion_Instance{Instance: &pawlv1.DeletedInstance{
 			Agent: d.Key.Agent, Instance: d.Key.Instance,
 		}}
+	case deletion.Tenant:
+		out.Target = &pawlv1.Deletion_Tenant{Tenant: &pawlv1.DeletedTenant{Tenant: d.Key.Tenant}}
 	}
 	return out
 }

@@ -86,6 +86,26 @@ func (t *tenants) suspend(ctx context.Context, name string, suspended bool) (ten
 	return t.deps.Tenants.Suspend(ctx, name, suspended)
 }
 
+// DeleteTenant implements TenantService.
+func (t *tenants) DeleteTenant(
+	ctx context.Context, req *pawlv1.DeleteTenantRequest,
+) (*pawlv1.DeleteTenantResponse, error) {
+	if err := may(ctx, auth.ManageTenants, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	if _, err := t.deps.Deleter.DeleteTenant(ctx, req.GetTenant()); err != nil {
+		return nil, err
+	}
+	one, err := t.deps.Tenants.Get(ctx, req.GetTenant())
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.DeleteTenantResponse{Tenant: encodeTenant(one)}, nil
+}
+
 func encodeTenant(t tenancy.Tenant) *pawlv1.Tenant {
-	return &pawlv1.Tenant{Name: t.Name, CreatedAt: stamp(t.CreatedAt), SuspendedAt: stamp(t.SuspendedAt)}
+	return &pawlv1.Tenant{
+		Name: t.Name, CreatedAt: stamp(t.CreatedAt), SuspendedAt: stamp(t.SuspendedAt),
+		DeletingAt: stamp(t.DeletingAt), DeletedAt: stamp(t.DeletedAt),
+	}
 }

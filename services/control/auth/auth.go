@@ -67,7 +67,7 @@ type Token struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero is never
 	RevokedAt time.Time // zero is not revoked
-	Suspended bool      // its tenant is: it is refused, but for an operator's
+	Suspended bool      // its tenant is: it is refused, if it is a client's
 	// Left is how long the token lasted yet when it was read, on the platform's clock: 0 and less when it has expired.
 	// It says nothing when ExpiresAt is zero.
 	Left time.Duration

@@ -19,7 +19,7 @@ const (
 	Delete        Verb = "delete sessions"
 	ReadDeletions Verb = "see what is deleted"
 	ReadTenants   Verb = "see the tenants"
-	ManageTenants Verb = "make and suspend tenants"
+	ManageTenants Verb = "make, suspend and delete tenants"
 	UseFiles      Verb = "read the files of sessions"
 	ChangeFiles   Verb = "change the files of sessions"
 	RunCommands   Verb = "run commands in the workspaces of sessions"
@@ -86,7 +86,7 @@ var rules = []Rule{
 	}},
 	{ManageTenants, "", operators, true, []string{
 		"pawl.v1.TenantService/CreateTenant", "pawl.v1.TenantService/SuspendTenant",
-		"pawl.v1.TenantService/ResumeTenant",
+		"pawl.v1.TenantService/ResumeTenant", "pawl.v1.TenantService/DeleteTenant",
 	}},
 	{UseFiles, User, operators, false, []string{
 		"pawl.v1.FileService/ReadFile", "pawl.v1.FileService/Stat", "pawl.v1.FileService/ReadDir",

@@ -79,7 +79,11 @@ func (s *Service) Issue(
 	if err := by.mayMake(t, expiresIn); err != nil {
 		return "", Token{}, err
 	}
-	if _, err := s.store.GetTenant(ctx, t.Tenant); err != nil {
+	of, err := s.store.GetTenant(ctx, t.Tenant)
+	if err == nil && !of.DeletingAt.IsZero() {
+		err = tenancy.ErrDeleting
+	}
+	if err != nil {
 		return "", Token{}, err
 	}
 	return s.Mint(ctx, t, expiresIn)
@@ -228,7 +232,7 @@ func (s *Service) Authenticate(ctx context.Context, secret string) (Principal, e
 		return Principal{}, ErrUnauthenticated.With("this token was revoked")
 	case hit.expired():
 		return Principal{}, ErrUnauthenticated.With("this token has expired")
-	case hit.token.Suspended && hit.token.Kind != Operator:
+	case hit.token.Suspended && hit.token.Kind == Client: // executors go on with what was accepted
 		return Principal{}, tenancy.ErrSuspended
 	}
 	return s.principal(hit), nil
@@ -301,8 +305,9 @@ func (s *Service) Revoke(ctx context.Context, by Principal, id string) error {
 	return nil
 }
 
-// Watch returns a context that ends with ErrUnauthenticated as its cause within seconds of the secret's end, for what
-// outlives one request. stop ends the watch and waits for it.
+// Watch returns a context that ends within seconds of the secret's end, or of its tenant's suspension, with
+// ErrUnauthenticated or tenancy.ErrSuspended as its cause: for what outlives one request. stop ends the watch and waits
+// for it.
 func Watch(ctx context.Context, a Authenticator, secret string) (watched context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	end := await.Repeat(fresh, func() (again bool) {
@@ -311,7 +316,7 @@ func Watch(ctx context.Context, a Authenticator, secret string) (watched context
 		}
 		// A store that cannot be asked ends nothing.
 		err := contain.Do(func() error { _, err := a.Authenticate(ctx, secret); return err })
-		if errors.Is(err, ErrUnauthenticated) {
+		if errors.Is(err, ErrUnauthenticated) || errors.Is(err, tenancy.ErrSuspended) {
 			cancel(err)
 			return false
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 func TestMintedTokenAuthenticates(t *testing.T) {
@@ -211,6 +212,40 @@ func TestWatchEndsWithItsToken(t *testing.T) {
 		synctest.Wait()
 		if !errors.Is(context.Cause(ctx), ErrUnauthenticated) {
 			t.Errorf("cause %v", context.Cause(ctx))
+		}
+	})
+}
+
+// A suspended tenant's clients are refused, also those that have been let in. Its executors go on with what was
+// accepted.
+func TestSuspensionEndsWhatClientsWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		s := NewService(store)
+		client, _, err := s.Mint(t.Context(), Token{Kind: Client}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		executor, _, err := s.Mint(t.Context(), Token{Kind: Executor, Executor: "e"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		watched, stop := Watch(t.Context(), s, client)
+		defer stop()
+		stays, stop := Watch(t.Context(), s, executor)
+		defer stop()
+		store.mu.Lock()
+		for i := range store.tokens {
+			store.tokens[i].Suspended = true
+		}
+		store.mu.Unlock()
+		time.Sleep(3 * fresh)
+		synctest.Wait()
+		if !errors.Is(context.Cause(watched), tenancy.ErrSuspended) {
+			t.Errorf("the client's stream: %v", context.Cause(watched))
+		}
+		if stays.Err() != nil {
+			t.Errorf("the executor's stream: %v", context.Cause(stays))
 		}
 	})
 }

@@ -21,7 +21,11 @@ func (s *Service) As(ctx context.Context, p Principal, name string) (Principal, 
 	case ident.CheckTenant(name) != nil:
 		return Principal{}, tenancy.ErrNotFound
 	}
-	if _, err := s.store.GetTenant(ctx, name); err != nil {
+	of, err := s.store.GetTenant(ctx, name)
+	if err == nil && !of.DeletedAt.IsZero() {
+		err = tenancy.ErrNotFound
+	}
+	if err != nil {
 		return Principal{}, err
 	}
 	p.Tenant = name

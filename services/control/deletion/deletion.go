@@ -2,6 +2,7 @@
 //
 //	asked ──▶ session: its work ends ──▶ what others keep goes (Owners) ──▶ its rows go, in batches ──▶ done
 //	     └──▶ instance, tenant: split into deletions of sessions ──▶ none is left ──▶ done
+//	                                       of a tenant: its receipts are blanked, its tokens and executors go ──▶ done
 //
 // A deletion is a row, so that it goes on after a restart, at any replica. While it is open, its sessions take no
 // prompts, see session.ErrDeleting.
@@ -70,7 +71,8 @@ type Batch struct {
 // Store keeps deletions and deletes rows. Clocks are the database's.
 type Store interface {
 	// BeginDeletion stores an open deletion. The times are filled in. When one with the same target is open, that is
-	// returned. ErrNoInstance when an instance has no sessions.
+	// returned. ErrNoInstance when an instance has no sessions. A tenant is suspended and marked by the same
+	// transaction; tenancy.ErrNotFound when there is none. One that is gone is answered with a deletion that is done.
 	BeginDeletion(ctx context.Context, d Deletion) (Deletion, error)
 	// GetDeletion returns the tenant's deletion, or ErrNotFound.
 	GetDeletion(ctx context.Context, tenant, id string) (Deletion, error)
@@ -94,7 +96,8 @@ type Store interface {
 	// and its sub-agents', and keeps the deletion for so long from others. With the last row the deletion is done.
 	PurgeSession(ctx context.Context, id string, keep time.Duration, limit int) (Batch, error)
 	// SplitDeletion begins the deletions of at most limit sessions of an instance or a tenant. At most limit of its
-	// parts are open at once. It reports how many it has begun, and whether none is left: then it is done.
+	// parts are open at once. It reports how many it has begun, and whether none is left: then it is done. Of a tenant
+	// without sessions it deletes, retention.MaxRows at a time, what else is its own.
 	SplitDeletion(ctx context.Context, id string, limit int) (begun int, done bool, err error)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 const (
@@ -77,6 +78,18 @@ func (s *Service) DeleteInstance(ctx context.Context, tenant, agent, instance st
 		return Deletion{}, err
 	}
 	return s.begin(ctx, Deletion{Kind: Instance, Key: session.Key{Tenant: tenant, Agent: agent, Instance: instance}})
+}
+
+// DeleteTenant accepts the deletion of a tenant: of its sessions, tokens and executors. Its clients are refused from
+// now on. Errors: tenancy.ErrNotFound, tenancy.ErrDefault.
+func (s *Service) DeleteTenant(ctx context.Context, name string) (Deletion, error) {
+	switch {
+	case name == session.DefaultTenant:
+		return Deletion{}, tenancy.ErrDefault
+	case ident.CheckTenant(name) != nil:
+		return Deletion{}, tenancy.ErrNotFound
+	}
+	return s.begin(ctx, Deletion{Kind: Tenant, Key: session.Key{Tenant: name}})
 }
 
 func (s *Service) begin(ctx context.Context, d Deletion) (Deletion, error) {

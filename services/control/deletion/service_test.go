@@ -10,12 +10,14 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // owner keeps something for sessions.
@@ -182,6 +184,136 @@ func TestDeletionGoesOnAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t.Context(), t, p, service(p, p.Store), d.ID)
+}
+
+// mortal is a store whose process dies before or after any write.
+type mortal struct {
+	deletion.Store
+	writes int // that it makes
+	die    func()
+}
+
+// step makes a write, unless the process has died.
+func step[T any](m *mortal, ctx context.Context, write func() (T, error)) (made T, err error) {
+	if m.writes--; m.writes < 0 {
+		m.die()
+		return made, context.Cause(ctx)
+	}
+	return write()
+}
+
+func (m *mortal) CloseSession(ctx context.Context, id string) (bool, error) {
+	return step(m, ctx, func() (bool, error) { return m.Store.CloseSession(ctx, id) })
+}
+
+func (m *mortal) AdvanceDeletion(ctx context.Context, id string, to deletion.State) (deletion.Deletion, error) {
+	return step(m, ctx, func() (deletion.Deletion, error) { return m.Store.AdvanceDeletion(ctx, id, to) })
+}
+
+func (m *mortal) PurgeSession(ctx context.Context, id string, _ time.Duration, _ int) (deletion.Batch, error) {
+	return step(m, ctx, func() (deletion.Batch, error) { return m.Store.PurgeSession(ctx, id, 0, 3) })
+}
+
+func (m *mortal) SplitDeletion(ctx context.Context, id string, _ int) (begun int, done bool, err error) {
+	begun, err = step(m, ctx, func() (int, error) {
+		begun, done, err = m.Store.SplitDeletion(ctx, id, 1)
+		return begun, err
+	})
+	return begun, done, err
+}
+
+// TakeDeletions has no deletion wait for a process that has died.
+func (m *mortal) TakeDeletions(ctx context.Context, _ time.Duration, limit int) ([]deletion.Deletion, error) {
+	return m.Store.TakeDeletions(ctx, 0, limit)
+}
+
+func (m *mortal) PostponeDeletion(ctx context.Context, id string, _ time.Duration, cause string) error {
+	return m.Store.PostponeDeletion(ctx, id, 5*time.Millisecond, cause)
+}
+
+// A tenant goes with its sessions, what runs among them too, and its tokens, whichever write its process dies at.
+// Nothing of another tenant goes.
+func TestATenantIsDeletedWhateverDies(t *testing.T) {
+	for died, writes := true, 0; died; writes++ {
+		p := planetest.New(t, modeltest.Always(modeltest.Reply{modeltest.Hang()}))
+		if _, err := p.Store.CreateTenant(t.Context(), "acme"); err != nil {
+			t.Fatal(err)
+		}
+		secret, _, err := auth.NewService(p.Store).Mint(t.Context(), auth.Token{Kind: auth.Client, Tenant: "acme"}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, instance := range []string{"a", "b"} {
+			if _, err := p.Submissions.Submit(t.Context(), submission.Input{
+				Key:     session.Key{Tenant: "acme", Agent: "shell", Instance: instance},
+				Message: "hi", IdempotencyKey: "k",
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		theirs := ask(t, p, "a")
+		ctx, die := context.WithCancel(t.Context())
+		first := service(p, &mortal{p.Store, writes, die})
+		if _, err := first.DeleteTenant(ctx, "acme"); err != nil {
+			t.Fatal(err)
+		}
+		untilGone(ctx, t, p, first)
+		died = ctx.Err() != nil
+		untilGone(t.Context(), t, p, service(p, &mortal{p.Store, 1 << 30, die}))
+		die()
+		left, err := p.Store.ListSessions(t.Context(), session.Filter{Tenant: "acme", Limit: 10})
+		if err != nil || len(left) > 0 {
+			t.Errorf("dead at write %d: %d sessions are left, %v", writes, len(left), err)
+		}
+		if _, err := auth.NewService(p.Store).Authenticate(t.Context(), secret); !errors.Is(err,
+			auth.ErrUnauthenticated) {
+			t.Errorf("dead at write %d: its token: %v", writes, err)
+		}
+		if sub, err := p.Store.GetSubmission(t.Context(), session.DefaultTenant, theirs.ID); err != nil ||
+			sub.Status == submission.SettledStatus {
+			t.Errorf("dead at write %d: what another tenant runs: %+v, %v", writes, sub, err)
+		}
+		if writes > 100 {
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+// untilGone runs the service until nothing is left of the tenant acme, or ctx ends.
+func untilGone(ctx context.Context, t *testing.T, p *planetest.Plane, s *deletion.Service) {
+	t.Helper()
+	ctx, end := context.WithCancel(ctx)
+	ran := make(chan error, 1)
+	go func() { ran <- s.Run(ctx) }()
+	for range await.Ticks(ctx, 2*time.Millisecond) { // nothing tells that a tenant is gone
+		// Asked again, the service looks at once.
+		if _, err := s.DeleteTenant(ctx, "acme"); err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		one, err := p.Store.GetTenant(t.Context(), "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !one.DeletedAt.IsZero() {
+			break
+		}
+	}
+	end()
+	if err := <-ran; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTenantsThatCannotBeDeleted(t *testing.T) {
+	p := planetest.New(t, nil)
+	for name, want := range map[string]error{
+		session.DefaultTenant: tenancy.ErrDefault, "": tenancy.ErrNotFound, "nobody": tenancy.ErrNotFound,
+		"A B": tenancy.ErrNotFound,
+	} {
+		if _, err := service(p, p.Store).DeleteTenant(t.Context(), name); !errors.Is(err, want) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
 }
 
 // The conversation of a sub-agent goes with the session that it works for only.

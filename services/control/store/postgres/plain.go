@@ -15,6 +15,7 @@ import (
 // plainTexts are the statements of package rows.
 var plainTexts = rows.Texts(rows.Dialect{
 	Now:    `$clock::timestamptz`,
+	Seen:   `($clock::timestamptz - interval '10 seconds')`, // an admission reads first, and writes then
 	After:  `($clock::timestamptz + $n::bigint * interval '1 microsecond')`,
 	Before: `($clock::timestamptz - $n::bigint * interval '1 microsecond')`,
 

@@ -73,6 +73,10 @@ func decodeDeletion(r Row) (deletion.Deletion, error) {
 // BeginDeletion implements deletion.Store.
 func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun deletion.Deletion, err error) {
 	k := d.Key
+	if d.Kind == deletion.Tenant {
+		begun, err = t.beginTenant(ctx, d)
+		return begun, wrap("begin the deletion of a tenant", err)
+	}
 	if d.Kind == deletion.Instance {
 		some, err := t.port.Query(ctx, sessionsOfInstance, k.Tenant, k.Agent, k.Instance, "", 1)
 		if err == nil && len(some) == 0 {
@@ -193,6 +197,8 @@ func split(ctx context.Context, p Port, id string, limit int) (begun int, done b
 	case len(page) == 0 && after.Agent != "": // those that were made meanwhile
 		_, err = p.Exec(ctx, splitAt, id, "", "", "")
 		return 1, false, err
+	case len(page) == 0 && d.Kind == deletion.Tenant:
+		return endTenant(ctx, p, d)
 	case len(page) == 0:
 		_, err = p.Exec(ctx, finishDeletion, id)
 		return 0, true, err

@@ -25,6 +25,9 @@ type Dialect struct {
 	After  string // {after $n}: $n microseconds later
 	Before string // {before $n}: $n microseconds earlier
 
+	// Seen is {seen}: whoever writes now has seen what was stored before this time.
+	Seen string
+
 	List  string // {list $n}: the texts of a JSON array, one a row, as value
 	IDs   string // {ids $n}: the same of UUIDs, as id
 	Pairs string // {pairs $n}: the pairs of a JSON array of arrays, one a row, as id and seq
@@ -71,7 +74,8 @@ var (
 // fill fills in the blanks of a statement.
 func (d Dialect) fill(t Text) Text {
 	said := map[string]string{
-		"now": d.Now, "after": d.After, "before": d.Before, "list": d.List, "ids": d.IDs, "pairs": d.Pairs,
+		"now": d.Now, "seen": d.Seen, "after": d.After, "before": d.Before,
+		"list": d.List, "ids": d.IDs, "pairs": d.Pairs,
 		"skip locked": d.SkipLocked, "skip locked lanes": d.SkipLockedLanes, "age": d.Age, "turn": d.Turn,
 	}
 	last := 0

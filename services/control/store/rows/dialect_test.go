@@ -8,7 +8,7 @@ import (
 
 var words = Dialect{
 	Now: "now($clock)", After: "after($clock, $n)", Before: "before($clock, $n)", List: "list($n)", Pairs: "pairs($n)",
-	SkipLocked: "skip", SkipLockedLanes: "skip lanes", Age: "age",
+	Seen: "seen($clock)", SkipLocked: "skip", SkipLockedLanes: "skip lanes", Age: "age",
 }
 
 // The clock is a parameter after the statement's own, one however often it is read.

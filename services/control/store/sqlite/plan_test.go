@@ -11,7 +11,7 @@ import (
 // the table until there are enough, or rarely and on a reader.
 var whole = []string{
 	"FROM tokens WHERE tenant", "FROM executors e LEFT JOIN", "replicas", "FROM segments ORDER BY rowid LIMIT",
-	"FROM segments ORDER BY rowid DESC LIMIT 1", "suspended_at FROM tenants",
+	"FROM segments ORDER BY rowid DESC LIMIT 1", "deleted_at FROM tenants", "1 FROM executors WHERE tenant",
 	"FROM turns ORDER BY rowid LIMIT",
 	"UNION SELECT c.agent_digest",
 	"ORDER BY dispatched_at, call_id", // sorts the few that it returns

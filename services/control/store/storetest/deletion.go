@@ -6,14 +6,17 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 func beginDeletion(t tester, s store.Store, d deletion.Deletion) deletion.Deletion {
@@ -69,6 +72,9 @@ func full(t tester, db DB, name string) *holder {
 	return h
 }
 
+// none fails when there is a row of this kind: a cursor without a name is refused.
+func none(db DB, from string) { db.Exec(`INSERT INTO cursors (name) SELECT NULL ` + from) }
+
 var deletionCases = []testCase{
 	{"refuse prompts, and let the name be used again once done", func(t *testing.T, db DB) {
 		a := keyed("a", "key")
@@ -112,8 +118,7 @@ var deletionCases = []testCase{
 				t.Errorf("%d rows went", n)
 			}
 			for _, table := range []string{"lanes", "sessions", "submissions", "tool_calls", "turns", "segments"} {
-				db.Exec(`DELETE FROM cursors WHERE 1 = 1 / (SELECT CASE WHEN EXISTS (SELECT 1 FROM ` + table +
-					` WHERE lane_id = '` + h.session() + `') THEN 0 ELSE 1 END) AND name = 'none'`)
+				none(db, `FROM `+table+` WHERE lane_id = '`+h.session()+`'`)
 			}
 			for _, id := range []string{h.session(), h.lease.Loops[1].SessionID} {
 				if left := entriesOf(t, db.Store, id); len(left) > 0 {
@@ -217,6 +222,111 @@ var deletionCases = []testCase{
 		_, err = db.Store.GetDeletion(ctx(t), "other", d.ID)
 		refused(t, err, deletion.ErrNotFound)
 		queue(t, db.Store, "new")
+	}},
+	{"of a tenant leave its name, its receipts' hashes and nothing else", func(t *testing.T, db DB) {
+		const acme = "acme"
+		_, err := db.Store.CreateTenant(ctx(t), acme)
+		ok(t, err)
+		ours := func(name, idem string) submission.Admission {
+			a := keyed(name, idem)
+			a.Key.Tenant, a.Key.Instance = acme, "secret-"+name
+			return a
+		}
+		var ids []string
+		for i := range 3 {
+			ids = append(ids, admit(t, db.Store, ours(fmt.Sprint("s", i), "a client's key")).Submission.SessionID)
+		}
+		other := admit(t, db.Store, keyed("theirs", "key")).Submission
+		for i, tenant := range []string{acme, acme, session.DefaultTenant} {
+			_, err := db.Store.CreateToken(ctx(t), auth.Token{
+				ID: ident.New(), Tenant: tenant, Kind: auth.Client, Hash: []byte{byte(i)},
+			}, 0)
+			ok(t, err)
+		}
+		dead := live(t, db.Store)
+		connect(t, db.Store, fleet.Executor{ID: "ours", Tenant: acme, Replica: dead})
+		connect(t, db.Store, fleet.Executor{ID: "theirs", Replica: dead})
+		target := deletion.Deletion{Kind: deletion.Tenant, Key: session.Key{Tenant: acme}}
+		d := beginDeletion(t, db.Store, target)
+		equal(t, "the deletion asked for again", beginDeletion(t, db.Second, target), d)
+
+		for _, s := range []store.Store{db.Store, db.Second} {
+			_, err := s.Admit(ctx(t), ours("new", "k"))
+			refused(t, err, session.ErrDeleting)
+			_, err = s.SuspendTenant(ctx(t), acme, false)
+			refused(t, err, tenancy.ErrDeleting)
+			if got, err := s.FindToken(ctx(t), []byte{0}); err != nil || !got.Suspended {
+				t.Errorf("its token meanwhile: %+v, %v", got, err)
+			}
+		}
+		split := func(want bool) {
+			t.Helper()
+			for range 20 {
+				gone, done, err := db.Second.SplitDeletion(ctx(t), d.ID, 2)
+				if ok(t, err); done != want && (done || gone == 0) {
+					t.Fatalf("done: %v, want %v", done, want)
+				}
+				due, err := db.Store.TakeDeletions(ctx(t), time.Minute, 10)
+				ok(t, err)
+				for _, part := range due {
+					if part.Kind == deletion.Session {
+						_, _, err := db.Store.RequestAbortSession(ctx(t), acme, part.SessionID)
+						ok(t, err)
+						purgeAll(t, db.Store, part, 3)
+					}
+				}
+				if gone == 0 && len(due) < 2 {
+					return
+				}
+			}
+			t.Fatal("it does not come to an end")
+		}
+		split(false) // its executor is connected
+		if _, err := db.Store.GetExecutor(ctx(t), "ours"); err != nil {
+			t.Errorf("an executor that is connected: %v", err)
+		}
+		db.Advance(leaseTTL + time.Second)
+		split(true)
+
+		gone, err := db.Store.GetTenant(ctx(t), acme)
+		if ok(t, err); gone.DeletedAt.IsZero() || gone.DeletingAt.IsZero() || gone.SuspendedAt.IsZero() {
+			t.Errorf("the tenant: %+v", gone)
+		}
+		_, err = db.Second.CreateTenant(ctx(t), acme)
+		refused(t, err, tenancy.ErrExists)
+		_, err = db.Store.SuspendTenant(ctx(t), acme, false)
+		refused(t, err, tenancy.ErrDeleting)
+		for i := range 2 {
+			_, err := db.Store.FindToken(ctx(t), []byte{byte(i)})
+			refused(t, err, auth.ErrTokenNotFound)
+		}
+		_, err = db.Store.GetExecutor(ctx(t), "ours")
+		refused(t, err, fleet.ErrNotFound)
+		for _, id := range ids {
+			_, err := db.Store.GetSession(ctx(t), acme, id)
+			refused(t, err, session.ErrNotFound)
+		}
+		none(db, `FROM receipts WHERE tenant = 'acme' AND (scope LIKE '%secret%' OR idem_key <> '' OR hash IS NULL)`)
+		none(db, `FROM (SELECT count(*) AS n FROM receipts WHERE tenant = 'acme') r WHERE n <> 3`)
+		for _, table := range []string{"lanes", "submissions", "entries", "segments", "tool_calls", "turns"} {
+			none(db, `FROM `+table+` WHERE tenant = 'acme'`)
+		}
+		if d = beginDeletion(t, db.Store, target); d.DoneAt.IsZero() {
+			t.Errorf("the deletion asked for once more: %+v", d)
+		}
+
+		_, err = db.Store.FindToken(ctx(t), []byte{2})
+		ok(t, err)
+		executor(t, db.Store, "theirs")
+		sessionOf(t, db.Store, other.SessionID)
+		replay := keyed("theirs", "key")
+		if got := admit(t, db.Store, replay); !got.Replayed || got.Submission.ID != other.ID {
+			t.Errorf("another tenant's receipt: %+v", got)
+		}
+		_, err = db.Store.BeginDeletion(ctx(t), deletion.Deletion{
+			ID: ident.New(), Kind: deletion.Tenant, Key: session.Key{Tenant: "nobody"},
+		})
+		refused(t, err, tenancy.ErrNotFound)
 	}},
 	{"are forgotten when they are done for long", func(t *testing.T, db DB) {
 		sub := queue(t, db.Store, "a")
