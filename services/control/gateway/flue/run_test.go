@@ -42,7 +42,8 @@ func TestRunIDs(t *testing.T) {
 	for _, text := range []string{
 		"workflow:w:80000000000000000000000000", "workflow:w:0000000000000000000000000I",
 		"workflow:w:0000000000000000000000000a", "workflow:w:0000000000000000000000000",
-		"workflow::00000000000000000000000000",
+		"workflow::00000000000000000000000000", "workflow:w:00000000000000000000000\xff00",
+		"workflow:w:000000000000000000000000\r\n",
 	} {
 		if _, _, ok := ParseRunID(text); ok {
 			t.Error(text)

@@ -37,9 +37,10 @@ func parseULID(text string) (id string, ok bool) {
 	if len(text) != ulidLength {
 		return "", false
 	}
-	// The last character has two bits of the last byte that is decoded.
+	// The last character has two bits of the last byte that is decoded. The library passes over line breaks, and takes
+	// some bytes for the end.
 	padded, err := crockford.DecodeString(text + "00")
-	if err != nil || padded[0]>>6 != 0 {
+	if err != nil || len(padded) != 17 || padded[0]>>6 != 0 {
 		return "", false
 	}
 	var u uuid.UUID
