@@ -16,6 +16,9 @@ type audits struct {
 	deps Deps
 }
 
+var errAuditOfAll = auth.ErrForbidden.With("this token is limited to some agents, workflows or instances, and the " +
+	"audit log tells of all: use the token of an admin that is not")
+
 // auditRequest selects events.
 type auditRequest interface {
 	GetTenant() string
@@ -27,6 +30,9 @@ type auditRequest interface {
 func auditFilter(ctx context.Context, req auditRequest) (f audit.Filter, err error) {
 	if err := may(ctx, auth.ReadAudit, auth.Resource{}); err != nil {
 		return f, err
+	}
+	if auth.FromContext(ctx).Limits.ToSome() {
+		return f, errAuditOfAll
 	}
 	f = audit.Filter{Tenant: req.GetTenant(), TokenID: req.GetTokenId(), Verb: req.GetVerb()}
 	if p := auth.FromContext(ctx); p.Kind != auth.Operator {

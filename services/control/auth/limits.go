@@ -35,6 +35,11 @@ const maxListed = 1000
 // ErrRateLimited refuses a request of a client that makes more than its token allows.
 var ErrRateLimited = errs.New(errs.ResourceExhausted, "RATE_LIMITED", "this token has made too many requests")
 
+// ToSome reports whether they are to some agents, workflows or instances of the tenant.
+func (l Limits) ToSome() bool {
+	return len(l.Agents) > 0 || len(l.Workflows) > 0 || l.InstancePrefix != ""
+}
+
 // check completes and checks the limits of a token to be made.
 func (l *Limits) check() error {
 	for kind, names := range map[string][]string{"agents": l.Agents, "workflows": l.Workflows} {

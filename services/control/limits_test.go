@@ -1,0 +1,78 @@
+package control_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/auth"
+)
+
+// Only this process may say that a call is part of a request that has been counted.
+func TestACallOfAnotherProcessIsARequest(t *testing.T) {
+	w := startWalk(t)
+	secret, _ := w.mint(t, auth.Token{Kind: auth.Client, Limits: auth.Limits{
+		Rate: auth.Rate{PerSecond: 0.001, Burst: 1},
+	}}, 0)
+	c := pawlv1.NewAgentServiceClient(w.conn(t, secret))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), rpc.PartKey, "yes")
+	if _, err := c.ListAgents(ctx, &pawlv1.ListAgentsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ListAgents(ctx, &pawlv1.ListAgentsRequest{}); rpc.Reason(err) != "RATE_LIMITED" {
+		t.Errorf("%v", err)
+	}
+}
+
+// The audit log tells of every agent, workflow and instance of a tenant: who is limited to some does not read it.
+func TestLimitedAdminsDoNotReadTheAuditLog(t *testing.T) {
+	w := startWalk(t)
+	w.there(t)
+	for name, l := range map[string]auth.Limits{
+		"agents": {Agents: []string{"other"}}, "instances": {InstancePrefix: "theirs-"}, "workflows": {Workflows: []string{"w"}},
+		"none but a rate": {Rate: auth.Rate{PerSecond: 100}},
+	} {
+		secret, _ := w.mint(t, auth.Token{Kind: auth.Client, Role: auth.Admin, Limits: l}, 0)
+		c := pawlv1.NewAuditServiceClient(w.conn(t, secret))
+		page, err := c.ListAuditEvents(t.Context(), &pawlv1.ListAuditEventsRequest{})
+		stream, failed := c.ExportAuditEvents(t.Context(), &pawlv1.ExportAuditEventsRequest{})
+		if failed == nil {
+			_, failed = stream.Recv()
+		}
+		if name == "none but a rate" {
+			if err != nil || failed != nil {
+				t.Errorf("%v, %v", err, failed)
+			}
+			continue
+		}
+		if rpc.Reason(err) != "FORBIDDEN" || rpc.Reason(failed) != "FORBIDDEN" {
+			t.Errorf("limited to %s: %v, %v, %v", name, page.GetEvents(), err, failed)
+		}
+	}
+}
+
+// A stream without a message is one all the same.
+func TestEmptyStreams(t *testing.T) {
+	w := startWalk(t)
+	for accept, kind := range map[string]string{"*/*": "application/x-ndjson", "text/event-stream": "text/event-stream"} {
+		r := otherRequest(t, http.MethodGet, "/v1/audit-events:export")
+		r.URL.RawQuery = "verb=nothing"
+		r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(w.http, "http://")
+		r.Header.Set("Authorization", "Bearer "+w.callers["admin"].secret)
+		r.Header.Set("Accept", accept)
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close() // it was read to its end
+		if err != nil || res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != kind || len(body) > 0 {
+			t.Errorf("%s: %s %v %s, %v", accept, res.Status, res.Header, body, err)
+		}
+	}
+}
