@@ -98,6 +98,21 @@ func (w *workspace) want(status int, method, path, body string, headers ...strin
 	return res, string(out)
 }
 
+// limited is the token of a client that may make one request in a while.
+func (w *workspace) limited() string {
+	w.t.Helper()
+	base, _, _ := strings.Cut(w.url, "/v1/")
+	root := *w
+	root.url = base
+	_, body := root.want(200, "POST", "/v1/tokens",
+		`{"client":{"role":"ROLE_USER","rate":{"requestsPerSecond":0.001,"burst":1}}}`, "Content-Type: application/json")
+	var made struct{ Secret string }
+	if err := json.Unmarshal([]byte(body), &made); err != nil || made.Secret == "" {
+		w.t.Fatalf("%v: %s", err, body)
+	}
+	return made.Secret
+}
+
 // tidy waits until nothing is left of writes that were broken off: their clients do not wait for that.
 func (w *workspace) tidy(dir string) {
 	w.t.Helper()
@@ -158,6 +173,8 @@ func TestFilesOverHTTP(t *testing.T) {
 		for header, want := range map[string]string{
 			"bytes=0-0": "0 0-0", "bytes=3-5": "345 3-5", "bytes=999998-": "89 999998-999999",
 			"bytes=-3": "789 999997-999999", "bytes=999999-2000000": "9 999999-999999",
+			"bytes=999999-9223372036854775807": "9 999999-999999",
+			"bytes=0-9223372036854775807":      large + " 0-999999",
 		} {
 			res, body := w.want(206, "GET", "/files/large", "", "Range: "+header)
 			if got := body + " " + strings.TrimSuffix(strings.TrimPrefix(res.Header.Get("Content-Range"), "bytes "),
@@ -192,6 +209,7 @@ func TestFilesOverHTTP(t *testing.T) {
 		w.want(412, "PUT", "/files/d/a.txt", "new", "If-Match: "+tagOf("old"))
 		w.want(412, "PUT", "/files/d/a.txt", "new", "If-Match: W/"+tagOf("Hello"))
 		w.want(412, "PUT", "/files/d/a.txt", "new", "If-None-Match: "+tagOf("Hello"))
+		w.want(412, "PUT", "/files/d/a.txt", "new", `If-Match: "one,*,two"`) // an ETag, which no file here has
 		w.want(412, "PUT", "/files/missing", "new", "If-Match: *")
 		w.want(412, "PUT", "/files/large", large, "If-Match: "+tagOf("old"))
 		w.want(412, "DELETE", "/files/d/a.txt", "", "If-Match: "+tagOf("old"))
@@ -203,6 +221,21 @@ func TestFilesOverHTTP(t *testing.T) {
 		w.want(201, "PUT", "/files/d/b.txt", "b", "If-None-Match: *")
 		w.want(204, "DELETE", "/files/d/b.txt", "", "If-Match: "+tagOf("b"))
 		w.want(200, "PUT", "/files/large", large, "If-Match: "+tagOf(large))
+	})
+	t.Run("rates", func(t *testing.T) {
+		for _, c := range []struct {
+			path, header string
+			status       int
+		}{
+			{"/files/d/a.txt", "Range: bytes=1-2", 206},
+			{"/files/large", "If-Range: " + tagOf("old"), 200},
+			{"/files/d", "Accept: */*", 200},
+		} {
+			one := *w
+			one.token = w.limited()
+			one.want(c.status, "GET", c.path, "", "Range: bytes=0-0", c.header)
+			one.want(429, "GET", c.path, "", c.header)
+		}
 	})
 	t.Run("failures", func(t *testing.T) {
 		sum := base64.StdEncoding.EncodeToString(make([]byte, 32))
@@ -262,6 +295,10 @@ func TestFilesOverHTTP(t *testing.T) {
 		}
 		if _, body := w.want(200, "GET", "/files:list?path=m", ""); body != `{"names":["bg=="]}`+"\n" {
 			t.Error(body)
+		}
+		_, body := w.want(200, "GET", "/files:list?path=m", "", "Accept: text/event-stream")
+		if want := "event: message\ndata: {\"names\":[\"bg==\"]}\n\n"; body != want {
+			t.Errorf("%q", body)
 		}
 		w.want(409, "POST", "/files:remove", `{"path":"m"}`, "Content-Type: application/json")
 		w.want(204, "DELETE", "/files/m?recursive=true", "")

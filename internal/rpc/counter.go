@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -62,6 +63,22 @@ func Source(ctx context.Context) string {
 		return ""
 	}
 	return SourceOf(p.Addr.String())
+}
+
+// Origin is Source. Of a call within this process it is the address that the process says it calls for, if any.
+func Origin(ctx context.Context) string {
+	if source := Source(ctx); source != "" {
+		return source
+	}
+	if v := metadata.ValueFromIncomingContext(ctx, SourceKey); len(v) == 1 {
+		return v[0]
+	}
+	return ""
+}
+
+// IsPart reports whether a call within this process is part of a request that has been counted, see PartKey.
+func IsPart(ctx context.Context) bool {
+	return Source(ctx) == "" && len(metadata.ValueFromIncomingContext(ctx, PartKey)) > 0
 }
 
 // SourceOf is the host in host:port, "" when there is none.

@@ -72,6 +72,10 @@ func (t Token) RequireTransportSecurity() bool { return !t.Plaintext }
 // Elsewhere it means nothing.
 const SourceKey = "pawl-source"
 
+// PartKey is the metadata in which a process says to itself so that a call is part of a request of which an earlier
+// call has been counted.
+const PartKey = "pawl-part"
+
 // Bearer is the token in the value of an Authorization header, "" for none.
 func Bearer(header string) string {
 	scheme, token, ok := strings.Cut(header, " ")

@@ -133,8 +133,11 @@ func admit(
 		if err != nil {
 			return nil, nil, err
 		}
-		p.Source = sourceOf(ctx)
-		if err := p.Spend(); err != nil {
+		p.Source = rpc.Origin(ctx)
+		if !rpc.IsPart(ctx) {
+			err = p.Spend()
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 		rpc.Prove(ctx)

@@ -7,13 +7,11 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
@@ -61,17 +59,6 @@ func refusal(p auth.Principal, method string) audit.Event {
 	return audit.Event{
 		Tenant: p.Tenant, Who: whoOf(p), Verb: string(rule.Verb), Method: strings.TrimPrefix(method, "/"),
 	}
-}
-
-// sourceOf is the address of the host that a call comes from.
-func sourceOf(ctx context.Context) string {
-	if source := rpc.Source(ctx); source != "" {
-		return source
-	}
-	if v := metadata.ValueFromIncomingContext(ctx, rpc.SourceKey); len(v) == 1 {
-		return v[0]
-	}
-	return ""
 }
 
 func recordingOf(ctx context.Context) *recording {

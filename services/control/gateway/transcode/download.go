@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"path"
@@ -49,7 +50,7 @@ func parseRange(text string) (s span, ok bool) {
 	case err != nil, last != "" && end < begin:
 		return span{}, false
 	case last != "":
-		length := int64(end-begin) + 1
+		length := int64(min(end-begin, math.MaxInt64-1)) + 1
 		return span{offset: int64(begin), length: &length}, true
 	}
 	return span{offset: int64(begin)}, true
@@ -127,6 +128,7 @@ func (s *fileServer) get(ctx context.Context) error {
 		part = span{}
 	}
 	d, err := s.open(ctx, part)
+	ctx = asPart(ctx)
 	if reasonIs(err, "IS_DIR") && s.archive == 0 {
 		return s.list(ctx)
 	}

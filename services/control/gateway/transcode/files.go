@@ -184,12 +184,9 @@ type tags struct {
 
 func parseTags(values []string) (t tags) {
 	text := strings.Join(values, ",")
-	t.given = len(values) > 0
-	for one := range strings.SplitSeq(text, ",") {
+	t.given, t.any = len(values) > 0, strings.TrimSpace(text) == "*"
+	for one := range strings.SplitSeq(text, ",") { // an ETag with a comma is no file's here
 		one = strings.TrimSpace(one)
-		if one == "*" {
-			t.any = true
-		}
 		quoted, weak := strings.CutPrefix(one, "W/")
 		sum, err := hex.DecodeString(strings.Trim(quoted, `"`))
 		switch {

@@ -34,9 +34,14 @@ func appendLine(dst []byte, m proto.Message) ([]byte, error) {
 
 // appendFrames adds a message of a stream as server-sent events: one for each element of its lists and for each of its
 // other fields. An event has the name of the field of the oneof that is set in it, or else of the field that it stands
-// in. Its id is its seq. A message without content adds nothing.
+// in. Its id is its seq. A message with other content, such as names, is one event as a whole, and one without content
+// adds nothing.
 func appendFrames(dst []byte, m proto.Message) ([]byte, error) {
 	fields := m.ProtoReflect().Descriptor().Fields()
+	if hasScalar(m.ProtoReflect()) {
+		body, err := encode(m)
+		return sse.AppendFrame(dst, "message", -1, body), err
+	}
 	for i := range fields.Len() {
 		f, v := fields.Get(i), m.ProtoReflect().Get(fields.Get(i))
 		var err error
@@ -56,6 +61,15 @@ func appendFrames(dst []byte, m proto.Message) ([]byte, error) {
 		}
 	}
 	return dst, nil
+}
+
+// hasScalar reports whether a message has content that is in no message of its own.
+func hasScalar(m protoreflect.Message) (has bool) {
+	m.Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		has = has || f.Message() == nil
+		return !has
+	})
+	return has
 }
 
 func appendFrame(dst []byte, in protoreflect.FieldDescriptor, m protoreflect.Message) ([]byte, error) {

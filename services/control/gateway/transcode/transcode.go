@@ -112,6 +112,11 @@ func asCaller(ctx context.Context, authorization string) context.Context {
 	return ctx
 }
 
+// asPart makes RPCs be called for a request of which an RPC has been called before: both are one for the caller's rate.
+func asPart(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, rpc.PartKey, "yes")
+}
+
 // requestID is the caller's name for the request, or a new one.
 func requestID(r *http.Request) string {
 	if id := r.Header.Get(RequestIDHeader); id != "" && ident.CheckText("a request's id", id, 128) == nil {
@@ -187,6 +192,9 @@ func (h *Handler) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	defer a.end()
 	err := h.receive(ctx, to, in, a.send)
 	switch {
+	case err == nil && !a.begun: // it has no messages
+		a.begin()
+		_ = a.out.Write(nil) // a reader that has left is no error of ours
 	case err == nil, errors.Is(err, errGone), r.Context().Err() != nil:
 	default:
 		a.fail(h.problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)))
