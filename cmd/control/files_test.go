@@ -105,7 +105,8 @@ func (w *workspace) limited() string {
 	root := *w
 	root.url = base
 	_, body := root.want(200, "POST", "/v1/tokens",
-		`{"client":{"role":"ROLE_USER","rate":{"requestsPerSecond":0.001,"burst":1}}}`, "Content-Type: application/json")
+		`{"client":{"role":"ROLE_USER","rate":{"requestsPerSecond":0.001,"burst":1}}}`,
+		"Content-Type: application/json")
 	var made struct{ Secret string }
 	if err := json.Unmarshal([]byte(body), &made); err != nil || made.Secret == "" {
 		w.t.Fatalf("%v: %s", err, body)

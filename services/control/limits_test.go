@@ -34,7 +34,8 @@ func TestLimitedAdminsDoNotReadTheAuditLog(t *testing.T) {
 	w := startWalk(t)
 	w.there(t)
 	for name, l := range map[string]auth.Limits{
-		"agents": {Agents: []string{"other"}}, "instances": {InstancePrefix: "theirs-"}, "workflows": {Workflows: []string{"w"}},
+		"agents": {Agents: []string{"other"}}, "instances": {InstancePrefix: "theirs-"},
+		"workflows":       {Workflows: []string{"w"}},
 		"none but a rate": {Rate: auth.Rate{PerSecond: 100}},
 	} {
 		secret, _ := w.mint(t, auth.Token{Kind: auth.Client, Role: auth.Admin, Limits: l}, 0)
@@ -59,7 +60,9 @@ func TestLimitedAdminsDoNotReadTheAuditLog(t *testing.T) {
 // A stream without a message is one all the same.
 func TestEmptyStreams(t *testing.T) {
 	w := startWalk(t)
-	for accept, kind := range map[string]string{"*/*": "application/x-ndjson", "text/event-stream": "text/event-stream"} {
+	for accept, kind := range map[string]string{
+		"*/*": "application/x-ndjson", "text/event-stream": "text/event-stream",
+	} {
 		r := otherRequest(t, http.MethodGet, "/v1/audit-events:export")
 		r.URL.RawQuery = "verb=nothing"
 		r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(w.http, "http://")
