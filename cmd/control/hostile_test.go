@@ -34,7 +34,11 @@ type victim struct {
 
 func startVictim(t *testing.T, args ...string) *victim {
 	t.Helper()
-	s := start(t, filepath.Join(t.TempDir(), "data"), append([]string{"--executor", "none"}, args...)...)
+	return victimOf(t, start(t, filepath.Join(t.TempDir(), "data"), append([]string{"--executor", "none"}, args...)...))
+}
+
+func victimOf(t *testing.T, s *server) *victim {
+	t.Helper()
 	secret, err := os.ReadFile(filepath.Join(s.data, "token"))
 	if err != nil {
 		t.Fatal(err)
@@ -387,13 +391,15 @@ func (v *victim) flood(addr string) (*flood, net.Conn) {
 }
 
 // head begins a request.
-func (f *flood) head(token string) []byte {
+func (f *flood) head(token string) []byte { return f.headOf("/pawl.v1.AgentService/ListAgents", token) }
+
+func (f *flood) headOf(method, token string) []byte {
 	f.table.Reset()
 	for _, h := range [][2]string{
 		{":method", "POST"},
 		{":scheme", "http"},
 		{":authority", "localhost"},
-		{":path", "/pawl.v1.AgentService/ListAgents"},
+		{":path", method},
 		{"content-type", "application/grpc"},
 		{"te", "trailers"},
 		{"authorization", "Bearer " + token},

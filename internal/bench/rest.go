@@ -15,8 +15,24 @@ import (
 // given back, see memlimit.Release.
 const settleDown = 12 * time.Second
 
-// atRest is a control plane's resident memory after a while without work.
+// quiet is the most processor time that a process uses in a second that has nothing to do.
+const quiet = 50 * time.Millisecond
+
+// atRest is a control plane's resident memory after a while without work. What it still does, such as to fill the
+// buffers of new watchers, it does first.
 func (p *plane) atRest(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for last, busy := time.Duration(0), true; busy; {
+		if err := wait(ctx, time.Second); err != nil {
+			return 0, err
+		}
+		used, err := cpu(p.Pid())
+		if err != nil {
+			return 0, err
+		}
+		busy, last = used-last > quiet, used
+	}
 	if err := wait(ctx, settleDown); err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@ package memlimit
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -67,6 +68,7 @@ func (r *resting) look(log *slog.Logger) {
 	now := heap()
 	atRest := now.allocated-r.last.allocated < calm(now)
 	if atRest && now.allocated-r.collected >= worth(now) {
+		runtime.GC() // what pools keep goes with the second collection
 		debug.FreeOSMemory()
 		now = heap()
 		r.collected = now.allocated

@@ -34,6 +34,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/gateway/idle"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/link"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
@@ -297,7 +298,7 @@ func (p *plane) run(ctx context.Context) error {
 		})
 	}
 	if p.HTTP != nil {
-		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(p.HTTP)) })
+		serve("http", func(context.Context) error { return ignoreClosed(p.http.Serve(idle.Listen(p.HTTP))) })
 	}
 	err := p.replicas.Run(life, stop, p.incarnation(stop))
 	stopped()

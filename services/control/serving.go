@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/api"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/gateway/idle"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
@@ -128,7 +129,7 @@ func (p *plane) serveHTTP() (err error) {
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})
 	p.http = &http.Server{
-		Handler: p.gateway,
+		Handler: p.gateway, ConnState: idle.State,
 		// The handler bounds the rest.
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		HTTP2: &http.HTTP2Config{

@@ -50,7 +50,8 @@ const (
 	eventFrame = 128
 )
 
-// sendEvents hands a batch on, in messages of bounded size.
+// sendEvents hands a batch on, in messages of bounded size. It keeps nothing of what it has handed on: the batch is
+// empty afterwards.
 func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Event) error) error {
 	for len(batch) > 0 {
 		n := cut(batch, maxStreamed, func(e *event.Event) int { return e.Weight() + eventFrame })
@@ -58,6 +59,7 @@ func sendEvents(batch []event.Event, of session.Session, send func([]*pawlv1.Eve
 		for i := range out {
 			out[i] = encodeEvent(&batch[i], of)
 		}
+		clear(batch[:n]) // a reader that takes nothing holds the rest
 		if err := send(out); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ type Following struct {
 func (f *Following) Close() { f.sub.Close() }
 
 // Events yields the submission's events in batches, in order, until it has settled. An error or the end of ctx ends it
-// early. Of a submission whose events were deleted it yields what is left.
+// early. A batch is the caller's, who may change it. Of a submission whose events were deleted it yields what is left.
 func (f *Following) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
 	return func(yield func([]event.Event, error) bool) {
 		if f.Submission.Status == SettledStatus && f.Submission.StartedAt.IsZero() {
@@ -58,15 +58,16 @@ func (f *Following) follow(ctx context.Context, yield func([]event.Event, error)
 		if err != nil {
 			return err
 		}
-		mine := ofSubmission(batch, f.Submission.ID)
-		if len(mine) > 0 {
+		mine, last := ofSubmission(batch, f.Submission.ID), event.Event{}
+		if n := len(mine); n > 0 {
+			last = mine[n-1]
 			f.sub.Awaits("") // what has begun ends with an event
 			if !yield(mine, nil) {
 				return nil
 			}
 		}
-		if n := len(mine); n > 0 && mine[n-1].Type == event.Settled {
-			f.Submission, f.Told = settled(f.Submission, mine[n-1]), true
+		if last.Type == event.Settled {
+			f.Submission, f.Told = settled(f.Submission, last), true
 			return nil
 		}
 		if len(batch) == 0 {
