@@ -108,7 +108,7 @@ func (o *options) config(log *slog.Logger) (control.Config, error) {
 	if cfg.Agents, err = load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
 		return cfg, err
 	}
-	for _, d := range cfg.Agents.List() {
+	for _, d := range cfg.Agents.All() {
 		if err := models.Check(d.Model); err != nil {
 			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 		}

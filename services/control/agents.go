@@ -16,13 +16,15 @@ import (
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // agents is the catalogue, which logs what a reload has changed.
 type agents struct {
 	*agent.Catalogue
-	models loop.Models
-	log    *slog.Logger
+	models  loop.Models
+	tenants tenancy.Store
+	log     *slog.Logger
 }
 
 // Reload implements api.Agents.
@@ -33,20 +35,49 @@ func (a agents) Reload() agent.Change {
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
-	for _, name := range slices.Concat(c.Added, c.Changed) {
-		d, err := a.Get(name)
-		if err == nil {
-			_, err = a.models.Model(d.Model)
+	for _, d := range a.All() {
+		if !slices.Contains(c.Added, d.Name) && !slices.Contains(c.Changed, d.Name) {
+			continue
 		}
-		if err != nil {
-			a.log.Warn("prompts of an agent will fail", "agent", name, "error", err)
+		if _, err := a.models.Model(d.Model); err != nil {
+			a.log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 		}
 	}
+	a.warn()
 	return c
 }
 
-// onSignal reloads at each signal until ctx ends.
+// warnLimit bounds the time in which the database says which tenants there are.
+const warnLimit = 5 * time.Second
+
+// warn tells of agents for tenants that there are not. These may be made later: then they have the agents at once.
+func (a agents) warn() {
+	named := slices.DeleteFunc(a.All(), func(d agent.Definition) bool { return len(d.Tenants) == 0 })
+	if len(named) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), warnLimit)
+	defer cancel()
+	there, err := a.tenants.ListTenants(ctx)
+	if err != nil {
+		a.log.Warn("whether there are the tenants that agents name could not be found out", "error", err)
+		return
+	}
+	for _, d := range named {
+		missing := slices.DeleteFunc(d.Tenants, func(name string) bool {
+			return slices.ContainsFunc(there, func(t tenancy.Tenant) bool {
+				return t.Name == name && t.DeletingAt.IsZero()
+			})
+		})
+		if len(missing) > 0 {
+			a.log.Warn("an agent is for tenants that there are not", "agent", d.Name, "tenants", missing)
+		}
+	}
+}
+
+// onSignal tells of what it starts with, and reloads at each signal until ctx ends.
 func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
+	a.warn()
 	for {
 		select {
 		case <-ctx.Done():
@@ -84,8 +115,8 @@ var errDefinitionUnreadable = errs.New(errs.FailedPrecondition, "DEFINITION_UNRE
 	"the definition that the prompt is pinned to cannot be read; submit it again to run with the agent's present one")
 
 // PinAgent implements submission.Agents.
-func (p *pins) PinAgent(ctx context.Context, name string) (submission.Pin, error) {
-	digest, limits, err := p.catalogue.Digest(name)
+func (p *pins) PinAgent(ctx context.Context, tenant, name string) (submission.Pin, error) {
+	digest, limits, err := p.catalogue.Digest(tenant, name)
 	if err != nil {
 		return submission.Pin{}, err
 	}

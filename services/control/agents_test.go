@@ -1,14 +1,20 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // definitions counts what is stored.
@@ -34,7 +40,7 @@ func TestDefinitionsInUseAreStoredAgain(t *testing.T) {
 		d := &definitions{}
 		p := newPins(catalogue, d)
 		for range 10 * 60 { // minutes
-			if _, err := p.PinAgent(t.Context(), "shell"); err != nil {
+			if _, err := p.PinAgent(t.Context(), session.DefaultTenant, "shell"); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
@@ -77,5 +83,42 @@ func TestUnreadableDefinitionHasAReason(t *testing.T) {
 	_, err = newPins(catalogue, &damaged{}).Definition(t.Context(), "digest")
 	if e, ok := errs.Public(err); !ok || errs.Temporary(err) || e.Reason() != "DEFINITION_UNREADABLE" {
 		t.Error(err)
+	}
+}
+
+// tenants are those of an installation.
+type tenants struct {
+	tenancy.Store
+	names []string
+}
+
+func (t tenants) ListTenants(context.Context) (all []tenancy.Tenant, err error) {
+	for _, name := range t.names {
+		all = append(all, tenancy.Tenant{Name: name})
+	}
+	return append(all, tenancy.Tenant{Name: "gone", DeletingAt: time.Now()}), nil
+}
+
+// An agent for a tenant that there is not, or not for long, is loaded: the tenant may be made later. The log says so.
+func TestAgentsForTenantsThatThereAreNot(t *testing.T) {
+	for names, want := range map[string]string{
+		"acme": "", "acme zoo": "zoo", "acme gone": "gone", "": "",
+	} {
+		def := agent.Shell()
+		def.Tenants = strings.Fields(names)
+		c, err := agent.Load("", os.LookupEnv, nil, def)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		a := agents{c, nil, tenants{names: []string{"acme"}}, slog.New(slog.NewTextHandler(&log, nil))}
+		ctx, end := context.WithCancel(t.Context())
+		end()
+		if err := a.onSignal(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		if want != "" && !strings.Contains(log.String(), "tenants=["+want+"]") || want == "" && log.Len() > 0 {
+			t.Errorf("%q: %s", names, log.String())
+		}
 	}
 }

@@ -237,7 +237,7 @@ func executorIdentity(ctx context.Context) (auth.Principal, error) {
 	return p, nil
 }
 
-func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Log} }
+func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Store, p.Log} }
 
 func (p *plane) authenticator() auth.Guard {
 	if p.Open {

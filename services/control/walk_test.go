@@ -76,7 +76,9 @@ func startWalk(t *testing.T) *walk {
 	}
 	other := agent.Shell()
 	other.Name = "other"
-	catalogue, err := agent.Load("", os.LookupEnv, nil, agent.Shell(), other)
+	hidden := agent.Shell()
+	hidden.Name, hidden.Tenants = "hidden", []string{"elsewhere"}
+	catalogue, err := agent.Load("", os.LookupEnv, nil, agent.Shell(), other, hidden)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +227,8 @@ func request(t *testing.T, m protoreflect.MessageDescriptor, of things) *dynamic
 	t.Helper()
 	req := dynamicpb.NewMessage(m)
 	for name, value := range map[protoreflect.Name]string{
-		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "agent": "shell", "executor_id": "gpu1",
+		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "executor_id": "gpu1",
+		"agent":    of.GetKey().GetAgent(),
 		"token_id": of.token, "list_services": "*", "path": "f", "command": "true",
 	} {
 		if f := m.Fields().ByName(name); f != nil && f.Kind() == protoreflect.StringKind {
@@ -496,7 +499,8 @@ func httpRequest(t *testing.T, r transcode.Route, of things) *http.Request {
 	t.Helper()
 	path := r.Path
 	for name, value := range map[string]string{
-		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "agent": "shell", "key.agent": "shell",
+		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(),
+		"agent": of.GetKey().GetAgent(), "key.agent": of.GetKey().GetAgent(),
 		"target.session_id": of.GetSessionId(), "target.executor_id": "gpu1",
 		"key.instance": of.GetKey().GetInstance(), "key.session": of.GetKey().GetSession(), "executor_id": "gpu1",
 		"token_id": of.token,

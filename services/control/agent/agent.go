@@ -69,18 +69,20 @@ func WithKnown(err error, known []string) error {
 
 // Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.
 type Definition struct {
-	Name         string         `json:"name"`
-	Description  string         `json:"description,omitempty"`
-	Model        model.Ref      `json:"model"`
-	Thinking     model.Thinking `json:"thinking,omitempty"` // "" is the model's own default
-	Sandbox      Sandbox        `json:"sandbox"`
-	Cwd          string         `json:"cwd"` // relative to the executor's root unless absolute
-	Env          Env            `json:"env,omitempty"`
-	Tools        []string       `json:"tools"`
-	Subagents    []string       `json:"subagents,omitempty"` // by name; the definitions are in Team
-	Limits       Limits         `json:"limits"`
-	Expose       []Surface      `json:"expose"`
-	Instructions string         `json:"instructions,omitempty"`
+	Name        string         `json:"name"`
+	Description string         `json:"description,omitempty"`
+	Model       model.Ref      `json:"model"`
+	Thinking    model.Thinking `json:"thinking,omitempty"` // "" is the model's own default
+	Sandbox     Sandbox        `json:"sandbox"`
+	Cwd         string         `json:"cwd"` // relative to the executor's root unless absolute
+	Env         Env            `json:"env,omitempty"`
+	Tools       []string       `json:"tools"`
+	Subagents   []string       `json:"subagents,omitempty"` // by name; the definitions are in Team
+	Limits      Limits         `json:"limits"`
+	Expose      []Surface      `json:"expose"`
+	// Tenants are those that the agent exists for, sorted; none is all. To others it is an agent that there is not.
+	Tenants      []string `json:"tenants,omitempty"`
+	Instructions string   `json:"instructions,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
 	// loaded. They have no Team of their own: see Subagent.
 	Team map[string]Definition `json:"team,omitempty"`
@@ -142,6 +144,14 @@ func (d Definition) LogValue() slog.Value { return slog.StringValue(d.String()) 
 // Exposes tells whether the agent can be prompted on a surface.
 func (d Definition) Exposes(s Surface) bool { return slices.Contains(d.Expose, s) }
 
+// ExistsFor tells whether the agent exists for a tenant.
+func (d Definition) ExistsFor(tenant string) bool { return includes(d.Tenants, tenant) }
+
+// includes tells whether tenants, of which none is all, are or include one.
+func includes(tenants []string, one string) bool {
+	return len(tenants) == 0 || slices.Contains(tenants, one)
+}
+
 // clone shares nothing with d that a caller could change.
 func (d Definition) clone() Definition {
 	d.Env = maps.Clone(d.Env)
@@ -149,6 +159,7 @@ func (d Definition) clone() Definition {
 	d.Tools = slices.Clone(d.Tools)
 	d.Subagents = slices.Clone(d.Subagents)
 	d.Expose = slices.Clone(d.Expose)
+	d.Tenants = slices.Clone(d.Tenants)
 	d.Team = maps.Clone(d.Team)
 	for name, member := range d.Team {
 		d.Team[name] = member.clone()

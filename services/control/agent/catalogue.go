@@ -26,8 +26,14 @@ type Catalogue struct {
 	mu       sync.RWMutex // guards what follows
 	byName   map[string]Definition
 	digests  map[string]string     // of byName
-	absent   map[string]error      // why a name has no definition although it once had one, or has a file
+	absent   map[string]absence    // of names that have no definition although they once had one, or have a file
 	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
+}
+
+// absence is why a name has no definition, which is told to those tenants that it would exist for.
+type absence struct {
+	why     error
+	tenants []string
 }
 
 // Problem is a file, or the directory of agents, that could not be taken over.
@@ -35,6 +41,8 @@ type Problem struct {
 	Agent string // that the file defines, "" for the directory
 	Err   error  // one line for each fault, with file, line and key
 	Kept  bool   // the agent keeps an earlier good definition
+
+	tenants []string // that the agent would exist for
 }
 
 // Change is what a Reload has changed. Names are sorted.
@@ -62,7 +70,7 @@ func load(dir string, later bool, lookup Lookup, check CheckModel, builtin []Def
 		lookup:   lookup,
 		check:    check,
 		builtin:  builtin,
-		absent:   map[string]error{},
+		absent:   map[string]absence{},
 		byDigest: map[string]Definition{},
 	}
 	var all []error
@@ -89,7 +97,7 @@ func (c *Catalogue) Reload() Change {
 	}
 	read, unlinked := link(files, problems, c.byName)
 	problems = append(problems, unlinked...)
-	absent := map[string]error{}
+	absent := map[string]absence{}
 	for i := range problems {
 		p := &problems[i]
 		if _, there := read[p.Agent]; there { // of another file, or built in
@@ -100,16 +108,18 @@ func (c *Catalogue) Reload() Change {
 			read[p.Agent], p.Kept = old, true
 			continue
 		}
-		absent[p.Agent] = p.Err
+		absent[p.Agent] = absence{p.Err, p.tenants}
 	}
 	change := compare(c.byName, read)
 	change.Problems = problems
 	for _, name := range change.Removed {
-		absent[name] = ErrNotFound.With("agent %q was removed: its file is gone", name)
+		absent[name] = absence{
+			ErrNotFound.With("agent %q was removed: its file is gone", name), c.byName[name].Tenants,
+		}
 	}
-	for name, why := range c.absent {
-		if _, there := read[name]; !there && absent[name] == nil && errors.Is(why, ErrNotFound) {
-			absent[name] = why
+	for name, a := range c.absent {
+		if _, there := read[name]; !there && absent[name].why == nil && errors.Is(a.why, ErrNotFound) {
+			absent[name] = a
 		}
 	}
 	c.byName, c.absent, c.digests = read, absent, map[string]string{}
@@ -151,34 +161,46 @@ func compare(before, after map[string]Definition) Change {
 	return c
 }
 
-// Get finds the present definition of a name. Errors: ErrNotFound, which says so when the agent was removed, and
-// ErrInvalid when its file is broken and never was good.
-func (c *Catalogue) Get(name string) (Definition, error) {
+// Get finds the present definition of a name, for a tenant. Errors: ErrNotFound, which says so when the agent was
+// removed, and ErrInvalid when its file is broken and never was good.
+func (c *Catalogue) Get(tenant, name string) (Definition, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	d, ok := c.byName[name]
-	if !ok {
-		return Definition{}, c.why(name)
-	}
-	return d.clone(), nil
+	d, err := c.find(tenant, name)
+	return d.clone(), err
 }
 
-// why says why a name has no definition.
-func (c *Catalogue) why(name string) error {
-	if why := c.absent[name]; why != nil {
-		return why
+func (c *Catalogue) find(tenant, name string) (Definition, error) {
+	if d, ok := c.byName[name]; ok && c.exists(tenant, d) {
+		return d, nil
 	}
-	return Missing(name)
+	if a, ok := c.absent[name]; ok && includes(a.tenants, tenant) {
+		return Definition{}, a.why
+	}
+	return Definition{}, Missing(name)
 }
 
-// Digest is the digest of the present definition of a name, and the definition's limits. Errors are those of Get.
-func (c *Catalogue) Digest(name string) (string, Limits, error) {
+// exists reports whether a tenant may have an agent and all that it can reach, as these are now: an agent may have kept
+// an earlier definition, with sub-agents of that time.
+func (c *Catalogue) exists(tenant string, d Definition) bool {
+	for name := range d.Team {
+		if now, ok := c.byName[name]; ok && !now.ExistsFor(tenant) {
+			return false
+		}
+	}
+	return d.ExistsFor(tenant)
+}
+
+// Digest is the digest of the present definition of a name, for a tenant, and the definition's limits. Errors are those
+// of Get.
+func (c *Catalogue) Digest(tenant, name string) (string, Limits, error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if d, ok := c.byName[name]; ok {
-		return c.digests[name], d.Limits, nil
+	d, err := c.find(tenant, name)
+	if err != nil {
+		return "", Limits{}, err
 	}
-	return "", Limits{}, c.why(name)
+	return c.digests[name], d.Limits, nil
 }
 
 // ByDigest finds a definition that is or was in this catalogue; ErrNotFound for any other, those of an earlier
@@ -193,20 +215,40 @@ func (c *Catalogue) ByDigest(digest string) (Definition, error) {
 	return d.clone(), nil
 }
 
-// Names is the names of the present definitions, sorted.
-func (c *Catalogue) Names() []string {
+// Names is the names of the agents that a tenant has, sorted.
+func (c *Catalogue) Names(tenant string) []string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return slices.Sorted(maps.Keys(c.byName))
+	var names []string
+	for name, d := range c.byName {
+		if c.exists(tenant, d) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
-// List is the present definitions, by name.
-func (c *Catalogue) List() []Definition {
+// List is the present definitions of the agents that a tenant has, by name.
+func (c *Catalogue) List(tenant string) []Definition {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	return c.list(func(d Definition) bool { return c.exists(tenant, d) })
+}
+
+// All is the present definitions, whoever they are for, by name: for those who run the installation.
+func (c *Catalogue) All() []Definition {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.list(func(Definition) bool { return true })
+}
+
+func (c *Catalogue) list(which func(Definition) bool) []Definition {
 	list := make([]Definition, 0, len(c.byName))
 	for d := range maps.Values(c.byName) {
-		list = append(list, d.clone())
+		if which(d) {
+			list = append(list, d.clone())
+		}
 	}
 	slices.SortFunc(list, func(a, b Definition) int { return cmp.Compare(a.Name, b.Name) })
 	return list

@@ -37,7 +37,7 @@ func put(t *testing.T, path, content string) {
 
 func names(c *Catalogue) []string {
 	var out []string
-	for _, d := range c.List() {
+	for _, d := range c.List(home) {
 		out = append(out, d.Name)
 	}
 	return out
@@ -62,11 +62,11 @@ func TestLoadFindsBothForms(t *testing.T) {
 	if got := names(c); !reflect.DeepEqual(got, []string{"beta", "shell", "zeta"}) {
 		t.Errorf("got %v", got)
 	}
-	d, err := c.Get("beta")
+	d, err := c.Get(home, "beta")
 	if err != nil || d.Instructions != "B" || d.Name != "beta" {
 		t.Errorf("got %#v, %v", d, err)
 	}
-	if _, err := c.Get("nobody"); !errors.Is(err, ErrNotFound) || err.Error() != `no such agent: "nobody"` {
+	if _, err := c.Get(home, "nobody"); !errors.Is(err, ErrNotFound) || err.Error() != `no such agent: "nobody"` {
 		t.Errorf("got %v", err)
 	}
 }
@@ -122,7 +122,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 	}
 	want := []string{
 		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, " +
-			"subagents, compaction, limits, expose",
+			"subagents, compaction, limits, expose, tenants",
 		"a.md:4: cwd: must be text, got a number; put it in quotes",
 		"b/agent.md: agent b is defined in " + dir + "/b.md too",
 		"big.md: is larger than 1 MiB",
@@ -149,8 +149,8 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, _ := c.Get("a")
-	gone, _ := c.Get("gone")
+	one, _ := c.Get(home, "a")
+	gone, _ := c.Get(home, "gone")
 	put(t, filepath.Join(dir, "a.md"), minimal+"two")
 	if err := os.Remove(filepath.Join(dir, "gone.md")); err != nil {
 		t.Fatal(err)
@@ -159,12 +159,12 @@ func TestReloadKeepsWhatIsPinned(t *testing.T) {
 	if got := c.Reload(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
 	}
-	two, err := c.Get("a")
+	two, err := c.Get(home, "a")
 	if err != nil || two.Instructions != "two" {
 		t.Errorf("got %v, %v", two.Instructions, err)
 	}
 	for range 2 { // however often it is read again
-		if _, err := c.Get("gone"); !errors.Is(err, ErrNotFound) ||
+		if _, err := c.Get(home, "gone"); !errors.Is(err, ErrNotFound) ||
 			err.Error() != `agent "gone" was removed: its file is gone` {
 			t.Errorf("got %v", err)
 		}
@@ -220,18 +220,18 @@ func TestReloadKeepsTheLastGoodDefinition(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{"a": "one", "b": "two"} {
-		if d, err := c.Get(name); err != nil || d.Instructions != want {
+		if d, err := c.Get(home, name); err != nil || d.Instructions != want {
 			t.Errorf("%s: got %q, %v", name, d.Instructions, err)
 		}
 	}
-	if _, err := c.Get("new"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "new.md:1:") {
+	if _, err := c.Get(home, "new"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "new.md:1:") {
 		t.Errorf("got %v", err)
 	}
 	put(t, filepath.Join(dir, "new.md"), minimal)
 	if got := c.Reload(); !reflect.DeepEqual(got.Added, []string{"new"}) {
 		t.Errorf("got %+v", got)
 	}
-	if _, err := c.Get("new"); err != nil {
+	if _, err := c.Get(home, "new"); err != nil {
 		t.Error(err)
 	}
 }
@@ -251,7 +251,7 @@ func TestReloadWithoutTheDirectory(t *testing.T) {
 		"cannot be read") {
 		t.Errorf("got %+v", got)
 	}
-	if _, err := c.Get("a"); err != nil || got.Removed != nil {
+	if _, err := c.Get(home, "a"); err != nil || got.Removed != nil {
 		t.Errorf("got %v, %+v", err, got)
 	}
 }
@@ -282,10 +282,10 @@ func TestCatalogueGivesCopies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, _ := c.Get("a")
+	d, _ := c.Get(home, "a")
 	digest := d.Digest()
 	pinned, _ := c.ByDigest(digest)
-	for _, d := range []Definition{c.List()[0], d, pinned} {
+	for _, d := range []Definition{c.List(home)[0], d, pinned} {
 		d.Env["CI"] = new("changed")
 		d.Sandbox.Labels["gpu"] = "changed"
 		d.Tools[0] = "changed"
@@ -294,7 +294,7 @@ func TestCatalogueGivesCopies(t *testing.T) {
 		d.Team["writer"].Tools[0] = "changed"
 		delete(d.Team, "researcher")
 	}
-	if again, _ := c.Get("a"); again.Digest() != digest {
+	if again, _ := c.Get(home, "a"); again.Digest() != digest {
 		t.Error("a caller's change came through")
 	}
 }
@@ -312,11 +312,11 @@ func TestCatalogueIsSafeForConcurrentUse(t *testing.T) {
 				if got := c.Reload(); len(got.Problems) > 0 {
 					t.Error(got)
 				}
-				d, err := c.Get("a")
+				d, err := c.Get(home, "a")
 				if err != nil {
 					t.Error(err)
 				}
-				if _, err := c.ByDigest(d.Digest()); err != nil || len(c.List()) != 2 {
+				if _, err := c.ByDigest(d.Digest()); err != nil || len(c.List(home)) != 2 {
 					t.Error(err)
 				}
 			}
@@ -367,7 +367,7 @@ func TestDirectoryThatCannotBeLookedAt(t *testing.T) {
 		!change.Problems[0].Kept {
 		t.Errorf("%+v", change)
 	}
-	if _, err := c.Get("a"); err != nil {
+	if _, err := c.Get(home, "a"); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -40,6 +41,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("compaction", p.notYet),
 			document.Key("limits", func(key string, n *yaml.Node) { p.limits(d, key, n) }),
 			document.Key("expose", func(key string, n *yaml.Node) { p.expose(d, key, n) }),
+			document.Key("tenants", func(key string, n *yaml.Node) { p.tenants(d, key, n) }),
 		)
 	}
 	if k, _ := document.Find(root, "model"); k == nil {
@@ -179,6 +181,25 @@ func (p *parser) subagents(d *Definition, key string, n *yaml.Node) {
 	})
 	if ok {
 		d.Subagents = names
+	}
+}
+
+// tenants reads whom the agent exists for. Whether there are such tenants is not asked: they may be made later.
+func (p *parser) tenants(d *Definition, key string, n *yaml.Node) {
+	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
+		name, ok := p.Text(key, item, maxName)
+		if err := ident.CheckTenant(name); ok && err != nil {
+			p.Report(item.Line, key, "%q cannot be a tenant: %v", document.Printable(name), err)
+			ok = false
+		}
+		return name, ok
+	})
+	if ok && len(names) == 0 {
+		p.Report(n.Line, key, "names no tenant: without this key the agent is for all")
+		ok = false
+	}
+	if d.Tenants = unknown; ok {
+		d.Tenants = slices.Sorted(slices.Values(names))
 	}
 }
 

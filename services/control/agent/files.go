@@ -30,21 +30,23 @@ func readAll(dir string, lookup Lookup, check CheckModel, builtin []Definition) 
 		out[d.Name], own[d.Name] = parsed{Definition: d}, true
 	}
 	var problems []Problem
-	report := func(s source, err error) { problems = append(problems, Problem{Agent: s.name, Err: err}) }
+	report := func(s source, err error, tenants []string) {
+		problems = append(problems, Problem{Agent: s.name, Err: err, tenants: tenants})
+	}
 	defined := map[string]string{}
 	for _, s := range sources {
 		if other, ok := defined[s.name]; ok {
-			report(s, ErrInvalid.With("%s: agent %s is defined in %s too", s.file, s.name, other))
+			report(s, ErrInvalid.With("%s: agent %s is defined in %s too", s.file, s.name, other), unknown)
 			continue
 		}
 		defined[s.name] = s.file
 		if own[s.name] {
-			report(s, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name))
+			report(s, ErrInvalid.With("%s: agent %s is built in; give yours another name", s.file, s.name), unknown)
 			continue
 		}
 		d, err := readFile(s, lookup, check)
 		if err != nil {
-			report(s, err)
+			report(s, err, d.Tenants)
 			continue
 		}
 		out[s.name] = d
@@ -91,7 +93,7 @@ func list(dir string) ([]source, error) {
 func readFile(s source, lookup Lookup, check CheckModel) (parsed, error) {
 	src, err := document.Load(s.file)
 	if err != nil {
-		return parsed{}, ErrInvalid.With("%v", err)
+		return parsed{Definition: Definition{Tenants: unknown}}, ErrInvalid.With("%v", err)
 	}
 	return parseSource(s, src, lookup, check)
 }

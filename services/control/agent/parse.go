@@ -5,6 +5,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
@@ -13,7 +14,10 @@ import (
 // each; each is an ErrInvalid that names file, line and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
 	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
-	return s.Definition, err
+	if err != nil {
+		return Definition{}, err
+	}
+	return s.Definition, nil
 }
 
 // parsed is a definition whose sub-agents are names yet.
@@ -23,12 +27,17 @@ type parsed struct {
 	lines map[string]int // where its sub-agents are named
 }
 
+// unknown are the tenants of a definition that cannot be read so far. What is wrong with it is told to the tenant that
+// every installation has, and not to others: the agent may not be for them.
+var unknown = []string{session.DefaultTenant}
+
+// parseSource returns, beside an error, whom the agent would exist for.
 func parseSource(s source, src []byte, lookup Lookup, check CheckModel) (parsed, error) {
 	p := &parser{document.New(s.file), lookup, check, map[string]int{}}
 	d := defaults(s.name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
-		return parsed{}, err
+		return parsed{Definition: Definition{Tenants: d.Tenants}}, err
 	}
 	return parsed{d, s.file, p.lines}, nil
 }
@@ -45,6 +54,7 @@ type parser struct {
 type CheckModel func(model.Ref) error
 
 func (p *parser) parse(d *Definition, src []byte) {
+	d.Tenants = unknown
 	named := validName(d.Name)
 	if !named {
 		p.Report(0, "", "%q cannot be an agent's name: it must begin with a letter and have at most 64 letters, "+
@@ -60,6 +70,7 @@ func (p *parser) parse(d *Definition, src []byte) {
 	}
 	d.Instructions = body
 	if root, ok := p.Root("front matter", front); ok && named {
+		d.Tenants = nil
 		p.definition(d, root)
 	}
 }

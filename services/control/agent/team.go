@@ -117,6 +117,10 @@ func (l *linker) link(p parsed) bool {
 		sub, ok := l.find(name)
 		switch {
 		case ok:
+			if other := d.foreign(sub); other != "" {
+				l.report(p, name, "agent %s is for %s only, and %s for %s too: give this one tenants as well", name,
+					strings.Join(sub.Tenants, ", "), d.Name, other)
+			}
 			maps.Copy(team, sub.Team)
 			sub.Team = nil
 			direct[name] = sub
@@ -134,6 +138,14 @@ func (l *linker) link(p parsed) bool {
 	d.Team = reach(d.Subagents, team)
 	l.linked[d.Name] = d
 	return true
+}
+
+// foreign says whom d exists for and a sub-agent of it does not; "" is nobody.
+func (d Definition) foreign(sub Definition) string {
+	if len(d.Tenants) == 0 && len(sub.Tenants) > 0 {
+		return "all tenants"
+	}
+	return strings.Join(slices.DeleteFunc(slices.Clone(d.Tenants), sub.ExistsFor), ", ")
 }
 
 // circle is the way from one agent to another over sub-agents; nil when there is none.
@@ -161,6 +173,7 @@ func (l *linker) report(p parsed, name, format string, args ...any) {
 		where = p.file + ":" + strconv.Itoa(p.lines[name])
 	}
 	l.problems = append(l.problems, Problem{
-		Agent: p.Name, Err: ErrInvalid.With("%s: subagents: "+format, append([]any{where}, args...)...),
+		Agent: p.Name, tenants: p.Tenants,
+		Err: ErrInvalid.With("%s: subagents: "+format, append([]any{where}, args...)...),
 	})
 }

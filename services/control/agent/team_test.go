@@ -27,7 +27,7 @@ func loaded(t *testing.T, files map[string]string) *Catalogue {
 
 func got(t *testing.T, c *Catalogue, name string) Definition {
 	t.Helper()
-	d, err := c.Get(name)
+	d, err := c.Get(home, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestAnEditOfASubAgentChangesNoWorkUnderWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pinned, _, err := c.Digest("top")
+	pinned, _, err := c.Digest(home, "top")
 	if err != nil {
 		t.Fatal(err)
 	}

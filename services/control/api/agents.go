@@ -19,7 +19,7 @@ func (a *agents) ListAgents(ctx context.Context, req *pawlv1.ListAgentsRequest) 
 	if err := may(ctx, auth.ReadAgents, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	all := slices.DeleteFunc(a.deps.Agents.List(), func(d agent.Definition) bool {
+	all := slices.DeleteFunc(a.deps.Agents.List(tenant(ctx)), func(d agent.Definition) bool {
 		return auth.Authorize(auth.FromContext(ctx), auth.ReadAgents, auth.Resource{Agent: d.Name}) != nil
 	})
 	page, next, err := pageOf(all, req, func(d agent.Definition) string { return d.Name })
@@ -35,7 +35,7 @@ func (a *agents) GetAgent(ctx context.Context, req *pawlv1.GetAgentRequest) (*pa
 	if err != nil {
 		return nil, a.deps.withKnown(ctx, err)
 	}
-	d, err := a.deps.Agents.Get(req.GetAgent())
+	d, err := a.deps.Agents.Get(tenant(ctx), req.GetAgent())
 	if err != nil {
 		return nil, a.deps.withKnown(ctx, err)
 	}

@@ -33,11 +33,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
-// Agents is the catalogue.
+// Agents is the catalogue, as each tenant has it.
 type Agents interface {
-	Get(name string) (agent.Definition, error)
-	Names() []string
-	List() []agent.Definition
+	Get(tenant, name string) (agent.Definition, error)
+	Names(tenant string) []string
+	List(tenant string) []agent.Definition
 	Reload() agent.Change
 }
 
@@ -214,7 +214,7 @@ func (d Deps) withKnown(ctx context.Context, err error) error {
 	if !errors.Is(err, agent.ErrNotFound) {
 		return err
 	}
-	return agent.WithKnown(err, auth.FromContext(ctx).Known(d.Agents.Names()))
+	return agent.WithKnown(err, auth.FromContext(ctx).Known(d.Agents.Names(tenant(ctx))))
 }
 
 func tenant(ctx context.Context) string { return auth.FromContext(ctx).Tenant }

@@ -116,7 +116,7 @@ func (f *fileHandler) workspace(ctx context.Context, k session.Key, use access) 
 	if err := may(ctx, auth.UseFiles, auth.Resource{Instance: k.Instance}); err != nil {
 		return place{}, err
 	}
-	def, err := f.deps.Agents.Get(k.Agent)
+	def, err := f.deps.Agents.Get(k.Tenant, k.Agent)
 	if err = errors.Join(err, ident.CheckInstance(k.Instance), ident.CheckSession(k.Name)); err != nil {
 		return place{}, err
 	}

@@ -18,8 +18,9 @@ func adminDocument(_ *Handler, w http.ResponseWriter, _ *http.Request, _ call) {
 // adminAgents lists the agents that there are, those that nothing offers too.
 func adminAgents(h *Handler, w http.ResponseWriter, r *http.Request, _ call) {
 	list := []flue.Agent{}
-	for _, name := range auth.FromContext(r.Context()).Known(h.Agents.Names()) {
-		def, err := h.Agents.Get(name)
+	caller := auth.FromContext(r.Context())
+	for _, name := range caller.Known(h.Agents.Names(caller.Tenant)) {
+		def, err := h.Agents.Get(caller.Tenant, name)
 		if err != nil {
 			continue // it has just been removed
 		}

@@ -97,7 +97,7 @@ func (h *Handler) find(r *http.Request, to target, over agent.Surface) (agent.De
 	}
 	var def agent.Definition
 	if err == nil {
-		def, err = h.Agents.Get(to.agent)
+		def, err = h.Agents.Get(caller.Tenant, to.agent)
 		if errors.Is(err, agent.ErrNotFound) && r.Header.Get("Idempotency-Key") != "" {
 			return agent.Definition{}, nil
 		}
@@ -118,8 +118,8 @@ func (h *Handler) unknown(r *http.Request, to target, err error) error {
 
 // exposed is the names of the agents that the caller may prompt here.
 func (h *Handler) exposed(caller auth.Principal) []string {
-	return slices.DeleteFunc(caller.Known(h.Agents.Names()), func(name string) bool {
-		def, err := h.Agents.Get(name)
+	return slices.DeleteFunc(caller.Known(h.Agents.Names(caller.Tenant)), func(name string) bool {
+		def, err := h.Agents.Get(caller.Tenant, name)
 		return err != nil || !def.Exposes(agent.HTTP)
 	})
 }

@@ -33,10 +33,10 @@ import (
 	documents "github.com/pawl-dev/pawl/third_party/flue"
 )
 
-// Agents is the catalogue.
+// Agents is the catalogue, as each tenant has it.
 type Agents interface {
-	Get(name string) (agent.Definition, error)
-	Names() []string
+	Get(tenant, name string) (agent.Definition, error)
+	Names(tenant string) []string
 }
 
 // Prompter admits and follows submissions.

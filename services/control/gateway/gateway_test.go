@@ -332,10 +332,10 @@ func prompt(t *testing.T, s *httptest.Server, message string, headers ...string)
 // without is a catalogue after its agents were removed.
 type without struct{}
 
-func (without) Get(name string) (agent.Definition, error) {
+func (without) Get(_, name string) (agent.Definition, error) {
 	return agent.Definition{}, agent.Missing(name)
 }
-func (without) Names() []string { return nil }
+func (without) Names(string) []string { return nil }
 
 // What an agent had accepted before it was removed is answered to who repeats the request with its key.
 func TestIdempotencyKeyOutlivesItsAgent(t *testing.T) {

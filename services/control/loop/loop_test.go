@@ -164,7 +164,7 @@ func echo(o *call.Order) tool.Reply {
 
 type agents struct{ def agent.Definition }
 
-func (a agents) PinAgent(context.Context, string) (submission.Pin, error) {
+func (a agents) PinAgent(context.Context, string, string) (submission.Pin, error) {
 	return submission.Pin{Digest: a.def.Digest(), Timeout: a.def.Limits.Timeout}, nil
 }
 func (a agents) Definition(context.Context, string) (agent.Definition, error) { return a.def, nil }

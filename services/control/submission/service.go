@@ -34,8 +34,9 @@ type Pin struct {
 
 // Agents pins definitions.
 type Agents interface {
-	// PinAgent stores the agent's present definition and returns its pin. Fails with the agent package's ErrNotFound.
-	PinAgent(ctx context.Context, name string) (Pin, error)
+	// PinAgent stores the present definition of an agent of the tenant and returns its pin. Fails with the agent
+	// package's ErrNotFound.
+	PinAgent(ctx context.Context, tenant, name string) (Pin, error)
 }
 
 // Worker runs leases in this process.
@@ -101,7 +102,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if len(in.Message) > MaxMessage {
 		return Admission{}, ErrMessageTooLarge
 	}
-	pin, noPin := s.agents.PinAgent(ctx, in.Key.Agent)
+	pin, noPin := s.agents.PinAgent(ctx, in.Key.Tenant, in.Key.Agent)
 	if noPin != nil && in.IdempotencyKey == "" {
 		return Admission{}, noPin
 	}

@@ -45,7 +45,7 @@ var errGone = errors.New("the agent is gone")
 
 type gone struct{}
 
-func (gone) PinAgent(context.Context, string) (Pin, error) { return Pin{}, errGone }
+func (gone) PinAgent(context.Context, string, string) (Pin, error) { return Pin{}, errGone }
 
 // What was accepted before its agent was removed still answers who asks again under its key.
 func TestReplayOutlivesItsAgent(t *testing.T) {
@@ -60,7 +60,7 @@ func TestReplayOutlivesItsAgent(t *testing.T) {
 
 type pinned struct{}
 
-func (pinned) PinAgent(context.Context, string) (Pin, error) { return Pin{Digest: "d"}, nil }
+func (pinned) PinAgent(context.Context, string, string) (Pin, error) { return Pin{Digest: "d"}, nil }
 
 // What was admitted begins, whether or not the client that asked for it is still there.
 func TestAdmissionOutlivesItsClient(t *testing.T) {

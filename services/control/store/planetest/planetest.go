@@ -96,8 +96,8 @@ func background(t testing.TB, f func(context.Context) error) {
 type pins struct{ *agent.Catalogue }
 
 // PinAgent implements submission.Agents.
-func (p pins) PinAgent(_ context.Context, name string) (submission.Pin, error) {
-	d, err := p.Get(name)
+func (p pins) PinAgent(_ context.Context, tenant, name string) (submission.Pin, error) {
+	d, err := p.Get(tenant, name)
 	return submission.Pin{Digest: d.Digest(), Timeout: d.Limits.Timeout}, err
 }
 
