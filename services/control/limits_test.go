@@ -79,3 +79,23 @@ func TestEmptyStreams(t *testing.T) {
 		}
 	}
 }
+
+// Whoever names a tenant that is not theirs is on record, in their own tenant.
+func TestNamingAnotherTenantIsOnRecord(t *testing.T) {
+	w := startWalk(t)
+	secret, made := w.mint(t, auth.Token{Kind: auth.Client, Role: auth.Admin}, 0)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), auth.TenantHeader, "elsewhere")
+	_, err := pawlv1.NewAgentServiceClient(w.conn(t, secret)).ListAgents(ctx, &pawlv1.ListAgentsRequest{})
+	if rpc.Reason(err) != "FORBIDDEN" {
+		t.Error(err)
+	}
+	page, err := pawlv1.NewAuditServiceClient(w.conn(t, secret)).ListAuditEvents(t.Context(),
+		&pawlv1.ListAuditEventsRequest{TokenId: made.ID})
+	if err != nil || len(page.GetEvents()) != 1 {
+		t.Fatalf("%v, %v", page, err)
+	}
+	if e := page.GetEvents()[0]; e.GetAllowed() || e.GetTenant() != "default" || e.GetResource() != "tenant=elsewhere" ||
+		e.GetMethod() != "pawl.v1.AgentService/ListAgents" || e.GetSource() != "127.0.0.1" {
+		t.Errorf("%v", e)
+	}
+}

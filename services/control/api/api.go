@@ -144,7 +144,7 @@ func admit(
 		if err := auth.Enter(p, call.Method); err != nil {
 			return nil, nil, audit.Refused(ctx, trail, refusal(p, call.Method), err)
 		}
-		if p, err = a.As(ctx, p, named(ctx)); err != nil {
+		if p, err = as(ctx, a, trail, p, call.Method); err != nil {
 			return nil, nil, err
 		}
 		if ctx, err = record(auth.NewContext(ctx, p), trail, p, call.Method); err != nil {
@@ -158,10 +158,19 @@ func admit(
 	}
 }
 
-// named is the tenant that a call names, "" for none.
-func named(ctx context.Context) string {
+// as is the principal for the tenant that a call names. Whoever may not name it is on record.
+func as(
+	ctx context.Context, a auth.Guard, trail *audit.Log, p auth.Principal, method string,
+) (auth.Principal, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	return strings.Join(md.Get(auth.TenantHeader), ",")
+	name := strings.Join(md.Get(auth.TenantHeader), ",")
+	to, err := a.As(ctx, p, name)
+	if errors.Is(err, auth.ErrForbidden) {
+		e := refusal(p, method)
+		e.Verb, e.Resource = string(auth.NameTenant), "tenant="+name
+		err = audit.Refused(ctx, trail, e, err)
+	}
+	return to, err
 }
 
 // glance refuses callers whose token cannot be one, or who have shown too many that are none.

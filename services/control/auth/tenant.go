@@ -10,6 +10,9 @@ import (
 // TenantHeader is where operators name the tenant that a request is about, in HTTP and, in lower case, in gRPC.
 const TenantHeader = "X-Pawl-Tenant"
 
+// NameTenant is what whoever names a tenant that is not theirs is refused. No rule has it: operators may.
+const NameTenant Verb = "name a tenant"
+
 // As is the principal for a request about a tenant, "" for none in particular: its own. An operator may name each that
 // there is. Fails with tenancy.ErrNotFound, or with ErrForbidden for whoever has one tenant and names another one.
 func (s *Service) As(ctx context.Context, p Principal, name string) (Principal, error) {

@@ -55,7 +55,7 @@ func adminRuns(h *Handler, w http.ResponseWriter, r *http.Request, _ call) {
 
 // adminRun is the record of a run.
 func adminRun(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
-	run, err := h.findRun(r, c.vars[0])
+	run, err := h.findRun(r, c.vars[0], adminRunPattern)
 	if err != nil {
 		h.fail(w, r, err)
 		return

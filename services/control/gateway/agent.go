@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/socket"
@@ -25,6 +24,8 @@ type target struct {
 	secret          string
 	verbose         bool // the reader wants to see what the model is asked with
 }
+
+func (t target) key() session.Key { return session.Key{Agent: t.agent, Instance: t.instance} }
 
 // agent answers POST /agents/{agent}/{instance}, and GET for a socket.
 func (h *Handler) agent(w http.ResponseWriter, r *http.Request, to target) {
@@ -89,11 +90,7 @@ func (h *Handler) find(r *http.Request, to target, over agent.Surface) (agent.De
 		err = auth.Authorize(caller, auth.Prompt, auth.Resource{Instance: to.instance})
 	}
 	if err != nil {
-		method, k := http.MethodPost, session.Key{Agent: to.agent, Instance: to.instance}
-		if over == agent.WebSocket {
-			method = socketMethod
-		}
-		err = audit.Refused(r.Context(), h.Audit, eventOf(caller, method+" "+agentPattern, keyText(k)), err)
+		err = h.refused(r.Context(), methodOver(over)+" "+agentPattern, keyText(to.key()), err)
 	}
 	var def agent.Definition
 	if err == nil {
@@ -133,7 +130,7 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 	if r.Header.Get("X-Webhook") == "true" {
 		return submission.Input{}, flue.Malformed(flue.NoWebhook)
 	}
-	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
+	by, err := h.speaker(r, to, http.MethodPost)
 	if err != nil {
 		return submission.Input{}, err
 	}

@@ -41,7 +41,7 @@ func (h *Handler) serveSocket(w http.ResponseWriter, r *http.Request, to target)
 		h.fail(w, r, flue.RouteNotFound(r.Method, r.URL.EscapedPath()))
 		return
 	}
-	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
+	by, err := h.speaker(r, to, socketMethod)
 	if err != nil {
 		h.fail(w, r, err)
 		return

@@ -197,11 +197,18 @@ func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string
 			return auth.Principal{}, "", err
 		}
 	}
-	if p, err = h.Auth.Authenticate(ctx, secret); err == nil {
-		p, err = h.Auth.As(ctx, p, strings.Join(r.Header.Values(auth.TenantHeader), ","))
+	if p, err = h.Auth.Authenticate(ctx, secret); err != nil {
+		return auth.Principal{}, "", err
 	}
 	p.Source = rpc.SourceOf(r.RemoteAddr)
-	return p, secret, err
+	name := strings.Join(r.Header.Values(auth.TenantHeader), ",")
+	to, err := h.Auth.As(ctx, p, name)
+	if errors.Is(err, auth.ErrForbidden) {
+		e := eventOf(p, r.Method+" "+r.URL.Path, "tenant="+name)
+		e.Verb = string(auth.NameTenant)
+		err = audit.Refused(ctx, h.Audit, e, err)
+	}
+	return to, secret, err
 }
 
 // contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the

@@ -56,7 +56,10 @@ func (t tokens) Authenticate(_ context.Context, secret string) (auth.Principal, 
 }
 
 // As implements auth.Authenticator.
-func (tokens) As(_ context.Context, p auth.Principal, _ string) (auth.Principal, error) {
+func (tokens) As(_ context.Context, p auth.Principal, name string) (auth.Principal, error) {
+	if name != "" && name != p.Tenant && p.Kind != auth.Operator {
+		return auth.Principal{}, auth.ErrForbidden
+	}
 	return p, nil
 }
 

@@ -2,9 +2,15 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway/flue"
+	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -21,6 +27,42 @@ func eventOf(p auth.Principal, method, resource string) audit.Event {
 			TokenID: p.TokenID, Kind: string(p.Kind), Role: string(p.Role), Name: p.Name, Source: p.Source,
 		},
 	}
+}
+
+// refused puts on record that a request was refused, and returns with what.
+func (h *Handler) refused(ctx context.Context, method, resource string, err error) error {
+	e := eventOf(auth.FromContext(ctx), method, resource)
+	var p *flue.Error
+	if errors.As(err, &p) {
+		e.Reason = strings.ToUpper(p.Type)
+	}
+	return audit.Refused(ctx, h.Audit, e, err)
+}
+
+// speaker is the caller as one who prompts an agent, for somebody else if the request says so. Who may not is on
+// record.
+func (h *Handler) speaker(r *http.Request, to target, method string) (*model.Speaker, error) {
+	by, err := auth.FromContext(r.Context()).Speaker(r.Header.Get(transcode.OnBehalfOfHeader))
+	if errors.Is(err, auth.ErrForbidden) {
+		err = h.refused(r.Context(), method+" "+agentPattern, keyText(to.key()), err)
+	}
+	return by, err
+}
+
+// startRun starts a run and puts that on record: it returns when both are stored.
+func (h *Handler) startRun(ctx context.Context, s Start, method string) (flue.Run, error) {
+	e := eventOf(s.By, method+" "+workflowPattern, "workflow="+s.Workflow)
+	e.Allowed = true
+	record, err := h.Audit.Reserve()
+	if err != nil {
+		return flue.Run{}, err
+	}
+	record.Write(e) // is stored meanwhile
+	run, err := h.Workflows.Start(ctx, s)
+	if err != nil {
+		return flue.Run{}, err
+	}
+	return run, record.Wait(ctx)
 }
 
 func keyText(k session.Key) string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
@@ -31,11 +32,22 @@ type route struct {
 	readOnly bool
 }
 
-// flueDocumentPath is where the routes of Flue are described, and agentPattern where an instance is prompted.
+// flueDocumentPath is where the routes of Flue are described. The patterns are of what is prompted, started and read.
 const (
 	flueDocumentPath = "/openapi.json"
 	agentPattern     = "/agents/{agent}/{instance}"
+	workflowPattern  = "/workflows/{workflow}"
+	runPattern       = "/runs/{run}"
+	adminRunPattern  = "/admin/runs/{run}"
 )
+
+// methodOver is the method in auth's table of requests over a surface.
+func methodOver(s agent.Surface) string {
+	if s == agent.WebSocket {
+		return socketMethod
+	}
+	return http.MethodPost
+}
 
 // reads reports whether a method asks for what is there.
 func reads(method string) bool { return method == http.MethodGet || method == http.MethodHead }
@@ -44,16 +56,16 @@ var routes = []route{
 	{pattern: agentPattern, serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
 		h.agent(w, r, target{agent: c.vars[0], instance: c.vars[1], secret: c.secret})
 	}},
-	{pattern: "/workflows/{workflow}", serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
+	{pattern: workflowPattern, serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
 		h.serveWorkflow(w, r, c.vars[0], c.secret)
 	}},
-	{pattern: "/runs/{run}", serve: serveRun(theRun)},
-	{pattern: "/runs/{run}/events", serve: serveRun(theEvents)},
-	{pattern: "/runs/{run}/stream", serve: serveRun(theStream)},
+	{pattern: runPattern, serve: serveRun(theRun)},
+	{pattern: runPattern + "/events", serve: serveRun(theEvents)},
+	{pattern: runPattern + "/stream", serve: serveRun(theStream)},
 	{pattern: "/admin/openapi.json", serve: adminDocument, readOnly: true},
 	{pattern: "/admin/agents", serve: adminAgents, readOnly: true},
 	{pattern: "/admin/runs", serve: adminRuns, readOnly: true},
-	{pattern: "/admin/runs/{run}", serve: adminRun, readOnly: true},
+	{pattern: adminRunPattern, serve: adminRun, readOnly: true},
 	{pattern: watchPath, serve: func(h *Handler, w http.ResponseWriter, r *http.Request, c call) {
 		h.serveCalls(w, r, c.secret)
 	}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/http"
+	"path"
 	"slices"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -99,7 +100,7 @@ func (h *Handler) run(w http.ResponseWriter, r *http.Request, to runTarget) {
 			return
 		}
 	}
-	run, err := h.findRun(r, to.id)
+	run, err := h.findRun(r, to.id, path.Join(runPattern, to.part))
 	switch {
 	case err != nil:
 		h.fail(w, r, err)
@@ -114,8 +115,8 @@ func (h *Handler) run(w http.ResponseWriter, r *http.Request, to runTarget) {
 	}
 }
 
-// findRun is the run that a path names, if the caller may read it.
-func (h *Handler) findRun(r *http.Request, wireID string) (flue.Run, error) {
+// findRun is the run that a path of a pattern names, if the caller may read it.
+func (h *Handler) findRun(r *http.Request, wireID, pattern string) (flue.Run, error) {
 	missing := flue.RunNotFound(wireID)
 	workflow, id, ok := flue.ParseRunID(wireID)
 	if !ok {
@@ -123,7 +124,7 @@ func (h *Handler) findRun(r *http.Request, wireID string) (flue.Run, error) {
 	}
 	caller := auth.FromContext(r.Context())
 	if err := auth.Authorize(caller, auth.ReadRuns, auth.Resource{Workflow: workflow, Missing: missing}); err != nil {
-		return flue.Run{}, err
+		return flue.Run{}, h.refused(r.Context(), http.MethodGet+" "+pattern, "run="+wireID, err)
 	}
 	run, err := h.Workflows.Run(r.Context(), caller.Tenant, id)
 	if err == nil && run.Workflow != workflow {

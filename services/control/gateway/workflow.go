@@ -42,7 +42,7 @@ func (h *Handler) serveWorkflow(w http.ResponseWriter, r *http.Request, name, se
 		h.fail(w, r, err)
 		return
 	}
-	run, err := h.Workflows.Start(r.Context(), start)
+	run, err := h.startRun(r.Context(), start, http.MethodPost)
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -74,7 +74,7 @@ func (h *Handler) mayStart(r *http.Request, name string, over agent.Surface) err
 		Workflow: name, Missing: missing,
 	})
 	if err != nil {
-		return err
+		return h.refused(r.Context(), methodOver(over)+" "+workflowPattern, "workflow="+name, err)
 	}
 	surfaces, err := h.Workflows.Surfaces(name)
 	switch {

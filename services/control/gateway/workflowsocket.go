@@ -70,7 +70,7 @@ func (s *workflowSocket) message(ctx context.Context, text []byte) error {
 
 // run starts the run and tells what becomes of it. The error is why it did not complete, or why nobody knows.
 func (s *workflowSocket) run(ctx context.Context, start Start, frames flue.RunSocket) error {
-	run, err := s.h.Workflows.Start(ctx, start)
+	run, err := s.h.startRun(ctx, start, socketMethod)
 	if err != nil {
 		return err
 	}
