@@ -94,8 +94,9 @@ func TestNamingAnotherTenantIsOnRecord(t *testing.T) {
 	if err != nil || len(page.GetEvents()) != 1 {
 		t.Fatalf("%v, %v", page, err)
 	}
-	if e := page.GetEvents()[0]; e.GetAllowed() || e.GetTenant() != "default" || e.GetResource() != "tenant=elsewhere" ||
-		e.GetMethod() != "pawl.v1.AgentService/ListAgents" || e.GetSource() != "127.0.0.1" {
+	if e := page.GetEvents()[0]; e.GetAllowed() || e.GetTenant() != "default" ||
+		e.GetResource() != "tenant=elsewhere" || e.GetSource() != "127.0.0.1" ||
+		e.GetMethod() != "pawl.v1.AgentService/ListAgents" {
 		t.Errorf("%v", e)
 	}
 }
