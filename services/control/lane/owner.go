@@ -99,13 +99,12 @@ func (o *Owner) heard(h Held) bool {
 }
 
 // HandBack releases the lane with nothing charged; Drive returns after it. It tries again while the database is away: a
-// take-over would be charged.
+// take-over would be charged. If it fails for long although the database answers otherwise, the head is settled.
 func (o *Owner) HandBack(ctx context.Context) error {
 	return o.merge.alone(func() error {
-		f := o.Fence()
-		o.worker.handBack(ctx, f, func(ctx context.Context) error {
+		o.giveBack(ctx, func(ctx context.Context, f Fence) error {
 			return o.worker.deps.Store.Release(ctx, f, Release{})
-		})
+		}, "")
 		return nil
 	})
 }

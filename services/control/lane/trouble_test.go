@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -128,28 +129,43 @@ func TestCommitIsNotTriedForEver(t *testing.T) {
 	}
 }
 
-// A lane that cannot be handed back, while the database answers all else, does not stay so: its head ends.
+// A lane that cannot be handed back, while the database answers all else, does not stay so: its head ends. That is so
+// after an error, and of a lane that is left to others.
 func TestHandingBackIsNotTriedForEver(t *testing.T) {
-	for _, away := range []error{nil, errDown} {
-		synctest.Test(t, func(t *testing.T) {
-			w, r, k, _ := world(Deps{})
-			r.away, r.release = away, func() error { return errDown }
-			r.owned = []Held{{Fence: Fence{"l", 1}, Ends: Ends{In: Never}}}
-			k.drive = func(context.Context, *Owner) error { return errors.New("cannot decode") }
-			r.due[KindSession] = []Lease{lease("l")}
-			n := run(t, w)
-			time.Sleep(time.Hour)
-			ended := r.now().ended
-			n.stop()
-			<-n.done
-			if (len(ended) == 1) != (away == nil) {
-				t.Fatalf("looks fail with %v: ended %q", away, ended)
-			}
-			if away == nil && (!strings.Contains(ended[0], "cannot be handed back") ||
-				!strings.Contains(ended[0], "cannot decode")) {
-				t.Errorf("ended %q", ended)
-			}
-		})
+	cause := errors.New("cannot decode")
+	for name, drive := range map[string]func(context.Context, *Owner) error{
+		"after an error": func(context.Context, *Owner) error { return cause },
+		"uncharged":      func(ctx context.Context, o *Owner) error { return o.HandBack(ctx) },
+		"to others":      func(ctx context.Context, o *Owner) error { return o.Yield(ctx, "root of l", cause) },
+	} {
+		for _, c := range []struct {
+			release, away error
+			ends          bool
+		}{
+			{errDown, nil, true}, {errDown, errDown, false}, {errors.New("it contradicts the rows"), nil, true},
+		} {
+			t.Run(fmt.Sprint(name, ": ", c.release, ", looks: ", c.away), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, r, k, _ := world(Deps{})
+					r.away, r.release = c.away, func() error { return c.release }
+					r.owned = []Held{{Fence: Fence{"l", 1}, Ends: Ends{In: Never}}}
+					k.drive = drive
+					r.due[KindSession] = []Lease{lease("l")}
+					n := run(t, w)
+					time.Sleep(time.Hour)
+					ended := r.now().ended
+					n.stop()
+					<-n.done
+					if (len(ended) == 1) != c.ends {
+						t.Fatalf("ended %q", ended)
+					}
+					if c.ends && (!strings.Contains(ended[0], "cannot be handed back ("+c.release.Error()) ||
+						strings.Contains(ended[0], cause.Error()) != (name == "after an error")) {
+						t.Errorf("ended %q", ended)
+					}
+				})
+			})
+		}
 	}
 }
 

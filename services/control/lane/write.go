@@ -186,20 +186,33 @@ func (o *Owner) progressed(loopID string) {
 // release gives the lane back after an error of its run, or settles its head if that was its last try. If even that is
 // answered by an outage, the error was one, too, unless the database answers all else for long.
 func (o *Owner) release(ctx context.Context, cause error) {
-	w, f, began := o.worker, o.Fence(), time.Now()
 	why, end := o.charge(cause)
-	w.handBack(ctx, f, func(ctx context.Context) error {
+	o.giveBack(ctx, func(ctx context.Context, f Fence) error {
 		var err error
 		if end {
 			err = o.giveUp(ctx, f, why.Cause)
 		} else {
-			err = w.deps.Store.Release(ctx, f, why)
+			err = o.worker.deps.Store.Release(ctx, f, why)
 		}
-		switch {
-		case Outage(err) && time.Since(began) >= giveUpAfter && w.lasting(err, began):
-			end, why.Cause = true, "the lane cannot be handed back ("+err.Error()+") after: "+cause.Error()
-		case Outage(err) && Outage(cause):
+		if Outage(err) && Outage(cause) {
 			end, why = false, Release{Pause: retryAfter}
+		}
+		return err
+	}, " after: "+cause.Error())
+}
+
+// giveBack hands the lane back with give. If that has failed for long, and the database answers all else, it settles
+// the head from rows instead: nobody could go on with it. after is what is said of the reason to hand it back.
+func (o *Owner) giveBack(ctx context.Context, give func(context.Context, Fence) error, after string) {
+	w, f, began := o.worker, o.Fence(), time.Now()
+	why := "" // to settle the head
+	w.handBack(ctx, f, func(ctx context.Context) error {
+		if why != "" {
+			return o.giveUp(ctx, f, why)
+		}
+		err := give(ctx, f)
+		if err != nil && time.Since(began) >= giveUpAfter && (!Outage(err) || w.lasting(err, began)) {
+			why = "the lane cannot be handed back (" + err.Error() + ")" + after
 		}
 		return err
 	})

@@ -161,7 +161,9 @@ func (l *loop) sweep(ctx context.Context, why look) error {
 			return err
 		}
 	}
-	l.tree.lookWhere(ctx)
+	if err := l.lookWhere(ctx); err != nil {
+		return err
+	}
 	l.turn.roughly = why == routineLook
 	defer func() { l.turn.roughly = false }()
 	seen := sights{}
@@ -252,13 +254,25 @@ func (l *loop) reload(ctx context.Context) (read bool, err error) {
 	return true, nil
 }
 
-// fails notes since when something that is tried again fails. It returns the error once that has lasted although the
-// database answers otherwise: nothing is tried for ever.
+// lookWhere looks whether the workspace was moved. While that cannot be read it is where it was, and the next sweep
+// looks again. It is an error when that has lasted.
+func (l *loop) lookWhere(ctx context.Context) error {
+	if err := l.tree.lookWhere(ctx); err != nil {
+		l.tree.deps.Log.Warn("reading where a session's files are failed, trying again", "session_id", l.row.SessionID,
+			"error", err)
+		return l.fails(&l.turn.astray, err)
+	}
+	l.turn.astray = time.Time{}
+	return nil
+}
+
+// fails notes since when something that is tried again fails. It returns an error that is no outage of the database,
+// and one that says so once that has lasted although the database answers otherwise: nothing is tried for ever.
 func (l *loop) fails(since *time.Time, err error) error {
 	if since.IsZero() {
 		*since = time.Now()
 	}
-	if l.tree.owner.Lasting(err, *since) {
+	if !lane.Outage(err) || l.tree.owner.Lasting(err, *since) {
 		return err
 	}
 	return nil

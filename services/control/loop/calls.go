@@ -28,7 +28,7 @@ type turn struct {
 	// good enough then.
 	roughly bool
 	// Since when reading their rows fails, and looking for their executors; zero while it works.
-	unread, unseen time.Time
+	unread, unseen, astray time.Time
 }
 
 func newTurn() turn { return turn{byID: map[string]*toolCall{}} }

@@ -103,25 +103,63 @@ func TestUnreachableExecutorIsGivenUp(t *testing.T) {
 	})
 }
 
+// permanent are errors that do not pass. The one says that it does, while all else in the database works.
+var permanent = []error{errAbsent, errors.New("a value cannot be decoded")}
+
 // Calls whose rows, or executors, cannot be read, while all else in the database works, do not keep their loop waiting
 // for ever.
 func TestUnreadableCallsAreGivenUp(t *testing.T) {
-	for name, fail := range map[string]func(b *bench){
-		"rows":      func(b *bench) { b.counted.fails("TurnCalls", errAbsent) },
-		"executors": func(b *bench) { b.executor.unseen = errAbsent },
+	for name, fail := range map[string]func(b *bench, err error){
+		"rows":      func(b *bench, err error) { b.counted.fails("TurnCalls", err) },
+		"executors": func(b *bench, err error) { b.executor.unseen = err },
 	} {
-		t.Run(name, func(t *testing.T) {
+		for _, err := range permanent {
+			t.Run(name+", "+err.Error(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t, agent.Shell())
+					b.executor.on = func(*call.Order) tool.Reply { return nil }
+					sub := b.submit("s", "sleep 1000")
+					synctest.Wait()
+					fail(b, err)
+					began := time.Now()
+					got := b.wait(sub.ID)
+					took := time.Since(began)
+					if got.Outcome != lane.Interrupted || got.Reason != "STALLED" || took > 15*time.Minute {
+						t.Errorf("settled %s %s after %s: %s", got.Outcome, got.Reason, took, got.Message)
+					}
+				})
+			})
+		}
+	}
+}
+
+// Whether somebody has moved the workspace of a loop that waits is not read for ever if that fails while all else in
+// the database works: the lane is claimed anew, with where the workspace is.
+func TestUnreadableWorkspaceIsGivenUp(t *testing.T) {
+	for _, err := range permanent {
+		t.Run(err.Error(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, agent.Shell())
-				b.executor.on = func(*call.Order) tool.Reply { return nil }
+				var order *call.Order
+				b.executor.on = func(o *call.Order) tool.Reply { order = o; return nil }
 				sub := b.submit("s", "sleep 1000")
 				synctest.Wait()
-				fail(b)
-				began := time.Now()
-				got := b.wait(sub.ID)
-				if got.Outcome != lane.Interrupted || got.Reason != "STALLED" || time.Since(began) > 15*time.Minute {
-					t.Errorf("settled %s %s after %s: %s", got.Outcome, got.Reason, time.Since(began), got.Message)
+				b.counted.fails("GetSession", err)
+				if err := b.store.Post(t.Context(), sub.SessionID); err != nil {
+					t.Fatal(err)
 				}
+				time.Sleep(5 * time.Minute)
+				if n := b.counted.lookedUp.Swap(0); n == 0 {
+					t.Error("it was not looked for")
+				}
+				time.Sleep(5 * time.Minute)
+				if n := b.counted.lookedUp.Load(); n != 0 {
+					t.Errorf("it was looked for %d times more", n)
+				}
+				b.say(order.Call, "x1", call.Ended{Reply: tool.ExecReply{
+					Stdout: tool.Captured{Head: []byte("slept\n")}, Confirmed: true,
+				}})
+				b.expect(b.wait(sub.ID), lane.Completed, "slept")
 			})
 		})
 	}

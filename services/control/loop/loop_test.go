@@ -607,12 +607,12 @@ func TestInputThatKillsItsOwnersIsGivenUp(t *testing.T) {
 // countingStore counts claims and looks.
 type countingStore struct {
 	*sqlite.Store
-	claims   atomic.Int32
-	looks    atomic.Int32 // at the calls of turns
-	releases atomic.Int32
-	before   func(lane.Commit) // nil is nothing
-	readMu   sync.Mutex
-	read     []int64 // after which entries conversations were read
+	claims             atomic.Int32
+	looks              atomic.Int32 // at the calls of turns
+	releases, lookedUp atomic.Int32
+	before             func(lane.Commit) // nil is nothing
+	readMu             sync.Mutex
+	read               []int64 // after which entries conversations were read
 	// fail is what a verb fails with, by its name. Unreadable is what keeps entries from being decoded.
 	failMu sync.Mutex
 	fail   map[string]error
@@ -657,6 +657,14 @@ func (c *countingStore) TurnCalls(ctx context.Context, loopID string, turn int) 
 		return nil, err
 	}
 	return c.Store.TurnCalls(ctx, loopID, turn)
+}
+
+func (c *countingStore) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
+	c.lookedUp.Add(1)
+	if err := c.failure("GetSession"); err != nil {
+		return session.Session{}, err
+	}
+	return c.Store.GetSession(ctx, tenant, id)
 }
 
 func (c *countingStore) Own(ctx context.Context, owner string) ([]lane.Held, error) {

@@ -287,19 +287,17 @@ func (t *tree) bind(executor string) string {
 }
 
 // lookWhere reads where the workspace is if mail has come since: somebody may have moved it.
-func (t *tree) lookWhere(ctx context.Context) {
+func (t *tree) lookWhere(ctx context.Context) error {
 	mail := t.owner.Mail()
 	t.mu.Lock()
 	known := t.mail == mail
 	t.mu.Unlock()
 	if known {
-		return
+		return nil
 	}
 	s, err := t.deps.Store.GetSession(ctx, t.key.Tenant, t.head.Fence.LaneID)
 	if err != nil {
-		t.deps.Log.Warn("reading where a session's files are failed, trying again", "session_id", t.head.Fence.LaneID,
-			"error", err)
-		return
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -307,6 +305,7 @@ func (t *tree) lookWhere(ctx context.Context) {
 	if s.Executor != "" {
 		t.executor = s.Executor
 	}
+	return nil
 }
 
 // spend counts what a loop has cost for itself and everybody whom it works for.
