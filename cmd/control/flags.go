@@ -34,7 +34,7 @@ type options struct {
 	advertise, cert, key, ca   string
 	auth, logFormat, logLevel  string
 	hosts, origins             []string
-	sharedNone                 bool
+	sharedNone, noRowSecurity  bool
 	grace                      time.Duration
 	retainEvents, retainAudit  time.Duration
 }
@@ -46,6 +46,9 @@ func (o *options) flags(c *cobra.Command) {
 		"`NAME`: where the state is: memory, sqlite:PATH or postgres://… (default: SQLite in the data directory)")
 	p.StringVar(&o.direct, "database-direct", "",
 		"`ADDRESS`: where --database is a pooler, the Postgres server behind it")
+	p.BoolVar(&o.noRowSecurity, "no-row-security", false,
+		"on Postgres, leave it to this program alone to keep tenants apart: where nobody can make the role that the "+
+			"database needs for that")
 	f.DurationVar(&o.retainEvents, "retain-events", retention.DefaultEvents,
 		"how long the events of streams can be read again; transcripts are kept for good")
 	f.DurationVar(&o.retainAudit, "retain-audit", retention.DefaultAudit,
@@ -79,7 +82,7 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringVar(&o.logLevel, "log-level", "info", "`LEVEL`: least level that is logged: debug, info, warn or error")
 	cli.NameVariables(p)
 	cli.NameVariables(f)
-	cli.Group(p, "State", "data", "database", "database-direct")
+	cli.Group(p, "State", "data", "database", "database-direct", "no-row-security")
 	cli.Group(f, "State", "retain-events", "retain-audit")
 	cli.Group(f, "Listeners", "http", "grpc", "advertise", "tls-cert", "tls-key", "tls-ca")
 	cli.Group(f, "Access", "auth", "host", "origin")
@@ -122,7 +125,7 @@ func (o *options) databaseName() string {
 
 // databaseAt is the database with the ways there.
 func (o *options) databaseAt() control.Database {
-	return control.Database{Name: o.databaseName(), Direct: o.direct}
+	return control.Database{Name: o.databaseName(), Direct: o.direct, NoRowSecurity: o.noRowSecurity}
 }
 
 // makeDo does without what is absent where nobody has asked for it. The directory of agents may come later.

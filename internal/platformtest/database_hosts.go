@@ -34,8 +34,10 @@ func (d *Database) FindToken(ctx context.Context, hash []byte) (auth.Token, erro
 }
 
 // GetToken implements auth.Store.
-func (d *Database) GetToken(ctx context.Context, id string) (auth.Token, error) {
-	return ask(ctx, d, "GetToken", func(ctx context.Context) (auth.Token, error) { return d.db.GetToken(ctx, id) })
+func (d *Database) GetToken(ctx context.Context, tenant, id string) (auth.Token, error) {
+	return ask(ctx, d, "GetToken", func(ctx context.Context) (auth.Token, error) {
+		return d.db.GetToken(ctx, tenant, id)
+	})
 }
 
 // ListTokens implements auth.Store.

@@ -28,6 +28,8 @@ type Database struct {
 	// Direct is a postgres:// address of the same database that leads to the server itself, where Name leads to a
 	// pooler. "" is none.
 	Direct string
+	// NoRowSecurity leaves it to this program's own checks to keep tenants apart, on Postgres too.
+	NoRowSecurity bool
 }
 
 // OpenStore opens a database.
@@ -35,7 +37,7 @@ func OpenStore(ctx context.Context, d Database, log *slog.Logger) (store.Store, 
 	postgresURL := strings.HasPrefix(d.Name, "postgres://") || strings.HasPrefix(d.Name, "postgresql://")
 	switch {
 	case postgresURL:
-		return postgres.Open(ctx, d.Name, postgres.Options{Direct: d.Direct, Log: log})
+		return postgres.Open(ctx, d.Name, postgres.Options{Direct: d.Direct, NoRowSecurity: d.NoRowSecurity, Log: log})
 	case d.Direct != "":
 		return nil, ErrDatabase.With("a direct address is for Postgres behind a pooler, and the database is %q", d.Name)
 	case d.Name == "memory":

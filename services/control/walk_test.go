@@ -38,6 +38,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store"
 )
 
 // caller is somebody who walks over every RPC and every route.
@@ -69,11 +70,16 @@ type walk struct {
 
 func startWalk(t *testing.T) *walk {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	db, err := control.OpenStore(t.Context(), control.Database{Name: "memory"}, log)
+	db, err := control.OpenStore(t.Context(), control.Database{Name: "memory"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startWalkOn(t, db)
+}
+
+func startWalkOn(t *testing.T, db store.Store) *walk {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
 	other := agent.Shell()
 	other.Name = "other"
 	hidden := agent.Shell()
@@ -328,8 +334,10 @@ func (w *walk) methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 var admits = []auth.Verb{auth.Prompt, auth.UseFiles, auth.ChangeFiles, auth.RunCommands}
 
 // Every RPC, with every caller, is as the table says. What is foreign is not found, in the words for what is not there.
-func TestEveryRPC(t *testing.T) {
-	w := startWalk(t)
+func TestEveryRPC(t *testing.T) { everyRPC(t, startWalk(t)) }
+
+func everyRPC(t *testing.T, w *walk) {
+	t.Helper()
 	seen := map[string]bool{}
 	for full, m := range w.methods(t) {
 		rule, ok := auth.RuleOf(full)
@@ -393,8 +401,10 @@ func (w *walk) check(t *testing.T, what string, c caller, r auth.Rule, got outco
 }
 
 // Every route over HTTP, with every caller, is as the table says, and as foreign as its RPC.
-func TestEveryRoute(t *testing.T) {
-	w := startWalk(t)
+func TestEveryRoute(t *testing.T) { everyRoute(t, startWalk(t)) }
+
+func everyRoute(t *testing.T, w *walk) {
+	t.Helper()
 	for _, r := range transcode.Routes() {
 		full := string(r.RPC.Parent().FullName()) + "/" + string(r.RPC.Name())
 		rule, ok := auth.RuleOf(full)
@@ -432,8 +442,10 @@ func ruleOf(t *testing.T, v auth.Verb) auth.Rule {
 }
 
 // Every path of files, in every method, with every caller, is as the table says of the RPC behind it.
-func TestEveryPathOfFiles(t *testing.T) {
-	w := startWalk(t)
+func TestEveryPathOfFiles(t *testing.T) { everyPathOfFiles(t, startWalk(t)) }
+
+func everyPathOfFiles(t *testing.T, w *walk) {
+	t.Helper()
 	behind := map[string]auth.Verb{
 		"GET": auth.UseFiles, "HEAD": auth.UseFiles, "PUT": auth.ChangeFiles, "DELETE": auth.ChangeFiles,
 	}
@@ -561,8 +573,10 @@ func (w *walk) send(t *testing.T, c caller, r *http.Request) (code int, body str
 }
 
 // Every other path, in every method that the table has for it, is as the table says.
-func TestEveryOtherRoute(t *testing.T) {
-	w := startWalk(t)
+func TestEveryOtherRoute(t *testing.T) { everyOtherRoute(t, startWalk(t)) }
+
+func everyOtherRoute(t *testing.T, w *walk) {
+	t.Helper()
 	patterns := gateway.Patterns()
 	for _, pattern := range patterns {
 		methods := auth.MethodsOf(pattern)

@@ -90,8 +90,9 @@ type Store interface {
 	CreateToken(ctx context.Context, t Token, life time.Duration) (Token, error)
 	// FindToken returns the token with the hash, or ErrTokenNotFound; expired and revoked ones too.
 	FindToken(ctx context.Context, hash []byte) (Token, error)
-	// GetToken returns the token with the id, or ErrTokenNotFound; expired and revoked ones too.
-	GetToken(ctx context.Context, id string) (Token, error)
+	// GetToken returns the tenant's token with the id, any tenant's when that is "", or ErrTokenNotFound; expired and
+	// revoked ones too.
+	GetToken(ctx context.Context, tenant, id string) (Token, error)
 	// ListTokens returns at most limit of the tenant's tokens, of all tenants' when it is "", newest first by id: those
 	// that were made before the token with the id before, "" for the newest. next is before of the next page, "" for
 	// none. A page lacks the tokens that cannot be decoded.

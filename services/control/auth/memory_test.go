@@ -78,11 +78,11 @@ func (m *memory) FindToken(_ context.Context, hash []byte) (Token, error) {
 	return Token{}, ErrTokenNotFound
 }
 
-func (m *memory) GetToken(_ context.Context, id string) (Token, error) {
+func (m *memory) GetToken(_ context.Context, tenant, id string) (Token, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, t := range m.tokens {
-		if t.ID == id {
+		if t.ID == id && (tenant == "" || t.Tenant == tenant) {
 			return t, m.fail
 		}
 	}

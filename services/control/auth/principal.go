@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // Principal is who a request comes from.
@@ -99,9 +100,19 @@ func (p Principal) Speaker(onBehalfOf string) (*model.Speaker, error) {
 
 type principalKey struct{}
 
-// NewContext returns a context that carries the principal.
+// NewContext returns a context that carries the principal, and is within the tenant that it cannot cross.
 func NewContext(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, principalKey{}, p)
+	return context.WithValue(p.within(ctx), principalKey{}, p)
+}
+
+// within is the one place that says who crosses tenants: operators do, executors report calls of every tenant that they
+// serve, and replicas pass on what others may do. All others stay within their own, in the database too.
+func (p Principal) within(ctx context.Context) context.Context {
+	switch p.Kind {
+	case Operator, Executor, Peer:
+		return tenancy.Everywhere(ctx)
+	}
+	return tenancy.Within(ctx, p.Tenant)
 }
 
 // FromContext returns the request's principal. Without one it is the zero Principal, which nothing is allowed to.

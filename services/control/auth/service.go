@@ -280,7 +280,11 @@ func (s *Service) Revoke(ctx context.Context, by Principal, id string) error {
 	var t Token
 	var err error = ErrTokenNotFound
 	if ident.IsUUID(id) {
-		t, err = s.store.GetToken(ctx, id)
+		tenant := by.Tenant
+		if by.Kind == Operator {
+			tenant = ""
+		}
+		t, err = s.store.GetToken(ctx, tenant, id)
 	}
 	if err == nil && !by.manages(t) {
 		err = ErrTokenNotFound

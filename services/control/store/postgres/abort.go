@@ -8,6 +8,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // lockLaneSQL comes before abortSQL in the same transaction: whoever claims holds the lane first, too, and only under
@@ -53,13 +54,19 @@ func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int,
 	if err != nil {
 		return 0, "", err
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(lockLaneSQL, laneID)
+	batch, tenant := &pgx.Batch{}, tenancy.Of(ctx)
+	if s.wall == "" || tenant == "" {
+		batch.Queue(lockLaneSQL, laneID)
+	} else {
+		s.within(batch, tenant)
+		batch.Queue(asTenants+lockLaneSQL, laneID)
+		sql = asTenants + sql
+	}
 	batch.Queue(sql, id, s.now(), string(z.Outcome), z.Reason, z.Message, cancellation,
 		micros(lane.ForceGrace)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})
-	err = s.send(ctx, batch)
+	err = s.foreign(ctx, tenant, s.send(ctx, batch))
 	return settled, running, err
 }
 

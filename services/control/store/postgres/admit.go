@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // admission is an admission with what is prepared for it outside of the flush.
@@ -24,7 +25,8 @@ type admission struct {
 	submission.Admission
 	scope   string // names the session by its key
 	claimID string
-	tries   int // lost races for a session
+	within  string // the tenant whose rows it may see and write, whatever its key says
+	tries   int    // lost races for a session
 }
 
 // admissionOp is an admission in a group, with what resolve has found.
@@ -44,9 +46,11 @@ type place struct {
 
 // Admit implements submission.Store.
 func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
-	scope, claimID := scopeOf(a.Key), uuid.NewString()
+	scope, claimID, within := scopeOf(a.Key), uuid.NewString(), cmp.Or(tenancy.Of(ctx), a.Key.Tenant)
 	for tries := 0; ; tries++ {
-		out, err := s.admits.do(ctx, scope, admission{Admission: a, scope: scope, claimID: claimID, tries: tries})
+		out, err := s.admits.do(ctx, scope, admission{
+			Admission: a, scope: scope, claimID: claimID, within: within, tries: tries,
+		})
 		if (isViolation(err) || errors.Is(err, session.ErrNotFound)) && tries < 10 {
 			continue // the session was made or deleted, or the key used, between the read and the write: read again
 		}
@@ -63,10 +67,12 @@ func scopeOf(k session.Key) string {
 	return string(b)
 }
 
-// flushAdmissions admits a batch in one transaction. Where two replicas use sessions or keys at the same time, the
-// batch is sorted, so that they wait for each other in one order only.
+// flushAdmissions admits a batch in one transaction, those of each tenant within it. Where two replicas use sessions or
+// keys at the same time, the batch is sorted, so that they wait for each other in one order only.
 func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
-	slices.SortFunc(ops, func(a, b *admissionOp) int { return cmp.Compare(a.in.scope, b.in.scope) })
+	slices.SortFunc(ops, func(a, b *admissionOp) int {
+		return cmp.Or(cmp.Compare(a.in.within, b.in.within), cmp.Compare(a.in.scope, b.in.scope))
+	})
 	places, found, err := s.resolve(ctx, ops)
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 			o.err = submission.ErrSubAgent
 		case found[i] || o.in.tries > 0 || o.again || o.in.ReplayOnly:
 			// It looks like a replay, has lost a race or may have been committed: worth a look before the write.
-			answered, err := s.replay(ctx, o)
+			answered, err := s.replay(tenancy.Within(ctx, o.in.within), o)
 			if err != nil {
 				return err
 			}
@@ -106,52 +112,120 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 		return nil
 	}
 	slices.SortFunc(known, func(a, b int) int { return cmp.Compare(places[a].sessionID, places[b].sessionID) })
-	batch := s.batch()
-	if err := queueAdmissions(batch, true, ops, places, fresh); err != nil {
+	w := admitting{store: s, batch: s.batch(), ops: ops, places: places}
+	if err := w.queue(true, fresh); err != nil {
 		return err
 	}
-	if err := queueAdmissions(batch, false, ops, places, known); err != nil {
+	if err := w.queue(false, known); err != nil {
 		return err
 	}
-	if err := s.queueRecords(batch, ops, slices.Concat(fresh, known)); err != nil {
-		return err
+	for _, of := range s.tenants(ops, slices.Concat(fresh, known)) {
+		w.enter(ops[of[0]].in.within)
+		if err := s.queueRecords(w.batch, ops, of); err != nil {
+			return err
+		}
 	}
-	return s.send(ctx, batch)
+	return s.foreign(ctx, w.within, s.send(ctx, w.batch))
+}
+
+// tenants splits admissions of a batch, which are given by their places in it, by tenant. Without a second wall they
+// stay together.
+func (s *Store) tenants(ops []*admissionOp, chosen []int) [][]int {
+	if s.wall == "" {
+		return [][]int{chosen}
+	}
+	slices.SortStableFunc(chosen, func(a, b int) int { return cmp.Compare(ops[a].in.within, ops[b].in.within) })
+	var split [][]int
+	for from, i := 0, 1; i <= len(chosen); i++ {
+		if i == len(chosen) || ops[chosen[i]].in.within != ops[chosen[from]].in.within {
+			split, from = append(split, chosen[from:i]), i
+		}
+	}
+	return split
 }
 
 // resolve reads where each admission goes, and whether its idempotency key has a receipt.
 func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place, found []bool, err error) {
 	n := len(ops)
-	asked := make([]admitRow, n)
-	for i, o := range ops {
-		asked[i] = admitRow{admission: &o.in, ord: int32(i)}
-	}
-	rows, err := s.pool.Query(ctx, resolveSQL, resolveTable.args(asked, s.now())...)
-	if err != nil {
-		return nil, nil, err
-	}
 	places, found = make([]place, n), make([]bool, n)
-	var i int
-	var id *string
-	var p place
-	var receipt bool
-	_, err = pgx.ForEachRow(rows, []any{
-		&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.deleting, &p.now,
-	}, func() error {
-		found[i], places[i] = receipt, p
-		if places[i].sessionID = value(id); id == nil {
-			places[i].fresh, places[i].sessionID = true, newID()
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	batch := &pgx.Batch{}
+	for _, of := range s.tenants(ops, all) {
+		asked := make([]admitRow, len(of))
+		for j, i := range of {
+			asked[j] = admitRow{admission: &ops[i].in, ord: int32(i)}
 		}
+		s.within(batch, ops[of[0]].in.within)
+		batch.Queue(resolveSQL, resolveTable.args(asked, s.now())...).Query(func(rows pgx.Rows) error {
+			var i int
+			var id *string
+			var p place
+			var receipt bool
+			_, err := pgx.ForEachRow(rows, []any{
+				&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.deleting, &p.now,
+			}, func() error {
+				found[i], places[i] = receipt, p
+				if places[i].sessionID = value(id); id == nil {
+					places[i].fresh, places[i].sessionID = true, newID()
+				}
+				return nil
+			})
+			return err
+		})
+	}
+	return places, found, s.send(ctx, batch)
+}
+
+// admitting is the transaction of a batch.
+type admitting struct {
+	store  *Store
+	batch  *pgx.Batch
+	ops    []*admissionOp
+	places []place
+	within string // the tenant of what is queued next, "" for none yet
+}
+
+// lockKnownSQL locks lanes in the order in which they are given.
+const lockKnownSQL = `SELECT 1 FROM unnest($1::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id
+  FOR NO KEY UPDATE OF l`
+
+// queue queues the statements for ops[i], i in chosen, which are in order, all fresh or all known: one for each tenant.
+// Where that changes the order in which lanes are locked, which is that of commits too, they are locked before.
+func (w *admitting) queue(fresh bool, chosen []int) error {
+	if len(chosen) == 0 {
 		return nil
-	})
-	return places, found, err
+	}
+	lanes := make([]string, len(chosen))
+	for j, i := range chosen {
+		lanes[j] = w.places[i].sessionID
+	}
+	split := w.store.tenants(w.ops, chosen)
+	if len(split) > 1 && !fresh {
+		w.enter("")
+		w.batch.Queue(lockKnownSQL, lanes)
+	}
+	for _, of := range split {
+		w.enter(w.ops[of[0]].in.within)
+		if err := queueAdmissions(w.batch, fresh, w.ops, w.places, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter makes what is queued next run within a tenant, "" for none.
+func (w *admitting) enter(tenant string) {
+	if w.within != tenant {
+		w.within = tenant
+		w.store.within(w.batch, tenant)
+	}
 }
 
 // queueAdmissions queues the statement for ops[i], i in chosen, all fresh or all known.
 func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []place, chosen []int) error {
-	if len(chosen) == 0 {
-		return nil
-	}
 	rows, missing, receipts := make([]admitRow, len(chosen)), make(map[int]bool, len(chosen)), false
 	for j, i := range chosen {
 		a := &ops[i].in

@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // Format stands for the tables that the migrations make.
@@ -198,6 +201,7 @@ func Hot() map[string]string {
 		"lost":              unendedSQL,
 		"rebind":            rebindSQL,
 		"events":            eventsSQL,
+		"submissions":       listSubmissionsSQL,
 	}
 	for i, t := range plainTexts {
 		words := strings.Fields(t.SQL)
@@ -206,8 +210,9 @@ func Hot() map[string]string {
 	return hot
 }
 
-// Explain is the plan that the pool's connections use for a statement of n parameters.
-func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, err error) {
+// Explain is the plan that the pool's connections use for a statement of n parameters within a tenant, "" for none. It
+// is "" for a statement that may not run within one.
+func (s *Store) Explain(ctx context.Context, tenant, sql string, n int) (plan string, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return "", err
@@ -220,16 +225,57 @@ func (s *Store) Explain(ctx context.Context, sql string, n int) (plan string, er
 	if _, err := conn.Exec(ctx, "PREPARE hot AS "+sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return "", err
 	}
-	rows, err := conn.Query(ctx, "EXPLAIN EXECUTE hot "+arguments, pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return "", err
+	var lines []string
+	batch := &pgx.Batch{}
+	if tenant != "" {
+		s.within(batch, tenant)
 	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	batch.Queue("EXPLAIN EXECUTE hot " + arguments).Query(func(rows pgx.Rows) (err error) {
+		lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	err = conn.SendBatch(ctx, batch).Close()
+	if pg := (*pgconn.PgError)(nil); tenant != "" && errors.As(err, &pg) && pg.Code == "42501" {
+		lines, err = nil, nil
+	}
 	if err != nil {
 		return "", err
 	}
 	_, err = conn.Exec(ctx, "DEALLOCATE hot", pgx.QueryExecModeSimpleProtocol)
 	return strings.Join(lines, "\n"), err
+}
+
+// Rights are what the tenants' role may do with each table.
+func Rights() map[string]string { return rights }
+
+// Role is the tenants' role.
+func (s *Store) Role() string { return s.wall }
+
+// ExecWithin runs a statement within a tenant, as Tables' own are run.
+func (s *Store) ExecWithin(ctx context.Context, tenant, sql string, args ...any) (changed int64, err error) {
+	return s.tell(tenancy.Within(ctx, tenant), sql, args...)
+}
+
+// CountWithin is the number that a statement returns within a tenant.
+func (s *Store) CountWithin(ctx context.Context, tenant, sql string) (n int, err error) {
+	return n, s.askOne(tenancy.Within(ctx, tenant), []any{&n}, sql)
+}
+
+// AdmitTogether admits as one batch, each within its tenant.
+func (s *Store) AdmitTogether(ctx context.Context, all []submission.Admission) (
+	out []submission.Admitted, err error,
+) {
+	ops := make([]*admissionOp, len(all))
+	for i, a := range all {
+		ops[i] = &admissionOp{in: admission{
+			Admission: a, scope: scopeOf(a.Key), claimID: uuid.NewString(), within: a.Key.Tenant,
+		}, done: make(chan struct{})}
+	}
+	s.admits.settle(ctx, slices.Clone(ops), s.retry)
+	for _, o := range ops {
+		out, err = append(out, o.out), errors.Join(err, o.err)
+	}
+	return out, err
 }
 
 // ExecText runs a statement.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pawl-dev/pawl/services/control/store/rows"
@@ -33,44 +32,39 @@ type plain struct {
 	tx pgx.Tx // nil is the pool
 }
 
-// querier is what the pool and a transaction have in common.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
-
-// do calls f with the transaction, or with the pool until it succeeds, see retry.
-func (p plain) do(ctx context.Context, f func(context.Context, querier) error) error {
-	if p.tx != nil {
-		return f(ctx, p.tx)
-	}
-	return p.s.retry(ctx, func(ctx context.Context, _ bool) error { return f(ctx, p.s.pool) })
-}
-
 // Query implements rows.Port.
 func (p plain) Query(ctx context.Context, s rows.Statement, args ...any) (found []rows.Row, err error) {
-	err = p.do(ctx, func(ctx context.Context, q querier) error {
-		result, err := q.Query(ctx, plainTexts[s].SQL, p.values(s, args)...)
+	if p.tx != nil {
+		result, err := p.tx.Query(ctx, plainTexts[s].SQL, p.values(s, args)...)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		found, err = pgx.CollectRows(result, neutral)
-		return err
+		return pgx.CollectRows(result, neutral)
+	}
+	err = p.s.retry(ctx, func(ctx context.Context, _ bool) error {
+		return p.s.ask(ctx, func(result pgx.Rows) (err error) {
+			found, err = pgx.CollectRows(result, neutral)
+			return err
+		}, plainTexts[s].SQL, p.values(s, args)...)
 	})
 	return found, err
 }
 
 // Exec implements rows.Port.
 func (p plain) Exec(ctx context.Context, s rows.Statement, args ...any) (changed int, err error) {
-	err = p.do(ctx, func(ctx context.Context, q querier) error {
-		tag, err := q.Exec(ctx, plainTexts[s].SQL, p.values(s, args)...)
-		changed = int(tag.RowsAffected())
+	if p.tx != nil {
+		tag, err := p.tx.Exec(ctx, plainTexts[s].SQL, p.values(s, args)...)
+		return int(tag.RowsAffected()), err
+	}
+	err = p.s.retry(ctx, func(ctx context.Context, _ bool) error {
+		n, err := p.s.tell(ctx, plainTexts[s].SQL, p.values(s, args)...)
+		changed = int(n)
 		return err
 	})
 	return changed, err
 }
 
-// Transact implements rows.Port.
+// Transact implements rows.Port. It is the platform's own, whatever ctx is within: no caller's request needs one.
 func (p plain) Transact(ctx context.Context, f func(context.Context, rows.Port) error) error {
 	return p.s.retry(ctx, func(ctx context.Context, _ bool) error {
 		return pgx.BeginFunc(ctx, p.s.pool, func(tx pgx.Tx) error { return f(ctx, plain{s: p.s, tx: tx}) })

@@ -48,7 +48,7 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 // receipt answers from the receipt of a submission whose row is gone with its session. An expired one makes way.
 func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err error) {
 	a := &o.in
-	if _, err := s.pool.Exec(ctx, `DELETE FROM receipts WHERE scope = $1 AND idem_key = $2
+	if _, err := s.tell(ctx, `DELETE FROM receipts WHERE scope = $1 AND idem_key = $2
 		AND expires <= $3::timestamptz`,
 		a.scope, a.IdempotencyKey, s.now()); err != nil {
 		return false, err
@@ -57,9 +57,8 @@ func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err
 		Loop: lane.Loop{Key: a.Key}, IdempotencyKey: a.IdempotencyKey, Status: submission.SettledStatus,
 	}}
 	var hash []byte
-	err = s.pool.QueryRow(ctx, `SELECT submission_id, hash FROM receipts WHERE scope = $1 AND idem_key = $2`, a.scope,
-		a.IdempotencyKey).
-		Scan(&sub.ID, &hash)
+	err = s.askOne(ctx, []any{&sub.ID, &hash}, `SELECT submission_id, hash FROM receipts
+		WHERE scope = $1 AND idem_key = $2`, a.scope, a.IdempotencyKey)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -86,10 +85,11 @@ func (s *Store) lostAnswer(ctx context.Context, a *admission, sub stored) (submi
 	}
 	var endsIn *int64
 	var why int16
-	err := s.pool.QueryRow(ctx, `SELECT x.epoch, x.event_head, x.mail, `+endsSQL+`, k.executor
+	err := s.askOne(ctx, []any{
+		&lease.Fence.Epoch, &lease.EventHead, &lease.Mail, &endsIn, &why, &lease.Executor,
+	}, `SELECT x.epoch, x.event_head, x.mail, `+endsSQL+`, k.executor
 		FROM lanes x JOIN sessions k ON k.session_id = x.lane_id
-		WHERE x.lane_id = $1 AND x.state + 0 = 2 AND x.claim_id = $3`, sub.LaneID, s.now(), a.claimID).
-		Scan(&lease.Fence.Epoch, &lease.EventHead, &lease.Mail, &endsIn, &why, &lease.Executor)
+		WHERE x.lane_id = $1 AND x.state + 0 = 2 AND x.claim_id = $3`, sub.LaneID, s.now(), a.claimID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return out, nil
 	}

@@ -10,7 +10,7 @@ import (
 const rebindSQL = `
 WITH r AS (UPDATE sessions s SET executor = $3 FROM sessions k
   WHERE k.session_id = $1 AND k.tenant = $2 AND s.session_id = k.lane_id RETURNING s.lane_id)
-INSERT INTO wakes (lane_id) SELECT lane_id FROM r`
+INSERT INTO wakes (tenant, lane_id) SELECT $2, lane_id FROM r`
 
 // Rebind implements session.Store.
 func (s *Store) Rebind(ctx context.Context, tenant, id, executor string) (session.Session, error) {
@@ -18,7 +18,7 @@ func (s *Store) Rebind(ctx context.Context, tenant, id, executor string) (sessio
 		return session.Session{}, session.ErrNotFound
 	}
 	err := s.retry(ctx, func(ctx context.Context, _ bool) error {
-		_, err := s.pool.Exec(ctx, rebindSQL, id, tenant, executor)
+		_, err := s.tell(ctx, rebindSQL, id, tenant, executor)
 		return err
 	})
 	if err != nil {

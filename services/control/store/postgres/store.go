@@ -8,6 +8,12 @@
 // lock at once: who does not get the row back writes nothing. Who waits for a lane holds nothing that others wait for
 // but lanes, in one order; calls are locked after their lanes, in order of their ids.
 //
+// What is asked for a client runs within its tenant, see tenancy.Within: as a role that row-level security shows the
+// rows of one tenant only, see wall.go. Claims, commits and retention, and what operators ask for, do not. The first
+// statement of a transaction says so, in the same round trip. That is one statement more for each read, and two for a
+// prompt: one for the look before its admission and one for that. Admissions of several tenants are one transaction
+// still, with statements for each tenant. A commit costs nothing more.
+//
 // Invariants: nothing that bumps an epoch commits asynchronously; every operation may be repeated after a lost answer,
 // and is; one clock decides times, see clock; a notification is never part of a transaction that writes.
 package postgres
@@ -41,6 +47,9 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// RetryFor bounds one try of an operation, and how long it is tried again while the database is away; 0 is 10 s.
 	RetryFor time.Duration
+	// NoRowSecurity leaves it to the code alone to keep tenants apart: for databases where nobody can make a role. The
+	// log is told at each start.
+	NoRowSecurity bool
 	// ClockOffset is time that has passed everywhere, and ServerOffset a jump of the server's clock. For tests.
 	ClockOffset, ServerOffset func() time.Duration
 }
@@ -69,6 +78,7 @@ type Store struct {
 	*rows.Tables
 	access
 	opts    Options
+	wall    string // the tenants' role; "" is that there is no second wall
 	admits  *group[admission, submission.Admitted]
 	commits *group[commit, lane.Committed]
 	notes   *notes
@@ -100,8 +110,17 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 		access.pool.Close()
 		return nil, fmt.Errorf("database format: %w", err)
 	}
+	wall := ""
+	if opts.NoRowSecurity {
+		warnNoWall(opts.Log)
+	} else if wall, err = raiseWall(ctx, access); err != nil {
+		access.pool.Close()
+		return nil, fmt.Errorf("row-level security: %w", err)
+	}
 	background, cancel := context.WithCancel(context.Background())
-	s := &Store{access: access, opts: opts, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log}}
+	s := &Store{
+		access: access, opts: opts, wall: wall, cancel: cancel, notes: newNotes(), health: &health{log: opts.Log},
+	}
 	s.Tables = rows.New(plain{s: s}, s.opts.Log)
 	began := time.Now()
 	s.clock.elapsed = func() time.Duration { return time.Since(began) + opts.ClockOffset() }

@@ -38,32 +38,29 @@ func (s *Store) ListSubmissions(
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		subs = nil
-		rows, err := s.pool.Query(ctx, `SELECT `+submissionColumns+`
-			FROM submissions s JOIN sessions k USING (session_id)
-			WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`,
-			sessionID, before, limit)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var row submissionRow
-			if err := rows.Scan(row.targets()...); err != nil {
-				return err
+		return s.ask(ctx, func(rows pgx.Rows) error {
+			for rows.Next() {
+				var row submissionRow
+				if err := rows.Scan(row.targets()...); err != nil {
+					return err
+				}
+				subs = append(subs, row.submission(s.Damaged))
 			}
-			subs = append(subs, row.submission(s.Damaged))
-		}
-		return rows.Err()
+			return rows.Err()
+		}, listSubmissionsSQL, sessionID, before, limit)
 	})
 	return subs, wrap("list submissions", err)
 }
 
+const listSubmissionsSQL = `SELECT ` + submissionColumns + `
+FROM submissions s JOIN sessions k USING (session_id)
+WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`
+
 // submission reads one submission with the hash of its input.
 func (s *Store) submission(ctx context.Context, where string, args ...any) (sub stored, hash []byte, err error) {
 	var row submissionRow
-	err = s.pool.QueryRow(ctx, `SELECT `+submissionColumns+`, s.event_base, s.input_hash
-		FROM submissions s JOIN sessions k USING (session_id) WHERE s.parent_call IS NULL AND `+where, args...).
-		Scan(row.targets(&sub.eventBase, &hash)...)
+	err = s.askOne(ctx, row.targets(&sub.eventBase, &hash), `SELECT `+submissionColumns+`, s.event_base, s.input_hash
+		FROM submissions s JOIN sessions k USING (session_id) WHERE s.parent_call IS NULL AND `+where, args...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return sub, nil, submission.ErrNotFound
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 var (
@@ -18,13 +19,13 @@ var (
 
 // PutDefinition implements store.Definitions.
 func (t *Tables) PutDefinition(ctx context.Context, digest, name string, body []byte) error {
-	_, err := t.port.Exec(ctx, insertDefinition, digest, name, body)
+	_, err := t.port.Exec(tenancy.Everywhere(ctx), insertDefinition, digest, name, body)
 	return wrap("put definition", err)
 }
 
 // GetDefinition implements store.Definitions.
 func (t *Tables) GetDefinition(ctx context.Context, digest string) ([]byte, error) {
-	body, err := one(ctx, t.port, firstBlob, store.ErrDefinitionNotFound, findDefinition, digest)
+	body, err := one(tenancy.Everywhere(ctx), t.port, firstBlob, store.ErrDefinitionNotFound, findDefinition, digest)
 	return body, wrap("get definition", err)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 // executorColumns join the replica only while it lives: with a dead one the executor counts as away.
@@ -92,13 +93,13 @@ func (t *Tables) SetDraining(ctx context.Context, id string, epoch int64) error 
 
 // GetExecutor implements fleet.Store.
 func (t *Tables) GetExecutor(ctx context.Context, id string) (fleet.Executor, error) {
-	e, err := one(ctx, t.port, t.executor(ctx), fleet.Missing(id), findExecutor, id)
+	e, err := one(tenancy.Everywhere(ctx), t.port, t.executor(ctx), fleet.Missing(id), findExecutor, id)
 	return e, wrap("get executor", err)
 }
 
 // ListExecutors implements fleet.Store.
 func (t *Tables) ListExecutors(ctx context.Context) ([]fleet.Executor, error) {
-	all, err := list(ctx, t, t.executor(ctx), listExecutors)
+	all, err := list(tenancy.Everywhere(ctx), t, t.executor(ctx), listExecutors)
 	// Here, because each database has a collation of its own.
 	slices.SortFunc(all, func(a, b fleet.Executor) int { return strings.Compare(a.ID, b.ID) })
 	return all, wrap("list executors", err)

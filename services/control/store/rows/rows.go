@@ -9,6 +9,9 @@
 // starts, and no text is edited later. What is on the path of every prompt (admission, claims, commits) is not here:
 // each database has statements of its own for that.
 //
+// Most of what callers ask for runs within their tenant, see tenancy.Within. What the platform has to know to answer
+// them does not: who a token stands for, where executors are, what definitions say.
+//
 // Invariants: the platform's clock alone is compared with the times that are stored; every operation may be repeated
 // after a lost answer; a row that cannot be decoded is left out of a list, and the log is told of it once.
 package rows

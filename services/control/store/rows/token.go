@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
 const tokenColumns = `SELECT token_id, tenant, name, kind, agents, executor, labels, hash, created_at,
@@ -24,7 +25,7 @@ var (
 		CASE WHEN CAST($9 AS bigint) > 0 THEN {after $9} END, $10, $11, $12)
 		ON CONFLICT (token_id) DO NOTHING`)
 	findToken = reads(tokenColumns + `WHERE hash = $1`)
-	getToken  = reads(tokenColumns + `WHERE token_id = $1`)
+	getToken  = reads(tokenColumns + `WHERE token_id = $1 AND ($2 = '' OR tenant || '' = $2)`)
 	// The order of ids finds a page at once, see listSessions.
 	listTokens = reads(tokenColumns + `WHERE ($1 = '' OR tenant || '' = $1) AND token_id < $2
 		ORDER BY token_id DESC LIMIT $3`)
@@ -88,16 +89,16 @@ func (t *Tables) CreateToken(ctx context.Context, tok auth.Token, life time.Dura
 
 // FindToken implements auth.Store.
 func (t *Tables) FindToken(ctx context.Context, hash []byte) (auth.Token, error) {
-	tok, err := one(ctx, t.port, token, auth.ErrTokenNotFound, findToken, hash)
+	tok, err := one(tenancy.Everywhere(ctx), t.port, token, auth.ErrTokenNotFound, findToken, hash)
 	return tok, wrap("find token", err)
 }
 
 // GetToken implements auth.Store.
-func (t *Tables) GetToken(ctx context.Context, id string) (auth.Token, error) {
+func (t *Tables) GetToken(ctx context.Context, tenant, id string) (auth.Token, error) {
 	if !ident.IsUUID(id) {
 		return auth.Token{}, auth.ErrTokenNotFound
 	}
-	tok, err := one(ctx, t.port, token, auth.ErrTokenNotFound, getToken, id)
+	tok, err := one(ctx, t.port, token, auth.ErrTokenNotFound, getToken, id, tenant)
 	return tok, wrap("get token", err)
 }
 
@@ -154,7 +155,7 @@ func (t *Tables) CreateTicket(ctx context.Context, k auth.Ticket, life time.Dura
 // UseTicket implements auth.Store. Of a ticket that was used, and whose answer was lost, nobody knows: its holder makes
 // another one.
 func (t *Tables) UseTicket(ctx context.Context, hash []byte) ([]byte, error) {
-	token, err := one(ctx, t.port, func(r Row) ([]byte, error) {
+	token, err := one(tenancy.Everywhere(ctx), t.port, func(r Row) ([]byte, error) {
 		if !r.time(1).After(r.time(2)) {
 			return nil, auth.ErrTicket
 		}
@@ -170,6 +171,7 @@ var (
 
 // ClusterSecret implements auth.Store.
 func (t *Tables) ClusterSecret(ctx context.Context, candidate []byte) (secret []byte, err error) {
+	ctx = tenancy.Everywhere(ctx)
 	if _, err = t.port.Exec(ctx, insertSecret, candidate); err == nil {
 		secret, err = one(ctx, t.port, firstBlob, errSecretGone, findSecret)
 	}

@@ -63,9 +63,13 @@ var tokenCases = []testCase{
 			tok.CreatedAt = made.CreatedAt
 			equal(t, "the token", made, *tok)
 			equal(t, "the token", findToken(t, db.Second, tok.Name), *tok)
-			byID, err := db.Second.GetToken(ctx(t), tok.ID)
-			ok(t, err)
-			equal(t, "the token", byID, *tok)
+			for _, tenant := range []string{"", tok.Tenant} {
+				byID, err := db.Second.GetToken(ctx(t), tenant, tok.ID)
+				ok(t, err)
+				equal(t, "the token", byID, *tok)
+			}
+			_, err := db.Store.GetToken(ctx(t), "nobody", tok.ID)
+			refused(t, err, auth.ErrTokenNotFound)
 			db.Advance(time.Second)
 			equal(t, "the token", keep(t, db.Second, *tok), *tok) // as after an answer that was lost
 		}
@@ -76,7 +80,7 @@ var tokenCases = []testCase{
 		got, _, err = db.Store.ListTokens(ctx(t), "", "", 4)
 		ok(t, err)
 		equal(t, "the tokens of all tenants", got, []auth.Token{foreign, c, b, a})
-		_, err = db.Store.GetToken(ctx(t), ident.New())
+		_, err = db.Store.GetToken(ctx(t), "", ident.New())
 		refused(t, err, auth.ErrTokenNotFound)
 		_, err = db.Store.FindToken(ctx(t), []byte("none"))
 		refused(t, err, auth.ErrTokenNotFound)
