@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,41 +81,65 @@ func TestWeightOfIdleConnections(t *testing.T) {
 	}
 }
 
-// A watcher that reads nothing of much costs a page and what gRPC queues for it.
-func TestWeightOfSilentWatchers(t *testing.T) {
-	v := victimOf(t, start(t, t.TempDir()))
-	status, _, lines := v.ask(`{"message":"yes some words | head -c 3000000"}`,
-		"POST /v1/agents/shell/instances/loud:prompt HTTP/1.1", "Host: localhost", "Content-Type: application/json",
-		"Content-Length: 46", "Authorization: Bearer "+v.token)
-	id := regexp.MustCompile(`"sessionId":"([^"]+)"`).FindStringSubmatch(lines)
-	if status != http.StatusOK || id == nil {
-		t.Fatalf("%d %.300q", status, lines)
-	}
-	request, err := proto.Marshal(&pawlv1.WatchSessionRequest{SessionId: id[1]})
+// watchers are those of one session that read nothing of it.
+type watchers struct {
+	*victim
+	id   string
+	open int
+}
+
+// watchersOf makes a session with what a command prints.
+func watchersOf(v *victim, command string) *watchers {
+	body, err := json.Marshal(map[string]string{"message": command})
 	if err != nil {
-		t.Fatal(err)
+		v.Fatal(err)
+	}
+	status, _, lines := v.ask(string(body), "POST /v1/agents/shell/instances/loud:prompt HTTP/1.1", "Host: localhost",
+		"Content-Type: application/json", fmt.Sprint("Content-Length: ", len(body)), "Authorization: Bearer "+v.token)
+	id := regexp.MustCompile(`"sessionId":"([^"]+)"`).FindStringSubmatch(lines)
+	if status != http.StatusOK || id == nil || !strings.Contains(lines, "OUTCOME_COMPLETED") {
+		v.Fatalf("%d %.300q", status, lines)
+	}
+	return &watchers{victim: v, id: id[1]}
+}
+
+// more opens n, each on a connection of its own, and waits until they have got what they get.
+func (w *watchers) more(n int) {
+	w.Helper()
+	request, err := proto.Marshal(&pawlv1.WatchSessionRequest{SessionId: w.id})
+	if err != nil {
+		w.Fatal(err)
 	}
 	message := append([]byte{0, 0, 0, 0, byte(len(request))}, request...)
-	watch := func(n int) {
-		for range n {
-			f, _ := v.flood(v.here.GRPC)
-			head := f.headOf("/pawl.v1.SessionService/WatchSession", v.token)
-			if err := errors.Join(
-				f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true}),
-				f.WriteData(1, true, message), f.out.Flush(),
-			); err != nil {
-				t.Fatal(err)
-			}
+	for range n {
+		f, _ := w.flood(w.here.GRPC)
+		head := f.headOf("/pawl.v1.SessionService/WatchSession", w.token)
+		if err := errors.Join(
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true}),
+			f.WriteData(1, true, message), f.out.Flush(),
+		); err != nil {
+			w.Fatal(err)
 		}
 	}
-	const stalled = "transport.(*writeQuota).get"
-	watch(5)
-	stacks(t, stalled, 5)
-	const n, most = 100, 256 << 10
-	before := inUse()
-	watch(n)
-	stacks(t, stalled, 5+n)
-	if got := (inUse() - before) / n; got > most {
-		t.Errorf("%d bytes for each watcher, want %d at most", got, most)
+	w.open += n
+	stacks(w.T, "transport.(*writeQuota).get", w.open)
+}
+
+// A watcher that reads nothing of much costs a page and what gRPC queues for it, however large its events are.
+func TestWeightOfSilentWatchers(t *testing.T) {
+	for name, command := range map[string]string{
+		"large events":  "yes some words | head -c 3000000",
+		"medium events": "for i in $(seq 50); do head -c 17000 /dev/zero | tr '\\\\0' x; sleep 0.01; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := watchersOf(victimOf(t, start(t, t.TempDir())), command)
+			w.more(5)
+			const n, most = 100, 256 << 10
+			before := inUse()
+			w.more(n)
+			if got := (inUse() - before) / n; got > most {
+				t.Errorf("%d bytes for each watcher, want %d at most", got, most)
+			}
+		})
 	}
 }

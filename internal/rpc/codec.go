@@ -4,6 +4,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // sized is a message that is decoded only if it is not too large: decoded it may take many times its size.
@@ -13,7 +14,7 @@ type sized struct {
 	size  int // of what came
 }
 
-// codec decodes sized messages.
+// codec decodes sized messages, and encodes into buffers that are not much larger than what is in them.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
@@ -29,4 +30,27 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return nil
 	}
 	return c.CodecV2.Unmarshal(data, s.into)
+}
+
+// buffers are for messages on their way, which wait there when their reader is slow. The library's own have 32 KiB for
+// what is a little above 16 KiB, and a megabyte for what is above 32 KiB.
+var buffers = mem.NewTieredBufferPool(2<<10, 4<<10, 8<<10, 12<<10, 16<<10, 20<<10, 24<<10, 28<<10, 32<<10, 48<<10,
+	64<<10, 96<<10, 128<<10, 192<<10, 256<<10, 384<<10, 512<<10, 1<<20)
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(proto.Message)
+	size := 0
+	if ok {
+		size = proto.Size(m)
+	}
+	if mem.IsBelowBufferPoolingThreshold(size) {
+		return c.CodecV2.Marshal(v)
+	}
+	buf := buffers.Get(size)
+	if _, err := (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend((*buf)[:0], m); err != nil {
+		buffers.Put(buf)
+		return nil, err
+	}
+	return mem.BufferSlice{mem.NewBuffer(buf, buffers)}, nil
 }

@@ -42,8 +42,7 @@ func decodeWant(req *pawlv1.WatchSessionRequest) (event.Want, error) {
 }
 
 // maxStreamed is about how many bytes one message of a stream of events has. For a reader that takes nothing gRPC holds
-// two: one that it has queued and one that waits. What fits into 32 KiB is in a buffer of 32 KiB, and the next larger
-// buffer has a megabyte.
+// 64 KiB that it has queued, one message more, and one that waits.
 const (
 	maxStreamed = 31 << 10
 	// eventFrame is about what an event takes beside its content.
