@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -274,7 +275,12 @@ func (c *cluster) record(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	_, err = conn.Exec(ctx, record)
+	for range 10 { // replicas are at work: the locks of their statements and of these may stand against each other
+		var deadlock *pgconn.PgError
+		if _, err = conn.Exec(ctx, record); !errors.As(err, &deadlock) || deadlock.Code != "40P01" {
+			break
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("making the database record: %w", err)
 	}
