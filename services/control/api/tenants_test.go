@@ -79,6 +79,14 @@ func TestTenantIsSuspended(t *testing.T) {
 	if rpc.Reason(err) != "TENANT_SUSPENDED" {
 		t.Errorf("a token of a suspended tenant: %v", err)
 	}
+	for tenant, reason := range map[string]string{"acme": "TENANT_SUSPENDED", "nobody": "TENANT_NOT_FOUND"} {
+		_, err := pawlv1.NewTokenServiceClient(f.operator(t)).CreateToken(t.Context(), &pawlv1.CreateTokenRequest{
+			Tenant: tenant, Principal: &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{}},
+		})
+		if rpc.Reason(err) != reason {
+			t.Errorf("a new token of %s: %v", tenant, err)
+		}
+	}
 	if _, err := tenants.ResumeTenant(t.Context(), &pawlv1.ResumeTenantRequest{Tenant: "acme"}); err != nil {
 		t.Fatal(err)
 	}

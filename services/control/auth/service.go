@@ -37,6 +37,10 @@ const (
 // ErrTokenInvalid refuses to make a token.
 var ErrTokenInvalid = errs.New(errs.InvalidArgument, "TOKEN_INVALID", "the token wanted is not valid")
 
+// errSuspended refuses to make a token that nobody could use.
+var errSuspended = errs.New(errs.FailedPrecondition, tenancy.ErrSuspended.Reason(), "the tenant is suspended: resume "+
+	"it first")
+
 // Service makes and checks tokens.
 type Service struct {
 	store Store
@@ -80,11 +84,13 @@ func (s *Service) Issue(
 		return "", Token{}, err
 	}
 	of, err := s.store.GetTenant(ctx, t.Tenant)
-	if err == nil && !of.DeletingAt.IsZero() {
-		err = tenancy.ErrDeleting
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", Token{}, err
+	case !of.DeletingAt.IsZero():
+		return "", Token{}, tenancy.ErrDeleting
+	case !of.SuspendedAt.IsZero():
+		return "", Token{}, errSuspended
 	}
 	return s.Mint(ctx, t, expiresIn)
 }

@@ -281,9 +281,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	var p *flue.Error
 	switch {
-	case errors.As(err, &p) && p.Status == http.StatusMethodNotAllowed:
+	case !errors.As(err, &p):
+	case p.Status == http.StatusMethodNotAllowed:
 		err = errs.New(errs.Unimplemented, strings.ToUpper(p.Type), p.Message+" "+p.Details)
-	case errors.As(err, &p):
+	case p.Status == http.StatusBadRequest:
+		err = errs.New(errs.InvalidArgument, strings.ToUpper(p.Type), p.Message+" "+p.Details)
+	default:
 		err = errs.New(errs.PermissionDenied, strings.ToUpper(p.Type), p.Message+" "+p.Details)
 	}
 	h.API.Refuse(w, r, err)

@@ -246,6 +246,11 @@ var requests = map[string]string{
 	"healthz_trailing_slash":      "GET /healthz/ HTTP/1.1\n" + get,
 	"api_unknown":                 "GET /v1/nowhere HTTP/1.1\n" + get,
 	"api_unknown_without_a_token": "GET /v1/nowhere HTTP/1.1\nHost: localhost\n\n",
+	"api_http_1_0_without_a_host": "GET /v1/agents HTTP/1.0\n" + strings.Replace(get, "Host: localhost\n", "", 1),
+	"api_of_another_host":         "GET /v1/agents HTTP/1.1\n" + strings.Replace(get, "localhost", "evil.example", 1),
+	"watch_is_a_socket":           "GET /v1/watch HTTP/1.1\n" + get,
+	"watch_head":                  "HEAD /v1/watch HTTP/1.1\n" + get,
+	"watch_post":                  with("POST /v1/watch HTTP/1.1", `{}`),
 	"webhook":                     with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{}`),
 	"webhook_after_the_body":      with("POST /agents/shell/i HTTP/1.1\nX-Webhook: true", `{`),
 	"stream_with_a_malformed_one": with("POST /agents/shell/i HTTP/1.1\nAccept: text/event-stream", `{`),
@@ -262,7 +267,7 @@ func TestAnswers(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
 		status, head, body := raw(t, s, requests[name])
 		fmt.Fprintf(&out, "%s: %d %s", name, status, head.Get("Content-Type"))
-		for _, h := range []string{"Allow", "Www-Authenticate", "Accept-Encoding"} {
+		for _, h := range []string{"Allow", "Www-Authenticate", "Accept-Encoding", "Upgrade"} {
 			if v := head.Get(h); v != "" {
 				fmt.Fprintf(&out, ", %s: %s", h, v)
 			}

@@ -149,6 +149,16 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, to *route) error
 			return flue.RouteNotFound(r.Method, r.URL.EscapedPath())
 		}
 		allow := slices.DeleteFunc(auth.MethodsOf(to.pattern), func(m string) bool { return m == "WS" })
+		if len(allow) == 0 { // it is a socket only
+			if r.Method == http.MethodGet {
+				if r.ProtoMajor == 1 { // HTTP/2 has neither header
+					w.Header().Set("Upgrade", "websocket")
+					w.Header().Set("Connection", "Upgrade")
+				}
+				return errUpgrade
+			}
+			allow = []string{http.MethodGet}
+		}
 		w.Header().Set("Allow", strings.Join(allow, ", "))
 		return flue.MethodNotAllowed(r.Method, allow...)
 	}
@@ -161,6 +171,10 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, to *route) error
 	}
 	return nil
 }
+
+// errUpgrade refuses a request that asks for a socket's path and for no socket.
+var errUpgrade = errs.New(errs.InvalidArgument, "UPGRADE_REQUIRED", "this path is a WebSocket: ask for one, with "+
+	"`connection: upgrade` and `upgrade: websocket`")
 
 // errToken refuses a URL with a token in it.
 var errToken = errs.New(errs.InvalidArgument, "TOKEN_IN_URL", "a token does not belong in a URL, which proxies and "+
