@@ -275,7 +275,7 @@ func (c *cluster) record(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	for range 10 { // replicas are at work: the locks of their statements and of these may stand against each other
+	for range 10 {        // replicas are at work: the locks of their statements and of these may stand against each other
 		var deadlock *pgconn.PgError
 		if _, err = conn.Exec(ctx, record); !errors.As(err, &deadlock) || deadlock.Code != "40P01" {
 			break
