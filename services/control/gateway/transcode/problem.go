@@ -30,7 +30,8 @@ var byReason = map[string]int{
 	"BODY_TOO_LARGE": http.StatusRequestEntityTooLarge, "BODY_LATE": http.StatusRequestTimeout,
 	"MESSAGE_TOO_LARGE": http.StatusRequestEntityTooLarge, "CURSOR_AHEAD": http.StatusBadRequest,
 	"CONDITION_FAILED": http.StatusPreconditionFailed, "RANGE_NOT_SATISFIABLE": http.StatusRequestedRangeNotSatisfiable,
-	"UPGRADE_REQUIRED": http.StatusUpgradeRequired, "NO_SPACE": http.StatusInsufficientStorage, "TOO_LARGE": http.StatusRequestEntityTooLarge,
+	"UPGRADE_REQUIRED": http.StatusUpgradeRequired,
+	"NO_SPACE":         http.StatusInsufficientStorage, "TOO_LARGE": http.StatusRequestEntityTooLarge,
 }
 
 // Problem is why a request failed: the content of every error on /v1.
