@@ -1,7 +1,8 @@
 -- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment
 -- under the row's lock. Times are how long the host has been up: the database's clock may jump. Leases are written and
 -- compared on the platform's clock, on which replicas agree to within a second; an owner stops three seconds before its
--- lease ends, so two seconds between clocks break nothing.
+-- lease ends, so two seconds between clocks break nothing. Triggers run as their owner: statements that clients ask for
+-- run as a role that may not enter this schema.
 CREATE SCHEMA chaos;
 
 CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
@@ -20,7 +21,7 @@ CREATE FUNCTION chaos.holds(uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
     AND expires > clock_timestamp() + ahead_us * interval '1 microsecond' + interval '2 seconds') $$;
 
 -- A lease that is ended by who has the lock of its replica is that of a process which is dead.
-CREATE FUNCTION chaos.replica() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.replica() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   IF chaos.holds(OLD.replica_id) AND NOT EXISTS (SELECT 1 FROM public.replicas r WHERE r.replica_id <> OLD.replica_id
       AND r.host = OLD.host AND r.lock = OLD.lock AND chaos.holds(r.replica_id)) THEN
     INSERT INTO chaos.ended VALUES (OLD.replica_id);
@@ -30,7 +31,7 @@ END $$;
 CREATE TRIGGER chaos_ended BEFORE UPDATE ON replicas FOR EACH ROW
   WHEN (NEW.expires = 'epoch' AND OLD.expires <> 'epoch') EXECUTE FUNCTION chaos.replica();
 
-CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.lane() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO chaos.owners (lane_id, epoch, new_owner, old_lives, event_head)
       VALUES (NEW.lane_id, NEW.epoch, NEW.owner, false, 0);
@@ -46,7 +47,7 @@ CREATE TRIGGER chaos_new AFTER INSERT ON lanes FOR EACH ROW EXECUTE FUNCTION cha
 CREATE TRIGGER chaos_old AFTER UPDATE ON lanes FOR EACH ROW
   WHEN (OLD.owner IS DISTINCT FROM NEW.owner OR OLD.epoch <> NEW.epoch) EXECUTE FUNCTION chaos.lane();
 
-CREATE FUNCTION chaos.settled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.settled() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   INSERT INTO chaos.settlings VALUES (NEW.submission_id, OLD.status = 2);
   RETURN NULL;
 END $$;
@@ -55,7 +56,7 @@ CREATE TRIGGER chaos AFTER UPDATE ON submissions FOR EACH ROW
     OR OLD.settled_at IS DISTINCT FROM NEW.settled_at) OR OLD.status = 2 AND NEW.status <> 2)
   EXECUTE FUNCTION chaos.settled();
 
-CREATE FUNCTION chaos.called() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.called() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO chaos.calls VALUES (NEW.call_id, chaos.up());
     RETURN NULL;
@@ -73,7 +74,7 @@ CREATE TRIGGER chaos_old AFTER UPDATE ON tool_calls FOR EACH ROW WHEN (NEW.state
 
 -- Writes to these tables fail while their names are in chaos.refused, as on a disk that is full.
 CREATE TABLE chaos.refused (name text PRIMARY KEY);
-CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   IF EXISTS (SELECT 1 FROM chaos.refused WHERE name = TG_TABLE_NAME) THEN
     RAISE EXCEPTION 'chaos refuses to write to %', TG_TABLE_NAME USING ERRCODE = 'disk_full';
   END IF;
@@ -92,7 +93,7 @@ CREATE TABLE chaos.spoilt (place text, id uuid, seq bigint, lane_id uuid, was by
 CREATE TABLE chaos.victims (submission_id uuid);
 
 -- What one look spoils: a row of a submission that has not settled, or of a conversation that is at work.
-CREATE FUNCTION chaos.spoil(what text, OUT said text, OUT owner text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.spoil(what text, OUT said text, OUT owner text) LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE s record; e record; bad CONSTANT bytea := 'chaos'; BEGIN
   SELECT * INTO s FROM public.submissions WHERE status < 2 AND (what <> 'input' OR input IS NOT NULL)
     AND (what <> 'entry' OR status = 1 AND entry_head > 0) ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
@@ -118,7 +119,7 @@ END $$;
 
 -- Entries are as they were, and with everything what is of a submission alone, where nobody has written anything else
 -- meanwhile.
-CREATE FUNCTION chaos.mend(everything boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.mend(everything boolean) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
   INSERT INTO chaos.victims SELECT DISTINCT b.root_id FROM chaos.spoilt x JOIN public.submissions b USING (lane_id)
     WHERE b.seq >= (SELECT min(seq) FROM public.submissions f JOIN chaos.victims v USING (submission_id)
       WHERE f.lane_id = b.lane_id) OR b.parent_call IS NOT NULL AND b.status < 2;
