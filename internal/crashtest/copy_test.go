@@ -2,6 +2,7 @@ package crashtest_test
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,10 +34,53 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
+// replaceDir puts a copy of a directory in the place of another one.
+func replaceDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	copyDir(t, from, to)
+}
+
+// restoreDir gives the files of a directory the content that they had, as the snapshot of a disk does: they are the
+// same files.
+func restoreDir(t *testing.T, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(to, path)
+		if err != nil {
+			return err
+		}
+		was, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil || !d.Type().IsRegular() {
+			return os.Remove(path) // it was not there
+		}
+		return os.WriteFile(path, was, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A data directory is set back to a backup of before the command, as a machine is that is restored. The daemon knows
 // nothing of the command then, and control knows that this proves nothing: the command is not run again.
 func TestRestoredDataDirectory(t *testing.T) {
-	for name, restart := range map[string]bool{"while control runs": false, "and control is killed, too": true} {
+	const other, older = "it has another data directory than before", "its data directory is a copy, or an older state"
+	for name, c := range map[string]struct {
+		restart bool
+		restore func(t *testing.T, from, to string)
+		says    string
+	}{
+		"while control runs":                   {false, replaceDir, other}, // a journal that was copied is another one
+		"and control is killed, too":           {true, replaceDir, other},
+		"in place":                             {false, restoreDir, older},
+		"in place, and control is killed, too": {true, restoreDir, older},
+	} {
+		restart := c.restart
 		t.Run(name, func(t *testing.T) {
 			url := pgtest.URL(t)
 			p := newPlane(t, url)
@@ -56,10 +100,7 @@ func TestRestoredDataDirectory(t *testing.T) {
 			for _, pid := range processes(t, "cwd", m.Root) {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // may be gone by now
 			}
-			if err := os.RemoveAll(m.Data); err != nil {
-				t.Fatal(err)
-			}
-			copyDir(t, backup, m.Data)
+			c.restore(t, backup, m.Data)
 			if restart {
 				p.start()
 			}
@@ -72,7 +113,7 @@ func TestRestoredDataDirectory(t *testing.T) {
 			if runs := m.read("runs"); runs != "run\n" {
 				t.Errorf("the command left %q", runs)
 			}
-			p.says("it has another data directory than before") // a journal that was copied is another one
+			p.says(c.says)
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
@@ -29,6 +30,7 @@ type connection struct {
 	files  *files.Transfers
 	grants *fleet.Granter // nil without Deps.Grants
 	begun  atomic.Int64   // calls that the executor's journal has begun
+	begins await.Signal   // begun has grown
 
 	mu       sync.Mutex // guards what follows
 	draining bool
@@ -39,7 +41,7 @@ func newConnection(s *Server, stream stream, e fleet.Executor, inflight []*pawlv
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	c := &connection{
 		server: s, stream: stream, executor: e, ctx: ctx, cancel: cancel,
-		pulse: newPulse(s.deps.Clock), calls: newLedger(inflight), draining: e.Draining,
+		pulse: newPulse(s.deps.Clock), calls: newLedger(inflight), draining: e.Draining, begins: await.NewSignal(),
 	}
 	c.out = newOutbox(func() { cancel(ErrSilent) })
 	c.files = files.New(c.enqueue, c.out.ready.Set)
@@ -84,6 +86,9 @@ func (c *connection) run() error {
 		if err := contain.Do(func() error { c.watch(); return nil }); err != nil {
 			c.end(err)
 		}
+	})
+	c.server.streams.Go(func() {
+		contain.Run(c.server.deps.Log, "recording what an executor begins", c.recordBegun)
 	})
 	if c.grants != nil {
 		c.server.streams.Go(func() {
@@ -228,4 +233,9 @@ func (c *connection) heartbeat(h *pawlv1.Heartbeat) error {
 }
 
 // hasBegun notes how many calls the executor's journal has begun. Only the goroutine that receives calls it.
-func (c *connection) hasBegun(n int64) { c.begun.Store(max(c.begun.Load(), n)) }
+func (c *connection) hasBegun(n int64) {
+	if n > c.begun.Load() {
+		c.begun.Store(n)
+		c.begins.Set()
+	}
+}

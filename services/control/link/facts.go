@@ -15,6 +15,8 @@ import (
 const (
 	// factsEvery is how often the rows of executors are compared with the connections here.
 	factsEvery = 5 * time.Second
+	// begunEvery is how often it is written at most how many calls an executor has begun.
+	begunEvery = 250 * time.Millisecond
 	// writeLimit bounds the time that the database has for one piece of such work.
 	writeLimit = 5 * time.Second
 )
@@ -96,9 +98,8 @@ func (c *connection) compareFacts(ctx context.Context, row fleet.Executor) error
 		c.end(ErrSuperseded)
 		return nil
 	}
-	if begun := c.begun.Load(); begun > row.Journal.Begun {
-		// A copy of the executor's journal is known by having begun fewer.
-		if _, err := c.server.deps.Fleet.SetBegun(ctx, id, epoch, begun); err != nil {
+	if c.begun.Load() > row.Journal.Begun {
+		if err := c.setBegun(ctx); err != nil {
 			return err
 		}
 	}
@@ -106,6 +107,27 @@ func (c *connection) compareFacts(ctx context.Context, row fleet.Executor) error
 		return c.server.deps.Fleet.SetDraining(ctx, id, epoch)
 	}
 	return nil
+}
+
+// recordBegun records how many calls the executor has begun, soon after it says so: a copy of its journal is known by
+// having begun fewer, and when this replica dies nobody else has heard of them.
+func (c *connection) recordBegun() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.begins:
+		}
+		c.write(c.ctx, "how many calls it has begun", c.setBegun)
+		if await.Sleep(c.ctx, begunEvery) != nil {
+			return
+		}
+	}
+}
+
+func (c *connection) setBegun(ctx context.Context) error {
+	_, err := c.server.deps.Fleet.SetBegun(ctx, c.executor.ID, c.executor.ConnectionEpoch, c.begun.Load())
+	return err
 }
 
 // drains records that the executor takes nothing new.

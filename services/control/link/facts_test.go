@@ -67,6 +67,29 @@ func TestFactsAreWrittenInTheEnd(t *testing.T) {
 	}
 }
 
+// What an executor begins is recorded at once, or soon after the last time: the replica may die.
+func TestBegunCallsAreRecordedSoon(t *testing.T) {
+	within(t, 1, func(all []*plane) {
+		db := all[0].cluster.db
+		e := all[0].executor()
+		for n := range int64(50) {
+			e.send(&pawlv1.ConnectRequest{Frame: &pawlv1.ConnectRequest_Accepted{
+				Accepted: &pawlv1.Accepted{CallId: "c", Begun: n + 1},
+			}})
+			synctest.Wait()
+			if got := db.known().Journal.Begun; n == 0 && got != 1 {
+				t.Errorf("the first call is not recorded: %d", got)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(begunEvery)
+		synctest.Wait()
+		if got, n := db.known().Journal.Begun, db.tried("SetBegun"); got != 50 || n > 4 {
+			t.Errorf("%d calls are recorded, with %d writes", got, n)
+		}
+	})
+}
+
 // A connection that was recorded, and of which the answer was lost, is none. The executor does not count as connected.
 func TestConnectionWhoseRecordWasNotAnswered(t *testing.T) {
 	within(t, 1, func(all []*plane) {
