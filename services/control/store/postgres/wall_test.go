@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -451,5 +452,86 @@ func TestAdmissionsOfManyTenantsAreOneTransaction(t *testing.T) {
 	if err := raw(t, address).QueryRow(t.Context(),
 		`SELECT count(DISTINCT xmin::text) FROM sessions`).Scan(&transactions); err != nil || transactions != 1 {
 		t.Errorf("%d transactions, %v", transactions, err)
+	}
+}
+
+// A batch of several tenants locks lanes in the order in which commits do: while it waits for one, it holds none that
+// comes later.
+func TestAdmissionsOfManyTenantsLockLanesInOrder(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	var all []submission.Admission
+	lanes := map[string]string{}
+	for _, tenant := range []string{"second", "first"} { // the lane of the tenant that comes first has the higher id
+		a := admission("a", "")
+		a.Key.Tenant = tenant
+		got, err := s.Admit(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.ID, lanes[tenant] = ident.New(), got.Submission.SessionID
+		all = append(all, a)
+	}
+	tx, err := raw(t, address).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lock = `SELECT count(*) FROM (SELECT 1 FROM lanes WHERE lane_id = $1 FOR UPDATE SKIP LOCKED) l`
+	var n int
+	if err := tx.QueryRow(t.Context(), lock, lanes["second"]).Scan(&n); err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.AdmitTogether(context.Background(), all)
+		done <- err
+	}()
+	until(t, raw(t, address), someoneWaits)
+	if err := raw(t, address).QueryRow(t.Context(), lock, lanes["first"]).Scan(&n); err != nil || n != 1 {
+		t.Errorf("the lane that comes later is locked, %v", err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Neither the role nor the tenant outlives the transaction, where sessions are this program's own and where a pooler
+// shares them.
+func TestTheRoleEndsWithItsTransaction(t *testing.T) {
+	address := migrated.URL(t)
+	for _, at := range []string{address, pgtest.Pooled(t, address)} {
+		s := open(t, at, postgres.Options{})
+		theirs := admission("theirs", "")
+		theirs.Key.Tenant = "theirs"
+		for _, a := range []submission.Admission{admission(ident.New(), ""), theirs} {
+			a.ID = ident.New()
+			if _, err := s.Admit(tenancy.Within(t.Context(), a.Key.Tenant), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range 8 {
+			tenant := []string{"theirs", session.DefaultTenant}[i%2]
+			wg.Go(func() {
+				for range 50 {
+					n, err := s.CountWithin(t.Context(), tenant, `SELECT count(*) FROM sessions
+						WHERE tenant <> current_setting('pawl.tenant')`)
+					if err != nil || n != 0 {
+						t.Errorf("%d foreign rows, %v", n, err)
+					}
+					for name, want := range map[string]string{"role": "none", "pawl.tenant": ""} {
+						// A session that never was within a tenant does not know of any.
+						got, err := s.Setting(t.Context(), name)
+						if got != want || err != nil && !strings.Contains(err.Error(), "unrecognized") {
+							t.Errorf("after the transaction %s is %q, %v", name, got, err)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
