@@ -216,7 +216,10 @@ func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string
 func (h *Handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
 	out := &response{ResponseWriter: w}
 	err := contain.Do(func() error { h.route(out, r, secret); return nil })
-	if err == nil {
+	switch {
+	case err == nil && !out.begun && r.Context().Err() != nil:
+		cut() // else the answer would be 200, without a body
+	case err == nil:
 		return
 	}
 	var p *contain.Panic

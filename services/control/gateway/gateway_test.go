@@ -468,6 +468,18 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// asServer is a handler that may cut its answer off.
+func asServer(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if v := recover(); v != nil && v != http.ErrAbortHandler {
+				panic(v)
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
+
 // request is a streaming prompt.
 func request(ctx context.Context) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/agents/shell/i",
@@ -485,7 +497,7 @@ func TestHeartbeats(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
-		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(ctx)) }()
+		go func() { defer close(done); asServer(gateway.New(deps(p))).ServeHTTP(w, request(ctx)) }()
 		synctest.Wait()
 		if got := <-w.written; got != "" {
 			t.Errorf("headers come with %q", got)
@@ -519,7 +531,7 @@ func TestClientLeaves(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
-		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(ctx)) }()
+		go func() { defer close(done); asServer(gateway.New(deps(p))).ServeHTTP(w, request(ctx)) }()
 		synctest.Wait()
 		leave()
 		<-done
@@ -538,7 +550,7 @@ func TestSlowReader(t *testing.T) {
 		p := planetest.New(t, modeltest.New(modeltest.Say(append(deltas, "!")...)))
 		w := &recorder{header: http.Header{}, written: make(chan string)}
 		done := make(chan struct{})
-		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
+		go func() { defer close(done); asServer(gateway.New(deps(p))).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
 		if sub := only(t, p); sub.Outcome != lane.Completed {
 			t.Fatalf("the reader holds up the submission: %+v", sub)
@@ -569,7 +581,7 @@ func TestServerStops(t *testing.T) {
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		sync := httptest.NewRecorder()
 		done := make(chan struct{}, 2)
-		go func() { gateway.New(d).ServeHTTP(w, request(t.Context())); done <- struct{}{} }()
+		go func() { asServer(gateway.New(d)).ServeHTTP(w, request(t.Context())); done <- struct{}{} }()
 		go func() {
 			r := request(t.Context())
 			r.Header.Del("Accept")
@@ -617,7 +629,7 @@ func TestTokenIsRevoked(t *testing.T) {
 		})
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
-		go func() { defer close(done); gateway.New(d).ServeHTTP(w, request(t.Context())) }()
+		go func() { defer close(done); asServer(gateway.New(d)).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
 		revoked.Store(true)
 		<-done
@@ -634,7 +646,7 @@ func TestAbortedInTheQueue(t *testing.T) {
 		p := planetest.New(t, nil)
 		w := &recorder{header: http.Header{}, written: make(chan string, 100)}
 		done := make(chan struct{})
-		go func() { defer close(done); gateway.New(deps(p)).ServeHTTP(w, request(t.Context())) }()
+		go func() { defer close(done); asServer(gateway.New(deps(p))).ServeHTTP(w, request(t.Context())) }()
 		synctest.Wait()
 		if _, err := p.Submissions.Abort(t.Context(), "default", only(t, p).ID); err != nil {
 			t.Fatal(err)

@@ -269,6 +269,39 @@ func TestRefusalsWaitForNoBody(t *testing.T) {
 	}
 }
 
+// Whoever closes its half of the connection, and waits, gets no answer that says that all is well.
+func TestHalfClosedClients(t *testing.T) {
+	f := withFlows(t, nil)
+	idle := serve(t, deps(planetest.New(t, nil))) // nothing settles
+	for name, c := range map[string]struct {
+		at      *httptest.Server
+		request string
+	}{
+		"a prompt": {idle, with("POST /agents/shell/i HTTP/1.1", `{"message":"hi"}`)},
+		"a stream": {idle, with("POST /agents/shell/i HTTP/1.1\nAccept: text/event-stream", `{"message":"hi"}`)},
+		"a run":    {f.Server, with("POST /workflows/slow?wait=result HTTP/1.1", `{}`)},
+	} {
+		conn, err := net.Dial("tcp", c.at.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(conn, strings.ReplaceAll(c.request, "\n", "\r\n"))
+		if tcp, ok := conn.(*net.TCPConn); err != nil || !ok || tcp.CloseWrite() != nil {
+			t.Fatal("not closed", err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		var body []byte
+		if err == nil {
+			body, err = io.ReadAll(res.Body)
+			_ = res.Body.Close()
+		}
+		_ = conn.Close()
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v %s, %v", name, res, body, err)
+		}
+	}
+}
+
 // panicking is a Prompter that panics.
 type panicking struct{ gateway.Prompter }
 

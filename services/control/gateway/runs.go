@@ -228,7 +228,10 @@ func (h *Handler) tail(w http.ResponseWriter, r *http.Request, to tailing) {
 		}
 		return out.Write(frames)
 	})
-	if err == nil {
+	switch {
+	case r.Context().Err() != nil:
+		cut()
+	case err == nil:
 		return
 	}
 	p, ok := problemOf(known(err, to.run.WireID()))

@@ -35,7 +35,10 @@ func (h *Handler) stream(
 		}
 		return out.Write(frames)
 	})
-	if err != nil {
+	switch {
+	case err == nil && f.Submission.Status != submission.SettledStatus:
+		cut()
+	case err != nil:
 		p, ok := problemOf(err)
 		if !ok {
 			h.Log.ErrorContext(ctx, "streaming a submission failed", "submission_id", f.Submission.ID, "error", err)
@@ -43,6 +46,10 @@ func (h *Handler) stream(
 		_ = out.Write(flue.AppendFrame(nil, p.Frame(to.instance)))
 	}
 }
+
+// cut ends an answer so that nobody takes it for whole. Who has left does not see it, but who has closed one half of the
+// connection has not left.
+func cut() { panic(http.ErrAbortHandler) }
 
 // apiOf is the protocol that a model is asked over; "" for a model that cannot be asked.
 func (h *Handler) apiOf(ref model.Ref) model.API {

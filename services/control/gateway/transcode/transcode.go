@@ -127,8 +127,9 @@ func requestID(r *http.Request) string {
 
 // Refuse answers with an error. What callers may not know is logged.
 func (h *Handler) Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to answer
+	// The context ends when a body does not come, too. Its sender is there, and without an answer would get a 200.
+	if _, public := rpc.ToStatus(err); !public && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // that nobody is there to answer is most likely why it failed
 	}
 	if w.Header().Get(RequestIDHeader) == "" {
 		w.Header().Set(RequestIDHeader, requestID(r))
@@ -195,7 +196,9 @@ func (h *Handler) stream(ctx context.Context, w http.ResponseWriter, r *http.Req
 	case err == nil && !a.begun: // it has no messages
 		a.begin()
 		_ = a.out.Write(nil) // a reader that has left is no error of ours
-	case err == nil, errors.Is(err, errGone), r.Context().Err() != nil:
+	case err == nil, errors.Is(err, errGone):
+	case r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // whoever has closed one half of the connection must not take it for the whole
 	default:
 		a.fail(h.problem(r, cause(ctx, err), w.Header().Get(RequestIDHeader)))
 	}

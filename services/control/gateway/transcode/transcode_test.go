@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -324,6 +326,72 @@ func (endless) Read(b []byte) (int, error) {
 }
 
 // The header Idempotency-Key is the field of that name.
+// Whoever does not send the body that it has announced is answered, and not as if all was well.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	f := serve(t, nil)
+	late := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		f.Config.Handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(late.Close)
+	for name, c := range map[string]struct {
+		at     *httptest.Server
+		half   bool // closed
+		status string
+		reason string
+	}{
+		"half closed": {f.Server, true, "HTTP/1.1 400 ", "BODY_INVALID"},
+		"late":        {late, false, "HTTP/1.1 408 ", "BODY_LATE"},
+	} {
+		conn, err := net.Dial("tcp", c.at.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(conn, "POST /v1/agents/shell/instances/i:dispatch HTTP/1.1\r\nHost: localhost\r\n"+
+			"Authorization: Bearer op\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		if tcp, ok := conn.(*net.TCPConn); err == nil && c.half && ok {
+			err = tcp.CloseWrite()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(conn)
+		_ = conn.Close()
+		if err != nil || !strings.HasPrefix(string(said), c.status) || !strings.Contains(string(said), c.reason) {
+			t.Errorf("%s: %s, %v", name, said, err)
+		}
+	}
+}
+
+// A stream whose reader has closed its half of the connection does not end as if it was whole.
+func TestHalfClosedReader(t *testing.T) {
+	f := serve(t, nil)
+	_, body := f.do(t, "POST", "/v1/agents/shell/instances/i:dispatch", `{"message":"hi"}`)
+	conn, err := net.Dial("tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET /v1/sessions/"+decode(t, body).at("submission", "sessionId")+
+		"/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer op\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close() //nolint:errcheck // of a connection that is closed
+	if tcp, ok := conn.(*net.TCPConn); !ok || tcp.CloseWrite() != nil {
+		t.Fatal("not closed")
+	}
+	if said, err := io.ReadAll(res.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%q, %v", said, err)
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	f := serve(t, hello())
 	const path = "/v1/agents/shell/instances/i:dispatch"

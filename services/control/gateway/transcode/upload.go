@@ -10,11 +10,13 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 
@@ -46,11 +48,13 @@ func (s *fileServer) put(ctx context.Context) error {
 	start := &pawlv1.WriteFileRequest_Start{
 		Target: s.target, Path: s.path, Condition: condition, Archive: s.archive,
 	}
-	// When sending fails, CloseAndRecv knows why.
+	in := s.incoming(stream)
+	defer func() { cancel(); <-in.over }() // it has the response's deadlines
 	ok := stream.Send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Start_{Start: start}}) == nil
 	if ok {
-		ok, err = s.pass(stream)
+		ok, err = in.pass()
 	}
+	in.finish(ok)
 	if err != nil {
 		s.w.Header().Set("Connection", "close")
 		return err
@@ -61,11 +65,12 @@ func (s *fileServer) put(ctx context.Context) error {
 	} else {
 		s.w.Header().Set("Connection", "close")
 	}
-	got, err := stream.CloseAndRecv()
-	if err != nil {
-		return err
+	_ = stream.CloseSend() // what was answered says why, when sending fails
+	<-in.over
+	if in.err != nil {
+		return in.err
 	}
-	return s.written(got)
+	return s.written(in.answer)
 }
 
 // asked is what the headers of a PUT ask for.
@@ -104,17 +109,82 @@ func digestOf(field string) ([]byte, error) {
 	return nil, nil
 }
 
+// restLimit is how long the rest of a body that nobody wants may take to arrive.
+const restLimit = 5 * time.Second
+
+// incoming is a body on its way, and the answer that may come before all of it has.
+type incoming struct {
+	stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]
+	body   io.Reader
+	ctl    *http.ResponseController // some connections have no deadlines
+
+	over   chan struct{} // closed when there is an answer
+	answer *pawlv1.WriteFileResponse
+	err    error // instead of it
+
+	mu       sync.Mutex // guards what follows, and the deadline
+	answered bool
+	finished bool
+}
+
+// incoming waits for the answer beside: whoever sends the body may pause for long.
+func (s *fileServer) incoming(
+	stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse],
+) *incoming {
+	in := &incoming{
+		stream: stream, body: s.r.Body, ctl: http.NewResponseController(s.w), over: make(chan struct{}),
+		answer: &pawlv1.WriteFileResponse{},
+	}
+	go func() {
+		defer close(in.over)
+		in.err = contain.Do(func() error { return stream.RecvMsg(in.answer) })
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.answered = true
+		if !in.finished {
+			_ = in.ctl.SetReadDeadline(time.Now())
+		}
+	}()
+	return in
+}
+
+// read reads a piece of the body. over says that there is an answer already.
+func (in *incoming) read(buf []byte) (n int, over bool, err error) {
+	in.mu.Lock()
+	over = in.answered
+	if !over {
+		_ = in.ctl.SetReadDeadline(time.Now().Add(sse.Stalled))
+	}
+	in.mu.Unlock()
+	if over {
+		return 0, true, nil
+	}
+	n, err = in.body.Read(buf)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return n, in.answered && errors.Is(err, os.ErrDeadlineExceeded), err
+}
+
+// finish sets the deadline for what comes next over the connection: whole says that it is not the body's rest.
+func (in *incoming) finish(whole bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.finished = true
+	deadline := time.Time{}
+	if !whole {
+		deadline = time.Now().Add(restLimit)
+	}
+	_ = in.ctl.SetReadDeadline(deadline)
+}
+
 // pass sends the body on. ok is false when it cannot be sent any more; an error says that it did not come.
-func (s *fileServer) pass(stream grpc.ClientStreamingClient[pawlv1.WriteFileRequest, pawlv1.WriteFileResponse]) (
-	ok bool, err error,
-) {
-	ctl := http.NewResponseController(s.w) // some connections have no deadlines
-	defer func() { _ = ctl.SetReadDeadline(time.Time{}) }()
+func (in *incoming) pass() (ok bool, err error) {
 	buf := make([]byte, uploadPiece)
 	for {
-		_ = ctl.SetReadDeadline(time.Now().Add(sse.Stalled))
-		n, err := s.r.Body.Read(buf)
-		if n > 0 && stream.Send(&pawlv1.WriteFileRequest{Part: &pawlv1.WriteFileRequest_Data{Data: buf[:n]}}) != nil {
+		n, over, err := in.read(buf)
+		if over || n > 0 && in.stream.Send(&pawlv1.WriteFileRequest{
+			Part: &pawlv1.WriteFileRequest_Data{Data: buf[:n]},
+		}) != nil {
 			return false, nil
 		}
 		switch {
