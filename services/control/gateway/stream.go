@@ -47,8 +47,8 @@ func (h *Handler) stream(
 	}
 }
 
-// cut ends an answer so that nobody takes it for whole. Who has left does not see it, but who has closed one half of the
-// connection has not left.
+// cut ends an answer so that nobody takes it for whole. Who has left does not see it, but who has closed one half of
+// the connection has not left.
 func cut() { panic(http.ErrAbortHandler) }
 
 // apiOf is the protocol that a model is asked over; "" for a model that cannot be asked.

@@ -94,7 +94,8 @@ func TestPausedUploads(t *testing.T) {
 			if err := conn.SetDeadline(limit); err != nil {
 				t.Fatal(err)
 			}
-			const begun = "PUT /v1/sessions/s/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nhalf"
+			const begun = "PUT /v1/sessions/s/files/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n" +
+				"\r\nhalf"
 			if _, err := io.WriteString(conn, begun); err != nil {
 				t.Fatal(err)
 			}
