@@ -44,10 +44,17 @@ type headRow struct {
 // Claim implements lane.Store.
 func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (lane.Claimed, error) {
 	id := uuid.NewString()
-	out, err := s.take(ctx, claim{
+	c := claim{
 		owner: owner, id: id, lanes: claimLanesSQL,
 		args: []any{owner, id, limit, int16(kind), s.now(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.now()},
-	})
+	}
+	if last, crowded := s.turns.of(kind); crowded {
+		c.lanes, c.args = claimInTurnSQL, append(c.args, last)
+	}
+	out, err := s.take(ctx, c)
+	if err == nil {
+		s.turns.took(kind, &out)
+	}
 	return out, wrap("claim", err)
 }
 

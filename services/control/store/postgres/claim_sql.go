@@ -11,6 +11,22 @@ WITH c AS (SELECT lane_id FROM lanes
   WHERE state = 1 AND kind = $4 AND due_at <= $5::timestamptz
   ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)` + takeSQL
 
+// claimInTurnSQL claims while more lanes are due than are wanted. Tenants take turns: those after $7 in order of their
+// names, and then the others, each with its share. It goes from tenant to tenant, and looks at the lanes of each from
+// the first that is due: what it costs grows with the tenants that have lanes at rest, and not with these.
+const claimInTurnSQL = `
+WITH RECURSIVE t AS (
+  (SELECT tenant COLLATE "C" AS tenant FROM lanes WHERE state = 1 AND kind = $4 ORDER BY tenant COLLATE "C" LIMIT 1)
+  UNION ALL SELECT (SELECT l.tenant COLLATE "C" FROM lanes l WHERE l.state = 1 AND l.kind = $4
+    AND l.tenant COLLATE "C" > t.tenant ORDER BY l.tenant COLLATE "C" LIMIT 1) FROM t WHERE t.tenant IS NOT NULL),
+b AS MATERIALIZED (SELECT t.tenant FROM t WHERE (SELECT l.due_at FROM lanes l WHERE l.state = 1 AND l.kind = $4
+    AND l.tenant COLLATE "C" = t.tenant ORDER BY l.due_at LIMIT 1) <= $5::timestamptz
+  ORDER BY t.tenant <= $7::text COLLATE "C", t.tenant),
+c AS (SELECT l.lane_id FROM b CROSS JOIN LATERAL (SELECT lane_id FROM lanes
+    WHERE state = 1 AND kind = $4 AND tenant COLLATE "C" = b.tenant AND due_at <= $5::timestamptz
+    ORDER BY due_at LIMIT (SELECT greatest(1, $3 / greatest(count(*), 1)) FROM b) FOR UPDATE SKIP LOCKED) l
+  LIMIT $3)` + takeSQL
+
 // takeSQL makes lanes c somebody's. A head whose time has passed while nobody ran it has a force grace from now on, of
 // $6 microseconds, in which its new owner can cancel its calls. It has that once: else it could be put off for ever.
 const takeSQL = `

@@ -280,6 +280,29 @@ func TestPromptsAreClaimedPastTimersThatAreDue(t *testing.T) {
 	}
 }
 
+// TestTenantsTakeTurnsAtNoCost: what a tenant has waiting, however much it is, costs a claim nothing in which others have
+// their turn.
+func TestTenantsTakeTurnsAtNoCost(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	if _, err := raw(t, address).Exec(t.Context(), `INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq,
+		pending) SELECT gen_random_uuid(), 'busy', 1, 1, clock_timestamp() - n * interval '1 ms', 2, 1
+		FROM generate_series(1, 100000) n`); err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []string{"a", "z"} {
+		a := admission("1", "")
+		a.Key.Tenant = tenant
+		if _, err := s.Admit(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages, plan, err := s.ClaimInTurnCost(t.Context(), lane.KindSession)
+	if err != nil || pages == 0 || pages > 1000 || !strings.Contains(plan, "lanes_turns") {
+		t.Errorf("a claim looks at %d pages, %v:\n%s", pages, err, plan)
+	}
+}
+
 // TestCommitsStayInThePage: an update of a lane that changes no indexed column needs no new entry in any index.
 func TestCommitsStayInThePage(t *testing.T) {
 	rows, err := raw(t, migrated.URL(t)).Query(t.Context(), `SELECT indexdef FROM pg_indexes WHERE tablename = 'lanes'`)
@@ -287,7 +310,7 @@ func TestCommitsStayInThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	indexes, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(indexes) != 3 {
+	if err != nil || len(indexes) != 4 {
 		t.Fatalf("%v, %v", indexes, err)
 	}
 	changed := regexp.MustCompile(`event_|ends_|force_after|mail|flush|epoch|pending|_seq|first_open`)

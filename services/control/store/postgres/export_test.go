@@ -116,10 +116,21 @@ func (s *Store) MoveMailBehind(ctx context.Context, lock int64) error {
 
 // ClaimCost is how many pages a claim looks at.
 func (s *Store) ClaimCost(ctx context.Context, kind lane.Kind) (pages int, plan string, err error) {
+	return s.claimCost(ctx, claimLanesSQL, kind)
+}
+
+// ClaimInTurnCost is ClaimCost of a claim in which tenants take turns.
+func (s *Store) ClaimInTurnCost(ctx context.Context, kind lane.Kind) (pages int, plan string, err error) {
+	return s.claimCost(ctx, claimInTurnSQL, kind, "")
+}
+
+func (s *Store) claimCost(
+	ctx context.Context, sql string, kind lane.Kind, more ...any,
+) (pages int, plan string, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var lines []string
-		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+claimLanesSQL, uuid.NewString(), uuid.NewString(), 64,
-			int16(kind), s.now(), micros(lane.ForceGrace))
+		args := []any{uuid.NewString(), uuid.NewString(), 64, int16(kind), s.now(), micros(lane.ForceGrace)}
+		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+sql, append(args, more...)...)
 		if err == nil {
 			lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		}

@@ -84,6 +84,7 @@ type Store struct {
 	notes   *notes
 	health  *health
 	clock   clock
+	turns   turns
 
 	flushes sync.WaitGroup
 	cancel  context.CancelFunc // ends the rest

@@ -29,7 +29,7 @@ var (
 func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (out lane.Claimed, err error) {
 	err = s.write(ctx, func(t tx) error {
 		out = lane.Claimed{Next: lane.Never}
-		lanes, err := t.lanes(selectDue, int64(kind), t.micros(), max(limit, 0))
+		lanes, err := t.due(kind, max(limit, 0), &s.turns)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,9 @@ var (
 	selectLane = sql(laneColumns + `lanes l WHERE l.lane_id = ?`)
 	selectDue  = sql(laneColumns + `lanes l WHERE l.state = 1 AND l.kind = ? AND l.due_at <= ?
 		ORDER BY l.due_at, l.rowid LIMIT ?`)
+	nextTenant  = sql(`SELECT tenant FROM lanes WHERE state = 1 AND kind = ? AND tenant > ? ORDER BY tenant LIMIT 1`)
+	selectDueOf = sql(laneColumns + `lanes l WHERE l.state = 1 AND l.kind = ? AND l.tenant = ? AND l.due_at <= ?
+		ORDER BY l.due_at, l.rowid LIMIT ?`)
 	insertLane = sql(`INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq, pending, owner, epoch,
 		event_head, ends_at, ends_why, force_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	saveLane = sql(`UPDATE lanes SET state = ?, due_at = ?, next_seq = ?, first_open = ?, pending = ?, owner = ?,

@@ -46,6 +46,7 @@ type Store struct {
 	writes  *pool
 	readers *pool
 	now     func() time.Time
+	turns   turns
 	unlock  func() error
 	once    sync.Once
 	closing error // what Close answers

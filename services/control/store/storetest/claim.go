@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,6 +31,64 @@ var claimCases = []testCase{
 			}
 		}
 		equal(t, "the order", got, want)
+	}},
+	{"takes turns between tenants, and keeps the order within one", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		in := func(tenant, name string) {
+			a := admission(name)
+			a.Key.Tenant = tenant
+			admit(t, db.Store, a)
+			db.Advance(time.Millisecond)
+		}
+		for i := range 60 {
+			in("busy", fmt.Sprintf("%02d", i))
+		}
+		for _, tenant := range []string{"b", "a"} {
+			in(tenant, "1")
+			in(tenant, "2")
+		}
+		var names []string
+		got := map[string]int{}
+		first := map[string]int{}
+		for n := 0; n < 64; {
+			limit := 1 + n/8
+			leases := claim(t, db.Store, owner, limit)
+			if len(leases) == 0 {
+				t.Fatalf("nothing is claimed after %d lanes", n)
+			}
+			for _, l := range leases {
+				n++
+				k := l.Root().Key
+				if got[k.Tenant]++; first[k.Tenant] == 0 {
+					first[k.Tenant] = n
+				}
+				if k.Tenant == "busy" {
+					names = append(names, k.Name)
+				}
+			}
+		}
+		for tenant, at := range first {
+			if at > 1+3 { // one that was claimed before anybody knew that others wait, and one of each
+				t.Errorf("%s waits for %d lanes", tenant, at)
+			}
+		}
+		if !slices.IsSorted(names) || len(names) != 60 {
+			t.Errorf("the order within a tenant: %v", names)
+		}
+		if left := claim(t, db.Store, owner, 10); len(left) != 0 || got["a"] != 2 || got["b"] != 2 {
+			t.Errorf("claimed %v, left %d", got, len(left))
+		}
+	}},
+	{"gives one tenant all that nobody else waits for", func(t *testing.T, db DB) {
+		owner := live(t, db.Store)
+		for i := range 30 {
+			queue(t, db.Store, fmt.Sprint(i))
+		}
+		for _, n := range []int{5, 20, 5} {
+			if got := claim(t, db.Store, owner, n); len(got) != n {
+				t.Errorf("claimed %d lanes, want %d", len(got), n)
+			}
+		}
 	}},
 	{"leases the first submission and starts its clock", func(t *testing.T, db DB) {
 		a := admission("a")
