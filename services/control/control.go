@@ -209,11 +209,6 @@ func (i inputs) Input(ctx context.Context, s submission.Submission, before int64
 // sender breaks the circle between runs, which send to executors, and links, which deliver to runs.
 type sender struct{ *link.Server }
 
-// Wait implements loop.Slots.
-func (s *sender) Wait(ctx context.Context, executor, laneID string, callIDs ...string) error {
-	return s.Server.Wait(ctx, peer.Waiting{Executor: executor, LaneID: laneID, CallIDs: callIDs})
-}
-
 // granted tells the owner of a lane that a call of it has a slot of an executor that is connected here.
 func (p *plane) granted(e fleet.Executor, g call.Granted) bool {
 	return p.worker.Deliver(call.Report{

@@ -6,7 +6,14 @@ import "time"
 type Waiting struct {
 	CallID    string
 	LaneID    string
+	Tenant    string
 	CreatedAt time.Time // on the platform's clock
+}
+
+// Queued is pending calls of a lane, in order, that are to wait for slots of their executor.
+type Queued struct {
+	Executor, Tenant, LaneID string
+	CallIDs                  []string
 }
 
 // Grant gives slots of an executor to pending calls. The replica that holds the executor's connection writes it.

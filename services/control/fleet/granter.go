@@ -35,7 +35,7 @@ type Grants interface {
 	DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error)
 }
 
-// Granter gives the slots of one connected executor to calls, one lane after the other (queue). There is one for each
+// Granter gives the slots of one connected executor to calls, one tenant and one lane after the other (queue). There is one for each
 // connection, at the replica that holds it. Free slots are Executor.Slots less the calls that are dispatched.
 //
 //	               ┌─ TryDispatch: a slot is free and none waits ──▶ its owner inserts it as dispatched
@@ -95,12 +95,12 @@ func (g *Granter) TryDispatch(callID string) bool {
 }
 
 // Wait queues calls of a lane whose rows are pending. Calls of one lane are granted in the order in which they came.
-func (g *Granter) Wait(laneID string, callIDs ...string) {
+func (g *Granter) Wait(q call.Queued) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, id := range callIDs {
+	for _, id := range q.CallIDs {
 		if g.waits(id) {
-			g.queue.push(laneID, id)
+			g.queue.push(q.Tenant, q.LaneID, id)
 		}
 	}
 	g.kick()

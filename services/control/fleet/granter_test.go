@@ -165,7 +165,7 @@ func (o *office) recount() {
 func (o *office) wait(lane string, ids ...string) {
 	for _, id := range ids {
 		o.rows.insert(lane, id, call.Pending)
-		o.Wait(lane, id)
+		o.Wait(call.Queued{LaneID: lane, CallIDs: []string{id}})
 	}
 }
 
@@ -367,7 +367,7 @@ func TestGrantOfACallThatHasEnded(t *testing.T) {
 		o.recount()
 		o.rows.insert("a", "1", call.Pending)
 		o.rows.end("1")
-		o.Wait("a", "1")
+		o.Wait(call.Queued{LaneID: "a", CallIDs: []string{"1"}})
 		o.wait("a", "2")
 		o.wantGranted("2")
 	})

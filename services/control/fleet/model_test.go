@@ -81,7 +81,7 @@ func (h *history) call(lane, id string, fate int, late time.Duration) {
 	default:
 		h.rows.insert(lane, id, call.Pending)
 		if fate > 0 {
-			h.Wait(lane, id)
+			h.Wait(call.Queued{LaneID: lane, CallIDs: []string{id}})
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -67,7 +68,7 @@ func TestQueueKeepsItsRule(t *testing.T) {
 				if !slices.ContainsFunc(m.calls, func(p pair) bool { return p.lane == lane }) {
 					since[lane] = m.tag(lane)
 				}
-				q.push(lane, id)
+				q.push("t", lane, id)
 				m.push(lane, id)
 			case k < 8:
 				want, some := m.pop(since)
@@ -87,7 +88,7 @@ func TestQueueKeepsItsRule(t *testing.T) {
 			case k == 9:
 				var rows []call.Waiting
 				for _, p := range m.calls {
-					rows = append(rows, call.Waiting{LaneID: p.lane, CallID: p.id})
+					rows = append(rows, call.Waiting{Tenant: "t", LaneID: p.lane, CallID: p.id})
 				}
 				before := q.came
 				if r.IntN(2) == 0 && len(rows) > 0 { // the last one came while the rows were read
@@ -102,8 +103,8 @@ func TestQueueKeepsItsRule(t *testing.T) {
 		for q.len() > 0 {
 			q.pop()
 		}
-		if len(q.byID) != 0 || len(q.lanes) != 0 || len(q.calls) != 0 {
-			t.Fatalf("seed %d: an empty queue keeps %d lanes", seed, len(q.byID))
+		if len(q.byName) != 0 || len(q.tenants) != 0 || len(q.calls) != 0 {
+			t.Fatalf("seed %d: an empty queue keeps %d tenants", seed, len(q.byName))
 		}
 	}
 }
@@ -120,7 +121,7 @@ func TestLanesThatWaitAreServedAlike(t *testing.T) {
 			n++
 			id := strconv.Itoa(n)
 			of[id] = lane
-			q.push(lane, id)
+			q.push("t", lane, id)
 		}
 		for range 3 + r.IntN(10) {
 			push("a")
@@ -139,7 +140,7 @@ func TestLanesThatWaitAreServedAlike(t *testing.T) {
 				id, _ := q.pop()
 				served[of[id]]++
 			}
-			if q.byID["a"] == nil || q.byID["b"] == nil {
+			if of := q.byName["t"]; of == nil || of.byID["a"] == nil || of.byID["b"] == nil {
 				break // one does not wait any more
 			}
 			if d := served["a"] - served["b"]; d < -1 || d > 1 {
@@ -154,8 +155,8 @@ func TestQueueKeepsTheOrderOfALane(t *testing.T) {
 	t.Parallel()
 	q := newQueue()
 	for n := range 20_000 {
-		q.push("a", strconv.Itoa(n))
-		q.push("a", strconv.Itoa(n/2))
+		q.push("t", "a", strconv.Itoa(n))
+		q.push("t", "a", strconv.Itoa(n/2))
 	}
 	for n := range 20_000 {
 		if id, _ := q.pop(); id != strconv.Itoa(n) {
@@ -164,5 +165,79 @@ func TestQueueKeepsTheOrderOfALane(t *testing.T) {
 	}
 	if id, ok := q.pop(); ok {
 		t.Errorf("%q is served too", id)
+	}
+}
+
+// Of tenants that wait all the time none is served more than once beyond another, however many lanes and calls they
+// have, and within each its lanes are served alike.
+func TestTenantsThatWaitAreServedAlike(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		q, came, n := newQueue(), map[string][]pair{}, 0
+		push := func(tenant string, lanes int) {
+			n++
+			p := pair{tenant + strconv.Itoa(r.IntN(lanes)), tenant + "/" + strconv.Itoa(n)}
+			came[tenant] = append(came[tenant], p)
+			q.push(tenant, p.lane, p.id)
+		}
+		lanes := map[string]int{"busy": 40, "a": 1, "b": 3}
+		for range 300 {
+			push("busy", lanes["busy"])
+		}
+		served := map[string]int{}
+		for range 400 {
+			for tenant, n := range lanes {
+				for q.byName[tenant] == nil || r.IntN(3) == 0 {
+					push(tenant, n)
+				}
+			}
+			if r.IntN(5) == 0 {
+				var rows []call.Waiting
+				for tenant, all := range came {
+					for _, p := range all {
+						if q.calls[p.id] != nil {
+							rows = append(rows, call.Waiting{Tenant: tenant, LaneID: p.lane, CallID: p.id})
+						}
+					}
+				}
+				q.reorder(rows, q.came)
+			}
+			id, _ := q.pop()
+			tenant, _, _ := strings.Cut(id, "/")
+			served[tenant]++
+			for _, other := range served {
+				if d := served[tenant] - other; d > 1 {
+					t.Fatalf("seed %d: served %v", seed, served)
+				}
+			}
+		}
+	}
+}
+
+// One call of another tenant does not wait behind what a busy one has, and a tenant alone is served at once.
+func TestACallWaitsForItsTenantsTurnOnly(t *testing.T) {
+	t.Parallel()
+	q := newQueue()
+	for n := range 200 {
+		q.push("busy", strconv.Itoa(n%7), strconv.Itoa(n))
+	}
+	for range 20 {
+		q.pop()
+	}
+	q.push("b", "l", "mine")
+	for n := 1; ; n++ {
+		id, ok := q.pop()
+		if id == "mine" {
+			break
+		}
+		if !ok || n > 1 {
+			t.Fatalf("%d calls of another tenant came first", n)
+		}
+	}
+	for n := range 179 {
+		if _, ok := q.pop(); !ok {
+			t.Fatalf("nothing is served after %d", n)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func (s *Server) TryDispatch(executor, callID string) (fleet.Executor, bool) {
 // Wait queues pending calls for slots of their executor, here or at the replica that it is connected to. An error says
 // that the executor's row or that replica could not be reached. Of an executor that is connected nowhere nothing is
 // said: the rows are read when it connects.
-func (s *Server) Wait(ctx context.Context, w peer.Waiting) error {
+func (s *Server) Wait(ctx context.Context, w call.Queued) error {
 	if s.WaitHere(w) {
 		return nil
 	}
@@ -47,13 +47,13 @@ func (s *Server) Wait(ctx context.Context, w peer.Waiting) error {
 }
 
 // WaitHere implements peer.Local.
-func (s *Server) WaitHere(w peer.Waiting) bool {
+func (s *Server) WaitHere(w call.Queued) bool {
 	c := s.connection(w.Executor)
 	if c == nil {
 		return false
 	}
 	if c.grants != nil {
-		c.grants.Wait(w.LaneID, w.CallIDs...)
+		c.grants.Wait(w)
 	}
 	return true
 }

@@ -8,7 +8,6 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
-	"github.com/pawl-dev/pawl/services/control/link/peer"
 )
 
 // Calls wait for the slots of an executor at the replica that has its connection, whichever their owner is at. The
@@ -25,7 +24,7 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 			db.put(call.Call{ID: id, LaneID: "s", Executor: "e", State: call.Pending})
 			ids = append(ids, id)
 		}
-		w := peer.Waiting{Executor: "e", LaneID: "s", CallIDs: ids}
+		w := call.Queued{Executor: "e", LaneID: "s", CallIDs: ids}
 		if err := owner.Wait(context.Background(), w); err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +72,7 @@ func TestSlotsAreGrantedWhereTheConnectionIs(t *testing.T) {
 // waits is read when it connects.
 func TestWaitThatGetsNowhere(t *testing.T) {
 	within(t, 2, func(all []*plane) {
-		w := peer.Waiting{Executor: "e", LaneID: "s", CallIDs: []string{"c"}}
+		w := call.Queued{Executor: "e", LaneID: "s", CallIDs: []string{"c"}}
 		e := all[1].executor()
 		e.close()
 		synctest.Wait()

@@ -63,7 +63,7 @@ type Slots interface {
 	TryDispatch(executor, callID string) (fleet.Executor, bool)
 	// Wait queues calls that were inserted as pending. An error says that the replica which the executor is connected
 	// to was not told.
-	Wait(ctx context.Context, executor, laneID string, callIDs ...string) error
+	Wait(ctx context.Context, q call.Queued) error
 	// Freed says that calls have ended, or were not inserted as dispatched.
 	Freed(executor string, callIDs ...string)
 }

@@ -83,10 +83,10 @@ func (e *executor) TryDispatch(string, string) (fleet.Executor, bool) {
 }
 
 // Wait implements loop.Slots.
-func (e *executor) Wait(_ context.Context, _, _ string, callIDs ...string) error {
+func (e *executor) Wait(_ context.Context, q call.Queued) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.waiting = append(e.waiting, callIDs...)
+	e.waiting = append(e.waiting, q.CallIDs...)
 	return nil
 }
 

@@ -123,7 +123,9 @@ func (l *loop) wait(ctx context.Context, executor string, connection int64) bool
 			calls, ids = append(calls, c), append(ids, c.ID)
 		}
 	}
-	err := l.tree.deps.Slots.Wait(ctx, executor, l.row.LaneID, ids...)
+	err := l.tree.deps.Slots.Wait(ctx, call.Queued{
+		Executor: executor, Tenant: l.row.Key.Tenant, LaneID: l.row.LaneID, CallIDs: ids,
+	})
 	if err != nil {
 		l.tree.deps.Log.Debug("telling of calls that wait for slots failed", "executor_id", executor, "lane_id",
 			l.row.LaneID, "error", err)

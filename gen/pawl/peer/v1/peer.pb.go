@@ -213,10 +213,12 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 
 // WaitRequest is pending calls of a lane, in order.
 type WaitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExecutorId    string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
-	LaneId        string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
-	CallIds       []string               `protobuf:"bytes,3,rep,name=call_ids,json=callIds,proto3" json:"call_ids,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ExecutorId string                 `protobuf:"bytes,1,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	LaneId     string                 `protobuf:"bytes,2,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	CallIds    []string               `protobuf:"bytes,3,rep,name=call_ids,json=callIds,proto3" json:"call_ids,omitempty"`
+	// Whose lane it is.
+	Tenant        string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +272,13 @@ func (x *WaitRequest) GetCallIds() []string {
 		return x.CallIds
 	}
 	return nil
+}
+
+func (x *WaitRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 // WaitResponse is empty.
@@ -643,12 +652,13 @@ const file_pawl_peer_v1_peer_proto_rawDesc = "" +
 	"executorId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12-\n" +
 	"\x05frame\x18\x03 \x01(\v2\x17.pawl.v1.ConnectRequestR\x05frame\"\x11\n" +
-	"\x0fDeliverResponse\"b\n" +
+	"\x0fDeliverResponse\"z\n" +
 	"\vWaitRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x19\n" +
-	"\bcall_ids\x18\x03 \x03(\tR\acallIds\"\x0e\n" +
+	"\bcall_ids\x18\x03 \x03(\tR\acallIds\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"\x0e\n" +
 	"\fWaitResponse\"Z\n" +
 	"\fProbeRequest\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +

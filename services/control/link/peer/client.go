@@ -26,6 +26,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/replica"
 )
@@ -54,12 +55,6 @@ var ErrNotHere = errs.New(errs.NotFound, "NOT_HERE", "the executor is not connec
 type used struct {
 	*grpc.ClientConn
 	at time.Duration
-}
-
-// Waiting is pending calls of a lane that wait for slots of an executor, in order.
-type Waiting struct {
-	Executor, LaneID string
-	CallIDs          []string
 }
 
 // Owners finds the replica that owns a lane.
@@ -106,14 +101,16 @@ func (c *Client) Forward(ctx context.Context, addr, executor string, frame *pawl
 
 // Wait tells the replica at addr that calls of a lane wait for slots of an executor that is connected there, or says
 // ErrNotHere.
-func (c *Client) Wait(ctx context.Context, addr string, w Waiting) error {
+func (c *Client) Wait(ctx context.Context, addr string, w call.Queued) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	client, err := c.client(addr)
 	if err != nil {
 		return err
 	}
-	_, err = client.Wait(ctx, &peerv1.WaitRequest{ExecutorId: w.Executor, LaneId: w.LaneID, CallIds: w.CallIDs})
+	_, err = client.Wait(ctx, &peerv1.WaitRequest{
+		ExecutorId: w.Executor, Tenant: w.Tenant, LaneId: w.LaneID, CallIds: w.CallIDs,
+	})
 	return err
 }
 

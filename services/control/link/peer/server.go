@@ -7,6 +7,7 @@ import (
 
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/link/files"
 )
 
@@ -17,7 +18,7 @@ type Local interface {
 	// DeliverHere hands a frame of an executor to the owner of a lane; false when that is not here.
 	DeliverHere(executor, lane string, frame *pawlv1.ConnectRequest) bool
 	// WaitHere queues pending calls for the slots of an executor; false when it is not connected here.
-	WaitHere(w Waiting) bool
+	WaitHere(w call.Queued) bool
 	// ProbeHere asks an executor for a sign of life over one connection; false when there is none.
 	ProbeHere(ctx context.Context, executor string, connectionEpoch int64) (bool, error)
 	// DoHere runs a verb on the files of an executor. ErrNotHere.
@@ -43,7 +44,9 @@ func (s *Server) Forward(_ context.Context, req *peerv1.ForwardRequest) (*peerv1
 
 // Wait implements PeerService.
 func (s *Server) Wait(_ context.Context, req *peerv1.WaitRequest) (*peerv1.WaitResponse, error) {
-	w := Waiting{Executor: req.GetExecutorId(), LaneID: req.GetLaneId(), CallIDs: req.GetCallIds()}
+	w := call.Queued{
+		Executor: req.GetExecutorId(), Tenant: req.GetTenant(), LaneID: req.GetLaneId(), CallIDs: req.GetCallIds(),
+	}
 	if !s.local.WaitHere(w) {
 		return nil, ErrNotHere
 	}

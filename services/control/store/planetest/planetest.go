@@ -124,7 +124,7 @@ func (nobody) Send(context.Context, string, call.Message) error {
 func (nobody) TryDispatch(string, string) (fleet.Executor, bool) { return fleet.Executor{}, false }
 
 // Wait implements loop.Slots.
-func (nobody) Wait(context.Context, string, string, ...string) error { return nil }
+func (nobody) Wait(context.Context, call.Queued) error { return nil }
 
 // Freed implements loop.Slots.
 func (nobody) Freed(string, ...string) {}

@@ -14,7 +14,7 @@ var (
 		WHERE s.submission_id = p.id`)
 	eventHeads = reads(`SELECT l.lane_id, l.event_head FROM {ids $1} p CROSS JOIN lanes l WHERE l.lane_id = p.id`)
 	// The executor's condition is the index's.
-	waitingCalls = reads(`SELECT call_id, lane_id, created_at FROM tool_calls
+	waitingCalls = reads(`SELECT call_id, lane_id, created_at, tenant FROM tool_calls
 		WHERE executor = $1 AND executor > '' AND state = 0 ORDER BY created_at, call_id`)
 )
 
@@ -53,7 +53,7 @@ func (t *Tables) EventHeads(ctx context.Context, laneIDs []string) (map[string]i
 // WaitingCalls implements call.Store.
 func (t *Tables) WaitingCalls(ctx context.Context, executor string) ([]call.Waiting, error) {
 	waiting, err := list(ctx, t, func(r Row) (call.Waiting, error) {
-		return call.Waiting{CallID: r.text(0), LaneID: r.text(1), CreatedAt: r.time(2)}, nil
+		return call.Waiting{CallID: r.text(0), LaneID: r.text(1), CreatedAt: r.time(2), Tenant: r.text(3)}, nil
 	}, waitingCalls, executor)
 	return waiting, wrap("read waiting calls", err)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 )
 
@@ -98,7 +99,8 @@ var grantCases = []testCase{
 			all, err := db.Second.WaitingCalls(ctx(t), "executor")
 			ok(t, err)
 			for _, w := range all {
-				if k := getCall(t, db.Store, w.CallID); k.LaneID != w.LaneID || !k.CreatedAt.Equal(w.CreatedAt) {
+				if k := getCall(t, db.Store, w.CallID); k.LaneID != w.LaneID ||
+					w.Tenant != session.DefaultTenant || !k.CreatedAt.Equal(w.CreatedAt) {
 					t.Errorf("%+v waits, the call is %+v", w, k)
 				}
 				got = append(got, w.CallID)
