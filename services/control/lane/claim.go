@@ -43,15 +43,20 @@ func (w *Worker) claimDue(ctx context.Context) time.Duration {
 	next := lookEvery
 	for again := true; again && ctx.Err() == nil; {
 		again = false
+		left := false // lanes that are due, or may be
 		share := w.share()
 		for kind := range w.deps.Runners {
 			got, n := w.lease(ctx, "claim", share, func(owner string, n int) (Claimed, error) {
 				return w.deps.Store.Claim(ctx, owner, kind, n)
 			})
 			again = again || n > 0 && len(got.Leases) == n
+			left = left || n == 0 || len(got.Leases) == n || got.Next <= 0
 			if n > 0 {
 				next = min(next, max(got.Next, 0))
 			}
+		}
+		if !left {
+			w.caughtUp()
 		}
 	}
 	return jitter(max(next, time.Millisecond))
@@ -62,6 +67,13 @@ func (w *Worker) share() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return min(claimAtOnce, max(1, (w.deps.Slots-w.used)/len(w.deps.Runners)))
+}
+
+// caughtUp says that no lane waits for a slot.
+func (w *Worker) caughtUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behind = false
 }
 
 // deferClaims lets the other replicas claim first, for a moment.

@@ -39,6 +39,8 @@ type Worker struct {
 	runs  map[string]*held
 	group *sync.WaitGroup
 	back  time.Time // claim nothing before
+	// behind says that lanes wait for slots: who comes now waits with them, and the store says whose turn it is.
+	behind bool
 }
 
 // NewWorker makes a Worker.
@@ -127,10 +129,19 @@ func (w *Worker) step(doing string, f func()) { contain.Run(w.deps.Log, doing, f
 
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/5) }
 
-// Reserve takes a slot for a lease that an admission may get; Start or Unreserve must follow.
+// Reserve takes a slot for a lease that an admission may get; Start or Unreserve must follow. Nobody gets one before
+// those that wait for slots.
 func (w *Worker) Reserve() (owner string, ok bool) {
-	owner, n := w.reserve(1)
-	return owner, n == 1
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.used >= w.deps.Slots {
+		w.behind = true
+	}
+	if w.owner == "" || w.behind {
+		return "", false
+	}
+	w.used++
+	return w.owner, true
 }
 
 // Unreserve gives a slot back.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +59,37 @@ func TestClaimsTakeShares(t *testing.T) {
 		n.stop()
 		if err := <-n.done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Whoever comes while lanes wait for slots waits with them: a slot that becomes free is not theirs.
+func TestNewcomersDoNotOvertake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, r, k, _ := world(Deps{Slots: 2})
+		k.drive = func(ctx context.Context, _ *Owner) error { <-ctx.Done(); return ctx.Err() }
+		w.owner, w.ctx, w.group = "o", t.Context(), &sync.WaitGroup{}
+		for range 2 {
+			if _, ok := w.Reserve(); !ok {
+				t.Fatal("no slot, and none waits")
+			}
+		}
+		if _, ok := w.Reserve(); ok {
+			t.Fatal("a third slot")
+		}
+		r.due[KindSession] = leases(1, KindSession) // whom the third one has admitted
+		w.Unreserve()
+		if _, ok := w.Reserve(); ok {
+			t.Error("the slot of one that waits is taken by who comes later")
+		}
+		w.claimDue(t.Context())
+		if got, _ := k.now(); len(got) != 1 {
+			t.Errorf("%d lanes run", len(got))
+		}
+		w.Unreserve()
+		w.claimDue(t.Context()) // nobody waits any more
+		if _, ok := w.Reserve(); !ok {
+			t.Error("no slot, and none waits")
 		}
 	})
 }

@@ -48,10 +48,11 @@ func (l *loop) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if begins, err := l.takeStream(ctx); err != nil || !begins {
+	place, err := l.takeStream(ctx)
+	if err != nil || place == nil {
 		return err
 	}
-	a, err := l.stream(ctx, m, req)
+	a, err := l.stream(ctx, m, req, place)
 	var failed *modelFailure
 	switch {
 	case err == nil && a.done:
@@ -65,28 +66,34 @@ func (l *loop) ask(ctx context.Context) error {
 	return err // without an error: stopped, Next decides
 }
 
-// takeStream waits until another answer may stream; false when the loop is to end, or to stop, before.
-func (l *loop) takeStream(ctx context.Context) (bool, error) {
+// takeStream waits until another answer may stream; nil when the loop is to end, or to stop, before.
+func (l *loop) takeStream(ctx context.Context) (place *stream, err error) {
+	one := l.tree.streams.ask(l.row.Key.Tenant)
+	defer func() {
+		if place == nil {
+			l.tree.streams.leave(one)
+		}
+	}()
 	select {
-	case l.tree.streams <- struct{}{}:
-		return true, nil
+	case <-one.granted:
+		return one, nil
 	default:
 	}
 	for {
 		select {
-		case l.tree.streams <- struct{}{}:
-			return true, nil
+		case <-one.granted:
+			return one, nil
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return nil, ctx.Err()
 		case <-l.tree.head.leave:
-			return false, nil
+			return nil, nil
 		case <-l.over():
 		case <-l.above():
 		case <-l.timeout():
 			l.timedOut()
 		}
 		if l.checkStop(); l.end.stop != nil {
-			return false, nil
+			return nil, nil
 		}
 	}
 }
@@ -128,10 +135,10 @@ func (l *loop) request(ctx context.Context) (model.Request, error) {
 	}, nil
 }
 
-// stream consumes one answer, and lets another one stream then. It returns early, with done unset, when the loop is
-// stopped.
-func (l *loop) stream(ctx context.Context, m model.Model, req model.Request) (answer, error) {
-	defer func() { <-l.tree.streams }()
+// stream consumes one answer in its place, and lets another one stream then. It returns early, with done unset, when
+// the loop is stopped.
+func (l *loop) stream(ctx context.Context, m model.Model, req model.Request, place *stream) (answer, error) {
+	defer l.tree.streams.leave(place)
 	parts, stop := l.open(ctx, m, req)
 	defer stop()
 	a := answer{message: model.Message{Role: model.Assistant}, begun: time.Now(), attempts: 1}

@@ -13,7 +13,7 @@ import (
 type Runner struct {
 	deps     Deps
 	cache    *cache
-	streams  chan struct{} // holds a token for each answer that streams
+	streams  *streams
 	prefixes *prefixes
 }
 
@@ -25,7 +25,7 @@ func NewRunner(deps Deps) (*Runner, error) {
 		return nil, err
 	}
 	return &Runner{
-		deps: deps, cache: newCache(), streams: make(chan struct{}, deps.Streams), prefixes: newPrefixes(),
+		deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes(),
 	}, nil
 }
 
