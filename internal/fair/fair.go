@@ -8,8 +8,8 @@ package fair
 
 import "container/list"
 
-// Queue is first in, first out within a class, and round robin between classes. All methods take constant time. The zero
-// value is empty. Not safe for concurrent use.
+// Queue is first in, first out within a class, and round robin between classes. All methods take constant time. The
+// zero value is empty. Not safe for concurrent use.
 type Queue[T any] struct {
 	turns  list.List // of *line, the next one first
 	byName map[string]*line

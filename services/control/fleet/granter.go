@@ -35,8 +35,9 @@ type Grants interface {
 	DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error)
 }
 
-// Granter gives the slots of one connected executor to calls, one tenant and one lane after the other (queue). There is one for each
-// connection, at the replica that holds it. Free slots are Executor.Slots less the calls that are dispatched.
+// Granter gives the slots of one connected executor to calls, one tenant and one lane after the other (queue). There is
+// one for each connection, at the replica that holds it. Free slots are Executor.Slots less the calls that are
+// dispatched.
 //
 //	               ┌─ TryDispatch: a slot is free and none waits ──▶ its owner inserts it as dispatched
 //	call of a turn ┤                                                            │

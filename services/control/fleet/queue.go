@@ -10,8 +10,8 @@ import (
 )
 
 // queue orders the calls that wait for slots by start-time fair queueing, twice: over tenants, and within a tenant over
-// lanes. A lane with many calls takes its turn with the others of its tenant, and a tenant with many lanes its turn with
-// the other tenants; those that come later do not wait behind all of them.
+// lanes. A lane with many calls takes its turn with the others of its tenant, and a tenant with many lanes its turn
+// with the other tenants; those that come later do not wait behind all of them.
 //
 // The head of each lane has a tag: max(v, tag of the lane's last call that was served) + 1, where v is the tag of the
 // last call that was served of its tenant. The lowest tag is served next; of equal ones the call that came first. Calls
