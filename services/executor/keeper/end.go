@@ -20,8 +20,9 @@ const (
 	// pipeGrace is for the last bytes when no process of the command is left; others may hold its pipe.
 	pipeGrace = 100 * time.Millisecond
 	// gather is how long ENDs gather before one sync is made for all of them. It is not made at once because the daemon
-	// is on its way to control with what it was told, and control's commit waits for the same disk.
-	gather = time.Millisecond
+	// is on its way to control with what it was told, and control's commits and the begin of the next command wait for
+	// the same disk: that takes a few milliseconds, after which control has the result.
+	gather = 5 * time.Millisecond
 )
 
 // supervise takes one command from its fork to its END.
