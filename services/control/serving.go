@@ -112,8 +112,11 @@ func (p *plane) unready() (reasons []string) {
 	if p.draining.Err() != nil {
 		reasons = append(reasons, "draining: the server stops, and hands over what it runs")
 	}
-	if !p.leased.Load() {
-		reasons = append(reasons, "no lease: the database does not answer, or has not yet, or the server stops")
+	switch {
+	case p.replicas.Silent():
+		reasons = append(reasons, gateway.DatabaseSilent)
+	case !p.leased.Load():
+		reasons = append(reasons, "no lease: the database has not answered yet, or the server stops")
 	}
 	return reasons
 }

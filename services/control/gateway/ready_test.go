@@ -2,9 +2,15 @@ package gateway_test
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 )
 
@@ -49,4 +55,31 @@ func TestDraining(t *testing.T) {
 	if _, status := dial(t, s, socketPath); status != 503 {
 		t.Errorf("after: a socket: %d", status)
 	}
+}
+
+// While the database is away /readyz says so within a second to whoever shows a token, which cannot be looked up.
+func TestReadyWithoutADatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deps(planetest.New(t, hello()))
+		d.Auth = hanging{}
+		r := request(t.Context())
+		r.Method, r.URL.Path = http.MethodGet, "/readyz"
+		w := httptest.NewRecorder()
+		began := time.Now()
+		gateway.New(d).ServeHTTP(w, r)
+		got, took := w.Body.String(), time.Since(began)
+		if w.Code != http.StatusServiceUnavailable || took > time.Second ||
+			got != `{"ready":false,"reasons":["the database does not answer"]}`+"\n" {
+			t.Errorf("after %v: %d %s", took, w.Code, got)
+		}
+	})
+}
+
+// hanging asks a database that does not answer.
+type hanging struct{ auth.Authenticator }
+
+// Authenticate implements auth.Authenticator.
+func (hanging) Authenticate(ctx context.Context, _ string) (auth.Principal, error) {
+	<-ctx.Done()
+	return auth.Principal{}, ctx.Err()
 }

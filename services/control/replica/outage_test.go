@@ -138,6 +138,36 @@ func TestNoReapingAfterAnOutage(t *testing.T) {
 	}
 }
 
+// Whether the database answers is known within seconds, in a life as a replica and between two.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &flaky{}
+		s := NewService(db, Replica{}, mono.New(), slog.New(slog.DiscardHandler))
+		go func() {
+			_ = s.Run(t.Context(), t.Context(), func(ctx context.Context, _ string, _ []string) error {
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		time.Sleep(time.Minute + time.Second)
+		if s.Silent() {
+			t.Error("it answers")
+		}
+		for _, later := range []time.Duration{7 * time.Second, TTL, time.Hour} {
+			db.away.Store(true)
+			time.Sleep(later)
+			if !s.Silent() {
+				t.Errorf("it has been away for %v", later)
+			}
+			db.away.Store(false)
+			time.Sleep(renewEvery + time.Second)
+			if s.Silent() {
+				t.Errorf("it is back after %v", later)
+			}
+		}
+	})
+}
+
 // Who stops while the database is away has nothing to wait for.
 func TestStopWhileTheDatabaseIsAway(t *testing.T) {
 	for name, hangs := range map[string]bool{"it refuses": false, "it says nothing": true} {

@@ -54,6 +54,21 @@ func (s *Service) MayReap() bool {
 	return s.outage.over(s.clock())
 }
 
+// Silent reports whether the database does not answer: it was asked for the lease at least two seconds ago, and nothing
+// has come since. An outage is noticed within seven seconds, as a lease is renewed every four.
+func (s *Service) Silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outage.silent(s.clock())
+}
+
+// asks notes that the database is asked.
+func (s *Service) asks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage.asks(s.clock())
+}
+
 // answered notes that the database answered.
 func (s *Service) answered() {
 	s.mu.Lock()
@@ -100,6 +115,7 @@ func (s *Service) incarnation(ctx, stop context.Context, live Incarnation) error
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
 	var predecessors []string
+	s.asks()
 	err := contain.Do(func() (err error) {
 		predecessors, err = s.store.RegisterReplica(registering, self,
 			TTL)
@@ -152,6 +168,7 @@ func (s *Service) renew(ctx context.Context, lapse context.CancelCauseFunc, id s
 		asked := s.clock()
 		attempt, cancel := context.WithTimeout(ctx, trusted-s.clock())
 		var ok bool
+		s.asks()
 		err := contain.Do(func() (err error) { ok, err = s.store.RenewReplica(attempt, id, TTL); return err })
 		late := attempt.Err() != nil
 		cancel()
