@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/client"
+	"github.com/pawl-dev/pawl/internal/pgtest"
 )
 
 // A health check asks the control plane of a data directory, wherever it listens, with TLS or without.
@@ -62,6 +64,30 @@ func TestNotReady(t *testing.T) {
 	if _, stderr, err := invoke(t, "ready", "--data", data); cli.Code(err) != 1 ||
 		!strings.Contains(stderr, `is not ready: {"ready":false,"reasons":["draining"]}`) {
 		t.Errorf("%v, %q", err, stderr)
+	}
+}
+
+// While the database is away each health check gets an answer before it gives up, and soon one that says so.
+func TestReadyWithoutADatabase(t *testing.T) {
+	cluster, err := pgtest.Start(t.Context(), pgtest.Options{NoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, t.TempDir(), "--executor", "none", "--database", cluster.URL)
+	if err := cluster.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(10 * time.Second); ; { // when it notices it announces nothing
+		_, stderr, err := invoke(t, "ready", "--data", s.data)
+		if code := cli.Code(err); code != 0 && code != 1 {
+			t.Fatalf("%d: %q", code, stderr)
+		}
+		if strings.Contains(stderr, `"reasons":["the database does not answer"]`) {
+			return
+		}
+		if time.Now().After(until) {
+			t.Fatalf("after ten seconds: %v, %q", err, stderr)
+		}
 	}
 }
 
