@@ -17,6 +17,7 @@ import (
 type Commit struct {
 	Fence     Fence
 	ID        string
+	Tenant    string // whose lane it is: stores let tenants take turns
 	EventHead int64  // before this commit
 	Steps     []Step // at most one per loop, with at least one event between them
 	Executor  string // binds the lane's workspace when set

@@ -90,7 +90,9 @@ func without(batch []*request, refused *Refused) (others []*request) {
 
 func (o *Owner) build(batch []*request) Commit {
 	o.mu.Lock()
-	c := Commit{Fence: o.lease.Fence, ID: ident.New(), EventHead: o.lease.EventHead}
+	c := Commit{
+		Fence: o.lease.Fence, ID: ident.New(), Tenant: o.lease.Root().Key.Tenant, EventHead: o.lease.EventHead,
+	}
 	o.mu.Unlock()
 	seq := c.EventHead
 	for _, r := range batch {

@@ -48,7 +48,7 @@ type place struct {
 func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
 	scope, claimID, within := scopeOf(a.Key), uuid.NewString(), cmp.Or(tenancy.Of(ctx), a.Key.Tenant)
 	for tries := 0; ; tries++ {
-		out, err := s.admits.do(ctx, scope, admission{
+		out, err := s.admits.do(ctx, origin{a.Key.Tenant, scope}, admission{
 			Admission: a, scope: scope, claimID: claimID, within: within, tries: tries,
 		})
 		if (isViolation(err) || errors.Is(err, session.ErrNotFound)) && tries < 10 {

@@ -51,7 +51,7 @@ func (s *Store) Commit(ctx context.Context, c lane.Commit) (lane.Committed, erro
 	if err != nil {
 		return lane.Committed{}, wrap("commit", err)
 	}
-	out, err := s.commits.do(ctx, c.Fence.LaneID, prepared)
+	out, err := s.commits.do(ctx, origin{c.Tenant, c.Fence.LaneID}, prepared)
 	return out, wrap("commit", err)
 }
 

@@ -313,10 +313,10 @@ func (s *Store) Forget(ctx context.Context, laneID string) error {
 // was lost.
 func (s *Store) AdmitAgain(ctx context.Context, a submission.Admission) (first, second submission.Admitted, err error) {
 	op := admission{Admission: a, scope: scopeOf(a.Key), claimID: uuid.NewString()}
-	if first, err = s.admits.do(ctx, op.scope, op); err != nil {
+	if first, err = s.admits.do(ctx, origin{op.Key.Tenant, op.scope}, op); err != nil {
 		return first, second, err
 	}
 	op.tries++
-	second, err = s.admits.do(ctx, op.scope, op)
+	second, err = s.admits.do(ctx, origin{op.Key.Tenant, op.scope}, op)
 	return first, second, err
 }

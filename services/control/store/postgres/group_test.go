@@ -45,7 +45,7 @@ func TestGroupKeepsTheOrderOfASession(t *testing.T) {
 	for s := range 40 {
 		callers.Go(func() {
 			for n := 1; n <= 50; n++ {
-				if out, err := g.do(t.Context(), fmt.Sprint(s), n); out != -n || err != nil {
+				if out, err := g.do(t.Context(), origin{session: fmt.Sprint(s)}, n); out != -n || err != nil {
 					t.Errorf("%d: %d, %v", n, out, err)
 				}
 			}
@@ -53,7 +53,10 @@ func TestGroupKeepsTheOrderOfASession(t *testing.T) {
 	}
 	for queued := 0; queued < 40; runtime.Gosched() {
 		g.mu.Lock()
-		queued = len(g.queue) + len(g.busy)
+		queued = len(g.busy)
+		for _, l := range g.lines {
+			queued += len(l.ops)
+		}
 		g.mu.Unlock()
 	}
 	close(all)
@@ -80,7 +83,7 @@ func TestGroupBeginsASecondFlushWhenTheFirstIsLate(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() { g.run(t.Context(), once) })
 		do := func(session string) {
-			if _, err := g.do(t.Context(), session, 1); err != nil {
+			if _, err := g.do(t.Context(), origin{session: session}, 1); err != nil {
 				t.Error(err)
 			}
 		}
@@ -135,7 +138,7 @@ func TestGroupForgetsWhoIsGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 2 {
-		if _, err := g.do(ctx, "a", 1); !errors.Is(err, context.Canceled) {
+		if _, err := g.do(ctx, origin{session: "a"}, 1); !errors.Is(err, context.Canceled) {
 			t.Errorf("error = %v", err)
 		}
 	}
@@ -143,7 +146,79 @@ func TestGroupForgetsWhoIsGone(t *testing.T) {
 		t.Errorf("took %d operations", len(batch))
 	}
 	g.close()
-	if _, err := g.do(t.Context(), "a", 1); !errors.Is(err, errClosed) {
+	if _, err := g.do(t.Context(), origin{session: "a"}, 1); !errors.Is(err, errClosed) {
 		t.Errorf("error = %v", err)
 	}
+}
+
+// TestGroupLetsTenantsTakeTurns: what one of them has waiting, and has waiting at its door, holds nobody else up; a
+// batch is full all the same, and each session keeps its order.
+func TestGroupLetsTenantsTakeTurns(t *testing.T) {
+	g := newGroup(func(context.Context, []*op[int, int]) error { return nil })
+	for n := range 1000 {
+		g.add(&op[int, int]{in: n, origin: origin{"busy", fmt.Sprint(n % 700)}})
+	}
+	g.add(&op[int, int]{origin: origin{"b", "b"}})
+	first := g.take()
+	if at := slices.IndexFunc(first, func(o *op[int, int]) bool { return o.tenant == "b" }); at != 1 {
+		t.Errorf("another tenant's operation is at %d of the batch", at)
+	}
+	if len(first) != maxFlush {
+		t.Errorf("a batch of %d", len(first))
+	}
+	for tenants, want := range map[int]int{2: maxFlush / 2, 3: maxFlush / 3} {
+		for len(g.lines) < tenants {
+			name := fmt.Sprint(len(g.lines))
+			for n := range 300 {
+				g.add(&op[int, int]{origin: origin{name, name + fmt.Sprint(n)}})
+			}
+		}
+		clear(g.busy)
+		got := map[string]int{}
+		for _, o := range g.take() {
+			got[o.tenant]++
+		}
+		for tenant, n := range got {
+			if n < want || n > want+1 {
+				t.Errorf("%d of %d tenants: %s has %d in a batch", tenants, len(got), tenant, n)
+			}
+		}
+		clear(g.busy)
+		for _, l := range g.lines {
+			if l.tenant != "busy" {
+				l.ops = l.ops[:0]
+			}
+		}
+		g.lines = slices.DeleteFunc(g.lines, func(l *line[int, int]) bool { return len(l.ops) == 0 })
+	}
+	last := map[string]int{}
+	for len(g.lines) > 0 {
+		clear(g.busy)
+		for _, o := range g.take() {
+			if before, has := last[o.session]; has && o.in < before {
+				t.Errorf("session %s: %d after %d", o.session, o.in, before)
+			}
+			last[o.session] = o.in
+		}
+	}
+}
+
+// TestFullDoorIsItsTenantsOwn: callers of a tenant that has all that may wait are not in the way of others.
+func TestFullDoorIsItsTenantsOwn(t *testing.T) {
+	g := newGroup(func(context.Context, []*op[int, int]) error { return nil })
+	busy := g.door("busy")
+	for range maxQueue {
+		busy.slots <- struct{}{}
+	}
+	var running sync.WaitGroup
+	running.Go(func() { g.run(t.Context(), once) })
+	if _, err := g.do(t.Context(), origin{"b", "b"}, 1); err != nil {
+		t.Error(err)
+	}
+	g.leave("busy", busy)
+	if len(g.doors) != 0 {
+		t.Errorf("%d doors are left", len(g.doors))
+	}
+	g.close()
+	running.Wait()
 }

@@ -42,7 +42,7 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (out submissi
 	if a.Key.Tenant == "" {
 		a.Key.Tenant = session.DefaultTenant
 	}
-	err = s.write(ctx, func(t tx) (err error) {
+	err = s.writer.write(ctx, a.Key.Tenant, func(t tx) (err error) {
 		if out, err = t.admit(a); err == nil && a.Record != nil && !out.Replayed {
 			err = rows.AppendAudit(ctx, plain{s: s, t: &t}, *a.Record)
 		}

@@ -31,7 +31,7 @@ func (s *Store) Commit(ctx context.Context, c lane.Commit) (out lane.Committed, 
 	if err != nil {
 		return out, fmt.Errorf("committing to lane %s: %w", c.Fence.LaneID, err)
 	}
-	err = s.write(ctx, func(t tx) (err error) {
+	err = s.writer.write(ctx, c.Tenant, func(t tx) (err error) {
 		out, err = t.commit(w)
 		return err
 	})

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -427,4 +429,43 @@ var tenantsOf = map[string]statement{
 	"submissions": sql(`SELECT tenant FROM submissions`), "entries": sql(`SELECT tenant FROM entries`),
 	"segments": sql(`SELECT tenant FROM segments`), "tool_calls": sql(`SELECT tenant FROM tool_calls`),
 	"turns": sql(`SELECT tenant FROM turns`), "prefixes": sql(`SELECT tenant FROM prefixes`),
+}
+
+// TestTenantsTakeTurnsAtWriting: what one tenant has waiting to be written holds nobody else up, and its own order is
+// kept.
+func TestTenantsTakeTurnsAtWriting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openAt(t, Memory)
+		defer closeStore(t, s)
+		release := make(chan struct{})
+		var all sync.WaitGroup
+		var order []int // -1 is the other tenant's
+		write := func(tenant string, n int) {
+			all.Go(func() {
+				err := s.writer.write(t.Context(), tenant, func(tx) error { order = append(order, n); return nil })
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		all.Go(func() {
+			if err := s.write(t.Context(), func(tx) error { <-release; return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for n := range 1000 {
+			write("busy", n)
+		}
+		write("b", -1)
+		close(release)
+		all.Wait()
+		if at := slices.Index(order, -1); at > 1 || len(order) != 1001 {
+			t.Errorf("the other tenant's write is at %d of %d", at, len(order))
+		}
+		if busy := slices.DeleteFunc(order, func(n int) bool { return n < 0 }); !slices.IsSorted(busy) {
+			t.Errorf("the order is %v", busy)
+		}
+	})
 }

@@ -149,4 +149,4 @@ func (s *Store) Close() error {
 func (s *Store) read(ctx context.Context, f func(*conn) error) error { return s.readers.read(ctx, f) }
 
 // write runs f in a transaction; see writer.write.
-func (s *Store) write(ctx context.Context, f func(tx) error) error { return s.writer.write(ctx, f) }
+func (s *Store) write(ctx context.Context, f func(tx) error) error { return s.writer.write(ctx, "", f) }

@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/internal/fair"
 )
 
-// groupSize bounds how many operations one transaction holds, and how many more wait before callers do.
+// groupSize bounds how many operations one transaction holds.
 const groupSize = 256
 
 var (
@@ -45,21 +47,27 @@ const (
 )
 
 // writer owns all writes of the database. It runs whatever operations are queued as one transaction: with an fsync per
-// group rather than per operation, throughput grows with the number of callers.
+// group rather than per operation, throughput grows with the number of callers. Tenants take turns: however many
+// operations of one wait, the next transaction has some of each. Operations that are of no tenant have turns as one
+// has.
 type writer struct {
 	conns *pool // of one connection; the readers' pool too when the database is in memory
 	now   func() time.Time
 	hears func(error) // of damaged rows
-	queue chan *operation
+	wake  await.Signal
 	once  sync.Once
 	stop  chan struct{}
 	ended chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	queue  fair.Queue[*operation]
+	closed bool
 }
 
 func startWriter(conns *pool, now func() time.Time, damaged func(error)) *writer {
 	w := &writer{
 		conns: conns, now: now, hears: damaged,
-		queue: make(chan *operation, groupSize), stop: make(chan struct{}), ended: make(chan struct{}),
+		wake: await.NewSignal(), stop: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.run()
 	return w
@@ -67,24 +75,30 @@ func startWriter(conns *pool, now func() time.Time, damaged func(error)) *writer
 
 // close finishes what is queued and ends the goroutine.
 func (w *writer) close() {
-	w.once.Do(func() { close(w.stop) })
+	w.once.Do(func() {
+		w.mu.Lock()
+		w.closed = true
+		w.mu.Unlock()
+		close(w.stop)
+	})
 	<-w.ended
 }
 
 // write runs do in a transaction and returns when that is committed. When ctx ends first, do has not run and will not:
 // an operation that has begun is waited for, so that its answer is definite.
-func (w *writer) write(ctx context.Context, do func(tx) error) error {
+func (w *writer) write(ctx context.Context, tenant string, do func(tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	op := &operation{do: do, done: make(chan error, 1)}
-	select {
-	case w.queue <- op:
-	case <-w.stop:
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
 		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	w.queue.Push(tenant, op)
+	w.mu.Unlock()
+	w.wake.Set()
 	select {
 	case err := <-op.done:
 		return err
@@ -117,28 +131,33 @@ func (w *writer) run() {
 	defer close(w.ended)
 	group := make([]*operation, 0, groupSize)
 	for {
+		stopped := false
 		select {
-		case op := <-w.queue:
-			runtime.Gosched() // the callers that the last group answered are about to queue again
-			group = w.gather(append(group[:0], op))
-			w.transact(group)
+		case <-w.wake:
 		case <-w.stop:
-			for group = w.gather(group[:0]); len(group) > 0; group = w.gather(group[:0]) {
-				w.transact(group)
-			}
+			stopped = true
+		}
+		runtime.Gosched() // the callers that the last group answered are about to queue again
+		for group = w.gather(group[:0]); len(group) > 0; group = w.gather(group[:0]) {
+			w.transact(group)
+			runtime.Gosched()
+		}
+		if stopped {
 			return
 		}
 	}
 }
 
+// gather takes the operations whose turn it is.
 func (w *writer) gather(group []*operation) []*operation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for len(group) < groupSize {
-		select {
-		case op := <-w.queue:
-			group = append(group, op)
-		default:
-			return group
+		op, ok := w.queue.Pop()
+		if !ok {
+			break
 		}
+		group = append(group, op)
 	}
 	return group
 }
