@@ -144,15 +144,17 @@ var mutants = []mutant{
 	{
 		name:   "events are published with other seqs than committed",
 		expect: []string{"I3"}, mix: "links", seconds: 15, seeds: someSeeds,
-		patches: []patch{{laneDir + "write.go", `	o.worker.deps.Events.Publish(o.key, events)`, `	for i := range events {
+		patches: []patch{{laneDir + "write.go", `	o.worker.deps.Events.Publish(o.Fence().LaneID, o.key, events)`, `
+	for i := range events {
 		events[i].Seq += int64(i & 1)
 	}
-	o.worker.deps.Events.Publish(o.key, events)`}},
+	o.worker.deps.Events.Publish(o.Fence().LaneID, o.key, events)`}},
 	},
 	{
 		name:   "events are published before they are committed",
 		expect: []string{"I3"}, mix: "database", seconds: 60, seeds: someSeeds,
-		patches: []patch{{laneDir + "write.go", `	var wait *backoff.ExponentialBackOff`, `	o.worker.deps.Events.Publish(o.key, c.Events())
+		patches: []patch{{laneDir + "write.go", `	var wait *backoff.ExponentialBackOff`, `
+	o.worker.deps.Events.Publish(o.Fence().LaneID, o.key, c.Events())
 	var wait *backoff.ExponentialBackOff`}},
 	},
 	{

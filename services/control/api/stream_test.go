@@ -137,7 +137,8 @@ func TestWatch(t *testing.T) {
 			past.GetEvents()[0].GetEntry().GetEntry().GetMessage().GetContent()[0].GetText() != "Hello" {
 			t.Errorf("past %v, %v", past, err)
 		}
-		f.Events.Publish(session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, []event.Event{
+		of := session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}
+		f.Events.Publish(sub.GetSessionId(), of, []event.Event{
 			{Seq: 4, Type: event.Text, Text: "cut \xf0\x9f"},
 			{
 				Seq: 5, Type: event.ToolOutput, Call: &event.Call{ID: "c"},
@@ -199,7 +200,8 @@ func TestWatchOfSubAgents(t *testing.T) {
 			}
 			watches = append(watches, watch)
 		}
-		f.Events.Publish(session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}, events)
+		at := session.Key{Tenant: "default", Agent: "shell", Instance: "i", Name: "default"}
+		f.Events.Publish(sub.GetSessionId(), at, events)
 		var all []*pawlv1.Event
 		for i, watch := range watches {
 			got, err := watch.Recv()

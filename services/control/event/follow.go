@@ -75,7 +75,7 @@ func (f *following) next(ctx context.Context) ([]Event, error) {
 
 // live is what has come live and follows what was returned.
 func (f *following) live() []Event {
-	batch, lost := f.take()
+	batch, lost := f.take(f.session)
 	f.stale = f.stale || lost
 	for len(batch) > 0 && batch[0].Seq <= f.after {
 		batch = batch[1:]

@@ -33,9 +33,16 @@ type Subscription struct {
 	ready await.Signal
 
 	mu    sync.Mutex // guards what follows
-	buf   []Event
+	buf   []offered
 	bytes int  // of buf
+	size  int  // events in buf
 	lost  bool // events were dropped: read the log
+}
+
+// offered are events of a lane. A session that is deleted and begun again has the same key and another lane.
+type offered struct {
+	laneID string
+	events []Event
 }
 
 func newHub(bus *wake.Bus) *hub {
@@ -80,35 +87,40 @@ func (h *hub) any(key session.Key, f func(*Subscription) bool) bool {
 	return false
 }
 
-func (h *hub) offer(key session.Key, events []Event) {
+func (h *hub) offer(laneID string, key session.Key, events []Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s := range h.topics[key] {
-		s.offer(events)
+		s.offer(laneID, events)
 	}
 }
 
-func (s *Subscription) offer(events []Event) {
+func (s *Subscription) offer(laneID string, events []Event) {
 	bytes := 0
 	for i := range events {
 		bytes += events[i].Weight()
 	}
 	s.mu.Lock()
-	if s.lost || len(s.buf)+len(events) > maxBuffered || s.bytes+bytes > maxBytes {
-		s.buf, s.bytes, s.lost = nil, 0, true
+	if s.lost || s.size+len(events) > maxBuffered || s.bytes+bytes > maxBytes {
+		s.buf, s.bytes, s.size, s.lost = nil, 0, 0, true
 	} else {
-		s.buf, s.bytes = append(s.buf, events...), s.bytes+bytes
+		s.buf, s.bytes, s.size = append(s.buf, offered{laneID, events}), s.bytes+bytes, s.size+len(events)
 	}
 	s.mu.Unlock()
 	s.ready.Set()
 }
 
-// take returns what came since the last take; lost says that some was dropped and the log has to be read.
-func (s *Subscription) take() (events []Event, lost bool) {
+// take returns what came of a lane since the last take; lost says that some was dropped and the log has to be read.
+func (s *Subscription) take(laneID string) (events []Event, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	events, lost = s.buf, s.lost
-	s.buf, s.bytes, s.lost = nil, 0, false
+	for _, o := range s.buf {
+		if o.laneID == laneID {
+			events = append(events, o.events...)
+		}
+	}
+	lost = s.lost
+	s.buf, s.bytes, s.size, s.lost = nil, 0, 0, false
 	return events, lost
 }
 

@@ -24,9 +24,10 @@ type Service struct {
 // NewService makes a Service on a log. Run must run for streams that other replicas append to to be seen.
 func NewService(log Log, bus *wake.Bus) *Service { return &Service{log: log, hub: newHub(bus)} }
 
-// Publish hands events to the watchers in this process, after their commit. Calls for one session are in order of seq.
-func (s *Service) Publish(key session.Key, events []Event) {
-	s.hub.offer(key, events)
+// Publish hands events of a lane to the watchers in this process, after their commit. Calls for one lane are in order
+// of seq. key is that of the lane's session.
+func (s *Service) Publish(laneID string, key session.Key, events []Event) {
+	s.hub.offer(laneID, key, events)
 	for i := range events {
 		if e := &events[i]; e.Type == Started || e.Type == Settled {
 			s.hub.bus.Publish(wake.Submission(e.SubmissionID))

@@ -27,6 +27,7 @@ type memory struct {
 	reads  int
 	asked  int             // queries about heads and submissions
 	ended  map[string]bool // submissions that have settled
+	gone   bool            // its lane is
 }
 
 // append adds n events and returns them.
@@ -62,6 +63,9 @@ func (m *memory) Events(_ context.Context, _ string, after int64, limit int) ([]
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reads++
+	if m.gone {
+		return nil, session.ErrNotFound
+	}
 	if after < m.floor {
 		return nil, TooOld(after, m.floor)
 	}
@@ -170,6 +174,31 @@ func same(t *testing.T, f *follower, want ...[]int64) {
 	}
 }
 
+// A session that is deleted and begun again has the same key and another stream: readers of the first one get nothing
+// of the second, wherever they stand.
+func TestReadersOfADeletedSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 { // both have something to say at once, and one of them is looked at first
+			log, bus := &memory{}, wake.NewBus(nil)
+			s := NewService(log, bus)
+			first := log.append(3, "first")
+			f := s.follower(t.Context(), 0, false)
+			f.take(1) // of the log, which has nothing more
+			s.Publish("id", key, first)
+			log.mu.Lock()
+			log.gone = true
+			log.mu.Unlock()
+			bus.Publish(wake.Lane("id"))
+			s.Publish("again", key, []Event{{Seq: 4, Type: Text}, {Seq: 5, Type: Text}})
+			f.take(10)
+			<-f.done
+			if same(t, f, seqs(1, 3)); !errors.Is(f.err, session.ErrNotFound) {
+				t.Errorf("%v", f.err)
+			}
+		}
+	})
+}
+
 // A reader that takes nothing holds up nobody and next to no memory, and reads from the log what it did not take.
 func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -186,10 +215,10 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				f := s.follower(ctx, 0, true)
-				s.Publish(key, log.append(1, c.text))
+				s.Publish("id", key, log.append(1, c.text))
 				synctest.Wait() // it has a batch and does not come back for more
 				for range c.batches {
-					s.Publish(key, log.append(c.size, c.text))
+					s.Publish("id", key, log.append(c.size, c.text))
 				}
 				for sub := range s.hub.topics[key] {
 					if sub.bytes > maxBytes || len(sub.buf) > maxBuffered || !sub.lost {
@@ -198,7 +227,7 @@ func TestSlowReaderGoesBackToTheLog(t *testing.T) {
 				}
 				f.take(1000)
 				same(t, f, seqs(1, int64(1+c.batches*c.size)))
-				s.Publish(key, log.append(2, "live again"))
+				s.Publish("id", key, log.append(2, "live again"))
 				f.take(10)
 				same(t, f, seqs(1, int64(3+c.batches*c.size)))
 				cancel()
@@ -267,8 +296,8 @@ func TestFollowPassesOverHoles(t *testing.T) {
 		same(t, inside, seqs(301, 399), seqs(1000, 1000))
 		lost := log.append(3, "published nowhere")
 		live := log.append(2, "live")
-		s.Publish(key, live)
-		s.Publish(key, live) // twice
+		s.Publish("id", key, live)
+		s.Publish("id", key, live) // twice
 		first.take(10)
 		inside.take(10)
 		same(t, first, seqs(1, 2), seqs(301, 399), seqs(1000, 1002+int64(len(lost))))
@@ -436,7 +465,7 @@ func TestALaneThatMovesIsPolled(t *testing.T) {
 		r.here = func(string) bool { return owned.Load() }
 		f := r.follower(ctx, 0, false)
 		f.take(100)
-		r.Publish(key, r.log.append(2, "here"))
+		r.Publish("id", key, r.log.append(2, "here"))
 		synctest.Wait()
 		owned.Store(false)
 		r.log.append(3, "elsewhere")
@@ -459,7 +488,7 @@ func TestWaitersHearOfTheEnd(t *testing.T) {
 		r.log.mu.Lock()
 		r.log.ended["here"], r.log.ended["there"] = true, true
 		r.log.mu.Unlock()
-		r.Publish(key, []Event{{Seq: 1, Type: Text}, {Seq: 2, Type: Settled, SubmissionID: "here"}})
+		r.Publish("id", key, []Event{{Seq: 1, Type: Text}, {Seq: 2, Type: Settled, SubmissionID: "here"}})
 		synctest.Wait()
 		if here.Load() != 2 || there.Load() != 0 {
 			t.Errorf("%d and %d of 2 waiters looked, want those for what has settled here", here.Load(), there.Load())

@@ -56,7 +56,7 @@ func TestReadersGetWhatTheyWant(t *testing.T) {
 				synctest.Wait()
 				all := tree()
 				for i := range all {
-					s.Publish(key, all[i:i+1]) // alone: a batch of which nothing is wanted is no empty batch
+					s.Publish("id", key, all[i:i+1]) // alone: a batch of which nothing is wanted is no empty batch
 					synctest.Wait()
 				}
 				cancel()

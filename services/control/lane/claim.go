@@ -114,7 +114,7 @@ func (w *Worker) lease(
 
 // settled tells of a head that was settled from rows.
 func (w *Worker) settled(e Ended) {
-	w.deps.Events.Publish(e.Key, e.Events)
+	w.deps.Events.Publish(e.LaneID, e.Key, e.Events)
 	w.deps.Bus.Announce(e.LaneID)
 	if e.Ready {
 		w.deps.Bus.PublishReady()

@@ -10,7 +10,7 @@ import (
 
 // Publisher hands committed events to watchers.
 type Publisher interface {
-	Publish(key session.Key, events []event.Event)
+	Publish(laneID string, key session.Key, events []event.Event)
 }
 
 // Deps are what a Worker works with.

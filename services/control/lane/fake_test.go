@@ -215,7 +215,7 @@ func (t *tape) now() taped {
 	return t.taped
 }
 
-func (t *tape) Publish(_ session.Key, events []event.Event) {
+func (t *tape) Publish(_ string, _ session.Key, events []event.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.jams {

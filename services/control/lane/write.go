@@ -157,7 +157,7 @@ func (o *Owner) applied(c Commit, out Committed) {
 		o.end.set(out.Ends)
 	}
 	o.mu.Unlock()
-	o.worker.deps.Events.Publish(o.key, events)
+	o.worker.deps.Events.Publish(o.Fence().LaneID, o.key, events)
 	if out.Parked && c.Park.For < 2*lookEvery {
 		o.worker.deps.Bus.Publish(wake.Ready) // the next look at due lanes may be too late for it
 	}

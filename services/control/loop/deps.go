@@ -26,7 +26,7 @@ type Store interface {
 
 // Publisher hands committed events to watchers.
 type Publisher interface {
-	Publish(key session.Key, events []event.Event)
+	Publish(laneID string, key session.Key, events []event.Event)
 	// Watched reports whether anybody here wants the deltas of a session's root loops as they come, WatchedTask those
 	// of a sub-agent.
 	Watched(key session.Key) bool

@@ -283,7 +283,7 @@ func (l *loop) publishStart(ctx context.Context) error {
 	input := l.conversation.last
 	e := l.event(event.Event{Type: event.Started, EntrySeq: input.Seq, Entry: &input})
 	e.Seq, e.Time = l.tree.head.EventHead, l.row.StartedAt
-	l.tree.deps.Events.Publish(l.tree.key, []event.Event{e})
+	l.tree.deps.Events.Publish(l.tree.head.Fence.LaneID, l.tree.key, []event.Event{e})
 	return nil
 }
 
