@@ -24,6 +24,16 @@ func addressFile(data string) string { return filepath.Join(data, "control.json"
 // TokenFile is where a data directory has the operator's token.
 func TokenFile(data string) string { return filepath.Join(data, "token") }
 
+// withoutToken says what can be done when the operator's token cannot be read, because of err.
+func (a Addresses) withoutToken(data string, err error) error {
+	other := "give another token with --server " + a.GRPC + " --token-file FILE"
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s, the operator's token, is missing: start the control plane again, which then makes one, "+
+			"or %s", TokenFile(data), other)
+	}
+	return fmt.Errorf("%w: run this as the user that runs the control plane, or %s", err, other)
+}
+
 // Write replaces the file at once, so that a reader sees a whole one.
 func (a Addresses) Write(data string) error {
 	body, err := json.Marshal(a)

@@ -108,9 +108,15 @@ func (o *connection) dial(ctx context.Context) (*grpc.ClientConn, error) {
 			return nil, err
 		}
 	}
-	conn, err := check(ctx, a.GRPC, secure, rpc.File(TokenFile(*o.options.Data)))
+	secret := rpc.File(TokenFile(*o.options.Data))
+	conn, err := check(ctx, a.GRPC, secure, secret)
 	if status.Code(err) == codes.Unavailable { // what a killed one left behind
 		return nil, nil
+	}
+	if err != nil { // it is there, and what fails may be this side's token
+		if _, unread := secret(ctx); unread != nil {
+			return nil, a.withoutToken(*o.options.Data, unread)
+		}
 	}
 	return conn, reach(ctx, a.GRPC, secure, err)
 }

@@ -50,7 +50,7 @@ func ready(ctx context.Context, data string) error {
 	}
 	secret, err := rpc.File(TokenFile(data))(ctx)
 	if err != nil {
-		return err
+		return a.withoutToken(data, err)
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
 	if a.Cert != "" {
