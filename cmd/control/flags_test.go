@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"iter"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +57,46 @@ func TestHelpOfEveryCommand(t *testing.T) {
 		}
 	}
 	visit(command(), nil)
+}
+
+// What examples show can be typed: commands that are there, with flags and arguments that they take.
+func TestExamplesOfEveryCommand(t *testing.T) {
+	quoted, others := regexp.MustCompile(`"[^"]*"|'[^']*'`), regexp.MustCompile(` [>|#] .*`)
+	for line := range examples(command()) {
+		args, ok := strings.CutPrefix(line, "control ")
+		if !ok {
+			continue
+		}
+		args = others.ReplaceAllString(" "+quoted.ReplaceAllString(args, "TEXT"), "")
+		found, rest, err := command().Find(strings.Fields(args))
+		if err == nil {
+			err = found.ParseFlags(rest)
+		}
+		if err == nil && found.HasSubCommands() && len(found.Flags().Args()) > 0 {
+			err = errors.New("no such command")
+		}
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// examples are the lines of the examples of a command and all below it.
+func examples(c *cobra.Command) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(c.Example) {
+			if !yield(strings.TrimSpace(line)) {
+				return
+			}
+		}
+		for _, sub := range c.Commands() {
+			for line := range examples(sub) {
+				if !yield(line) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func TestVariables(t *testing.T) {

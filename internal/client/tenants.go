@@ -57,7 +57,7 @@ func tenantsCommand(o *connection) *cobra.Command {
 		Long: "Make, list, suspend and delete tenants. A tenant has sessions, tokens and executors of its own, and " +
 			"sees nothing of another's. The clients of a suspended one are refused; what it has begun goes on to its " +
 			"end. Of a deleted one nothing is left but the audit log and its name, which no other tenant gets.",
-		Example: "control tenants create acme\ncontrol token create --client --tenant acme\n" +
+		Example: "control tenants create acme\ncontrol token create --role user --tenant acme\n" +
 			"control tenants suspend acme\ncontrol tenants delete acme",
 	}, o.calls("create NAME", "Make a tenant", create), o.limited(o.calls("list", "List tenants", list)),
 		o.calls("suspend NAME", "Refuse a tenant's tokens", suspend),

@@ -61,6 +61,9 @@ func TestPromptStreamsEverything(t *testing.T) {
 		if err != nil || first.GetSubmission().GetSubmissionId() == "" || len(first.GetEvents()) > 0 {
 			t.Fatalf("first %v, %v", first, err)
 		}
+		if text := first.GetSubmission().GetResult().GetText(); (text == "Hello") != replayed {
+			t.Errorf("replayed %v: the answer begins with %q", replayed, text)
+		}
 		var kinds []string
 		var last *pawlv1.Event
 		for {

@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // Reasons for which a call waits, see event.Wait.
@@ -34,7 +35,7 @@ func (l *loop) unplaced(since time.Time, e fleet.Executor, known bool) event.Wai
 	}
 	switch {
 	case bound == "":
-		w.Reason, w.Message = waitNoExecutor, noExecutor(l.as.def.Sandbox)
+		w.Reason, w.Message = waitNoExecutor, noExecutor(l.as.def.Sandbox, l.wanted().Tenant)
 	case !known:
 		w.Reason = waitGone
 		w.Message = fmt.Sprintf(
@@ -54,19 +55,34 @@ func (l *loop) unplaced(since time.Time, e fleet.Executor, known bool) event.Wai
 	return w
 }
 
-// noExecutor says what would run the calls of an agent.
-func noExecutor(s agent.Sandbox) string {
+// noExecutor says what would run the calls of an agent for a tenant. It does not depend on what other tenants have.
+func noExecutor(s agent.Sandbox, tenant string) string {
+	if tenant != session.DefaultTenant {
+		return fmt.Sprintf("no executor%s serves the tenant %s now: start one with the token of `control token create "+
+			"--executor NAME --tenant %[2]s`, or of one with --shared; without isolation, as the built-in one is, "+
+			"a shared executor serves other tenants with `control --allow-shared-none` only", labelled(s), tenant)
+	}
 	if s.Kind != agent.SandboxExecutor {
 		return "no executor is connected: start one with the token of `control token create --executor NAME`, " +
 			"or start `control` with its built-in one"
 	}
-	var have, flags []string
+	var flags []string
 	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
-		have = append(have, k+"="+s.Labels[k])
 		flags = append(flags, "--label "+k+"="+s.Labels[k])
 	}
-	return fmt.Sprintf("no executor with the labels %s takes new calls: start one with %s",
-		strings.Join(have, ", "), strings.Join(flags, " "))
+	return fmt.Sprintf("no executor%s takes new calls: start one with %s", labelled(s), strings.Join(flags, " "))
+}
+
+// labelled says which labels an agent wants.
+func labelled(s agent.Sandbox) string {
+	if len(s.Labels) == 0 {
+		return ""
+	}
+	var have []string
+	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
+		have = append(have, k+"="+s.Labels[k])
+	}
+	return " with the labels " + strings.Join(have, ", ")
 }
 
 func lastSeen(e fleet.Executor) string {

@@ -148,7 +148,7 @@ func (s *Service) admit(ctx context.Context, adm Admission, in Input) (Admitted,
 		in.Record.Stored()
 	}
 	if got.Submission.AskedBy = in.By; got.Replayed {
-		if got.Submission, err = s.askedBy(ctx, got.Submission); err != nil {
+		if got.Submission, err = s.replayed(ctx, got.Submission); err != nil {
 			return Admitted{}, err
 		}
 	}
@@ -160,6 +160,19 @@ func (s *Service) admit(ctx context.Context, adm Admission, in Input) (Admitted,
 		s.bus.PublishReady()
 	}
 	return got, nil
+}
+
+// ReasonDeleted says that nothing is known of a submission but that it has settled.
+const ReasonDeleted = "SESSION_DELETED"
+
+// replayed is a submission as it is told to whoever asks for it again.
+func (s *Service) replayed(ctx context.Context, sub Submission) (Submission, error) {
+	if sub.SessionID == "" {
+		sub.Reason, sub.Message = ReasonDeleted,
+			"the session was deleted, and with it what became of this submission: use another key to submit it anew"
+		return sub, nil
+	}
+	return s.Fill(ctx, sub)
 }
 
 // Prompt is Submit and the submission's events in one: nothing of it is missed and, in the common case, nothing is read

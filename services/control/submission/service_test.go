@@ -52,8 +52,12 @@ func TestReplayOutlivesItsAgent(t *testing.T) {
 	s := NewService(before{}, gone{}, nil, &worker{}, nil)
 	for idem, want := range map[string]error{"known": nil, "unknown": errGone, "": errGone} {
 		in := Input{Key: session.Key{Agent: "a", Instance: "i"}, Message: "m", IdempotencyKey: idem}
-		if got, err := s.Submit(t.Context(), in); !errors.Is(err, want) || err == nil && got.Submission.ID != "first" {
+		got, err := s.Submit(t.Context(), in)
+		if !errors.Is(err, want) || err == nil && got.Submission.ID != "first" {
 			t.Errorf("%q: %+v, %v", idem, got, err)
+		}
+		if err == nil && (got.Submission.Reason != ReasonDeleted || got.Submission.Message == "") {
+			t.Errorf("nothing is said of the session that is gone: %+v", got.Submission)
 		}
 	}
 }

@@ -163,10 +163,10 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 // maxArgument is less than the kernel's limit for one argument, which is 32 pages.
 const maxArgument = 120 << 10
 
-// shellArgs runs a command line. One that is too long for an argument comes in pieces, as positional parameters, and
-// takes itself for $0, $#, exit codes and errors as one in one piece does.
+// shellArgs runs a command line, which may begin as an option does. One that is too long for an argument comes in
+// pieces, as positional parameters, and takes itself for $0, $#, exit codes and errors as one in one piece does.
 func shellArgs(shell, line string) [][]byte {
-	args := [][]byte{[]byte(shell), []byte("-c")}
+	args := [][]byte{[]byte(shell), []byte("-c"), []byte("--")}
 	if len(line) <= maxArgument {
 		return append(args, []byte(line))
 	}

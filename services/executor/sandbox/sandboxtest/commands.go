@@ -12,6 +12,14 @@ import (
 func value(s string) *string { return &s }
 
 var commandTests = []test{
+	{"a command that begins as an option does is a command", func(b *bench) {
+		for i, line := range []string{"--version", "-x\necho hi", "-c"} {
+			got := b.result(b.start(fmt.Sprint("option", i), sandbox.Command{Line: line + " || echo $?"}))
+			if name, _, _ := strings.Cut(line, "\n"); !strings.Contains(got.stderr, name+": ") {
+				b.Errorf("%q wrote %q and %q", line, got.stdout, got.stderr)
+			}
+		}
+	}},
 	{"a command of 1 MiB behaves like a short one", func(b *bench) {
 		const mebibyte = 1 << 20
 		short := "echo \"$0 $# ${1-none}\"; exit 3\n"
