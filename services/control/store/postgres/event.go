@@ -11,8 +11,8 @@ import (
 )
 
 // eventsSQL starts with the segment that holds the seq after the cursor, or the next one that exists, and ends where
-// limit or the size of a page is reached. The floor is of the same snapshot. Where it starts is a sub-select as a whole:
-// row-level security lets no other expression than a value be searched for in an index.
+// limit or the size of a page is reached. The floor is of the same snapshot. Where it starts is a sub-select as a
+// whole: under row-level security an index is searched for values only.
 const eventsSQL = `
 SELECT l.event_floor, g.first_seq, g.last_seq, g.body FROM lanes l LEFT JOIN LATERAL (
   SELECT first_seq, last_seq, body,

@@ -50,43 +50,44 @@ var (
 type wallFacts struct {
 	user, owner, role, schema string
 	exists, member, unfit     bool
-	owns, enters              bool // the user has the owner's rights; the role may use the schema
-	missing                   []string
+	owns, enters              bool     // the user has the owner's rights; the role may use the schema
+	missing, owners           []string // tables that lack a part of it, and whose these are
 }
 
-// wallSQL looks at the roles.
+// wallSQL looks at the roles, and at the tables that lack a part of the wall. $1 and $2 are tables and the rights that
+// tenants have with them.
 const wallSQL = `
 WITH o AS (SELECT relowner AS id, pg_get_userbyid(relowner)::text AS name FROM pg_class
   WHERE oid = 'sessions'::regclass),
 n AS (SELECT o.*, CASE WHEN octet_length(o.name) <= 48 THEN 'pawl_tenants_of_' || o.name
-  ELSE 'pawl_tenants_of_' || md5(o.name) END AS role FROM o)
-SELECT current_user::text, n.name, n.role, current_schema()::text, r.oid IS NOT NULL,
-  COALESCE(pg_has_role(current_user, r.oid, 'MEMBER'), false),
-  COALESCE(r.rolsuper OR r.rolbypassrls OR r.rolcanlogin OR pg_has_role(r.oid, n.id, 'MEMBER'), false),
-  pg_has_role(current_user, n.id, 'USAGE'),
-  COALESCE(has_schema_privilege(r.oid, current_schema()::regnamespace, 'USAGE'), false)
-FROM n LEFT JOIN pg_roles r ON r.rolname = n.role`
-
-// gapsSQL is the tables of this schema that lack a part of the wall. $1 is the tenants' role, $2 and $3 are the tables
-// and rights that it has.
-const gapsSQL = `
-SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant'
-  LEFT JOIN unnest($2::text[], $3::text[]) AS w(name, rights) ON w.name = c.relname
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
-  AND NOT (c.relrowsecurity AND c.relforcerowsecurity
+  ELSE 'pawl_tenants_of_' || md5(o.name) END AS role FROM o),
+f AS (SELECT n.*, r.oid AS role_id, current_schema()::regnamespace::oid AS schema_id,
+    r.rolsuper OR r.rolbypassrls OR r.rolcanlogin OR pg_has_role(r.oid, n.id, 'MEMBER') AS unfit
+  FROM n LEFT JOIN pg_roles r ON r.rolname = n.role),
+g AS (SELECT c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner FROM f
+  JOIN pg_class c ON c.relnamespace = f.schema_id AND c.relkind IN ('r', 'p')
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant'
+  LEFT JOIN unnest($1::text[], $2::text[]) AS w(name, rights) ON w.name = c.relname
+  WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity
     AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'platform'
       AND p.polroles = ARRAY[c.relowner])
-    AND EXISTS (SELECT 1 FROM pg_policy p JOIN pg_roles r ON r.rolname = $1 WHERE p.polrelid = c.oid
-      AND p.polname = 'tenant' AND p.polroles = ARRAY[r.oid])
+    AND f.role_id IS NOT NULL AND EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant'
+      AND p.polroles = ARRAY[f.role_id])
     AND COALESCE(w.rights, '') = COALESCE((SELECT string_agg(x.privilege_type, ', '
       ORDER BY array_position(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], x.privilege_type))
-      FROM aclexplode(c.relacl) x JOIN pg_roles r ON r.oid = x.grantee WHERE r.rolname = $1), ''))
-ORDER BY c.relname`
+      FROM aclexplode(c.relacl) x WHERE x.grantee = f.role_id), '')))
+SELECT current_user::text, name, role, current_schema()::text, role_id IS NOT NULL,
+  COALESCE(pg_has_role(current_user, role_id,
+    CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END), false),
+  COALESCE(unfit, false), pg_has_role(current_user, id, 'USAGE'),
+  COALESCE(has_schema_privilege(role_id, schema_id, 'USAGE'), false),
+  ARRAY(SELECT g.name FROM g ORDER BY g.name), ARRAY(SELECT g.owner FROM g ORDER BY g.name)
+FROM f`
 
 // raiseTableSQL makes the wall of one table, whatever is there of it. The policies come before they are needed: others
 // may be at work. The condition is no index's: rows are found by what a statement names, and looked at then.
 const raiseTableSQL = `
-SELECT pg_advisory_xact_lock({lock});
+SELECT pg_advisory_xact_lock({lock}), set_config('synchronous_commit', '{sync}', true);
 DROP POLICY IF EXISTS platform ON {table};
 CREATE POLICY platform ON {table} TO {owner} USING (true) WITH CHECK (true);
 DROP POLICY IF EXISTS tenant ON {table};
@@ -96,13 +97,16 @@ CREATE POLICY tenant ON {table} TO {role}
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 REVOKE ALL ON {table} FROM {role};`
 
-// raiseWall sees to it that the second wall stands, and returns the tenants' role. When it stands, that costs two
-// queries. It is no migration: roles are the server's, and a database that was restored elsewhere lacks them.
+// raiseWall sees to it that the second wall stands, and returns the tenants' role. When it stands, that costs one
+// query. It is no migration: roles are the server's, and a database that was restored elsewhere lacks them.
 func raiseWall(ctx context.Context, a access) (role string, err error) {
 	for tries := 0; ; tries++ {
 		f, err := wallOf(ctx, a)
-		if err == nil && len(f.missing) == 0 {
-			return f.role, probeWall(ctx, a, f)
+		if err == nil && f.stands() {
+			return f.role, nil
+		}
+		if err == nil && tries == maxRaises {
+			return "", fmt.Errorf("it was made again and again, and does not stand: %+v", f)
 		}
 		if err == nil {
 			err = f.raise(ctx, a)
@@ -110,31 +114,27 @@ func raiseWall(ctx context.Context, a access) (role string, err error) {
 		// Others may be at it, in other databases of the server too, which no lock keeps apart.
 		pg := (*pgconn.PgError)(nil)
 		concurrent := errors.As(err, &pg) && (pg.Code == "XX000" || pg.Code == "42710" || pg.Code == "23505")
-		if err != nil && (!concurrent || tries == 10) {
+		if err != nil && (!concurrent || tries == maxRaises) {
 			return "", err
 		}
 	}
 }
 
+// maxRaises is how often the wall is raised at a start, where others do so too.
+const maxRaises = 10
+
+// stands reports whether nothing is missing.
+func (f wallFacts) stands() bool { return f.exists && f.member && f.enters && len(f.missing) == 0 }
+
 // wallOf looks at what there is of the wall.
 func wallOf(ctx context.Context, a access) (f wallFacts, err error) {
-	err = a.pool.QueryRow(ctx, wallSQL).Scan(&f.user, &f.owner, &f.role, &f.schema, &f.exists, &f.member, &f.unfit,
-		&f.owns, &f.enters)
-	if err != nil {
-		return f, err
-	}
 	tables := slices.Sorted(maps.Keys(rights))
 	allowed := make([]string, len(tables))
 	for i, t := range tables {
 		allowed[i] = rights[t]
 	}
-	rows, err := a.pool.Query(ctx, gapsSQL, f.role, tables, allowed)
-	if err == nil {
-		f.missing, err = pgx.CollectRows(rows, pgx.RowTo[string])
-	}
-	if err == nil && !(f.exists && f.member && f.enters) && len(f.missing) == 0 {
-		f.missing = []string{"sessions"} // as good as any: what is missing is of the role
-	}
+	err = a.pool.QueryRow(ctx, wallSQL, pgx.QueryExecModeSimpleProtocol, tables, allowed).Scan(&f.user, &f.owner,
+		&f.role, &f.schema, &f.exists, &f.member, &f.unfit, &f.owns, &f.enters, &f.missing, &f.owners)
 	switch {
 	case err != nil:
 		return f, err
@@ -149,14 +149,13 @@ func wallOf(ctx context.Context, a access) (f wallFacts, err error) {
 
 // raise makes what is missing.
 func (f wallFacts) raise(ctx context.Context, a access) error {
-	role, owner := pgx.Identifier{f.role}.Sanitize(), pgx.Identifier{f.owner}.Sanitize()
-	create, grant := "CREATE ROLE "+role+" NOLOGIN", "GRANT "+role+" TO "+owner
+	role := pgx.Identifier{f.role}.Sanitize()
 	var first []string
 	if !f.exists {
-		first = append(first, create)
+		first = append(first, "CREATE ROLE "+role+" NOLOGIN")
 	}
 	if !f.member {
-		first = append(first, grant)
+		first = append(first, "GRANT "+role+" TO "+pgx.Identifier{f.owner}.Sanitize())
 	}
 	if !f.enters {
 		first = append(first, "GRANT USAGE ON SCHEMA "+pgx.Identifier{f.schema}.Sanitize()+" TO "+role)
@@ -164,49 +163,29 @@ func (f wallFacts) raise(ctx context.Context, a access) error {
 	for _, sql := range first {
 		_, err := a.pool.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 		if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.Code == "42501" {
-			return f.noRole(first)
+			return errNoRole.With("%v: have an administrator of the server run “%s” once, or start "+
+				"with --no-row-security, which leaves it to this program alone", errNoRole, strings.Join(first, "; "))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
 	}
-	for _, table := range f.missing {
+	for i, table := range f.missing {
+		sync := "off"
+		if i == len(f.missing)-1 {
+			sync = "on"
+		}
 		name := pgx.Identifier{table}.Sanitize()
-		sql := strings.NewReplacer("{lock}", fmt.Sprint(migrationLock), "{table}", name, "{owner}", owner, "{role}",
-			role).Replace(raiseTableSQL)
+		sql := strings.NewReplacer("{lock}", fmt.Sprint(migrationLock), "{sync}", sync, "{table}", name, "{owner}",
+			pgx.Identifier{f.owners[i]}.Sanitize(), "{role}", role).Replace(raiseTableSQL)
 		if allowed := rights[table]; allowed != "" {
 			sql += "\nGRANT " + allowed + " ON " + name + " TO " + role
 		}
 		if _, err := a.pool.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("row-level security of table %s: %w", table, err)
+			return fmt.Errorf("table %s: %w", table, err)
 		}
 	}
 	return nil
-}
-
-// noRole says what somebody has to do who may.
-func (f wallFacts) noRole(statements []string) error {
-	return errNoRole.With("%v: have an administrator of the server run “%s”, as often as it is needed, or start with "+
-		"--no-row-security, which leaves it to this program alone", errNoRole, strings.Join(statements, "; "))
-}
-
-// probeWall enters the tenants' role as every statement within a tenant does.
-func probeWall(ctx context.Context, a access, f wallFacts) error {
-	var active bool
-	b := &pgx.Batch{}
-	b.Queue(withinSQL, f.role, "")
-	b.Queue(`SELECT row_security_active('sessions') AND current_user::text = $1`, f.role).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&active) })
-	err := a.pool.SendBatch(ctx, b).Close()
-	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.Code == "42501" {
-		return f.noRole([]string{
-			"GRANT " + pgx.Identifier{f.role}.Sanitize() + " TO " + pgx.Identifier{f.user}.Sanitize(),
-		})
-	}
-	if err == nil && !active {
-		err = errRole.With("%v: row-level security does not bind %s", errRole, f.role)
-	}
-	return err
 }
 
 // warnNoWall says at each start that the second wall is off.

@@ -179,22 +179,18 @@ func asAdmin(t *testing.T, address string) string {
 	return u.String()
 }
 
-// Whoever is within a tenant sees its rows and no others, whatever the statement asks for: as an ordinary user of the
-// database, who owns the tables, and for somebody who is neither owner nor superuser and has the role alone.
-func TestTheSecondWallHoldsWithoutTheFirst(t *testing.T) {
-	address, _ := ordinary(t, "CREATEROLE")
-	s := open(t, address, postgres.Options{})
-	ours, theirs := fill(t, s, session.DefaultTenant), fill(t, s, "theirs")
-	stranger := strings.Replace(s.Role(), "pawl_tenants_of_", "stranger_", 1)
-	super := asAdmin(t, address)
-	admin(t, super, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'p'; GRANT %s TO %[1]s`, stranger, s.Role()))
+// member is the address for another user, who is a member of a role and nothing else.
+func member(t *testing.T, address, of string) string {
+	t.Helper()
+	user, super := "pawl_member_"+strings.ToLower(rand.Text()), asAdmin(t, address)
+	admin(t, super, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'p'; GRANT %s TO %[1]s`, user, of))
 	t.Cleanup(func() {
 		conn, err := pgx.Connect(context.Background(), super)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close(context.Background()) //nolint:errcheck // of a test
-		if _, err := conn.Exec(context.Background(), "DROP ROLE "+stranger); err != nil {
+		if _, err := conn.Exec(context.Background(), "DROP ROLE "+user); err != nil {
 			t.Error(err)
 		}
 	})
@@ -202,8 +198,17 @@ func TestTheSecondWallHoldsWithoutTheFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.User = url.UserPassword(stranger, "p")
-	alone := raw(t, u.String())
+	u.User = url.UserPassword(user, "p")
+	return u.String()
+}
+
+// Whoever is within a tenant sees its rows and no others, whatever the statement asks for: as an ordinary user of the
+// database, who owns the tables, and for somebody who is neither owner nor superuser and has the role alone.
+func TestTheSecondWallHoldsWithoutTheFirst(t *testing.T) {
+	address, _ := ordinary(t, "CREATEROLE")
+	s := open(t, address, postgres.Options{})
+	ours, theirs := fill(t, s, session.DefaultTenant), fill(t, s, "theirs")
+	alone := raw(t, member(t, address, s.Role()))
 	for table, may := range postgres.Rights() {
 		for _, tenant := range []string{session.DefaultTenant, "theirs", "", "nobody"} {
 			foreign, err := s.CountWithin(t.Context(), cmpOr(tenant, "''"), `SELECT count(*) FROM `+table+
@@ -343,7 +348,8 @@ func everythingOf(t *testing.T, s *postgres.Store, r tenantRows, tenant string) 
 func TestWithoutTheRightToMakeRoles(t *testing.T) {
 	address, user := ordinary(t, "")
 	_, err := postgres.Open(t.Context(), address, postgres.Options{})
-	want := fmt.Sprintf(`“CREATE ROLE "pawl_tenants_of_%[1]s" NOLOGIN; GRANT "pawl_tenants_of_%[1]s" TO "%[1]s"`, user)
+	want := fmt.Sprintf(`“CREATE ROLE "pawl_tenants_of_%[1]s" NOLOGIN; GRANT "pawl_tenants_of_%[1]s" TO "%[1]s"”`,
+		user)
 	if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "--no-row-security") {
 		t.Fatalf("error = %v, want %s", err, want)
 	}
@@ -401,6 +407,28 @@ func TestTheWallIsMended(t *testing.T) {
 			t.Errorf("%s: %v", unfit, err)
 		}
 		admin(t, asAdmin(t, address), `ALTER ROLE `+role+` NO`+unfit)
+	}
+}
+
+// A member of the owner works as the owner does. Whoever else may use the tables is told why that is not enough.
+func TestOnlyOwnersOpenTheDatabase(t *testing.T) {
+	address, user := ordinary(t, "CREATEROLE")
+	role := open(t, address, postgres.Options{}).Role()
+	s := open(t, member(t, address, user), postgres.Options{})
+	_, err := s.Admit(tenancy.Within(t.Context(), "default"), admission("a", ident.New()))
+	if err != nil || s.Role() != role {
+		t.Errorf("the role is %s, %v", s.Role(), err)
+	}
+	for tenant, want := range map[string]int{"default": 1, "other": 0} {
+		n, err := s.CountWithin(t.Context(), tenant, `SELECT count(*) FROM sessions`)
+		if err != nil || n != want {
+			t.Errorf("within %s: %d sessions, %v", tenant, n, err)
+		}
+	}
+	admin(t, asAdmin(t, address), `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+role)
+	_, err = postgres.Open(t.Context(), member(t, address, role), postgres.Options{})
+	if err == nil || !strings.Contains(err.Error(), "has to own Pawl's tables") {
+		t.Errorf("error = %v", err)
 	}
 }
 
