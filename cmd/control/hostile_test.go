@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -459,6 +460,60 @@ func TestFloods(t *testing.T) {
 				if grown := live() - before; grown > most {
 					t.Errorf("%s to %s by %s: %d bytes", name, what, who, grown)
 				}
+				_ = conn.Close()
+			}
+		}
+	}
+}
+
+// However many requests with large bodies a client begins, they hold a bounded amount of memory. Whoever has another
+// token does not notice.
+func TestBodiesUnderWay(t *testing.T) {
+	v := startVictim(t)
+	_, _, made := v.ask(`{"client":{}}`, "POST /v1/tokens HTTP/1.1", "Host: localhost", "Connection: close",
+		"Content-Type: application/json", "Content-Length: 13", "Authorization: Bearer "+v.token)
+	other := regexp.MustCompile(`"secret":"([^"]+)"`).FindStringSubmatch(made)
+	if other == nil {
+		t.Fatal(made)
+	}
+	const n, piece, most = 300, 1 << 20, 256 << 20
+	begun := `{"message":"` + strings.Repeat("x", piece)
+	for name, x := range map[string]struct{ head, body string }{
+		"which say how long they are": {"Content-Length: 33000000", begun},
+		"which do not":                {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n", len(begun), begun)},
+	} {
+		for _, path := range []string{"/v1/agents/shell/instances/i:dispatch", "/agents/shell/i"} {
+			before, refused := live(), make(chan bool, n)
+			var conns []net.Conn
+			for range n {
+				conn := v.dial(v.web())
+				conns = append(conns, conn)
+				go func() {
+					_, _ = io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
+						"application/json\r\nAuthorization: Bearer "+v.token+"\r\n"+x.head+"\r\n\r\n"+x.body)
+					res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+					if err != nil {
+						return // it is closed below
+					}
+					_ = res.Body.Close()
+					refused <- res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") != ""
+				}()
+			}
+			for range n - 64 { // a piece of each of the others is held
+				if !<-refused {
+					t.Errorf("bodies %s, %s: another answer than that there are too many", name, path)
+				}
+			}
+			if grown := live() - before; grown > most {
+				t.Errorf("bodies %s, %s: %d bytes are held", name, path, grown)
+			}
+			status, _, body := v.ask(`{"message":"say: hi"}`, "POST /v1/agents/shell/instances/j:dispatch HTTP/1.1",
+				"Host: localhost", "Content-Type: application/json", "Content-Length: 21", "Connection: close",
+				"Authorization: Bearer "+other[1])
+			if status != http.StatusOK {
+				t.Errorf("bodies %s, %s: another client hears %d %.300s", name, path, status, body)
+			}
+			for _, conn := range conns {
 				_ = conn.Close()
 			}
 		}

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 )
 
@@ -42,8 +42,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errBodyTooLarge // without reading it
 	}
 	var tooLarge *http.MaxBytesError
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := bodies.FromContext(r.Context()).ReadAll(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength)
 	switch {
+	case errors.Is(err, bodies.ErrFull):
+		w.Header().Set("Connection", "close") // nobody reads the rest
+		return nil, err
 	case errors.As(err, &tooLarge):
 		return nil, errBodyTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):

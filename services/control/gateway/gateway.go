@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
@@ -102,6 +103,7 @@ type Models interface {
 type Handler struct {
 	Deps
 	sockets sync.WaitGroup // open ones
+	bodies  *bodies.Ledger
 }
 
 // New makes the handler.
@@ -121,7 +123,7 @@ func New(d Deps) *Handler {
 	if d.Unready == nil {
 		d.Unready = func() []string { return nil }
 	}
-	return &Handler{Deps: d}
+	return &Handler{Deps: d, bodies: bodies.NewLedger()}
 }
 
 // Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know
@@ -184,7 +186,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
 	}
-	h.contained(w, r.WithContext(auth.NewContext(r.Context(), p)), secret)
+	held := h.bodies.Open(p.TokenID)
+	defer held.Release()
+	ctx := bodies.NewContext(auth.NewContext(r.Context(), p), held)
+	h.contained(&response{ResponseWriter: w, held: held}, r.WithContext(ctx), secret)
 }
 
 // authenticate finds who sent a request, and a secret that stands for them: in the header Authorization, or, for a
@@ -213,8 +218,7 @@ func (h *Handler) authenticate(r *http.Request) (p auth.Principal, secret string
 
 // contained routes a request. After a panic the client gets an error, or, when the answer has begun, loses the
 // connection: it must not take for whole what is not.
-func (h *Handler) contained(w http.ResponseWriter, r *http.Request, secret string) {
-	out := &response{ResponseWriter: w}
+func (h *Handler) contained(out *response, r *http.Request, secret string) {
 	err := contain.Do(func() error { h.route(out, r, secret); return nil })
 	switch {
 	case err == nil && !out.begun && r.Context().Err() != nil:
@@ -230,24 +234,32 @@ func (h *Handler) contained(w http.ResponseWriter, r *http.Request, secret strin
 		h.Log.ErrorContext(r.Context(), "a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 		panic(http.ErrAbortHandler)
 	}
-	h.refuse(w, r, err) // logs it
+	h.refuse(out, r, err) // logs it
 }
 
-// response knows whether the answer has begun.
+// response knows whether the answer has begun. The request's body is not needed then.
 type response struct {
 	http.ResponseWriter
+	held  *bodies.Account
 	begun bool
+}
+
+func (r *response) begin() {
+	if !r.begun {
+		r.begun = true
+		r.held.Release()
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (r *response) WriteHeader(status int) {
-	r.begun = true
+	r.begin()
 	r.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (r *response) Write(b []byte) (int, error) {
-	r.begun = true
+	r.begin()
 	return r.ResponseWriter.Write(b)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
+	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 
@@ -175,8 +175,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errTooLarge // without reading it
 	}
 	var tooLarge *http.MaxBytesError
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rpc.MaxMessage))
+	limited := http.MaxBytesReader(w, r.Body, rpc.MaxMessage)
+	body, err := bodies.FromContext(r.Context()).ReadAll(limited, r.ContentLength)
 	switch {
+	case errors.Is(err, bodies.ErrFull):
+		return nil, err
 	case errors.As(err, &tooLarge):
 		return nil, errTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -1,0 +1,62 @@
+package bodies
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+)
+
+// One token's bodies have a bound together, whether they say how long they are or not, and give back what they took.
+func TestBound(t *testing.T) {
+	l := NewLedger()
+	half := bytes.Repeat([]byte("x"), Most/2)
+	read := func(token string, length int64) (*Account, error) {
+		a := l.Open(token)
+		got, err := a.ReadAll(bytes.NewReader(half), length)
+		if err == nil && !bytes.Equal(got, half) {
+			t.Errorf("%d bytes instead of %d", len(got), len(half))
+		}
+		return a, err
+	}
+	first, err := read("a", Most/2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unread := &failing{}
+	if _, err := l.Open("a").ReadAll(unread, Most/2+1); !errors.Is(err, ErrFull) || unread.read {
+		t.Errorf("one byte too many: %v, read: %v", err, unread.read)
+	}
+	second, err := read("a", -1)
+	if !errors.Is(err, ErrFull) { // its last piece finds out that nothing comes
+		t.Errorf("as many as there may be, and a piece: %v", err)
+	}
+	second.Release()
+	if _, err := read("b", Most/2); err != nil {
+		t.Errorf("another token: %v", err)
+	}
+	first.Release()
+	first.Release()
+	second, err = read("a", -1)
+	if err != nil {
+		t.Error(err)
+	}
+	second.Release()
+	if got := l.held["a"]; got != 0 {
+		t.Errorf("%d bytes are left", got)
+	}
+	var none *Account
+	if got, err := none.ReadAll(bytes.NewReader(half), -1); err != nil || len(got) != len(half) {
+		t.Error(len(got), err)
+	}
+	none.Release()
+}
+
+// failing must not be read.
+type failing struct{ read bool }
+
+// Read implements io.Reader.
+func (f *failing) Read([]byte) (int, error) {
+	f.read = true
+	return 0, io.EOF
+}
