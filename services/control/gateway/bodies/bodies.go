@@ -21,8 +21,8 @@ const Most = 64 << 20
 const piece = 64 << 10
 
 // ErrFull refuses a body while others of the same token are under way.
-var ErrFull = errs.New(errs.ResourceExhausted, "BODIES_UNDER_WAY", "the bodies of this token's requests that are under "+
-	"way have as many bytes as they may: wait for an answer, then try again")
+var ErrFull = errs.New(errs.ResourceExhausted, "BODIES_UNDER_WAY", "the bodies of this token's requests that are "+
+	"under way have as many bytes as they may: wait for an answer, then try again")
 
 // Ledger counts the bytes of bodies by token. Its methods may be called concurrently.
 type Ledger struct {
