@@ -26,12 +26,14 @@ var ErrFull = errs.New(errs.ResourceExhausted, "BODIES_UNDER_WAY", "the bodies o
 
 // Ledger counts the bytes of bodies by token. Its methods may be called concurrently.
 type Ledger struct {
+	most int64
+
 	mu   sync.Mutex // guards what follows, and the accounts'
 	held map[string]int64
 }
 
 // NewLedger makes a Ledger.
-func NewLedger() *Ledger { return &Ledger{held: map[string]int64{}} }
+func NewLedger() *Ledger { return &Ledger{most: Most, held: map[string]int64{}} }
 
 // Account is what one request holds. A nil Account is not counted.
 type Account struct {
@@ -46,7 +48,7 @@ func (l *Ledger) Open(token string) *Account { return &Account{ledger: l, token:
 func (a *Account) take(n int64) error {
 	a.ledger.mu.Lock()
 	defer a.ledger.mu.Unlock()
-	if a.ledger.held[a.token]+n > Most {
+	if a.ledger.held[a.token]+n > a.ledger.most {
 		return ErrFull
 	}
 	a.ledger.held[a.token] += n

@@ -9,8 +9,10 @@ import (
 
 // One token's bodies have a bound together, whether they say how long they are or not, and give back what they took.
 func TestBound(t *testing.T) {
+	const most = 8 * piece
 	l := NewLedger()
-	half := bytes.Repeat([]byte("x"), Most/2)
+	l.most = most
+	half := bytes.Repeat([]byte("x"), most/2)
 	read := func(token string, length int64) (*Account, error) {
 		a := l.Open(token)
 		got, err := a.ReadAll(bytes.NewReader(half), length)
@@ -19,12 +21,12 @@ func TestBound(t *testing.T) {
 		}
 		return a, err
 	}
-	first, err := read("a", Most/2)
+	first, err := read("a", most/2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	unread := &failing{}
-	if _, err := l.Open("a").ReadAll(unread, Most/2+1); !errors.Is(err, ErrFull) || unread.read {
+	if _, err := l.Open("a").ReadAll(unread, most/2+1); !errors.Is(err, ErrFull) || unread.read {
 		t.Errorf("one byte too many: %v, read: %v", err, unread.read)
 	}
 	second, err := read("a", -1)
@@ -32,7 +34,7 @@ func TestBound(t *testing.T) {
 		t.Errorf("as many as there may be, and a piece: %v", err)
 	}
 	second.Release()
-	if _, err := read("b", Most/2); err != nil {
+	if _, err := read("b", most/2); err != nil {
 		t.Errorf("another token: %v", err)
 	}
 	first.Release()
