@@ -50,7 +50,8 @@ func auditCommand(o *connection) *cobra.Command {
 	c := o.limited(o.calls("list", "List who did what, newest first", list))
 	f := c.Flags()
 	f.StringVar(&want.TokenId, "token-id", "", "`ID`: only what was done with this token")
-	f.StringVar(&want.Verb, "verb", "", "`VERB`: only what was asked for with this verb, as docs/security.md has it")
+	f.StringVar(&want.Verb, "verb", "", "`VERB`: only what was asked for with this verb, such as \"prompt an agent\"; "+
+		"a wrong one has the verbs listed")
 	f.StringVar(&want.Tenant, "tenant", "", "`TENANT`: only this tenant's (default: all that the caller may read)")
 	f.DurationVar(&since, "since", 0, "only what is not older, such as 24h (default: all)")
 	return o.group(&cobra.Command{

@@ -10,6 +10,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
 )
 
@@ -121,6 +122,22 @@ func TestRoutesAreOnRecord(t *testing.T) {
 		page, err := theirs.ListAuditEvents(t.Context(), req)
 		if err != nil || len(page.GetEvents()) > 0 {
 			t.Errorf("%v, %v", page, err)
+		}
+	}
+	for verb, want := range map[string]string{
+		"CreateToken":                      `"CreateToken" is no verb; its verb is "make and revoke tokens"`,
+		"pawl.v1.TokenService/CreateToken": `its verb is "make and revoke tokens"`,
+		"nothing":                          `"nothing" is no verb; the verbs are "read agents", "reload agents", `,
+	} {
+		_, err := theirs.ListAuditEvents(t.Context(), &pawlv1.ListAuditEventsRequest{Verb: verb})
+		if rpc.Reason(err) != "UNKNOWN_VERB" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	for _, r := range auth.Rules() {
+		_, err := theirs.ListAuditEvents(t.Context(), &pawlv1.ListAuditEventsRequest{Verb: string(r.Verb)})
+		if err != nil && !r.Open() {
+			t.Errorf("%s: %v", r.Verb, err)
 		}
 	}
 	bad := &pawlv1.ListAuditEventsRequest{PageToken: "x" + ident.New()}

@@ -194,7 +194,8 @@ type ListAuditEventsRequest struct {
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Only those of this token, when set.
 	TokenId string `protobuf:"bytes,4,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
-	// Only those with this verb, when set.
+	// Only those with this verb, when set: a phrase, as AuditEvent.verb has it. Another text is refused with
+	// UNKNOWN_VERB, and the error lists the verbs.
 	Verb string `protobuf:"bytes,5,opt,name=verb,proto3" json:"verb,omitempty"`
 	// Only those that were stored at this time or later, when set.
 	From *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`

@@ -38,7 +38,11 @@ func auditFilter(ctx context.Context, req auditRequest) (f audit.Filter, err err
 	if p := auth.FromContext(ctx); p.Kind != auth.Operator {
 		f.Tenant = p.Tenant
 	}
-	return f, errors.Join(checkRef("tenant", f.Tenant), checkRef("token_id", f.TokenID), checkRef("verb", f.Verb))
+	err = errors.Join(checkRef("tenant", f.Tenant), checkRef("token_id", f.TokenID), checkRef("verb", f.Verb))
+	if err == nil && f.Verb != "" {
+		err = auth.CheckVerb(f.Verb)
+	}
+	return f, err
 }
 
 // ListAuditEvents implements AuditService.

@@ -2,7 +2,10 @@ package auth
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/pawl-dev/pawl/internal/errs"
 )
 
 // Verb is what somebody wants to do.
@@ -165,6 +168,31 @@ func MethodsOf(path string) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// ErrUnknownVerb refuses a text that is no Verb.
+var ErrUnknownVerb = errs.New(errs.InvalidArgument, "UNKNOWN_VERB", "there is no such verb")
+
+// CheckVerb refuses, with ErrUnknownVerb, what is no verb of a rule that takes a token. The error lists all of them. Of
+// the name of an RPC, with or without that of its service, it tells the verb.
+func CheckVerb(v string) error {
+	var all []string
+	for _, r := range rules {
+		if !r.Open() {
+			all = append(all, strconv.Quote(string(r.Verb)))
+		}
+	}
+	if slices.Contains(all, strconv.Quote(v)) {
+		return nil
+	}
+	for _, r := range rules {
+		for _, m := range r.Methods {
+			if m == v || strings.HasSuffix(m, "/"+v) && !strings.Contains(m, " ") {
+				return ErrUnknownVerb.With("%q is no verb; its verb is %q", v, r.Verb)
+			}
+		}
+	}
+	return ErrUnknownVerb.With("%q is no verb; the verbs are %s", v, strings.Join(all, ", "))
 }
 
 // Open reports whether whoever comes may, without a token.
