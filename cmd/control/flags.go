@@ -99,7 +99,7 @@ func (o *options) fromEnvironment(c *cobra.Command) error {
 	}
 	port, f := os.Getenv("PORT"), c.Flags()
 	if err := cli.FromEnvironment(f); err != nil {
-		return cli.WithCode(err, cli.Usage)
+		return err
 	}
 	if port != "" && !f.Changed("http") {
 		o.http = net.JoinHostPort("127.0.0.1", port)
@@ -182,8 +182,12 @@ func (o *options) check() error {
 		}
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
-		if _, _, err := net.SplitHostPort(l.addr); err != nil {
+		_, port, err := net.SplitHostPort(l.addr)
+		if err != nil {
 			return usage("%s is HOST:PORT, not %q", l.flag, l.addr)
+		}
+		if _, err := net.LookupPort("tcp", port); err != nil {
+			return usage("%s %s: a port is a number from 0 to 65535, where 0 is any that is free", l.flag, l.addr)
 		}
 		if rpc.Loopback(l.addr) {
 			continue
@@ -196,6 +200,9 @@ func (o *options) check() error {
 			return usage("%s %s can be reached from other hosts, and tokens would travel in the clear: give "+
 				"--tls-cert FILE and --tls-key FILE, or listen on 127.0.0.1", l.flag, l.addr)
 		}
+	}
+	if (o.cert == "") != (o.key == "") {
+		return usage("TLS needs both a certificate and a key: give --tls-cert FILE and --tls-key FILE")
 	}
 	host, port, err := net.SplitHostPort(o.advertise)
 	if o.advertise != "" && (err != nil || host == "" || port == "") {

@@ -239,7 +239,7 @@ func TestRefusals(t *testing.T) {
 			"--root",
 			file,
 		},
-		`TLS needs both a certificate and a key`:            {"--tls-cert", file},
+		`TLS needs both a certificate and a key: give`:      {"--tls-cert", file},
 		`reading the TLS certificate`:                       {"--tls-cert", file, "--tls-key", file},
 		"unknown flag: --foo: see `control --help`":         {"--foo"},
 		"there is no command \"foo\": see `control --help`": {"foo"},
@@ -323,7 +323,7 @@ func TestRefusals(t *testing.T) {
 			"token",
 			"make",
 		},
-		"for \"--expires-in\" flag: time: invalid duration \"x\": see `control token create --help`": {
+		"--expires-in is a duration such as 90s, 30m or 24h, not \"x\": see `control token create --help`": {
 			"token",
 			"create", "--expires-in", "x",
 		},
@@ -359,6 +359,42 @@ func TestRefusals(t *testing.T) {
 		}
 		if strings.Contains(stderr, "hunter2") {
 			t.Errorf("%s tells a password", stderr)
+		}
+	}
+}
+
+// What is wrong with the command line is told with what would be right, and ends with the code for that.
+func TestWrongUsage(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--http 127.0.0.1:99999: a port is a number from 0 to 65535": {"--http", "127.0.0.1:99999"},
+		"--grpc :99999: a port is a number from 0 to 65535":          {"--grpc", ":99999"},
+		"--log-level is debug, info, warn or error, not":             {"--log-level", "loud"},
+		"--log-format is text or json, not":                          {"--log-format", "xml"},
+		"TLS needs both a certificate and a key: give":               {"--tls-cert", "x"},
+		"TLS needs both a certificate and a key:":                    {"--tls-key", "x"},
+		"--database: \"x\" is no database: use memory,":              {"--database", "x"},
+		"--database: a direct address is for Postgres":               {"--database-direct", "postgres://u@h:1/x"},
+		"--disconnect-grace is a duration such as 90s, 30m":          {"--disconnect-grace", "60"},
+		"--limit is a whole number, not \"x\": see":                  {"agents", "list", "--limit", "x"},
+		"--limit is too large a number: \"99999999999999999999\"": {
+			"agents", "list", "--limit", "99999999999999999999",
+		},
+		"--timeout is a duration such as 90s, 30m or 24h, not":       {"wait", "x", "--timeout", "60"},
+		"--rate is a number, not \"x\"":                              {"token", "create", "--rate", "x"},
+		"--tls is true or false, not \"maybe\"":                      {"agents", "list", "--tls=maybe"},
+		"unknown flag: --htpp (did you mean --http?): see `control":  {"--htpp", "127.0.0.1:1"},
+		"there is no command \"promt\" (did you mean \"prompt\"?)":   {"promt", "shell", "x"},
+		"there is no command \"lsit\" (did you mean \"list\"?): see": {"agents", "lsit"},
+		"there is no command \"xyz\": see `control agents --help`":   {"agents", "xyz"},
+	} {
+		if strings.HasPrefix(args[0], "--") {
+			data := filepath.Join(t.TempDir(), "data")
+			args = append([]string{"--data", data, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"}, args...)
+		}
+		stdout, stderr, err := invoke(t, args...)
+		if cli.Code(err) != cli.Usage || stdout != "" || !strings.HasPrefix(stderr, "control: "+want) ||
+			strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: code %d, %q, want %q", args, cli.Code(err), stderr, want)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	o.name(&cfg)
 	if cfg.Store, err = control.OpenStore(ctx, o.databaseAt(), log); err != nil {
-		return errors.Join(fmt.Errorf("--database: %w", err), cfg.HTTP.Close(), cfg.GRPC.Close())
+		return errors.Join(notOpened(err), cfg.HTTP.Close(), cfg.GRPC.Close())
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
 	if o.executor == "builtin" {
@@ -87,6 +87,14 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	// the lock is held: they can be nobody else's
 	defer func() { err = errors.Join(err, client.RemoveAddresses(o.data)) }()
 	return control.Run(ctx, cfg)
+}
+
+// notOpened is an error of the database's name, or of the database.
+func notOpened(err error) error {
+	if errors.Is(err, control.ErrDatabase) {
+		return usage("--database: %w", err)
+	}
+	return fmt.Errorf("--database: %w", err)
 }
 
 // config is what is known before anything is opened: the models, the agents, and what flags say.

@@ -85,7 +85,7 @@ func (o *options) tokens(ctx context.Context, fresh bool) (client.Tokens, error)
 	}
 	store, err := control.OpenStore(ctx, o.databaseAt(), slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("--database: %w", err), release())
+		return nil, errors.Join(notOpened(err), release())
 	}
 	return stored{
 		api.Tokens(api.Deps{Tokens: auth.NewService(store)}),

@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,18 +54,20 @@ func command() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringSliceVar(&o.control, "control", []string{"127.0.0.1:3001"},
-		"addresses of control's gRPC listeners, tried in turn; with commas, or repeated")
-	f.StringVar(&o.tokenFile, "token-file", "", "file that holds this executor's token (or its value in PAWL_TOKEN)")
-	f.StringVar(&o.name, "name", "", "id of this executor, as its token names it (default: the host's name)")
-	f.StringToStringVar(&o.labels, "label", nil, "label that agents select executors by, key=value; may be repeated")
-	f.StringVar(&o.root, "root", "", "working directory of the calls (default: this one)")
-	f.StringVar(&o.data, "data", "", "data directory: journal and output of running commands (default: "+
+		"`HOST:PORT`: address of control's gRPC listener; several, with commas or repeated, are tried in turn")
+	f.StringVar(&o.tokenFile, "token-file", "",
+		"`FILE`: holds this executor's token (or its value in PAWL_TOKEN)")
+	f.StringVar(&o.name, "name", "", "`NAME`: id of this executor, as its token names it (default: the host's name)")
+	f.StringToStringVar(&o.labels, "label", nil,
+		"`KEY=VALUE`: label that agents select executors by; may be repeated")
+	f.StringVar(&o.root, "root", "", "`DIR`: working directory of the calls (default: this one)")
+	f.StringVar(&o.data, "data", "", "`DIR`: data directory: journal and output of running commands (default: "+
 		".pawl/executor-NAME)")
-	f.IntVar(&o.slots, "slots", 64, "how many calls run at once")
+	f.IntVar(&o.slots, "slots", 64, "`N`: how many calls run at once")
 	f.BoolVar(&o.tls, "tls", false, "use TLS to control; needed unless control is on this host")
-	f.StringVar(&o.ca, "tls-ca", "", "authorities to trust instead of the system's, a PEM file; implies --tls")
-	f.StringVar(&o.logFormat, "log-format", "text", "format of the log: text or json")
-	f.StringVar(&o.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	f.StringVar(&o.ca, "tls-ca", "", "`FILE`: authorities to trust instead of the system's, PEM; implies --tls")
+	f.StringVar(&o.logFormat, "log-format", "text", "`FORMAT`: format of the log: text or json")
+	f.StringVar(&o.logLevel, "log-level", "info", "`LEVEL`: least level that is logged: debug, info, warn or error")
 	cli.NameVariables(f)
 	return c
 }
@@ -106,11 +107,11 @@ func (o *options) config() (executor.Config, error) {
 		data = filepath.Join(".pawl", "executor-"+name)
 	}
 	if o.slots < 1 || o.slots > maxSlots {
-		return executor.Config{}, fmt.Errorf("--slots is 1 to %d, not %d", maxSlots, o.slots)
+		return executor.Config{}, usage("--slots is 1 to %d, not %d", maxSlots, o.slots)
 	}
 	for key, value := range o.labels {
 		if err := ident.CheckLabel(key, value); err != nil {
-			return executor.Config{}, fmt.Errorf("--label %s=%s: %w", key, value, err)
+			return executor.Config{}, usage("--label %s=%s: %w", key, value, err)
 		}
 	}
 	return executor.Config{
@@ -119,21 +120,26 @@ func (o *options) config() (executor.Config, error) {
 	}, nil
 }
 
+// usage is an error of the command line.
+func usage(format string, args ...any) error {
+	return cli.WithCode(fmt.Errorf(format, args...), cli.Usage)
+}
+
 func (o *options) transport() (*tls.Config, error) {
 	for _, addr := range o.control {
 		if _, port, err := net.SplitHostPort(addr); (err != nil || port == "") && !strings.HasPrefix(addr, "unix:") {
-			return nil, fmt.Errorf("--control is HOST:PORT, control's gRPC listener, not %q", addr)
+			return nil, usage("--control is HOST:PORT, control's gRPC listener, not %q", addr)
 		}
 	}
 	if len(o.control) == 0 {
-		return nil, errors.New("--control is HOST:PORT, control's gRPC listener, and cannot be empty")
+		return nil, usage("--control is HOST:PORT, control's gRPC listener, and cannot be empty")
 	}
 	if o.tls || o.ca != "" {
 		return rpc.ClientTLS(o.ca)
 	}
 	for _, addr := range o.control {
 		if !rpc.Loopback(addr) && !strings.HasPrefix(addr, "unix:") {
-			return nil, fmt.Errorf("--control %s is not on this host, and the token would travel in the clear: add "+
+			return nil, usage("--control %s is not on this host, and the token would travel in the clear: add "+
 				"--tls (and --tls-ca FILE for a private authority)", addr)
 		}
 	}
@@ -154,5 +160,5 @@ func (o *options) token() (func(context.Context) (string, error), error) {
 	case secret != "":
 		return rpc.Static(strings.TrimSpace(secret)), nil
 	}
-	return nil, errors.New("no token: give --token-file FILE, or set PAWL_TOKEN")
+	return nil, usage("no token: give --token-file FILE, or set PAWL_TOKEN")
 }

@@ -28,6 +28,11 @@ func TestRefusals(t *testing.T) {
 	t.Setenv("PAWL_TOKEN", "x")
 	for want, args := range map[string][]string{
 		"--slots is 1 to 10000, not 0":                                        {"--slots", "0"},
+		"--slots is a whole number, not \"x\": see `executor --help`":         {"--slots", "x"},
+		`--log-level is debug, info, warn or error, not "loud"`:               {"--log-level", "loud"},
+		"--control is HOST:PORT, control's gRPC listener, not \"foo\"":        {"--control", "foo"},
+		"--label is KEY=VALUE, not \"gpu\": see `executor --help`":            {"--label", "gpu"},
+		"unknown flag: --contrl (did you mean --control?): see":               {"--contrl", "x"},
 		"--slots is 1 to 10000, not 10001":                                    {"--slots", "10001"},
 		"--slots is 1 to 10000, not 3000000000":                               {"--slots", "3000000000"},
 		`--log-format is text or json, not "xml"`:                             {"--log-format", "xml"},
@@ -50,10 +55,29 @@ func TestRefusals(t *testing.T) {
 		c.SetErr(&said)
 		c.SetArgs(append(args, "--data", t.TempDir()))
 		err := cli.Execute(t.Context(), c)
-		if err == nil || !strings.HasPrefix(said.String(), "executor: "+want) ||
+		if cli.Code(err) != cli.Usage || !strings.HasPrefix(said.String(), "executor: "+want) ||
 			strings.Count(said.String(), "\n") != 1 {
 			t.Errorf("%s: %v, %q", args, err, said.String())
 		}
+	}
+}
+
+// Without a token, and with a variable that is no value of its flag, the command line is wrong.
+func TestWrongEnvironment(t *testing.T) {
+	for want, variable := range map[string]string{
+		"no token: give --token-file FILE, or set PAWL_TOKEN\n": "PAWL_TOKEN=",
+		"PAWL_SLOTS is a whole number, not \"many\"\n":          "PAWL_SLOTS=many",
+	} {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+		var text bytes.Buffer
+		c := command()
+		c.SetErr(&text)
+		c.SetArgs([]string{"--data", t.TempDir()})
+		if err := cli.Execute(t.Context(), c); cli.Code(err) != cli.Usage || text.String() != "executor: "+want {
+			t.Errorf("%s: code %d, %q", variable, cli.Code(err), text.String())
+		}
+		t.Setenv(name, "1")
 	}
 }
 

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,12 +33,16 @@ func NameVariables(f *pflag.FlagSet) {
 	f.VisitAll(func(one *pflag.Flag) { one.Usage += " [" + Variable(one.Name) + "]" })
 }
 
-// FromEnvironment sets flags that were not given from their variables.
+// FromEnvironment sets flags that were not given from their variables. An error has the code Usage.
 func FromEnvironment(f *pflag.FlagSet) (err error) {
 	f.VisitAll(func(one *pflag.Flag) {
 		if v, ok := os.LookupEnv(Variable(one.Name)); ok && !one.Changed && err == nil {
-			if e := f.Set(one.Name, v); e != nil {
-				err = fmt.Errorf("%s: %w", Variable(one.Name), e)
+			var wrong *pflag.InvalidValueError
+			switch e := f.Set(one.Name, v); {
+			case errors.As(e, &wrong):
+				err = WithCode(fmt.Errorf("%s %w", Variable(one.Name), wrongValue(wrong)), Usage)
+			case e != nil:
+				err = WithCode(fmt.Errorf("%s: %w", Variable(one.Name), e), Usage)
 			}
 		}
 	})
@@ -49,7 +54,7 @@ func FromEnvironment(f *pflag.FlagSet) (err error) {
 func Logger(w io.Writer, format, name string, quiet func(error) bool) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return nil, fmt.Errorf("--log-level is debug, info, warn or error, not %q", name)
+		return nil, WithCode(fmt.Errorf("--log-level is debug, info, warn or error, not %q", name), Usage)
 	}
 	h := &slog.HandlerOptions{Level: level}
 	switch format {
@@ -58,5 +63,5 @@ func Logger(w io.Writer, format, name string, quiet func(error) bool) (*slog.Log
 	case "json":
 		return slog.New(loglimit.New(slog.NewJSONHandler(w, h), quiet)), nil
 	}
-	return nil, fmt.Errorf("--log-format is text or json, not %q", format)
+	return nil, WithCode(fmt.Errorf("--log-format is text or json, not %q", format), Usage)
 }

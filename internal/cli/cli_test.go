@@ -41,7 +41,7 @@ func TestFromEnvironment(t *testing.T) {
 
 	t.Setenv("PAWL_SLOTS", "many")
 	f.Int("slots", 1, "usage")
-	if err := FromEnvironment(f); err == nil || !strings.HasPrefix(err.Error(), "PAWL_SLOTS: ") {
+	if err := FromEnvironment(f); Code(err) != Usage || err.Error() != `PAWL_SLOTS is a whole number, not "many"` {
 		t.Errorf("a variable that is no number: %v", err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // Execute runs a program's command. An error is told in one line.
 func Execute(ctx context.Context, c *cobra.Command) error {
-	c.SetFlagErrorFunc(Misused)
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return Misused(c, misread(c, err)) })
 	c.SetHelpFunc(printHelp)
 	c.SetUsageFunc(shortUsage)
 	c.SilenceUsage, c.SilenceErrors, c.Version = true, true, Version
@@ -45,10 +45,24 @@ func Args(n int) cobra.PositionalArgs {
 		case len(args) == n:
 			return nil
 		case c.HasSubCommands():
-			return Misused(c, fmt.Errorf("there is no command %q", args[0]))
+			return Misused(c, noCommand(c, args[0]))
 		case n == 0:
 			return Misused(c, fmt.Errorf("%s takes no arguments, not %q", c.CommandPath(), args[0]))
 		}
 		return Misused(c, fmt.Errorf("%s takes %s; arguments given: %d", c.CommandPath(), names, len(args)))
 	}
+}
+
+// noCommand says that there is no such command below c, and which one may have been meant.
+func noCommand(c *cobra.Command, name string) error {
+	var all []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			all = append(all, sub.Name())
+		}
+	}
+	if near := nearest(name, all); near != "" {
+		return fmt.Errorf("there is no command %q (did you mean %q?)", name, near)
+	}
+	return fmt.Errorf("there is no command %q", name)
 }

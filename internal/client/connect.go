@@ -60,7 +60,7 @@ func (o *connection) prepare(c *cobra.Command, _ []string) error {
 	local := c.Flags().Changed("data") && !c.Flags().Changed("server")
 	for _, f := range []*pflag.FlagSet{c.InheritedFlags(), o.own} {
 		if err := cli.FromEnvironment(f); err != nil {
-			return cli.WithCode(err, cli.Usage)
+			return err
 		}
 	}
 	if local {

@@ -29,7 +29,7 @@ func readyCommand(o *connection) *cobra.Command {
 		Example: "control ready --data /var/lib/pawl",
 		Args:    cli.Args(0),
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			return cli.WithCode(cli.FromEnvironment(c.InheritedFlags()), cli.Usage)
+			return cli.FromEnvironment(c.InheritedFlags())
 		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.options.Data == nil {

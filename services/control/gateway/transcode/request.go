@@ -105,18 +105,55 @@ func (r *Route) query(in proto.Message, u *url.URL) error {
 	}
 	none := utilities.NewDoubleArray(nil)
 	if err := runtime.PopulateQueryParameters(in, values, none); err != nil {
+		for key, all := range values {
+			alone := in.ProtoReflect().New().Interface()
+			form := formOf(in.ProtoReflect().Descriptor(), key)
+			if form != "" && runtime.PopulateQueryParameters(alone, url.Values{key: all}, none) != nil {
+				return errQuery.With("the parameter %s is %s, not %.64q", key, form, strings.Join(all, ", "))
+			}
+		}
 		return errQuery.With("%s", clean(err))
 	}
 	return nil
 }
 
+// formOf says what a parameter of the path of a field looks like, "" where nothing general can be said.
+func formOf(d protoreflect.MessageDescriptor, key string) string {
+	name, rest, nested := strings.Cut(key, ".")
+	f := field(d, name)
+	switch {
+	case f == nil || f.IsList() || f.IsMap():
+		return ""
+	case nested && f.Message() != nil:
+		return formOf(f.Message(), rest)
+	case f.Kind() == protoreflect.MessageKind:
+		return formsOfMessages[f.Message().FullName()]
+	case f.Kind() == protoreflect.EnumKind:
+		var names []string
+		for i := range f.Enum().Values().Len() {
+			names = append(names, string(f.Enum().Values().Get(i).Name()))
+		}
+		return "one of " + strings.Join(names, ", ")
+	}
+	return formsOfKinds[f.Kind()]
+}
+
+var formsOfMessages = map[protoreflect.FullName]string{
+	"google.protobuf.Duration":  "a duration such as 60s",
+	"google.protobuf.Timestamp": "a time such as 2026-01-31T12:00:00Z",
+}
+
+var formsOfKinds = map[protoreflect.Kind]string{
+	protoreflect.BoolKind:  "true or false",
+	protoreflect.Int32Kind: "a whole number", protoreflect.Int64Kind: "a whole number",
+	protoreflect.Uint32Kind: "a whole number of at least 0", protoreflect.Uint64Kind: "a whole number of at least 0",
+	protoreflect.DoubleKind: "a number", protoreflect.FloatKind: "a number",
+}
+
 // known reports whether a key is the path of a field, by its names in JSON or proto.
 func known(d protoreflect.MessageDescriptor, key string) bool {
 	name, rest, nested := strings.Cut(key, ".")
-	f := d.Fields().ByJSONName(name)
-	if f == nil {
-		f = d.Fields().ByTextName(name)
-	}
+	f := field(d, name)
 	switch {
 	case f == nil:
 		return false
@@ -124,6 +161,14 @@ func known(d protoreflect.MessageDescriptor, key string) bool {
 		return f.Message() != nil && known(f.Message(), rest)
 	}
 	return true
+}
+
+// field is the field of a name in JSON or proto, nil for none.
+func field(d protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+	if f := d.Fields().ByJSONName(name); f != nil {
+		return f
+	}
+	return d.Fields().ByTextName(name)
 }
 
 // OnBehalfOfHeader says for whom the sender of a prompt speaks.

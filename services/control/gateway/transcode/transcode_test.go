@@ -257,7 +257,18 @@ func TestRefusals(t *testing.T) {
 		},
 		"unknown parameter":   {"GET", "/v1/agents?pagesize=1", "", "", 400, "PARAMETER_INVALID", "pagesize", ""},
 		"parameter of a body": {"POST", dispatch + "?message=x", "{}", "", 400, "PARAMETER_INVALID", "message", ""},
-		"no number":           {"GET", "/v1/agents?pageSize=x", "", "", 400, "PARAMETER_INVALID", "", ""},
+		"no number": {
+			"GET", "/v1/agents?pageSize=x", "", "", 400, "PARAMETER_INVALID",
+			`the parameter pageSize is a whole number, not "x"`, "",
+		},
+		"no duration": {
+			"GET", "/v1/submissions/x:wait?timeout=60", "", "", 400, "PARAMETER_INVALID",
+			`the parameter timeout is a duration such as 60s, not "60"`, "",
+		},
+		"no time": {
+			"GET", "/v1/audit-events?from=yesterday", "", "", 400, "PARAMETER_INVALID",
+			`the parameter from is a time such as 2026-01-31T12:00:00Z, not "yesterday"`, "",
+		},
 		"a parameter twice": {
 			"GET", "/v1/agents?pageSize=1&page_size=2", "", "", 400, "PARAMETER_INVALID",
 			"duplicate", "",
@@ -269,9 +280,12 @@ func TestRefusals(t *testing.T) {
 			"GET", events + "?after=2", "", "Last-Event-ID: x", 400, "CURSOR", "Last-Event-ID",
 			"",
 		},
-		"no such children": {"GET", events + "?children=some", "", "", 400, "PARAMETER_INVALID", "", ""},
-		"no task":          {"GET", events + "?tasks=x", "", "", 400, "TASKS", "task_id", ""},
-		"ahead":            {"GET", events + "?after=1000000", "", "", 400, "CURSOR_AHEAD", "", ""},
+		"no such children": {
+			"GET", events + "?children=some", "", "", 400, "PARAMETER_INVALID",
+			"the parameter children is one of CHILD_EVENTS_UNSPECIFIED, ", "",
+		},
+		"no task": {"GET", events + "?tasks=x", "", "", 400, "TASKS", "task_id", ""},
+		"ahead":   {"GET", events + "?after=1000000", "", "", 400, "CURSOR_AHEAD", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			res, body := f.do(t, c.method, c.path, c.body, "X-Request-Id: mine", c.header)
