@@ -150,7 +150,7 @@ func admit(
 		if ctx, err = record(auth.NewContext(ctx, p), trail, p, call.Method); err != nil {
 			return nil, nil, err
 		}
-		if !call.Stream {
+		if !call.Stream && call.Method != pawlv1.SubmissionService_WaitSubmission_FullMethodName { // it is short
 			return ctx, func() { leave(ctx) }, nil
 		}
 		watched, stop := auth.Watch(ctx, a, secret)

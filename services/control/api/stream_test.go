@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -271,6 +272,40 @@ func TestStalledReaderIsLeft(t *testing.T) {
 		if rpc.Reason(err) != "READER_STALLED" || status.Code(err) != codes.ResourceExhausted ||
 			size < 1 || size > 600<<10 {
 			t.Errorf("after %d bytes: %v", size, err)
+		}
+	})
+}
+
+// Whoever waits for a submission stops waiting soon after their token is revoked.
+func TestRevokedTokenEndsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, nil) // what is submitted stays queued
+		secret, made, err := f.auth.Mint(t.Context(), auth.Token{Kind: auth.Client}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := pawlv1.NewSubmissionServiceClient(f.conn(secret))
+		got, err := c.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		waited := make(chan error, 1)
+		go func() {
+			_, err := c.WaitSubmission(t.Context(), &pawlv1.WaitSubmissionRequest{
+				SubmissionId: got.GetSubmission().GetSubmissionId(), Timeout: durationpb.New(time.Hour),
+			})
+			waited <- err
+		}()
+		synctest.Wait()
+		_, err = pawlv1.NewTokenServiceClient(f.operator(t)).RevokeToken(t.Context(),
+			&pawlv1.RevokeTokenRequest{TokenId: made.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		err = <-waited
+		if took := time.Since(begun); status.Code(err) != codes.Unauthenticated || took > 10*time.Second {
+			t.Errorf("%v after %v", err, took)
 		}
 	})
 }

@@ -112,6 +112,9 @@ func (s *submissions) WaitSubmission(
 		limit = req.GetTimeout().AsDuration()
 	}
 	got, err := s.deps.Service.Wait(ctx, tenant(ctx), req.GetSubmissionId(), limit)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // its token may have ended
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,8 @@ func (h *Handler) agent(w http.ResponseWriter, r *http.Request, to target) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
+	ctx, unwatch := auth.Watch(ctx, h.Auth, to.secret)
+	defer unwatch()
 	streams := strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 	in.ToEnd = !streams
 	f, err := h.prompt(ctx, in, http.MethodPost)

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway"
+	"github.com/pawl-dev/pawl/services/control/gateway/flowtest"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -613,6 +615,46 @@ func (a authenticator) Authenticate(_ context.Context, secret string) (auth.Prin
 // As implements auth.Authenticator.
 func (authenticator) As(_ context.Context, p auth.Principal, _ string) (auth.Principal, error) {
 	return p, nil
+}
+
+// Whoever waits for an answer stops waiting soon after its token.
+func TestTokenOfOneWhoWaitsIsRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(flowtest.Gate)
+		set := flowtest.New(flowtest.Standard(gate)...)
+		defer set.Close()
+		d := deps(planetest.New(t, nil))
+		d.Workflows = set
+		var revoked atomic.Bool
+		d.Auth = authenticator(func(secret string) (auth.Principal, error) {
+			if revoked.Load() {
+				return auth.Principal{}, auth.ErrUnauthenticated
+			}
+			return known.Authenticate(t.Context(), secret)
+		})
+		h := gateway.New(d)
+		prompt, run := request(t.Context()), request(t.Context())
+		prompt.Header.Del("Accept")
+		run.URL.Path, run.URL.RawQuery = "/workflows/slow", "wait=result"
+		answers := []*httptest.ResponseRecorder{httptest.NewRecorder(), httptest.NewRecorder()}
+		var all sync.WaitGroup
+		for i, r := range []*http.Request{prompt, run} {
+			all.Go(func() { h.ServeHTTP(answers[i], r) })
+		}
+		synctest.Wait()
+		revoked.Store(true)
+		begun := time.Now()
+		all.Wait()
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("after %v", took)
+		}
+		for _, w := range answers {
+			if w.Code != http.StatusUnauthorized {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		}
+		close(gate)
+	})
 }
 
 // A stream ends soon after its token.

@@ -50,7 +50,7 @@ func (h *Handler) serveWorkflow(w http.ResponseWriter, r *http.Request, name, se
 	w.Header().Set(runHeader, run.WireID()) // of a replay it is another
 	switch {
 	case wait:
-		h.await(w, r, run)
+		h.await(w, r, run, secret)
 	case strings.Contains(r.Header.Get("Accept"), "text/event-stream"):
 		h.tail(w, r, tailing{run: run, after: -1, secret: secret})
 	default:
@@ -87,10 +87,12 @@ func (h *Handler) mayStart(r *http.Request, name string, over agent.Surface) err
 }
 
 // await answers with what a run came to, when it has ended.
-func (h *Handler) await(w http.ResponseWriter, r *http.Request, run flue.Run) {
+func (h *Handler) await(w http.ResponseWriter, r *http.Request, run flue.Run, secret string) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(h.Stopping, func() { cancel(transcode.ErrStopping) })()
+	ctx, unwatch := auth.Watch(ctx, h.Auth, secret)
+	defer unwatch()
 	run, err := h.outcome(ctx, run)
 	switch {
 	case r.Context().Err() != nil: // nobody is there to answer
