@@ -30,6 +30,10 @@ type Options struct {
 	Log    *slog.Logger // of all replicas; nil discards
 	// Alone is that the database says what SQLite says: there is one replica, and nobody else writes.
 	Alone bool
+	// Slots is how many lanes run at once at each replica; 0 is control's own.
+	Slots int
+	// SharedNone lets shared executors serve several tenants.
+	SharedNone bool
 }
 
 // Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of
@@ -103,6 +107,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 		defer close(p.done)
 		p.err = control.Run(ctx, control.Config{
 			Store: p.DB, HTTP: p.webs, GRPC: p.rpcs, Agents: catalogue, Models: c.options.Models, Lookup: os.LookupEnv, TokenFile: c.token,
+			Slots: c.options.Slots, SharedNone: c.options.SharedNone,
 			Advertise: name, Host: "host of " + name, Lock: "lock", DialPeer: c.dialer(name),
 			Ready: func() { close(ready) }, Log: c.options.Log,
 		})

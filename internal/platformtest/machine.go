@@ -42,13 +42,24 @@ type Machine struct {
 // Machine makes a host without a running daemon, whose executor has the id. The token comes from p.
 func (c *Cluster) Machine(p *Platform, id string) *Machine {
 	c.t.Helper()
+	return c.machine(p, &pawlv1.ExecutorPrincipal{ExecutorId: id})
+}
+
+// SharedMachine is Machine of an executor that serves all tenants.
+func (c *Cluster) SharedMachine(p *Platform, id string) *Machine {
+	c.t.Helper()
+	return c.machine(p, &pawlv1.ExecutorPrincipal{ExecutorId: id, Shared: true})
+}
+
+func (c *Cluster) machine(p *Platform, as *pawlv1.ExecutorPrincipal) *Machine {
+	c.t.Helper()
 	made, err := pawlv1.NewTokenServiceClient(p.GRPC).CreateToken(context.Background(), &pawlv1.CreateTokenRequest{
-		Principal: &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{ExecutorId: id}},
+		Principal: &pawlv1.CreateTokenRequest_Executor{Executor: as},
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return newMachine(&Machine{t: c.t, ID: id, token: made.GetSecret()})
+	return newMachine(&Machine{t: c.t, ID: as.GetExecutorId(), token: made.GetSecret()})
 }
 
 func newMachine(m *Machine) *Machine {
