@@ -182,3 +182,48 @@ func TestWrongTokenThatBecomesRight(t *testing.T) {
 		}
 	})
 }
+
+// Whatever has the form of a token costs one query when it is seen first and none again soon, whether it is a token's,
+// was one's or never was: how long an answer takes tells nothing. What has not that form is told apart by anybody, and
+// costs none.
+func TestRightAndWrongTokensCostTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		minted := NewService(store)
+		secrets := map[string]string{"never a token": newSecret('c'), "an operator's, it says": newSecret('o')}
+		for _, name := range []string{"valid", "expired", "revoked"} {
+			secret, made, err := minted.Mint(t.Context(), Token{Kind: Client, Name: name}, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if secrets[name] = secret; name == "revoked" {
+				if err := store.RevokeToken(t.Context(), made.Tenant, made.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s := NewService(store) // which has seen none of them
+		queries := func(secret string) int {
+			before := store.lookups
+			_ = authenticate(WithSource(t.Context(), "10.0.0.1"), s, secret) // refused or not
+			return store.lookups - before
+		}
+		for name, secret := range secrets {
+			if name == "expired" {
+				continue
+			}
+			if first, second := queries(secret), queries(secret); first != 1 || second != 0 {
+				t.Errorf("%s: %d queries, then %d", name, first, second)
+			}
+		}
+		time.Sleep(time.Minute)
+		if first, second := queries(secrets["expired"]), queries(secrets["expired"]); first != 1 || second != 0 {
+			t.Errorf("expired: %d queries, then %d", first, second)
+		}
+		for _, malformed := range []string{"", "x", secrets["valid"] + "x", strings.ToUpper(secrets["valid"])} {
+			if n := queries(malformed); n != 0 {
+				t.Errorf("%q: %d queries", malformed, n)
+			}
+		}
+	})
+}
