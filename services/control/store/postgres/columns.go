@@ -42,13 +42,16 @@ func col[R, T any](name, kind string, get func(*R) T) column[R] {
 	}
 }
 
-// in is the statement with {rows} for what it takes, as t, behind so many other parameters.
+// in is the statement with {rows} for what it takes, as t, behind so many other parameters. The condition is always
+// true. It makes the planner expect one row, where it would expect ten of arrays that it does not know: to read a table
+// of some hundred rows from end to end seems cheaper to it than to find ten by their keys.
 func (t table[R]) in(statement string, before int) string {
 	params, names := make([]string, len(t)), make([]string, len(t))
 	for i, c := range t {
 		params[i], names[i] = fmt.Sprintf("$%d::%s[]", before+i+1, c.kind), c.name
 	}
-	rows := "unnest(" + strings.Join(params, ", ") + ") AS t(" + strings.Join(names, ", ") + ")"
+	rows := "(SELECT * FROM unnest(" + strings.Join(params, ", ") + ") WITH ORDINALITY AS u(" +
+		strings.Join(names, ", ") + ", nth) WHERE nth BETWEEN 1 AND 1000000000) AS t"
 	return strings.ReplaceAll(statement, "{rows}", rows)
 }
 

@@ -86,13 +86,17 @@ r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.la
     AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
-// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.
+// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these. OFFSET 0
+// has them found by their root: a planner that knows of none yet would read all that there are by then.
 const treesSQL = `
 UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
   settled_at = r.settled_at
-FROM unnest($2::uuid[]) AS t(loop_id) JOIN submissions r ON r.submission_id = t.loop_id AND r.parent_call IS NULL
+FROM unnest($2::uuid[]) WITH ORDINALITY AS t(loop_id, nth)
+  JOIN submissions r ON r.submission_id = t.loop_id AND r.parent_call IS NULL
   JOIN lanes l ON l.lane_id = r.lane_id AND l.flush = $1
-WHERE s.root_id = r.submission_id AND s.parent_call IS NOT NULL AND s.status + 0 = 1 AND r.status + 0 = 2`
+  CROSS JOIN LATERAL (SELECT c.submission_id FROM submissions c
+    WHERE c.root_id = r.submission_id AND c.parent_call IS NOT NULL AND c.status + 0 = 1 OFFSET 0) c
+WHERE t.nth BETWEEN 1 AND 1000000000 AND s.submission_id = c.submission_id AND s.status + 0 = 1 AND r.status + 0 = 2`
 
 var entriesSQL = entryTable.in(`
 INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)

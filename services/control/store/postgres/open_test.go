@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"regexp"
 	"strings"
@@ -227,6 +229,50 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 	}
 	if n := within / len("default"); n < 25 {
 		t.Errorf("%d statements may run within a tenant", n)
+	}
+}
+
+// TestCommitsFindTheirRowsByKey plans the statements of commits on tables of some hundred rows that are known, where to
+// read all lanes in order of their keys seems cheap to the planner.
+func TestCommitsFindTheirRowsByKey(t *testing.T) {
+	address := migrated.URL(t)
+	s := open(t, address, postgres.Options{})
+	for n := range 200 {
+		if _, err := s.Admit(t.Context(), admission(fmt.Sprint(n), "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // nothing is left to lose
+	for _, sql := range []string{
+		"UPDATE lanes SET flush = gen_random_uuid()", "VACUUM FULL lanes", "ANALYZE lanes", "ANALYZE submissions",
+	} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parameter := regexp.MustCompile(`\$\d+`)
+	for name, sql := range postgres.Hot() {
+		if !strings.HasPrefix(name, "commit") {
+			continue
+		}
+		seen := map[string]bool{}
+		for _, p := range parameter.FindAllString(sql, -1) {
+			seen[p] = true
+		}
+		plan, err := s.Explain(t.Context(), "", sql, len(seen))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(plan, "\n")
+		for i, line := range lines {
+			if strings.Contains(line, "Scan using") && !strings.Contains(lines[min(i+1, len(lines)-1)], "Index Cond") {
+				t.Errorf("%s reads all of an index:\n%s", name, plan)
+			}
+		}
 	}
 }
 
