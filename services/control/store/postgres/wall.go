@@ -80,7 +80,7 @@ SELECT current_user::text, name, role, current_schema()::text, role_id IS NOT NU
   COALESCE(pg_has_role(current_user, role_id,
     CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END), false),
   COALESCE(unfit, false), pg_has_role(current_user, id, 'USAGE'),
-  COALESCE(has_schema_privilege(role_id, schema_id, 'USAGE'), false),
+  COALESCE(has_schema_privilege(role_id, schema_id, 'USAGE'), has_schema_privilege('public', schema_id, 'USAGE')),
   ARRAY(SELECT g.name FROM g ORDER BY g.name), ARRAY(SELECT g.owner FROM g ORDER BY g.name)
 FROM f`
 
