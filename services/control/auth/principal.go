@@ -26,9 +26,10 @@ type Principal struct {
 	Shared   bool   // of an executor: it serves every tenant
 	Labels   Labels // of an executor: those that it may claim
 
-	hash []byte        // of its token's secret; nil when no stored token is behind it
-	pace *rate.Limiter // of its token; nil has no limit
-	ends time.Time     // when its token expires, on this process's own clock; zero is never
+	named bool          // its Tenant is one that the request names, rather than its token's
+	hash  []byte        // of its token's secret; nil when no stored token is behind it
+	pace  *rate.Limiter // of its token; nil has no limit
+	ends  time.Time     // when its token expires, on this process's own clock; zero is never
 }
 
 // mayAgent reports whether the principal's own limits include the agent.

@@ -31,7 +31,7 @@ func (s *Service) As(ctx context.Context, p Principal, name string) (Principal, 
 	if err != nil {
 		return Principal{}, err
 	}
-	p.Tenant = name
+	p.Tenant, p.named = name, true
 	return p, nil
 }
 

@@ -25,6 +25,9 @@ var (
 		"with tickets as it may have; try again later")
 	errTicketFor = errs.New(errs.FailedPrecondition, "TICKET_REFUSED", "a ticket stands for a token that is stored, "+
 		"and this caller has shown none")
+	errTicketTenant = errs.New(errs.FailedPrecondition, "TICKET_REFUSED", "a ticket is for the tenant of its token, "+
+		"and a browser's socket cannot name another one: leave the header "+TenantHeader+" out, or use a token of "+
+		"the tenant")
 	// ErrTicket refuses a ticket.
 	ErrTicket = errs.New(errs.Unauthenticated, "TICKET_INVALID", "this ticket is no ticket, was used, or has expired: "+
 		"make a new one, with POST /v1/tickets")
@@ -41,6 +44,9 @@ type standIn struct {
 func (s *Service) Ticket(ctx context.Context, p Principal) (secret string, err error) {
 	if len(p.hash) == 0 {
 		return "", errTicketFor
+	}
+	if p.named {
+		return "", errTicketTenant
 	}
 	secret = newSecret(ticket)
 	hash := sha256.Sum256([]byte(secret))

@@ -113,3 +113,30 @@ func TestTicketsStandForStoredTokens(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A ticket says nothing of a tenant that its maker has named: a socket that came with it would be about another one.
+func TestTicketsAreForTheTokensTenant(t *testing.T) {
+	s := NewService(&memory{})
+	secret, _, err := s.Mint(t.Context(), Token{Kind: Operator}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Authenticate(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := s.As(t.Context(), p, p.Tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Ticket(t.Context(), own); err != nil {
+		t.Error(err)
+	}
+	other, err := s.As(t.Context(), p, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Ticket(t.Context(), other); !errors.Is(err, errTicketTenant) {
+		t.Errorf("for a tenant that was named: %v", err)
+	}
+}
