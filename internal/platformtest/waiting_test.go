@@ -160,6 +160,7 @@ func TestAnExecutorThatIsLostIsToldOf(t *testing.T) {
 		a := c.Start("a", nil)
 		m := c.Machine(a, "m")
 		m.Start(a)
+		synctest.Wait() // control has counted the executor's slots
 		r := promptAt(t, a, "shell", one)
 		r.until(func(e *pawlv1.Event) bool { return len(e.GetToolOutput().GetData()) > 0 })
 		m.Wire.Cut()
@@ -227,5 +228,24 @@ func TestATakeOverIsLogged(t *testing.T) {
 		if line := log.one(t, "submission settled", "reason"); line["outcome"] != "aborted" {
 			t.Errorf("%v", line)
 		}
+	})
+}
+
+// A call that waits for its session's executor survives that no replica lives for longer than calls wait: the executor
+// has no chance to come back in that time.
+func TestNoReplicaLivesForLongerThanCallsWait(t *testing.T) {
+	within(t, func(w *world) {
+		w.wait(w.a, w.submit(quick), "quick result")
+		w.m.Kill()
+		synctest.Wait()
+		id := w.submit(quick + "\n& again")
+		w.sleep(time.Minute)
+		w.a.Kill()
+		w.dead(w.a)
+		w.sleep(150 * time.Second)
+		b := w.c.Start("a", nil)
+		w.sleep(5 * time.Second)
+		w.m.Start(b)
+		w.wait(b, id, "quick result")
 	})
 }

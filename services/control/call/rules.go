@@ -28,25 +28,6 @@ const (
 	MaxRaise = 1 << 20
 )
 
-// Watch is what the owner of a lane knows of one of its open calls beside the record. All times are of this process's
-// clock and are compared with each other only.
-type Watch struct {
-	Made       time.Time // when the call was made, from Call.Age
-	Sent       time.Time // when it was dispatched last, from Call.Age; zero before the first time
-	Connection int64     // of its executor when it was last sent or asked for, or a slot for it; 0 is never
-	Heard      time.Time // when its executor was last asked about it, or said something of it
-	Away       time.Time // since when its executor is not connected; zero while it is
-	Unreached  time.Time // since when messages do not get through to its executor, which is connected
-	Hold       time.Time // do not dispatch or ask before
-	Resend     time.Time // when the present dispatch is sent again, because the executor had no room; zero is never
-	Cancelled  time.Time // when it was asked to end
-	Running    time.Time // since when it is known to run
-	Inherited  bool      // it was made by an owner before
-	Ended      bool      // what it came to is known, and its output is incomplete
-	Quiet      time.Time // since when no output came of what has ended
-	Asked      time.Time // when that output was last asked for
-}
-
 // Situation is all that a decision about an open call depends on.
 type Situation struct {
 	Call  Call
@@ -142,7 +123,9 @@ func Next(s Situation) Action {
 // pending calls wait for an executor, or for a slot of the one that they have.
 var pending = []rule{
 	{(*Situation).stopped, neverStarted},
-	{func(s *Situation) bool { return s.Call.Executor == "" && s.since(s.Watch.Made) > s.Grace }, unavailable},
+	{func(s *Situation) bool {
+		return s.Call.Executor == "" && s.Now.After(s.Watch.WaitsUntil(s.Grace))
+	}, unavailable},
 	{func(s *Situation) bool { return s.Call.Executor == "" && !s.Now.Before(s.Watch.Hold) }, act(DoPlace)},
 	{func(s *Situation) bool { return s.Call.Executor == "" || s.Unknown }, act(DoNothing)},
 	{func(s *Situation) bool { return s.away() && s.since(s.Watch.Away) > s.Grace }, unavailable},

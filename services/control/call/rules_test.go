@@ -102,6 +102,18 @@ func TestNext(t *testing.T) {
 			s:    dispatched(pendingAt(""), watch(func(w *Watch) { w.Made = ago(time.Hour) })),
 			want: DoConclude, state: Done,
 		},
+		"none yet under a new owner": {
+			s: dispatched(pendingAt(""), watch(func(w *Watch) {
+				w.Made, w.Owned = ago(time.Hour), ago(14*time.Second)
+			})),
+			want: DoPlace,
+		},
+		"none for too long under a new owner": {
+			s: dispatched(pendingAt(""), watch(func(w *Watch) {
+				w.Made, w.Owned = ago(time.Hour), ago(16*time.Second)
+			})),
+			want: DoConclude, state: Done,
+		},
 		"none any more": {s: dispatched(pendingAt(""), stopped(0)), want: DoConclude, state: Cancelled},
 		"waits for a slot": {
 			s:    dispatched(pendingAt("x"), watch(func(w *Watch) { w.Made = ago(time.Hour) })),
@@ -316,8 +328,9 @@ func situations() *rapid.Generator[Situation] {
 				Journal:  rapid.SampledFrom([]string{"", "j1"}).Draw(t, "journal"),
 			},
 			Watch: Watch{
-				Made: past("made"), Sent: past("sent"), Connection: rapid.Int64Range(0, 2).Draw(t, "connection"),
-				Heard: past("heard"), Away: maybe("away"), Unreached: maybe("unreached"), Resend: maybe("resend"),
+				Made: past("made"), Owned: past("owned"), Sent: past("sent"),
+				Connection: rapid.Int64Range(0, 2).Draw(t, "connection"),
+				Heard:      past("heard"), Away: maybe("away"), Unreached: maybe("unreached"), Resend: maybe("resend"),
 				Cancelled: maybe("cancelled"), Running: maybe("running"), Ended: rapid.Bool().Draw(t, "ended"),
 				Quiet: past("quiet"), Asked: past("asked"), Inherited: rapid.Bool().Draw(t, "inherited"),
 			},

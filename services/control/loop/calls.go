@@ -59,7 +59,7 @@ type toolCall struct {
 func (l *loop) newCall(c call.Call) *toolCall {
 	now := time.Now()
 	k := &toolCall{Call: c, output: newOutput(l.as.secrets)}
-	k.watch.Made, k.watch.Quiet = now.Add(-c.Age[0]), now
+	k.watch.Made, k.watch.Owned, k.watch.Quiet = now.Add(-c.Age[0]), now, now
 	if c.Dispatch > 0 {
 		k.watch.Sent = now.Add(-c.Age[1])
 	}

@@ -71,7 +71,9 @@ func (l *loop) moved(c *toolCall) bool {
 func (l *loop) place(ctx context.Context, c *toolCall) error {
 	e, ok, err := l.choose(ctx)
 	if missing := errors.Is(err, fleet.ErrNotFound); missing || err == nil && !ok {
-		l.waits(c, l.unplaced(c.watch.Made, e, !missing))
+		w := l.unplaced(c.watch.Made, e, !missing)
+		w.Until = c.watch.WaitsUntil(l.tree.deps.DisconnectGrace)
+		l.waits(c, w)
 		return nil // the next look tries again
 	}
 	if err != nil {
@@ -104,7 +106,8 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 			time.Since(c.watch.Made))...)
 	}
 	fresh := toolCall{Call: next, output: newOutput(l.as.secrets)} // it runs anew, and so does its output
-	fresh.watch.Made, fresh.watch.Sent, fresh.watch.Quiet = c.watch.Made, time.Now(), time.Now()
+	fresh.watch.Made, fresh.watch.Owned = c.watch.Made, c.watch.Owned
+	fresh.watch.Sent, fresh.watch.Quiet = time.Now(), time.Now()
 	*c = fresh
 	l.expect(c)
 	if c.State == call.Dispatched {
