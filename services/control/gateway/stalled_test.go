@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -248,5 +249,48 @@ func TestStalledReadersHoldLittle(t *testing.T) {
 	h.Wait(t.Context())
 	if got := (with - heap()) / readers; got > most {
 		t.Errorf("each of %d stalled readers holds %d bytes, want %d at most", readers, got, most)
+	}
+}
+
+// A body that comes byte by byte is waited for for two minutes, however steadily it comes. The connection ends then.
+func TestSlowBodies(t *testing.T) {
+	for path, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"/agents/shell/i":                       {400, "did not arrive within 2m0s"},
+		"/v1/agents/shell/instances/i:dispatch": {408, "BODY_LATE"},
+	} {
+		onFakeTime(t, 1<<16, hello(), func(s *faked) {
+			conn, err := s.listen.dial()
+			if err != nil {
+				s.Fatal(err)
+			}
+			begun, left := time.Now(), make(chan struct{})
+			defer func() { _ = conn.Close(); <-left }()
+			go func() {
+				defer close(left)
+				_, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer op\r\n"+
+					"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+				for err == nil {
+					time.Sleep(time.Second)
+					_, err = io.WriteString(conn, " ")
+				}
+			}()
+			in := bufio.NewReader(conn)
+			res, err := http.ReadResponse(in, nil)
+			if err != nil {
+				s.Fatalf("%s: %v", path, err)
+			}
+			body, _ := io.ReadAll(res.Body) // of which the status tells enough
+			_ = res.Body.Close()
+			if took := time.Since(begun); res.StatusCode != want.status || !strings.Contains(string(body), want.says) ||
+				took < 2*time.Minute || took > 2*time.Minute+10*time.Second {
+				s.Errorf("%s: %d %s after %s", path, res.StatusCode, body, took)
+			}
+			if _, err := in.ReadByte(); err == nil || time.Since(begun) > 3*time.Minute {
+				s.Errorf("%s: the connection is kept for %s: %v", path, time.Since(begun), err)
+			}
+		})
 	}
 }
