@@ -270,8 +270,9 @@ func TestSlowBodies(t *testing.T) {
 			defer func() { _ = conn.Close(); <-left }()
 			go func() {
 				defer close(left)
-				_, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer op\r\n"+
-					"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+				_, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\n"+
+					"Authorization: Bearer op\r\nContent-Type: application/json\r\n"+
+					"Content-Length: 1000\r\n\r\n")
 				for err == nil {
 					time.Sleep(time.Second)
 					_, err = io.WriteString(conn, " ")
