@@ -459,6 +459,13 @@ func TestExecAndFoldersOfTheProgram(t *testing.T) {
 		err := cli.Execute(t.Context(), c)
 		return out.String(), said.String(), err
 	}
+	if _, said, err := in("", "exec", "--data", data, "shell/default", "--", "touch x"); err == nil ||
+		said != "control: no such session of agent shell: the first prompt makes one\n" {
+		t.Errorf("in a session that does not exist: %v, %q", err, said)
+	}
+	if _, said, err := in("", "prompt", "--data", data, "--instance", "default", "shell", "say: hi"); err != nil {
+		t.Fatal(said, err)
+	}
 	large := strings.Repeat("0123456789abcdef", 200_000)
 	out, said, err := in(large, "exec", "--data", data, "-i", "--env", "A=b", "shell/default", "--",
 		`cat; echo "$A" >&2; exit 7`)

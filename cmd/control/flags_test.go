@@ -35,6 +35,9 @@ func TestHelpNamesEveryFlagAndVariable(t *testing.T) {
 	}
 }
 
+// foreignKinds are placeholders of values that say nothing of them.
+var foreignKinds = regexp.MustCompile(`--[a-z-]+ (STRING\w*|BOOL|INT\d*|FLOAT\w*)\b`)
+
 // The help of every command fits into 80 columns, and has what it needs.
 func TestHelpOfEveryCommand(t *testing.T) {
 	var visit func(c *cobra.Command, path []string)
@@ -46,6 +49,15 @@ func TestHelpOfEveryCommand(t *testing.T) {
 		for line := range strings.Lines(out) {
 			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
 				t.Errorf("%v: %q", path, line)
+			}
+		}
+		if found := foreignKinds.FindString(out); found != "" {
+			t.Errorf("%v: %s is the library's word for a kind of value", path, found)
+		}
+		for _, flag := range []string{"--database", "--no-row-security", "--data"} {
+			if uses := len(path) == 0 || path[0] == "token" || flag == "--data" && path[0] != "tls"; uses !=
+				strings.Contains(out, flag+" ") && !c.HasSubCommands() {
+				t.Errorf("%v: uses %s: %v; help:\n%s", path, flag, uses, out)
 			}
 		}
 		if c.HasParent() && !c.Parent().HasParent() && !strings.Contains(out, "\nExamples:\n") &&

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,7 +15,26 @@ const (
 	helpWidth = 80 // columns of help
 	indent    = "  "
 	groupKey  = "pawl_group"
+	unusedKey = "pawl_unused"
 )
+
+// Unused leaves inherited flags out of the help of a command and its subcommands, which have no use for them.
+func Unused(c *cobra.Command, names ...string) {
+	if c.Annotations == nil {
+		c.Annotations = map[string]string{}
+	}
+	c.Annotations[unusedKey] = strings.Join(names, " ")
+}
+
+// unused reports whether Unused was called with a flag for a command or one above it.
+func unused(c *cobra.Command, flag string) bool {
+	for ; c != nil; c = c.Parent() {
+		if slices.Contains(strings.Fields(c.Annotations[unusedKey]), flag) {
+			return true
+		}
+	}
+	return false
+}
 
 // Group puts flags under a heading in the help.
 func Group(f *pflag.FlagSet, heading string, names ...string) {
@@ -63,7 +83,7 @@ func usageLine(c *cobra.Command) string {
 	if _, args, ok := strings.Cut(c.Use, " "); ok {
 		line += " " + args
 	}
-	if c.HasAvailableFlags() {
+	if c.HasAvailableFlags() && !strings.Contains(line, "[flags]") { // which stand before what has flags of its own
 		line += " [flags]"
 	}
 	line += "\n"
@@ -83,7 +103,7 @@ func flagHelp(b *strings.Builder, c *cobra.Command) {
 	for _, set := range []*pflag.FlagSet{c.LocalFlags(), c.InheritedFlags()} {
 		set.SortFlags = false
 		set.VisitAll(func(f *pflag.Flag) {
-			if f.Hidden {
+			if f.Hidden || unused(c, f.Name) {
 				return
 			}
 			heading := "Flags"

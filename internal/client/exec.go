@@ -22,10 +22,10 @@ const stdinChunk = 64 << 10
 func execCommand(o *connection) *cobra.Command {
 	req, stdin, timeout, env := &pawlv1.ExecRequest{}, false, time.Duration(0), []string(nil)
 	c := &cobra.Command{
-		Use:   "exec TARGET -- COMMAND [ARG…]",
+		Use:   "exec [flags] TARGET -- COMMAND [ARG…]",
 		Short: "Run a command in the workspace of a session, outside of the conversation",
-		Long: "Run a command in a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or at an " +
-			"executor, named by its id. One argument is a line for the shell; several are a command and its " +
+		Long: "Run a command in the workspace of a session that exists, named AGENT/INSTANCE or " +
+			"AGENT/INSTANCE/SESSION, or at an executor, named by its id. One argument is a line for the shell; several are a command and its " +
 			"arguments. The command ends with this one, and this one ends with the command's code.",
 		Example: "control exec reviewer/42 -- make test\ncontrol exec reviewer/42 -- 'grep -r TODO . | wc -l'",
 		Args: func(c *cobra.Command, args []string) error {
@@ -59,8 +59,8 @@ func execCommand(o *connection) *cobra.Command {
 	}
 	o.flags(c)
 	f := c.Flags()
-	f.StringVar(&req.Cwd, "cwd", "", "working directory, below that of the agent")
-	f.StringArrayVar(&env, "env", nil, "a variable for the command, as NAME=VALUE; may be repeated")
+	f.StringVar(&req.Cwd, "cwd", "", "`DIR`: working directory, below that of the agent")
+	f.StringArrayVar(&env, "env", nil, "`NAME=VALUE`: a variable for the command; may be repeated")
 	f.DurationVar(&timeout, "timeout", 0, "how long the command may take; 0 is unlimited")
 	f.BoolVarP(&stdin, "stdin", "i", false, "give the command the standard input")
 	return c

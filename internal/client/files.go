@@ -38,7 +38,7 @@ func filesCommand(o *connection) *cobra.Command {
 		Short: "Read and write files of a session or an executor",
 		Long: "Read and write files of a session's workspace, named AGENT/INSTANCE or AGENT/INSTANCE/SESSION, or " +
 			"of an executor, named by its id. A relative path is below the executor's root, and below the agent's " +
-			"cwd for a session.",
+			"cwd for a session. " + slashForm,
 		Example: "control files get gpu1 results.tar > results.tar\n" +
 			"control files put reviewer/42 notes.md < notes.md\n" +
 			"control files pull reviewer/42 out ./out",

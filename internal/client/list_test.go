@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 )
@@ -67,5 +68,25 @@ func TestListsAreLimited(t *testing.T) {
 				t.Errorf("%s, limit %d of %d: %q is said", format, test.limit, test.have, &said)
 			}
 		}
+	}
+}
+
+// A session's name can be read back, whatever its instance is called.
+func TestNamesOfSessions(t *testing.T) {
+	for text, key := range map[string][3]string{
+		"a/i": {"a", "i", ""}, "a/i/s": {"a", "i", "s"}, "a/i/s/t": {"a", "i", "s/t"}, "a/b c": {"a", "b c", ""},
+		"a/b%2Fc d": {"a", "b/c d", ""}, "a/b%2Fc/s%2F": {"a", "b/c", "s%2F"}, "a/100%25": {"a", "100%", ""},
+		"a/%252F": {"a", "%2F", ""}, "a/%2F": {"a", "/", ""},
+	} {
+		want := &pawlv1.SessionKey{Agent: key[0], Instance: key[1], Session: key[2]}
+		if got := sessionKey(text); !proto.Equal(got, want) {
+			t.Errorf("%s is read as %v, want %v", text, got, want)
+		}
+		if got := keyText(want); got != text {
+			t.Errorf("%v is written as %s, want %s", want, got, text)
+		}
+	}
+	if got := sessionKey("a/100%"); got.GetInstance() != "100%" {
+		t.Errorf("a %% that stands for nothing else: %v", got)
 	}
 }

@@ -19,13 +19,22 @@ import (
 // sessionForm is how a session is named on a command line.
 const sessionForm = "AGENT/INSTANCE, AGENT/INSTANCE/SESSION or a session's id"
 
-// sessionKey reads AGENT/INSTANCE or AGENT/INSTANCE/SESSION; nil for anything else.
+// slashForm is said in help of an instance in such a name.
+const slashForm = "In INSTANCE, %2F stands for / and %25 for %."
+
+// escapedInstance and unescapedInstance are for an instance between slashes.
+var (
+	escapedInstance   = strings.NewReplacer("%", "%25", "/", "%2F")
+	unescapedInstance = strings.NewReplacer("%2F", "/", "%2f", "/", "%25", "%")
+)
+
+// sessionKey reads AGENT/INSTANCE or AGENT/INSTANCE/SESSION; nil for anything else. keyText writes it.
 func sessionKey(name string) *pawlv1.SessionKey {
 	parts := strings.SplitN(name, "/", 3)
 	if len(parts) < 2 || slices.Contains(parts, "") {
 		return nil
 	}
-	key := &pawlv1.SessionKey{Agent: parts[0], Instance: parts[1]}
+	key := &pawlv1.SessionKey{Agent: parts[0], Instance: unescapedInstance.Replace(parts[1])}
 	if len(parts) == 3 {
 		key.Session = parts[2]
 	}
@@ -72,7 +81,7 @@ func findSession(ctx context.Context, conn *grpc.ClientConn, req *pawlv1.GetSess
 }
 
 func keyText(k *pawlv1.SessionKey) string {
-	text := k.GetAgent() + "/" + k.GetInstance()
+	text := k.GetAgent() + "/" + escapedInstance.Replace(k.GetInstance())
 	if s := k.GetSession(); s != "" && s != "default" {
 		text += "/" + s
 	}
@@ -126,7 +135,7 @@ func sessionsCommand(o *connection) *cobra.Command {
 		"executor is lost for good. No file is copied: the session finds the files of the other executor."
 	return o.group(&cobra.Command{
 		Use: "sessions", Short: "List sessions",
-		Long: "List sessions. A session is named by " + sessionForm + ".",
+		Long: "List sessions. A session is named by " + sessionForm + ". " + slashForm,
 		Example: "control sessions list --agent reviewer\ncontrol sessions list --children-of reviewer/42\n" +
 			"control sessions get reviewer/42 -o json\n" +
 			"control sessions rebind reviewer/42 other-host\ncontrol sessions delete reviewer/42",
@@ -189,7 +198,7 @@ func submissionsCommand(o *connection) *cobra.Command {
 	}
 	return o.group(&cobra.Command{
 		Use: "submissions", Short: "List what was submitted to a session",
-		Long:    "List what was submitted to a session. A session is named by " + sessionForm + ".",
+		Long:    "List what was submitted to a session. A session is named by " + sessionForm + ". " + slashForm,
 		Example: "control submissions list reviewer/42\ncontrol submissions get 0199c2… -o json",
 	}, o.limited(o.ofSession("list SESSION", "List a session's submissions, newest first", list)),
 		o.calls("get ID", "Show one submission", get))

@@ -107,7 +107,8 @@ type isFileTarget_Target interface {
 
 type FileTarget_Session struct {
 	// The workspace of a session, at the executor that the session is bound to. A session that is not bound yet, or
-	// does not exist, is looked for where the agent's definition would place it now. That does not bind it.
+	// does not exist, is looked for where the agent's definition would place it now. That does not bind it. Exec is
+	// refused in a session that does not exist.
 	Session *SessionKey `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
 }
 

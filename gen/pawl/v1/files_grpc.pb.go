@@ -90,7 +90,8 @@ type FileServiceClient interface {
 	// in which they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the
 	// output is cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and
 	// agents do not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no
-	// tool that runs commands. Control sends it to the executor once and does not retry.
+	// tool that runs commands, and with NOT_FOUND, reason SESSION_NOT_FOUND, when the session does not exist. Control
+	// sends it to the executor once and does not retry.
 	//
 	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
 	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecRequest, ExecResponse], error)
@@ -269,7 +270,8 @@ type FileServiceServer interface {
 	// in which they were written. A slow caller holds the command up at 64 MiB of each: beyond that the middle of the
 	// output is cut. The command does not get the variables that the agent's definition sets: they may hold secrets, and
 	// agents do not show those to clients. It fails with PERMISSION_DENIED, reason TOOL_MISSING, when the agent has no
-	// tool that runs commands. Control sends it to the executor once and does not retry.
+	// tool that runs commands, and with NOT_FOUND, reason SESSION_NOT_FOUND, when the session does not exist. Control
+	// sends it to the executor once and does not retry.
 	//
 	// Over HTTP it is POST /v1/sessions/{session_id}:exec, with the one message as the body.
 	Exec(grpc.BidiStreamingServer[ExecRequest, ExecResponse]) error

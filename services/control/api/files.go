@@ -44,14 +44,15 @@ type fileHandler struct {
 type access struct {
 	what string
 	tool.Access
+	known bool // the session has to exist: nobody means to run a command in one whose name is misspelt
 }
 
 var (
-	readFiles   = access{"reads files", tool.ReadsFiles}
-	listFiles   = access{"lists files", tool.ListsFiles}
-	writeFiles  = access{"writes files", tool.WritesFiles}
-	removeFiles = access{"removes files", tool.RemovesFiles}
-	runCommands = access{"runs commands", tool.RunsCommands}
+	readFiles   = access{"reads files", tool.ReadsFiles, false}
+	listFiles   = access{"lists files", tool.ListsFiles, false}
+	writeFiles  = access{"writes files", tool.WritesFiles, false}
+	removeFiles = access{"removes files", tool.RemovesFiles, false}
+	runCommands = access{"runs commands", tool.RunsCommands, true}
 )
 
 // allows is an error when an agent has none of the tools.
@@ -127,6 +128,9 @@ func (f *fileHandler) workspace(ctx context.Context, k session.Key, use access) 
 		return place{}, err
 	}
 	s, err := f.deps.Sessions.FindSession(ctx, k)
+	if errors.Is(err, session.ErrNotFound) && use.known {
+		return place{}, session.ErrNotFound.With("no such session of agent %s: the first prompt makes one", k.Agent)
+	}
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return place{}, err
 	}
