@@ -498,7 +498,15 @@ func TestExecAndFoldersOfTheProgram(t *testing.T) {
 		errors.Join(err, lerr) != nil {
 		t.Errorf("%d bytes, %q, %v, %v", len(got), to, err, lerr)
 	}
-	if _, _, err := in("", "files", "pull", "--data", data, "shell/default", "nowhere", back); err == nil {
+	fresh := filepath.Join(back, "fresh")
+	if _, _, err := in("", "files", "pull", "--data", data, "shell/default", "nowhere", fresh); err == nil {
 		t.Error("what is not there was copied")
+	}
+	if _, err := os.Stat(fresh); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory for nothing: %v", err)
+	}
+	if _, said, err := in("", "files", "get", "--data", data, "shell/default", "there"); err == nil ||
+		!strings.HasSuffix(said, "/there: is a directory: `control files pull TARGET PATH DIR` copies one\n") {
+		t.Errorf("a directory as a file: %v, %q", err, said)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -29,6 +30,9 @@ func tlsCommand() *cobra.Command {
 		Example: "control tls init tls --host pawl.example",
 		RunE: func(c *cobra.Command, args []string) error {
 			made, err := authority.Init(args[0], hosts, time.Now())
+			if errors.Is(err, authority.ErrHost) {
+				return cli.Misused(c, fmt.Errorf("--host: %w", err))
+			}
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -113,4 +114,22 @@ func certificate(t *testing.T, dir string) (certFile, keyFile string) {
 		}
 	}
 	return certFile, keyFile
+}
+
+// What no host is called gets no certificate.
+func TestCertificatesAreForHosts(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tls")
+	for _, host := range []string{"bad host", "https://pawl.example", "pawl.example:3001", "-a", "a..b", ""} {
+		_, said, err := invoke(t, "tls", "init", dir, "--host", `"`+host+`"`)
+		if cli.Code(err) != cli.Usage || !strings.HasPrefix(said, "control: --host: a host is a name or an address: ") {
+			t.Errorf("%q: code %d, %q", host, cli.Code(err), said)
+		}
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("something was made: %v", err)
+	}
+	_, said, err := invoke(t, "tls", "init", dir, "--host", "control-a,10.1.2.3,*.pawl.example,::1,my_host")
+	if err != nil {
+		t.Error(said, err)
+	}
 }

@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/disk"
@@ -41,11 +42,19 @@ const (
 // loopback are the names of a host for itself, which every certificate of control has.
 var loopback = []string{"localhost", "127.0.0.1", "::1"}
 
+// ErrHost refuses what is neither the name of a host nor an address.
+var ErrHost = errors.New("a host is a name or an address")
+
 // Init makes what is missing below dir, and a new certificate of control where the present one is for other hosts, of
 // another authority, or has passed two thirds of its life at now. hosts are the names and addresses by which control is
 // dialled, beside loopback ones. made is false when all was there already. An authority is never replaced: everybody
-// who trusts it would have to be told.
+// who trusts it would have to be told. What is no host is refused with ErrHost, and nothing is made.
 func Init(dir string, hosts []string, now time.Time) (made bool, err error) {
+	for _, host := range hosts {
+		if net.ParseIP(host) == nil && !isName(host) {
+			return false, fmt.Errorf("%w: %q; give it without a scheme and a port", ErrHost, host)
+		}
+	}
 	hosts = append(slices.Clone(hosts), loopback...)
 	ca := pair{filepath.Join(dir, "authority", "ca.pem"), filepath.Join(dir, "authority", "ca-key.pem")}
 	server := pair{filepath.Join(dir, "server", "cert.pem"), filepath.Join(dir, "server", "key.pem")}
@@ -81,6 +90,18 @@ func Init(dir string, hosts []string, now time.Time) (made bool, err error) {
 		return made, fmt.Errorf("the server's certificate: %w", err)
 	}
 	return true, nil
+}
+
+// isName reports whether a certificate can be for a name: labels of letters, digits, - and _ between dots. The first
+// one may be *, which stands for any.
+func isName(host string) bool {
+	labels := strings.Split(strings.TrimPrefix(host, "*."), ".")
+	return len(host) <= 253 && !slices.ContainsFunc(labels, func(label string) bool {
+		return label == "" || len(label) > 63 || strings.Trim(label, "-") != label ||
+			strings.ContainsFunc(label, func(r rune) bool {
+				return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
+			})
+	})
 }
 
 func serverTemplate(hosts []string, now time.Time) *x509.Certificate {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "modernc.org/sqlite" // the driver that control uses
+
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 // floors measures what nothing here can undercut.
@@ -64,16 +66,9 @@ func commits(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.add(f.row(Row{What: fmt.Sprintf("commit of one row, %s", plural(clients, "client"))}))
+		r.add(f.row(Row{What: fmt.Sprintf("commit of one row, %s", plural.Of(clients, "client"))}))
 	}
 	return nil
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // commitFloor is what one durable row costs on the run's database with so many clients. It is measured once.

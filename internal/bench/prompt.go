@@ -7,6 +7,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/plural"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 )
 
@@ -30,7 +31,7 @@ func admission(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.addWithCPU(f, Row{What: "admission, " + plural(clients, "client"), Floor: floor.p50()}, Goal{})
+		r.addWithCPU(f, Row{What: "admission, " + plural.Of(clients, "client"), Floor: floor.p50()}, Goal{})
 	}
 	return nil
 }
@@ -53,7 +54,7 @@ func prompts(ctx context.Context, r *run) error {
 				return err
 			}
 			row := Row{
-				What:  "prompt, " + from.model() + ", new sessions, " + plural(clients, "client"),
+				What:  "prompt, " + from.model() + ", new sessions, " + plural.Of(clients, "client"),
 				Floor: floor.rate(),
 			}
 			if clients == 1 {

@@ -1,5 +1,5 @@
 // Package cli is what the command lines of both programs share: signals, variables of flags, levels of the log,
-// errors in one line.
+// errors in lines.
 package cli
 
 import (
@@ -18,9 +18,12 @@ import (
 // Version is the programs'.
 const Version = "0.1.0-dev"
 
-// Complain tells an error of a program in one line, which a terminal may be given: much of it was written by others.
+// Complain tells an error of a program as a terminal may be given it: much of it was written by others. Errors that
+// are joined have a line each.
 func Complain(w io.Writer, program string, err error) {
-	_, _ = fmt.Fprintf(w, "%s: %s\n", program, Visible(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")))
+	for line := range strings.Lines(strings.TrimSpace(err.Error())) {
+		_, _ = fmt.Fprintf(w, "%s: %s\n", program, Visible(strings.TrimRight(line, "\r\n")))
+	}
 }
 
 // Variable is the environment variable of a flag.

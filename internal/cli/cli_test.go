@@ -70,7 +70,7 @@ func TestLogger(t *testing.T) {
 func TestComplain(t *testing.T) {
 	var b strings.Builder
 	Complain(&b, "program", errors.Join(errors.New("one"), errors.New("two\n")))
-	if b.String() != "program: one; two\n" {
+	if b.String() != "program: one\nprogram: two\n" {
 		t.Errorf("%q", b.String())
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Execute runs a program's command. An error is told in one line.
+// Execute runs a program's command. An error is told as Complain does.
 func Execute(ctx context.Context, c *cobra.Command) error {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return Misused(c, misread(c, err)) })
 	c.SetHelpFunc(printHelp)

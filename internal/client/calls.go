@@ -9,6 +9,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 const (
@@ -111,7 +112,7 @@ func (p *printer) output(o *pawlv1.ToolOutput, at time.Time) {
 		p.note(p.about(c, " runs on"))
 	}
 	if n := o.GetSkipped(); n > 0 {
-		c.take(fmt.Sprintf("(%d bytes of output could not be had)", n))
+		c.take(fmt.Sprintf("(%s of output could not be had)", plural.Of(n, "byte")))
 	}
 	c.write(o.GetData())
 	c.open = c.open || p.verbose || at.Sub(c.began) >= slow

@@ -80,7 +80,7 @@ func deletionsCommand(o *connection) *cobra.Command {
 func deletedText(d *pawlv1.Deletion) string {
 	if s := d.GetSession(); s != nil {
 		if s.GetInstance() == "" {
-			return "session " + s.GetSessionId()
+			return "session " + s.GetSessionId() + " of " + s.GetAgent() + ", whose name is deleted too"
 		}
 		return "session " + keyText(&pawlv1.SessionKey{
 			Agent: s.GetAgent(), Instance: s.GetInstance(), Session: s.GetSession(),

@@ -14,6 +14,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 // stdinChunk is how much of a command's input is sent at once.
@@ -25,8 +26,9 @@ func execCommand(o *connection) *cobra.Command {
 		Use:   "exec [flags] TARGET -- COMMAND [ARG…]",
 		Short: "Run a command in the workspace of a session, outside of the conversation",
 		Long: "Run a command in the workspace of a session that exists, named AGENT/INSTANCE or " +
-			"AGENT/INSTANCE/SESSION, or at an executor, named by its id. One argument is a line for the shell; several are a command and its " +
-			"arguments. The command ends with this one, and this one ends with the command's code.",
+			"AGENT/INSTANCE/SESSION, or at an executor, named by its id. One argument is a line for the shell; " +
+			"several are a command and its arguments. The command ends with this one, and this one ends with the " +
+			"command's code. " + slashForm,
 		Example: "control exec reviewer/42 -- make test\ncontrol exec reviewer/42 -- 'grep -r TODO . | wc -l'",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) < 2 {
@@ -141,7 +143,8 @@ func say(c *cobra.Command, m *pawlv1.ExecResponse) error {
 
 func exited(c *cobra.Command, x *pawlv1.ExecResponse_Exited) error {
 	if n := x.GetStdoutCut() + x.GetStderrCut(); n > 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "%d bytes in the middle of the output are missing: there were too many\n", n)
+		fmt.Fprintf(c.ErrOrStderr(), "the middle of the output is missing, %s: there was too much\n",
+			plural.Of(n, "byte"))
 	}
 	switch {
 	case x.GetTimedOut():

@@ -12,6 +12,8 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/plural"
+	"github.com/pawl-dev/pawl/internal/rpc"
 )
 
 // fileChunk is how much of a file is sent at once.
@@ -22,7 +24,11 @@ func filesCommand(o *connection) *cobra.Command {
 		Use: "get TARGET PATH", Short: "Write a file to standard output", Args: cli.Args(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.withFiles(c, args[0], func(files pawlv1.FileServiceClient, target *pawlv1.FileTarget) error {
-				return get(c, files, &pawlv1.ReadFileRequest{Target: target, Path: args[1]})
+				err := get(c, files, &pawlv1.ReadFileRequest{Target: target, Path: args[1]})
+				if rpc.Reason(err) == "IS_DIR" {
+					return fmt.Errorf("%w: `control files pull TARGET PATH DIR` copies one", rpc.FromStatus(err))
+				}
+				return err
 			})
 		},
 	}, &cobra.Command{
@@ -131,7 +137,7 @@ func put(c *cobra.Command, files pawlv1.FileServiceClient, start *pawlv1.WriteFi
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "%d bytes, sha256 %x, on %s\n",
-		got.GetWritten().GetSize(), got.GetWritten().GetSha256(), got.GetExecutorId())
+	fmt.Fprintf(c.ErrOrStderr(), "%s, sha256 %x, on %s\n",
+		plural.Of(got.GetWritten().GetSize(), "byte"), got.GetWritten().GetSha256(), got.GetExecutorId())
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/plural"
 	"github.com/pawl-dev/pawl/internal/tarball"
 )
 
@@ -32,16 +33,9 @@ func folderCommands(o *connection) []*cobra.Command {
 	}}
 }
 
-// pull unpacks a directory's archive as it comes. What came before a failure stays.
+// pull unpacks a directory's archive as it comes. The directory here is made when some of it has come. What came before
+// a failure stays.
 func pull(ctx context.Context, files pawlv1.FileServiceClient, req *pawlv1.ReadFileRequest, to string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return err
-	}
-	dir, err := os.Open(to)
-	if err != nil {
-		return err
-	}
-	defer dir.Close() //nolint:errcheck // it was read only
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req.Archive = pawlv1.Archive_ARCHIVE_TAR
@@ -50,6 +44,19 @@ func pull(ctx context.Context, files pawlv1.FileServiceClient, req *pawlv1.ReadF
 		return err
 	}
 	in := &incoming{next: stream.Recv}
+	for len(in.left) == 0 {
+		if err := in.more(); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	dir, err := os.Open(to)
+	if err != nil {
+		return err
+	}
+	defer dir.Close() //nolint:errcheck // it was read only
 	if err := tarball.Unpack(ctx, dir, in); err != nil {
 		return err
 	}
@@ -64,20 +71,28 @@ type incoming struct {
 	done bool
 }
 
+// more takes the next message. io.EOF is behind the last one.
+func (i *incoming) more() error {
+	if i.done {
+		return io.EOF
+	}
+	m, err := i.next()
+	if errors.Is(err, io.EOF) {
+		return errors.New("the archive ended before it was whole")
+	}
+	if err != nil {
+		return err
+	}
+	i.left, i.done = m.GetData(), m.GetDone() != nil
+	return nil
+}
+
 // Read implements io.Reader.
 func (i *incoming) Read(p []byte) (int, error) {
 	for len(i.left) == 0 {
-		if i.done {
-			return 0, io.EOF
-		}
-		m, err := i.next()
-		if errors.Is(err, io.EOF) {
-			return 0, errors.New("the archive ended before it was whole")
-		}
-		if err != nil {
+		if err := i.more(); err != nil {
 			return 0, err
 		}
-		i.left, i.done = m.GetData(), m.GetDone() != nil
 	}
 	n := copy(p, i.left)
 	i.left = i.left[n:]
@@ -112,7 +127,7 @@ func push(c *cobra.Command, files pawlv1.FileServiceClient, start *pawlv1.WriteF
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.ErrOrStderr(), "an archive of %d bytes, unpacked on %s\n", got.GetWritten().GetSize(),
+	fmt.Fprintf(c.ErrOrStderr(), "an archive of %s, unpacked on %s\n", plural.Of(got.GetWritten().GetSize(), "byte"),
 		got.GetExecutorId())
 	return nil
 }

@@ -90,3 +90,25 @@ func TestNamesOfSessions(t *testing.T) {
 		t.Errorf("a %% that stands for nothing else: %v", got)
 	}
 }
+
+// Of a session that is gone it is said that its name is, too.
+func TestNamesOfDeletions(t *testing.T) {
+	gone := &pawlv1.DeletedSession{SessionId: "0199", Agent: "shell"}
+	open := &pawlv1.DeletedSession{SessionId: "0199", Agent: "shell", Instance: "i", Session: "default"}
+	for want, s := range map[string]*pawlv1.DeletedSession{
+		"session 0199 of shell, whose name is deleted too": gone, "session shell/i": open,
+	} {
+		if got := deletedText(&pawlv1.Deletion{Target: &pawlv1.Deletion_Session{Session: s}}); got != want {
+			t.Errorf("%v: %q, want %q", s, got, want)
+		}
+	}
+}
+
+// One line more is not some lines more.
+func TestOneLine(t *testing.T) {
+	for text, want := range map[string]string{"a": "a", "a\nb": "a … +1 line", "a\nb\nc": "a … +2 lines"} {
+		if got := oneLine(text, 50); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}

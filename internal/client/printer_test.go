@@ -378,7 +378,7 @@ func TestSubAgentsAreTold(t *testing.T) {
 		Outcome: pawlv1.Outcome_OUTCOME_COMPLETED,
 	}}})
 	s.answer("Done").settled("Done")
-	want := `[task helper] look … +1 lines
+	want := `[task helper] look … +1 line
 [task helper/reader] read it all
 [task helper/reader] bash
 [task helper/reader: failed after 1s: no such file]

@@ -164,8 +164,14 @@ func (o *connection) rebind(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.S
 	case o.output == "json":
 		return printJSON(c.OutOrStdout(), moved)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "session %s is with executor %s now\n", keyText(moved.GetKey()),
-		moved.GetExecutorId())
+	fmt.Fprintf(c.OutOrStdout(), "session %s is with executor %s now\n", keyText(moved.GetKey()), moved.GetExecutorId())
+	at, err := pawlv1.NewExecutorServiceClient(conn).GetExecutor(c.Context(), &pawlv1.GetExecutorRequest{
+		ExecutorId: moved.GetExecutorId(),
+	})
+	if err == nil && !at.GetExecutor().GetConnected() {
+		fmt.Fprintf(c.ErrOrStderr(), "executor %s is not connected: calls of the session wait for it, and fail if it "+
+			"does not come\n", moved.GetExecutorId())
+	}
 	return err
 }
 

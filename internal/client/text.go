@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 // oneLine is the first line of a text of others, with a mark when there are more, cut to a width.
@@ -20,7 +21,7 @@ func oneLine(s string, width int) string {
 	first = strings.ReplaceAll(cli.Visible(strings.TrimRight(first, "\r")), "\t", " ")
 	more := ""
 	if n := strings.Count(rest, "\n") + 1; rest != "" {
-		more = fmt.Sprintf(" … +%d lines", n)
+		more = fmt.Sprintf(" … +%s", plural.Of(n, "line"))
 	}
 	if room := width - utf8.RuneCountInString(more); utf8.RuneCountInString(first) > room {
 		runes := []rune(first)

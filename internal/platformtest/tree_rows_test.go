@@ -97,7 +97,7 @@ var treeRows = []row{
 	}},
 	{"30", "a sub-agent has no turns left", "R", func(w *world) {
 		w.wait(w.a, w.submitTo(w.a, "lead", asked("brief", "add effects one\nadd effects never")),
-			"limit of 1 turns is reached")
+			"limit of 1 turn is reached")
 		w.finishTree(w.a, "lead", "one")
 	}},
 	{"30", "a tree of sub-agents has no tokens left", "failed", func(w *world) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 // Limits narrow what a client's role allows. The zero value limits nothing.
@@ -109,6 +110,6 @@ func (p Principal) Spend() error {
 	one.CancelAt(now)
 	seconds := int64(math.Ceil(wait.Seconds()))
 	return ErrRateLimited.WithFacts(map[string]string{errs.RetryAfter: fmt.Sprint(seconds)},
-		"this token allows %v requests a second and %d at once; try again in %d seconds",
-		p.Limits.Rate.PerSecond, p.Limits.Rate.Burst, seconds)
+		"this token allows %v requests a second and %d at once; try again in %s",
+		p.Limits.Rate.PerSecond, p.Limits.Rate.Burst, plural.Of(seconds, "second"))
 }

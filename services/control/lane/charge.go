@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pawl-dev/pawl/internal/plural"
 )
 
 const (
@@ -39,8 +41,8 @@ func (l *Lease) spent() *Loop {
 func (l *Loop) Stalled() string { return stalled(l.Stalls, l.StallCause) }
 
 func stalled(times int, cause string) string {
-	text := fmt.Sprintf("%d times in a row the control plane died or failed at this point of the work; it is given up "+
-		"as the likely cause", times)
+	text := fmt.Sprintf("%s in a row the control plane died or failed at this point of the work; it is given up "+
+		"as the likely cause", plural.Of(times, "time"))
 	if cause != "" {
 		text += ". The last error: " + cause
 	}

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/plural"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -102,7 +103,7 @@ func exhausted(s State) *Stop {
 		return &Stop{lane.Interrupted, lane.ReasonStalled, l.Stalled()}
 	case s.Limits.Attempts > 0 && l.Attempts >= s.Limits.Attempts:
 		return &Stop{lane.Interrupted, "LIMIT_ATTEMPTS", fmt.Sprintf(
-			"the submission was taken over %d times, which is the agent's limit", l.Attempts)}
+			"the submission was taken over %s, which is the agent's limit", plural.Of(l.Attempts, "time"))}
 	}
 	return nil
 }
@@ -112,10 +113,11 @@ func limit(s State) *Stop {
 	l, used := s.Limits, s.Spent
 	switch {
 	case l.Turns > 0 && s.Loop.Turn > l.Turns:
-		return &Stop{lane.Failed, "LIMIT_TURNS", fmt.Sprintf("the agent's limit of %d turns is reached", l.Turns)}
+		return &Stop{lane.Failed, "LIMIT_TURNS", fmt.Sprintf("the agent's limit of %s is reached",
+			plural.Of(l.Turns, "turn"))}
 	case l.Tokens > 0 && used.Total() >= l.Tokens:
-		return &Stop{lane.Failed, "LIMIT_TOKENS", fmt.Sprintf("the agent's limit of %d tokens is reached (%d used)",
-			l.Tokens, used.Total())}
+		return &Stop{lane.Failed, "LIMIT_TOKENS", fmt.Sprintf("the agent's limit of %s is reached (%d used)",
+			plural.Of(l.Tokens, "token"), used.Total())}
 	case l.CostUSD > 0 && used.Cost.Total() >= l.CostUSD:
 		return &Stop{lane.Failed, "LIMIT_COST", fmt.Sprintf("the agent's limit of $%.2f is reached (about $%.2f used)",
 			l.CostUSD, used.Cost.Total())}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/plural"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 
@@ -323,7 +324,7 @@ func (s *fileServer) send(d *download, data []byte, left int64) error {
 // last sends the last bytes, which have to be all that were announced.
 func (s *fileServer) last(data []byte, left int64) error {
 	if left >= 0 && int64(len(data)) < left {
-		return fmt.Errorf("the file has become %d bytes shorter while it was sent", left-int64(len(data)))
+		return fmt.Errorf("the file has become %s shorter while it was sent", plural.Of(left-int64(len(data)), "byte"))
 	}
 	if left >= 0 {
 		data = data[:left]
