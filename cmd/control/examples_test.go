@@ -112,6 +112,34 @@ func (b *breakable) resumes(t *testing.T, e example, over *proxy.Proxy, instance
 	}
 }
 
+// refuses expects an example to say how it is used when it is given no message, and to give up where nobody listens.
+func (b *breakable) refuses(t *testing.T, command ...string) {
+	t.Helper()
+	ends := func(code int, says string, e example) {
+		t.Helper()
+		select {
+		case <-e.Done():
+		case <-e.ctx.Done():
+			t.Fatalf("it does not end; it said\n%s", e.log)
+		}
+		if e.ExitCode() != code || !strings.Contains(e.log.String(), says) {
+			t.Errorf("it ended with %d, want %d, and said\n%s", e.ExitCode(), code, e.log)
+		}
+	}
+	ends(2, "MESSAGE [INSTANCE]\n", b.run(t, b.grpc.Addr(), command...))
+	ends(2, "MESSAGE [INSTANCE]\n", b.run(t, b.grpc.Addr(), append(command, "")...))
+	closed, err := proxy.Listen(proxy.To(b.here.GRPC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	code := 1
+	if command[0] == "sh" {
+		code = 7 // curl's
+	}
+	ends(code, "", b.run(t, closed.Addr(), append(command, "say: hi")...))
+}
+
 func TestExampleNode(t *testing.T) {
 	// Away from the tree, which stays as it is.
 	top, dir := t.TempDir(), ""
@@ -128,6 +156,7 @@ func TestExampleNode(t *testing.T) {
 	b := startBreakable(t)
 	e := b.run(t, b.grpc.Addr(), "node", filepath.Join(dir, "prompt.mjs"), b.message("node"))
 	b.resumes(t, e, b.grpc, "node")
+	b.refuses(t, "node", filepath.Join(dir, "prompt.mjs"))
 }
 
 func TestExamplePython(t *testing.T) {
@@ -156,10 +185,12 @@ func TestExamplePython(t *testing.T) {
 	b := startBreakable(t)
 	e := b.run(t, b.grpc.Addr(), python, "../../examples/python/prompt.py", b.message("python"))
 	b.resumes(t, e, b.grpc, "python")
+	b.refuses(t, python, "../../examples/python/prompt.py")
 }
 
 func TestExampleCurl(t *testing.T) {
 	b := startBreakable(t)
+	b.refuses(t, "sh", "../../examples/curl/prompt.sh")
 	at := "http://" + b.http.Addr()
 	e := b.run(t, at, "sh", "../../examples/curl/prompt.sh", b.message("curl"))
 	b.resumes(t, e, b.http, "curl")
@@ -214,6 +245,19 @@ func TestExampleBrowser(t *testing.T) {
 			t.Errorf("over %s: %v, %q", over, err, got)
 		}
 	}
+}
+
+// A page that the server refuses says so.
+func TestExampleBrowserIsRefused(t *testing.T) {
+	page := httptest.NewServer(http.FileServer(http.Dir("../../examples/browser")))
+	defer page.Close()
+	ctx := browser(t)
+	s := start(t, t.TempDir())
+	if err := chromedp.Do(ctx, chromedp.Navigate(page.URL)); err != nil {
+		t.Fatal(err)
+	}
+	shows(ctx, t, fmt.Sprintf(`document.getElementById("server").value = %q; form.requestSubmit()`, s.here.HTTP),
+		fmt.Sprintf(`state.textContent.endsWith("or this page is refused: control --origin %s")`, page.URL))
 }
 
 // shows runs a script of a page and waits until a condition holds there.

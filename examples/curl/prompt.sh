@@ -3,6 +3,7 @@
 #
 #   sh prompt.sh MESSAGE [INSTANCE]
 set -eu
+[ $# -gt 0 ] && [ -n "$1" ] || { echo "usage: sh prompt.sh MESSAGE [INSTANCE]" >&2 && exit 2; }
 top=$(cd "$(dirname "$0")/../.." && pwd)
 server=${PAWL_SERVER:-http://127.0.0.1:3000}
 dir=$(mktemp -d) reader='' submission=''
@@ -26,14 +27,15 @@ body="{\"message\":\"$text\"}"
 
 # The key makes the prompt one, however often it is sent.
 key=$(uuidgen 2>/dev/null || cat /proc/sys/kernel/random/uuid)
-accepted=$(curl "$@" --fail-with-body --retry 5 --retry-connrefused --header "Idempotency-Key: $key" --json "$body" \
+accepted=$(curl "$@" --fail-with-body --retry 5 --retry-delay 1 --retry-connrefused \
+  --header "Idempotency-Key: $key" --json "$body" \
   "$server/v1/agents/shell/instances/$instance:dispatch")
 session=$(printf "%s\n" "$accepted" | field sessionId)
 submission=$(printf "%s\n" "$accepted" | field submissionId)
 trap 'curl "$@" --json "{}" "$server/v1/submissions/$submission:abort" >"$dir/aborted"' INT TERM
 
 # Server-sent events: the id of each is the cursor to go on after.
-cursor=0 outcome=''
+cursor=0 outcome='' lost=0
 mkfifo "$dir/events"
 while [ -z "$outcome" ]; do
   curl "$@" --no-buffer --header "Accept: text/event-stream" --header "Last-Event-ID: $cursor" \
@@ -41,13 +43,17 @@ while [ -z "$outcome" ]; do
   reader=$!
   while [ -z "$outcome" ] && IFS= read -r line; do
     case $line in
-    id:*) cursor=${line#id: } ;;
+    id:*) cursor=${line#id: } lost=0 ;;
     data:*'"toolOutput"'*) printf "%s\n" "$line" | field data | base64 -d ;;
     data:*"\"submissionId\":\"$submission\""*'"settled"'*) outcome=$(printf "%s\n" "$line" | field outcome) ;;
     esac
   done <"$dir/events"
   kill $reader 2>/dev/null || :
-  [ -n "$outcome" ] || { echo "the connection was lost after event $cursor" >&2 && sleep 0.5; }
+  [ -n "$outcome" ] && break
+  echo "the connection was lost after event $cursor" >&2
+  lost=$((lost + 1)) # in a row: for half a minute it may come back
+  [ $lost -lt 60 ] || exit 1
+  sleep 0.5
 done
 echo "$outcome"
 [ "$outcome" = OUTCOME_COMPLETED ]

@@ -10,6 +10,10 @@ import loader from "@grpc/proto-loader";
 const here = (path) => new URL("../../" + path, import.meta.url).pathname;
 const env = process.env;
 const [message, instance = "node"] = process.argv.slice(2);
+if (!message) {
+  console.error("usage: node prompt.mjs MESSAGE [INSTANCE]");
+  process.exit(2);
+}
 
 // google/api, which the API's HTTP routes are written with, is in third_party.
 const definition = loader.loadSync("pawl/v1/sessions.proto", {
@@ -28,6 +32,7 @@ const sessions = new SessionService(server, transport);
 // The key makes the prompt one, however often it is sent.
 const request = { key: { agent: "shell", instance }, message, idempotency_key: randomUUID() };
 let submission, cursor = "0"; // what was accepted, and the last event that was seen
+let lost = 0; // connections in a row
 
 // follow reads one stream to its end and returns how the submission settled, if it has.
 async function follow(stream) {
@@ -35,7 +40,7 @@ async function follow(stream) {
     for await (const { submission: accepted, events } of stream) {
       submission ??= accepted;
       for (const event of events) {
-        cursor = event.seq;
+        [cursor, lost] = [event.seq, 0];
         if (event.submission_id !== submission.submission_id) continue; // another prompt of the session
         if (event.event === "tool_output") process.stderr.write(event.tool_output.data ?? "");
         if (event.event === "settled") return event.settled.submission;
@@ -55,7 +60,8 @@ while (!settled) {
       ? sessions.WatchSession({ session_id: submission.session_id, after: cursor }, metadata)
       : submissions.Prompt(request, metadata));
   } catch (err) {
-    if (!passing.includes(err.code)) throw err;
+    // A server that nothing was heard of is not there; one that was may come back.
+    if (!passing.includes(err.code) || ++lost > (submission ? 60 : 5)) throw err;
     console.error(`the connection was lost after event ${cursor}: ${err.details}`);
     await sleep(500);
   }

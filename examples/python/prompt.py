@@ -50,6 +50,7 @@ def main(text, instance="python"):
     key = message("SessionKey")(agent="shell", instance=instance)
     once = str(uuid.uuid4())  # makes the prompt one, however often it is sent
     submission, cursor = None, 0  # what was accepted, and the last event that was seen
+    lost = 0  # connections in a row
     while True:
         try:
             if submission is None:
@@ -59,7 +60,7 @@ def main(text, instance="python"):
             for answer in answers:
                 submission = submission or answer.submission
                 for event in answer.events:
-                    cursor = event.seq
+                    cursor, lost = event.seq, 0
                     if event.submission_id != submission.submission_id:
                         continue  # another prompt of the session
                     if event.HasField("tool_output"):
@@ -69,10 +70,16 @@ def main(text, instance="python"):
                         print(settled.result.text or settled.error.message)
                         return settled.outcome != 1  # OUTCOME_COMPLETED
         except grpc.RpcError as err:
-            if err.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED):
+            lost += 1
+            passing = err.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+            # A server that nothing was heard of is not there; one that was may come back.
+            if not passing or lost > (60 if submission else 5):
                 raise
             print(f"the connection was lost after event {cursor}: {err.details()}", file=sys.stderr)
             time.sleep(0.5)
 
 
+if len(sys.argv) < 2 or not sys.argv[1]:
+    print("usage: python3 prompt.py MESSAGE [INSTANCE]", file=sys.stderr)
+    sys.exit(2)
 sys.exit(main(*sys.argv[1:]))
