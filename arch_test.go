@@ -154,7 +154,7 @@ var rules = []rule{
 		breach: func(pkg, imp string) bool {
 			return pkg == "internal/client" && local(imp) &&
 				!under(imp, "gen", "internal/rpc", "internal/cli", "internal/disk", "internal/ident",
-					"internal/tarball")
+					"internal/plural", "internal/tarball")
 		},
 		example: [2]string{"internal/client", "internal/platformtest"},
 	},
