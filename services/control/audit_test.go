@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,9 @@ func TestEverythingThatMattersIsOnRecord(t *testing.T) {
 	}
 }
 
+// submissionID is what a prompt has made, as it is on record.
+var submissionID = regexp.MustCompile(`submission_id=[0-9a-f-]{36}`)
+
 // What comes over HTTP is on record as what comes over gRPC, with the address that it came from.
 func TestRoutesAreOnRecord(t *testing.T) {
 	w := startWalk(t)
@@ -104,12 +108,13 @@ func TestRoutesAreOnRecord(t *testing.T) {
 		if e["allowed"] == true {
 			allowed = "allowed"
 		}
-		got = append(got, strings.Join([]string{text("method"), text("resource"), text("onBehalfOf"), allowed}, ", "))
+		resource := submissionID.ReplaceAllString(text("resource"), "submission_id=ID")
+		got = append(got, strings.Join([]string{text("method"), resource, text("onBehalfOf"), allowed}, ", "))
 	}
 	slices.Reverse(got)
 	want := []string{
-		"POST /agents/{agent}/{instance}, session=shell/i, ada, allowed",
-		"pawl.v1.SubmissionService/Submit, session=shell/i, ada, allowed",
+		"POST /agents/{agent}/{instance}, submission_id=ID session=shell/i, ada, allowed",
+		"pawl.v1.SubmissionService/Submit, submission_id=ID session=shell/i, ada, allowed",
 		"POST /agents/{agent}/{instance}, session=other/i, , refused",
 		"pawl.v1.ExecutorService/ListExecutors, , , refused",
 	}

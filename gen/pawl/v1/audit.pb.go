@@ -46,7 +46,7 @@ type AuditEvent struct {
 	Verb string `protobuf:"bytes,10,opt,name=verb,proto3" json:"verb,omitempty"`
 	// The RPC, as service/method, or the route, as METHOD /path.
 	Method string `protobuf:"bytes,11,opt,name=method,proto3" json:"method,omitempty"`
-	// What the request named, as name=value.
+	// What the request named, as name=value, and what it made: a token with what it allows, a submission, a deletion.
 	Resource string `protobuf:"bytes,12,opt,name=resource,proto3" json:"resource,omitempty"`
 	Allowed  bool   `protobuf:"varint,13,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	// Why it was refused, or failed although it was allowed. Empty when it succeeded.

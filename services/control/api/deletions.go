@@ -43,6 +43,7 @@ func (d *deletions) DeleteSession(
 	if err != nil {
 		return nil, err
 	}
+	names(ctx, "deletion_id="+begun.ID)
 	return &pawlv1.DeleteSessionResponse{Deletion: encodeDeletion(begun)}, nil
 }
 
@@ -77,6 +78,7 @@ func (d *deletions) DeleteInstance(
 	if err != nil {
 		return nil, err
 	}
+	names(ctx, "deletion_id="+begun.ID)
 	return &pawlv1.DeleteInstanceResponse{Deletion: encodeDeletion(begun)}, nil
 }
 

@@ -79,6 +79,18 @@ func hear(ctx context.Context, m any) {
 	r.event.Resource, r.event.Who.OnBehalfOf = resource, onBehalfOf
 }
 
+// names adds to what a call is on record with what its first message does not name, such as what it has made. What is
+// added stands before the rest, whose values callers choose.
+func names(ctx context.Context, facts string) {
+	r := recordingOf(ctx)
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.event.Resource = strings.TrimSpace(facts + " " + r.event.Resource)
+}
+
 // naming are the fields whose texts name something.
 var naming = []protoreflect.Name{
 	"agent", "instance", "session_id", "submission_id", "deletion_id", "executor_id", "token_id", "tenant", "tenant_id",

@@ -3,7 +3,12 @@ package api_test
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -51,8 +56,9 @@ func TestAPromptsRecordIsPartOfItsAdmission(t *testing.T) {
 	f := start(t, nil)
 	f.serve(t, audit.NewLog(f.Store, slog.New(slog.DiscardHandler))) // which nobody runs
 	prompts := pawlv1.NewSubmissionServiceClient(f.operator(t))
-	if _, err := prompts.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"}); err != nil {
-		t.Error(err)
+	submitted, err := prompts.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"})
+	if err != nil {
+		t.Fatal(err)
 	}
 	stream, err := prompts.Prompt(t.Context(), &pawlv1.PromptRequest{Key: key, Message: "hi"})
 	if err == nil {
@@ -62,8 +68,64 @@ func TestAPromptsRecordIsPartOfItsAdmission(t *testing.T) {
 		t.Error(err)
 	}
 	page, _, err := f.Store.ListAudit(t.Context(), audit.Filter{Verb: string(auth.Prompt), Limit: 10})
-	if err != nil || len(page) != 2 || !page[0].Allowed || page[0].Resource != page[1].Resource {
-		t.Errorf("on record are %+v, %v", page, err)
+	want := "submission_id=" + submitted.GetSubmission().GetSubmissionId() + " session=shell/i"
+	if err != nil || len(page) != 2 || !page[0].Allowed || !strings.HasPrefix(page[1].Resource, want) {
+		t.Errorf("on record are %+v, %v; want %s", page, err, want)
+	}
+}
+
+// What somebody makes is on record with its id and with what it allows, and what they were refused to make too.
+func TestWhatIsMadeIsOnRecord(t *testing.T) {
+	f := start(t, nil)
+	trail := audit.NewLog(f.Store, slog.New(slog.DiscardHandler))
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- trail.Run(ctx) }()
+	t.Cleanup(func() {
+		end()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	f.serve(t, trail)
+	admin := pawlv1.NewTokenServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin}))
+	made, err := admin.CreateToken(t.Context(), &pawlv1.CreateTokenRequest{
+		Name: "ci", ExpiresIn: durationpb.New(time.Hour),
+		Principal: &pawlv1.CreateTokenRequest_Client{Client: &pawlv1.Client{
+			Role: pawlv1.Role_ROLE_ADMIN, Agents: []string{"a", "b"}, InstancePrefix: "x-", MaySpeakForOthers: true,
+			Rate: &pawlv1.Rate{RequestsPerSecond: 0.5, Burst: 3},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	executor, err := pawlv1.NewTokenServiceClient(f.operator(t)).CreateToken(t.Context(), &pawlv1.CreateTokenRequest{
+		Principal: &pawlv1.CreateTokenRequest_Executor{Executor: &pawlv1.ExecutorPrincipal{
+			ExecutorId: "e", Shared: true, Labels: map[string]string{"gpu": "a100", "zone": "eu"},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CreateToken(t.Context(), &pawlv1.CreateTokenRequest{
+		Principal: &pawlv1.CreateTokenRequest_Operator{Operator: &pawlv1.Operator{}},
+	}); err == nil {
+		t.Fatal("an admin makes an operator")
+	}
+	page, _, err := f.Store.ListAudit(t.Context(), audit.Filter{Verb: string(auth.ManageTokens), Limit: 10})
+	var got []string
+	for _, e := range page {
+		got = append(got, e.Resource)
+	}
+	want := []string{
+		"kind=operator",
+		"token_id=" + executor.GetToken().GetTokenId() +
+			" kind=executor shared executor_id=e label=gpu:a100 label=zone:eu",
+		"token_id=" + made.GetToken().GetTokenId() + " kind=client role=admin expires_in=1h0m0s may_speak_for_others " +
+			"rate=0.5/s,3 instance_prefix=x- agents=a,b name=ci",
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v\n%q\nwant\n%q", err, got, want)
 	}
 }
 

@@ -3,7 +3,11 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -40,11 +44,48 @@ func (t *tokens) CreateToken(ctx context.Context, req *pawlv1.CreateTokenRequest
 		want.Kind, want.Executor, want.Labels = auth.Executor, p.Executor.GetExecutorId(), p.Executor.GetLabels()
 		want.Shared = p.Executor.GetShared()
 	}
-	secret, made, err := t.deps.Tokens.Issue(ctx, auth.FromContext(ctx), want, req.GetExpiresIn().AsDuration())
+	life := req.GetExpiresIn().AsDuration()
+	secret, made, err := t.deps.Tokens.Issue(ctx, auth.FromContext(ctx), want, life)
 	if err != nil {
+		names(ctx, tokenText(want, life))
 		return nil, err
 	}
+	names(ctx, tokenText(made, life))
 	return &pawlv1.CreateTokenResponse{Token: encodeToken(made), Secret: secret}, nil
+}
+
+// tokenText is a token as the audit log tells of it: its id, unless it was not made, and what it allows.
+func tokenText(t auth.Token, life time.Duration) string {
+	var parts []string
+	add := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+"="+value)
+		}
+	}
+	flag := func(name string, set bool) {
+		if set {
+			parts = append(parts, name)
+		}
+	}
+	add("token_id", t.ID)
+	add("kind", string(t.Kind))
+	add("role", string(t.Role))
+	if life != 0 {
+		add("expires_in", life.String())
+	}
+	flag("shared", t.Shared)
+	flag("may_speak_for_others", t.Limits.ForOthers)
+	if r := t.Limits.Rate; r != (auth.Rate{}) {
+		add("rate", fmt.Sprintf("%g/s,%d", r.PerSecond, r.Burst))
+	}
+	add("executor_id", t.Executor)
+	add("instance_prefix", t.Limits.InstancePrefix)
+	for _, label := range slices.Sorted(maps.Keys(t.Labels)) {
+		add("label", label+":"+t.Labels[label])
+	}
+	add("agents", strings.Join(t.Limits.Agents, ","))
+	add("workflows", strings.Join(t.Limits.Workflows, ","))
+	return strings.Join(parts, " ")
 }
 
 // ListTokens implements TokenService.

@@ -24,6 +24,10 @@ var (
 	ErrTokenNotFound = errs.New(errs.NotFound, "TOKEN_NOT_FOUND", "no such token")
 )
 
+// errUnknownToken refuses what has the form of a token and is none here.
+var errUnknownToken = ErrUnauthenticated.With("this control plane has no such token: maybe it is one of another " +
+	"control plane, or of another database")
+
 // Kind of a principal.
 type Kind string
 

@@ -51,7 +51,7 @@ func (s *Service) lookup(ctx context.Context, hash [sha256.Size]byte) (cached, e
 			clear(s.wrong)
 		}
 		s.wrong[hash] = time.Now().Add(fresh)
-		return cached{}, ErrUnauthenticated
+		return cached{}, errUnknownToken
 	}
 	return found, nil
 }

@@ -183,7 +183,7 @@ func (s *Service) Glance(ctx context.Context, secret string) error {
 		return err
 	}
 	if s.isWrong(secret) {
-		return ErrUnauthenticated
+		return errUnknownToken
 	}
 	if s.knows(secret) {
 		return nil
@@ -263,7 +263,7 @@ func (s *Service) authenticatePeer(ctx context.Context, secret string) (Principa
 		return Principal{}, err
 	}
 	if subtle.ConstantTimeCompare([]byte(want), []byte(secret)) != 1 {
-		return Principal{}, ErrUnauthenticated
+		return Principal{}, errUnknownToken
 	}
 	return Principal{Kind: Peer, Tenant: session.DefaultTenant, Name: "peer"}, nil
 }

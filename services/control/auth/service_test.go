@@ -57,6 +57,20 @@ func TestAuthenticateRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
+	unknown := newSecret('c')
+	for _, how := range []string{"looked up", "known to be none"} {
+		_, err := s.Authenticate(t.Context(), unknown)
+		if err == nil || !strings.Contains(err.Error(), "no such token") {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	if err := s.Glance(t.Context(), unknown); err == nil || !strings.Contains(err.Error(), "no such token") {
+		t.Errorf("at a glance: %v", err)
+	}
+	if _, err := s.Authenticate(t.Context(), newSecret('p')); err == nil ||
+		!strings.Contains(err.Error(), "no such token") {
+		t.Errorf("another cluster's: %v", err)
+	}
 }
 
 func TestTokenEnds(t *testing.T) {

@@ -116,7 +116,12 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	hash := sha256.Sum256([]byte(in.Message))
 	adm := Admission{
 		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash[:], IdempotencyKey: in.IdempotencyKey,
-		AgentDigest: pin.Digest, Timeout: pin.Timeout, Record: in.Record.Event(),
+		AgentDigest: pin.Digest, Timeout: pin.Timeout,
+	}
+	if e := in.Record.Event(); e != nil {
+		of := *e
+		of.Resource = "submission_id=" + adm.ID + " " + of.Resource
+		adm.Record = &of
 	}
 	if noPin == nil {
 		return adm, nil
