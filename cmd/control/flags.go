@@ -182,12 +182,11 @@ func (o *options) check() error {
 		}
 	}
 	for _, l := range []struct{ flag, addr string }{{"--http", o.http}, {"--grpc", o.grpc}} {
-		_, port, err := net.SplitHostPort(l.addr)
-		if err != nil {
+		if _, _, err := net.SplitHostPort(l.addr); err != nil {
 			return usage("%s is HOST:PORT, not %q", l.flag, l.addr)
 		}
-		if _, err := net.LookupPort("tcp", port); err != nil {
-			return usage("%s %s: a port is a number from 0 to 65535, where 0 is any that is free", l.flag, l.addr)
+		if err := cli.CheckPort(l.flag, l.addr); err != nil {
+			return err
 		}
 		if rpc.Loopback(l.addr) {
 			continue
@@ -207,6 +206,11 @@ func (o *options) check() error {
 	host, port, err := net.SplitHostPort(o.advertise)
 	if o.advertise != "" && (err != nil || host == "" || port == "") {
 		return usage("--advertise is HOST:PORT, as other replicas dial it, not %q", o.advertise)
+	}
+	if o.advertise != "" {
+		if err := cli.CheckPort("--advertise", o.advertise); err != nil {
+			return err
+		}
 	}
 	if info, err := os.Stat(o.root); o.executor == "builtin" && (err != nil || !info.IsDir()) {
 		return usage("--root %s is not a directory", o.root)

@@ -384,6 +384,8 @@ func TestWrongUsage(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--http 127.0.0.1:99999: a port is a number from 0 to 65535": {"--http", "127.0.0.1:99999"},
 		"--grpc :99999: a port is a number from 0 to 65535":          {"--grpc", ":99999"},
+		"--advertise h:99999: a port is a number from 0 to 65535":    {"--advertise", "h:99999"},
+		"--server h:x: a port is a number from 0 to 65535":           {"agents", "list", "--server", "h:x"},
 		"--log-level is debug, info, warn or error, not":             {"--log-level", "loud"},
 		"--log-format is text or json, not":                          {"--log-format", "xml"},
 		"TLS needs both a certificate and a key: give":               {"--tls-cert", "x"},

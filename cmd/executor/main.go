@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -106,6 +107,12 @@ func (o *options) config() (executor.Config, error) {
 	if data == "" {
 		data = filepath.Join(".pawl", "executor-"+name)
 	}
+	if err := ident.CheckExecutor(name); err != nil && o.name != "" {
+		return executor.Config{}, usage("--name: %w", err)
+	}
+	if info, err := os.Stat(cmp.Or(o.root, ".")); err != nil || !info.IsDir() {
+		return executor.Config{}, usage("--root %s is not a directory", o.root)
+	}
 	if o.slots < 1 || o.slots > maxSlots {
 		return executor.Config{}, usage("--slots is 1 to %d, not %d", maxSlots, o.slots)
 	}
@@ -129,6 +136,12 @@ func (o *options) transport() (*tls.Config, error) {
 	for _, addr := range o.control {
 		if _, port, err := net.SplitHostPort(addr); (err != nil || port == "") && !strings.HasPrefix(addr, "unix:") {
 			return nil, usage("--control is HOST:PORT, control's gRPC listener, not %q", addr)
+		}
+		if strings.HasPrefix(addr, "unix:") {
+			continue
+		}
+		if err := cli.CheckPort("--control", addr); err != nil {
+			return nil, err
 		}
 	}
 	if len(o.control) == 0 {

@@ -29,6 +29,9 @@ func TestRefusals(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--slots is 1 to 10000, not 0":                                        {"--slots", "0"},
 		"--slots is a whole number, not \"x\": see `executor --help`":         {"--slots", "x"},
+		"--control 127.0.0.1:99999: a port is a number from 0 to 65535":       {"--control", "127.0.0.1:99999"},
+		"--root nowhere is not a directory":                                   {"--root", "nowhere"},
+		"--name: an executor's id begins with a letter or digit and has at":   {"--name", "a b"},
 		`--log-level is debug, info, warn or error, not "loud"`:               {"--log-level", "loud"},
 		"--control is HOST:PORT, control's gRPC listener, not \"foo\"":        {"--control", "foo"},
 		"--label is KEY=VALUE, not \"gpu\": see `executor --help`":            {"--label", "gpu"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 
@@ -44,6 +45,18 @@ func wrongValue(err *pflag.InvalidValueError) error {
 		return fmt.Errorf("is %s, not %q", takes, err.GetValue())
 	}
 	return fmt.Errorf("cannot be %q: %w", err.GetValue(), err.Unwrap())
+}
+
+// CheckPort refuses an address HOST:PORT, the value of a flag, whose port is none. The error has the code Usage.
+func CheckPort(flag, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return WithCode(fmt.Errorf("%s %s: a port is a number from 0 to 65535", flag, addr), Usage)
+	}
+	return nil
 }
 
 // maxSlips is how many letters of a word may be wrong for it to be taken for another one, and a third of them at most.

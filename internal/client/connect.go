@@ -129,6 +129,9 @@ func (o *connection) dialServer(ctx context.Context) (*grpc.ClientConn, error) {
 			cli.Usage,
 		)
 	}
+	if err := cli.CheckPort("--server", o.server); err != nil {
+		return nil, err
+	}
 	var secure *tls.Config
 	if o.tls || o.ca != "" {
 		var err error
