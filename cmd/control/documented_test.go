@@ -196,6 +196,9 @@ func TestDocumentedFrames(t *testing.T) {
 			continue
 		}
 		_, path, _ := strings.Cut(b.heading, ": ")
+		if strings.HasPrefix(path, "/workflows/") {
+			continue // this program has no workflows yet; the gateway's tests have these frames
+		}
 		path = strings.NewReplacer("{agent}", "shell", "{instance}", "me").Replace(path)
 		tr := transcript{t, "websocket.md", map[string]string{}}
 		if err := tr.talk(s.here.HTTP+path, header, b.text); err != nil {

@@ -171,7 +171,7 @@ func (c *checker) outcome(k *Call, cmd Command, r result, lines int) {
 	d := r.details
 	switch {
 	case k.State == call.Lost:
-		if d.Reason != tool.ReasonInterrupted || !r.isError || !strings.Contains(r.text, "unknown") {
+		if d.Reason != tool.ReasonInterrupted || !r.isError || !saysUnknown(r.text) {
 			c.broken("I7", k.Token, "its outcome is unknown and is told as %s", quote(r.text))
 		}
 		if !c.explained(k) {
@@ -204,7 +204,7 @@ func (c *checker) outcome(k *Call, cmd Command, r result, lines int) {
 func (c *checker) edit(k *Call, r result, marks int) {
 	switch {
 	case k.State == call.Lost:
-		if r.details.Reason != tool.ReasonInterrupted || !r.isError || !strings.Contains(r.text, "unknown") {
+		if r.details.Reason != tool.ReasonInterrupted || !r.isError || !saysUnknown(r.text) {
 			c.broken("I7", k.Token, "the outcome of the edit is unknown and is told as %s", quote(r.text))
 		}
 		if !c.explained(k) {
@@ -293,4 +293,10 @@ func quote(s string) string {
 		s = s[:80] + " … " + s[len(s)-80:]
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+// saysUnknown reports whether a result says so itself, and not only in the reason that it quotes.
+func saysUnknown(text string) bool {
+	says, _, _ := strings.Cut(text, "\nWhy: ")
+	return strings.Contains(says, "unknown")
 }

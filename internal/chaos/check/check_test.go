@@ -218,6 +218,10 @@ func TestEveryViolationIsFound(t *testing.T) {
 			"I7",
 			func(e *check.Evidence) { lose(e); result(e).Text = "it failed" },
 		},
+		"unknown, told as failure for an unknown reason": {
+			"I7",
+			func(e *check.Evidence) { lose(e); result(e).Text = "it failed\nWhy: its outcome is unknown" },
+		},
 		"unknown for no reason": {"I7", func(e *check.Evidence) { lose(e); e.Absences = nil }},
 		"unknown, and only edits were hidden": {
 			"I7",
