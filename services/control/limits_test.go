@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -26,6 +27,37 @@ func TestACallOfAnotherProcessIsARequest(t *testing.T) {
 	}
 	if _, err := c.ListAgents(ctx, &pawlv1.ListAgentsRequest{}); rpc.Reason(err) != "RATE_LIMITED" {
 		t.Errorf("%v", err)
+	}
+}
+
+// An instance outside of a token's prefix is not found, whether it is there or not, over every surface, to the byte.
+func TestInstancesOutsideOfThePrefixAreNotFound(t *testing.T) {
+	w := startWalk(t)
+	is, isNot := w.there(t).GetKey().GetInstance(), absent().GetKey().GetInstance()
+	secret, _ := w.mint(t, auth.Token{Kind: auth.Client, Limits: auth.Limits{InstancePrefix: "theirs-"}}, 0)
+	for _, path := range []string{
+		"/agents/shell/%s", "/v1/agents/shell/instances/%s:prompt", "/v1/agents/shell/instances/%s:dispatch",
+	} {
+		var bodies []string
+		for _, instance := range []string{is, isNot} {
+			r := otherRequest(t, http.MethodPost, fmt.Sprintf(path, instance))
+			r.URL.Scheme, r.URL.Host = "http", strings.TrimPrefix(w.http, "http://")
+			r.Header.Set("Authorization", "Bearer "+secret)
+			r.Header.Set("X-Request-Id", "same")
+			res, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			_ = res.Body.Close() // it was read to its end
+			if err != nil || res.StatusCode != http.StatusNotFound {
+				t.Errorf("%s: %s %s, %v", r.URL.Path, res.Status, body, err)
+			}
+			bodies = append(bodies, string(body))
+		}
+		if bodies[0] != bodies[1] || !strings.Contains(strings.ToUpper(bodies[0]), "INSTANCE_NOT_FOUND") {
+			t.Errorf("%s: %q", path, bodies)
+		}
 	}
 }
 

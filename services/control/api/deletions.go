@@ -70,7 +70,7 @@ func (d *deletions) DeleteInstance(
 	ctx context.Context, req *pawlv1.DeleteInstanceRequest,
 ) (*pawlv1.DeleteInstanceResponse, error) {
 	if err := may(ctx, auth.Delete, auth.Resource{
-		Agent: req.GetAgent(), Instance: req.GetInstance(), Missing: deletion.ErrNoInstance,
+		Agent: req.GetAgent(), Instance: req.GetInstance(), Missing: session.ErrNoInstance,
 	}); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // Verb is what somebody wants to do.
@@ -215,7 +216,7 @@ type Resource struct {
 	Workflow string
 	Executor string
 	// Missing is told to a principal for whom the resource is foreign, so that it cannot tell foreign from absent. Nil
-	// tells ErrForbidden.
+	// tells ErrForbidden, or session.ErrNoInstance of an instance that is outside of the principal's prefix.
 	Missing error
 }
 
@@ -253,7 +254,8 @@ func Authorize(p Principal, v Verb, r Resource) error {
 	case r.Missing != nil:
 		return r.Missing
 	case outside:
-		return ErrForbidden.With("this token allows only instances that begin with %q", p.Limits.InstancePrefix)
+		return session.ErrNoInstance.With("no such instance for this token, which allows only instances that begin "+
+			"with %q", p.Limits.InstancePrefix)
 	case v == Connect:
 		return ErrForbidden.With("this token allows to connect as executor %q only", p.Executor)
 	}

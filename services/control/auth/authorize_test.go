@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/session"
 )
 
 // What is forbidden to a role is forbidden to those before it, and each method has one verb.
@@ -77,7 +79,7 @@ func TestForeignIsMissing(t *testing.T) {
 		"own workflow":             {runner, StartRuns, Resource{Workflow: "w", Missing: gone}, nil},
 		"other workflow":           {runner, StartRuns, Resource{Workflow: "v", Missing: gone}, gone},
 		"own instance":             {narrow, Prompt, Resource{Instance: "team-1"}, nil},
-		"other instance":           {narrow, Prompt, Resource{Instance: "xteam-"}, ErrForbidden},
+		"other instance":           {narrow, Prompt, Resource{Instance: "xteam-"}, session.ErrNoInstance},
 		"instance that is foreign": {narrow, ReadSessions, Resource{Agent: "a", Instance: "b", Missing: gone}, gone},
 		"other tenant":             {limited, ReadSessions, Resource{Tenant: "x", Agent: "a", Missing: gone}, gone},
 		"operator, tenant": {

@@ -23,9 +23,6 @@ import (
 // ErrNotFound says that there is no such deletion for this caller.
 var ErrNotFound = errs.New(errs.NotFound, "DELETION_NOT_FOUND", "no such deletion")
 
-// ErrNoInstance says that there is no session of such an instance for this caller.
-var ErrNoInstance = errs.New(errs.NotFound, "INSTANCE_NOT_FOUND", "no such instance")
-
 // Kind of what is deleted.
 type Kind uint8
 
@@ -71,7 +68,7 @@ type Batch struct {
 // Store keeps deletions and deletes rows. Clocks are the database's.
 type Store interface {
 	// BeginDeletion stores an open deletion. The times are filled in. When one with the same target is open, that is
-	// returned. ErrNoInstance when an instance has no sessions. A tenant is suspended and marked by the same
+	// returned. session.ErrNoInstance when an instance has no sessions. A tenant is suspended and marked by the same
 	// transaction; tenancy.ErrNotFound when there is none. One that is gone is answered with a deletion that is done.
 	BeginDeletion(ctx context.Context, d Deletion) (Deletion, error)
 	// GetDeletion returns the tenant's deletion, or ErrNotFound.

@@ -72,7 +72,7 @@ func (s *Service) DeleteSession(ctx context.Context, of session.Session) (Deleti
 	return s.begin(ctx, Deletion{Kind: Session, Key: of.Key, SessionID: of.ID, Executor: of.Executor})
 }
 
-// DeleteInstance accepts the deletion of all sessions of an instance. Errors: INVALID_NAME, ErrNoInstance.
+// DeleteInstance accepts the deletion of all sessions of an instance. Errors: INVALID_NAME, session.ErrNoInstance.
 func (s *Service) DeleteInstance(ctx context.Context, tenant, agent, instance string) (Deletion, error) {
 	if err := errors.Join(ident.CheckAgent(agent), ident.CheckInstance(instance)); err != nil {
 		return Deletion{}, err

@@ -26,6 +26,9 @@ const DefaultName = "default"
 // ErrNotFound says that there is no such session for this caller.
 var ErrNotFound = errs.New(errs.NotFound, "SESSION_NOT_FOUND", "no such session")
 
+// ErrNoInstance says that there is no session of such an instance for this caller, or that it may have none.
+var ErrNoInstance = errs.New(errs.NotFound, "INSTANCE_NOT_FOUND", "no such instance")
+
 // ErrDeleting refuses a prompt to a session that is being deleted, see package deletion.
 var ErrDeleting = errs.New(errs.FailedPrecondition, "SESSION_BEING_DELETED", "the session is being deleted; its name "+
 	"can be used again once that is done")

@@ -80,7 +80,7 @@ func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun 
 	if d.Kind == deletion.Instance {
 		some, err := t.port.Query(ctx, sessionsOfInstance, k.Tenant, k.Agent, k.Instance, "", 1)
 		if err == nil && len(some) == 0 {
-			err = deletion.ErrNoInstance
+			err = session.ErrNoInstance
 		}
 		if err != nil {
 			return begun, wrap("begin a deletion", err)
