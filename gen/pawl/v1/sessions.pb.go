@@ -3363,7 +3363,7 @@ func (x *PromptResult) GetModel() string {
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// At most 16 MiB.
+	// At most 16 MiB, and not blank.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// At most 255 characters, unique in the session. Control remembers it for at least 7 days, even if the session is
 	// deleted.

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
@@ -74,6 +75,22 @@ func TestBadRequests(t *testing.T) {
 		"AGENT_NOT_FOUND": {
 			func() error {
 				_, err := sm.Submit(ctx, &pawlv1.SubmitRequest{Key: &pawlv1.SessionKey{Agent: "nope", Instance: "i"}})
+				return err
+			},
+		},
+		"MESSAGE_EMPTY": {
+			func() error {
+				_, err := sm.Submit(ctx, &pawlv1.SubmitRequest{Key: key})
+				return err
+			},
+			func() error {
+				stream, err := sm.Prompt(ctx, &pawlv1.PromptRequest{Key: key, Message: " \n"})
+				if err == nil {
+					_, err = stream.Recv()
+				}
+				if e, _ := errs.Public(rpc.FromStatus(err)); e == nil || e.Facts()["field"] != "message" {
+					t.Errorf("which field is not said: %v", err)
+				}
 				return err
 			},
 		},

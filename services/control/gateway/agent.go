@@ -142,7 +142,7 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 			Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance,
 			Name: name,
 		},
-		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"), By: by,
+		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"), By: by, MayBeBlank: true,
 	}, err
 }
 

@@ -137,7 +137,7 @@ func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage
 	key := session.Key{
 		Tenant: auth.FromContext(ctx).Tenant, Agent: s.to.agent, Instance: s.to.instance, Name: m.Session,
 	}
-	f, err := s.h.prompt(ctx, submission.Input{Key: key, Message: m.Message, By: s.by}, socketMethod)
+	f, err := s.h.prompt(ctx, submission.Input{Key: key, Message: m.Message, By: s.by, MayBeBlank: true}, socketMethod)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -22,6 +23,11 @@ import (
 
 // MaxMessage is the longest input in bytes.
 const MaxMessage = 16 << 20
+
+// ErrMessageEmpty refuses an input that says nothing.
+var ErrMessageEmpty = errs.New(errs.InvalidArgument, "MESSAGE_EMPTY", "").WithFacts(map[string]string{
+	"field": "message",
+}, "message must not be blank: say what the agent is to do")
 
 // ErrMessageTooLarge refuses an input.
 var ErrMessageTooLarge = errs.New(errs.InvalidArgument, "MESSAGE_TOO_LARGE", "the message is longer than 16 MiB")
@@ -77,10 +83,11 @@ type Input struct {
 	By             *model.Speaker // who asks; nil is nobody that is known
 	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
 	Record         *audit.Record  // nil is none. It is stored with the admission, but not of a replay or with an error
+	MayBeBlank     bool           // the message may, as Flue's protocol has it
 }
 
-// Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME
-// and ErrMessageTooLarge.
+// Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME,
+// ErrMessageEmpty and ErrMessageTooLarge.
 func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	adm, err := s.admission(ctx, &in)
 	if err != nil {
@@ -105,6 +112,9 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	pin, noPin := s.agents.PinAgent(ctx, in.Key.Tenant, in.Key.Agent)
 	if noPin != nil && in.IdempotencyKey == "" {
 		return Admission{}, noPin
+	}
+	if !in.MayBeBlank && strings.TrimSpace(in.Message) == "" {
+		return Admission{}, ErrMessageEmpty
 	}
 	body, err := json.Marshal(model.Message{Role: model.User, From: in.By, Content: []model.Block{{
 		Type: model.TextBlock,
