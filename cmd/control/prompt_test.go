@@ -307,6 +307,26 @@ func TestFirstAgentIsLoaded(t *testing.T) {
 	}
 }
 
+// A reload tells of agents that are in force and of no use, each time.
+func TestReloadWarns(t *testing.T) {
+	t.Chdir(t.TempDir())
+	start(t, ".pawl", "--executor", "none")
+	write(t, "---\nmodel: offline/shel\n---\n", "agents", "typo.md")
+	write(t, "---\nmodel: offline/shell\ntenants: [acme]\n---\n", "agents", "theirs.md")
+	for _, first := range []bool{true, false} {
+		got, stderr, err := invoke(t, "agents", "reload")
+		if err != nil || strings.HasPrefix(got, "added:") != first ||
+			!strings.Contains(stderr, "warning: agent typo: its prompts will fail: ") ||
+			!strings.Contains(stderr, "warning: agent theirs: it is for tenants that there are not: acme\n") {
+			t.Errorf("%v, %q, %q", err, got, stderr)
+		}
+	}
+	got, _, err := invoke(t, "agents", "reload", "-o", "json")
+	if err != nil || !strings.Contains(got, `"warnings"`) {
+		t.Errorf("%v, %q", err, got)
+	}
+}
+
 // The program reads agent files again at SIGHUP.
 func TestHangup(t *testing.T) {
 	dir := t.TempDir()

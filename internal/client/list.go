@@ -98,6 +98,9 @@ func (o *connection) reload(c *cobra.Command, conn *grpc.ClientConn, _ []string)
 		}
 		fmt.Fprintf(c.ErrOrStderr(), "%s (%s)\n", cli.Visible(p.GetMessage()), kept)
 	}
+	for _, w := range res.GetWarnings() {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: agent %s: %s\n", cli.Visible(w.GetAgent()), cli.Visible(w.GetMessage()))
+	}
 	if err == nil && len(res.GetProblems()) > 0 {
 		err = errBroken
 	}

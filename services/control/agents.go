@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,33 +36,37 @@ func (a agents) Reload() agent.Change {
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
+	c.Warnings = append(a.modelless(), a.tenantless()...)
+	return c
+}
+
+// modelless tells of agents whose prompts will fail because their models cannot be asked.
+func (a agents) modelless() (all []agent.Warning) {
 	for _, d := range a.All() {
-		if !slices.Contains(c.Added, d.Name) && !slices.Contains(c.Changed, d.Name) {
-			continue
-		}
 		if _, err := a.models.Model(d.Model); err != nil {
 			a.log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
+			all = append(all, agent.Warning{Agent: d.Name, Message: "its prompts will fail: " + err.Error()})
 		}
 	}
-	a.warn()
-	return c
+	return all
 }
 
 // warnLimit bounds the time in which the database says which tenants there are.
 const warnLimit = 5 * time.Second
 
-// warn tells of agents for tenants that there are not. These may be made later: then they have the agents at once.
-func (a agents) warn() {
+// tenantless tells of agents for tenants that there are not. These may be made later: then they have the agents at
+// once.
+func (a agents) tenantless() (all []agent.Warning) {
 	named := slices.DeleteFunc(a.All(), func(d agent.Definition) bool { return len(d.Tenants) == 0 })
 	if len(named) == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), warnLimit)
 	defer cancel()
 	there, err := a.tenants.ListTenants(ctx)
 	if err != nil {
 		a.log.Warn("whether there are the tenants that agents name could not be found out", "error", err)
-		return
+		return nil
 	}
 	for _, d := range named {
 		missing := slices.DeleteFunc(d.Tenants, func(name string) bool {
@@ -71,13 +76,17 @@ func (a agents) warn() {
 		})
 		if len(missing) > 0 {
 			a.log.Warn("an agent is for tenants that there are not", "agent", d.Name, "tenants", missing)
+			all = append(all, agent.Warning{
+				Agent: d.Name, Message: "it is for tenants that there are not: " + strings.Join(missing, ", "),
+			})
 		}
 	}
+	return all
 }
 
 // onSignal tells of what it starts with, and reloads at each signal until ctx ends.
 func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
-	a.warn()
+	a.tenantless() // logs it
 	for {
 		select {
 		case <-ctx.Done():

@@ -354,7 +354,9 @@ type ReloadAgentsResponse struct {
 	Changed []string               `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
 	Removed []string               `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
 	// Files that are broken. The others are in use.
-	Problems      []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	Problems []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Agents that are in force and of no use as things are: the model cannot be asked, or the tenants are not there.
+	Warnings      []*AgentWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,6 +419,67 @@ func (x *ReloadAgentsResponse) GetProblems() []*AgentProblem {
 	return nil
 }
 
+func (x *ReloadAgentsResponse) GetWarnings() []*AgentWarning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// AgentWarning is why an agent is of no use as things are.
+type AgentWarning struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Agent string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What is missing, and what to do.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentWarning) Reset() {
+	*x = AgentWarning{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentWarning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentWarning) ProtoMessage() {}
+
+func (x *AgentWarning) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentWarning.ProtoReflect.Descriptor instead.
+func (*AgentWarning) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AgentWarning) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AgentWarning) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // AgentProblem is a file, or the directory of agents, that is broken.
 type AgentProblem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -432,7 +495,7 @@ type AgentProblem struct {
 
 func (x *AgentProblem) Reset() {
 	*x = AgentProblem{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +507,7 @@ func (x *AgentProblem) String() string {
 func (*AgentProblem) ProtoMessage() {}
 
 func (x *AgentProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +520,7 @@ func (x *AgentProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentProblem.ProtoReflect.Descriptor instead.
 func (*AgentProblem) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AgentProblem) GetAgent() string {
@@ -504,12 +567,16 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x05tools\x18\x04 \x03(\tR\x05tools\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06expose\x18\x06 \x03(\tR\x06expose\"\x15\n" +
-	"\x13ReloadAgentsRequest\"\x93\x01\n" +
+	"\x13ReloadAgentsRequest\"\xc6\x01\n" +
 	"\x14ReloadAgentsResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
 	"\achanged\x18\x02 \x03(\tR\achanged\x12\x18\n" +
 	"\aremoved\x18\x03 \x03(\tR\aremoved\x121\n" +
-	"\bproblems\x18\x04 \x03(\v2\x15.pawl.v1.AgentProblemR\bproblems\"R\n" +
+	"\bproblems\x18\x04 \x03(\v2\x15.pawl.v1.AgentProblemR\bproblems\x121\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x15.pawl.v1.AgentWarningR\bwarnings\">\n" +
+	"\fAgentWarning\x12\x14\n" +
+	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"R\n" +
 	"\fAgentProblem\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
@@ -533,7 +600,7 @@ func file_pawl_v1_agents_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_agents_proto_rawDescData
 }
 
-var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_pawl_v1_agents_proto_goTypes = []any{
 	(*ListAgentsRequest)(nil),    // 0: pawl.v1.ListAgentsRequest
 	(*ListAgentsResponse)(nil),   // 1: pawl.v1.ListAgentsResponse
@@ -542,23 +609,25 @@ var file_pawl_v1_agents_proto_goTypes = []any{
 	(*Agent)(nil),                // 4: pawl.v1.Agent
 	(*ReloadAgentsRequest)(nil),  // 5: pawl.v1.ReloadAgentsRequest
 	(*ReloadAgentsResponse)(nil), // 6: pawl.v1.ReloadAgentsResponse
-	(*AgentProblem)(nil),         // 7: pawl.v1.AgentProblem
+	(*AgentWarning)(nil),         // 7: pawl.v1.AgentWarning
+	(*AgentProblem)(nil),         // 8: pawl.v1.AgentProblem
 }
 var file_pawl_v1_agents_proto_depIdxs = []int32{
 	4, // 0: pawl.v1.ListAgentsResponse.agents:type_name -> pawl.v1.Agent
 	4, // 1: pawl.v1.GetAgentResponse.agent:type_name -> pawl.v1.Agent
-	7, // 2: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
-	0, // 3: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
-	2, // 4: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
-	5, // 5: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
-	1, // 6: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
-	3, // 7: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
-	6, // 8: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 2: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
+	7, // 3: pawl.v1.ReloadAgentsResponse.warnings:type_name -> pawl.v1.AgentWarning
+	0, // 4: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
+	2, // 5: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
+	5, // 6: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
+	1, // 7: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
+	3, // 8: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
+	6, // 9: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_agents_proto_init() }
@@ -572,7 +641,7 @@ func file_pawl_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_agents_proto_rawDesc), len(file_pawl_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

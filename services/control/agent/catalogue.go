@@ -49,6 +49,13 @@ type Problem struct {
 type Change struct {
 	Added, Changed, Removed []string
 	Problems                []Problem
+	Warnings                []Warning // of whoever uses the catalogue: Reload tells of none
+}
+
+// Warning says that an agent which is in force is of no use to somebody as things are.
+type Warning struct {
+	Agent   string
+	Message string
 }
 
 // Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that

@@ -57,6 +57,9 @@ func (a *agents) ReloadAgents(
 			Agent: clean(p.Agent), Message: clean(p.Err.Error()), Kept: p.Kept,
 		})
 	}
+	for _, w := range change.Warnings {
+		out.Warnings = append(out.Warnings, &pawlv1.AgentWarning{Agent: clean(w.Agent), Message: clean(w.Message)})
+	}
 	return out, nil
 }
 
