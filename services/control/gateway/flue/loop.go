@@ -30,7 +30,7 @@ type loop struct {
 
 	begun   time.Time // of the operation; zero before it
 	settled bool
-	due     bool // a turn must begin, unless the loop ends first
+	due     bool // a turn begins after the event at hand, unless that ends the loop
 
 	turn     int // numbers turns, restarted ones too
 	inTurn   bool

@@ -3,6 +3,7 @@ package flue
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -67,14 +68,20 @@ func (t *Translator) Translate(batch []event.Event) []Event {
 			l.event(&batch[i])
 		}
 		i += max(n, 1)
-	}
-	// Only now: a turn that a limit or an abort forbids is settled in the same batch that made it due.
-	for _, l := range t.loops {
-		if l.due && !l.settled && len(batch) > 0 {
-			l.beginTurn(batch[len(batch)-1].Time)
-		}
+		t.beginTurns(batch[i-1].Time)
 	}
 	return t.out
+}
+
+// beginTurns begins the turns that the event before has made due. It does not look at what comes next, which may be in
+// the same batch or in a later one: a reader is told the same however the events are cut. A turn that a limit or an
+// abort forbids ends with an error, as one that is aborted before its answer does in the original.
+func (t *Translator) beginTurns(at time.Time) {
+	for _, l := range t.loops {
+		if l.due && !l.settled {
+			l.beginTurn(at)
+		}
+	}
 }
 
 // deltas counts the deltas of one kind and loop with which a batch begins.
