@@ -50,8 +50,9 @@ func (t table[R]) in(statement string, before int) string {
 	for i, c := range t {
 		params[i], names[i] = fmt.Sprintf("$%d::%s[]", before+i+1, c.kind), c.name
 	}
-	rows := "(SELECT * FROM unnest(" + strings.Join(params, ", ") + ") WITH ORDINALITY AS u(" +
-		strings.Join(names, ", ") + ", nth) WHERE nth BETWEEN 1 AND 1000000000) AS t"
+	columns := strings.Join(names, ", ")
+	rows := "(SELECT " + columns + " FROM unnest(" + strings.Join(params, ", ") + ") WITH ORDINALITY AS u(" + columns +
+		", nth) WHERE nth BETWEEN 1 AND 1000000000) AS t"
 	return strings.ReplaceAll(statement, "{rows}", rows)
 }
 
