@@ -466,16 +466,23 @@ func TestFloods(t *testing.T) {
 	}
 }
 
+// another is a token of another client.
+func (v *victim) another() string {
+	v.Helper()
+	_, _, made := v.ask(`{"client":{}}`, "POST /v1/tokens HTTP/1.1", "Host: localhost", "Connection: close",
+		"Content-Type: application/json", "Content-Length: 13", "Authorization: Bearer "+v.token)
+	secret := regexp.MustCompile(`"secret":"([^"]+)"`).FindStringSubmatch(made)
+	if secret == nil {
+		v.Fatal(made)
+	}
+	return secret[1]
+}
+
 // However many requests with large bodies a client begins, they hold a bounded amount of memory. Whoever has another
 // token does not notice.
 func TestBodiesUnderWay(t *testing.T) {
 	v := startVictim(t)
-	_, _, made := v.ask(`{"client":{}}`, "POST /v1/tokens HTTP/1.1", "Host: localhost", "Connection: close",
-		"Content-Type: application/json", "Content-Length: 13", "Authorization: Bearer "+v.token)
-	other := regexp.MustCompile(`"secret":"([^"]+)"`).FindStringSubmatch(made)
-	if other == nil {
-		t.Fatal(made)
-	}
+	other := v.another()
 	const n, piece, most = 300, 1 << 20, 256 << 20
 	begun := `{"message":"` + strings.Repeat("x", piece)
 	for name, x := range map[string]struct{ head, body string }{
@@ -509,7 +516,7 @@ func TestBodiesUnderWay(t *testing.T) {
 			}
 			status, _, body := v.ask(`{"message":"say: hi"}`, "POST /v1/agents/shell/instances/j:dispatch HTTP/1.1",
 				"Host: localhost", "Content-Type: application/json", "Content-Length: 21", "Connection: close",
-				"Authorization: Bearer "+other[1])
+				"Authorization: Bearer "+other)
 			if status != http.StatusOK {
 				t.Errorf("bodies %s, %s: another client hears %d %.300s", name, path, status, body)
 			}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 )
@@ -33,6 +34,9 @@ type Hooks struct {
 	Ended func(ctx context.Context, err error) error
 	// MaxMessage is how many bytes a message to a method may have. Nil is MaxMessage for all.
 	MaxMessage func(method string) int
+	// Account counts the messages of an admitted call until it is answered; nil does not. It is asked with the context
+	// from Admit, once for a call. Nil counts none.
+	Account func(ctx context.Context) *bodies.Account
 	// Stopping ends streams to a reader with ErrStopping. Nil ends none.
 	Stopping context.Context
 	// Log is nil for the default logger.
@@ -63,10 +67,12 @@ func (h Hooks) admit(ctx context.Context, call Call) (context.Context, func(), e
 
 func (h Hooks) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	return h.run(ss.Context(), Call{Method: info.FullMethod, Stream: true}, func(ctx context.Context) error {
-		s := &serverStream{
-			ServerStream: ss, ctx: ctx, hooks: h, method: info.FullMethod,
-			bounded: !info.IsClientStream,
+		in, err := h.messages(ctx, info.FullMethod, !info.IsClientStream)
+		if err != nil {
+			return err
 		}
+		defer in.account.Release()
+		s := &serverStream{ServerStream: ss, ctx: ctx, in: in, bounded: !info.IsClientStream}
 		if !s.bounded || h.Stopping == nil {
 			return handler(srv, s)
 		}
@@ -105,31 +111,19 @@ var ErrStalled = errs.New(errs.ResourceExhausted, "READER_STALLED",
 type serverStream struct {
 	grpc.ServerStream
 	ctx     context.Context
-	hooks   Hooks
-	method  string
-	begun   bool // a message was read, or is being read
+	in      *messages
 	bounded bool // sending is; a stream in both directions has rules of its own
 }
 
 // RecvMsg implements grpc.ServerStream. After ErrLate the handler must return.
-func (s *serverStream) RecvMsg(m any) error {
-	read := func(m any) error { return s.hooks.read(s.method, s.ServerStream.RecvMsg, m) }
-	if s.begun {
-		return read(m)
-	}
-	s.begun = true
-	err := s.hooks.first(read, m)
-	if err == nil && s.hooks.Heard != nil {
-		s.hooks.Heard(s.ctx, m)
-	}
-	return err
-}
+func (s *serverStream) RecvMsg(m any) error { return s.in.read(m) }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
 
 // SendMsg implements grpc.ServerStream. After ErrStalled the handler must return: the send that is left behind ends
 // with the stream, which nothing else can end.
 func (s *serverStream) SendMsg(m any) error {
+	s.in.answered()
 	if !s.bounded {
 		return s.ServerStream.SendMsg(m)
 	}

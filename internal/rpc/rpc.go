@@ -35,6 +35,11 @@ const (
 	// readBuffer is for each connection, and stays: most connections send little. Of a larger frame the rest is read
 	// without it.
 	readBuffer = 8 << 10
+	// streamWindow is how many bytes a call may send before they are read, beside a message that is being read: what
+	// waits there is counted nowhere. Left to itself, the library lets clients that are fast have 16 MiB.
+	streamWindow = 256 << 10
+	// connWindow is how many bytes of all calls of a connection may be on their way. None waits there.
+	connWindow = 16 << 20
 	// maxHeaders bounds the headers of a call in bytes: they are read before anything is known of the caller.
 	maxHeaders = 16 << 10
 )
@@ -46,6 +51,8 @@ func serverOptions() []grpc.ServerOption {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ReadBufferSize(readBuffer),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.ConnectionTimeout(handshakeLimit),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),

@@ -52,9 +52,15 @@ func serve(
 // connect starts a server with hooks and returns a connection with options.
 func connect(t *testing.T, h Hooks, answer func(context.Context) error, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
+	return connectTo(t, h, func(s *Server) { grpc_health_v1.RegisterHealthServer(s, service{answer: answer}) }, opts...)
+}
+
+// connectTo starts a server of what is registered, and returns a connection with options.
+func connectTo(t *testing.T, h Hooks, register func(*Server), opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
 	l := bufconn.Listen(1 << 16)
 	s := NewServer(h)
-	grpc_health_v1.RegisterHealthServer(s, service{answer: answer})
+	register(s)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	opts = append(append(DialOptions(), opts...), Security(nil), grpc.WithContextDialer(func(ctx context.Context,

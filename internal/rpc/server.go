@@ -3,13 +3,11 @@ package rpc
 import (
 	"context"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/tap"
 
-	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 )
 
@@ -64,18 +62,14 @@ func (h Hooks) glance(ctx context.Context, info *tap.Info) (context.Context, err
 // unary makes a method's handler one whose calls are admitted before their request is read.
 func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandler {
 	call := Call{Method: method}
-	return func(srv any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (resp any,
-		err error,
-	) {
+	return func(srv any, ctx context.Context, _ func(any) error, _ grpc.UnaryServerInterceptor) (resp any, err error) {
 		err = h.run(ctx, call, func(ctx context.Context) error {
-			first := func(m any) error {
-				err := h.first(func(m any) error { return h.read(method, read, m) }, m)
-				if err == nil && h.Heard != nil {
-					h.Heard(ctx, m)
-				}
+			in, err := h.messages(ctx, method, true)
+			if err != nil {
 				return err
 			}
-			resp, err = handle(srv, ctx, first, nil)
+			defer in.account.Release()
+			resp, err = handle(srv, ctx, in.read, nil)
 			return err
 		})
 		if err != nil {
@@ -88,42 +82,3 @@ func (h Hooks) unary(method string, handle grpc.MethodHandler) grpc.MethodHandle
 // ErrOrigin refuses calls of a page in a browser, whichever way they came.
 var ErrOrigin = errs.New(errs.PermissionDenied, "FORBIDDEN_ORIGIN",
 	"calls of this browser origin are not allowed; start the server with --origin to allow it")
-
-// Limits of what is read.
-var (
-	ErrTooLarge = errs.New(errs.ResourceExhausted, "MESSAGE_TOO_LARGE", "the message is larger than this call takes")
-	ErrLate     = errs.New(errs.DeadlineExceeded, "MESSAGE_LATE",
-		"the call's first message did not arrive in time; send it with the call")
-)
-
-// firstLimit is how long the first message of an admitted call may take to arrive.
-const firstLimit = 30 * time.Second
-
-// first reads a call's first message. After ErrLate the handler must return: the read that is left behind ends with the
-// stream, which nothing else can end.
-func (h Hooks) first(read func(any) error, m any) error {
-	done := make(chan error, 1)
-	go func() { done <- contain.Do(func() error { return read(m) }) }()
-	limit := time.NewTimer(firstLimit)
-	defer limit.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-limit.C:
-		return ErrLate
-	}
-}
-
-// read reads a message that may be as large as those of the method are.
-func (h Hooks) read(method string, read func(any) error, m any) error {
-	limit := MaxMessage
-	if h.MaxMessage != nil {
-		limit = min(limit, h.MaxMessage(method))
-	}
-	s := &sized{into: m, limit: limit}
-	err := read(s)
-	if s.size > limit {
-		return ErrTooLarge.With("the message has %d bytes, and this call takes at most %d", s.size, limit)
-	}
-	return err
-}

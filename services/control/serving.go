@@ -80,17 +80,19 @@ func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, erro
 }
 
 func (p *plane) serveGRPC() {
-	p.grpc = p.newGRPC(p.stopping)
+	hooks := api.Hooks(p.authenticator(), p.audit, p.Log)
+	hooks.Origins = p.Origins
+	inMemory := hooks // what comes over HTTP is counted there
+	hooks.Stopping, hooks.Account = p.stopping, api.Accounts(p.bodies)
+	p.grpc = p.newGRPC(hooks)
 	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
-	p.memoryGRPC = p.newGRPC(nil, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
+	p.memoryGRPC = p.newGRPC(inMemory, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
 		grpc.StaticConnWindowSize(memoryConnWindow))
 	p.memory = bufconn.Listen(memoryBuffer)
 }
 
-// newGRPC makes a server whose streams end with stopping; nil ends none.
-func (p *plane) newGRPC(stopping context.Context, more ...grpc.ServerOption) *rpc.Server {
-	hooks := api.Hooks(p.authenticator(), p.audit, p.Log)
-	hooks.Origins, hooks.Stopping = p.Origins, stopping
+// newGRPC makes a server with hooks.
+func (p *plane) newGRPC(hooks rpc.Hooks, more ...grpc.ServerOption) *rpc.Server {
 	s := rpc.NewServer(hooks, more...)
 	api.Register(s, p.api())
 	peerv1.RegisterPeerServiceServer(s, peer.NewServer(p.links))
@@ -129,6 +131,7 @@ func (p *plane) serveHTTP() (err error) {
 	p.gateway = gateway.New(gateway.Deps{
 		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping, p.Log), Models: p.Models,
 		Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins, Inputs: inputs{p},
+		Bodies:   p.bodies,
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})
 	p.http = &http.Server{

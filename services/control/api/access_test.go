@@ -48,6 +48,9 @@ func TestMessagesAreBoundedByMethod(t *testing.T) {
 	}
 	for _, r := range auth.Rules() {
 		for _, method := range r.Methods {
+			if n := h.MaxMessage("/" + method); r.Open() && n > 4<<10 {
+				t.Errorf("%s takes %d bytes of strangers", method, n)
+			}
 			peers := strings.HasPrefix(method, "pawl.peer.")
 			if n := h.MaxMessage("/" + method); n > 1<<20 && !peers && !slices.Contains(large, method) {
 				t.Errorf("%s takes %d bytes", method, n)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/audit"
@@ -114,6 +115,18 @@ func Hooks(a auth.Guard, trail *audit.Log, log *slog.Logger) rpc.Hooks {
 	}
 }
 
+// Accounts count the messages of clients and operators in a ledger, by their token. Those of executors and of replicas
+// are not counted: what they report must arrive.
+func Accounts(l *bodies.Ledger) func(ctx context.Context) *bodies.Account {
+	return func(ctx context.Context) *bodies.Account {
+		p := auth.FromContext(ctx)
+		if p.Kind != auth.Client && p.Kind != auth.Operator {
+			return nil
+		}
+		return l.Open(p.TokenID)
+	}
+}
+
 func service(method string) string { return strings.TrimPrefix(path.Dir(method), "/") }
 
 // isOpen reports whether a method answers without a token.
@@ -188,6 +201,8 @@ const (
 	// pieces.
 	maxRequest = 256 << 10
 	maxContent = maxData + maxRequest
+	// maxOpen is the largest message in bytes of a method that needs no token: nothing else bounds what strangers send.
+	maxOpen = 4 << 10
 )
 
 // larger are the methods that take larger messages: prompts, and what executors report.
@@ -205,6 +220,9 @@ func maxMessage(method string) int {
 	}
 	if service(method) == peerService { // passes on what executors report
 		return rpc.MaxMessage
+	}
+	if isOpen(method) {
+		return maxOpen
 	}
 	return maxRequest
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
+	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 )
 

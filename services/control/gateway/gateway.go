@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/gate"
@@ -25,7 +26,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
-	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/flue"
 	"github.com/pawl-dev/pawl/services/control/gateway/openapi"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
@@ -91,7 +91,9 @@ type Deps struct {
 	Draining, Stopping context.Context
 	// Unready is why this server should get no requests now; nothing, or nil, if it should.
 	Unready func() []string
-	Log     *slog.Logger // nil is the default
+	// Bodies counts what requests hold, beside what others of the same tokens do; nil is a ledger of its own.
+	Bodies *bodies.Ledger
+	Log    *slog.Logger // nil is the default
 }
 
 // Models resolves models.
@@ -103,7 +105,6 @@ type Models interface {
 type Handler struct {
 	Deps
 	sockets sync.WaitGroup // open ones
-	bodies  *bodies.Ledger
 }
 
 // New makes the handler.
@@ -123,7 +124,10 @@ func New(d Deps) *Handler {
 	if d.Unready == nil {
 		d.Unready = func() []string { return nil }
 	}
-	return &Handler{Deps: d, bodies: bodies.NewLedger()}
+	if d.Bodies == nil {
+		d.Bodies = bodies.NewLedger()
+	}
+	return &Handler{Deps: d}
 }
 
 // Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know
@@ -186,7 +190,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
 	}
-	held := h.bodies.Open(p.TokenID)
+	held := h.Bodies.Open(p.TokenID)
 	defer held.Release()
 	ctx := bodies.NewContext(auth.NewContext(r.Context(), p), held)
 	h.contained(&response{ResponseWriter: w, held: held}, r.WithContext(ctx), secret)

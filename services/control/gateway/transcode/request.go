@@ -20,9 +20,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
-	"github.com/pawl-dev/pawl/services/control/gateway/bodies"
 	"github.com/pawl-dev/pawl/services/control/gateway/sse"
 )
 

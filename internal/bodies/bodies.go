@@ -1,6 +1,7 @@
-// Package bodies bounds what requests hold in memory before they are answered: their bodies, which are read as a whole.
+// Package bodies bounds what requests hold in memory before they are answered: the bodies of requests over HTTP, and
+// the messages of calls over gRPC. Both are read as a whole.
 //
-//	request ─▶ Ledger.Open ─▶ Account: ReadAll takes what the body has ─▶ the answer begins: Release
+//	request ─▶ Ledger.Open ─▶ Account: ReadAll or Take what the body has ─▶ the answer begins: Release
 //
 // Invariant: the bodies of one token's requests that are under way have at most Most bytes together. What would have
 // more is refused, before it is read if it says how long it is.
@@ -24,6 +25,9 @@ const piece = 64 << 10
 var ErrFull = errs.New(errs.ResourceExhausted, "BODIES_UNDER_WAY", "the bodies of this token's requests that are "+
 	"under way have as many bytes as they may: wait for an answer, then try again")
 
+// retryAfter is in how many seconds to try again. Nobody knows when an answer begins.
+const retryAfter = "1"
+
 // Ledger counts the bytes of bodies by token. Its methods may be called concurrently.
 type Ledger struct {
 	most int64
@@ -35,38 +39,61 @@ type Ledger struct {
 // NewLedger makes a Ledger.
 func NewLedger() *Ledger { return &Ledger{most: Most, held: map[string]int64{}} }
 
-// Account is what one request holds. A nil Account is not counted.
+// Account is what one request holds. A nil Account is not counted. Its methods may be called concurrently.
 type Account struct {
-	ledger *Ledger
-	token  string
-	taken  int64
+	ledger   *Ledger
+	token    string
+	taken    int64
+	released bool
 }
 
 // Open begins a request of a token.
 func (l *Ledger) Open(token string) *Account { return &Account{ledger: l, token: token} }
 
-func (a *Account) take(n int64) error {
+// Take takes n bytes. Fails with ErrFull, and with context.Canceled after Release: nobody would give them back.
+func (a *Account) Take(n int64) error {
+	if a == nil {
+		return nil
+	}
 	a.ledger.mu.Lock()
 	defer a.ledger.mu.Unlock()
-	if a.ledger.held[a.token]+n > a.ledger.most {
-		return ErrFull
+	if a.released {
+		return context.Canceled
 	}
-	a.ledger.held[a.token] += n
-	a.taken += n
+	if a.ledger.held[a.token]+n > a.ledger.most {
+		return ErrFull.WithFacts(map[string]string{errs.RetryAfter: retryAfter}, "%s", ErrFull.Error())
+	}
+	a.add(n)
 	return nil
 }
 
-// Release gives back what was taken. It may be called again.
+// Give gives back n of the bytes that were taken, before Release does.
+func (a *Account) Give(n int64) {
+	if a == nil {
+		return
+	}
+	a.ledger.mu.Lock()
+	defer a.ledger.mu.Unlock()
+	a.add(-min(n, a.taken))
+}
+
+// Release gives back what was taken, for good. It may be called again.
 func (a *Account) Release() {
 	if a == nil {
 		return
 	}
 	a.ledger.mu.Lock()
 	defer a.ledger.mu.Unlock()
-	if a.ledger.held[a.token] -= a.taken; a.ledger.held[a.token] == 0 {
+	a.released = true
+	a.add(-a.taken)
+}
+
+// add counts n bytes more, with the ledger locked.
+func (a *Account) add(n int64) {
+	a.taken += n
+	if a.ledger.held[a.token] += n; a.ledger.held[a.token] == 0 {
 		delete(a.ledger.held, a.token)
 	}
-	a.taken = 0
 }
 
 // ReadAll reads a body that says that it is so long; negative is that it does not say. The body must be bounded. Fails
@@ -77,7 +104,7 @@ func (a *Account) ReadAll(body io.Reader, length int64) ([]byte, error) {
 	case length < 0:
 		body = &counted{Reader: body, account: a}
 	default:
-		if err := a.take(length); err != nil {
+		if err := a.Take(length); err != nil {
 			return nil, err
 		}
 	}
@@ -94,7 +121,7 @@ type counted struct {
 // Read implements io.Reader.
 func (c *counted) Read(b []byte) (int, error) {
 	if c.left == 0 {
-		if err := c.account.take(piece); err != nil {
+		if err := c.account.Take(piece); err != nil {
 			return 0, err
 		}
 		c.left = piece

@@ -2,9 +2,12 @@ package bodies
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"testing"
+
+	"github.com/pawl-dev/pawl/internal/errs"
 )
 
 // One token's bodies have a bound together, whether they say how long they are or not, and give back what they took.
@@ -61,4 +64,34 @@ type failing struct{ read bool }
 func (f *failing) Read([]byte) (int, error) {
 	f.read = true
 	return 0, io.EOF
+}
+
+// What was taken is given back in parts, once each, and nothing is taken for a request that has ended.
+func TestTakeAndGive(t *testing.T) {
+	l := NewLedger()
+	a := l.Open("a")
+	if err := errors.Join(a.Take(Most-1), a.Take(1)); err != nil {
+		t.Fatal(err)
+	}
+	err := a.Take(1)
+	if e, ok := errs.Public(err); !ok || e.Reason() != "BODIES_UNDER_WAY" || e.Facts()[errs.RetryAfter] == "" {
+		t.Errorf("one byte too many: %v", err)
+	}
+	a.Give(Most - 1)
+	if err := l.Open("a").Take(Most - 1); err != nil {
+		t.Error(err)
+	}
+	a.Give(2) // one is left
+	a.Release()
+	if got := l.held["a"]; got != Most-1 {
+		t.Errorf("%d bytes are held", got)
+	}
+	if err := a.Take(0); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+	var none *Account
+	none.Give(1)
+	if err := none.Take(2 * Most); err != nil {
+		t.Error(err)
+	}
 }
