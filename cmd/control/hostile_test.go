@@ -495,12 +495,16 @@ func TestBodiesUnderWay(t *testing.T) {
 			for range n {
 				conn := v.dial(v.web())
 				conns = append(conns, conn)
+				if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // less than a body may take
+					t.Fatal(err)
+				}
 				go func() {
 					_, _ = io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
 						"application/json\r\nAuthorization: Bearer "+v.token+"\r\n"+x.head+"\r\n\r\n"+x.body)
 					res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 					if err != nil {
-						return // it is closed below
+						refused <- false // it is read yet
+						return
 					}
 					_ = res.Body.Close()
 					refused <- res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Retry-After") != ""
@@ -508,7 +512,8 @@ func TestBodiesUnderWay(t *testing.T) {
 			}
 			for range n - 64 { // a piece of each of the others is held
 				if !<-refused {
-					t.Errorf("bodies %s, %s: another answer than that there are too many", name, path)
+					t.Errorf("bodies %s, %s: another answer than that there are too many, or none", name, path)
+					break
 				}
 			}
 			if grown := live() - before; grown > most {
