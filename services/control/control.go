@@ -23,7 +23,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
-	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -113,7 +112,6 @@ type plane struct {
 	grpc        *rpc.Server
 	memoryGRPC  *rpc.Server // the same, for connections in memory
 	http        *http.Server
-	bodies      *bodies.Ledger // of requests over HTTP and calls over gRPC
 	gateway     *gateway.Handler
 	memory      *bufconn.Listener // for the built-in executor, and for what comes over HTTP
 	inner       *grpc.ClientConn  // to memory, for what comes over HTTP; it shows the caller's token
@@ -192,9 +190,11 @@ func (p *plane) assemble(ctx context.Context) error {
 	})
 	p.draining, p.drain = context.WithCancel(ctx)
 	p.stopping, p.finished = context.WithCancel(context.WithoutCancel(ctx))
-	p.bodies = bodies.NewLedger()
+	if err := p.serveHTTP(); err != nil {
+		return err
+	}
 	p.serveGRPC()
-	return p.serveHTTP()
+	return nil
 }
 
 // inputs tells readers what models are asked with.

@@ -79,11 +79,12 @@ func (p *plane) newMemoryClient(opts ...grpc.DialOption) (*grpc.ClientConn, erro
 	return grpc.NewClient("passthrough:///memory", append(rpc.DialOptions(), opts...)...)
 }
 
+// serveGRPC makes the gRPC servers. The gateway counts what calls from outside hold.
 func (p *plane) serveGRPC() {
 	hooks := api.Hooks(p.authenticator(), p.audit, p.Log)
 	hooks.Origins = p.Origins
 	inMemory := hooks // what comes over HTTP is counted there
-	hooks.Stopping, hooks.Account = p.stopping, api.Accounts(p.bodies)
+	hooks.Stopping, hooks.Account = p.stopping, api.Accounts(p.gateway.Bodies())
 	p.grpc = p.newGRPC(hooks)
 	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
 	p.memoryGRPC = p.newGRPC(inMemory, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
@@ -123,7 +124,7 @@ func (p *plane) unready() (reasons []string) {
 	return reasons
 }
 
-// serveHTTP makes the HTTP server.
+// serveHTTP makes the HTTP server. It calls the gRPC server in memory, with the first request.
 func (p *plane) serveHTTP() (err error) {
 	if p.inner, err = p.newMemoryClient(); err != nil {
 		return fmt.Errorf("connecting in memory: %w", err)
@@ -131,7 +132,6 @@ func (p *plane) serveHTTP() (err error) {
 	p.gateway = gateway.New(gateway.Deps{
 		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping, p.Log), Models: p.Models,
 		Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins, Inputs: inputs{p},
-		Bodies:   p.bodies,
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})
 	p.http = &http.Server{

@@ -91,9 +91,7 @@ type Deps struct {
 	Draining, Stopping context.Context
 	// Unready is why this server should get no requests now; nothing, or nil, if it should.
 	Unready func() []string
-	// Bodies counts what requests hold, beside what others of the same tokens do; nil is a ledger of its own.
-	Bodies *bodies.Ledger
-	Log    *slog.Logger // nil is the default
+	Log     *slog.Logger // nil is the default
 }
 
 // Models resolves models.
@@ -105,6 +103,7 @@ type Models interface {
 type Handler struct {
 	Deps
 	sockets sync.WaitGroup // open ones
+	bodies  *bodies.Ledger
 }
 
 // New makes the handler.
@@ -124,11 +123,11 @@ func New(d Deps) *Handler {
 	if d.Unready == nil {
 		d.Unready = func() []string { return nil }
 	}
-	if d.Bodies == nil {
-		d.Bodies = bodies.NewLedger()
-	}
-	return &Handler{Deps: d}
+	return &Handler{Deps: d, bodies: bodies.NewLedger()}
 }
+
+// Bodies counts what requests hold; what clients send on other ways is counted with it.
+func (h *Handler) Bodies() *bodies.Ledger { return h.bodies }
 
 // Wait returns when every socket has ended, as they do after Stopping, or when ctx ends. http.Server does not know
 // them.
@@ -190,7 +189,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = ctl.SetReadDeadline(time.Now().Add(bodyLimit))
 	}
-	held := h.Bodies.Open(p.TokenID)
+	held := h.bodies.Open(p.TokenID)
 	defer held.Release()
 	ctx := bodies.NewContext(auth.NewContext(r.Context(), p), held)
 	h.contained(&response{ResponseWriter: w, held: held}, r.WithContext(ctx), secret)
