@@ -117,7 +117,9 @@ type caller struct {
 func (v *victim) caller() *caller {
 	v.Helper()
 	f, conn := v.flood(v.here.GRPC)
-	c := &caller{victim: v, flood: f, in: http2.NewFramer(io.Discard, conn), sizes: map[uint32]int{}, sent: map[uint32]int{}}
+	c := &caller{
+		victim: v, flood: f, in: http2.NewFramer(io.Discard, conn), sizes: map[uint32]int{}, sent: map[uint32]int{},
+	}
 	c.in.ReadMetaHeaders = hpack.NewDecoder(4<<10, nil)
 	if err := conn.SetDeadline(time.Now().Add(25 * time.Second)); err != nil { // less than a message may take
 		v.Fatal(err)

@@ -87,8 +87,8 @@ func (p *plane) serveGRPC() {
 	hooks.Stopping, hooks.Account = p.stopping, api.Accounts(p.gateway.Bodies())
 	p.grpc = p.newGRPC(hooks)
 	// One connection has all calls that come over HTTP. Connections to that are limited, and calls on a socket.
-	p.memoryGRPC = p.newGRPC(inMemory, grpc.MaxConcurrentStreams(math.MaxUint32), grpc.StaticStreamWindowSize(memoryWindow),
-		grpc.StaticConnWindowSize(memoryConnWindow))
+	p.memoryGRPC = p.newGRPC(inMemory, grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.StaticStreamWindowSize(memoryWindow), grpc.StaticConnWindowSize(memoryConnWindow))
 	p.memory = bufconn.Listen(memoryBuffer)
 }
 
