@@ -30,24 +30,28 @@ type faked struct {
 	*testing.T
 	plane  *planetest.Plane
 	listen *wires
+	stop   func() // tells the gateway to end
 }
 
 func onFakeTime(t *testing.T, buffer int, m model.Model, f func(s *faked)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &faked{T: t, plane: planetest.New(t, m), listen: newWires(buffer)}
+		stopping, stop := context.WithCancel(t.Context())
+		s := &faked{T: t, plane: planetest.New(t, m), listen: newWires(buffer), stop: stop}
 		d := deps(s.plane)
-		d.API = apiOf(t, s.plane, d)
+		d.API, d.Stopping = apiOf(t, s.plane, d), stopping
 		h := gateway.New(d)
 		server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 		done := make(chan error, 1)
 		go func() { done <- server.Serve(s.listen) }()
+		defer func() {
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+			<-done
+			h.Wait(t.Context())
+		}()
 		f(s)
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-		<-done
-		h.Wait(t.Context())
 	})
 }
 
@@ -125,6 +129,22 @@ func TestFrozenPeer(t *testing.T) {
 		}
 		if took := time.Since(begun); took != 0 {
 			s.Errorf("heard of it %s after it was left", took)
+		}
+	})
+}
+
+// A socket that the server ends is kept open until the peer has answered, for two seconds, whatever else is to be sent
+// meanwhile: here a heartbeat. Who answers the ping that comes before the last words could not read them otherwise.
+func TestLastWordsAreRead(t *testing.T) {
+	onFakeTime(t, 1<<16, nil, func(s *faked) {
+		f := s.submit()
+		defer f.Close()
+		c := s.watch(f.Submission.SessionID)
+		time.Sleep(44 * time.Second) // a ping waits for the peer
+		s.stop()
+		time.Sleep(time.Second + time.Second/2) // there was a heartbeat to send
+		if code, reason := c.closed(); code != websocket.StatusGoingAway || reason != "Server shutting down" {
+			s.Errorf("ended with %d %q", code, reason)
 		}
 	})
 }

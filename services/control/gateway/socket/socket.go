@@ -173,8 +173,8 @@ func (c *Conn) Read() ([]byte, error) {
 	return text, err
 }
 
-// Write sends a message. It fails when the reader has left, or has taken nothing for Stalled: the socket has ended
-// then.
+// Write sends a message. It fails after Close, and when the reader has left, or has taken nothing for Stalled: the
+// socket has ended then.
 //
 // It takes no context: one that ended in the middle of a frame would end the socket without its last words.
 func (c *Conn) Write(text []byte) error {
@@ -185,7 +185,8 @@ func (c *Conn) Write(text []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	err := c.ws.Write(ctx, websocket.MessageText, text)
-	if err != nil {
+	// What comes after the last words fails without a cut: the peer may not have read them yet, and has time to.
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		c.cut() // also when it waited for others: nothing may be missing between what the peer hears
 	}
 	return err
