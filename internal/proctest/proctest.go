@@ -8,12 +8,15 @@ package proctest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -107,11 +110,21 @@ func (p *Process) End(s syscall.Signal, within time.Duration) error {
 	return fmt.Errorf("%s has not ended %v after %v", filepath.Base(p.cmd.Path), within, s)
 }
 
-// FreeAddr is an address of this host where nothing listens now.
+// Linux gives the ports from 32768 on to whoever names none. A port below them stays free until somebody asks for it.
+const firstPort, ports = 20_000, 12_000
+
+// nextPort is where FreeAddr goes on: other processes of tests begin elsewhere, and none gets a port twice.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(rand.Int64N(ports)) }
+
+// FreeAddr is an address of this host where nothing listens now. No other call returns it.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("finding a free port: %w", err)
+	for range ports {
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+nextPort.Add(1)%ports)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", errors.New("finding a free port: none can be listened on")
 }
