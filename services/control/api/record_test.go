@@ -127,6 +127,23 @@ func TestWhatIsMadeIsOnRecord(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v\n%q\nwant\n%q", err, got, want)
 	}
+	operator := f.operator(t)
+	if _, err := pawlv1.NewSubmissionServiceClient(operator).Submit(t.Context(), &pawlv1.SubmitRequest{
+		Key: key, Message: "hi",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	deleted, err := pawlv1.NewDeletionServiceClient(operator).DeleteInstance(t.Context(), &pawlv1.DeleteInstanceRequest{
+		Agent: key.GetAgent(), Instance: key.GetInstance(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, _, err = f.Store.ListAudit(t.Context(), audit.Filter{Verb: string(auth.Delete), Limit: 10})
+	id := "deletion_id=" + deleted.GetDeletion().GetDeletionId()
+	if err != nil || len(page) != 1 || !strings.HasPrefix(page[0].Resource, id+" ") {
+		t.Errorf("%v, %+v, want %s", err, page, id)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

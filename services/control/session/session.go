@@ -17,7 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// DefaultTenant owns every row until tenants arrive.
+// DefaultTenant always exists. What names no tenant is its own.
 const DefaultTenant = "default"
 
 // DefaultName is the session that a prompt without a name goes to.

@@ -280,8 +280,8 @@ func TestPromptsAreClaimedPastTimersThatAreDue(t *testing.T) {
 	}
 }
 
-// TestTenantsTakeTurnsAtNoCost: what a tenant has waiting, however much it is, costs a claim nothing in which others have
-// their turn.
+// TestTenantsTakeTurnsAtNoCost: what a tenant has waiting, however much it is, costs a claim nothing in which others
+// have their turn.
 func TestTenantsTakeTurnsAtNoCost(t *testing.T) {
 	address := migrated.URL(t)
 	s := open(t, address, postgres.Options{})

@@ -86,8 +86,8 @@ r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.la
     AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
-// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these. OFFSET 0
-// has them found by their root: a planner that knows of none yet would read all that there are by then.
+// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.
+// OFFSET 0 has them found by their root: a planner that knows of none yet would read all that there are by then.
 const treesSQL = `
 UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
   settled_at = r.settled_at
