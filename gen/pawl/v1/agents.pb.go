@@ -483,11 +483,12 @@ func (x *AgentWarning) GetMessage() string {
 // AgentProblem is a file, or the directory of agents, that is broken.
 type AgentProblem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the agent that the file defines, empty for the directory.
+	// Name of the agent that the file defines, empty for a directory, and for a file of another part of the project.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	// What is wrong, one line for each problem: file, line, key, and what would be right.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The agent keeps an earlier good definition. When false there is none, and the agent cannot be prompted.
+	// The agent, or the part, keeps an earlier good definition. When false there is none: the agent cannot be prompted,
+	// and no agent that names the part can be loaded.
 	Kept          bool `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -2,10 +2,12 @@
 // and keeps a catalogue of them.
 //
 //	agents/<name>.md, agents/<name>/agent.md ──Parse──▶ Definition ──▶ Catalogue ──Get, ByDigest──▶ submissions
+//	tools/<name>.yaml, …, beside agents/ ──▶ parts, in every Definition that names them
 //
 // A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under
-// way. A definition holds those of its sub-agents (Team), so its digest pins them too: its tasks run with what its
-// sub-agents were when it was loaded, and an edit of a sub-agent is a change of every agent that can reach it.
+// way. A definition holds those of its sub-agents (Team) and its parts, so its digest pins them too: its tasks run with
+// what its sub-agents were when it was loaded, and an edit of a sub-agent, or of a part, is a change of every agent that
+// can reach it.
 //
 // Invariants: a Definition in a Catalogue is valid and complete, defaults filled in and sub-agents found; equal digests
 // mean equal behaviour; values of the control plane's environment are in no Definition, no digest and no error: a
@@ -29,6 +31,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
 )
 
 // Failures of this package.
@@ -76,13 +79,17 @@ type Definition struct {
 	Sandbox     Sandbox        `json:"sandbox"`
 	Cwd         string         `json:"cwd"` // relative to the executor's root unless absolute
 	Env         Env            `json:"env,omitempty"`
-	Tools       []string       `json:"tools"`
-	Subagents   []string       `json:"subagents,omitempty"` // by name; the definitions are in Team
-	Limits      Limits         `json:"limits"`
-	Expose      []Surface      `json:"expose"`
+	// Tools are the built-in ones in their order, then others by name. One that an executor has to offer is
+	// Offered+name.
+	Tools     []string  `json:"tools"`
+	Subagents []string  `json:"subagents,omitempty"` // by name; the definitions are in Team
+	Limits    Limits    `json:"limits"`
+	Expose    []Surface `json:"expose"`
 	// Tenants are those that the agent exists for, sorted; none is all. To others it is an agent that there is not.
 	Tenants      []string `json:"tenants,omitempty"`
 	Instructions string   `json:"instructions,omitempty"`
+	// Commands are the command tools that Tools names.
+	Commands map[string]command.Definition `json:"commands,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
 	// loaded. They have no Team of their own: see Subagent.
 	Team map[string]Definition `json:"team,omitempty"`
@@ -160,6 +167,7 @@ func (d Definition) clone() Definition {
 	d.Subagents = slices.Clone(d.Subagents)
 	d.Expose = slices.Clone(d.Expose)
 	d.Tenants = slices.Clone(d.Tenants)
+	d.Commands = maps.Clone(d.Commands)
 	d.Team = maps.Clone(d.Team)
 	for name, member := range d.Team {
 		d.Team[name] = member.clone()

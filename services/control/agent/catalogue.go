@@ -22,6 +22,7 @@ type Catalogue struct {
 	builtin []Definition
 
 	reload sync.Mutex // one Reload at a time, so that the last one to begin is the one that stays
+	parts  library    // as they were last read; guarded by reload
 
 	mu       sync.RWMutex // guards what follows
 	byName   map[string]Definition
@@ -36,11 +37,11 @@ type absence struct {
 	tenants []string
 }
 
-// Problem is a file, or the directory of agents, that could not be taken over.
+// Problem is a file, or a directory, that could not be taken over.
 type Problem struct {
-	Agent string // that the file defines, "" for the directory
+	Agent string // that the file defines, "" for a directory and for a part
 	Err   error  // one line for each fault, with file, line and key
-	Kept  bool   // the agent keeps an earlier good definition
+	Kept  bool   // the agent, or the part, keeps an earlier good definition
 
 	tenants []string // that the agent would exist for
 }
@@ -58,8 +59,8 @@ type Warning struct {
 	Message string
 }
 
-// Load reads the definitions in dir, "" for none, and adds the built-in ones. lookup resolves the variables that
-// env refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is
+// Load reads the definitions in dir, "" for none, and the parts in the folders beside it, and adds the built-in
+// definitions. lookup resolves the variables that env refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is
 // reported, one line each, and then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
 	return load(dir, false, lookup, check, builtin)
@@ -90,18 +91,25 @@ func load(dir string, later bool, lookup Lookup, check CheckModel, builtin []Def
 	return c, nil
 }
 
-// Reload reads the directory again and swaps all definitions at once. A file with a fault is reported, and its
-// agent keeps the definition that it had; if the directory cannot be read, all do. Definitions that are replaced or
+// Reload reads the directories again and swaps all definitions at once. A file with a fault is reported, and its agent,
+// or part, keeps the definition that it had; if a directory cannot be read, all do. Definitions that are replaced or
 // gone can still be had by their digest.
 func (c *Catalogue) Reload() Change {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	files, problems := readAll(c.present(), c.lookup, c.check, c.builtin)
+	dir := c.present()
+	files, problems := readAll(dir, c.lookup, c.check, c.builtin)
+	parts, broken, err := readParts(dir, c.lookup, c.parts)
+	if files == nil {
+		err = problems[0].Err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if files == nil {
-		return Change{Problems: []Problem{{Err: problems[0].Err, Kept: len(c.byName) > 0}}}
+	if err != nil {
+		return Change{Problems: []Problem{{Err: err, Kept: len(c.byName) > 0}}}
 	}
+	c.parts = parts
+	problems = append(problems, parts.embed(files)...)
 	read, unlinked := link(files, problems, c.byName)
 	problems = append(problems, unlinked...)
 	absent := map[string]absence{}
@@ -118,7 +126,7 @@ func (c *Catalogue) Reload() Change {
 		absent[p.Agent] = absence{p.Err, p.tenants}
 	}
 	change := compare(c.byName, read)
-	change.Problems = problems
+	change.Problems = append(broken, problems...)
 	for _, name := range change.Removed {
 		absent[name] = absence{
 			ErrNotFound.With("agent %q was removed: its file is gone", name), c.byName[name].Tenants,

@@ -62,7 +62,7 @@ func (p *parser) together(d *Definition, root *yaml.Node) {
 		d.Tools = slices.DeleteFunc(d.Tools, func(name string) bool {
 			return slices.Contains(builtin.Tools().Names(), name) // executors carry these out
 		})
-	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor):
+	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor), slices.ContainsFunc(d.Tools, offered):
 		p.Report(tools.Line, "tools", "need a sandbox, and sandbox is none")
 	}
 }
@@ -163,9 +163,37 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 	})
 }
 
+// tools reads the names of tools. Whether there are such parts of the project is for Load to check.
 func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
-	if tools, ok := p.Words(key, n, builtin.Names()); ok {
-		d.Tools = tools
+	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
+		name, ok := p.Text(key, item, len(Offered)+maxName)
+		bare := strings.TrimPrefix(name, Offered)
+		switch {
+		case !ok:
+		case !tool.ValidName(bare):
+			p.Report(item.Line, key, "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
+				document.Printable(bare))
+			ok = false
+		case offered(name) && taken(bare):
+			p.Report(item.Line, key, "no executor can offer %s: the name is taken", bare)
+			ok = false
+		case p.lines[mention{key, bare}] > 0 || p.lines[mention{key, Offered + bare}] > 0:
+			p.Report(item.Line, key, "%s is given twice", bare)
+			ok = false
+		}
+		p.lines[mention{key, name}] = item.Line
+		return name, ok
+	})
+	if !ok {
+		return
+	}
+	own := builtin.Names()
+	d.Tools = slices.DeleteFunc(own, func(name string) bool { return !slices.Contains(names, name) })
+	slices.Sort(names)
+	for _, name := range names {
+		if !slices.Contains(builtin.Names(), name) {
+			d.Tools = append(d.Tools, name)
+		}
 	}
 }
 
@@ -176,7 +204,7 @@ func (p *parser) subagents(d *Definition, key string, n *yaml.Node) {
 			p.Report(item.Line, key, "%q cannot be an agent's name", document.Printable(name))
 			ok = false
 		}
-		p.lines[name] = item.Line
+		p.lines[mention{key, name}] = item.Line
 		return name, ok
 	})
 	if ok {

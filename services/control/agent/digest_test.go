@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
 )
 
 // A digest that changes between versions of Pawl orphans nothing, but makes every agent look edited.
@@ -30,26 +31,28 @@ func TestDigestIsStable(t *testing.T) {
 func TestDigestCoversEverythingSaid(t *testing.T) {
 	seen := map[string]string{Shell().Digest(): "unchanged"}
 	for name, change := range map[string]func(*Definition){
-		"name":         func(d *Definition) { d.Name = "x" },
-		"description":  func(d *Definition) { d.Description = "x" },
-		"provider":     func(d *Definition) { d.Model.Provider = "x" },
-		"model":        func(d *Definition) { d.Model.ID = "x" },
-		"thinking":     func(d *Definition) { d.Thinking = model.ThinkingLow },
-		"sandbox":      func(d *Definition) { d.Sandbox.Kind = SandboxNone },
-		"labels":       func(d *Definition) { d.Sandbox.Labels = map[string]string{"a": "b"} },
-		"cwd":          func(d *Definition) { d.Cwd = "x" },
-		"env":          func(d *Definition) { d.Env = Env{"A": new("b")} },
-		"tools":        func(d *Definition) { d.Tools = d.Tools[1:] },
-		"subagents":    func(d *Definition) { d.Subagents = []string{"x"} },
-		"team":         func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x"}} },
-		"of the team":  func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x", Cwd: "y"}} },
-		"turns":        func(d *Definition) { d.Limits.Turns++ },
-		"tokens":       func(d *Definition) { d.Limits.Tokens++ },
-		"cost":         func(d *Definition) { d.Limits.CostUSD++ },
-		"timeout":      func(d *Definition) { d.Limits.Timeout += time.Second },
-		"attempts":     func(d *Definition) { d.Limits.Attempts++ },
-		"expose":       func(d *Definition) { d.Expose = nil },
-		"instructions": func(d *Definition) { d.Instructions += "x" },
+		"name":          func(d *Definition) { d.Name = "x" },
+		"description":   func(d *Definition) { d.Description = "x" },
+		"provider":      func(d *Definition) { d.Model.Provider = "x" },
+		"model":         func(d *Definition) { d.Model.ID = "x" },
+		"thinking":      func(d *Definition) { d.Thinking = model.ThinkingLow },
+		"sandbox":       func(d *Definition) { d.Sandbox.Kind = SandboxNone },
+		"labels":        func(d *Definition) { d.Sandbox.Labels = map[string]string{"a": "b"} },
+		"cwd":           func(d *Definition) { d.Cwd = "x" },
+		"env":           func(d *Definition) { d.Env = Env{"A": new("b")} },
+		"tools":         func(d *Definition) { d.Tools = d.Tools[1:] },
+		"subagents":     func(d *Definition) { d.Subagents = []string{"x"} },
+		"team":          func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x"}} },
+		"command tools": func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x"}} },
+		"of a tool":     func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x", Cwd: "y"}} },
+		"of the team":   func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x", Cwd: "y"}} },
+		"turns":         func(d *Definition) { d.Limits.Turns++ },
+		"tokens":        func(d *Definition) { d.Limits.Tokens++ },
+		"cost":          func(d *Definition) { d.Limits.CostUSD++ },
+		"timeout":       func(d *Definition) { d.Limits.Timeout += time.Second },
+		"attempts":      func(d *Definition) { d.Limits.Attempts++ },
+		"expose":        func(d *Definition) { d.Expose = nil },
+		"instructions":  func(d *Definition) { d.Instructions += "x" },
 	} {
 		d := Shell()
 		change(&d)

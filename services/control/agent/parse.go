@@ -10,7 +10,7 @@ import (
 
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
 // only. With a lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips
-// these checks. Whether there are such sub-agents is for Load to check. All problems are reported together, one line
+// these checks. Whether there are such sub-agents and parts is for Load to check. All problems are reported together, one line
 // each; each is an ErrInvalid that names file, line and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
 	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
@@ -20,12 +20,15 @@ func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Defi
 	return s.Definition, nil
 }
 
-// parsed is a definition whose sub-agents are names yet.
+// parsed is a definition whose sub-agents and parts are names yet.
 type parsed struct {
 	Definition
-	file  string         // "" of one that is built in
-	lines map[string]int // where its sub-agents are named
+	file  string          // "" of one that is built in
+	lines map[mention]int // where its sub-agents and parts are named
 }
+
+// mention is a name in the list of a key.
+type mention struct{ key, name string }
 
 // unknown are the tenants of a definition that cannot be read so far. What is wrong with it is told to the tenant that
 // every installation has, and not to others: the agent may not be for them.
@@ -33,7 +36,7 @@ var unknown = []string{session.DefaultTenant}
 
 // parseSource returns, beside an error, whom the agent would exist for.
 func parseSource(s source, src []byte, lookup Lookup, check CheckModel) (parsed, error) {
-	p := &parser{document.New(s.file), lookup, check, map[string]int{}}
+	p := &parser{document.New(s.file), lookup, check, map[mention]int{}}
 	d := defaults(s.name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
@@ -47,7 +50,7 @@ type parser struct {
 	*document.Document
 	lookup Lookup
 	check  CheckModel
-	lines  map[string]int // where sub-agents are named
+	lines  map[mention]int // where sub-agents and parts are named
 }
 
 // CheckModel says why no model can be had by a name.

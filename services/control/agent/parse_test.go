@@ -197,12 +197,18 @@ func TestParseRefuses(t *testing.T) {
 		"env shell reference": {"env: {A: \"${B:-c}\"}", "3: env.A: ${ must be followed by the name of a " +
 			"variable and }; write $${ for a literal ${"},
 		"tool": {
-			"tools:\n  - read\n  - reed",
-			`5: tools: must be one of read, write, edit, bash, grep, glob, task, got "reed"`,
+			"tools:\n  - read\n  - re ed",
+			`5: tools: "re ed" cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -`,
 		},
 		"tool twice":            {"tools: [read, read]", "3: tools: read is given twice"},
 		"tools text":            {"tools: read", "3: tools: must be a list, got text"},
 		"tools of numbers":      {"tools: [1]", "3: tools: must be text, got a number; put it in quotes"},
+		"tool twice, offered":   {"tools: [a, executor/a]", "3: tools: a is given twice"},
+		"tool offered, twice":   {"tools: [executor/a, a]", "3: tools: a is given twice"},
+		"built in and offered":  {"tools: [executor/bash]", "3: tools: no executor can offer bash: the name is taken"},
+		"a server's, offered":   {"tools: [executor/mcp__a__b]", "3: tools: no executor can offer mcp__a__b: the name is taken"},
+		"offered by nobody":     {"tools: [executor/]", `3: tools: "" cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -`},
+		"offered, no sandbox":   {"sandbox: none\ntools: [executor/a]", "4: tools: need a sandbox, and sandbox is none"},
 		"tools without sandbox": {"sandbox: none\ntools: [read]", "4: tools: need a sandbox, and sandbox is none"},
 		"turns zero":            {"limits: {turns: 0}", "3: limits.turns: must be positive and at most 2147483647"},
 		"turns huge": {"limits: {turns: 2147483648}", "3: limits.turns: must be positive and at most " +

@@ -25,12 +25,12 @@ func (d Definition) Subagent(name string) (sub Definition, ok bool) {
 }
 
 // Secrets are the strings that must be redacted wherever text of a sandbox of the agent is kept or shown: those of its
-// own env and of all agents that it can reach, which work on the same files. An env of which a variable is not set has
+// own env, of its parts, and of all agents that it can reach, which work on the same files. An env of which a variable is not set has
 // none, because no call is ever sent with it.
 func (d Definition) Secrets(lookup Lookup) (secrets []string) {
-	envs := []Env{d.Env}
+	envs := d.envs()
 	for _, name := range slices.Sorted(maps.Keys(d.Team)) {
-		envs = append(envs, d.Team[name].Env)
+		envs = append(envs, d.Team[name].envs()...)
 	}
 	for _, e := range envs {
 		if values, err := e.Expand(lookup); err == nil {
@@ -38,6 +38,15 @@ func (d Definition) Secrets(lookup Lookup) (secrets []string) {
 		}
 	}
 	return secrets
+}
+
+// envs are the agent's own variables, and those of its parts.
+func (d Definition) envs() []Env {
+	envs := []Env{d.Env}
+	for _, name := range slices.Sorted(maps.Keys(d.Commands)) {
+		envs = append(envs, d.Commands[name].Env)
+	}
+	return envs
 }
 
 // Task is the tool by which the agent asks its sub-agents.
@@ -168,12 +177,17 @@ func (l *linker) circle(from, to string, seen map[string]bool) []string {
 // report notes a problem with a sub-agent.
 func (l *linker) report(p parsed, name, format string, args ...any) {
 	l.broken[p.Name] = true
+	l.problems = append(l.problems, p.problem(mention{"subagents", name}, format, args...))
+}
+
+// problem is one with what the definition names.
+func (p parsed) problem(m mention, format string, args ...any) Problem {
 	where := "the built-in agent " + p.Name
 	if p.file != "" {
-		where = p.file + ":" + strconv.Itoa(p.lines[name])
+		where = p.file + ":" + strconv.Itoa(p.lines[m])
 	}
-	l.problems = append(l.problems, Problem{
+	return Problem{
 		Agent: p.Name, tenants: p.Tenants,
-		Err: ErrInvalid.With("%s: subagents: "+format, append([]any{where}, args...)...),
-	})
+		Err: ErrInvalid.With("%s: %s: "+format, append([]any{where, m.key}, args...)...),
+	}
 }

@@ -24,6 +24,17 @@ type contract struct {
 	open     bool // the schema allows arguments that it does not name
 }
 
+// CheckSchema says what is wrong with the JSON Schema of a tool's arguments. They are an object.
+func CheckSchema(schema json.RawMessage) error {
+	if _, err := compile(schema); err != nil {
+		return err
+	}
+	if singleType(schema) != "object" {
+		return errors.New("must be the JSON Schema of an object: type: object, and properties")
+	}
+	return nil
+}
+
 // compile reads a schema. One that refers to files or to the network is refused: it may come from a stranger.
 func compile(schema json.RawMessage) (contract, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))

@@ -84,10 +84,13 @@ type Tool struct {
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
 
+// ValidName reports whether a tool can have a name: 1 to 64 letters, digits, _ and -.
+func ValidName(name string) bool { return validName.MatchString(name) }
+
 // Define checks a Spec. ErrInvalid says what is wrong with it.
 func Define(s Spec) (*Tool, error) {
 	switch {
-	case !validName.MatchString(s.Name):
+	case !ValidName(s.Name):
 		return nil, ErrInvalid.With("%s: %q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
 			s.Source, s.Name)
 	case s.How.kind == 0 || s.Safety == 0:

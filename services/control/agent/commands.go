@@ -1,0 +1,57 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
+)
+
+// Offered begins the name of a tool in an agent's list that an executor has to offer. Nothing that control can read
+// says which tools executors will offer, so such a name is taken as it is. Any other name must be known when the agent
+// is loaded: a name that is written wrong is found at once.
+const Offered = "executor/"
+
+// tools is the list that names an agent's tools.
+var tools = &naming{
+	key: "tools", what: "tool", names: func(d Definition) []string { return d.Tools },
+	other: func(entry string) bool {
+		return slices.Contains(builtin.Names(), entry) || offered(entry)
+	},
+	known: builtin.Names(),
+	hint:  "; one that an executor offers is named " + Offered + "NAME",
+}
+
+// reserved are names of tools that agents are given for other reasons than that they name them.
+var reserved = []string{"activate_skill", "finish", "give_up", "web_fetch", "web_search"}
+
+// reservedPrefix begins the names of tools of MCP servers.
+const reservedPrefix = "mcp__"
+
+// taken reports whether no part of the project, and no executor, can have a tool of a name.
+func taken(name string) bool {
+	return slices.Contains(builtin.Names(), name) || slices.Contains(reserved, name) ||
+		strings.HasPrefix(name, reservedPrefix)
+}
+
+// offered reports whether an entry of an agent's tools names one that an executor has to offer.
+func offered(entry string) bool { return strings.HasPrefix(entry, Offered) }
+
+// commands are tools/<name>.yaml.
+var commands = kindOf(kind{
+	folder: "tools", form: form{suffix: ".yaml"}, list: tools, sandbox: func(any) bool { return true },
+}, readCommand, func(d *Definition) *map[string]command.Definition { return &d.Commands })
+
+func readCommand(s source, lookup Lookup) (command.Definition, error) {
+	if taken(s.name) {
+		return command.Definition{}, ErrInvalid.With("%s: the name %s is taken; give your tool another one", s.file,
+			s.name)
+	}
+	src, err := document.Load(s.file)
+	if err != nil {
+		return command.Definition{}, ErrInvalid.With("%v", err)
+	}
+	return command.Parse(s.name, s.file, src, lookup)
+}
