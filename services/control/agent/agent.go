@@ -6,8 +6,8 @@
 //
 // A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under
 // way. A definition holds those of its sub-agents (Team) and its parts, so its digest pins them too: its tasks run with
-// what its sub-agents were when it was loaded, and an edit of a sub-agent, or of a part, is a change of every agent that
-// can reach it.
+// what its sub-agents were when it was loaded, and an edit of a sub-agent, or of a part, is a change of every agent
+// that can reach it.
 //
 // Invariants: a Definition in a Catalogue is valid and complete, defaults filled in and sub-agents found; equal digests
 // mean equal behaviour; values of the control plane's environment are in no Definition, no digest and no error: a

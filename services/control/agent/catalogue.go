@@ -60,8 +60,8 @@ type Warning struct {
 }
 
 // Load reads the definitions in dir, "" for none, and the parts in the folders beside it, and adds the built-in
-// definitions. lookup resolves the variables that env refers to; they must be set. check must not refuse a model, nil refuses none. Every problem of every file is
-// reported, one line each, and then there is no catalogue.
+// definitions. lookup resolves the variables that env refers to; they must be set. check must not refuse a model, nil
+// refuses none. Every problem of every file is reported, one line each, and then there is no catalogue.
 func Load(dir string, lookup Lookup, check CheckModel, builtin ...Definition) (*Catalogue, error) {
 	return load(dir, false, lookup, check, builtin)
 }

@@ -10,8 +10,8 @@ import (
 
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
 // only. With a lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips
-// these checks. Whether there are such sub-agents and parts is for Load to check. All problems are reported together, one line
-// each; each is an ErrInvalid that names file, line and key.
+// these checks. Whether there are such sub-agents and parts is for Load to check. All problems are reported together,
+// one line each; each is an ErrInvalid that names file, line and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
 	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
 	if err != nil {

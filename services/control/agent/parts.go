@@ -135,7 +135,8 @@ func (l library) resolve(p *parsed) (problems []Problem) {
 				problems = append(problems, p.problem(m, "%s %s cannot be used: its own file has a problem",
 					k.list.what, name))
 			case p.Sandbox.Kind == SandboxNone && k.sandbox(found.value):
-				problems = append(problems, p.problem(m, "%s %s needs a sandbox, and sandbox is none", k.list.what, name))
+				problems = append(problems, p.problem(m, "%s %s needs a sandbox, and sandbox is none",
+					k.list.what, name))
 			default:
 				k.embed(&p.Definition, name, found.value)
 			}

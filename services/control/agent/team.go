@@ -25,8 +25,8 @@ func (d Definition) Subagent(name string) (sub Definition, ok bool) {
 }
 
 // Secrets are the strings that must be redacted wherever text of a sandbox of the agent is kept or shown: those of its
-// own env, of its parts, and of all agents that it can reach, which work on the same files. An env of which a variable is not set has
-// none, because no call is ever sent with it.
+// own env, of its parts, and of all agents that it can reach, which work on the same files. An env of which a variable
+// is not set has none, because no call is ever sent with it.
 func (d Definition) Secrets(lookup Lookup) (secrets []string) {
 	envs := d.envs()
 	for _, name := range slices.Sorted(maps.Keys(d.Team)) {
