@@ -75,8 +75,8 @@ func (c Client) HTTP() *http.Client {
 	}
 	return &http.Client{
 		Transport: &bounded{most: c.MaxBody, next: &http.Transport{
-			DialContext: c.dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute,
-			MaxResponseHeaderBytes: maxHeader, MaxIdleConnsPerHost: 8,
+			DialContext: c.dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
+			IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxHeader, MaxIdleConnsPerHost: 8,
 		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
@@ -91,8 +91,8 @@ func (c Client) HTTP() *http.Client {
 // SameOrigin refuses to leave the scheme, host and port of a URL.
 func SameOrigin(from, to *url.URL) error {
 	if from.Scheme != to.Scheme || from.Host != to.Host {
-		return ErrRedirect.With("%s redirects to %s, and redirects to another host are not followed; configure the URL "+
-			"that it should be", from.Redacted(), to.Redacted())
+		return ErrRedirect.With("%s redirects to %s, and redirects to another host are not followed; configure the "+
+			"URL that it should be", from.Redacted(), to.Redacted())
 	}
 	return nil
 }
