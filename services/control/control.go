@@ -164,14 +164,10 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.fleet.SharedNone = p.SharedNone
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
-	loops, err := loop.NewRunner(loop.Deps{
+	p.loops = loop.NewRunner(loop.Deps{
 		Store: p.Store, Events: p.events, Models: p.Models, Agents: pinned, Fleet: p.fleet, Executors: out, Slots: out,
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
-	if err != nil {
-		return err
-	}
-	p.loops = loops
 	p.worker = lane.NewWorker(lane.Deps{
 		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Bus: p.bus,
 		Log: p.Log, Slots: p.Slots, MayReap: p.replicas.MayReap,

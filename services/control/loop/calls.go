@@ -121,7 +121,7 @@ func (l *loop) asks(ctx context.Context) ([]tool.Asked, error) {
 	if page[0].Unreadable != nil {
 		return nil, page[0].Unreadable
 	}
-	l.turn.asked = l.as.tools.Read(page[0].Message)
+	l.turn.asked = l.read(page[0].Message)
 	return l.turn.asked, nil
 }
 

@@ -11,8 +11,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Store is what loops read. They write through the lane's owner.
@@ -77,7 +75,7 @@ type Deps struct {
 	Fleet     Fleet
 	Executors Executors
 	Slots     Slots
-	Tools     tool.Set     // all that agents can name, but for task; empty is builtin.Tools
+	Sources   []Source     // of tools, in the order in which models are told of them; nil is Sources()
 	Lookup    agent.Lookup // of variables that agents' env refers to
 	Builtin   string       // id of the built-in executor, "" for none
 	Log       *slog.Logger // nil is the default one
@@ -97,8 +95,8 @@ func (d Deps) withDefaults() Deps {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
-	if len(d.Tools.Names()) == 0 {
-		d.Tools = builtin.Tools()
+	if d.Sources == nil {
+		d.Sources = Sources()
 	}
 	return d
 }

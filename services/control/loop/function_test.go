@@ -11,9 +11,9 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 type ping struct {
@@ -21,7 +21,7 @@ type ping struct {
 }
 
 // function is a tool that control carries out itself.
-func function(t *testing.T, safety tool.Safety, run tool.Run) tool.Set {
+func function(t *testing.T, safety tool.Safety, run tool.Run) loop.Source {
 	t.Helper()
 	f, err := tool.Define(tool.Spec{
 		Name: "ping", Source: "a test", Safety: safety, Schema: json.RawMessage(`{
@@ -32,11 +32,11 @@ func function(t *testing.T, safety tool.Safety, run tool.Run) tool.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := builtin.Tools().With(f)
+	set, err := tool.NewSet(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return set
+	return loop.Fixed(set)
 }
 
 func pinging() agent.Definition {
@@ -50,7 +50,7 @@ func withFunction(t *testing.T, safety tool.Safety, run tool.Run) *bench {
 	t.Helper()
 	b := newBench(t, pinging())
 	b.die()
-	b.tools = function(t, safety, run)
+	b.sources = append(loop.Sources(), function(t, safety, run))
 	b.start(pinging())
 	return b
 }

@@ -2,7 +2,6 @@ package loop_test
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,9 +9,6 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
-	"github.com/pawl-dev/pawl/services/control/loop"
-	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // The line about the end of a sub-agent has the sub-agent's name.
@@ -43,25 +39,6 @@ func TestLogNamesTheSubAgent(t *testing.T) {
 			t.Errorf("%v in\n%s", agents, &lines)
 		}
 	})
-}
-
-// A tool that has the name of task is refused when the runner is made: models would be offered the wrong one.
-func TestToolNamedTaskIsRefused(t *testing.T) {
-	other, err := tool.Define(tool.Spec{
-		Name: builtin.NameTask, Source: "tests", Safety: tool.Pure, Schema: []byte(`{"type": "object"}`),
-		How: tool.ByLoop(func(_ ping, a tool.Answer) tool.Result { return tool.RenderAnswer(a, nil) }),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tools, err := builtin.Tools().With(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = loop.NewRunner(loop.Deps{Tools: tools})
-	if !errors.Is(err, tool.ErrInvalid) || !strings.Contains(err.Error(), "tests") {
-		t.Errorf("%v", err)
-	}
 }
 
 // When a call was made is the database's to say.

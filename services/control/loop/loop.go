@@ -114,8 +114,7 @@ func (l *loop) prepare(ctx context.Context) error {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	l.as.def = def
-	l.as.tools, err = l.tree.offer(def, l.depth)
-	return err
+	return l.offerTools(ctx)
 }
 
 // work runs the loop to its end.

@@ -185,7 +185,7 @@ type bench struct {
 	builtin     string
 	slots       int
 	streams     int
-	tools       tool.Set
+	sources     []loop.Source
 	counted     *countingStore
 	model       model.Model // nil is offline/shell
 	mayReap     func() bool
@@ -262,14 +262,11 @@ func (b *bench) startAs(host string, def agent.Definition) {
 // replica makes the worker of a replica.
 func (b *bench) replica(store store, events *event.Service, definitions loop.Definitions) *lane.Worker {
 	log := cmp.Or(b.log, slog.New(slog.DiscardHandler))
-	runner, err := loop.NewRunner(loop.Deps{
+	runner := loop.NewRunner(loop.Deps{
 		Store: store, Events: events, Models: models{b.model}, Agents: definitions, Builtin: b.builtin,
-		Fleet: b.executor, Executors: b.executor, Slots: b.executor, Streams: b.streams, Tools: b.tools,
+		Fleet: b.executor, Executors: b.executor, Slots: b.executor, Streams: b.streams, Sources: b.sources,
 		Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	return lane.NewWorker(lane.Deps{
 		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Bus: b.bus,
 		MayReap: b.mayReap, Slots: b.slots, Log: log,

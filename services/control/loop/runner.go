@@ -6,7 +6,6 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
-	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
 
 // Runner makes the runs of sessions' lanes.
@@ -17,16 +16,10 @@ type Runner struct {
 	prefixes *prefixes
 }
 
-// NewRunner makes a Runner. tool.ErrInvalid refuses Deps.Tools that have the name of the tool by which an agent asks
-// its sub-agents.
-func NewRunner(deps Deps) (*Runner, error) {
+// NewRunner makes a Runner.
+func NewRunner(deps Deps) *Runner {
 	deps = deps.withDefaults()
-	if _, err := deps.Tools.With(builtin.Task()); err != nil {
-		return nil, err
-	}
-	return &Runner{
-		deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes(),
-	}, nil
+	return &Runner{deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes()}
 }
 
 // Begin implements lane.Runner.
@@ -41,10 +34,10 @@ func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executo
 	}
 	t := &tree{Runner: r, executor: executor}
 	l := &loop{tree: t, row: row, conversation: &conversation{}}
-	if l.as.tools, err = r.offer(def, 0); err != nil {
+	l.as.def = def
+	if l.as.tools, err = r.offer(ctx, Offer{Definition: def, Loop: row, Executor: executor}); err != nil {
 		return model.Request{}, err
 	}
-	l.as.def = def
 	// the first entry's time is in the prompt
 	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, before); err != nil {
 		return model.Request{}, err

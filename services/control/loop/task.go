@@ -31,18 +31,6 @@ type origin struct {
 	request builtin.TaskRequest
 }
 
-// offer is the tools that a loop at a depth is offered.
-func (r *Runner) offer(def agent.Definition, depth int) (tool.Set, error) {
-	all := r.deps.Tools
-	if depth < maxDepth {
-		var err error
-		if all, err = all.With(def.Task()); err != nil {
-			return tool.Set{}, err
-		}
-	}
-	return all.Offer(def.Tools, def.Limits.CallsOfTurn()), nil
-}
-
 // definition is what the loop runs with. That of a sub-agent is pinned with the loop that asked.
 func (l *loop) definition(ctx context.Context) (agent.Definition, error) {
 	if l.parent == nil {

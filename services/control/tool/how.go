@@ -76,11 +76,7 @@ func typed[Q Request, R Reply](kind Kind, render func(Q, R) Result) How {
 			err := json.Unmarshal(args, &q)
 			return q, err
 		},
-		decode: func(body []byte) (Reply, error) {
-			var r R
-			err := json.Unmarshal(body, &r)
-			return r, err
-		},
+		decode: decodeReply[R],
 		render: func(req Request, reply Reply) (Result, bool) {
 			q, asked := req.(Q)
 			r, answered := reply.(R)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 )
 
 // Reply is what a call came to, by value: an executor's answer, a sub-agent's, a function's, or a Failure. Its JSON is
@@ -101,6 +102,34 @@ func (a Answer) Clean(c Cleaner) Reply {
 type envelope struct {
 	Failure *Failure        `json:"failure,omitempty"`
 	Reply   json.RawMessage `json:"reply,omitempty"`
+	Type    string          `json:"type,omitempty"` // of Reply, one of replyTypes; "" is known to the tool alone
+}
+
+// replyTypes are the replies of this package by the names of their types, which are stored; replyNames are these.
+var (
+	replyTypes = map[string]func([]byte) (Reply, error){}
+	replyNames = map[reflect.Type]string{}
+)
+
+func init() {
+	stored[TextReply]()
+	stored[WriteReply]()
+	stored[EditReply]()
+	stored[ExecReply]()
+	stored[GrepReply]()
+	stored[GlobReply]()
+	stored[Answer]()
+}
+
+func stored[R Reply]() {
+	t := reflect.TypeFor[R]()
+	replyTypes[t.Name()], replyNames[t] = decodeReply[R], t.Name()
+}
+
+func decodeReply[R Reply](body []byte) (Reply, error) {
+	var r R
+	err := json.Unmarshal(body, &r)
+	return r, err
 }
 
 // Encode is the stored form of a reply. Set.Decode reads it.
@@ -111,6 +140,9 @@ func Encode(r Reply) ([]byte, error) {
 		e.Failure = &f
 	} else if e.Reply, err = json.Marshal(r); err != nil {
 		return nil, fmt.Errorf("encoding a reply: %w", err)
+	}
+	if e.Failure == nil {
+		e.Type = replyNames[reflect.TypeOf(r)]
 	}
 	return json.Marshal(e)
 }

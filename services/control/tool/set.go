@@ -35,6 +35,15 @@ func (s Set) With(tools ...*Tool) (Set, error) {
 	return s.of(all), nil
 }
 
+// Tools are the tools, in order.
+func (s Set) Tools() []*Tool { return slices.Clone(s.tools) }
+
+// AtMost is the set of which at most so many calls are run of one answer; 0 is any number.
+func (s Set) AtMost(calls int) Set {
+	s.most = calls
+	return s
+}
+
 // Offer is what a loop is offered: the named ones of the set's tools, and at most so many calls of them in one answer
 // (0 is any number). Names that the set does not have are left out. The order is that of the set, whatever the order of
 // the names, so that the prompt's prefix is stable.
@@ -130,7 +139,8 @@ func (s Set) Parse(index int, b model.Block) (Call, error) {
 	return t.parse(b.Args)
 }
 
-// Decode reads the stored form of a reply to a call of the named tool.
+// Decode reads the stored form of a reply to a call of the named tool. One of this package's types is read without the
+// tool, which may not be offered any more.
 func (s Set) Decode(name string, body []byte) (Reply, error) {
 	var e envelope
 	err := json.Unmarshal(body, &e)
@@ -140,6 +150,11 @@ func (s Set) Decode(name string, body []byte) (Reply, error) {
 		return *e.Failure, nil
 	case len(e.Reply) == 0:
 		err = fmt.Errorf("there is none in %.100q", body)
+	case replyTypes[e.Type] != nil:
+		var reply Reply
+		if reply, err = replyTypes[e.Type](bytes.TrimSpace(e.Reply)); err == nil {
+			return reply, nil
+		}
 	default:
 		var t *Tool
 		if t, err = s.Find(name); err == nil {

@@ -52,16 +52,13 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 	bus := wake.NewBus(nil)
 	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus)}
 	pinned := pins{catalogue}
-	runner, err := loop.NewRunner(loop.Deps{
+	runner := loop.NewRunner(loop.Deps{
 		Store: db, Events: p.Events, Models: models{m}, Agents: pinned,
 		Fleet:     fleet.NewService(db, func() string { return "" }),
 		Executors: nobody{},
 		Slots:     nobody{},
 		Log:       slog.New(slog.DiscardHandler),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	worker := lane.NewWorker(lane.Deps{
 		Store: db, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: p.Events, Bus: bus,
 		Log: slog.New(slog.DiscardHandler),

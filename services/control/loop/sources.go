@@ -1,0 +1,94 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+)
+
+// Source has tools of one origin for loops: the built-in ones, those of a project, of a server. Its methods may be
+// called concurrently.
+type Source interface {
+	// Tools are what a loop is offered by the source, in an order that depends on nothing but the loop: they are a part
+	// of the prompt's prefix. Every loop asks once, before its first model call and again when another process takes it
+	// over. A tool that cannot be had now is left out, or says so when it is called: an error ends the attempt at the
+	// loop, and the third its submission.
+	Tools(ctx context.Context, of Offer) ([]*tool.Tool, error)
+}
+
+// Offer is the loop that is to be offered tools.
+type Offer struct {
+	Definition agent.Definition
+	Loop       lane.Loop // its row: tenant, session, options
+	Depth      int       // of sub-agents, 0 for the root
+	Executor   string    // that the workspace is bound to, "" while there is none
+}
+
+// Sources are those that every control has, in order: built-in tools and task. Tools of later sources come behind
+// theirs.
+func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}} }
+
+// Fixed is a source of tools that are always the same. A loop is offered those that its agent names.
+func Fixed(all tool.Set) Source { return fixed{all} }
+
+type fixed struct{ all tool.Set }
+
+func (f fixed) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
+	return f.all.Offer(of.Definition.Tools, 0).Tools(), nil
+}
+
+// tasks has the tool by which an agent asks its sub-agents.
+type tasks struct{}
+
+func (tasks) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
+	if of.Depth >= maxDepth || !builtin.Asks(of.Definition.Tools) {
+		return nil, nil
+	}
+	return []*tool.Tool{of.Definition.Task()}, nil
+}
+
+// offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name.
+func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
+	var all tool.Set
+	for _, source := range r.deps.Sources {
+		tools, err := source.Tools(ctx, of)
+		if err != nil {
+			return tool.Set{}, fmt.Errorf("gathering the tools of a loop: %w", err)
+		}
+		if all, err = all.With(tools...); err != nil {
+			return tool.Set{}, err
+		}
+	}
+	return all.AtMost(of.Definition.Limits.CallsOfTurn()), nil
+}
+
+// offerTools gathers what the loop is offered. Two tools of one name end it.
+func (l *loop) offerTools(ctx context.Context) error {
+	tools, err := l.tree.offer(ctx, Offer{
+		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound(),
+	})
+	if errors.Is(err, tool.ErrInvalid) {
+		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
+		return nil
+	}
+	l.as.tools = tools
+	return err
+}
+
+// read is what an answer asks for. A call that has a record was accepted, whatever the loop is offered by now. A task
+// is a part of the definition: it goes with that only.
+func (l *loop) read(answer model.Message) []tool.Asked {
+	asked := l.as.tools.Read(answer)
+	for _, c := range l.turn.calls {
+		if c.Kind != uint8(tool.KindTask) && c.Index < len(asked) && asked[c.Index].Refused != nil {
+			asked[c.Index] = tool.Accepted(asked[c.Index].Block, tool.Kind(c.Kind), c.Safety)
+		}
+	}
+	return asked
+}
