@@ -77,6 +77,7 @@ type Begin struct {
 	ParentID    string      // the conversation of the loop that asked
 	ParentCall  string
 	AgentDigest string
+	Options     Options
 }
 
 // Progress moves a loop on.

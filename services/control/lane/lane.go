@@ -92,6 +92,7 @@ type Loop struct {
 	StallCause  string      // the error of the last hand-back after one, in plain words
 	Timeout     time.Duration
 	StartedAt   time.Time // for people; nothing is decided by it
+	Options     Options   // what whoever asked for it wants beside the answer
 }
 
 // Root reports whether the loop is the head of its lane.

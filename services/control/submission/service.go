@@ -79,11 +79,24 @@ func NewService(store Reader, agents Agents, events *event.Service, worker Worke
 type Input struct {
 	Key            session.Key // Name "" is the default session
 	Message        string
+	Options        lane.Options // what is asked for beside the message
 	IdempotencyKey string
 	By             *model.Speaker // who asks; nil is nobody that is known
 	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
 	Record         *audit.Record  // nil is none. It is stored with the admission, but not of a replay or with an error
 	MayBeBlank     bool           // the message may, as Flue's protocol has it
+}
+
+// hash is what a replay is recognised by: everything that the client has sent. Of an input that asks for nothing beside
+// its message it is the message's, as receipts of old have it.
+func (in *Input) hash() ([]byte, error) {
+	message := sha256.Sum256([]byte(in.Message))
+	options, err := in.Options.Encode()
+	if err != nil || options == "" {
+		return message[:], err
+	}
+	all := sha256.Sum256(append(message[:], options...))
+	return all[:], nil
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME,
@@ -123,10 +136,13 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if err != nil {
 		return Admission{}, fmt.Errorf("encoding the input: %w", err)
 	}
-	hash := sha256.Sum256([]byte(in.Message))
+	hash, err := in.hash()
+	if err != nil {
+		return Admission{}, err
+	}
 	adm := Admission{
-		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash[:], IdempotencyKey: in.IdempotencyKey,
-		AgentDigest: pin.Digest, Timeout: pin.Timeout,
+		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash, IdempotencyKey: in.IdempotencyKey,
+		AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options,
 	}
 	if e := in.Record.Event(); e != nil {
 		of := *e

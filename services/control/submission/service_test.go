@@ -2,7 +2,9 @@ package submission
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -74,6 +76,30 @@ func TestAdmissionOutlivesItsClient(t *testing.T) {
 	_, err := s.Submit(ctx, Input{Key: session.Key{Agent: "a", Instance: "i"}, Message: "m"})
 	if err != nil || w.started != 1 || w.given != 0 {
 		t.Errorf("%v; %d leases were started, %d slots given back", err, w.started, w.given)
+	}
+}
+
+// What is asked for beside a message is part of what an idempotency key stands for. The hash of a message alone is as
+// receipts of old have it.
+func TestOptionsArePartOfWhatAKeyStandsFor(t *testing.T) {
+	hashes := map[string]string{}
+	for _, in := range []Input{
+		{Message: "m"},
+		{Message: "n"},
+		{Message: "m", Options: lane.Options{ResultSchema: []byte(`{}`)}},
+		{Message: "m", Options: lane.Options{ResultSchema: []byte(`{"type": "object"}`)}},
+	} {
+		hash, err := in.hash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, known := hashes[string(hash)]; known {
+			t.Errorf("%+v has the hash of %s", in, other)
+		}
+		hashes[string(hash)] = fmt.Sprintf("%+v", in)
+	}
+	if of := sha256.Sum256([]byte("m")); hashes[string(of[:])] == "" {
+		t.Error("the hash of a message alone has changed")
 	}
 }
 

@@ -29,7 +29,7 @@ var (
 	ErrNotFound = errs.New(errs.NotFound, "SUBMISSION_NOT_FOUND", "no such submission")
 	// ErrIdempotencyConflict: the idempotency key was used for another input.
 	ErrIdempotencyConflict = errs.New(errs.AlreadyExists, "IDEMPOTENCY_CONFLICT", "this idempotency key was used "+
-		"with another message; use a new key")
+		"with another request; use a new key")
 	// ErrSubAgent refuses an admission to the conversation of a sub-agent.
 	ErrSubAgent = errs.New(errs.FailedPrecondition, "SUB_AGENT_SESSION", "the conversation of a sub-agent takes no "+
 		"prompts: prompt the session that it works for")
@@ -79,10 +79,11 @@ type Admission struct {
 	ID             string // chosen by the caller: UUIDv7
 	Key            session.Key
 	Input          json.RawMessage // a model.Message
-	InputHash      []byte          // sha256 of what the client sent, compared on replay
+	InputHash      []byte          // sha256 of what the client sent, the options included; compared on replay
 	IdempotencyKey string          // "" is none
 	AgentDigest    string
 	Timeout        time.Duration
+	Options        lane.Options
 	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is
 	// none.
 	ReplayOnly bool

@@ -233,7 +233,11 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 		if err != nil {
 			return err
 		}
-		rows[j] = admitRow{admission: a, place: places[i], ord: int32(i), segment: segment}
+		options, err := a.Options.Encode()
+		if err != nil {
+			return err
+		}
+		rows[j] = admitRow{admission: a, place: places[i], ord: int32(i), segment: segment, options: options}
 		receipts = receipts || a.IdempotencyKey != ""
 		missing[i] = true
 	}
@@ -298,7 +302,7 @@ func (r admissionRow) answer(a *admission, p place) submission.Admitted {
 	sub := submission.Submission{
 		Loop: lane.Loop{
 			ID: a.ID, LaneID: p.sessionID, RootID: a.ID, SessionID: p.sessionID, Key: a.Key, Seq: r.seq,
-			AgentDigest: a.AgentDigest, Input: a.Input, Timeout: a.Timeout,
+			AgentDigest: a.AgentDigest, Input: a.Input, Timeout: a.Timeout, Options: a.Options,
 		},
 		IdempotencyKey: a.IdempotencyKey, AcceptedAt: p.now,
 	}

@@ -13,6 +13,7 @@ type admitRow struct {
 	place
 	ord     int32
 	segment []byte
+	options string
 }
 
 // resolveTable is what is known of an admission before it is known where it goes.
@@ -46,6 +47,7 @@ var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], tabl
 	col("event_head", "bigint", func(r *admitRow) int64 { return r.eventHead }),
 	col("segment", "bytea", func(r *admitRow) []byte { return r.segment }),
 	col("now", "timestamptz", func(r *admitRow) time.Time { return r.now }),
+	col("options", "text", func(r *admitRow) *string { return optional(r.options) }),
 }...)
 
 // resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start
@@ -94,9 +96,9 @@ l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     event_head  = x.event_head + (x.state = 0 AND {takes})::int
   FROM i WHERE x.lane_id = i.session_id
   RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input,
-    i.timeout_us, i.segment, i.now, x.next_seq - 1 AS seq, x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch,
-    i.entry_head AS entry_base, x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base,
-    x.mail),`,
+    i.timeout_us, i.segment, i.now, i.options, x.next_seq - 1 AS seq,
+    x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch, i.entry_head AS entry_base,
+    x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base, x.mail),`,
 	"{takes}", "i.owner IS NOT NULL AND x.event_head = i.event_head")
 
 // admissionRows adds what hangs on the lanes: an admission that took its lane is started at once.
@@ -106,11 +108,12 @@ e AS (INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, c
 g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, kind, body, created_at)
   SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, 3, segment, now FROM l WHERE took),
 b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, seq, idem_key, input_hash,
-    agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at)
+    agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at,
+    options)
   SELECT submission_id, tenant, session_id, session_id, submission_id, seq, idem_key, hash, digest,
     CASE WHEN NOT took THEN input END, event_base, took::int, took::int, took::int,
     CASE WHEN took THEN entry_base + 1 ELSE 0 END, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us, now,
-    CASE WHEN took THEN now END FROM l)`
+    CASE WHEN took THEN now END, options FROM l)`
 
 const admissionReceipts = `,
 r AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)

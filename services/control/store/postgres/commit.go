@@ -28,6 +28,7 @@ type commit struct {
 type step struct {
 	lane.Step
 	usage, turnUsage, cancellation *string
+	options                        string // of Begin
 	changes                        []change
 	shown                          []call.Shown
 }
@@ -93,7 +94,7 @@ func prepareStep(from lane.Step) (step, error) {
 	if err := p.merge(); err != nil {
 		return p, err
 	}
-	var errs [3]error
+	var errs [4]error
 	if p.Progress != nil {
 		p.usage, errs[0] = encodeUsage(p.Progress.Usage)
 	}
@@ -108,6 +109,9 @@ func prepareStep(from lane.Step) (step, error) {
 	}
 	if p.Turn != nil {
 		p.turnUsage, errs[2] = encodeUsage(p.Turn.Usage)
+	}
+	if p.Begin != nil {
+		p.options, errs[3] = p.Begin.Options.Encode()
 	}
 	return p, errors.Join(errs[:]...)
 }

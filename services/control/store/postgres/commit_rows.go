@@ -100,6 +100,7 @@ var beginTable = table[beginRow]{
 	col("name", "text", func(r *beginRow) string { return r.Begin.Key.Name }),
 	col("digest", "text", func(r *beginRow) string { return r.Begin.AgentDigest }),
 	col("event_base", "bigint", func(r *beginRow) int64 { return r.base }),
+	col("options", "text", func(r *beginRow) *string { return optional(r.options) }),
 }
 
 type entryRow struct {

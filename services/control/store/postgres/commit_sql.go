@@ -54,8 +54,9 @@ WITH i AS MATERIALIZED (SELECT t.*, l.tenant AS lane_tenant, `+nowSQL2+` AS now 
 s AS (INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, created_at)
   SELECT session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, now FROM i)
 INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq, agent_digest,
-  event_base, status, accepted_at, started_at)
-SELECT loop_id, lane_tenant, lane_id, session_id, root_id, parent_call, 1, digest, event_base, 1, now, now FROM i`, 2)
+  event_base, status, accepted_at, started_at, options)
+SELECT loop_id, lane_tenant, lane_id, session_id, root_id, parent_call, 1, digest, event_base, 1, now, now, options
+FROM i`, 2)
 
 // loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a
 // valid fence nothing else can be, so that it fails the transaction, by a division by zero.

@@ -66,9 +66,10 @@ var (
 	// The calls of the model go by their own age: they are stored in its order, without an index that each would write.
 	deleteTurns = writes(`DELETE FROM turns WHERE {turn} IN (SELECT {turn} FROM turns ORDER BY {age} LIMIT $2
 		{skip locked}) AND created_at <= {before $1}`)
+	// A sub-select and no NOT EXISTS: a planner that makes a join of that may begin with it, at all submissions.
 	withoutCalls = writes(`UPDATE submissions SET has_calls = false
-		WHERE submission_id IN (SELECT p.id FROM {ids $1} p)
-		AND NOT EXISTS (SELECT 1 FROM tool_calls c WHERE c.submission_id = submissions.submission_id)`)
+		WHERE submission_id IN (SELECT p.id FROM {ids $1} p) AND (SELECT c.call_id FROM tool_calls c
+			WHERE c.submission_id = submissions.submission_id LIMIT 1) IS NULL`)
 	// What requests began with was used, within an hour, at its used_at: the records of those requests are gone.
 	deletePrefixes = writes(`WITH found AS MATERIALIZED (SELECT digest FROM prefixes
 		WHERE used_at <= {before $1} ORDER BY used_at LIMIT $2 {skip locked})

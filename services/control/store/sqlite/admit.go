@@ -31,7 +31,7 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
 		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
-		started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		started_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 )
 
 // Admit implements submission.Store.
@@ -155,7 +155,7 @@ func queued(a submission.Admission, l *laneRow, now time.Time) submission.Admitt
 	return submission.Admitted{EventHead: l.eventHead, Submission: submission.Submission{
 		Loop: lane.Loop{
 			ID: a.ID, LaneID: l.id, RootID: a.ID, SessionID: l.id, Key: a.Key, Seq: l.nextSeq, AgentDigest: a.AgentDigest,
-			Input: a.Input, Timeout: a.Timeout.Truncate(time.Microsecond),
+			Input: a.Input, Timeout: a.Timeout.Truncate(time.Microsecond), Options: a.Options,
 		},
 		IdempotencyKey: a.IdempotencyKey, AcceptedAt: time.UnixMicro(now.UnixMicro()).UTC(),
 	}}
@@ -205,8 +205,13 @@ func (t tx) addLane(l *laneRow, k session.Key) error {
 
 func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error {
 	sub := out.Submission
-	_, err := t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
-		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status), int64(sub.Phase), sub.Turn,
-		sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(), micros(sub.StartedAt))
+	options, err := a.Options.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
+		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status),
+		int64(sub.Phase), sub.Turn, sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(),
+		micros(sub.StartedAt), optional(options))
 	return err
 }

@@ -21,7 +21,7 @@ const (
 		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
 		s.stall_cause, s.timeout_us, s.started_at, k.executor,
 		s.idem_key, s.outcome, s.reason, s.message, s.result_entry, s.model, s.abort_requested_at, s.cancellation,
-		s.accepted_at, s.settled_at, s.event_base
+		s.accepted_at, s.settled_at, s.event_base, s.options
 		FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
 )
 
@@ -88,6 +88,10 @@ func (r *loopRow) loop() (lane.Loop, error) {
 	}
 	if err := decode(r.usage(), &l.Usage); err != nil {
 		return l, fmt.Errorf("decoding the usage of loop %s: %w", l.ID, err)
+	}
+	var err error
+	if l.Options, err = lane.DecodeOptions(c.text(38)); err != nil {
+		return l, fmt.Errorf("loop %s: %w", l.ID, err)
 	}
 	return l, nil
 }

@@ -22,7 +22,8 @@ var (
 	insertChild = sql(`INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name,
 		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	insertLoop = sql(`INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq,
-		agent_digest, event_base, status, accepted_at, started_at) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, 1, ?, ?)`)
+		agent_digest, event_base, status, accepted_at, started_at, options)
+		VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, 1, ?, ?, ?)`)
 )
 
 // step is a step with everything encoded.
@@ -139,12 +140,16 @@ func (t tx) mayLose(s step) error {
 // beginLoop makes the loop of a sub-agent and its conversation.
 func (t tx) beginLoop(l *laneRow, s step) (loopRef, error) {
 	b, now := s.Begin, t.micros()
+	options, err := b.Options.Encode()
+	if err != nil {
+		return loopRef{}, err
+	}
 	if _, err := t.exec(insertChild, s.SessionID, b.Key.Tenant, l.id, optional(b.ParentID), b.ParentCall, b.Key.Agent,
 		b.Key.Instance, b.Key.Name, now); err != nil {
 		return loopRef{}, err
 	}
 	if _, err := t.exec(insertLoop, s.LoopID, b.Key.Tenant, l.id, s.SessionID, b.RootID, b.ParentCall, b.AgentDigest,
-		l.eventHead, now, now); err != nil {
+		l.eventHead, now, now, optional(options)); err != nil {
 		return loopRef{}, err
 	}
 	r, err := t.row(selectRef, s.LoopID)

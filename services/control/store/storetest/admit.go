@@ -19,12 +19,12 @@ import (
 var admitCases = []testCase{
 	{"queues on a new session", func(t *testing.T, db DB) {
 		a := admission("a")
-		a.IdempotencyKey, a.Timeout = "key", time.Minute
+		a.IdempotencyKey, a.Timeout, a.Options = "key", time.Minute, someOptions
 		got := admit(t, db.Store, a)
 		want := submission.Admitted{Submission: submission.Submission{
 			Loop: lane.Loop{
 				ID: a.ID, LaneID: got.Submission.SessionID, RootID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key, Seq: 1,
-				AgentDigest: "digest", Input: a.Input, Timeout: time.Minute,
+				AgentDigest: "digest", Input: a.Input, Timeout: time.Minute, Options: someOptions,
 			},
 			IdempotencyKey: "key", AcceptedAt: got.Submission.AcceptedAt,
 		}}
@@ -42,7 +42,7 @@ var admitCases = []testCase{
 		owner := live(t, db.Store)
 		for n := int64(1); n <= 2; n++ { // a new session, then one that has become idle
 			a := admission("a")
-			a.Owner, a.Timeout = owner, time.Minute
+			a.Owner, a.Timeout, a.Options = owner, time.Minute, someOptions
 			got := admit(t, db.Store, a)
 			if got.Lease == nil {
 				t.Fatalf("admission %d did not take the lane", n)
@@ -52,7 +52,7 @@ var admitCases = []testCase{
 				Loop: lane.Loop{
 					ID: a.ID, LaneID: got.Submission.SessionID, RootID: a.ID, SessionID: got.Submission.SessionID, Key: a.Key,
 					Seq: n, AgentDigest: "digest", Phase: lane.PhaseModel, Turn: 1, InputEntry: 2*n - 1, EntryHead: 2*n - 1,
-					Timeout: time.Minute, StartedAt: at,
+					Timeout: time.Minute, StartedAt: at, Options: someOptions,
 				},
 				Status: submission.Running, AcceptedAt: at,
 			}

@@ -32,6 +32,16 @@ var claimCases = []testCase{
 		}
 		equal(t, "the order", got, want)
 	}},
+	{"brings what the caller asked for beside the input", func(t *testing.T, db DB) {
+		a := admission("a")
+		a.Options = someOptions
+		admit(t, db.Store, a)
+		for range 2 {
+			h := claimOne(t, db.Second, live(t, db.Second))
+			equal(t, "the options", h.root().Options, someOptions)
+			h.release(t, lane.Release{})
+		}
+	}},
 	{"takes turns between tenants, and keeps the order within one", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
 		in := func(tenant, name string) {

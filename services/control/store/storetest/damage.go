@@ -110,6 +110,15 @@ var damagedLaneCases = []testCase{
 			t.Errorf("claimed %+v", got.lease)
 		}
 	}},
+	{"options that cannot be read settle their submission", func(t *testing.T, db DB) {
+		bad := queue(t, db.Store, "a")
+		db.Exec(`UPDATE submissions SET options = '[1]' WHERE submission_id = '` + bad.ID + `'`)
+		out := claimed(t, db.Second, live(t, db.Second), 10)
+		if len(out.Leases) != 0 || len(out.Unreadable) != 1 || out.Unreadable[0].HeadID != bad.ID {
+			t.Fatalf("claimed %+v", out)
+		}
+		loggedOnce(t, db, "submission "+get(t, db.Store, bad.ID).ID)
+	}},
 	{"a bad row behind a head is left to a claim", func(t *testing.T, db DB) {
 		owner := live(t, db.Store)
 		h := start(t, db.Store, "a", owner)

@@ -99,6 +99,9 @@ func input(text string) json.RawMessage {
 	return b
 }
 
+// someOptions are kept byte by byte.
+var someOptions = lane.Options{ResultSchema: json.RawMessage(`{"type":"object","minProperties":1.0}`)}
+
 func admission(name string) submission.Admission {
 	return submission.Admission{
 		ID: ident.New(), Key: key(name), Input: input("hi"), InputHash: []byte("hash"),
@@ -123,7 +126,7 @@ func queue(t tester, s store.Store, name string) submission.Submission {
 func start(t tester, s store.Store, name, owner string) *holder {
 	t.Helper()
 	a := admission(name)
-	a.Owner = owner
+	a.Owner, a.Options = owner, someOptions
 	out := admit(t, s, a)
 	if out.Lease == nil {
 		t.Fatalf("the admission did not take the lane")

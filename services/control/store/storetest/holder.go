@@ -104,6 +104,7 @@ func (h *holder) child(parent *lane.Loop) *draft {
 	k.Name += "/task:" + call
 	d.Begin = &lane.Begin{
 		RootID: h.id(), Key: k, ParentID: parent.SessionID, ParentCall: call, AgentDigest: "child's digest",
+		Options: someOptions,
 	}
 	d.Entries[0].Kind = session.Input
 	d.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: 1}
@@ -151,7 +152,7 @@ func (h *holder) wrote(c lane.Commit) {
 		if b := s.Begin; b != nil {
 			h.lease.Loops = append(h.lease.Loops, lane.Loop{
 				ID: s.LoopID, LaneID: h.session(), RootID: b.RootID, SessionID: s.SessionID, Key: b.Key, Seq: 1,
-				ParentCall: b.ParentCall, AgentDigest: b.AgentDigest,
+				ParentCall: b.ParentCall, AgentDigest: b.AgentDigest, Options: b.Options,
 			})
 		}
 		for i := range h.lease.Loops {
