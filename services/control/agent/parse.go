@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"strings"
-
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -66,7 +64,7 @@ func (p *parser) parse(d *Definition, src []byte) {
 	if !p.Check(src) {
 		return
 	}
-	front, body, ok := split(string(src))
+	front, body, ok := document.FrontMatter(string(src))
 	if !ok {
 		p.Report(1, "", "must begin with front matter: YAML between two lines of ---")
 		return
@@ -76,27 +74,6 @@ func (p *parser) parse(d *Definition, src []byte) {
 		d.Tenants = nil
 		p.definition(d, root)
 	}
-}
-
-// split separates front matter and body. The front matter keeps its line numbers: an empty line stands for the opening
-// ---.
-func split(src string) (front, body string, ok bool) {
-	src = strings.ReplaceAll(strings.TrimPrefix(src, "\ufeff"), "\r\n", "\n")
-	first, rest, _ := strings.Cut(src, "\n")
-	if strings.TrimRight(first, " \t") != "---" {
-		return "", "", false
-	}
-	var b strings.Builder
-	b.WriteByte('\n')
-	for rest != "" {
-		var line string
-		line, rest, _ = strings.Cut(rest, "\n")
-		if strings.TrimRight(line, " \t") == "---" {
-			return b.String(), strings.TrimSpace(rest), true
-		}
-		b.WriteString(line + "\n")
-	}
-	return "", "", false
 }
 
 // validName reports whether s begins with a letter and has at most 64 letters, digits, _ and -.

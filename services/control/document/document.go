@@ -179,3 +179,24 @@ func yamlError(err error) (line int, text string) {
 	}
 	return max(line, 1), "not valid YAML: " + m[2]
 }
+
+// FrontMatter separates YAML between two lines of --- from the body behind it. The front matter keeps its line numbers:
+// an empty line stands for the opening ---. ok is false when src does not begin with such lines.
+func FrontMatter(src string) (front, body string, ok bool) {
+	src = strings.ReplaceAll(strings.TrimPrefix(src, "\ufeff"), "\r\n", "\n")
+	first, rest, _ := strings.Cut(src, "\n")
+	if strings.TrimRight(first, " \t") != "---" {
+		return "", "", false
+	}
+	var b strings.Builder
+	b.WriteByte('\n')
+	for rest != "" {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\n")
+		if strings.TrimRight(line, " \t") == "---" {
+			return b.String(), strings.TrimSpace(rest), true
+		}
+		b.WriteString(line + "\n")
+	}
+	return "", "", false
+}
