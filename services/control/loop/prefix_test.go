@@ -19,7 +19,9 @@ import (
 func speaking(t *testing.T, w modeltest.Wire, answers ...http.Handler) (*bench, *modeltest.Server, agent.Definition) {
 	t.Helper()
 	s := modeltest.NewServer(t, answers...)
-	id := map[model.API]string{model.APIAnthropic: "claude-sonnet-4-5"}[w.API]
+	id := map[model.API]string{
+		model.APIAnthropic: "claude-sonnet-4-5", model.APIGemini: "gemini-3-flash-preview",
+	}[w.API]
 	if id == "" {
 		id = "gpt-5"
 	}
@@ -72,7 +74,9 @@ func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				say := func(text string) modeltest.Play { return w.Stream(modeltest.Turn{Text: []string{text}}) }
 				cut := asks("cut")
-				cut.Stop, cut.Calls[0].Args = model.StopLength, []string{`{"command":"echo`}
+				if w.API != model.APIGemini { // whose calls come whole
+					cut.Stop, cut.Calls[0].Args = model.StopLength, []string{`{"command":"echo`}
+				}
 				many := make([]string, 15)
 				for i := range many {
 					many[i] = fmt.Sprint(i)
@@ -106,8 +110,9 @@ func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 						t.Errorf("request %d does not begin with the one before:\n%s\n%s", i+1, before, after)
 					}
 				}
-				if last := string(asked[9].Body); !strings.Contains(last, "cut at byte") ||
-					strings.Contains(last, `echo}`) {
+				last := string(asked[9].Body)
+				if w.API != model.APIGemini && !strings.Contains(last, "cut at byte") || strings.Contains(last,
+					`echo}`) {
 					t.Errorf("the model was not told of the cut: %s", last)
 				}
 			})

@@ -16,7 +16,16 @@ const (
 	APIAnthropic API = "anthropic"        // Anthropic Messages
 	APIChat      API = "openai-chat"      // OpenAI Chat Completions
 	APIResponses API = "openai-responses" // OpenAI Responses
+	APIGemini    API = "gemini"           // Google's generateContent
 )
+
+// maker is whose API it is: a key of one maker is none of another's.
+func (a API) maker() API {
+	if a == APIResponses {
+		return APIChat
+	}
+	return a
+}
 
 // Provider is the configuration of one provider. Whatever is left out comes from the catalogue, if the catalogue knows
 // the provider's name.
@@ -151,7 +160,7 @@ func (p Provider) or(q Provider) Provider {
 		// A key goes to its own endpoint only: whoever names another endpoint names the key as well. An API that comes
 		// from elsewhere is another endpoint too, if it is called at its own address.
 		p.BaseURL = q.BaseURL
-		if p.KeyEnv == "" && (p.BaseURL != "" || (p.API == APIAnthropic) == (q.API == APIAnthropic)) {
+		if p.KeyEnv == "" && (p.BaseURL != "" || p.API.maker() == q.API.maker()) {
 			p.KeyEnv = q.KeyEnv
 		}
 	}

@@ -26,7 +26,7 @@ const (
 // ParseProviders reads the providers file, a mapping of names to what is known of each:
 //
 //	local:
-//	  api: openai-chat                     # or openai-responses, anthropic
+//	  api: openai-chat                     # or openai-responses, anthropic, gemini
 //	  base_url: http://localhost:11434/v1
 //	  key_env: LOCAL_KEY                   # the variable that holds the key
 //	  headers: {X-Team: "${TEAM}"}         # ${NAME} is a variable of control's environment

@@ -144,11 +144,11 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"api": {
 			"local:\n  api: soap",
-			`2: local.api: must be one of anthropic, openai-chat, openai-responses, got "soap"`,
+			`2: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "soap"`,
 		},
 		"api offline": {
 			"local: {api: offline}",
-			`1: local.api: must be one of anthropic, openai-chat, openai-responses, got "offline"`,
+			`1: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "offline"`,
 		},
 		"url without host": {
 			"a: {api: openai-chat, base_url: 'localhost:1'}",
@@ -325,7 +325,7 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"model api": {
 			"a: {api: openai-chat, models: {m: {api: openai}}}",
-			`1: a.models.m.api: must be one of anthropic, openai-chat, openai-responses, got "openai"`,
+			`1: a.models.m.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "openai"`,
 		},
 		"openai elsewhere": {
 			"openai: {base_url: 'http://h/v1'}",

@@ -37,7 +37,7 @@ type Wire struct {
 }
 
 // Wires are all protocols.
-func Wires() []Wire { return []Wire{Anthropic, Chat, Responses} }
+func Wires() []Wire { return []Wire{Anthropic, Chat, Responses, Gemini} }
 
 // usage is 100 in, 7 out unless the turn says otherwise.
 func (t Turn) usage() model.Usage {

@@ -43,6 +43,8 @@ func Known(name string) (model.Provider, bool) {
 		return known(model.APIAnthropic, "", "ANTHROPIC_API_KEY"), true
 	case "openai":
 		return known(model.APIResponses, "", "OPENAI_API_KEY"), true
+	case "gemini":
+		return known(model.APIGemini, "", "GEMINI_API_KEY"), true
 	}
 	e, ok := catalogue()[name]
 	return e.provider, ok && e.provider.API != ""
@@ -83,8 +85,11 @@ func info(m catwalk.Model) model.Info {
 // the API's own provider, because a proxy usually keeps the names.
 func lookup(e model.Endpoint, id string) model.Info {
 	names := []string{e.Name, "openai"}
-	if e.API == model.APIAnthropic {
+	switch e.API {
+	case model.APIAnthropic:
 		names[1] = "anthropic"
+	case model.APIGemini:
+		names[1] = "gemini"
 	}
 	var found model.Info
 	for _, name := range names {

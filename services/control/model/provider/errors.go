@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/wire"
@@ -41,8 +43,9 @@ func (m *languageModel) failure(ctx context.Context, answered bool, err error) e
 
 // said is how a provider classifies an error.
 type said struct {
-	kinds  []string // its type and code, the more general first
-	status int      // some put it into the code
+	kinds  []string      // its type and code, the more general first
+	status int           // some put it into the code
+	wait   time.Duration // until the request may be made again; 0 when it does not say
 }
 
 // saidIn reads an error's JSON, which comes with and without an envelope, or in a list.
@@ -75,7 +78,24 @@ func saidIn(raw []byte) said {
 			s.status = int(number)
 		}
 	}
+	s.details(o["details"])
 	return s
+}
+
+// details reads what Google adds to an error: a reason, and how long to wait.
+func (s *said) details(raw json.RawMessage) {
+	var list []struct{ Reason, RetryDelay string }
+	if json.Unmarshal(raw, &list) != nil {
+		return
+	}
+	for _, d := range list {
+		if d.Reason != "" {
+			s.kinds = append(s.kinds, strings.ToLower(d.Reason))
+		}
+		if wait, err := time.ParseDuration(d.RetryDelay); err == nil && wait > 0 {
+			s.wait = wait
+		}
+	}
 }
 
 // kindsOf are the types and codes that providers give their errors.
@@ -89,7 +109,7 @@ var kindsOf = map[string]model.Kind{
 	"permission_denied": model.KindAuth, "unauthenticated": model.KindAuth,
 	"not_found_error": model.KindNotFound, "model_not_found": model.KindNotFound, "not_found": model.KindNotFound,
 	"invalid_request_error": model.KindInvalidRequest, "invalid_prompt": model.KindInvalidRequest,
-	"invalid_argument":  model.KindInvalidRequest,
+	"invalid_argument": model.KindInvalidRequest, "api_key_invalid": model.KindAuth,
 	"request_too_large": model.KindContextOverflow, "context_length_exceeded": model.KindContextOverflow,
 	"content_policy_violation": model.KindRefused, "content_filter": model.KindRefused,
 	"api_error": model.KindServer, "server_error": model.KindServer, "internal_error": model.KindServer,
@@ -119,9 +139,11 @@ func (m *languageModel) refusal(res *http.Response, body []byte) error {
 			strings.ToLower(statusText(res.StatusCode)), res.StatusCode)
 	}
 	kind := statusKind(res.StatusCode)
-	if k, ok := saidIn(body).kindOf(); ok {
-		switch k {
-		case model.KindQuota, model.KindContextOverflow, model.KindOverloaded:
+	said := saidIn(body)
+	if k, ok := said.kindOf(); ok {
+		switch {
+		case k == model.KindQuota, k == model.KindContextOverflow, k == model.KindOverloaded,
+			k == model.KindAuth && kind == model.KindInvalidRequest:
 			kind = k // finer than the status
 		}
 	}
@@ -143,7 +165,7 @@ func (m *languageModel) refusal(res *http.Response, body []byte) error {
 	e := m.failed(kind, again, "%s", text)
 	e.Status = res.StatusCode
 	if again {
-		e.RetryAfter = model.RetryAfter(res.Header)
+		e.RetryAfter = cmp.Or(model.RetryAfter(res.Header), said.wait)
 	}
 	return e
 }
@@ -201,7 +223,11 @@ func (m *languageModel) reported(body []byte) error {
 	if words == "" {
 		words = "no reason given"
 	}
-	return m.failed(kind, retryable(kind), "the provider ended the stream: %s", words)
+	e := m.failed(kind, retryable(kind), "the provider ended the stream: %s", words)
+	if e.Retryable {
+		e.RetryAfter = s.wait
+	}
+	return e
 }
 
 // broken is an answer that ended, or cannot be read, without a word of the provider.

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ func APIs(client *http.Client) map[model.API]model.Open {
 	}
 	memory := &refusals{}
 	apis := map[model.API]model.Open{}
-	for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses} {
+	for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini} {
 		apis[api] = func(e model.Endpoint, id string) (model.Model, error) { return open(base, memory, e, id) }
 	}
 	return apis
@@ -76,7 +77,7 @@ type toolset struct {
 }
 
 func open(base http.RoundTripper, memory *refusals, e model.Endpoint, id string) (model.Model, error) {
-	address, err := address(e)
+	address, err := address(e, id)
 	if err != nil {
 		return nil, fmt.Errorf("model %s/%s: %w", e.Name, id, err)
 	}
@@ -94,39 +95,64 @@ func open(base http.RoundTripper, memory *refusals, e model.Endpoint, id string)
 	return m, nil
 }
 
-// homes are where the APIs themselves are, and the path of the call behind a base URL.
-var homes = map[model.API]struct{ base, path string }{
-	model.APIAnthropic: {"https://api.anthropic.com/v1", "/messages"},
-	model.APIChat:      {"https://api.openai.com/v1", "/chat/completions"},
-	model.APIResponses: {"https://api.openai.com/v1", "/responses"},
+// home is where an API itself is.
+type home struct {
+	base    string
+	version string // that base ends with, and that a configured base_url may leave out; "" when it may not
+	path    string // of the call behind the base, with {model} for the model's id
 }
 
-// address is the URL of the call. The base URL may be given with or without Anthropic's /v1, and with the path itself.
-func address(e model.Endpoint) (*url.URL, error) {
+var homes = map[model.API]home{
+	model.APIAnthropic: {"https://api.anthropic.com/v1", "/v1", "/messages"},
+	model.APIChat:      {"https://api.openai.com/v1", "", "/chat/completions"},
+	model.APIResponses: {"https://api.openai.com/v1", "", "/responses"},
+	model.APIGemini: {
+		"https://generativelanguage.googleapis.com/v1beta", "/v1beta", "/models/{model}:streamGenerateContent",
+	},
+}
+
+// address is the URL of the call. The base URL may be given with or without the API's version, and with the path
+// itself.
+func address(e model.Endpoint, id string) (*url.URL, error) {
 	home, ok := homes[e.API]
 	if !ok {
 		return nil, fmt.Errorf("unknown api %q", e.API)
 	}
-	base := strings.TrimRight(e.BaseURL, "/")
+	base, path := strings.TrimRight(e.BaseURL, "/"), strings.ReplaceAll(home.path, "{model}", escaped(id))
 	switch {
 	case base == "":
 		base = home.base
-	case e.API == model.APIAnthropic && !strings.HasSuffix(base, "/v1") && !strings.HasSuffix(base, home.path):
-		base += "/v1"
+	case home.version != "" && !versioned().MatchString(base) && !strings.HasSuffix(base, path):
+		base += home.version
 	}
-	if !strings.HasSuffix(base, home.path) {
-		base += home.path
+	if !strings.HasSuffix(base, path) {
+		base += path
 	}
 	u, err := url.Parse(base)
 	if err != nil {
 		return nil, fmt.Errorf("the base_url is no URL: %w", err)
 	}
 	query := u.Query()
+	if e.API == model.APIGemini {
+		query.Set("alt", "sse")
+	}
 	for name, v := range e.Query {
 		query.Set(name, v.Reveal())
 	}
 	u.RawQuery = query.Encode()
 	return u, nil
+}
+
+// versioned are base URLs that end with an API's version.
+var versioned = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`/v1(beta\d*|alpha\d*)?$`) })
+
+// escaped is a model's id as a part of a path. Some have parts of their own, such as tunedModels/mine.
+func escaped(id string) string {
+	parts := strings.Split(strings.TrimPrefix(id, "models/"), "/")
+	for i, part := range parts {
+		parts[i] = url.PathEscape(part)
+	}
+	return strings.Join(parts, "/")
 }
 
 const userAgent = "pawl"
@@ -143,6 +169,8 @@ func headers(e model.Endpoint) http.Header {
 	case key == "":
 	case e.API == model.APIAnthropic:
 		h.Set("X-Api-Key", key)
+	case e.API == model.APIGemini:
+		h.Set("X-Goog-Api-Key", key)
 	default:
 		h.Set("Authorization", "Bearer "+key)
 	}

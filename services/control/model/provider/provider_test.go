@@ -16,6 +16,7 @@ const key = "sk-test-0123456789"
 // ids are models that the catalogue knows, so that all features are on.
 var ids = map[model.API]string{
 	model.APIAnthropic: "claude-sonnet-4-5", model.APIChat: "gpt-5", model.APIResponses: "gpt-5",
+	model.APIGemini: "gemini-3-flash-preview",
 }
 
 // open makes the model that speaks w to s.
@@ -102,7 +103,7 @@ func TestContract(t *testing.T) {
 				return open(t, w, srv), model.Request{
 					Messages: []model.Message{user("hi")},
 					Thinking: model.ThinkingMedium,
-				}, true
+				}, s != modeltest.CutShort || w.API != model.APIGemini // whose calls come whole
 			}})
 		})
 	}
@@ -138,6 +139,9 @@ func TestACallWithoutArguments(t *testing.T) {
 
 func TestArgumentsCutAtTheLimitAreTold(t *testing.T) {
 	each(t, func(t *testing.T, w modeltest.Wire) {
+		if w.API == model.APIGemini {
+			return // whose calls come whole
+		}
 		turn := modeltest.Turn{Stop: model.StopLength, Calls: []modeltest.WireCall{{
 			ID: "c", Tool: "write",
 			Args: []string{`{"path":"a`},
@@ -245,6 +249,7 @@ func TestKnownProviders(t *testing.T) {
 	for name, want := range map[string]model.Provider{
 		"anthropic": {Settings: model.Settings{API: model.APIAnthropic}, KeyEnv: "ANTHROPIC_API_KEY"},
 		"openai":    {Settings: model.Settings{API: model.APIResponses}, KeyEnv: "OPENAI_API_KEY"},
+		"gemini":    {Settings: model.Settings{API: model.APIGemini}, KeyEnv: "GEMINI_API_KEY"},
 		"groq": {
 			Settings: model.Settings{API: model.APIChat}, KeyEnv: "GROQ_API_KEY", BaseURL: "https://api.groq.com/openai/v1",
 		},

@@ -89,7 +89,23 @@ var optional = map[model.API][]string{
 		"reasoning.summary", "parallel_tool_calls", "prompt_cache_key", "include", "reasoning", "store",
 		"max_output_tokens",
 	},
+	model.APIGemini: {thinkingConfig},
 }
+
+// thinkingConfig is where Gemini is told how much to think.
+const thinkingConfig = "generationConfig.thinkingConfig"
+
+// names reports whether the words of a refusal name a parameter. Google writes names as its own libraries do.
+func names(words, parameter string) bool {
+	if parameter == thinkingConfig {
+		return thinking().MatchString(words) && !strings.Contains(words, "signature")
+	}
+	return wire.Names(words, parameter)
+}
+
+var thinking = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`thinking[_ ]?(config|budget|level|mode|is)|budget \d+ is`)
+})
 
 var (
 	// refusing are the words in which servers say that they do not take something.
@@ -112,7 +128,7 @@ func (m *languageModel) refusedParameter(c *call, words string) string {
 	for _, name := range optional[m.target.API] {
 		_, configured := m.target.Extra[name]
 		sent := name == wire.Marks || wire.Holds(c.conversation.head, name)
-		if sent && !configured && !slices.Contains(c.without, name) && wire.Names(words, name) {
+		if sent && !configured && !slices.Contains(c.without, name) && names(words, name) {
 			return name
 		}
 	}

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -39,6 +40,7 @@ type Decoder struct {
 	reason  string // why the model stopped, in the protocol's words
 	stop    model.Stop
 	refused bool
+	why     string // it was refused, "" when the provider does not tell
 	ended   bool   // the protocol's mark of the end came
 	meaning bool   // something of an answer came
 	strange []byte // the first content of a shape or kind that is not known
@@ -52,6 +54,8 @@ func NewDecoder(api model.API, offered []model.Tool) *Decoder {
 		d.handle = (*Decoder).anthropic
 	case model.APIResponses:
 		d.handle = (*Decoder).responses
+	case model.APIGemini:
+		d.handle = (*Decoder).gemini
 	}
 	return d
 }
@@ -111,6 +115,8 @@ func (d *Decoder) Answered() bool { return d.meaning || d.reason != "" }
 func (d *Decoder) End() ([]model.Part, error) {
 	d.out = d.out[:0]
 	switch {
+	case d.refused && d.why != "":
+		return nil, fmt.Errorf("%w: %s", ErrRefused, d.why)
 	case d.refused:
 		return nil, ErrRefused
 	case d.reason == "" && !d.ended:
@@ -167,7 +173,8 @@ func (d *Decoder) because(reason string) {
 	switch reason {
 	case "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "MAX_TOKENS":
 		d.stop = model.StopLength
-	case "content_filter", "refusal", "safety", "SAFETY":
+	case "content_filter", "refusal", "safety", "SAFETY", "RECITATION", "BLOCKLIST",
+		"PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "LANGUAGE":
 		d.refused = true
 	}
 }

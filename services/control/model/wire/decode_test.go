@@ -236,7 +236,7 @@ func TestWhatIsNoStream(t *testing.T) {
 			"data: "+strings.Repeat("x", 1<<20)+"\n", 20,
 		): `error: an event of the stream is longer than 16 MiB: "xxx`,
 	} {
-		for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses} {
+		for _, api := range apis {
 			got := tell(t, parts(api, strings.NewReader(src)))
 			if !strings.HasPrefix(got, want) || len(got) > 500 {
 				t.Errorf("%s: %.50q…\ngot  %.500s\nwant %s", api, src, got, want)

@@ -100,6 +100,7 @@ type content struct {
 // outcome is the result of a call.
 type outcome struct {
 	id, text string
+	tool     string
 	image    *model.Image
 	failed   bool
 	plain    bool // the call was sent as a text, and so is the result
@@ -113,6 +114,8 @@ func NewEncoder(t Target, omit Omission) *Encoder {
 		e.format = anthropicFormat{}
 	case model.APIResponses:
 		e.format = responsesFormat{}
+	case model.APIGemini:
+		e.format = geminiFormat{signed: wantsSignatures(t)}
 	default:
 		e.format = chatFormat{}
 	}
@@ -240,7 +243,11 @@ func (e *Encoder) assistant(m model.Message) {
 			if blank(b.Text) {
 				continue
 			}
-			parts = append(parts, content{kind: model.TextBlock, text: b.Text})
+			said := content{kind: model.TextBlock, text: b.Text}
+			if own && !e.omit.Thinking {
+				said.meta = b.Opaque
+			}
+			parts = append(parts, said)
 		case model.ThinkingBlock:
 			switch {
 			case !own && !blank(b.Text):
@@ -283,8 +290,10 @@ func (e *Encoder) call(b model.Block, own bool) content {
 	}
 	e.calls = append(e.calls, p)
 	c := content{kind: model.ToolCallBlock, id: p.id, tool: p.tool, args: args}
-	if own {
+	if own && (e.target.API != model.APIGemini ||
+		!e.omit.Thinking) { // Gemini's thoughts are in the signatures of calls
 		c.meta = b.Opaque
+		e.has.thoughts = e.has.thoughts || e.target.API == model.APIGemini && b.Opaque != nil
 	}
 	return c
 }
@@ -324,7 +333,7 @@ func (e *Encoder) settle() {
 }
 
 func (e *Encoder) outcome(p pending) outcome {
-	o := outcome{id: p.id, plain: p.plain, text: noResult, failed: true}
+	o := outcome{id: p.id, tool: p.tool, plain: p.plain, text: noResult, failed: true}
 	if b := p.result; b != nil {
 		o.text, o.failed = b.Text, b.IsError
 		if b.Image != nil && !b.IsError {

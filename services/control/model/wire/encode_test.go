@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	apis = []model.API{model.APIAnthropic, model.APIChat, model.APIResponses}
+	apis = []model.API{model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini}
 	self = model.Ref{Provider: "p", ID: "m"}
 	pic  = []byte("\x89PNG\r\n\x1a\n and more")
 )
@@ -70,6 +70,8 @@ func strict(api model.API, raw []byte) ([]turn, error) {
 		turns, err = strictAnthropic(raw)
 	case model.APIChat:
 		turns, err = strictChat(raw)
+	case model.APIGemini:
+		turns, err = strictGemini(raw)
 	default:
 		turns, err = strictResponses(raw)
 	}

@@ -34,10 +34,15 @@ const Marks = "cache_control"
 func (h Head) Append(dst []byte, t Target) []byte {
 	dst = slices.Grow(dst, len(h.Tools)+len(h.Request.System)+headRoom)
 	p := params{without: h.Without, extra: t.Extra, buf: append(dst, '{')}
-	p.add("model", rawjson.AppendString(nil, t.Ref.ID))
-	p.add("stream", []byte("true"))
+	if t.API != model.APIGemini { // whose address says both
+		p.add("model", rawjson.AppendString(nil, t.Ref.ID))
+		p.add("stream", []byte("true"))
+	}
 	list := `"messages":[`
 	switch t.API {
+	case model.APIGemini:
+		h.gemini(&p, t)
+		list = `"contents":[`
 	case model.APIAnthropic:
 		h.anthropic(&p, t)
 	case model.APIResponses:
@@ -47,7 +52,7 @@ func (h Head) Append(dst []byte, t Target) []byte {
 		h.chat(&p, t)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Extra)) {
-		if name != "stream" && name != "messages" && name != "input" && !slices.Contains(h.Without, name) {
+		if name != "stream" && !slices.Contains(append(conversations, h.Without...), name) {
 			p.put(name, t.Extra[name])
 		}
 	}
@@ -61,6 +66,9 @@ func (h Head) Append(dst []byte, t Target) []byte {
 	}
 	return append(dst, list...)
 }
+
+// conversations are the parameters that hold one, by API.
+var conversations = []string{"messages", "input", "contents"}
 
 // Holds reports whether a head has a parameter, which is named as in Head.Without.
 func Holds(head []byte, name string) bool {
@@ -184,6 +192,27 @@ func (h Head) chat(p *params, t Target) {
 	}
 }
 
+func (h Head) gemini(p *params, t Target) {
+	if !blank(h.Request.System) {
+		system := rawjson.AppendString([]byte(`{"parts":[{"text":`), h.Request.System)
+		p.add("systemInstruction", append(system, `}]}`...))
+	}
+	config := []byte{'{'}
+	if h.Request.MaxOutput > 0 {
+		config = strconv.AppendInt(append(config, `"maxOutputTokens":`...), int64(h.Request.MaxOutput), 10)
+	}
+	thinking := geminiThinking(t, h.Request.Thinking, int64(h.Request.MaxOutput))
+	if thinking != "" && p.has("generationConfig.thinkingConfig") {
+		if len(config) > 1 {
+			config = append(config, ',')
+		}
+		config = append(append(config, `"thinkingConfig":`...), thinking...)
+	}
+	if len(config) > 1 {
+		p.add("generationConfig", append(config, '}'))
+	}
+}
+
 // EncodeTools are tools in the form of an API: a list, nil for no tools. An error names the tool whose schema cannot be
 // sent.
 func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, error) {
@@ -191,6 +220,9 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 		return nil, nil
 	}
 	dst := []byte{'['}
+	if api == model.APIGemini {
+		dst = append(dst, `{"functionDeclarations":[`...)
+	}
 	for i, t := range offered {
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, t.Schema); err != nil || !isObject(compact.Bytes()) {
@@ -201,6 +233,12 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 			dst = append(dst, ',')
 		}
 		switch api {
+		case model.APIGemini:
+			clean, err := geminiSchema(schema)
+			if err != nil {
+				return nil, fmt.Errorf("the schema of tool %q: %w", t.Name, err)
+			}
+			dst = appendTool(append(dst, '{'), t, "parameters", clean)
 		case model.APIAnthropic:
 			dst = appendTool(append(dst, '{'), t, "input_schema", schema)
 			if marked && i == len(offered)-1 { // agents share their tools, if not their instructions
@@ -215,6 +253,9 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 		}
 		dst = append(dst, '}')
 	}
+	if api == model.APIGemini {
+		return append(dst, `]}]`...), nil
+	}
 	return append(dst, ']'), nil
 }
 
@@ -222,6 +263,9 @@ func appendTool(dst []byte, t model.Tool, schema string, v []byte) []byte {
 	dst = rawjson.AppendString(append(dst, `"name":`...), t.Name)
 	if t.Description != "" {
 		dst = rawjson.AppendString(append(dst, `,"description":`...), t.Description)
+	}
+	if v == nil {
+		return dst
 	}
 	return append(append(append(append(dst, `,"`...), schema...), `":`...), v...)
 }

@@ -38,8 +38,8 @@ func (e *Encoder) image(i *model.Image) content {
 		why = "this model does not take images"
 	case e.omit.Images:
 		why = "the provider refused it"
-	case !slices.Contains(mediaTypes, kind):
-		why = fmt.Sprintf("its type %q is none that models take", kind)
+	case !slices.Contains(mediaTypes, kind), kind == "image/gif" && e.target.API == model.APIGemini:
+		why = fmt.Sprintf("its type %q is none that this model takes", kind)
 	case size > maxImage:
 		why = fmt.Sprintf("it has %d bytes in base64, and %d are allowed", size, maxImage)
 	case tooWide(i.Data):

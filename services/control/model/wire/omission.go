@@ -59,7 +59,7 @@ func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool)
 		omit.Thinking, what = true, "the model's thoughts"
 	case calls &&
 		containsAny(words, "tool_use", "tool_result", "tool_call", "function_call", "function.arguments", "tool call",
-			"function call", "call_id"):
+			"function call", "call_id", "function response"):
 		omit.Calls, what = true, "calls"
 	case (images || thoughts || calls) && inConversation().MatchString(words):
 		omit.Images, omit.Thinking, omit.Calls = true, true, true

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -90,4 +91,54 @@ func isReasoner(t Target) bool {
 		}
 	}
 	return false
+}
+
+// Bounds of the budgets of Gemini's older models, in tokens.
+const (
+	geminiLeast = 128    // the least that a model takes that always thinks
+	geminiMost  = 24_576 // the most that all of them take
+)
+
+// geminiThinking is the thinkingConfig of a request, "" to leave it to the model. Models up to 2.5 take a budget of
+// tokens, later ones a level.
+func geminiThinking(t Target, want model.Thinking, maxOutput int64) string {
+	gemini := strings.HasPrefix(t.Ref.ID, "gemini-")
+	if want == "" || t.Info.Thinks != nil && !*t.Info.Thinks || t.Info.Thinks == nil && !gemini {
+		return ""
+	}
+	budgeted := len(t.Info.Efforts) == 0 && (!gemini || !wantsSignatures(t))
+	if want == model.ThinkingOff {
+		switch {
+		case !budgeted:
+			return `{"thinkingLevel":"` + strings.ToUpper(clamp("none", geminiLevels(t))) + `"}`
+		case strings.Contains(t.Ref.ID, "pro"):
+			return `{"thinkingBudget":` + strconv.Itoa(geminiLeast) + `}`
+		}
+		return `{"thinkingBudget":0}`
+	}
+	if !budgeted {
+		return `{"includeThoughts":true,"thinkingLevel":"` + strings.ToUpper(clamp(string(want),
+			geminiLevels(t))) + `"}`
+	}
+	budget := min(budgetOf(want), geminiMost)
+	if maxOutput > 0 {
+		budget = min(budget, maxOutput-minAnswer)
+	}
+	if budget < geminiLeast {
+		return ""
+	}
+	return `{"includeThoughts":true,"thinkingBudget":` + strconv.FormatInt(budget, 10) + `}`
+}
+
+func geminiLevels(t Target) []string {
+	if len(t.Info.Efforts) == 0 {
+		return usual
+	}
+	return t.Info.Efforts
+}
+
+// wantsSignatures reports whether a model refuses its calls without their signatures: Gemini from version 3 on.
+func wantsSignatures(t Target) bool {
+	version, ok := strings.CutPrefix(t.Ref.ID, "gemini-")
+	return ok && version != "" && version[0] >= '3' && version[0] <= '9'
 }

@@ -1,5 +1,5 @@
 // Package wire translates between control's own form of a conversation and the wire protocols of language models:
-// Anthropic Messages, OpenAI Chat Completions and OpenAI Responses.
+// Anthropic Messages, OpenAI Chat Completions, OpenAI Responses and Google's generateContent.
 //
 //	[]model.Message ── Encoder ──▶ request body
 //	bytes ── Reader ──▶ Event ── Decoder ──▶ []model.Part

@@ -1,0 +1,125 @@
+package wire
+
+import (
+	"bytes"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// gemini takes a chunk of Google's streamGenerateContent, or a whole answer of generateContent.
+func (d *Decoder) gemini(e Event) error {
+	var candidates, feedback, usage, failure, version []byte
+	if !pick(e.Data, field{"candidates", &candidates}, field{"promptFeedback", &feedback},
+		field{"usageMetadata", &usage}, field{"error", &failure}, field{"modelVersion", &version}) {
+		return foreignEvent(e.Data)
+	}
+	if !isNull(failure) {
+		return reported(e.Data)
+	}
+	d.geminiUsage(usage)
+	if reason := str(member(feedback, "blockReason")); reason != "" {
+		d.reason, d.refused, d.why = reason, true, "it blocked the prompt: "+reason
+		return nil
+	}
+	var candidate []byte
+	each(candidates, func(c []byte) {
+		if candidate == nil && count(member(c, "index")) == 0 {
+			candidate = c
+		}
+	})
+	if candidate != nil {
+		return d.geminiCandidate(candidate)
+	}
+	if usage == nil && version == nil {
+		d.unknown(e.Data)
+	}
+	d.emit(model.Part{Type: model.PartAlive})
+	return nil
+}
+
+func (d *Decoder) geminiCandidate(candidate []byte) error {
+	var said, reason, message []byte
+	pick(candidate, field{"content", &said}, field{"finishReason", &reason}, field{"finishMessage", &message})
+	each(member(said, "parts"), d.geminiPart)
+	switch why := str(reason); why {
+	case "", "FINISH_REASON_UNSPECIFIED":
+	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE",
+		"MISSING_THOUGHT_SIGNATURE":
+		// The model wrote what the server cannot read. Another answer may be better.
+		return &ForeignError{What: "the provider could not read its model's answer: " + why, Came: []byte(str(message))}
+	case "OTHER":
+		if !d.meaning {
+			return &ForeignError{
+				What: "the provider ended the answer for a reason that it does not tell",
+				Came: []byte(str(message)),
+			}
+		}
+		d.because(why)
+	default:
+		if d.because(why); d.refused {
+			d.why = "it ended with " + why
+		}
+	}
+	return nil
+}
+
+// geminiPart takes a piece of an answer. Calls come whole. A signature belongs to the part that it comes with; one that
+// comes with an empty text belongs to the text before.
+func (d *Decoder) geminiPart(part []byte) {
+	var text, thought, signature, call []byte
+	pick(part, field{"text", &text}, field{"thought", &thought}, field{"thoughtSignature", &signature},
+		field{"functionCall", &call})
+	var meta []byte
+	if isString(signature) && len(signature) > 2 {
+		meta = valid(append(append([]byte(`{"signature":`), signature...), '}'))
+	}
+	switch {
+	case isObject(call):
+		c := d.start(len(d.calls), str(member(call, "id")), str(member(call, "name")))
+		c.meta = meta
+		if args := member(call, "args"); !isNull(args) {
+			c.complete = bytes.Clone(args)
+		}
+		d.give(c, false)
+	case isString(text):
+		kind, key := model.TextBlock, saidKey
+		if string(thought) == "true" {
+			kind, key = model.ThinkingBlock, thoughtKey
+		}
+		d.geminiText(kind, key, text, meta)
+	case meta != nil:
+		d.opaque(meta)
+	default: // also what a tool did that the provider runs itself
+		d.unknown(part)
+	}
+}
+
+func (d *Decoder) geminiText(kind model.BlockType, key int, text, meta []byte) {
+	empty := len(text) == 2
+	if d.open == kind && d.meta != nil && !empty {
+		d.close() // a part with a signature is a block of its own
+	}
+	d.add(kind, key, text)
+	switch {
+	case meta == nil:
+	case d.open == kind:
+		d.meta = meta
+	case empty:
+		d.opaque(meta)
+	}
+}
+
+// geminiUsage counts. What was read from a cache is part of the prompt's count, and thoughts are none of the answer's.
+func (d *Decoder) geminiUsage(v []byte) {
+	if !isObject(v) {
+		return
+	}
+	var prompt, tools, answer, thoughts, cached []byte
+	pick(v, field{"promptTokenCount", &prompt}, field{"toolUsePromptTokenCount", &tools},
+		field{"candidatesTokenCount", &answer}, field{"thoughtsTokenCount", &thoughts},
+		field{"cachedContentTokenCount", &cached})
+	charge(&d.usage.Input, max(count(prompt)+count(tools)-count(cached), 0))
+	charge(&d.usage.Output, count(answer)+count(thoughts))
+	charge(&d.usage.CacheRead, count(cached))
+	d.counted = true
+}
