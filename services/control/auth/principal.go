@@ -96,7 +96,9 @@ func (p Principal) Speaker(onBehalfOf string) (*model.Speaker, error) {
 			return nil, err
 		}
 	}
-	return &model.Speaker{TokenID: p.TokenID, Name: p.Name, OnBehalfOf: onBehalfOf}, nil
+	return &model.Speaker{
+		TokenID: p.TokenID, Role: string(p.Role), Name: p.Name, OnBehalfOf: onBehalfOf,
+	}, nil
 }
 
 type principalKey struct{}

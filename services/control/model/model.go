@@ -47,6 +47,7 @@ type Message struct {
 // Speaker is who submitted an input.
 type Speaker struct {
 	TokenID    string `json:"token_id,omitempty"`
+	Role       string `json:"role,omitempty"`         // of a client
 	Name       string `json:"name,omitempty"`         // of the token
 	OnBehalfOf string `json:"on_behalf_of,omitempty"` // for whom the caller says it speaks
 }
