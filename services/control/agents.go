@@ -36,7 +36,7 @@ func (a agents) Reload() agent.Change {
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
-	c.Warnings = append(a.modelless(), a.tenantless()...)
+	c.Warnings = slices.Concat(a.modelless(), a.tenantless(), a.impatient())
 	return c
 }
 
@@ -46,6 +46,20 @@ func (a agents) modelless() (all []agent.Warning) {
 		if _, err := a.models.Model(d.Model); err != nil {
 			a.log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 			all = append(all, agent.Warning{Agent: d.Name, Message: "its prompts will fail: " + err.Error()})
+		}
+	}
+	return all
+}
+
+// impatient tells of rules that wait for a decision longer than a submission of their agent may run.
+func (a agents) impatient() (all []agent.Warning) {
+	for _, d := range a.All() {
+		for _, n := range d.Unreachable() {
+			a.log.Warn("a rule waits longer for an approval than a submission may run", "agent", d.Name, "rule", n,
+				"timeout", d.Approve[n-1].Timeout, "limit", d.Limits.Timeout)
+			all = append(all, agent.Warning{Agent: d.Name, Message: fmt.Sprintf("rule %d of approve waits for %v, and "+
+				"limits.timeout ends the submission after %v, whether or not it waits", n, d.Approve[n-1].Timeout,
+				d.Limits.Timeout)})
 		}
 	}
 	return all
@@ -87,6 +101,7 @@ func (a agents) tenantless() (all []agent.Warning) {
 // onSignal tells of what it starts with, and reloads at each signal until ctx ends.
 func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
 	a.tenantless() // logs it
+	a.impatient()
 	for {
 		select {
 		case <-ctx.Done():

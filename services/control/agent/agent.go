@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
@@ -88,6 +89,8 @@ type Definition struct {
 	// Tenants are those that the agent exists for, sorted; none is all. To others it is an agent that there is not.
 	Tenants      []string `json:"tenants,omitempty"`
 	Instructions string   `json:"instructions,omitempty"`
+	// Approve are the rules of which calls are allowed, denied, or wait for somebody to decide.
+	Approve []approval.Rule `json:"approve,omitempty"`
 	// Commands are the command tools that Tools names.
 	Commands map[string]command.Definition `json:"commands,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
@@ -167,6 +170,7 @@ func (d Definition) clone() Definition {
 	d.Subagents = slices.Clone(d.Subagents)
 	d.Expose = slices.Clone(d.Expose)
 	d.Tenants = slices.Clone(d.Tenants)
+	d.Approve = slices.Clone(d.Approve)
 	d.Commands = maps.Clone(d.Commands)
 	d.Team = maps.Clone(d.Team)
 	for name, member := range d.Team {

@@ -122,7 +122,7 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 	}
 	want := []string{
 		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, " +
-			"subagents, compaction, limits, expose, tenants",
+			"subagents, compaction, limits, expose, approve, tenants",
 		"a.md:4: cwd: must be text, got a number; put it in quotes",
 		"b/agent.md: agent b is defined in " + dir + "/b.md too",
 		"big.md: is larger than 1 MiB",

@@ -41,6 +41,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("compaction", p.notYet),
 			document.Key("limits", func(key string, n *yaml.Node) { p.limits(d, key, n) }),
 			document.Key("expose", func(key string, n *yaml.Node) { p.expose(d, key, n) }),
+			document.Key("approve", func(key string, n *yaml.Node) { p.approve(d, key, n) }),
 			document.Key("tenants", func(key string, n *yaml.Node) { p.tenants(d, key, n) }),
 		)
 	}
@@ -52,6 +53,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 
 // together checks keys that depend on each other.
 func (p *parser) together(d *Definition, root *yaml.Node) {
+	p.checkRules(d)
 	tools, _ := document.Find(root, "tools")
 	if k, _ := document.Find(root, "subagents"); tools != nil && len(d.Subagents) > 0 && !builtin.Asks(d.Tools) {
 		p.Report(k.Line, "subagents", "are never asked: tools does not name task")

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool/command"
 )
@@ -46,6 +47,7 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"command tools": func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x"}} },
 		"of a tool":     func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x", Cwd: "y"}} },
 		"of the team":   func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x", Cwd: "y"}} },
+		"approve":       func(d *Definition) { d.Approve = []approval.Rule{{Do: approval.DoAsk}} },
 		"turns":         func(d *Definition) { d.Limits.Turns++ },
 		"tokens":        func(d *Definition) { d.Limits.Tokens++ },
 		"cost":          func(d *Definition) { d.Limits.CostUSD++ },

@@ -1,20 +1,20 @@
 // Package approval lets people decide about what agents are about to do.
 //
 //	rules ──Judge(tool, arguments)──▶ allow | deny | ask
-//	                                              │ in the commit that has the model's answer
-//	                                              ▼
-//	                                     open ──Decide──▶ approved ──▶ the call is dispatched, once
-//	                                       │        └───▶ denied   ──▶ the model is told, with the comment
-//	                                       ├──its time passes──▶ expired: as the rule says
-//	                                       └──the loop ends────▶ withdrawn
+//	                                           │ in the commit that has the model's answer
+//	                                           ▼
+//	                                  open ──Decide──▶ approved ──▶ the call is dispatched, once
+//	                                    │        └───▶ denied   ──▶ the model is told, with the comment
+//	                                    ├──its time passes──▶ expired: as the rule says
+//	                                    └──the loop ends────▶ withdrawn
 //
 // An approval is a row. The lane of whoever waits for it may rest meanwhile: a decision is committed together with the
-// mail that wakes the lane, so that it reaches whoever owns the lane then. Other kinds of work than a tool call may wait
-// for approvals too: the row says which lane, and what is asked.
+// mail that wakes the lane, so that it reaches whoever owns the lane then. Other work than a tool call may wait for
+// approvals too: the row says which lane, and what is asked.
 //
 // Invariants: an approval is committed before anybody is asked, and before anything of what it is about is done; the
-// first decision counts, and is never changed; a decision names the digest of what its approver has seen; the platform's
-// clock says what has expired; a condition that cannot be told asks.
+// first decision counts, and is never changed; a decision names the digest of what its approver has seen; the
+// platform's clock says what has expired; a condition that cannot be told asks.
 package approval
 
 import (
@@ -212,7 +212,8 @@ type Filter struct {
 type Store interface {
 	// GetApproval returns the tenant's approval or ErrNotFound.
 	GetApproval(ctx context.Context, tenant, id string) (Approval, error)
-	// ListApprovals returns at most f.Limit approvals, newest first by id. next is Before of the next page, "" for none.
+	// ListApprovals returns at most f.Limit approvals, newest first by id. next is Before of the next page, "" for
+	// none.
 	ListApprovals(ctx context.Context, f Filter) (page []Approval, next string, err error)
 	// TurnApprovals returns the approvals of the calls of one turn of a loop, in any state.
 	TurnApprovals(ctx context.Context, loopID string, turn int) ([]Approval, error)

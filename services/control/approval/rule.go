@@ -117,7 +117,7 @@ func (r *Rule) String() string {
 
 // Ask is one rule that wants somebody to decide.
 type Ask struct {
-	Agent  string `json:"agent"` // whose rule it is
+	Agent  string `json:"agent"`  // whose rule it is
 	Number int    `json:"number"` // of the rule among the agent's, from 1
 	Rule   Rule   `json:"rule"`
 	Failed string `json:"failed,omitempty"` // why its condition could not be told: it asks then, whatever it says
@@ -134,7 +134,9 @@ func (a *Ask) Key() string {
 }
 
 // String is the rule for people, with whose it is.
-func (a *Ask) String() string { return fmt.Sprintf("rule %d of %s: %s", a.Number, a.Agent, a.Rule.String()) }
+func (a *Ask) String() string {
+	return fmt.Sprintf("rule %d of %s: %s", a.Number, a.Agent, a.Rule.String())
+}
 
 // Timeout is how long may be waited for a decision: the shortest that a rule says, 0 for none.
 func Timeout(asks []Ask) (least time.Duration) {
@@ -169,8 +171,8 @@ func (s *Subject) Allowed(w audit.Who) error {
 		return nil
 	}
 	if len(s.Requesters) == 0 && LevelOf(w) < Operators {
-		return ErrOther.With("the rule wants somebody else to decide than who has asked for it, and that is not known: " +
-			"an operator may decide")
+		return ErrOther.With("the rule wants somebody else to decide than who has asked for it, and that is not " +
+			"known: an operator may decide")
 	}
 	for _, by := range s.Requesters {
 		if own(by, w) {

@@ -22,7 +22,8 @@ func TestJudge(t *testing.T) {
 	policy := rules(
 		rule(approval.DoAllow, `args.command == "ls"`, "bash"),
 		rule(approval.DoDeny, `args.command.contains("mkfs")`, "bash"),
-		rule(approval.DoAsk, `args.command.startsWith("rm") && args.timeout > 10 && args.nested.list[1] == 2`, "bash", "exec"),
+		rule(approval.DoAsk, `args.command.startsWith("rm") && args.timeout > 10 && args.nested.list[1] == 2`, "bash",
+			"exec"),
 		rule(approval.DoAsk, "", "mcp__*__write*"),
 	)
 	for _, c := range []struct {
