@@ -145,8 +145,8 @@ func (p *parser) checkRules(d *Definition) {
 	for _, r := range d.Approve {
 		for _, name := range r.Tools {
 			if !p.mayHave(d, name) {
-				p.Report(cmp.Or(p.lines[mention{key, name}], 1), key, "the agent has no tool %s, so that the rule never "+
-					"holds", name)
+				p.Report(cmp.Or(p.lines[mention{key, name}], 1), key,
+					"the agent has no tool %s, so that the rule never holds", name)
 			}
 		}
 	}

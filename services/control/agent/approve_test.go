@@ -34,7 +34,8 @@ approve:
 		{Tools: []string{"read"}, Do: approval.DoAllow},
 		{
 			Tools: []string{"bash", "edit"}, When: `args.command.startsWith("rm")`, Do: approval.DoAsk,
-			To: []string{"role:approver", "operator"}, Timeout: 30 * time.Minute, OnTimeout: approval.DoAllow, Other: true,
+			To: []string{"role:approver", "operator"}, Timeout: 30 * time.Minute, OnTimeout: approval.DoAllow,
+			Other: true,
 		},
 		{Tools: []string{"mcp__*"}, Do: approval.DoDeny},
 		{Tools: []string{"deploy"}, When: `args.target == "live"`, Do: approval.DoAsk},
@@ -62,7 +63,10 @@ func TestParseRefusesApprovalRules(t *testing.T) {
 		},
 		{"no pattern", "approve:\n  - {tool: 'ba sh', do: ask}", "cannot be a tool's name"},
 		{"an empty list", "approve:\n  - {tool: [], do: ask}", "names no tool"},
-		{"a viewer", "approve:\n  - {tool: bash, do: ask, to: [role:viewer]}", "approve.to: must be one of role:approver"},
+		{
+			"a viewer", "approve:\n  - {tool: bash, do: ask, to: [role:viewer]}",
+			"approve.to: must be one of role:approver",
+		},
 		{"nobody", "approve:\n  - {tool: bash, do: ask, to: []}", "names nobody"},
 		{"to of a rule that allows", "approve:\n  - {tool: bash, do: allow, to: [operator]}", "is for rules that ask"},
 		{"on_timeout alone", "approve:\n  - {tool: bash, do: ask, on_timeout: deny}", "needs a timeout"},
@@ -74,8 +78,11 @@ func TestParseRefusesApprovalRules(t *testing.T) {
 			"a field in quotes", "approve:\n  - tool: bash\n    when: 'args.comand == \"x\"'\n    do: ask",
 			"agents/x.md:6: approve.when: column 16: undefined field 'comand'",
 		},
-		{"a field in a block", "approve:\n  - tool: bash\n    when: |\n      args.command == \"x\" ||\n" +
-			"      args.comand == \"x\"\n    do: ask", "agents/x.md:8: approve.when: column 5: undefined field 'comand'"},
+		{
+			"a field in a block", "approve:\n  - tool: bash\n    when: |\n      args.command == \"x\" ||\n" +
+				"      args.comand == \"x\"\n    do: ask",
+			"agents/x.md:8: approve.when: column 5: undefined field 'comand'",
+		},
 		{
 			"a type", "approve:\n  - {tool: bash, do: ask, when: args.command}",
 			"approve.when: column 33: must be true or false",
