@@ -71,7 +71,8 @@ func WithKnown(err error, known []string) error {
 		err, names)
 }
 
-// Definition is one agent. Its JSON form is what a store keeps for submissions that pinned it.
+// Definition is one agent, with a field for each key of its file. Its JSON form is what a store keeps for submissions
+// that pinned it.
 type Definition struct {
 	Name        string         `json:"name"`
 	Description string         `json:"description,omitempty"`

@@ -91,7 +91,7 @@ type Subject struct {
 	Requesters []model.Speaker `json:"requesters,omitempty"`
 }
 
-// Approval is one row.
+// Approval is one row, with a field for each column.
 type Approval struct {
 	ID        string
 	Tenant    string
