@@ -1927,7 +1927,12 @@ type Exec struct {
 	Keep bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
 	// The command's input follows as Input frames; the last one ends it. Without this the command has no input. Only for
 	// a call of no lane. Input that the command does not read is acknowledged and dropped once it has ended.
-	Stdin         bool `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Stdin bool `protobuf:"varint,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// The command's whole input, at most 1 MiB. It outlives the executor's process, so that a call of a lane can have it.
+	// Not with stdin.
+	Input []byte `protobuf:"bytes,7,opt,name=input,proto3" json:"input,omitempty"`
+	// How many bytes of the beginning of standard output ExecResult has: at most 8 MiB, 0 is 64 KiB.
+	StdoutHead    int64 `protobuf:"varint,8,opt,name=stdout_head,json=stdoutHead,proto3" json:"stdout_head,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2002,6 +2007,20 @@ func (x *Exec) GetStdin() bool {
 		return x.Stdin
 	}
 	return false
+}
+
+func (x *Exec) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *Exec) GetStdoutHead() int64 {
+	if x != nil {
+		return x.StdoutHead
+	}
+	return 0
 }
 
 // ReadText reads whole lines of a text file, an image, or the names in a directory, for a model. The file may be UTF-8,
@@ -3342,7 +3361,7 @@ type ExecResult struct {
 	Cancelled bool `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// What a model sees: head and tail have at most 64 KiB each.
+	// What a model sees: head and tail have at most 64 KiB each, but for Exec.stdout_head.
 	Stdout *Captured `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr *Captured `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	// Times by the executor's clock, for people.
@@ -4815,14 +4834,17 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x124\n" +
-	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xf3\x01\n" +
+	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xaa\x02\n" +
 	"\x04Exec\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x02 \x01(\tR\x03cwd\x12(\n" +
 	"\x03env\x18\x03 \x03(\v2\x16.pawl.v1.Exec.EnvEntryR\x03env\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
 	"\x04keep\x18\x05 \x01(\bR\x04keep\x12\x14\n" +
-	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x1a6\n" +
+	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x14\n" +
+	"\x05input\x18\a \x01(\fR\x05input\x12\x1f\n" +
+	"\vstdout_head\x18\b \x01(\x03R\n" +
+	"stdoutHead\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -155,6 +156,9 @@ func (k *keeper) fork(c *call, spec *Spec, stdout, stderr int) error {
 
 // input opens what a command reads. It does not wait for a pipe whose other end is gone.
 func (k *keeper) input(spec *Spec) (*os.File, error) {
+	if len(spec.Input) > 0 {
+		return inMemory(spec.Input)
+	}
 	path := os.DevNull
 	if len(spec.Stdin) > 0 {
 		path = string(spec.Stdin)
@@ -167,6 +171,22 @@ func (k *keeper) input(spec *Spec) (*os.File, error) {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// inMemory is a file without a name that holds some bytes.
+func inMemory(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "stdin")
+	if _, err = f.Write(content); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // endTied ends and forgets a command whose daemon is gone.

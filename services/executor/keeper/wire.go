@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxProto = 2 // the second one knows Spec.Stdin and Spec.Tied
+	maxProto = 3 // the second one knows Spec.Stdin and Spec.Tied, the third one Spec.Input
 	minProto = 1
 	maxFrame = 16 << 20
 )
@@ -60,13 +60,20 @@ type Spec struct {
 	Keep    bool          `json:"keep,omitempty"`
 	// Stdin is the path of the command's input, a named pipe that somebody has open; empty is the null device.
 	Stdin []byte `json:"stdin,omitempty"`
+	// Input is the whole of the command's input, in place of Stdin.
+	Input []byte `json:"input,omitempty"`
 	// Tied ends the command, and forgets it, when the daemon that started it is gone.
 	Tied bool `json:"tied,omitempty"`
 }
 
 // proto is the lowest protocol that knows what a command asks for.
 func (s *Spec) proto() int {
-	if s != nil && (s.Tied || len(s.Stdin) > 0) {
+	switch {
+	case s == nil:
+		return minProto
+	case len(s.Input) > 0:
+		return 3
+	case s.Tied || len(s.Stdin) > 0:
 		return 2
 	}
 	return minProto

@@ -121,6 +121,9 @@ type FileWriter interface {
 	Abort()
 }
 
+// MaxInput bounds Command.Input.
+const MaxInput = 1 << 20
+
 // Command is what Start runs: a shell command line.
 type Command struct {
 	Line    string             // given to `bash -c`, or `sh -c` where there is no bash; at least 1 MiB is possible
@@ -131,6 +134,9 @@ type Command struct {
 	// Stdin is the command's input; nil is /dev/null. It is read beyond Start, until it ends or fails. What the command
 	// does not want is read and dropped.
 	Stdin io.Reader
+	// Input is the whole of the command's input, of at most MaxInput bytes, in place of Stdin. The command has it even
+	// when this process is gone.
+	Input []byte
 	// Tied ends the command when nobody follows it any more, because this process has died for instance.
 	Tied bool
 }

@@ -39,8 +39,8 @@ func understand(e *pawlv1.Execute) (verb, error) {
 		if loose && v.Exec.GetKeep() {
 			return 0, fmt.Errorf("a command of no lane leaves nothing running")
 		}
-		if !loose && v.Exec.GetStdin() {
-			return 0, fmt.Errorf("only a command of no lane can have input")
+		if err := understandInput(v.Exec, loose); err != nil {
+			return 0, err
 		}
 		return verbExec, nil
 	case *pawlv1.Execute_ReadFile:
@@ -60,6 +60,21 @@ func understand(e *pawlv1.Execute) (verb, error) {
 		}
 	}
 	return verbPlain, nil
+}
+
+// understandInput checks the input of a command, and how much of its output is wanted.
+func understandInput(x *pawlv1.Exec, loose bool) error {
+	switch {
+	case !loose && x.GetStdin():
+		return fmt.Errorf("only a command of no lane can have input in frames")
+	case x.GetStdin() && len(x.GetInput()) > 0:
+		return fmt.Errorf("a command has its input in frames or whole, not both")
+	case len(x.GetInput()) > sandbox.MaxInput:
+		return fmt.Errorf("the input has %d bytes, at most %d are possible", len(x.GetInput()), sandbox.MaxInput)
+	case x.GetStdoutHead() < 0 || x.GetStdoutHead() > maxStdoutHead:
+		return fmt.Errorf("stdout_head is %d, at most %d is possible", x.GetStdoutHead(), maxStdoutHead)
+	}
+	return nil
 }
 
 // call is a call from its start until its result was acknowledged. Fields below mu's line belong to Service.mu.

@@ -1,6 +1,7 @@
 package work
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,18 +18,24 @@ var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500
 // capturedStreams is what a model sees of a command's output. What cannot be read is reported, and preserved. An error
 // is that of a service that is closed.
 func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
-	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
+	out, err = s.captured(c, ex, stream{
+		sandbox.Stdout, "standard output", cmp.Or(c.begin.Head, maxHead), x.StdoutBytes, x.StdoutCut, x.StdoutError,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	errs, err = s.captured(c, ex, stream{sandbox.Stderr, "standard error", x.StderrBytes, x.StderrCut, x.StderrError})
+	errs, err = s.captured(c, ex, stream{
+		sandbox.Stderr, "standard error", maxHead, x.StderrBytes, x.StderrCut, x.StderrError,
+	})
 	return out, errs, err
 }
 
-// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped.
+// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped. The result has
+// its beginning up to head.
 type stream struct {
 	sandbox.Stream
 	name      string
+	head      int64
 	size, cut int64
 	problem   string // the sandbox's own
 }
@@ -68,13 +75,13 @@ func readCaptured(ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
 	if st.size == 0 {
 		return p, nil
 	}
-	head, err := readRange(ex, st.Stream, 0, min(st.size, maxHead))
+	head, err := readRange(ex, st.Stream, 0, min(st.size, st.head))
 	p.Head = head
-	if err != nil || st.size <= maxHead {
+	if err != nil || st.size <= st.head {
 		return p, err
 	}
-	from := max(int64(maxHead), st.size-maxTail)
-	p.Cut += from - maxHead
+	from := max(st.head, st.size-maxTail)
+	p.Cut += from - st.head
 	p.Tail, err = readRange(ex, st.Stream, from, st.size-from)
 	return p, err
 }

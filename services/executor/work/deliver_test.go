@@ -11,6 +11,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/sandbox"
 	"github.com/pawl-dev/pawl/services/executor/work/worktest"
 )
 
@@ -411,6 +412,56 @@ func TestLooseVerbs(t *testing.T) {
 		e.LaneId = "s"
 		r.send(e)
 		r.want("rejected b UNSUPPORTED")
+	})
+}
+
+// A command of a lane can have its input whole, and as much of its output in its result as was asked for, also when the
+// daemon has died meanwhile.
+func TestInputAndHeadOfCommands(t *testing.T) {
+	const head = 100 << 10
+	asking := func(x *pawlv1.Exec) func(*pawlv1.Execute) {
+		return func(e *pawlv1.Execute) {
+			e.GetExec().Input, e.GetExec().Stdin, e.GetExec().StdoutHead = x.Input, x.Stdin, x.StdoutHead
+		}
+	}
+	within(t, func(r *rig) {
+		for name, x := range map[string]*pawlv1.Exec{
+			"large": {Input: make([]byte, sandbox.MaxInput+1)},
+			"both":  {Input: []byte("x"), Stdin: true},
+			"less":  {StdoutHead: -1},
+			"more":  {StdoutHead: maxStdoutHead + 1},
+		} {
+			r.send(execute(name, loose, line("cat"), asking(x)))
+			r.want("rejected " + name + " UNSUPPORTED")
+		}
+		r.send(execute("in", line("cat"), asking(&pawlv1.Exec{Input: []byte("hello")})))
+		r.want("accepted in", "output in STDOUT 0+5", "result in exit 0")
+		r.ack("in")
+		r.send(execute("lived", line(fmt.Sprintf("bytes %d", head+maxTail+1)), asking(&pawlv1.Exec{StdoutHead: head})))
+		r.send(execute("died", line(fmt.Sprintf("sleep 1m; bytes %d", head+maxTail+1)),
+			asking(&pawlv1.Exec{StdoutHead: head})))
+		time.Sleep(time.Second)
+		heads := map[string]int{}
+		note := func() {
+			for _, m := range r.take() {
+				if res := m.GetResult(); res != nil {
+					c := res.GetExec().GetStdout()
+					heads[res.GetCallId()] = len(c.GetHead())
+					if c.GetCut() != 1 || len(c.GetTail()) != maxTail {
+						t.Errorf("%s: %d are cut, the tail has %d", res.GetCallId(), c.GetCut(), len(c.GetTail()))
+					}
+				}
+			}
+		}
+		note()
+		r.restart()
+		time.Sleep(2 * time.Minute)
+		r.connect()
+		time.Sleep(time.Minute)
+		note()
+		if heads["lived"] != head || heads["died"] != head {
+			t.Errorf("the results have the first %v bytes", heads)
+		}
 	})
 }
 

@@ -16,6 +16,8 @@ import (
 const (
 	maxHead = 64 << 10
 	maxTail = 64 << 10
+	// maxStdoutHead bounds how much of standard output a call can ask for.
+	maxStdoutHead = 8 << 20
 	// overtime is how long after its deadline a command that its owner did not end is ended from here.
 	overtime = 10 * time.Second
 )
@@ -116,7 +118,7 @@ func (s *Service) command(c *call) sandbox.Command {
 	}
 	cmd := sandbox.Command{
 		Line: x.GetCommand(), Cwd: s.path(c, x.GetCwd()), Env: env, Keep: x.GetKeep(),
-		Timeout: x.GetTimeout().AsDuration(), Tied: c.loose(),
+		Timeout: x.GetTimeout().AsDuration(), Tied: c.loose(), Input: x.GetInput(),
 	}
 	if x.GetStdin() {
 		cmd.Stdin = &taken{s: s, c: c, in: c.in, hash: sha256.New()}

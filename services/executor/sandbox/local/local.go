@@ -130,6 +130,13 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	if strings.Contains(cmd.Line, "\x00") {
 		return nil, sandbox.ErrInvalidArg.With("a command line cannot hold a NUL")
 	}
+	switch {
+	case len(cmd.Input) > sandbox.MaxInput:
+		return nil, sandbox.ErrTooLarge.With("the input of a command has %d bytes, at most %d are possible",
+			len(cmd.Input), sandbox.MaxInput)
+	case len(cmd.Input) > 0 && cmd.Stdin != nil:
+		return nil, sandbox.ErrInvalidArg.With("a command has one input")
+	}
 	if cmd.Timeout < 0 {
 		return nil, sandbox.ErrInvalidArg.With("timeout %v is negative", cmd.Timeout)
 	}
@@ -149,6 +156,7 @@ func (s *Sandbox) Start(ctx context.Context, id string, cmd sandbox.Command) (sa
 	}
 	spec := keeper.Spec{
 		Argv: shellArgs(s.shell, cmd.Line), Dir: []byte(cwd), Timeout: cmd.Timeout, Keep: cmd.Keep, Tied: cmd.Tied,
+		Input: cmd.Input,
 	}
 	for k, v := range env {
 		spec.Env = append(spec.Env, []byte(k+"="+v))

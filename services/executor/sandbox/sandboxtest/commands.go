@@ -1,6 +1,7 @@
 package sandboxtest
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -97,6 +98,23 @@ var commandTests = []test{
 	}},
 	{"stdin is at its end", func(b *bench) {
 		check(b, "stdout", b.sh("cat; echo $?").stdout, "0\n")
+	}},
+	{"input", func(b *bench) {
+		const text = "a\x00b\xff\n"
+		with := func(id, line string, input []byte) string {
+			return b.result(b.start(id, sandbox.Command{Line: line, Input: input})).stdout
+		}
+		check(b, "binary", with("binary", "cat; echo $?", []byte(text)), text+"0\n")
+		whole := bytes.Repeat([]byte("0123456789abcde\n"), sandbox.MaxInput/16)
+		check(b, "in parts", with("parts", "read -r one; echo $one; cat | wc -c; cat", whole),
+			fmt.Sprintf("0123456789abcde\n%d\n", len(whole)-16))
+		check(b, "unread", with("unread", "echo out", whole), "out\n")
+		_, err := b.sb.Start(b.ctx, "big", sandbox.Command{Line: "true", Input: append(whole, 'x')})
+		b.is(err, sandbox.ErrTooLarge)
+		_, err = b.sb.Start(b.ctx, "two", sandbox.Command{
+			Line: "true", Input: whole, Stdin: strings.NewReader("x"),
+		})
+		b.is(err, sandbox.ErrInvalidArg)
 	}},
 	{"5 MB of output", func(b *bench) {
 		r := b.sh("yes 0123456789abcde | head -c 5242880; yes x | head -c 1000000 >&2")

@@ -83,10 +83,11 @@ func (c *Cmd) run(cmd sandbox.Command) {
 			}
 			c.write(sandbox.Stdout, fmt.Sprintf("%s=%s in %s\n", arg, value, cmd.Cwd))
 		case "cat":
+			in := cmd.Input
 			if cmd.Stdin != nil {
-				in, _ := io.ReadAll(cmd.Stdin)
-				c.write(sandbox.Stdout, string(in))
+				in, _ = io.ReadAll(cmd.Stdin)
 			}
+			c.write(sandbox.Stdout, string(in))
 		case "write", "add":
 			c.file(verb, arg)
 		case "trap":
