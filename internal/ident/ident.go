@@ -53,10 +53,16 @@ func CheckTenant(s string) error {
 // CheckInstance checks the id of an instance.
 func CheckInstance(s string) error { return CheckText("an instance id", s, 512) }
 
+// RewoundPrefix begins the names of sessions that have lost theirs to a fork.
+const RewoundPrefix = "rewound:"
+
 // CheckSession checks the name of a session that a client prompts. The conversations of sub-agents, which are named
-// PARENT/task:CALL, are not among them.
+// PARENT/task:CALL, are not among them, nor are sessions that were rewound.
 func CheckSession(s string) error {
 	switch {
+	case strings.HasPrefix(s, RewoundPrefix):
+		return ErrInvalid.With("session names beginning with " + RewoundPrefix + " are reserved for sessions that " +
+			"were rewound: name the one that has taken the place, or use the id")
 	case strings.HasPrefix(s, "task:"):
 		return ErrInvalid.With("session names beginning with task: are reserved for delegated tasks")
 	case strings.Contains(s, "/task:"):

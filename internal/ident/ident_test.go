@@ -63,7 +63,7 @@ func TestNames(t *testing.T) {
 		{
 			"session", ident.CheckSession,
 			[]string{"default", "task", "my task: one", "Task:1", "a/b", "a/task", "a/Task:1", word(256)},
-			append(text, "task:", "task:1", "default/task:1", "a/task:", "a/task:b/task:c", word(257)),
+			append(text, "task:", "rewound:1", "task:1", "default/task:1", "a/task:", "a/task:b/task:c", word(257)),
 		},
 		{
 			"executor", ident.CheckExecutor,

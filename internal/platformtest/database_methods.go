@@ -27,6 +27,33 @@ func (d *Database) Commit(ctx context.Context, c lane.Commit) (lane.Committed, e
 	})
 }
 
+// CreateSession implements session.Store.
+func (d *Database) CreateSession(
+	ctx context.Context, n session.New,
+) (s session.Session, created bool, err error) {
+	err = put0(ctx, d, "CreateSession", func(ctx context.Context) (err error) {
+		s, created, err = d.db.CreateSession(ctx, n)
+		return err
+	})
+	return s, created, err
+}
+
+// UpdateSession implements session.Store.
+func (d *Database) UpdateSession(
+	ctx context.Context, tenant, id string, c session.Change,
+) (session.Session, error) {
+	return put(ctx, d, Step{Op: "UpdateSession"}, func(ctx context.Context) (session.Session, error) {
+		return d.db.UpdateSession(ctx, tenant, id, c)
+	})
+}
+
+// ForkSession implements session.Store.
+func (d *Database) ForkSession(ctx context.Context, f session.Fork) (session.Session, error) {
+	return put(ctx, d, Step{Op: "ForkSession"}, func(ctx context.Context) (session.Session, error) {
+		return d.db.ForkSession(ctx, f)
+	})
+}
+
 // Claim implements lane.Store.
 func (d *Database) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (lane.Claimed, error) {
 	return d.lease(ctx, "Claim", func(ctx context.Context) (lane.Claimed, error) {

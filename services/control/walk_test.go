@@ -331,7 +331,7 @@ func (w *walk) methods(t *testing.T) map[string]protoreflect.MethodDescriptor {
 }
 
 // admits are the verbs that make what they name: to another tenant, a session that is not there is its own to begin.
-var admits = []auth.Verb{auth.Prompt, auth.UseFiles, auth.ChangeFiles, auth.RunCommands}
+var admits = []auth.Verb{auth.Prompt, auth.MakeSessions, auth.UseFiles, auth.ChangeFiles, auth.RunCommands}
 
 // Every RPC, with every caller, is as the table says. What is foreign is not found, in the words for what is not there.
 func TestEveryRPC(t *testing.T) { everyRPC(t, startWalk(t)) }

@@ -143,6 +143,66 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{1}
 }
 
+// WhenBusy is what to do with an input for a session that is busy.
+type WhenBusy int32
+
+const (
+	// As WHEN_BUSY_QUEUE.
+	WhenBusy_WHEN_BUSY_UNSPECIFIED WhenBusy = 0
+	// It waits for its turn, in order of admission.
+	WhenBusy_WHEN_BUSY_QUEUE WhenBusy = 1
+	// It joins the submission that runs, at the end of the turn that runs: after the results of its tool calls, before the
+	// next call of the model. It settles with that submission, as that does. When that submission has asked its model for
+	// the last time, or nothing runs, it is queued.
+	WhenBusy_WHEN_BUSY_STEER WhenBusy = 2
+	// It aborts the submission that runs, and runs next. What is queued keeps its place behind it. Of several that
+	// interrupt, the first one is first.
+	WhenBusy_WHEN_BUSY_INTERRUPT WhenBusy = 3
+)
+
+// Enum value maps for WhenBusy.
+var (
+	WhenBusy_name = map[int32]string{
+		0: "WHEN_BUSY_UNSPECIFIED",
+		1: "WHEN_BUSY_QUEUE",
+		2: "WHEN_BUSY_STEER",
+		3: "WHEN_BUSY_INTERRUPT",
+	}
+	WhenBusy_value = map[string]int32{
+		"WHEN_BUSY_UNSPECIFIED": 0,
+		"WHEN_BUSY_QUEUE":       1,
+		"WHEN_BUSY_STEER":       2,
+		"WHEN_BUSY_INTERRUPT":   3,
+	}
+)
+
+func (x WhenBusy) Enum() *WhenBusy {
+	p := new(WhenBusy)
+	*p = x
+	return p
+}
+
+func (x WhenBusy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WhenBusy) Descriptor() protoreflect.EnumDescriptor {
+	return file_pawl_v1_sessions_proto_enumTypes[2].Descriptor()
+}
+
+func (WhenBusy) Type() protoreflect.EnumType {
+	return &file_pawl_v1_sessions_proto_enumTypes[2]
+}
+
+func (x WhenBusy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WhenBusy.Descriptor instead.
+func (WhenBusy) EnumDescriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{2}
+}
+
 // Status of a submission.
 type Submission_Status int32
 
@@ -180,11 +240,11 @@ func (x Submission_Status) String() string {
 }
 
 func (Submission_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_sessions_proto_enumTypes[2].Descriptor()
+	return file_pawl_v1_sessions_proto_enumTypes[3].Descriptor()
 }
 
 func (Submission_Status) Type() protoreflect.EnumType {
-	return &file_pawl_v1_sessions_proto_enumTypes[2]
+	return &file_pawl_v1_sessions_proto_enumTypes[3]
 }
 
 func (x Submission_Status) Number() protoreflect.EnumNumber {
@@ -193,7 +253,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49, 0}
 }
 
 // SessionKey names a session.
@@ -278,8 +338,16 @@ type Session struct {
 	// that is prompted.
 	ParentSessionId string `protobuf:"bytes,8,opt,name=parent_session_id,json=parentSessionId,proto3" json:"parent_session_id,omitempty"`
 	ParentCallId    string `protobuf:"bytes,9,opt,name=parent_call_id,json=parentCallId,proto3" json:"parent_call_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What callers have said of the session, for lists of sessions.
+	Labels map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What callers have said of the session. Pawl does not look at it.
+	Metadata *structpb.Struct `protobuf:"bytes,11,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Of a fork: where it begins.
+	ForkedFrom *ForkPoint `protobuf:"bytes,12,opt,name=forked_from,json=forkedFrom,proto3" json:"forked_from,omitempty"`
+	// Of a session that was rewound: the session that has its name.
+	RewoundToSessionId string `protobuf:"bytes,13,opt,name=rewound_to_session_id,json=rewoundToSessionId,proto3" json:"rewound_to_session_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -375,6 +443,88 @@ func (x *Session) GetParentCallId() string {
 	return ""
 }
 
+func (x *Session) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Session) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *Session) GetForkedFrom() *ForkPoint {
+	if x != nil {
+		return x.ForkedFrom
+	}
+	return nil
+}
+
+func (x *Session) GetRewoundToSessionId() string {
+	if x != nil {
+		return x.RewoundToSessionId
+	}
+	return ""
+}
+
+// ForkPoint is the last entry that a fork shares with another session. That session may be deleted since.
+type ForkPoint struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Seq of the entry, in both sessions. 0 is none: the fork began empty.
+	EntrySeq      int64 `protobuf:"varint,2,opt,name=entry_seq,json=entrySeq,proto3" json:"entry_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkPoint) Reset() {
+	*x = ForkPoint{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkPoint) ProtoMessage() {}
+
+func (x *ForkPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkPoint.ProtoReflect.Descriptor instead.
+func (*ForkPoint) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ForkPoint) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ForkPoint) GetEntrySeq() int64 {
+	if x != nil {
+		return x.EntrySeq
+	}
+	return 0
+}
+
 // ListSessionsRequest selects sessions.
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -389,13 +539,15 @@ type ListSessionsRequest struct {
 	// Only the conversations of the sub-agents that have worked for this session, when set. When it is not set, no
 	// sub-agent's conversation is listed. A sub-agent may have sub-agents: list those with its own session's id.
 	ParentSessionId string `protobuf:"bytes,5,opt,name=parent_session_id,json=parentSessionId,proto3" json:"parent_session_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Only sessions with all of these labels, when set: at most 16. Not with parent_session_id.
+	Labels        map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[2]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +559,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[2]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +572,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{2}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListSessionsRequest) GetAgent() string {
@@ -458,6 +610,13 @@ func (x *ListSessionsRequest) GetParentSessionId() string {
 	return ""
 }
 
+func (x *ListSessionsRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 // ListSessionsResponse is a page of sessions.
 type ListSessionsResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -470,7 +629,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[3]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +641,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[3]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +654,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{3}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -526,7 +685,7 @@ type GetSessionRequest struct {
 
 func (x *GetSessionRequest) Reset() {
 	*x = GetSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[4]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +697,7 @@ func (x *GetSessionRequest) String() string {
 func (*GetSessionRequest) ProtoMessage() {}
 
 func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[4]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +710,7 @@ func (x *GetSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionRequest.ProtoReflect.Descriptor instead.
 func (*GetSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{4}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetSessionRequest) GetSession() isGetSessionRequest_Session {
@@ -605,7 +764,7 @@ type GetSessionResponse struct {
 
 func (x *GetSessionResponse) Reset() {
 	*x = GetSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[5]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +776,7 @@ func (x *GetSessionResponse) String() string {
 func (*GetSessionResponse) ProtoMessage() {}
 
 func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[5]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +789,7 @@ func (x *GetSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSessionResponse.ProtoReflect.Descriptor instead.
 func (*GetSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSessionResponse) GetSession() *Session {
@@ -651,7 +810,7 @@ type RebindSessionRequest struct {
 
 func (x *RebindSessionRequest) Reset() {
 	*x = RebindSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +822,7 @@ func (x *RebindSessionRequest) String() string {
 func (*RebindSessionRequest) ProtoMessage() {}
 
 func (x *RebindSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[6]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +835,7 @@ func (x *RebindSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindSessionRequest.ProtoReflect.Descriptor instead.
 func (*RebindSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RebindSessionRequest) GetSessionId() string {
@@ -703,7 +862,7 @@ type RebindSessionResponse struct {
 
 func (x *RebindSessionResponse) Reset() {
 	*x = RebindSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +874,7 @@ func (x *RebindSessionResponse) String() string {
 func (*RebindSessionResponse) ProtoMessage() {}
 
 func (x *RebindSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[7]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,12 +887,786 @@ func (x *RebindSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindSessionResponse.ProtoReflect.Descriptor instead.
 func (*RebindSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RebindSessionResponse) GetSession() *Session {
 	if x != nil {
 		return x.Session
+	}
+	return nil
+}
+
+// CreateSessionRequest is a session to make.
+type CreateSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// At most 16. A key has at most 63 letters, digits, . _ / and -, a value at most 256 bytes.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// At most 16 KiB as JSON.
+	Metadata      *structpb.Struct `protobuf:"bytes,3,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSessionRequest) Reset() {
+	*x = CreateSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSessionRequest) ProtoMessage() {}
+
+func (x *CreateSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSessionRequest.ProtoReflect.Descriptor instead.
+func (*CreateSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CreateSessionRequest) GetKey() *SessionKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CreateSessionRequest) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// CreateSessionResponse is the session.
+type CreateSessionResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// This request has made it. When false, it was there already.
+	Created       bool `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSessionResponse) Reset() {
+	*x = CreateSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSessionResponse) ProtoMessage() {}
+
+func (x *CreateSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSessionResponse.ProtoReflect.Descriptor instead.
+func (*CreateSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CreateSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *CreateSessionResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+// UpdateSessionRequest is changes of a session.
+type UpdateSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Labels to add, or to change.
+	SetLabels map[string]string `protobuf:"bytes,2,rep,name=set_labels,json=setLabels,proto3" json:"set_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Keys of labels to remove.
+	RemoveLabels []string `protobuf:"bytes,3,rep,name=remove_labels,json=removeLabels,proto3" json:"remove_labels,omitempty"`
+	// Replaces the metadata when set.
+	Metadata      *structpb.Struct `protobuf:"bytes,4,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSessionRequest) Reset() {
+	*x = UpdateSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSessionRequest) ProtoMessage() {}
+
+func (x *UpdateSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSessionRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UpdateSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *UpdateSessionRequest) GetSetLabels() map[string]string {
+	if x != nil {
+		return x.SetLabels
+	}
+	return nil
+}
+
+func (x *UpdateSessionRequest) GetRemoveLabels() []string {
+	if x != nil {
+		return x.RemoveLabels
+	}
+	return nil
+}
+
+func (x *UpdateSessionRequest) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// UpdateSessionResponse is the session as it is then.
+type UpdateSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSessionResponse) Reset() {
+	*x = UpdateSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSessionResponse) ProtoMessage() {}
+
+func (x *UpdateSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSessionResponse.ProtoReflect.Descriptor instead.
+func (*UpdateSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// ForkSessionRequest names a session, a cut, and the fork.
+type ForkSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Seq of the last entry of the fork. 0 is the session's last entry.
+	At int64 `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Instance of the same agent that the fork is of. Empty is the session's own.
+	Instance string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Name of the fork in that instance.
+	Name          string            `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Metadata      *structpb.Struct  `protobuf:"bytes,6,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkSessionRequest) Reset() {
+	*x = ForkSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkSessionRequest) ProtoMessage() {}
+
+func (x *ForkSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkSessionRequest.ProtoReflect.Descriptor instead.
+func (*ForkSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ForkSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ForkSessionRequest) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *ForkSessionRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ForkSessionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ForkSessionRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ForkSessionRequest) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// ForkSessionResponse is the fork.
+type ForkSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its forked_from says where it was cut. The cut is never between tool calls and their results, nor after an input
+	// that has no answer in the fork: then it is moved back.
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The cut was moved back.
+	Moved         bool `protobuf:"varint,2,opt,name=moved,proto3" json:"moved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkSessionResponse) Reset() {
+	*x = ForkSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkSessionResponse) ProtoMessage() {}
+
+func (x *ForkSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkSessionResponse.ProtoReflect.Descriptor instead.
+func (*ForkSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ForkSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *ForkSessionResponse) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
+// RewindSessionRequest names a session and a cut.
+type RewindSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Seq of the last entry that stays, as in ForkSession. Unset is refused; 0 rewinds to the empty session.
+	At            *int64 `protobuf:"varint,2,opt,name=at,proto3,oneof" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RewindSessionRequest) Reset() {
+	*x = RewindSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RewindSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RewindSessionRequest) ProtoMessage() {}
+
+func (x *RewindSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RewindSessionRequest.ProtoReflect.Descriptor instead.
+func (*RewindSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RewindSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *RewindSessionRequest) GetAt() int64 {
+	if x != nil && x.At != nil {
+		return *x.At
+	}
+	return 0
+}
+
+// RewindSessionResponse is the session that has the name now, as in ForkSessionResponse.
+type RewindSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Moved         bool                   `protobuf:"varint,2,opt,name=moved,proto3" json:"moved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RewindSessionResponse) Reset() {
+	*x = RewindSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RewindSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RewindSessionResponse) ProtoMessage() {}
+
+func (x *RewindSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RewindSessionResponse.ProtoReflect.Descriptor instead.
+func (*RewindSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RewindSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *RewindSessionResponse) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
+}
+
+// ExportSessionRequest names a session.
+type ExportSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportSessionRequest) Reset() {
+	*x = ExportSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportSessionRequest) ProtoMessage() {}
+
+func (x *ExportSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportSessionRequest.ProtoReflect.Descriptor instead.
+func (*ExportSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExportSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+// ExportSessionResponse is one item: first a session, then its entries in order, its submissions in order, each followed
+// by its tool calls, then the same of its sub-agents.
+type ExportSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Item:
+	//
+	//	*ExportSessionResponse_Session
+	//	*ExportSessionResponse_Entry
+	//	*ExportSessionResponse_Submission
+	//	*ExportSessionResponse_Call
+	Item          isExportSessionResponse_Item `protobuf_oneof:"item"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportSessionResponse) Reset() {
+	*x = ExportSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportSessionResponse) ProtoMessage() {}
+
+func (x *ExportSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportSessionResponse.ProtoReflect.Descriptor instead.
+func (*ExportSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ExportSessionResponse) GetItem() isExportSessionResponse_Item {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *ExportSessionResponse) GetSession() *Session {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Session); ok {
+			return x.Session
+		}
+	}
+	return nil
+}
+
+func (x *ExportSessionResponse) GetEntry() *Entry {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Entry); ok {
+			return x.Entry
+		}
+	}
+	return nil
+}
+
+func (x *ExportSessionResponse) GetSubmission() *Submission {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Submission); ok {
+			return x.Submission
+		}
+	}
+	return nil
+}
+
+func (x *ExportSessionResponse) GetCall() *ExportedCall {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+type isExportSessionResponse_Item interface {
+	isExportSessionResponse_Item()
+}
+
+type ExportSessionResponse_Session struct {
+	Session *Session `protobuf:"bytes,1,opt,name=session,proto3,oneof"`
+}
+
+type ExportSessionResponse_Entry struct {
+	Entry *Entry `protobuf:"bytes,2,opt,name=entry,proto3,oneof"`
+}
+
+type ExportSessionResponse_Submission struct {
+	Submission *Submission `protobuf:"bytes,3,opt,name=submission,proto3,oneof"`
+}
+
+type ExportSessionResponse_Call struct {
+	Call *ExportedCall `protobuf:"bytes,4,opt,name=call,proto3,oneof"`
+}
+
+func (*ExportSessionResponse_Session) isExportSessionResponse_Item() {}
+
+func (*ExportSessionResponse_Entry) isExportSessionResponse_Item() {}
+
+func (*ExportSessionResponse_Submission) isExportSessionResponse_Item() {}
+
+func (*ExportSessionResponse_Call) isExportSessionResponse_Item() {}
+
+// ExportedCall is the record of a tool call. What it came to is in the entry of its result. Records are deleted after 30
+// days, entries are not.
+type ExportedCall struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	CallId       string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	SubmissionId string                 `protobuf:"bytes,2,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	Turn         int32                  `protobuf:"varint,3,opt,name=turn,proto3" json:"turn,omitempty"`
+	Index        int32                  `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	// Seq of the assistant entry that asks for it.
+	EntrySeq   int64  `protobuf:"varint,5,opt,name=entry_seq,json=entrySeq,proto3" json:"entry_seq,omitempty"`
+	ToolCallId string `protobuf:"bytes,6,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	Name       string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	ExecutorId string `protobuf:"bytes,8,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
+	// pending, dispatched, done, lost, cancelled
+	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	DoneAt        *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=done_at,json=doneAt,proto3" json:"done_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedCall) Reset() {
+	*x = ExportedCall{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedCall) ProtoMessage() {}
+
+func (x *ExportedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedCall.ProtoReflect.Descriptor instead.
+func (*ExportedCall) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExportedCall) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetSubmissionId() string {
+	if x != nil {
+		return x.SubmissionId
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetTurn() int32 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *ExportedCall) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ExportedCall) GetEntrySeq() int64 {
+	if x != nil {
+		return x.EntrySeq
+	}
+	return 0
+}
+
+func (x *ExportedCall) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetExecutorId() string {
+	if x != nil {
+		return x.ExecutorId
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ExportedCall) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *ExportedCall) GetDoneAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DoneAt
 	}
 	return nil
 }
@@ -752,7 +1685,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1697,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[8]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1710,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListEntriesRequest) GetSessionId() string {
@@ -811,7 +1744,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1756,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[9]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1769,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -863,7 +1796,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1808,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[10]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1821,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Entry) GetSeq() int64 {
@@ -948,7 +1881,7 @@ type Speaker struct {
 
 func (x *Speaker) Reset() {
 	*x = Speaker{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1893,7 @@ func (x *Speaker) String() string {
 func (*Speaker) ProtoMessage() {}
 
 func (x *Speaker) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[11]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1906,7 @@ func (x *Speaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Speaker.ProtoReflect.Descriptor instead.
 func (*Speaker) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Speaker) GetTokenId() string {
@@ -1014,7 +1947,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1959,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[12]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1972,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Message) GetRole() string {
@@ -1094,7 +2027,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +2039,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[13]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +2052,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Block) GetBlock() isBlock_Block {
@@ -1218,7 +2151,7 @@ type Thinking struct {
 
 func (x *Thinking) Reset() {
 	*x = Thinking{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +2163,7 @@ func (x *Thinking) String() string {
 func (*Thinking) ProtoMessage() {}
 
 func (x *Thinking) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[14]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +2176,7 @@ func (x *Thinking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
 func (*Thinking) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Thinking) GetText() string {
@@ -1266,7 +2199,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +2211,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +2224,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ToolCall) GetId() string {
@@ -1330,7 +2263,7 @@ type ToolResult struct {
 
 func (x *ToolResult) Reset() {
 	*x = ToolResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +2275,7 @@ func (x *ToolResult) String() string {
 func (*ToolResult) ProtoMessage() {}
 
 func (x *ToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +2288,7 @@ func (x *ToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolResult.ProtoReflect.Descriptor instead.
 func (*ToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ToolResult) GetId() string {
@@ -1411,7 +2344,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +2356,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +2369,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Image) GetMediaType() string {
@@ -1470,7 +2403,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +2415,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +2428,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -1570,7 +2503,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +2515,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +2528,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -1637,7 +2570,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +2582,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +2595,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -1699,6 +2632,7 @@ type Event struct {
 	//	*Event_ModelWaiting
 	//	*Event_TaskStarted
 	//	*Event_TaskFinished
+	//	*Event_Steered
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1706,7 +2640,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +2652,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +2665,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1893,6 +2827,15 @@ func (x *Event) GetTaskFinished() *TaskFinished {
 	return nil
 }
 
+func (x *Event) GetSteered() *InputSteered {
+	if x != nil {
+		if x, ok := x.Event.(*Event_Steered); ok {
+			return x.Steered
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -1950,6 +2893,10 @@ type Event_TaskFinished struct {
 	TaskFinished *TaskFinished `protobuf:"bytes,23,opt,name=task_finished,json=taskFinished,proto3,oneof"`
 }
 
+type Event_Steered struct {
+	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -1976,6 +2923,8 @@ func (*Event_TaskStarted) isEvent_Event() {}
 
 func (*Event_TaskFinished) isEvent_Event() {}
 
+func (*Event_Steered) isEvent_Event() {}
+
 // Task names a sub-agent that works on what another agent asked of it. Its events are in the stream of the session that
 // the work is for, between its TaskStarted and its TaskFinished, and mixed with those of others that work meanwhile.
 type Task struct {
@@ -1994,7 +2943,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2955,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2968,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Task) GetTaskId() string {
@@ -2069,7 +3018,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +3030,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +3043,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -2146,7 +3095,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +3107,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +3120,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -2212,7 +3161,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +3173,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,10 +3186,56 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+// InputSteered says that an input has joined the submission that the event is of, see WHEN_BUSY_STEER. The model reads it
+// with its next call. submission_id of the entry is that of the input's own submission.
+type InputSteered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *Entry                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InputSteered) Reset() {
+	*x = InputSteered{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InputSteered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InputSteered) ProtoMessage() {}
+
+func (x *InputSteered) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
+func (*InputSteered) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *InputSteered) GetEntry() *Entry {
 	if x != nil {
 		return x.Entry
 	}
@@ -2257,7 +3252,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +3264,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +3277,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -2302,7 +3297,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +3309,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +3322,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TextDelta) GetText() string {
@@ -2347,7 +3342,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +3354,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +3367,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -2394,7 +3389,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +3401,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +3414,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -2455,7 +3450,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +3462,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +3475,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -2526,7 +3521,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +3533,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +3546,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -2609,7 +3604,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2621,7 +3616,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2634,7 +3629,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -2720,7 +3715,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +3727,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +3740,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -2799,7 +3794,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3806,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3819,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -2880,7 +3875,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +3887,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3900,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -2942,14 +3937,20 @@ type Submission struct {
 	// Only when it settled as aborted, expired or interrupted.
 	Cancellation *Cancellation `protobuf:"bytes,16,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
 	// Who submitted it, as the entry of its input says.
-	AskedBy       *Speaker `protobuf:"bytes,17,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AskedBy *Speaker `protobuf:"bytes,17,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
+	// What control did with it because the session was busy. QUEUE of one that came to an idle session.
+	WhenBusy WhenBusy `protobuf:"varint,18,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
+	// Of STEER: the submission that it joins. It is RUNNING once it has joined, and settles with that one. While it is
+	// QUEUED it waits for the turn that runs to end. When the other one ends before, it keeps its place in the queue, and
+	// when_busy is QUEUE once it runs. Of INTERRUPT: the submission that it has aborted, empty when none ran.
+	HostSubmissionId string `protobuf:"bytes,19,opt,name=host_submission_id,json=hostSubmissionId,proto3" json:"host_submission_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3962,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3975,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -3096,6 +4097,20 @@ func (x *Submission) GetAskedBy() *Speaker {
 	return nil
 }
 
+func (x *Submission) GetWhenBusy() WhenBusy {
+	if x != nil {
+		return x.WhenBusy
+	}
+	return WhenBusy_WHEN_BUSY_UNSPECIFIED
+}
+
+func (x *Submission) GetHostSubmissionId() string {
+	if x != nil {
+		return x.HostSubmissionId
+	}
+	return ""
+}
+
 // Cancellation says whether tool calls of a submission that was ended may still run.
 type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3112,7 +4127,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +4139,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +4152,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -3178,7 +4193,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +4205,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +4218,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -3253,7 +4268,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +4280,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +4293,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Error) GetReason() string {
@@ -3310,7 +4325,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +4337,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +4350,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PromptResult) GetText() string {
@@ -3370,14 +4385,17 @@ type SubmitRequest struct {
 	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// For whom the caller speaks, at most 255 characters. Only a client whose token says that it may speak for others may
 	// set it. Over HTTP the header Pawl-On-Behalf-Of says the same. It changes nothing about what the caller may do.
-	OnBehalfOf    string `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	OnBehalfOf string `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	// What to do when the session is busy. The submission in the response says what was done. The same request again, with
+	// the same idempotency key, does nothing more and is answered with the submission as it is then.
+	WhenBusy      WhenBusy `protobuf:"varint,9,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +4407,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +4420,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -3433,6 +4451,13 @@ func (x *SubmitRequest) GetOnBehalfOf() string {
 	return ""
 }
 
+func (x *SubmitRequest) GetWhenBusy() WhenBusy {
+	if x != nil {
+		return x.WhenBusy
+	}
+	return WhenBusy_WHEN_BUSY_UNSPECIFIED
+}
+
 // SubmitResponse is the accepted submission.
 type SubmitResponse struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -3445,7 +4470,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +4482,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +4495,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -3494,13 +4519,14 @@ type PromptRequest struct {
 	Message        string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	OnBehalfOf     string                 `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	WhenBusy       WhenBusy               `protobuf:"varint,9,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +4538,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +4551,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -3556,7 +4582,15 @@ func (x *PromptRequest) GetOnBehalfOf() string {
 	return ""
 }
 
-// PromptResponse is first the accepted submission, then events of that submission, in order.
+func (x *PromptRequest) GetWhenBusy() WhenBusy {
+	if x != nil {
+		return x.WhenBusy
+	}
+	return WhenBusy_WHEN_BUSY_UNSPECIFIED
+}
+
+// PromptResponse is first the accepted submission, then events of that submission, in order. Of one that has joined
+// another they are those of the other one, from its InputSteered on.
 type PromptResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set in the first message only.
@@ -3568,7 +4602,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +4614,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +4627,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -3610,6 +4644,147 @@ func (x *PromptResponse) GetEvents() []*Event {
 	return nil
 }
 
+// ShellRequest is a command for a session.
+type ShellRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// For bash, at most 64 KiB.
+	Command string `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
+	// Directory to run in, relative to that of the agent. Empty is the agent's.
+	Cwd string `protobuf:"bytes,3,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// When the command is ended. Unset is the limit of the agent's own commands.
+	Timeout        *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	IdempotencyKey string               `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	OnBehalfOf     string               `protobuf:"bytes,6,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ShellRequest) Reset() {
+	*x = ShellRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest) ProtoMessage() {}
+
+func (x *ShellRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
+func (*ShellRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ShellRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ShellRequest) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *ShellRequest) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *ShellRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ShellRequest) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
+// ShellResponse is the accepted submission. WaitSubmission returns once the command has ended.
+type ShellResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Submission    *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
+	Replayed      bool                   `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellResponse) Reset() {
+	*x = ShellResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellResponse) ProtoMessage() {}
+
+func (x *ShellResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
+func (*ShellResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ShellResponse) GetSubmission() *Submission {
+	if x != nil {
+		return x.Submission
+	}
+	return nil
+}
+
+func (x *ShellResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
 // WaitSubmissionRequest names a submission.
 type WaitSubmissionRequest struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
@@ -3622,7 +4797,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3634,7 +4809,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3647,7 +4822,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -3674,7 +4849,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +4861,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3699,7 +4874,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -3719,7 +4894,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +4906,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +4919,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -3764,7 +4939,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +4951,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +4964,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -3815,7 +4990,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3827,7 +5002,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3840,7 +5015,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -3883,7 +5058,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +5070,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +5083,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -3935,7 +5110,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3947,7 +5122,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3960,7 +5135,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -3980,7 +5155,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +5167,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +5180,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -4025,7 +5200,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +5212,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +5225,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -4073,7 +5248,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +5260,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +5273,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -4124,7 +5299,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"SessionKey\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
-	"\asession\x18\x03 \x01(\tR\asession\"\xd5\x02\n" +
+	"\asession\x18\x03 \x01(\tR\asession\"\xe3\x04\n" +
 	"\aSession\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
@@ -4139,14 +5314,31 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\vexecutor_id\x18\a \x01(\tR\n" +
 	"executorId\x12*\n" +
 	"\x11parent_session_id\x18\b \x01(\tR\x0fparentSessionId\x12$\n" +
-	"\x0eparent_call_id\x18\t \x01(\tR\fparentCallId\"\xaf\x01\n" +
+	"\x0eparent_call_id\x18\t \x01(\tR\fparentCallId\x124\n" +
+	"\x06labels\x18\n" +
+	" \x03(\v2\x1c.pawl.v1.Session.LabelsEntryR\x06labels\x123\n" +
+	"\bmetadata\x18\v \x01(\v2\x17.google.protobuf.StructR\bmetadata\x123\n" +
+	"\vforked_from\x18\f \x01(\v2\x12.pawl.v1.ForkPointR\n" +
+	"forkedFrom\x121\n" +
+	"\x15rewound_to_session_id\x18\r \x01(\tR\x12rewoundToSessionId\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"G\n" +
+	"\tForkPoint\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\tentry_seq\x18\x02 \x01(\x03R\bentrySeq\"\xac\x02\n" +
 	"\x13ListSessionsRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12*\n" +
-	"\x11parent_session_id\x18\x05 \x01(\tR\x0fparentSessionId\"l\n" +
+	"\x11parent_session_id\x18\x05 \x01(\tR\x0fparentSessionId\x12@\n" +
+	"\x06labels\x18\x06 \x03(\v2(.pawl.v1.ListSessionsRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +
 	"\x14ListSessionsResponse\x12,\n" +
 	"\bsessions\x18\x01 \x03(\v2\x10.pawl.v1.SessionR\bsessions\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n" +
@@ -4163,7 +5355,78 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
 	"executorId\"C\n" +
 	"\x15RebindSessionResponse\x12*\n" +
-	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\"f\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\"\xf0\x01\n" +
+	"\x14CreateSessionRequest\x12%\n" +
+	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12A\n" +
+	"\x06labels\x18\x02 \x03(\v2).pawl.v1.CreateSessionRequest.LabelsEntryR\x06labels\x123\n" +
+	"\bmetadata\x18\x03 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"]\n" +
+	"\x15CreateSessionResponse\x12*\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\bR\acreated\"\x9a\x02\n" +
+	"\x14UpdateSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12K\n" +
+	"\n" +
+	"set_labels\x18\x02 \x03(\v2,.pawl.v1.UpdateSessionRequest.SetLabelsEntryR\tsetLabels\x12#\n" +
+	"\rremove_labels\x18\x03 \x03(\tR\fremoveLabels\x123\n" +
+	"\bmetadata\x18\x04 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a<\n" +
+	"\x0eSetLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
+	"\x15UpdateSessionResponse\x12*\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\"\xa4\x02\n" +
+	"\x12ForkSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x1a\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12?\n" +
+	"\x06labels\x18\x05 \x03(\v2'.pawl.v1.ForkSessionRequest.LabelsEntryR\x06labels\x123\n" +
+	"\bmetadata\x18\x06 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"W\n" +
+	"\x13ForkSessionResponse\x12*\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\x12\x14\n" +
+	"\x05moved\x18\x02 \x01(\bR\x05moved\"Q\n" +
+	"\x14RewindSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x13\n" +
+	"\x02at\x18\x02 \x01(\x03H\x00R\x02at\x88\x01\x01B\x05\n" +
+	"\x03_at\"Y\n" +
+	"\x15RewindSessionResponse\x12*\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\x12\x14\n" +
+	"\x05moved\x18\x02 \x01(\bR\x05moved\"5\n" +
+	"\x14ExportSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"\xd9\x01\n" +
+	"\x15ExportSessionResponse\x12,\n" +
+	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionH\x00R\asession\x12&\n" +
+	"\x05entry\x18\x02 \x01(\v2\x0e.pawl.v1.EntryH\x00R\x05entry\x125\n" +
+	"\n" +
+	"submission\x18\x03 \x01(\v2\x13.pawl.v1.SubmissionH\x00R\n" +
+	"submission\x12+\n" +
+	"\x04call\x18\x04 \x01(\v2\x15.pawl.v1.ExportedCallH\x00R\x04callB\x06\n" +
+	"\x04item\"\xf0\x02\n" +
+	"\fExportedCall\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12#\n" +
+	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x12\n" +
+	"\x04turn\x18\x03 \x01(\x05R\x04turn\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x05R\x05index\x12\x1b\n" +
+	"\tentry_seq\x18\x05 \x01(\x03R\bentrySeq\x12 \n" +
+	"\ftool_call_id\x18\x06 \x01(\tR\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x1f\n" +
+	"\vexecutor_id\x18\b \x01(\tR\n" +
+	"executorId\x12\x14\n" +
+	"\x05state\x18\t \x01(\tR\x05state\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x123\n" +
+	"\adone_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06doneAt\"f\n" +
 	"\x12ListEntriesRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +
@@ -4236,7 +5499,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x8d\a\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xc0\a\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -4257,7 +5520,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaiting\x12<\n" +
 	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaiting\x129\n" +
 	"\ftask_started\x18\x16 \x01(\v2\x14.pawl.v1.TaskStartedH\x00R\vtaskStarted\x12<\n" +
-	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinishedB\a\n" +
+	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x121\n" +
+	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteeredB\a\n" +
 	"\x05event\"\x92\x01\n" +
 	"\x04Task\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
@@ -4277,6 +5541,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x06result\x18\x03 \x01(\v2\x15.pawl.v1.PromptResultR\x06result\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\"9\n" +
 	"\x11SubmissionStarted\x12$\n" +
+	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"4\n" +
+	"\fInputSteered\x12$\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"5\n" +
 	"\rEntryAppended\x12$\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0e.pawl.v1.EntryR\x05entry\"\x1f\n" +
@@ -4332,7 +5598,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x11SubmissionSettled\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission\"\xb2\x06\n" +
+	"submission\"\x90\a\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x12\x1d\n" +
@@ -4356,7 +5622,9 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x04turn\x18\x0e \x01(\x05R\x04turn\x12\x1a\n" +
 	"\battempts\x18\x0f \x01(\x05R\battempts\x129\n" +
 	"\fcancellation\x18\x10 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\x12+\n" +
-	"\basked_by\x18\x11 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\"[\n" +
+	"\basked_by\x18\x11 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\x12.\n" +
+	"\twhen_busy\x18\x12 \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\x12,\n" +
+	"\x12host_submission_id\x18\x13 \x01(\tR\x10hostSubmissionId\"[\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATUS_QUEUED\x10\x01\x12\x12\n" +
@@ -4379,29 +5647,45 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fPromptResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12$\n" +
 	"\x05usage\x18\x02 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x12\x14\n" +
-	"\x05model\x18\x03 \x01(\tR\x05model\"\x9b\x01\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\"\xcb\x01\n" +
 	"\rSubmitRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
-	"onBehalfOf\"a\n" +
+	"onBehalfOf\x12.\n" +
+	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"a\n" +
 	"\x0eSubmitResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
 	"submission\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\x9b\x01\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xcb\x01\n" +
 	"\rPromptRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
-	"onBehalfOf\"m\n" +
+	"onBehalfOf\x12.\n" +
+	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"m\n" +
 	"\x0ePromptResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
 	"submission\x12&\n" +
-	"\x06events\x18\x02 \x03(\v2\x0e.pawl.v1.EventR\x06events\"q\n" +
+	"\x06events\x18\x02 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xd9\x01\n" +
+	"\fShellRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x18\n" +
+	"\acommand\x18\x02 \x01(\tR\acommand\x12\x10\n" +
+	"\x03cwd\x18\x03 \x01(\tR\x03cwd\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12 \n" +
+	"\fon_behalf_of\x18\x06 \x01(\tR\n" +
+	"onBehalfOf\"`\n" +
+	"\rShellResponse\x123\n" +
+	"\n" +
+	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
+	"submission\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"q\n" +
 	"\x15WaitSubmissionRequest\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"M\n" +
@@ -4448,14 +5732,24 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x0eOUTCOME_FAILED\x10\x02\x12\x13\n" +
 	"\x0fOUTCOME_ABORTED\x10\x03\x12\x17\n" +
 	"\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n" +
-	"\x0fOUTCOME_EXPIRED\x10\x052\x93\x05\n" +
+	"\x0fOUTCOME_EXPIRED\x10\x05*h\n" +
+	"\bWhenBusy\x12\x19\n" +
+	"\x15WHEN_BUSY_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fWHEN_BUSY_QUEUE\x10\x01\x12\x13\n" +
+	"\x0fWHEN_BUSY_STEER\x10\x02\x12\x17\n" +
+	"\x13WHEN_BUSY_INTERRUPT\x10\x032\xe7\t\n" +
 	"\x0eSessionService\x12a\n" +
 	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12\xb2\x01\n" +
 	"\n" +
 	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\"k\x82\xd3\xe4\x93\x02eZH\x12F/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}\x12\x19/v1/sessions/{session_id}\x12s\n" +
 	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sessions/{session_id}/entries\x12w\n" +
 	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}/events0\x01\x12{\n" +
-	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rebind2\xc5\b\n" +
+	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rebind\x12g\n" +
+	"\rCreateSession\x12\x1d.pawl.v1.CreateSessionRequest\x1a\x1e.pawl.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x12{\n" +
+	"\rUpdateSession\x12\x1d.pawl.v1.UpdateSessionRequest\x1a\x1e.pawl.v1.UpdateSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:update\x12s\n" +
+	"\vForkSession\x12\x1b.pawl.v1.ForkSessionRequest\x1a\x1c.pawl.v1.ForkSessionResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/sessions/{session_id}:fork\x12{\n" +
+	"\rRewindSession\x12\x1d.pawl.v1.RewindSessionRequest\x1a\x1e.pawl.v1.RewindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rewind\x12z\n" +
+	"\rExportSession\x12\x1d.pawl.v1.ExportSessionRequest\x1a\x1e.pawl.v1.ExportSessionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}:export0\x012\xa9\t\n" +
 	"\x11SubmissionService\x12\xd6\x01\n" +
 	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\"\x9a\x01\x82\xd3\xe4\x93\x02\x93\x01:\x01*Z=:\x01*\"8/v1/agents/{key.agent}/instances/{key.instance}:dispatch\"O/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}:dispatch\x12\xd4\x01\n" +
 	"\x06Prompt\x12\x16.pawl.v1.PromptRequest\x1a\x17.pawl.v1.PromptResponse\"\x96\x01\x82\xd3\xe4\x93\x02\x8f\x01:\x01*Z;:\x01*\"6/v1/agents/{key.agent}/instances/{key.instance}:prompt\"M/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}:prompt0\x01\x12\x7f\n" +
@@ -4463,7 +5757,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rGetSubmission\x12\x1d.pawl.v1.GetSubmissionRequest\x1a\x1e.pawl.v1.GetSubmissionResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/submissions/{submission_id}\x12\x83\x01\n" +
 	"\x0fListSubmissions\x12\x1f.pawl.v1.ListSubmissionsRequest\x1a .pawl.v1.ListSubmissionsResponse\"-\x82\xd3\xe4\x93\x02'\x12%/v1/sessions/{session_id}/submissions\x12\x86\x01\n" +
 	"\x0fAbortSubmission\x12\x1f.pawl.v1.AbortSubmissionRequest\x1a .pawl.v1.AbortSubmissionResponse\"0\x82\xd3\xe4\x93\x02*:\x01*\"%/v1/submissions/{submission_id}:abort\x12w\n" +
-	"\fAbortSession\x12\x1c.pawl.v1.AbortSessionRequest\x1a\x1d.pawl.v1.AbortSessionResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions/{session_id}:abortB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\fAbortSession\x12\x1c.pawl.v1.AbortSessionRequest\x1a\x1d.pawl.v1.AbortSessionResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions/{session_id}:abort\x12b\n" +
+	"\x05Shell\x12\x15.pawl.v1.ShellRequest\x1a\x16.pawl.v1.ShellResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sessions/{session_id}:shellB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_sessions_proto_rawDescOnce sync.Once
@@ -4477,175 +5772,236 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_sessions_proto_rawDescData
 }
 
-var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
-	(Submission_Status)(0),          // 2: pawl.v1.Submission.Status
-	(*SessionKey)(nil),              // 3: pawl.v1.SessionKey
-	(*Session)(nil),                 // 4: pawl.v1.Session
-	(*ListSessionsRequest)(nil),     // 5: pawl.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 6: pawl.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),       // 7: pawl.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),      // 8: pawl.v1.GetSessionResponse
-	(*RebindSessionRequest)(nil),    // 9: pawl.v1.RebindSessionRequest
-	(*RebindSessionResponse)(nil),   // 10: pawl.v1.RebindSessionResponse
-	(*ListEntriesRequest)(nil),      // 11: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 12: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 13: pawl.v1.Entry
-	(*Speaker)(nil),                 // 14: pawl.v1.Speaker
-	(*Message)(nil),                 // 15: pawl.v1.Message
-	(*Block)(nil),                   // 16: pawl.v1.Block
-	(*Thinking)(nil),                // 17: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 18: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 19: pawl.v1.ToolResult
-	(*Image)(nil),                   // 20: pawl.v1.Image
-	(*Usage)(nil),                   // 21: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 22: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 23: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 24: pawl.v1.Event
-	(*Task)(nil),                    // 25: pawl.v1.Task
-	(*TaskStarted)(nil),             // 26: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 27: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 28: pawl.v1.SubmissionStarted
-	(*EntryAppended)(nil),           // 29: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 30: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 31: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 32: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 33: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 34: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 35: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 36: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 37: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 38: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 39: pawl.v1.Submission
-	(*Cancellation)(nil),            // 40: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 41: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 42: pawl.v1.Error
-	(*PromptResult)(nil),            // 43: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 44: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 45: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 46: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 47: pawl.v1.PromptResponse
-	(*WaitSubmissionRequest)(nil),   // 48: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 49: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 50: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 51: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 52: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 53: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 54: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 55: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 56: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 57: pawl.v1.AbortSessionResponse
-	nil,                             // 58: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 59: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 60: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 61: google.protobuf.Duration
+	(WhenBusy)(0),                   // 2: pawl.v1.WhenBusy
+	(Submission_Status)(0),          // 3: pawl.v1.Submission.Status
+	(*SessionKey)(nil),              // 4: pawl.v1.SessionKey
+	(*Session)(nil),                 // 5: pawl.v1.Session
+	(*ForkPoint)(nil),               // 6: pawl.v1.ForkPoint
+	(*ListSessionsRequest)(nil),     // 7: pawl.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 8: pawl.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),       // 9: pawl.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),      // 10: pawl.v1.GetSessionResponse
+	(*RebindSessionRequest)(nil),    // 11: pawl.v1.RebindSessionRequest
+	(*RebindSessionResponse)(nil),   // 12: pawl.v1.RebindSessionResponse
+	(*CreateSessionRequest)(nil),    // 13: pawl.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil),   // 14: pawl.v1.CreateSessionResponse
+	(*UpdateSessionRequest)(nil),    // 15: pawl.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil),   // 16: pawl.v1.UpdateSessionResponse
+	(*ForkSessionRequest)(nil),      // 17: pawl.v1.ForkSessionRequest
+	(*ForkSessionResponse)(nil),     // 18: pawl.v1.ForkSessionResponse
+	(*RewindSessionRequest)(nil),    // 19: pawl.v1.RewindSessionRequest
+	(*RewindSessionResponse)(nil),   // 20: pawl.v1.RewindSessionResponse
+	(*ExportSessionRequest)(nil),    // 21: pawl.v1.ExportSessionRequest
+	(*ExportSessionResponse)(nil),   // 22: pawl.v1.ExportSessionResponse
+	(*ExportedCall)(nil),            // 23: pawl.v1.ExportedCall
+	(*ListEntriesRequest)(nil),      // 24: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 25: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 26: pawl.v1.Entry
+	(*Speaker)(nil),                 // 27: pawl.v1.Speaker
+	(*Message)(nil),                 // 28: pawl.v1.Message
+	(*Block)(nil),                   // 29: pawl.v1.Block
+	(*Thinking)(nil),                // 30: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 31: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 32: pawl.v1.ToolResult
+	(*Image)(nil),                   // 33: pawl.v1.Image
+	(*Usage)(nil),                   // 34: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 35: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 36: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 37: pawl.v1.Event
+	(*Task)(nil),                    // 38: pawl.v1.Task
+	(*TaskStarted)(nil),             // 39: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 40: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 41: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 42: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 43: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 44: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 45: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 46: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 47: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 48: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 49: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 50: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 51: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 52: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 53: pawl.v1.Submission
+	(*Cancellation)(nil),            // 54: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 55: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 56: pawl.v1.Error
+	(*PromptResult)(nil),            // 57: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 58: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 59: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 60: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 61: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 62: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 63: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 64: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 65: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 66: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 67: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 68: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 69: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 70: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 71: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 72: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 73: pawl.v1.AbortSessionResponse
+	nil,                             // 74: pawl.v1.Session.LabelsEntry
+	nil,                             // 75: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 76: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 77: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 78: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 79: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 80: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 81: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 82: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
-	3,  // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	59, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	4,  // 2: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
-	3,  // 3: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
-	4,  // 4: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
-	4,  // 5: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
-	13, // 6: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	15, // 7: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	59, // 8: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	14, // 9: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
-	16, // 10: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	21, // 11: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	17, // 12: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	18, // 13: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	19, // 14: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	20, // 15: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	60, // 16: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	20, // 17: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	60, // 18: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	0,  // 19: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	24, // 20: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	59, // 21: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	25, // 22: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	28, // 23: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	29, // 24: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	30, // 25: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	31, // 26: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	32, // 27: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	34, // 28: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	36, // 29: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	37, // 30: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	38, // 31: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	35, // 32: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	33, // 33: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	26, // 34: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	27, // 35: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	13, // 36: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,  // 37: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	42, // 38: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	43, // 39: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	61, // 40: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	13, // 41: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	13, // 42: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	59, // 43: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	59, // 44: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	58, // 45: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	59, // 46: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	59, // 47: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	61, // 48: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	39, // 49: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	3,  // 50: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	2,  // 51: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,  // 52: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	42, // 53: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	43, // 54: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	59, // 55: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	59, // 56: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	59, // 57: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	40, // 58: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	14, // 59: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	41, // 60: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	21, // 61: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	3,  // 62: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	39, // 63: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	3,  // 64: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	39, // 65: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	24, // 66: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	61, // 67: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	39, // 68: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	39, // 69: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	39, // 70: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	39, // 71: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	39, // 72: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	5,  // 73: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	7,  // 74: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	11, // 75: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	22, // 76: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	9,  // 77: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	44, // 78: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	46, // 79: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	48, // 80: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	50, // 81: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	52, // 82: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	54, // 83: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	56, // 84: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	6,  // 85: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	8,  // 86: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	12, // 87: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	23, // 88: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	10, // 89: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	45, // 90: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	47, // 91: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	49, // 92: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	51, // 93: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	53, // 94: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	55, // 95: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	57, // 96: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	85, // [85:97] is the sub-list for method output_type
-	73, // [73:85] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	4,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
+	80,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	74,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	81,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	6,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
+	75,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	5,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
+	4,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
+	5,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
+	5,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
+	4,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
+	76,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	81,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	5,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
+	77,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	81,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	5,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
+	78,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	81,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	5,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
+	5,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
+	5,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
+	26,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
+	53,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	23,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
+	80,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	80,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	26,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	28,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	80,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	27,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
+	29,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	34,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	30,  // 33: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	31,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	32,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	33,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	81,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	33,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	81,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	0,   // 40: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	37,  // 41: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	80,  // 42: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	38,  // 43: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	41,  // 44: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	43,  // 45: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	44,  // 46: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	45,  // 47: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	46,  // 48: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	48,  // 49: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	50,  // 50: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	51,  // 51: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	52,  // 52: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	49,  // 53: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	47,  // 54: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	39,  // 55: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	40,  // 56: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	42,  // 57: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	26,  // 58: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 59: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	56,  // 60: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	57,  // 61: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	82,  // 62: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	26,  // 63: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	26,  // 64: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	26,  // 65: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	80,  // 66: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	80,  // 67: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	79,  // 68: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	80,  // 69: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	80,  // 70: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	82,  // 71: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	53,  // 72: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	4,   // 73: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	3,   // 74: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 75: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	56,  // 76: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	57,  // 77: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	80,  // 78: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	80,  // 79: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	80,  // 80: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	54,  // 81: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	27,  // 82: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 83: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	55,  // 84: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	34,  // 85: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	4,   // 86: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	2,   // 87: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	53,  // 88: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	4,   // 89: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	2,   // 90: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	53,  // 91: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	37,  // 92: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	82,  // 93: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	53,  // 94: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	82,  // 95: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	53,  // 96: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	53,  // 97: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	53,  // 98: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	53,  // 99: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	53,  // 100: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	7,   // 101: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	9,   // 102: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	24,  // 103: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	35,  // 104: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	11,  // 105: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	13,  // 106: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	15,  // 107: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	17,  // 108: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	19,  // 109: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	21,  // 110: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	58,  // 111: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	60,  // 112: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	64,  // 113: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	66,  // 114: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	68,  // 115: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	70,  // 116: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	72,  // 117: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	62,  // 118: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	8,   // 119: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	10,  // 120: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	25,  // 121: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	36,  // 122: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	12,  // 123: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	14,  // 124: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	16,  // 125: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	18,  // 126: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	20,  // 127: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	22,  // 128: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	59,  // 129: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	61,  // 130: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	65,  // 131: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	67,  // 132: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	69,  // 133: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	71,  // 134: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	73,  // 135: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	63,  // 136: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	119, // [119:137] is the sub-list for method output_type
+	101, // [101:119] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -4653,18 +6009,25 @@ func file_pawl_v1_sessions_proto_init() {
 	if File_pawl_v1_sessions_proto != nil {
 		return
 	}
-	file_pawl_v1_sessions_proto_msgTypes[4].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[5].OneofWrappers = []any{
 		(*GetSessionRequest_Key)(nil),
 		(*GetSessionRequest_SessionId)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[13].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[15].OneofWrappers = []any{}
+	file_pawl_v1_sessions_proto_msgTypes[18].OneofWrappers = []any{
+		(*ExportSessionResponse_Session)(nil),
+		(*ExportSessionResponse_Entry)(nil),
+		(*ExportSessionResponse_Submission)(nil),
+		(*ExportSessionResponse_Call)(nil),
+	}
+	file_pawl_v1_sessions_proto_msgTypes[25].OneofWrappers = []any{
 		(*Block_Text)(nil),
 		(*Block_Thinking)(nil),
 		(*Block_ToolCall)(nil),
 		(*Block_ToolResult)(nil),
 		(*Block_Image)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[21].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[33].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -4678,14 +6041,15 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_ModelWaiting)(nil),
 		(*Event_TaskStarted)(nil),
 		(*Event_TaskFinished)(nil),
+		(*Event_Steered)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   56,
+			NumEnums:      4,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -24,13 +24,18 @@ const (
 	SessionService_ListEntries_FullMethodName   = "/pawl.v1.SessionService/ListEntries"
 	SessionService_WatchSession_FullMethodName  = "/pawl.v1.SessionService/WatchSession"
 	SessionService_RebindSession_FullMethodName = "/pawl.v1.SessionService/RebindSession"
+	SessionService_CreateSession_FullMethodName = "/pawl.v1.SessionService/CreateSession"
+	SessionService_UpdateSession_FullMethodName = "/pawl.v1.SessionService/UpdateSession"
+	SessionService_ForkSession_FullMethodName   = "/pawl.v1.SessionService/ForkSession"
+	SessionService_RewindSession_FullMethodName = "/pawl.v1.SessionService/RewindSession"
+	SessionService_ExportSession_FullMethodName = "/pawl.v1.SessionService/ExportSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SessionService reads conversations, and streams their events while they happen.
+// SessionService makes, reads and forks conversations, and streams their events while they happen.
 type SessionServiceClient interface {
 	// ListSessions lists sessions, newest first.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
@@ -59,6 +64,27 @@ type SessionServiceClient interface {
 	// that it works for: naming it moves that session. Operators only. It fails with NOT_FOUND, reason SESSION_NOT_FOUND
 	// or EXECUTOR_NOT_FOUND.
 	RebindSession(ctx context.Context, in *RebindSessionRequest, opts ...grpc.CallOption) (*RebindSessionResponse, error)
+	// CreateSession makes a session before its first prompt, with labels and metadata. The same request again returns the
+	// same session. A session of that name with other labels or other metadata fails with ALREADY_EXISTS, reason
+	// SESSION_EXISTS: UpdateSession changes them.
+	CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error)
+	// UpdateSession changes the labels and the metadata of a session. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error)
+	// ForkSession makes a session that begins with the entries of another one, up to a cut. Nothing is copied: both read
+	// the same entries. The model is told the same as it was told at the cut. The fork has a queue, events, labels and
+	// metadata of its own, and begins with the same executor. Entries that are stored can be forked while their session
+	// runs. The same request again returns the same fork. Where something else has the name it fails with ALREADY_EXISTS,
+	// reason SESSION_EXISTS.
+	ForkSession(ctx context.Context, in *ForkSessionRequest, opts ...grpc.CallOption) (*ForkSessionResponse, error)
+	// RewindSession takes a session back to an earlier entry. It makes a fork that takes the session's name, labels and
+	// metadata. The session as it was keeps its id and its labels: it can be read, forked and deleted by that, and takes
+	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
+	// SESSION_BUSY. The same request again returns the same fork.
+	RewindSession(ctx context.Context, in *RewindSessionRequest, opts ...grpc.CallOption) (*RewindSessionResponse, error)
+	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and the
+	// same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs is
+	// exported as far as it has come: an item is there at least as it was when the export began.
+	ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error)
 }
 
 type sessionServiceClient struct {
@@ -128,11 +154,70 @@ func (c *sessionServiceClient) RebindSession(ctx context.Context, in *RebindSess
 	return out, nil
 }
 
+func (c *sessionServiceClient) CreateSession(ctx context.Context, in *CreateSessionRequest, opts ...grpc.CallOption) (*CreateSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_CreateSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) UpdateSession(ctx context.Context, in *UpdateSessionRequest, opts ...grpc.CallOption) (*UpdateSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_UpdateSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) ForkSession(ctx context.Context, in *ForkSessionRequest, opts ...grpc.CallOption) (*ForkSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForkSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_ForkSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) RewindSession(ctx context.Context, in *RewindSessionRequest, opts ...grpc.CallOption) (*RewindSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RewindSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_RewindSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SessionService_ServiceDesc.Streams[1], SessionService_ExportSession_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportSessionRequest, ExportSessionResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SessionService_ExportSessionClient = grpc.ServerStreamingClient[ExportSessionResponse]
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
 //
-// SessionService reads conversations, and streams their events while they happen.
+// SessionService makes, reads and forks conversations, and streams their events while they happen.
 type SessionServiceServer interface {
 	// ListSessions lists sessions, newest first.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
@@ -161,6 +246,27 @@ type SessionServiceServer interface {
 	// that it works for: naming it moves that session. Operators only. It fails with NOT_FOUND, reason SESSION_NOT_FOUND
 	// or EXECUTOR_NOT_FOUND.
 	RebindSession(context.Context, *RebindSessionRequest) (*RebindSessionResponse, error)
+	// CreateSession makes a session before its first prompt, with labels and metadata. The same request again returns the
+	// same session. A session of that name with other labels or other metadata fails with ALREADY_EXISTS, reason
+	// SESSION_EXISTS: UpdateSession changes them.
+	CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error)
+	// UpdateSession changes the labels and the metadata of a session. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error)
+	// ForkSession makes a session that begins with the entries of another one, up to a cut. Nothing is copied: both read
+	// the same entries. The model is told the same as it was told at the cut. The fork has a queue, events, labels and
+	// metadata of its own, and begins with the same executor. Entries that are stored can be forked while their session
+	// runs. The same request again returns the same fork. Where something else has the name it fails with ALREADY_EXISTS,
+	// reason SESSION_EXISTS.
+	ForkSession(context.Context, *ForkSessionRequest) (*ForkSessionResponse, error)
+	// RewindSession takes a session back to an earlier entry. It makes a fork that takes the session's name, labels and
+	// metadata. The session as it was keeps its id and its labels: it can be read, forked and deleted by that, and takes
+	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
+	// SESSION_BUSY. The same request again returns the same fork.
+	RewindSession(context.Context, *RewindSessionRequest) (*RewindSessionResponse, error)
+	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and the
+	// same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs is
+	// exported as far as it has come: an item is there at least as it was when the export began.
+	ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -185,6 +291,21 @@ func (UnimplementedSessionServiceServer) WatchSession(*WatchSessionRequest, grpc
 }
 func (UnimplementedSessionServiceServer) RebindSession(context.Context, *RebindSessionRequest) (*RebindSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebindSession not implemented")
+}
+func (UnimplementedSessionServiceServer) CreateSession(context.Context, *CreateSessionRequest) (*CreateSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSession not implemented")
+}
+func (UnimplementedSessionServiceServer) UpdateSession(context.Context, *UpdateSessionRequest) (*UpdateSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSession not implemented")
+}
+func (UnimplementedSessionServiceServer) ForkSession(context.Context, *ForkSessionRequest) (*ForkSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForkSession not implemented")
+}
+func (UnimplementedSessionServiceServer) RewindSession(context.Context, *RewindSessionRequest) (*RewindSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RewindSession not implemented")
+}
+func (UnimplementedSessionServiceServer) ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportSession not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -290,6 +411,89 @@ func _SessionService_RebindSession_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_CreateSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).CreateSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_CreateSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).CreateSession(ctx, req.(*CreateSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_UpdateSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).UpdateSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_UpdateSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).UpdateSession(ctx, req.(*UpdateSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_ForkSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForkSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ForkSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ForkSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ForkSession(ctx, req.(*ForkSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_RewindSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RewindSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).RewindSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_RewindSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).RewindSession(ctx, req.(*RewindSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_ExportSession_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportSessionRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SessionServiceServer).ExportSession(m, &grpc.GenericServerStream[ExportSessionRequest, ExportSessionResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SessionService_ExportSessionServer = grpc.ServerStreamingServer[ExportSessionResponse]
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -313,11 +517,32 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RebindSession",
 			Handler:    _SessionService_RebindSession_Handler,
 		},
+		{
+			MethodName: "CreateSession",
+			Handler:    _SessionService_CreateSession_Handler,
+		},
+		{
+			MethodName: "UpdateSession",
+			Handler:    _SessionService_UpdateSession_Handler,
+		},
+		{
+			MethodName: "ForkSession",
+			Handler:    _SessionService_ForkSession_Handler,
+		},
+		{
+			MethodName: "RewindSession",
+			Handler:    _SessionService_RewindSession_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchSession",
 			Handler:       _SessionService_WatchSession_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportSession",
+			Handler:       _SessionService_ExportSession_Handler,
 			ServerStreams: true,
 		},
 	},
@@ -332,6 +557,7 @@ const (
 	SubmissionService_ListSubmissions_FullMethodName = "/pawl.v1.SubmissionService/ListSubmissions"
 	SubmissionService_AbortSubmission_FullMethodName = "/pawl.v1.SubmissionService/AbortSubmission"
 	SubmissionService_AbortSession_FullMethodName    = "/pawl.v1.SubmissionService/AbortSession"
+	SubmissionService_Shell_FullMethodName           = "/pawl.v1.SubmissionService/Shell"
 )
 
 // SubmissionServiceClient is the client API for SubmissionService service.
@@ -363,6 +589,12 @@ type SubmissionServiceClient interface {
 	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
 	// SESSION_NOT_FOUND.
 	AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error)
+	// Shell runs a command in the session's workspace and makes it part of the conversation. No model is asked. The
+	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The
+	// command is a submission like others: it waits for its turn, runs at most once, can be aborted, and the text of its
+	// result is what the model will read of it. A command that exits with an error completes. It needs the right to run
+	// commands. An agent without a sandbox fails it with reason NO_SANDBOX.
+	Shell(ctx context.Context, in *ShellRequest, opts ...grpc.CallOption) (*ShellResponse, error)
 }
 
 type submissionServiceClient struct {
@@ -452,6 +684,16 @@ func (c *submissionServiceClient) AbortSession(ctx context.Context, in *AbortSes
 	return out, nil
 }
 
+func (c *submissionServiceClient) Shell(ctx context.Context, in *ShellRequest, opts ...grpc.CallOption) (*ShellResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShellResponse)
+	err := c.cc.Invoke(ctx, SubmissionService_Shell_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SubmissionServiceServer is the server API for SubmissionService service.
 // All implementations must embed UnimplementedSubmissionServiceServer
 // for forward compatibility.
@@ -481,6 +723,12 @@ type SubmissionServiceServer interface {
 	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
 	// SESSION_NOT_FOUND.
 	AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error)
+	// Shell runs a command in the session's workspace and makes it part of the conversation. No model is asked. The
+	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The
+	// command is a submission like others: it waits for its turn, runs at most once, can be aborted, and the text of its
+	// result is what the model will read of it. A command that exits with an error completes. It needs the right to run
+	// commands. An agent without a sandbox fails it with reason NO_SANDBOX.
+	Shell(context.Context, *ShellRequest) (*ShellResponse, error)
 	mustEmbedUnimplementedSubmissionServiceServer()
 }
 
@@ -511,6 +759,9 @@ func (UnimplementedSubmissionServiceServer) AbortSubmission(context.Context, *Ab
 }
 func (UnimplementedSubmissionServiceServer) AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AbortSession not implemented")
+}
+func (UnimplementedSubmissionServiceServer) Shell(context.Context, *ShellRequest) (*ShellResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Shell not implemented")
 }
 func (UnimplementedSubmissionServiceServer) mustEmbedUnimplementedSubmissionServiceServer() {}
 func (UnimplementedSubmissionServiceServer) testEmbeddedByValue()                           {}
@@ -652,6 +903,24 @@ func _SubmissionService_AbortSession_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SubmissionService_Shell_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShellRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubmissionServiceServer).Shell(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubmissionService_Shell_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubmissionServiceServer).Shell(ctx, req.(*ShellRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SubmissionService_ServiceDesc is the grpc.ServiceDesc for SubmissionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -682,6 +951,10 @@ var SubmissionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AbortSession",
 			Handler:    _SubmissionService_AbortSession_Handler,
+		},
+		{
+			MethodName: "Shell",
+			Handler:    _SubmissionService_Shell_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -41,10 +41,15 @@ func encodeKey(k session.Key) *pawlv1.SessionKey {
 }
 
 func encodeSession(s session.Session) *pawlv1.Session {
-	return &pawlv1.Session{
+	out := &pawlv1.Session{
 		SessionId: s.ID, Key: encodeKey(s.Key), CreatedAt: stamp(s.CreatedAt), EntryHead: s.EntryHead, EventHead: s.EventHead,
 		Pending: int32(s.Pending), ExecutorId: s.Executor, ParentSessionId: s.ParentID, ParentCallId: s.ParentCall,
+		Labels: s.Labels, Metadata: encodeStruct(s.Metadata), RewoundToSessionId: s.RewoundTo,
 	}
+	if s.ForkedFrom != "" {
+		out.ForkedFrom = &pawlv1.ForkPoint{SessionId: s.ForkedFrom, EntrySeq: s.ForkedAt}
+	}
+	return out
 }
 
 func encodeEntry(e *session.Entry) *pawlv1.Entry {

@@ -36,7 +36,10 @@ func (s *sessions) ListSessions(
 	}
 	f := session.Filter{
 		Tenant: tenant(ctx), Agent: req.GetAgent(), Instance: req.GetInstance(), Limit: limit, BeforeID: before,
-		InstancePrefix: auth.FromContext(ctx).Limits.InstancePrefix,
+		InstancePrefix: auth.FromContext(ctx).Limits.InstancePrefix, Labels: req.GetLabels(),
+	}
+	if err := session.CheckFilter(f); err != nil {
+		return nil, err
 	}
 	list := s.list
 	if id := req.GetParentSessionId(); id != "" {

@@ -19,6 +19,7 @@ const (
 	Prompt        Verb = "prompt an agent"
 	Abort         Verb = "abort submissions"
 	ReadSessions  Verb = "read sessions" // submissions, entries and events too
+	MakeSessions  Verb = "make, label and fork sessions"
 	MoveSessions  Verb = "move sessions to other executors"
 	Delete        Verb = "delete sessions"
 	ReadDeletions Verb = "see what is deleted"
@@ -75,8 +76,13 @@ var rules = []Rule{
 	{ReadSessions, Viewer, operators, false, []string{
 		"pawl.v1.SessionService/ListSessions", "pawl.v1.SessionService/GetSession",
 		"pawl.v1.SessionService/ListEntries", "pawl.v1.SessionService/WatchSession",
+		"pawl.v1.SessionService/ExportSession",
 		"pawl.v1.SubmissionService/WaitSubmission",
 		"pawl.v1.SubmissionService/GetSubmission", "pawl.v1.SubmissionService/ListSubmissions",
+	}},
+	{MakeSessions, User, operators, true, []string{
+		"pawl.v1.SessionService/CreateSession", "pawl.v1.SessionService/UpdateSession",
+		"pawl.v1.SessionService/ForkSession", "pawl.v1.SessionService/RewindSession",
 	}},
 	{MoveSessions, "", operators, true, []string{"pawl.v1.SessionService/RebindSession"}},
 	{Delete, Admin, operators, true, []string{
@@ -99,7 +105,9 @@ var rules = []Rule{
 	{ChangeFiles, User, operators, true, []string{
 		"pawl.v1.FileService/WriteFile", "pawl.v1.FileService/MakeDir", "pawl.v1.FileService/Remove",
 	}},
-	{RunCommands, User, operators, true, []string{"pawl.v1.FileService/Exec"}},
+	{RunCommands, User, operators, true, []string{
+		"pawl.v1.FileService/Exec", "pawl.v1.SubmissionService/Shell",
+	}},
 	{StartRuns, User, operators, true, []string{"POST /workflows/{workflow}", "WS /workflows/{workflow}"}},
 	{ReadRuns, Viewer, operators, false, []string{
 		"GET /runs/{run}", "GET /runs/{run}/events", "GET /runs/{run}/stream",

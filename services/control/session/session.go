@@ -41,7 +41,7 @@ type Key struct {
 	Name     string
 }
 
-// Session is one conversation.
+// Session is one conversation, with a field for each thing that is known of it.
 type Session struct {
 	ID         string // UUIDv7, new when a session is deleted and made again
 	LaneID     string // of the lane that it is in: its own id, or for a sub-agent's conversation that of its root
@@ -51,8 +51,13 @@ type Session struct {
 	CreatedAt  time.Time
 	EntryHead  int64 // seq of the last entry, 0 for none
 	EventHead  int64 // seq of the last event, 0 for none
-	Pending    int   // submissions that have not settled
+	Pending    int   // submissions that wait or run
 	Executor   string
+	Labels     map[string]string
+	Metadata   json.RawMessage // a JSON object, nil for none
+	ForkedFrom string          // of a fork: the session that it was made from, which may be gone
+	ForkedAt   int64           // the last entry that it shares with that
+	RewoundTo  string          // the session that has taken its name
 }
 
 // Kind of an entry.
@@ -114,10 +119,20 @@ type Filter struct {
 	Limit          int
 	BeforeID       string // sessions that were made before this one; "" starts with the newest
 	ParentID       string // the conversations of sub-agents of this one; "" leaves out those of all sub-agents
+	Labels         map[string]string
 }
 
-// Store reads sessions. They are made by admission and extended by commits, see package submission.
+// Store keeps sessions. They are made here, or by the admission of their first prompt, and extended by commits, see
+// package submission.
 type Store interface {
+	// CreateSession makes a session. One that is there with the same labels and metadata is returned as it is, with
+	// created unset. ErrExists, ErrDeleting.
+	CreateSession(ctx context.Context, n New) (s Session, created bool, err error)
+	// UpdateSession changes labels and metadata of the tenant's session. ErrNotFound, ErrLabels.
+	UpdateSession(ctx context.Context, tenant, id string, c Change) (Session, error)
+	// ForkSession makes a session that shares the entries of another one, see Fork. ErrNotFound, ErrExists, ErrBusy,
+	// ErrDeleting, ErrForkTooDeep, ErrRewound.
+	ForkSession(ctx context.Context, f Fork) (Session, error)
 	// FindSession returns the session with the key, or ErrNotFound.
 	FindSession(ctx context.Context, key Key) (Session, error)
 	// GetSession returns the tenant's session with the id, or ErrNotFound.

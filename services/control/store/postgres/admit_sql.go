@@ -54,7 +54,8 @@ var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], tabl
 // can carry it.
 var resolveSQL = resolveTable.in(`
 SELECT t.ord, s.session_id, COALESCE(s.lane_id <> s.session_id, false), COALESCE(s.executor, ''),
-  COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id ORDER BY e.seq DESC LIMIT 1), 0),
+  COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id ORDER BY e.seq DESC LIMIT 1),
+    s.forked_at, 0),
   COALESCE(l.event_head, 0), r.scope IS NOT NULL, EXISTS (SELECT 1 FROM deletions d WHERE d.tenant = t.tenant
     AND d.agent IN ('', t.agent) AND d.instance IN ('', t.instance) AND d.name IN ('', t.name)
     AND d.done_at IS NULL), $1::timestamptz

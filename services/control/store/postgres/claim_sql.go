@@ -66,7 +66,8 @@ WITH n AS (SELECT $2::timestamptz AS now),
 h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,
     started_at = COALESCE(s.started_at, n.now), event_base = CASE WHEN q.fresh THEN l.event_head ELSE s.event_base END,
     entry_head = CASE WHEN q.fresh THEN COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id
-      ORDER BY e.seq DESC LIMIT 1), 0) ELSE s.entry_head END
+      ORDER BY e.seq DESC LIMIT 1), (SELECT f.forked_at FROM sessions f WHERE f.session_id = s.session_id), 0)
+      ELSE s.entry_head END
   FROM n, lanes l {join} CROSS JOIN LATERAL (SELECT q.submission_id, q.started_at IS NULL AS fresh FROM submissions q
     WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
   WHERE s.submission_id = q.submission_id AND s.status + 0 < 2 AND {lanes}

@@ -84,6 +84,7 @@ type tenantRows struct {
 	sub   submission.Submission
 	token auth.Token
 	gone  deletion.Deletion
+	fork  session.Session
 }
 
 // fill gives a tenant rows in every table that its clients use.
@@ -102,6 +103,12 @@ func fill(t *testing.T, s *postgres.Store, tenant string) (r tenantRows) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	r.sub = got.Submission
+	fork := session.Fork{From: r.sub.SessionID, At: 1}
+	fork.New = session.New{Key: a.Key, Labels: map[string]string{"a": "b"}}
+	fork.Key.Instance = "fork"
+	if r.fork, err = s.ForkSession(ctx, fork); err != nil {
+		t.Fatal(err)
+	}
 	if r.token, err = s.CreateToken(ctx, auth.Token{
 		ID: ident.New(), Tenant: tenant, Kind: auth.Client, Hash: []byte(tenant),
 	}, 0); err != nil {
@@ -288,6 +295,12 @@ func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
 		ID: ident.New(), Kind: deletion.Session, Key: r.sub.Key, SessionID: r.sub.SessionID,
 	})
 	refused(t, err, tenancy.ErrForeign)
+	_, _, err = s.CreateSession(ctx, session.New{Key: r.sub.Key})
+	refused(t, err, tenancy.ErrForeign)
+	_, err = s.UpdateSession(ctx, own, r.sub.SessionID, session.Change{})
+	refused(t, err, tenancy.ErrForeign)
+	_, err = s.ForkSession(ctx, session.Fork{New: session.New{Key: r.sub.Key}, From: r.sub.SessionID})
+	refused(t, err, tenancy.ErrForeign)
 	_, err = s.CreateToken(ctx, auth.Token{ID: ident.New(), Tenant: own, Kind: auth.Client, Hash: []byte("x")}, 0)
 	refused(t, err, tenancy.ErrForeign)
 	_, err = s.Rebind(ctx, own, r.sub.SessionID, "elsewhere")
@@ -323,6 +336,13 @@ func everythingOf(t *testing.T, s *postgres.Store, r tenantRows, tenant string) 
 	page, err := s.Entries(ctx, r.sub.SessionID, 0, 10)
 	if err != nil || len(page) != 1 {
 		t.Errorf("%s: %d entries, %v", tenant, len(page), err)
+	}
+	if page, err := s.Entries(ctx, r.fork.ID, 0, 10); err != nil || len(page) != 1 {
+		t.Errorf("%s: %d entries of a fork, %v", tenant, len(page), err)
+	}
+	labelled, err := s.ListSessions(ctx, session.Filter{Tenant: tenant, Labels: r.fork.Labels, Limit: 10})
+	if err != nil || len(labelled) != 1 {
+		t.Errorf("%s: %d sessions by label, %v", tenant, len(labelled), err)
 	}
 	if events, err := s.Events(ctx, r.sub.SessionID, 0, 10); err != nil || len(events) != 1 {
 		t.Errorf("%s: %d events, %v", tenant, len(events), err)

@@ -18,12 +18,18 @@ var (
 		CROSS JOIN turns t WHERE t.submission_id = p.id LIMIT $2`)
 	deleteTurnsOf = writes(`DELETE FROM turns WHERE (submission_id, turn) IN (SELECT p.id, p.seq FROM {pairs $1} p)`)
 	deleteLoops   = writes(`DELETE FROM submissions WHERE submission_id IN (SELECT p.id FROM {ids $1} p)`)
-	someEntries   = reads(`SELECT seq, length(body) FROM entries WHERE session_id = $1 AND seq > 0
+	someEntries   = reads(`SELECT seq, length(body) FROM entries WHERE session_id = $1 AND seq > $3
 		ORDER BY seq LIMIT $2`)
-	deleteEntries = writes(`DELETE FROM entries WHERE session_id = $1 AND seq <= $2`)
-	someSegments  = reads(`SELECT first_seq, length(body) FROM segments WHERE lane_id = $1 AND first_seq > 0
+	deleteEntries = writes(`DELETE FROM entries WHERE session_id = $1 AND seq <= $2 AND seq > $3`)
+	// holdBase makes others that delete what shares the entries of a session wait. It changes nothing.
+	holdBase     = writes(`UPDATE session_bases SET after = after WHERE base_id = $1`)
+	sharedUpTo   = reads(`SELECT COALESCE(max(upto), 0) FROM session_bases WHERE base_id = $1 AND session_id <> $2`)
+	someBases    = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 ORDER BY base_id LIMIT $2`)
+	deleteBase   = writes(`DELETE FROM session_bases WHERE session_id = $1 AND upto = $2`)
+	sessionThere = reads(`SELECT 1 FROM sessions WHERE session_id = $1`)
+	someSegments = reads(`SELECT first_seq, length(body) FROM segments WHERE lane_id = $1 AND first_seq > $3
 		ORDER BY first_seq LIMIT $2`)
-	deleteStream  = writes(`DELETE FROM segments WHERE lane_id = $1 AND first_seq <= $2`)
+	deleteStream  = writes(`DELETE FROM segments WHERE lane_id = $1 AND first_seq <= $2 AND first_seq > $3`)
 	newestSegment = reads(`SELECT {age} FROM segments ORDER BY {age} DESC LIMIT 1`)
 	lowerCursor   = writes(`UPDATE cursors SET at = $1, lane_id = $2, seq = 0, below = 0
 		WHERE name = 'compaction' AND at > $1`)
@@ -71,7 +77,7 @@ func (x *purge) tree(ctx context.Context, root string) (done bool, err error) {
 		}
 		steps := []func(context.Context, string) error{x.loops, x.entries}
 		if leaf == root {
-			steps = append(steps, x.segments)
+			steps = append(steps, x.segments, x.bases, x.labels)
 		}
 		for _, step := range steps {
 			if err := step(ctx, leaf); err != nil || x.budget.Spent() {
@@ -165,13 +171,65 @@ func (x *purge) ofLoops(ctx context.Context, loops texts) error {
 	return nil
 }
 
+// entries deletes those that no fork shares. The others go with the last of these forks, see bases.
 func (x *purge) entries(ctx context.Context, sessionID string) error {
-	return x.prefix(ctx, someEntries, deleteEntries, sessionID)
+	return x.unshared(ctx, sessionID, sessionID)
+}
+
+// unshared deletes the entries of a session that nobody but one fork shares.
+func (x *purge) unshared(ctx context.Context, sessionID, fork string) error {
+	if _, err := x.port.Exec(ctx, holdBase, sessionID); err != nil {
+		return err
+	}
+	keep, err := one(ctx, x.port, firstInt, nil, sharedUpTo, sessionID, fork)
+	if err != nil {
+		return err
+	}
+	return x.prefix(ctx, someEntries, deleteEntries, sessionID, keep)
+}
+
+// bases deletes what says whose entries a fork shares, and those entries that nobody else has.
+func (x *purge) bases(ctx context.Context, sessionID string) error {
+	for !x.budget.Spent() {
+		found, err := x.port.Query(ctx, someBases, sessionID, x.limit)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		for _, b := range found {
+			if err := x.base(ctx, sessionID, b.text(0), b.int(1)); err != nil || x.budget.Spent() {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *purge) base(ctx context.Context, sessionID, base string, upTo int64) error {
+	if _, err := x.port.Exec(ctx, holdBase, base); err != nil {
+		return err
+	}
+	there, err := x.port.Query(ctx, sessionThere, base)
+	if err != nil {
+		return err
+	}
+	if len(there) == 0 {
+		if err := x.unshared(ctx, base, sessionID); err != nil || x.budget.Spent() {
+			return err
+		}
+	}
+	x.budget.Spend(0)
+	_, err = x.port.Exec(ctx, deleteBase, sessionID, upTo)
+	return err
+}
+
+func (x *purge) labels(ctx context.Context, sessionID string) error {
+	_, err := x.port.Exec(ctx, deleteLabels, sessionID)
+	return err
 }
 
 func (x *purge) segments(ctx context.Context, laneID string) error {
 	before := x.budget.Rows
-	err := x.prefix(ctx, someSegments, deleteStream, laneID)
+	err := x.prefix(ctx, someSegments, deleteStream, laneID, 0)
 	if err != nil || x.budget.Rows == before {
 		return err
 	}
@@ -188,9 +246,9 @@ func (x *purge) segments(ctx context.Context, laneID string) error {
 }
 
 // prefix deletes what is in order of a seq, from its beginning.
-func (x *purge) prefix(ctx context.Context, some, remove Statement, id string) error {
+func (x *purge) prefix(ctx context.Context, some, remove Statement, id string, after int64) error {
 	for !x.budget.Spent() {
-		found, err := x.port.Query(ctx, some, id, x.limit)
+		found, err := x.port.Query(ctx, some, id, x.limit, after)
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -201,7 +259,7 @@ func (x *purge) prefix(ctx context.Context, some, remove Statement, id string) e
 				upTo = r.int(0)
 			}
 		}
-		if _, err := x.port.Exec(ctx, remove, id, upTo); err != nil {
+		if _, err := x.port.Exec(ctx, remove, id, upTo, after); err != nil {
 			return err
 		}
 	}

@@ -13,13 +13,15 @@ import (
 // sessionColumns are of a conversation. Of those of sub-agents the lane counts nothing that is queued, and where their
 // workspace is says the session that they work for.
 const (
-	sessionColumns = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, k.lane_id,
-		k.parent_id, k.parent_call,
-		(SELECT e.seq FROM entries e WHERE e.session_id = k.session_id ORDER BY e.seq DESC LIMIT 1), l.event_head,
+	sessionSelect = `SELECT k.session_id, k.tenant, k.agent, k.instance, k.name, k.created_at, k.lane_id,
+		k.parent_id, k.parent_call, COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = k.session_id
+			ORDER BY e.seq DESC LIMIT 1), k.forked_at), l.event_head,
 		CASE WHEN k.parent_id IS NULL THEN l.pending ELSE (SELECT count(*) FROM submissions q
-			WHERE q.session_id = k.session_id AND q.status + 0 < 2) END, r.executor
-		FROM sessions k JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
-	sessionPage = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
+			WHERE q.session_id = k.session_id AND q.status + 0 < 2) END, r.executor, k.labels, k.metadata,
+		k.forked_from, k.forked_at, k.rewound_to FROM `
+	sessionJoins   = ` JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
+	sessionColumns = sessionSelect + `sessions k` + sessionJoins
+	sessionPage    = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
 		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text) ORDER BY k.session_id DESC LIMIT $4`
 )
 
@@ -32,20 +34,38 @@ var (
 	listAgentSessions = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $6 AND k.agent <> ''
 		AND k.parent_id IS NULL ` + sessionPage)
 	listChildren = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id = $6 ` + sessionPage)
-	listEntries  = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
+	// Of several labels, the first one finds the sessions. $7 are the labels, of which there are $8.
+	listLabelled = reads(sessionSelect + `session_labels m JOIN sessions k ON k.session_id = m.session_id` +
+		sessionJoins + `WHERE m.tenant = $1 AND m.label = $9 AND m.session_id < $2 AND ($6 = '' OR k.agent = $6)
+		AND k.parent_id IS NULL AND ($3 = '' OR k.instance = $3)
+		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text)
+		AND (SELECT count(*) FROM {list $7} w JOIN session_labels o ON o.session_id = k.session_id
+			AND o.label = w.value) = $8 ORDER BY m.session_id DESC LIMIT $4`)
+	listEntries = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
 		WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`)
+	listShared = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
+		WHERE session_id = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3`)
+	basesAfter = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 AND upto > $2 ORDER BY upto`)
 )
 
 // afterAll is not below any id.
 const afterAll = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 func decodeSession(r Row) (session.Session, error) {
-	return session.Session{
+	s := session.Session{
 		ID:        r.text(0),
 		Key:       session.Key{Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3), Name: r.text(4)},
 		CreatedAt: r.time(5), LaneID: r.text(6), ParentID: r.text(7), ParentCall: r.text(8),
 		EntryHead: r.int(9), EventHead: r.int(10), Pending: int(r.int(11)), Executor: r.text(12),
-	}, nil
+		ForkedFrom: r.text(15), ForkedAt: r.int(16), RewoundTo: r.text(17),
+	}
+	if m := r.text(14); m != "" {
+		s.Metadata = json.RawMessage(m)
+	}
+	if err := r.json(13, &s.Labels); err != nil {
+		return s, fmt.Errorf("decoding the labels of session %s: %w", s.ID, err)
+	}
+	return s, nil
 }
 
 // FindSession implements session.Store.
@@ -76,6 +96,9 @@ func (t *Tables) ListSessions(ctx context.Context, f session.Filter) ([]session.
 	switch {
 	case f.ParentID != "":
 		s, args = listChildren, append(args, f.ParentID)
+	case len(f.Labels) > 0:
+		all := labelsOf(f.Labels)
+		s, args = listLabelled, append(args, f.Agent, all.json(), len(all), all[0])
 	case f.Agent != "":
 		s, args = listAgentSessions, append(args, f.Agent)
 	}
@@ -88,14 +111,42 @@ func (t *Tables) Entries(ctx context.Context, sessionID string, after int64, lim
 	if !ident.IsUUID(sessionID) || limit <= 0 {
 		return nil, nil
 	}
-	page, err := list(ctx, t, func(r Row) (session.Entry, error) {
+	page, err := t.entries(ctx, listEntries, sessionID, after, limit)
+	if err == nil && (len(page) == 0 || page[0].Seq != after+1) {
+		page, err = t.withShared(ctx, page, sessionID, after, limit)
+	}
+	return page, wrap("read entries", err)
+}
+
+func (t *Tables) entries(ctx context.Context, s Statement, sessionID string, args ...any) ([]session.Entry, error) {
+	return list(ctx, t, func(r Row) (session.Entry, error) {
 		e := decodeEntry(r)
 		if e.Unreadable != nil {
 			t.report(ctx, fmt.Errorf("session %s: %w", sessionID, e.Unreadable))
 		}
 		return e, nil
-	}, listEntries, sessionID, after, limit)
-	return page, wrap("read entries", err)
+	}, s, append([]any{sessionID}, args...)...)
+}
+
+// withShared puts before a page of a fork's own entries those that it shares and that the page lacks.
+func (t *Tables) withShared(
+	ctx context.Context, own []session.Entry, sessionID string, after int64, limit int,
+) (page []session.Entry, err error) {
+	bases, err := t.port.Query(ctx, basesAfter, sessionID, after)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range bases {
+		if len(page) == limit {
+			return page, nil
+		}
+		shared, err := t.entries(ctx, listShared, b.text(0), after, limit-len(page), b.int(1))
+		if err != nil {
+			return nil, err
+		}
+		page, after = append(page, shared...), b.int(1)
+	}
+	return append(page, own[:min(len(own), limit-len(page))]...), nil
 }
 
 // decodeEntry leaves no entry out: a conversation that lacks one is another conversation.

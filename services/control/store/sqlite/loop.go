@@ -31,7 +31,9 @@ var (
 	// Parents come before their children.
 	selectChildren = sql(loopColumns + `WHERE s.root_id = ? AND s.parent_call IS NOT NULL AND s.status = 1
 		ORDER BY s.rowid`)
-	entryHead = sql(`SELECT coalesce(max(seq), 0) FROM entries WHERE session_id = ?`)
+	// A fork begins at the entry where it was cut.
+	entryHead = sql(`SELECT coalesce((SELECT max(seq) FROM entries WHERE session_id = ?1),
+		(SELECT forked_at FROM sessions WHERE session_id = ?1), 0)`)
 )
 
 // loopRef is what a commit has to know of a loop.

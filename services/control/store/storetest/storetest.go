@@ -72,6 +72,7 @@ var suites = []suite{
 	{"grants", grantCases},
 	{"events", eventCases},
 	{"sessions", sessionCases},
+	{"sessions that callers make", makingCases},
 	{"executors", executorCases},
 	{"tokens", tokenCases},
 	{"the audit log", auditCases},

@@ -1,0 +1,58 @@
+-- +goose Up
+
+-- labels and metadata are JSON: what callers say of a session. A fork shares the entries up to forked_at with others,
+-- see session_bases; forked_from is the session that it was made from. rewound_to is the session that has taken this
+-- one's name.
+ALTER TABLE sessions ADD COLUMN labels TEXT;
+ALTER TABLE sessions ADD COLUMN metadata TEXT;
+ALTER TABLE sessions ADD COLUMN forked_from TEXT;
+ALTER TABLE sessions ADD COLUMN forked_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN rewound_to TEXT;
+
+-- The labels of sessions, as key=value, for lists.
+CREATE TABLE session_labels (
+    session_id TEXT NOT NULL,
+    label      TEXT NOT NULL,
+    tenant     TEXT NOT NULL DEFAULT 'default',
+    UNIQUE (session_id, label)
+) STRICT;
+
+CREATE INDEX session_labels_label ON session_labels (tenant, label, session_id);
+
+-- Where the entries of a fork are: those after "after", up to upto, are base_id's. base_id may be deleted: its entries
+-- stay for as long as a row here names them.
+CREATE TABLE session_bases (
+    session_id TEXT NOT NULL,
+    upto       INTEGER NOT NULL,
+    tenant     TEXT NOT NULL DEFAULT 'default',
+    after      INTEGER NOT NULL,
+    base_id    TEXT NOT NULL,
+    UNIQUE (session_id, upto)
+) STRICT;
+
+CREATE INDEX session_bases_base ON session_bases (base_id, upto);
+
+-- when_busy: 0 queue, 1 steer, 2 interrupt. host_id is the submission that it joins, or that it has aborted. status 3:
+-- it has joined that one.
+ALTER TABLE submissions ADD COLUMN when_busy INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE submissions ADD COLUMN host_id TEXT;
+
+CREATE INDEX submissions_host ON submissions (host_id) WHERE host_id IS NOT NULL;
+CREATE INDEX submissions_urgent ON submissions (session_id, seq) WHERE when_busy = 2 AND status = 0;
+
+-- urgent says that a submission which interrupts may be open: it is the head, whatever its place.
+ALTER TABLE lanes ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+
+-- +goose Down
+ALTER TABLE lanes DROP COLUMN urgent;
+DROP INDEX submissions_urgent;
+DROP INDEX submissions_host;
+ALTER TABLE submissions DROP COLUMN host_id;
+ALTER TABLE submissions DROP COLUMN when_busy;
+DROP TABLE session_bases;
+DROP TABLE session_labels;
+ALTER TABLE sessions DROP COLUMN rewound_to;
+ALTER TABLE sessions DROP COLUMN forked_at;
+ALTER TABLE sessions DROP COLUMN forked_from;
+ALTER TABLE sessions DROP COLUMN metadata;
+ALTER TABLE sessions DROP COLUMN labels;
