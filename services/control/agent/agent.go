@@ -30,6 +30,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 	"github.com/pawl-dev/pawl/services/control/tool/command"
@@ -94,6 +95,8 @@ type Definition struct {
 	Approve []approval.Rule `json:"approve,omitempty"`
 	// Commands are the command tools that Tools names.
 	Commands map[string]command.Definition `json:"commands,omitempty"`
+	// MCP are the servers whose tools Tools names, by the server's name.
+	MCP map[string]mcp.Definition `json:"mcp,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
 	// loaded. They have no Team of their own: see Subagent.
 	Team map[string]Definition `json:"team,omitempty"`
@@ -173,6 +176,7 @@ func (d Definition) clone() Definition {
 	d.Tenants = slices.Clone(d.Tenants)
 	d.Approve = slices.Clone(d.Approve)
 	d.Commands = maps.Clone(d.Commands)
+	d.MCP = maps.Clone(d.MCP)
 	d.Team = maps.Clone(d.Team)
 	for name, member := range d.Team {
 		d.Team[name] = member.clone()

@@ -5,8 +5,10 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 	"github.com/pawl-dev/pawl/services/control/tool/command"
+	"github.com/pawl-dev/pawl/services/control/webfetch"
 )
 
 // Offered begins the name of a tool in an agent's list that an executor has to offer. Nothing that control can read
@@ -18,22 +20,19 @@ const Offered = "executor/"
 var tools = &naming{
 	key: "tools", what: "tool", names: func(d Definition) []string { return d.Tools },
 	other: func(entry string) bool {
-		return slices.Contains(builtin.Names(), entry) || offered(entry)
+		return slices.Contains(builtin.Names(), entry) || offered(entry) || entry == webfetch.Name
 	},
-	known: builtin.Names(),
+	known: append(builtin.Names(), webfetch.Name),
 	hint:  "; one that an executor offers is named " + Offered + "NAME",
 }
 
-// reserved are names of tools that agents are given for other reasons than that they name them.
-var reserved = []string{"activate_skill", "finish", "give_up", "web_fetch", "web_search"}
-
-// reservedPrefix begins the names of tools of MCP servers.
-const reservedPrefix = "mcp__"
+// reserved are names of tools that are neither of the project nor of an executor.
+var reserved = []string{"activate_skill", "finish", "give_up", webfetch.Name, "web_search"}
 
 // taken reports whether no part of the project, and no executor, can have a tool of a name.
 func taken(name string) bool {
 	return slices.Contains(builtin.Names(), name) || slices.Contains(reserved, name) ||
-		strings.HasPrefix(name, reservedPrefix)
+		strings.HasPrefix(name, mcp.Prefix)
 }
 
 // offered reports whether an entry of an agent's tools names one that an executor has to offer.

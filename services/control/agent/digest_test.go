@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/approval"
+	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool/command"
 )
@@ -46,6 +47,8 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"team":          func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x"}} },
 		"command tools": func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x"}} },
 		"of a tool":     func(d *Definition) { d.Commands = map[string]command.Definition{"x": {Name: "x", Cwd: "y"}} },
+		"servers":       func(d *Definition) { d.MCP = map[string]mcp.Definition{"x": {Name: "x"}} },
+		"of a server":   func(d *Definition) { d.MCP = map[string]mcp.Definition{"x": {Name: "x", Prefix: "y"}} },
 		"of the team":   func(d *Definition) { d.Team = map[string]Definition{"x": {Name: "x", Cwd: "y"}} },
 		"approve":       func(d *Definition) { d.Approve = []approval.Rule{{Do: approval.DoAsk}} },
 		"turns":         func(d *Definition) { d.Limits.Turns++ },

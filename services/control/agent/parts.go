@@ -19,13 +19,14 @@ type kind struct {
 	// stands says which part an entry of the list stands for; ok is false for entries that cannot mean this kind. Nil:
 	// the part of that name.
 	stands  func(entry string) (part string, ok bool)
-	sandbox func(part any) bool // whether an agent needs a sandbox to use a part
+	entry   func(part string) string // that stands for a part, for errors; nil is its name
+	sandbox func(part any) bool      // whether an agent needs a sandbox to use a part
 	read    func(s source, lookup Lookup) (any, error)
 	embed   func(d *Definition, name string, part any)
 }
 
 // kinds are all that there are. Parts of one list must not stand for the same entry.
-var kinds = []kind{commands}
+var kinds = []kind{commands, servers}
 
 // kindOf is a kind of parts of one type, which field holds in a definition, by name. The JSON form of a P is a part of
 // the definition's, and so of its digest. read reports every problem, one line each, with file, line and key. A P is
@@ -41,6 +42,9 @@ func kindOf[P any](k kind, read func(source, Lookup) (P, error), field func(*Def
 	}
 	if k.stands == nil {
 		k.stands = func(entry string) (string, bool) { return entry, true }
+	}
+	if k.entry == nil {
+		k.entry = func(part string) string { return part }
 	}
 	return k
 }
@@ -133,10 +137,10 @@ func (l library) resolve(p *parsed) (problems []Problem) {
 			switch {
 			case found.value == nil:
 				problems = append(problems, p.problem(m, "%s %s cannot be used: its own file has a problem",
-					k.list.what, name))
+					k.list.what, k.entry(name)))
 			case p.Sandbox.Kind == SandboxNone && k.sandbox(found.value):
 				problems = append(problems, p.problem(m, "%s %s needs a sandbox, and sandbox is none",
-					k.list.what, name))
+					k.list.what, k.entry(name)))
 			default:
 				k.embed(&p.Definition, name, found.value)
 			}
@@ -168,7 +172,9 @@ func (l library) known(list *naming) []string {
 	names := slices.Clone(list.known)
 	for i, k := range kinds {
 		if k.list == list {
-			names = append(names, slices.Sorted(maps.Keys(l[i]))...)
+			for _, part := range slices.Sorted(maps.Keys(l[i])) {
+				names = append(names, k.entry(part))
+			}
 		}
 	}
 	if len(names) == 0 {

@@ -87,12 +87,12 @@ func TestPartsThatCannotBe(t *testing.T) {
 		"unknown": {
 			map[string]string{"agents/a.md": using("[bash, reed]"), "tools/read-all.yaml": deploy},
 			[]string{"agents/a.md:3: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
-				"task, read-all" + thereAre},
+				"task, web_fetch, read-all" + thereAre},
 		},
 		"unknown, without tools": {
 			map[string]string{"agents/a.md": using("\n - read\n - reed")},
 			[]string{"agents/a.md:5: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
-				"task" + thereAre},
+				"task, web_fetch" + thereAre},
 		},
 		"broken": {
 			map[string]string{"agents/a.md": using("[deploy]"), "tools/deploy.yaml": "comand: x\ncommand: y"},

@@ -46,6 +46,13 @@ func (d Definition) envs() []Env {
 	for _, name := range slices.Sorted(maps.Keys(d.Commands)) {
 		envs = append(envs, d.Commands[name].Env)
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.MCP)) {
+		of := Env{}
+		for key, text := range d.MCP[name].Templates() {
+			of[key] = &text
+		}
+		envs = append(envs, of)
+	}
 	return envs
 }
 

@@ -1,0 +1,21 @@
+package agent
+
+import (
+	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/mcp"
+)
+
+// servers are mcp/<server>.yaml. In an agent's tools mcp__<server> stands for all tools of a server, and
+// mcp__<server>__<tool> for one. Which tools there are is known only when the server is asked.
+var servers = kindOf(kind{
+	folder: "mcp", form: form{suffix: ".yaml"}, list: tools, stands: mcp.ServerOf, entry: mcp.Entry,
+	sandbox: func(part any) bool { return part.(mcp.Definition).Command != nil },
+}, readServer, func(d *Definition) *map[string]mcp.Definition { return &d.MCP })
+
+func readServer(s source, lookup Lookup) (mcp.Definition, error) {
+	src, err := document.Load(s.file)
+	if err != nil {
+		return mcp.Definition{}, ErrInvalid.With("%v", err)
+	}
+	return mcp.Parse(s.name, s.file, src, lookup)
+}
