@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/mono"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -37,6 +38,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/idle"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/link"
+	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -166,7 +168,8 @@ func (p *plane) assemble(ctx context.Context) error {
 	out := &sender{}
 	p.loops = loop.NewRunner(loop.Deps{
 		Store: p.Store, Events: p.events, Models: p.Models, Agents: pinned, Fleet: p.fleet, Executors: out, Slots: out,
-		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
+		Workspaces: out.files(),
+		Lookup:     p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
 	p.worker = lane.NewWorker(lane.Deps{
 		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Bus: p.bus,
@@ -207,6 +210,13 @@ func (i inputs) Input(ctx context.Context, s submission.Submission, before int64
 
 // sender breaks the circle between runs, which send to executors, and links, which deliver to runs.
 type sender struct{ *link.Server }
+
+// files are those of executors, for control itself.
+func (s *sender) files() *files.Host {
+	return &files.Host{Do: func(ctx context.Context, q *files.Request) (*pawlv1.Result, error) {
+		return s.Do(ctx, q)
+	}}
+}
 
 // granted tells the owner of a lane that a call of it has a slot of an executor that is connected here.
 func (p *plane) granted(e fleet.Executor, g call.Granted) bool {

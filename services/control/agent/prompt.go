@@ -1,15 +1,10 @@
 package agent
 
-import (
-	"strconv"
-	"strings"
-	"unicode"
-)
+import "strings"
 
-// Surroundings is what a system prompt tells of where the agent runs. It must not change within a session: the prompt
-// is the prefix that providers cache.
+// Surroundings is what a system prompt tells of when the agent runs. It must not change within a session: the prompt is
+// the prefix that providers cache. What is told of where it runs is an entry of the conversation.
 type Surroundings struct {
-	Cwd  string // absolute; "" when there is none
 	Date string // as it is to be shown; "" leaves it out
 }
 
@@ -29,23 +24,8 @@ func SystemPrompt(d Definition, s Surroundings) string {
 	if d.Instructions != "" {
 		parts = append(parts, d.Instructions)
 	}
-	var facts []string
-	if s.Cwd != "" {
-		facts = append(facts, "Working directory: "+oneLine(s.Cwd))
-	}
 	if s.Date != "" {
-		facts = append(facts, "Date: "+oneLine(s.Date))
-	}
-	if len(facts) > 0 {
-		parts = append(parts, strings.Join(facts, "\n"))
+		parts = append(parts, "Date: "+s.Date)
 	}
 	return strings.Join(parts, "\n\n")
-}
-
-// oneLine keeps a path from adding lines, and with them instructions, to the prompt.
-func oneLine(s string) string {
-	if strings.ContainsFunc(s, unicode.IsControl) {
-		return strconv.Quote(s)
-	}
-	return s
 }

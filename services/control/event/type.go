@@ -77,5 +77,7 @@ func KindOf(events []Event) Kind {
 	return kind
 }
 
-// isMarker reports whether an entry is known to be a marker, in which no delta is.
-func isMarker(e *session.Entry) bool { return e != nil && e.Kind == session.Marker }
+// isMarker reports whether an entry is known to be one of control's own, in which no delta is.
+func isMarker(e *session.Entry) bool {
+	return e != nil && (e.Kind == session.Marker || e.Kind.Beside())
+}

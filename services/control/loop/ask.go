@@ -11,11 +11,9 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // answer is what a model's stream has come to.
@@ -44,10 +42,10 @@ func (l *loop) ask(ctx context.Context) error {
 	if err != nil {
 		return l.settle(ctx, modelStop(err))
 	}
-	req, err := l.request(ctx)
-	if err != nil {
+	if err := l.tell(ctx, m); err != nil {
 		return err
 	}
+	req := l.request()
 	place, err := l.takeStream(ctx)
 	if err != nil || place == nil {
 		return err
@@ -109,22 +107,11 @@ func modelStop(err error) Stop {
 	return Stop{lane.Failed, "MODEL_FAILED", err.Error()}
 }
 
-func (l *loop) request(ctx context.Context) (model.Request, error) {
-	if l.as.tools.Uses(tool.KindExecutor) {
-		wanted := l.wanted()
-		wanted.Roughly = true
-		e, ok, err := l.tree.deps.Fleet.Place(ctx, wanted)
-		if err != nil && !errors.Is(err, fleet.ErrNotFound) {
-			return model.Request{}, fmt.Errorf("placing the workspace: %w", err)
-		}
-		if ok {
-			// What was said stays while no executor is there: another prompt would miss the provider's cache.
-			l.conversation.cwd = joinCwd(e.Root, l.cwd())
-		}
-	}
+// request is what the model is asked with. Each begins with the one before: the system text and the tools follow from
+// the definition and the conversation's first entry, and conversations only grow.
+func (l *loop) request() model.Request {
 	return model.Request{
 		System: agent.SystemPrompt(l.as.def, agent.Surroundings{
-			Cwd:  l.conversation.cwd,
 			Date: l.conversation.began.UTC().Format("Monday, 2 January 2006"),
 		}),
 		Messages: l.conversation.messages,
@@ -132,7 +119,7 @@ func (l *loop) request(ctx context.Context) (model.Request, error) {
 		Thinking: l.as.def.Thinking,
 		CacheKey: l.row.SessionID,
 		Memo:     &l.conversation.memo,
-	}, nil
+	}
 }
 
 // stream consumes one answer in its place, and lets another one stream then. It returns early, with done unset, when

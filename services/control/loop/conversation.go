@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 const (
@@ -32,7 +33,7 @@ type conversation struct {
 	digest   [sha256.Size]byte // of the messages
 	bytes    int               // of the messages
 	memo     model.Memo        // what the model has made of the messages
-	cwd      string            // that the model was told, "" until there was one
+	told     *workspace.Facts  // what it was told of the workspace last, nil for nothing
 }
 
 func (c *conversation) add(e session.Entry) error {
@@ -46,9 +47,9 @@ func (c *conversation) add(e session.Entry) error {
 		c.began = e.CreatedAt
 	}
 	c.head, c.last = e.Seq, e
-	c.messages = append(c.messages, e.Message)
+	c.messages = session.Join(c.messages, e)
 	c.bytes += sizeOf(e.Message)
-	return nil
+	return c.remember(e)
 }
 
 // sizeOf is about how many bytes a message takes in memory.

@@ -11,6 +11,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 // Store is what loops read. They write through the lane's owner.
@@ -75,10 +76,12 @@ type Deps struct {
 	Fleet     Fleet
 	Executors Executors
 	Slots     Slots
-	Sources   []Source     // of tools, in the order in which models are told of them; nil is Sources()
-	Lookup    agent.Lookup // of variables that agents' env refers to
-	Builtin   string       // id of the built-in executor, "" for none
-	Log       *slog.Logger // nil is the default one
+	// Workspaces are the files of executors; nil: models are told of none.
+	Workspaces workspace.Files
+	Sources    []Source     // of tools, in the order in which models are told of them; nil is Sources()
+	Lookup     agent.Lookup // of variables that agents' env refers to
+	Builtin    string       // id of the built-in executor, "" for none
+	Log        *slog.Logger // nil is the default one
 	// DisconnectGrace is how long calls wait for an executor that is away. Zero is 2 minutes.
 	DisconnectGrace time.Duration
 	// Streams is how many answers of models stream at once. Zero is 1000.

@@ -33,6 +33,7 @@ type loop struct {
 	out          outbox
 	end          end
 	begun        time.Time // when this process took it
+	beside       beside    // the input: what the model is told of
 	settled      bool
 }
 
@@ -55,7 +56,7 @@ type end struct {
 func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 	l := &loop{
 		tree: t, parent: parent, mail: newMailbox(), row: row, begun: time.Now(), end: end{said: make(chan struct{})},
-		turn: newTurn(),
+		turn: newTurn(), beside: beside{first: row.Phase == lane.PhaseAccepted || parent == nil && t.fresh},
 	}
 	switch {
 	case parent != nil:

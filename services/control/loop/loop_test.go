@@ -27,6 +27,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/wake"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 // executor is an executor that the test plays.
@@ -189,6 +190,7 @@ type bench struct {
 	counted     *countingStore
 	model       model.Model // nil is offline/shell
 	mayReap     func() bool
+	workspaces  workspace.Files
 	definitions loop.Definitions // nil is the bench's own
 	log         *slog.Logger     // nil is none
 	drain       chan struct{}
@@ -265,7 +267,8 @@ func (b *bench) replica(store store, events *event.Service, definitions loop.Def
 	runner := loop.NewRunner(loop.Deps{
 		Store: store, Events: events, Models: models{b.model}, Agents: definitions, Builtin: b.builtin,
 		Fleet: b.executor, Executors: b.executor, Slots: b.executor, Streams: b.streams, Sources: b.sources,
-		Lookup: func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
+		Workspaces: b.workspaces,
+		Lookup:     func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
 	})
 	return lane.NewWorker(lane.Deps{
 		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Bus: b.bus,

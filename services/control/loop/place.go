@@ -46,9 +46,16 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 
 // choose finds the executor for calls. The first that a loop of the lane finds is that of all: they share the files.
 func (l *loop) choose(ctx context.Context) (fleet.Executor, bool, error) {
-	e, ok, err := l.tree.deps.Fleet.Place(ctx, l.wanted())
-	if ok && err == nil && l.tree.bind(e.ID) != e.ID {
-		return l.tree.deps.Fleet.Place(ctx, l.wanted())
+	return l.chooseFor(ctx, l.wanted())
+}
+
+func (l *loop) chooseFor(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error) {
+	e, ok, err := l.tree.deps.Fleet.Place(ctx, w)
+	if bound := ""; ok && err == nil {
+		if bound = l.tree.bind(e.ID); bound != e.ID {
+			w.Executor = bound
+			return l.tree.deps.Fleet.Place(ctx, w)
+		}
 	}
 	return e, ok, err
 }

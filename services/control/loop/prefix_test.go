@@ -101,15 +101,7 @@ func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 				if len(asked) != 10 {
 					t.Fatalf("%d requests", len(asked))
 				}
-				for i := 1; i < len(asked); i++ {
-					before, after := unclosed(asked[i-1].Body), asked[i].Body
-					if twice := 4; bytes.Count(asked[i-1].Body, []byte(mark)) == twice { // see below
-						before, after = unmarked(before), unmarked(after)
-					}
-					if !bytes.HasPrefix(after, before) {
-						t.Errorf("request %d does not begin with the one before:\n%s\n%s", i+1, before, after)
-					}
-				}
+				growing(t, asked)
 				last := string(asked[9].Body)
 				if w.API != model.APIGemini && !strings.Contains(last, "cut at byte") || strings.Contains(last,
 					`echo}`) {
@@ -117,6 +109,20 @@ func TestEveryRequestBeginsWithTheOneBefore(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// growing checks that each request begins with the one before.
+func growing(t *testing.T, asked []modeltest.Recorded) {
+	t.Helper()
+	for i := 1; i < len(asked); i++ {
+		before, after := unclosed(asked[i-1].Body), asked[i].Body
+		if twice := 4; bytes.Count(asked[i-1].Body, []byte(mark)) == twice { // see TestALongTurnIsMarkedTwice
+			before, after = unmarked(before), unmarked(after)
+		}
+		if !bytes.HasPrefix(after, before) {
+			t.Errorf("request %d does not begin with the one before:\n%s\n%s", i+1, before, after)
+		}
 	}
 }
 

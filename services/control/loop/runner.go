@@ -42,7 +42,7 @@ func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executo
 	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, before); err != nil {
 		return model.Request{}, err
 	}
-	req, err := l.request(ctx)
+	req := l.request()
 	req.Messages = l.conversation.messages[:before-1]
-	return req, err
+	return req, nil
 }

@@ -42,6 +42,9 @@ type Message struct {
 	Stop  Stop   `json:"stop,omitempty"`
 	// From is who said a user's message. No model is told.
 	From *Speaker `json:"from,omitempty"`
+	// Keep says that no summary stands for the message: the model is told it as it is for as long as the conversation
+	// goes on.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Speaker is who submitted an input.

@@ -1,7 +1,8 @@
 // Package session holds conversations: append-only lists of entries that submissions add to.
 //
-//	input ─▶ (assistant ─▶ tool_result*)* ─▶ assistant      one submission; the next one begins with its own input
-//	                                      └▶ marker         if it got no answer: the marker says so, and why
+//	input ─▶ (workspace|skill)* ─▶ (assistant ─▶ tool_result*)* ─▶ assistant    one submission; the next one begins
+//	                                                            └▶ marker       with its own input. If it got no answer
+//	                                                                            the marker says so, and why
 //
 // Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends. A
 // sub-agent's conversation is a session of its own in the lane of the session that it works for.
@@ -68,7 +69,9 @@ const (
 	Input      Kind = "input"
 	Assistant  Kind = "assistant"
 	ToolResult Kind = "tool_result"
-	Marker     Kind = "marker" // told to the model in its own voice, because neither it nor a caller said it
+	Workspace  Kind = "workspace" // told beside the input before it: what was found in the workspace, see Join
+	Skill      Kind = "skill"     // told beside the input before it: the skill that the caller starts with
+	Marker     Kind = "marker"    // told to the model in its own voice, because neither it nor a caller said it
 )
 
 // Entry is one durable item of a session.

@@ -99,7 +99,8 @@ func (s *Seen) file() string {
 	case f.Path == "":
 		return ""
 	case f.Problem != "":
-		return fmt.Sprintf("%s cannot be read: %s.", f.Path, skill.Inert(skill.Line(strings.TrimSuffix(f.Problem, "."))))
+		return fmt.Sprintf("%s cannot be read: %s.", f.Path,
+			skill.Inert(skill.Line(strings.TrimSuffix(f.Problem, "."))))
 	case f.Cut > 0:
 		return skill.Quote("workspace_file", []skill.Attribute{{Name: "path", Value: f.Path}}, f.Text) +
 			fmt.Sprintf("\n[%d more bytes of %s are left out]", f.Cut, f.Path)

@@ -29,17 +29,17 @@ import (
 // Bounds of a look.
 const (
 	// Patience is how long a look takes at most. What has not come by then was not seen.
-	Patience  = 2 * time.Second
-	maxFile   = 32 << 10 // bytes of instructions
-	maxFront  = 16 << 10 // bytes of a SKILL.md that are read to list it
-	maxNames  = 200      // of the listing
+	Patience = 2 * time.Second
+	maxFile  = 32 << 10 // bytes of instructions
+	maxFront = 16 << 10 // bytes of a SKILL.md that are read to list it
+	maxNames = 200      // of the listing
 	// Bytes of the listing, and of the catalogue of skills.
 	maxListing   = 16 << 10
 	maxCatalogue = 32 << 10
-	maxSkills = 100
-	maxDepth  = 4    // of folders below one of skills
-	maxLooked = 2000 // folders that are looked at for skills
-	atOnce    = 8    // requests to the executor
+	maxSkills    = 100
+	maxDepth     = 4    // of folders below one of skills
+	maxLooked    = 2000 // folders that are looked at for skills
+	atOnce       = 8    // requests to the executor
 )
 
 // Place is a directory of an executor.

@@ -166,5 +166,5 @@ func decodeEntry(r Row) session.Entry {
 // roles are those of an entry whose message does not tell.
 var roles = map[session.Kind]model.Role{
 	session.Input: model.User, session.Assistant: model.Assistant, session.Marker: model.Assistant,
-	session.ToolResult: model.ToolRole,
+	session.ToolResult: model.ToolRole, session.Workspace: model.User, session.Skill: model.User,
 }
