@@ -198,11 +198,11 @@ type Grant struct {
 // Filter selects approvals or grants of a tenant. Empty fields select all.
 type Filter struct {
 	Tenant         string
-	States         []State // of approvals
-	Active         bool    // of grants: those that are not revoked
-	SessionID      string  // of the lane or of the conversation
-	Agent          string  // of the session
-	Agents         []string
+	State          *State   // of approvals
+	Active         bool     // of grants: those that are not revoked
+	SessionID      string   // the session whose lane waits
+	Agent          string   // of the session
+	Agents         []string // the session's is one of these; nil is any
 	InstancePrefix string
 	Before         string // those with a smaller id; "" begins with the newest
 	Limit          int

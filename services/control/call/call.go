@@ -59,6 +59,7 @@ type Call struct {
 	Safety     tool.Safety
 	ArgsHash   []byte // sha256 of what is sent to the executor
 	Executor   string // that is to run it, from the time that this is known
+	Approval   string // that it waits for, or has waited for, before it may be dispatched; "" for none
 	Dispatch   int    // grows with every dispatch, from 1; 0 before the first
 	Journal    string // id of the executor's journal at the current dispatch
 	State      State

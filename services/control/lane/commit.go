@@ -3,6 +3,7 @@ package lane
 import (
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -60,8 +61,12 @@ type Step struct {
 	Calls     []call.Call     // new ones; the store sets their times
 	// Dispatches and Outcomes are of calls of the lane. An outcome is ignored where the call is terminal; one that is
 	// Lost is refused there with call.ErrEnded, see Refused.
-	Dispatches    []call.Dispatch
-	Outcomes      []call.Outcome
+	Dispatches []call.Dispatch
+	Outcomes   []call.Outcome
+	// Approvals are new ones, of calls among Calls. Noted are those of which the stream tells by now what became of
+	// them, or that are withdrawn.
+	Approvals     []approval.Approval
+	Noted         []approval.Note
 	Shown         []call.Shown // how much of calls' output is in the stream by now
 	ForgetReplies bool         // the entries hold the replies of the calls of the loop's turn before Progress
 	Progress      *Progress

@@ -1,7 +1,7 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
 //	each minute ──▶ events, deltas, tickets
-//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, audit events
+//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, approvals, audit events
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
 // writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
@@ -45,6 +45,8 @@ const (
 	Definitions
 	// Deletions are those that are done, by the time of their end.
 	Deletions
+	// Approvals are those that are not open, by the time of their decision, and grants that were revoked.
+	Approvals
 	// Audit is the audit log, by the time of each event.
 	Audit
 	kinds // how many there are
@@ -52,7 +54,7 @@ const (
 
 var names = [kinds]string{
 	"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions", "deletions",
-	"audit events",
+	"approvals", "audit events",
 }
 
 // String is the plural of what is deleted.
@@ -63,7 +65,8 @@ const (
 	DefaultEvents = 7 * 24 * time.Hour
 	// DeltaAge is how long deltas are kept at least: whoever reconnects within a day gets them as they were.
 	DeltaAge = 24 * time.Hour
-	// RecordAge is how long calls, executors, tokens, definitions and deletions are kept after their use has ended.
+	// RecordAge is how long calls, executors, tokens, definitions, deletions and approvals are kept after their use has
+	// ended.
 	RecordAge = 30 * 24 * time.Hour
 	// DefaultAudit is how long the audit log is kept.
 	DefaultAudit = 90 * 24 * time.Hour

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -24,6 +25,7 @@ import (
 // Store is a database. All methods may be called concurrently.
 type Store interface {
 	session.Store
+	approval.Store
 	submission.Store
 	lane.Store
 	call.Store

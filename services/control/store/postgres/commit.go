@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
 // commit is a commit with what is encoded outside of the flush.
@@ -28,7 +29,8 @@ type commit struct {
 type step struct {
 	lane.Step
 	usage, turnUsage, cancellation *string
-	options                        string // of Begin
+	options                        string   // of Begin
+	subjects                       []string // of Approvals
 	changes                        []change
 	shown                          []call.Shown
 }
@@ -90,6 +92,13 @@ func prepareStep(from lane.Step) (step, error) {
 		if _, err := e.Encode(); err != nil {
 			return p, err
 		}
+	}
+	for i := range p.Approvals {
+		subject, err := rows.EncodeSubject(&p.Approvals[i])
+		if err != nil {
+			return p, err
+		}
+		p.subjects = append(p.subjects, subject)
 	}
 	if err := p.merge(); err != nil {
 		return p, err

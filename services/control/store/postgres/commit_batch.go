@@ -15,6 +15,8 @@ type commitRows struct {
 	calls          []callRow
 	changes        []changeRow
 	shown          []shownRow
+	approvals      []approvalRow
+	notes          []noteRow
 	turns          []turnRow
 	prefixes       []prefixRow
 	forgets, ended []string // loops
@@ -56,6 +58,12 @@ func (rows *commitRows) addStep(p stepRow) {
 	for _, shown := range p.shown {
 		rows.shown = append(rows.shown, shownRow{shown, p.lane})
 	}
+	for i := range p.Approvals {
+		rows.approvals = append(rows.approvals, approvalRow{&p.Approvals[i], p.lane, p.subjects[i]})
+	}
+	for _, note := range p.Noted {
+		rows.notes = append(rows.notes, noteRow{note, p.lane})
+	}
 	if p.Turn == nil {
 		return
 	}
@@ -78,6 +86,8 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved f
 	}
 	queue(b, entriesSQL, entryTable, rows.entries, flush, now)
 	queue(b, callsSQL, callTable, rows.calls, flush, now)
+	queue(b, approvalsSQL, approvalTable, rows.approvals, flush, now)
+	queue(b, notesSQL, noteTable, rows.notes, flush, now)
 	queue(b, changesSQL, changeTable, rows.changes, flush, now)
 	queue(b, shownSQL, shownTable, rows.shown, flush)
 	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, now)

@@ -139,6 +139,7 @@ var callTable = table[callRow]{
 	col("dispatch", "int", func(r *callRow) int32 { return int32(r.Dispatch) }),
 	col("journal_id", "text", func(r *callRow) string { return r.Journal }),
 	col("state", "smallint", func(r *callRow) int16 { return int16(r.State) }),
+	col("approval_id", "uuid", func(r *callRow) *string { return optional(r.Approval) }),
 	col("reply", "bytea", func(r *callRow) []byte { return r.Reply }),
 	col("leaves", "bool", func(r *callRow) bool { return r.Leaves }),
 	col("stdout", "bigint", func(r *callRow) int64 { return r.Shown[0] }),

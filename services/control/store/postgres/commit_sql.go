@@ -107,10 +107,10 @@ FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 // callsSQL makes the durable records of calls. Their times are the database's: ages are told by its clock.
 var callsSQL = callTable.in(`
 INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,
-  args_hash, executor, dispatch, journal_id, state, reply, leaves, shown_stdout, shown_stderr, created_at,
+  args_hash, executor, dispatch, journal_id, state, approval_id, reply, leaves, shown_stdout, shown_stderr, created_at,
   dispatched_at, done_at)
 SELECT t.call_id, l.tenant, t.lane_id, t.loop_id, t.turn, t.idx, t.kind, t.entry_seq, t.provider_id, t.tool, t.safety,
-  t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.reply, t.leaves, t.stdout, t.stderr,
+  t.args_hash, t.executor, t.dispatch, t.journal_id, t.state, t.approval_id, t.reply, t.leaves, t.stdout, t.stderr,
   n.now, CASE WHEN t.state = 1 THEN n.now END, CASE WHEN t.state >= 2 THEN n.now END
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (SELECT `+nowSQL2+` AS now) n`, 2)
 

@@ -327,6 +327,7 @@ func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []s
 	queue(batch, endHeadsSQL, endTable, settled, e.flush, now)
 	batch.Queue(treesSQL, e.flush, heads)
 	batch.Queue(endCallsSQL, e.flush, now, calls)
+	batch.Queue(endApprovalsSQL, e.flush, now, ids)
 	queue(batch, endLanesSQL, endTable, settled, e.flush)
 	queue(batch, endSegmentsSQL, endTable, settled, e.flush)
 	return tx.SendBatch(ctx, batch).Close()

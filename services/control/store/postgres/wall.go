@@ -32,6 +32,9 @@ var rights = map[string]string{
 	"tickets":     "SELECT, INSERT",
 	"tenants":     "SELECT",
 	"audit":       "SELECT, INSERT",
+	"approvals":   "SELECT, UPDATE",
+	"grants":      "SELECT, INSERT, UPDATE",
+	"wakes":       "INSERT",
 
 	"session_bases":  "SELECT",
 	"session_labels": "SELECT",

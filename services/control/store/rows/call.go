@@ -12,7 +12,7 @@ import (
 // CallColumns of tool_calls are what Call reads.
 const CallColumns = `call_id, lane_id, submission_id, turn, idx, entry_seq, provider_id, tool, kind, safety, args_hash,
   executor, dispatch, journal_id, state, reply, late_reply, shown_stdout, shown_stderr, created_at, dispatched_at,
-  done_at, leaves`
+  done_at, leaves, approval_id`
 
 // selectCalls has the time behind the columns of a call.
 const selectCalls = `SELECT ` + CallColumns + `, {now} FROM tool_calls `
@@ -32,6 +32,7 @@ func Call(r Row, now time.Time) call.Call {
 		Safety: tool.Safety(r.int(9)), ArgsHash: r.blob(10), Executor: r.text(11), Dispatch: int(r.int(12)),
 		Journal: r.text(13), State: call.State(r.int(14)), Reply: r.blob(15), LateReply: r.blob(16),
 		Shown: [2]int64{r.int(17), r.int(18)}, CreatedAt: r.time(19), DoneAt: r.time(21), Leaves: r.bool(22),
+		Approval: r.text(23),
 	}
 	c.Age[0] = now.Sub(c.CreatedAt)
 	if dispatched := r.time(20); !dispatched.IsZero() {

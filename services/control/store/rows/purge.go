@@ -77,7 +77,7 @@ func (x *purge) tree(ctx context.Context, root string) (done bool, err error) {
 		}
 		steps := []func(context.Context, string) error{x.loops, x.entries}
 		if leaf == root {
-			steps = append(steps, x.segments, x.bases, x.labels)
+			steps = append(steps, x.segments, x.grants, x.bases, x.labels)
 		}
 		for _, step := range steps {
 			if err := step(ctx, leaf); err != nil || x.budget.Spent() {
@@ -104,7 +104,7 @@ func (x *purge) leaf(ctx context.Context, root string) (string, error) {
 	}
 }
 
-// loops deletes submissions, and before them their calls and turns.
+// loops deletes submissions, and before them their calls, turns and approvals.
 func (x *purge) loops(ctx context.Context, sessionID string) error {
 	for !x.budget.Spent() {
 		found, err := x.port.Query(ctx, someLoops, sessionID, x.limit)
@@ -132,7 +132,7 @@ func (x *purge) loops(ctx context.Context, sessionID string) error {
 	return nil
 }
 
-// ofLoops deletes the calls and turns of loops. Where the budget is not spent, none is left.
+// ofLoops deletes the calls, turns and approvals of loops. Where the budget is not spent, none is left.
 func (x *purge) ofLoops(ctx context.Context, loops texts) error {
 	for !x.budget.Spent() {
 		calls, err := x.port.Query(ctx, callsOf, loops.json(), x.limit)
@@ -140,10 +140,20 @@ func (x *purge) ofLoops(ctx context.Context, loops texts) error {
 			return err
 		}
 		turns, err := x.port.Query(ctx, turnsOf, loops.json(), x.limit)
-		if err != nil || len(calls)+len(turns) == 0 {
+		if err != nil {
 			return err
 		}
-		var drop texts
+		asked, err := x.port.Query(ctx, approvalsOf, loops.json(), x.limit)
+		if err != nil || len(calls)+len(turns)+len(asked) == 0 {
+			return err
+		}
+		var drop, decided texts
+		for _, r := range asked {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(1)))
+				decided = append(decided, r.text(0))
+			}
+		}
 		for _, r := range calls {
 			if !x.budget.Spent() {
 				x.budget.Spend(int(r.int(1)))
@@ -155,6 +165,11 @@ func (x *purge) ofLoops(ctx context.Context, loops texts) error {
 			if !x.budget.Spent() {
 				x.budget.Spend(int(r.int(2)))
 				gone = append(gone, pair{r.text(0), r.int(1)})
+			}
+		}
+		if len(decided) > 0 {
+			if _, err := x.port.Exec(ctx, deleteApprovals, decided.json()); err != nil {
+				return err
 			}
 		}
 		if len(drop) > 0 {
@@ -241,6 +256,15 @@ func (x *purge) segments(ctx context.Context, laneID string) error {
 	}
 	if err == nil {
 		_, err = x.port.Exec(ctx, lowerCursor, newest, noID)
+	}
+	return err
+}
+
+// grants deletes those of a lane, which people have made: there are few.
+func (x *purge) grants(ctx context.Context, laneID string) error {
+	n, err := x.port.Exec(ctx, deleteGrants, laneID)
+	for range n {
+		x.budget.Spend(0)
 	}
 	return err
 }

@@ -96,6 +96,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.each(ctx, deleteTickets)
 	case retention.Tokens:
 		b, err = x.each(ctx, deleteRevoked, deleteExpired)
+	case retention.Approvals:
+		b, err = x.each(ctx, oldApprovals, oldGrants)
 	case retention.Deletions:
 		b, err = x.each(ctx, deleteDone)
 	case retention.Executors:

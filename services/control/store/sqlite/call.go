@@ -21,8 +21,8 @@ const ofTree = `WHERE submission_id IN (SELECT ?1 UNION ALL
 var (
 	insertCall = sql(`INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, entry_seq,
 		provider_id, tool, kind, safety, args_hash, executor, dispatch, journal_id, state, reply, created_at,
-		dispatched_at, done_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		dispatched_at, done_at, approval_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	markCalls    = sql(`UPDATE submissions SET has_calls = 1 WHERE rowid = ? AND has_calls = 0`)
 	dispatchCall = sql(`UPDATE tool_calls SET executor = ?1, dispatch = ?2, state = 1, dispatched_at = ?3,
 		journal_id = ?4 WHERE call_id = ?5 AND lane_id = ?6 AND state <= 1 AND dispatch < ?2`)
@@ -92,8 +92,8 @@ func (t tx) addCall(l *laneRow, loopID string, c call.Call) error {
 		done = t.micros()
 	}
 	_, err := t.exec(insertCall, c.ID, l.tenant, l.id, loopID, c.Turn, c.Index, c.EntrySeq, c.ProviderID, c.Tool,
-		int64(c.Kind), int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, c.Journal, int64(c.State), c.Reply, t.micros(),
-		dispatched, done)
+		int64(c.Kind), int64(c.Safety), c.ArgsHash, c.Executor, c.Dispatch, c.Journal, int64(c.State), c.Reply,
+		t.micros(), dispatched, done, optional(c.Approval))
 	return err
 }
 

@@ -96,6 +96,9 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 	if _, err := t.exec(endCalls, head.id, t.micros()); err != nil {
 		return lane.Ended{}, err
 	}
+	if _, err := t.exec(endApprovals, t.micros(), l.id); err != nil {
+		return lane.Ended{}, err
+	}
 	z.LeaveOpen(left, open)
 	if z.Usage, err = t.usage(head); err != nil {
 		return lane.Ended{}, err

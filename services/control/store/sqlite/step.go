@@ -6,6 +6,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
@@ -30,8 +31,9 @@ var (
 type step struct {
 	*lane.Step
 	entries []entry
-	usage   any // of Progress, or Spent; of neither when the loop ends
-	turn    any // usage of Turn
+	usage   any      // of Progress, or Spent; of neither when the loop ends
+	turn    any      // usage of Turn
+	asked   []string // subjects of Approvals
 	end     settlement
 }
 
@@ -55,6 +57,13 @@ func encodeStep(s *lane.Step) (st step, err error) {
 	}
 	if err == nil && s.Turn != nil {
 		st.turn, err = encode(s.Turn.Usage)
+	}
+	for i := range s.Approvals {
+		if err == nil {
+			var subject string
+			subject, err = rows.EncodeSubject(&s.Approvals[i])
+			st.asked = append(st.asked, subject)
+		}
 	}
 	if err == nil && s.End != nil {
 		st.end, err = encodeSettlement(s.End)
@@ -164,6 +173,9 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 		}
 	}
 	if err := t.commitCalls(l, s, loop); err != nil {
+		return err
+	}
+	if err := t.commitApprovals(l, s); err != nil {
 		return err
 	}
 	switch p := s.Progress; {

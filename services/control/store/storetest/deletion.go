@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/deletion"
@@ -61,6 +62,12 @@ func full(t tester, db DB, name string) *holder {
 		h.commit(t, c)
 		h.commit(t, h.deltas(1, event.Text))
 	}
+	gate, asked := h.gated(0)
+	gate.Calls[0].Index = 3
+	h.commit(t, gate)
+	allowed := yes(asked)
+	allowed.Scope = approval.Session
+	decide(t, db.Store, allowed, true)
 	child := h.withChild(t)
 	k := newCall(h, 1, 0)
 	k.LoopID = child.ID
@@ -117,7 +124,10 @@ var deletionCases = []testCase{
 			if n := purgeAll(t, db.Second, d, limit); n < 20 {
 				t.Errorf("%d rows went", n)
 			}
-			for _, table := range []string{"lanes", "sessions", "submissions", "tool_calls", "turns", "segments"} {
+			for _, table := range []string{
+				"lanes", "sessions", "submissions", "tool_calls", "turns", "segments",
+				"approvals", "grants",
+			} {
 				none(db, `FROM `+table+` WHERE lane_id = '`+h.session()+`'`)
 			}
 			for _, id := range []string{h.session(), h.lease.Loops[1].SessionID} {

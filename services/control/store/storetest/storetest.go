@@ -70,6 +70,7 @@ var suites = []suite{
 	{"clock", clockCases},
 	{"calls", callCases},
 	{"grants", grantCases},
+	{"approvals", approvalCases},
 	{"events", eventCases},
 	{"sessions", sessionCases},
 	{"sessions that callers make", makingCases},
