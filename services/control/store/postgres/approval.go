@@ -72,16 +72,19 @@ func (s *Store) DecideApproval(
 	tenant := tenancy.Of(ctx)
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			if s.wall != "" && tenant != "" {
+			walled := s.wall != "" && tenant != ""
+			if walled {
 				if _, err := tx.Exec(ctx, withinSQL, s.wall, tenant); err != nil {
 					return err
 				}
 			}
 			a, decided, err = rows.DecideApproval(ctx, plain{s: s, tx: tx}, d)
-			if err != nil || !decided {
-				return err
+			if err == nil && decided && walled {
+				_, err = tx.Exec(ctx, withinSQL, platformRole, "") // whose the wakes are
 			}
-			_, err = tx.Exec(ctx, `INSERT INTO wakes (tenant, lane_id) VALUES ($1, $2)`, a.Tenant, a.LaneID)
+			if err == nil && decided {
+				_, err = tx.Exec(ctx, `INSERT INTO wakes (tenant, lane_id) VALUES ($1, $2)`, a.Tenant, a.LaneID)
+			}
 			return err
 		})
 	})

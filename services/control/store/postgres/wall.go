@@ -34,7 +34,6 @@ var rights = map[string]string{
 	"audit":       "SELECT, INSERT",
 	"approvals":   "SELECT, UPDATE",
 	"grants":      "SELECT, INSERT, UPDATE",
-	"wakes":       "INSERT",
 
 	"session_bases":  "SELECT",
 	"session_labels": "SELECT",

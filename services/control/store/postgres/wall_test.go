@@ -15,9 +15,12 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/internal/pgtest"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/store/storetest"
@@ -29,7 +32,7 @@ import (
 var ofThePlatform = map[string]string{
 	"replicas":    "the processes of the installation",
 	"clock":       "the time of the installation",
-	"wakes":       "written by owners of lanes",
+	"wakes":       "written by owners of lanes, and with decisions",
 	"tool_calls":  "written by owners of lanes and for executors; clients see calls in events",
 	"turns":       "written by owners of lanes; no API shows them",
 	"prefixes":    "parts of turns that tenants may share",
@@ -85,6 +88,7 @@ type tenantRows struct {
 	token auth.Token
 	gone  deletion.Deletion
 	fork  session.Session
+	asked approval.Approval
 }
 
 // fill gives a tenant rows in every table that its clients use.
@@ -103,6 +107,7 @@ func fill(t *testing.T, s *postgres.Store, tenant string) (r tenantRows) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	r.sub = got.Submission
+	r.asked = decided(t, s, ctx, *got.Lease)
 	fork := session.Fork{From: r.sub.SessionID, At: 1}
 	fork.New = session.New{Key: a.Key, Labels: map[string]string{"a": "b"}}
 	fork.Key.Instance = "fork"
@@ -267,6 +272,35 @@ func cmpOr(s, or string) string {
 	return s
 }
 
+// decided is an approval for the rest of the session, within a tenant.
+func decided(t *testing.T, s *postgres.Store, ctx context.Context, l lane.Lease) approval.Approval {
+	t.Helper()
+	loop := l.Root()
+	a := approval.Approval{
+		ID: ident.New(), Tenant: loop.Key.Tenant, LaneID: loop.LaneID, SessionID: loop.SessionID, LoopID: loop.ID,
+		RootID: loop.ID, Turn: 1, CallID: ident.New(), Key: loop.Key, Digest: []byte("d"), Subject: approval.Subject{
+			Tool: "bash", Path: []approval.Stage{{Agent: loop.Key.Agent}},
+			Asks: []approval.Ask{{Agent: loop.Key.Agent}},
+		},
+	}
+	if _, err := s.Commit(t.Context(), lane.Commit{
+		Fence: l.Fence, ID: ident.New(), Tenant: a.Tenant, EventHead: l.EventHead, Steps: []lane.Step{{
+			LoopID: loop.ID, SessionID: loop.SessionID, EntryHead: loop.EntryHead,
+			Events:    []event.Event{{Seq: l.EventHead + 1, SubmissionID: loop.ID, Type: event.Text, Text: "x"}},
+			Approvals: []approval.Approval{a},
+		}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, did, err := s.DecideApproval(ctx, approval.Decision{
+		Tenant: a.Tenant, ID: a.ID, Digest: a.Digest, Approve: true, Scope: approval.Session,
+	})
+	if err != nil || !did {
+		t.Fatalf("decided: %v, %v", did, err)
+	}
+	return a
+}
+
 // nothingOf is what is said of things, by methods that are asked for them in the name of their own tenant, within
 // another one.
 func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
@@ -289,6 +323,10 @@ func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
 	refused(t, s.RevokeToken(ctx, own, r.token.ID), auth.ErrTokenNotFound)
 	_, err = s.GetDeletion(ctx, own, r.gone.ID)
 	refused(t, err, deletion.ErrNotFound)
+	_, err = s.GetApproval(ctx, own, r.asked.ID)
+	refused(t, err, approval.ErrNotFound)
+	_, _, err = s.DecideApproval(ctx, approval.Decision{Tenant: own, ID: r.asked.ID})
+	refused(t, err, approval.ErrNotFound)
 	_, err = s.GetTenant(ctx, own)
 	refused(t, err, tenancy.ErrNotFound)
 	_, err = s.BeginDeletion(ctx, deletion.Deletion{
@@ -319,12 +357,15 @@ func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
 	tokens, _, all := s.ListTokens(ctx, own, "", 10)
 	events, _, each := s.ListAudit(ctx, audit.Filter{Tenant: own, Limit: 10})
 	gone, every := s.ListDeletions(ctx, own, "", 10)
-	for _, err := range []error{err, more, most, all, each, every} {
+	asked, _, any := s.ListApprovals(ctx, approval.Filter{Tenant: own, Limit: 10})
+	grants, _, one := s.ListGrants(ctx, approval.Filter{Tenant: own, Limit: 10})
+	for _, err := range []error{err, more, most, all, each, every, any, one} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	if n := len(entries) + len(subs) + len(sessions) + len(tokens) + len(events) + len(gone); n > 0 {
+	n := len(entries) + len(subs) + len(sessions) + len(tokens) + len(events) + len(gone) + len(asked) + len(grants)
+	if n > 0 {
 		t.Errorf("%d things of another tenant", n)
 	}
 }
@@ -337,6 +378,10 @@ func everythingOf(t *testing.T, s *postgres.Store, r tenantRows, tenant string) 
 	if err != nil || len(page) != 1 {
 		t.Errorf("%s: %d entries, %v", tenant, len(page), err)
 	}
+	grants, _, err := s.ListGrants(ctx, approval.Filter{Tenant: tenant, Limit: 10})
+	if err != nil || len(grants) != 1 {
+		t.Errorf("%s: %d grants, %v", tenant, len(grants), err)
+	}
 	if page, err := s.Entries(ctx, r.fork.ID, 0, 10); err != nil || len(page) != 1 {
 		t.Errorf("%s: %d entries of a fork, %v", tenant, len(page), err)
 	}
@@ -344,7 +389,7 @@ func everythingOf(t *testing.T, s *postgres.Store, r tenantRows, tenant string) 
 	if err != nil || len(labelled) != 1 {
 		t.Errorf("%s: %d sessions by label, %v", tenant, len(labelled), err)
 	}
-	if events, err := s.Events(ctx, r.sub.SessionID, 0, 10); err != nil || len(events) != 1 {
+	if events, err := s.Events(ctx, r.sub.SessionID, 0, 10); err != nil || len(events) != 2 {
 		t.Errorf("%s: %d events, %v", tenant, len(events), err)
 	}
 	if tokens, _, err := s.ListTokens(ctx, "", "", 10); err != nil || len(tokens) != 1 || tokens[0].ID != r.token.ID {

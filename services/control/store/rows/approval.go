@@ -30,7 +30,7 @@ const (
 var (
 	getApproval   = reads(approvalColumns + `WHERE approval_id = $1 AND tenant = $2`)
 	findApproval  = reads(approvalColumns + `WHERE approval_id = $1`)
-	turnApprovals = reads(approvalColumns + `WHERE submission_id = $1 AND turn = $2 ORDER BY approval_id`)
+	turnApprovals = reads(approvalColumns + `WHERE submission_id = $1 AND turn = $2`)
 	listApprovals = reads(approvalColumns + `WHERE tenant || '' = $1 ` + approvalPage)
 	// The condition is the index's of those that are open.
 	listOpenApprovals = reads(approvalColumns + `WHERE tenant = $1 AND state = 0 ` + approvalPage)

@@ -52,7 +52,7 @@ CREATE TABLE grants (
     revoked_by  text
 );
 
-CREATE INDEX grants_lane ON grants (lane_id);
+CREATE INDEX grants_lane ON grants (lane_id, grant_id);
 CREATE INDEX grants_revoked ON grants (revoked_at) WHERE revoked_at IS NOT NULL;
 
 -- The approval that a call waits for, or has waited for.
