@@ -48,7 +48,7 @@ func (c *Commit) Ending(root string) *Settlement {
 	return nil
 }
 
-// Step is the facts of one loop.
+// Step is the facts of one loop, with a field for each kind of fact.
 type Step struct {
 	LoopID    string
 	SessionID string
