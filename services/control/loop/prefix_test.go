@@ -21,13 +21,16 @@ func speaking(t *testing.T, w modeltest.Wire, answers ...http.Handler) (*bench, 
 	s := modeltest.NewServer(t, answers...)
 	id := map[model.API]string{
 		model.APIAnthropic: "claude-sonnet-4-5", model.APIGemini: "gemini-3-flash-preview",
+		model.APIConverse: "us.anthropic.claude-sonnet-4-6",
 	}[w.API]
 	if id == "" {
 		id = "gpt-5"
 	}
-	m, err := provider.APIs(s.Client())[w.API](model.Endpoint{
-		Name: "test", BaseURL: s.URL(), Settings: model.Settings{API: w.API},
-	}, id)
+	e := model.Endpoint{Name: "test", BaseURL: s.URL(), Settings: model.Settings{API: w.API}}
+	if w.API == model.APIConverse {
+		e.Key, e.Cloud = "key", model.Cloud{Kind: model.Bedrock, Region: "us-east-1"}
+	}
+	m, err := provider.APIs(s.Client())[w.API](e, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,18 +55,26 @@ func asks(commands ...string) modeltest.Turn {
 	return turn
 }
 
-// mark is one of Anthropic's cache, at the end of a piece. Marks are no part of what it keeps and compares.
-const mark = `,"cache_control":{"type":"ephemeral"}`
+// mark is one of Anthropic's cache, at the end of a piece, and point is one of Bedrock's, a piece of its own. Marks are
+// no part of what is kept and compared.
+const (
+	mark  = `,"cache_control":{"type":"ephemeral"}`
+	point = `,{"cachePoint":{"type":"default"}}`
+)
 
 // unclosed is a request's body without what closes it.
 func unclosed(body []byte) []byte {
-	return bytes.TrimSuffix(bytes.TrimSuffix(body, []byte("]}")), []byte(mark+"}]}"))
+	body = bytes.TrimSuffix(body, []byte("]}"))
+	return bytes.TrimSuffix(bytes.TrimSuffix(body, []byte(mark+"}]}")), []byte(point+"]}"))
 }
 
 // unmarked is a body without the marks in its conversation.
 func unmarked(body []byte) []byte {
 	head, conversation, _ := bytes.Cut(body, []byte(`"messages":[`))
-	return append(bytes.Clone(head), bytes.ReplaceAll(conversation, []byte(mark), nil)...)
+	for _, m := range []string{mark, point} {
+		conversation = bytes.ReplaceAll(conversation, []byte(m), nil)
+	}
+	return append(bytes.Clone(head), conversation...)
 }
 
 // A provider's prompt cache hits only what is the same, byte for byte, from the beginning on: over the turns of a
@@ -117,7 +128,8 @@ func growing(t *testing.T, asked []modeltest.Recorded) {
 	t.Helper()
 	for i := 1; i < len(asked); i++ {
 		before, after := unclosed(asked[i-1].Body), asked[i].Body
-		if twice := 4; bytes.Count(asked[i-1].Body, []byte(mark)) == twice { // see TestALongTurnIsMarkedTwice
+		marks := bytes.Count(asked[i-1].Body, []byte(mark)) + bytes.Count(asked[i-1].Body, []byte(point))
+		if twice := 4; marks == twice { // see TestALongTurnIsMarkedTwice
 			before, after = unmarked(before), unmarked(after)
 		}
 		if !bytes.HasPrefix(after, before) {

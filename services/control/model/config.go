@@ -17,6 +17,7 @@ const (
 	APIChat      API = "openai-chat"      // OpenAI Chat Completions
 	APIResponses API = "openai-responses" // OpenAI Responses
 	APIGemini    API = "gemini"           // Google's generateContent
+	APIConverse  API = "bedrock-converse" // AWS Bedrock's ConverseStream
 )
 
 // maker is whose API it is: a key of one maker is none of another's.
@@ -35,6 +36,8 @@ type Provider struct {
 	// KeyEnv is the environment variable that holds the key. A provider with a BaseURL and no KeyEnv is called without
 	// a key.
 	KeyEnv string
+	// Cloud is where the models run, if that is one of the clouds.
+	Cloud Cloud
 	// Settings are those of all its models.
 	Settings
 	// Models holds what differs from model to model, by the model's id.
@@ -153,6 +156,15 @@ func (s Secret) Reveal() string { return string(s) }
 
 // or fills what p leaves out from q.
 func (p Provider) or(q Provider) Provider {
+	if p.Cloud.Kind == "" && (p.BaseURL == "" || p.API == "") {
+		p.Cloud = q.Cloud
+	}
+	if p.Cloud.Kind != "" {
+		if p.KeyEnv == "" && q.Cloud.Kind == p.Cloud.Kind && !p.Cloud.Entra {
+			p.KeyEnv = q.KeyEnv
+		}
+		return p
+	}
 	if p.API == "" {
 		p.API = q.API
 	}

@@ -43,6 +43,9 @@ const (
 //	      thinks: false
 //	      efforts: [low, high]
 //	      price: {input: 0, output: 0}
+//	google: {vertex: {project: my-project, location: europe-west1}}
+//	azure: {base_url: "https://mine.openai.azure.com", azure: {auth: entra, api_version: 2025-04-01-preview}}
+//	aws: {bedrock: {region: eu-central-1, profile: work}}
 //
 // file is for errors only. known is the catalogue of providers that need no configuration. lookup is the environment:
 // every variable that headers and query refer to must be set. All problems are reported together, one line each; each
@@ -95,10 +98,15 @@ func (p *providers) provider(name string, k, v *yaml.Node) Provider {
 		document.Key("base_url", func(key string, n *yaml.Node) { out.BaseURL = p.baseURL(key, n) }),
 		document.Key("key_env", func(key string, n *yaml.Node) { out.KeyEnv = p.keyEnv(key, n) }),
 		document.Key("models", func(key string, n *yaml.Node) { out.Models = p.models(key, n) }),
+		document.Key("vertex", func(key string, n *yaml.Node) { p.vertex(key, n, &out.Cloud) }),
+		document.Key("azure", func(key string, n *yaml.Node) { p.azure(key, n, &out.Cloud) }),
+		document.Key("bedrock", func(key string, n *yaml.Node) { p.bedrock(key, n, &out.Cloud) }),
 	}, p.settings(&out.Settings)...)...)
+	known, ok := p.known(name)
+	p.clouded(name, k, out, known.Cloud)
 	if api, _ := document.Find(v, "api"); api == nil && v.Kind == yaml.MappingNode {
-		known, ok := p.known(name)
 		switch {
+		case out.Cloud.Kind != "", known.Cloud.Kind != "":
 		case !ok:
 			p.Report(k.Line, name+".api", "is required: %s is not the name of a provider that is known", name)
 		case out.BaseURL != "" && known.API == APIResponses:

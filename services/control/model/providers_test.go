@@ -58,6 +58,27 @@ anthropic:
 work: {api: openai-responses}
 `
 
+func TestParseProvidersReadsClouds(t *testing.T) {
+	got, err := parseProviders(`
+google: {vertex: {project: my-project, location: europe-west1}, models: {claude-x: {api: anthropic}}}
+azure: {base_url: "https://mine.openai.azure.com", azure: {auth: entra, api_version: 2025-04-01-preview}}
+keyed: {base_url: "https://mine.openai.azure.com", key_env: AZURE_KEY, azure: {auth: key}, api: openai-chat}
+aws: {bedrock: {region: eu-central-1, profile: work}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]model.Cloud{
+		"google": {Kind: model.Vertex, Project: "my-project", Location: "europe-west1"},
+		"azure":  {Kind: model.Azure, Entra: true, APIVersion: "2025-04-01-preview"},
+		"keyed":  {Kind: model.Azure},
+		"aws":    {Kind: model.Bedrock, Region: "eu-central-1", Profile: "work"},
+	} {
+		if got[name].Cloud != want {
+			t.Errorf("%s is %+v, want %+v", name, got[name].Cloud, want)
+		}
+	}
+}
+
 func TestParseProvidersReadsEveryKey(t *testing.T) {
 	yes, no := true, false
 	want := map[string]model.Provider{
@@ -117,7 +138,8 @@ func TestParseProvidersReadsEveryKey(t *testing.T) {
 
 // Every case begins at line 1, and nothing that is told may hold a secret.
 func TestParseProvidersRefuses(t *testing.T) {
-	keys := "there are base_url, key_env, models, api, headers, query, extra_body, drop, timeouts, max_images"
+	keys := "there are base_url, key_env, models, vertex, azure, bedrock, api, headers, query, extra_body, drop, " +
+		"timeouts, max_images"
 	for name, c := range map[string]struct{ src, want string }{
 		"list":          {"- local", "1: must be a mapping of keys to values, got a list"},
 		"text":          {"s3cr3t", "1: must be a mapping of keys to values, got text"},
@@ -144,11 +166,13 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"api": {
 			"local:\n  api: soap",
-			`2: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "soap"`,
+			`2: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, bedrock-converse, got` +
+				` "soap"`,
 		},
 		"api offline": {
 			"local: {api: offline}",
-			`1: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "offline"`,
+			`1: local.api: must be one of anthropic, openai-chat, openai-responses, gemini, bedrock-converse, got` +
+				` "offline"`,
 		},
 		"url without host": {
 			"a: {api: openai-chat, base_url: 'localhost:1'}",
@@ -325,7 +349,8 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"model api": {
 			"a: {api: openai-chat, models: {m: {api: openai}}}",
-			`1: a.models.m.api: must be one of anthropic, openai-chat, openai-responses, gemini, got "openai"`,
+			`1: a.models.m.api: must be one of anthropic, openai-chat, openai-responses, gemini, bedrock-converse` +
+				`, got "openai"`,
 		},
 		"openai elsewhere": {
 			"openai: {base_url: 'http://h/v1'}",
@@ -347,6 +372,33 @@ func TestParseProvidersRefuses(t *testing.T) {
 		"price not finite": {
 			"a: {api: openai-chat, models: {m: {price: {input: .inf}}}}",
 			"1: a.models.m.price.input: must not be negative",
+		},
+		"two clouds": {
+			"a: {vertex: {project: p}, bedrock: {region: r}}",
+			"1: a.bedrock: cannot be given together with vertex: a provider's models run in one place",
+		},
+		"a cloud's key": {
+			"a: {azure: {tenant: x}}", "1: a.azure.tenant: unknown key; there are api_version, auth",
+		},
+		"a cloud's address": {
+			"a: {bedrock: {region: 'eu/../x'}}",
+			"1: a.bedrock.region: must be of letters, digits, dashes, dots, colons and underscores",
+		},
+		"a protocol that a cloud does not speak": {
+			"a: {azure: {}, api: anthropic, models: {m: {api: gemini}}}",
+			"1: a.api: azure does not speak anthropic|1: a.models.m.api: azure does not speak gemini",
+		},
+		"a protocol of a cloud only": {
+			"a: {api: bedrock-converse, base_url: 'http://h'}",
+			"1: a.api: a provider without bedrock, azure or vertex does not speak bedrock-converse",
+		},
+		"two proofs": {
+			"a: {azure: {auth: entra}, key_env: KEY}",
+			"1: a.key_env: cannot be given with azure.auth: entra, which uses no key",
+		},
+		"a key of Vertex": {
+			"a: {vertex: {}, key_env: KEY}",
+			"1: a.key_env: cannot be given with vertex: Google Cloud is asked with the application default credentials",
 		},
 		"several, in order": {
 			"a:\n  api: openai-chat\n  key_env: b\n  url: c\nb:\n  models: {m: {window: a}}",
@@ -382,7 +434,7 @@ func FuzzParseProviders(f *testing.F) {
 		got, err := parseProviders(src)
 		if err == nil {
 			for name, p := range got {
-				known := name == "anthropic" || name == "openai"
+				known := name == "anthropic" || name == "openai" || p.Cloud.Kind != ""
 				if r, err := model.ParseRef(name + "/m"); err != nil || r.Provider != name || p.API == "" && !known {
 					t.Fatalf("%q: %+v cannot be used: %v", name, p, err)
 				}

@@ -20,22 +20,27 @@ type Redactor struct{ secrets []string }
 
 // NewRedactor knows the key, the headers and the query of e, as they are and as they stand in a URL.
 func NewRedactor(e Endpoint) Redactor {
-	var r Redactor
-	add := func(s Secret) {
+	all := []Secret{e.Key}
+	for _, v := range e.Query {
+		all = append(all, v)
+	}
+	for _, v := range e.Headers {
+		all = append(all, v)
+		if _, token, ok := strings.Cut(v.Reveal(), " "); ok { // Bearer …
+			all = append(all, Secret(token))
+		}
+	}
+	return Redactor{}.With(all...)
+}
+
+// With is a Redactor that knows these secrets too.
+func (r Redactor) With(more ...Secret) Redactor {
+	r.secrets = slices.Clone(r.secrets)
+	for _, s := range more {
 		for _, form := range []string{s.Reveal(), url.QueryEscape(s.Reveal()), url.PathEscape(s.Reveal())} {
 			if len(form) >= minSecret && !slices.Contains(r.secrets, form) {
 				r.secrets = append(r.secrets, form)
 			}
-		}
-	}
-	add(e.Key)
-	for _, v := range e.Query {
-		add(v)
-	}
-	for _, v := range e.Headers {
-		add(v)
-		if _, token, ok := strings.Cut(v.Reveal(), " "); ok { // Bearer …
-			add(Secret(token))
 		}
 	}
 	// A secret that is part of another one is replaced after it, so that nothing of the longer one stays.

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,10 +28,11 @@ type Config struct {
 // for the model.
 type Endpoint struct {
 	Name     string // of the provider
-	BaseURL  string // "" is the API's own
+	BaseURL  string // "" is the API's own, or the cloud's
 	Key      Secret // "" sends none
-	Settings        // API is set; the Registry itself applies Timeouts
-	Info     Info   // what the providers file says about the model
+	Cloud    Cloud
+	Settings      // API is set; the Registry itself applies Timeouts
+	Info     Info // what the providers file says about the model
 }
 
 // Open makes the model with this id. It does not call the provider.
@@ -95,7 +98,8 @@ func (r *Registry) Model(ref Ref) (Model, error) {
 	return m, nil
 }
 
-// Check says why ref cannot be resolved, without calling or making anything: ErrUnknownProvider or ErrKeyMissing.
+// Check says why ref cannot be resolved, without calling or making anything: ErrUnknownProvider, ErrKeyMissing or
+// ErrCloudIncomplete.
 func (r *Registry) Check(ref Ref) error {
 	_, err := r.endpoint(ref)
 	return err
@@ -110,12 +114,16 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 		known, isKnown := r.known(ref.Provider)
 		p, ok = p.or(known), ok || isKnown
 	}
-	e := Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Settings: p.Settings, Info: m.Info}
+	p.API = cmp.Or(p.API, p.Cloud.api(ref.ID))
+	e := Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Cloud: p.Cloud, Settings: p.Settings, Info: m.Info}
 	if _, spoken := r.deps.APIs[e.API]; !ok || !spoken {
 		return Endpoint{}, ErrUnknownProvider.With(
 			"there is no provider %q, which model %s names; add it to the providers file of control with api and "+
 				"base_url, or use one of %s",
 			ref.Provider, ref, r.names())
+	}
+	if err := e.complete(ref, r.deps.Getenv); err != nil {
+		return Endpoint{}, err
 	}
 	if p.KeyEnv == "" {
 		return e, nil
@@ -143,7 +151,7 @@ func (r *Registry) known(name string) (Provider, bool) {
 // limiter is the one of the model with this id and the endpoint's key, wherever requests carry the key. The caller
 // holds mu.
 func (r *Registry) limiter(e Endpoint, id string) *Limiter {
-	text := []string{string(e.API), e.BaseURL, id, e.Key.Reveal()}
+	text := []string{string(e.API), e.BaseURL, id, e.Key.Reveal(), fmt.Sprint(e.Cloud)}
 	for _, carried := range []map[string]Secret{e.Headers, e.Query} {
 		for _, name := range slices.Sorted(maps.Keys(carried)) {
 			text = append(text, name, carried[name].Reveal())

@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/offline"
+	"github.com/pawl-dev/pawl/services/control/model/provider"
 )
 
 // registry opens models that record the endpoint.
@@ -287,5 +288,74 @@ func TestASecretDoesNotPrintItself(t *testing.T) {
 		if strings.Contains(s, "sk-secret") {
 			t.Errorf("printed as %s", s)
 		}
+	}
+}
+
+// A cloud's models speak what the cloud does, and what is missing of its address comes from the variables that its own
+// tools read.
+func TestClouds(t *testing.T) {
+	env := map[string]string{
+		"GOOGLE_CLOUD_PROJECT": "p", "AWS_REGION": "eu-west-1",
+		"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com",
+		"AZURE_OPENAI_API_KEY":  "azure-key",
+	}
+	var opened []model.Endpoint
+	open := func(e model.Endpoint, _ string) (model.Model, error) {
+		opened = append(opened, e)
+		return modeltest.New(modeltest.Say("x")), nil
+	}
+	apis := map[model.API]model.Open{}
+	for _, api := range []model.API{
+		model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini, model.APIConverse,
+	} {
+		apis[api] = open
+	}
+	configured := map[string]model.Provider{
+		"google": {Cloud: model.Cloud{Kind: model.Vertex, Location: "europe-west1"}},
+		"entra": {
+			BaseURL: "https://other.openai.azure.com", Cloud: model.Cloud{Kind: model.Azure, Entra: true},
+			Settings: model.Settings{API: model.APIChat},
+		},
+		"azure": {BaseURL: "https://third.openai.azure.com"},
+	}
+	r := model.NewRegistry(model.Config{Providers: configured}, model.Deps{
+		APIs: apis, Known: provider.Known, Getenv: func(k string) string { return env[k] },
+	})
+	for name, want := range map[string]model.Endpoint{
+		"vertexai/gemini-2.5-pro": {
+			Cloud:    model.Cloud{Kind: model.Vertex, Project: "p", Location: "global"},
+			Settings: model.Settings{API: model.APIGemini},
+		},
+		"google/claude-sonnet-4-6": {
+			Cloud:    model.Cloud{Kind: model.Vertex, Project: "p", Location: "europe-west1"},
+			Settings: model.Settings{API: model.APIAnthropic},
+		},
+		"bedrock/amazon.nova-pro-v1:0": {
+			Cloud:    model.Cloud{Kind: model.Bedrock, Region: "eu-west-1"},
+			Settings: model.Settings{API: model.APIConverse},
+		},
+		"azure/gpt-5": {
+			BaseURL: "https://third.openai.azure.com", Key: "azure-key", Cloud: model.Cloud{Kind: model.Azure},
+			Settings: model.Settings{API: model.APIResponses},
+		},
+		"entra/gpt-5": {
+			BaseURL: "https://other.openai.azure.com", Cloud: model.Cloud{Kind: model.Azure, Entra: true},
+			Settings: model.Settings{API: model.APIChat},
+		},
+	} {
+		opened = nil
+		if _, err := r.Model(ref(t, name)); err != nil || len(opened) != 1 {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got := opened[0]
+		if got.BaseURL != want.BaseURL || got.Key != want.Key || got.Cloud != want.Cloud || got.API != want.API {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+	}
+	env["GOOGLE_CLOUD_PROJECT"] = ""
+	err := r.Check(ref(t, "vertexai/gemini-2.5-flash"))
+	if !errors.Is(err, model.ErrCloudIncomplete) || !strings.Contains(err.Error(), "GOOGLE_CLOUD_PROJECT") {
+		t.Error(err)
 	}
 }

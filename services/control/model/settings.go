@@ -19,7 +19,7 @@ const maxImages = 10_000
 
 // reserved are the parameters without which a request would not be the one that control means to make.
 var reserved = []string{
-	"messages", "input", "contents", "system", "instructions", "systemInstruction", "tools", "stream",
+	"messages", "input", "contents", "system", "instructions", "systemInstruction", "tools", "toolConfig", "stream",
 }
 
 // settings are the keys that a provider and a model share.
@@ -27,7 +27,7 @@ func (p *providers) settings(s *Settings) []document.Field {
 	return []document.Field{
 		document.Key("api", func(key string, n *yaml.Node) {
 			api, _ := p.Word(key, n, string(APIAnthropic), string(APIChat), string(APIResponses),
-				string(APIGemini))
+				string(APIGemini), string(APIConverse))
 			s.API = API(api)
 		}),
 		document.Key("headers", func(key string, n *yaml.Node) { s.Headers = p.headers(key, n) }),

@@ -29,7 +29,7 @@ type APIOf func(model.Ref) model.API
 var apiNames = map[model.API]string{
 	model.APIAnthropic: "anthropic-messages", model.APIChat: "openai-completions",
 	model.APIResponses: "openai-responses", model.APIOffline: "offline",
-	model.APIGemini: "google-generative-ai",
+	model.APIGemini: "google-generative-ai", model.APIConverse: "bedrock-converse-stream",
 }
 
 func (of APIOf) refOf(r model.Ref) modelRef {

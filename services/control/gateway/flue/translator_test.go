@@ -572,7 +572,7 @@ func TestTheProtocolIsTheOneThatIsUsed(t *testing.T) {
 	for api, want := range map[model.API]string{
 		model.APIAnthropic: `"api":"anthropic-messages",`, model.APIChat: `"api":"openai-completions",`,
 		model.APIResponses: `"api":"openai-responses",`, model.APIOffline: `"api":"offline",`, "": "",
-		model.APIGemini: `"api":"google-generative-ai",`,
+		model.APIGemini: `"api":"google-generative-ai",`, model.APIConverse: `"api":"bedrock-converse-stream",`,
 	} {
 		of := APIOf(func(model.Ref) model.API { return api })
 		raw, err := json.Marshal(of.refOf(opus))

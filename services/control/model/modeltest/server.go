@@ -133,7 +133,9 @@ type Event struct {
 	Name string        // of the event, "" for none
 	Data string
 	Raw  string // bytes to send instead of an event
-	Act  Act
+	// Framed says that Raw is the event in AWS's framing.
+	Framed bool
+	Act    Act
 }
 
 // Act is how a stream misbehaves.
@@ -151,6 +153,10 @@ type Play []Event
 
 // ServeHTTP implements http.Handler.
 func (p Play) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if len(p) > 0 && p[0].Framed {
+		p.serve(w, r, "application/vnd.amazon.eventstream")
+		return
+	}
 	p.serve(w, r, "text/event-stream; charset=utf-8")
 }
 

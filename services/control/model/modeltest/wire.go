@@ -34,10 +34,12 @@ type Wire struct {
 	Error func(kind, message string) string
 	// ErrorEvent is an error in the middle of a stream.
 	ErrorEvent func(kind, message string) Event
+	// Framed says that events are framed as AWS does it, and not server-sent.
+	Framed bool
 }
 
 // Wires are all protocols.
-func Wires() []Wire { return []Wire{Anthropic, Chat, Responses, Gemini} }
+func Wires() []Wire { return []Wire{Anthropic, Chat, Responses, Gemini, Converse} }
 
 // usage is 100 in, 7 out unless the turn says otherwise.
 func (t Turn) usage() model.Usage {

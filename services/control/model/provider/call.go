@@ -53,6 +53,7 @@ type call struct {
 	model.Request
 	conversation *conversation
 	without      []string // parameters that are left out
+	stale        bool     // the server refused who asks, and other credentials may be had
 }
 
 // Stream implements model.Model.
@@ -60,6 +61,7 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 	return func(yield func(model.Part, error) bool) {
 		c := &call{Request: req, conversation: m.recall(req)}
 		defer func() { req.Memo.Keep(m, c.conversation, c.conversation.size()) }()
+		renewed := false
 		for attempt := 1; ; attempt++ {
 			err := m.attempt(ctx, c, func(p model.Part) bool { return yield(p, nil) })
 			if err == nil {
@@ -67,7 +69,9 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 			}
 			without, e := "", (*model.Error)(nil)
 			if errors.As(err, &e) && attempt <= maxAmendments {
-				without = m.amend(c, e)
+				if without = m.amend(c, e); without == "" && c.stale && !renewed {
+					renewed, without = true, "the credentials that it refused"
+				}
 			}
 			if without == "" {
 				yield(model.Part{}, err)
@@ -139,13 +143,15 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 		if err != nil && parent.Err() != nil {
 			return m.failure(parent, true, err)
 		}
+		c.stale = res.StatusCode == http.StatusUnauthorized && m.access.identity != nil &&
+			m.access.identity.forget(res.Request)
 		return m.refusal(res, said) // with as much of the body as came
 	}
 	if !yield(model.Part{Type: model.PartAlive}) {
 		return nil
 	}
 	a := &answer{
-		model: m, reader: wire.NewReader(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel,
+		model: m, reader: m.events(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel,
 	}
 	defer a.reader.Release()
 	err = a.read(yield)
@@ -161,10 +167,24 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 // errLeft says that the consumer has left.
 var errLeft = errors.New("the consumer has left")
 
+// events are those of an answer.
+type events interface {
+	Next() (wire.Event, error)
+	Garbage() []byte
+	Release()
+}
+
+func (m *languageModel) events(stream io.Reader) events {
+	if m.target.API == model.APIConverse {
+		return wire.NewFrames(stream)
+	}
+	return wire.NewReader(stream)
+}
+
 // answer is an answer that is read.
 type answer struct {
 	model   *languageModel
-	reader  *wire.Reader
+	reader  events
 	decoder *wire.Decoder
 	cancel  context.CancelFunc
 	came    []byte // the event that came last before anything of an answer
@@ -239,7 +259,8 @@ func (a *answer) drain() {
 // foreign says of a stream that was cut before anything of an answer came, what came instead.
 func (a *answer) foreign(res *http.Response, err error) error {
 	kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
-	stream := strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	stream := kind == "text/event-stream" || kind == eventStream
 	came := a.reader.Garbage()
 	if !stream {
 		came = slices.Concat(came, a.came)

@@ -45,6 +45,12 @@ func Known(name string) (model.Provider, bool) {
 		return known(model.APIResponses, "", "OPENAI_API_KEY"), true
 	case "gemini":
 		return known(model.APIGemini, "", "GEMINI_API_KEY"), true
+	case "vertexai":
+		return model.Provider{Cloud: model.Cloud{Kind: model.Vertex}}, true
+	case "azure":
+		return model.Provider{Cloud: model.Cloud{Kind: model.Azure}, KeyEnv: "AZURE_OPENAI_API_KEY"}, true
+	case "bedrock":
+		return model.Provider{Cloud: model.Cloud{Kind: model.Bedrock}}, true
 	}
 	e, ok := catalogue()[name]
 	return e.provider, ok && e.provider.API != ""
@@ -84,27 +90,53 @@ func info(m catwalk.Model) model.Info {
 // lookup is what is known about a model: what is configured comes first, then the provider's catalogue, then that of
 // the API's own provider, because a proxy usually keeps the names.
 func lookup(e model.Endpoint, id string) model.Info {
-	names := []string{e.Name, "openai"}
-	switch e.API {
-	case model.APIAnthropic:
-		names[1] = "anthropic"
-	case model.APIGemini:
-		names[1] = "gemini"
+	names := []string{e.Name}
+	switch e.Cloud.Kind {
+	case model.Vertex:
+		names = append(names, "vertexai")
+	case model.Azure:
+		names = append(names, "azure")
+	case model.Bedrock:
+		names = append(names, "bedrock", "bedrock-europe")
 	}
-	var found model.Info
+	switch e.API {
+	case model.APIAnthropic, model.APIConverse:
+		names = append(names, "anthropic")
+	case model.APIGemini:
+		names = append(names, "gemini")
+	default:
+		names = append(names, "openai")
+	}
 	for _, name := range names {
 		models := catalogue()[name].models
-		i, ok := models[id]
-		if !ok {
-			i, ok = models[undated(id)]
-		}
-		if ok {
-			found = i
-			break
+		for _, alias := range aliases(e, id) {
+			if found, ok := models[alias]; ok {
+				return merge(e.Info, found)
+			}
 		}
 	}
-	return merge(e.Info, found)
+	return e.Info
 }
+
+// aliases are the names by which catalogues may know a model.
+func aliases(e model.Endpoint, id string) []string {
+	all := []string{id, undated(id)}
+	if e.Cloud.Kind != model.Bedrock {
+		return all
+	}
+	// A profile of several regions is named by them, and a model by its maker and a version.
+	short := profiled().ReplaceAllString(id, "")
+	bare := versionedModel().ReplaceAllString(strings.TrimPrefix(short, "anthropic."), "")
+	return append(all, "us."+short, "eu."+short, bare, undated(bare))
+}
+
+var (
+	profiled = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(us|eu|apac|jp|au|ca|glob` +
+			`al)\.`)
+	})
+	versionedModel = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-v\d+(:\d+)*$`) })
+)
 
 // merge fills what a leaves out from b.
 func merge(a, b model.Info) model.Info {
@@ -116,7 +148,7 @@ func merge(a, b model.Info) model.Info {
 	return a
 }
 
-var dated = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$`) })
+var dated = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[-@](\d{8}|\d{4}-\d{2}-\d{2}|latest)$`) })
 
 // undated is the id without the date of its release.
 func undated(id string) string { return dated().ReplaceAllString(id, "") }

@@ -21,8 +21,16 @@ import (
 
 // failed is an error of this model.
 func (m *languageModel) failed(kind model.Kind, retryable bool, format string, args ...any) *model.Error {
-	text := m.redactor.Clean(fmt.Sprintf(format, args...))
+	text := m.secrets().Clean(fmt.Sprintf(format, args...))
 	return &model.Error{Kind: kind, Retryable: retryable, Text: m.Ref().String() + ": " + text}
+}
+
+// secrets hides what requests carry now.
+func (m *languageModel) secrets() model.Redactor {
+	if m.access.identity == nil {
+		return m.redactor
+	}
+	return m.redactor.With(m.access.identity.secrets()...)
 }
 
 // failure classifies what ended a call: what the provider said, else the end of the context, else what Go says.
@@ -114,6 +122,13 @@ var kindsOf = map[string]model.Kind{
 	"content_policy_violation": model.KindRefused, "content_filter": model.KindRefused,
 	"api_error": model.KindServer, "server_error": model.KindServer, "internal_error": model.KindServer,
 	"internal_server_error": model.KindServer, "timeout_error": model.KindServer,
+	"throttlingexception": model.KindRateLimited, "servicequotaexceededexception": model.KindQuota,
+	"modelnotreadyexception": model.KindOverloaded, "serviceunavailableexception": model.KindOverloaded,
+	"internalserverexception": model.KindServer, "modelstreamerrorexception": model.KindServer,
+	"modeltimeoutexception": model.KindServer, "modelerrorexception": model.KindServer,
+	"validationexception": model.KindInvalidRequest, "accessdeniedexception": model.KindAuth,
+	"unrecognizedclientexception": model.KindAuth, "expiredtokenexception": model.KindAuth,
+	"invalidsignatureexception": model.KindAuth, "resourcenotfoundexception": model.KindNotFound,
 }
 
 // kindOf is the kind that s names; a code says more than a type.
@@ -140,10 +155,13 @@ func (m *languageModel) refusal(res *http.Response, body []byte) error {
 	}
 	kind := statusKind(res.StatusCode)
 	said := saidIn(body)
+	if kind, _, _ := strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":"); kind != "" {
+		said.kinds = append(said.kinds, strings.ToLower(kind))
+	}
 	if k, ok := said.kindOf(); ok {
 		switch {
 		case k == model.KindQuota, k == model.KindContextOverflow, k == model.KindOverloaded,
-			k == model.KindAuth && kind == model.KindInvalidRequest:
+			(k == model.KindAuth || k == model.KindRefused) && kind == model.KindInvalidRequest:
 			kind = k // finer than the status
 		}
 	}
@@ -238,7 +256,7 @@ func (m *languageModel) broken(err error) error {
 		return m.failed(model.KindRefused, false, "%v", err)
 	case errors.As(err, &foreign):
 		quoted := *foreign
-		quoted.Came = m.redactor.Excerpt(foreign.Came, maxCame)
+		quoted.Came = m.secrets().Excerpt(foreign.Came, maxCame)
 		return m.failed(model.KindProtocol, !foreign.Final, "%v", &quoted) // which is retried once
 	default:
 		e := m.failed(model.KindCut, true, "%v", wire.ErrCut)
@@ -250,22 +268,32 @@ func (m *languageModel) broken(err error) error {
 // unreached is a request without an answer. Addresses stay out of the text.
 func (m *languageModel) unreached(err error) error {
 	var ours *model.Error
+	var unproven *identityError
 	var certificate *tls.CertificateVerificationError
-	var network net.Error
 	var errno syscall.Errno
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &ours):
 		return ours
+	case errors.As(err, &unproven) && unproven.retryable:
+		return m.failed(model.KindNetwork, true, "%s", unproven.text)
+	case errors.As(err, &unproven):
+		return m.failed(model.KindAuth, false, "%s", unproven.text)
 	case errors.As(err, &certificate):
 		return m.failed(model.KindNetwork, false, "the provider's certificate is not valid: %v", certificate.Err)
 	case errors.As(err, &dns):
 		return m.failed(model.KindNetwork, true, "the provider's address is not known")
 	case errors.As(err, &errno):
 		return m.failed(model.KindNetwork, true, "the provider is not reached: %v", errno)
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case isNetwork(err):
 		return m.failed(model.KindNetwork, true, "the provider is not reached")
 	default:
 		return m.failed(model.KindProtocol, false, "the call failed: %v", err)
 	}
+}
+
+// isNetwork reports whether an error is about the way to a server.
+func isNetwork(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

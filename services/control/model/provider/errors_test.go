@@ -146,7 +146,7 @@ func TestAStreamThatBreaks(t *testing.T) {
 		each(t, func(t *testing.T, w modeltest.Wire) {
 			p := w.Stream(twoCalls)
 			for n := range len(p) {
-				if n > p.Index(`"finish_reason":"`) || n > p.Index("message_delta") {
+				if n > p.Index(`"finish_reason":"`) || n > p.Index("message_delta") || n > p.Index("messageStop") {
 					break // an answer is complete once it said why it ended: asking again would cost the same again
 				}
 				s := modeltest.NewServer(t, p.Until(n, act))

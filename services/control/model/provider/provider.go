@@ -17,10 +17,8 @@ package provider
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
-	"net/url"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,10 +32,12 @@ func APIs(client *http.Client) map[model.API]model.Open {
 	if client != nil {
 		base = client.Transport
 	}
-	memory := &refusals{}
+	opener := &opener{base: base, memory: &refusals{}, identities: &identities{base: base}}
 	apis := map[model.API]model.Open{}
-	for _, api := range []model.API{model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini} {
-		apis[api] = func(e model.Endpoint, id string) (model.Model, error) { return open(base, memory, e, id) }
+	for _, api := range []model.API{
+		model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini, model.APIConverse,
+	} {
+		apis[api] = opener.open
 	}
 	return apis
 }
@@ -59,9 +59,8 @@ func newTransport() *http.Transport {
 type languageModel struct {
 	target   wire.Target
 	base     http.RoundTripper
-	url      *url.URL
-	header   http.Header
-	drop     []string // parameters that the configuration leaves out
+	access   access
+	drop     []string // parameters that the configuration, or the address, leaves out
 	refused  *refused // parameters that the server refused
 	redactor model.Redactor
 
@@ -76,108 +75,35 @@ type toolset struct {
 	encoded []byte
 }
 
-func open(base http.RoundTripper, memory *refusals, e model.Endpoint, id string) (model.Model, error) {
-	address, err := address(e, id)
+// opener makes models.
+type opener struct {
+	base       http.RoundTripper
+	memory     *refusals
+	identities *identities
+}
+
+func (o *opener) open(e model.Endpoint, id string) (model.Model, error) {
+	access, err := accessOf(e, id)
 	if err != nil {
+		return nil, fmt.Errorf("model %s/%s: %w", e.Name, id, err)
+	}
+	if access.identity, err = o.identities.of(e); err != nil {
 		return nil, fmt.Errorf("model %s/%s: %w", e.Name, id, err)
 	}
 	m := &languageModel{
 		target: wire.Target{
-			API: e.API, Ref: model.Ref{Provider: e.Name, ID: id}, Own: e.BaseURL == "", Info: lookup(e, id),
+			API: e.API, Ref: model.Ref{Provider: e.Name, ID: id}, Info: lookup(e, id),
+			Own:   e.BaseURL == "" || e.Cloud.Kind != "",
 			Extra: map[string][]byte{}, MaxImages: e.MaxImages,
 		},
-		base: base, url: address, header: headers(e), drop: e.Drop,
-		refused: memory.of(address.String() + "\x00" + id), redactor: model.NewRedactor(e),
+		base: o.base, access: access, drop: append(access.drop, e.Drop...),
+		refused: o.memory.of(access.url.String() + "\x00" + id), redactor: model.NewRedactor(e),
 	}
+	maps.Copy(m.target.Extra, access.extra)
 	for name, v := range e.ExtraBody {
 		m.target.Extra[name] = v
 	}
 	return m, nil
-}
-
-// home is where an API itself is.
-type home struct {
-	base    string
-	version string // that base ends with, and that a configured base_url may leave out; "" when it may not
-	path    string // of the call behind the base, with {model} for the model's id
-}
-
-var homes = map[model.API]home{
-	model.APIAnthropic: {"https://api.anthropic.com/v1", "/v1", "/messages"},
-	model.APIChat:      {"https://api.openai.com/v1", "", "/chat/completions"},
-	model.APIResponses: {"https://api.openai.com/v1", "", "/responses"},
-	model.APIGemini: {
-		"https://generativelanguage.googleapis.com/v1beta", "/v1beta", "/models/{model}:streamGenerateContent",
-	},
-}
-
-// address is the URL of the call. The base URL may be given with or without the API's version, and with the path
-// itself.
-func address(e model.Endpoint, id string) (*url.URL, error) {
-	home, ok := homes[e.API]
-	if !ok {
-		return nil, fmt.Errorf("unknown api %q", e.API)
-	}
-	base, path := strings.TrimRight(e.BaseURL, "/"), strings.ReplaceAll(home.path, "{model}", escaped(id))
-	switch {
-	case base == "":
-		base = home.base
-	case home.version != "" && !versioned().MatchString(base) && !strings.HasSuffix(base, path):
-		base += home.version
-	}
-	if !strings.HasSuffix(base, path) {
-		base += path
-	}
-	u, err := url.Parse(base)
-	if err != nil {
-		return nil, fmt.Errorf("the base_url is no URL: %w", err)
-	}
-	query := u.Query()
-	if e.API == model.APIGemini {
-		query.Set("alt", "sse")
-	}
-	for name, v := range e.Query {
-		query.Set(name, v.Reveal())
-	}
-	u.RawQuery = query.Encode()
-	return u, nil
-}
-
-// versioned are base URLs that end with an API's version.
-var versioned = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`/v1(beta\d*|alpha\d*)?$`) })
-
-// escaped is a model's id as a part of a path. Some have parts of their own, such as tunedModels/mine.
-func escaped(id string) string {
-	parts := strings.Split(strings.TrimPrefix(id, "models/"), "/")
-	for i, part := range parts {
-		parts[i] = url.PathEscape(part)
-	}
-	return strings.Join(parts, "/")
-}
-
-const userAgent = "pawl"
-
-// headers are those of every request: what the API wants, the key, and what is configured.
-func headers(e model.Endpoint) http.Header {
-	h := http.Header{
-		"Accept": {"text/event-stream, application/json"}, "Content-Type": {"application/json"}, "User-Agent": {userAgent},
-	}
-	if e.API == model.APIAnthropic {
-		h.Set("Anthropic-Version", "2023-06-01")
-	}
-	switch key := e.Key.Reveal(); {
-	case key == "":
-	case e.API == model.APIAnthropic:
-		h.Set("X-Api-Key", key)
-	case e.API == model.APIGemini:
-		h.Set("X-Goog-Api-Key", key)
-	default:
-		h.Set("Authorization", "Bearer "+key)
-	}
-	for name, v := range e.Headers {
-		h.Set(name, v.Reveal())
-	}
-	return h
 }
 
 // Ref implements model.Model.
@@ -203,7 +129,7 @@ func (m *languageModel) encodeTools(offered []model.Tool, marked bool) ([]byte, 
 			return set.encoded, nil
 		}
 	}
-	encoded, err := wire.EncodeTools(m.target.API, offered, marked)
+	encoded, err := wire.EncodeTools(m.target, offered, marked)
 	if err != nil {
 		return nil, &model.Error{Kind: model.KindInvalidRequest, Text: fmt.Sprintf("%s: %v", m.Ref(), err)}
 	}

@@ -16,13 +16,17 @@ const key = "sk-test-0123456789"
 // ids are models that the catalogue knows, so that all features are on.
 var ids = map[model.API]string{
 	model.APIAnthropic: "claude-sonnet-4-5", model.APIChat: "gpt-5", model.APIResponses: "gpt-5",
-	model.APIGemini: "gemini-3-flash-preview",
+	model.APIGemini:   "gemini-3-flash-preview",
+	model.APIConverse: "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
 }
 
 // open makes the model that speaks w to s.
 func open(t *testing.T, w modeltest.Wire, s *modeltest.Server, change ...func(*model.Endpoint)) model.Model {
 	t.Helper()
 	e := model.Endpoint{Name: "test", BaseURL: s.URL(), Key: key, Settings: model.Settings{API: w.API}}
+	if w.API == model.APIConverse {
+		e.Cloud = model.Cloud{Kind: model.Bedrock, Region: "eu-central-1"}
+	}
 	for _, c := range change {
 		c(&e)
 	}
@@ -250,16 +254,19 @@ func TestKnownProviders(t *testing.T) {
 		"anthropic": {Settings: model.Settings{API: model.APIAnthropic}, KeyEnv: "ANTHROPIC_API_KEY"},
 		"openai":    {Settings: model.Settings{API: model.APIResponses}, KeyEnv: "OPENAI_API_KEY"},
 		"gemini":    {Settings: model.Settings{API: model.APIGemini}, KeyEnv: "GEMINI_API_KEY"},
+		"vertexai":  {Cloud: model.Cloud{Kind: model.Vertex}},
+		"azure":     {Cloud: model.Cloud{Kind: model.Azure}, KeyEnv: "AZURE_OPENAI_API_KEY"},
+		"bedrock":   {Cloud: model.Cloud{Kind: model.Bedrock}},
 		"groq": {
 			Settings: model.Settings{API: model.APIChat}, KeyEnv: "GROQ_API_KEY", BaseURL: "https://api.groq.com/openai/v1",
 		},
 	} {
 		if p, ok := provider.Known(name); !ok || p.API != want.API || p.KeyEnv != want.KeyEnv ||
-			p.BaseURL != want.BaseURL {
+			p.BaseURL != want.BaseURL || p.Cloud != want.Cloud {
 			t.Errorf("%s is %+v", name, p)
 		}
 	}
-	for _, name := range []string{"", "nope", "azure", "bedrock"} {
+	for _, name := range []string{"", "nope", "bedrock-europe", "copilot"} {
 		if p, ok := provider.Known(name); ok {
 			t.Errorf("%q is known: %+v", name, p)
 		}

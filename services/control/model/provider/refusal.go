@@ -89,16 +89,24 @@ var optional = map[model.API][]string{
 		"reasoning.summary", "parallel_tool_calls", "prompt_cache_key", "include", "reasoning", "store",
 		"max_output_tokens",
 	},
-	model.APIGemini: {thinkingConfig},
+	model.APIGemini:   {thinkingConfig},
+	model.APIConverse: {wire.Marks, thinkingFields},
 }
 
-// thinkingConfig is where Gemini is told how much to think.
-const thinkingConfig = "generationConfig.thinkingConfig"
+// Where Gemini, and Anthropic's models on Bedrock, are told how much to think.
+const (
+	thinkingConfig = "generationConfig.thinkingConfig"
+	thinkingFields = "additionalModelRequestFields"
+)
 
 // names reports whether the words of a refusal name a parameter. Google writes names as its own libraries do.
 func names(words, parameter string) bool {
-	if parameter == thinkingConfig {
-		return thinking().MatchString(words) && !strings.Contains(words, "signature")
+	switch parameter {
+	case thinkingConfig, thinkingFields:
+		return (thinking().MatchString(words) || strings.Contains(words, "output_config")) &&
+			!strings.Contains(words, "signature")
+	case wire.Marks:
+		return wire.Names(words, parameter) || strings.Contains(words, "cachepoint")
 	}
 	return wire.Names(words, parameter)
 }

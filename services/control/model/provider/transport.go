@@ -17,7 +17,7 @@ func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Respons
 		return nil, err
 	}
 	r := &http.Request{
-		Method: http.MethodPost, URL: m.url, Host: m.url.Host, Header: m.header,
+		Method: http.MethodPost, URL: m.access.url, Host: m.access.url.Host, Header: m.access.header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: &body{parts: parts},
 		// A connection that was closed while it was idle is replaced, and the body is read from its beginning.
@@ -25,6 +25,12 @@ func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Respons
 	}
 	for _, p := range parts {
 		r.ContentLength += int64(len(p))
+	}
+	if m.access.identity != nil {
+		r.Header = r.Header.Clone()
+		if err := m.access.identity.prove(ctx, r, parts); err != nil {
+			return nil, err
+		}
 	}
 	return m.base.RoundTrip(r.WithContext(ctx))
 }

@@ -56,6 +56,8 @@ func NewDecoder(api model.API, offered []model.Tool) *Decoder {
 		d.handle = (*Decoder).responses
 	case model.APIGemini:
 		d.handle = (*Decoder).gemini
+	case model.APIConverse:
+		d.handle = (*Decoder).converse
 	}
 	return d
 }

@@ -21,8 +21,11 @@ var offered = []model.Tool{{Name: "bash"}, {Name: "read"}, {Name: "ls"}}
 // parts are what an answer comes to.
 func parts(api model.API, src io.Reader) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
-		r, d := wire.NewReader(src), wire.NewDecoder(api, offered)
-		defer r.Release()
+		var r interface{ Next() (wire.Event, error) } = wire.NewReader(src)
+		if api == model.APIConverse {
+			r = wire.NewFrames(src)
+		}
+		d := wire.NewDecoder(api, offered)
 		pass := func(parts []model.Part, err error) bool {
 			for _, p := range parts {
 				if !yield(p, nil) {
@@ -236,7 +239,7 @@ func TestWhatIsNoStream(t *testing.T) {
 			"data: "+strings.Repeat("x", 1<<20)+"\n", 20,
 		): `error: an event of the stream is longer than 16 MiB: "xxx`,
 	} {
-		for _, api := range apis {
+		for _, api := range apis[:4] { // AWS frames its events
 			got := tell(t, parts(api, strings.NewReader(src)))
 			if !strings.HasPrefix(got, want) || len(got) > 500 {
 				t.Errorf("%s: %.50q…\ngot  %.500s\nwant %s", api, src, got, want)

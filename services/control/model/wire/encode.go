@@ -114,6 +114,8 @@ func NewEncoder(t Target, omit Omission) *Encoder {
 		e.format = anthropicFormat{}
 	case model.APIResponses:
 		e.format = responsesFormat{}
+	case model.APIConverse:
+		e.format = converseFormat{}
 	case model.APIGemini:
 		e.format = geminiFormat{signed: wantsSignatures(t)}
 	default:
@@ -355,39 +357,6 @@ func (e *Encoder) outcome(p pending) outcome {
 	}
 	return o
 }
-
-// Body is the request for the conversation as it is now: head, which ends where the conversation begins, and what
-// closes it. marked asks for the marks of Anthropic's cache. The parts stay valid when more messages are taken.
-//
-// A mark tells Anthropic where a prefix ends that it keeps. Marks are no part of what it compares, so a mark may move
-// from request to request, but the bytes around it would differ. So there is one mark that moves, on the very last
-// piece, where this request ends anyway, and the encoding that is kept has none. Anthropic finds the prefix that it
-// kept at the last request by looking back from a mark, over 20 pieces. A turn with more pieces gets a second mark
-// where the request before ended.
-func (e *Encoder) Body(head []byte, marked bool) [][]byte {
-	end := *e // what closes the conversation is not kept
-	end.buf = e.buf[:len(e.buf):len(e.buf)]
-	end.settle()
-	if end.last != user && end.last != tools {
-		end.say([]content{{kind: model.TextBlock, text: goOn}})
-	}
-	tail := []byte("]}")
-	if !marked || e.target.API != model.APIAnthropic {
-		return [][]byte{head, end.buf, tail}
-	}
-	const closing = len("}]}") // of the piece, the list and the turn
-	if last, before := end.at, end.prev; before.offset > 0 && last.piece-before.piece > lookBack {
-		first, second := before.offset-closing, last.offset-closing
-		return [][]byte{head, end.buf[:first], mark, end.buf[first:second], mark, end.buf[second:], tail}
-	}
-	at := end.at.offset - closing
-	return [][]byte{head, end.buf[:at], mark, end.buf[at:], tail}
-}
-
-// lookBack is how far Anthropic looks back from a mark, in content blocks, with something to spare.
-const lookBack = 18
-
-var mark = []byte(`,"cache_control":{"type":"ephemeral"}`)
 
 // blank reports whether servers refuse the text as empty.
 func blank(s string) bool { return strings.TrimSpace(s) == "" }

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	apis = []model.API{model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini}
+	apis = []model.API{model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini, model.APIConverse}
 	self = model.Ref{Provider: "p", ID: "m"}
 	pic  = []byte("\x89PNG\r\n\x1a\n and more")
 )
@@ -72,6 +72,8 @@ func strict(api model.API, raw []byte) ([]turn, error) {
 		turns, err = strictChat(raw)
 	case model.APIGemini:
 		turns, err = strictGemini(raw)
+	case model.APIConverse:
+		turns, err = strictConverse(raw)
 	default:
 		turns, err = strictResponses(raw)
 	}
@@ -575,7 +577,7 @@ func TestWhatARequestSays(t *testing.T) {
 // Every API's body ends where the strict reader wants it also with everything that a head can say.
 func TestHeads(t *testing.T) {
 	tools, err := wire.EncodeTools(
-		model.APIChat, []model.Tool{{Name: "ls", Schema: json.RawMessage("{\n \"type\": \"object\"\n}")}}, true,
+		target(model.APIChat), []model.Tool{{Name: "ls", Schema: json.RawMessage("{\n \"type\": \"object\"\n}")}}, true,
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -289,7 +289,7 @@ func TestGeminiSchemas(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := wire.EncodeTools(model.APIGemini, []model.Tool{{
+			got, err := wire.EncodeTools(target(model.APIGemini), []model.Tool{{
 				Name:   "x",
 				Schema: json.RawMessage(tt.schema),
 			}}, true)
@@ -309,7 +309,10 @@ func TestGeminiSchemas(t *testing.T) {
 	twice := `{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"$ref":"#/$defs/x","allOf":[` +
 		`{"$ref":"#/$defs/x"},{"$ref":"#/$defs/x"}]}}}`
 	for _, schema := range []string{loop, twice} {
-		got, err := wire.EncodeTools(model.APIGemini, []model.Tool{{Name: "x", Schema: json.RawMessage(schema)}}, true)
+		got, err := wire.EncodeTools(target(model.APIGemini), []model.Tool{{
+			Name:   "x",
+			Schema: json.RawMessage(schema),
+		}}, true)
 		if err != nil || len(got) > 4096 {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}

@@ -34,12 +34,14 @@ const Marks = "cache_control"
 func (h Head) Append(dst []byte, t Target) []byte {
 	dst = slices.Grow(dst, len(h.Tools)+len(h.Request.System)+headRoom)
 	p := params{without: h.Without, extra: t.Extra, buf: append(dst, '{')}
-	if t.API != model.APIGemini { // whose address says both
+	if t.API != model.APIGemini && t.API != model.APIConverse { // whose addresses say both
 		p.add("model", rawjson.AppendString(nil, t.Ref.ID))
 		p.add("stream", []byte("true"))
 	}
 	list := `"messages":[`
 	switch t.API {
+	case model.APIConverse:
+		h.converse(&p, t)
 	case model.APIGemini:
 		h.gemini(&p, t)
 		list = `"contents":[`
@@ -57,7 +59,7 @@ func (h Head) Append(dst []byte, t Target) []byte {
 		}
 	}
 	if len(h.Tools) > 0 {
-		p.add("tools", h.Tools)
+		p.add(toolsName(t.API), h.Tools)
 	}
 	dst = p.buf
 	if t.API == model.APIChat && !blank(h.Request.System) {
@@ -65,6 +67,14 @@ func (h Head) Append(dst []byte, t Target) []byte {
 		return append(rawjson.AppendString(dst, h.Request.System), `},`...)
 	}
 	return append(dst, list...)
+}
+
+// toolsName is the parameter that holds the tools.
+func toolsName(api model.API) string {
+	if api == model.APIConverse {
+		return "toolConfig"
+	}
+	return "tools"
 }
 
 // conversations are the parameters that hold one, by API.
@@ -132,7 +142,7 @@ func (h Head) anthropic(p *params, t Target) {
 	}
 	system := rawjson.AppendString([]byte(`[{"type":"text","text":`), h.Request.System)
 	if p.has(Marks) {
-		system = append(system, mark...)
+		system = append(system, anthropicMark...)
 	}
 	p.add("system", append(system, `}]`...))
 }
@@ -213,20 +223,60 @@ func (h Head) gemini(p *params, t Target) {
 	}
 }
 
-// EncodeTools are tools in the form of an API: a list, nil for no tools. An error names the tool whose schema cannot be
-// sent.
-func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, error) {
+func (h Head) converse(p *params, t Target) {
+	most := int64(h.Request.MaxOutput)
+	if most <= 0 && isClaude(t) {
+		most = t.Info.MaxOutput
+	}
+	if most > 0 {
+		p.add("inferenceConfig", append(strconv.AppendInt([]byte(`{"maxTokens":`), most, 10), '}'))
+	}
+	if !h.NoThoughts && isClaude(t) {
+		if most <= 0 {
+			most = defaultMaxOutput
+		}
+		switch budget, effort := anthropicThinking(t, h.Request.Thinking, most); {
+		case effort != "":
+			p.add("additionalModelRequestFields",
+				append(rawjson.AppendString([]byte(`{"output_config":{"effort":`), effort), `}}`...))
+		case budget > 0:
+			v := strconv.AppendInt([]byte(`{"thinking":{"type":"enabled","budget_tokens":`), budget, 10)
+			p.add("additionalModelRequestFields", append(v, `}}`...))
+		}
+	}
+	if blank(h.Request.System) {
+		return
+	}
+	system := append(rawjson.AppendString([]byte(`[{"text":`), h.Request.System), '}')
+	if mark, _ := marksOf(t); mark != nil && p.has(Marks) {
+		system = append(system, mark...)
+	}
+	p.add("system", append(system, ']'))
+}
+
+// wrapping is what stands around a list of tools.
+func wrapping(api model.API) (begin, end string) {
+	switch api {
+	case model.APIGemini:
+		return `[{"functionDeclarations":[`, `]}]`
+	case model.APIConverse:
+		return `{"tools":[`, `]}`
+	}
+	return "[", "]"
+}
+
+// EncodeTools are tools in the form of an API, nil for no tools. An error names the tool whose schema cannot be sent.
+func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
 	if len(offered) == 0 {
 		return nil, nil
 	}
-	dst := []byte{'['}
-	if api == model.APIGemini {
-		dst = append(dst, `{"functionDeclarations":[`...)
-	}
-	for i, t := range offered {
+	api := t.API
+	begin, end := wrapping(api)
+	dst := []byte(begin)
+	for i, tool := range offered {
 		var compact bytes.Buffer
-		if err := json.Compact(&compact, t.Schema); err != nil || !isObject(compact.Bytes()) {
-			return nil, fmt.Errorf("the schema of tool %q is no JSON object", t.Name)
+		if err := json.Compact(&compact, tool.Schema); err != nil || !isObject(compact.Bytes()) {
+			return nil, fmt.Errorf("the schema of tool %q is no JSON object", tool.Name)
 		}
 		schema := compact.Bytes()
 		if i > 0 {
@@ -236,27 +286,31 @@ func EncodeTools(api model.API, offered []model.Tool, marked bool) ([]byte, erro
 		case model.APIGemini:
 			clean, err := geminiSchema(schema)
 			if err != nil {
-				return nil, fmt.Errorf("the schema of tool %q: %w", t.Name, err)
+				return nil, fmt.Errorf("the schema of tool %q: %w", tool.Name, err)
 			}
-			dst = appendTool(append(dst, '{'), t, "parameters", clean)
+			dst = appendTool(append(dst, '{'), tool, "parameters", clean)
+		case model.APIConverse:
+			dst = append(dst, `{"toolSpec":{`...)
+			dst = append(appendTool(dst, tool, "inputSchema", slices.Concat([]byte(`{"json":`), schema,
+				[]byte{'}'})), '}')
 		case model.APIAnthropic:
-			dst = appendTool(append(dst, '{'), t, "input_schema", schema)
+			dst = appendTool(append(dst, '{'), tool, "input_schema", schema)
 			if marked && i == len(offered)-1 { // agents share their tools, if not their instructions
-				dst = append(dst, mark...)
+				dst = append(dst, anthropicMark...)
 			}
 		case model.APIResponses:
 			dst = append(dst, `{"type":"function","strict":false,`...)
-			dst = appendTool(dst, t, "parameters", withProperties(schema))
+			dst = appendTool(dst, tool, "parameters", withProperties(schema))
 		default:
 			dst = append(dst, `{"type":"function","function":{`...)
-			dst = append(appendTool(dst, t, "parameters", withProperties(schema)), '}')
+			dst = append(appendTool(dst, tool, "parameters", withProperties(schema)), '}')
 		}
 		dst = append(dst, '}')
 	}
-	if api == model.APIGemini {
-		return append(dst, `]}]`...), nil
+	if mark, _ := marksOf(t); api == model.APIConverse && marked {
+		dst = append(dst, mark...)
 	}
-	return append(dst, ']'), nil
+	return append(dst, end...), nil
 }
 
 func appendTool(dst []byte, t model.Tool, schema string, v []byte) []byte {

@@ -45,7 +45,8 @@ func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool)
 	omit = e.omit
 	images := e.has.images && !omit.Images
 	// Anthropic refuses thoughts that it does not know, and turns without any of a model that is to think.
-	thoughts := (e.has.thoughts || e.target.API == model.APIAnthropic && e.has.calls) && !omit.Thinking
+	anthropic := e.target.API == model.APIAnthropic || e.target.API == model.APIConverse && isClaude(e.target)
+	thoughts := (e.has.thoughts || anthropic && e.has.calls) && !omit.Thinking
 	calls := e.has.calls && !omit.Calls
 	switch id := e.namedCall(words, messages); {
 	case images && (tooLarge || containsAny(words, "image", "media_type", "base64")):
@@ -59,7 +60,7 @@ func (e *Encoder) Refused(words string, messages []model.Message, tooLarge bool)
 		omit.Thinking, what = true, "the model's thoughts"
 	case calls &&
 		containsAny(words, "tool_use", "tool_result", "tool_call", "function_call", "function.arguments", "tool call",
-			"function call", "call_id", "function response"):
+			"function call", "call_id", "function response", "tooluse", "toolresult"):
 		omit.Calls, what = true, "calls"
 	case (images || thoughts || calls) && inConversation().MatchString(words):
 		omit.Images, omit.Thinking, omit.Calls = true, true, true

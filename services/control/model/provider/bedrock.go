@@ -1,0 +1,128 @@
+package provider
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/pawl-dev/pawl/services/control/model"
+)
+
+// signature signs requests for Bedrock with what AWS's own tools would use: variables, profiles, the role of the
+// machine.
+type signature struct {
+	region, profile string
+	turn            chan struct{} // has room for the one who reads the configuration
+
+	mu     sync.Mutex // guards what follows
+	config *aws.Config
+	last   aws.Credentials // that signed
+}
+
+// service is Bedrock's name in a signature.
+const service = "bedrock"
+
+func (s *signature) prove(ctx context.Context, r *http.Request, body [][]byte) error {
+	c, err := s.configuration(ctx)
+	if err != nil {
+		return err
+	}
+	credentials, err := c.Credentials.Retrieve(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil && isNetwork(err):
+		return &identityError{text: "the server that issues AWS's credentials is not reached", retryable: true}
+	case err != nil:
+		return &identityError{text: "there are no credentials of AWS: set AWS_ACCESS_KEY_ID and " +
+			"AWS_SECRET_ACCESS_KEY " +
+			"in the environment of control, or bedrock.profile of the provider in the providers file"}
+	}
+	s.mu.Lock()
+	s.last = credentials
+	s.mu.Unlock()
+	if r.URL.Host == "" || strings.Contains(r.URL.Host, "..") { // the region was not known when the model was opened
+		u := *r.URL
+		address, _ := bedrockAddress(model.Endpoint{Cloud: model.Cloud{Region: c.Region}}, "")
+		if at, err := url.Parse(address); err == nil {
+			u.Host, r.Host = at.Host, at.Host
+		}
+		r.URL = &u
+	}
+	hash := sha256.New()
+	for _, part := range body {
+		_, _ = hash.Write(part)
+	}
+	err = v4.NewSigner().SignHTTP(ctx, credentials, r, hex.EncodeToString(hash.Sum(nil)), service, c.Region, time.Now())
+	if err != nil {
+		return &identityError{text: "the request cannot be signed"}
+	}
+	return nil
+}
+
+// configuration is AWS's, read once.
+func (s *signature) configuration(ctx context.Context) (*aws.Config, error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	have := s.config
+	s.mu.Unlock()
+	if have != nil {
+		return have, nil
+	}
+	var options []func(*config.LoadOptions) error
+	if s.region != "" {
+		options = append(options, config.WithRegion(s.region))
+	}
+	if s.profile != "" {
+		options = append(options, config.WithSharedConfigProfile(s.profile))
+	}
+	c, err := config.LoadDefaultConfig(ctx, options...)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, &identityError{text: "AWS's configuration cannot be read; check bedrock.profile of the " +
+			"provider, and " +
+			"the files that AWS's tools read"}
+	case c.Region == "":
+		return nil, &identityError{text: "no region of AWS is set: set AWS_REGION in the environment of control, or " +
+			"bedrock.region of the provider in the providers file"}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config = &c
+	return s.config, nil
+}
+
+func (s *signature) forget(*http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.config == nil {
+		return false
+	}
+	cache, ok := s.config.Credentials.(*aws.CredentialsCache)
+	if ok && s.last.CanExpire { // what never changes is the same again
+		cache.Invalidate()
+	}
+	return ok && s.last.CanExpire
+}
+
+func (s *signature) secrets() []model.Secret {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []model.Secret{model.Secret(s.last.SessionToken), model.Secret(s.last.SecretAccessKey)}
+}
