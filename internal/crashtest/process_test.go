@@ -126,10 +126,15 @@ func (p *plane) submit(message string) *pawlv1.Submission {
 
 func (p *plane) submitTo(instance, message string) *pawlv1.Submission {
 	p.t.Helper()
+	return p.submitAs("shell", instance, message)
+}
+
+func (p *plane) submitAs(agent, instance, message string) *pawlv1.Submission {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
 	got, err := pawlv1.NewSubmissionServiceClient(p.dial()).Submit(ctx, &pawlv1.SubmitRequest{
-		Key: &pawlv1.SessionKey{Agent: "shell", Instance: instance}, Message: message,
+		Key: &pawlv1.SessionKey{Agent: agent, Instance: instance}, Message: message,
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -1931,8 +1931,8 @@ type Exec struct {
 	// The command's whole input, at most 1 MiB. It outlives the executor's process, so that a call of a lane can have it.
 	// Not with stdin.
 	Input []byte `protobuf:"bytes,7,opt,name=input,proto3" json:"input,omitempty"`
-	// How many bytes of the beginning of standard output ExecResult has: at most 8 MiB, 0 is 64 KiB.
-	StdoutHead    int64 `protobuf:"varint,8,opt,name=stdout_head,json=stdoutHead,proto3" json:"stdout_head,omitempty"`
+	// Standard output is an image: ExecResult has it whole if it has at most 5 MiB.
+	StdoutImage   bool `protobuf:"varint,8,opt,name=stdout_image,json=stdoutImage,proto3" json:"stdout_image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2016,11 +2016,11 @@ func (x *Exec) GetInput() []byte {
 	return nil
 }
 
-func (x *Exec) GetStdoutHead() int64 {
+func (x *Exec) GetStdoutImage() bool {
 	if x != nil {
-		return x.StdoutHead
+		return x.StdoutImage
 	}
-	return 0
+	return false
 }
 
 // ReadText reads whole lines of a text file, an image, or the names in a directory, for a model. The file may be UTF-8,
@@ -3361,14 +3361,17 @@ type ExecResult struct {
 	Cancelled bool `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// What a model sees: head and tail have at most 64 KiB each, but for Exec.stdout_head.
+	// What a model sees: head and tail have at most 64 KiB each.
 	Stdout *Captured `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr *Captured `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	// Times by the executor's clock, for people.
 	Started *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started,proto3" json:"started,omitempty"`
 	Ended   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
 	// How many processes the command had left in the background when it ended normally, and were ended with it.
-	Leftovers     int32 `protobuf:"varint,10,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
+	Leftovers int32 `protobuf:"varint,10,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
+	// With Exec.stdout_image: all of standard output. stdout has its size alone then. Empty when there is none, when it
+	// is too large, and when it was not captured as it should be.
+	Image         []byte `protobuf:"bytes,11,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3471,6 +3474,13 @@ func (x *ExecResult) GetLeftovers() int32 {
 		return x.Leftovers
 	}
 	return 0
+}
+
+func (x *ExecResult) GetImage() []byte {
+	if x != nil {
+		return x.Image
+	}
+	return nil
 }
 
 // TextResult is the outcome of ReadText. Exactly one of content, image, entries and binary describes the path.
@@ -4834,7 +4844,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x124\n" +
-	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xaa\x02\n" +
+	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xac\x02\n" +
 	"\x04Exec\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x02 \x01(\tR\x03cwd\x12(\n" +
@@ -4842,9 +4852,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
 	"\x04keep\x18\x05 \x01(\bR\x04keep\x12\x14\n" +
 	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x14\n" +
-	"\x05input\x18\a \x01(\fR\x05input\x12\x1f\n" +
-	"\vstdout_head\x18\b \x01(\x03R\n" +
-	"stdoutHead\x1a6\n" +
+	"\x05input\x18\a \x01(\fR\x05input\x12!\n" +
+	"\fstdout_image\x18\b \x01(\bR\vstdoutImage\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
@@ -4952,7 +4961,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\xf6\x02\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x8c\x03\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
@@ -4965,7 +4974,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\astarted\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x120\n" +
 	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x1c\n" +
 	"\tleftovers\x18\n" +
-	" \x01(\x05R\tleftovers\"\xa9\x02\n" +
+	" \x01(\x05R\tleftovers\x12\x14\n" +
+	"\x05image\x18\v \x01(\fR\x05image\"\xa9\x02\n" +
 	"\n" +
 	"TextResult\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x1d\n" +

@@ -69,7 +69,7 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 			ReplaceAll: q.ReplaceAll,
 		}}
 	case tool.Exec:
-		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd}
+		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd, Input: q.Input, Env: q.Env, StdoutImage: q.Image}
 		if q.TimeoutSeconds > 0 {
 			e.Timeout = durationpb.New(time.Duration(q.TimeoutSeconds * float64(time.Second)))
 		}
@@ -165,7 +165,7 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		return tool.ExecReply{
 			ExitCode: int(x.GetExitCode()), Stdout: captured(x.GetStdout()), Stderr: captured(x.GetStderr()),
 			TimedOut: x.GetTimedOut(), Cancelled: x.GetCancelled(), Confirmed: x.GetConfirmed(),
-			Leftovers: int(x.GetLeftovers()),
+			Leftovers: int(x.GetLeftovers()), Image: x.GetImage(),
 		}
 	case *pawlv1.Result_Text:
 		t := o.Text

@@ -156,7 +156,7 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 		if a.Refused != nil {
 			continue // there is nothing to run, and the result follows from the answer
 		}
-		hash, err := a.Call.Hash(l.cwd(), l.as.values.Map())
+		hash, err := a.Call.Hash(l.cwd(), l.env(a.Call.Tool))
 		if err != nil {
 			return err
 		}

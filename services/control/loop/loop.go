@@ -43,6 +43,7 @@ type setup struct {
 	values  agent.Values
 	secrets []string // of all agents of the tree: they work on the same files
 	tools   tool.Set
+	envs    map[string]agent.Values // of tools that have variables of their own, by name
 }
 
 // end is why and since when a loop is to end.

@@ -65,7 +65,8 @@ func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error
 	out.seen[i] = end
 	c.watch.Quiet, c.watch.Asked = time.Now(), time.Now()
 	taken := &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}
-	if l.show(c, o.Stderr, out.redact[i].Next(o.Data)) || out.shown[i] >= out.logged[i] && l.stored() {
+	if !l.mute(c, o.Stderr) && (l.show(c, o.Stderr, out.redact[i].Next(o.Data)) ||
+		out.shown[i] >= out.logged[i] && l.stored()) {
 		if l.out.output == nil {
 			l.out.output = map[outputKey]ack{}
 		}
@@ -77,6 +78,12 @@ func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error
 		return l.complete(ctx, c)
 	}
 	return nil
+}
+
+// mute reports whether nobody is shown a stream of a call's output: it is no text.
+func (l *loop) mute(c *toolCall, stderr bool) bool {
+	t, err := l.as.tools.Find(c.Tool)
+	return err == nil && t.Mute && !stderr
 }
 
 // stored reports whether output of the loop's calls goes into the stream.

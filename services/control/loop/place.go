@@ -200,7 +200,7 @@ func (l *loop) order(ctx context.Context, c *toolCall) {
 	c.watch.Connection, c.watch.Heard, c.watch.Resend = e.ConnectionEpoch, time.Now(), time.Time{}
 	if !l.send(c.Executor, &call.Order{
 		Call: c.Call, LaneID: f.LaneID, Epoch: f.Epoch, Request: asked.Call.Request, Cwd: l.cwd(),
-		Env: l.as.values.Map(), Timeout: l.timeLeft(),
+		Env: l.env(asked.Call.Tool), Timeout: l.timeLeft(),
 	}) {
 		c.watch.Connection, c.watch.Unreached = 0, time.Now()
 	}

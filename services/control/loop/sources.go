@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -30,9 +32,9 @@ type Offer struct {
 	Executor   string    // that the workspace is bound to, "" while there is none
 }
 
-// Sources are those that every control has, in order: built-in tools and task. Tools of later sources come behind
-// theirs.
-func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}} }
+// Sources are those that every control has, in order: built-in tools, task, command tools. Tools of later sources come
+// behind theirs.
+func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}, commands{}} }
 
 // Fixed is a source of tools that are always the same. A loop is offered those that its agent names.
 func Fixed(all tool.Set) Source { return fixed{all} }
@@ -53,6 +55,21 @@ func (tasks) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
 	return []*tool.Tool{of.Definition.Task()}, nil
 }
 
+// commands has the command tools that an agent names.
+type commands struct{}
+
+func (commands) Tools(_ context.Context, of Offer) (tools []*tool.Tool, err error) {
+	all := of.Definition.Commands
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		t, err := all[name].Tool()
+		if err != nil {
+			return nil, err
+		}
+		tools = append(tools, t)
+	}
+	return tools, nil
+}
+
 // offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name.
 func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 	var all tool.Set
@@ -68,7 +85,8 @@ func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 	return all.AtMost(of.Definition.Limits.CallsOfTurn()), nil
 }
 
-// offerTools gathers what the loop is offered. Two tools of one name end it.
+// offerTools gathers what the loop is offered. Two tools of one name end it, and so does a variable of a tool that is
+// not set.
 func (l *loop) offerTools(ctx context.Context) error {
 	tools, err := l.tree.offer(ctx, Offer{
 		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound(),
@@ -77,8 +95,33 @@ func (l *loop) offerTools(ctx context.Context) error {
 		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
 		return nil
 	}
-	l.as.tools = tools
-	return err
+	if err != nil {
+		return err
+	}
+	l.as.tools, l.as.envs = tools, map[string]agent.Values{}
+	for _, t := range tools.Tools() {
+		if len(t.Env) == 0 {
+			continue
+		}
+		values, err := agent.Env(t.Env).Expand(l.tree.deps.Lookup)
+		if err != nil {
+			l.halt(Stop{lane.Failed, agent.ErrVariable.Reason(), t.Source + ": " + err.Error()})
+			return nil
+		}
+		l.as.envs[t.Name] = values
+	}
+	return nil
+}
+
+// env are the variables of a call of a tool: the agent's, and those of the tool over them.
+func (l *loop) env(t *tool.Tool) map[string]*string {
+	all := l.as.values.Map()
+	over := l.as.envs[t.Name].Map()
+	if all == nil {
+		return over
+	}
+	maps.Copy(all, over)
+	return all
 }
 
 // read is what an answer asks for. A call that has a record was accepted, whatever the loop is offered by now. A task

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pawl-dev/pawl/internal/rawjson"
 )
 
 // Arguments are the arguments of a call on their way from what a model wrote to what it means.
@@ -128,6 +130,28 @@ func (a *Arguments) decode(args json.RawMessage) error {
 		}
 	}
 	return fmt.Errorf("must be an object, got %s", typeName(v))
+}
+
+// encode is the arguments as JSON. An object, a list and a whole number stand there as they were written, if nothing of
+// them was changed: a float has fewer digits than a number can have.
+func (a *Arguments) encode() ([]byte, error) {
+	all := make(map[string]json.RawMessage, len(a.values))
+	for name, v := range a.values {
+		var written any
+		raw := bytes.TrimSpace(a.raw[name])
+		_, number := v.(float64)
+		if len(raw) > 0 && (!number || len(bytes.Trim(raw, "-0123456789")) == 0) &&
+			json.Unmarshal(raw, &written) == nil && reflect.DeepEqual(written, v) {
+			all[name] = raw
+			continue
+		}
+		body, err := rawjson.Encode(v)
+		if err != nil {
+			return nil, err
+		}
+		all[name] = body
+	}
+	return rawjson.Encode(all)
 }
 
 // object reports whether text is a JSON object.

@@ -26,7 +26,7 @@ func (t *Tool) parse(args json.RawMessage) (Call, error) {
 	if len(problems) > 0 {
 		return Call{}, refuse(t.Name, problems, args)
 	}
-	body, err := json.Marshal(clean.values)
+	body, err := clean.encode()
 	if err != nil {
 		return Call{}, refuse(t.Name, []string{err.Error()}, args)
 	}

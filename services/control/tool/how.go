@@ -57,6 +57,14 @@ type Run func(ctx context.Context, c Call) (Reply, error)
 // verbs of this package.
 func ByExecutor[Q Request, R Reply](render func(Q, R) Result) How { return typed(KindExecutor, render) }
 
+// ByCommand has calls carried out as commands of the session's executor. line makes one of the arguments, which are
+// JSON; its error is told to the model. render shows what it came to.
+func ByCommand(line func(args []byte) (Exec, error), render func(Exec, ExecReply) Result) How {
+	h := typed(KindExecutor, render)
+	h.parse = func(args []byte) (Request, error) { return line(args) }
+	return h
+}
+
 // ByLoop has calls carried out by a loop of another agent, in the lane of the one that asks.
 func ByLoop[Q Request, R Reply](render func(Q, R) Result) How { return typed(KindTask, render) }
 

@@ -74,6 +74,10 @@ type Spec struct {
 	Habits      Habits
 	Access      Access
 	Source      string // where the tool comes from, for errors: "built in", a file, a server
+	// Env are variables that commands of the tool get over the agent's, unexpanded: see agent.Env.
+	Env map[string]*string
+	// Mute is a tool whose output is nothing to look at while it runs: it is no text.
+	Mute bool
 }
 
 // Tool is a Spec that was checked. It is shared and must not be changed.

@@ -48,7 +48,16 @@ type Exec struct {
 	Command        string  `json:"command"` // at most MaxCommand bytes
 	Cwd            string  `json:"cwd"`     // where it runs; "" is the working directory
 	TimeoutSeconds float64 `json:"timeout"` // 0 is none
+	// Input is the whole of its input, at most MaxInput bytes; nil is none.
+	Input []byte `json:"input,omitempty"`
+	// Env are variables over those that every command of the agent has.
+	Env map[string]string `json:"env,omitempty"`
+	// Image says that its standard output is an image, which the reply is to have.
+	Image bool `json:"image,omitempty"`
 }
+
+// MaxInput bounds the bytes of a command's input.
+const MaxInput = 1 << 20
 
 // Grep searches the contents of files.
 type Grep struct {
@@ -111,6 +120,8 @@ type ExecReply struct {
 	// Leftovers is how many processes the command had left in the background when it ended by itself, and were ended
 	// with it.
 	Leftovers int `json:",omitempty"`
+	// Image is all of the standard output of a command that was asked for an image; Stdout has its size alone then.
+	Image []byte `json:",omitempty"`
 }
 
 // GrepReply answers Grep.

@@ -32,7 +32,7 @@ type Begin struct {
 	Args     []byte // hash of the arguments; nil for a call that was cancelled before it arrived
 	Safety   Safety
 	Exec     bool          // it is a command, which the sandbox may still have after a restart
-	Head     int64         // of a command: how many bytes of its output's beginning its outcome has; 0 is the default
+	Image    bool          // its output is an image, which its outcome has
 	Deadline time.Duration // age of the journal at which the call ends; 0 is none
 	// Witness names the process that would know of the call's command if that had been started; "" is nobody.
 	Witness string
@@ -53,8 +53,11 @@ type Call struct {
 func (e *encoder) begin(b *Begin, at time.Duration) *encoder {
 	e.str(b.CallID).str(b.LaneID).int(b.Epoch).int(int64(b.Dispatch)).bytes(b.Args).int(int64(b.Safety))
 	command := int64(0) // earlier versions wrote 1 for any command, and take any number for that
-	if b.Exec {
-		command = 1 + b.Head
+	switch {
+	case b.Exec && b.Image:
+		command = 2
+	case b.Exec:
+		command = 1
 	}
 	return e.int(command).int(int64(b.Deadline)).str(b.Witness).age(at)
 }
@@ -64,7 +67,7 @@ func (d *decoder) begin() (b Begin, at time.Duration) {
 	b.Args = append([]byte(nil), d.bytes()...)
 	b.Safety = Safety(d.int())
 	command := d.int()
-	b.Exec, b.Head = command != 0, max(0, command-1)
+	b.Exec, b.Image = command != 0, command == 2
 	b.Deadline, b.Witness = time.Duration(d.int()), d.str()
 	return b, d.age()
 }

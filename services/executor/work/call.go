@@ -62,7 +62,7 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	return verbPlain, nil
 }
 
-// understandInput checks the input of a command, and how much of its output is wanted.
+// understandInput checks the input of a command.
 func understandInput(x *pawlv1.Exec, loose bool) error {
 	switch {
 	case !loose && x.GetStdin():
@@ -71,8 +71,6 @@ func understandInput(x *pawlv1.Exec, loose bool) error {
 		return fmt.Errorf("a command has its input in frames or whole, not both")
 	case len(x.GetInput()) > sandbox.MaxInput:
 		return fmt.Errorf("the input has %d bytes, at most %d are possible", len(x.GetInput()), sandbox.MaxInput)
-	case x.GetStdoutHead() < 0 || x.GetStdoutHead() > maxStdoutHead:
-		return fmt.Errorf("stdout_head is %d, at most %d is possible", x.GetStdoutHead(), maxStdoutHead)
 	}
 	return nil
 }

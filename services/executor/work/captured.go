@@ -1,7 +1,6 @@
 package work
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -18,24 +17,39 @@ var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500
 // capturedStreams is what a model sees of a command's output. What cannot be read is reported, and preserved. An error
 // is that of a service that is closed.
 func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
-	out, err = s.captured(c, ex, stream{
-		sandbox.Stdout, "standard output", cmp.Or(c.begin.Head, maxHead), x.StdoutBytes, x.StdoutCut, x.StdoutError,
-	})
+	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
 	if err != nil {
 		return nil, nil, err
 	}
-	errs, err = s.captured(c, ex, stream{
-		sandbox.Stderr, "standard error", maxHead, x.StderrBytes, x.StderrCut, x.StderrError,
-	})
+	errs, err = s.captured(c, ex, stream{sandbox.Stderr, "standard error", x.StderrBytes, x.StderrCut, x.StderrError})
 	return out, errs, err
 }
 
-// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped. The result has
-// its beginning up to head.
+// image is all of the standard output of a command whose output is an image; nil when there is none, or it cannot be
+// had. An error is that of a service that is closed.
+func (s *Service) image(c *call, ex sandbox.Exec, x sandbox.Exit) ([]byte, error) {
+	n := x.StdoutBytes
+	if !c.begin.Image || n == 0 || n > maxImage || x.StdoutCut > 0 || x.StdoutError != "" {
+		return nil, nil
+	}
+	image, err := readRange(ex, sandbox.Stdout, 0, n)
+	for i := 0; err != nil && i < len(rereads); i++ {
+		if err := await.Sleep(s.ctx, rereads[i]); err != nil {
+			return nil, err
+		}
+		image, err = readRange(ex, sandbox.Stdout, 0, n)
+	}
+	if err != nil {
+		s.log.Error("an image could not be read", "call_id", c.id(), "err", err)
+		return nil, nil // the captured output says what is missing
+	}
+	return image, nil
+}
+
+// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped.
 type stream struct {
 	sandbox.Stream
 	name      string
-	head      int64
 	size, cut int64
 	problem   string // the sandbox's own
 }
@@ -75,13 +89,13 @@ func readCaptured(ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
 	if st.size == 0 {
 		return p, nil
 	}
-	head, err := readRange(ex, st.Stream, 0, min(st.size, st.head))
+	head, err := readRange(ex, st.Stream, 0, min(st.size, maxHead))
 	p.Head = head
-	if err != nil || st.size <= st.head {
+	if err != nil || st.size <= maxHead {
 		return p, err
 	}
-	from := max(st.head, st.size-maxTail)
-	p.Cut += from - st.head
+	from := max(int64(maxHead), st.size-maxTail)
+	p.Cut += from - maxHead
 	p.Tail, err = readRange(ex, st.Stream, from, st.size-from)
 	return p, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -415,52 +416,51 @@ func TestLooseVerbs(t *testing.T) {
 	})
 }
 
-// A command of a lane can have its input whole, and as much of its output in its result as was asked for, also when the
-// daemon has died meanwhile.
-func TestInputAndHeadOfCommands(t *testing.T) {
-	const head = 100 << 10
-	asking := func(x *pawlv1.Exec) func(*pawlv1.Execute) {
-		return func(e *pawlv1.Execute) {
-			e.GetExec().Input, e.GetExec().Stdin, e.GetExec().StdoutHead = x.Input, x.Stdin, x.StdoutHead
-		}
-	}
+// A command of a lane can have its input whole.
+func TestInputOfACommand(t *testing.T) {
 	within(t, func(r *rig) {
 		for name, x := range map[string]*pawlv1.Exec{
 			"large": {Input: make([]byte, sandbox.MaxInput+1)},
 			"both":  {Input: []byte("x"), Stdin: true},
-			"less":  {StdoutHead: -1},
-			"more":  {StdoutHead: maxStdoutHead + 1},
 		} {
-			r.send(execute(name, loose, line("cat"), asking(x)))
+			r.send(execute(name, loose, line("cat"), func(e *pawlv1.Execute) {
+				e.GetExec().Input, e.GetExec().Stdin = x.Input, x.Stdin
+			}))
 			r.want("rejected " + name + " UNSUPPORTED")
 		}
-		r.send(execute("in", line("cat"), asking(&pawlv1.Exec{Input: []byte("hello")})))
+		r.send(execute("in", line("cat"), func(e *pawlv1.Execute) { e.GetExec().Input = []byte("hello") }))
 		r.want("accepted in", "output in STDOUT 0+5", "result in exit 0")
-		r.ack("in")
-		r.send(execute("lived", line(fmt.Sprintf("bytes %d", head+maxTail+1)), asking(&pawlv1.Exec{StdoutHead: head})))
-		r.send(execute("died", line(fmt.Sprintf("sleep 1m; bytes %d", head+maxTail+1)),
-			asking(&pawlv1.Exec{StdoutHead: head})))
+	})
+}
+
+// The result of a command whose output is an image has all of it, also when the daemon has died meanwhile, unless it is
+// too large.
+func TestImageOfACommand(t *testing.T) {
+	image := func(e *pawlv1.Execute) { e.GetExec().StdoutImage = true }
+	within(t, func(r *rig) {
+		r.send(execute("lived", line(fmt.Sprintf("bytes %d", maxImage)), image))
+		r.send(execute("died", line(fmt.Sprintf("sleep 1m; bytes %d", maxImage)), image))
+		r.send(execute("large", line(fmt.Sprintf("bytes %d", maxImage+1)), image))
+		r.send(execute("text", line(fmt.Sprintf("bytes %d", maxImage))))
 		time.Sleep(time.Second)
-		heads := map[string]int{}
-		note := func() {
-			for _, m := range r.take() {
-				if res := m.GetResult(); res != nil {
-					c := res.GetExec().GetStdout()
-					heads[res.GetCallId()] = len(c.GetHead())
-					if c.GetCut() != 1 || len(c.GetTail()) != maxTail {
-						t.Errorf("%s: %d are cut, the tail has %d", res.GetCallId(), c.GetCut(), len(c.GetTail()))
-					}
-				}
-			}
-		}
-		note()
+		r.take()
 		r.restart()
 		time.Sleep(2 * time.Minute)
 		r.connect()
 		time.Sleep(time.Minute)
-		note()
-		if heads["lived"] != head || heads["died"] != head {
-			t.Errorf("the results have the first %v bytes", heads)
+		got := map[string]string{}
+		for _, m := range r.take() {
+			if res := m.GetResult(); res != nil {
+				out := res.GetExec().GetStdout()
+				got[res.GetCallId()] = fmt.Sprint(len(res.GetExec().GetImage()), " ", len(out.GetHead()), " ", out.GetSize())
+			}
+		}
+		want := map[string]string{
+			"lived": fmt.Sprint(maxImage, " 0 ", maxImage), "died": fmt.Sprint(maxImage, " 0 ", maxImage),
+			"large": fmt.Sprint("0 ", maxHead, " ", maxImage+1), "text": fmt.Sprint("0 ", maxHead, " ", maxImage),
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("image, head and size are %v, want %v", got, want)
 		}
 	})
 }

@@ -16,8 +16,6 @@ import (
 const (
 	maxHead = 64 << 10
 	maxTail = 64 << 10
-	// maxStdoutHead bounds how much of standard output a call can ask for.
-	maxStdoutHead = 8 << 20
 	// overtime is how long after its deadline a command that its owner did not end is ended from here.
 	overtime = 10 * time.Second
 )
@@ -224,10 +222,18 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 		close(c.ended)
 		return // cut short by Close, and read by the next Recover
 	}
+	image, err := s.image(c, ex, x)
+	if err != nil {
+		close(c.ended)
+		return
+	}
+	if image != nil {
+		out = &pawlv1.Captured{Size: x.StdoutBytes}
+	}
 	r := &pawlv1.ExecResult{
 		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed,
 		Confirmed: x.Confirmed, Stdout: out, Stderr: serr, Started: stamp(x.Started), Ended: stamp(x.Ended),
-		Leftovers: int32(x.Leftovers),
+		Leftovers: int32(x.Leftovers), Image: image,
 	}
 	if overdue && x.Killed {
 		r.TimedOut, r.Cancelled, r.ExitCode = true, s.isCancelled(c), 124

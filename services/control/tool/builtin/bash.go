@@ -15,7 +15,7 @@ var bash = tool.Spec{
 	Name:    NameBash,
 	Source:  source,
 	Safety:  tool.AtMostOnce,
-	How:     tool.ByExecutor(renderExec),
+	How:     tool.ByExecutor(RenderExec),
 	Subject: "command",
 	Lines:   []string{"command", "cwd"},
 	Access:  tool.ReadsFiles | tool.ListsFiles | tool.WritesFiles | tool.RemovesFiles | tool.RunsCommands,

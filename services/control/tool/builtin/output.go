@@ -15,7 +15,8 @@ const noOutput = "(no output)"
 // timeoutCode is the exit code of a command that its timeout ended.
 const timeoutCode = 124
 
-func renderExec(req tool.Exec, r tool.ExecReply) tool.Result {
+// RenderExec shows what a command came to: its output, and how it ended.
+func RenderExec(req tool.Exec, r tool.ExecReply) tool.Result {
 	code := r.ExitCode
 	if r.TimedOut {
 		code = timeoutCode

@@ -130,6 +130,10 @@ func (p *parser) arguments(d *Definition, key string, n *yaml.Node) {
 	d.Arguments = schema
 	if err := tool.CheckSchema(schema); err != nil {
 		p.Report(n.Line, key, "%s", strings.Join(strings.Fields(err.Error()), " "))
+		return
+	}
+	if err := d.checkVariables(); err != nil {
+		p.Report(n.Line, key, "%v", err)
 	}
 }
 
@@ -137,6 +141,10 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		if !document.Variable(name) {
 			p.Report(k.Line, key, "cannot be a variable's name: letters, digits and _, not beginning with a digit")
+			return
+		}
+		if strings.HasPrefix(name, "ARG_") {
+			p.Report(k.Line, key, "is for an argument: variables that begin with ARG_ have these")
 			return
 		}
 		if d.Env == nil {
