@@ -131,22 +131,27 @@ func TestOutputOfACommand(t *testing.T) {
 			Text, tool.ExecReply{ExitCode: 3, Stderr: said("oh\n")}, "oh\n\nCommand exited with code 3", true, 0,
 		},
 		"out of time": {
-			JSON, tool.ExecReply{TimedOut: true, ExitCode: 124, Confirmed: true}, "Command timed out after 1.5 seconds",
+			JSON,
+			tool.ExecReply{TimedOut: true, ExitCode: 124, Confirmed: true},
+			"Command timed out after 1.5 seconds",
 			true, 0,
 		},
 		"json": {
-			JSON, tool.ExecReply{Stdout: said(" {\"b\": 1,\n\"a\": [ 12345678901234567890 ]}\n"), Stderr: said("log")},
+			JSON,
+			tool.ExecReply{Stdout: said(" {\"b\": 1,\n\"a\": [ 12345678901234567890 ]}\n"), Stderr: said("log")},
 			`{"b":1,"a":[12345678901234567890]}`, false, 0,
 		},
 		"no json": {
-			JSON, tool.ExecReply{Stdout: said("oops")},
+			JSON,
+			tool.ExecReply{Stdout: said("oops")},
 			"is not the JSON that it should be (invalid character 'o' looking for beginning of value):\noops",
 			true, 0,
 		},
 		"two values": {JSON, tool.ExecReply{Stdout: said("{}{}")}, "not the JSON that it should be", true, 0},
 		"empty":      {JSON, tool.ExecReply{}, "not the JSON that it should be (unexpected end", true, 0},
 		"large json": {
-			JSON, tool.ExecReply{Stdout: said(`"` + strings.Repeat("x", tool.MaxText) + `"`)},
+			JSON,
+			tool.ExecReply{Stdout: said(`"` + strings.Repeat("x", tool.MaxText) + `"`)},
 			"Its output has 51202 bytes, and JSON of at most 51200 is shown", true, 0,
 		},
 		"json in part": {
@@ -158,20 +163,24 @@ func TestOutputOfACommand(t *testing.T) {
 			JSON, tool.ExecReply{ExitCode: 1, Stdout: said("{}")}, "{}\n\nCommand exited with code 1", true, 0,
 		},
 		"image": {
-			Image, tool.ExecReply{Image: picture.Bytes(), Stdout: tool.Captured{Size: int64(picture.Len())}},
+			Image,
+			tool.ExecReply{Image: picture.Bytes(), Stdout: tool.Captured{Size: int64(picture.Len())}},
 			"An image (image/png, ", false, 1,
 		},
 		"no image": {Image, tool.ExecReply{}, "wrote no image", true, 0},
 		"other bytes": {
-			Image, tool.ExecReply{Image: []byte("hello"), Stdout: tool.Captured{Size: 5}},
+			Image,
+			tool.ExecReply{Image: []byte("hello"), Stdout: tool.Captured{Size: 5}},
 			"its output of 5 bytes is no image", true, 0,
 		},
 		"large image": {
-			Image, tool.ExecReply{Stdout: tool.Captured{Head: []byte("x"), Size: maxImage + 1}},
+			Image,
+			tool.ExecReply{Stdout: tool.Captured{Head: []byte("x"), Size: maxImage + 1}},
 			"has 5242881 bytes, and an image of at most 5242880 is shown", true, 0,
 		},
 		"image that fails": {
-			Image, tool.ExecReply{ExitCode: 1, Image: picture.Bytes(), Stderr: said("oh")},
+			Image,
+			tool.ExecReply{ExitCode: 1, Image: picture.Bytes(), Stderr: said("oh")},
 			"oh\n\nCommand exited with code 1", true, 0,
 		},
 		"unknown": {
