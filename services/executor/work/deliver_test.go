@@ -452,7 +452,8 @@ func TestImageOfACommand(t *testing.T) {
 		for _, m := range r.take() {
 			if res := m.GetResult(); res != nil {
 				out := res.GetExec().GetStdout()
-				got[res.GetCallId()] = fmt.Sprint(len(res.GetExec().GetImage()), " ", len(out.GetHead()), " ", out.GetSize())
+				got[res.GetCallId()] = fmt.Sprint(len(res.GetExec().GetImage()), " ", len(out.GetHead()), " ",
+					out.GetSize())
 			}
 		}
 		want := map[string]string{
