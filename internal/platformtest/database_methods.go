@@ -222,6 +222,15 @@ func (d *Database) Entries(ctx context.Context, sessionID string, after int64, l
 	})
 }
 
+// LastSummary implements session.Store.
+func (d *Database) LastSummary(ctx context.Context, sessionID string) (e session.Entry, ok bool, err error) {
+	e, err = ask(ctx, d, "LastSummary", func(ctx context.Context) (e session.Entry, err error) {
+		e, ok, err = d.db.LastSummary(ctx, sessionID)
+		return e, err
+	})
+	return e, ok, err
+}
+
 // GetSubmission implements submission.Store.
 func (d *Database) GetSubmission(ctx context.Context, tenant, id string) (submission.Submission, error) {
 	return ask(ctx, d, "GetSubmission", func(ctx context.Context) (submission.Submission,

@@ -106,7 +106,11 @@ type Turn struct {
 	Duration   time.Duration
 	Stop       string
 	Error      string // "" when it answered
+	Purpose    string // "" for an answer, PurposeSummary
 }
+
+// PurposeSummary is the purpose of a model call that sums a conversation up.
+const PurposeSummary = "summary"
 
 // Settlement ends a loop.
 type Settlement struct {

@@ -42,9 +42,27 @@ type Message struct {
 	Stop  Stop   `json:"stop,omitempty"`
 	// From is who said a user's message. No model is told.
 	From *Speaker `json:"from,omitempty"`
+	// Summary is set in the message that stands for earlier ones, whose text is the summary. No model is told.
+	Summary *Summary `json:"summary,omitempty"`
 	// Keep says that no summary stands for the message: the model is told it as it is for as long as the conversation
 	// goes on.
 	Keep bool `json:"keep,omitempty"`
+}
+
+// Summary is what a summary stands for: the entries From to To of a conversation. Its text says what older summaries
+// said, too.
+type Summary struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+	// Keeps are entries up to To that models are told as they are, in order.
+	Keeps []int64 `json:"keeps,omitempty"`
+	// Began is when the conversation did.
+	Began time.Time `json:"began"`
+	// Read and Changed are the files that calls up to To have named, the last ones of many.
+	Read    []string `json:"read,omitempty"`
+	Changed []string `json:"changed,omitempty"`
+	// Why is what made it necessary: threshold, overflow or manual.
+	Why string `json:"why"`
 }
 
 // Speaker is who submitted an input.

@@ -4,8 +4,14 @@
 //	                                                            └▶ marker       with its own input. If it got no answer
 //	                                                                            the marker says so, and why
 //
-// Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends. A
-// sub-agent's conversation is a session of its own in the lane of the session that it works for.
+// A summary may come between any two of these but between a call and its result. It stands for a range of entries, and
+// says what the summaries before it said: Context is the last one and what comes after its range. Entries stay.
+//
+//	1 … 40 │ 41 … 44  summary{1–40}  45 … 90 │ 91 … 97  summary{41–90}  98 …       Context: summary{41–90} 91 … 98 …
+//
+// Invariants: seqs of entries are dense from 1; an entry never changes; only the owner of the session's lane appends;
+// ranges of summaries follow each other without a gap. A sub-agent's conversation is a session of its own in the lane
+// of the session that it works for.
 package session
 
 import (
@@ -69,6 +75,7 @@ const (
 	Input      Kind = "input"
 	Assistant  Kind = "assistant"
 	ToolResult Kind = "tool_result"
+	Summary    Kind = "summary"   // stands for entries before it, see model.Summary
 	Workspace  Kind = "workspace" // told beside the input before it: what was found in the workspace, see Join
 	Skill      Kind = "skill"     // told beside the input before it: the skill that the caller starts with
 	Marker     Kind = "marker"    // told to the model in its own voice, because neither it nor a caller said it
@@ -145,6 +152,8 @@ type Store interface {
 	// Entries returns at most limit entries with seq > after, in order. One that cannot be decoded is among them, see
 	// Entry.Unreadable.
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]Entry, error)
+	// LastSummary returns the session's last entry of kind Summary; ok is false when there is none.
+	LastSummary(ctx context.Context, sessionID string) (e Entry, ok bool, err error)
 	// Rebind moves the workspace of the tenant's session to another executor by hand and posts mail for its lane, whose
 	// owner looks where it is then. Calls that run go on where they are. ErrNotFound.
 	Rebind(ctx context.Context, tenant, id, executor string) (Session, error)

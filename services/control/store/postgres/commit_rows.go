@@ -194,6 +194,7 @@ var turnTable = table[turnRow]{
 	col("duration_us", "bigint", func(r *turnRow) int64 { return micros(r.Duration) }),
 	col("stop", "text", func(r *turnRow) string { return printable(r.Stop) }),
 	col("error", "text", func(r *turnRow) string { return printable(r.Error) }),
+	col("purpose", "text", func(r *turnRow) string { return r.Purpose }),
 }
 
 type prefixRow struct {

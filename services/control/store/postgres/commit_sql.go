@@ -159,9 +159,9 @@ WHERE c.call_id = t.call_id AND c.lane_id = t.lane_id`, 1)
 // turnsSQL records calls of the model.
 var turnsSQL = turnTable.in(`
 INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts, first_token_us,
-  duration_us, stop, error, created_at)
+  duration_us, stop, error, purpose, created_at)
 SELECT t.loop_id, t.turn, l.tenant, l.lane_id, t.model, t.request, t.prefix, t.usage::jsonb, t.attempts,
-  t.first_token_us, t.duration_us, t.stop, t.error, `+nowSQL2+`
+  t.first_token_us, t.duration_us, t.stop, t.error, t.purpose, `+nowSQL2+`
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
 // prefixesSQL stores what requests began with, in order of the digests: who stores several waits in one order only.

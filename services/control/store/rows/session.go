@@ -3,6 +3,7 @@ package rows
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -45,7 +46,12 @@ var (
 		WHERE session_id = $1 AND seq > $2 ORDER BY seq LIMIT $3`)
 	listShared = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
 		WHERE session_id = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3`)
-	basesAfter = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 AND upto > $2 ORDER BY upto`)
+	basesAfter  = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 AND upto > $2 ORDER BY upto`)
+	lastSummary = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
+		WHERE session_id = $1 AND kind = 'summary' ORDER BY seq DESC LIMIT 1`)
+	lastShared = reads(`SELECT e.seq, e.submission_id, e.kind, e.body, e.created_at FROM session_bases b
+		JOIN entries e ON e.session_id = b.base_id AND e.kind = 'summary' AND e.seq > b.after AND e.seq <= b.upto
+		WHERE b.session_id = $1 ORDER BY e.seq DESC LIMIT 1`)
 )
 
 // afterAll is not below any id.
@@ -149,6 +155,21 @@ func (t *Tables) withShared(
 	return append(page, own[:min(len(own), limit-len(page))]...), nil
 }
 
+// LastSummary implements session.Store.
+func (t *Tables) LastSummary(ctx context.Context, sessionID string) (e session.Entry, ok bool, err error) {
+	if !ident.IsUUID(sessionID) {
+		return e, false, nil
+	}
+	for _, s := range []Statement{lastSummary, lastShared} { // what a fork shares comes before what it has
+		e, err = one(ctx, t.port, func(r Row) (session.Entry, error) { return decodeEntry(r), nil }, session.ErrNotFound, s,
+			sessionID)
+		if !errors.Is(err, session.ErrNotFound) {
+			return e, err == nil, wrap("read the last summary", err)
+		}
+	}
+	return session.Entry{}, false, nil
+}
+
 // decodeEntry leaves no entry out: a conversation that lacks one is another conversation.
 func decodeEntry(r Row) session.Entry {
 	e := session.Entry{
@@ -167,4 +188,5 @@ func decodeEntry(r Row) session.Entry {
 var roles = map[session.Kind]model.Role{
 	session.Input: model.User, session.Assistant: model.Assistant, session.Marker: model.Assistant,
 	session.ToolResult: model.ToolRole, session.Workspace: model.User, session.Skill: model.User,
+	session.Summary: model.User,
 }

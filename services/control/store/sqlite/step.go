@@ -17,7 +17,8 @@ var (
 	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
 	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
-		first_token_us, duration_us, stop, error, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		first_token_us, duration_us, stop, error, purpose, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	insertPrefix = sql(`INSERT INTO prefixes (digest, tenant, body, used_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE used_at < excluded.used_at - 3600000000`)
 	insertChild = sql(`INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name,
@@ -203,6 +204,6 @@ func (t tx) addTurn(l *laneRow, s step) error {
 	}
 	n := s.Turn
 	_, err := t.exec(insertTurn, s.LoopID, n.Turn, l.tenant, l.id, n.Model, n.Request, n.Prefix, s.turn, n.Attempts,
-		n.FirstToken.Microseconds(), n.Duration.Microseconds(), n.Stop, n.Error, t.micros())
+		n.FirstToken.Microseconds(), n.Duration.Microseconds(), n.Stop, n.Error, n.Purpose, t.micros())
 	return err
 }

@@ -1,11 +1,13 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -139,6 +141,36 @@ var sessionCases = []testCase{
 		}
 		if got, err := db.Store.Entries(ctx(t), ident.New(), 0, 10); err != nil || len(got) != 0 {
 			t.Errorf("no session has entries: %+v, %v", got, err)
+		}
+	}},
+	{"have summaries, of which the last is found", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		if e, found, err := db.Second.LastSummary(ctx(t), h.session()); found || err != nil {
+			t.Errorf("before there is one: %+v, %v", e, err)
+		}
+		for range 2 {
+			h.commit(t, h.step(2))
+			s := h.step(1)
+			s.Entries[0].Kind = session.Summary
+			s.Entries[0].Message.Summary = &model.Summary{From: 1, To: s.Entries[0].Seq - 1, Why: "threshold"}
+			h.commit(t, s)
+		}
+		h.commit(t, h.step(1))
+		got, found, err := db.Second.LastSummary(ctx(t), h.session())
+		ok(t, err)
+		all, err := db.Second.Entries(ctx(t), h.session(), got.Seq-1, 1)
+		ok(t, err)
+		if !found || got.Kind != session.Summary || got.Seq != 7 || got.Message.Summary.To != 6 {
+			t.Errorf("the last summary is %+v", got)
+		}
+		equal(t, "the summary", got, all[0])
+		for at, want := range map[int64]int64{8: 7, 5: 4, 3: 0} {
+			made := forked(t, db.Store, h.session(), fmt.Sprint("fork", at), at)
+			shared, _, err := db.Second.LastSummary(ctx(t), made.ID)
+			ok(t, err)
+			if shared.Seq != want {
+				t.Errorf("the last summary of a fork at %d is entry %d, want %d", at, shared.Seq, want)
+			}
 		}
 	}},
 	{"have submissions, read newest first", func(t *testing.T, db DB) {
