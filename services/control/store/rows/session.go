@@ -160,9 +160,9 @@ func (t *Tables) LastSummary(ctx context.Context, sessionID string) (e session.E
 	if !ident.IsUUID(sessionID) {
 		return e, false, nil
 	}
+	decode := func(r Row) (session.Entry, error) { return decodeEntry(r), nil }
 	for _, s := range []Statement{lastSummary, lastShared} { // what a fork shares comes before what it has
-		e, err = one(ctx, t.port, func(r Row) (session.Entry, error) { return decodeEntry(r), nil }, session.ErrNotFound, s,
-			sessionID)
+		e, err = one(ctx, t.port, decode, session.ErrNotFound, s, sessionID)
 		if !errors.Is(err, session.ErrNotFound) {
 			return e, err == nil, wrap("read the last summary", err)
 		}
