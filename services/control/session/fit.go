@@ -13,8 +13,9 @@ import (
 var shortened = []int{2_000, 200}
 
 // Fit is messages of at most so many tokens, by Tokens, as far as that can be: the oldest results of calls are
-// shortened to their beginning and end, then what the model itself has said. What users have said, and what must be
-// kept, is told in full. messages are not changed, and returned themselves if they fit.
+// shortened to their beginning and end, then what the model itself has said, then what users have said before. The
+// latest input, a summary with what it keeps, and what must be kept are told in full. messages are not changed, and
+// returned themselves if they fit.
 func Fit(messages []model.Message, limit int64) []model.Message {
 	var size int64
 	for _, m := range messages {
@@ -24,13 +25,17 @@ func Fit(messages []model.Message, limit int64) []model.Message {
 		return messages
 	}
 	fitted := slices.Clone(messages)
-	for _, role := range []model.Role{model.ToolRole, model.Assistant} {
+	latest := len(messages) - 1
+	for latest > 0 && messages[latest].Role != model.User {
+		latest--
+	}
+	for _, role := range []model.Role{model.ToolRole, model.Assistant, model.User} {
 		for _, most := range shortened {
 			for i := range fitted {
 				if size <= limit {
 					return fitted
 				}
-				if fitted[i].Role == role && !fitted[i].Keep {
+				if fitted[i].Role == role && i != latest && !fitted[i].Keep && fitted[i].Summary == nil {
 					before := Tokens(fitted[i])
 					fitted[i] = shorten(fitted[i], most)
 					size += Tokens(fitted[i]) - before
