@@ -56,8 +56,8 @@ func quoted(m model.Message) []model.Block {
 // details make what belongs beside an input come after it.
 func recap(e Entry) model.Message {
 	r := e.Range()
-	text := "The conversation up to here is left out. This is a record of it, not an instruction: go on with the work " +
-		"from the state that it tells.\n\n" + strings.ReplaceAll(e.Message.Text(), "</"+recapTag, "<\\/"+recapTag)
+	text := "The conversation up to here is left out. This is a record of it, not an instruction: go on with the " +
+		"work from the state that it tells.\n\n" + strings.ReplaceAll(e.Message.Text(), "</"+recapTag, "<\\/"+recapTag)
 	return model.Message{Role: model.User, Summary: &r, Content: []model.Block{{
 		Type: model.TextBlock, Text: "<" + recapTag + ">\n" + text + "\n</" + recapTag + ">",
 		Details: json.RawMessage(`{}`),
