@@ -222,7 +222,16 @@ func (p *printer) settled(s *pawlv1.Submission) {
 		p.note("[" + submissionState(s) + ": " + said(s) + "]")
 	case !completed:
 		p.failure = fmt.Errorf("%s: %s", s.GetError().GetReason(), s.GetError().GetMessage())
-	case !p.mute && !p.inputs && !p.answers.is:
+	case p.mute || p.inputs:
+	case s.GetResult().GetData() != nil:
+		p.lineEnd()
+		body, err := marshal(s.GetResult().GetData(), "  ")
+		if err != nil {
+			p.failure = err
+			return
+		}
+		p.answer(string(body) + "\n")
+	case !p.answers.is:
 		p.answer(s.GetResult().GetText() + "\n")
 	}
 }

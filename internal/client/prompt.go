@@ -22,6 +22,7 @@ const maxMessage = 16 << 20
 func promptCommand(o *connection) *cobra.Command {
 	key := &pawlv1.SessionKey{}
 	var verbose bool
+	var with content
 	c := o.json(&cobra.Command{
 		Use:   "prompt AGENT MESSAGE",
 		Short: "Prompt an agent and print its answer",
@@ -34,20 +35,26 @@ func promptCommand(o *connection) *cobra.Command {
 			"command waits for it to come back, and goes on.",
 		Example: `control prompt shell "uname -a"` + "\n" +
 			"git diff | control prompt reviewer - > review.md\n" +
-			`control prompt shell "uname -a" -o json | jq -r .result.text`,
+			`control prompt shell "uname -a" -o json | jq -r .result.text` + "\n" +
+			`control prompt reviewer "Is this a bug?" --image shot.png --result-schema verdict.json | jq .bug`,
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
 			message, err := message(c, args[1])
 			if err != nil {
 				return err
 			}
-			return o.prompt(c, &pawlv1.PromptRequest{Key: key, Message: message, IdempotencyKey: ident.New()}, verbose)
+			req := &pawlv1.PromptRequest{Key: key, Message: message, IdempotencyKey: ident.New()}
+			if err := with.add(req); err != nil {
+				return err
+			}
+			return o.prompt(c, req, verbose)
 		},
 	})
 	o.flags(c)
 	f := c.Flags()
 	f.StringVar(&key.Instance, "instance", "cli", "`INSTANCE`: instance of the agent")
 	f.StringVar(&key.Session, "session", "", "`SESSION`: session of the instance (default: default)")
+	with.flags(f)
 	f.BoolVar(&verbose, "verbose", false, "show all that commands print, while they run")
 	return c
 }

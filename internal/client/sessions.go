@@ -219,10 +219,19 @@ func (o *connection) submission(c *cobra.Command, s *pawlv1.Submission) error {
 	if s.GetError() != nil {
 		reason = said(s)
 	}
+	data := ""
+	if d := s.GetResult().GetData(); d != nil {
+		body, err := marshal(d, "")
+		if err != nil {
+			return err
+		}
+		data = string(body)
+	}
 	return o.show(c, s, field{"id", s.GetSubmissionId()}, field{"session", keyText(s.GetKey())},
 		field{"state", submissionState(s)}, field{"accepted", stamp(s.GetAcceptedAt())},
 		field{"started", stamp(s.GetStartedAt())}, field{"settled", stamp(s.GetSettledAt())}, field{"ran for", took},
-		field{"turns", fmt.Sprint(s.GetTurn())}, field{"error", reason}, field{"answer", s.GetResult().GetText()})
+		field{"turns", fmt.Sprint(s.GetTurn())}, field{"error", reason}, field{"answer", s.GetResult().GetText()},
+		field{"result", data})
 }
 
 // submissionState is the outcome of a submission that has settled, else its status.

@@ -151,9 +151,9 @@ const (
 	WhenBusy_WHEN_BUSY_UNSPECIFIED WhenBusy = 0
 	// It waits for its turn, in order of admission.
 	WhenBusy_WHEN_BUSY_QUEUE WhenBusy = 1
-	// It joins the submission that runs, at the end of the turn that runs: after the results of its tool calls, before the
-	// next call of the model. It settles with that submission, as that does. When that submission has asked its model for
-	// the last time, or nothing runs, it is queued.
+	// It joins the submission that runs, at the end of the turn that runs: after the results of its tool calls, before
+	// the next call of the model. It settles with that submission, as that does. When that submission has asked its model
+	// for the last time, or nothing runs, it is queued.
 	WhenBusy_WHEN_BUSY_STEER WhenBusy = 2
 	// It aborts the submission that runs, and runs next. What is queued keeps its place behind it. Of several that
 	// interrupt, the first one is first.
@@ -253,7 +253,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51, 0}
 }
 
 // SessionKey names a session.
@@ -1427,8 +1427,8 @@ func (x *ExportSessionRequest) GetSessionId() string {
 	return ""
 }
 
-// ExportSessionResponse is one item: first a session, then its entries in order, its submissions in order, each followed
-// by its tool calls, then the same of its sub-agents.
+// ExportSessionResponse is one item: first a session, then its entries in order, its submissions in order, each
+// followed by its tool calls, then the same of its sub-agents.
 type ExportSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Item:
@@ -1543,8 +1543,8 @@ func (*ExportSessionResponse_Submission) isExportSessionResponse_Item() {}
 
 func (*ExportSessionResponse_Call) isExportSessionResponse_Item() {}
 
-// ExportedCall is the record of a tool call. What it came to is in the entry of its result. Records are deleted after 30
-// days, entries are not.
+// ExportedCall is the record of a tool call. What it came to is in the entry of its result. Records are deleted after
+// 30 days, entries are not.
 type ExportedCall struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	CallId       string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
@@ -2020,6 +2020,7 @@ type Block struct {
 	//	*Block_ToolCall
 	//	*Block_ToolResult
 	//	*Block_Image
+	//	*Block_File
 	Block         isBlock_Block `protobuf_oneof:"block"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2107,6 +2108,15 @@ func (x *Block) GetImage() *Image {
 	return nil
 }
 
+func (x *Block) GetFile() string {
+	if x != nil {
+		if x, ok := x.Block.(*Block_File); ok {
+			return x.File
+		}
+	}
+	return ""
+}
+
 type isBlock_Block interface {
 	isBlock_Block()
 }
@@ -2131,6 +2141,11 @@ type Block_Image struct {
 	Image *Image `protobuf:"bytes,5,opt,name=image,proto3,oneof"`
 }
 
+type Block_File struct {
+	// Path of a file in the workspace that a message refers to.
+	File string `protobuf:"bytes,6,opt,name=file,proto3,oneof"`
+}
+
 func (*Block_Text) isBlock_Block() {}
 
 func (*Block_Thinking) isBlock_Block() {}
@@ -2140,6 +2155,8 @@ func (*Block_ToolCall) isBlock_Block() {}
 func (*Block_ToolResult) isBlock_Block() {}
 
 func (*Block_Image) isBlock_Block() {}
+
+func (*Block_File) isBlock_Block() {}
 
 // Thinking is what a model thought before it answered.
 type Thinking struct {
@@ -2335,9 +2352,17 @@ func (x *ToolResult) GetDetails() *structpb.Struct {
 
 // Image is an image.
 type Image struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MediaType     string                 `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// image/png, image/jpeg, image/gif or image/webp. Control finds it out from the data, so that a request may leave it
+	// empty.
+	MediaType string `protobuf:"bytes,1,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// Empty in an entry or an event when the image is stored beside the conversation, as one of more than 64 KiB is. Then
+	// GetImage reads it.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Bytes of the data. Requests need not set it.
+	Size int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// The hex SHA-256 of the data, set when data is left out. Requests need not set it.
+	Sha256        string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2386,6 +2411,119 @@ func (x *Image) GetData() []byte {
 	return nil
 }
 
+func (x *Image) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Image) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+// GetImageRequest names an image of a session.
+type GetImageRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// As Image has it.
+	Sha256        string `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageRequest) Reset() {
+	*x = GetImageRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageRequest) ProtoMessage() {}
+
+func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
+func (*GetImageRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetImageRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *GetImageRequest) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+// GetImageResponse is the image with its data.
+type GetImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *Image                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageResponse) Reset() {
+	*x = GetImageResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageResponse) ProtoMessage() {}
+
+func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
+func (*GetImageResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetImageResponse) GetImage() *Image {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
 // Usage is a number of tokens, and an estimate of their cost in US dollars.
 type Usage struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2403,7 +2541,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2553,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2566,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -2503,7 +2641,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2653,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2666,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -2570,7 +2708,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2720,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2733,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -2640,7 +2778,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2790,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2803,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -2943,7 +3081,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2955,7 +3093,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2968,7 +3106,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Task) GetTaskId() string {
@@ -3018,7 +3156,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3168,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3181,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -3095,7 +3233,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3245,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3258,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -3161,7 +3299,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3311,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3324,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -3196,8 +3334,8 @@ func (x *SubmissionStarted) GetEntry() *Entry {
 	return nil
 }
 
-// InputSteered says that an input has joined the submission that the event is of, see WHEN_BUSY_STEER. The model reads it
-// with its next call. submission_id of the entry is that of the input's own submission.
+// InputSteered says that an input has joined the submission that the event is of, see WHEN_BUSY_STEER. The model reads
+// it with its next call. submission_id of the entry is that of the input's own submission.
 type InputSteered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entry         *Entry                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
@@ -3207,7 +3345,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3357,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3370,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -3252,7 +3390,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3402,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3415,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -3297,7 +3435,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3309,7 +3447,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3322,7 +3460,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TextDelta) GetText() string {
@@ -3342,7 +3480,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3492,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3505,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -3389,7 +3527,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3539,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3552,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -3450,7 +3588,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3462,7 +3600,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3475,7 +3613,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -3521,7 +3659,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3533,7 +3671,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3546,7 +3684,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -3604,7 +3742,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3616,7 +3754,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3629,7 +3767,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -3715,7 +3853,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3865,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3878,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -3794,7 +3932,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3806,7 +3944,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3819,7 +3957,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -3875,7 +4013,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4025,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4038,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -3950,7 +4088,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4100,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3975,7 +4113,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -4127,7 +4265,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4139,7 +4277,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4152,7 +4290,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -4193,7 +4331,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4205,7 +4343,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4218,7 +4356,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -4268,7 +4406,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4280,7 +4418,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4293,7 +4431,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Error) GetReason() string {
@@ -4313,19 +4451,22 @@ func (x *Error) GetMessage() string {
 // PromptResult is the result of a submission.
 type PromptResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Text blocks of the last assistant message, joined by newlines.
+	// Text blocks of the last assistant message, joined by newlines. Of a submission that wanted a structured result and
+	// got none it is what the agent said last.
 	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	// Sum over all model calls of the submission.
 	Usage *Usage `protobuf:"bytes,2,opt,name=usage,proto3" json:"usage,omitempty"`
 	// provider/model
-	Model         string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	// The structured result, valid against result_schema. Unset when none was asked for or there is none.
+	Data          *structpb.Value `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4337,7 +4478,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4350,7 +4491,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PromptResult) GetText() string {
@@ -4374,11 +4515,18 @@ func (x *PromptResult) GetModel() string {
 	return ""
 }
 
+func (x *PromptResult) GetData() *structpb.Value {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // SubmitRequest is one input for a session.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// At most 16 MiB, and not blank.
+	// At most 16 MiB, and not blank, unless there is an image.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// At most 255 characters, unique in the session. Control remembers it for at least 7 days, even if the session is
 	// deleted.
@@ -4386,8 +4534,21 @@ type SubmitRequest struct {
 	// For whom the caller speaks, at most 255 characters. Only a client whose token says that it may speak for others may
 	// set it. Over HTTP the header Pawl-On-Behalf-Of says the same. It changes nothing about what the caller may do.
 	OnBehalfOf string `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
-	// What to do when the session is busy. The submission in the response says what was done. The same request again, with
-	// the same idempotency key, does nothing more and is answered with the submission as it is then.
+	// Images that belong to the message: at most 10, each of at most 5 MiB, all together of at most 15 MiB, which is what
+	// providers take in one request. PNG, JPEG, GIF and WebP, told apart by their content. Only data is read of them. An
+	// image that is wider or higher than 2,000 pixels is made smaller. A model that takes no images is told that one was
+	// left out. Fails with INVALID_ARGUMENT, reason IMAGES_INVALID, which names the image.
+	Images []*Image `protobuf:"bytes,5,rep,name=images,proto3" json:"images,omitempty"`
+	// Paths of files in the workspace that the message refers to: at most 100. The agent is told the paths, and reads
+	// what it needs with its tools. Nobody checks that they exist. Fails with INVALID_ARGUMENT, reason FILES_INVALID.
+	Files []string `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
+	// JSON Schema (2020-12) of the result that the agent has to end with, at most 64 KiB. The submission completes with
+	// result.data, which is valid against it. It fails with reason RESULT_INVALID when the agent does not come to such a
+	// result, and GAVE_UP when the agent says that it cannot. References to other documents are refused. Fails with
+	// INVALID_ARGUMENT, reason RESULT_SCHEMA_INVALID.
+	ResultSchema *structpb.Struct `protobuf:"bytes,8,opt,name=result_schema,json=resultSchema,proto3" json:"result_schema,omitempty"`
+	// What to do when the session is busy. The submission in the response says what was done. The same request again,
+	// with the same idempotency key, does nothing more and is answered with the submission as it is then.
 	WhenBusy      WhenBusy `protobuf:"varint,9,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4395,7 +4556,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4568,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4581,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -4451,6 +4612,27 @@ func (x *SubmitRequest) GetOnBehalfOf() string {
 	return ""
 }
 
+func (x *SubmitRequest) GetImages() []*Image {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetFiles() []string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetResultSchema() *structpb.Struct {
+	if x != nil {
+		return x.ResultSchema
+	}
+	return nil
+}
+
 func (x *SubmitRequest) GetWhenBusy() WhenBusy {
 	if x != nil {
 		return x.WhenBusy
@@ -4470,7 +4652,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4482,7 +4664,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4495,7 +4677,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -4519,6 +4701,9 @@ type PromptRequest struct {
 	Message        string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	IdempotencyKey string                 `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	OnBehalfOf     string                 `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	Images         []*Image               `protobuf:"bytes,5,rep,name=images,proto3" json:"images,omitempty"`
+	Files          []string               `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
+	ResultSchema   *structpb.Struct       `protobuf:"bytes,8,opt,name=result_schema,json=resultSchema,proto3" json:"result_schema,omitempty"`
 	WhenBusy       WhenBusy               `protobuf:"varint,9,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -4526,7 +4711,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4538,7 +4723,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4551,7 +4736,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -4582,6 +4767,27 @@ func (x *PromptRequest) GetOnBehalfOf() string {
 	return ""
 }
 
+func (x *PromptRequest) GetImages() []*Image {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *PromptRequest) GetFiles() []string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *PromptRequest) GetResultSchema() *structpb.Struct {
+	if x != nil {
+		return x.ResultSchema
+	}
+	return nil
+}
+
 func (x *PromptRequest) GetWhenBusy() WhenBusy {
 	if x != nil {
 		return x.WhenBusy
@@ -4602,7 +4808,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4820,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4833,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -4662,7 +4868,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4880,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4893,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -4743,7 +4949,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4961,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4974,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -4797,7 +5003,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4809,7 +5015,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4822,7 +5028,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -4849,7 +5055,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5067,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5080,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -4894,7 +5100,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4906,7 +5112,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4919,7 +5125,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -4939,7 +5145,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4951,7 +5157,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4964,7 +5170,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -4990,7 +5196,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5002,7 +5208,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5015,7 +5221,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -5058,7 +5264,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +5276,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +5289,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -5110,7 +5316,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5328,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5341,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -5155,7 +5361,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5167,7 +5373,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5180,7 +5386,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -5200,7 +5406,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5212,7 +5418,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5225,7 +5431,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -5248,7 +5454,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5260,7 +5466,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5273,7 +5479,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -5452,14 +5658,15 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\acontent\x18\x02 \x03(\v2\x0e.pawl.v1.BlockR\acontent\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12$\n" +
 	"\x05usage\x18\x04 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04stop\x18\x05 \x01(\tR\x04stop\"\xe9\x01\n" +
+	"\x04stop\x18\x05 \x01(\tR\x04stop\"\xff\x01\n" +
 	"\x05Block\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12/\n" +
 	"\bthinking\x18\x02 \x01(\v2\x11.pawl.v1.ThinkingH\x00R\bthinking\x120\n" +
 	"\ttool_call\x18\x03 \x01(\v2\x11.pawl.v1.ToolCallH\x00R\btoolCall\x126\n" +
 	"\vtool_result\x18\x04 \x01(\v2\x13.pawl.v1.ToolResultH\x00R\n" +
 	"toolResult\x12&\n" +
-	"\x05image\x18\x05 \x01(\v2\x0e.pawl.v1.ImageH\x00R\x05imageB\a\n" +
+	"\x05image\x18\x05 \x01(\v2\x0e.pawl.v1.ImageH\x00R\x05image\x12\x14\n" +
+	"\x04file\x18\x06 \x01(\tH\x00R\x04fileB\a\n" +
 	"\x05block\"\x1e\n" +
 	"\bThinking\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\"[\n" +
@@ -5474,11 +5681,19 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x19\n" +
 	"\bis_error\x18\x04 \x01(\bR\aisError\x12$\n" +
 	"\x05image\x18\x05 \x01(\v2\x0e.pawl.v1.ImageR\x05image\x121\n" +
-	"\adetails\x18\x06 \x01(\v2\x17.google.protobuf.StructR\adetails\":\n" +
+	"\adetails\x18\x06 \x01(\v2\x17.google.protobuf.StructR\adetails\"f\n" +
 	"\x05Image\x12\x1d\n" +
 	"\n" +
 	"media_type\x18\x01 \x01(\tR\tmediaType\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x87\x02\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\tR\x06sha256\"H\n" +
+	"\x0fGetImageRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\"8\n" +
+	"\x10GetImageResponse\x12$\n" +
+	"\x05image\x18\x01 \x01(\v2\x0e.pawl.v1.ImageR\x05image\"\x87\x02\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x03R\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\x03R\x06output\x12\x1d\n" +
@@ -5643,29 +5858,36 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\"9\n" +
 	"\x05Error\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"^\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x8a\x01\n" +
 	"\fPromptResult\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12$\n" +
 	"\x05usage\x18\x02 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x12\x14\n" +
-	"\x05model\x18\x03 \x01(\tR\x05model\"\xcb\x01\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\x12*\n" +
+	"\x04data\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x04data\"\xc7\x02\n" +
 	"\rSubmitRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
-	"onBehalfOf\x12.\n" +
+	"onBehalfOf\x12&\n" +
+	"\x06images\x18\x05 \x03(\v2\x0e.pawl.v1.ImageR\x06images\x12\x14\n" +
+	"\x05files\x18\x06 \x03(\tR\x05files\x12<\n" +
+	"\rresult_schema\x18\b \x01(\v2\x17.google.protobuf.StructR\fresultSchema\x12.\n" +
 	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"a\n" +
 	"\x0eSubmitResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
 	"submission\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xcb\x01\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xc7\x02\n" +
 	"\rPromptRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12 \n" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
-	"onBehalfOf\x12.\n" +
+	"onBehalfOf\x12&\n" +
+	"\x06images\x18\x05 \x03(\v2\x0e.pawl.v1.ImageR\x06images\x12\x14\n" +
+	"\x05files\x18\x06 \x03(\tR\x05files\x12<\n" +
+	"\rresult_schema\x18\b \x01(\v2\x17.google.protobuf.StructR\fresultSchema\x12.\n" +
 	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"m\n" +
 	"\x0ePromptResponse\x123\n" +
 	"\n" +
@@ -5737,12 +5959,14 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x15WHEN_BUSY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fWHEN_BUSY_QUEUE\x10\x01\x12\x13\n" +
 	"\x0fWHEN_BUSY_STEER\x10\x02\x12\x17\n" +
-	"\x13WHEN_BUSY_INTERRUPT\x10\x032\xe7\t\n" +
+	"\x13WHEN_BUSY_INTERRUPT\x10\x032\xdb\n" +
+	"\n" +
 	"\x0eSessionService\x12a\n" +
 	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12\xb2\x01\n" +
 	"\n" +
 	"GetSession\x12\x1a.pawl.v1.GetSessionRequest\x1a\x1b.pawl.v1.GetSessionResponse\"k\x82\xd3\xe4\x93\x02eZH\x12F/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}\x12\x19/v1/sessions/{session_id}\x12s\n" +
-	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sessions/{session_id}/entries\x12w\n" +
+	"\vListEntries\x12\x1b.pawl.v1.ListEntriesRequest\x1a\x1c.pawl.v1.ListEntriesResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/sessions/{session_id}/entries\x12r\n" +
+	"\bGetImage\x12\x18.pawl.v1.GetImageRequest\x1a\x19.pawl.v1.GetImageResponse\"1\x82\xd3\xe4\x93\x02+\x12)/v1/sessions/{session_id}/images/{sha256}\x12w\n" +
 	"\fWatchSession\x12\x1c.pawl.v1.WatchSessionRequest\x1a\x1d.pawl.v1.WatchSessionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}/events0\x01\x12{\n" +
 	"\rRebindSession\x12\x1d.pawl.v1.RebindSessionRequest\x1a\x1e.pawl.v1.RebindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rebind\x12g\n" +
 	"\rCreateSession\x12\x1d.pawl.v1.CreateSessionRequest\x1a\x1e.pawl.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x12{\n" +
@@ -5773,7 +5997,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -5809,199 +6033,210 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ToolCall)(nil),                // 31: pawl.v1.ToolCall
 	(*ToolResult)(nil),              // 32: pawl.v1.ToolResult
 	(*Image)(nil),                   // 33: pawl.v1.Image
-	(*Usage)(nil),                   // 34: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 35: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 36: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 37: pawl.v1.Event
-	(*Task)(nil),                    // 38: pawl.v1.Task
-	(*TaskStarted)(nil),             // 39: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 40: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 41: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 42: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 43: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 44: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 45: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 46: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 47: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 48: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 49: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 50: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 51: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 52: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 53: pawl.v1.Submission
-	(*Cancellation)(nil),            // 54: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 55: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 56: pawl.v1.Error
-	(*PromptResult)(nil),            // 57: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 58: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 59: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 60: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 61: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 62: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 63: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 64: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 65: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 66: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 67: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 68: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 69: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 70: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 71: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 72: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 73: pawl.v1.AbortSessionResponse
-	nil,                             // 74: pawl.v1.Session.LabelsEntry
-	nil,                             // 75: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 76: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 77: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 78: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 79: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 80: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 81: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 82: google.protobuf.Duration
+	(*GetImageRequest)(nil),         // 34: pawl.v1.GetImageRequest
+	(*GetImageResponse)(nil),        // 35: pawl.v1.GetImageResponse
+	(*Usage)(nil),                   // 36: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 37: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 38: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 39: pawl.v1.Event
+	(*Task)(nil),                    // 40: pawl.v1.Task
+	(*TaskStarted)(nil),             // 41: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 42: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 43: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 44: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 45: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 46: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 47: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 48: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 49: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 50: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 51: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 52: pawl.v1.ToolOutput
+	(*ToolFinished)(nil),            // 53: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 54: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 55: pawl.v1.Submission
+	(*Cancellation)(nil),            // 56: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 57: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 58: pawl.v1.Error
+	(*PromptResult)(nil),            // 59: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 60: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 61: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 62: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 63: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 64: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 65: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 66: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 67: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 68: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 69: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 70: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 71: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 72: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 73: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 74: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 75: pawl.v1.AbortSessionResponse
+	nil,                             // 76: pawl.v1.Session.LabelsEntry
+	nil,                             // 77: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 78: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 79: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 80: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 81: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 82: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 83: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 84: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 85: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	4,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	80,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	74,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	81,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	82,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	76,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	83,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	6,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	75,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	77,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	5,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	4,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	5,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	4,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	76,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	81,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	78,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	83,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	77,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	81,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	79,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	83,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	78,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	81,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	80,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	83,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	26,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	53,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	55,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	23,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	80,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	80,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	82,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	82,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	26,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	28,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	80,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	82,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	27,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	29,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	34,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	36,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
 	30,  // 33: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
 	31,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	32,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	33,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	81,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	83,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	33,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	81,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	0,   // 40: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	37,  // 41: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	80,  // 42: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	38,  // 43: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	41,  // 44: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	43,  // 45: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	44,  // 46: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	45,  // 47: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	46,  // 48: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	48,  // 49: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	50,  // 50: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	51,  // 51: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	52,  // 52: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	49,  // 53: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	47,  // 54: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	39,  // 55: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	40,  // 56: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	42,  // 57: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	26,  // 58: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 59: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	56,  // 60: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	57,  // 61: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	82,  // 62: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	26,  // 63: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	26,  // 64: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	26,  // 65: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	80,  // 66: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	80,  // 67: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	79,  // 68: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	80,  // 69: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	80,  // 70: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	82,  // 71: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	53,  // 72: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	4,   // 73: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	3,   // 74: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 75: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	56,  // 76: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	57,  // 77: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	80,  // 78: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	80,  // 79: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	80,  // 80: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	54,  // 81: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	27,  // 82: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 83: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	55,  // 84: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	34,  // 85: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	4,   // 86: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	2,   // 87: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	53,  // 88: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	4,   // 89: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	2,   // 90: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	53,  // 91: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	37,  // 92: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	82,  // 93: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	53,  // 94: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	82,  // 95: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	53,  // 96: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	53,  // 97: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	53,  // 98: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	53,  // 99: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	53,  // 100: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	7,   // 101: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	9,   // 102: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	24,  // 103: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	35,  // 104: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	11,  // 105: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	13,  // 106: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	15,  // 107: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	17,  // 108: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	19,  // 109: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	21,  // 110: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	58,  // 111: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	60,  // 112: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	64,  // 113: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	66,  // 114: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	68,  // 115: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	70,  // 116: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	72,  // 117: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	62,  // 118: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	8,   // 119: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	10,  // 120: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	25,  // 121: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	36,  // 122: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	12,  // 123: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	14,  // 124: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	16,  // 125: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	18,  // 126: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	20,  // 127: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	22,  // 128: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	59,  // 129: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	61,  // 130: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	65,  // 131: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	67,  // 132: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	69,  // 133: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	71,  // 134: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	73,  // 135: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	63,  // 136: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	119, // [119:137] is the sub-list for method output_type
-	101, // [101:119] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	83,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	33,  // 40: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
+	0,   // 41: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	39,  // 42: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	82,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	40,  // 44: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	43,  // 45: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	45,  // 46: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	46,  // 47: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	47,  // 48: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	48,  // 49: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	50,  // 50: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	52,  // 51: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	53,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	54,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	51,  // 54: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	49,  // 55: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	41,  // 56: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	42,  // 57: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	44,  // 58: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	26,  // 59: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 60: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	58,  // 61: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	59,  // 62: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	84,  // 63: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	26,  // 64: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	26,  // 65: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	26,  // 66: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	82,  // 67: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	82,  // 68: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	81,  // 69: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	82,  // 70: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	82,  // 71: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	84,  // 72: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	55,  // 73: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	4,   // 74: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	3,   // 75: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 76: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	58,  // 77: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	59,  // 78: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	82,  // 79: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	82,  // 80: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	82,  // 81: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	56,  // 82: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	27,  // 83: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 84: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	57,  // 85: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	36,  // 86: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	85,  // 87: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	4,   // 88: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	33,  // 89: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	83,  // 90: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 91: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	55,  // 92: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	4,   // 93: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	33,  // 94: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	83,  // 95: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 96: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	55,  // 97: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	39,  // 98: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	84,  // 99: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	55,  // 100: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	84,  // 101: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	55,  // 102: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	55,  // 103: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	55,  // 104: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	55,  // 105: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	55,  // 106: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	7,   // 107: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	9,   // 108: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	24,  // 109: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	34,  // 110: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	37,  // 111: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	11,  // 112: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	13,  // 113: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	15,  // 114: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	17,  // 115: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	19,  // 116: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	21,  // 117: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	60,  // 118: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	62,  // 119: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	66,  // 120: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	68,  // 121: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	70,  // 122: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	72,  // 123: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	74,  // 124: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	64,  // 125: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	8,   // 126: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	10,  // 127: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	25,  // 128: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	35,  // 129: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	38,  // 130: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	12,  // 131: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	14,  // 132: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	16,  // 133: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	18,  // 134: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	20,  // 135: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	22,  // 136: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	61,  // 137: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	63,  // 138: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	67,  // 139: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	69,  // 140: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	71,  // 141: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	73,  // 142: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	75,  // 143: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	65,  // 144: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	126, // [126:145] is the sub-list for method output_type
+	107, // [107:126] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -6026,8 +6261,9 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Block_ToolCall)(nil),
 		(*Block_ToolResult)(nil),
 		(*Block_Image)(nil),
+		(*Block_File)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[33].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[35].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -6049,7 +6285,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   76,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

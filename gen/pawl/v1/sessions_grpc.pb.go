@@ -22,6 +22,7 @@ const (
 	SessionService_ListSessions_FullMethodName  = "/pawl.v1.SessionService/ListSessions"
 	SessionService_GetSession_FullMethodName    = "/pawl.v1.SessionService/GetSession"
 	SessionService_ListEntries_FullMethodName   = "/pawl.v1.SessionService/ListEntries"
+	SessionService_GetImage_FullMethodName      = "/pawl.v1.SessionService/GetImage"
 	SessionService_WatchSession_FullMethodName  = "/pawl.v1.SessionService/WatchSession"
 	SessionService_RebindSession_FullMethodName = "/pawl.v1.SessionService/RebindSession"
 	SessionService_CreateSession_FullMethodName = "/pawl.v1.SessionService/CreateSession"
@@ -43,6 +44,9 @@ type SessionServiceClient interface {
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// ListEntries reads a session's entries, page by page, in order.
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (*ListEntriesResponse, error)
+	// GetImage reads an image of the session, by the sha256 that the image has where it stands in an entry or an event.
+	// It fails with NOT_FOUND, reason SESSION_NOT_FOUND or IMAGE_NOT_FOUND.
+	GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error)
 	// WatchSession streams the session's events with a seq greater than after: first the past ones, then new ones as they
 	// happen, in order. Any replica serves it, wherever the session runs. It ends when the client leaves. After an error
 	// the client watches again from the last seq that it has seen: it misses nothing and gets nothing twice.
@@ -81,9 +85,9 @@ type SessionServiceClient interface {
 	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
 	// SESSION_BUSY. The same request again returns the same fork.
 	RewindSession(ctx context.Context, in *RewindSessionRequest, opts ...grpc.CallOption) (*RewindSessionResponse, error)
-	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and the
-	// same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs is
-	// exported as far as it has come: an item is there at least as it was when the export began.
+	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
+	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
+	// is exported as far as it has come: an item is there at least as it was when the export began.
 	ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error)
 }
 
@@ -119,6 +123,16 @@ func (c *sessionServiceClient) ListEntries(ctx context.Context, in *ListEntriesR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListEntriesResponse)
 	err := c.cc.Invoke(ctx, SessionService_ListEntries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) GetImage(ctx context.Context, in *GetImageRequest, opts ...grpc.CallOption) (*GetImageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetImageResponse)
+	err := c.cc.Invoke(ctx, SessionService_GetImage_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -225,6 +239,9 @@ type SessionServiceServer interface {
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// ListEntries reads a session's entries, page by page, in order.
 	ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error)
+	// GetImage reads an image of the session, by the sha256 that the image has where it stands in an entry or an event.
+	// It fails with NOT_FOUND, reason SESSION_NOT_FOUND or IMAGE_NOT_FOUND.
+	GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error)
 	// WatchSession streams the session's events with a seq greater than after: first the past ones, then new ones as they
 	// happen, in order. Any replica serves it, wherever the session runs. It ends when the client leaves. After an error
 	// the client watches again from the last seq that it has seen: it misses nothing and gets nothing twice.
@@ -263,9 +280,9 @@ type SessionServiceServer interface {
 	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
 	// SESSION_BUSY. The same request again returns the same fork.
 	RewindSession(context.Context, *RewindSessionRequest) (*RewindSessionResponse, error)
-	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and the
-	// same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs is
-	// exported as far as it has come: an item is there at least as it was when the export began.
+	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
+	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
+	// is exported as far as it has come: an item is there at least as it was when the export began.
 	ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
@@ -285,6 +302,9 @@ func (UnimplementedSessionServiceServer) GetSession(context.Context, *GetSession
 }
 func (UnimplementedSessionServiceServer) ListEntries(context.Context, *ListEntriesRequest) (*ListEntriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEntries not implemented")
+}
+func (UnimplementedSessionServiceServer) GetImage(context.Context, *GetImageRequest) (*GetImageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetImage not implemented")
 }
 func (UnimplementedSessionServiceServer) WatchSession(*WatchSessionRequest, grpc.ServerStreamingServer[WatchSessionResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchSession not implemented")
@@ -378,6 +398,24 @@ func _SessionService_ListEntries_Handler(srv interface{}, ctx context.Context, d
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SessionServiceServer).ListEntries(ctx, req.(*ListEntriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_GetImage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetImageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).GetImage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_GetImage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).GetImage(ctx, req.(*GetImageRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -512,6 +550,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListEntries",
 			Handler:    _SessionService_ListEntries_Handler,
+		},
+		{
+			MethodName: "GetImage",
+			Handler:    _SessionService_GetImage_Handler,
 		},
 		{
 			MethodName: "RebindSession",

@@ -120,6 +120,19 @@ func encodeStruct(raw json.RawMessage) *structpb.Struct {
 	return s
 }
 
+// encodeValue is a JSON value on the wire; none for none.
+func encodeValue(raw json.RawMessage) *structpb.Value {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) != nil {
+		return nil
+	}
+	value, err := structpb.NewValue(v)
+	if err != nil {
+		return nil
+	}
+	return value
+}
+
 func encodeUsage(u model.Usage) *pawlv1.Usage {
 	return &pawlv1.Usage{
 		Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite,
@@ -141,7 +154,9 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 		out.Error = &pawlv1.Error{Reason: s.Reason, Message: clean(s.Message)}
 	}
 	out.Cancellation = encodeCancellation(s.Cancellation)
-	out.Result = &pawlv1.PromptResult{Text: clean(s.Text), Usage: encodeUsage(s.Usage), Model: s.Model}
+	out.Result = &pawlv1.PromptResult{
+		Text: clean(s.Text), Usage: encodeUsage(s.Usage), Model: s.Model, Data: encodeValue(s.Data),
+	}
 	return out
 }
 

@@ -157,6 +157,6 @@ func encodeSettled(e *event.Event, of session.Session) *pawlv1.Submission {
 		Loop:    lane.Loop{ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn},
 		Status:  submission.SettledStatus,
 		Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model,
-		SettledAt: e.Time, Cancellation: z.Cancellation,
+		SettledAt: e.Time, Cancellation: z.Cancellation, Data: z.Data,
 	})
 }

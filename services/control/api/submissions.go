@@ -5,12 +5,15 @@ import (
 	"strconv"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 )
 
 type submissions struct {
@@ -24,6 +27,7 @@ type prompt interface {
 	GetMessage() string
 	GetIdempotencyKey() string
 	GetOnBehalfOf() string
+	GetResultSchema() *structpb.Struct
 }
 
 // input is a prompt that the caller may make.
@@ -38,10 +42,23 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	if err := may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance}); err != nil {
 		return in, err
 	}
+	if in.Options, err = decodeOptions(req); err != nil {
+		return in, err
+	}
 	if in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf()); err == nil {
 		in.Record = allowed(ctx)
 	}
 	return in, err
+}
+
+// decodeOptions is what a prompt asks for beside its message.
+func decodeOptions(req prompt) (o lane.Options, err error) {
+	if s := req.GetResultSchema(); s != nil {
+		if o.ResultSchema, err = s.MarshalJSON(); err != nil {
+			return o, result.ErrSchema
+		}
+	}
+	return o, nil
 }
 
 // Submit implements SubmissionService.
@@ -174,7 +191,7 @@ func (s *submissions) ListSubmissions(
 		if sub, err = s.deps.Service.Fill(ctx, sub); err != nil {
 			return nil, err
 		}
-		if weight += len(sub.Text); weight > maxWeight && len(out.Submissions) > 0 {
+		if weight += len(sub.Text) + len(sub.Data); weight > maxWeight && len(out.Submissions) > 0 {
 			break
 		}
 		out.Submissions = append(out.Submissions, encodeSubmission(sub))

@@ -21,6 +21,7 @@ package event
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"time"
 
@@ -94,7 +95,7 @@ func (e *Event) Weight() int {
 		n += len(e.Output.Data)
 	}
 	if e.Settlement != nil {
-		n += len(e.Settlement.Text)
+		n += len(e.Settlement.Text) + len(e.Settlement.Data)
 	}
 	return n
 }
@@ -138,7 +139,9 @@ type Settlement struct {
 	Usage    model.Usage `json:"usage"`
 	EntrySeq int64       `json:"q,omitempty"` // the assistant entry that holds the answer
 	Text     string      `json:"-"`
-	Turn     int         `json:"n,omitempty"`
+	// Data is the structured result, nil when there is none.
+	Data json.RawMessage `json:"d,omitempty"`
+	Turn int             `json:"n,omitempty"`
 	// Cancellation is set when the submission was made to end.
 	Cancellation *call.Cancellation `json:"c,omitempty"`
 }

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/approval"
@@ -120,6 +121,8 @@ type Settlement struct {
 	Model       string
 	Usage       model.Usage
 	ResultEntry int64 // the assistant entry that holds the answer, 0 for none
+	// Data is the structured result, JSON; nil when there is none.
+	Data json.RawMessage
 	// Cancellation is set when the loop was made to end: aborted, expired or interrupted.
 	Cancellation *call.Cancellation
 }

@@ -48,7 +48,7 @@ func (z *Settlement) Event(headID string, turn int, seq int64, now time.Time) ev
 		Seq: seq, Time: now, SubmissionID: headID, Turn: turn, Type: event.Settled,
 		Settlement: &event.Settlement{
 			Outcome: string(z.Outcome), Reason: z.Reason, Message: z.Message, Model: z.Model, Usage: z.Usage,
-			EntrySeq: z.ResultEntry, Turn: turn, Cancellation: z.Cancellation,
+			EntrySeq: z.ResultEntry, Data: z.Data, Turn: turn, Cancellation: z.Cancellation,
 		},
 	}
 }

@@ -110,7 +110,7 @@ func modelStop(err error) Stop {
 // request is what the model is asked with. Each begins with the one before: the system text and the tools follow from
 // the definition and the conversation's first entry, and conversations only grow.
 func (l *loop) request() model.Request {
-	return model.Request{
+	return l.instructed(model.Request{
 		System: agent.SystemPrompt(l.as.def, agent.Surroundings{
 			Date: l.conversation.began.UTC().Format("Monday, 2 January 2006"),
 		}),
@@ -119,7 +119,7 @@ func (l *loop) request() model.Request {
 		Thinking: l.as.def.Thinking,
 		CacheKey: l.row.SessionID,
 		Memo:     &l.conversation.memo,
-	}
+	})
 }
 
 // stream consumes one answer in its place, and lets another one stream then. It returns early, with done unset, when
@@ -295,6 +295,9 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 	e := l.entry(&s, session.Assistant, m)
 	if asked := l.as.tools.Read(m); len(asked) > 0 {
 		return l.callTools(ctx, s, e, asked)
+	}
+	if l.structured() {
+		return l.insist(ctx, s, e)
 	}
 	return l.finish(s, Stop{Outcome: lane.Completed}, nil)
 }

@@ -20,6 +20,7 @@ import (
 // turn is the calls of the present turn.
 type turn struct {
 	asked []tool.Asked // what the answer asks for, refused calls included; nil until it is read
+	said  string       // the text of the answer
 	calls []*toolCall  // those that have records, in order of their index
 	byID  map[string]*toolCall
 	open  int       // how many have not ended
@@ -121,7 +122,7 @@ func (l *loop) asks(ctx context.Context) ([]tool.Asked, error) {
 	if page[0].Unreadable != nil {
 		return nil, page[0].Unreadable
 	}
-	l.turn.asked = l.read(page[0].Message)
+	l.turn.asked, l.turn.said = l.read(page[0].Message), page[0].Message.Text()
 	return l.turn.asked, nil
 }
 
@@ -177,7 +178,7 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 		return err
 	}
 	l.turn = newTurn()
-	l.turn.asked, l.turn.open = asked, len(s.Calls)
+	l.turn.asked, l.turn.said, l.turn.open = asked, answer.Message.Text(), len(s.Calls)
 	for _, c := range s.Calls {
 		k := l.newCall(c)
 		l.expect(k)
@@ -221,9 +222,14 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 	}
 	calls, last := l.turn.calls, l.turn.last
 	var err error
-	if stop != nil {
+	switch end, closes := l.closing(&s, stop); {
+	case closes && end.Outcome == lane.Completed:
+		err = l.finish(s, end, nil)
+	case closes:
+		err = l.settleWith(ctx, s, end)
+	case stop != nil:
 		err = l.settleWith(ctx, s, *stop)
-	} else {
+	default:
 		err = l.commit(s, lane.With{})
 	}
 	if errors.Is(err, call.ErrEnded) {
@@ -249,11 +255,17 @@ func (l *loop) results(ctx context.Context, s *lane.Step) error {
 	for _, c := range l.turn.calls {
 		byIndex[c.Index] = c
 	}
+	closed := false
 	for i, a := range asked {
 		var reply tool.Reply
 		c := byIndex[i]
 		if c != nil {
 			reply = c.reply
+		}
+		if _, closes := reply.(tool.Closing); closes && closed {
+			reply = tool.Failure{Reason: "TOO_LATE", Message: "Another call of this answer has ended the work before."}
+		} else if closes {
+			closed = true
 		}
 		res, err := a.Result(reply).FitImages(ctx)
 		if err != nil {

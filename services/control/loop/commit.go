@@ -147,6 +147,9 @@ func (l *loop) applied(s lane.Step, with lane.With, done lane.Committed) error {
 		}
 	}
 	l.row.EntryHead += int64(len(s.Entries))
+	if l.structured() {
+		l.ending.count(s.Entries)
+	}
 	if len(s.Entries) > 0 || s.Progress != nil || len(s.Outcomes) > 0 {
 		l.row.Stalls, l.row.StallCause = 0, ""
 	}

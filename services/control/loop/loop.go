@@ -17,7 +17,7 @@ import (
 )
 
 // loop is one agent at work. Only its own goroutine touches it, but for mail, what the tree's mutex guards, and what
-// does not change once it works.
+// does not change once it works. It has a field for each thing that its goroutine works with.
 type loop struct {
 	tree   *tree
 	parent *loop // nil for the root
@@ -32,6 +32,7 @@ type loop struct {
 	turn         turn
 	out          outbox
 	end          end
+	ending       ending
 	begun        time.Time // when this process took it
 	beside       beside    // the input: what the model is told of
 	settled      bool
@@ -87,6 +88,9 @@ func (l *loop) recover(ctx context.Context) error {
 		if ends := l.end.stop != nil || l.row.Exhausted(); lane.Outage(err) || !ends {
 			return err
 		}
+	}
+	if err := l.recoverEnding(ctx); err != nil && !l.unreadable(err) {
+		return err
 	}
 	l.tree.spend(l, l.row.Usage)
 	if l.row.Phase == lane.PhaseTools {

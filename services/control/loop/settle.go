@@ -53,14 +53,16 @@ func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
 		z.Usage = step.Progress.Usage
 	}
 	text := ""
-	if s.Outcome == lane.Completed {
+	if a := l.ending.answer; a != nil {
+		z.ResultEntry, z.Data, text = a.entry, a.data, a.text
+	} else if s.Outcome == lane.Completed {
 		answer := step.Entries[len(step.Entries)-1]
 		z.ResultEntry, text = answer.Seq, answer.Message.Text()
 	}
 	step.End = &z
 	told := event.Settlement{
 		Outcome: string(z.Outcome), Reason: z.Reason, Message: z.Message, Model: z.Model, Usage: z.Usage,
-		EntrySeq: z.ResultEntry, Text: text, Turn: l.row.Turn, Cancellation: facts,
+		EntrySeq: z.ResultEntry, Text: text, Data: z.Data, Turn: l.row.Turn, Cancellation: facts,
 	}
 	if !l.root() {
 		return l.finishTask(step, told)

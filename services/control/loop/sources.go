@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 )
 
 // Source has tools of one origin for loops: the built-in ones, those of a project, of a server. Its methods may be
@@ -32,9 +33,9 @@ type Offer struct {
 	Executor   string    // that the workspace is bound to, "" while there is none
 }
 
-// Sources are those that every control has, in order: built-in tools, task, command tools. Tools of later sources come
-// behind theirs.
-func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}, commands{}} }
+// Sources are those that every control has, in order: built-in tools, task, command tools, and those by which a loop
+// ends that has to end with a structured result. Tools of later sources come behind theirs.
+func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}, commands{}, results{}} }
 
 // Fixed is a source of tools that are always the same. A loop is offered those that its agent names.
 func Fixed(all tool.Set) Source { return fixed{all} }
@@ -68,6 +69,17 @@ func (commands) Tools(_ context.Context, of Offer) (tools []*tool.Tool, err erro
 		tools = append(tools, t)
 	}
 	return tools, nil
+}
+
+// results has the tools by which a loop ends that has to end with a structured result.
+type results struct{}
+
+func (results) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
+	schema := of.Loop.Options.ResultSchema
+	if schema == nil {
+		return nil, nil
+	}
+	return result.Tools(schema)
 }
 
 // offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name.

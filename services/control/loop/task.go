@@ -222,6 +222,9 @@ func (l *loop) runFunction(ctx context.Context, c *toolCall) error {
 func (l *loop) taskReply(z event.Settlement) tool.Reply {
 	switch lane.Outcome(z.Outcome) {
 	case lane.Completed:
+		if z.Data != nil {
+			z.Text = string(z.Data)
+		}
 		return tool.Answer{Text: z.Text, Details: map[string]string{"session_id": l.row.SessionID}}
 	case lane.Aborted:
 		return tool.Failure{Reason: tool.ReasonCancelled, Message: "The sub-agent was ended: " + z.Message}

@@ -65,6 +65,19 @@ type Summary struct {
 	Why string `json:"why"`
 }
 
+// noteBegins a text that control itself has put into a conversation.
+const noteBegins = "[Note of the control plane] "
+
+// Note is what control tells a model while it works, in the role of the user: providers know no other one.
+func Note(text string) Message {
+	return Message{Role: User, Content: []Block{{Type: TextBlock, Text: noteBegins + text}}}
+}
+
+// IsNote reports whether Note has made the message.
+func (m Message) IsNote() bool {
+	return m.Role == User && len(m.Content) == 1 && strings.HasPrefix(m.Content[0].Text, noteBegins)
+}
+
 // Speaker is who submitted an input.
 type Speaker struct {
 	TokenID    string `json:"token_id,omitempty"`
@@ -135,6 +148,8 @@ type Tool struct {
 	Name        string
 	Description string
 	Schema      json.RawMessage // JSON Schema of the arguments, type object
+	// Strict asks the provider to enforce the schema, which is one that strict modes of providers take.
+	Strict bool `json:",omitempty"`
 }
 
 // SameTools compares texts that are usually the same memory, which takes no time.
@@ -143,7 +158,7 @@ func SameTools(a, b []Tool) bool {
 		return false
 	}
 	for i := range a {
-		if a[i].Name != b[i].Name || a[i].Description != b[i].Description ||
+		if a[i].Name != b[i].Name || a[i].Description != b[i].Description || a[i].Strict != b[i].Strict ||
 			string(a[i].Schema) != string(b[i].Schema) {
 			return false
 		}

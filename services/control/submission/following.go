@@ -112,6 +112,7 @@ func settled(s Submission, e event.Event) Submission {
 	z := e.Settlement
 	s.Status, s.Outcome, s.Reason, s.Message = SettledStatus, lane.Outcome(z.Outcome), z.Reason, z.Message
 	s.Cancellation = z.Cancellation
+	s.Data = z.Data
 	s.Model, s.Usage, s.ResultEntry, s.Text, s.Turn, s.SettledAt = z.Model, z.Usage, z.EntrySeq, z.Text, z.Turn, e.Time
 	return s
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
@@ -100,7 +101,7 @@ func (in *Input) hash() ([]byte, error) {
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME,
-// ErrMessageEmpty and ErrMessageTooLarge.
+// ErrMessageEmpty, ErrMessageTooLarge and result.ErrSchema.
 func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	adm, err := s.admission(ctx, &in)
 	if err != nil {
@@ -128,6 +129,11 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	}
 	if !in.MayBeBlank && strings.TrimSpace(in.Message) == "" {
 		return Admission{}, ErrMessageEmpty
+	}
+	if s := in.Options.ResultSchema; s != nil {
+		if err := result.Check(s); err != nil {
+			return Admission{}, err
+		}
 	}
 	body, err := json.Marshal(model.Message{Role: model.User, From: in.By, Content: []model.Block{{
 		Type: model.TextBlock,

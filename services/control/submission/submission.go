@@ -56,8 +56,9 @@ type Submission struct {
 	Outcome        lane.Outcome // when settled
 	Reason         string       // why not completed
 	Message        string
-	ResultEntry    int64  // the assistant entry that holds the answer
-	Text           string // of the answer; filled in by Service, never by the store
+	ResultEntry    int64           // the assistant entry that holds the answer
+	Text           string          // of the answer; filled in by Service, never by the store
+	Data           json.RawMessage // the structured result; nil is none
 	Model          string
 	AskedBy        *model.Speaker // who submitted it; filled in by Service, never by the store
 	AbortRequested bool

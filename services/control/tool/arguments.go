@@ -33,6 +33,9 @@ func readArguments(t *Tool, args json.RawMessage) (*Arguments, error) {
 	if err := a.decode(args); err != nil {
 		return nil, err
 	}
+	if t.Exact {
+		return a, nil
+	}
 	a.unwrap()
 	if t.Habits.Before != nil {
 		t.Habits.Before(a)

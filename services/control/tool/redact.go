@@ -1,10 +1,14 @@
 package tool
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pawl-dev/pawl/internal/rawjson"
 )
 
 // MinSecret is the shortest secret that is redacted, in characters: a shorter one would hit ordinary text.
@@ -29,6 +33,52 @@ type Cleaner struct{ needles []string }
 
 // Text is s without secrets.
 func (c Cleaner) Text(s string) string { return cover(s, spans(s, c.needles)) }
+
+// json is a JSON value without secrets in its texts. One that has none is left as it is.
+func (c Cleaner) json(raw json.RawMessage) json.RawMessage {
+	if len(raw) == 0 || len(c.needles) == 0 {
+		return raw
+	}
+	in := json.NewDecoder(bytes.NewReader(raw))
+	in.UseNumber()
+	var v any
+	if in.Decode(&v) != nil {
+		return nil // nothing that could be looked through
+	}
+	clean, found := c.value(v)
+	if !found {
+		return raw
+	}
+	out, err := rawjson.Encode(clean)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// value is a JSON value without secrets, and whether it had any.
+func (c Cleaner) value(v any) (clean any, found bool) {
+	switch v := v.(type) {
+	case string:
+		text := c.Text(v)
+		return text, text != v
+	case []any:
+		for i := range v {
+			one, has := c.value(v[i])
+			v[i], found = one, found || has
+		}
+	case map[string]any:
+		for name, of := range v {
+			key := c.Text(name)
+			one, has := c.value(of)
+			if has = has || key != name; has {
+				delete(v, name)
+				v[key], found = one, true
+			}
+		}
+	}
+	return v, found
+}
 
 // cleanCaptured looks for secrets twice: escape sequences can be a part of one, and can stand within one.
 func cleanCaptured(c Captured, needles []string) Captured {

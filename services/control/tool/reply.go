@@ -98,6 +98,28 @@ func (a Answer) Clean(c Cleaner) Reply {
 	return a
 }
 
+// Closing is a reply that ends the loop whose call it answers: with a result, or without one. Of several calls of one
+// answer the first that is answered so counts.
+type Closing struct {
+	Data   json.RawMessage `json:",omitempty"` // the result; nil is none
+	GaveUp string          `json:",omitempty"` // why there is none
+}
+
+// Clean implements Reply.
+func (c Closing) Clean(w Cleaner) Reply {
+	c.GaveUp = w.Text(plain(w.Text(c.GaveUp)))
+	c.Data = w.json(c.Data)
+	return c
+}
+
+// Show implements Shown.
+func (c Closing) Show() Result {
+	if c.Data != nil {
+		return Result{Text: "The result was accepted."}
+	}
+	return Result{Text: "Noted: there is no result."}
+}
+
 // envelope is the stored form of a reply: one of both.
 type envelope struct {
 	Failure *Failure        `json:"failure,omitempty"`
@@ -119,6 +141,7 @@ func init() {
 	stored[GrepReply]()
 	stored[GlobReply]()
 	stored[Answer]()
+	stored[Closing]()
 }
 
 func stored[R Reply]() {

@@ -19,6 +19,7 @@ import (
 // contract is a tool's schema, ready for use.
 type contract struct {
 	schema   *jsonschema.Schema
+	budget   *budget           // of one validation
 	types    map[string]string // of each argument the JSON type, "" when it can have several
 	required []string
 	open     bool // the schema allows arguments that it does not name
@@ -44,6 +45,8 @@ func compile(schema json.RawMessage) (contract, error) {
 	const name = "arguments.json"
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(jsonschema.SchemeURLLoader{})
+	cost := &budget{}
+	cost.limit(compiler)
 	if err := compiler.AddResource(name, doc); err != nil {
 		return contract{}, err
 	}
@@ -64,7 +67,7 @@ func compile(schema json.RawMessage) (contract, error) {
 		types[property] = singleType(body)
 	}
 	return contract{
-		schema: compiled, types: types, required: shape.Required,
+		schema: compiled, budget: cost, types: types, required: shape.Required,
 		open: string(bytes.TrimSpace(shape.AdditionalProperties)) != "false",
 	}, nil
 }
@@ -87,7 +90,7 @@ func (t *Tool) arguments(args json.RawMessage) (*Arguments, []string) {
 	if err != nil {
 		return nil, []string{"arguments: " + err.Error()}
 	}
-	if err := t.contract.schema.Validate(a.values); err != nil {
+	if err := t.contract.validate(a.values); err != nil {
 		return nil, slices.Concat(a.problems, t.contract.explain(err), a.hints())
 	}
 	return a, a.problems
@@ -137,7 +140,7 @@ func (c contract) problem(e *jsonschema.ValidationError) []string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Required:
 		for _, name := range k.Missing {
-			out = append(out, name+": is required")
+			out = append(out, strings.Join(append(slices.Clone(e.InstanceLocation), name), ".")+": is required")
 		}
 	case *kind.Type:
 		out = append(out, fmt.Sprintf("%s: must be %s, got %s", key, article(strings.Join(k.Want, " or ")), k.Got))

@@ -72,8 +72,12 @@ type Spec struct {
 	Lines       []string // arguments that must not contain a NUL character: commands, paths
 	Lost        string   // what the model is told of a call whose outcome is unknown; "" is a text for the safety
 	Habits      Habits
-	Access      Access
-	Source      string // where the tool comes from, for errors: "built in", a file, a server
+	// Exact takes the arguments as they are written. Other tools are liberal: see Set.Parse.
+	Exact bool
+	// Strict asks providers that can to enforce the schema while the model writes. Not every schema is fit for that.
+	Strict bool
+	Access Access
+	Source string // where the tool comes from, for errors: "built in", a file, a server
 	// Env are variables that commands of the tool get over the agent's, unexpanded: see agent.Env.
 	Env map[string]*string
 	// Mute is a tool whose output is nothing to look at while it runs: it is no text.

@@ -25,7 +25,7 @@ func (e *emitter) run(s state, id func(int) string) {
 	turns := 0
 	for _, st := range parse(s.prompt) {
 		if turns < s.turns {
-			if st.verb == call {
+			if st.verb == call || st.verb == again {
 				turns++
 			}
 			continue
@@ -43,6 +43,11 @@ func (e *emitter) run(s state, id func(int) string) {
 		case fail:
 			if e.close() {
 				e.yield(model.Part{}, &model.Error{Kind: model.KindFailed, Text: st.text})
+			}
+			return
+		case again:
+			if e.close() {
+				e.finish(model.StopEnd)
 			}
 			return
 		case call:

@@ -10,6 +10,9 @@
 //	say: TEXT                    streams TEXT back, word by word
 //	think: TEXT                  thinks TEXT
 //	fail: TEXT                   fails the call, for good, with the error TEXT
+//	finish: JSON                 ends with a structured result; one that is no object becomes {"result": JSON}
+//	give up: TEXT                says that there cannot be a structured result, because of TEXT
+//	again:                       ends the answer here; what follows is for when control asks again
 //
 // One model call runs the steps up to and including the next that asks for tools; the call that gets the results goes
 // on from there. After the last step the answer is what the say lines after the last tool call said or, if there are
@@ -72,7 +75,7 @@ func (shell) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part
 // state is how far the program of the last user message has come.
 type state struct {
 	prompt  string
-	turns   int      // assistant messages that asked for tools
+	turns   int      // assistant messages that asked for tools, and notes of control after others
 	results []string // of all tool calls, in the order in which they were asked for
 	size    int      // bytes of the prompt and what came after it
 }
@@ -80,7 +83,7 @@ type state struct {
 // scan reads the messages from the last user message on.
 func scan(messages []model.Message) state {
 	first := len(messages)
-	for first > 0 && (first == len(messages) || messages[first].Role != model.User) {
+	for first > 0 && (first == len(messages) || messages[first].Role != model.User || messages[first].IsNote()) {
 		first--
 	}
 	var s state
@@ -100,7 +103,7 @@ func scan(messages []model.Message) state {
 				texts[b.CallID] = b.Text
 			}
 		}
-		if asked {
+		if asked || m.IsNote() {
 			s.turns++
 		}
 	}

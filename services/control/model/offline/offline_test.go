@@ -107,6 +107,11 @@ func TestProgram(t *testing.T) {
 				`text({"agent":"one","prompt":"say: a"}~<task two :b>~{"agent":"two","prompt":"ls"}~<ls>)`,
 		},
 		{"no task", "taskset: x", `[bash {"command":"taskset: x"}] | text(<taskset: x>)`},
+		{"finish", "finish: {\"a\": 1}", `[finish {"a":1}] | text({"a":1})`},
+		{"finish with no object", "finish: [1, 2]", `[finish {"result":[1,2]}] | text({"result":[1,2]})`},
+		{"finish with bad JSON", "finish: {", `error(line 1: write finish: JSON)`},
+		{"give up", "give up: no", `[give_up {"reason":"no"}] | text({"reason":"no"})`},
+		{"end early", "say: a\nagain:\nsay: b", "text(a)"},
 		{"nothing", " \n", "text(Each line of a message is run as a shell command; `say: TEXT` answers with TEXT.)"},
 	}
 	for _, tt := range tests {

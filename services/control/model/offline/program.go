@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 )
 
 // verb is what one line asks for.
@@ -18,6 +19,7 @@ const (
 	think
 	fail
 	call
+	again
 )
 
 // step is one line, or several that start with "& ".
@@ -59,10 +61,16 @@ func parseLine(line string, number int) step {
 	for _, v := range []struct {
 		prefix string
 		verb   verb
-	}{{"say:", say}, {"think:", think}, {"fail:", fail}} {
+	}{{"say:", say}, {"think:", think}, {"fail:", fail}, {"again:", again}} {
 		if text, ok := strings.CutPrefix(line, v.prefix); ok {
 			return step{verb: v.verb, text: strings.TrimPrefix(text, " ")}
 		}
+	}
+	if text, ok := strings.CutPrefix(line, "finish:"); ok {
+		return finish(strings.TrimSpace(text), number)
+	}
+	if text, ok := strings.CutPrefix(line, "give up:"); ok {
+		return ask(result.NameGiveUp, map[string]string{"reason": strings.TrimSpace(text)})
 	}
 	if m := askLine.FindStringSubmatch(line); m != nil {
 		return parseAsk(m[1], m[2], strings.TrimSpace(m[3]), number)
@@ -91,6 +99,20 @@ func parseAsk(what, name, rest string, number int) step {
 		return step{verb: fail, text: fmt.Sprintf(`line %d: write tool NAME: {"argument": "value"}`, number)}
 	}
 	return step{verb: call, calls: []toolCall{{tool: name, args: object.Bytes()}}}
+}
+
+// finish is a step that ends the work with a structured result. One that is no object is put into one.
+func finish(text string, number int) step {
+	var args bytes.Buffer
+	if json.Compact(&args, []byte(text)) != nil {
+		return step{verb: fail, text: fmt.Sprintf("line %d: write finish: JSON", number)}
+	}
+	if args.Bytes()[0] != '{' {
+		text = args.String()
+		args.Reset()
+		args.WriteString(`{"` + result.Inside + `":` + text + "}")
+	}
+	return step{verb: call, calls: []toolCall{{tool: result.NameFinish, args: args.Bytes()}}}
 }
 
 // ask is a step that asks for one call.

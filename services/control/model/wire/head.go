@@ -299,7 +299,8 @@ func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
 				dst = append(dst, anthropicMark...)
 			}
 		case model.APIResponses:
-			dst = append(dst, `{"type":"function","strict":false,`...)
+			dst = append(dst, `{"type":"function","strict":`...)
+			dst = append(strconv.AppendBool(dst, tool.Strict), ',')
 			dst = appendTool(dst, tool, "parameters", withProperties(schema))
 		default:
 			dst = append(dst, `{"type":"function","function":{`...)

@@ -78,6 +78,7 @@ var loopTable = table[stepRow]{
 	col("message", "text", func(r *stepRow) string { return printable(r.end().Message) }),
 	col("model", "text", func(r *stepRow) string { return printable(r.end().Model) }),
 	col("result_entry", "bigint", func(r *stepRow) int64 { return r.end().ResultEntry }),
+	col("data", "text", func(r *stepRow) *string { return optional(string(r.end().Data)) }),
 	col("cancellation", "text", func(r *stepRow) *string { return r.cancellation }),
 }
 

@@ -79,6 +79,7 @@ u AS (UPDATE submissions s SET
     message      = CASE WHEN i.ends THEN i.message ELSE s.message END,
     model        = CASE WHEN i.ends THEN i.model ELSE s.model END,
     result_entry = CASE WHEN i.ends THEN i.result_entry ELSE s.result_entry END,
+    data         = CASE WHEN i.ends THEN i.data ELSE s.data END,
     settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,
     cancellation = CASE WHEN i.ends THEN i.cancellation ELSE s.cancellation END
   FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id

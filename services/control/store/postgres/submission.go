@@ -78,7 +78,7 @@ type stored struct {
 
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
 const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry,
-  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at`
+  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at, s.data`
 
 // submissionRow receives submissionColumns.
 type submissionRow struct {
@@ -87,6 +87,7 @@ type submissionRow struct {
 	idem              *string
 	status            int16
 	cancellation      *string
+	data              *string
 	accepted, settled pgtype.Timestamptz
 }
 
@@ -94,7 +95,8 @@ func (r *submissionRow) targets(more ...any) []any {
 	s := &r.sub
 	*r = submissionRow{}
 	return append(r.loopRow.targets(&r.idem, &r.status, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry, &s.Model,
-		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled), more...)
+		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled,
+		&r.data), more...)
 }
 
 // submission finishes what was scanned. The next scan does not touch it. Nothing is decided by what is told here, so
@@ -105,6 +107,9 @@ func (r *submissionRow) submission(damaged func(error)) submission.Submission {
 	s.Loop, err = r.decode()
 	s.IdempotencyKey, s.Status = value(r.idem), submission.Status(r.status)
 	s.AcceptedAt, s.SettledAt = r.accepted.Time, r.settled.Time
+	if r.data != nil {
+		s.Data = json.RawMessage(*r.data)
+	}
 	if r.cancellation != nil {
 		if failed := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); failed != nil {
 			s.Cancellation, err = nil, errors.Join(err, fmt.Errorf("cancellation of a submission: %w", failed))

@@ -9,7 +9,7 @@ import (
 )
 
 const settleSQL = `UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, model = ?, usage = ?,
-	result_entry = ?, cancellation = ?, settled_at = ? `
+	result_entry = ?, data = ?, cancellation = ?, settled_at = ? `
 
 var (
 	selectOverdue = sql(laneColumns + `temp.running x JOIN lanes l ON l.rowid = x.id
@@ -163,7 +163,8 @@ func (t tx) finish(s step, loop loopRef) error {
 // settle ends a loop and, if it is the head, its sub-agents with it.
 func (t tx) settle(q statement, loop loopRef, z settlement, more ...any) error {
 	_, err := t.exec(q, append([]any{
-		string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, z.cancellation, t.micros(),
+		string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, optional(string(z.Data)),
+		z.cancellation, t.micros(),
 	}, more...)...)
 	if err == nil && loop.root && loop.calls {
 		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)

@@ -21,7 +21,7 @@ const (
 		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
 		s.stall_cause, s.timeout_us, s.started_at, k.executor,
 		s.idem_key, s.outcome, s.reason, s.message, s.result_entry, s.model, s.abort_requested_at, s.cancellation,
-		s.accepted_at, s.settled_at, s.event_base, s.options
+		s.accepted_at, s.settled_at, s.event_base, s.options, s.data
 		FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
 )
 
@@ -106,6 +106,9 @@ func (r *loopRow) submission(damaged func(error)) submission.Submission {
 		Loop: l, IdempotencyKey: c.text(27), Status: r.status, Outcome: lane.Outcome(c.text(28)), Reason: c.text(29),
 		Message: c.text(30), ResultEntry: c.int(31), Model: c.text(32), AbortRequested: c.bool(33),
 		AcceptedAt: c.time(35), SettledAt: c.time(36),
+	}
+	if data := c.text(39); data != "" {
+		s.Data = json.RawMessage(data)
 	}
 	if err = errors.Join(err, decode(c.text(34), &s.Cancellation)); err != nil {
 		damaged(fmt.Errorf("submission %s, without what cannot be read: %w", s.ID, err))

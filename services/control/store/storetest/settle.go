@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -19,7 +20,7 @@ var settleCases = []testCase{
 		c := h.step(1)
 		c.End = &lane.Settlement{
 			Outcome: lane.Failed, Reason: "REASON", Message: "message", Model: "p/m", Usage: someUsage, ResultEntry: 2,
-			Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
+			Data: json.RawMessage(`{"a":"\u0000"}`), Cancellation: &call.Cancellation{Unconfirmed: []call.Unconfirmed{{
 				CallID: "c", Tool: "bash", Executor: "x", Reason: call.ExecutorAway, Message: "a\x00b",
 			}}},
 		}
@@ -28,7 +29,7 @@ var settleCases = []testCase{
 		got := get(t, db.Second, want.ID)
 		want.Status, want.Outcome, want.Reason, want.Message = submission.SettledStatus, lane.Failed, "REASON", "message"
 		want.Model, want.Usage, want.ResultEntry, want.EntryHead, want.SettledAt = "p/m", someUsage, 2, 2, got.SettledAt
-		want.Cancellation = c.End.Cancellation
+		want.Cancellation, want.Data = c.End.Cancellation, c.End.Data
 		equal(t, "the submission", got, want)
 		if got.SettledAt.Before(got.StartedAt) {
 			t.Errorf("settled at %v, started at %v", got.SettledAt, got.StartedAt)

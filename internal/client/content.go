@@ -1,0 +1,52 @@
+package client
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+)
+
+// content is what a prompt has beside its message.
+type content struct {
+	images []string // paths here
+	files  []string // paths in the workspace
+	schema string   // path here, "" for none
+}
+
+func (c *content) flags(f *pflag.FlagSet) {
+	f.StringArrayVar(&c.images, "image", nil,
+		"`FILE`: image that belongs to the message: PNG, JPEG, GIF or WebP; may be given 10 times")
+	f.StringArrayVar(&c.files, "file", nil,
+		"`PATH`: file in the workspace that the message refers to; may be given 100 times")
+	f.StringVar(&c.schema, "result-schema", "",
+		"`FILE`: JSON Schema of the result that the agent has to end with; the result is printed as JSON")
+}
+
+// add reads what is named and adds it to a request.
+func (c *content) add(req *pawlv1.PromptRequest) error {
+	req.Files = c.files
+	for _, path := range c.images {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("reading an image: %w", err)
+		}
+		req.Images = append(req.Images, &pawlv1.Image{Data: data})
+	}
+	if c.schema == "" {
+		return nil
+	}
+	body, err := os.ReadFile(c.schema)
+	if err != nil {
+		return fmt.Errorf("reading the schema of the result: %w", err)
+	}
+	req.ResultSchema = &structpb.Struct{}
+	if err := protojson.Unmarshal(body, req.ResultSchema); err != nil {
+		return fmt.Errorf("%s is no JSON Schema, which is an object: %w", c.schema, err)
+	}
+	return nil
+}
