@@ -316,7 +316,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // ConnectRequest is one frame from an executor to control.
@@ -727,8 +727,11 @@ type Hello struct {
 	// Welcome.connection_epoch of this process's last connection, 0 for none. Control replaces that connection at once.
 	// It replaces a connection of anybody else only if that one does not answer a Ping.
 	LastConnectionEpoch int64 `protobuf:"varint,14,opt,name=last_connection_epoch,json=lastConnectionEpoch,proto3" json:"last_connection_epoch,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Tools that the executor has beside its verbs: at most 128, with at most 256 KiB in all. A bad one fails the Hello
+	// with HELLO_INVALID, which names it.
+	Tools         []*OfferedTool `protobuf:"bytes,15,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
@@ -859,6 +862,96 @@ func (x *Hello) GetLastConnectionEpoch() int64 {
 	return 0
 }
 
+func (x *Hello) GetTools() []*OfferedTool {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
+// OfferedTool is a tool that an executor has. Agents that name it, as executor/NAME, may call it: see CallTool.
+type OfferedTool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 64 letters, digits, _ and -. Each once. Names of built-in tools, and names that begin with mcp__, are taken.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// For models: what the tool does, and when to call it. At most 8 KiB.
+	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// JSON Schema of the arguments, which are an object. At most 64 KiB. Control validates arguments before it sends
+	// them.
+	SchemaJson string `protobuf:"bytes,3,opt,name=schema_json,json=schemaJson,proto3" json:"schema_json,omitempty"`
+	// Unspecified is at most once.
+	Safety Safety `protobuf:"varint,4,opt,name=safety,proto3,enum=pawl.v1.Safety" json:"safety,omitempty"`
+	// How long a call may take. Unset is as long as its submission.
+	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferedTool) Reset() {
+	*x = OfferedTool{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferedTool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferedTool) ProtoMessage() {}
+
+func (x *OfferedTool) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferedTool.ProtoReflect.Descriptor instead.
+func (*OfferedTool) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OfferedTool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OfferedTool) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *OfferedTool) GetSchemaJson() string {
+	if x != nil {
+		return x.SchemaJson
+	}
+	return ""
+}
+
+func (x *OfferedTool) GetSafety() Safety {
+	if x != nil {
+		return x.Safety
+	}
+	return Safety_SAFETY_UNSPECIFIED
+}
+
+func (x *OfferedTool) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
 // Incarnation is one start of an executor on its journal. Incarnations tell a journal from its copies and from its own
 // earlier states: control remembers the incarnation that said Hello last under an executor id, and how many calls it
 // had begun. A Hello comes from another journal if its incarnations lack that one, or end it with fewer calls. Then
@@ -876,7 +969,7 @@ type Incarnation struct {
 
 func (x *Incarnation) Reset() {
 	*x = Incarnation{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	mi := &file_pawl_v1_executors_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +981,7 @@ func (x *Incarnation) String() string {
 func (*Incarnation) ProtoMessage() {}
 
 func (x *Incarnation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[3]
+	mi := &file_pawl_v1_executors_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +994,7 @@ func (x *Incarnation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Incarnation.ProtoReflect.Descriptor instead.
 func (*Incarnation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{3}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Incarnation) GetId() string {
@@ -935,7 +1028,7 @@ type CallState struct {
 
 func (x *CallState) Reset() {
 	*x = CallState{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[4]
+	mi := &file_pawl_v1_executors_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1040,7 @@ func (x *CallState) String() string {
 func (*CallState) ProtoMessage() {}
 
 func (x *CallState) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[4]
+	mi := &file_pawl_v1_executors_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1053,7 @@ func (x *CallState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallState.ProtoReflect.Descriptor instead.
 func (*CallState) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{4}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CallState) GetCallId() string {
@@ -1023,7 +1116,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[5]
+	mi := &file_pawl_v1_executors_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1128,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[5]
+	mi := &file_pawl_v1_executors_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1141,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Welcome) GetConnectionEpoch() int64 {
@@ -1123,6 +1216,7 @@ type Execute struct {
 	//	*Execute_EditFile
 	//	*Execute_Grep
 	//	*Execute_Glob
+	//	*Execute_CallTool
 	Verb          isExecute_Verb `protobuf_oneof:"verb"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1130,7 +1224,7 @@ type Execute struct {
 
 func (x *Execute) Reset() {
 	*x = Execute{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[6]
+	mi := &file_pawl_v1_executors_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1236,7 @@ func (x *Execute) String() string {
 func (*Execute) ProtoMessage() {}
 
 func (x *Execute) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[6]
+	mi := &file_pawl_v1_executors_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1249,7 @@ func (x *Execute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Execute.ProtoReflect.Descriptor instead.
 func (*Execute) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Execute) GetCallId() string {
@@ -1343,6 +1437,15 @@ func (x *Execute) GetGlob() *Glob {
 	return nil
 }
 
+func (x *Execute) GetCallTool() *CallTool {
+	if x != nil {
+		if x, ok := x.Verb.(*Execute_CallTool); ok {
+			return x.CallTool
+		}
+	}
+	return nil
+}
+
 type isExecute_Verb interface {
 	isExecute_Verb()
 }
@@ -1395,6 +1498,10 @@ type Execute_Glob struct {
 	Glob *Glob `protobuf:"bytes,31,opt,name=glob,proto3,oneof"`
 }
 
+type Execute_CallTool struct {
+	CallTool *CallTool `protobuf:"bytes,32,opt,name=call_tool,json=callTool,proto3,oneof"`
+}
+
 func (*Execute_ReadFile) isExecute_Verb() {}
 
 func (*Execute_WriteFile) isExecute_Verb() {}
@@ -1419,6 +1526,8 @@ func (*Execute_Grep) isExecute_Verb() {}
 
 func (*Execute_Glob) isExecute_Verb() {}
 
+func (*Execute_CallTool) isExecute_Verb() {}
+
 // ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash.
 // Only a call of no lane can be a ReadFile, because the bytes are not kept.
 type ReadFile struct {
@@ -1438,7 +1547,7 @@ type ReadFile struct {
 
 func (x *ReadFile) Reset() {
 	*x = ReadFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[7]
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1559,7 @@ func (x *ReadFile) String() string {
 func (*ReadFile) ProtoMessage() {}
 
 func (x *ReadFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[7]
+	mi := &file_pawl_v1_executors_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1572,7 @@ func (x *ReadFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFile.ProtoReflect.Descriptor instead.
 func (*ReadFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReadFile) GetPath() string {
@@ -1511,7 +1620,7 @@ type FileCondition struct {
 
 func (x *FileCondition) Reset() {
 	*x = FileCondition{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1632,7 @@ func (x *FileCondition) String() string {
 func (*FileCondition) ProtoMessage() {}
 
 func (x *FileCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[8]
+	mi := &file_pawl_v1_executors_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1645,7 @@ func (x *FileCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileCondition.ProtoReflect.Descriptor instead.
 func (*FileCondition) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FileCondition) GetExists() bool {
@@ -1587,7 +1696,7 @@ type WriteFile struct {
 
 func (x *WriteFile) Reset() {
 	*x = WriteFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1708,7 @@ func (x *WriteFile) String() string {
 func (*WriteFile) ProtoMessage() {}
 
 func (x *WriteFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[9]
+	mi := &file_pawl_v1_executors_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1721,7 @@ func (x *WriteFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteFile.ProtoReflect.Descriptor instead.
 func (*WriteFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WriteFile) GetPath() string {
@@ -1660,7 +1769,7 @@ type Stat struct {
 
 func (x *Stat) Reset() {
 	*x = Stat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1781,7 @@ func (x *Stat) String() string {
 func (*Stat) ProtoMessage() {}
 
 func (x *Stat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[10]
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1794,7 @@ func (x *Stat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stat.ProtoReflect.Descriptor instead.
 func (*Stat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{10}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Stat) GetPath() string {
@@ -1705,7 +1814,7 @@ type ReadDir struct {
 
 func (x *ReadDir) Reset() {
 	*x = ReadDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1826,7 @@ func (x *ReadDir) String() string {
 func (*ReadDir) ProtoMessage() {}
 
 func (x *ReadDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1839,7 @@ func (x *ReadDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDir.ProtoReflect.Descriptor instead.
 func (*ReadDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadDir) GetPath() string {
@@ -1750,7 +1859,7 @@ type Exists struct {
 
 func (x *Exists) Reset() {
 	*x = Exists{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1871,7 @@ func (x *Exists) String() string {
 func (*Exists) ProtoMessage() {}
 
 func (x *Exists) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1884,7 @@ func (x *Exists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exists.ProtoReflect.Descriptor instead.
 func (*Exists) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Exists) GetPath() string {
@@ -1797,7 +1906,7 @@ type MakeDir struct {
 
 func (x *MakeDir) Reset() {
 	*x = MakeDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1918,7 @@ func (x *MakeDir) String() string {
 func (*MakeDir) ProtoMessage() {}
 
 func (x *MakeDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1931,7 @@ func (x *MakeDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDir.ProtoReflect.Descriptor instead.
 func (*MakeDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MakeDir) GetPath() string {
@@ -1854,7 +1963,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1975,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1988,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Remove) GetPath() string {
@@ -1939,7 +2048,7 @@ type Exec struct {
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2060,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2073,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Exec) GetCommand() string {
@@ -2039,7 +2148,7 @@ type ReadText struct {
 
 func (x *ReadText) Reset() {
 	*x = ReadText{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2160,7 @@ func (x *ReadText) String() string {
 func (*ReadText) ProtoMessage() {}
 
 func (x *ReadText) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2173,7 @@ func (x *ReadText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadText.ProtoReflect.Descriptor instead.
 func (*ReadText) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReadText) GetPath() string {
@@ -2104,7 +2213,7 @@ type EditFile struct {
 
 func (x *EditFile) Reset() {
 	*x = EditFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2225,7 @@ func (x *EditFile) String() string {
 func (*EditFile) ProtoMessage() {}
 
 func (x *EditFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2238,7 @@ func (x *EditFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditFile.ProtoReflect.Descriptor instead.
 func (*EditFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EditFile) GetPath() string {
@@ -2176,7 +2285,7 @@ type Grep struct {
 
 func (x *Grep) Reset() {
 	*x = Grep{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2297,7 @@ func (x *Grep) String() string {
 func (*Grep) ProtoMessage() {}
 
 func (x *Grep) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2310,7 @@ func (x *Grep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grep.ProtoReflect.Descriptor instead.
 func (*Grep) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Grep) GetPattern() string {
@@ -2251,7 +2360,7 @@ type Glob struct {
 
 func (x *Glob) Reset() {
 	*x = Glob{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2372,7 @@ func (x *Glob) String() string {
 func (*Glob) ProtoMessage() {}
 
 func (x *Glob) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2385,7 @@ func (x *Glob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Glob.ProtoReflect.Descriptor instead.
 func (*Glob) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Glob) GetPattern() string {
@@ -2289,6 +2398,62 @@ func (x *Glob) GetPattern() string {
 func (x *Glob) GetPath() string {
 	if x != nil {
 		return x.Path
+	}
+	return ""
+}
+
+// CallTool calls a tool that the executor has offered in Hello. CallToolResult ends the call. A tool that the executor
+// does not have any more is a Failure with reason NOT_FOUND.
+type CallTool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// OfferedTool.name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The arguments: a JSON object.
+	ArgsJson      string `protobuf:"bytes,2,opt,name=args_json,json=argsJson,proto3" json:"args_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallTool) Reset() {
+	*x = CallTool{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallTool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallTool) ProtoMessage() {}
+
+func (x *CallTool) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallTool.ProtoReflect.Descriptor instead.
+func (*CallTool) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CallTool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CallTool) GetArgsJson() string {
+	if x != nil {
+		return x.ArgsJson
 	}
 	return ""
 }
@@ -2314,7 +2479,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2491,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2504,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Input) GetCallId() string {
@@ -2390,7 +2555,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2567,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2580,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2452,7 +2617,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2629,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2642,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2535,7 +2700,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2712,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2725,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2616,7 +2781,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2793,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2806,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Output) GetCallId() string {
@@ -2696,6 +2861,7 @@ type Result struct {
 	//	*Result_Edit
 	//	*Result_Grep
 	//	*Result_Glob
+	//	*Result_CallTool
 	Outcome       isResult_Outcome `protobuf_oneof:"outcome"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2703,7 +2869,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2881,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2894,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Result) GetCallId() string {
@@ -2858,6 +3024,15 @@ func (x *Result) GetGlob() *GlobResult {
 	return nil
 }
 
+func (x *Result) GetCallTool() *CallToolResult {
+	if x != nil {
+		if x, ok := x.Outcome.(*Result_CallTool); ok {
+			return x.CallTool
+		}
+	}
+	return nil
+}
+
 type isResult_Outcome interface {
 	isResult_Outcome()
 }
@@ -2906,6 +3081,10 @@ type Result_Glob struct {
 	Glob *GlobResult `protobuf:"bytes,20,opt,name=glob,proto3,oneof"`
 }
 
+type Result_CallTool struct {
+	CallTool *CallToolResult `protobuf:"bytes,21,opt,name=call_tool,json=callTool,proto3,oneof"`
+}
+
 func (*Result_Failure) isResult_Outcome() {}
 
 func (*Result_File) isResult_Outcome() {}
@@ -2928,6 +3107,8 @@ func (*Result_Grep) isResult_Outcome() {}
 
 func (*Result_Glob) isResult_Outcome() {}
 
+func (*Result_CallTool) isResult_Outcome() {}
+
 // Failure is the outcome of a call whose verb failed.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2942,7 +3123,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2954,7 +3135,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2967,7 +3148,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failure) GetReason() string {
@@ -2997,7 +3178,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3190,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3203,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -3063,7 +3244,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3256,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3269,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -3150,7 +3331,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3162,7 +3343,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3175,7 +3356,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -3195,7 +3376,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3207,7 +3388,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3220,7 +3401,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -3239,7 +3420,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3432,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3445,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 // Captured is the beginning and the end of what a command wrote to one stream.
@@ -3285,7 +3466,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3478,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3491,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -3378,7 +3559,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3390,7 +3571,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3403,7 +3584,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3510,7 +3691,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3703,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3716,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3630,7 +3811,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3642,7 +3823,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3655,7 +3836,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -3694,7 +3875,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3887,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3900,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -3757,7 +3938,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3769,7 +3950,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3782,7 +3963,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -3804,6 +3985,79 @@ func (x *GlobResult) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+// CallToolResult is the outcome of CallTool: what the tool has to say, at most 8 MiB in all.
+type CallToolResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For the model.
+	Text string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The result as JSON, for clients, and for the model if there is no text. Empty is none.
+	StructuredJson string `protobuf:"bytes,2,opt,name=structured_json,json=structuredJson,proto3" json:"structured_json,omitempty"`
+	// Images, of any of the types that models see: PNG, JPEG, GIF, WebP. At most 10.
+	Images [][]byte `protobuf:"bytes,3,rep,name=images,proto3" json:"images,omitempty"`
+	// The tool has failed, and text says why.
+	IsError       bool `protobuf:"varint,4,opt,name=is_error,json=isError,proto3" json:"is_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallToolResult) Reset() {
+	*x = CallToolResult{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallToolResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallToolResult) ProtoMessage() {}
+
+func (x *CallToolResult) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallToolResult.ProtoReflect.Descriptor instead.
+func (*CallToolResult) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CallToolResult) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *CallToolResult) GetStructuredJson() string {
+	if x != nil {
+		return x.StructuredJson
+	}
+	return ""
+}
+
+func (x *CallToolResult) GetImages() [][]byte {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *CallToolResult) GetIsError() bool {
+	if x != nil {
+		return x.IsError
+	}
+	return false
 }
 
 // Attach asks what an executor knows of a call. A lane's owner sends it when it has a call at the executor and does not
@@ -3828,7 +4082,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3840,7 +4094,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3853,7 +4107,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Attach) GetCallId() string {
@@ -3916,7 +4170,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4182,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4195,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -3984,7 +4238,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4250,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4263,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -4052,7 +4306,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4318,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4331,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -4101,7 +4355,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4113,7 +4367,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4126,7 +4380,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -4163,7 +4417,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4429,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4442,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -4223,7 +4477,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4235,7 +4489,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4248,7 +4502,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -4290,7 +4544,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4302,7 +4556,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4315,7 +4569,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 // ListExecutorsRequest asks for a page of executors.
@@ -4331,7 +4585,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4597,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4610,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListExecutorsRequest) GetPageSize() int32 {
@@ -4385,7 +4639,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4397,7 +4651,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4410,7 +4664,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -4437,7 +4691,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4449,7 +4703,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4462,7 +4716,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -4482,7 +4736,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +4748,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4761,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -4537,13 +4791,15 @@ type Executor struct {
 	ReplicaId       string                 `protobuf:"bytes,10,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
 	ConnectionEpoch int64                  `protobuf:"varint,11,opt,name=connection_epoch,json=connectionEpoch,proto3" json:"connection_epoch,omitempty"`
 	LastSeen        *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Names of the tools that it offers, sorted.
+	Tools         []string `protobuf:"bytes,13,rep,name=tools,proto3" json:"tools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4555,7 +4811,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4568,7 +4824,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -4655,6 +4911,13 @@ func (x *Executor) GetLastSeen() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Executor) GetTools() []string {
+	if x != nil {
+		return x.Tools
+	}
+	return nil
+}
+
 // Match is one line that matches.
 type GrepResult_Match struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4667,7 +4930,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4679,7 +4942,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4692,7 +4955,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -4743,7 +5006,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
 	"output_ack\x18\a \x01(\v2\x12.pawl.v1.OutputAckH\x00R\toutputAck\x12#\n" +
 	"\x04ping\x18\b \x01(\v2\r.pawl.v1.PingH\x00R\x04pingB\a\n" +
-	"\x05frame\"\xbc\x04\n" +
+	"\x05frame\"\xe8\x04\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1f\n" +
 	"\vexecutor_id\x18\x02 \x01(\tR\n" +
@@ -4761,10 +5024,18 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\binflight\x18\v \x03(\v2\x12.pawl.v1.CallStateR\binflight\x12\x1a\n" +
 	"\bdraining\x18\f \x01(\bR\bdraining\x128\n" +
 	"\fincarnations\x18\r \x03(\v2\x14.pawl.v1.IncarnationR\fincarnations\x122\n" +
-	"\x15last_connection_epoch\x18\x0e \x01(\x03R\x13lastConnectionEpoch\x1a9\n" +
+	"\x15last_connection_epoch\x18\x0e \x01(\x03R\x13lastConnectionEpoch\x12*\n" +
+	"\x05tools\x18\x0f \x03(\v2\x14.pawl.v1.OfferedToolR\x05tools\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"3\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x01\n" +
+	"\vOfferedTool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x1f\n" +
+	"\vschema_json\x18\x03 \x01(\tR\n" +
+	"schemaJson\x12'\n" +
+	"\x06safety\x18\x04 \x01(\x0e2\x0f.pawl.v1.SafetyR\x06safety\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"3\n" +
 	"\vIncarnation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05begun\x18\x02 \x01(\x03R\x05begun\"\xbb\x01\n" +
@@ -4782,7 +5053,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06window\x18\x03 \x01(\x03R\x06window\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x04 \x01(\tR\treplicaId\"\x9b\a\n" +
+	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xcd\a\n" +
 	"\aExecute\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -4808,7 +5079,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\tread_text\x18\x1c \x01(\v2\x11.pawl.v1.ReadTextH\x00R\breadText\x120\n" +
 	"\tedit_file\x18\x1d \x01(\v2\x11.pawl.v1.EditFileH\x00R\beditFile\x12#\n" +
 	"\x04grep\x18\x1e \x01(\v2\r.pawl.v1.GrepH\x00R\x04grep\x12#\n" +
-	"\x04glob\x18\x1f \x01(\v2\r.pawl.v1.GlobH\x00R\x04glob\x1a6\n" +
+	"\x04glob\x18\x1f \x01(\v2\r.pawl.v1.GlobH\x00R\x04glob\x120\n" +
+	"\tcall_tool\x18  \x01(\v2\x11.pawl.v1.CallToolH\x00R\bcallTool\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
@@ -4876,7 +5148,10 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"ignoreCase\"4\n" +
 	"\x04Glob\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\"x\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\";\n" +
+	"\bCallTool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\targs_json\x18\x02 \x01(\tR\bargsJson\"x\n" +
 	"\x05Input\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
@@ -4913,7 +5188,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12'\n" +
 	"\x06stream\x18\x02 \x01(\x0e2\x0f.pawl.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\xc0\x04\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\xf8\x04\n" +
 	"\x06Result\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -4929,7 +5204,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04text\x18\x11 \x01(\v2\x13.pawl.v1.TextResultH\x00R\x04text\x12)\n" +
 	"\x04edit\x18\x12 \x01(\v2\x13.pawl.v1.EditResultH\x00R\x04edit\x12)\n" +
 	"\x04grep\x18\x13 \x01(\v2\x13.pawl.v1.GrepResultH\x00R\x04grep\x12)\n" +
-	"\x04glob\x18\x14 \x01(\v2\x13.pawl.v1.GlobResultH\x00R\x04globB\t\n" +
+	"\x04glob\x18\x14 \x01(\v2\x13.pawl.v1.GlobResultH\x00R\x04glob\x126\n" +
+	"\tcall_tool\x18\x15 \x01(\v2\x17.pawl.v1.CallToolResultH\x00R\bcallToolB\t\n" +
 	"\aoutcome\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
@@ -5011,7 +5287,12 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"GlobResult\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1c\n" +
 	"\ttruncated\x18\x02 \x01(\bR\ttruncated\x12\x12\n" +
-	"\x04note\x18\x03 \x01(\tR\x04note\"\xae\x01\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\"\x80\x01\n" +
+	"\x0eCallToolResult\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12'\n" +
+	"\x0fstructured_json\x18\x02 \x01(\tR\x0estructuredJson\x12\x16\n" +
+	"\x06images\x18\x03 \x03(\fR\x06images\x12\x19\n" +
+	"\bis_error\x18\x04 \x01(\bR\aisError\"\xae\x01\n" +
 	"\x06Attach\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5060,7 +5341,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\"D\n" +
 	"\x13GetExecutorResponse\x12-\n" +
-	"\bexecutor\x18\x01 \x01(\v2\x11.pawl.v1.ExecutorR\bexecutor\"\xd6\x03\n" +
+	"\bexecutor\x18\x01 \x01(\v2\x11.pawl.v1.ExecutorR\bexecutor\"\xec\x03\n" +
 	"\bExecutor\x12\x1f\n" +
 	"\vexecutor_id\x18\x01 \x01(\tR\n" +
 	"executorId\x12\x1c\n" +
@@ -5076,7 +5357,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"replica_id\x18\n" +
 	" \x01(\tR\treplicaId\x12)\n" +
 	"\x10connection_epoch\x18\v \x01(\x03R\x0fconnectionEpoch\x127\n" +
-	"\tlast_seen\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x1a9\n" +
+	"\tlast_seen\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12\x14\n" +
+	"\x05tools\x18\r \x03(\tR\x05tools\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x84\x01\n" +
@@ -5118,7 +5400,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -5128,143 +5410,151 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*ConnectRequest)(nil),        // 5: pawl.v1.ConnectRequest
 	(*ConnectResponse)(nil),       // 6: pawl.v1.ConnectResponse
 	(*Hello)(nil),                 // 7: pawl.v1.Hello
-	(*Incarnation)(nil),           // 8: pawl.v1.Incarnation
-	(*CallState)(nil),             // 9: pawl.v1.CallState
-	(*Welcome)(nil),               // 10: pawl.v1.Welcome
-	(*Execute)(nil),               // 11: pawl.v1.Execute
-	(*ReadFile)(nil),              // 12: pawl.v1.ReadFile
-	(*FileCondition)(nil),         // 13: pawl.v1.FileCondition
-	(*WriteFile)(nil),             // 14: pawl.v1.WriteFile
-	(*Stat)(nil),                  // 15: pawl.v1.Stat
-	(*ReadDir)(nil),               // 16: pawl.v1.ReadDir
-	(*Exists)(nil),                // 17: pawl.v1.Exists
-	(*MakeDir)(nil),               // 18: pawl.v1.MakeDir
-	(*Remove)(nil),                // 19: pawl.v1.Remove
-	(*Exec)(nil),                  // 20: pawl.v1.Exec
-	(*ReadText)(nil),              // 21: pawl.v1.ReadText
-	(*EditFile)(nil),              // 22: pawl.v1.EditFile
-	(*Grep)(nil),                  // 23: pawl.v1.Grep
-	(*Glob)(nil),                  // 24: pawl.v1.Glob
-	(*Input)(nil),                 // 25: pawl.v1.Input
-	(*InputAck)(nil),              // 26: pawl.v1.InputAck
-	(*Accepted)(nil),              // 27: pawl.v1.Accepted
-	(*Rejected)(nil),              // 28: pawl.v1.Rejected
-	(*Output)(nil),                // 29: pawl.v1.Output
-	(*Result)(nil),                // 30: pawl.v1.Result
-	(*Failure)(nil),               // 31: pawl.v1.Failure
-	(*FileResult)(nil),            // 32: pawl.v1.FileResult
-	(*StatResult)(nil),            // 33: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 34: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 35: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 36: pawl.v1.DoneResult
-	(*Captured)(nil),              // 37: pawl.v1.Captured
-	(*ExecResult)(nil),            // 38: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 39: pawl.v1.TextResult
-	(*EditResult)(nil),            // 40: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 41: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 42: pawl.v1.GlobResult
-	(*Attach)(nil),                // 43: pawl.v1.Attach
-	(*Status)(nil),                // 44: pawl.v1.Status
-	(*Cancel)(nil),                // 45: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 46: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 47: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 48: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 49: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 50: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 51: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 52: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 53: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 54: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 55: pawl.v1.Executor
-	nil,                           // 56: pawl.v1.Hello.LabelsEntry
-	nil,                           // 57: pawl.v1.Execute.EnvEntry
-	nil,                           // 58: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 59: pawl.v1.GrepResult.Match
-	nil,                           // 60: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 62: google.protobuf.Timestamp
+	(*OfferedTool)(nil),           // 8: pawl.v1.OfferedTool
+	(*Incarnation)(nil),           // 9: pawl.v1.Incarnation
+	(*CallState)(nil),             // 10: pawl.v1.CallState
+	(*Welcome)(nil),               // 11: pawl.v1.Welcome
+	(*Execute)(nil),               // 12: pawl.v1.Execute
+	(*ReadFile)(nil),              // 13: pawl.v1.ReadFile
+	(*FileCondition)(nil),         // 14: pawl.v1.FileCondition
+	(*WriteFile)(nil),             // 15: pawl.v1.WriteFile
+	(*Stat)(nil),                  // 16: pawl.v1.Stat
+	(*ReadDir)(nil),               // 17: pawl.v1.ReadDir
+	(*Exists)(nil),                // 18: pawl.v1.Exists
+	(*MakeDir)(nil),               // 19: pawl.v1.MakeDir
+	(*Remove)(nil),                // 20: pawl.v1.Remove
+	(*Exec)(nil),                  // 21: pawl.v1.Exec
+	(*ReadText)(nil),              // 22: pawl.v1.ReadText
+	(*EditFile)(nil),              // 23: pawl.v1.EditFile
+	(*Grep)(nil),                  // 24: pawl.v1.Grep
+	(*Glob)(nil),                  // 25: pawl.v1.Glob
+	(*CallTool)(nil),              // 26: pawl.v1.CallTool
+	(*Input)(nil),                 // 27: pawl.v1.Input
+	(*InputAck)(nil),              // 28: pawl.v1.InputAck
+	(*Accepted)(nil),              // 29: pawl.v1.Accepted
+	(*Rejected)(nil),              // 30: pawl.v1.Rejected
+	(*Output)(nil),                // 31: pawl.v1.Output
+	(*Result)(nil),                // 32: pawl.v1.Result
+	(*Failure)(nil),               // 33: pawl.v1.Failure
+	(*FileResult)(nil),            // 34: pawl.v1.FileResult
+	(*StatResult)(nil),            // 35: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 36: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 37: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 38: pawl.v1.DoneResult
+	(*Captured)(nil),              // 39: pawl.v1.Captured
+	(*ExecResult)(nil),            // 40: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 41: pawl.v1.TextResult
+	(*EditResult)(nil),            // 42: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 43: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 44: pawl.v1.GlobResult
+	(*CallToolResult)(nil),        // 45: pawl.v1.CallToolResult
+	(*Attach)(nil),                // 46: pawl.v1.Attach
+	(*Status)(nil),                // 47: pawl.v1.Status
+	(*Cancel)(nil),                // 48: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 49: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 50: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 51: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 52: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 53: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 54: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 55: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 56: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 57: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 58: pawl.v1.Executor
+	nil,                           // 59: pawl.v1.Hello.LabelsEntry
+	nil,                           // 60: pawl.v1.Execute.EnvEntry
+	nil,                           // 61: pawl.v1.Exec.EnvEntry
+	(*GrepResult_Match)(nil),      // 62: pawl.v1.GrepResult.Match
+	nil,                           // 63: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	7,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	27, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	28, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	29, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	30, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	44, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	49, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	50, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	26, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	10, // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
-	11, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	25, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	43, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	45, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	46, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	47, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	48, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	56, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	9,  // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	8,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
-	0,  // 20: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	61, // 21: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	1,  // 22: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	61, // 23: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	57, // 24: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	12, // 25: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	14, // 26: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	15, // 27: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	16, // 28: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	17, // 29: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	18, // 30: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	19, // 31: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	20, // 32: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	21, // 33: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	22, // 34: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	23, // 35: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	24, // 36: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	2,  // 37: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
-	13, // 38: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
-	2,  // 39: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
-	13, // 40: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
-	58, // 41: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	61, // 42: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	4,  // 43: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	3,  // 44: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	31, // 45: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	32, // 46: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	33, // 47: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	34, // 48: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	35, // 49: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	36, // 50: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	38, // 51: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	39, // 52: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	40, // 53: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	41, // 54: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	42, // 55: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	62, // 56: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	37, // 57: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	37, // 58: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	62, // 59: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	62, // 60: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	59, // 61: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	9,  // 62: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	61, // 63: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 64: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	55, // 65: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	55, // 66: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	60, // 67: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	62, // 68: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	5,  // 69: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	51, // 70: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	53, // 71: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	6,  // 72: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	52, // 73: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	54, // 74: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	72, // [72:75] is the sub-list for method output_type
-	69, // [69:72] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	29, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	30, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	31, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	32, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	47, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	52, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	53, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	28, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	11, // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
+	12, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
+	27, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	46, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	48, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	49, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	50, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	51, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	59, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	10, // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	9,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
+	8,  // 20: pawl.v1.Hello.tools:type_name -> pawl.v1.OfferedTool
+	1,  // 21: pawl.v1.OfferedTool.safety:type_name -> pawl.v1.Safety
+	64, // 22: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
+	0,  // 23: pawl.v1.CallState.state:type_name -> pawl.v1.State
+	64, // 24: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	1,  // 25: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
+	64, // 26: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	60, // 27: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	13, // 28: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	15, // 29: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	16, // 30: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	17, // 31: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	18, // 32: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	19, // 33: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	20, // 34: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	21, // 35: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	22, // 36: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	23, // 37: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	24, // 38: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	25, // 39: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	26, // 40: pawl.v1.Execute.call_tool:type_name -> pawl.v1.CallTool
+	2,  // 41: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
+	14, // 42: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
+	2,  // 43: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
+	14, // 44: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
+	61, // 45: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	64, // 46: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	4,  // 47: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	3,  // 48: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	33, // 49: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	34, // 50: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	35, // 51: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	36, // 52: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	37, // 53: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	38, // 54: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	40, // 55: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	41, // 56: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	42, // 57: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	43, // 58: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	44, // 59: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	45, // 60: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
+	65, // 61: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	39, // 62: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	39, // 63: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	65, // 64: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	65, // 65: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	62, // 66: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	10, // 67: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	64, // 68: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 69: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	58, // 70: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	58, // 71: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	63, // 72: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	65, // 73: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	5,  // 74: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	54, // 75: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	56, // 76: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	6,  // 77: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	55, // 78: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	57, // 79: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	77, // [77:80] is the sub-list for method output_type
+	74, // [74:77] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -5293,7 +5583,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*ConnectResponse_OutputAck)(nil),
 		(*ConnectResponse_Ping)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[6].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[7].OneofWrappers = []any{
 		(*Execute_ReadFile)(nil),
 		(*Execute_WriteFile)(nil),
 		(*Execute_Stat)(nil),
@@ -5306,11 +5596,12 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_EditFile)(nil),
 		(*Execute_Grep)(nil),
 		(*Execute_Glob)(nil),
+		(*Execute_CallTool)(nil),
 	}
-	file_pawl_v1_executors_proto_msgTypes[7].OneofWrappers = []any{}
 	file_pawl_v1_executors_proto_msgTypes[8].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[22].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[25].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[9].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[24].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[27].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -5322,6 +5613,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*Result_Edit)(nil),
 		(*Result_Grep)(nil),
 		(*Result_Glob)(nil),
+		(*Result_CallTool)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5329,7 +5621,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   56,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,8 +29,8 @@ var tools = &naming{
 // reserved are names of tools that are neither of the project nor of an executor.
 var reserved = []string{"activate_skill", "finish", "give_up", webfetch.Name, "web_search"}
 
-// taken reports whether no part of the project, and no executor, can have a tool of a name.
-func taken(name string) bool {
+// Taken reports whether no part of the project, and no executor, can have a tool of a name.
+func Taken(name string) bool {
 	return slices.Contains(builtin.Names(), name) || slices.Contains(reserved, name) ||
 		strings.HasPrefix(name, mcp.Prefix)
 }
@@ -38,13 +38,32 @@ func taken(name string) bool {
 // offered reports whether an entry of an agent's tools names one that an executor has to offer.
 func offered(entry string) bool { return strings.HasPrefix(entry, Offered) }
 
+// Offered are the tools, sorted, that executors have to offer to the agent and to all that it can reach: they share an
+// executor.
+func (d Definition) Offered() []string {
+	var names []string
+	take := func(tools []string) {
+		for _, entry := range tools {
+			if name, ok := strings.CutPrefix(entry, Offered); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	take(d.Tools)
+	for _, member := range d.Team {
+		take(member.Tools)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // commands are tools/<name>.yaml.
 var commands = kindOf(kind{
 	folder: "tools", form: form{suffix: ".yaml"}, list: tools, sandbox: func(any) bool { return true },
 }, readCommand, func(d *Definition) *map[string]command.Definition { return &d.Commands })
 
 func readCommand(s source, lookup Lookup) (command.Definition, error) {
-	if taken(s.name) {
+	if Taken(s.name) {
 		return command.Definition{}, ErrInvalid.With("%s: the name %s is taken; give your tool another one", s.file,
 			s.name)
 	}

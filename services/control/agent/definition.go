@@ -176,7 +176,7 @@ func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
 			p.Report(item.Line, key, "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
 				document.Printable(bare))
 			ok = false
-		case offered(name) && taken(bare):
+		case offered(name) && Taken(bare):
 			p.Report(item.Line, key, "no executor can offer %s: the name is taken", bare)
 			ok = false
 		case p.lines[mention{key, bare}] > 0 || p.lines[mention{key, Offered + bare}] > 0:

@@ -59,8 +59,13 @@ func (e *executors) GetExecutor(
 }
 
 func encodeExecutor(x fleet.Executor) *pawlv1.Executor {
-	return &pawlv1.Executor{
-		ExecutorId: x.ID, Connected: x.Connected(), Draining: x.Draining, Labels: x.Labels, Slots: uint32(x.Slots), Running: uint32(x.Running),
-		Version: x.Version, Root: x.Root, Isolation: x.Isolation, ReplicaId: x.Replica, ConnectionEpoch: x.ConnectionEpoch, LastSeen: stamp(x.LastSeen),
+	out := &pawlv1.Executor{
+		ExecutorId: x.ID, Connected: x.Connected(), Draining: x.Draining, Labels: x.Labels, Slots: uint32(x.Slots),
+		Running: uint32(x.Running), Version: x.Version, Root: x.Root, Isolation: x.Isolation, ReplicaId: x.Replica,
+		ConnectionEpoch: x.ConnectionEpoch, LastSeen: stamp(x.LastSeen),
 	}
+	for _, o := range x.Tools {
+		out.Tools = append(out.Tools, o.Name)
+	}
+	return out
 }

@@ -19,9 +19,11 @@ package fleet
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Failures of this package's operations.
@@ -56,7 +58,8 @@ type Executor struct {
 	Replica         string // "" while away
 	ReplicaAddr     string // where other replicas reach that one
 	LastSeen        time.Time
-	Running         int // calls dispatched to it
+	Running         int            // calls dispatched to it
+	Tools           []tool.Offered // that it offers, by name
 }
 
 // Connected reports whether a replica holds its connection.
@@ -70,6 +73,25 @@ const unisolated = "none"
 // allowed.
 func (e Executor) Serves(tenant string, sharedNone bool) bool {
 	return e.Tenant == tenant || e.Shared && (sharedNone || e.Isolation != unisolated && e.Isolation != "")
+}
+
+// Offers finds a tool that the executor offers.
+func (e Executor) Offers(name string) (tool.Offered, bool) {
+	i := slices.IndexFunc(e.Tools, func(o tool.Offered) bool { return o.Name == name })
+	if i < 0 {
+		return tool.Offered{}, false
+	}
+	return e.Tools[i], true
+}
+
+// offersOf is how many of some tools the executor offers.
+func (e Executor) offersOf(names []string) (n int) {
+	for _, name := range names {
+		if _, ok := e.Offers(name); ok {
+			n++
+		}
+	}
+	return n
 }
 
 // Has reports whether the executor has all of these labels. Its token guarantees those that it has.

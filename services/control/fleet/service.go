@@ -1,10 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Service places workspaces and knows the executors that are connected to this replica. All methods may be called
@@ -31,6 +34,7 @@ type Wanted struct {
 	Executor string            // where it is bound already; "" is nowhere
 	Labels   map[string]string // all must match
 	Builtin  string            // preferred when no labels are wanted: the executor inside this process
+	Tools    []string          // that it had better offer: of those that fit, one that offers the most of them
 	// Roughly says that a second old will do, as for what a prompt tells of its surroundings: executors that are
 	// connected to other replicas may have come or gone since.
 	Roughly bool
@@ -89,14 +93,14 @@ func (s *Service) seen(e Executor, here string) Executor {
 
 // Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with
 // the calls go the secrets of the agent; else, among the connected executors that serve the tenant, have all wanted
-// labels and take new work, the built-in one, then one that is connected here, then the least loaded. ok is false when
-// there is none now.
+// labels and take new work, one that offers the most of the wanted tools, then the built-in one, then one that is
+// connected here, then the least loaded. ok is false when there is none now.
 func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
 		e, err = s.Find(ctx, w.Executor)
 		return e, err == nil && e.Connected() && e.Has(w.Labels) && e.Serves(w.Tenant, s.SharedNone), err
 	}
-	if len(w.Labels) == 0 {
+	if len(w.Labels) == 0 && len(w.Tools) == 0 {
 		if e, ok := s.Local(w.Builtin); ok && !e.Draining && e.Serves(w.Tenant, s.SharedNone) {
 			return e, true, nil
 		}
@@ -106,8 +110,43 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 		return Executor{}, false, err
 	}
 	all = slices.DeleteFunc(all, func(e Executor) bool { return !e.Serves(w.Tenant, s.SharedNone) })
-	e, ok = choose(all, w.Labels, func(e Executor) bool { _, here := s.Local(e.ID); return here })
+	e, ok = choose(all, w, func(e Executor) bool { _, here := s.Local(e.ID); return here })
 	return e, ok, nil
+}
+
+// Offering finds an executor from which a workspace would have a tool, connected or not: where it is bound, else one
+// that serves the tenant and has all wanted labels, those that are connected and take new work first. Without such a
+// one it is what the workspace is bound to, if it is, and ok is false.
+func (s *Service) Offering(ctx context.Context, w Wanted, name string) (e Executor, offer tool.Offered, ok bool,
+	err error,
+) {
+	if w.Executor != "" {
+		if e, err = s.Find(ctx, w.Executor); err == nil {
+			offer, ok = e.Offers(name)
+		}
+		return e, offer, ok, err
+	}
+	all, err := s.list(ctx, w)
+	if err != nil {
+		return e, offer, false, err
+	}
+	var away *Executor
+	all = slices.DeleteFunc(all, func(e Executor) bool {
+		_, offers := e.Offers(name)
+		fit := offers && e.Serves(w.Tenant, s.SharedNone) && e.Has(w.Labels)
+		if fit && (!e.Connected() || e.Draining) && away == nil {
+			away = &e
+		}
+		return !fit
+	})
+	e, ok = choose(all, w, func(e Executor) bool { _, here := s.Local(e.ID); return here })
+	if !ok && away != nil {
+		e, ok = *away, true
+	}
+	if ok {
+		offer, ok = e.Offers(name)
+	}
+	return e, offer, ok, nil
 }
 
 func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
@@ -128,19 +167,28 @@ func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
 }
 
 // choose is the pure part of Place. all is not to be used any more.
-func choose(all []Executor, labels map[string]string, here func(Executor) bool) (Executor, bool) {
+func choose(all []Executor, w Wanted, here func(Executor) bool) (Executor, bool) {
 	fit := slices.DeleteFunc(all, func(e Executor) bool {
-		return !e.Connected() || e.Draining || !e.Has(labels)
+		return !e.Connected() || e.Draining || !e.Has(w.Labels)
 	})
 	if len(fit) == 0 {
 		return Executor{}, false
 	}
+	first := func(a, b bool) int {
+		switch {
+		case a == b:
+			return 0
+		case a:
+			return -1
+		}
+		return 1
+	}
+	builtin := func(e Executor) bool { return len(w.Labels) == 0 && w.Builtin != "" && e.ID == w.Builtin }
 	return slices.MinFunc(fit, func(a, b Executor) int {
-		if ah, bh := here(a), here(b); ah != bh {
-			if ah {
-				return -1
-			}
-			return 1
+		better := cmp.Or(b.offersOf(w.Tools)-a.offersOf(w.Tools), first(builtin(a), builtin(b)),
+			first(here(a), here(b)))
+		if better != 0 {
+			return better
 		}
 		// Compare a.Running/a.Slots with b.Running/b.Slots without division; an executor without slots counts as full.
 		la, lb := a.Running*max(b.Slots, 1), b.Running*max(a.Slots, 1)

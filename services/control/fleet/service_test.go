@@ -2,9 +2,12 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // store is a Store that lists what it is told.
@@ -133,6 +136,71 @@ func TestPlace(t *testing.T) {
 				t.Errorf("placed on %q, %v, %v; want %q", e.ID, ok, err, c.id)
 			}
 		})
+	}
+}
+
+// offering is an executor that offers tools.
+func offering(id, replica string, tools ...string) Executor {
+	e := Executor{ID: id, Replica: replica, Slots: 4}
+	for _, name := range tools {
+		e.Tools = append(e.Tools, tool.Offered{Name: name, Description: "of " + id})
+	}
+	return e
+}
+
+// Tools decide where a workspace comes to be, before all but labels. Where it is stays where it is.
+func TestPlaceByTools(t *testing.T) {
+	t.Parallel()
+	all := []Executor{
+		offering("none", "other"), offering("one", "other", "cad"), offering("two", "other", "cad", "mail"),
+		offering("mine", "me"),
+	}
+	s := NewService(store{all: all}, func() string { return "me" })
+	s.Attached(all[3])
+	for id, w := range map[string]Wanted{
+		"mine": {Builtin: "mine", Tools: []string{"nobody's"}},
+		"one":  {Builtin: "mine", Tools: []string{"cad"}},
+		"two":  {Builtin: "mine", Tools: []string{"mail", "cad"}},
+		"none": {Executor: "none", Tools: []string{"cad"}},
+	} {
+		if e, ok, err := s.Place(t.Context(), w); err != nil || !ok || e.ID != id {
+			t.Errorf("%v is placed on %q, %v", w.Tools, e.ID, err)
+		}
+	}
+}
+
+// Which executor's tool a model is told of.
+func TestOffering(t *testing.T) {
+	t.Parallel()
+	labelled := offering("labelled", "", "gpu")
+	labelled.Labels = map[string]string{"gpu": "a100"}
+	theirs := offering("theirs", "other", "cad", "secret")
+	theirs.Tenant = "theirs"
+	s := NewService(store{all: []Executor{
+		offering("away", "", "cad", "mail"), offering("here", "other", "cad"), theirs, labelled,
+	}}, nobody)
+	for _, c := range []struct {
+		name string
+		w    Wanted
+		of   string // the executor whose tool it is, "" for none
+	}{
+		{"cad", Wanted{}, "here"},
+		{"mail", Wanted{}, "away"}, // it comes back
+		{"secret", Wanted{}, ""},
+		{"secret", Wanted{Tenant: "theirs"}, "theirs"},
+		{"gpu", Wanted{Labels: map[string]string{"gpu": "a100"}}, "labelled"},
+		{"cad", Wanted{Labels: map[string]string{"gpu": "a100"}}, ""},
+		{"mail", Wanted{Executor: "away"}, "away"},
+		{"mail", Wanted{Executor: "here"}, ""},
+		{"nobody's", Wanted{}, ""},
+	} {
+		e, o, ok, err := s.Offering(t.Context(), c.w, c.name)
+		if err != nil || ok != (c.of != "") || ok && (e.ID != c.of || o.Name != c.name || o.Description != "of "+c.of) {
+			t.Errorf("%s for %+v: %q of %s, %v", c.name, c.w, o.Name, e.ID, err)
+		}
+	}
+	if _, _, _, err := s.Offering(t.Context(), Wanted{Executor: "gone"}, "cad"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an executor that is gone: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -81,6 +82,11 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 		}}
 	case tool.Glob:
 		x.Verb = &pawlv1.Execute_Glob{Glob: &pawlv1.Glob{Pattern: q.Pattern, Path: q.Path}}
+	case tool.CallTool:
+		x.Verb = &pawlv1.Execute_CallTool{CallTool: &pawlv1.CallTool{Name: q.Tool, ArgsJson: string(q.Args)}}
+		if q.Timeout > 0 && (o.Timeout <= 0 || q.Timeout < o.Timeout) {
+			x.Timeout = durationpb.New(q.Timeout)
+		}
 	}
 	return x
 }
@@ -187,6 +193,16 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 		return r
 	case *pawlv1.Result_Glob:
 		return tool.GlobReply{Paths: o.Glob.GetPaths(), Truncated: o.Glob.GetTruncated(), Note: o.Glob.GetNote()}
+	case *pawlv1.Result_CallTool:
+		t := o.CallTool
+		said := tool.Said{
+			Text: t.GetText(), Structured: json.RawMessage(t.GetStructuredJson()), Images: t.GetImages(),
+			IsError: t.GetIsError(),
+		}
+		if problem := said.Problem(); problem != "" {
+			return tool.Failure{Reason: "RESULT_INVALID", Message: "the tool has run, and " + problem}
+		}
+		return said
 	case *pawlv1.Result_Failure:
 		return tool.Failure{Reason: o.Failure.GetReason(), Message: o.Failure.GetMessage()}
 	}

@@ -1,8 +1,11 @@
 package link
 
 import (
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -48,5 +51,42 @@ func TestOrderTakesVariablesAway(t *testing.T) {
 	}
 	if got := x.GetExec().GetCwd(); got != "d" {
 		t.Errorf("cwd %q", got)
+	}
+}
+
+// A call of an executor's tool takes no longer than the tool may, and what it has to say is taken within bounds.
+func TestCallsOfOfferedTools(t *testing.T) {
+	for _, c := range []struct{ left, own, want time.Duration }{
+		{0, 0, 0},
+		{time.Hour, 0, time.Hour},
+		{0, time.Minute, time.Minute},
+		{time.Hour, time.Minute, time.Minute},
+		{time.Second, time.Minute, time.Second},
+	} {
+		x := encodeOrder(&call.Order{Timeout: c.left, Request: tool.CallTool{
+			Tool: "cad", Args: []byte(`{"a":1}`), Timeout: c.own,
+		}})
+		if x.GetCallTool().GetName() != "cad" || x.GetCallTool().GetArgsJson() != `{"a":1}` ||
+			x.GetTimeout().AsDuration() != c.want {
+			t.Errorf("left %v, own %v: %v", c.left, c.own, x)
+		}
+	}
+	reply := func(r *pawlv1.CallToolResult) tool.Reply {
+		return decodeReply(&pawlv1.Result{Outcome: &pawlv1.Result_CallTool{CallTool: r}})
+	}
+	want := tool.Said{Text: "t", Structured: []byte(`[1]`), Images: [][]byte{{1}}, IsError: true}
+	got := reply(&pawlv1.CallToolResult{Text: "t", StructuredJson: "[1]", Images: [][]byte{{1}}, IsError: true})
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	for says, r := range map[string]*pawlv1.CallToolResult{
+		"at most 8388608 are possible":                   {Text: strings.Repeat("x", tool.MaxSaid+1)},
+		"has 11 images":                                  {Images: make([][]byte, 11)},
+		"the tool's structured result is not valid JSON": {StructuredJson: "{"},
+	} {
+		if f, ok := reply(r).(tool.Failure); !ok || !strings.Contains(f.Message, "the tool has run, and ") ||
+			!strings.Contains(f.Message, says) {
+			t.Errorf("want %q, got %+v", says, f)
+		}
 	}
 }

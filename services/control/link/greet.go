@@ -3,8 +3,11 @@ package link
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,10 +16,12 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 const (
@@ -86,8 +91,10 @@ func checkHello(h *pawlv1.Hello, who auth.Principal) (*pawlv1.Hello, error) {
 	case len(h.GetLabels()) > maxLabels:
 		return nil, ErrHello.With("Hello has %d labels, and at most %d are possible", len(h.GetLabels()), maxLabels)
 	}
-	if err := checkTexts(h); err != nil {
-		return nil, ErrHello.With("Hello: %v", err)
+	for _, check := range []func(*pawlv1.Hello) error{checkTexts, checkTools} {
+		if err := check(h); err != nil {
+			return nil, ErrHello.With("Hello: %v", err)
+		}
 	}
 	return h, who.Labels.Allow(h.GetLabels())
 }
@@ -125,11 +132,62 @@ func checkTexts(h *pawlv1.Hello) error {
 	return nil
 }
 
+// checkTools refuses an executor with a bad tool, instead of leaving the tool out: who wrote the tool reads the
+// executor's log, and nobody there would look for what is missing.
+func checkTools(h *pawlv1.Hello) error {
+	if n := len(h.GetTools()); n > tool.MaxOffered {
+		return fmt.Errorf("%d tools are offered, at most %d are possible", n, tool.MaxOffered)
+	}
+	size := 0
+	all := offers(h)
+	for i, o := range all {
+		if err := o.Check(); err != nil {
+			return err
+		}
+		if agent.Taken(o.Name) {
+			return fmt.Errorf("tool %s: the name is taken; give the tool another one", o.Name)
+		}
+		if i > 0 && all[i-1].Name == o.Name {
+			return fmt.Errorf("tool %s is offered twice", o.Name)
+		}
+		size += len(o.Description) + len(o.Schema)
+	}
+	if size > tool.MaxOfferedSize {
+		return fmt.Errorf("the descriptions and schemas of all tools have %d bytes, at most %d are possible", size,
+			tool.MaxOfferedSize)
+	}
+	return nil
+}
+
+// offers are the tools of a Hello, by name.
+func offers(h *pawlv1.Hello) []tool.Offered {
+	var all []tool.Offered
+	for _, o := range h.GetTools() {
+		safety := tool.AtMostOnce
+		switch o.GetSafety() {
+		case pawlv1.Safety_SAFETY_IDEMPOTENT:
+			safety = tool.Idempotent
+		case pawlv1.Safety_SAFETY_PURE:
+			safety = tool.Pure
+		}
+		schema := json.RawMessage(o.GetSchemaJson())
+		if stored, err := json.Marshal(schema); err == nil {
+			schema = stored // as every replica reads it: models are told the same everywhere
+		}
+		all = append(all, tool.Offered{
+			Name: o.GetName(), Description: o.GetDescription(), Schema: schema,
+			Safety: safety, Timeout: o.GetTimeout().AsDuration(),
+		})
+	}
+	slices.SortStableFunc(all, func(a, b tool.Offered) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
 func executorOf(h *pawlv1.Hello) fleet.Executor {
 	present := h.GetIncarnations()[0]
 	return fleet.Executor{
 		ID: h.GetExecutorId(), Labels: h.GetLabels(), Slots: int(h.GetSlots()), Version: h.GetVersion(),
-		Root: h.GetRoot(), Isolation: h.GetIsolation(), Draining: h.GetDraining(),
+		Root: h.GetRoot(), Isolation: h.GetIsolation(), Draining: h.GetDraining(), Tools: offers(h),
 		Journal: fleet.Journal{Name: h.GetJournalId(), Incarnation: present.GetId(), Begun: present.GetBegun()},
 	}
 }

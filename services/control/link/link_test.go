@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
@@ -164,6 +165,20 @@ func TestCallIDsAreChecked(t *testing.T) {
 	})
 }
 
+// offer adds a tool to a Hello.
+func offer(change func(*pawlv1.OfferedTool)) func(*pawlv1.Hello) {
+	return func(h *pawlv1.Hello) {
+		o := &pawlv1.OfferedTool{
+			Name: "cad", Description: "Draws.", SchemaJson: `{"type": "object"}`,
+			Safety: pawlv1.Safety_SAFETY_PURE, Timeout: durationpb.New(time.Minute),
+		}
+		if change != nil {
+			change(o)
+		}
+		h.Tools = append(h.Tools, o)
+	}
+}
+
 // What the database takes to answer is no silence of the executor.
 func TestSlowDatabaseLeavesConnections(t *testing.T) {
 	within(t, 1, func(all []*plane) {
@@ -227,6 +242,55 @@ func TestHelloIsChecked(t *testing.T) {
 		"another protocol": {func(h *pawlv1.Hello) { h.Protocol = 7 }, "protocol 7"},
 		"another executor": {func(h *pawlv1.Hello) { h.ExecutorId = "f" }, `"f"`},
 		"an unknown need":  {func(h *pawlv1.Hello) { h.RequiredCapabilities = []string{"fly"} }, "fly"},
+		"a tool":           {offer(nil), ""},
+		"the least of a tool": {
+			offer(func(o *pawlv1.OfferedTool) { o.Safety, o.Timeout = 0, nil }), "",
+		},
+		"a tool without a name": {offer(func(o *pawlv1.OfferedTool) { o.Name = "" }), `"" cannot be a tool's name`},
+		"a tool with a bad name": {
+			offer(func(o *pawlv1.OfferedTool) { o.Name = "a b" }), `"a b" cannot be a tool's name`,
+		},
+		"a built-in tool":     {offer(func(o *pawlv1.OfferedTool) { o.Name = "bash" }), "tool bash: the name is taken"},
+		"a server's tool":     {offer(func(o *pawlv1.OfferedTool) { o.Name = "mcp__a__b" }), "the name is taken"},
+		"an undescribed tool": {offer(func(o *pawlv1.OfferedTool) { o.Description = " " }), "cad has no description"},
+		"a tool without a schema": {
+			offer(func(o *pawlv1.OfferedTool) { o.SchemaJson = "" }), "tool cad: its JSON Schema: ",
+		},
+		"a tool of no object": {
+			offer(func(o *pawlv1.OfferedTool) { o.SchemaJson = `{"type":"string"}` }),
+			"must be the JSON Schema of an object",
+		},
+		"a tool that refers elsewhere": {
+			offer(func(o *pawlv1.OfferedTool) {
+				o.SchemaJson = `{"type":"object","properties":{"a":{"$ref":"file:///etc/passwd"}}}`
+			}), "tool cad: its JSON Schema: ",
+		},
+		"a long description": {
+			offer(func(o *pawlv1.OfferedTool) { o.Description = strings.Repeat("d", 8193) }), "has 8193 bytes",
+		},
+		"a large schema": {
+			offer(func(o *pawlv1.OfferedTool) {
+				o.SchemaJson = `{"type":"object","title":"` + strings.Repeat("t", 65536) + `"}`
+			}), "bytes, at most 65536 are possible",
+		},
+		"a tool that takes long": {
+			offer(func(o *pawlv1.OfferedTool) { o.Timeout = durationpb.New(25 * time.Hour) }), "at most 24h",
+		},
+		"a tool twice": {
+			func(h *pawlv1.Hello) { offer(nil)(h); offer(nil)(h) }, "tool cad is offered twice",
+		},
+		"many tools": {func(h *pawlv1.Hello) {
+			for range tool.MaxOffered + 1 {
+				offer(nil)(h)
+			}
+		}, "129 tools are offered"},
+		"large tools": {func(h *pawlv1.Hello) {
+			for i := range 100 {
+				offer(func(o *pawlv1.OfferedTool) {
+					o.Name, o.Description = fmt.Sprint("t", i), strings.Repeat("d", 4096)
+				})(h)
+			}
+		}, "at most 262144 are possible"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &pawlv1.Hello{

@@ -147,6 +147,7 @@ func (l *loop) wanted() fleet.Wanted {
 	if s := l.as.def.Sandbox; s.Kind == agent.SandboxExecutor {
 		w.Labels = s.Labels
 	}
+	w.Tools = l.as.def.Offered()
 	return w
 }
 

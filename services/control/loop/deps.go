@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -11,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
@@ -47,6 +49,9 @@ type Definitions interface {
 type Fleet interface {
 	Place(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error)
 	Find(ctx context.Context, id string) (fleet.Executor, error)
+	// Offering finds an executor from which a workspace would have a tool. Without one it is what the workspace is
+	// bound to, and ok is false.
+	Offering(ctx context.Context, w fleet.Wanted, name string) (e fleet.Executor, o tool.Offered, ok bool, err error)
 	// Local returns an executor that is connected to this replica.
 	Local(id string) (fleet.Executor, bool)
 }
@@ -79,10 +84,12 @@ type Deps struct {
 	Slots     Slots
 	// Workspaces are the files of executors; nil: models are told of none.
 	Workspaces workspace.Files
-	Sources    []Source     // of tools, in the order in which models are told of them; nil is Sources()
-	Lookup     agent.Lookup // of variables that agents' env refers to
-	Builtin    string       // id of the built-in executor, "" for none
-	Log        *slog.Logger // nil is the default one
+	// Sources have tools, in the order in which models are told of them; nil is Sources(). Those of executors come
+	// last.
+	Sources []Source
+	Lookup  agent.Lookup // of variables that agents' env refers to
+	Builtin string       // id of the built-in executor, "" for none
+	Log     *slog.Logger // nil is the default one
 	// DisconnectGrace is how long calls wait for an executor that is away. Zero is 2 minutes.
 	DisconnectGrace time.Duration
 	// Streams is how many answers of models stream at once. Zero is 1000.
@@ -102,5 +109,6 @@ func (d Deps) withDefaults() Deps {
 	if d.Sources == nil {
 		d.Sources = Sources()
 	}
+	d.Sources = append(slices.Clip(d.Sources), offered{d.Fleet, d.Builtin})
 	return d
 }

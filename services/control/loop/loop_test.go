@@ -55,6 +55,7 @@ type executor struct {
 	full     bool                  // has no free slot
 	waiting  []string              // calls that were told to wait for a slot
 	results  map[string]tool.Reply // of calls that have ended, sent again with each Attach
+	tools    []tool.Offered
 }
 
 var errAway = errors.New("away")
@@ -62,7 +63,7 @@ var errAway = errors.New("away")
 func (e *executor) info() fleet.Executor {
 	x := fleet.Executor{
 		ID: "x1", Slots: 4, Root: "/work", ConnectionEpoch: e.epoch, Replica: "r",
-		JournalID: e.journal, Labels: e.labels,
+		JournalID: e.journal, Labels: e.labels, Tools: e.tools,
 	}
 	if e.away {
 		x.Replica = ""
@@ -74,6 +75,20 @@ func (e *executor) Place(context.Context, fleet.Wanted) (fleet.Executor, bool, e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.info(), !e.away, nil
+}
+
+// Offering implements loop.Fleet.
+func (e *executor) Offering(_ context.Context, w fleet.Wanted, name string) (
+	fleet.Executor, tool.Offered, bool, error,
+) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := e.info()
+	if w.Executor != "" && w.Executor != x.ID {
+		return x, tool.Offered{}, false, nil
+	}
+	o, ok := x.Offers(name)
+	return x, o, ok, nil
 }
 
 // TryDispatch implements loop.Slots.

@@ -181,9 +181,6 @@ func (l *loop) granted(ctx context.Context, c *toolCall, dispatch int, journal s
 // is there.
 func (l *loop) order(ctx context.Context, c *toolCall) {
 	asked, err := l.requestOf(ctx, c)
-	if err == nil && asked.Call.Request == nil {
-		err = errors.New("its tool is gone")
-	}
 	if err != nil {
 		if !l.unreadable(err) {
 			l.tree.deps.Log.Error("a recorded call cannot be read back", "call_id", c.ID, "error", err)

@@ -136,13 +136,18 @@ func (l *loop) env(t *tool.Tool) map[string]*string {
 	return all
 }
 
-// read is what an answer asks for. A call that has a record was accepted, whatever the loop is offered by now. A task
+// read is what an answer asks for. A call that has a record was accepted, and as what it was, whatever the loop is
+// offered by now. A task
 // is a part of the definition: it goes with that only.
 func (l *loop) read(answer model.Message) []tool.Asked {
 	asked := l.as.tools.Read(answer)
 	for _, c := range l.turn.calls {
-		if c.Kind != uint8(tool.KindTask) && c.Index < len(asked) && asked[c.Index].Refused != nil {
-			asked[c.Index] = tool.Accepted(asked[c.Index].Block, tool.Kind(c.Kind), c.Safety)
+		if c.Kind == uint8(tool.KindTask) || c.Index >= len(asked) {
+			continue
+		}
+		a := asked[c.Index]
+		if a.Refused != nil || uint8(a.Call.Tool.Kind()) != c.Kind || a.Call.Tool.Safety != c.Safety {
+			asked[c.Index] = tool.Accepted(a.Block, tool.Kind(c.Kind), c.Safety)
 		}
 	}
 	return asked

@@ -28,7 +28,10 @@ func Accepted(b model.Block, kind Kind, safety Safety) Asked {
 		return shown.Show(), true
 	}}
 	how.run = func(context.Context, Call) (Reply, error) { return nil, errGone }
-	return Asked{Block: b, Call: Call{Tool: &Tool{Spec: Spec{Name: b.Tool, Safety: safety, How: how}}}}
+	return Asked{Block: b, Call: Call{
+		Tool:    &Tool{Spec: Spec{Name: b.Tool, Safety: safety, How: how}},
+		Request: CallTool{Tool: b.Tool, Args: b.Args}, // the executor may have the tool yet
+	}}
 }
 
 // Show implements Shown.

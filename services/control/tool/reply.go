@@ -142,6 +142,7 @@ func init() {
 	stored[GlobReply]()
 	stored[Answer]()
 	stored[Closing]()
+	stored[Said]()
 }
 
 func stored[R Reply]() {

@@ -35,6 +35,8 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	switch v := e.GetVerb().(type) {
 	case nil:
 		return 0, fmt.Errorf("this executor does not know the verb of the call")
+	case *pawlv1.Execute_CallTool:
+		return 0, fmt.Errorf("this executor offers no tools: it has none named %q", v.CallTool.GetName())
 	case *pawlv1.Execute_Exec:
 		if loose && v.Exec.GetKeep() {
 			return 0, fmt.Errorf("a command of no lane leaves nothing running")

@@ -16,19 +16,20 @@ import (
 const executorColumns = `SELECT e.executor_id, e.journal_id, e.journal_name, e.incarnation, e.begun, e.labels, e.slots,
 	e.version, e.root, e.isolation, e.draining, e.connection_epoch, e.last_seen, r.replica_id, r.addr,
 	(SELECT count(*) FROM tool_calls c WHERE c.executor = e.executor_id AND c.state = 1),
-	e.tenant, e.shared FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > {now} `
+	e.tenant, e.shared, e.tools
+	FROM executors e LEFT JOIN replicas r ON r.replica_id = e.replica AND r.expires > {now} `
 
 var (
 	// Nothing is returned when the caller has seen another connection than the last.
 	connectExecutor = writes(`INSERT INTO executors AS e (executor_id, journal_id, journal_name, incarnation, begun,
 		labels, slots, version, root, isolation, draining, connection_epoch, replica, last_seen,
-		tenant, shared)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CAST($12 AS bigint) + 1, $13, {now}, $14, $15)
+		tenant, shared, tools)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CAST($12 AS bigint) + 1, $13, {now}, $14, $15, $16)
 		ON CONFLICT (executor_id) DO UPDATE SET journal_id = excluded.journal_id, journal_name = excluded.journal_name,
 		incarnation = excluded.incarnation, begun = excluded.begun, labels = excluded.labels, slots = excluded.slots,
 		version = excluded.version, root = excluded.root, isolation = excluded.isolation, draining = excluded.draining,
 		connection_epoch = excluded.connection_epoch, replica = excluded.replica, last_seen = excluded.last_seen,
-		tenant = excluded.tenant, shared = excluded.shared
+		tenant = excluded.tenant, shared = excluded.shared, tools = excluded.tools
 		WHERE e.connection_epoch = $12 RETURNING connection_epoch`)
 	// Whoever repeats it does not move the end of the connection.
 	disconnectExecutor = writes(`UPDATE executors SET replica = NULL,
@@ -41,8 +42,8 @@ var (
 	listExecutors = reads(executorColumns)
 )
 
-// executor decodes a row of executorColumns. Without its labels an executor is still one: it sends them again when it
-// next connects.
+// executor decodes a row of executorColumns. Without its labels, or tools, an executor is still one: it sends them
+// again when it next connects.
 func (t *Tables) executor(ctx context.Context) func(Row) (fleet.Executor, error) {
 	return func(r Row) (fleet.Executor, error) {
 		e := fleet.Executor{
@@ -56,6 +57,10 @@ func (t *Tables) executor(ctx context.Context) func(Row) (fleet.Executor, error)
 			e.Labels = nil
 			t.report(ctx, fmt.Errorf("decoding the labels of executor %s: %w", e.ID, err))
 		}
+		if err := r.json(18, &e.Tools); err != nil {
+			e.Tools = nil
+			t.report(ctx, fmt.Errorf("decoding the tools of executor %s: %w", e.ID, err))
+		}
 		return e, nil
 	}
 }
@@ -67,9 +72,13 @@ func (t *Tables) Connect(ctx context.Context, e fleet.Executor) (epoch int64, er
 	if err != nil {
 		return 0, wrap(doing, err)
 	}
+	tools, err := jsonOr(e.Tools, len(e.Tools) == 0)
+	if err != nil {
+		return 0, wrap(doing, err)
+	}
 	epoch, err = one(ctx, t.port, firstInt, fleet.ErrChanged, connectExecutor, e.ID, e.JournalID, e.Journal.Name,
 		e.Journal.Incarnation, e.Journal.Begun, labels, e.Slots, e.Version, e.Root, e.Isolation, e.Draining,
-		e.ConnectionEpoch, optional(e.Replica), cmp.Or(e.Tenant, session.DefaultTenant), e.Shared)
+		e.ConnectionEpoch, optional(e.Replica), cmp.Or(e.Tenant, session.DefaultTenant), e.Shared, tools)
 	return epoch, wrap(doing, err)
 }
 

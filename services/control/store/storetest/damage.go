@@ -61,6 +61,18 @@ var damageCases = []testCase{
 		}
 		loggedOnce(t, db, "executor bad")
 	}},
+	{"an executor is known without its tools", func(t *testing.T, db DB) {
+		connect(t, db.Store, fleet.Executor{ID: "bad", Slots: 3})
+		db.Exec(`UPDATE executors SET tools = '[1]'`)
+		for range 2 {
+			e, err := db.Store.GetExecutor(ctx(t), "bad")
+			ok(t, err)
+			if len(e.Tools) != 0 || e.Slots != 3 {
+				t.Errorf("the executor is %+v", e)
+			}
+		}
+		loggedOnce(t, db, "executor bad")
+	}},
 	{"an entry is listed in its place, and says that it cannot be read", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		h.commit(t, h.step(3))

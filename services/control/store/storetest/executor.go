@@ -8,6 +8,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 func executor(t tester, s store.Store, id string) fleet.Executor {
@@ -40,6 +41,10 @@ var executorCases = []testCase{
 			Labels: map[string]string{"os": "linux"}, Slots: 4, Version: "v1",
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
 			Journal: fleet.Journal{Name: "as it calls it", Incarnation: "i1", Begun: 1 << 40},
+			Tools: []tool.Offered{
+				{Name: "a", Description: "A\u0000.", Schema: []byte(`{"type":"object"}`), Safety: tool.Pure, Timeout: 5},
+				{Name: "b", Description: "B.", Schema: []byte(`{"type":"object"}`), Safety: tool.AtMostOnce},
+			},
 		}
 		if epoch := connect(t, db.Store, e); epoch != 1 {
 			t.Errorf("the first epoch is %d", epoch)
