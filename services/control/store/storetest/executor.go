@@ -42,7 +42,10 @@ var executorCases = []testCase{
 			Root: "/root", Isolation: "none", Draining: true, Replica: r.ID,
 			Journal: fleet.Journal{Name: "as it calls it", Incarnation: "i1", Begun: 1 << 40},
 			Tools: []tool.Offered{
-				{Name: "a", Description: "A\u0000.", Schema: []byte(`{"type":"object"}`), Safety: tool.Pure, Timeout: 5},
+				{
+					Name: "a", Description: "A\u0000.", Schema: []byte(`{"type":"object"}`), Safety: tool.Pure,
+					Timeout: 5,
+				},
 				{Name: "b", Description: "B.", Schema: []byte(`{"type":"object"}`), Safety: tool.AtMostOnce},
 			},
 		}
