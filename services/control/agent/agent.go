@@ -84,10 +84,12 @@ type Definition struct {
 	Env         Env            `json:"env,omitempty"`
 	// Tools are the built-in ones in their order, then others by name. One that an executor has to offer is
 	// Offered+name.
-	Tools     []string  `json:"tools"`
-	Subagents []string  `json:"subagents,omitempty"` // by name; the definitions are in Team
-	Limits    Limits    `json:"limits"`
-	Expose    []Surface `json:"expose"`
+	Tools     []string `json:"tools"`
+	Subagents []string `json:"subagents,omitempty"` // by name; the definitions are in Team
+	Limits    Limits   `json:"limits"`
+	// Compaction says when and how long conversations are summarised; nil is by default.
+	Compaction *Compaction `json:"compaction,omitempty"`
+	Expose     []Surface   `json:"expose"`
 	// Tenants are those that the agent exists for, sorted; none is all. To others it is an agent that there is not.
 	Tenants      []string `json:"tenants,omitempty"`
 	Instructions string   `json:"instructions,omitempty"`
@@ -173,6 +175,10 @@ func (d Definition) clone() Definition {
 	d.Tools = slices.Clone(d.Tools)
 	d.Subagents = slices.Clone(d.Subagents)
 	d.Expose = slices.Clone(d.Expose)
+	if d.Compaction != nil {
+		c := *d.Compaction
+		d.Compaction = &c
+	}
 	d.Tenants = slices.Clone(d.Tenants)
 	d.Approve = slices.Clone(d.Approve)
 	d.Commands = maps.Clone(d.Commands)

@@ -38,7 +38,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("tools", func(key string, n *yaml.Node) { p.tools(d, key, n) }),
 			document.Key("skills", p.notYet),
 			document.Key("subagents", func(key string, n *yaml.Node) { p.subagents(d, key, n) }),
-			document.Key("compaction", p.notYet),
+			document.Key("compaction", func(key string, n *yaml.Node) { p.compaction(d, key, n) }),
 			document.Key("limits", func(key string, n *yaml.Node) { p.limits(d, key, n) }),
 			document.Key("expose", func(key string, n *yaml.Node) { p.expose(d, key, n) }),
 			document.Key("approve", func(key string, n *yaml.Node) { p.approve(d, key, n) }),
@@ -72,21 +72,28 @@ func (p *parser) together(d *Definition, root *yaml.Node) {
 func (p *parser) notYet(key string, n *yaml.Node) { p.Report(n.Line, key, "not yet supported") }
 
 func (p *parser) model(d *Definition, key string, n *yaml.Node) {
+	if ref, ok := p.ref(key, n); ok {
+		d.Model = ref
+	}
+}
+
+// ref reads the name of a model.
+func (p *parser) ref(key string, n *yaml.Node) (ref model.Ref, ok bool) {
 	s, ok := p.Text(key, n, model.MaxRef)
 	if !ok {
-		return
+		return ref, false
 	}
 	ref, err := model.ParseRef(s)
 	if err != nil {
 		p.Report(n.Line, key, "must be provider/id, such as anthropic/claude-sonnet-4-6")
-		return
+		return ref, false
 	}
 	if p.check != nil {
 		if err := p.check(ref); err != nil {
 			p.Report(n.Line, key, "%v", err)
 		}
 	}
-	d.Model = ref
+	return ref, true
 }
 
 func (p *parser) thinking(d *Definition, key string, n *yaml.Node) {

@@ -160,7 +160,7 @@ func TestParseRefuses(t *testing.T) {
 		"no task for subagents": {
 			"tools: [read]\nsubagents: [b]", "4: subagents: are never asked: tools does not name task",
 		},
-		"compaction":       {"compaction: {reserve: 20000}", "3: compaction: not yet supported"},
+		"compaction":       {"compaction: on", `3: compaction: must be one of off, got "on"`},
 		"sandbox word":     {"sandbox: docker", `3: sandbox: must be one of local, none, got "docker"`},
 		"sandbox list":     {"sandbox: [local]", "3: sandbox: must be text, got a list"},
 		"sandbox provider": {"sandbox: {provider: e2b, template: x}", "3: sandbox.provider: not yet supported"},

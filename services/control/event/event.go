@@ -3,7 +3,8 @@
 // Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as
 // the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
-//	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished)* settled
+//	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished|
+//	         compaction_started|compaction_finished)* settled
 //
 // per submission, and between those two, for each sub-agent that works for it, the same between
 //
@@ -53,6 +54,24 @@ type Event struct {
 	Wait       *Wait       `json:"w,omitempty"`
 	Task       *Task       `json:"k,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
+	Compaction *Compaction `json:"y,omitempty"`
+}
+
+// Compaction is what is told of one summary. Tokens are estimates.
+type Compaction struct {
+	Why      string `json:"w"` // threshold, overflow or manual
+	Model    string `json:"m,omitempty"`
+	From     int64  `json:"f,omitempty"` // the entries that it stands for
+	To       int64  `json:"t,omitempty"`
+	Tokens   int64  `json:"n,omitempty"` // of the context before
+	Messages int    `json:"c,omitempty"`
+	// What follows is of one that has finished.
+	EntrySeq    int64         `json:"q,omitempty"` // the summary; 0 when there is none
+	TokensNow   int64         `json:"nn,omitempty"`
+	MessagesNow int           `json:"cn,omitempty"`
+	Usage       model.Usage   `json:"u,omitzero"`
+	Duration    time.Duration `json:"d,omitempty"`
+	Error       string        `json:"x,omitempty"` // why there is no summary
 }
 
 // Loop is the sub-agent that an event is of. All events of a loop may share one.

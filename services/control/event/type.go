@@ -17,9 +17,12 @@ var (
 	ToolWaiting  = declare("tool_waiting", other)  // Call, Wait
 	ToolOutput   = declare("tool_output", delta)   // Call.ID, Output
 	ToolFinished = declare("tool_finished", other) // Call
-	TaskStarted  = declare("task_started", other)  // EntrySeq: the prompt; Task
-	TaskFinished = declare("task_finished", other) // Settlement; Task.Agent and Duration
-	Settled      = declare("settled", bounds)      // Settlement
+	// A compaction that has started finishes, unless its submission restarts or settles before.
+	CompactionStarted  = declare("compaction_started", other)  // Compaction
+	CompactionFinished = declare("compaction_finished", other) // Compaction
+	TaskStarted        = declare("task_started", other)        // EntrySeq: the prompt; Task
+	TaskFinished       = declare("task_finished", other)       // Settlement; Task.Agent and Duration
+	Settled            = declare("settled", bounds)            // Settlement
 )
 
 // class is what a type means to compaction.
@@ -79,5 +82,5 @@ func KindOf(events []Event) Kind {
 
 // isMarker reports whether an entry is known to be one of control's own, in which no delta is.
 func isMarker(e *session.Entry) bool {
-	return e != nil && (e.Kind == session.Marker || e.Kind.Beside())
+	return e != nil && (e.Kind == session.Marker || e.Kind == session.Summary || e.Kind.Beside())
 }

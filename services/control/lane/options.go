@@ -10,6 +10,8 @@ import (
 type Options struct {
 	// ResultSchema is the JSON Schema of the result that the loop has to end with; nil wants a text.
 	ResultSchema json.RawMessage `json:"result_schema,omitempty"`
+	// Compact asks for a summary of the conversation instead of an answer. The input is never told to a model.
+	Compact bool `json:"compact,omitempty"`
 }
 
 // Encode is the options as they are stored, "" when they ask for nothing. Equal options have equal texts.

@@ -55,11 +55,13 @@ func (l *loop) ask(ctx context.Context) error {
 	switch {
 	case err == nil && a.done:
 		return l.answered(ctx, req, a)
+	case errors.As(err, &failed) && l.mayShorten(failed):
+		return l.shorten(req, a, failed)
 	case errors.As(err, &failed):
 		if err := l.flush(); err != nil {
 			return err
 		}
-		return l.settleWith(ctx, lane.Step{Turn: l.record(req, a, failed.Error())}, modelStop(failed.error))
+		return l.settleWith(ctx, lane.Step{Turn: l.record(req, a, failed.Error())}, l.stopOf(failed))
 	}
 	return err // without an error: stopped, Next decides
 }
@@ -108,17 +110,23 @@ func modelStop(err error) Stop {
 }
 
 // request is what the model is asked with. Each begins with the one before: the system text and the tools follow from
-// the definition and the conversation's first entry, and conversations only grow.
+// the definition and the conversation's first entry, and conversations only grow, until a summary stands for what was
+// said.
 func (l *loop) request() model.Request {
+	messages, memo := l.fitted()
 	return l.instructed(model.Request{
-		System: agent.SystemPrompt(l.as.def, agent.Surroundings{
-			Date: l.conversation.began.UTC().Format("Monday, 2 January 2006"),
-		}),
-		Messages: l.conversation.messages,
+		System:   l.system(),
+		Messages: messages,
 		Tools:    l.as.tools.Told(),
 		Thinking: l.as.def.Thinking,
 		CacheKey: l.row.SessionID,
-		Memo:     &l.conversation.memo,
+		Memo:     memo,
+	})
+}
+
+func (l *loop) system() string {
+	return agent.SystemPrompt(l.as.def, agent.Surroundings{
+		Date: l.conversation.began.UTC().Format("Monday, 2 January 2006"),
 	})
 }
 
@@ -230,10 +238,10 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 	switch p := i.part; p.Type {
 	case model.PartText:
 		a.spoke()
-		l.delta(event.Text, p.Text)
+		l.says(event.Text, p.Text)
 	case model.PartThinking:
 		a.spoke()
-		l.delta(event.Thinking, p.Text)
+		l.says(event.Thinking, p.Text)
 	case model.PartBlock:
 		a.spoke()
 		a.message.Content = append(a.message.Content, p.Block)
@@ -254,6 +262,13 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// says shows what the model streams, unless it writes a summary.
+func (l *loop) says(t event.Type, text string) {
+	if !l.compaction.writes {
+		l.delta(t, text)
+	}
 }
 
 // spoke notes when the answer began.

@@ -29,6 +29,9 @@ type recording struct {
 	told []model.Message
 }
 
+// Window is unknown, so that no context is too long.
+func (r *recording) Window() int64 { return 0 }
+
 func (r *recording) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
 	r.mu.Lock()
 	r.told = slices.Clone(req.Messages)

@@ -35,6 +35,7 @@ type loop struct {
 	ending       ending
 	begun        time.Time // when this process took it
 	beside       beside    // the input: what the model is told of
+	compaction   compaction
 	settled      bool
 }
 
@@ -160,11 +161,24 @@ func (l *loop) unreadable(err error) bool {
 }
 
 func (l *loop) step(ctx context.Context) error {
-	switch e := Next(l.state()).(type) {
+	l.compaction.why = ""
+	next := Next(l.state())
+	switch next.(type) {
+	case AskModel, EndCompaction:
+		if err := l.planCut(ctx); err != nil {
+			return err
+		}
+		next = Next(l.state())
+	}
+	switch e := next.(type) {
 	case Begin:
 		return l.begin()
 	case AskModel:
 		return l.ask(ctx)
+	case Compact:
+		return l.compact(ctx)
+	case EndCompaction:
+		return l.endCompaction()
 	case AwaitCalls:
 		if e.Stop != nil {
 			l.halt(*e.Stop)
@@ -183,6 +197,7 @@ func (l *loop) state() State {
 	defer l.tree.mu.Unlock()
 	return State{
 		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.turn.open > 0, Below: l.turn.below(), Stop: l.end.stop,
+		Cut: l.compaction.why != "",
 	}
 }
 
@@ -259,8 +274,14 @@ func (l *loop) timedOut() { l.halt(*deadlineStop(l.as.def.Limits.Timeout)) }
 
 // begin is T1: the input becomes part of the conversation.
 func (l *loop) begin() error {
-	if !l.root() {
+	switch {
+	case !l.root():
 		return l.beginTask()
+	case l.row.Options.Compact:
+		return l.commit(lane.Step{
+			Events:   []event.Event{l.event(event.Event{Type: event.Started, Turn: 1})},
+			Progress: &lane.Progress{Phase: lane.PhaseModel, Turn: 1, Usage: l.row.Usage},
+		}, lane.With{})
 	}
 	var input model.Message
 	if err := json.Unmarshal(l.row.Input, &input); err != nil {

@@ -2,7 +2,8 @@
 // answers.
 //
 //	accepted ─T1▶ model(1) ─T2▶ tools(1) ─T3▶ model(2) ─ … ─T4▶ settled
-//	   T1 input entry                 T3 result entries
+//	   T1 input entry    │            T3 result entries
+//	                     └ a summary, when the conversation is too long: the same phase, a shorter context
 //	   T2 assistant entry + calls     T4 final entry + settlement
 //
 // Next is the pure core: what is recorded decides what is done next, so a new owner goes on where a dead one stopped.
@@ -46,9 +47,11 @@ type State struct {
 	Open   bool         // a call of the turn has not ended
 	Below  bool         // what is open is the work of sub-agents: what its owners died of is theirs
 	Stop   *Stop        // an abort, a deadline
+	// Cut says that a summary is due, or was asked for, and that there is something for it to stand for.
+	Cut bool
 }
 
-// Effect is what has to be done next: Begin, AskModel, AwaitCalls, AppendResults or Settle.
+// Effect is what has to be done next: Begin, AskModel, Compact, EndCompaction, AwaitCalls, AppendResults or Settle.
 type Effect interface{ effect() }
 
 // Begin appends the input (T1).
@@ -56,6 +59,12 @@ type Begin struct{}
 
 // AskModel calls the model for the present turn; its answer is T2 or T4.
 type AskModel struct{}
+
+// Compact has a summary written, which is an entry then, or notes that there is none.
+type Compact struct{}
+
+// EndCompaction ends a loop that was begun for a summary.
+type EndCompaction struct{}
 
 // AwaitCalls waits until every call of the turn has ended; Stop, when set, ends them.
 type AwaitCalls struct{ Stop *Stop }
@@ -68,6 +77,8 @@ type Settle struct{ Stop Stop }
 
 func (Begin) effect()         {}
 func (AskModel) effect()      {}
+func (Compact) effect()       {}
+func (EndCompaction) effect() {}
 func (AwaitCalls) effect()    {}
 func (AppendResults) effect() {}
 func (Settle) effect()        {}
@@ -90,8 +101,13 @@ func Next(s State) Effect {
 	if stop == nil {
 		stop = limit(s)
 	}
-	if stop != nil {
+	switch {
+	case stop != nil:
 		return Settle{Stop: *stop}
+	case s.Cut:
+		return Compact{}
+	case s.Loop.Options.Compact:
+		return EndCompaction{}
 	}
 	return AskModel{}
 }

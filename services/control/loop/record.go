@@ -89,13 +89,24 @@ func (s *prefixes) keep(t *lane.Turn) {
 
 // record is what is kept of a model call.
 func (l *loop) record(req model.Request, a answer, failed string) *lane.Turn {
+	return l.recordOf(asked{by: l.as.def.Model, of: l.conversation.digest[:]}, req, a, failed)
+}
+
+// asked says which model was asked, what for, and about what.
+type asked struct {
+	by      model.Ref
+	purpose string
+	of      []byte // digest of the messages
+}
+
+func (l *loop) recordOf(c asked, req model.Request, a answer, failed string) *lane.Turn {
 	p := l.tree.prefixes.of(req)
 	digest := sha256.New()
 	digest.Write(p.digest[:])
-	digest.Write(l.conversation.digest[:])
-	digest.Write([]byte(l.as.def.Model.String() + "\n" + string(req.Thinking)))
+	digest.Write(c.of)
+	digest.Write([]byte(c.by.String() + "\n" + string(req.Thinking)))
 	t := &lane.Turn{
-		Turn: l.row.Turn, Model: l.as.def.Model.String(), Request: digest.Sum(nil), Prefix: p.digest[:],
+		Turn: l.row.Turn, Model: c.by.String(), Request: digest.Sum(nil), Prefix: p.digest[:], Purpose: c.purpose,
 		PrefixBody: l.tree.prefixes.missing(p), Attempts: a.attempts, FirstToken: a.first,
 		Duration: time.Since(a.begun), Stop: string(a.message.Stop), Error: failed,
 	}

@@ -56,8 +56,9 @@ func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
 	if a := l.ending.answer; a != nil {
 		z.ResultEntry, z.Data, text = a.entry, a.data, a.text
 	} else if s.Outcome == lane.Completed {
-		answer := step.Entries[len(step.Entries)-1]
-		z.ResultEntry, text = answer.Seq, answer.Message.Text()
+		if answer := l.result(step); answer != nil {
+			z.ResultEntry, text = answer.Seq, answer.Message.Text()
+		}
 	}
 	step.End = &z
 	told := event.Settlement{
@@ -69,6 +70,17 @@ func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
 	}
 	step.Events = append(step.Events, l.event(event.Event{Type: event.Settled, Settlement: &told}))
 	return l.commit(step, lane.With{Continue: l.tree.taken < fairShare && !l.leaving()})
+}
+
+// result is the entry that a completed loop ends with; nil when a summary was asked for, and there was nothing to cut.
+func (l *loop) result(step lane.Step) *session.Entry {
+	if n := len(step.Entries); n > 0 {
+		return &step.Entries[n-1]
+	}
+	if last := &l.conversation.last; last.Kind == session.Summary && last.SubmissionID == l.row.ID {
+		return last
+	}
+	return nil
 }
 
 // cancellation is what is known of the calls of the loop, and of all below it, when it is made to end; nil when it ends

@@ -61,6 +61,8 @@ type Summary struct {
 	// Read and Changed are the files that calls up to To have named, the last ones of many.
 	Read    []string `json:"read,omitempty"`
 	Changed []string `json:"changed,omitempty"`
+	// Turns is how many answers to the latest input, if that is one of Keeps, have asked for calls.
+	Turns int `json:"turns,omitempty"`
 	// Why is what made it necessary: threshold, overflow or manual.
 	Why string `json:"why"`
 }
@@ -174,6 +176,7 @@ type Request struct {
 	Thinking  Thinking
 	MaxOutput int    // tokens; 0 is the model's own limit
 	CacheKey  string // stable per session, for providers that route their prompt cache by it
+	Sums      bool   // a summary is asked for, which System says to models that can read
 	// Memo belongs to the conversation that Messages are; nil when a call stands alone.
 	Memo *Memo `json:"-"`
 }
@@ -299,6 +302,8 @@ type Model interface {
 	API() API
 	// Window is the context window in tokens, 0 when unknown.
 	Window() int64
+	// MaxOutput is how many tokens an answer has at most, 0 when unknown.
+	MaxOutput() int64
 	// Stream makes one call. It yields parts until PartFinish, or one error as the last pair. Breaking out of the loop
 	// or ending ctx ends the call. It does not retry: see Retrying.
 	Stream(ctx context.Context, req Request) iter.Seq2[Part, error]

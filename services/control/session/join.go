@@ -41,12 +41,13 @@ func Join(messages []model.Message, e Entry) []model.Message {
 // beside reports whether a block was joined to an input: those have details.
 func beside(b model.Block) bool { return b.Type == model.TextBlock && len(b.Details) > 0 }
 
-// quoted is the content of a message as a part of a user's: the result of a call is a text there.
+// quoted is the content of a message as a part of a user's: the result of a call is a text there, and nothing
+// that is asked for.
 func quoted(m model.Message) []model.Block {
 	blocks := slices.Clone(m.Content)
 	for i, b := range blocks {
 		if b.Type == model.ToolResultBlock {
-			blocks[i] = model.Block{Type: model.TextBlock, Text: b.Text}
+			blocks[i] = model.Block{Type: model.TextBlock, Text: b.Text, Details: json.RawMessage(`{}`)}
 		}
 	}
 	return blocks

@@ -64,7 +64,7 @@ func summariser() string {
 // Ask is the request that makes a model write the summary for a cut, and the cut that it is for: what fits the limit,
 // in tokens, is shown. live are the entries that the cut was planned for.
 func Ask(live []Entry, c Cut, limit int64) (model.Request, Cut) {
-	req := model.Request{System: summariser(), Thinking: model.ThinkingOff, MaxOutput: int(c.Summary)}
+	req := model.Request{System: summariser(), Thinking: model.ThinkingOff, MaxOutput: int(c.Summary), Sums: true}
 	before := "There is no earlier record."
 	order := "Write the record."
 	if live[0].Kind == Summary {
@@ -149,6 +149,7 @@ func Write(live []Entry, c Cut, answer, why string, changes func(tool string) bo
 		old := live[0].Range()
 		r.Began, r.Read, r.Changed = old.Began, old.Read, old.Changed
 	}
+	r.Turns = turnsOf(live, c)
 	for _, e := range c.Covered {
 		for _, k := range e.Message.Content {
 			if path := pathOf(k); path != "" && changes(k.Tool) {
@@ -179,6 +180,27 @@ func Write(live []Entry, c Cut, answer, why string, changes func(tool string) bo
 		Type: model.TextBlock, Text: strings.TrimSpace(b.String()),
 	}}}, true
 }
+
+// turnsOf is how many answers to the latest input that a cut covers have asked for calls.
+func turnsOf(live []Entry, c Cut) (n int) {
+	var input int64
+	for _, e := range live {
+		if e.Kind == Input {
+			input = e.Seq
+		}
+	}
+	if old := live[0].Range(); input <= old.To {
+		n = old.Turns
+	}
+	for _, e := range c.Covered {
+		if e.Seq > input && slices.ContainsFunc(e.Message.Content, asksForCall) {
+			n++
+		}
+	}
+	return n
+}
+
+func asksForCall(b model.Block) bool { return b.Type == model.ToolCallBlock }
 
 // parseSections sorts what a model has written into the sections. What is under no heading, or another one, belongs to
 // the section before, and at first to the state.

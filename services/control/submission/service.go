@@ -127,7 +127,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if noPin != nil && in.IdempotencyKey == "" {
 		return Admission{}, noPin
 	}
-	if !in.MayBeBlank && strings.TrimSpace(in.Message) == "" {
+	if !in.MayBeBlank && !in.Options.Compact && strings.TrimSpace(in.Message) == "" {
 		return Admission{}, ErrMessageEmpty
 	}
 	if s := in.Options.ResultSchema; s != nil {
@@ -171,8 +171,10 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 func (s *Service) admit(ctx context.Context, adm Admission, in Input) (Admitted, error) {
 	// An accepted input must not depend on a client that leaves between commit and start.
 	ctx = context.WithoutCancel(ctx)
-	owner, reserved := s.worker.Reserve()
-	adm.Owner = owner
+	var reserved bool
+	if !adm.Options.Compact { // what a start commits is an input entry, which a summary has not
+		adm.Owner, reserved = s.worker.Reserve()
+	}
 	var got Admitted
 	err := contain.Do(func() (err error) { got, err = s.store.Admit(ctx, adm); return err })
 	if reserved && (err != nil || got.Lease == nil) {

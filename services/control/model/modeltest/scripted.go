@@ -108,6 +108,9 @@ func (s *Scripted) API() model.API { return model.APIOffline }
 // Window implements model.Model.
 func (s *Scripted) Window() int64 { return s.window }
 
+// MaxOutput implements model.Model.
+func (s *Scripted) MaxOutput() int64 { return 0 }
+
 // Stream implements model.Model.
 func (s *Scripted) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {

@@ -14,6 +14,8 @@
 //	give up: TEXT                says that there cannot be a structured result, because of TEXT
 //	again:                       ends the answer here; what follows is for when control asks again
 //
+// Asked for a summary, it says how much there was to read.
+//
 // One model call runs the steps up to and including the next that asks for tools; the call that gets the results goes
 // on from there. After the last step the answer is what the say lines after the last tool call said or, if there are
 // none, the results of all tool calls, joined by newlines.
@@ -63,13 +65,31 @@ func (shell) API() model.API { return model.APIOffline }
 // Window implements model.Model.
 func (shell) Window() int64 { return window }
 
+// MaxOutput implements model.Model.
+func (shell) MaxOutput() int64 { return 0 }
+
 // Stream implements model.Model.
 func (shell) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
 	return func(yield func(model.Part, error) bool) {
+		if req.Sums {
+			sum(ctx, req, yield)
+			return
+		}
 		s := scan(req.Messages)
 		e := &emitter{ctx: ctx, yield: yield, usage: model.Usage{Input: tokens(s.size + len(req.System))}}
 		e.run(s, func(n int) string { return callID(req, s, n) })
 	}
+}
+
+// sum answers with a summary that says how much there was to read.
+func sum(ctx context.Context, req model.Request, yield func(model.Part, error) bool) {
+	size := len(req.System)
+	for _, m := range req.Messages {
+		size += len(m.Text())
+	}
+	e := &emitter{ctx: ctx, yield: yield, usage: model.Usage{Input: tokens(size)}}
+	program := fmt.Sprintf("say: ## State\nsay: %d bytes of the conversation are left out.", size)
+	e.run(state{prompt: program}, func(int) string { return "" })
 }
 
 // state is how far the program of the last user message has come.
@@ -87,6 +107,9 @@ func scan(messages []model.Message) state {
 		first--
 	}
 	var s state
+	if first < len(messages) && messages[first].Summary != nil {
+		s.turns = messages[first].Summary.Turns
+	}
 	texts := map[string]string{} // of results, by call
 	var order []string
 	for i, m := range messages[first:] {
@@ -94,6 +117,7 @@ func scan(messages []model.Message) state {
 		for _, b := range m.Content {
 			s.size += len(b.Text) + len(b.Args)
 			switch {
+			case len(b.Details) > 0 && m.Role == model.User: // what is told beside the prompt
 			case i == 0 && m.Role == model.User && b.Type == model.TextBlock:
 				s.prompt += b.Text + "\n"
 			case b.Type == model.ToolCallBlock:

@@ -115,6 +115,9 @@ func (m *languageModel) API() model.API { return m.target.API }
 // Window implements model.Model.
 func (m *languageModel) Window() int64 { return m.target.Info.Window }
 
+// MaxOutput implements model.Model.
+func (m *languageModel) MaxOutput() int64 { return m.target.Info.MaxOutput }
+
 // maxToolsets bounds the sets of tools that are kept. Agents have few.
 const maxToolsets = 32
 
