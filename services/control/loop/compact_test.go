@@ -157,7 +157,8 @@ func TestWhenTheProviderSaysThatItIsTooLongAShorterContextIsSentOnce(t *testing.
 		},
 		"the summariser fails": {
 			[]modeltest.Reply{
-				long1, long2, overflow, modeltest.Fail(&model.Error{Kind: model.KindServer, Text: "broken"}), overflow,
+				long1, long2, overflow, modeltest.Fail(&model.Error{Kind: model.KindServer, Text: "broken"}),
+				overflow,
 			},
 			lane.Failed, "",
 			[]bool{false, false, false, true, false},
