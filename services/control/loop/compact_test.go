@@ -211,9 +211,8 @@ func (b *bench) compactByHand(name, key string) submission.Submission {
 func TestASummaryIsAskedForByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, m := compacting(t, agent.Compaction{Keep: 500}, askLong("c1", 1_000), modeltest.Say("done"),
-			modeltest.Say("again"), modeltest.Say("## State\nboth said"), modeltest.Say("and on"), modeltest.Fail(&model.Error{
-				Kind: model.KindServer, Text: "broken",
-			}))
+			modeltest.Say("again"), modeltest.Say("## State\nboth said"), modeltest.Say("and on"),
+			modeltest.Fail(&model.Error{Kind: model.KindServer, Text: "broken"}))
 		b.wait(b.submit("s", "one").ID)
 		b.wait(b.submit("s", "two").ID)
 		sub := b.wait(b.compactByHand("s", "key").ID)
